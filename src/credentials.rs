@@ -40,8 +40,8 @@ impl Credentials {
         self
     }
 
-    /// Sets the endpoint. It takes precedence over the pool's connect options; a change of it always
-    /// replaces the pool.
+    /// Sets the endpoint. It takes precedence over the pool's connect options; a change of it
+    /// always replaces the pool.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = Some(endpoint);

@@ -136,8 +136,8 @@ impl<F: PoolFactory> Handle<F> {
         self.shared.factory.try_get(&generation.pool)
     }
 
-    /// Returns the pool of the current generation, for libraries that want one. It is closed when the
-    /// pool is replaced; it stays valid where every handover is in place (see
+    /// Returns the pool of the current generation, for libraries that want one. It is closed when
+    /// the pool is replaced; it stays valid where every handover is in place (see
     /// [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Connections opened
     /// through it are outside of the connection budget.
     #[must_use]

@@ -23,8 +23,8 @@ impl<T> Shell<T> {
 
 pub(super) struct State<T> {
     slot: Arc<T>,
-    /// Wakes the actor at its next deadline. Re-armed each time; an interval would pile up missed ticks
-    /// and outlive the actor.
+    /// Wakes the actor at its next deadline. Re-armed each time; an interval would pile up missed
+    /// ticks and outlive the actor.
     alarm: Option<JoinHandle<Result<(), MessagingErr<Wake>>>>,
 }
 

@@ -36,10 +36,10 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
         attempt,
     };
     // If the provider has another lease by now, the next wake decides about that one.
-    let Some(loan) = slot
+    let Some(lease_guard) = slot
         .upstream()
         .use_lease()
-        .filter(|loan| loan.lease.revision() == revision)
+        .filter(|lease_guard| lease_guard.lease.revision() == revision)
     else {
         return;
     };
@@ -49,10 +49,10 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
     });
     let span = telemetry::handover(&parent, slot.name(), &revision.digest());
     if parent.is_none() {
-        loan.origin.link(&span);
+        lease_guard.origin.link(&span);
     }
     drop(parent);
-    let work = tokio::spawn(run(Arc::clone(slot), attempt, loan, rotation, span));
+    let work = tokio::spawn(run(Arc::clone(slot), attempt, lease_guard, rotation, span));
     tokio::spawn(async move {
         // A panic of ours is one failed attempt, too.
         if work.await.is_err() {
@@ -78,13 +78,13 @@ impl<F: PoolFactory> Drop for LostGuard<F> {
 async fn run<F: PoolFactory>(
     slot: Arc<PoolSlot<F>>,
     attempt: u64,
-    loan: LeaseGuard<F::Secret>,
+    lease_guard: LeaseGuard<F::Secret>,
     rotation: Option<Arc<Rotation>>,
     span: Span,
 ) {
     let span = MarkedByPanic(span);
     let began = slot.clock().mono();
-    let verified = verify(&slot, &loan.lease, &span.0).await;
+    let verified = verify(&slot, &lease_guard.lease, &span.0).await;
     let verify = slot.clock().mono().saturating_duration_since(began);
     slot.context().traps.spring(slot.name(), "pool.verified");
     let outcome = match verified {
@@ -99,7 +99,15 @@ async fn run<F: PoolFactory>(
                     open: Duration::ZERO,
                     warm: Duration::ZERO,
                 };
-                handover::run(&slot, attempt, loan, times, &span.0, rotation.as_ref()).await
+                handover::run(
+                    &slot,
+                    attempt,
+                    lease_guard,
+                    times,
+                    &span.0,
+                    rotation.as_ref(),
+                )
+                .await
             } else {
                 slot.settled();
                 Ok(())
@@ -126,7 +134,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         let kind = error.kind();
         self.feed(Input::Failed { attempt, kind }, Some(error));
         self.settled();
-        self.update_outlook();
+        self.update_next_attempt();
     }
 }
 

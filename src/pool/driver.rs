@@ -42,7 +42,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 self.upstream.notify_verified(&revision, &account);
             }
             (Effect::Settle { revision }, _) => self.settle(&revision),
-            (Effect::Extend { .. }, _) => self.shared.tell_waiting(),
+            (Effect::Extend { .. }, _) => self.shared.notify_waiting(),
             (effect, _) => return Some(effect),
         }
         None
@@ -54,8 +54,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         if current.number != generation {
             return;
         }
-        // Under the outlook's lock: callers learn of the rejection with the outlook that belongs
-        // to it, whatever the actor finds out at the same time.
+        // Under the lock of the next attempt: callers get the rejection with the next attempt that
+        // belongs to it, whatever the actor decides at the same time.
         let mut is_first = false;
         self.shared.expect(|| {
             is_first = current.end.reject(error.clone());
@@ -147,20 +147,21 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Finds out when something that may help callers is tried next, and notifies them.
-    pub(super) fn update_outlook(&self) {
+    pub(super) fn update_next_attempt(&self) {
         self.shared.expect(|| {
             let now = self.clock().now();
-            self.own_outlook().or(self.upstream.outlook(now.mono()))
+            self.own_next_attempt()
+                .or(self.upstream.next_attempt(now.mono()))
         });
     }
 
     /// Returns when this pool tries something next that may help callers.
-    pub(super) fn own_outlook(&self) -> NextAttempt {
+    pub(super) fn own_next_attempt(&self) -> NextAttempt {
         let lease = self.upstream.current_lease();
         let known = lease
             .as_ref()
             .map(|lease| (lease.revision(), lease.expiry()));
-        self.lock().machine.outlook(known, self.clock().now())
+        self.lock().machine.next_attempt(known, self.clock().now())
     }
 
     /// Starts nothing new, gives callers `PoolClosed`, and drains the current generation.
@@ -192,7 +193,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         // is gone with its runtime.
         self.start(effects);
         if is_first {
-            self.shared.tell_waiting();
+            self.shared.notify_waiting();
             self.settled();
         }
     }
@@ -218,7 +219,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         let lease = self.current_lease();
         let effects = self.feed(Input::Wake { lease }, None);
         self.start(effects);
-        self.update_outlook();
+        self.update_next_attempt();
         self.settled.notify();
         let now = self.clock().mono();
         let next = self.lock().machine.next_deadline();

@@ -18,7 +18,7 @@ pub(super) fn verify_in_background<F: PoolFactory>(
         _ => false,
     };
     if is_every_logins && let Some(keeper) = shared.keeper() {
-        keeper.unheard(generation);
+        keeper.login_unknown(generation);
     }
 }
 
@@ -32,7 +32,7 @@ pub(super) fn note_login_error<F: PoolFactory>(
     if shared.factory.is_timeout(&error)
         && let Some(keeper) = shared.keeper()
     {
-        keeper.unheard(generation);
+        keeper.login_unknown(generation);
     }
     note_error(shared, error, |keeper, rejection| {
         keeper.login_rejected(generation, rejection)

@@ -43,8 +43,8 @@ pub struct PoolSettings {
     pub policy: HandoverPolicy,
     /// Whether a handle checks a connection before it hands it out. Default: false.
     pub test_before_acquire: bool,
-    /// Whether it can show that: where it cannot, no connection is handed out after the death of a
-    /// lease that ends its connections.
+    /// Whether a probe shows that the role still exists. If not, no connection is handed out after
+    /// the expiry of a lease that ends its connections. Default: true.
     pub probe_tells: bool,
     /// Whether a login that has begun completes without its caller, because the server counts
     /// aborted logins. Default: false.
@@ -52,8 +52,8 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// The terms of a pool of at most `max_connections` connections: nothing opened ahead, a
-    /// quarter of overlap, 30 s of patience, as leased.
+    /// Returns the settings of a pool of at most `max_connections` connections: none opened ahead,
+    /// an overlap of a quarter, a time-out of 30 s, handovers as leased.
     pub fn new(max_connections: u32) -> Self {
         Self {
             max_connections,
@@ -70,9 +70,9 @@ impl PoolSettings {
 
 /// Knows how to verify a lease and to open, refit and drain one kind of pool.
 ///
-/// Its code runs in tasks of the library's: a panic counts as one failed attempt. No lock of the
-/// library's is held while a method is called: it may ask for the status, or take a lock under
-/// which others do.
+/// Its code runs in tasks of the library: a panic counts as one failed attempt. No lock of the
+/// library is held while a method is called: it may read the status, or lock a mutex under which
+/// others do.
 ///
 /// Anything with credentials is a pool: here clients of an HTTP API, whose token rotates.
 ///
@@ -176,7 +176,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// What a call on a handle returns instead of a connection.
     type Error: StdError + Send + Sync + 'static;
 
-    /// Sizes and deadlines.
+    /// Returns the sizes and deadlines.
     fn settings(&self) -> PoolSettings;
 
     /// Rejects a lease that cannot be right for this pool, before anything connects. Default:
@@ -189,7 +189,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// A closed pool: what a handle leads to before the first lease is verified.
+    /// Returns a closed pool: that of a handle before the first lease is verified.
     fn vacant(&self) -> Self::Pool;
 
     /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry
@@ -237,8 +237,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         String::new()
     }
 
-    /// Adds to an error of this secret's what is known of it: who logs in where, and what else to
-    /// check. Default: nothing.
+    /// Adds to an error what is known of this secret: its user and server, and what else to check.
+    /// Default: nothing.
     fn explain(&self, secret: &Self::Secret, error: ConnectError) -> ConnectError {
         let _ = secret;
         error
@@ -254,13 +254,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { false }
     }
 
-    /// Makes a pool for this secret; opens no connection.
+    /// Creates a pool for this secret; opens no connection.
     ///
     /// # Errors
     /// When the secret cannot be used at all.
     fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, ConnectError>;
 
-    /// Opens connections until the pool has `connections` of them; answers how many it has.
+    /// Opens connections until the pool has `connections` of them. Returns how many it has.
     ///
     /// # Errors
     /// The database's answer to the first connection that could not be opened.
@@ -282,20 +282,20 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// return. Resolves when the last is gone.
     ///
     /// # Cancel safety
-    /// Never dropped by the library while its runtime lives, however long it takes.
+    /// Not dropped before its runtime ends, however long it takes.
     fn drain(&self, pool: Self::Pool) -> impl Future<Output = ()> + Send;
 
-    /// How many connections the pool has, busy, idle and being opened.
+    /// Returns the number of connections: busy, idle and being opened.
     fn connections(&self, pool: &Self::Pool) -> u32;
 
-    /// How many of them are idle. Default: none is known to be.
+    /// Returns how many of them are idle. Default: 0.
     fn idle(&self, pool: &Self::Pool) -> u32 {
         let _ = pool;
         0
     }
 
-    /// Asks one idle connection whether its role still exists; `None` when no connection is idle.
-    /// Used for leases that end their connections.
+    /// Checks by one idle connection whether its role still exists; `None` when none is idle. Used
+    /// for leases that end their connections.
     fn probe(
         &self,
         pool: &Self::Pool,
@@ -304,8 +304,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { None }
     }
 
-    /// Returns what an error says, of the credentials above all. Its message and SQLSTATE are what
-    /// other callers get.
+    /// Classifies an error. Other callers get its message and SQLSTATE.
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         ConnectError::new(ConnectErrorKind::Other, error.to_string())
     }
@@ -367,7 +366,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
 pub enum Check {
     /// The server responds.
     Ping,
-    /// The role still exists: the server may have dropped it, and its connections answer pings.
+    /// The role still exists: connections of one that the server dropped may still answer pings.
     Probe,
 }
 

@@ -198,7 +198,7 @@ pub(crate) trait Keeper: Send + Sync {
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
-    fn unheard(&self, number: u64);
+    fn login_unknown(&self, number: u64);
     /// Notes a rejected login of this generation: counts it, and does what
     /// [`rejected`](Self::rejected) does.
     fn login_rejected(&self, number: u64, error: ConnectError);
@@ -221,10 +221,10 @@ pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) gate: Arc<Gate<F::Pool>>,
     current: ArcSwap<Generation<F::Pool>>,
     changed: watch::Sender<u64>,
-    /// Notifies waiting callers of a new generation or outlook.
+    /// Notifies waiting callers of a new generation or a later next attempt.
     news: Notify,
     /// When something that may help callers is tried next.
-    outlook: Mutex<NextAttempt>,
+    next_attempt: Mutex<NextAttempt>,
     keeper: OnceLock<Weak<dyn Keeper>>,
     moved: AtomicU64,
 }
@@ -251,7 +251,7 @@ impl<F: PoolFactory> Shared<F> {
             current: ArcSwap::from_pointee(first),
             news: Notify::new(),
             // The actor has not decided yet: callers wait for that.
-            outlook: Mutex::new(NextAttempt::Running),
+            next_attempt: Mutex::new(NextAttempt::Running),
             keeper: OnceLock::new(),
             moved: AtomicU64::new(0),
         })
@@ -281,8 +281,8 @@ impl<F: PoolFactory> Shared<F> {
         self.current.load_full()
     }
 
-    /// Makes a generation the one that callers get. The old one's end is told after this, so that
-    /// whoever hears of it finds the new one.
+    /// Makes a generation the current one. The old one ends after this, so that callers who are
+    /// notified of its end find the new one.
     pub(super) fn publish(&self, generation: Generation<F::Pool>) {
         let number = generation.number;
         self.current.store(Arc::new(generation));
@@ -300,28 +300,28 @@ impl<F: PoolFactory> Shared<F> {
     }
 
     /// Notifies waiting callers that a generation was published, extended or retired.
-    pub(super) fn tell_waiting(&self) {
+    pub(super) fn notify_waiting(&self) {
         self.news.notify_waiters();
     }
 
     /// Sets when something that may help callers is tried next. Waiting callers are notified only
-    /// if that is later than before: they may have to give up. `outlook` runs under the lock: what
-    /// is noted meanwhile is either seen by it, or written after it.
-    pub(super) fn expect(&self, outlook: impl FnOnce() -> NextAttempt) {
-        let mut expected = self.outlook.lock();
-        let outlook = outlook();
-        let before = std::mem::replace(&mut *expected, outlook);
+    /// if that is later than before: they may have to give up. `next_attempt` runs under the lock:
+    /// what is noted meanwhile is either seen by it, or written after it.
+    pub(super) fn expect(&self, next_attempt: impl FnOnce() -> NextAttempt) {
+        let mut expected = self.next_attempt.lock();
+        let next_attempt = next_attempt();
+        let before = std::mem::replace(&mut *expected, next_attempt);
         drop(expected);
-        if before.or(outlook) != outlook {
+        if before.or(next_attempt) != next_attempt {
             self.news.notify_waiters();
         }
     }
 
-    pub(crate) fn outlook(&self) -> NextAttempt {
-        *self.outlook.lock()
+    pub(crate) fn next_attempt(&self) -> NextAttempt {
+        *self.next_attempt.lock()
     }
 
-    /// The control plane, while it lives.
+    /// Returns the control plane, while it exists.
     pub(crate) fn keeper(&self) -> Option<Arc<dyn Keeper>> {
         self.keeper.get()?.upgrade()
     }

@@ -125,8 +125,8 @@ pub(super) async fn share<'g, F: PoolFactory>(
             return checked(shared, generation, connection, call, check, false).await;
         }
         let hopeless = (expired || shared.factory.connections(&generation.pool) == 0)
-            && !shared.outlook().is_before(call.deadline.into_std());
-        // Check again: a new generation may have been published since the outlook was read.
+            && !shared.next_attempt().is_before(call.deadline.into_std());
+        // Check again: a new generation may have been published since the next attempt was read.
         if hopeless && is_over(shared, generation) {
             return Step::Again;
         }

@@ -29,7 +29,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) name: Arc<str>,
     id: Id,
     pub(super) factory: Arc<F>,
-    terms: PoolSettings,
+    settings: PoolSettings,
     pub(super) upstream: Arc<ProviderSlot<F::Secret>>,
     pub(super) context: Context,
     pub(super) shared: Arc<Shared<F>>,
@@ -48,7 +48,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         upstream: Arc<ProviderSlot<F::Secret>>,
         context: Context,
     ) -> Arc<Self> {
-        let terms = factory.settings();
+        let settings = factory.settings();
         let factory = Arc::new(factory);
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let vacant = Generation {
@@ -56,20 +56,20 @@ impl<F: PoolFactory> PoolSlot<F> {
                 pool: factory.vacant(),
                 expiry: Expiry::never(),
                 old_connections: OldConnections::Drain,
-                end: End::new(Phase::Vacant, terms.max_connections),
+                end: End::new(Phase::Vacant, settings.max_connections),
                 origin: Origin::default(),
             };
             let shared = Shared::new(
                 Arc::clone(&name),
                 Arc::clone(&factory),
-                terms.clone(),
+                settings.clone(),
                 context.clock.clone(),
                 context.meters.clone(),
                 vacant,
             );
             shared.keep(weak.clone());
             let machine = Machine::new(
-                terms.max_connections,
+                settings.max_connections,
                 context.settings.drain,
                 fastrand::u64(..),
                 context.clock.now(),
@@ -79,7 +79,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 inner: Mutex::new(Inner::new(machine)),
                 name,
                 factory,
-                terms,
+                settings,
                 upstream,
                 context,
                 shared,
@@ -98,8 +98,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         &self.factory
     }
 
-    pub(crate) fn terms(&self) -> &PoolSettings {
-        &self.terms
+    pub(crate) fn settings(&self) -> &PoolSettings {
+        &self.settings
     }
 
     pub(crate) fn upstream(&self) -> &Arc<ProviderSlot<F::Secret>> {
@@ -263,7 +263,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         self.feed(Input::LoginWorked { generation }, None);
     }
 
-    fn unheard(&self, generation: u64) {
+    fn login_unknown(&self, generation: u64) {
         self.feed(Input::LoginUnknown { generation }, None);
     }
 

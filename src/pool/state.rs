@@ -46,7 +46,9 @@ impl<F: PoolFactory> Inner<F> {
     /// Returns the lease of the current generation.
     pub(super) fn active_lease(&self) -> Option<&Lease<F::Secret>> {
         let active = self.machine.current()?;
-        self.leases.get(&active.generation).map(|loan| &loan.lease)
+        self.leases
+            .get(&active.generation)
+            .map(|lease_guard| &lease_guard.lease)
     }
 
     /// Returns the last error, until a verification works.

@@ -14,7 +14,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// lock: its code may request the status itself.
     pub(super) fn as_status(&self) -> PoolStatus {
         let generation = self.shared().current();
-        let (outlook, now) = (self.own_outlook(), self.clock().now());
+        let (next_attempt, now) = (self.own_next_attempt(), self.clock().now());
         let (mut status, drains) = {
             let inner = self.lock();
             let active = inner.machine.current();
@@ -32,12 +32,12 @@ impl<F: PoolFactory> PoolSlot<F> {
                 verified: active.map(|active| active.verified.wall()),
                 connections: 0,
                 idle: 0,
-                max_connections: self.terms().max_connections,
+                max_connections: self.settings().max_connections,
                 moved: self.shared().moved(),
                 draining: Vec::new(),
                 last_handover: inner.last_handover.clone(),
                 last_error: inner.last_error(),
-                next_verification: match outlook {
+                next_verification: match next_attempt {
                     NextAttempt::Due(at) => Some(at.saturating_duration_since(now.mono())),
                     NextAttempt::Running => Some(Duration::ZERO),
                     NextAttempt::Never => None,

@@ -13,7 +13,7 @@ use crate::error::ProviderErrorKind;
 use crate::lease::{Lease, Revision};
 use crate::report::RotationTrigger;
 
-/// Issues credentials.
+/// Obtains credentials from a backend.
 ///
 /// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by
 /// [`provider_fn`](crate::provider_fn).
@@ -79,23 +79,23 @@ pub trait Provider: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later
-    /// it leaves the held lease serving. [`Fetched::Renewed`] and [`Fetched::Unchanged`] without a
-    /// current lease count as an error ([`ProviderErrorKind::Other`]).
+    /// it leaves the current lease in service. [`Fetched::Renewed`] and [`Fetched::Unchanged`]
+    /// without a current lease count as an error ([`ProviderErrorKind::Other`]).
     fn fetch(
         &self,
         request: FetchRequest<Self::Secret>,
     ) -> impl Future<Output = Result<Fetched<Self::Secret>, ProviderError>> + Send;
 
-    /// Gives back a lease that no connection uses any more, or that was never served. Default:
-    /// nothing to do.
+    /// Releases a lease that no connection uses any more, or that no pool adopted. Default: does
+    /// nothing.
     ///
     /// # Errors
-    /// A passing one: tried again with back-off within the provider's budget, behind its fetches,
-    /// and given up when the lease dies by itself. A permanent one ([`ProviderError::is_transient`]
-    /// false): said once, and not tried again; the lease lives to its own death.
+    /// A transient one: retried with back-off within the provider's budget, after its fetches,
+    /// until the lease expires. A permanent one ([`ProviderError::is_transient`] false): logged
+    /// once, and not retried; the lease remains until it expires.
     ///
     /// # Cancel safety
-    /// Dropped when it takes longer than the fetch deadline (default 30 s), and tried again.
+    /// Dropped when it takes longer than the fetch deadline (default 30 s), and retried.
     fn release(
         &self,
         lease: Lease<Self::Secret>,
@@ -104,9 +104,8 @@ pub trait Provider: Debug + Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// The provider's own background work: watching a file, keeping a login token alive. Runs as
-    /// long as the provider is registered; when it ends or panics it is started again with
-    /// back-off.
+    /// Does the provider's own background work: watches a file, renews a login token. Runs while
+    /// the provider is registered; when it ends or panics it is started again with back-off.
     ///
     /// # Cancel safety
     /// Dropped at an await point when the provider is removed.
@@ -121,15 +120,15 @@ pub trait Provider: Debug + Send + Sync + 'static {
     }
 }
 
-/// What a provider is told when it is asked. Owned, cheap to clone.
+/// The request of a fetch. Owned, cheap to clone.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FetchRequest<S> {
     /// Why.
     pub trigger: RotationTrigger,
-    /// When, read before the backend is asked: count lifetimes from here.
+    /// When, read before the request to the backend: count lifetimes from here.
     pub started: Timestamp,
-    /// The lease that is held now, if any.
+    /// The current lease, if any.
     pub held: Option<Lease<S>>,
     /// The revisions that the database rejects at present.
     pub rejected: Arc<[Revision]>,

@@ -238,8 +238,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Returns whether a fetch runs, or when the next one is due.
-    pub(crate) fn outlook(&self, now: Instant) -> NextAttempt {
-        self.lock().machine.outlook(now)
+    pub(crate) fn next_attempt(&self, now: Instant) -> NextAttempt {
+        self.lock().machine.next_attempt(now)
     }
 
     /// Returns whether nothing is fetched any more.

@@ -20,9 +20,9 @@ use crate::telemetry::Meters;
 
 /// Sets the durations of a supervisor, and starts it.
 ///
-/// With the feature `otel`, metrics go to the meter `claviger` of OpenTelemetry's global provider as
-/// it is at the [`start`](Self::start): set that up before. `claviger-otel` has a setter for another
-/// meter. This library sets nothing global.
+/// With the feature `otel`, metrics go to the meter `claviger` of OpenTelemetry's global provider
+/// as it is at the [`start`](Self::start): set that up before. `claviger-otel` has a setter for
+/// another meter. This library sets nothing global.
 ///
 /// | setter | default | example |
 /// |---|---|---|
@@ -63,7 +63,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Sets how long `add_provider`, `add_pool` and `rotate_now` retry transient errors. Default 30 s.
+    /// Sets how long `add_provider`, `add_pool` and `rotate_now` retry transient errors. Default 30
+    /// s.
     #[must_use]
     pub fn with_start_deadline(mut self, deadline: Duration) -> Self {
         self.settings.start_deadline = deadline;

@@ -133,8 +133,8 @@ impl Supervisor {
     /// # Errors
     /// At once when the name is empty or taken, when a size or duration is out of range, or when
     /// no credential would help (no such database, no right to connect). Everything else, a
-    /// rejection included, is retried until the start deadline (30 s); the error then carries the SQLSTATE. Nothing stays registered then. Outside
-    /// of a tokio runtime.
+    /// rejection included, is retried until the start deadline (30 s); the error then carries the
+    /// SQLSTATE. Nothing stays registered then. Outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future unregisters it.
@@ -163,9 +163,9 @@ impl Supervisor {
     }
 
     /// Requests a *new* credential, never a renewal, and waits until every pool has adopted it, or
-    /// the start deadline (30 s) has passed. Calls within a second share one fetch. If the backend's
-    /// newest credential is still being handed over, the call waits for that, and returns the report
-    /// of that rotation.
+    /// the start deadline (30 s) has passed. Calls within a second share one fetch. If the
+    /// backend's newest credential is still being handed over, the call waits for that, and returns
+    /// the report of that rotation.
     ///
     /// # Errors
     /// When there is no such provider, or it returned no lease; the current lease then stays in

@@ -44,7 +44,7 @@ impl Machine {
 
     /// Returns when something that may help callers is tried next, as far as this pool knows.
     /// `lease` is the revision and the expiry of the provider's current lease.
-    pub(crate) fn outlook(
+    pub(crate) fn next_attempt(
         &self,
         lease: Option<(&Revision, Expiry)>,
         now: Timestamp,

@@ -88,7 +88,7 @@ impl Machine {
     }
 
     /// Returns whether a fetch runs, or when the next one begins.
-    pub(crate) fn outlook(&self, now: Instant) -> NextAttempt {
+    pub(crate) fn next_attempt(&self, now: Instant) -> NextAttempt {
         if self.running.is_some() {
             return NextAttempt::Running;
         }
