@@ -56,7 +56,6 @@ impl Expiry {
     }
 
     /// Returns the earlier of two expiries, clock by clock.
-    #[must_use]
     pub fn earliest(self, other: Self) -> Self {
         Self {
             wall: min(self.wall, other.wall),

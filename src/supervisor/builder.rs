@@ -57,7 +57,6 @@ pub struct SupervisorBuilder {
 
 impl SupervisorBuilder {
     /// Sets the longest time of one fetch. Default 30 s.
-    #[must_use]
     pub fn with_fetch_deadline(mut self, deadline: Duration) -> Self {
         self.settings.fetch_deadline = deadline;
         self
@@ -65,14 +64,12 @@ impl SupervisorBuilder {
 
     /// Sets how long `add_provider`, `add_pool` and `rotate_now` retry transient errors. Default 30
     /// s.
-    #[must_use]
     pub fn with_start_deadline(mut self, deadline: Duration) -> Self {
         self.settings.start_deadline = deadline;
         self
     }
 
     /// Sets the longest time of one verification: a login and its probe. Default 5 s.
-    #[must_use]
     pub fn with_verify_deadline(mut self, deadline: Duration) -> Self {
         self.settings.verify_deadline = deadline;
         self
@@ -80,7 +77,6 @@ impl SupervisorBuilder {
 
     /// Sets the time after which an old generation that still has connections is reported. Default
     /// 60 s. No connection is cut.
-    #[must_use]
     pub fn with_drain_deadline(mut self, deadline: Duration) -> Self {
         self.settings.drain = deadline;
         self
@@ -88,7 +84,6 @@ impl SupervisorBuilder {
 
     /// Sets the time between two fetches of a lease without an expiry. Default 5 min, less up to
     /// 10 % jitter.
-    #[must_use]
     pub fn with_poll_interval(mut self, every: Duration) -> Self {
         self.settings.poll = every;
         self
@@ -96,7 +91,6 @@ impl SupervisorBuilder {
 
     /// Sets the time to live that every credential must have left for the service to be ready.
     /// Default 5 s, or a tenth of the lifetime if that is less.
-    #[must_use]
     pub fn with_ready_margin(mut self, margin: Duration) -> Self {
         self.settings.ready_margin = margin;
         self
@@ -105,7 +99,6 @@ impl SupervisorBuilder {
     /// Sets an `opentelemetry::metrics::Meter`, for `claviger-otel`, whose `WithMeter` is typed.
     #[doc(hidden)]
     #[cfg(feature = "otel")]
-    #[must_use]
     pub fn with_erased_meter(mut self, meter: Arc<dyn Any + Send + Sync>) -> Self {
         self.meter = Some(meter);
         self
@@ -113,7 +106,6 @@ impl SupervisorBuilder {
 
     #[doc(hidden)]
     #[cfg(feature = "testing")]
-    #[must_use]
     pub fn testing(mut self, clock: crate::clock::MovedClock, traps: Failpoints) -> Self {
         self.clock = Clock::moved(clock);
         self.traps = traps;
