@@ -1,13 +1,17 @@
-//! The two clocks, read together: wall time, which jumps, and monotonic time, which sleeps when the
-//! machine does.
+//! The two clocks, read together: wall time, which jumps, and monotonic time, which stops while the
+//! machine is suspended.
 
+#[cfg(feature = "testing")]
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// One instant as both clocks tell it.
+#[cfg(feature = "testing")]
+use crate::lock::Mutex;
+
+/// One instant by both clocks.
 ///
-/// A credential's death is judged by the wall clock (the backend's certificate says "14:15 UTC")
-/// and by the monotonic clock (nobody can set it back). Keeping both lets [`Expiry`](crate::Expiry)
-/// be as pessimistic as the earlier of the two.
+/// A credential expires by the wall clock ("14:15 UTC") and by the monotonic clock, which nobody
+/// can set back. [`Expiry`](crate::Expiry) keeps both, and the earlier one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
     wall: SystemTime,
@@ -58,12 +62,12 @@ impl Timestamp {
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     #[cfg(feature = "testing")]
-    moved: Option<crate::testing::MovedClock>,
+    moved: Option<MovedClock>,
 }
 
 impl Clock {
     #[cfg(feature = "testing")]
-    pub(crate) fn moved(moved: crate::testing::MovedClock) -> Self {
+    pub(crate) fn moved(moved: MovedClock) -> Self {
         Self { moved: Some(moved) }
     }
 
@@ -88,11 +92,44 @@ impl Clock {
     }
 }
 
+/// A wall clock that follows the monotonic one (tokio's, so also a paused one) and jumps when told
+/// to.
+#[cfg(feature = "testing")]
+#[derive(Clone, Debug)]
+pub struct MovedClock {
+    base: (SystemTime, Instant),
+    jumped: Arc<Mutex<i128>>,
+}
+
+#[cfg(feature = "testing")]
+impl Default for MovedClock {
+    fn default() -> Self {
+        Self {
+            base: (wall_now(), tokio::time::Instant::now().into_std()),
+            jumped: Arc::default(),
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl MovedClock {
+    /// The wall clock goes forward by this much at once, as after a suspend.
+    pub fn jump(&self, by: Duration) {
+        *self.jumped.lock() += by.as_nanos() as i128;
+    }
+
+    pub(crate) fn wall(&self, mono: Instant) -> SystemTime {
+        let jumped = *self.jumped.lock();
+        let shift = Duration::from_nanos(u64::try_from(jumped).unwrap_or(0));
+        self.base.0 + mono.saturating_duration_since(self.base.1) + shift
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
 )]
-pub(crate) fn wall_now() -> SystemTime {
+fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 

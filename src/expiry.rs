@@ -1,31 +1,32 @@
-//! When a credential dies, by either clock.
+//! When a credential expires, by either clock.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::Timestamp;
 
-/// When something dies: expired as soon as either clock says so.
+/// When something expires: as soon as either clock has reached it.
 ///
 /// ```
 /// use std::time::Duration;
 /// use claviger::{Expiry, Timestamp};
 ///
 /// let asked = Timestamp::now();
-/// // An RDS token lives 15 minutes; the connection that signed it may die sooner.
+/// // An RDS token is valid for 15 minutes; the credentials that signed it may expire sooner.
 /// let token = Expiry::after(asked, Duration::from_secs(900));
-/// let connection = Expiry::at(asked, asked.wall() + Duration::from_secs(540));
-/// let lease = token.earliest(connection);
+/// let signing = Expiry::at(asked, asked.wall() + Duration::from_secs(540));
+/// let lease = token.earliest(signing);
 /// assert_eq!(lease.remaining(asked), Some(Duration::from_secs(540)));
 /// assert!(Expiry::never().remaining(asked).is_none());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Expiry {
     wall: Option<SystemTime>,
     mono: Option<Instant>,
 }
 
 impl Expiry {
-    /// No known death: a password that works until somebody changes it.
+    /// Never expires: a password that works until somebody changes it.
     pub const fn never() -> Self {
         Self {
             wall: None,
@@ -33,7 +34,7 @@ impl Expiry {
         }
     }
 
-    /// Dies `ttl` after `from`. A `ttl` beyond what the clocks can express counts as
+    /// Expires `ttl` after `from`. A `ttl` beyond what the clocks can express counts as
     /// [`never`](Self::never).
     pub fn after(from: Timestamp, ttl: Duration) -> Self {
         match (from.wall().checked_add(ttl), from.mono().checked_add(ttl)) {
@@ -45,8 +46,8 @@ impl Expiry {
         }
     }
 
-    /// Dies at the wall-clock time `wall`, which the monotonic clock reaches as far after `from` as
-    /// `wall` is. A time before `from` is a death at `from`.
+    /// Expires at the wall-clock time `wall`, and as long after `from` by the monotonic clock. A
+    /// time before `from` counts as `from`.
     pub fn at(from: Timestamp, wall: SystemTime) -> Self {
         Self::after(
             from,
@@ -54,8 +55,7 @@ impl Expiry {
         )
     }
 
-    /// The earlier of two deaths, clock by clock.
-    #[must_use]
+    /// Returns the earlier of two expiries, clock by clock.
     pub fn earliest(self, other: Self) -> Self {
         Self {
             wall: min(self.wall, other.wall),
@@ -63,19 +63,19 @@ impl Expiry {
         }
     }
 
-    /// Whether there is no known death.
+    /// Returns whether it never expires.
     pub fn is_never(&self) -> bool {
         self.wall.is_none() && self.mono.is_none()
     }
 
-    /// Whether either clock has reached the death.
+    /// Returns whether either clock has reached it.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.wall.is_some_and(|wall| now.wall() >= wall)
             || self.mono.is_some_and(|mono| now.mono() >= mono)
     }
 
-    /// The life left by the more pessimistic clock; `None` when there is no death, zero when it has
-    /// passed.
+    /// Returns the time left by the more pessimistic clock; `None` if it never expires, zero if it
+    /// has passed.
     pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
         let wall = self
             .wall
@@ -86,12 +86,12 @@ impl Expiry {
         min(wall, mono)
     }
 
-    /// The wall-clock time of death, for people and for logs.
+    /// Returns the wall-clock time, for people and logs.
     pub fn wall(&self) -> Option<SystemTime> {
         self.wall
     }
 
-    /// The monotonic instant of death, for timers.
+    /// Returns the monotonic instant, for timers.
     pub(crate) fn mono(&self) -> Option<Instant> {
         self.mono
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_the_past_is_dead_at_once() {
+    fn a_time_in_the_past_has_expired_at_once() {
         let now = Timestamp::now();
         assert!(Expiry::at(now, now.wall() - Duration::from_secs(1)).is_expired(now));
         assert!(!Expiry::never().is_expired(now));

@@ -7,12 +7,34 @@ use std::sync::Arc;
 
 use crate::error::ConnectErrorKind;
 use crate::pool::{Phase, PoolFactory, Shared, acquire, are_expired};
-use crate::supervisor::PoolStatus;
+use crate::status::PoolStatus;
 
-/// Leads to the pool that is served now. Cheap to clone; dropping it does nothing.
+/// Leads to the current generation of a pool. Cheap to clone; dropping it does nothing.
 ///
 /// [`get`](Self::get) returns a connection of any kind of pool. `&Handle<PgPools>` is used as
 /// `&PgPool` is, too: in `fetch_one(&db)`, `db.begin()`, `migrate!().run(&db)`.
+///
+/// ```
+/// # #[cfg(feature = "postgres")] mod service {
+/// use claviger::{Handle, PgPools};
+///
+/// async fn orders(db: &Handle<PgPools>) -> Result<i64, sqlx::Error> {
+///     let mut transaction = db.begin().await?;
+///     sqlx::query("set local statement_timeout = '1s'").execute(&mut *transaction).await?;
+///     let orders = sqlx::query_scalar("select count(*) from orders").fetch_one(&mut *transaction).await?;
+///     transaction.commit().await?;
+///     Ok(orders)
+/// }
+///
+/// /// As of another pool: the connection outlives a handover.
+/// async fn listen(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
+///     let mut connection = db.get().await?;
+///     println!("on generation {}", db.generation());
+///     sqlx::query("listen orders").execute(&mut *connection).await?;
+///     Ok(())
+/// }
+/// # }
+/// ```
 pub struct Handle<F: PoolFactory> {
     shared: Arc<Shared<F>>,
 }
@@ -26,13 +48,14 @@ impl<F: PoolFactory> Handle<F> {
         &self.shared
     }
 
-    /// The number of the generation that is served now: 1, 2, 3 …; 0 before the first verification.
+    /// Returns the number of the current generation: 1, 2, 3 …; 0 before the first verification.
+    #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.current().number
     }
 
-    /// Resolves with the new number once another generation is served than at the time of the call;
-    /// never, once the pool is gone.
+    /// Resolves with the new number once another generation is current than at the time of the
+    /// call; never, once the pool is gone.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped; a generation published between two calls is seen
@@ -52,12 +75,12 @@ impl<F: PoolFactory> Handle<F> {
         }
     }
 
-    /// Tells that a query which did not go through `&Handle` (through [`current`](Self::current),
-    /// or a connection taken earlier) failed: was it the credential's fault, it is refreshed as if
-    /// the handle had met the rejection itself. Answers whether it was.
+    /// Reports the error of a query that did not go through `&Handle`: through
+    /// [`current`](Self::current), or a connection acquired earlier. If it is a rejection, the
+    /// credentials are refreshed as after one of the handle's own. Returns whether they are.
     ///
     /// `generation` is the number read *before* the connection was opened. Nothing happens when a
-    /// newer one is served by now, or when the error is no rejection.
+    /// newer one is current by now.
     pub fn rejected(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
         let Some(keeper) = self.shared.keeper() else {
             return false;
@@ -75,12 +98,14 @@ impl<F: PoolFactory> Handle<F> {
         true
     }
 
-    /// How the pool stands; `None` for a fixed handle and once the pool is gone.
+    /// Returns the status of the pool; `None` once the pool is gone.
+    #[must_use]
     pub fn status(&self) -> Option<PoolStatus> {
         self.shared.keeper().map(|keeper| keeper.status())
     }
 
-    /// Whether the pool was removed or shut down.
+    /// Returns whether the pool was removed or shut down.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.current().end.phase() == Phase::Retired
     }
@@ -105,6 +130,7 @@ impl<F: PoolFactory> Handle<F> {
     }
 
     /// Returns an idle connection, without waiting; `None` when there is none.
+    #[must_use]
     pub fn try_get(&self) -> Option<F::Connection> {
         let generation = self.shared.current();
         if are_expired(&self.shared, &generation) {
@@ -114,10 +140,11 @@ impl<F: PoolFactory> Handle<F> {
         Some(taken.connection)
     }
 
-    /// The pool that is served now, for libraries that want one. It is closed when the pool is
-    /// replaced; it stays valid where every handover is in place (see
+    /// Returns the pool of the current generation, for libraries that want one. It is closed when
+    /// the pool is replaced; it stays valid where every handover is in place (see
     /// [`HandoverPolicy::AlwaysInPlace`](crate::HandoverPolicy::AlwaysInPlace)). Connections opened
     /// through it are outside of the connection budget.
+    #[must_use]
     pub fn current(&self) -> F::Pool {
         self.shared.current().pool.clone()
     }

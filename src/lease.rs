@@ -1,5 +1,5 @@
-//! One issued credential: the secret, its revision, when it dies and what becomes of the
-//! connections it opened.
+//! One credential as obtained: the secret, its revision, its expiry, and what to do with the
+//! connections opened with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::expiry::Expiry;
 
-/// The backend's opaque name of a credential: a `VersionId`, a lease id, a digest. Equal revision =
-/// same credential.
+/// The backend's opaque identifier of a credential: a `VersionId`, a lease id, a digest. Equal
+/// revision = same credential.
 ///
 /// Logs, spans and status show only its [`digest`](Self::digest). It must not be the secret itself,
 /// nor an unkeyed hash of it.
@@ -18,17 +18,18 @@ use crate::expiry::Expiry;
 pub struct Revision(Arc<str>);
 
 impl Revision {
-    /// Names a credential as its backend does.
+    /// Takes the identifier as the backend gives it.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The backend's name, as given.
+    /// Returns the identifier as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Eight hexadecimal digits that are the same in every process and reveal nothing of the name.
+    /// Returns eight hexadecimal digits, which are the same in every process and do not reveal the
+    /// identifier.
     pub fn digest(&self) -> String {
         let hash = Sha256::digest(self.0.as_bytes());
         hash.iter()
@@ -50,17 +51,18 @@ impl fmt::Debug for Revision {
     }
 }
 
-/// What becomes of open connections once a newer lease is served. Decides how a pool hands over.
+/// What to do with open connections once a newer lease is active. Decides the handover mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OldConnections {
-    /// A renewed token: connections stay good. The pool is refitted in place, `max_lifetime`
-    /// retires what is open.
+    /// Keep them, as after a renewed token. The pool is updated in place; `max_lifetime` closes its
+    /// connections.
     Keep,
-    /// A rotated password: connections work, but should go. The pool is replaced, unhurried, within
-    /// the connection budget.
+    /// Drain them, as after a rotated password: they work, but should close. The pool is replaced
+    /// within the connection budget.
     Drain,
-    /// The backend drops the role. The pool is replaced, and drained before the lease dies.
+    /// They end with the lease, because the backend drops the role. The pool is replaced, and
+    /// drained before the lease expires.
     EndWithLease,
 }
 
@@ -75,17 +77,17 @@ impl OldConnections {
     }
 }
 
-/// One issued credential. Clones share the secret.
+/// One credential as obtained. Clones share the secret.
 ///
 /// ```
 /// use std::time::Duration;
 /// use claviger::{Expiry, Lease, Credentials, Timestamp, Revision, OldConnections};
 ///
-/// let asked = Timestamp::now();
+/// let started = Timestamp::now();
 /// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))
-///     .with_expiry(Expiry::after(asked, Duration::from_secs(900)))
+///     .with_expiry(Expiry::after(started, Duration::from_secs(900)))
 ///     .with_old_connections(OldConnections::Keep)
-///     .with_refresh_after(Duration::from_secs(840)); // asked for at 0:00, renewed at 14:00
+///     .with_refresh_after(Duration::from_secs(840)); // fetched at 0:00, renewed at 14:00
 /// assert!(!format!("{lease:?}").contains("token-1"));
 /// ```
 pub struct Lease<S> {
@@ -97,7 +99,8 @@ pub struct Lease<S> {
 }
 
 impl<S> Lease<S> {
-    /// A lease without a known death whose connections are drained when a newer one is served.
+    /// Creates a lease that never expires and whose connections are drained when a newer one is
+    /// active.
     pub fn new(secret: S, revision: Revision) -> Self {
         Self {
             secret: Arc::new(secret),
@@ -108,46 +111,46 @@ impl<S> Lease<S> {
         }
     }
 
-    /// When the credential dies. Default: [`Expiry::never`].
+    /// Sets the expiry. Default: [`Expiry::never`].
     #[must_use]
     pub fn with_expiry(mut self, expiry: Expiry) -> Self {
         self.expiry = expiry;
         self
     }
 
-    /// What becomes of open connections. Default: [`OldConnections::Drain`].
+    /// Sets what to do with open connections. Default: [`OldConnections::Drain`].
     #[must_use]
     pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
         self.old_connections = old_connections;
         self
     }
 
-    /// When to ask the backend again, counted from the start of the fetch, exactly (no jitter).
-    /// Without it: at 80 % of the life less up to 10 % jitter (60 % when connections end with the
-    /// lease), or every 5 min when there is no death. At least 1 s. A value at or beyond the
-    /// lease's death is ignored in favour of that rule.
+    /// Sets the time of the next fetch, counted from the start of this one, without jitter. At
+    /// least 1 s. Default: 80 % of the lifetime less up to 10 % jitter (60 % if connections end
+    /// with the lease), or 5 min if it never expires. The default also replaces a value at or
+    /// beyond the expiry.
     #[must_use]
     pub fn with_refresh_after(mut self, after: Duration) -> Self {
         self.refresh_after = Some(after);
         self
     }
 
-    /// The secret that pools take.
+    /// Returns the secret.
     pub fn secret(&self) -> &S {
         &self.secret
     }
 
-    /// The backend's name of this credential.
+    /// Returns the revision.
     pub fn revision(&self) -> &Revision {
         &self.revision
     }
 
-    /// When it dies.
+    /// Returns the expiry.
     pub fn expiry(&self) -> Expiry {
         self.expiry
     }
 
-    /// What becomes of the connections it opened.
+    /// Returns what to do with connections opened with it.
     pub fn old_connections(&self) -> OldConnections {
         self.old_connections
     }

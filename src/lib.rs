@@ -36,58 +36,72 @@
 
 mod actor;
 mod clock;
+mod context;
+mod credentials;
 mod error;
+mod events;
 mod expiry;
+mod failpoints;
+mod failure_log;
 mod handle;
+mod id;
 mod lease;
-mod login;
-mod outlook;
+mod lock;
+mod next_attempt;
+mod notifier;
 mod pool;
 mod provider;
 pub mod quiet;
+mod report;
 mod rotation;
+#[cfg(feature = "serde")]
+mod serialize;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 mod sql;
 #[cfg(feature = "sqlx-08")]
 pub mod sqlx_08;
 #[cfg(feature = "sqlx-09")]
 pub mod sqlx_09;
+mod status;
 mod supervisor;
 mod telemetry;
-#[doc(hidden)]
-#[cfg(feature = "testing")]
-pub mod testing;
-mod trigger;
-mod trouble;
-#[cfg(feature = "serde")]
-mod wire;
 
 pub use clock::{Clock, Timestamp};
+pub use credentials::{Credentials, Endpoint};
 pub use error::{
     ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
 };
+pub use events::{Event, Events};
 pub use expiry::Expiry;
 pub use handle::Handle;
 pub use lease::{Lease, OldConnections, Revision};
-pub use login::{Credentials, Endpoint};
 pub use pool::{
     AcquireError, Check, CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, Taken,
 };
 pub use provider::{
     FetchRequest, Fetched, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
 };
-pub use rotation::{HandoverMode, HandoverReport, RotationOutcome, RotationReport};
+pub use report::{
+    Abandoned, HandoverMode, HandoverReport, RotationOutcome, RotationReport, RotationTrigger,
+    ShutdownReport,
+};
 #[cfg(all(feature = "sqlx-09", feature = "mysql"))]
 pub use sqlx_09::MySqlPools;
 #[cfg(all(feature = "sqlx-09", feature = "postgres"))]
 pub use sqlx_09::PgPools;
 #[cfg(feature = "sqlx-09")]
 pub use sqlx_09::{SharedError, SqlPools};
-pub use supervisor::{
-    Abandoned, DrainStatus, Event, Events, Liveness, PoolStatus, ProviderRef, ProviderStatus,
-    Readiness, ShutdownReport, Status, Supervisor, SupervisorBuilder,
-};
-pub use trigger::RotationTrigger;
+pub use status::{DrainStatus, Liveness, PoolStatus, ProviderStatus, Readiness, Status};
+pub use supervisor::{ProviderRef, Supervisor, SupervisorBuilder};
+
+/// A clock that tests move, and crashes at a named step: for `claviger-testkit` alone, and without
+/// any promise.
+#[doc(hidden)]
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::clock::MovedClock;
+    pub use crate::failpoints::Failpoints;
+}
 
 /// The README's code compiles and runs.
 #[cfg(all(doctest, feature = "postgres", feature = "sqlx-09"))]

@@ -1,136 +1,17 @@
-//! One rotation, from its trigger to the last pool's handover, and the report of it.
+//! One rotation under way, from its trigger to the last pool's handover.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Span;
 
 use crate::clock::Timestamp;
 use crate::error::{ConnectError, ProviderError};
 use crate::lease::Revision;
+use crate::lock::{Mutex, MutexGuard};
+use crate::report::{HandoverReport, RotationOutcome, RotationReport, RotationTrigger};
 use crate::telemetry::{self, Caller, Origin, Root};
-use crate::trigger::RotationTrigger;
-
-/// How a rotation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RotationOutcome {
-    /// A new lease is held, and every pool serves it.
-    Adopted,
-    /// The backend had nothing new; the lease's expiry may have moved.
-    Unchanged,
-    /// A newer lease came before every pool had taken this one.
-    Superseded,
-    /// Not every pool had taken it when the caller's patience ended, and the pools go on trying; or
-    /// when its supervisor or provider ended.
-    Unfinished,
-}
-
-impl RotationOutcome {
-    /// The word for telemetry.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Adopted => "adopted",
-            Self::Unchanged => "unchanged",
-            Self::Superseded => "superseded",
-            Self::Unfinished => "unfinished",
-        }
-    }
-}
-
-/// How a pool went from one generation to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum HandoverMode {
-    /// A new pool; the old one is drained.
-    Replace,
-    /// The same pool with new options; its connections stay.
-    InPlace,
-}
-
-impl HandoverMode {
-    /// The word for telemetry.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Replace => "replace",
-            Self::InPlace => "in_place",
-        }
-    }
-}
-
-/// One pool's handover, with the time each step took.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct HandoverReport {
-    /// The pool.
-    pub pool: Arc<str>,
-    /// The generation it serves now.
-    pub generation: u64,
-    /// Whether the pool was replaced or updated in place.
-    pub mode: HandoverMode,
-    /// A bare login and the probe.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::wire::seconds", rename = "prove_seconds")
-    )]
-    pub verify: Duration,
-    /// Making the pool, or refitting it.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::wire::seconds", rename = "open_seconds")
-    )]
-    pub open: Duration,
-    /// Opening connections ahead of demand, before publication.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::wire::seconds", rename = "warm_seconds")
-    )]
-    pub warm: Duration,
-    /// From the first step to publication.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::wire::seconds", rename = "took_seconds")
-    )]
-    pub took: Duration,
-}
-
-/// What a rotation came to.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct RotationReport {
-    /// The provider.
-    pub provider: Arc<str>,
-    /// Why it began.
-    pub trigger: RotationTrigger,
-    /// When it began, by the wall clock.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::wire::time"))]
-    pub started: SystemTime,
-    /// How it ended.
-    pub outcome: RotationOutcome,
-    /// The digest of the revision that came, if a new one came.
-    pub revision: Option<String>,
-    /// How often the backend was asked.
-    pub attempts: u32,
-    /// How long the last answer took.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::wire::seconds", rename = "fetch_seconds")
-    )]
-    pub fetch: Duration,
-    /// The pools that took the new lease, in the order in which they did.
-    pub handovers: Vec<HandoverReport>,
-    /// The pools that had not when the report was made.
-    pub waiting: Vec<Arc<str>>,
-    /// From the trigger to the last handover.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::wire::seconds", rename = "took_seconds")
-    )]
-    pub took: Duration,
-}
 
 /// A rotation under way.
 ///
@@ -245,12 +126,12 @@ impl Rotation {
         self.trigger
     }
 
-    /// The root span while the rotation is open.
+    /// Returns the root span while the rotation is open.
     pub(crate) fn span(&self) -> Span {
         self.lock().root.span().clone()
     }
 
-    /// The root span for an attempt that begins now.
+    /// Returns the root span for an attempt that begins now.
     pub(crate) fn span_for_attempt(&self, now: Timestamp) -> Span {
         let (last, failure, revision) = {
             let mut inner = self.lock();
@@ -273,17 +154,17 @@ impl Rotation {
         span
     }
 
-    /// Where it is in its trace, also when it is over.
+    /// Returns its place in the trace, also after its end.
     pub(crate) fn origin(&self) -> Origin {
         self.lock().root.origin().clone()
     }
 
-    /// Somebody asked for it, and is answered by the attempt that begins now.
+    /// Links it to a caller that requested it, at the attempt that begins now.
     pub(crate) fn asked_for_by(&self, caller: &Caller, now: Timestamp) {
         caller.asked_for(&self.span_for_attempt(now));
     }
 
-    /// One fetch ended.
+    /// Notes the end of a fetch.
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
         let mut inner = self.lock();
         inner.attempts += 1;
@@ -294,7 +175,7 @@ impl Rotation {
         inner.fetch = took;
     }
 
-    /// A pool could not take the lease, and will try again.
+    /// Notes that a pool could not adopt the lease; it retries.
     pub(crate) fn handover_failed(&self, pool: &Arc<str>, error: &ConnectError) {
         let failure = Failure {
             error_type: error.kind().as_str(),
@@ -326,7 +207,7 @@ impl Rotation {
         }
     }
 
-    /// A pool took the lease with this digest; nothing happens when the rotation brought another.
+    /// Notes that a pool adopted the lease with this digest, unless the rotation brought another.
     pub(crate) fn handed_over(&self, report: HandoverReport, revision: &str) {
         let mut inner = self.lock();
         if inner
@@ -344,20 +225,20 @@ impl Rotation {
         span.record("generation", generation);
     }
 
-    /// A pool left, or keeps what it has for good.
+    /// Waits no longer for a pool that was removed, or that keeps its lease.
     pub(crate) fn excuse(&self, pool: &str) {
         let mut inner = self.lock();
         inner.waiting.remove(pool);
         inner.handover_failures.remove(pool);
     }
 
-    /// Whether this pool has yet to take the lease with this digest.
+    /// Returns whether this pool has yet to adopt the lease with this digest.
     pub(crate) fn waits_for(&self, pool: &str, revision: &str) -> bool {
         let inner = self.lock();
         inner.revision.as_deref() == Some(revision) && inner.waiting.contains(pool)
     }
 
-    /// Whether no pool is waited for.
+    /// Returns whether no pool is waited for.
     pub(crate) fn is_settled(&self) -> bool {
         self.lock().waiting.is_empty()
     }
@@ -382,7 +263,7 @@ impl Rotation {
         Some(report)
     }
 
-    /// The final report, or how things stand.
+    /// Returns the final report, or the present state.
     pub(crate) fn report(&self, now: Timestamp) -> RotationReport {
         let inner = self.lock();
         inner
@@ -411,7 +292,7 @@ impl Rotation {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

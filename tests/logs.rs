@@ -264,3 +264,40 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
         .expect_err("the start fails at its deadline");
     assert!(error.to_string().contains("the backend is down"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_is_dropped_without_shutdown_is_logged_with_what_still_runs() {
+    let (lines, _guard) = Lines::read();
+    let start = async || {
+        let lab = Lab::new();
+        let credentials = lab
+            .supervisor
+            .add_provider("orders-credentials", ScriptedProvider::new())
+            .await
+            .expect("it starts");
+        let pool = lab
+            .supervisor
+            .add_pool("orders", &credentials, ScriptedPools::new(4))
+            .await
+            .expect("it is verified");
+        sleep(Duration::from_millis(100)).await;
+        lines.take();
+        (lab, credentials, pool)
+    };
+    let (lab, _credentials, _pool) = start().await;
+    let clone = lab.supervisor.clone();
+    drop(lab);
+    assert_eq!(lines.take(), "", "a clone is left");
+    drop(clone);
+    assert_eq!(
+        lines.take(),
+        "WARN supervisor dropped without shutdown; its providers and pools still run \
+         providers=orders-credentials pools=orders\n"
+    );
+    let (lab, ..) = start().await;
+    assert!(lab.supervisor.shutdown(Duration::from_secs(1)).await.clean);
+    lines.take();
+    drop(lab);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(lines.take(), "", "it was shut down");
+}

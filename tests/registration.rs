@@ -116,14 +116,17 @@ async fn durations_and_sizes_out_of_range_are_errors() {
             claviger::SupervisorBuilder::with_start_deadline,
         ),
         (
-            "prove_deadline",
+            "verify_deadline",
             claviger::SupervisorBuilder::with_verify_deadline,
         ),
         (
             "drain_deadline",
             claviger::SupervisorBuilder::with_drain_deadline,
         ),
-        ("poll", claviger::SupervisorBuilder::with_poll_interval),
+        (
+            "poll_interval",
+            claviger::SupervisorBuilder::with_poll_interval,
+        ),
     ];
     for (field, set) in fields {
         for bad in [Duration::ZERO, Duration::MAX] {

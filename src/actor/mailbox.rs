@@ -1,47 +1,49 @@
-//! How tasks and callers reach an actor whose incarnations come and go.
+//! How tasks and callers reach an actor that may be restarted.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ractor::ActorRef;
 
-/// The one message: look at your slot.
-#[derive(Debug)]
-pub(crate) struct Look;
+use crate::lock::{Mutex, MutexGuard};
 
-/// The address of the present incarnation. At most one [`Look`] is queued: mailboxes are unbounded,
-/// attention is not.
+/// The one message: reconcile the slot.
+#[derive(Debug)]
+pub(crate) struct Wake;
+
+/// The address of the running actor. At most one [`Wake`] is queued, because mailboxes are
+/// unbounded.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    actor: Mutex<Option<ActorRef<Look>>>,
+    actor: Mutex<Option<ActorRef<Wake>>>,
     queued: AtomicBool,
     /// Restarts of the actor.
     restarts: Arc<AtomicU64>,
 }
 
 impl Mailbox {
-    /// Asks the actor to look. Nobody there: the next incarnation looks first thing.
-    pub(crate) fn poke(&self) {
+    /// Wakes the actor. While none is running, the next one reconciles at its start.
+    pub(crate) fn wake(&self) {
         if self.queued.swap(true, Ordering::AcqRel) {
             return;
         }
         let sent = self
             .lock()
             .as_ref()
-            .is_some_and(|actor| actor.cast(Look).is_ok());
+            .is_some_and(|actor| actor.cast(Wake).is_ok());
         if !sent {
             self.queued.store(false, Ordering::Release);
         }
     }
 
-    /// A new incarnation lives here.
-    pub(super) fn move_in(&self, actor: ActorRef<Look>) {
+    /// Sets the address of an actor that starts, and wakes it.
+    pub(super) fn started(&self, actor: ActorRef<Wake>) {
         *self.lock() = Some(actor);
         self.queued.store(false, Ordering::Release);
-        self.poke();
+        self.wake();
     }
 
-    /// The message was taken: what is noted from now on needs another.
+    /// Notes that the message was taken: what is noted from now on needs another.
     pub(super) fn taken(&self) {
         self.queued.store(false, Ordering::Release);
     }
@@ -54,7 +56,7 @@ impl Mailbox {
         Arc::clone(&self.restarts)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<ActorRef<Look>>> {
-        self.actor.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<ActorRef<Wake>>> {
+        self.actor.lock()
     }
 }

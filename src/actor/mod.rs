@@ -1,5 +1,5 @@
-//! Actors as shells: what they know is in a slot, what follows from it is decided by pure
-//! functions, and a crash costs one turn.
+//! Actors as shells: state is kept in a slot, pure functions decide what follows from it, and a
+//! crash costs one reconciliation.
 
 mod budget;
 mod mailbox;
@@ -12,16 +12,16 @@ use std::time::Duration;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use root::{Child, Root};
 
-/// How long a lost poke may cost: every actor looks at least this often.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Longest time between two reconciliations, and so the most that a lost wake-up costs.
+pub(crate) const RECONCILE_EVERY: Duration = Duration::from_secs(15);
 
-/// What an actor keeps. It outlives the actor: a new incarnation picks it up.
+/// The state of an actor. It outlives the actor; the next one resumes it.
 pub(crate) trait Slot: Send + Sync + 'static {
-    /// Whose slot it is.
+    /// Name of its provider or pool.
     fn name(&self) -> &Arc<str>;
-    /// Where the present incarnation is reached.
+    /// Address of the running actor.
     fn mailbox(&self) -> &Mailbox;
-    /// One turn: look at what was noted, decide, start tasks. Never waits. Answers when to look
-    /// again.
-    fn turn(self: &Arc<Self>) -> Option<Duration>;
+    /// Reads what was noted, decides, starts tasks. Never waits. Returns the time until the next
+    /// reconciliation.
+    fn reconcile(self: &Arc<Self>) -> Option<Duration>;
 }

@@ -1,8 +1,8 @@
 //! The root actor: owns the others, starts them again within a budget, stops them in order.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ractor::{
@@ -12,9 +12,11 @@ use ractor::{
 use super::Slot;
 use super::budget::Restarts;
 use super::shell::Shell;
-use crate::supervisor::{Context, Event};
+use crate::context::Context;
+use crate::events::Event;
+use crate::lock::{Mutex, MutexGuard};
 
-/// An actor that the root keeps running until it is told to leave.
+/// An actor that the root keeps running until it is stopped.
 pub(crate) struct Child {
     name: Arc<str>,
     start: Box<dyn Fn(ActorCell) -> Option<ActorCell> + Send + Sync>,
@@ -48,7 +50,7 @@ impl Child {
         })
     }
 
-    /// Its end is wanted from now on; resolves when it has come, or after `within`.
+    /// Stops it for good; resolves when it has ended, or after `within`.
     pub(crate) async fn stop(&self, within: Duration) {
         let actor = {
             let mut running = self.running();
@@ -60,7 +62,7 @@ impl Child {
         }
     }
 
-    /// Starts an incarnation, unless its end is wanted by now.
+    /// Starts the actor, unless it is to stop.
     fn start(&self, root: ActorCell) -> Option<ActorId> {
         let mut running = self.running();
         if running.leaving {
@@ -75,21 +77,21 @@ impl Child {
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
-    /// How often it was started again.
+    /// Number of restarts.
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Acquire)
     }
 
-    /// Whether it fails so often that it is started again only once a minute.
+    /// Returns whether it fails so often that it is restarted only once a minute.
     pub(crate) fn is_over_budget(&self, now: Instant) -> bool {
         self.budget().is_over(now)
     }
 
     fn budget(&self) -> MutexGuard<'_, Restarts> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+        self.budget.lock()
     }
 }
 
@@ -190,7 +192,7 @@ impl Actor for RootActor {
         }
         let pause = child.budget().failed(state.context.clock.mono());
         child.restarts.fetch_add(1, Ordering::AcqRel);
-        tracing::error!(actor = %child.name, pause = ?pause, "an actor of ours failed; its slot is picked up by a new one, queries do not notice");
+        tracing::error!(actor = %child.name, pause = ?pause, "actor failed and is restarted with its state; queries are not affected");
         state.context.meters.restarted(&child.name);
         state.context.events.send(Event::Restarted {
             actor: Arc::clone(&child.name),

@@ -7,11 +7,10 @@ use std::time::Duration;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 
-use super::mailbox::Look;
-use super::{HEARTBEAT, Slot};
+use super::mailbox::Wake;
+use super::{RECONCILE_EVERY, Slot};
 
-/// Shortest pause before an actor looks without being asked, so that no error of ours makes it
-/// spin.
+/// Shortest time between two reconciliations by the alarm, so that no error of ours makes it spin.
 const SHORTEST: Duration = Duration::from_millis(5);
 
 pub(super) struct Shell<T>(PhantomData<fn() -> T>);
@@ -24,9 +23,9 @@ impl<T> Shell<T> {
 
 pub(super) struct State<T> {
     slot: Arc<T>,
-    /// When to look without being asked. Re-armed each turn; an interval would pile up missed ticks
-    /// and outlive the actor.
-    alarm: Option<JoinHandle<Result<(), MessagingErr<Look>>>>,
+    /// Wakes the actor at its next deadline. Re-armed each time; an interval would pile up missed
+    /// ticks and outlive the actor.
+    alarm: Option<JoinHandle<Result<(), MessagingErr<Wake>>>>,
 }
 
 impl<T> Drop for State<T> {
@@ -38,31 +37,30 @@ impl<T> Drop for State<T> {
 }
 
 impl<T: Slot> Actor for Shell<T> {
-    type Msg = Look;
+    type Msg = Wake;
     type State = State<T>;
     type Arguments = Arc<T>;
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Look>,
+        myself: ActorRef<Wake>,
         slot: Arc<T>,
     ) -> Result<State<T>, ActorProcessingErr> {
-        slot.mailbox().move_in(myself);
+        slot.mailbox().started(myself);
         Ok(State { slot, alarm: None })
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Look>,
-        _: Look,
+        myself: ActorRef<Wake>,
+        _: Wake,
         state: &mut State<T>,
     ) -> Result<(), ActorProcessingErr> {
         state.slot.mailbox().taken();
-        let next = state
-            .slot
-            .turn()
-            .map_or(HEARTBEAT, |next| next.clamp(SHORTEST, HEARTBEAT));
-        if let Some(alarm) = state.alarm.replace(myself.send_after(next, || Look)) {
+        let next = state.slot.reconcile().map_or(RECONCILE_EVERY, |next| {
+            next.clamp(SHORTEST, RECONCILE_EVERY)
+        });
+        if let Some(alarm) = state.alarm.replace(myself.send_after(next, || Wake)) {
             alarm.abort();
         }
         Ok(())
@@ -81,7 +79,7 @@ mod tests {
     use super::*;
     use crate::actor::Mailbox;
 
-    /// In each of its first turns something is noted after the turn has looked.
+    /// In each of its first reconciliations something is noted at the end.
     struct Noted {
         name: Arc<str>,
         mailbox: Mailbox,
@@ -99,13 +97,13 @@ mod tests {
             &self.mailbox
         }
 
-        fn turn(self: &Arc<Self>) -> Option<Duration> {
+        fn reconcile(self: &Arc<Self>) -> Option<Duration> {
             self.seen
                 .store(self.noted.load(Ordering::SeqCst), Ordering::SeqCst);
             if self.to_come.load(Ordering::SeqCst) > 0 {
                 self.to_come.fetch_sub(1, Ordering::SeqCst);
                 self.noted.fetch_add(1, Ordering::SeqCst);
-                self.mailbox.poke();
+                self.mailbox.wake();
             }
             None
         }

@@ -1,4 +1,4 @@
-//! What a database (or whatever a pool leads to) answers instead of a connection.
+//! Why a database, or whatever a pool leads to, returned no connection.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum ConnectErrorKind {
     Overloaded,
     /// The database cannot be reached or is not up.
     Unreachable,
-    /// Stays until somebody changes settings: no such database, no right to connect, no verified
+    /// Permanent until settings change: no such database, no right to connect, no verified
     /// TLS.
     Misconfigured,
     /// Anything else.
@@ -57,7 +57,7 @@ struct Context {
 }
 
 impl ConnectError {
-    /// A fault of `kind`. The message is logged: it must never carry a secret.
+    /// Creates an error of `kind`. The message is logged: it must never carry a secret.
     ///
     /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
@@ -100,17 +100,17 @@ impl ConnectError {
         self
     }
 
-    /// The kind, for a match.
+    /// Returns the kind, for a match.
     pub fn kind(&self) -> ConnectErrorKind {
         self.kind
     }
 
-    /// The SQLSTATE, where the database gave one.
+    /// Returns the SQLSTATE, if the database gave one.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// What was said.
+    /// Returns the message.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -130,8 +130,8 @@ impl ConnectError {
         self.source.as_ref().map(Source::original)
     }
 
-    /// Whether it may pass without anybody's doing. A rejection may: a pod can start inside a
-    /// rotation's window.
+    /// Returns whether it may pass by itself. A rejection may: a pod can start inside a rotation's
+    /// window.
     pub fn is_transient(&self) -> bool {
         self.kind != ConnectErrorKind::Misconfigured
     }
@@ -153,7 +153,7 @@ impl fmt::Display for ConnectError {
 
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fault({self})")
+        write!(f, "ConnectError({self})")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Errors: one kind per boundary.
+//! Errors: one type per boundary.
 
 mod connect;
 mod provider;
@@ -14,7 +14,7 @@ pub use provider::{ProviderError, ProviderErrorKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A name, duration or size that cannot be right; the message names the field and what would be
+    /// A name, duration or size is out of range; the message names the field and what would be
     /// right.
     InvalidInput,
     /// A provider or pool of that name exists already.
@@ -28,7 +28,7 @@ pub enum ErrorKind {
     /// There is no tokio runtime to run on: the call was made outside of one, or the supervisor's
     /// is gone.
     NoRuntime,
-    /// The provider gave no usable lease; [`Error::provider_error`] has the cause.
+    /// The provider returned no usable lease; [`Error::provider_error`] has the cause.
     Provider,
     /// The lease could not be verified by a login; [`Error::connect_error`] has the cause, SQLSTATE
     /// included.
@@ -51,8 +51,7 @@ impl ErrorKind {
     }
 }
 
-/// What a call to the supervisor answers when it cannot do as asked. Nothing was started, nothing
-/// was lost.
+/// Why a call to the supervisor failed. Nothing stays registered or started then.
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -106,7 +105,7 @@ impl Error {
     ) -> Self {
         let message = match waited {
             Some(waited) => format!(
-                "provider {name:?} held no lease within {}",
+                "provider {name:?} returned no lease within {}",
                 humantime::format_duration(waited)
             ),
             None => format!("provider {name:?} cannot start"),
@@ -118,9 +117,10 @@ impl Error {
         }
     }
 
-    pub(crate) fn from_provider_asked(name: &str, error: ProviderError) -> Self {
-        let message =
-            format!("provider {name:?} gave no new credential, what is held goes on serving");
+    pub(crate) fn from_manual_rotation(name: &str, error: ProviderError) -> Self {
+        let message = format!(
+            "provider {name:?} returned no new credential; the current lease stays in service"
+        );
         Self {
             kind: ErrorKind::Provider,
             message,
@@ -150,12 +150,12 @@ impl Error {
         }
     }
 
-    /// The kind, for a match.
+    /// Returns the kind, for a match.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether the same call may succeed later without a change on the caller's side.
+    /// Returns whether the same call may succeed later without a change on the caller's side.
     pub fn is_transient(&self) -> bool {
         match &self.cause {
             Some(Cause::Provider(error)) => error.is_transient(),
@@ -164,7 +164,7 @@ impl Error {
         }
     }
 
-    /// The provider's error behind [`ErrorKind::Provider`].
+    /// Returns the provider's error behind [`ErrorKind::Provider`].
     pub fn provider_error(&self) -> Option<&ProviderError> {
         match &self.cause {
             Some(Cause::Provider(error)) => Some(error),
@@ -172,7 +172,7 @@ impl Error {
         }
     }
 
-    /// The database's answer behind [`ErrorKind::Pool`].
+    /// Returns the connect error behind [`ErrorKind::Pool`].
     pub fn connect_error(&self) -> Option<&ConnectError> {
         match &self.cause {
             Some(Cause::Pool(error)) => Some(error),

@@ -1,4 +1,4 @@
-//! What a provider answers when it has no lease to give.
+//! Why a provider returned no lease.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,29 +7,29 @@ use std::time::Duration;
 
 use super::text::{self, Source};
 
-/// Why a provider has no lease to give.
+/// Why a provider returned no lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProviderErrorKind {
-    /// The backend cannot be reached, or has a fault of its own. Passing.
+    /// The backend cannot be reached, or has an error of its own. Transient.
     Unavailable,
-    /// The backend asks for fewer requests. Passing.
+    /// The backend asks for fewer requests. Transient.
     Throttled,
-    /// The backend did not answer within the fetch deadline. Passing.
+    /// The backend did not respond within the fetch deadline. Transient.
     TimedOut,
-    /// The backend knows us and forbids it. Stays until somebody grants it.
+    /// The backend denies the request. Permanent until somebody grants it.
     Denied,
-    /// What was asked for does not exist. Stays until somebody creates it.
+    /// The secret does not exist. Permanent until somebody creates it.
     NotFound,
-    /// What the backend holds cannot be used. Stays until somebody writes it right.
+    /// The secret cannot be read. Permanent until somebody corrects it.
     Malformed,
-    /// The provider's own settings cannot be right. Stays.
+    /// A setting of the provider is wrong. Permanent.
     Misconfigured,
-    /// The lease that came was dead on arrival: its expiry had passed. Passing.
+    /// The lease had expired when it was returned. Transient.
     DeadLease,
-    /// The provider panicked. Passing, as far as anyone can tell.
+    /// The provider panicked. Counts as transient.
     Panicked,
-    /// Anything else. Passing, as far as anyone can tell.
+    /// Anything else. Counts as transient.
     Other,
 }
 
@@ -58,7 +58,7 @@ impl ProviderErrorKind {
     }
 }
 
-/// Why a provider has no lease to give. Cheap to clone.
+/// Why a provider returned no lease. Cheap to clone.
 ///
 /// The message and the source are logged: they must never carry a secret.
 ///
@@ -79,7 +79,7 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
-    /// An error of `kind`; the message says what to do.
+    /// Creates an error of `kind`; the message says what to do.
     ///
     /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.
@@ -99,19 +99,19 @@ impl ProviderError {
         self
     }
 
-    /// The backend's own word on when to ask again; the next attempt comes no sooner.
+    /// Keeps the time after which the backend wants the next request; none is sent sooner.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// The kind, for a match.
+    /// Returns the kind, for a match.
     pub fn kind(&self) -> ProviderErrorKind {
         self.kind
     }
 
-    /// What was said.
+    /// Returns the message.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -125,13 +125,13 @@ impl ProviderError {
         self.source.as_ref().map(Source::original)
     }
 
-    /// Whether the same fetch may succeed later without anybody's doing. A registration waits only
-    /// for such errors.
+    /// Returns whether the same fetch may succeed later by itself. A registration waits only for
+    /// such errors.
     pub fn is_transient(&self) -> bool {
         self.kind.is_transient()
     }
 
-    /// What [`retry_after`](Self::retry_after) was told.
+    /// Returns the time that [`retry_after`](Self::retry_after) set.
     pub fn wait_hint(&self) -> Option<Duration> {
         self.retry_after
     }

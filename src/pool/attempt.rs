@@ -5,20 +5,17 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::gate::Pass;
+use super::factory::PoolFactory;
 use super::handover::{self, Times};
 use super::machine::{Effect, Input};
+use super::slot::PoolSlot;
 use super::task::in_a_task;
-use super::{PoolFactory, PoolSlot};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::provider::LeaseGuard;
 use crate::rotation::Rotation;
 use crate::telemetry;
 
-/// How long a verification waits for room among the connections of old generations.
-const AT_THE_GATE: Duration = Duration::from_secs(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const PANICKED: &str = "the attempt panicked; see its own output";
 
 /// The span of an attempt, which says so when the attempt ends by a panic of ours.
@@ -39,10 +36,10 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
         attempt,
     };
     // If the provider has another lease by now, the next wake decides about that one.
-    let Some(loan) = slot
+    let Some(lease_guard) = slot
         .upstream()
         .use_lease()
-        .filter(|loan| loan.lease.revision() == revision)
+        .filter(|lease_guard| lease_guard.lease.revision() == revision)
     else {
         return;
     };
@@ -52,10 +49,10 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
     });
     let span = telemetry::handover(&parent, slot.name(), &revision.digest());
     if parent.is_none() {
-        loan.origin.link(&span);
+        lease_guard.origin.link(&span);
     }
     drop(parent);
-    let work = tokio::spawn(run(Arc::clone(slot), attempt, loan, rotation, span));
+    let work = tokio::spawn(run(Arc::clone(slot), attempt, lease_guard, rotation, span));
     tokio::spawn(async move {
         // A panic of ours is one failed attempt, too.
         if work.await.is_err() {
@@ -81,13 +78,13 @@ impl<F: PoolFactory> Drop for LostGuard<F> {
 async fn run<F: PoolFactory>(
     slot: Arc<PoolSlot<F>>,
     attempt: u64,
-    loan: LeaseGuard<F::Secret>,
+    lease_guard: LeaseGuard<F::Secret>,
     rotation: Option<Arc<Rotation>>,
     span: Span,
 ) {
     let span = MarkedByPanic(span);
     let began = slot.clock().mono();
-    let verified = verify(&slot, &loan.lease, &span.0).await;
+    let verified = verify(&slot, &lease_guard.lease, &span.0).await;
     let verify = slot.clock().mono().saturating_duration_since(began);
     slot.context().traps.spring(slot.name(), "pool.verified");
     let outcome = match verified {
@@ -102,7 +99,15 @@ async fn run<F: PoolFactory>(
                     open: Duration::ZERO,
                     warm: Duration::ZERO,
                 };
-                handover::run(&slot, attempt, loan, times, &span.0, rotation.as_ref()).await
+                handover::run(
+                    &slot,
+                    attempt,
+                    lease_guard,
+                    times,
+                    &span.0,
+                    rotation.as_ref(),
+                )
+                .await
             } else {
                 slot.settled();
                 Ok(())
@@ -129,22 +134,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         let kind = error.kind();
         self.feed(Input::Failed { attempt, kind }, Some(error));
         self.settled();
-        self.update_outlook();
+        self.update_next_attempt();
     }
-}
-
-/// While old connections are open, the verification's own one counts among them. A credential is
-/// not left unverified for long on that account.
-pub(super) async fn leave_to_log_in<F: PoolFactory>(slot: &PoolSlot<F>) -> Option<Pass<F::Pool>> {
-    let shared = slot.shared();
-    let end = slot.clock().mono() + AT_THE_GATE;
-    while !shared.gate.is_open() && slot.clock().mono() < end {
-        if let Some(leave) = shared.gate.enter_verification(&shared.current().pool) {
-            return Some(leave);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    None
 }
 
 /// A bare login and the probe, under the verify deadline.
@@ -155,7 +146,7 @@ async fn verify<F: PoolFactory>(
 ) -> Result<(), ConnectError> {
     slot.factory().check(lease)?;
     let span = telemetry::verify(parent);
-    let _leave = leave_to_log_in(slot).await;
+    let _leave = slot.permit_to_verify().await;
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {

@@ -14,22 +14,17 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::acquire::note_login_error;
+use super::call::Got;
+use super::checks::Taken;
+use super::explain::note_login_error;
+use super::factory::{AcquireError, PoolFactory};
 use super::gate::{LEAD, Pass};
 use super::generation::{Generation, Shared};
 use super::lent::give_back;
-use super::queue::Pace;
-use super::{AcquireError, PoolFactory, Taken};
 
 /// Longest time for which a login goes on without its caller. A server that takes longer to reject
 /// one is noticed by the next verification.
 pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
-
-/// What the pool returned, and whether it was opened for this call.
-pub(super) struct Got<F: PoolFactory> {
-    pub(super) result: Result<Taken<F::Connection>, F::Error>,
-    pub(super) opened: bool,
-}
 
 type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
@@ -139,6 +134,30 @@ async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::
         () = returned(shared, &generation.pool) => None,
     };
     (place, ahead)
+}
+
+/// First and longest pause between two tries of the first caller, because pools do not report
+/// returned connections. Doubled each time.
+const TRY_AGAIN: Duration = Duration::from_millis(1);
+const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
+
+/// Pauses between two tries for a returned connection.
+pub(super) struct Pace(Duration);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(TRY_AGAIN)
+    }
+}
+
+impl Pace {
+    pub(super) const SHORTEST: Duration = TRY_AGAIN;
+
+    pub(super) fn next(&mut self) -> Instant {
+        let at = Instant::now() + self.0;
+        self.0 = (self.0 * 2).min(TRY_AGAIN_LONGEST);
+        at
+    }
 }
 
 /// Takes a connection that is returned. Where the server counts logins that are broken off, without

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::factory::PoolFactory;
 use super::machine::{Effect, Input};
-use super::{PoolFactory, PoolSlot};
+use super::slot::PoolSlot;
 use crate::error::ConnectErrorKind;
-use crate::supervisor::Event;
+use crate::events::Event;
 use crate::telemetry::{self, InSpan};
 
 /// Belongs to the task of a drain. If its runtime ends first, the drain can be started on another.
@@ -55,7 +56,7 @@ pub(super) fn spawn<F: PoolFactory>(
             biased;
             ended = &mut drained => Some(ended),
             () = tokio::time::sleep_until(deadline.into()) => None,
-            () = slot.context().end.has_come() => None,
+            () = slot.context().shutdown_signal.given() => None,
         };
         inside.let_go();
         match outcome {

@@ -1,114 +1,21 @@
 //! The pool's driver: feeds the machine, and carries out its effects.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Span;
 
-use super::generation::{Generation, Phase, Shared};
-use super::machine::{Effect, Input, LeaseFacts, Machine};
-use super::{PoolFactory, PoolSlot, attempt, drain, probe};
+use super::factory::PoolFactory;
+use super::generation::Phase;
+use super::machine::{Effect, Input, LeaseFacts};
+use super::slot::PoolSlot;
+use super::state::Draining;
+use super::{attempt, drain, probe};
 use crate::actor::{Mailbox, Slot};
-use crate::clock::Clock;
 use crate::error::ConnectError;
-use crate::expiry::Expiry;
-use crate::lease::{Lease, Revision};
-use crate::outlook::Outlook;
-use crate::provider::LeaseGuard;
-use crate::rotation::HandoverReport;
-use crate::supervisor::Event;
-
-/// The machine, and what it knows by number alone.
-pub(super) struct Inner<F: PoolFactory> {
-    pub(super) machine: Machine,
-    /// Lease guards by generation.
-    pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
-    /// Pools of the generations that drain.
-    pub(super) draining: HashMap<u64, Draining<F::Pool>>,
-    pub(super) last_handover: Option<HandoverReport>,
-    /// Text of the machine's failure.
-    error: Option<ConnectError>,
-}
-
-/// What a drain's task works with.
-pub(super) struct Draining<P> {
-    pub(super) pool: P,
-    /// Span that the drain's own span follows from, until that is created.
-    pub(super) cause: Span,
-}
-
-impl<F: PoolFactory> Inner<F> {
-    pub(super) fn new(machine: Machine) -> Self {
-        Self {
-            machine,
-            leases: HashMap::new(),
-            draining: HashMap::new(),
-            last_handover: None,
-            error: None,
-        }
-    }
-
-    /// Returns the lease of the current generation.
-    pub(super) fn active_lease(&self) -> Option<&Lease<F::Secret>> {
-        let active = self.machine.current()?;
-        self.leases.get(&active.generation).map(|loan| &loan.lease)
-    }
-
-    /// Returns the last error, until a verification works.
-    pub(super) fn last_error(&self) -> Option<ConnectError> {
-        self.machine.failure().and(self.error.clone())
-    }
-
-    /// Feeds the machine, and carries out what must not be seen apart from it. Drop what is
-    /// returned without the lock: it locks the provider.
-    fn handle(
-        &mut self,
-        shared: &Shared<F>,
-        input: Input,
-        clock: &Clock,
-        error: Option<&ConnectError>,
-    ) -> (Vec<Effect>, Vec<LeaseGuard<F::Secret>>) {
-        let effects = self.machine.handle(input, clock.now());
-        let current = shared.current();
-        let mut returned = Vec::new();
-        for effect in &effects {
-            match effect {
-                Effect::ReturnLease { generation } => {
-                    returned.extend(self.leases.remove(generation));
-                }
-                Effect::Extend { generation, expiry } if current.number == *generation => {
-                    shared.publish(current.extended(*expiry));
-                }
-                Effect::Distrust { generation } if current.number == *generation => {
-                    current.end.suspect();
-                }
-                Effect::Trust { generation } if current.number == *generation => {
-                    current.end.settle(current.end.suspicions());
-                }
-                Effect::Reject { .. } | Effect::ReportFailure { .. } => {
-                    self.error = error.cloned();
-                }
-                _ => {}
-            }
-        }
-        (effects, returned)
-    }
-}
-
-impl<P: Clone> Generation<P> {
-    /// Returns the same generation with another expiry.
-    fn extended(&self, expiry: Expiry) -> Self {
-        Self {
-            number: self.number,
-            pool: self.pool.clone(),
-            expiry,
-            old_connections: self.old_connections,
-            end: Arc::clone(&self.end),
-            origin: self.origin.clone(),
-        }
-    }
-}
+use crate::events::Event;
+use crate::lease::Revision;
+use crate::next_attempt::NextAttempt;
 
 impl<F: PoolFactory> PoolSlot<F> {
     /// Feeds the machine, and carries out the effects that need no task; returns the others.
@@ -135,7 +42,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 self.upstream.notify_verified(&revision, &account);
             }
             (Effect::Settle { revision }, _) => self.settle(&revision),
-            (Effect::Extend { .. }, _) => self.shared.tell_waiting(),
+            (Effect::Extend { .. }, _) => self.shared.notify_waiting(),
             (effect, _) => return Some(effect),
         }
         None
@@ -147,12 +54,12 @@ impl<F: PoolFactory> PoolSlot<F> {
         if current.number != generation {
             return;
         }
-        // Under the outlook's lock: callers learn of the rejection with the outlook that belongs
-        // to it, whatever the actor finds out at the same time.
+        // Under the lock of the next attempt: callers get the rejection with the next attempt that
+        // belongs to it, whatever the actor decides at the same time.
         let mut is_first = false;
         self.shared.expect(|| {
             is_first = current.end.reject(error.clone());
-            Outlook::Running
+            NextAttempt::Running
         });
         if is_first {
             tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation, error = %error, "the database rejected the credential");
@@ -168,11 +75,11 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// failure.
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
         let (pool, provider) = (&self.name, self.upstream.name());
-        if is_early && self.failures.is_expected() {
+        if is_early && self.failures.is_first_expected() {
             tracing::info!(pool = %pool, provider = %provider, revision = %revision, error = %error, "the database does not take the next lease yet; it is tried again");
         } else if let Some(times) = self
             .failures
-            .met(self.clock().mono(), error.kind().as_str())
+            .failed(self.clock().mono(), error.kind().as_str())
         {
             tracing::warn!(pool = %pool, provider = %provider, revision = %revision, times, error = %error, "a lease could not be verified");
         }
@@ -184,7 +91,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Logs that verifications work again.
     pub(super) fn recovered(&self) {
-        if let Some(times) = self.failures.over() {
+        if let Some(times) = self.failures.succeeded() {
             tracing::info!(pool = %self.name, provider = %self.upstream.name(), times, "the database lets us in again");
         }
     }
@@ -193,7 +100,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn settle(&self, revision: &Revision) {
         if self.lock().machine.failure().is_none() {
             // A wrong secret was put right, and nothing had to be verified for it.
-            self.failures.over();
+            self.failures.succeeded();
         }
         if let Some(rotation) = self.upstream.rotation()
             && rotation.waits_for(&self.name, &revision.digest())
@@ -240,20 +147,21 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Finds out when something that may help callers is tried next, and notifies them.
-    pub(super) fn update_outlook(&self) {
+    pub(super) fn update_next_attempt(&self) {
         self.shared.expect(|| {
             let now = self.clock().now();
-            self.own_outlook().or(self.upstream.outlook(now.mono()))
+            self.own_next_attempt()
+                .or(self.upstream.next_attempt(now.mono()))
         });
     }
 
     /// Returns when this pool tries something next that may help callers.
-    pub(super) fn own_outlook(&self) -> Outlook {
+    pub(super) fn own_next_attempt(&self) -> NextAttempt {
         let lease = self.upstream.current_lease();
         let known = lease
             .as_ref()
             .map(|lease| (lease.revision(), lease.expiry()));
-        self.lock().machine.outlook(known, self.clock().now())
+        self.lock().machine.next_attempt(known, self.clock().now())
     }
 
     /// Starts nothing new, gives callers `PoolClosed`, and drains the current generation.
@@ -285,7 +193,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         // is gone with its runtime.
         self.start(effects);
         if is_first {
-            self.shared.tell_waiting();
+            self.shared.notify_waiting();
             self.settled();
         }
     }
@@ -306,13 +214,13 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         &self.mailbox
     }
 
-    fn turn(self: &Arc<Self>) -> Option<Duration> {
+    fn reconcile(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "pool.turn");
         let lease = self.current_lease();
         let effects = self.feed(Input::Wake { lease }, None);
         self.start(effects);
-        self.update_outlook();
-        self.settled.notify_waiters();
+        self.update_next_attempt();
+        self.settled.notify();
         let now = self.clock().mono();
         let next = self.lock().machine.next_deadline();
         next.map(|at| at.saturating_duration_since(now))

@@ -1,14 +1,16 @@
 //! Admission control: keeps old and new connections within the connection budget, and rejected
 //! revisions within the login budget.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::clock::Clock;
 use crate::error::ConnectError;
+use crate::lock::{Mutex, MutexGuard};
 
 /// Longest time for which the first login after a rejection runs alone. A login takes some 10 ms.
 pub(crate) const LEAD: Duration = Duration::from_millis(100);
@@ -17,6 +19,10 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 const FULL_PAUSE_LONGEST: Duration = Duration::from_secs(2);
 /// Time for which a server counts as full after its last error.
 const FULL_FOR: Duration = Duration::from_secs(5);
+
+/// Longest time for which a verification waits for room among old connections.
+const VERIFICATION_WAIT: Duration = Duration::from_secs(1);
+const VERIFICATION_RETRY: Duration = Duration::from_millis(5);
 
 /// Admission control of one pool. It is engaged while an old generation has connections, or logins
 /// are limited after a rejection. It is also engaged while the server is full, or the first login
@@ -263,7 +269,7 @@ impl<P> Gate<P> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<P>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -308,6 +314,23 @@ impl<P: Clone> Gate<P> {
         self.count_and_decide(current, |inner, old, new| {
             (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner))
         })
+    }
+
+    /// Waits up to a second for a permit for a verification. A credential is not left unverified
+    /// for long because old connections are open.
+    pub(super) async fn permit_to_verify(
+        self: &Arc<Self>,
+        clock: &Clock,
+        current: impl Fn() -> P,
+    ) -> Option<Pass<P>> {
+        let end = clock.mono() + VERIFICATION_WAIT;
+        while !self.is_open() && clock.mono() < end {
+            if let Some(permit) = self.enter_verification(&current()) {
+                return Some(permit);
+            }
+            tokio::time::sleep(VERIFICATION_RETRY).await;
+        }
+        None
     }
 
     /// Decides with the number of connections of old generations to the server that is served from,

@@ -3,22 +3,23 @@
 
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
 use super::checks::Checks;
+use super::factory::{PoolFactory, PoolSettings};
 use super::gate::Gate;
 use super::openings::Openings;
-use super::{PoolFactory, PoolSettings};
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
-use crate::outlook::Outlook;
-use crate::supervisor::PoolStatus;
+use crate::lock::Mutex;
+use crate::next_attempt::NextAttempt;
+use crate::status::PoolStatus;
 use crate::telemetry::{Meters, Origin};
 
 /// Where a generation stands. It only ever moves forward.
@@ -158,6 +159,20 @@ pub(crate) struct Generation<P> {
     pub(crate) origin: Origin,
 }
 
+impl<P: Clone> Generation<P> {
+    /// Returns the same generation with another expiry.
+    pub(super) fn extended(&self, expiry: Expiry) -> Self {
+        Self {
+            number: self.number,
+            pool: self.pool.clone(),
+            expiry,
+            old_connections: self.old_connections,
+            end: Arc::clone(&self.end),
+            origin: self.origin.clone(),
+        }
+    }
+}
+
 impl<P> Generation<P> {
     pub(crate) fn serving(
         number: u64,
@@ -184,7 +199,7 @@ pub(crate) trait Keeper: Send + Sync {
     /// A statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
-    fn unheard(&self, number: u64);
+    fn login_unknown(&self, number: u64);
     /// Notes a rejected login of this generation: counts it, and does what
     /// [`rejected`](Self::rejected) does.
     fn login_rejected(&self, number: u64, error: ConnectError);
@@ -208,10 +223,10 @@ pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) checks: Checks,
     current: ArcSwap<Generation<F::Pool>>,
     changed: watch::Sender<u64>,
-    /// Notifies waiting callers of a new generation or outlook.
+    /// Notifies waiting callers of a new generation or a later next attempt.
     news: Notify,
     /// When something that may help callers is tried next.
-    outlook: Mutex<Outlook>,
+    next_attempt: Mutex<NextAttempt>,
     keeper: OnceLock<Weak<dyn Keeper>>,
     moved: AtomicU64,
 }
@@ -239,7 +254,7 @@ impl<F: PoolFactory> Shared<F> {
             current: ArcSwap::from_pointee(first),
             news: Notify::new(),
             // The actor has not decided yet: callers wait for that.
-            outlook: Mutex::new(Outlook::Running),
+            next_attempt: Mutex::new(NextAttempt::Running),
             keeper: OnceLock::new(),
             moved: AtomicU64::new(0),
         })
@@ -269,8 +284,8 @@ impl<F: PoolFactory> Shared<F> {
         self.current.load_full()
     }
 
-    /// Makes a generation the one that callers get. The old one's end is told after this, so that
-    /// whoever hears of it finds the new one.
+    /// Makes a generation the current one. The old one ends after this, so that callers who are
+    /// notified of its end find the new one.
     pub(super) fn publish(&self, generation: Generation<F::Pool>) {
         let number = generation.number;
         self.current.store(Arc::new(generation));
@@ -288,28 +303,28 @@ impl<F: PoolFactory> Shared<F> {
     }
 
     /// Notifies waiting callers that a generation was published, extended or retired.
-    pub(super) fn tell_waiting(&self) {
+    pub(super) fn notify_waiting(&self) {
         self.news.notify_waiters();
     }
 
     /// Sets when something that may help callers is tried next. Waiting callers are notified only
-    /// if that is later than before: they may have to give up. `outlook` runs under the lock: what
-    /// is noted meanwhile is either seen by it, or written after it.
-    pub(super) fn expect(&self, outlook: impl FnOnce() -> Outlook) {
-        let mut expected = self.outlook.lock().unwrap_or_else(PoisonError::into_inner);
-        let outlook = outlook();
-        let before = std::mem::replace(&mut *expected, outlook);
+    /// if that is later than before: they may have to give up. `next_attempt` runs under the lock:
+    /// what is noted meanwhile is either seen by it, or written after it.
+    pub(super) fn expect(&self, next_attempt: impl FnOnce() -> NextAttempt) {
+        let mut expected = self.next_attempt.lock();
+        let next_attempt = next_attempt();
+        let before = std::mem::replace(&mut *expected, next_attempt);
         drop(expected);
-        if before.or(outlook) != outlook {
+        if before.or(next_attempt) != next_attempt {
             self.news.notify_waiters();
         }
     }
 
-    pub(crate) fn outlook(&self) -> Outlook {
-        *self.outlook.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn next_attempt(&self) -> NextAttempt {
+        *self.next_attempt.lock()
     }
 
-    /// The control plane, while it lives.
+    /// Returns the control plane, while it exists.
     pub(crate) fn keeper(&self) -> Option<Arc<dyn Keeper>> {
         self.keeper.get()?.upgrade()
     }

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use super::driver::Draining;
+use super::factory::{HandoverPolicy, PoolFactory};
 use super::generation::{End, Generation, Phase};
 use super::machine::{Effect, Input};
+use super::slot::PoolSlot;
+use super::state::Draining;
 use super::task::in_a_task;
-use super::{HandoverPolicy, PoolFactory, PoolSlot, attempt};
 use crate::error::ConnectError;
+use crate::events::Event;
 use crate::lease::OldConnections;
 use crate::provider::LeaseGuard;
-use crate::rotation::{HandoverMode, HandoverReport, Rotation};
-use crate::supervisor::Event;
+use crate::report::{HandoverMode, HandoverReport};
+use crate::rotation::Rotation;
 use crate::telemetry::{self, Origin};
 
 /// How long each step took so far.
@@ -41,19 +43,19 @@ const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 pub(super) async fn run<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     attempt: u64,
-    loan: LeaseGuard<F::Secret>,
+    lease_guard: LeaseGuard<F::Secret>,
     mut times: Times,
     span: &Span,
     rotation: Option<&Arc<Rotation>>,
 ) -> Result<(), ConnectError> {
     let opening = slot.clock().mono();
     let open_span = telemetry::open(span);
-    let (pool, mode) = match refit(slot, &loan) {
+    let (pool, mode) = match refit(slot, &lease_guard) {
         Some(pool) => (pool, HandoverMode::InPlace),
         None => {
             let pool = slot
                 .factory()
-                .open(loan.lease.secret())
+                .open(lease_guard.lease.secret())
                 .inspect_err(|error| {
                     telemetry::failed(&open_span, error.kind().as_str(), &error.to_string())
                 })?;
@@ -74,11 +76,11 @@ pub(super) async fn run<F: PoolFactory>(
         warm(slot, &pool, ahead, span).await
     } else if slot
         .active_lease()
-        .is_some_and(|served| served.revision() == loan.lease.revision())
+        .is_some_and(|served| served.revision() == lease_guard.lease.revision())
     {
         Ok(())
     } else {
-        try_out(slot, &loan).await
+        try_out(slot, &lease_guard).await
     };
     if let Err(error) = warmed {
         if mode == HandoverMode::Replace {
@@ -88,12 +90,12 @@ pub(super) async fn run<F: PoolFactory>(
     }
     times.warm = slot.clock().mono().saturating_duration_since(warming);
 
-    let origin = rotation.map_or_else(|| loan.origin.clone(), |rotation| rotation.origin());
+    let origin = rotation.map_or_else(|| lease_guard.origin.clone(), |rotation| rotation.origin());
     let cause = rotation
         .map(|rotation| rotation.span())
         .filter(|root| !root.is_none())
         .unwrap_or_else(|| span.clone());
-    let revision = loan.lease.revision().clone();
+    let revision = lease_guard.lease.revision().clone();
     let Some(Published {
         report,
         account,
@@ -101,7 +103,7 @@ pub(super) async fn run<F: PoolFactory>(
     }) = publish(
         slot,
         attempt,
-        loan,
+        lease_guard,
         &pool,
         mode,
         times,
@@ -121,7 +123,7 @@ pub(super) async fn run<F: PoolFactory>(
     slot.context().traps.spring(slot.name(), "pool.published");
     // Not left to the actor, so that the span that the drain follows from need not stay open.
     slot.start_drains();
-    slot.shared().tell_waiting();
+    slot.shared().notify_waiting();
     slot.context()
         .meters
         .handed_over(slot.name(), mode.as_str(), report.took);
@@ -144,11 +146,14 @@ pub(super) async fn run<F: PoolFactory>(
 }
 
 /// The served pool with new options, where the lease, the policy and the factory allow it.
-fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &LeaseGuard<F::Secret>) -> Option<F::Pool> {
+fn refit<F: PoolFactory>(
+    slot: &Arc<PoolSlot<F>>,
+    lease_guard: &LeaseGuard<F::Secret>,
+) -> Option<F::Pool> {
     let served = slot.active_lease()?;
     // A rejected revision that works again: nothing about the pool is wrong.
-    let same = served.revision() == loan.lease.revision();
-    let in_place = match slot.terms().policy {
+    let same = served.revision() == lease_guard.lease.revision();
+    let in_place = match slot.settings().policy {
         HandoverPolicy::AlwaysInPlace => true,
         HandoverPolicy::AlwaysReplace => same,
         HandoverPolicy::AsLeased => same || served.old_connections() == OldConnections::Keep,
@@ -157,7 +162,7 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &LeaseGuard<F::Secret>) 
     (in_place
         && slot
             .factory()
-            .refit(&pool, served.secret(), loan.lease.secret()))
+            .refit(&pool, served.secret(), lease_guard.lease.secret()))
     .then_some(pool)
 }
 
@@ -165,29 +170,29 @@ fn refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, loan: &LeaseGuard<F::Secret>) 
 /// that are wanted; one if callers of a rejected generation wait. Otherwise it is what the overlap
 /// leaves beside a verification. [`top_up`] opens the rest as old connections close.
 fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
-    let terms = slot.terms();
+    let settings = slot.settings();
     // Older generations that still have connections use up the overlap.
     if slot.shared().gate.has_old() {
         return 0;
     }
     match slot.shared().current().end.phase() {
-        Phase::Vacant => terms.warm_connections,
+        Phase::Vacant => settings.warm_connections,
         Phase::Rejected => 1,
-        _ => terms
+        _ => settings
             .warm_connections
             .max(1)
-            .min(terms.overlap.saturating_sub(1)),
+            .min(settings.overlap.saturating_sub(1)),
     }
 }
 
 /// Verifies what a connection needs beyond a login, if none is opened before publication.
 async fn try_out<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
-    loan: &LeaseGuard<F::Secret>,
+    lease_guard: &LeaseGuard<F::Secret>,
 ) -> Result<(), ConnectError> {
-    let _permit = attempt::leave_to_log_in(slot).await;
+    let _permit = slot.permit_to_verify().await;
     let work = {
-        let (slot, lease) = (Arc::clone(slot), loan.lease.clone());
+        let (slot, lease) = (Arc::clone(slot), lease_guard.lease.clone());
         async move { slot.factory().try_out(lease.secret()).await }
     };
     in_a_task(
@@ -235,7 +240,7 @@ struct Published<S: Send + Sync + 'static> {
 fn publish<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     attempt: u64,
-    loan: LeaseGuard<F::Secret>,
+    lease_guard: LeaseGuard<F::Secret>,
     pool: &F::Pool,
     mode: HandoverMode,
     times: Times,
@@ -248,14 +253,14 @@ fn publish<F: PoolFactory>(
     let span = telemetry::publish(handover);
     let now = slot.clock().now();
     // The factory's code runs without the lock.
-    let server: Arc<str> = slot.factory().server(loan.lease.secret()).into();
+    let server: Arc<str> = slot.factory().server(lease_guard.lease.secret()).into();
     let gate = &slot.shared().gate;
     let mut inner = slot.lock();
     let current = slot.shared().current();
     let opened = Input::Opened {
         attempt,
         mode,
-        lifetime: loan.life,
+        lifetime: lease_guard.life,
     };
     let effects = inner.machine.handle(opened, now);
     let mut returned = None;
@@ -272,7 +277,7 @@ fn publish<F: PoolFactory>(
     let number = publication.generation;
     let (expiry, old_connections) = (active.lease.expiry, active.lease.old_connections);
     let account = Arc::clone(&active.lease.account);
-    inner.leases.insert(number, loan);
+    inner.leases.insert(number, lease_guard);
     if publication.after_rejection {
         gate.lead(now.mono());
     }
@@ -285,7 +290,7 @@ fn publish<F: PoolFactory>(
     gate.serves(server, publication.limited);
     let end = match mode {
         HandoverMode::InPlace => current.end.successor(),
-        HandoverMode::Replace => End::new(Phase::Serving, slot.terms().max_connections),
+        HandoverMode::Replace => End::new(Phase::Serving, slot.settings().max_connections),
     };
     slot.shared().publish(Generation {
         number,
@@ -325,7 +330,7 @@ fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
 /// Opens what is wanted ahead of demand as the old generation's connections go, while this
 /// generation serves.
 fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
-    let wanted = slot.terms().warm_connections;
+    let wanted = slot.settings().warm_connections;
     if slot.factory().connections(&pool) >= wanted {
         return;
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::factory::{Check, PoolFactory};
 use super::generation::Shared;
-use super::{Check, PoolFactory};
 
 /// Time-out for the return of a connection whose call was cancelled. One that the network dropped
 /// would keep its place in the pool for ever.

@@ -1,12 +1,14 @@
 //! Limits on callers' logins in one pool.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::gate::LEAD;
+
+use crate::lock::Mutex;
 
 /// Time for which a login that worked lets others begin at once.
 const SUCCESS_LASTS: Duration = Duration::from_secs(1);
@@ -57,11 +59,11 @@ impl Openings {
 
     /// Notes that a login worked.
     pub(crate) fn worked(&self, now: Instant) {
-        *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        *self.worked.lock() = Some(now);
     }
 
     fn has_worked(&self, now: Instant) -> bool {
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        let worked = *self.worked.lock();
         worked.is_some_and(|at| now.saturating_duration_since(at) < SUCCESS_LASTS)
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::Span;
 
+use super::factory::{Check, PoolFactory};
+use super::lent;
 use super::machine::{Input, ProbeResult};
+use super::slot::PoolSlot;
 use super::task::in_a_task;
-use super::{Check, PoolFactory, PoolSlot, lent};
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Probes one idle connection, or logs in where none is idle.

@@ -6,23 +6,18 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::acquire::{Call, Step, are_expired, checked, explanation, limit, moved, take_in};
-use super::connect::open;
+use super::call::{Call, Step, are_expired, checked, limit, moved, take_in};
+use super::connect::{Pace, open};
+use super::explain::explanation;
+use super::factory::{Check, PoolFactory};
 use super::gate::{Gate, QueueGuard};
 use super::generation::{Generation, Phase, Shared};
-use super::{Check, PoolFactory};
 use crate::lease::OldConnections;
-
-/// First and longest pause between two tries of the first caller, because pools do not report
-/// returned connections. Doubled each time.
-const TRY_AGAIN: Duration = Duration::from_millis(1);
-const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
 
 /// A caller's place in the queue, which it leaves on drop.
 pub(super) struct Place<'g, P> {
@@ -45,25 +40,6 @@ impl<'g, P> Place<'g, P> {
         if self.turn.is_none() {
             self.turn = self.gate.front().await;
         }
-    }
-}
-
-/// Pauses between two tries for a returned connection.
-pub(super) struct Pace(Duration);
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self(TRY_AGAIN)
-    }
-}
-
-impl Pace {
-    pub(super) const SHORTEST: Duration = TRY_AGAIN;
-
-    pub(super) fn next(&mut self) -> Instant {
-        let at = Instant::now() + self.0;
-        self.0 = (self.0 * 2).min(TRY_AGAIN_LONGEST);
-        at
     }
 }
 
@@ -149,8 +125,8 @@ pub(super) async fn share<'g, F: PoolFactory>(
             return checked(shared, generation, connection, call, check, false).await;
         }
         let hopeless = (expired || shared.factory.connections(&generation.pool) == 0)
-            && !shared.outlook().is_before(call.deadline.into_std());
-        // Check again: a new generation may have been published since the outlook was read.
+            && !shared.next_attempt().is_before(call.deadline.into_std());
+        // Check again: a new generation may have been published since the next attempt was read.
         if hopeless && is_over(shared, generation) {
             return Step::Again;
         }

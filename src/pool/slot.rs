@@ -1,40 +1,44 @@
 //! A pool's slot, and what the rest of the framework may request of it.
 
 use std::error::Error as StdError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use tokio::sync::Notify;
-
-use super::driver::Inner;
+use super::factory::{PoolFactory, PoolSettings};
+use super::gate::Pass;
 use super::generation::{End, Generation, Keeper, Phase, Shared};
 use super::machine::{Input, Machine};
-use super::{PoolFactory, PoolSettings};
+use super::state::Inner;
 use crate::actor::Mailbox;
 use crate::clock::Clock;
+use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::events::EventHub;
 use crate::expiry::Expiry;
+use crate::failure_log::FailureLog;
+use crate::id::Id;
 use crate::lease::{Lease, OldConnections, Revision};
-use crate::provider::{ProviderSlot, SlotId, Subscriber};
-use crate::supervisor::{Context, EventHub, PoolStatus};
+use crate::lock::{Mutex, MutexGuard};
+use crate::notifier::Notifier;
+use crate::provider::{ProviderSlot, Subscriber};
+use crate::status::PoolStatus;
 use crate::telemetry::Origin;
-use crate::trouble::Trouble;
 
 /// A pool's slot: its machine, its factory, its provider and what its handles share. It outlives a
 /// crash of the actor.
 pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) name: Arc<str>,
-    id: SlotId,
+    id: Id,
     pub(super) factory: Arc<F>,
-    terms: PoolSettings,
+    settings: PoolSettings,
     pub(super) upstream: Arc<ProviderSlot<F::Secret>>,
     pub(super) context: Context,
     pub(super) shared: Arc<Shared<F>>,
     inner: Mutex<Inner<F>>,
     pub(super) mailbox: Mailbox,
     /// Fires whenever the machine has taken in a task's result.
-    pub(super) settled: Notify,
+    pub(super) settled: Notifier,
     /// Verifications that fail.
-    pub(super) failures: Trouble,
+    pub(super) failures: FailureLog,
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
@@ -44,7 +48,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         upstream: Arc<ProviderSlot<F::Secret>>,
         context: Context,
     ) -> Arc<Self> {
-        let terms = factory.settings();
+        let settings = factory.settings();
         let factory = Arc::new(factory);
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let vacant = Generation {
@@ -52,36 +56,36 @@ impl<F: PoolFactory> PoolSlot<F> {
                 pool: factory.vacant(),
                 expiry: Expiry::never(),
                 old_connections: OldConnections::Drain,
-                end: End::new(Phase::Vacant, terms.max_connections),
+                end: End::new(Phase::Vacant, settings.max_connections),
                 origin: Origin::default(),
             };
             let shared = Shared::new(
                 Arc::clone(&name),
                 Arc::clone(&factory),
-                terms.clone(),
+                settings.clone(),
                 context.clock.clone(),
                 context.meters.clone(),
                 vacant,
             );
             shared.keep(weak.clone());
             let machine = Machine::new(
-                terms.max_connections,
+                settings.max_connections,
                 context.settings.drain,
                 fastrand::u64(..),
                 context.clock.now(),
             );
             Self {
-                id: SlotId::next(),
+                id: Id::next(),
                 inner: Mutex::new(Inner::new(machine)),
                 name,
                 factory,
-                terms,
+                settings,
                 upstream,
                 context,
                 shared,
                 mailbox: Mailbox::default(),
-                settled: Notify::new(),
-                failures: Trouble::default(),
+                settled: Notifier::default(),
+                failures: FailureLog::default(),
             }
         })
     }
@@ -94,8 +98,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         &self.factory
     }
 
-    pub(crate) fn terms(&self) -> &PoolSettings {
-        &self.terms
+    pub(crate) fn settings(&self) -> &PoolSettings {
+        &self.settings
     }
 
     pub(crate) fn upstream(&self) -> &Arc<ProviderSlot<F::Secret>> {
@@ -119,32 +123,32 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner<F>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Notifies whoever waits, and wakes the actor.
     pub(super) fn settled(&self) {
-        self.settled.notify_waiters();
-        self.mailbox.poke();
-    }
-
-    pub(crate) fn next_settled(&self) -> tokio::sync::futures::Notified<'_> {
-        self.settled.notified()
+        self.settled.notify();
+        self.mailbox.wake();
     }
 
     pub(super) fn active_lease(&self) -> Option<Lease<F::Secret>> {
         self.lock().active_lease().cloned()
     }
 
-    /// Resolves when `is_done` returns true; called again whenever something settles.
-    async fn wait_until(&self, is_done: impl Fn() -> bool) {
-        loop {
-            let settled = self.next_settled();
-            if is_done() {
-                return;
-            }
-            settled.await;
-        }
+    /// Waits briefly for a permit to verify. The login's own connection counts among those that are
+    /// open.
+    pub(super) async fn permit_to_verify(&self) -> Option<Pass<F::Pool>> {
+        let current = || self.shared.current().pool.clone();
+        self.shared
+            .gate
+            .permit_to_verify(self.clock(), current)
+            .await
+    }
+
+    /// Resolves with what `check` finds, at once or when something settles.
+    pub(crate) async fn until<T>(&self, check: impl FnMut() -> Option<T>) -> T {
+        self.settled.until(check).await
     }
 
     /// Returns how the start of this pool ended: nothing while it may still succeed.
@@ -176,15 +180,16 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Resolves when no attempt runs.
     pub(crate) async fn idle(&self) {
-        self.wait_until(|| !self.lock().machine.has_attempt()).await;
+        self.until(|| (!self.lock().machine.has_attempt()).then_some(()))
+            .await;
     }
 
     /// Resolves when every retired generation has drained. A drain whose task is lost with its
     /// runtime, now or later, goes on in a task of the caller's runtime.
     pub(crate) async fn drained(self: &Arc<Self>) {
-        self.wait_until(|| {
+        self.until(|| {
             self.start_drains();
-            self.lock().machine.drains().is_empty()
+            self.lock().machine.drains().is_empty().then_some(())
         })
         .await;
     }
@@ -212,7 +217,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 }
 
 impl<F: PoolFactory> Subscriber for PoolSlot<F> {
-    fn id(&self) -> SlotId {
+    fn id(&self) -> Id {
         self.id
     }
 
@@ -241,7 +246,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 
     fn wake(&self) {
-        self.mailbox.poke();
+        self.mailbox.wake();
     }
 }
 
@@ -258,7 +263,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
         self.feed(Input::LoginWorked { generation }, None);
     }
 
-    fn unheard(&self, generation: u64) {
+    fn login_unknown(&self, generation: u64) {
         self.feed(Input::LoginUnknown { generation }, None);
     }
 
@@ -273,7 +278,7 @@ impl<F: PoolFactory> Keeper for PoolSlot<F> {
             Some(ConnectError::new(
                 ConnectErrorKind::Other,
                 format!(
-                    "provider {:?} has no lease to give: {error}",
+                    "provider {:?} returned no lease: {error}",
                     self.upstream.name()
                 ),
             ))

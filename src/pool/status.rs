@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::factory::PoolFactory;
 use super::generation::Phase;
-use super::{PoolFactory, PoolSlot};
-use crate::outlook::Outlook;
-use crate::supervisor::{DrainStatus, PoolStatus};
+use super::slot::PoolSlot;
+use crate::next_attempt::NextAttempt;
+use crate::status::{DrainStatus, PoolStatus};
 
 impl<F: PoolFactory> PoolSlot<F> {
     /// Returns everything that is known of the pool. The factory counts connections without the
     /// lock: its code may request the status itself.
     pub(super) fn as_status(&self) -> PoolStatus {
         let generation = self.shared().current();
-        let (outlook, now) = (self.own_outlook(), self.clock().now());
+        let (next_attempt, now) = (self.own_next_attempt(), self.clock().now());
         let (mut status, drains) = {
             let inner = self.lock();
             let active = inner.machine.current();
@@ -31,15 +32,15 @@ impl<F: PoolFactory> PoolSlot<F> {
                 verified: active.map(|active| active.verified.wall()),
                 connections: 0,
                 idle: 0,
-                max_connections: self.terms().max_connections,
+                max_connections: self.settings().max_connections,
                 moved: self.shared().moved(),
                 draining: Vec::new(),
                 last_handover: inner.last_handover.clone(),
                 last_error: inner.last_error(),
-                next_verification: match outlook {
-                    Outlook::Due(at) => Some(at.saturating_duration_since(now.mono())),
-                    Outlook::Running => Some(Duration::ZERO),
-                    Outlook::Never => None,
+                next_verification: match next_attempt {
+                    NextAttempt::Due(at) => Some(at.saturating_duration_since(now.mono())),
+                    NextAttempt::Running => Some(Duration::ZERO),
+                    NextAttempt::Never => None,
                 },
                 restarts: self.mailbox.restarts(),
             };

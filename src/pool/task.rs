@@ -4,8 +4,8 @@ use std::future::Future;
 
 use tracing::Span;
 
+use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::supervisor::Context;
 use crate::telemetry::{self, InSpan};
 
 /// Runs a factory's code in a task of its own under the verify deadline: its panic and its silence

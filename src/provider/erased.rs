@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::{FetchRequest, Fetched, Hints, Provider};
+use super::fetched::Fetched;
+use super::hints::Hints;
+use super::plugin::{FetchRequest, Provider};
 use crate::error::ProviderError;
 use crate::lease::Lease;
 

@@ -9,6 +9,7 @@ use crate::lease::Lease;
 /// A provider may always return [`New`](Self::New). With the revision of the current lease that is
 /// a renewal: there is no handover and no event.
 #[derive(Debug)]
+#[must_use]
 pub enum Fetched<S> {
     /// A credential.
     ///

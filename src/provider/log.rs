@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::machine::FetchOutcome;
 use super::slot::ProviderSlot;
 use crate::error::ProviderError;
+use crate::events::Event;
 use crate::lease::Revision;
-use crate::rotation::{Rotation, RotationOutcome, RotationReport};
-use crate::supervisor::Event;
-use crate::trigger::RotationTrigger;
+use crate::report::{RotationOutcome, RotationReport, RotationTrigger};
+use crate::rotation::Rotation;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn report(&self, outcome: &FetchOutcome, trigger: Option<RotationTrigger>) {
@@ -18,7 +18,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         match outcome {
             FetchOutcome::Failed(error) => {
                 let kind = error.kind().as_str();
-                if let Some(times) = self.fetch_failures.met(self.clock().mono(), kind) {
+                if let Some(times) = self.fetch_failures.failed(self.clock().mono(), kind) {
                     if self.current_lease().is_some() {
                         tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; the current lease stays in use");
                     } else {
@@ -50,20 +50,20 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     fn recovered(&self) {
-        if let Some(times) = self.fetch_failures.over() {
+        if let Some(times) = self.fetch_failures.succeeded() {
             tracing::info!(provider = %self.name(), times, "the backend responds again");
         }
     }
 
     pub(super) fn report_release(&self, revision: &Revision, result: &Result<(), ProviderError>) {
         let Err(error) = result else {
-            if let Some(times) = self.release_failures.over() {
+            if let Some(times) = self.release_failures.succeeded() {
                 tracing::info!(provider = %self.name(), times, "leases are released again");
             }
             return;
         };
         let kind = error.kind().as_str();
-        match self.release_failures.met(self.clock().mono(), kind) {
+        match self.release_failures.failed(self.clock().mono(), kind) {
             Some(times) if error.is_transient() => {
                 tracing::warn!(provider = %self.name(), %revision, times, error = %error, "lease not released; the release is retried");
             }

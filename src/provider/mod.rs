@@ -4,221 +4,23 @@
 mod driver;
 mod erased;
 mod fetched;
+mod hints;
 mod log;
 pub(crate) mod machine;
+mod plugin;
 pub(crate) mod schedule;
 mod simple;
 mod slot;
 mod supervised;
+mod tasks;
 mod watch;
-
-use std::fmt::Debug;
-use std::future::{Future, pending};
-use std::sync::Arc;
 
 pub(crate) use driver::ManualRequest;
 pub(crate) use erased::ErasedProvider;
-pub(crate) use slot::{LeaseGuard, ProviderSlot, SlotId, Subscriber};
+pub(crate) use slot::{LeaseGuard, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
 pub use fetched::Fetched;
+pub use hints::Hints;
+pub use plugin::{FetchRequest, Provider};
 pub use simple::{ProviderFn, StaticCredentials, fixed, provider_fn};
-pub use watch::Hints;
-
-use crate::clock::{Clock, Timestamp};
-use crate::error::ProviderError;
-#[cfg(doc)]
-use crate::error::ProviderErrorKind;
-use crate::lease::{Lease, Revision};
-use crate::trigger::RotationTrigger;
-
-/// Issues credentials.
-///
-/// Implement [`fetch`](Self::fetch); everything else has a default. A closure becomes a provider by
-/// [`provider_fn`].
-///
-/// ```
-/// use std::time::Duration;
-/// use claviger::{
-///     Credentials, Expiry, FetchRequest, Fetched, Lease, Provider, ProviderError, Revision,
-/// };
-///
-/// #[derive(Debug)]
-/// struct Backend;
-///
-/// impl Backend {
-///     /// Returns whether the backend extended the credential by an hour.
-///     async fn renew(&self, _revision: &Revision) -> Result<bool, ProviderError> {
-///         Ok(true)
-///     }
-///
-///     async fn create(&self) -> Result<(String, String), ProviderError> {
-///         Ok(("orders_1".into(), "s3cret".into()))
-///     }
-/// }
-///
-/// impl Provider for Backend {
-///     type Secret = Credentials;
-///
-///     async fn fetch(
-///         &self,
-///         request: FetchRequest<Credentials>,
-///     ) -> Result<Fetched<Credentials>, ProviderError> {
-///         let expiry = Expiry::after(request.started, Duration::from_secs(3_600));
-///         if let Some(current) = &request.held
-///             && !request.is_rejected(current.revision())
-///             && self.renew(current.revision()).await?
-///         {
-///             return Ok(Fetched::Renewed(expiry));
-///         }
-///         let (user, password) = self.create().await?;
-///         let revision = Revision::new(user.clone());
-///         let lease = Lease::new(Credentials::new(user, password), revision);
-///         Ok(Fetched::New(lease.with_expiry(expiry)))
-///     }
-/// }
-/// ```
-pub trait Provider: Debug + Send + Sync + 'static {
-    /// What a lease carries: [`Credentials`](crate::Credentials) for databases.
-    type Secret: Send + Sync + 'static;
-
-    /// Returns the credential to use now.
-    ///
-    /// - [`Fetched::New`]: a lease. With a new revision it leads to a handover.
-    /// - [`Fetched::Renewed`]: the current lease with another expiry. On
-    ///   [`RotationTrigger::Manual`] a new credential is wanted instead.
-    /// - [`Fetched::Unchanged`]: the current lease as it is.
-    /// - `request.rejected` names revisions that the database rejects at present: offer another
-    ///   candidate if there is one, and the first choice again when all are rejected.
-    ///
-    /// # Cancel safety
-    /// Never cancelled by the library: a cancelled mint would leave a role that nobody knows. It
-    /// runs in a task of its own under a deadline (default 30 s); a lease that comes later than
-    /// that is released, unless it is in use. A panic counts as one failed attempt.
-    ///
-    /// # Errors
-    /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later
-    /// it leaves the held lease serving. [`Fetched::Renewed`] and [`Fetched::Unchanged`] without a
-    /// current lease count as an error ([`ProviderErrorKind::Other`]).
-    fn fetch(
-        &self,
-        request: FetchRequest<Self::Secret>,
-    ) -> impl Future<Output = Result<Fetched<Self::Secret>, ProviderError>> + Send;
-
-    /// Gives back a lease that no connection uses any more, or that was never served. Default:
-    /// nothing to do.
-    ///
-    /// # Errors
-    /// A passing one: tried again with back-off within the provider's budget, behind its fetches,
-    /// and given up when the lease dies by itself. A permanent one ([`ProviderError::is_transient`]
-    /// false): said once, and not tried again; the lease lives to its own death.
-    ///
-    /// # Cancel safety
-    /// Dropped when it takes longer than the fetch deadline (default 30 s), and tried again.
-    fn release(
-        &self,
-        lease: Lease<Self::Secret>,
-    ) -> impl Future<Output = Result<(), ProviderError>> + Send {
-        let _ = lease;
-        async { Ok(()) }
-    }
-
-    /// The provider's own background work: watching a file, keeping a login token alive. Runs as
-    /// long as the provider is registered; when it ends or panics it is started again with
-    /// back-off.
-    ///
-    /// # Cancel safety
-    /// Dropped at an await point when the provider is removed.
-    fn watch(&self, hints: Hints) -> impl Future<Output = ()> + Send {
-        let _ = hints;
-        pending()
-    }
-
-    /// Called once, under a deadline, after the last release, at removal and shutdown.
-    fn close(&self) -> impl Future<Output = ()> + Send {
-        async {}
-    }
-}
-
-/// What a provider is told when it is asked. Owned, cheap to clone.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct FetchRequest<S> {
-    /// Why.
-    pub trigger: RotationTrigger,
-    /// When, read before the backend is asked: count lifetimes from here.
-    pub started: Timestamp,
-    /// The lease that is held now, if any.
-    pub held: Option<Lease<S>>,
-    /// The revisions that the database rejects at present.
-    pub rejected: Arc<[Revision]>,
-    clock: Clock,
-}
-
-impl<S> FetchRequest<S> {
-    /// The first request of a registration: nothing held, nothing rejected.
-    pub fn first() -> Self {
-        Self::new(RotationTrigger::Start)
-    }
-
-    /// A request with nothing held and nothing rejected, for a provider's own tests.
-    pub fn new(trigger: RotationTrigger) -> Self {
-        let clock = Clock::default();
-        Self {
-            trigger,
-            started: clock.now(),
-            held: None,
-            rejected: Arc::from([]),
-            clock,
-        }
-    }
-
-    /// Returns the request with this clock, started now.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.started = clock.now();
-        self.clock = clock;
-        self
-    }
-
-    /// Reads the supervisor's clock now. Tests can move that clock.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Returns the supervisor's clock, for what outlives the fetch.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// The same request with a held lease.
-    #[must_use]
-    pub fn held(mut self, lease: Lease<S>) -> Self {
-        self.held = Some(lease);
-        self
-    }
-
-    /// The same request with revisions that the database rejects.
-    #[must_use]
-    pub fn rejected(mut self, revisions: impl IntoIterator<Item = Revision>) -> Self {
-        self.rejected = revisions.into_iter().collect();
-        self
-    }
-
-    /// Whether the database rejects that revision at present.
-    pub fn is_rejected(&self, revision: &Revision) -> bool {
-        self.rejected.contains(revision)
-    }
-}
-
-impl<S> Clone for FetchRequest<S> {
-    fn clone(&self) -> Self {
-        Self {
-            trigger: self.trigger,
-            started: self.started,
-            held: self.held.clone(),
-            rejected: Arc::clone(&self.rejected),
-            clock: self.clock.clone(),
-        }
-    }
-}

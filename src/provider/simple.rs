@@ -4,10 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 
-use super::{FetchRequest, Fetched, Provider};
+use super::fetched::Fetched;
+use super::plugin::{FetchRequest, Provider};
+use crate::credentials::Credentials;
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
-use crate::login::Credentials;
 
 /// Makes a provider of a closure, which returns a [`Lease`] or [`Fetched`].
 ///
@@ -33,6 +34,7 @@ where
 }
 
 /// A closure as a provider; made by [`provider_fn`].
+#[must_use]
 pub struct ProviderFn<F, S> {
     fetch: F,
     secret: PhantomData<fn() -> S>,
@@ -69,6 +71,7 @@ pub fn fixed(login: Credentials) -> StaticCredentials {
 
 /// A login that never changes; made by [`fixed`].
 #[derive(Debug)]
+#[must_use]
 pub struct StaticCredentials {
     login: Credentials,
 }

@@ -1,39 +1,29 @@
 //! A provider's slot: what must outlive a crash of the provider actor, and what the rest of the
 //! framework uses of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use super::driver::{Brought, Driver, Work};
+use super::erased::ErasedProvider;
+use super::fetched::Fetched;
 use super::machine::{Facts, FetchId, Input, LeaseId, Machine, Offer};
-use super::{ErasedProvider, Fetched};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
+use crate::context::Context;
 use crate::error::ProviderError;
+use crate::failure_log::FailureLog;
+use crate::id::Id;
 use crate::lease::{Lease, Revision};
-use crate::outlook::Outlook;
+use crate::lock::{Mutex, MutexGuard};
+use crate::next_attempt::NextAttempt;
+use crate::notifier::Notifier;
 use crate::rotation::Rotation;
-use crate::supervisor::Context;
 use crate::telemetry::Origin;
-use crate::trouble::Trouble;
-
-/// Identity of a slot: another one may have its name by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SlotId(u64);
-
-impl SlotId {
-    pub(crate) fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
 
 /// What takes a provider's leases: a pool.
 pub(crate) trait Subscriber: Send + Sync {
-    fn id(&self) -> SlotId;
+    fn id(&self) -> Id;
     fn name(&self) -> &Arc<str>;
     /// It takes no more leases, but still uses one.
     fn is_leaving(&self) -> bool;
@@ -46,7 +36,7 @@ pub(crate) trait Subscriber: Send + Sync {
 
 /// See the [module](self).
 pub(crate) struct ProviderSlot<S> {
-    id: SlotId,
+    id: Id,
     name: Arc<str>,
     provider: Arc<dyn ErasedProvider<S>>,
     context: Context,
@@ -54,9 +44,9 @@ pub(crate) struct ProviderSlot<S> {
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     mailbox: Mailbox,
     /// Fires after each input, for tasks that wait.
-    settled: Arc<Notify>,
-    pub(super) fetch_failures: Trouble,
-    pub(super) release_failures: Trouble,
+    settled: Notifier,
+    pub(super) fetch_failures: FailureLog,
+    pub(super) release_failures: FailureLog,
 }
 
 /// A lease in use: it is not released until this is dropped.
@@ -84,20 +74,20 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     ) -> Self {
         let machine = Machine::new(context.settings.poll, context.clock.now());
         Self {
-            id: SlotId::next(),
+            id: Id::next(),
             name,
             provider,
             context,
             driver: Mutex::new(Driver::new(machine)),
             subscribers: Mutex::default(),
             mailbox: Mailbox::default(),
-            settled: Arc::default(),
-            fetch_failures: Trouble::default(),
-            release_failures: Trouble::default(),
+            settled: Notifier::default(),
+            fetch_failures: FailureLog::default(),
+            release_failures: FailureLog::default(),
         }
     }
 
-    pub(crate) fn id(&self) -> SlotId {
+    pub(crate) fn id(&self) -> Id {
         self.id
     }
 
@@ -118,19 +108,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Driver<S>> {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+        self.driver.lock()
     }
 
     /// Feeds the machine. The work that follows is to be done without the lock.
     fn handle(&self, input: Input, brought: Brought<S>) -> Vec<Work<S>> {
         let mut driver = self.lock();
         driver.handle((&self.name, self.clock()), input, brought)
-    }
-
-    fn carry_out(self: &Arc<Self>, work: Vec<Work<S>>) {
-        for one in work {
-            one(self);
-        }
     }
 
     /// Feeds the machine, and lets everybody who waits know.
@@ -141,25 +125,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     fn settled(&self) {
-        self.settled.notify_waiters();
-        self.mailbox.poke();
+        self.settled.notify();
+        self.mailbox.wake();
     }
 
-    /// Resolves when something settles after this call, also before it is polled.
-    pub(crate) fn next_settled(&self) -> tokio::sync::futures::OwnedNotified {
-        Arc::clone(&self.settled).notified_owned()
-    }
-
-    /// Waits until the machine has what is looked for.
-    pub(super) async fn until<T>(&self, mut found: impl FnMut(&Machine) -> Option<T>) -> T {
-        loop {
-            let settled = self.next_settled();
-            let found = found(&self.lock().machine);
-            if let Some(found) = found {
-                return found;
-            }
-            settled.await;
-        }
+    /// Resolves with what `check` finds in the machine, at once or after an input.
+    pub(crate) async fn until<T>(&self, mut check: impl FnMut(&Machine) -> Option<T>) -> T {
+        self.settled.until(|| check(&self.lock().machine)).await
     }
 }
 
@@ -169,7 +141,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock_subscribers().push(subscriber);
     }
 
-    pub(crate) fn unsubscribe(self: &Arc<Self>, id: SlotId) {
+    pub(crate) fn unsubscribe(self: &Arc<Self>, id: Id) {
         self.lock_subscribers()
             .retain(|one| one.upgrade().is_some_and(|pool| pool.id() != id));
         self.pool_leaves();
@@ -196,9 +168,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     fn lock_subscribers(&self) -> MutexGuard<'_, Vec<Weak<dyn Subscriber>>> {
-        self.subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.subscribers.lock()
     }
 
     /// Returns the current lease, without using it.
@@ -268,8 +238,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Returns whether a fetch runs, or when the next one is due.
-    pub(crate) fn outlook(&self, now: Instant) -> Outlook {
-        self.lock().machine.outlook(now)
+    pub(crate) fn next_attempt(&self, now: Instant) -> NextAttempt {
+        self.lock().machine.next_attempt(now)
     }
 
     /// Returns whether nothing is fetched any more.
@@ -365,10 +335,11 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
         &self.mailbox
     }
 
-    fn turn(self: &Arc<Self>) -> Option<Duration> {
+    fn reconcile(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "provider.turn");
         let work = self.handle(Input::Wake, Brought::nothing());
         self.carry_out(work);
+        self.settled.notify();
         let next = self.lock().machine.next_deadline();
         next.map(|at| at.saturating_duration_since(self.clock().mono()))
     }

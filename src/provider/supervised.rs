@@ -7,8 +7,9 @@ use super::driver::ManualRequest;
 use super::machine::Input;
 use super::schedule;
 use super::slot::ProviderSlot;
+use crate::actor::Slot;
 use crate::error::{ProviderError, ProviderErrorKind};
-use crate::supervisor::ProviderStatus;
+use crate::status::ProviderStatus;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn request(self: &Arc<Self>, request: ManualRequest) {
@@ -66,8 +67,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock().machine.unreleased()
     }
 
-    /// Describes the provider. `restarts` are those of its actor.
-    pub(crate) fn status(&self, restarts: u64) -> ProviderStatus {
+    /// Describes the provider.
+    pub(crate) fn status(&self) -> ProviderStatus {
         let pools = self.subscribers();
         let now = self.clock().now();
         let driver = self.lock();
@@ -91,7 +92,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             last_rotation: driver.last_rotation.clone(),
             unreleased: machine.unreleased(),
             pools: pools.iter().map(|pool| Arc::clone(pool.name())).collect(),
-            restarts,
+            restarts: Slot::mailbox(self).restarts(),
         }
     }
 }

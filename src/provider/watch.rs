@@ -1,59 +1,17 @@
 //! The provider's own background work, kept running.
 
-use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::hints::Hints;
 use super::schedule;
 use super::slot::ProviderSlot;
-use crate::clock::Clock;
-use crate::trouble::Trouble;
+use crate::failure_log::FailureLog;
 
 /// The longest pause before a watch that keeps ending is started again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// How a provider's background work reports that the backend may have something new.
-#[derive(Clone)]
-pub struct Hints {
-    changed: Arc<dyn Fn() + Send + Sync>,
-    clock: Clock,
-}
-
-impl Hints {
-    /// Makes hints of a function, for a provider's own tests.
-    pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
-        Self {
-            changed: Arc::new(changed),
-            clock: Clock::default(),
-        }
-    }
-
-    /// Returns the hints with this clock.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Returns the supervisor's clock.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// The source has changed: fetch soon. Cheap; any number of calls within a second are one
-    /// fetch.
-    pub fn changed(&self) {
-        (self.changed)();
-    }
-}
-
-impl fmt::Debug for Hints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hints")
-    }
-}
 
 /// Runs the provider's watch until aborted, restarting it with back-off (1 s doubling to 60 s;
 /// afresh once it has run for a minute).
@@ -70,7 +28,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
     .with_clock(slot.clock().clone());
     tokio::spawn(async move {
         let mut failures = 0;
-        let failures_log = Trouble::default();
+        let failures_log = FailureLog::default();
         loop {
             let Some(slot) = weak.upgrade() else { return };
             let (provider, hints) = (Arc::clone(slot.provider()), hints.clone());
@@ -89,9 +47,9 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             let how = if ended.is_err() { "panicked" } else { "ended" };
             if ran >= LONGEST_PAUSE {
                 // It had run well: this is another failure.
-                failures_log.over();
+                failures_log.succeeded();
             }
-            if let Some(times) = failures_log.met(clock.mono(), how) {
+            if let Some(times) = failures_log.failed(clock.mono(), how) {
                 tracing::warn!(provider = %name, how, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
             }
             tokio::time::sleep(pause).await;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::credentials::{Credentials, host_problem};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::login::{Credentials, host_problem};
 
 /// Where connect options lead.
 pub(crate) struct Address<'o> {

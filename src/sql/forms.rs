@@ -5,11 +5,12 @@
 //! login. So verifications of a password of which there are two forms take turns: after a rejection
 //! the other form is next.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::login::Credentials;
+use crate::credentials::Credentials;
+use crate::lock::{Mutex, MutexGuard};
 
 /// Of how many passwords the form is remembered.
 const REMEMBERED: usize = 16;
@@ -67,7 +68,7 @@ impl Forms {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

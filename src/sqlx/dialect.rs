@@ -7,8 +7,8 @@ use futures_core::future::BoxFuture;
 use super::sqlx::error::DatabaseError;
 use super::sqlx::{self, Connection, Database};
 
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::login::Credentials;
 use crate::sql::check::Address;
 
 /// The connect options of a database.

@@ -11,8 +11,8 @@ use super::sqlx::{self, Executor, MySql};
 
 use super::SqlPools;
 use super::dialect::{Dialect, Sealed};
+use crate::credentials::Credentials;
 use crate::error::ConnectErrorKind;
-use crate::login::Credentials;
 use crate::sql::check::Address;
 use crate::sql::mysql;
 
@@ -124,7 +124,7 @@ impl Sealed for MySql {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::login::Endpoint;
+    use crate::credentials::Endpoint;
 
     #[test]
     fn a_port_that_the_endpoint_leaves_out_is_the_pools() {

@@ -4,7 +4,7 @@ mod explain;
 mod factory;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::hooks::Hooks;
+use crate::credentials::{Credentials, shown_host};
 use crate::error::ConnectError;
-use crate::login::{Credentials, shown_host};
+use crate::lock::Mutex;
 use crate::pool::{CheckPolicy, HandoverPolicy, PoolSettings, WITHOUT_CALLER};
 use crate::sql::check::wrong;
 use crate::sql::forms::{Form, Forms};
@@ -254,7 +255,7 @@ struct Room(Arc<Mutex<Option<Instant>>>);
 
 impl Room {
     fn may_be_made(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let now = Instant::now();
         let may = last.is_none_or(|last| now.saturating_duration_since(last) >= ROOM_EVERY);
         if may {

@@ -10,8 +10,8 @@ use super::sqlx::{self, Executor, Postgres};
 
 use super::dialect::{Dialect, Sealed};
 use super::{SqlPools, shim};
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::login::Credentials;
 use crate::sql::check::Address;
 use crate::sql::{postgres, saslprep};
 

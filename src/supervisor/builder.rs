@@ -1,169 +1,143 @@
-//! Other durations than the defaults.
+//! Settings of a supervisor, and its start.
 
+#[cfg(feature = "otel")]
+use std::any::Any;
 use std::fmt;
+#[cfg(feature = "otel")]
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+#[cfg(feature = "otel")]
+use opentelemetry::metrics::Meter;
 
-use super::settings::{Context, End, Failpoints, Settings};
-use super::{EventHub, Supervisor};
+use super::validate;
 use crate::clock::Clock;
+use crate::context::{Context, Settings, ShutdownSignal};
 use crate::error::Error;
+use crate::events::EventHub;
+use crate::failpoints::Failpoints;
 use crate::telemetry::Meters;
 
-/// No duration here can be right beyond a day.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
-
-/// Sets the durations that a supervisor goes by.
+/// Sets the durations of a supervisor, and starts it.
 ///
-/// | | default | worked |
+/// With the feature `otel`, metrics go to the meter `claviger` of OpenTelemetry's global provider
+/// as it is at the [`start`](Self::start): set that up before. `claviger-otel` has a setter for
+/// another meter. This library sets nothing global.
+///
+/// | setter | default | example |
 /// |---|---|---|
-/// | [`with_fetch_deadline`](Self::with_fetch_deadline) | 30 s | a store that hangs from 0:00 counts as failed at 0:30, and is asked again at 0:31 |
+/// | [`with_fetch_deadline`](Self::with_fetch_deadline) | 30 s | a backend that hangs from 0:00 counts as failed at 0:30 and is asked again at 0:31 |
 /// | [`with_start_deadline`](Self::with_start_deadline) | 30 s | a pod whose database is down fails its start after 30 s, with the cause |
-/// | [`with_verify_deadline`](Self::with_verify_deadline) | 5 s | a frozen database costs a handover 5 s, and the old generation goes on serving |
-/// | [`with_drain_deadline`](Self::with_drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and ends in peace |
-/// | [`with_poll_interval`](Self::with_poll_interval) | 5 min | a secret without a death is looked at every 4:30 to 5:00, 9,000 times a month |
-/// | [`with_ready_margin`](Self::with_ready_margin) | 5 s | a token that dies in 4 s makes the service unready |
+/// | [`with_verify_deadline`](Self::with_verify_deadline) | 5 s | a frozen database costs a handover 5 s; the old generation stays in service |
+/// | [`with_drain_deadline`](Self::with_drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and is not cut |
+/// | [`with_poll_interval`](Self::with_poll_interval) | 5 min | a secret without an expiry is polled every 4:30 to 5:00, 9,000 times a month |
+/// | [`with_ready_margin`](Self::with_ready_margin) | 5 s | a token that expires in 4 s makes the service unready |
+///
+/// ```
+/// use std::time::Duration;
+/// use claviger::Supervisor;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
+/// let supervisor = Supervisor::builder()
+///     .with_start_deadline(Duration::from_secs(10))
+///     .with_poll_interval(Duration::from_secs(60))
+///     .start()?;
+/// # supervisor.shutdown(Duration::from_secs(1)).await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Default)]
+#[must_use = "nothing runs before `start`"]
 pub struct SupervisorBuilder {
     settings: Settings,
     clock: Clock,
     traps: Failpoints,
     #[cfg(feature = "otel")]
-    meter: Option<opentelemetry::metrics::Meter>,
+    meter: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl SupervisorBuilder {
-    /// How long one answer of a provider may take. Default 30 s.
-    #[must_use]
+    /// Sets the longest time of one fetch. Default 30 s.
     pub fn with_fetch_deadline(mut self, deadline: Duration) -> Self {
         self.settings.fetch_deadline = deadline;
         self
     }
 
-    /// How long `provide`, `pool` and `rotate_now` wait for what passes. Default 30 s.
-    #[must_use]
+    /// Sets how long `add_provider`, `add_pool` and `rotate_now` retry transient errors. Default 30
+    /// s.
     pub fn with_start_deadline(mut self, deadline: Duration) -> Self {
         self.settings.start_deadline = deadline;
         self
     }
 
-    /// How long one login and its probe may take. Default 5 s.
-    #[must_use]
+    /// Sets the longest time of one verification: a login and its probe. Default 5 s.
     pub fn with_verify_deadline(mut self, deadline: Duration) -> Self {
         self.settings.verify_deadline = deadline;
         self
     }
 
-    /// How long an old generation may take to drain before it is reported. Default 60 s. Nothing is
-    /// cut then.
-    #[must_use]
+    /// Sets the time after which an old generation that still has connections is reported. Default
+    /// 60 s. No connection is cut.
     pub fn with_drain_deadline(mut self, deadline: Duration) -> Self {
         self.settings.drain = deadline;
         self
     }
 
-    /// How often a lease without a death is looked at. Default 5 min, less up to 10 % jitter.
-    #[must_use]
+    /// Sets the time between two fetches of a lease without an expiry. Default 5 min, less up to
+    /// 10 % jitter.
     pub fn with_poll_interval(mut self, every: Duration) -> Self {
         self.settings.poll = every;
         self
     }
 
-    /// How much life a credential must have left for the service to count as ready. Default 5 s.
-    #[must_use]
+    /// Sets the time to live that every credential must have left for the service to be ready.
+    /// Default 5 s, or a tenth of the lifetime if that is less.
     pub fn with_ready_margin(mut self, margin: Duration) -> Self {
         self.settings.ready_margin = margin;
         self
     }
 
-    /// Where the metrics go. Default: the meter `claviger` of OpenTelemetry's global provider as it
-    /// is when the supervisor starts; so set that up before. Nothing global is ever set by this
-    /// library.
-    ///
-    /// Two supervisors of one process that observe the same series overwrite each other there:
-    /// `supervisor.ready` is 1 when the last one asked is ready, and so it is with pools and
-    /// providers of the same name. Give the second one a meter of a scope of its own, as
-    /// `provider.meter("claviger.billing")`, and names of its own to its providers and pools: the
-    /// scope is exported with every metric.
+    /// Sets an `opentelemetry::metrics::Meter`, for `claviger-otel`, whose `WithMeter` is typed.
+    #[doc(hidden)]
     #[cfg(feature = "otel")]
-    #[must_use]
-    pub fn with_meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
+    pub fn with_erased_meter(mut self, meter: Arc<dyn Any + Send + Sync>) -> Self {
         self.meter = Some(meter);
         self
     }
 
     #[doc(hidden)]
     #[cfg(feature = "testing")]
-    #[must_use]
-    pub fn testing(
-        mut self,
-        clock: crate::testing::MovedClock,
-        traps: crate::testing::Failpoints,
-    ) -> Self {
+    pub fn testing(mut self, clock: crate::clock::MovedClock, traps: Failpoints) -> Self {
         self.clock = Clock::moved(clock);
         self.traps = traps;
         self
     }
 
-    /// Starts the supervisor on the tokio runtime of the caller, whose timer must be enabled. It
-    /// does all its work there, from wherever it is called later; so that runtime is to last as
-    /// long as the supervisor is used.
-    ///
-    /// # Errors
-    /// When a duration is zero or longer than a day, or a poll is shorter than a second; the
-    /// message names it. Outside of a tokio runtime
-    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
-    pub fn start(self) -> Result<Supervisor, Error> {
-        let settings = &self.settings;
-        for (field, value, least) in [
-            (
-                "fetch_deadline",
-                settings.fetch_deadline,
-                Duration::from_millis(1),
-            ),
-            (
-                "start_deadline",
-                settings.start_deadline,
-                Duration::from_millis(1),
-            ),
-            (
-                "prove_deadline",
-                settings.verify_deadline,
-                Duration::from_millis(1),
-            ),
-            ("drain_deadline", settings.drain, Duration::from_millis(1)),
-            ("poll", settings.poll, Duration::from_secs(1)),
-            ("ready_margin", settings.ready_margin, Duration::ZERO),
-        ] {
-            if value < least || value > LONGEST {
-                let problem = format!(
-                    "{} cannot be right; give between {} and 1day",
-                    humantime::format_duration(value),
-                    humantime::format_duration(least)
-                );
-                return Err(Error::invalid(field, problem));
-            }
-        }
-        let runtime = Handle::try_current().map_err(|_| Error::no_runtime("start"))?;
+    /// Checks the settings. Returns what all parts of the supervisor share.
+    pub(super) fn context(self) -> Result<Context, Error> {
+        validate::settings(&self.settings)?;
         #[cfg(feature = "otel")]
-        let meters = Meters::new(self.meter.unwrap_or_else(global_meter));
+        let meters = Meters::new(match self.meter {
+            None => global_meter(),
+            Some(meter) => meter.downcast_ref::<Meter>().cloned().ok_or_else(|| {
+                let problem = "is none of opentelemetry 0.33; set it by WithMeter of claviger-otel";
+                Error::invalid("meter", problem)
+            })?,
+        });
         #[cfg(not(feature = "otel"))]
         let meters = Meters::default();
-        let context = Context {
+        Ok(Context {
             settings: self.settings,
             clock: self.clock,
             events: EventHub::default(),
             meters,
             traps: self.traps,
-            end: End::default(),
-        };
-        Ok(Supervisor::with(context, runtime))
+            shutdown_signal: ShutdownSignal::default(),
+        })
     }
 }
 
 #[cfg(feature = "otel")]
-fn global_meter() -> opentelemetry::metrics::Meter {
+fn global_meter() -> Meter {
     let scope = opentelemetry::InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
         .with_version(env!("CARGO_PKG_VERSION"))
         .build();

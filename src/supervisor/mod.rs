@@ -1,50 +1,43 @@
-//! What a service embeds: registration, status, events, rotation on demand, shutdown in order.
+//! The supervisor: registration, status, events, manual rotation, shutdown.
 
 mod builder;
-mod events;
+mod inner;
+mod node;
 #[cfg(feature = "otel")]
 mod observe;
+mod provider_ref;
 mod readiness;
 mod registry;
 mod rotate;
 mod runtime;
-mod settings;
 mod shutdown;
 mod start;
-mod status;
+mod validate;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::watch;
 
 pub use builder::SupervisorBuilder;
-pub use events::{Event, Events};
-pub use readiness::{Liveness, Readiness};
-pub use shutdown::{Abandoned, ShutdownReport};
-pub use start::ProviderRef;
-pub use status::{DrainStatus, PoolStatus, ProviderStatus, Status};
+pub use provider_ref::ProviderRef;
 
-pub(crate) use events::EventHub;
-pub(crate) use settings::Context;
-
-use crate::actor::Root;
 use crate::error::Error;
+use crate::events::Events;
 use crate::handle::Handle;
 use crate::pool::PoolFactory;
 use crate::provider::Provider;
-use crate::rotation::RotationReport;
-use registry::Registry;
-use shutdown::Ending;
+use crate::report::{RotationReport, ShutdownReport};
+use crate::status::{Liveness, Readiness, Status};
+use inner::Inner;
 
-/// Owns providers and pools, and keeps them alive through every rotation. Clones are the same
+/// Owns providers and pools, and keeps them working through every rotation. Clones are the same
 /// supervisor.
 ///
-/// Dropping it does nothing: what was registered lives until it is removed or
-/// [`shutdown`](Self::shutdown) is called.
+/// Dropping the last clone without [`shutdown`](Self::shutdown) ends nothing, and is logged at
+/// WARN: what was registered runs as long as its runtime.
 ///
 /// ```
 /// use claviger::{Credentials, Supervisor, fixed};
@@ -57,23 +50,26 @@ use shutdown::Ending;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
+#[must_use = "dropped without `shutdown`, it can end nothing any more"]
 pub struct Supervisor {
     inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) context: Context,
-    /// Runtime of all work: a caller's own runtime may end before it.
-    runtime: Runtime,
-    root: Option<Root>,
-    registry: Mutex<Registry>,
-    ending: watch::Sender<Ending>,
-    leaving: AtomicBool,
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+impl SupervisorBuilder {
+    /// Starts the supervisor on the tokio runtime of the caller, whose timer must be enabled. All
+    /// work is done there, so the runtime has to last as long as the supervisor is used.
+    ///
+    /// # Errors
+    /// When a duration is zero or longer than a day, or the poll interval is shorter than a second;
+    /// the message names the field. Outside of a tokio runtime
+    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
+    pub fn start(self) -> Result<Supervisor, Error> {
+        let context = self.context()?;
+        let runtime = Runtime::try_current().map_err(|_| Error::no_runtime("start"))?;
+        let inner = Arc::new(Inner::new(context, runtime));
+        #[cfg(feature = "otel")]
+        observe::register(&inner);
+        Ok(Supervisor { inner })
     }
 }
 
@@ -95,42 +91,22 @@ impl Supervisor {
         }
     }
 
-    /// Other durations than the defaults.
+    /// Returns a builder, for other durations than the defaults.
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder::default()
-    }
-
-    fn with(context: Context, runtime: Runtime) -> Self {
-        let root = Root::start(context.clone());
-        let (registry, ending, leaving) = (
-            Mutex::default(),
-            watch::Sender::new(Ending::Pending),
-            AtomicBool::new(false),
-        );
-        let inner = Arc::new(Inner {
-            context,
-            runtime,
-            root,
-            registry,
-            ending,
-            leaving,
-        });
-        #[cfg(feature = "otel")]
-        observe::register(&inner);
-        Self { inner }
     }
 
     /// Registers a provider and waits for its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when the provider says that it cannot work
+    /// At once when the name is empty or taken, when the provider returns a permanent error
     /// ([`ProviderError::is_transient`](crate::ProviderError::is_transient) false), or when its
-    /// lease lives too short to be handed over. A passing error is tried again until the start
+    /// lease expires too soon to be handed over. Transient errors are retried until the start
     /// deadline (30 s). Nothing stays registered then. Outside of a tokio runtime
     /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
     ///
     /// # Cancel safety
-    /// Dropping the future takes the registration back.
+    /// Dropping the future unregisters it.
     pub async fn add_provider<P: Provider>(
         &self,
         name: &str,
@@ -155,14 +131,13 @@ impl Supervisor {
     /// Registers a pool and waits until a login has verified its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when a size or duration cannot be right, or when
-    /// the database says that it will not work whatever the credential is (no such database, no
-    /// right to connect). Everything else, a rejection included, is tried again until the start
-    /// deadline (30 s); the error then carries the SQLSTATE. Nothing stays registered then. Outside
-    /// of a tokio runtime.
+    /// At once when the name is empty or taken, when a size or duration is out of range, or when
+    /// no credential would help (no such database, no right to connect). Everything else, a
+    /// rejection included, is retried until the start deadline (30 s); the error then carries the
+    /// SQLSTATE. Nothing stays registered then. Outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropping the future takes the registration back.
+    /// Dropping the future unregisters it.
     pub async fn add_pool<F: PoolFactory>(
         &self,
         name: &str,
@@ -173,12 +148,11 @@ impl Supervisor {
     }
 
     /// Registers a pool without waiting for a verification: the service starts while the database
-    /// is down. Until the first verification callers wait as long as for a connection, or are told
-    /// at once why there is none when the provider says that it will not pass, and
-    /// [`Handle::current`] answers a closed pool.
+    /// is down. Until the first verification callers wait as long as for a connection, or get the
+    /// provider's error at once if it is permanent, and [`Handle::current`] returns a closed pool.
     ///
     /// # Errors
-    /// When the name is empty or taken, a size or duration cannot be right, or after shutdown.
+    /// When the name is empty or taken, a size or duration is out of range, or after shutdown.
     pub fn add_pool_in_background<F: PoolFactory>(
         &self,
         name: &str,
@@ -188,16 +162,16 @@ impl Supervisor {
         start::add_pool_in_background(&self.inner, name, provider, factory)
     }
 
-    /// Asks a provider for a *new* credential, never a renewal, and waits until every pool has
-    /// taken it, or the start deadline (30 s) has passed. Calls within a second share one fetch. If
-    /// the backend's newest credential is still being handed over, the call waits for that. The
-    /// report is then that of the rotation that brought it, with its trigger.
+    /// Requests a *new* credential, never a renewal, and waits until every pool has adopted it, or
+    /// the start deadline (30 s) has passed. Calls within a second share one fetch. If the
+    /// backend's newest credential is still being handed over, the call waits for that, and returns
+    /// the report of that rotation.
     ///
     /// # Errors
     /// When there is no such provider, or it returned no lease; the current lease then stays in
     /// service. Outside of a tokio runtime.
     pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
-        rotate::now(&self.inner, provider).await
+        rotate::rotate_now(&self.inner, provider).await
     }
 
     /// Removes a pool: its callers get `PoolClosed`, its connections are drained. Returns when they
@@ -226,39 +200,41 @@ impl Supervisor {
         shutdown::remove_provider(&self.inner, name).await
     }
 
-    /// How everything stands.
+    /// Returns the state of every provider and pool.
+    #[must_use]
     pub fn status(&self) -> Status {
-        status::of(&self.inner)
+        self.inner.status()
     }
 
-    /// Whether traffic should be sent here: every credential is good and was verified when last
-    /// looked at. Not a `SELECT 1`.
+    /// Returns whether traffic should be sent here: every credential is verified, not rejected and
+    /// not about to expire. Nothing is sent to a database for it.
+    #[must_use]
     pub fn readiness(&self) -> Readiness {
-        readiness::of(&self.inner)
+        readiness::readiness(&self.inner)
     }
 
-    /// That this process answers, whatever the state of databases and backends.
+    /// Returns that this process works, whatever the state of databases and backends.
+    #[must_use]
     pub fn liveness(&self) -> Liveness {
         readiness::liveness(&self.inner)
     }
 
-    /// What happens from now on. A slow reader misses events, and is told how many; it never slows
-    /// the supervisor.
+    /// Returns a reader of the events from now on. A slow reader misses events, and gets their
+    /// number; it never slows the supervisor.
     pub fn events(&self) -> Events {
         self.inner.context.events.subscribe()
     }
 
-    /// From now on [`readiness`](Self::readiness) is not ready, so that traffic goes elsewhere;
-    /// everything else is as before, and every call is served. Wait until nobody sends requests any
-    /// more and those under way have ended (some seconds), then call [`shutdown`](Self::shutdown).
-    /// There is no way back.
+    /// Makes [`readiness`](Self::readiness) not ready for good, so that traffic goes elsewhere.
+    /// Every call is still served. Call [`shutdown`](Self::shutdown) some seconds later, when no
+    /// more requests come and those under way have ended.
     pub fn announce_shutdown(&self) {
         self.inner.leaving.store(true, Ordering::Release);
     }
 
     /// Ends everything in order, within `bound`: nothing new starts → what runs may end →
     /// connections drain → leases are released → actors stop. A tenth of the bound is kept for
-    /// releases, which happen even where a drain was abandoned. Further calls answer the same
+    /// releases, which happen even where a drain was abandoned. Further calls return the same
     /// report.
     ///
     /// The work is done on the runtime on which the supervisor was started. If that runtime is
@@ -269,7 +245,7 @@ impl Supervisor {
     /// # Cancel safety
     /// The shutdown goes on without the future.
     pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
-        shutdown::run(&self.inner, bound).await
+        shutdown::shutdown(&self.inner, bound).await
     }
 }
 

@@ -1,11 +1,14 @@
 //! The observable OpenTelemetry instruments: the values of [`status`](super::status), read at each
 //! collection.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, AsyncInstrumentBuilder};
 
-use super::{Inner, PoolStatus, ProviderStatus, readiness};
+use super::inner::Inner;
+use super::readiness;
+use crate::status::{PoolStatus, ProviderStatus};
 
 /// Registers the observable instruments. OpenTelemetry cannot unregister them; after the
 /// supervisor is dropped they report nothing.
@@ -13,115 +16,124 @@ pub(super) fn register(inner: &Arc<Inner>) {
     let Some(meter) = inner.context.meters.meter() else {
         return;
     };
-    let providers = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&ProviderStatus)| {
-        let providers = weak
-            .upgrade()
-            .map(|inner| inner.lock().providers())
-            .unwrap_or_default();
-        providers
-            .iter()
-            .for_each(|provider| observe(&provider.status()));
-    };
-    let pools = |weak: &Weak<Inner>, observe: &mut dyn FnMut(&PoolStatus)| {
-        // Removed pools are included while they still have connections.
-        let pools = weak
-            .upgrade()
-            .map(|inner| inner.lock().pools_and_leaving())
-            .unwrap_or_default();
-        pools.iter().for_each(|pool| observe(&pool.status()));
-    };
-
-    let weak = Arc::downgrade(inner);
-    meter
-        .u64_observable_gauge("supervisor.ready")
-        .with_unit("{supervisor}")
-        .with_description("1 while every credential is valid and verified, as in readiness, else 0")
-        .with_callback(move |observer| {
-            if let Some(inner) = weak.upgrade() {
-                observer.observe(readiness::of(&inner).ready.into(), &[]);
+    read(
+        inner,
+        meter
+            .u64_observable_gauge("supervisor.ready")
+            .with_unit("{supervisor}")
+            .with_description(
+                "1 while every credential is valid and verified, as in readiness, else 0",
+            ),
+        |inner| vec![readiness::readiness(inner).ready],
+        |ready, observer| observer.observe((*ready).into(), &[]),
+    )
+    .build();
+    read(
+        inner,
+        meter
+            .f64_observable_gauge("credential.expiration")
+            .with_unit("s")
+            .with_description(
+                "Time until the current lease expires, by the earlier of the two clocks; absent \
+                 for a lease without an expiry",
+            ),
+        providers,
+        |provider, observer| {
+            if let Some(remaining) = provider.remaining {
+                let name = KeyValue::new("provider", provider.name.to_string());
+                observer.observe(remaining.as_secs_f64(), &[name]);
             }
-        })
-        .build();
+        },
+    )
+    .build();
+    read(
+        inner,
+        meter
+            .u64_observable_gauge("credential.generation")
+            .with_unit("{generation}")
+            .with_description("The current generation of a pool; 0 before the first verification"),
+        pools,
+        |pool, observer| {
+            let name = KeyValue::new("pool", pool.name.to_string());
+            observer.observe(pool.generation, &[name]);
+        },
+    )
+    .build();
+    read(
+        inner,
+        meter
+            .i64_observable_up_down_counter("pool.drain.connections")
+            .with_unit("{connection}")
+            .with_description("Open connections of old generations"),
+        pools,
+        |pool, observer| {
+            let draining = pool.draining.iter();
+            let draining = draining.map(|drain| i64::from(drain.connections)).sum();
+            let name = KeyValue::new("pool", pool.name.to_string());
+            observer.observe(draining, &[name]);
+        },
+    )
+    .build();
+    read(
+        inner,
+        meter
+            .i64_observable_up_down_counter("db.client.connection.count")
+            .with_unit("{connection}")
+            .with_description("Open connections of the current generation"),
+        pools,
+        |pool, observer| {
+            let used = pool.connections.saturating_sub(pool.idle);
+            for (state, connections) in [("idle", pool.idle), ("used", used)] {
+                let state = KeyValue::new("db.client.connection.state", state);
+                observer.observe(connections.into(), &[pool_name(pool), state]);
+            }
+        },
+    )
+    .build();
+    read(
+        inner,
+        meter
+            .i64_observable_up_down_counter("db.client.connection.max")
+            .with_unit("{connection}")
+            .with_description("Maximum number of connections of one generation"),
+        pools,
+        |pool, observer| observer.observe(pool.max_connections.into(), &[pool_name(pool)]),
+    )
+    .build();
+}
 
-    let weak = Arc::downgrade(inner);
-    meter
-        .f64_observable_gauge("credential.expiration")
-        .with_unit("s")
-        .with_description("Time until the current lease expires, by the earlier of the two clocks; absent for a lease without an expiry")
-        .with_callback(move |observer| {
-            providers(&weak, &mut |provider| {
-                if let Some(remaining) = provider.remaining {
-                    observer.observe(remaining.as_secs_f64(), &[KeyValue::new("provider", provider.name.to_string())]);
-                }
-            });
-        })
-        .build();
+/// Lets an instrument observe each item of a list that is read at each collection.
+fn read<'m, I, M, T>(
+    inner: &Arc<Inner>,
+    instrument: AsyncInstrumentBuilder<'m, I, M>,
+    list: fn(&Inner) -> Vec<T>,
+    observe: fn(&T, &dyn AsyncInstrument<M>),
+) -> AsyncInstrumentBuilder<'m, I, M>
+where
+    T: 'static,
+    M: 'static,
+{
+    let inner = Arc::downgrade(inner);
+    instrument.with_callback(move |observer| {
+        let list = inner.upgrade().map(|inner| list(&inner));
+        for item in list.unwrap_or_default() {
+            observe(&item, observer);
+        }
+    })
+}
 
-    let weak = Arc::downgrade(inner);
-    meter
-        .u64_observable_gauge("credential.generation")
-        .with_unit("{generation}")
-        .with_description("The current generation of a pool; 0 before the first verification")
-        .with_callback(move |observer| {
-            pools(&weak, &mut |pool| {
-                observer.observe(
-                    pool.generation,
-                    &[KeyValue::new("pool", pool.name.to_string())],
-                )
-            });
-        })
-        .build();
+fn providers(inner: &Inner) -> Vec<ProviderStatus> {
+    let providers = inner.lock().providers();
+    let providers = providers.iter();
+    providers.map(|provider| provider.slot.status()).collect()
+}
 
-    let weak = Arc::downgrade(inner);
-    meter
-        .i64_observable_up_down_counter("pool.drain.connections")
-        .with_unit("{connection}")
-        .with_description("Open connections of old generations")
-        .with_callback(move |observer| {
-            pools(&weak, &mut |pool| {
-                let draining: i64 = pool
-                    .draining
-                    .iter()
-                    .map(|drain| i64::from(drain.connections))
-                    .sum();
-                observer.observe(draining, &[KeyValue::new("pool", pool.name.to_string())]);
-            });
-        })
-        .build();
+/// Returns the status of all pools, removed ones too while they have connections.
+fn pools(inner: &Inner) -> Vec<PoolStatus> {
+    let pools = inner.lock().pools_and_leaving();
+    pools.iter().map(|pool| pool.slot.status()).collect()
+}
 
-    let weak = Arc::downgrade(inner);
-    meter
-        .i64_observable_up_down_counter("db.client.connection.count")
-        .with_unit("{connection}")
-        .with_description("Open connections of the current generation")
-        .with_callback(move |observer| {
-            pools(&weak, &mut |pool| {
-                let name = KeyValue::new("db.client.connection.pool.name", pool.name.to_string());
-                let state = |state| KeyValue::new("db.client.connection.state", state);
-                observer.observe(pool.idle.into(), &[name.clone(), state("idle")]);
-                observer.observe(
-                    pool.connections.saturating_sub(pool.idle).into(),
-                    &[name, state("used")],
-                );
-            });
-        })
-        .build();
-
-    let weak = Arc::downgrade(inner);
-    meter
-        .i64_observable_up_down_counter("db.client.connection.max")
-        .with_unit("{connection}")
-        .with_description("Maximum number of connections of one generation")
-        .with_callback(move |observer| {
-            pools(&weak, &mut |pool| {
-                observer.observe(
-                    pool.max_connections.into(),
-                    &[KeyValue::new(
-                        "db.client.connection.pool.name",
-                        pool.name.to_string(),
-                    )],
-                );
-            });
-        })
-        .build();
+fn pool_name(pool: &PoolStatus) -> KeyValue {
+    KeyValue::new("db.client.connection.pool.name", pool.name.to_string())
 }

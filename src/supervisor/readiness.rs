@@ -1,40 +1,14 @@
-//! Whether traffic should be sent here, and whether this process should be left alone.
+//! Whether traffic should be sent here, and whether this process works.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Inner;
+use super::inner::Inner;
+use crate::status::{Liveness, Readiness};
 
 /// Divisor that limits the ready margin to a share of a lease's time to live. A lease of 10 s is
 /// renewed with 2 to 5 s left, and unready with 1 s left.
 const SHARE: u32 = 10;
-
-/// Whether traffic should be sent here, and why not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Readiness {
-    /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live),
-    /// and the active credentials of every pool are verified and not rejected. That something newer
-    /// cannot be verified yet does not count: what is served is good.
-    pub ready: bool,
-    /// Why not, in words; empty when ready.
-    pub reasons: Vec<String>,
-}
-
-/// That this process answers. Says nothing of databases and backends: a restart mends neither, and
-/// takes away the connections that still work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Liveness {
-    /// Always true: who can be asked is alive.
-    pub alive: bool,
-    /// Whether shutdown was called.
-    pub shutting_down: bool,
-    /// How often an actor was started again since the start, after a fault of the library's own.
-    pub restarts: u64,
-}
 
 pub(super) fn liveness(inner: &Inner) -> Liveness {
     let (providers, pools, shutting_down) = {
@@ -43,8 +17,8 @@ pub(super) fn liveness(inner: &Inner) -> Liveness {
     };
     let restarts = providers
         .iter()
-        .map(|provider| provider.child().restarts())
-        .chain(pools.iter().map(|pool| pool.child().restarts()))
+        .map(|provider| provider.child.restarts())
+        .chain(pools.iter().map(|pool| pool.child.restarts()))
         .sum();
     Liveness {
         alive: true,
@@ -53,7 +27,7 @@ pub(super) fn liveness(inner: &Inner) -> Liveness {
     }
 }
 
-pub(super) fn of(inner: &Inner) -> Readiness {
+pub(super) fn readiness(inner: &Inner) -> Readiness {
     let (providers, pools, closed) = {
         let registry = inner.lock();
         (registry.providers(), registry.pools(), registry.is_closed())
@@ -71,10 +45,10 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         lifetime.map_or(margin, |lifetime| margin.min(lifetime / SHARE))
     };
     for provider in providers {
-        let status = provider.status();
+        let status = provider.slot.status();
         let margin = margin_of(status.lifetime);
         if status.revision.is_none() {
-            reasons.push(format!("provider {:?} holds no lease", status.name));
+            reasons.push(format!("provider {:?} has no lease", status.name));
         } else if status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!(
                 "the lease of provider {:?} has less than {} left",
@@ -82,7 +56,7 @@ pub(super) fn of(inner: &Inner) -> Readiness {
                 humantime::format_duration(margin)
             ));
         }
-        if provider.child().is_over_budget(inner.context.clock.mono()) {
+        if provider.child.is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!(
                 "the actor of provider {:?} keeps failing",
                 status.name
@@ -90,21 +64,18 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         }
     }
     for pool in pools {
-        let status = pool.status();
+        let status = pool.slot.status();
         let margin = margin_of(status.lifetime);
         if status.generation == 0 {
             reasons.push(format!("pool {:?} has verified no lease", status.name));
         } else if status.rejected {
             reasons.push(format!(
-                "the database rejects what pool {:?} serves",
+                "the database rejects the credentials of pool {:?}",
                 status.name
             ));
         } else if !status.serving {
-            reasons.push(format!(
-                "the lease that pool {:?} serves has expired",
-                status.name
-            ));
-        } else if pool.is_unexplained() {
+            reasons.push(format!("the lease of pool {:?} has expired", status.name));
+        } else if pool.slot.is_unexplained() {
             reasons.push(format!(
                 "logins with the active credentials of pool {:?} fail; see its last_error",
                 status.name
@@ -112,12 +83,12 @@ pub(super) fn of(inner: &Inner) -> Readiness {
         }
         if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
             reasons.push(format!(
-                "the lease that pool {:?} serves has less than {} left",
+                "the lease of pool {:?} has less than {} left",
                 status.name,
                 humantime::format_duration(margin)
             ));
         }
-        if pool.child().is_over_budget(inner.context.clock.mono()) {
+        if pool.child.is_over_budget(inner.context.clock.mono()) {
             reasons.push(format!("the actor of pool {:?} keeps failing", status.name));
         }
     }

@@ -3,47 +3,38 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use super::{Inner, runtime};
+use super::inner::Inner;
+use super::runtime;
 use crate::error::{Error, ProviderError, ProviderErrorKind};
 use crate::provider::ManualRequest;
-use crate::rotation::RotationReport;
+use crate::report::RotationReport;
 use crate::telemetry::Caller;
 
-pub(super) async fn now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
+pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
     runtime::check("rotate_now")?;
     let provider = inner.lock().provider(name)?;
-    let (reply, answer) = oneshot::channel();
+    let (reply, outcome) = oneshot::channel();
     provider.request(ManualRequest {
         reply,
         caller: Caller::current(),
     });
     let patience = inner.context.settings.start_deadline;
-    let deadline = tokio::time::Instant::now() + inner.context.settings.fetch_deadline + patience;
-    let rotation = match tokio::time::timeout_at(deadline, answer).await {
+    let first = inner.context.settings.fetch_deadline + patience;
+    let rotation = match timeout(first, outcome).await {
         Ok(Ok(Ok(rotation))) => rotation,
-        Ok(Ok(Err(error))) => return Err(Error::from_provider_asked(name, error)),
+        Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(name, error)),
         Ok(Err(_)) => return Err(Error::shut_down()),
         Err(_) => {
             let error = ProviderError::new(
                 ProviderErrorKind::TimedOut,
-                "the provider has not answered yet",
+                "the provider has not returned yet",
             );
-            return Err(Error::from_provider_asked(name, error));
+            return Err(Error::from_manual_rotation(name, error));
         }
     };
-    let deadline = tokio::time::Instant::now() + patience;
-    loop {
-        let settled = provider.next_settled();
-        if rotation.is_closed() {
-            break;
-        }
-        // A lost wake-up would cost no more than this.
-        let look = tokio::time::Instant::now() + crate::actor::HEARTBEAT;
-        let _ = tokio::time::timeout_at(deadline.min(look), settled).await;
-        if tokio::time::Instant::now() >= deadline {
-            break;
-        }
-    }
+    // The report says which pools are still to adopt it.
+    let _ = timeout(patience, provider.slot.until_closed(&rotation)).await;
     Ok(rotation.report(inner.context.clock.now()))
 }

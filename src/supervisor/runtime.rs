@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Inner;
-use super::registry::Boxed;
+use super::inner::Inner;
+use super::node::BoxFuture;
 use crate::error::Error;
 
 /// Time beyond its own bound that a call waits for a supervisor whose runtime is not driven.
@@ -56,7 +56,7 @@ impl ThreadDeadline {
 /// The work goes on without the caller. If that runtime is gone, the caller's runs it.
 pub(super) async fn run(
     inner: &Inner,
-    work: impl Fn() -> Boxed<()>,
+    work: impl Fn() -> BoxFuture<'static, ()>,
     patience: Duration,
 ) -> Result<(), Error> {
     let mut deadline = ThreadDeadline::after(patience + GRACE);

@@ -1,113 +1,69 @@
-//! Ending things in order: all of them, one pool, one provider.
+//! Shutdown in order, and the removal of one pool or provider.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::Inner;
-use super::registry::{Boxed, PoolEntry, ProviderEntry};
+use super::inner::{Ending, Inner};
+use super::node::{BoxFuture, PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
+use crate::report::{Abandoned, ShutdownReport};
 
-/// No bound is longer than this: later than anybody waits, and within what clocks can express.
+/// Longest bound: within what clocks can express.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Longest wait for each kind of task of a runtime that is gone.
 const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a start that failed waits for its own clean-up, which goes on without it.
-const TAKE_BACK: Duration = Duration::from_secs(1);
+/// Time that a failed start waits for its own clean-up, which goes on without it.
+const CLEAN_UP: Duration = Duration::from_secs(1);
 
-/// What a shutdown had to leave behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Whether nothing was left behind.
-    pub clean: bool,
-    /// Generations whose connections were not all returned in time. They are not cut; they end with
-    /// the process.
-    pub abandoned: Vec<Abandoned>,
-    /// Providers whose fetch or pools whose verification was still running.
-    pub unfinished: Vec<Arc<str>>,
-    /// Providers with the number of leases that they did not release in time. Those die by
-    /// themselves.
-    pub unreleased: Vec<(Arc<str>, usize)>,
-    /// How long it took.
-    pub took: Duration,
+/// Returns a report of an end that could not be observed.
+fn unknown() -> ShutdownReport {
+    ShutdownReport {
+        clean: false,
+        abandoned: Vec::new(),
+        unfinished: Vec::new(),
+        unreleased: Vec::new(),
+        took: Duration::ZERO,
+    }
 }
 
-impl ShutdownReport {
-    /// Nobody could see how it ended.
-    fn unknown() -> Self {
-        Self {
-            clean: false,
-            abandoned: Vec::new(),
-            unfinished: Vec::new(),
-            unreleased: Vec::new(),
-            took: Duration::ZERO,
+/// Returns a report that lists everything as left behind, by its current status.
+fn of_current_status(inner: &Inner, took: Duration) -> ShutdownReport {
+    let (providers, pools) = {
+        let registry = inner.lock();
+        (registry.providers(), registry.pools_and_leaving())
+    };
+    let mut report = ShutdownReport { took, ..unknown() };
+    for status in providers.iter().map(|provider| provider.slot.status()) {
+        let leases = status.unreleased + usize::from(status.revision.is_some());
+        if leases > 0 {
+            report.unreleased.push((Arc::clone(&status.name), leases));
         }
+        report.unfinished.push(status.name);
     }
-
-    /// Returns a report that lists everything as left behind, by its current status.
-    fn of_current_status(inner: &Inner, took: Duration) -> Self {
-        let (providers, pools) = {
-            let registry = inner.lock();
-            (registry.providers(), registry.pools_and_leaving())
-        };
-        let mut report = Self {
-            took,
-            ..Self::unknown()
-        };
-        for status in providers.iter().map(|provider| provider.status()) {
-            let leases = status.unreleased + usize::from(status.revision.is_some());
-            if leases > 0 {
-                report.unreleased.push((Arc::clone(&status.name), leases));
-            }
-            report.unfinished.push(status.name);
-        }
-        for pool in pools {
-            let status = pool.status();
-            let undrained = pool
-                .undrained()
-                .into_iter()
-                .chain([(status.generation, status.connections)]);
-            report
-                .abandoned
-                .extend(undrained.filter(|(_, connections)| *connections > 0).map(
-                    |(generation, connections)| Abandoned {
-                        pool: Arc::clone(&status.name),
-                        generation,
-                        connections,
-                    },
-                ));
-            report.unfinished.push(status.name);
-        }
+    for pool in pools {
+        let status = pool.slot.status();
+        let undrained = pool
+            .slot
+            .undrained()
+            .into_iter()
+            .chain([(status.generation, status.connections)]);
         report
+            .abandoned
+            .extend(undrained.filter(|(_, connections)| *connections > 0).map(
+                |(generation, connections)| Abandoned {
+                    pool: Arc::clone(&status.name),
+                    generation,
+                    connections,
+                },
+            ));
+        report.unfinished.push(status.name);
     }
-}
-
-/// A generation whose connections were not all returned in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Abandoned {
-    /// The pool.
-    pub pool: Arc<str>,
-    /// The generation.
-    pub generation: u64,
-    /// How many connections it had left.
-    pub connections: u32,
-}
-
-/// How far a shutdown has come.
-#[derive(Clone, Debug)]
-pub(super) enum Ending {
-    /// Not begun, or under way.
-    Pending,
-    /// Its runtime ended first.
-    Lost,
-    /// It has ended.
-    Ended(ShutdownReport),
+    report
 }
 
 /// Held by the task of a shutdown. If its runtime drops the task before the end, waiting callers
@@ -126,7 +82,7 @@ impl Drop for LostGuard {
     }
 }
 
-pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
+pub(super) async fn shutdown(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
     let bound = bound.min(LONGEST);
     let began = inner.context.clock.mono();
     let mut deadline = ThreadDeadline::after(bound + GRACE);
@@ -154,7 +110,7 @@ pub(super) async fn run(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
         () = deadline.passed() => None,
     };
     report.unwrap_or_else(|| {
-        ShutdownReport::of_current_status(
+        of_current_status(
             inner,
             inner.context.clock.mono().saturating_duration_since(began),
         )
@@ -181,12 +137,12 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
         let inner = Arc::clone(&guard.0);
         let work = tokio::spawn({
             let inner = Arc::clone(&inner);
-            async move { all(&inner, bound, runtime_lost).await }
+            async move { shut_down(&inner, bound, runtime_lost).await }
         });
         let report = match work.await {
             Ok(report) => report,
             // A panic, of a user's pool factory perhaps, must not leave anybody waiting.
-            Err(error) if error.is_panic() => ShutdownReport::unknown(),
+            Err(error) if error.is_panic() => unknown(),
             Err(_) => return,
         };
         inner.ending.send_replace(Ending::Ended(report));
@@ -196,7 +152,7 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
 
 /// Ends everything in order. `runtime_lost`: tasks of the supervisor's runtime will not end, and
 /// are waited for briefly.
-async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
+async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
     let began = inner.context.clock.mono();
     let end = began + bound;
     // A tenth is kept for releases.
@@ -219,24 +175,27 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
     }
     let mut unfinished = Vec::new();
     for provider in &providers {
-        if by(drained_by, provider.idle()).await.is_none() {
-            unfinished.push(provider.status().name);
+        if in_time(drained_by, provider.slot.until_idle())
+            .await
+            .is_none()
+        {
+            unfinished.push(Arc::clone(&provider.name));
         }
     }
     for pool in &pools {
-        if by(drained_by, pool.idle()).await.is_none() {
-            unfinished.push(pool.status().name);
+        if in_time(drained_by, pool.slot.until_idle()).await.is_none() {
+            unfinished.push(Arc::clone(&pool.name));
         }
     }
     let mut abandoned = Vec::new();
     for pool in &pools {
-        if by(drained_by, pool.drained()).await.is_none() {
-            let name = pool.status().name;
+        if in_time(drained_by, pool.until_drained()).await.is_none() {
             abandoned.extend(
-                pool.undrained()
+                pool.slot
+                    .undrained()
                     .into_iter()
                     .map(|(generation, connections)| Abandoned {
-                        pool: Arc::clone(&name),
+                        pool: Arc::clone(&pool.name),
                         generation,
                         connections,
                     }),
@@ -244,18 +203,22 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
         }
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
-        inner.context.end.come();
-        // They are told to end, and tell how: by then nothing of them is open.
+        inner.context.shutdown_signal.give();
+        // They end at the signal, and close what they opened.
         for provider in &providers {
-            let _ = by(end, provider.idle()).await;
+            let _ = in_time(end, provider.slot.until_idle()).await;
         }
         for pool in &pools {
-            let _ = by(end, pool.idle()).await;
+            let _ = in_time(end, pool.slot.until_idle()).await;
         }
     }
     let closing: Vec<_> = providers
         .iter()
-        .map(|provider| (provider.status().name, tokio::spawn(provider.close(end))))
+        .map(|provider| {
+            let closing = Arc::clone(provider);
+            let task = tokio::spawn(async move { closing.close(end).await });
+            (Arc::clone(&provider.name), task)
+        })
         .collect();
     let mut unreleased = Vec::new();
     for (name, closed) in closing {
@@ -278,73 +241,78 @@ async fn all(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> Shutdow
         unreleased,
         took: inner.context.clock.mono().saturating_duration_since(began),
     };
-    tracing::info!(clean = report.clean, took = ?report.took, "shut down");
+    tracing::info!(clean = report.clean, took = ?report.took, "supervisor shut down");
     report
 }
 
-/// The outcome, if it comes in time.
-async fn by<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
+/// Returns the outcome if it comes by the deadline.
+async fn in_time<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout_at(deadline.into(), outcome).await.ok()
 }
 
 pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let pool = inner.lock().take_pool(name)?;
-    let work = || Box::pin(end_pool(Arc::clone(inner), Arc::clone(&pool))) as Boxed<()>;
+    let work =
+        || Box::pin(end_pool(Arc::clone(inner), Arc::clone(&pool))) as BoxFuture<'static, ()>;
     runtime::run(inner, work, inner.context.settings.drain).await
 }
 
 /// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until
 /// the last connection has returned.
-async fn end_pool(inner: Arc<Inner>, pool: Arc<dyn PoolEntry>) {
+async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
     pool.retire();
     let patience = inner.context.clock.mono() + inner.context.settings.drain;
     let rest = tokio::spawn(async move {
-        pool.idle().await;
-        pool.drained().await;
+        pool.slot.until_idle().await;
+        pool.until_drained().await;
         pool.stop().await;
         inner.lock().left(&pool);
     });
-    let _ = by(patience, rest).await;
+    let _ = in_time(patience, rest).await;
 }
 
 pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let provider = inner.lock().take_provider(name)?;
-    let work = || Box::pin(end_provider(Arc::clone(inner), Arc::clone(&provider))) as Boxed<()>;
+    let work = || {
+        Box::pin(end_provider(Arc::clone(inner), Arc::clone(&provider))) as BoxFuture<'static, ()>
+    };
     runtime::run(inner, work, inner.context.settings.fetch_deadline).await
 }
 
-async fn end_provider(inner: Arc<Inner>, provider: Arc<dyn ProviderEntry>) {
+async fn end_provider(inner: Arc<Inner>, provider: Arc<ProviderNode>) {
     let deadline = inner.context.clock.mono() + inner.context.settings.fetch_deadline;
     provider.stop_fetching();
-    let _ = by(deadline, provider.idle()).await;
+    let _ = in_time(deadline, provider.slot.until_idle()).await;
     provider.close(deadline).await;
 }
 
-/// A registration whose start failed.
+/// A registration that may have to be removed again.
 pub(super) enum Registered {
-    Provider(Arc<dyn ProviderEntry>),
-    Pool(Arc<dyn PoolEntry>),
+    Provider(Arc<ProviderNode>),
+    Pool(Arc<PoolNode>),
 }
 
 impl Registered {
-    /// Forgets it, if it is still there. Answers the work that is left, if any.
-    fn forget(self, inner: &Arc<Inner>) -> Option<Boxed<()>> {
+    /// Unregisters it if it is still registered. Returns the work that is left.
+    fn forget(self, inner: &Arc<Inner>) -> Option<BoxFuture<'static, ()>> {
         match self {
             Self::Provider(provider) => {
                 let here = inner.lock().take_this_provider(&provider);
-                here.then(|| Box::pin(end_provider(Arc::clone(inner), provider)) as Boxed<()>)
+                here.then(|| {
+                    Box::pin(end_provider(Arc::clone(inner), provider)) as BoxFuture<'static, ()>
+                })
             }
             Self::Pool(pool) => {
                 let here = inner.lock().take_this_pool(&pool);
-                here.then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as Boxed<()>)
+                here.then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as BoxFuture<'static, ()>)
             }
         }
     }
 
-    /// Takes it back, and waits a moment for what that entails.
-    pub(super) async fn take_back(self, inner: &Arc<Inner>) {
+    /// Unregisters it, and waits up to a second for its end.
+    pub(super) async fn unregister(self, inner: &Arc<Inner>) {
         if let Some(work) = self.forget(inner) {
-            let _ = tokio::time::timeout(TAKE_BACK, inner.runtime.spawn(work)).await;
+            let _ = tokio::time::timeout(CLEAN_UP, inner.runtime.spawn(work)).await;
         }
     }
 

@@ -1,6 +1,5 @@
-//! Registration: in the caller's task, so that the supervisor waits for nobody.
+//! Registration, which runs in the caller's task.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,45 +7,18 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::registry::{PoolEntry, PoolOf, ProviderEntry, ProviderOf, Registry};
+use super::inner::Inner;
+use super::node::{PoolNode, ProviderNode};
+use super::provider_ref::ProviderRef;
+use super::registry::Registry;
 use super::shutdown::Registered;
-use super::{Inner, runtime};
+use super::{runtime, validate};
 use crate::error::{
     ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
 };
 use crate::handle::Handle;
-use crate::pool::{PoolFactory, PoolSettings, PoolSlot};
+use crate::pool::{PoolFactory, PoolSlot};
 use crate::provider::{ErasedProvider, Provider, ProviderSlot};
-
-/// A registered provider: what pools are given. Clones are the same provider.
-pub struct ProviderRef<S: Send + Sync + 'static> {
-    slot: Arc<ProviderSlot<S>>,
-    owner: Arc<Inner>,
-}
-
-impl<S: Send + Sync + 'static> ProviderRef<S> {
-    /// The name it was registered under.
-    pub fn name(&self) -> &str {
-        self.slot.name()
-    }
-}
-
-impl<S: Send + Sync + 'static> Clone for ProviderRef<S> {
-    fn clone(&self) -> Self {
-        Self {
-            slot: Arc::clone(&self.slot),
-            owner: Arc::clone(&self.owner),
-        }
-    }
-}
-
-impl<S: Send + Sync + 'static> fmt::Debug for ProviderRef<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ProviderRef")
-            .field(&self.slot.name())
-            .finish()
-    }
-}
 
 pub(super) fn add_provider_in_background<P: Provider>(
     inner: &Arc<Inner>,
@@ -56,7 +28,7 @@ pub(super) fn add_provider_in_background<P: Provider>(
     register_provider(inner, name, provider).map(|(provided, _)| provided)
 }
 
-type Provided<S> = (ProviderRef<S>, Arc<dyn ProviderEntry>);
+type Provided<S> = (ProviderRef<S>, Arc<ProviderNode>);
 
 fn register_provider<P: Provider>(
     inner: &Arc<Inner>,
@@ -75,21 +47,18 @@ fn register_provider<P: Provider>(
         provider,
         inner.context.clone(),
     ));
-    let entry = ProviderOf::new(Arc::clone(&slot));
-    if !root.adopt(Arc::clone(entry.child())) {
+    let node = ProviderNode::of_provider(Arc::clone(&slot));
+    if !root.adopt(Arc::clone(&node.child)) {
         return Err(Error::runtime_is_gone());
     }
-    let entry: Arc<dyn ProviderEntry> = entry;
-    registry.add_provider(Arc::clone(&name), Arc::clone(&entry));
+    registry.add_provider(Arc::clone(&node));
     drop(registry);
     inner.context.meters.provider_registered(&name);
-    Ok((
-        ProviderRef {
-            slot,
-            owner: Arc::clone(inner),
-        },
-        entry,
-    ))
+    let provider = ProviderRef {
+        slot,
+        supervisor: inner.id,
+    };
+    Ok((provider, node))
 }
 
 pub(super) async fn add_provider<P: Provider>(
@@ -98,8 +67,8 @@ pub(super) async fn add_provider<P: Provider>(
     provider: P,
 ) -> Result<ProviderRef<P::Secret>, Error> {
     runtime::check("add_provider")?;
-    let (provided, entry) = register_provider(inner, name, provider)?;
-    let mut guard = TakeBack::new(inner, Registered::Provider(entry));
+    let (provided, node) = register_provider(inner, name, provider)?;
+    let mut guard = Unregister::new(inner, Registered::Provider(node));
     let patience = inner.context.settings.start_deadline;
     let first = provided.slot.first_lease();
     // A failed fetch has been logged.
@@ -123,16 +92,16 @@ pub(super) async fn add_provider<P: Provider>(
             Ok(provided)
         }
         Ok(Err(error)) => {
-            guard.take_back().await;
+            guard.unregister().await;
             Err(Error::from_provider(name, None, error))
         }
         Err(_) => {
             let error = provided.slot.last_error();
-            guard.take_back().await;
+            guard.unregister().await;
             let error = error.unwrap_or_else(|| {
                 ProviderError::new(
                     ProviderErrorKind::TimedOut,
-                    "the provider has not answered yet",
+                    "the provider has not returned yet",
                 )
             });
             Err(Error::from_provider(name, Some(patience), error))
@@ -140,7 +109,7 @@ pub(super) async fn add_provider<P: Provider>(
     }
 }
 
-type Registration<F> = (Arc<PoolSlot<F>>, Arc<dyn PoolEntry>);
+type Registration<F> = (Arc<PoolSlot<F>>, Arc<PoolNode>);
 
 fn register<F: PoolFactory>(
     inner: &Arc<Inner>,
@@ -149,7 +118,7 @@ fn register<F: PoolFactory>(
     factory: F,
 ) -> Result<Registration<F>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
-    if !Arc::ptr_eq(inner, &provider.owner) {
+    if inner.id != provider.supervisor {
         return Err(Error::invalid(
             "provider",
             "belongs to another supervisor; give one that this supervisor provides",
@@ -157,7 +126,7 @@ fn register<F: PoolFactory>(
     }
     let check = |registry: &Registry| {
         registry.check_pool(name)?;
-        if registry.provider(provider.name())?.has(provider.slot.id()) {
+        if registry.provider(provider.name())?.id == provider.slot.id() {
             return Ok(());
         }
         Err(Error::new(
@@ -168,7 +137,7 @@ fn register<F: PoolFactory>(
             ),
         ))
     };
-    check_terms(name, &factory.settings())?;
+    validate::pool(name, &factory.settings())?;
     check(&inner.lock())?;
     let _entered = inner.runtime.enter();
     let name: Arc<str> = name.into();
@@ -183,15 +152,14 @@ fn register<F: PoolFactory>(
     check(&registry)?;
     let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);
     provider.slot.subscribe(Arc::downgrade(&subscriber));
-    let entry = PoolOf::new(Arc::clone(&slot));
-    if !root.adopt(Arc::clone(entry.child())) {
+    let node = PoolNode::of_pool(Arc::clone(&slot));
+    if !root.adopt(Arc::clone(&node.child)) {
         return Err(Error::runtime_is_gone());
     }
-    let entry: Arc<dyn PoolEntry> = entry;
-    registry.add_pool(Arc::clone(&name), Arc::clone(&entry));
+    registry.add_pool(Arc::clone(&node));
     drop(registry);
     inner.context.meters.pool_registered(&name);
-    Ok((slot, entry))
+    Ok((slot, node))
 }
 
 pub(super) fn add_pool_in_background<F: PoolFactory>(
@@ -211,28 +179,20 @@ pub(super) async fn add_pool<F: PoolFactory>(
     factory: F,
 ) -> Result<Handle<F>, Error> {
     runtime::check("add_pool")?;
-    let (slot, entry) = register(inner, name, provider, factory)?;
-    let mut guard = TakeBack::new(inner, Registered::Pool(entry));
+    let (slot, node) = register(inner, name, provider, factory)?;
+    let mut guard = Unregister::new(inner, Registered::Pool(node));
     let patience = inner.context.settings.start_deadline;
-    let first = async {
-        loop {
-            let settled = slot.next_settled();
-            if let Some(first) = slot.first() {
-                return first;
-            }
-            // A provider that was registered without waiting, and will not have a lease by itself.
-            if let Some(error) = hopeless(&provider.slot) {
-                return Err(ConnectError::new(
+    let first = slot.until(|| {
+        slot.first().or_else(|| {
+            // A provider that was registered in the background and failed for good.
+            permanent_error(&provider.slot).map(|error| {
+                Err(ConnectError::new(
                     ConnectErrorKind::Misconfigured,
-                    format!(
-                        "provider {:?} has no lease to give: {error}",
-                        provider.name()
-                    ),
-                ));
-            }
-            settled.await;
-        }
-    };
+                    format!("provider {:?} returned no lease: {error}", provider.name()),
+                ))
+            })
+        })
+    });
     // A failed login has been logged. The provider's error may have been logged long ago.
     let reason = || {
         if slot.own_error().is_some() {
@@ -262,12 +222,12 @@ pub(super) async fn add_pool<F: PoolFactory>(
             Ok(Handle::supervised(Arc::clone(slot.shared())))
         }
         Ok(Err(connect_error)) => {
-            guard.take_back().await;
+            guard.unregister().await;
             Err(Error::from_pool(name, provider.name(), None, connect_error))
         }
         Err(_) => {
             let connect_error = slot.own_error();
-            guard.take_back().await;
+            guard.unregister().await;
             match connect_error {
                 Some(connect_error) => Err(Error::from_pool(
                     name,
@@ -280,7 +240,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
                     let error = error.unwrap_or_else(|| {
                         ProviderError::new(
                             ProviderErrorKind::TimedOut,
-                            "the provider has not answered yet",
+                            "the provider has not returned yet",
                         )
                     });
                     Err(Error::from_provider(provider.name(), Some(patience), error))
@@ -323,61 +283,19 @@ async fn start_within<T>(
     timeout_at(began + patience, first).await
 }
 
-/// Why the provider has no lease, and will have none by itself.
-fn hopeless<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
+/// Returns the permanent error that keeps the provider from its first lease.
+fn permanent_error<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
     let error = provider.last_error().filter(|error| !error.is_transient());
     error.filter(|_| provider.current_lease().is_none())
 }
 
-fn check_terms(pool: &str, terms: &PoolSettings) -> Result<(), Error> {
-    const MOST: u32 = 10_000;
-    let invalid = |field: &str, problem: String| {
-        Err(Error::invalid(field, format!("{problem} (pool {pool:?})")))
-    };
-    if terms.max_connections == 0 || terms.max_connections > MOST {
-        return invalid(
-            "max_connections",
-            format!(
-                "{} cannot be right; give between 1 and {MOST}",
-                terms.max_connections
-            ),
-        );
-    }
-    if terms.warm_connections > terms.max_connections {
-        return invalid(
-            "min_connections",
-            format!(
-                "{} is more than max_connections, {}; give at most that",
-                terms.warm_connections, terms.max_connections
-            ),
-        );
-    }
-    if terms.overlap == 0 || terms.overlap > terms.max_connections {
-        return invalid(
-            "overlap",
-            format!(
-                "{} cannot be right; give between 1 and max_connections, {}",
-                terms.overlap, terms.max_connections
-            ),
-        );
-    }
-    if terms.acquire_timeout.is_zero() || terms.acquire_timeout.as_secs() > 24 * 3_600 {
-        let given = humantime::format_duration(terms.acquire_timeout);
-        return invalid(
-            "acquire_timeout",
-            format!("{given} cannot be right; give between 1ms and 1day"),
-        );
-    }
-    Ok(())
-}
-
-/// Takes a registration back when its start failed, or when the caller gave it up.
-struct TakeBack<'s> {
+/// Unregisters what was registered if its start fails or the caller drops the future.
+struct Unregister<'s> {
     inner: &'s Arc<Inner>,
     what: Option<Registered>,
 }
 
-impl<'s> TakeBack<'s> {
+impl<'s> Unregister<'s> {
     fn new(inner: &'s Arc<Inner>, what: Registered) -> Self {
         Self {
             inner,
@@ -389,16 +307,15 @@ impl<'s> TakeBack<'s> {
         self.what = None;
     }
 
-    async fn take_back(&mut self) {
+    async fn unregister(&mut self) {
         if let Some(what) = self.what.take() {
-            what.take_back(self.inner).await;
+            what.unregister(self.inner).await;
         }
     }
 }
 
-impl Drop for TakeBack<'_> {
-    /// The caller dropped the future: what it had registered is asked to go, by those who can wait
-    /// for it.
+impl Drop for Unregister<'_> {
+    /// The caller dropped the future: what it had registered is removed in the background.
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
             what.give_up(self.inner);

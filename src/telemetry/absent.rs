@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use crate::trigger::RotationTrigger;
+use crate::report::RotationTrigger;
 
 /// Where a rotation is in its trace.
 #[derive(Clone, Debug, Default)]

@@ -3,10 +3,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tracing::Span;
+
+use crate::lock::Mutex;
 
 /// The span that some work is in, until it is let go.
 #[derive(Clone, Debug)]
@@ -30,18 +32,12 @@ impl InSpan {
     pub(crate) fn let_go(&self) {
         // Dropped without the lock that the work needs, because a layer that observes its end may
         // be slow.
-        let last = std::mem::replace(
-            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            Span::none(),
-        );
+        let last = std::mem::replace(&mut *self.0.lock(), Span::none());
         drop(last);
     }
 
     fn now(&self) -> Span {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 }
 

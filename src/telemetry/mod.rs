@@ -22,7 +22,7 @@ pub(crate) use trace::{Caller, Origin, Wait};
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::trigger::RotationTrigger;
+use crate::report::RotationTrigger;
 
 /// Creates a span where a `tracing` dispatcher has been set, and [`Span::none`] elsewhere. Without
 /// a dispatcher, `tracing`'s feature `log` writes a record for each span, and for each value

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::Span;
 
 use super::Origin;
-use crate::trigger::RotationTrigger;
+use crate::report::RotationTrigger;
 
 /// Length of the first part. A part that is older ends when the next attempt begins. Each is twice
 /// as long as the one before, so that an outage is seen early and in few parts.

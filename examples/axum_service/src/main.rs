@@ -47,7 +47,8 @@ async fn main() -> Result<(), Problem> {
     );
 
     let metrics = Metrics::new("orders")?;
-    let supervisor = Supervisor::builder().with_meter(metrics.meter()).start()?;
+    metrics.set_global();
+    let supervisor = Supervisor::builder().start()?;
     let credentials = supervisor
         .add_provider_in_background("orders-credentials", FileProvider::directory(folder)?)?;
     let connect: PgConnectOptions = database.parse()?;

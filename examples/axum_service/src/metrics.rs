@@ -34,8 +34,12 @@ impl Metrics {
         Ok(Self { registry, provider })
     }
 
-    /// Returns the meter for
-    /// [`SupervisorBuilder::with_meter`](claviger::SupervisorBuilder::with_meter).
+    /// Makes these the metrics of the process, which a supervisor writes to by default.
+    pub fn set_global(&self) {
+        opentelemetry::global::set_meter_provider(self.provider.clone());
+    }
+
+    /// Returns the meter of one supervisor, where a process has several.
     pub fn meter(&self) -> Meter {
         self.provider.meter("claviger")
     }

@@ -23,6 +23,7 @@ use claviger::{
     Supervisor, Timestamp,
 };
 use claviger_fixtures::{Fixture, Server, eventually_within};
+use claviger_otel::WithMeter;
 use claviger_servers::{Postgres, Prometheus};
 use claviger_testkit::{Lab, ScriptedProvider};
 use http::get;

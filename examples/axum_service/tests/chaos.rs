@@ -19,6 +19,7 @@ use std::time::Duration;
 use axum_service::{Bounds, Metrics, Service, serve};
 use claviger::{Event, Handle, PgPools, ProviderError, ProviderErrorKind, Supervisor};
 use claviger_fixtures::{Capture, Fixture, Server, eventually_within};
+use claviger_otel::WithMeter;
 use claviger_servers::Postgres;
 use claviger_testkit::{Lab, ScriptedProvider};
 use tokio::net::TcpListener;

@@ -63,8 +63,8 @@ fn every_kind_of_error_is_documented() {
 }
 
 #[test]
-fn every_event_is_documented() {
-    let (manual, source) = (manual(), read("src/supervisor/events.rs"));
+fn every_event_is_in_it() {
+    let (manual, source) = (manual(), read("src/events.rs"));
     let (_, events) = source
         .split_once("pub enum Event {\n")
         .expect("there are events");

@@ -74,7 +74,7 @@ async fn livez_is_always_200_and_readyz_while_credentials_are_valid() {
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
         body["reasons"][0],
-        "the database rejects what pool \"orders\" serves"
+        "the database rejects the credentials of pool \"orders\""
     );
     assert_eq!(
         get_json(&router, "/livez").await.0,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use claviger::Supervisor;
 use claviger_fixtures::{Figures, Fixture, median, own_work};
 use claviger_otel::Telemetry;
+use claviger_otel::WithMeter;
 use claviger_servers::Jaeger;
 use claviger_testkit::Lab;
 use opentelemetry::metrics::MeterProvider;

@@ -32,10 +32,12 @@
 mod crates;
 mod exports;
 mod filter;
+mod meter;
 mod quiet;
 mod settings;
 mod telemetry;
 
+pub use meter::WithMeter;
 pub use telemetry::{InitError, Telemetry, init};
 
 /// The README's code compiles.

@@ -183,7 +183,7 @@ impl Telemetry {
     }
 
     /// Returns a meter whose metrics are exported here, for
-    /// `claviger::SupervisorBuilder::with_meter` if the global provider is another.
+    /// [`with_meter`](crate::WithMeter::with_meter) if the global provider is another.
     pub fn meter(&self, name: &'static str) -> Meter {
         self.metrics.as_ref().map_or_else(
             || NoopMeterProvider::new().meter(name),

@@ -14,6 +14,7 @@ use claviger::{
     ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, OldConnections, ProviderError,
     ProviderErrorKind, Revision, Supervisor, Timestamp,
 };
+use claviger_otel::WithMeter;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
@@ -344,7 +345,7 @@ async fn a_lease_without_an_expiry_has_no_expiration() {
     );
 }
 
-/// As documented at `SupervisorBuilder::with_meter`.
+/// As documented at `WithMeter::with_meter`.
 #[tokio::test(start_paused = true)]
 async fn two_supervisors_need_a_meter_each() {
     let collector = Collector::new();

@@ -9,7 +9,7 @@ use super::{Attempt, Candidate, Machine, Retry, Service};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::provider::schedule;
-use crate::rotation::HandoverMode;
+use crate::report::HandoverMode;
 
 /// Longest pause between verifications that fail for another reason than a rejection.
 const LONGEST_RETRY: Duration = Duration::from_secs(15);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
 use crate::lease::{OldConnections, Revision};
-use crate::rotation::HandoverMode;
+use crate::report::HandoverMode;
 
 /// What the machine knows of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]

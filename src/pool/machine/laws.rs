@@ -8,7 +8,7 @@ use super::input::LeaseFacts;
 use super::*;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
-use crate::rotation::HandoverMode;
+use crate::report::HandoverMode;
 
 /// What the test knows of the attempt that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use super::input::{LeaseFacts, Publication};
 use super::*;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
-use crate::outlook::Outlook;
-use crate::rotation::HandoverMode;
+use crate::next_attempt::NextAttempt;
+use crate::report::HandoverMode;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -685,33 +685,56 @@ fn a_verification_that_a_retired_pool_fails_is_not_reported_to_the_provider() {
 #[test]
 fn the_outlook_is_the_next_attempt_that_may_help_callers() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let outlook = |pool: &Pool, lease: &LeaseFacts| {
+    let next_attempt = |pool: &Pool, lease: &LeaseFacts| {
         let known = (&lease.revision, lease.expiry);
-        pool.machine.outlook(Some(known), pool.now)
+        pool.machine.next_attempt(Some(known), pool.now)
     };
     let mut pool = Pool::new();
-    assert_eq!(pool.machine.outlook(None, pool.now), Outlook::Never);
-    assert_eq!(outlook(&pool, &r1), Outlook::Running, "the wake is to come");
+    assert_eq!(
+        pool.machine.next_attempt(None, pool.now),
+        NextAttempt::Never
+    );
+    assert_eq!(
+        next_attempt(&pool, &r1),
+        NextAttempt::Running,
+        "the wake is to come"
+    );
     pool.wake(&r1);
-    assert_eq!(outlook(&pool, &r1), Outlook::Running, "an attempt runs");
+    assert_eq!(
+        next_attempt(&pool, &r1),
+        NextAttempt::Running,
+        "an attempt runs"
+    );
     pool.failed(ConnectErrorKind::Unreachable);
     let at = pool.machine.next_deadline();
-    assert_eq!(Some(outlook(&pool, &r1)), at.map(Outlook::Due));
+    assert_eq!(Some(next_attempt(&pool, &r1)), at.map(NextAttempt::Due));
     pool.wake_when_due(&r1);
     pool.verified();
     pool.opened(HandoverMode::Replace);
     pool.feed(Input::Reported { attempt: 2 });
     pool.wake(&r1);
-    assert_eq!(outlook(&pool, &r1), Outlook::Never, "it is served");
-    assert_eq!(outlook(&pool, &r2), Outlook::Running, "the wake is to come");
+    assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never, "it is served");
+    assert_eq!(
+        next_attempt(&pool, &r2),
+        NextAttempt::Running,
+        "the wake is to come"
+    );
     pool.feed(Input::LoginUnknown { generation: 1 });
-    assert_eq!(outlook(&pool, &r1), Outlook::Never, "a check helps nobody");
+    assert_eq!(
+        next_attempt(&pool, &r1),
+        NextAttempt::Never,
+        "a check helps nobody"
+    );
     pool.wait(60);
     pool.feed(Input::CallerRejected { generation: 1 });
-    assert_eq!(outlook(&pool, &r1), Outlook::Running, "the wake is to come");
+    assert_eq!(
+        next_attempt(&pool, &r1),
+        NextAttempt::Running,
+        "the wake is to come"
+    );
     pool.wake(&r1);
     pool.failed(ConnectErrorKind::Rejected);
-    assert!(matches!(outlook(&pool, &r1), Outlook::Due(_)));
+    assert!(matches!(next_attempt(&pool, &r1), NextAttempt::Due(_)));
     pool.feed(Input::Retire);
-    assert_eq!(outlook(&pool, &r1), Outlook::Never);
+    assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never);
 }

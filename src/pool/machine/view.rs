@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
 use crate::lease::Revision;
-use crate::outlook::Outlook;
+use crate::next_attempt::NextAttempt;
 
 impl Machine {
     /// Returns the current generation.
@@ -44,18 +44,22 @@ impl Machine {
 
     /// Returns when something that may help callers is tried next, as far as this pool knows.
     /// `lease` is the revision and the expiry of the provider's current lease.
-    pub(crate) fn outlook(&self, lease: Option<(&Revision, Expiry)>, now: Timestamp) -> Outlook {
+    pub(crate) fn next_attempt(
+        &self,
+        lease: Option<(&Revision, Expiry)>,
+        now: Timestamp,
+    ) -> NextAttempt {
         if self.is_retired() {
-            return Outlook::Never;
+            return NextAttempt::Never;
         }
         let is_noticed = self
             .current()
             .is_some_and(|active| matches!(active.standing, Standing::Noticed { .. }));
         if is_noticed || self.has_attempt() {
-            return Outlook::Running;
+            return NextAttempt::Running;
         }
         let Some((revision, expiry)) = lease.filter(|(_, expiry)| !expiry.is_expired(now)) else {
-            return Outlook::Never;
+            return NextAttempt::Never;
         };
         // The next wake is about to take in another lease.
         if !self
@@ -63,12 +67,12 @@ impl Machine {
             .as_ref()
             .is_some_and(|known| known.revision == *revision && known.expiry == expiry)
         {
-            return Outlook::Running;
+            return NextAttempt::Running;
         }
         match self.plan(now) {
-            Some((at, Purpose::HandOver)) if at > now.mono() => Outlook::Due(at),
-            Some((_, Purpose::HandOver)) => Outlook::Running,
-            Some((_, Purpose::Check)) | None => Outlook::Never,
+            Some((at, Purpose::HandOver)) if at > now.mono() => NextAttempt::Due(at),
+            Some((_, Purpose::HandOver)) => NextAttempt::Running,
+            Some((_, Purpose::Check)) | None => NextAttempt::Never,
         }
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::messages::{FetchId, LeaseId};
+use super::messages::{Facts, FetchId, LeaseId};
 use crate::clock::Timestamp;
-use crate::expiry::Expiry;
-use crate::lease::{Lease, OldConnections, Revision};
+use crate::lease::Revision;
 
 /// How long a superseded lease is not adopted again, unless the current one is rejected, has
 /// expired or was never verified.
@@ -16,26 +15,6 @@ const SUPERSEDED_FOR: Duration = Duration::from_secs(3_600);
 const RELEASED_MOST: usize = 64;
 /// A lease that does not expire is given up after so many failed releases.
 const ATTEMPTS: u32 = 10;
-
-/// A lease without its secret.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Facts {
-    pub(crate) revision: Revision,
-    pub(crate) expiry: Expiry,
-    pub(crate) old_connections: OldConnections,
-    pub(crate) refresh_after: Option<Duration>,
-}
-
-impl Facts {
-    pub(crate) fn of<S>(lease: &Lease<S>) -> Self {
-        Self {
-            revision: lease.revision().clone(),
-            expiry: lease.expiry(),
-            old_connections: lease.old_connections(),
-            refresh_after: lease.refresh_hint(),
-        }
-    }
-}
 
 /// Where a lease is in its life cycle.
 #[derive(Clone, Copy, Debug, PartialEq)]

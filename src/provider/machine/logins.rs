@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use super::{Evidence, Machine, Timer};
 use crate::lease::Revision;
-use crate::rotation::RotationOutcome;
-use crate::trigger::RotationTrigger;
+use crate::report::{RotationOutcome, RotationTrigger};
 
 impl Machine {
     pub(super) fn rejected(&mut self, revision: &Revision, now: Instant) {

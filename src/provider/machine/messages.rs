@@ -1,14 +1,13 @@
 //! What goes into the machine and what comes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::leases::Facts;
 use crate::error::ProviderError;
 use crate::expiry::Expiry;
-use crate::lease::Revision;
+use crate::lease::{Lease, OldConnections, Revision};
 use crate::provider::Fetched;
-use crate::rotation::RotationOutcome;
-use crate::trigger::RotationTrigger;
+use crate::report::{RotationOutcome, RotationTrigger};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $id:ident),* $(,)?) => {$(
@@ -81,6 +80,26 @@ pub(crate) enum Input {
     Stop,
     /// Everything is released, whoever uses it.
     Close,
+}
+
+/// A lease without its secret.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Facts {
+    pub(crate) revision: Revision,
+    pub(crate) expiry: Expiry,
+    pub(crate) old_connections: OldConnections,
+    pub(crate) refresh_after: Option<Duration>,
+}
+
+impl Facts {
+    pub(crate) fn of<S>(lease: &Lease<S>) -> Self {
+        Self {
+            revision: lease.revision().clone(),
+            expiry: lease.expiry(),
+            old_connections: lease.old_connections(),
+            refresh_after: lease.refresh_hint(),
+        }
+    }
 }
 
 /// What a fetch brought.

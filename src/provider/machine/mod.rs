@@ -18,9 +18,8 @@ mod view;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub(crate) use leases::Facts;
 pub(crate) use messages::{
-    Answer, Effect, FetchId, FetchOutcome, Input, LeaseId, Offer, RequestId, RotationId,
+    Answer, Effect, Facts, FetchId, FetchOutcome, Input, LeaseId, Offer, RequestId, RotationId,
 };
 
 use bucket::TokenBucket;
@@ -31,8 +30,7 @@ use timers::{Timer, Timers};
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
 use crate::lease::Revision;
-use crate::rotation::RotationOutcome;
-use crate::trigger::RotationTrigger;
+use crate::report::{RotationOutcome, RotationTrigger};
 
 /// Shortest time between two fetches for hints and manual requests.
 const COALESCE: Duration = Duration::from_secs(1);

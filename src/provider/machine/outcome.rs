@@ -10,8 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::ProviderError;
 use crate::expiry::Expiry;
 use crate::provider::schedule;
-use crate::rotation::RotationOutcome;
-use crate::trigger::RotationTrigger;
+use crate::report::{RotationOutcome, RotationTrigger};
 
 impl Machine {
     pub(super) fn fetch_ended(

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
-use crate::trigger::RotationTrigger;
+use crate::report::RotationTrigger;
 
 impl Machine {
     pub(super) fn wake(&mut self, now: Timestamp) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Facts, LeaseId, Machine, Offer, Phase, RotationId, Stage, Timer};
 use crate::clock::{Timestamp, rfc3339};
 use crate::error::{ProviderError, ProviderErrorKind};
-use crate::outlook::Outlook;
+use crate::next_attempt::NextAttempt;
 use crate::provider::fetched::no_current_lease;
 
 impl Machine {
@@ -88,21 +88,21 @@ impl Machine {
     }
 
     /// Returns whether a fetch runs, or when the next one begins.
-    pub(crate) fn outlook(&self, now: Instant) -> Outlook {
+    pub(crate) fn next_attempt(&self, now: Instant) -> NextAttempt {
         if self.running.is_some() {
-            return Outlook::Running;
+            return NextAttempt::Running;
         }
         if self
             .last_error
             .as_ref()
             .is_some_and(|error| !error.is_transient())
         {
-            return Outlook::Never;
+            return NextAttempt::Never;
         }
         match self.next_fetch() {
-            Some(at) if at <= now => Outlook::Running,
-            Some(at) => Outlook::Due(at),
-            None => Outlook::Never,
+            Some(at) if at <= now => NextAttempt::Running,
+            Some(at) => NextAttempt::Due(at),
+            None => NextAttempt::Never,
         }
     }
 

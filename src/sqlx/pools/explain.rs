@@ -6,8 +6,8 @@ use super::super::classify;
 use super::super::dialect::Dialect;
 use super::super::sqlx;
 use super::{SqlPools, TRY_OUT_TIMEOUT, wrong};
+use crate::credentials::{Credentials, Endpoint, shown_host, shown_name};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::login::{Credentials, Endpoint, shown_host, shown_name};
 use crate::sql::forms::Form;
 
 /// Added to the rejection of a token, which the server explains by the user alone.

@@ -14,9 +14,9 @@ use super::super::sqlx::pool::{PoolConnection, PoolOptions};
 use super::super::sqlx::{self, Connection, Pool};
 use super::explain::{kind, login_error, never_ready, unfit_for_scram};
 use super::{STILL_BUSY, SqlPools, TRY_OUT_TIMEOUT};
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
-use crate::login::Credentials;
 use crate::pool::{
     AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT, Taken,
 };

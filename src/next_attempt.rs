@@ -1,28 +1,28 @@
-//! When something that may help is tried next: what a caller without a connection goes by.
+//! When the next attempt begins that may give a waiting caller a connection.
 
 use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outlook {
+pub(crate) enum NextAttempt {
     /// It runs now, or starts at any moment.
     Running,
-    /// It starts then.
+    /// It starts at that time.
     Due(Instant),
     /// Nothing is planned.
     Never,
 }
 
-impl Outlook {
-    /// The sooner of two.
+impl NextAttempt {
+    /// Returns the sooner of two.
     pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Running, _) | (_, Self::Running) => Self::Running,
             (Self::Due(a), Self::Due(b)) => Self::Due(a.min(b)),
-            (Self::Never, outlook) | (outlook, Self::Never) => outlook,
+            (Self::Never, other) | (other, Self::Never) => other,
         }
     }
 
-    /// Whether it comes before `deadline`.
+    /// Returns whether it begins before `deadline`.
     pub(crate) fn is_before(self, deadline: Instant) -> bool {
         match self {
             Self::Running => true,

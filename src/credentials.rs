@@ -1,17 +1,17 @@
-//! The secret that database pools take.
+//! Credentials for a database: the secret of its pools.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// User and password (or bearer token) for a database, and where it is if the backend says so.
+/// User and password (or bearer token) of a database, and its endpoint if the backend gives one.
 ///
 /// ```
 /// use claviger::{Endpoint, Credentials};
 ///
-/// let login = Credentials::new("orders_app", "s3cret").endpoint(Endpoint::new("db.internal", 5432, "orders"));
-/// assert!(!format!("{login:?}").contains("s3cret"));
+/// let credentials = Credentials::new("orders_app", "s3cret").endpoint(Endpoint::new("db.internal", 5432, "orders"));
+/// assert!(!format!("{credentials:?}").contains("s3cret"));
 /// ```
 #[derive(Clone)]
 pub struct Credentials {
@@ -22,7 +22,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A user and a password. An empty user is rejected by the pool that gets it.
+    /// Takes a user and a password. An empty user is rejected by the pool that gets it.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self {
             user: user.into(),
@@ -32,15 +32,15 @@ impl Credentials {
         }
     }
 
-    /// Marks the password as a bearer token: whoever reads it *is* the user. Pools reject such a
-    /// login without verified TLS before the first connect.
+    /// Marks the password as a bearer token: whoever reads it *is* the user. Without verified TLS,
+    /// pools return an error before the first connect.
     #[must_use]
     pub fn token(mut self) -> Self {
         self.token = true;
         self
     }
 
-    /// Where the database is. It takes precedence over the pool's connect options; a change of it
+    /// Sets the endpoint. It takes precedence over the pool's connect options; a change of it
     /// always replaces the pool.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
@@ -48,22 +48,22 @@ impl Credentials {
         self
     }
 
-    /// The user.
+    /// Returns the user.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The password or token, in clear: for the one call that logs in.
+    /// Returns the password or token, in clear: for the one call that logs in.
     pub fn expose_password(&self) -> &str {
         self.password.expose_secret()
     }
 
-    /// Whether the password is a bearer token.
+    /// Returns whether the password is a bearer token.
     pub fn is_token(&self) -> bool {
         self.token
     }
 
-    /// Where the database is, if the backend says so.
+    /// Returns the endpoint, if the backend gives one.
     pub fn location(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref()
     }
@@ -71,7 +71,7 @@ impl Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
+        f.debug_struct("Credentials")
             .field("user", &shown_name(&self.user))
             .field("password", &"[redacted]")
             .field("token", &self.token)
@@ -80,7 +80,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Where a database is. Port and database may be left to the pool's connect options.
+/// Address of a database. Port and database may be left to the pool's connect options.
 ///
 /// `Debug` shows an invalid host as `[malformed]`, because a URL may contain a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Endpoint {
         self
     }
 
-    /// The host's name or address.
+    /// Returns the host's name or address.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -343,8 +343,9 @@ mod tests {
             "h;password=s3cret",
             "host=h password=s3cret",
         ] {
-            let login = Credentials::new("orders_app", "p").endpoint(Endpoint::server(url, 5_432));
-            let shown = format!("{login:?} {:?}", login.location());
+            let credentials =
+                Credentials::new("orders_app", "p").endpoint(Endpoint::server(url, 5_432));
+            let shown = format!("{credentials:?} {:?}", credentials.location());
             assert!(
                 !shown.contains("s3cret") && shown.contains("[malformed]"),
                 "{url}: {shown}"

@@ -1,4 +1,4 @@
-//! The durations that a supervisor goes by, and what its parts share.
+//! What every layer of a supervisor may use: its durations, clock, events, meters.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,23 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::EventHub;
 use crate::clock::Clock;
+use crate::events::EventHub;
+use crate::failpoints::Failpoints;
 use crate::telemetry::Meters;
-
-#[cfg(feature = "testing")]
-pub(crate) use crate::testing::Failpoints;
-
-/// Nothing to fall into outside of tests.
-#[cfg(not(feature = "testing"))]
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Failpoints;
-
-#[cfg(not(feature = "testing"))]
-impl Failpoints {
-    #[inline]
-    pub(crate) fn spring(&self, _actor: &str, _step: &str) {}
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -55,7 +42,7 @@ pub(crate) struct Context {
     pub(crate) events: EventHub,
     pub(crate) meters: Meters,
     pub(crate) traps: Failpoints,
-    pub(crate) end: End,
+    pub(crate) shutdown_signal: ShutdownSignal,
 }
 
 impl Context {
@@ -64,47 +51,47 @@ impl Context {
         &self,
         task: &mut JoinHandle<T>,
         deadline: Duration,
-    ) -> Result<Result<T, JoinError>, Silence> {
+    ) -> Result<Result<T, JoinError>, NoAnswer> {
         tokio::select! {
             biased;
             ended = task => Ok(ended),
-            () = tokio::time::sleep(deadline) => Err(Silence::Deadline(deadline)),
-            () = self.end.has_come() => Err(Silence::End),
+            () = tokio::time::sleep(deadline) => Err(NoAnswer::Deadline(deadline)),
+            () = self.shutdown_signal.given() => Err(NoAnswer::Shutdown),
         }
     }
 }
 
 /// Why a task is no longer waited for. `Display` names the limit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Silence {
+pub(crate) enum NoAnswer {
     Deadline(Duration),
-    End,
+    Shutdown,
 }
 
-impl fmt::Display for Silence {
+impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deadline(deadline) => {
                 write!(f, "within {}", humantime::format_duration(*deadline))
             }
-            Self::End => f.write_str("before the supervisor ended"),
+            Self::Shutdown => f.write_str("before the supervisor shut down"),
         }
     }
 }
 
-/// The end of a shutdown's bound: what still runs goes on unheard, and is told as it is. The
-/// process may be gone a moment later.
+/// Given when the bound of a shutdown is used up: what still runs is no longer waited for, and is
+/// reported as it is. The process may end a moment later.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct End(watch::Sender<bool>);
+pub(crate) struct ShutdownSignal(watch::Sender<bool>);
 
-impl End {
-    pub(super) fn come(&self) {
+impl ShutdownSignal {
+    pub(crate) fn give(&self) {
         self.0.send_replace(true);
     }
 
-    /// Resolves when it has come.
-    pub(crate) async fn has_come(&self) {
-        // The sender lives as long as this call.
-        let _ = self.0.subscribe().wait_for(|come| *come).await;
+    /// Resolves when it is given.
+    pub(crate) async fn given(&self) {
+        // The sender exists as long as this call.
+        let _ = self.0.subscribe().wait_for(|given| *given).await;
     }
 }

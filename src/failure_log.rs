@@ -1,67 +1,69 @@
 //! Failure log: a failure that lasts is logged three times, then once an hour for each cause, with
 //! its count. Its end is logged once.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often it is logged at once.
+use crate::lock::{Mutex, MutexGuard};
+
+/// Number of failures that are logged at once.
 const AT_ONCE: u64 = 3;
-/// How often it is logged afterwards.
+/// Time between two lines of one cause afterwards.
 const THEN_EVERY: Duration = Duration::from_secs(3_600);
 /// Shortest time between the line of one cause and the first line of another.
 const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 
-/// One trouble, of which the log tells. It lies in a slot: an actor's restart does not make it new.
+/// Decides which occurrences of a failure are logged. It is kept in a slot, so an actor's restart
+/// does not reset it.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble(Mutex<Met>);
+pub(crate) struct FailureLog(Mutex<Seen>);
 
 #[derive(Debug, Default)]
-struct Met {
+struct Seen {
     times: u64,
     /// Causes with the time of their last line. There are as many as kinds of errors.
     logged: Vec<(String, Instant)>,
     expected: bool,
 }
 
-impl Trouble {
+impl FailureLog {
     /// Counts a failure of this cause, which is an error's kind. Returns the count if it is to be
     /// logged.
-    pub(crate) fn met(&self, now: Instant, cause: &str) -> Option<u64> {
-        let mut met = self.lock();
-        met.times += 1;
-        let of_this = met
+    pub(crate) fn failed(&self, now: Instant, cause: &str) -> Option<u64> {
+        let mut seen = self.lock();
+        seen.times += 1;
+        let of_this = seen
             .logged
             .iter()
             .find(|(logged, _)| logged == cause)
             .map(|(_, at)| *at + THEN_EVERY);
-        let of_any = met
+        let of_any = seen
             .logged
             .iter()
             .map(|(_, at)| *at + OTHER_CAUSE_AFTER)
             .max();
-        let due = met.times <= AT_ONCE || of_this.or(of_any).is_none_or(|due| now >= due);
+        let due = seen.times <= AT_ONCE || of_this.or(of_any).is_none_or(|due| now >= due);
         due.then(|| {
-            met.logged.retain(|(logged, _)| logged != cause);
-            met.logged.push((cause.to_owned(), now));
-            met.times
+            seen.logged.retain(|(logged, _)| logged != cause);
+            seen.logged.push((cause.to_owned(), now));
+            seen.times
         })
     }
 
     /// Notes a failure that is expected once. Returns whether it is the first since the last
     /// success.
-    pub(crate) fn is_expected(&self) -> bool {
-        let mut met = self.lock();
-        met.times == 0 && !std::mem::replace(&mut met.expected, true)
+    pub(crate) fn is_first_expected(&self) -> bool {
+        let mut seen = self.lock();
+        seen.times == 0 && !std::mem::replace(&mut seen.expected, true)
     }
 
-    /// It is over. Answers how often it was met, if it was.
-    pub(crate) fn over(&self) -> Option<u64> {
-        let met = std::mem::take(&mut *self.lock());
-        (met.times > 0).then_some(met.times)
+    /// Ends the failure. Returns how often it occurred, if it did.
+    pub(crate) fn succeeded(&self) -> Option<u64> {
+        let seen = std::mem::take(&mut *self.lock());
+        (seen.times > 0).then_some(seen.times)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Met> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock()
     }
 }
 
@@ -71,22 +73,21 @@ mod tests {
 
     #[test]
     fn three_times_then_once_an_hour_and_its_end_once() {
-        let trouble = Trouble::default();
+        let log = FailureLog::default();
         let start = tokio::time::Instant::now().into_std();
         let logged: Vec<_> = (0..=1_000)
             .filter_map(|tens| {
-                trouble
-                    .met(start + Duration::from_secs(10 * tens), "down")
+                log.failed(start + Duration::from_secs(10 * tens), "down")
                     .map(|times| (tens, times))
             })
             .collect();
         // Every ten seconds for nearly three hours: at 0, 10, 20 s, and an hour after that, and
         // two.
         assert_eq!(logged, [(0, 1), (1, 2), (2, 3), (362, 363), (722, 723)]);
-        assert_eq!(trouble.over(), Some(1_001));
-        assert_eq!(trouble.over(), None);
+        assert_eq!(log.succeeded(), Some(1_001));
+        assert_eq!(log.succeeded(), None);
         assert_eq!(
-            trouble.met(start, "down"),
+            log.failed(start, "down"),
             Some(1),
             "a new one is logged again"
         );
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn another_cause_is_logged_within_a_minute_and_each_once_an_hour() {
-        let trouble = Trouble::default();
+        let log = FailureLog::default();
         let start = tokio::time::Instant::now().into_std();
         // Two causes in turn, every ten seconds, and meanwhile another for some minutes.
         let cause = |tens: u64| match tens {
@@ -104,8 +105,7 @@ mod tests {
         };
         let logged: Vec<_> = (0..400)
             .filter(|&tens| {
-                trouble
-                    .met(start + Duration::from_secs(10 * tens), cause(tens))
+                log.failed(start + Duration::from_secs(10 * tens), cause(tens))
                     .is_some()
             })
             .collect();
@@ -113,15 +113,18 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_expected_once_is_not_counted() {
-        let trouble = Trouble::default();
-        assert!(trouble.is_expected() && !trouble.is_expected());
-        assert_eq!(trouble.over(), None);
-        assert!(trouble.is_expected(), "the next time it is expected again");
+    fn a_failure_that_is_first_expected_once_is_not_counted() {
+        let log = FailureLog::default();
+        assert!(log.is_first_expected() && !log.is_first_expected());
+        assert_eq!(log.succeeded(), None);
+        assert!(
+            log.is_first_expected(),
+            "the next time it is expected again"
+        );
         assert_eq!(
-            trouble.met(tokio::time::Instant::now().into_std(), "rejected"),
+            log.failed(tokio::time::Instant::now().into_std(), "rejected"),
             Some(1)
         );
-        assert!(!trouble.is_expected());
+        assert!(!log.is_first_expected());
     }
 }

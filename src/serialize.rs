@@ -1,5 +1,5 @@
-//! How status, readiness and liveness are written by serde: durations in seconds, points in time by
-//! RFC 3339, kinds by telemetry's words.
+//! How serde writes status, readiness and liveness: durations in seconds, times by RFC 3339, kinds
+//! by telemetry's words.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,8 +8,6 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::within_years;
 use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
-use crate::rotation::{HandoverMode, RotationOutcome};
-use crate::trigger::RotationTrigger;
 
 pub(crate) fn seconds<S: Serializer>(
     duration: &Duration,
@@ -42,7 +40,7 @@ pub(crate) fn time_if_any<S: Serializer>(
     }
 }
 
-macro_rules! by_its_word {
+macro_rules! serialize_as_str {
     ($($kind:ty),*) => {$(
         impl Serialize for $kind {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -51,17 +49,11 @@ macro_rules! by_its_word {
         }
     )*};
 }
-by_its_word!(
-    RotationTrigger,
-    RotationOutcome,
-    HandoverMode,
-    ConnectErrorKind,
-    ProviderErrorKind
-);
+serialize_as_str!(ConnectErrorKind, ProviderErrorKind);
 
 impl Serialize for ConnectError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Fault", 5)?;
+        let mut fields = serializer.serialize_struct("ConnectError", 5)?;
         fields.serialize_field("kind", &self.kind())?;
         fields.serialize_field("code", &self.code())?;
         fields.serialize_field("message", self.message())?;

@@ -1,4 +1,4 @@
-//! What happens, told to whoever listens, never waiting for them.
+//! Events: sent to every reader, without waiting for any.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,36 +7,37 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::error::{ConnectError, ProviderError};
-use crate::rotation::{HandoverReport, RotationReport};
+use crate::lock::Mutex;
+use crate::report::{HandoverReport, RotationReport};
 
 /// How many events a slow reader may lag behind before it misses some.
 const KEPT: usize = 1_024;
 
-/// Something that happened.
+/// An event. Sent to every reader; never carries a secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A rotation ended.
     Rotated(RotationReport),
-    /// A pool serves a new generation.
+    /// A pool published a new generation.
     HandedOver(HandoverReport),
     /// The database rejected a pool's credential.
     Rejected {
         /// The pool.
         pool: Arc<str>,
-        /// The generation that ended so.
+        /// The generation whose credential it was.
         generation: u64,
-        /// What the database said.
+        /// The error of the database.
         error: ConnectError,
     },
-    /// A provider had no lease to give; what is held goes on serving.
+    /// A fetch failed; the current lease stays in service.
     FetchFailed {
         /// The provider.
         provider: Arc<str>,
         /// Why.
         error: ProviderError,
     },
-    /// A lease could not be verified; what is served goes on.
+    /// A lease could not be verified; the current generation stays in service.
     VerificationFailed {
         /// The pool.
         pool: Arc<str>,
@@ -49,10 +50,10 @@ pub enum Event {
         pool: Arc<str>,
         /// The old generation.
         generation: u64,
-        /// How long it took.
+        /// Time that the drain took.
         took: Duration,
     },
-    /// Connections of an old generation outlive its drain deadline. They are not cut.
+    /// Connections of an old generation are still open at its drain deadline. They are not cut.
     DrainAbandoned {
         /// The pool.
         pool: Arc<str>,
@@ -61,20 +62,39 @@ pub enum Event {
         /// How many connections it has.
         connections: u32,
     },
-    /// An actor of the library failed and was started again.
+    /// An actor of the library failed and was restarted.
     Restarted {
         /// The provider or pool whose actor it was.
         actor: Arc<str>,
     },
-    /// This reader was slow; so many events were dropped for it.
+    /// Number of events that this slow reader missed.
     Missed(u64),
 }
 
 /// A reader of events.
+///
+/// ```
+/// use claviger::{Event, Supervisor};
+///
+/// async fn print(supervisor: &Supervisor) {
+///     let mut events = supervisor.events();
+///     while let Some(event) = events.next().await {
+///         match event {
+///             Event::Rotated(report) => {
+///                 println!("{}: {} in {:?}", report.provider, report.outcome.as_str(), report.took);
+///             }
+///             Event::Rejected { pool, error, .. } => eprintln!("{pool}: {error}"),
+///             Event::Missed(events) => eprintln!("{events} events were missed"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
+#[must_use = "events are sent to readers that exist at the time"]
 pub struct Events(broadcast::Receiver<Event>);
 
 impl Events {
-    /// The next event; `None` after shutdown.
+    /// Returns the next event; `None` after shutdown.
     ///
     /// # Cancel safety
     /// No event is lost when the future is dropped.
@@ -93,46 +113,38 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Where events are sent from.
+/// The sender of events.
 #[derive(Clone, Debug)]
-pub(crate) struct EventHub(Arc<std::sync::Mutex<Option<broadcast::Sender<Event>>>>);
+pub(crate) struct EventHub(Arc<Mutex<Option<broadcast::Sender<Event>>>>);
 
 impl Default for EventHub {
     fn default() -> Self {
-        Self(Arc::new(std::sync::Mutex::new(Some(
-            broadcast::Sender::new(KEPT),
-        ))))
+        Self(Arc::new(Mutex::new(Some(broadcast::Sender::new(KEPT)))))
     }
 }
 
 impl EventHub {
-    /// Tells whoever listens; nobody need.
+    /// Sends to all readers, if there are any.
     pub(crate) fn send(&self, event: Event) {
         // Sent without the lock: it wakes readers.
-        let sender = self.lock().clone();
+        let sender = self.0.lock().clone();
         if let Some(sender) = sender {
             let _ = sender.send(event);
         }
     }
 
-    pub(super) fn subscribe(&self) -> Events {
-        let receiver = match self.lock().as_ref() {
+    pub(crate) fn subscribe(&self) -> Events {
+        let receiver = match self.0.lock().as_ref() {
             Some(sender) => sender.subscribe(),
-            // After the end there is nothing to hear.
+            // It is closed: the reader gets the end at once.
             None => broadcast::Sender::new(1).subscribe(),
         };
         Events(receiver)
     }
 
-    /// Readers hear what was sent, then the end.
-    pub(super) fn close(&self) {
-        let last = self.lock().take();
+    /// Closes it: readers get what was sent, then `None`.
+    pub(crate) fn close(&self) {
+        let last = self.0.lock().take();
         drop(last);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Event>>> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

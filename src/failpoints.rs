@@ -1,0 +1,59 @@
+//! Crashes at a named step, for tests alone.
+
+#[cfg(feature = "testing")]
+use std::collections::HashMap;
+#[cfg(feature = "testing")]
+use std::sync::Arc;
+
+#[cfg(feature = "testing")]
+use crate::lock::Mutex;
+
+/// Panics an actor (or a task that reports to it) when it comes to a named step.
+#[cfg(feature = "testing")]
+#[derive(Clone, Debug, Default)]
+pub struct Failpoints(Arc<Mutex<HashMap<(String, String), u32>>>);
+
+#[cfg(feature = "testing")]
+impl Failpoints {
+    /// The next `times` passes of `actor` at `step` panic.
+    pub fn set(&self, actor: &str, step: &str, times: u32) {
+        self.0.lock().insert((actor.into(), step.into()), times);
+    }
+
+    /// How many panics are still to come there.
+    pub fn left(&self, actor: &str, step: &str) -> u32 {
+        let traps = self.0.lock();
+        traps
+            .get(&(actor.into(), step.into()))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    #[expect(clippy::panic, reason = "its purpose")]
+    pub(crate) fn spring(&self, actor: &str, step: &str) {
+        let sprung = {
+            let mut traps = self.0.lock();
+            match traps.get_mut(&(actor.into(), step.into())) {
+                Some(left) if *left > 0 => {
+                    *left -= 1;
+                    true
+                }
+                _ => false,
+            }
+        };
+        if sprung {
+            panic!("trap at {actor}/{step}");
+        }
+    }
+}
+
+/// Does nothing outside of tests.
+#[cfg(not(feature = "testing"))]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Failpoints;
+
+#[cfg(not(feature = "testing"))]
+impl Failpoints {
+    #[inline]
+    pub(crate) fn spring(&self, _actor: &str, _step: &str) {}
+}

@@ -1,0 +1,15 @@
+//! Identity of what a process creates.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Identifies a supervisor, provider or pool in this process. A name may be taken again, an id is
+/// not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id(u64);
+
+impl Id {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,167 @@
+//! One call in the acquire loop: its state, and what becomes of what the pool returned.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::checks::Taken;
+use super::explain::{note_error, verify_in_background};
+use super::factory::{Check, PoolFactory};
+use super::generation::{Generation, Phase, Shared};
+use super::lent;
+use crate::error::ConnectErrorKind;
+use crate::lease::OldConnections;
+
+/// Outcome of one try with one generation.
+pub(super) enum Step<F: PoolFactory> {
+    Got(F::Connection),
+    /// The generation is over, or another may be served: try again.
+    Again,
+    Failed(F::Error),
+}
+
+/// State that one call keeps across generations.
+pub(super) struct Call<F: PoolFactory> {
+    pub(super) deadline: Instant,
+    /// First rejection of a login of its own.
+    pub(super) rejection: Option<F::Error>,
+    /// Connections from before the call that may be broken. When these are used up, a connection
+    /// that fails was just opened, and its error is returned.
+    pub(super) maybe_broken: Option<u32>,
+}
+
+/// What the pool returned, and whether it was opened for this call.
+pub(super) struct Got<F: PoolFactory> {
+    pub(super) result: Result<Taken<F::Connection>, F::Error>,
+    pub(super) opened: bool,
+}
+
+/// Returns whether open connections of this generation may belong to an expired user without
+/// reporting it.
+pub(crate) fn are_expired<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> bool {
+    generation.old_connections == OldConnections::EndWithLease
+        && !shared.settings.probe_tells
+        && is_expired(shared, generation)
+}
+
+pub(super) fn is_expired<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> bool {
+    !generation.expiry.is_never() && generation.expiry.is_expired(shared.clock.now())
+}
+
+/// Returns until when a caller waits with this generation: the deadline, or the lease's expiry,
+/// because nobody logs in with expired credentials.
+pub(super) fn limit<F: PoolFactory>(generation: &Generation<F::Pool>, call: &Call<F>) -> Instant {
+    let expiry = generation.expiry.mono();
+    expiry.map_or(call.deadline, |end| call.deadline.min(end.into()))
+}
+
+/// Checks the connection that the pool returned, or classifies its error.
+pub(super) async fn take_in<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    generation: &Generation<F::Pool>,
+    got: Got<F>,
+    call: &mut Call<F>,
+) -> Step<F> {
+    let error = match got.result {
+        Ok(connection) => {
+            let check = if generation.end.is_unsettled() {
+                Check::Probe
+            } else {
+                Check::Ping
+            };
+            return checked(shared, generation, connection, call, check, got.opened).await;
+        }
+        Err(error) => error,
+    };
+    if shared.factory.is_timeout(&error) {
+        return Step::Failed(call.rejection.take().unwrap_or(error));
+    }
+    if shared.factory.is_closed(&error) && generation.end.phase() == Phase::Retired {
+        return moved(shared);
+    }
+    let Some(known) = shared.classify(&error) else {
+        return Step::Failed(error);
+    };
+    if matches!(
+        known.kind(),
+        ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
+    ) {
+        call.rejection.get_or_insert(error);
+        return Step::Again;
+    }
+    verify_in_background(shared, generation.number, &known);
+    Step::Failed(error)
+}
+
+pub(super) fn moved<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
+    shared.note_moved();
+    Step::Again
+}
+
+/// Checks a connection after the acquire. A check that is cancelled inside of the acquire would
+/// cost the connection. `opened`: for this call; if it fails, another login would fail in the same
+/// way.
+pub(super) async fn checked<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    generation: &Generation<F::Pool>,
+    taken: Taken<F::Connection>,
+    call: &mut Call<F>,
+    check: Check,
+    opened: bool,
+) -> Step<F> {
+    let is_probe = check == Check::Probe;
+    let Taken {
+        connection,
+        idle_for,
+    } = taken;
+    if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
+        return Step::Got(connection);
+    }
+    // A frozen server takes no longer than the call may.
+    let failed = match lent::check(shared, connection, check, call.deadline).await {
+        Ok(connection) => return Step::Got(connection),
+        Err(error) => error,
+    };
+    shared.checks.found_broken(shared.clock.mono());
+    let Some(error) = failed else {
+        return Step::Again;
+    };
+    let (error, known) = note_error(shared, error, |keeper, rejection| {
+        keeper.rejected(generation.number, rejection);
+    });
+    if let Some(known) = &known {
+        if known.kind() == ConnectErrorKind::Rejected {
+            call.rejection.get_or_insert(error);
+            return Step::Again;
+        }
+        // The connection works and returned this error; another login would return the same.
+        if known.kind() == ConnectErrorKind::Other && known.code().is_some() && !is_probe {
+            verify_in_background(shared, generation.number, known);
+            return Step::Failed(error);
+        }
+    } else if shared.factory.classify(&error).code().is_some() {
+        return Step::Failed(error);
+    }
+    // The backend may have ended it, and be about to drop the role.
+    if generation.old_connections == OldConnections::EndWithLease
+        && let Some(keeper) = shared.keeper()
+    {
+        keeper.suspect(generation.number);
+    }
+    // An idle connection may have broken meanwhile. When all of those are used up, another login
+    // does not help.
+    let maybe_broken = call
+        .maybe_broken
+        .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);
+    if (opened || *maybe_broken == 0) && !is_probe {
+        return Step::Failed(error);
+    }
+    *maybe_broken = maybe_broken.saturating_sub(1);
+    Step::Again
+}

@@ -1,0 +1,130 @@
+//! Errors of the acquire loop: what is reported of them, and what callers get.
+
+use super::factory::{AcquireError, PoolFactory};
+use super::generation::{Generation, Keeper, Phase, Shared};
+use crate::clock::rfc3339;
+use crate::error::{ConnectError, ConnectErrorKind};
+
+/// Requests a verification in the background after an error that every login may get: a missing
+/// right or database, or a database error of an unknown kind.
+pub(super) fn verify_in_background<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: u64,
+    error: &ConnectError,
+) {
+    let is_every_logins = match error.kind() {
+        ConnectErrorKind::Misconfigured => true,
+        ConnectErrorKind::Other => error.code().is_some(),
+        _ => false,
+    };
+    if is_every_logins && let Some(keeper) = shared.keeper() {
+        keeper.login_unknown(generation);
+    }
+}
+
+/// Reports the error of a login: counts each rejected one, and notes a full server. Returns the
+/// error for the caller.
+pub(super) fn note_login_error<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: u64,
+    error: F::Error,
+) -> F::Error {
+    if shared.factory.is_timeout(&error)
+        && let Some(keeper) = shared.keeper()
+    {
+        keeper.login_unknown(generation);
+    }
+    note_error(shared, error, |keeper, rejection| {
+        keeper.login_rejected(generation, rejection)
+    })
+    .0
+}
+
+/// Classifies an error. A rejection and a full server are reported once for all callers; the error
+/// is then one that callers share and that leads to the original.
+pub(super) fn note_error<F: PoolFactory>(
+    shared: &Shared<F>,
+    error: F::Error,
+    rejected: impl FnOnce(&dyn Keeper, ConnectError),
+) -> (F::Error, Option<ConnectError>) {
+    let Some(keeper) = shared.keeper() else {
+        return (error, None);
+    };
+    let known = keeper.classify(&error);
+    let kind = known.kind();
+    if !matches!(
+        kind,
+        ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
+    ) {
+        return (error, Some(known));
+    }
+    let known = known.with_source(error);
+    if kind == ConnectErrorKind::Rejected {
+        rejected(&*keeper, known.clone());
+    } else {
+        shared.gate.full(known.clone(), shared.clock.mono());
+    }
+    (
+        shared.factory.error(AcquireError::Connect(&known)),
+        Some(known),
+    )
+}
+
+/// Returns the error for a caller whose deadline has passed: the server's own if it has no room,
+/// else a time-out.
+pub(super) fn at_the_deadline<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
+    let full = shared.gate.why_full(shared.clock.mono());
+    let error = full
+        .as_ref()
+        .map_or(AcquireError::TimedOut, AcquireError::Connect);
+    shared.factory.error(error)
+}
+
+/// Returns the error for a caller of a generation that no connection can be expected of.
+pub(super) fn explanation<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> F::Error {
+    let last = shared.keeper().and_then(|keeper| keeper.last_error());
+    let error = match generation.end.rejection() {
+        // An error that leads to the original is preferred: the last verification was rejected,
+        // too.
+        Some(rejection) => last
+            .filter(|last| {
+                last.kind() == ConnectErrorKind::Rejected
+                    && rejection.cause().is_none()
+                    && last.cause().is_some()
+            })
+            .unwrap_or_else(|| rejection.clone()),
+        None if generation.end.phase() == Phase::Vacant => match last {
+            Some(last) => last,
+            None => return shared.factory.error(AcquireError::TimedOut),
+        },
+        None => {
+            let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
+            let why = last
+                .map(|error| format!("; the last verification of a newer one failed: {error}"))
+                .unwrap_or_default();
+            ConnectError::new(
+                ConnectErrorKind::Other,
+                format!(
+                    "the credentials of generation {} of pool {:?} expired at {expired}, and no \
+                     newer ones are served yet{why}",
+                    generation.number, shared.name
+                ),
+            )
+        }
+    };
+    shared.factory.error(AcquireError::Connect(&error))
+}
+
+/// Returns the `error.type` of what a caller gets after it has waited.
+pub(super) fn error_type<F: PoolFactory>(shared: &Shared<F>, error: &F::Error) -> &'static str {
+    if shared.factory.is_timeout(error) {
+        "timed_out"
+    } else if shared.factory.is_closed(error) {
+        "closed"
+    } else {
+        shared.factory.classify(error).kind().as_str()
+    }
+}

@@ -1,0 +1,388 @@
+//! The trait that a kind of pool implements, and its settings.
+
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::future::{Future, ready};
+use std::time::Duration;
+
+use super::checks::{CheckPolicy, Taken};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::lease::Lease;
+
+/// How a pool goes from one lease to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandoverPolicy {
+    /// As the lease says: [`OldConnections::Keep`](crate::OldConnections::Keep) in place,
+    /// everything else by replacing.
+    #[default]
+    AsLeased,
+    /// In place while the lease names the same endpoint: what
+    /// [`Handle::current`](crate::Handle::current) returns stays valid until then. A lease with
+    /// another host, port or database replaces the pool. An error with a lease that ends its
+    /// connections.
+    AlwaysInPlace,
+    /// Always by replacing.
+    AlwaysReplace,
+}
+
+/// What the framework must know of a kind of pool.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PoolSettings {
+    /// The most connections one pool opens.
+    pub max_connections: u32,
+    /// How many connections are opened ahead of demand when a pool is replaced.
+    pub warm_connections: u32,
+    /// By how many connections old and new pool together may exceed the maximum while a replacement
+    /// lasts. Default: a quarter of the maximum, at least 1 (10 connections: 2, so never more than
+    /// 12).
+    pub overlap: u32,
+    /// How long a caller waits for a connection, however many generations pass meanwhile.
+    pub acquire_timeout: Duration,
+    /// How a pool goes from one lease to the next.
+    pub policy: HandoverPolicy,
+    /// When a handle checks a connection before it hands it out. Default: never.
+    pub checks: CheckPolicy,
+    /// Whether a probe shows that the role still exists. If not, no connection is handed out after
+    /// the expiry of a lease that ends its connections. Default: true.
+    pub probe_tells: bool,
+    /// Whether a login that has begun completes without its caller, because the server counts
+    /// aborted logins. Default: false.
+    pub finishes_logins: bool,
+    /// Whether a connection can be used again after a call on it was cancelled while it ran. If
+    /// not, it is closed. Default: true.
+    pub reuses_cancelled: bool,
+}
+
+impl PoolSettings {
+    /// Returns the settings of a pool of at most `max_connections` connections: none opened ahead,
+    /// an overlap of a quarter, a time-out of 30 s, handovers as leased.
+    pub fn new(max_connections: u32) -> Self {
+        Self {
+            max_connections,
+            warm_connections: 0,
+            overlap: (max_connections / 4).max(1),
+            acquire_timeout: Duration::from_secs(30),
+            policy: HandoverPolicy::AsLeased,
+            checks: CheckPolicy::Never,
+            probe_tells: true,
+            finishes_logins: false,
+            reuses_cancelled: true,
+        }
+    }
+}
+
+/// Knows how to verify a lease and to open, refit and drain one kind of pool.
+///
+/// Its code runs in tasks of the library: a panic counts as one failed attempt. No lock of the
+/// library is held while a method is called: it may read the status, or lock a mutex under which
+/// others do.
+///
+/// Anything with credentials is a pool: here clients of an HTTP API, whose token rotates.
+///
+/// ```
+/// use claviger::{
+///     AcquireError, ConnectError, Lease, PoolFactory, PoolSettings, ProviderError, Revision,
+///     Supervisor, Taken, provider_fn,
+/// };
+///
+/// #[derive(Clone)]
+/// struct Client {
+///     token: String,
+/// }
+///
+/// #[derive(Debug)]
+/// enum ClientError {
+///     TimedOut,
+///     Closed,
+///     Rejected(ConnectError),
+/// }
+/// # impl std::fmt::Display for ClientError {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
+/// # }
+/// # impl std::error::Error for ClientError {}
+///
+/// #[derive(Debug)]
+/// struct Clients;
+///
+/// impl PoolFactory for Clients {
+///     type Secret = String;
+///     type Pool = Option<Client>;
+///     type Connection = Client;
+///     type Error = ClientError;
+///
+///     fn settings(&self) -> PoolSettings {
+///         PoolSettings::new(1)
+///     }
+///     fn vacant(&self) -> Option<Client> {
+///         None
+///     }
+///     async fn verify(&self, _token: &String) -> Result<(), ConnectError> {
+///         // A request with this token: 401 is `ConnectErrorKind::Rejected`.
+///         Ok(())
+///     }
+///     fn open(&self, token: &String) -> Result<Option<Client>, ConnectError> {
+///         Ok(Some(Client { token: token.clone() }))
+///     }
+///     async fn drain(&self, _: Option<Client>) {}
+///     fn connections(&self, _: &Option<Client>) -> u32 {
+///         0
+///     }
+///     fn idle(&self, pool: &Option<Client>) -> u32 {
+///         pool.iter().count() as u32
+///     }
+///     fn try_get(&self, pool: &Option<Client>) -> Option<Taken<Client>> {
+///         pool.clone().map(Taken::from)
+///     }
+///     async fn get(&self, pool: &Option<Client>) -> Result<Taken<Client>, ClientError> {
+///         pool.clone().map(Taken::from).ok_or(ClientError::Closed)
+///     }
+///     fn error(&self, error: AcquireError<'_>) -> ClientError {
+///         match error {
+///             AcquireError::Connect(error) => ClientError::Rejected(error.clone()),
+///             AcquireError::Closed => ClientError::Closed,
+///             _ => ClientError::TimedOut,
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let supervisor = Supervisor::start();
+/// let token = provider_fn(|_| async {
+///     Ok::<_, ProviderError>(Lease::new("token-1".to_owned(), Revision::new("1")))
+/// });
+/// let token = supervisor.add_provider("api-token", token).await?;
+/// let api = supervisor.add_pool("api", &token, Clients).await?;
+/// assert_eq!(api.get().await?.token, "token-1");
+/// # supervisor.shutdown(std::time::Duration::from_secs(1)).await;
+/// # Ok(()) }
+/// ```
+pub trait PoolFactory: Debug + Send + Sync + 'static {
+    /// What a lease must carry.
+    type Secret: Send + Sync + 'static;
+    /// The pool; clones lead to the same connections.
+    type Pool: Clone + Send + Sync + 'static;
+    /// A connection, as the pool hands it out.
+    type Connection: Send + 'static;
+    /// What a call on a handle returns instead of a connection.
+    type Error: StdError + Send + Sync + 'static;
+
+    /// Returns the sizes and deadlines.
+    fn settings(&self) -> PoolSettings;
+
+    /// Rejects a lease that cannot be right for this pool, before anything connects. Default:
+    /// anything goes.
+    ///
+    /// # Errors
+    /// [`ConnectErrorKind::Misconfigured`], naming the field and what would be right.
+    fn check(&self, lease: &Lease<Self::Secret>) -> Result<(), ConnectError> {
+        let _ = lease;
+        Ok(())
+    }
+
+    /// Returns a closed pool: that of a handle before the first lease is verified.
+    fn vacant(&self) -> Self::Pool;
+
+    /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry
+    /// and lose the cause.
+    ///
+    /// # Errors
+    /// The database's answer. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes longer than the verify deadline (default 5 s).
+    fn verify(
+        &self,
+        secret: &Self::Secret,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// Opens one connection as a new pool for this secret would, and closes it. Verifies what a
+    /// connection needs beyond a login, if no connection of the new pool is opened before
+    /// publication. Default: nothing more is needed.
+    ///
+    /// # Errors
+    /// Why no connection could be opened.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes longer than the verify deadline (default 5 s).
+    fn try_out(
+        &self,
+        secret: &Self::Secret,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send {
+        let _ = secret;
+        async { Ok(()) }
+    }
+
+    /// Returns the database user of this secret and its server. Failed logins are counted for each,
+    /// so that no account is locked. Default: one account for all secrets.
+    fn account(&self, secret: &Self::Secret) -> String {
+        let _ = secret;
+        String::new()
+    }
+
+    /// Returns the server that this secret connects to. Connections of old generations count
+    /// against the budget of a new one only on the same server. Default: one server for all
+    /// secrets.
+    fn server(&self, secret: &Self::Secret) -> String {
+        let _ = secret;
+        String::new()
+    }
+
+    /// Adds to an error what is known of this secret: its user and server, and what else to check.
+    /// Default: nothing.
+    fn explain(&self, secret: &Self::Secret, error: ConnectError) -> ConnectError {
+        let _ = secret;
+        error
+    }
+
+    /// Closes one idle connection, so that a verification has room on a server or for a user that
+    /// is at its limit. Returns whether there was one. Default: none is closed.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes longer than the verification may.
+    fn make_room(&self, pool: &Self::Pool) -> impl Future<Output = bool> + Send {
+        let _ = pool;
+        async { false }
+    }
+
+    /// Creates a pool for this secret; opens no connection.
+    ///
+    /// # Errors
+    /// When the secret cannot be used at all.
+    fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, ConnectError>;
+
+    /// Opens connections until the pool has `connections` of them. Returns how many it has. Default:
+    /// opens none.
+    ///
+    /// # Errors
+    /// That of the first connection that could not be opened.
+    fn warm(
+        &self,
+        pool: &Self::Pool,
+        connections: u32,
+    ) -> impl Future<Output = Result<u32, ConnectError>> + Send {
+        let _ = connections;
+        ready(Ok(self.connections(pool)))
+    }
+
+    /// Lets the pool log in with `new` from now on; connections stay. `false` when it must be
+    /// replaced (another host, port or database), and nothing was changed then. Default: always
+    /// replaced.
+    fn refit(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
+        let _ = (pool, old, new);
+        false
+    }
+
+    /// Closes the pool: no connection is opened any more, idle ones are closed, busy ones when they
+    /// return. Resolves when the last is gone.
+    ///
+    /// # Cancel safety
+    /// Not dropped before its runtime ends, however long it takes.
+    fn drain(&self, pool: Self::Pool) -> impl Future<Output = ()> + Send;
+
+    /// Returns the number of connections: busy, idle and being opened.
+    fn connections(&self, pool: &Self::Pool) -> u32;
+
+    /// Returns how many of them are idle. Default: 0.
+    fn idle(&self, pool: &Self::Pool) -> u32 {
+        let _ = pool;
+        0
+    }
+
+    /// Classifies an error. Other callers get its message and SQLSTATE.
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        ConnectError::new(ConnectErrorKind::Other, error.to_string())
+    }
+
+    /// Classifies the error of a [`Check::Probe`]. Default: as any other.
+    fn classify_probe(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        self.classify(error)
+    }
+
+    /// Returns an idle connection, without waiting; `None` when there is none.
+    fn try_get(&self, pool: &Self::Pool) -> Option<Taken<Self::Connection>>;
+
+    /// Returns a connection: an idle one, or one that is opened where the pool has room. Waits for
+    /// one that is returned where it has none.
+    ///
+    /// # Errors
+    /// The pool's own.
+    ///
+    /// # Cancel safety
+    /// A call may be dropped while it waits. One that logs in goes on for 5 s without its caller.
+    fn get(
+        &self,
+        pool: &Self::Pool,
+    ) -> impl Future<Output = Result<Taken<Self::Connection>, Self::Error>> + Send;
+
+    /// Verifies that an open connection works. Default: assumes that it does.
+    ///
+    /// # Errors
+    /// Those of the connection, which is discarded then.
+    ///
+    /// # Cancel safety
+    /// Dropped at the caller's deadline; the connection is discarded then. Dropped with the call,
+    /// too: [`PoolSettings::reuses_cancelled`] says what becomes of the connection.
+    fn check_connection(
+        &self,
+        connection: &mut Self::Connection,
+        check: Check,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = (connection, check);
+        ready(Ok(()))
+    }
+
+    /// Closes a connection instead of returning it to its pool; its place is free. Default: by its
+    /// drop.
+    fn discard(&self, connection: Self::Connection) {
+        drop(connection);
+    }
+
+    /// Returns a connection to its pool. Resolves when it can be had again. Default: by its drop.
+    ///
+    /// # Cancel safety
+    /// Dropped after 10 s: the connection is closed then.
+    fn give_back(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
+        drop(connection);
+        async {}
+    }
+
+    /// Returns whether this is the pool's own time-out while it waited for a connection. Default: it
+    /// has none.
+    fn is_timeout(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
+    /// Returns whether this is the error of a pool that was closed. Default: it has none.
+    fn is_closed(&self, error: &Self::Error) -> bool {
+        let _ = error;
+        false
+    }
+
+    /// Returns an error of the framework's as one of the pool's.
+    fn error(&self, error: AcquireError<'_>) -> Self::Error;
+}
+
+/// How an open connection is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Check {
+    /// The server responds.
+    Ping,
+    /// The role still exists: connections of one that the server dropped may still answer pings.
+    Probe,
+}
+
+/// Why a handle has no connection for a caller.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum AcquireError<'e> {
+    /// The call's deadline has passed.
+    TimedOut,
+    /// The pool was removed or shut down.
+    Closed,
+    /// The error that all waiting callers share.
+    Connect(&'e ConnectError),
+}

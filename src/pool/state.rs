@@ -1,0 +1,93 @@
+//! The machine and its side tables: lease guards, draining pools, the text of an error.
+
+use std::collections::HashMap;
+
+use tracing::Span;
+
+use super::factory::PoolFactory;
+use super::generation::Shared;
+use super::machine::{Effect, Input, Machine};
+use crate::clock::Clock;
+use crate::error::ConnectError;
+use crate::lease::Lease;
+use crate::provider::LeaseGuard;
+use crate::report::HandoverReport;
+
+/// The machine, and what it knows by number alone.
+pub(super) struct Inner<F: PoolFactory> {
+    pub(super) machine: Machine,
+    /// Lease guards by generation.
+    pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
+    /// Pools of the generations that drain.
+    pub(super) draining: HashMap<u64, Draining<F::Pool>>,
+    pub(super) last_handover: Option<HandoverReport>,
+    /// Text of the machine's failure.
+    error: Option<ConnectError>,
+}
+
+/// What a drain's task works with.
+pub(super) struct Draining<P> {
+    pub(super) pool: P,
+    /// Span that the drain's own span follows from, until that is created.
+    pub(super) cause: Span,
+}
+
+impl<F: PoolFactory> Inner<F> {
+    pub(super) fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            leases: HashMap::new(),
+            draining: HashMap::new(),
+            last_handover: None,
+            error: None,
+        }
+    }
+
+    /// Returns the lease of the current generation.
+    pub(super) fn active_lease(&self) -> Option<&Lease<F::Secret>> {
+        let active = self.machine.current()?;
+        self.leases
+            .get(&active.generation)
+            .map(|lease_guard| &lease_guard.lease)
+    }
+
+    /// Returns the last error, until a verification works.
+    pub(super) fn last_error(&self) -> Option<ConnectError> {
+        self.machine.failure().and(self.error.clone())
+    }
+
+    /// Feeds the machine, and carries out what must not be seen apart from it. Drop what is
+    /// returned without the lock: it locks the provider.
+    pub(super) fn handle(
+        &mut self,
+        shared: &Shared<F>,
+        input: Input,
+        clock: &Clock,
+        error: Option<&ConnectError>,
+    ) -> (Vec<Effect>, Vec<LeaseGuard<F::Secret>>) {
+        let effects = self.machine.handle(input, clock.now());
+        let current = shared.current();
+        let mut returned = Vec::new();
+        for effect in &effects {
+            match effect {
+                Effect::ReturnLease { generation } => {
+                    returned.extend(self.leases.remove(generation));
+                }
+                Effect::Extend { generation, expiry } if current.number == *generation => {
+                    shared.publish(current.extended(*expiry));
+                }
+                Effect::Distrust { generation } if current.number == *generation => {
+                    current.end.suspect();
+                }
+                Effect::Trust { generation } if current.number == *generation => {
+                    current.end.settle(current.end.suspicions());
+                }
+                Effect::Reject { .. } | Effect::ReportFailure { .. } => {
+                    self.error = error.cloned();
+                }
+                _ => {}
+            }
+        }
+        (effects, returned)
+    }
+}

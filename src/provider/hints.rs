@@ -1,0 +1,47 @@
+//! Hints: how a provider reports that its backend may have something new.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+
+/// How a provider's background work reports that the backend may have something new.
+#[derive(Clone)]
+pub struct Hints {
+    changed: Arc<dyn Fn() + Send + Sync>,
+    clock: Clock,
+}
+
+impl Hints {
+    /// Makes hints of a function, for a provider's own tests.
+    pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            changed: Arc::new(changed),
+            clock: Clock::default(),
+        }
+    }
+
+    /// Returns the hints with this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Returns the supervisor's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The source has changed: fetch soon. Cheap; any number of calls within a second are one
+    /// fetch.
+    pub fn changed(&self) {
+        (self.changed)();
+    }
+}
+
+impl fmt::Debug for Hints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hints")
+    }
+}

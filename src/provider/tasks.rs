@@ -1,0 +1,202 @@
+//! Carries out what the machine decides: spans, replies, and tasks for fetches and releases.
+
+use std::sync::Arc;
+
+use tracing::Span;
+
+use super::driver::{Fetch, ManualRequest, Reply, Work};
+use super::fetched::Fetched;
+use super::machine::{Input, LeaseId};
+use super::slot::ProviderSlot;
+use crate::clock::Timestamp;
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::lease::Lease;
+use crate::telemetry::{self, InSpan};
+
+impl<S: Send + Sync + 'static> ProviderSlot<S> {
+    /// Does the work that followed from an input taken in at `now`. Never called under a lock.
+    pub(super) fn carry_out(self: &Arc<Self>, work: Vec<Work<S>>) {
+        for one in work {
+            match one {
+                Work::OpenRotation(rotation) => rotation.open(),
+                Work::Fetch(fetch) => spawn_fetch(self, *fetch),
+                Work::HandOver(rotation) => {
+                    rotation.record_revision();
+                    self.pool_settled(&rotation);
+                }
+                Work::Release(id, lease) => spawn_release(self, id, lease),
+                Work::Forget(lease) => drop(lease),
+                Work::CloseRotation(rotation, outcome) => self.close_rotation(&rotation, outcome),
+                Work::Reply(reply) => send(reply, self.clock().now()),
+                Work::Report(outcome, trigger) => self.report(&outcome, trigger),
+                Work::NotifyPools => self.subscribers().iter().for_each(|pool| pool.wake()),
+            }
+        }
+    }
+}
+
+fn send(reply: Reply, now: Timestamp) {
+    let Reply {
+        request: ManualRequest { reply, caller },
+        result,
+        joins,
+    } = reply;
+    let Some(result) = result else { return };
+    if let Ok(rotation) = &result
+        && joins
+    {
+        rotation.asked_for_by(&caller, now);
+    }
+    let _ = reply.send(result);
+}
+
+/// One fetch: the provider's code in a task of its own, under a deadline, its panic an error like
+/// others.
+fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fetch<S>) {
+    let Fetch {
+        id: fetch,
+        request,
+        rotation,
+        callers,
+    } = fetch;
+    let (started, trigger) = (request.started, request.trigger);
+    if let Some(rotation) = &rotation {
+        for caller in &callers {
+            rotation.asked_for_by(caller, started);
+        }
+    }
+    let parent = rotation
+        .as_ref()
+        .map_or_else(Span::none, |rotation| rotation.span_for_attempt(started));
+    let span = telemetry::fetch(&parent, slot.name(), trigger);
+    drop(parent);
+    let provider = Arc::clone(slot.provider());
+    let inside = InSpan::new(&span);
+    let mut task = tokio::spawn(
+        inside
+            .clone()
+            .run(async move { provider.fetch(request).await }),
+    );
+    let lost = OnLost::new(slot, Input::FetchLost(fetch));
+    let work = {
+        let slot = Arc::clone(slot);
+        async move {
+            let answer = slot
+                .context()
+                .answer(&mut task, slot.context().settings.fetch_deadline)
+                .await;
+            let hangs = answer.is_err();
+            let result = match answer {
+                Ok(Ok(result)) => result.and_then(|fetched| slot.check(fetched)),
+                Ok(Err(_)) => Err(ProviderError::new(
+                    ProviderErrorKind::Panicked,
+                    "the provider panicked while fetching; see its own output",
+                )),
+                Err(silence) => Err(ProviderError::new(
+                    ProviderErrorKind::TimedOut,
+                    format!("the provider did not answer {silence}"),
+                )),
+            };
+            let took = slot
+                .clock()
+                .mono()
+                .saturating_duration_since(started.mono());
+            let error = result.as_ref().err();
+            if let Some(error) = error {
+                telemetry::failed(&span, error.kind().as_str(), &error.to_string());
+            }
+            inside.let_go();
+            telemetry::ended(span);
+            slot.context().meters.fetched(
+                slot.name(),
+                trigger,
+                took,
+                error.map(|error| error.kind().as_str()),
+            );
+            if let Some(rotation) = rotation {
+                rotation.fetched(took, error);
+            }
+            slot.fetch_ended(fetch, result, hangs);
+            if hangs {
+                let lease = match task.await {
+                    Ok(Ok(Fetched::New(lease))) => Some(lease),
+                    _ => None,
+                };
+                slot.fetch_late(fetch, lease);
+            }
+        }
+    };
+    let work = tokio::spawn(work);
+    tokio::spawn(async move {
+        // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
+        match work.await {
+            Err(error) if error.is_panic() => {
+                let error =
+                    ProviderError::new(ProviderErrorKind::Panicked, "a fetch of ours panicked");
+                lost.slot.fetch_ended(fetch, Err(error), false);
+            }
+            _ => lost.has_ended(),
+        }
+    });
+}
+
+/// Releases a lease in a task of its own, under the fetch deadline.
+fn spawn_release<S: Send + Sync + 'static>(
+    slot: &Arc<ProviderSlot<S>>,
+    id: LeaseId,
+    lease: Lease<S>,
+) {
+    let lost = OnLost::new(slot, Input::ReleaseLost(id));
+    tokio::spawn(async move {
+        let slot = Arc::clone(&lost.slot);
+        let revision = lease.revision().clone();
+        let provider = Arc::clone(slot.provider());
+        let mut task = tokio::spawn(async move { provider.release(lease).await });
+        let deadline = slot.context().settings.fetch_deadline;
+        let result = match tokio::time::timeout(deadline, &mut task).await {
+            Ok(Ok(released)) => released,
+            Ok(Err(_)) => Err(ProviderError::new(
+                ProviderErrorKind::Panicked,
+                "the provider panicked while releasing; see its own output",
+            )),
+            Err(_) => {
+                // It is tried again: releases that hang would pile up.
+                task.abort();
+                Err(ProviderError::new(
+                    ProviderErrorKind::TimedOut,
+                    "the provider did not answer in time",
+                ))
+            }
+        };
+        slot.report_release(&revision, &result);
+        slot.feed(Input::ReleaseDone { lease: id, result });
+        lost.has_ended();
+    });
+}
+
+/// Held by a task. Feeds the input if the task's runtime ends first.
+struct OnLost<S: Send + Sync + 'static> {
+    slot: Arc<ProviderSlot<S>>,
+    input: Option<Input>,
+}
+
+impl<S: Send + Sync + 'static> OnLost<S> {
+    fn new(slot: &Arc<ProviderSlot<S>>, input: Input) -> Self {
+        Self {
+            slot: Arc::clone(slot),
+            input: Some(input),
+        }
+    }
+
+    fn has_ended(mut self) {
+        self.input = None;
+    }
+}
+
+impl<S: Send + Sync + 'static> Drop for OnLost<S> {
+    fn drop(&mut self) {
+        if let Some(input) = self.input.take() {
+            self.slot.feed(input);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Reports of rotations, handovers and the shutdown.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How a rotation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum RotationOutcome {
+    /// Every pool has adopted a new lease.
+    Adopted,
+    /// The backend had no new credential; the lease's expiry may have moved.
+    Unchanged,
+    /// A newer lease came before every pool had adopted this one.
+    Superseded,
+    /// Not every pool had adopted it when the report was made, or when the supervisor or provider
+    /// ended. Pools that are left retry.
+    Unfinished,
+}
+
+impl RotationOutcome {
+    /// The word for telemetry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adopted => "adopted",
+            Self::Unchanged => "unchanged",
+            Self::Superseded => "superseded",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// How a pool went from one generation to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum HandoverMode {
+    /// A new pool is published; the old one is drained.
+    Replace,
+    /// The pool gets new options; its connections stay.
+    InPlace,
+}
+
+impl HandoverMode {
+    /// The word for telemetry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::InPlace => "in_place",
+        }
+    }
+}
+
+/// One pool's handover, with the time each step took.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct HandoverReport {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The new generation.
+    pub generation: u64,
+    /// Whether the pool was replaced or updated in place.
+    pub mode: HandoverMode,
+    /// Time of the bare login and the probe.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialize::seconds",
+            rename = "verify_seconds"
+        )
+    )]
+    pub verify: Duration,
+    /// Time to create or update the pool.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::seconds", rename = "open_seconds")
+    )]
+    pub open: Duration,
+    /// Time to open connections before the publication.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::seconds", rename = "warm_seconds")
+    )]
+    pub warm: Duration,
+    /// Time from the first step to the publication.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::seconds", rename = "took_seconds")
+    )]
+    pub took: Duration,
+}
+
+/// The report of a rotation.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RotationReport {
+    /// The provider.
+    pub provider: Arc<str>,
+    /// Why it began.
+    pub trigger: RotationTrigger,
+    /// When it began, by the wall clock.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::time"))]
+    pub started: SystemTime,
+    /// How it ended.
+    pub outcome: RotationOutcome,
+    /// Digest of the new revision, if there is one.
+    pub revision: Option<String>,
+    /// Number of fetches.
+    pub attempts: u32,
+    /// Time of the last fetch.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::seconds", rename = "fetch_seconds")
+    )]
+    pub fetch: Duration,
+    /// Handovers to the new lease, in their order.
+    pub handovers: Vec<HandoverReport>,
+    /// Pools that had not adopted it when the report was made.
+    pub waiting: Vec<Arc<str>>,
+    /// Time from the trigger to the last handover.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::seconds", rename = "took_seconds")
+    )]
+    pub took: Duration,
+}
+
+/// Why a rotation began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum RotationTrigger {
+    /// The provider was registered.
+    Start,
+    /// The lease was due to be refreshed.
+    Schedule,
+    /// The database rejected the credential.
+    Rejected,
+    /// The provider signalled a change.
+    Changed,
+    /// `rotate_now` was called: a new credential is requested, never a renewal.
+    Manual,
+    /// The clock jumped: the machine was suspended, or its time was set.
+    Woke,
+}
+
+impl RotationTrigger {
+    /// The word for telemetry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Schedule => "schedule",
+            Self::Rejected => "rejected",
+            Self::Changed => "changed",
+            Self::Manual => "manual",
+            Self::Woke => "woke",
+        }
+    }
+}
+
+impl fmt::Display for RotationTrigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a shutdown had to leave behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Whether nothing was left behind.
+    pub clean: bool,
+    /// Generations whose connections were not all returned in time. They are not cut; they end with
+    /// the process.
+    pub abandoned: Vec<Abandoned>,
+    /// Providers whose fetch or pools whose verification was still running.
+    pub unfinished: Vec<Arc<str>>,
+    /// Providers with the number of leases that they did not release in time. Those expire
+    /// by themselves.
+    pub unreleased: Vec<(Arc<str>, usize)>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A generation whose connections were not all returned in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The generation.
+    pub generation: u64,
+    /// How many connections it had left.
+    pub connections: u32,
+}

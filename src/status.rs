@@ -1,0 +1,203 @@
+//! Status types, for people and probes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::error::{ConnectError, ProviderError};
+use crate::report::{HandoverReport, RotationReport};
+
+/// The state of every provider and pool. Never carries a secret.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Status {
+    /// Every provider, by name.
+    pub providers: Vec<ProviderStatus>,
+    /// Every pool, by name.
+    pub pools: Vec<PoolStatus>,
+    /// Whether shutdown was called.
+    pub shutting_down: bool,
+}
+
+/// The state of a provider.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ProviderStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Digest of the current lease's revision; `None` before the first lease.
+    pub revision: Option<String>,
+    /// When the current lease expires, if it does.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
+    pub expires: Option<SystemTime>,
+    /// Time to live that it has left, by the more pessimistic clock.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialize::seconds_if_any",
+            rename = "remaining_seconds"
+        )
+    )]
+    pub remaining: Option<Duration>,
+    /// Whether the database rejects the current revision.
+    pub rejected: bool,
+    /// Whether a fetch is running.
+    pub fetching: bool,
+    /// Time until the next fetch.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialize::seconds_if_any",
+            rename = "next_fetch_seconds"
+        )
+    )]
+    pub next_fetch: Option<Duration>,
+    /// Number of fetches.
+    pub fetches: u64,
+    /// Fetches that are still running after their deadline. With three of them, none is begun.
+    pub hanging: usize,
+    /// When the first of them began.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
+    pub hanging_since: Option<SystemTime>,
+    /// Time to live of the current lease when it was obtained; `None` if it does not expire.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialize::seconds_if_any",
+            rename = "lifetime_seconds"
+        )
+    )]
+    pub lifetime: Option<Duration>,
+    /// Error of the last fetch; `None` after one that succeeded.
+    pub last_error: Option<ProviderError>,
+    /// Report of the last rotation that ended.
+    pub last_rotation: Option<RotationReport>,
+    /// Number of leases that are still to be released.
+    pub unreleased: usize,
+    /// Its pools.
+    pub pools: Vec<Arc<str>>,
+    /// Number of restarts of its actor.
+    pub restarts: u64,
+}
+
+/// The state of a pool.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its provider.
+    pub provider: Arc<str>,
+    /// Number of the current generation: 1, 2, 3 …; 0 before the first verification.
+    pub generation: u64,
+    /// Whether callers get connections without restriction.
+    pub serving: bool,
+    /// Whether the database rejects the active credentials.
+    pub rejected: bool,
+    /// Digest of the active revision.
+    pub revision: Option<String>,
+    /// When the active lease expires, if it does.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
+    pub expires: Option<SystemTime>,
+    /// Time to live that the active lease has left, by the more pessimistic clock.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialize::seconds_if_any",
+            rename = "remaining_seconds"
+        )
+    )]
+    pub remaining: Option<Duration>,
+    /// Time to live of the active lease when it was obtained; `None` if it does not expire.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialize::seconds_if_any",
+            rename = "lifetime_seconds"
+        )
+    )]
+    pub lifetime: Option<Duration>,
+    /// When it was verified last.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::serialize::time_if_any")
+    )]
+    pub verified: Option<SystemTime>,
+    /// Connections of the current generation: busy, idle and being opened.
+    pub connections: u32,
+    /// Number of them that are idle.
+    pub idle: u32,
+    /// Most connections that a generation opens.
+    pub max_connections: u32,
+    /// Number of callers whose generation ended while they waited for one of its connections, and
+    /// which went on with the next.
+    pub moved: u64,
+    /// Old generations that still have connections.
+    pub draining: Vec<DrainStatus>,
+    /// The last handover, with the time of each step.
+    pub last_handover: Option<HandoverReport>,
+    /// Error of the last verification; `None` after one that succeeded.
+    pub last_error: Option<ConnectError>,
+    /// Time until the next verification, if one is planned.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            serialize_with = "crate::serialize::seconds_if_any",
+            rename = "next_verification_seconds"
+        )
+    )]
+    pub next_verification: Option<Duration>,
+    /// Number of restarts of its actor.
+    pub restarts: u64,
+}
+
+/// An old generation that still has connections.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct DrainStatus {
+    /// Its number.
+    pub generation: u64,
+    /// Number of its connections.
+    pub connections: u32,
+    /// Whether its drain deadline has passed.
+    pub abandoned: bool,
+}
+
+/// Whether traffic should be sent here, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Readiness {
+    /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live),
+    /// and the active credentials of every pool are verified and not rejected. A newer lease that
+    /// cannot be verified yet does not count.
+    pub ready: bool,
+    /// Why not, in words; empty when ready.
+    pub reasons: Vec<String>,
+}
+
+/// That this process works. Independent of databases and backends: a restart repairs neither, and
+/// closes the connections that still work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Liveness {
+    /// Always true.
+    pub alive: bool,
+    /// Whether shutdown was called.
+    pub shutting_down: bool,
+    /// How often an actor was started again since the start, after an error of this library.
+    pub restarts: u64,
+}

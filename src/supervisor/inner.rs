@@ -1,0 +1,85 @@
+//! The state of a supervisor.
+
+use std::sync::atomic::AtomicBool;
+
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::watch;
+
+use super::registry::Registry;
+use crate::actor::Root;
+use crate::context::Context;
+use crate::id::Id;
+use crate::lock::{Mutex, MutexGuard};
+use crate::report::ShutdownReport;
+use crate::status::Status;
+
+/// What the clones of a supervisor share.
+pub(super) struct Inner {
+    pub(super) id: Id,
+    pub(super) context: Context,
+    /// Runtime of all work: a caller's own runtime may end before it.
+    pub(super) runtime: Runtime,
+    pub(super) root: Option<Root>,
+    registry: Mutex<Registry>,
+    pub(super) ending: watch::Sender<Ending>,
+    pub(super) leaving: AtomicBool,
+}
+
+impl Inner {
+    pub(super) fn new(context: Context, runtime: Runtime) -> Self {
+        Self {
+            id: Id::next(),
+            root: Root::start(context.clone()),
+            context,
+            runtime,
+            registry: Mutex::default(),
+            ending: watch::Sender::new(Ending::Pending),
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let (providers, pools, shutting_down) = {
+            let registry = self.lock();
+            (registry.providers(), registry.pools(), registry.is_closed())
+        };
+        Status {
+            providers: providers
+                .iter()
+                .map(|provider| provider.slot.status())
+                .collect(),
+            pools: pools.iter().map(|pool| pool.slot.status()).collect(),
+            shutting_down,
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let registry = self.lock();
+        let (providers, pools) = registry.names();
+        let is_empty = providers.is_empty() && pools.is_empty();
+        if !registry.is_closed() && !is_empty {
+            tracing::warn!(
+                providers,
+                pools,
+                "supervisor dropped without shutdown; its providers and pools still run"
+            );
+        }
+    }
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    /// Not begun, or under way.
+    Pending,
+    /// Its runtime ended first.
+    Lost,
+    /// It has ended.
+    Ended(ShutdownReport),
+}

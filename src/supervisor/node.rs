@@ -1,0 +1,194 @@
+//! Registered providers and pools, whatever their types.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
+use tokio::time::timeout_at;
+
+use crate::actor::Child;
+use crate::id::Id;
+use crate::pool::{Keeper, PoolFactory, PoolSlot};
+use crate::provider::{ManualRequest, ProviderSlot, Subscriber, spawn_watch};
+use crate::rotation::Rotation;
+use crate::status::{PoolStatus, ProviderStatus};
+
+pub(super) type BoxFuture<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
+
+/// Time for an actor to stop. It never waits in a handler, so this is long.
+const STOP: Duration = Duration::from_secs(1);
+
+/// Time for a provider to close, also when the bound of a shutdown is used up.
+const CLOSE: Duration = Duration::from_millis(100);
+
+/// A provider, whatever its secret.
+pub(super) trait ProviderObject: Send + Sync {
+    fn status(&self) -> ProviderStatus;
+    fn pools(&self) -> Vec<Arc<str>>;
+    fn request(self: Arc<Self>, request: ManualRequest);
+    /// Resolves when the rotation has ended.
+    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()>;
+    fn stop_fetching(self: Arc<Self>);
+    /// Resolves when no fetch runs.
+    fn until_idle(&self) -> BoxFuture<'_, ()>;
+    /// Releases every lease. Returns how many were not released by the deadline.
+    fn release_all(self: Arc<Self>, deadline: Instant) -> BoxFuture<'static, usize>;
+    fn close_provider(self: Arc<Self>) -> BoxFuture<'static, ()>;
+}
+
+impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
+    fn status(&self) -> ProviderStatus {
+        Self::status(self)
+    }
+
+    fn pools(&self) -> Vec<Arc<str>> {
+        self.subscribers()
+            .iter()
+            .map(|pool| Arc::clone(pool.name()))
+            .collect()
+    }
+
+    fn request(self: Arc<Self>, request: ManualRequest) {
+        Self::request(&self, request);
+    }
+
+    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()> {
+        Box::pin(self.until(|_| rotation.is_closed().then_some(())))
+    }
+
+    fn stop_fetching(self: Arc<Self>) {
+        Self::stop_fetching(&self);
+    }
+
+    fn until_idle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.idle())
+    }
+
+    fn release_all(self: Arc<Self>, deadline: Instant) -> BoxFuture<'static, usize> {
+        Box::pin(async move { self.close(deadline).await })
+    }
+
+    fn close_provider(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.provider().close().await })
+    }
+}
+
+/// A pool, whatever its kind.
+pub(super) trait PoolObject: Send + Sync {
+    fn status(&self) -> PoolStatus;
+    /// Returns whether logins with the active credentials fail of an unknown cause.
+    fn is_unexplained(&self) -> bool;
+    fn retire(self: Arc<Self>);
+    /// Resolves when no verification runs.
+    fn until_idle(&self) -> BoxFuture<'_, ()>;
+    fn until_drained(self: Arc<Self>) -> BoxFuture<'static, ()>;
+    fn undrained(&self) -> Vec<(u64, u32)>;
+    /// Returns its last lease.
+    fn leave(&self);
+}
+
+impl<F: PoolFactory> PoolObject for PoolSlot<F> {
+    fn status(&self) -> PoolStatus {
+        Keeper::status(self)
+    }
+
+    fn is_unexplained(&self) -> bool {
+        Self::is_unexplained(self)
+    }
+
+    fn retire(self: Arc<Self>) {
+        Self::retire(&self);
+    }
+
+    fn until_idle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.idle())
+    }
+
+    fn until_drained(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.drained().await })
+    }
+
+    fn undrained(&self) -> Vec<(u64, u32)> {
+        Self::undrained(self)
+    }
+
+    fn leave(&self) {
+        Self::leave(self);
+    }
+}
+
+/// A registered provider or pool, with its actor.
+pub(super) struct Node<T: ?Sized> {
+    pub(super) id: Id,
+    pub(super) name: Arc<str>,
+    pub(super) slot: Arc<T>,
+    pub(super) child: Arc<Child>,
+    /// Ends the task that waits for the provider's hints.
+    watch: Option<AbortHandle>,
+}
+
+pub(super) type ProviderNode = Node<dyn ProviderObject>;
+pub(super) type PoolNode = Node<dyn PoolObject>;
+
+impl ProviderNode {
+    pub(super) fn of_provider<S: Send + Sync + 'static>(slot: Arc<ProviderSlot<S>>) -> Arc<Self> {
+        Arc::new(Self {
+            id: slot.id(),
+            name: Arc::clone(slot.name()),
+            child: Child::new(Arc::clone(&slot)),
+            watch: Some(spawn_watch(&slot).abort_handle()),
+            slot,
+        })
+    }
+
+    pub(super) fn request(&self, request: ManualRequest) {
+        Arc::clone(&self.slot).request(request);
+    }
+
+    pub(super) fn stop_fetching(&self) {
+        Arc::clone(&self.slot).stop_fetching();
+    }
+
+    /// Releases everything, then closes the provider and stops its actor. Returns how many leases
+    /// could not be released in time.
+    pub(super) async fn close(&self, deadline: Instant) -> usize {
+        let left = Arc::clone(&self.slot).release_all(deadline).await;
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+        let at_least = tokio::time::Instant::now() + CLOSE;
+        let task = tokio::spawn(Arc::clone(&self.slot).close_provider());
+        let _ = timeout_at(at_least.max(deadline.into()), task).await;
+        self.child.stop(STOP).await;
+        left
+    }
+}
+
+impl PoolNode {
+    pub(super) fn of_pool<F: PoolFactory>(slot: Arc<PoolSlot<F>>) -> Arc<Self> {
+        Arc::new(Self {
+            id: slot.id(),
+            name: Arc::clone(slot.name()),
+            child: Child::new(Arc::clone(&slot)),
+            watch: None,
+            slot,
+        })
+    }
+
+    /// Callers get `PoolClosed` from here on; its connections are drained.
+    pub(super) fn retire(&self) {
+        Arc::clone(&self.slot).retire();
+    }
+
+    pub(super) fn until_drained(&self) -> BoxFuture<'static, ()> {
+        Arc::clone(&self.slot).until_drained()
+    }
+
+    /// Stops its actor; nothing of it uses a lease any more.
+    pub(super) async fn stop(&self) {
+        self.child.stop(STOP).await;
+        self.slot.leave();
+    }
+}

@@ -1,0 +1,93 @@
+//! Checks of what a service gives; each error names the field and what would be right.
+
+use std::time::Duration;
+
+use crate::context::Settings;
+use crate::error::Error;
+use crate::pool::PoolSettings;
+
+/// Longest duration that is taken.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// Checks the durations of a supervisor.
+pub(super) fn settings(settings: &Settings) -> Result<(), Error> {
+    const LEAST: Duration = Duration::from_millis(1);
+    for (field, value, least) in [
+        ("fetch_deadline", settings.fetch_deadline, LEAST),
+        ("start_deadline", settings.start_deadline, LEAST),
+        ("verify_deadline", settings.verify_deadline, LEAST),
+        ("drain_deadline", settings.drain, LEAST),
+        ("poll_interval", settings.poll, Duration::from_secs(1)),
+        ("ready_margin", settings.ready_margin, Duration::ZERO),
+    ] {
+        if value < least || value > LONGEST {
+            let problem = format!(
+                "{} is out of range; give between {} and 1day",
+                humantime::format_duration(value),
+                humantime::format_duration(least)
+            );
+            return Err(Error::invalid(field, problem));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the settings that a pool factory returned.
+pub(super) fn pool(name: &str, settings: &PoolSettings) -> Result<(), Error> {
+    const MOST: u32 = 10_000;
+    let invalid = |field: &str, problem: String| {
+        Err(Error::invalid(field, format!("{problem} (pool {name:?})")))
+    };
+    if settings.max_connections == 0 || settings.max_connections > MOST {
+        return invalid(
+            "max_connections",
+            format!(
+                "{} is out of range; give between 1 and {MOST}",
+                settings.max_connections
+            ),
+        );
+    }
+    if settings.warm_connections > settings.max_connections {
+        return invalid(
+            "min_connections",
+            format!(
+                "{} is more than max_connections, {}; give at most that",
+                settings.warm_connections, settings.max_connections
+            ),
+        );
+    }
+    if settings.overlap == 0 || settings.overlap > settings.max_connections {
+        return invalid(
+            "overlap",
+            format!(
+                "{} is out of range; give between 1 and max_connections, {}",
+                settings.overlap, settings.max_connections
+            ),
+        );
+    }
+    if settings.acquire_timeout.is_zero() || settings.acquire_timeout > LONGEST {
+        let given = humantime::format_duration(settings.acquire_timeout);
+        return invalid(
+            "acquire_timeout",
+            format!("{given} is out of range; give between 1ms and 1day"),
+        );
+    }
+    Ok(())
+}
+
+/// Checks a name, which appears in logs, spans and metrics.
+pub(super) fn name(field: &str, name: &str) -> Result<(), Error> {
+    if name.trim().is_empty() {
+        return Err(Error::invalid(
+            field,
+            "is empty; give a name to find it by in logs and traces",
+        ));
+    }
+    if name.len() > 200 || name.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            field,
+            "is longer than 200 bytes or has control characters; give a short printable name",
+        ));
+    }
+    Ok(())
+}
