@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, query, signal, until_generation};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -136,15 +137,37 @@ async fn an_abandoned_login_whose_connection_hangs_holds_no_permit() {
     assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
+/// Terminates a connection and returns when its process has exited. A connection that still worked
+/// after its login would serve other callers, and fail one of those.
+async fn terminate(killer: &PgPool, pid: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_terminate_backend($1)")
+        .bind(pid)
+        .execute(killer)
+        .await?;
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+    while sqlx::query_scalar::<_, i64>(count)
+        .bind(pid)
+        .fetch_one(killer)
+        .await?
+        > 0
+    {
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
 /// Counts new connections. If `on` is 1, the server terminates each of them at once.
 struct Terminator {
     opened: Arc<AtomicU32>,
     on: Arc<AtomicU32>,
+    killer: PgPool,
 }
 
 impl Terminator {
-    fn options(&self, options: PgPoolOptions, killer: PgPool) -> PgPoolOptions {
+    /// Returns options whose logins take this many milliseconds longer.
+    fn options(&self, options: PgPoolOptions, millis: u64) -> PgPoolOptions {
         let (opened, on) = (Arc::clone(&self.opened), Arc::clone(&self.on));
+        let killer = self.killer.clone();
         options.after_connect(move |connection, _| {
             let (killer, opened, on) = (killer.clone(), Arc::clone(&opened), Arc::clone(&on));
             Box::pin(async move {
@@ -154,39 +177,34 @@ impl Terminator {
                         .fetch_one("SELECT pg_backend_pid()")
                         .await?
                         .try_get(0)?;
-                    sqlx::query("SELECT pg_terminate_backend($1)")
-                        .bind(pid)
-                        .execute(&killer)
-                        .await?;
-                    sleep(Duration::from_millis(20)).await;
+                    terminate(&killer, pid).await?;
+                    sleep(Duration::from_millis(millis)).await;
                 }
                 Ok(())
             })
         })
     }
-}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_connection_that_is_terminated_costs_one_login_per_call_and_returns_its_error() {
-    let fixture = Fixture::new().await;
-    let connect = fixture
-        .connect_options()
-        .username("app")
-        .password("password-1");
-    let killer = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy_with(connect);
-    let terminator = Terminator {
-        opened: Arc::default(),
-        on: Arc::default(),
-    };
-    let options = terminator.options(fixture.pool_options(10), killer);
-    let db = fixture.pool_with(options).await;
-    for calls in [1, 1, 1, 64] {
-        terminator.on.store(1, ORDERING);
-        terminator.opened.store(0, ORDERING);
-        let results = join_all((0..calls).map(|_| query(&db))).await;
-        let opened = terminator.opened.load(ORDERING);
+    fn new(fixture: &Fixture) -> Self {
+        let connect = fixture
+            .connect_options()
+            .username("app")
+            .password("password-1");
+        let killer = PgPoolOptions::new().max_connections(4);
+        Self {
+            opened: Arc::default(),
+            on: Arc::default(),
+            killer: killer.connect_lazy_with(connect),
+        }
+    }
+
+    /// Queries from `calls` callers at once, and asserts that each logs in once at most and gets
+    /// the server's error.
+    async fn assert_one_login_per_call(&self, db: &Handle<PgPools>, calls: u32) {
+        self.on.store(1, ORDERING);
+        self.opened.store(0, ORDERING);
+        let results = join_all((0..calls).map(|_| query(db))).await;
+        let opened = self.opened.load(ORDERING);
         assert!(opened <= calls + 1, "{opened} logins for {calls} calls");
         for error in results.into_iter().filter_map(Result::err) {
             assert!(
@@ -195,6 +213,36 @@ async fn a_new_connection_that_is_terminated_costs_one_login_per_call_and_return
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_connection_that_is_terminated_costs_one_login_per_call_and_returns_its_error() {
+    let fixture = Fixture::new().await;
+    let terminator = Terminator::new(&fixture);
+    // Room for all: a call that queues in a full pool cannot tell that sqlx opened its connection.
+    let options = fixture
+        .pool_options(64)
+        .acquire_timeout(Duration::from_secs(30));
+    let db = fixture.pool_with(terminator.options(options, 0)).await;
+    for calls in [1, 1, 1, 64] {
+        terminator.assert_one_login_per_call(&db, calls).await;
+    }
+}
+
+/// With this option, sqlx reports which connections were just opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_checks_after_idle_a_queued_call_costs_one_login_to_a_terminated_connection() {
+    let fixture = Fixture::new().await;
+    let terminator = Terminator::new(&fixture);
+    let options = fixture
+        .pool_options(4)
+        .acquire_timeout(Duration::from_secs(30));
+    // Longer than a caller keeps the others from the pool.
+    let pools = fixture.pools_with(terminator.options(options, 150));
+    let db = fixture
+        .pool_from(pools.with_check_after_idle(Duration::from_secs(60)))
+        .await;
+    terminator.assert_one_login_per_call(&db, 32).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

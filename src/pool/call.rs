@@ -1,6 +1,7 @@
 //! One call in the acquire loop: its state, and what becomes of what the pool returned.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -123,6 +124,8 @@ pub(super) async fn checked<F: PoolFactory>(
     if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
         return Step::Got(connection);
     }
+    // A caller that queued in a full pool learns only here that the pool opened one for it.
+    let opened = opened || idle_for == Some(Duration::ZERO);
     // A frozen server takes no longer than the call may.
     let failed = match lent::check(shared, connection, check, call.deadline).await {
         Ok(connection) => return Step::Got(connection),
