@@ -47,7 +47,7 @@ async fn throughput<F: Future<Output = ()> + Send>(
     done
 }
 
-/// Measures the same work through the handle and through the plain pool, in turn.
+/// Measures the same work through the handle and through the plain pool, alternately.
 macro_rules! compare {
     ($figures:expr, $title:expr, $goal:expr, $db:expr, $plain:expr, |$pool:ident| $work:expr) => {{
         let mut ratios = Vec::new();

@@ -235,7 +235,7 @@ impl ScriptedPool {
         self.inner.closed.load(Ordering::Acquire)
     }
 
-    /// Returns a connection that the database was not asked for. The pool has drained when it is
+    /// Returns a connection without a login to the database. The pool has drained when it is
     /// dropped at the earliest.
     pub fn connection(&self) -> ScriptedConnection {
         self.inner.busy.fetch_add(1, Ordering::AcqRel);

@@ -50,7 +50,7 @@ async fn law_11_alternating_rejections_cost_one_budget() {
     let (db, callers) = retrying_callers(&fixture).await;
     let began = Instant::now();
     let (mut rounds, mut rejected) = (0, 0);
-    // The same password is rejected and accepted in turn, within the first window of thirty
+    // The same password is rejected and accepted alternately, within the first window of thirty
     // seconds.
     while began.elapsed() < Duration::from_secs(14) {
         fixture.set_password("nobody knows this one").await;
