@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-mod flaw;
-mod login;
-mod read;
+mod format;
+mod provider;
+mod read_error;
+mod read_file;
 mod revision;
-mod shape;
 mod watch;
 
-pub use login::FileProvider;
+pub use provider::FileProvider;

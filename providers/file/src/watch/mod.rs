@@ -1,12 +1,12 @@
 //! Telling that files may have changed: by the file system's events, and by looking every now and
 //! then.
 
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
+mod directory_watch;
 #[cfg(target_os = "linux")]
-mod linux;
-mod lookout;
-mod trail;
+mod inotify;
+#[cfg(not(target_os = "linux"))]
+mod portable;
+mod symlink_chain;
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use claviger::Hints;
 
-use lookout::{Bell, Lookout};
-use trail::Trail;
+use directory_watch::{DirectoryWatch, Notifier};
+use symlink_chain::SymlinkChain;
 
-pub(crate) use trail::Stamp;
+pub(crate) use symlink_chain::Stamp;
 
 /// A writer makes several events within a moment; they are one change.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -29,62 +29,62 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 ///
 /// # Cancel safety
 /// Dropping the future ends the watch.
-pub(crate) async fn run(
+pub(crate) async fn watch_paths(
     paths: Vec<PathBuf>,
     poll: Duration,
     changed_before: impl Future<Output = bool>,
     hints: Hints,
 ) {
-    let (bell, mut rings) = Bell::new();
-    let mut lookout: Option<Lookout> = None;
+    let (notifier, mut notifications) = Notifier::new();
+    let mut watch: Option<DirectoryWatch> = None;
     let mut changed_before = Some(pin!(changed_before));
-    let mut seen = Trail::default();
+    let mut seen = SymlinkChain::default();
     let mut rung = false;
     loop {
-        let mut trail = look(&paths).await;
-        let is_new = lookout
-            .as_ref()
-            .is_none_or(|lookout| !lookout.covers(&trail));
+        let mut chain = resolve_links(&paths).await;
+        let is_new = watch.as_ref().is_none_or(|watch| !watch.covers(&chain));
         if is_new {
             // The old one stays until the new one is in place: no moment goes unwatched.
-            lookout = Lookout::over(&trail, &bell).await;
-            let now = look(&paths).await;
-            if !now.is_along(&trail) {
-                bell.ring();
+            watch = DirectoryWatch::start(&chain, &notifier).await;
+            let now = resolve_links(&paths).await;
+            if !now.has_same_paths_as(&chain) {
+                notifier.notify();
             }
-            trail = now;
+            chain = now;
         }
         let changed = match changed_before.take() {
             Some(changed_before) => changed_before.await,
-            None => rung || seen != trail,
+            None => rung || seen != chain,
         };
         if changed {
             tracing::debug!(path = ?paths.first(), "may have changed");
             hints.changed();
         }
-        if is_new && lookout.is_some() {
+        if is_new && watch.is_some() {
             tracing::debug!(path = ?paths.first(), "watching");
         }
-        seen = trail;
+        seen = chain;
         rung = tokio::select! {
-            () = rings.next() => true,
+            () = notifications.next() => true,
             () = tokio::time::sleep(poll) => false,
         };
         if rung {
             tokio::time::sleep(DEBOUNCE).await;
             // Before looking: what happens from now on is news.
-            rings.forget();
+            notifications.forget();
         }
     }
 }
 
-async fn look(paths: &[PathBuf]) -> Trail {
+async fn resolve_links(paths: &[PathBuf]) -> SymlinkChain {
     let paths = paths.to_owned();
-    off_thread(move || Trail::of(&paths)).await
+    run_blocking(move || SymlinkChain::follow_all(&paths)).await
 }
 
 /// Does what may block in a thread that may be blocked. A panic goes on in the caller.
-pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

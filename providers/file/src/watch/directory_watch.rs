@@ -1,4 +1,4 @@
-//! Watching the directories of a trail: only events on the way to the files ring the bell.
+//! Watching the directories of a chain: only events on the way to the files ring the notifier.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,38 +7,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-#[cfg(not(target_os = "linux"))]
-use super::elsewhere as system;
 #[cfg(target_os = "linux")]
-use super::linux as system;
-use super::off_thread;
-use super::trail::Trail;
+use super::inotify as system;
+#[cfg(not(target_os = "linux"))]
+use super::portable as system;
+use super::run_blocking;
+use super::symlink_chain::SymlinkChain;
 
-/// Rung from the watcher's own thread. Any number of rings until it is heard are one.
+/// Rung from the watcher's own thread. Any number of notifications until it is heard are one.
 #[derive(Clone)]
-pub(super) struct Bell(Arc<watch::Sender<()>>);
+pub(super) struct Notifier(Arc<watch::Sender<()>>);
 
-/// Whoever listens to a bell.
-pub(super) struct Rings {
+/// Whoever listens to a notifier.
+pub(super) struct Notifications {
     heard: watch::Receiver<()>,
-    /// So that the bell never ends.
-    _bell: Bell,
+    /// So that the notifier never ends.
+    _bell: Notifier,
 }
 
-impl Bell {
-    pub(super) fn new() -> (Self, Rings) {
+impl Notifier {
+    pub(super) fn new() -> (Self, Notifications) {
         let (sender, heard) = watch::channel(());
-        let bell = Self(Arc::new(sender));
-        (bell.clone(), Rings { heard, _bell: bell })
+        let notifier = Self(Arc::new(sender));
+        (
+            notifier.clone(),
+            Notifications {
+                heard,
+                _bell: notifier,
+            },
+        )
     }
 
-    pub(super) fn ring(&self) {
+    pub(super) fn notify(&self) {
         self.0.send_replace(());
     }
 }
 
-impl Rings {
-    /// Resolves when the bell has rung since it was last heard or forgotten.
+impl Notifications {
+    /// Resolves when the notifier has rung since it was last heard or forgotten.
     ///
     /// # Cancel safety
     /// No ring is lost when the future is dropped.
@@ -52,23 +58,23 @@ impl Rings {
     }
 }
 
-/// A watch over the directories of a trail.
-pub(super) struct Lookout {
+/// A watch over the directories of a chain.
+pub(super) struct DirectoryWatch {
     filter: Arc<Filter>,
     /// Watches until it is dropped.
     _watching: system::Watching,
 }
 
-impl Lookout {
+impl DirectoryWatch {
     /// Watches what can be watched; `None` when nothing can.
-    pub(super) async fn over(trail: &Trail, bell: &Bell) -> Option<Self> {
+    pub(super) async fn start(chain: &SymlinkChain, notifier: &Notifier) -> Option<Self> {
         let filter = Arc::new(Filter {
-            trail: trail.clone(),
+            chain: chain.clone(),
             broken: AtomicBool::new(false),
-            bell: bell.clone(),
+            notifier: notifier.clone(),
         });
         let for_events = Arc::clone(&filter);
-        let (watching, failures) = match off_thread(move || system::watch(&for_events)).await {
+        let (watching, failures) = match run_blocking(move || system::watch(&for_events)).await {
             Ok(watched) => watched,
             Err(error) => {
                 unavailable::log(&error);
@@ -87,49 +93,49 @@ impl Lookout {
         })
     }
 
-    /// Whether every change along `trail` is told.
-    pub(super) fn covers(&self, trail: &Trail) -> bool {
-        !self.filter.broken.load(Ordering::Acquire) && self.filter.trail.is_along(trail)
+    /// Whether every change along `chain` is told.
+    pub(super) fn covers(&self, chain: &SymlinkChain) -> bool {
+        !self.filter.broken.load(Ordering::Acquire) && self.filter.chain.has_same_paths_as(chain)
     }
 }
 
 /// The directories that could not be watched.
 pub(super) type Failures = Vec<(PathBuf, io::Error)>;
 
-/// What events pass on their way to a bell.
+/// What events pass on their way to a notifier.
 pub(super) struct Filter {
-    trail: Trail,
+    chain: SymlinkChain,
     /// A directory was not watched, or is not any more.
     broken: AtomicBool,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Filter {
     /// The directories to watch.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.trail.directories()
+        self.chain.directories()
     }
 
     /// Something happened to `path`. `is_gone`: it was removed or moved away; a directory takes its
     /// watch along.
     pub(super) fn event(&self, path: &Path, is_gone: bool) {
-        if self.trail.concerns(path) {
-            if is_gone && self.trail.is_directory(path) {
+        if self.chain.concerns(path) {
+            if is_gone && self.chain.is_directory(path) {
                 self.broken.store(true, Ordering::Release);
             }
-            self.bell.ring();
+            self.notifier.notify();
         }
     }
 
     /// Events were lost.
     pub(super) fn lost(&self) {
-        self.bell.ring();
+        self.notifier.notify();
     }
 
     /// The watch has ended.
     pub(super) fn ended(&self) {
         self.broken.store(true, Ordering::Release);
-        self.bell.ring();
+        self.notifier.notify();
     }
 }
 
@@ -180,9 +186,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
         fs::create_dir(&gone).unwrap();
-        let trails = [
-            Trail::of(&[gone.join("password")]),
-            Trail::of(&[dir.path().join("password")]),
+        let chains = [
+            SymlinkChain::follow_all(&[gone.join("password")]),
+            SymlinkChain::follow_all(&[dir.path().join("password")]),
         ];
         fs::remove_dir(gone).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -190,16 +196,16 @@ mod tests {
             .build()
             .unwrap();
         let watching = async {
-            let (bell, mut rings) = Bell::new();
+            let (notifier, mut notifications) = Notifier::new();
             let [unwatched, watched] = [
-                Lookout::over(&trails[0], &bell).await,
-                Lookout::over(&trails[1], &bell).await,
+                DirectoryWatch::start(&chains[0], &notifier).await,
+                DirectoryWatch::start(&chains[1], &notifier).await,
             ];
             assert!(unwatched.is_none());
-            assert!(watched.unwrap().covers(&trails[1]));
-            let watched = Lookout::over(&trails[1], &bell).await.unwrap();
+            assert!(watched.unwrap().covers(&chains[1]));
+            let watched = DirectoryWatch::start(&chains[1], &notifier).await.unwrap();
             fs::write(dir.path().join("password"), "s3cret").unwrap();
-            rings.next().await;
+            notifications.next().await;
             drop(watched);
         };
         let watched = runtime

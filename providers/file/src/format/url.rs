@@ -6,48 +6,48 @@ use std::path::Path;
 use claviger::{Credentials, Endpoint};
 use url::Url;
 
-use crate::flaw::Flaw;
-use crate::read::without_nul;
+use crate::read_error::ReadError;
+use crate::read_file::without_nul;
 
 const SCHEMES: &str = "`postgres://`, `postgresql://`, `mysql://` or `mariadb://`";
 
 /// The login in `text`. No message carries a part of it: in a URL that is written wrong anything
 /// may be the password.
-pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
-    let flaw = |problem: &str| Flaw::malformed(path, problem);
+pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
+    let malformed = |problem: &str| ReadError::malformed(path, problem);
     let text = text.trim_ascii();
     if text.is_empty() {
-        return Err(flaw("is empty; write a connection URL there").unfinished());
+        return Err(malformed("is empty; write a connection URL there").unfinished());
     }
     if text.contains(|one: char| one.is_ascii_whitespace() || one.is_ascii_control()) {
         // The parser would drop some of them silently.
-        return Err(flaw(
+        return Err(malformed(
             "the URL has white space or a control character inside; percent-encode it",
         ));
     }
     // Before it is parsed: the parser takes several hosts, or a second port, for a port that is
     // wrong.
     if let Some(problem) = written_host_problem(text) {
-        return Err(flaw(&format!("the host in the URL {problem}")));
+        return Err(malformed(&format!("the host in the URL {problem}")));
     }
     let url = Url::parse(text).map_err(|error| {
-        flaw(&format!(
+        malformed(&format!(
             "is no URL: {error}; write {SCHEMES} and percent-encode the user and the password"
         ))
     })?;
     let default_port = match url.scheme() {
         "postgres" | "postgresql" => 5432,
         "mysql" | "mariadb" => 3306,
-        _ => return Err(flaw(&format!("the URL must begin with {SCHEMES}"))),
+        _ => return Err(malformed(&format!("the URL must begin with {SCHEMES}"))),
     };
     let part = |what: &str, encoded: &str| {
         if encoded.is_empty() {
-            return Err(flaw(&format!(
+            return Err(malformed(&format!(
                 "the URL has no {what}; write it as postgres://user:password@host:5432/database"
             )));
         }
         let decoded = decode(encoded).ok_or_else(|| {
-            flaw(&format!("the {what} in the URL has a % that does not begin a percent-encoded UTF-8 character; write a lone % as %25"))
+            malformed(&format!("the {what} in the URL has a % that does not begin a percent-encoded UTF-8 character; write a lone % as %25"))
         })?;
         without_nul(path, &format!("the {what} in the URL"), decoded)
     };
@@ -66,7 +66,7 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
     // A raw `/`, `?` or `#` ends the authority. In a password that has an `@`, too, its first half
     // would pass for the host.
     if rest.contains(['@', '#']) || database.contains('/') {
-        return Err(flaw(
+        return Err(malformed(
             "the URL has a raw `@`, `/` or `#` after the host; percent-encode them in the user, the password and the database",
         ));
     }
@@ -76,12 +76,14 @@ pub(super) fn login(path: &Path, text: &str) -> Result<Credentials, Flaw> {
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(&host);
     if let Some(problem) = Endpoint::server(host, default_port).host_problem() {
-        return Err(flaw(&format!("the host in the URL {problem}")));
+        return Err(malformed(&format!("the host in the URL {problem}")));
     }
     let database = part("database", database)?;
     let port = url.port().unwrap_or(default_port);
     if port == 0 {
-        return Err(flaw("the port in the URL must be a number from 1 to 65535"));
+        return Err(malformed(
+            "the port in the URL must be a number from 1 to 65535",
+        ));
     }
     Ok(Credentials::new(user, password).endpoint(Endpoint::new(host, port, database)))
 }
@@ -133,8 +135,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parsed(text: &str) -> Result<Credentials, Flaw> {
-        login(Path::new("/run/url"), text)
+    fn parsed(text: &str) -> Result<Credentials, ReadError> {
+        parse(Path::new("/run/url"), text)
     }
 
     fn encode(text: &str) -> String {
@@ -176,9 +178,13 @@ mod tests {
                 Endpoint::new("::1", 5433, "d"),
             ),
         ] {
-            let login = parsed(text).unwrap();
+            let credentials = parsed(text).unwrap();
             assert_eq!(
-                (login.user(), login.expose_password(), login.location()),
+                (
+                    credentials.user(),
+                    credentials.expose_password(),
+                    credentials.location()
+                ),
                 (user, password, Some(&endpoint))
             );
         }
@@ -279,10 +285,10 @@ mod tests {
         #[test]
         fn what_is_encoded_comes_back(user in "[^\0]{1,12}", password in "[^\0]{1,24}", database in "[^\0]{1,12}") {
             let text = format!("postgres://{}:{}@h/{}", encode(&user), encode(&password), encode(&database));
-            let login = parsed(&text).unwrap();
-            prop_assert_eq!(login.user(), &user);
-            prop_assert_eq!(login.expose_password(), &password);
-            prop_assert_eq!(login.location().unwrap().database(), &database);
+            let credentials = parsed(&text).unwrap();
+            prop_assert_eq!(credentials.user(), &user);
+            prop_assert_eq!(credentials.expose_password(), &password);
+            prop_assert_eq!(credentials.location().unwrap().database(), &database);
         }
 
         #[test]

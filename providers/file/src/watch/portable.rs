@@ -6,14 +6,14 @@ use std::sync::Arc;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::lookout::{Failures, Filter};
+use super::directory_watch::{Failures, Filter};
 
 /// Directories that are watched until it is dropped.
 pub(super) struct Watching {
     _watcher: RecommendedWatcher,
 }
 
-/// Watches the directories of this filter's trail, those that can be. Waits for the watcher's
+/// Watches the directories of this filter's chain, those that can be. Waits for the watcher's
 /// thread.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The way to a file through every link, and what stands at each turn of it.
+//! The way to a file through every link, and what stands at each entry of it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 /// As many links as Linux follows.
-const MOST_LINKS: u32 = 40;
+const MAX_LINKS: u32 = 40;
 
 /// A file or link as it stands: another stamp means another file, or another content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,29 +23,31 @@ type Identity = (u64, u64);
 
 impl Stamp {
     /// The stamp of what `path` leads to, if it leads to something.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|about| Self::from(&about))
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        fs::metadata(path)
+            .ok()
+            .map(|metadata| Self::from(&metadata))
     }
 }
 
 impl From<&Metadata> for Stamp {
-    fn from(about: &Metadata) -> Self {
+    fn from(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         use std::os::unix::fs::MetadataExt;
         Self {
-            length: about.len(),
-            modified: about.modified().ok(),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
             // The change time, too: of a right to read that was granted.
             #[cfg(unix)]
-            unix: (identity(about), about.ctime(), about.ctime_nsec()),
+            unix: (identity(metadata), metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
 
 #[cfg(unix)]
-fn identity(about: &Metadata) -> Identity {
+fn identity(metadata: &Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
-    (about.dev(), about.ino())
+    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(not(unix))]
@@ -55,22 +57,22 @@ fn identity(_about: &Metadata) -> Identity {
 
 /// Where a change of some files would show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Trail {
+pub(crate) struct SymlinkChain {
     /// Every link on the way, the file at its end or the first name that does not exist, each in a
     /// directory's real path.
-    turns: BTreeMap<PathBuf, Option<Stamp>>,
+    entries: BTreeMap<PathBuf, Option<Stamp>>,
     /// The directories that hold them.
     directories: BTreeMap<PathBuf, Option<Identity>>,
 }
 
-impl Trail {
+impl SymlinkChain {
     /// Follows each of the absolute `paths`. Blocks.
-    pub(crate) fn of(paths: &[PathBuf]) -> Self {
-        let mut trail = Self::default();
+    pub(crate) fn follow_all(paths: &[PathBuf]) -> Self {
+        let mut chain = Self::default();
         for path in paths {
-            trail.follow(path);
+            chain.follow(path);
         }
-        trail
+        chain
     }
 
     /// The directories to watch.
@@ -80,7 +82,7 @@ impl Trail {
 
     /// Whether an event at `path` concerns it. A directory's own end and beginning do.
     pub(crate) fn concerns(&self, path: &Path) -> bool {
-        self.turns.contains_key(path) || self.is_directory(path)
+        self.entries.contains_key(path) || self.is_directory(path)
     }
 
     /// Whether `path` is one of the directories to watch.
@@ -88,9 +90,9 @@ impl Trail {
         self.directories.contains_key(path)
     }
 
-    /// Whether it leads the same way, through the same directories, whatever stands at the turns.
-    pub(crate) fn is_along(&self, other: &Self) -> bool {
-        self.directories == other.directories && self.turns.keys().eq(other.turns.keys())
+    /// Whether it leads the same way, through the same directories, whatever stands at the entries.
+    pub(crate) fn has_same_paths_as(&self, other: &Self) -> bool {
+        self.directories == other.directories && self.entries.keys().eq(other.entries.keys())
     }
 
     fn follow(&mut self, path: &Path) {
@@ -110,15 +112,15 @@ impl Trail {
                 Step::Down(name) => name,
             };
             let there = here.join(&name);
-            let about = fs::symlink_metadata(&there).ok();
-            match &about {
+            let metadata = fs::symlink_metadata(&there).ok();
+            match &metadata {
                 Some(found) if found.is_symlink() => {
                     links += 1;
-                    self.note(&here, &there, about.as_ref());
+                    self.note(&here, &there, metadata.as_ref());
                     let Ok(target) = fs::read_link(&there) else {
                         return;
                     };
-                    if links > MOST_LINKS {
+                    if links > MAX_LINKS {
                         return;
                     }
                     // The target goes before what is still ahead.
@@ -127,13 +129,14 @@ impl Trail {
                     ahead = onward;
                 }
                 Some(found) if found.is_dir() && !ahead.is_empty() => here = there,
-                _ => return self.note(&here, &there, about.as_ref()),
+                _ => return self.note(&here, &there, metadata.as_ref()),
             }
         }
     }
 
-    fn note(&mut self, directory: &Path, turn: &Path, about: Option<&Metadata>) {
-        self.turns.insert(turn.to_owned(), about.map(Stamp::from));
+    fn note(&mut self, directory: &Path, entry: &Path, metadata: Option<&Metadata>) {
+        self.entries
+            .insert(entry.to_owned(), metadata.map(Stamp::from));
         if !self.directories.contains_key(directory) {
             let which = fs::metadata(directory).ok().as_ref().map(identity);
             self.directories.insert(directory.to_owned(), which);
@@ -172,8 +175,11 @@ mod tests {
         (dir, path)
     }
 
-    fn turns(path: &Path) -> Vec<PathBuf> {
-        Trail::of(&[path.to_owned()]).turns.into_keys().collect()
+    fn entries(path: &Path) -> Vec<PathBuf> {
+        SymlinkChain::follow_all(&[path.to_owned()])
+            .entries
+            .into_keys()
+            .collect()
     }
 
     #[test]
@@ -188,21 +194,24 @@ mod tests {
             dir.join("..v1/password"),
             dir.join("password"),
         ];
-        assert_eq!(turns(&dir.join("password")), expected);
-        let trail = Trail::of(&[dir.join("password")]);
+        assert_eq!(entries(&dir.join("password")), expected);
+        let chain = SymlinkChain::follow_all(&[dir.join("password")]);
         assert!(
-            trail
+            chain
                 .directories()
                 .eq([dir.as_path(), dir.join("..v1").as_path()])
         );
-        assert!(trail.concerns(&dir.join("..data")) && trail.concerns(&dir));
-        assert!(!trail.concerns(&dir.join("other")));
+        assert!(chain.concerns(&dir.join("..data")) && chain.concerns(&dir));
+        assert!(!chain.concerns(&dir.join("other")));
     }
 
     #[test]
     fn a_missing_directory_is_awaited_where_it_would_appear() {
         let (_dir, dir) = real();
-        assert_eq!(turns(&dir.join("missing/password")), [dir.join("missing")]);
+        assert_eq!(
+            entries(&dir.join("missing/password")),
+            [dir.join("missing")]
+        );
     }
 
     #[test]
@@ -210,7 +219,7 @@ mod tests {
         let (_dir, dir) = real();
         symlink("b", dir.join("a")).unwrap();
         symlink("a", dir.join("b")).unwrap();
-        assert_eq!(turns(&dir.join("a")), [dir.join("a"), dir.join("b")]);
+        assert_eq!(entries(&dir.join("a")), [dir.join("a"), dir.join("b")]);
     }
 
     #[test]
@@ -220,7 +229,7 @@ mod tests {
         fs::write(dir.join("x/password"), "one").unwrap();
         symlink(dir.join("x/y/../password"), dir.join("link")).unwrap();
         assert_eq!(
-            turns(&dir.join("./x/../link")),
+            entries(&dir.join("./x/../link")),
             [dir.join("link"), dir.join("x/password")]
         );
     }
@@ -230,11 +239,11 @@ mod tests {
         let (_dir, dir) = real();
         let path = dir.join("password");
         fs::write(&path, "one").unwrap();
-        let first = Trail::of(std::slice::from_ref(&path));
+        let first = SymlinkChain::follow_all(std::slice::from_ref(&path));
         fs::write(dir.join("new"), "two").unwrap();
         fs::rename(dir.join("new"), &path).unwrap();
-        let second = Trail::of(&[path]);
-        assert!(second.is_along(&first));
+        let second = SymlinkChain::follow_all(&[path]);
+        assert!(second.has_same_paths_as(&first));
         assert_ne!(first, second);
     }
 }

@@ -6,44 +6,44 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::flaw::Flaw;
+use crate::read_error::ReadError;
 
 /// No login is longer; whatever is longer is another file.
-pub(crate) const LIMIT: usize = 64 * 1024;
+pub(crate) const MAX_LENGTH: usize = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What a file holds, and whether others may read it.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct FileText {
     /// The text.
     pub(crate) text: String,
     /// The file's permissions, where they let other users read it.
     pub(crate) open_to_others: Option<u32>,
 }
 
-/// The whole text of a regular file of at most [`LIMIT`] bytes. Blocks while the file system does,
+/// The whole text of a regular file of at most [`MAX_LENGTH`] bytes. Blocks while the file system does,
 /// and on nothing else.
-pub(crate) fn text(path: &Path) -> Result<Content, Flaw> {
-    let io = |error| Flaw::io(path, "a file", error);
+pub(crate) fn read_text(path: &Path) -> Result<FileText, ReadError> {
+    let io = |error| ReadError::io(path, "a file", error);
     // Before it is opened: opening a device may have effects.
     check_is_file(path, &fs::metadata(path).map_err(io)?)?;
-    whole(path, open(path).map_err(io)?)
+    read_opened(path, open(path).map_err(io)?)
 }
 
 /// The text of the opened file, whatever `path` leads to by now.
-fn whole(path: &Path, file: File) -> Result<Content, Flaw> {
-    let io = |error| Flaw::io(path, "a file", error);
-    let about = file.metadata().map_err(io)?;
+fn read_opened(path: &Path, file: File) -> Result<FileText, ReadError> {
+    let io = |error| ReadError::io(path, "a file", error);
+    let metadata = file.metadata().map_err(io)?;
     // Another may have taken its place before it was opened.
-    check_is_file(path, &about)?;
+    check_is_file(path, &metadata)?;
     let mut content = Vec::new();
     // The length is read, not asked for: the file may grow meanwhile.
-    file.take(LIMIT as u64 + 1)
+    file.take(MAX_LENGTH as u64 + 1)
         .read_to_end(&mut content)
         .map_err(io)?;
-    if content.len() > LIMIT {
-        return Err(Flaw::malformed(
+    if content.len() > MAX_LENGTH {
+        return Err(ReadError::malformed(
             path,
             "is longer than 64 KiB; give the file that holds the login alone",
         ));
@@ -57,7 +57,7 @@ fn whole(path: &Path, file: File) -> Result<Content, Flaw> {
     }
     let text = String::from_utf8(content).map_err(|error| {
         let error = error.utf8_error();
-        let flaw = Flaw::malformed(
+        let failed = ReadError::malformed(
             path,
             &format!(
                 "is not UTF-8 at byte {}; write it as UTF-8 text",
@@ -66,14 +66,14 @@ fn whole(path: &Path, file: File) -> Result<Content, Flaw> {
         );
         // A character cut short by the end of the file.
         if error.error_len().is_none() {
-            flaw.unfinished()
+            failed.unfinished()
         } else {
-            flaw
+            failed
         }
     })?;
-    Ok(Content {
+    Ok(FileText {
         text,
-        open_to_others: open_to_others(&about),
+        open_to_others: open_to_others(&metadata),
     })
 }
 
@@ -96,12 +96,12 @@ fn open(path: &Path) -> io::Result<File> {
 /// that belongs to this process's user. Where the file belongs to another user the group's right is
 /// the one by which this process reads it, as with `fsGroup` in Kubernetes.
 #[cfg(unix)]
-fn open_to_others(about: &Metadata) -> Option<u32> {
+fn open_to_others(metadata: &Metadata) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
-    let mode = about.mode() & 0o777;
+    let mode = metadata.mode() & 0o777;
     let by_all = mode & 0o004 != 0;
     let by_group = mode & 0o040 != 0
-        && fs::metadata("/proc/self").is_ok_and(|process| process.uid() == about.uid());
+        && fs::metadata("/proc/self").is_ok_and(|process| process.uid() == metadata.uid());
     (by_all || by_group).then_some(mode)
 }
 
@@ -112,11 +112,11 @@ fn open_to_others(_about: &Metadata) -> Option<u32> {
 
 /// The text of a file that holds one value: one newline at its end is not part of it, other white
 /// space is.
-pub(crate) fn value(path: &Path) -> Result<Content, Flaw> {
-    let Content {
+pub(crate) fn read_value(path: &Path) -> Result<FileText, ReadError> {
+    let FileText {
         mut text,
         open_to_others,
-    } = text(path)?;
+    } = read_text(path)?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -126,16 +126,16 @@ pub(crate) fn value(path: &Path) -> Result<Content, Flaw> {
     if text.is_empty() {
         return Err(empty(path));
     }
-    Ok(Content {
+    Ok(FileText {
         text: without_nul(path, "the content", text)?,
         open_to_others,
     })
 }
 
 /// Rejects a NUL: the protocols of databases end a text at it.
-pub(crate) fn without_nul(path: &Path, what: &str, value: String) -> Result<String, Flaw> {
+pub(crate) fn without_nul(path: &Path, what: &str, value: String) -> Result<String, ReadError> {
     if value.contains('\0') {
-        return Err(Flaw::malformed(
+        return Err(ReadError::malformed(
             path,
             &format!("{what} has a NUL character; no database takes one"),
         ));
@@ -143,15 +143,15 @@ pub(crate) fn without_nul(path: &Path, what: &str, value: String) -> Result<Stri
     Ok(value)
 }
 
-fn check_is_file(path: &Path, about: &Metadata) -> Result<(), Flaw> {
-    if about.is_dir() {
-        return Err(Flaw::misconfigured(
+fn check_is_file(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
+    if metadata.is_dir() {
+        return Err(ReadError::misconfigured(
             path,
             "is a directory; give the path of a file in it, or use `FileLogin::directory`",
         ));
     }
-    if !about.is_file() {
-        return Err(Flaw::misconfigured(
+    if !metadata.is_file() {
+        return Err(ReadError::misconfigured(
             path,
             "is a pipe, socket or device; give the path of a regular file",
         ));
@@ -159,8 +159,8 @@ fn check_is_file(path: &Path, about: &Metadata) -> Result<(), Flaw> {
     Ok(())
 }
 
-fn empty(path: &Path) -> Flaw {
-    Flaw::malformed(
+fn empty(path: &Path) -> ReadError {
+    ReadError::malformed(
         path,
         "is empty; write the login there, best into another file that is then renamed to this one",
     )
@@ -195,24 +195,24 @@ mod tests {
             ("\u{feff}s3cret\n", "s3cret"),
         ] {
             let (_dir, path) = written(content.as_bytes());
-            assert_eq!(value(&path).unwrap().text, expected, "{content:?}");
+            assert_eq!(read_value(&path).unwrap().text, expected, "{content:?}");
         }
     }
 
     #[test]
     fn the_limit_is_exact() {
-        let (_dir, path) = written("x".repeat(LIMIT).as_bytes());
-        assert_eq!(text(&path).unwrap().text.len(), LIMIT);
-        let (_dir, path) = written("x".repeat(LIMIT + 1).as_bytes());
-        assert!(!text(&path).unwrap_err().is_unfinished());
+        let (_dir, path) = written("x".repeat(MAX_LENGTH).as_bytes());
+        assert_eq!(read_text(&path).unwrap().text.len(), MAX_LENGTH);
+        let (_dir, path) = written("x".repeat(MAX_LENGTH + 1).as_bytes());
+        assert!(!read_text(&path).unwrap_err().is_unfinished());
     }
 
     #[cfg(unix)]
     #[test]
     fn a_fifo_that_took_the_files_place_is_opened_without_waiting_and_not_read() {
         let (_dir, path) = written(b"s3cret");
-        let about = fs::metadata(&path).unwrap();
-        check_is_file(&path, &about).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        check_is_file(&path, &metadata).unwrap();
         fs::remove_file(&path).unwrap();
         assert!(
             std::process::Command::new("mkfifo")
@@ -229,7 +229,10 @@ mod tests {
             .recv_timeout(std::time::Duration::from_secs(10))
             .unwrap()
             .unwrap();
-        let problem = whole(&path, file).unwrap_err().into_error().to_string();
+        let problem = read_opened(&path, file)
+            .unwrap_err()
+            .into_error()
+            .to_string();
         assert!(problem.contains("is a pipe, socket or device"), "{problem}");
     }
 
@@ -240,7 +243,7 @@ mod tests {
         let (_dir, path) = written(b"s3cret");
         let open_to = |mode| {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            text(&path).unwrap().open_to_others
+            read_text(&path).unwrap().open_to_others
         };
         for mode in [0o400, 0o600, 0o700, 0o620] {
             assert_eq!(open_to(mode), None, "{mode:o}");
@@ -261,9 +264,9 @@ mod tests {
     #[test]
     fn a_character_cut_short_is_unfinished_and_a_wrong_byte_is_not() {
         let (_dir, path) = written("pass\u{e9}".as_bytes().split_last().unwrap().1);
-        assert!(text(&path).unwrap_err().is_unfinished());
+        assert!(read_text(&path).unwrap_err().is_unfinished());
         let (_dir, path) = written(b"pass\xff!");
-        assert!(!text(&path).unwrap_err().is_unfinished());
+        assert!(!read_text(&path).unwrap_err().is_unfinished());
     }
 
     proptest! {
@@ -272,10 +275,10 @@ mod tests {
         #[test]
         fn a_value_is_read_as_written(content in "[^\0\u{feff}]{0,40}[^\0\r\n\u{feff}]") {
             let (_dir, path) = written(content.as_bytes());
-            prop_assert_eq!(value(&path).unwrap().text, content.clone());
+            prop_assert_eq!(read_value(&path).unwrap().text, content.clone());
             for newline in ["\n", "\r\n"] {
                 fs::write(&path, format!("{content}{newline}")).unwrap();
-                prop_assert_eq!(value(&path).unwrap().text, content.clone());
+                prop_assert_eq!(read_value(&path).unwrap().text, content.clone());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The four shapes in which a login is found in files.
+//! The four shapes in which a credentials is found in files.
 
 mod directory;
 mod json;
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use claviger::Credentials;
 
-use crate::flaw::Flaw;
-use crate::read;
+use crate::read_error::ReadError;
+use crate::read_file;
 
-/// How a login is laid out. Its `Debug` shows names and the given user, never content.
+/// How a credentials is laid out. Its `Debug` shows names and the given user, never content.
 #[derive(Clone, Debug)]
-pub(crate) enum Shape {
+pub(crate) enum Format {
     /// A JSON object. Without a key for the user: `username`, else `user`.
     Json {
         user_key: Option<String>,
@@ -31,44 +31,44 @@ pub(crate) enum Shape {
 }
 
 /// What was read.
-pub(crate) struct Found {
-    pub(crate) login: Credentials,
+pub(crate) struct FileContents {
+    pub(crate) credentials: Credentials,
     /// The permissions of the file that holds the password, where they let other users read it.
     pub(crate) open_to_others: Option<u32>,
 }
 
-impl Shape {
-    /// Reads the login at `path`. Blocks.
-    pub(crate) fn read(&self, path: &Path) -> Result<Found, Flaw> {
-        let (login, open_to_others) = match self {
+impl Format {
+    /// Reads the credentials at `path`. Blocks.
+    pub(crate) fn read(&self, path: &Path) -> Result<FileContents, ReadError> {
+        let (credentials, open_to_others) = match self {
             Self::Json {
                 user_key,
                 password_key,
             } => {
-                let content = read::text(path)?;
+                let content = read_file::read_text(path)?;
                 (
-                    json::login(path, &content.text, user_key.as_deref(), password_key)?,
+                    json::parse(path, &content.text, user_key.as_deref(), password_key)?,
                     content.open_to_others,
                 )
             }
             Self::Directory {
                 user_file,
                 password_file,
-            } => directory::login(path, user_file, password_file)?,
+            } => directory::read(path, user_file, password_file)?,
             Self::Url => {
-                let content = read::text(path)?;
-                (url::login(path, &content.text)?, content.open_to_others)
+                let content = read_file::read_text(path)?;
+                (url::parse(path, &content.text)?, content.open_to_others)
             }
             Self::Password { user } => {
-                let content = read::value(path)?;
+                let content = read_file::read_value(path)?;
                 (
                     Credentials::new(user.as_str(), content.text),
                     content.open_to_others,
                 )
             }
         };
-        Ok(Found {
-            login,
+        Ok(FileContents {
+            credentials,
             open_to_others,
         })
     }
@@ -81,7 +81,7 @@ impl Shape {
         }
     }
 
-    /// Every path that a change of the login shows at.
+    /// Every path that a change of the credentials shows at.
     pub(crate) fn watched(&self, path: &Path) -> Vec<PathBuf> {
         match self {
             Self::Directory {

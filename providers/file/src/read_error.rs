@@ -7,12 +7,12 @@ use claviger::{ProviderError, ProviderErrorKind};
 
 /// Why a reading gave no login.
 #[derive(Debug)]
-pub(crate) struct Flaw {
+pub(crate) struct ReadError {
     error: ProviderError,
     unfinished: bool,
 }
 
-impl Flaw {
+impl ReadError {
     /// The content of `path` cannot be used; `problem` says what would be right, and nothing of the
     /// content.
     pub(crate) fn malformed(path: &Path, problem: &str) -> Self {
@@ -57,9 +57,9 @@ impl Flaw {
                 "could not be read".to_owned(),
             ),
         };
-        let mut flaw = Self::new(kind, path, &problem);
-        flaw.error = flaw.error.with_source(error);
-        flaw
+        let mut failed = Self::new(kind, path, &problem);
+        failed.error = failed.error.with_source(error);
+        failed
     }
 
     /// Marks what a writer at work leaves behind for a moment: reading again soon may help.
@@ -106,9 +106,9 @@ mod tests {
             ),
             (io::ErrorKind::TimedOut, ProviderErrorKind::Unavailable),
         ] {
-            let flaw = Flaw::io(Path::new("/run/login"), "a file", io::Error::from(said));
-            assert!(!flaw.is_unfinished());
-            let error = flaw.into_error();
+            let failed = ReadError::io(Path::new("/run/login"), "a file", io::Error::from(said));
+            assert!(!failed.is_unfinished());
+            let error = failed.into_error();
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().starts_with("/run/login: "), "{error}");
         }

@@ -6,16 +6,16 @@ use claviger::{Credentials, Endpoint};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
-use crate::flaw::Flaw;
-use crate::read::without_nul;
+use crate::read_error::ReadError;
+use crate::read_file::without_nul;
 
 /// The login in `text`. No message carries a part of it, serde's least of all.
-pub(super) fn login(
+pub(super) fn parse(
     path: &Path,
     text: &str,
     user_key: Option<&str>,
     password_key: &str,
-) -> Result<Credentials, Flaw> {
+) -> Result<Credentials, ReadError> {
     let object = Object {
         path,
         map: object(path, text)?,
@@ -25,9 +25,9 @@ pub(super) fn login(
         None => object.required(&["username", "user"]),
     }?;
     let password = object.required(&[password_key])?;
-    let login = Credentials::new(user, password);
+    let credentials = Credentials::new(user, password);
     let Some(host) = object.text(&["host"])? else {
-        return Ok(login);
+        return Ok(credentials);
     };
     let mut endpoint = Endpoint::of_host(host);
     if let Some(port) = object.port()?.or_else(|| object.default_port()) {
@@ -37,27 +37,27 @@ pub(super) fn login(
         endpoint = endpoint.with_database(database);
     }
     match endpoint.host_problem() {
-        Some(problem) => Err(object.flaw(&format!("the key `host` {problem}"))),
-        None => Ok(login.endpoint(endpoint)),
+        Some(problem) => Err(object.malformed(&format!("the key `host` {problem}"))),
+        None => Ok(credentials.endpoint(endpoint)),
     }
 }
 
-fn object(path: &Path, text: &str) -> Result<Map<String, Value>, Flaw> {
+fn object(path: &Path, text: &str) -> Result<Map<String, Value>, ReadError> {
     match serde_json::from_str(text) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Flaw::malformed(
+        Ok(_) => Err(ReadError::malformed(
             path,
             "holds JSON that is no object; write an object with the login's parts",
         )),
         Err(error) => {
             let at = format!("line {}, column {}", error.line(), error.column());
             Err(match error.classify() {
-                Category::Eof => Flaw::malformed(
+                Category::Eof => ReadError::malformed(
                     path,
                     &format!("holds JSON that ends early, at {at}; write it whole"),
                 )
                 .unfinished(),
-                _ => Flaw::malformed(
+                _ => ReadError::malformed(
                     path,
                     &format!("is not JSON at {at}; write a JSON object with the login's parts"),
                 ),
@@ -82,32 +82,32 @@ impl Object<'_> {
         })
     }
 
-    fn text(&self, keys: &[&str]) -> Result<Option<String>, Flaw> {
+    fn text(&self, keys: &[&str]) -> Result<Option<String>, ReadError> {
         let Some((key, value)) = self.find(keys) else {
             return Ok(None);
         };
         let Value::String(text) = value else {
-            return Err(self.flaw(&format!("the key `{key}` must be a string")));
+            return Err(self.malformed(&format!("the key `{key}` must be a string")));
         };
         if text.is_empty() {
-            return Err(self.flaw(&format!(
+            return Err(self.malformed(&format!(
                 "the key `{key}` must be a string that is not empty"
             )));
         }
         without_nul(self.path, &format!("the key `{key}`"), text.clone()).map(Some)
     }
 
-    fn required(&self, keys: &[&str]) -> Result<String, Flaw> {
+    fn required(&self, keys: &[&str]) -> Result<String, ReadError> {
         self.text(keys)?.ok_or_else(|| {
             let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-            self.flaw(&format!(
+            self.malformed(&format!(
                 "the key {} is missing; it must be a string",
                 keys.join(" or ")
             ))
         })
     }
 
-    fn port(&self) -> Result<Option<u16>, Flaw> {
+    fn port(&self) -> Result<Option<u16>, ReadError> {
         let Some((key, value)) = self.find(&["port"]) else {
             return Ok(None);
         };
@@ -120,7 +120,7 @@ impl Object<'_> {
         };
         let port = port.filter(|port| *port != 0);
         port.map(Some).ok_or_else(|| {
-            self.flaw(&format!(
+            self.malformed(&format!(
                 "the key `{key}` must be a number from 1 to 65535, or a string of one"
             ))
         })
@@ -132,8 +132,8 @@ impl Object<'_> {
         Endpoint::default_port(self.map.get("engine")?.as_str()?)
     }
 
-    fn flaw(&self, problem: &str) -> Flaw {
-        Flaw::malformed(self.path, problem)
+    fn malformed(&self, problem: &str) -> ReadError {
+        ReadError::malformed(self.path, problem)
     }
 }
 
@@ -144,8 +144,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parsed(text: &str) -> Result<Credentials, Flaw> {
-        login(Path::new("/run/login.json"), text, None, "password")
+    fn parsed(text: &str) -> Result<Credentials, ReadError> {
+        parse(Path::new("/run/login.json"), text, None, "password")
     }
 
     fn problem(text: &str) -> String {
@@ -166,17 +166,18 @@ mod tests {
                 .location()
                 .is_none()
         );
-        let login = parsed(r#"{"user":"u","password":"p","host":"h","database":"d"}"#).unwrap();
+        let credentials =
+            parsed(r#"{"user":"u","password":"p","host":"h","database":"d"}"#).unwrap();
         assert_eq!(
-            login.location().unwrap(),
+            credentials.location().unwrap(),
             &Endpoint::of_host("h").with_database("d")
         );
         for port in ["6432", "\"6432\""] {
-            let login = parsed(&format!(
+            let credentials = parsed(&format!(
                 r#"{{"user":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#
             ))
             .unwrap();
-            assert_eq!(login.location().unwrap().port(), 6432);
+            assert_eq!(credentials.location().unwrap().port(), 6432);
         }
     }
 
@@ -211,18 +212,19 @@ mod tests {
     #[test]
     fn without_a_dbname_the_database_is_the_pools() {
         for keys in ["", r#","dbname":null"#] {
-            let login = parsed(&format!(
+            let credentials = parsed(&format!(
                 r#"{{"user":"u","password":"p","host":"h","port":5432{keys}}}"#
             ))
             .unwrap();
-            assert_eq!(login.location(), Some(&Endpoint::server("h", 5_432)));
+            assert_eq!(credentials.location(), Some(&Endpoint::server("h", 5_432)));
         }
     }
 
     #[test]
     fn an_address_in_brackets_is_taken() {
-        let login = parsed(r#"{"user":"u","password":"p","host":"[::1]","port":5432}"#).unwrap();
-        assert_eq!(login.location().unwrap().host(), "::1");
+        let credentials =
+            parsed(r#"{"user":"u","password":"p","host":"[::1]","port":5432}"#).unwrap();
+        assert_eq!(credentials.location().unwrap().host(), "::1");
     }
 
     #[test]
@@ -245,12 +247,15 @@ mod tests {
 
     #[test]
     fn the_longer_name_of_a_key_goes_first() {
-        let login = parsed(
+        let credentials = parsed(
             r#"{"user":"b","username":"a","password":"p","host":"h","database":"y","dbname":"x"}"#,
         )
         .unwrap();
         assert_eq!(
-            (login.user(), login.location().unwrap().database()),
+            (
+                credentials.user(),
+                credentials.location().unwrap().database()
+            ),
             ("a", "x")
         );
     }
@@ -339,8 +344,8 @@ mod tests {
         #[test]
         fn an_object_cut_short_is_unfinished(user in "[^\0]{1,8}", password in "[^\0]{1,8}", cut in 0.0..1.0f64) {
             let whole = serde_json::json!({ "username": user, "password": password }).to_string();
-            let login = parsed(&whole).unwrap();
-            prop_assert_eq!((login.user(), login.expose_password()), (user.as_str(), password.as_str()));
+            let credentials = parsed(&whole).unwrap();
+            prop_assert_eq!((credentials.user(), credentials.expose_password()), (user.as_str(), password.as_str()));
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a short text")]
             let cut = whole.floor_char_boundary((whole.len() as f64 * cut) as usize);
             prop_assert!(parsed(&whole[..cut]).unwrap_err().is_unfinished());

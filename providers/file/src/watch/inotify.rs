@@ -11,7 +11,7 @@ use std::thread;
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use super::lookout::{Failures, Filter};
+use super::directory_watch::{Failures, Filter};
 
 /// Reading a file makes no event: a provider's own reads would wake it.
 const CHANGES: WatchMask = WatchMask::ATTRIB
@@ -64,7 +64,7 @@ pub(super) struct Watching {
     descriptors: Vec<WatchDescriptor>,
 }
 
-/// Watches the directories of this filter's trail, those that can be. Blocks while their file
+/// Watches the directories of this filter's chain, those that can be. Blocks while their file
 /// systems do, and holds nobody up meanwhile.
 ///
 /// # Errors
@@ -125,13 +125,13 @@ impl Drop for Watching {
 }
 
 /// What has happened, for one subscriber.
-enum Sign {
+enum DirectoryEvent {
     Event { path: PathBuf, is_gone: bool },
     Lost,
     Ended,
 }
 
-type Signs = Vec<(Arc<Filter>, Sign)>;
+type DirectoryEvents = Vec<(Arc<Filter>, DirectoryEvent)>;
 
 impl Instance {
     fn start() -> io::Result<Self> {
@@ -189,9 +189,9 @@ impl Instance {
         }
     }
 
-    fn signs(&mut self, event: &Event<&OsStr>, signs: &mut Signs) {
+    fn append_events(&mut self, event: &Event<&OsStr>, events: &mut DirectoryEvents) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
-            return signs.extend(self.all().map(|filter| (filter, Sign::Lost)));
+            return events.extend(self.all().map(|filter| (filter, DirectoryEvent::Lost)));
         }
         let is_gone = event.mask.intersects(GONE);
         for subscriber in self.watched.get(&event.wd).into_iter().flatten() {
@@ -199,9 +199,9 @@ impl Instance {
                 || subscriber.directory.clone(),
                 |name| subscriber.directory.join(name),
             );
-            signs.push((
+            events.push((
                 Arc::clone(&subscriber.filter),
-                Sign::Event { path, is_gone },
+                DirectoryEvent::Event { path, is_gone },
             ));
         }
         if event.mask.contains(EventMask::IGNORED) {
@@ -224,13 +224,13 @@ impl Instance {
 fn listen(mut inotify: Inotify) {
     let mut buffer = [0; 4096];
     loop {
-        let mut signs = Signs::new();
+        let mut found = DirectoryEvents::new();
         let is_over = match inotify.read_events_blocking(&mut buffer) {
             Ok(events) => {
                 let mut guard = lock();
                 if let Some(instance) = &mut *guard {
                     for event in events {
-                        instance.signs(&event, &mut signs);
+                        instance.append_events(&event, &mut found);
                     }
                 }
                 guard
@@ -240,22 +240,22 @@ fn listen(mut inotify: Inotify) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
             Err(error) => {
                 tracing::debug!(%error, "the watch has failed; setting it up anew");
-                signs.extend(
+                found.extend(
                     lock()
                         .take()
                         .iter()
                         .flat_map(Instance::all)
-                        .map(|filter| (filter, Sign::Ended)),
+                        .map(|filter| (filter, DirectoryEvent::Ended)),
                 );
                 true
             }
         };
         // Without the lock: a waker runs code that is not ours.
-        for (filter, sign) in signs {
-            match sign {
-                Sign::Event { path, is_gone } => filter.event(&path, is_gone),
-                Sign::Lost => filter.lost(),
-                Sign::Ended => filter.ended(),
+        for (filter, event) in found {
+            match event {
+                DirectoryEvent::Event { path, is_gone } => filter.event(&path, is_gone),
+                DirectoryEvent::Lost => filter.lost(),
+                DirectoryEvent::Ended => filter.ended(),
             }
         }
         if is_over {

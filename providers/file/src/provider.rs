@@ -12,8 +12,8 @@ use claviger::{
 };
 use tokio::sync::Mutex;
 
-use crate::flaw::Flaw;
-use crate::shape::{Found, Shape};
+use crate::format::{FileContents, Format};
+use crate::read_error::ReadError;
 use crate::{revision, watch};
 
 const DEFAULT_POLL: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const LONGEST_POLL: Duration = Duration::from_secs(24 * 3_600);
 
 /// The pauses before reading again what looks half-written: 250 ms in all.
-const PATIENCE: [Duration; 5] = [
+const RETRY_PAUSES: [Duration; 5] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
     Duration::from_millis(40),
@@ -64,7 +64,7 @@ const PATIENCE: [Duration; 5] = [
 /// # Ok::<_, claviger::ProviderError>(())
 /// ```
 pub struct FileProvider {
-    shape: Shape,
+    format: Format,
     path: PathBuf,
     poll: Duration,
     token: bool,
@@ -91,8 +91,11 @@ enum LastRead {
 }
 
 impl LastRead {
-    fn of(read: &Result<Found, Flaw>) -> Self {
-        match read.as_ref().map(|found| revision::of(&found.login)) {
+    fn from_result(read: &Result<FileContents, ReadError>) -> Self {
+        match read
+            .as_ref()
+            .map(|found| revision::digest(&found.credentials))
+        {
             Ok(Ok(revision)) => Self::Usable(revision),
             Ok(Err(_)) | Err(_) => Self::Unusable,
         }
@@ -123,7 +126,7 @@ impl FileProvider {
     pub fn json(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
         Self::new(
             path.as_ref(),
-            Shape::Json {
+            Format::Json {
                 user_key: None,
                 password_key: "password".to_owned(),
             },
@@ -143,7 +146,7 @@ impl FileProvider {
     pub fn directory(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
         Self::new(
             path.as_ref(),
-            Shape::Directory {
+            Format::Directory {
                 user_file: "username".to_owned(),
                 password_file: "password".to_owned(),
             },
@@ -159,7 +162,7 @@ impl FileProvider {
     /// # Errors
     /// `Misconfigured` when the path is empty or has a NUL.
     pub fn url(path: impl AsRef<Path>) -> Result<Self, ProviderError> {
-        Self::new(path.as_ref(), Shape::Url)
+        Self::new(path.as_ref(), Format::Url)
     }
 
     /// A file that holds the password alone, for the user given here.
@@ -174,10 +177,10 @@ impl FileProvider {
     ) -> Result<Self, ProviderError> {
         let user = user.into();
         check_text("user", &user)?;
-        Self::new(path.as_ref(), Shape::Password { user })
+        Self::new(path.as_ref(), Format::Password { user })
     }
 
-    fn new(path: &Path, shape: Shape) -> Result<Self, ProviderError> {
+    fn new(path: &Path, format: Format) -> Result<Self, ProviderError> {
         if path.as_os_str().is_empty() {
             return Err(misconfigured(
                 "path",
@@ -198,7 +201,7 @@ impl FileProvider {
             .with_source(error)
         })?;
         Ok(Self {
-            shape,
+            format,
             path,
             poll: DEFAULT_POLL,
             token: false,
@@ -217,11 +220,11 @@ impl FileProvider {
     #[must_use]
     pub fn user_key(mut self, key: impl Into<String>) -> Self {
         let key = key.into();
-        let checked = check_key("user_key", &key, &self.shape);
-        match &mut self.shape {
-            Shape::Json { user_key, .. } => *user_key = Some(key),
-            Shape::Directory { user_file, .. } => *user_file = key,
-            Shape::Url | Shape::Password { .. } => {}
+        let checked = check_key("user_key", &key, &self.format);
+        match &mut self.format {
+            Format::Json { user_key, .. } => *user_key = Some(key),
+            Format::Directory { user_file, .. } => *user_file = key,
+            Format::Url | Format::Password { .. } => {}
         }
         self.note(checked)
     }
@@ -234,11 +237,11 @@ impl FileProvider {
     #[must_use]
     pub fn password_key(mut self, key: impl Into<String>) -> Self {
         let key = key.into();
-        let checked = check_key("password_key", &key, &self.shape);
-        match &mut self.shape {
-            Shape::Json { password_key, .. } => *password_key = key,
-            Shape::Directory { password_file, .. } => *password_file = key,
-            Shape::Url | Shape::Password { .. } => {}
+        let checked = check_key("password_key", &key, &self.format);
+        match &mut self.format {
+            Format::Json { password_key, .. } => *password_key = key,
+            Format::Directory { password_file, .. } => *password_file = key,
+            Format::Url | Format::Password { .. } => {}
         }
         self.note(checked)
     }
@@ -285,36 +288,40 @@ impl FileProvider {
 
     /// Reads in a thread that may block, again while a writer seems to be at work.
     async fn read(&self) -> Result<Credentials, ProviderError> {
-        let mut pauses = PATIENCE.into_iter();
+        let mut pauses = RETRY_PAUSES.into_iter();
         loop {
-            let flaw = match self.read_once().await {
-                Ok(Found {
-                    login,
+            let error = match self.read_once().await {
+                Ok(FileContents {
+                    credentials,
                     open_to_others,
                 }) => {
                     if let Some(mode) = open_to_others {
                         self.log_open_to_others(mode);
                     }
-                    return Ok(if self.token { login.token() } else { login });
+                    return Ok(if self.token {
+                        credentials.token()
+                    } else {
+                        credentials
+                    });
                 }
-                Err(flaw) => flaw,
+                Err(error) => error,
             };
-            match pauses.next().filter(|_| flaw.is_unfinished()) {
+            match pauses.next().filter(|_| error.is_unfinished()) {
                 Some(pause) => {
                     tracing::debug!(path = %self.path.display(), pause = ?pause, "looks half-written; reading it again");
                     tokio::time::sleep(pause).await;
                 }
-                None => return Err(flaw.into_error()),
+                None => return Err(error.into_error()),
             }
         }
     }
 
-    async fn read_once(&self) -> Result<Found, Flaw> {
+    async fn read_once(&self) -> Result<FileContents, ReadError> {
         let mut last = Arc::clone(&self.last).lock_owned().await;
-        let (shape, path) = (self.shape.clone(), self.path.clone());
-        watch::off_thread(move || {
-            let read = shape.read(&path);
-            *last = LastRead::of(&read);
+        let (format, path) = (self.format.clone(), self.path.clone());
+        watch::run_blocking(move || {
+            let read = format.read(&path);
+            *last = LastRead::from_result(&read);
             read
         })
         .await
@@ -323,7 +330,7 @@ impl FileProvider {
     /// Logs, once for this provider, that other users may read the password.
     fn log_open_to_others(&self, mode: u32) {
         if !self.open_to_others_logged.swap(true, Ordering::Relaxed) {
-            let path = self.shape.secret(&self.path);
+            let path = self.format.secret(&self.path);
             tracing::warn!(path = %path.display(), mode = %format_args!("{mode:04o}"), "file readable by other users; chmod 0600, or defaultMode: 0400 in Kubernetes");
         }
     }
@@ -338,8 +345,11 @@ impl FileProvider {
         if matches!(*last, LastRead::Nothing) {
             return false;
         }
-        let (shape, path) = (self.shape.clone(), self.path.clone());
-        watch::off_thread(move || last.is_superseded_by(&LastRead::of(&shape.read(&path)))).await
+        let (format, path) = (self.format.clone(), self.path.clone());
+        watch::run_blocking(move || {
+            last.is_superseded_by(&LastRead::from_result(&format.read(&path)))
+        })
+        .await
     }
 }
 
@@ -353,11 +363,11 @@ impl Provider for FileProvider {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let login = self.read().await?;
-        let revision = revision::of(&login)?;
+        let credentials = self.read().await?;
+        let revision = revision::digest(&credentials)?;
         match request.held {
             Some(held) if held.revision() == &revision => Ok(Fetched::Unchanged),
-            _ => Ok(Lease::new(login, revision)
+            _ => Ok(Lease::new(credentials, revision)
                 .with_old_connections(self.old_connections)
                 .with_refresh_after(self.poll)
                 .into()),
@@ -368,8 +378,8 @@ impl Provider for FileProvider {
         if self.fault.is_some() {
             return std::future::pending().await;
         }
-        watch::run(
-            self.shape.watched(&self.path),
+        watch::watch_paths(
+            self.format.watched(&self.path),
             self.poll,
             self.has_changed_since_the_last_fetch(),
             hints,
@@ -382,7 +392,7 @@ impl fmt::Debug for FileProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileLogin")
             .field("path", &self.path)
-            .field("shape", &self.shape)
+            .field("format", &self.format)
             .field("poll", &self.poll)
             .field("token", &self.token)
             .field("old_connections", &self.old_connections)
@@ -391,11 +401,11 @@ impl fmt::Debug for FileProvider {
     }
 }
 
-fn check_key(argument: &str, key: &str, shape: &Shape) -> Result<(), ProviderError> {
+fn check_key(argument: &str, key: &str, format: &Format) -> Result<(), ProviderError> {
     check_text(argument, key)?;
-    match shape {
-        Shape::Json { .. } => Ok(()),
-        Shape::Directory { .. } => {
+    match format {
+        Format::Json { .. } => Ok(()),
+        Format::Directory { .. } => {
             let mut components = Path::new(key).components();
             match (components.next(), components.next()) {
                 (Some(Component::Normal(name)), None) if name == key => Ok(()),
@@ -405,11 +415,11 @@ fn check_key(argument: &str, key: &str, shape: &Shape) -> Result<(), ProviderErr
                 )),
             }
         }
-        Shape::Url => Err(misconfigured(
+        Format::Url => Err(misconfigured(
             argument,
             "means nothing for a URL; leave it out",
         )),
-        Shape::Password { .. } => Err(misconfigured(
+        Format::Password { .. } => Err(misconfigured(
             argument,
             "means nothing for a lone password; leave it out",
         )),

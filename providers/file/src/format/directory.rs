@@ -11,39 +11,43 @@ use std::path::{Path, PathBuf};
 
 use claviger::Credentials;
 
-use crate::flaw::Flaw;
-use crate::read;
+use crate::read_error::ReadError;
+use crate::read_file;
 use crate::watch::Stamp;
 
 /// The link that the kubelet moves from one version to the next.
 pub(super) const VERSION_LINK: &str = "..data";
 
 /// How often a directory that changes while it is read is read in one go.
-const READINGS: u32 = 5;
+const MAX_READS: u32 = 5;
 
 /// Two files as they stand.
 type Stamps = [Option<Stamp>; 2];
 
 /// A login, and the permissions of the password's file where they let other users read it.
-type Pair = (Credentials, Option<u32>);
+type ReadPair = (Credentials, Option<u32>);
 
 /// The login in `dir`: both files of one version.
-pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<Pair, Flaw> {
+pub(super) fn read(
+    dir: &Path,
+    user_file: &str,
+    password_file: &str,
+) -> Result<ReadPair, ReadError> {
     let names = [user_file, password_file];
     let mut last = None;
-    for _ in 0..READINGS {
-        let version = match version_of(dir) {
+    for _ in 0..MAX_READS {
+        let version = match current_version(dir) {
             Ok(version) => version,
-            Err(flaw) => {
+            Err(error) => {
                 // The version may have been removed on the way to it.
-                last = last.or(Some(Err(flaw)));
+                last = last.or(Some(Err(error)));
                 continue;
             }
         };
         let before = stamps(&version, names);
-        let pair = pair(&version, names);
+        let pair = read_pair(&version, names);
         let after = stamps(&version, names);
-        let moved = !version_of(dir).is_ok_and(|now| now == version);
+        let moved = !current_version(dir).is_ok_and(|now| now == version);
         if !moved && before == after {
             return pair;
         }
@@ -60,13 +64,13 @@ pub(super) fn login(dir: &Path, user_file: &str, password_file: &str) -> Result<
         }
     }
     last.unwrap_or_else(|| {
-        Err(Flaw::unavailable(dir, "kept changing while it was read").unfinished())
+        Err(ReadError::unavailable(dir, "kept changing while it was read").unfinished())
     })
 }
 
-fn pair(version: &Path, [user_file, password_file]: [&str; 2]) -> Result<Pair, Flaw> {
-    let user = read::value(&version.join(user_file))?.text;
-    let password = read::value(&version.join(password_file))?;
+fn read_pair(version: &Path, [user_file, password_file]: [&str; 2]) -> Result<ReadPair, ReadError> {
+    let user = read_file::read_value(&version.join(user_file))?.text;
+    let password = read_file::read_value(&version.join(password_file))?;
     Ok((
         Credentials::new(user, password.text),
         password.open_to_others,
@@ -74,12 +78,12 @@ fn pair(version: &Path, [user_file, password_file]: [&str; 2]) -> Result<Pair, F
 }
 
 fn stamps(version: &Path, names: [&str; 2]) -> Stamps {
-    names.map(|name| Stamp::of(&version.join(name)))
+    names.map(|name| Stamp::read(&version.join(name)))
 }
 
 /// The directory that holds the current version, without links.
-fn version_of(dir: &Path) -> Result<PathBuf, Flaw> {
-    let io = |error| Flaw::io(dir, "a directory with the login's files", error);
+fn current_version(dir: &Path) -> Result<PathBuf, ReadError> {
+    let io = |error| ReadError::io(dir, "a directory with the login's files", error);
     let link = dir.join(VERSION_LINK);
     let version = match fs::symlink_metadata(&link) {
         // A link that leads nowhere may lead somewhere in a moment.
@@ -87,8 +91,8 @@ fn version_of(dir: &Path) -> Result<PathBuf, Flaw> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::canonicalize(dir).map_err(io),
         Err(error) => Err(io(error)),
     }?;
-    if fs::metadata(&version).is_ok_and(|about| !about.is_dir()) {
-        return Err(Flaw::misconfigured(
+    if fs::metadata(&version).is_ok_and(|metadata| !metadata.is_dir()) {
+        return Err(ReadError::misconfigured(
             dir,
             "is no directory; give the directory, or use another constructor of `FileLogin` for one file",
         ));
