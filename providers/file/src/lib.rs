@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod builder;
 mod format;
 mod provider;
 mod read_error;
@@ -7,4 +8,6 @@ mod read_file;
 mod revision;
 mod watch;
 
+pub use builder::FileProviderBuilder;
+pub use format::FileFormat;
 pub use provider::FileProvider;

@@ -1,11 +1,11 @@
-//! What is wrong with a file, told without its content.
+//! Why a file yields no credentials. No error contains content of the file.
 
 use std::io;
 use std::path::Path;
 
 use claviger::{ProviderError, ProviderErrorKind};
 
-/// Why a reading gave no login.
+/// Why a read yielded no credentials.
 #[derive(Debug)]
 pub(crate) struct ReadError {
     error: ProviderError,
@@ -13,44 +13,45 @@ pub(crate) struct ReadError {
 }
 
 impl ReadError {
-    /// The content of `path` cannot be used; `problem` says what would be right, and nothing of the
+    /// The content at `path` cannot be used. `problem` says what would be right and contains no
     /// content.
     pub(crate) fn malformed(path: &Path, problem: &str) -> Self {
         Self::new(ProviderErrorKind::Malformed, path, problem)
     }
 
-    /// The path leads to something of another kind than the provider was made for.
+    /// The path leads to another kind of file than the format needs.
     pub(crate) fn misconfigured(path: &Path, problem: &str) -> Self {
         Self::new(ProviderErrorKind::Misconfigured, path, problem)
     }
 
-    /// It may be read a moment later.
+    /// The read may succeed a moment later.
     pub(crate) fn unavailable(path: &Path, problem: &str) -> Self {
         Self::new(ProviderErrorKind::Unavailable, path, problem)
     }
 
-    /// The file system said no. `wanted` is what the path should lead to, with its article.
+    /// The file system returned an error. `wanted` is what the path should lead to, with its
+    /// article.
     pub(crate) fn io(path: &Path, wanted: &str, error: io::Error) -> Self {
         let (kind, problem) = match error.kind() {
             io::ErrorKind::NotFound => (
                 ProviderErrorKind::NotFound,
                 format!(
-                    "does not exist; write {wanted} there, or give the path where it is mounted"
+                    "does not exist; write {wanted} there, or set the path where it is mounted"
                 ),
             ),
             io::ErrorKind::PermissionDenied => (
                 ProviderErrorKind::Denied,
                 format!(
-                    "may not be read; give this process's user the right to read {wanted} and to search every directory above it"
+                    "may not be read; let this process's user read {wanted} and search every directory above it"
                 ),
             ),
             io::ErrorKind::NotADirectory => (
                 ProviderErrorKind::Misconfigured,
-                format!("leads through something that is no directory; give the path of {wanted}"),
+                format!("leads through a file as if it were a directory; set the path of {wanted}"),
             ),
             io::ErrorKind::IsADirectory => (
                 ProviderErrorKind::Misconfigured,
-                format!("is a directory; give the path of {wanted}"),
+                format!("is a directory; set the path of {wanted}"),
             ),
             _ => (
                 ProviderErrorKind::Unavailable,
@@ -62,20 +63,20 @@ impl ReadError {
         failed
     }
 
-    /// Marks what a writer at work leaves behind for a moment: reading again soon may help.
+    /// Marks a state that a writer leaves for a moment: reading again soon may help.
     #[must_use]
     pub(crate) fn unfinished(mut self) -> Self {
         self.unfinished = true;
         self
     }
 
-    /// Whether a writer may be at work.
+    /// Returns whether a writer may be at work.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished
     }
 
-    /// What the core is told.
-    pub(crate) fn into_error(self) -> ProviderError {
+    /// Returns the error that a fetch returns.
+    pub(crate) fn into_provider_error(self) -> ProviderError {
         self.error
     }
 
@@ -92,8 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_answer_of_the_file_system_has_its_kind() {
-        for (said, kind) in [
+    fn every_io_error_has_its_kind() {
+        for (io_kind, kind) in [
             (io::ErrorKind::NotFound, ProviderErrorKind::NotFound),
             (io::ErrorKind::PermissionDenied, ProviderErrorKind::Denied),
             (
@@ -106,11 +107,15 @@ mod tests {
             ),
             (io::ErrorKind::TimedOut, ProviderErrorKind::Unavailable),
         ] {
-            let failed = ReadError::io(Path::new("/run/login"), "a file", io::Error::from(said));
+            let failed = ReadError::io(
+                Path::new("/run/password"),
+                "a file",
+                io::Error::from(io_kind),
+            );
             assert!(!failed.is_unfinished());
-            let error = failed.into_error();
+            let error = failed.into_provider_error();
             assert_eq!(error.kind(), kind);
-            assert!(error.to_string().starts_with("/run/login: "), "{error}");
+            assert!(error.to_string().starts_with("/run/password: "), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading one file: bounded, regular files only, text only.
+//! Reads one file: bounded, regular files only, text only.
 
 #[cfg(unix)]
 use std::fs::OpenOptions;
@@ -8,22 +8,21 @@ use std::path::Path;
 
 use crate::read_error::ReadError;
 
-/// No login is longer; whatever is longer is another file.
+/// Longest file that is read, in bytes.
 pub(crate) const MAX_LENGTH: usize = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// What a file holds, and whether others may read it.
+/// Text of a file, and whether other users may read it.
 #[derive(Debug)]
 pub(crate) struct FileText {
-    /// The text.
+    /// Content without a byte order mark.
     pub(crate) text: String,
-    /// The file's permissions, where they let other users read it.
+    /// Permissions of the file, if other users may read it.
     pub(crate) open_to_others: Option<u32>,
 }
 
-/// The whole text of a regular file of at most [`MAX_LENGTH`] bytes. Blocks while the file system does,
-/// and on nothing else.
+/// Reads a regular file of at most [`MAX_LENGTH`] bytes. Blocks only while the file system does.
 pub(crate) fn read_text(path: &Path) -> Result<FileText, ReadError> {
     let io = |error| ReadError::io(path, "a file", error);
     // Before it is opened: opening a device may have effects.
@@ -31,21 +30,21 @@ pub(crate) fn read_text(path: &Path) -> Result<FileText, ReadError> {
     read_opened(path, open(path).map_err(io)?)
 }
 
-/// The text of the opened file, whatever `path` leads to by now.
+/// Reads the opened file, whatever `path` leads to by now.
 fn read_opened(path: &Path, file: File) -> Result<FileText, ReadError> {
     let io = |error| ReadError::io(path, "a file", error);
     let metadata = file.metadata().map_err(io)?;
-    // Another may have taken its place before it was opened.
+    // Another file may have replaced it before it was opened.
     check_is_file(path, &metadata)?;
     let mut content = Vec::new();
-    // The length is read, not asked for: the file may grow meanwhile.
+    // Limited while reading, because the file may grow meanwhile.
     file.take(MAX_LENGTH as u64 + 1)
         .read_to_end(&mut content)
         .map_err(io)?;
     if content.len() > MAX_LENGTH {
         return Err(ReadError::malformed(
             path,
-            "is longer than 64 KiB; give the file that holds the login alone",
+            "is longer than 64 KiB; set the path of the file with the credentials alone",
         ));
     }
     if content.is_empty() {
@@ -77,7 +76,7 @@ fn read_opened(path: &Path, file: File) -> Result<FileText, ReadError> {
     })
 }
 
-/// Opens without waiting: opening a FIFO would wait for a writer.
+/// Opens without waiting, because opening a FIFO would wait for a writer.
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -92,9 +91,9 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// The permissions, where they let other users read the file: all of them, or the group of a file
-/// that belongs to this process's user. Where the file belongs to another user the group's right is
-/// the one by which this process reads it, as with `fsGroup` in Kubernetes.
+/// Returns the permissions if other users may read the file: all users, or the group if the file
+/// belongs to this process's user. If it belongs to another user, this process reads it by its
+/// group, as with `fsGroup` in Kubernetes.
 #[cfg(unix)]
 fn open_to_others(metadata: &Metadata) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -110,7 +109,7 @@ fn open_to_others(_about: &Metadata) -> Option<u32> {
     None
 }
 
-/// The text of a file that holds one value: one newline at its end is not part of it, other white
+/// Reads a file that holds one value. One newline at its end is not part of the value, other white
 /// space is.
 pub(crate) fn read_value(path: &Path) -> Result<FileText, ReadError> {
     let FileText {
@@ -132,12 +131,12 @@ pub(crate) fn read_value(path: &Path) -> Result<FileText, ReadError> {
     })
 }
 
-/// Rejects a NUL: the protocols of databases end a text at it.
+/// Returns an error for a NUL, because database protocols end a text at it.
 pub(crate) fn without_nul(path: &Path, what: &str, value: String) -> Result<String, ReadError> {
     if value.contains('\0') {
         return Err(ReadError::malformed(
             path,
-            &format!("{what} has a NUL character; no database takes one"),
+            &format!("{what} has a NUL character; databases accept none"),
         ));
     }
     Ok(value)
@@ -147,13 +146,13 @@ fn check_is_file(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
     if metadata.is_dir() {
         return Err(ReadError::misconfigured(
             path,
-            "is a directory; give the path of a file in it, or use `FileLogin::directory`",
+            "is a directory; set the path of a file in it, or read it with FileProvider::directory",
         ));
     }
     if !metadata.is_file() {
         return Err(ReadError::misconfigured(
             path,
-            "is a pipe, socket or device; give the path of a regular file",
+            "is a pipe, socket or device; set the path of a regular file",
         ));
     }
     Ok(())
@@ -162,7 +161,7 @@ fn check_is_file(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
 fn empty(path: &Path) -> ReadError {
     ReadError::malformed(
         path,
-        "is empty; write the login there, best into another file that is then renamed to this one",
+        "is empty; write the credentials into another file and rename it to this one",
     )
     .unfinished()
 }
@@ -209,7 +208,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_fifo_that_took_the_files_place_is_opened_without_waiting_and_not_read() {
+    fn a_fifo_that_replaced_the_file_is_opened_without_waiting_and_not_read() {
         let (_dir, path) = written(b"s3cret");
         let metadata = fs::metadata(&path).unwrap();
         check_is_file(&path, &metadata).unwrap();
@@ -223,7 +222,7 @@ mod tests {
         );
         let (sender, opened) = std::sync::mpsc::channel();
         let fifo = path.clone();
-        // A thread that the test does not wait for: it may hang.
+        // The test does not wait for this thread, because it may hang.
         std::thread::spawn(move || sender.send(open(&fifo)));
         let file = opened
             .recv_timeout(std::time::Duration::from_secs(10))
@@ -231,14 +230,14 @@ mod tests {
             .unwrap();
         let problem = read_opened(&path, file)
             .unwrap_err()
-            .into_error()
+            .into_provider_error()
             .to_string();
         assert!(problem.contains("is a pipe, socket or device"), "{problem}");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_file_is_open_to_others_by_its_mode_and_to_a_group_where_the_owner_reads_it() {
+    fn others_are_all_users_or_the_group_if_the_owner_reads_the_file() {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         let (_dir, path) = written(b"s3cret");
         let open_to = |mode| {
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_cut_short_is_unfinished_and_a_wrong_byte_is_not() {
+    fn a_truncated_character_is_unfinished_and_an_invalid_byte_is_not() {
         let (_dir, path) = written("pass\u{e9}".as_bytes().split_last().unwrap().1);
         assert!(read_text(&path).unwrap_err().is_unfinished());
         let (_dir, path) = written(b"pass\xff!");

@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn problem(text: &str) -> String {
-        parsed(text).unwrap_err().into_error().to_string()
+        parsed(text).unwrap_err().into_provider_error().to_string()
     }
 
     #[test]

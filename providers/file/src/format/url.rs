@@ -11,8 +11,8 @@ use crate::read_file::without_nul;
 
 const SCHEMES: &str = "`postgres://`, `postgresql://`, `mysql://` or `mariadb://`";
 
-/// The login in `text`. No message carries a part of it: in a URL that is written wrong anything
-/// may be the password.
+/// Parses the credentials in `text`. No message contains a part of it, because in a malformed URL any
+/// part may be the password.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     let malformed = |problem: &str| ReadError::malformed(path, problem);
     let text = text.trim_ascii();
@@ -20,19 +20,19 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
         return Err(malformed("is empty; write a connection URL there").unfinished());
     }
     if text.contains(|one: char| one.is_ascii_whitespace() || one.is_ascii_control()) {
-        // The parser would drop some of them silently.
+        // The parser would drop some of them.
         return Err(malformed(
             "the URL has white space or a control character inside; percent-encode it",
         ));
     }
-    // Before it is parsed: the parser takes several hosts, or a second port, for a port that is
-    // wrong.
+    // Before parsing, because the parser reports several hosts, or a second port, as an invalid
+    // port.
     if let Some(problem) = written_host_problem(text) {
         return Err(malformed(&format!("the host in the URL {problem}")));
     }
     let url = Url::parse(text).map_err(|error| {
         malformed(&format!(
-            "is no URL: {error}; write {SCHEMES} and percent-encode the user and the password"
+            "is not a URL: {error}; write {SCHEMES} and percent-encode the user and the password"
         ))
     })?;
     let default_port = match url.scheme() {
@@ -53,7 +53,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     };
     let user = part("user", url.username())?;
     let password = part("password", url.password().unwrap_or_default())?;
-    // Taken from the text: the parser resolves `.` and `..`, which are names like others here.
+    // From the text, because the parser resolves `.` and `..`, which are names here.
     let authority = text.split_once("://").map_or("", |(_, rest)| rest);
     let rest = authority
         .find(['/', '?', '#'])
@@ -63,8 +63,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
         .next()
         .and_then(|path| path.strip_prefix('/'))
         .unwrap_or_default();
-    // A raw `/`, `?` or `#` ends the authority. In a password that has an `@`, too, its first half
-    // would pass for the host.
+    // A raw `/`, `?` or `#` ends the authority. If a password also has an `@`, its first half would
+    // be parsed as the host.
     if rest.contains(['@', '#']) || database.contains('/') {
         return Err(malformed(
             "the URL has a raw `@`, `/` or `#` after the host; percent-encode them in the user, the password and the database",
@@ -88,8 +88,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     Ok(Credentials::new(user, password).endpoint(Endpoint::new(host, port, database)))
 }
 
-/// What is wrong with the host as it is written, if that can be told: what follows the last `@` of
-/// the authority, without the port.
+/// Returns what is wrong with the host as it is written, if anything. The host follows the last `@`
+/// of the authority and ends before the port.
 fn written_host_problem(text: &str) -> Option<&'static str> {
     let (_, rest) = text.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -101,7 +101,7 @@ fn written_host_problem(text: &str) -> Option<&'static str> {
     if host.parse::<Ipv6Addr>().is_ok() {
         return Some("is an IPv6 address; write it in brackets, as in [::1]");
     }
-    // Where an `@` follows, the password has a raw `/`.
+    // If an `@` follows, the password has a raw `/`.
     if host.ends_with(':') && after.starts_with("//") && !after.contains('@') {
         return Some("is a URL or a part of one; give the name or address alone");
     }
@@ -109,7 +109,8 @@ fn written_host_problem(text: &str) -> Option<&'static str> {
     Endpoint::server(decode(host)?, 1).host_problem()
 }
 
-/// Strict: a `%` without two hexadecimal digits, and what is not UTF-8, are mistakes.
+/// Decodes strictly: returns `None` for a `%` without two hexadecimal digits and for bytes that are
+/// not UTF-8.
 fn decode(encoded: &str) -> Option<String> {
     let digit = |byte: u8| {
         char::from(byte)
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_is_taken_and_decoded() {
+    fn every_part_is_decoded() {
         for (text, user, password, endpoint) in [
             (
                 "postgres://user:p%40ss@host:6432/db?sslmode=require\n",
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_the_url_never_shown() {
+    fn an_error_names_the_part_and_never_shows_the_url() {
         for (text, says) in [
             ("postgres://:CANARY@h/d", "no user"),
             ("postgres://CANARY@h/d", "no password"),
@@ -200,11 +201,11 @@ mod tests {
             ("postgres://u:CANARY@h/?dbname=x", "no database"),
             ("postgres:///CANARY", "no user"),
             ("postgres:CANARY", "no user"),
-            ("CANARY", "no URL"),
+            ("CANARY", "not a URL"),
             ("canary:CANARY", "must begin with"),
             ("https://u:CANARY@h/d", "must begin with"),
-            ("postgres://u:CANARY@h:port/d", "no URL"),
-            ("postgres://u:CANARY@h:99999/d", "no URL"),
+            ("postgres://u:CANARY@h:port/d", "not a URL"),
+            ("postgres://u:CANARY@h:99999/d", "not a URL"),
             ("postgres://u:CANARY@h:0/d", "port"),
             ("postgres://u:CAN ARY@h/d", "white space"),
             ("postgres://u:CAN\nARY@h/d", "white space"),
@@ -220,16 +221,16 @@ mod tests {
             ("postgres://u:p@CANARY?w@h/d", "percent-encode"),
             ("postgres://u:p@CANARY/w@h/../d", "percent-encode"),
             ("postgres://u:12/CANARY@h/d", "no user"),
-            ("postgres://u:CANARY/w@h/d", "no URL"),
+            ("postgres://u:CANARY/w@h/d", "not a URL"),
         ] {
-            let problem = parsed(text).unwrap_err().into_error().to_string();
+            let problem = parsed(text).unwrap_err().into_provider_error().to_string();
             assert!(problem.contains(says), "{text}: {problem}");
             assert!(!problem.contains("CANARY"), "{problem}");
         }
     }
 
     #[test]
-    fn a_host_that_cannot_be_right_is_named_and_never_shown() {
+    fn an_invalid_host_is_never_shown() {
         for (host, says) in [
             ("CANARY:5432:5433", "has a port"),
             ("CANARY:5432:", "has a port"),
@@ -253,7 +254,7 @@ mod tests {
             for scheme in ["postgres", "mysql"] {
                 let problem = parsed(&format!("{scheme}://u:p@{host}/d"))
                     .unwrap_err()
-                    .into_error()
+                    .into_provider_error()
                     .to_string();
                 assert!(
                     problem.contains("the host in the URL") && problem.contains(says),
@@ -283,7 +284,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_encoded_comes_back(user in "[^\0]{1,12}", password in "[^\0]{1,24}", database in "[^\0]{1,12}") {
+        fn encoded_parts_are_decoded(user in "[^\0]{1,12}", password in "[^\0]{1,24}", database in "[^\0]{1,12}") {
             let text = format!("postgres://{}:{}@h/{}", encode(&user), encode(&password), encode(&database));
             let credentials = parsed(&text).unwrap();
             prop_assert_eq!(credentials.user(), &user);
@@ -292,7 +293,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "(postgres://)?[a-z:@/?#%\\[\\]0-9]{0,24}") {
+        fn parsing_never_panics(text in "(postgres://)?[a-z:@/?#%\\[\\]0-9]{0,24}") {
             let _ = parsed(&text);
         }
     }

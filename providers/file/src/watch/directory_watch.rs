@@ -1,4 +1,4 @@
-//! Watching the directories of a chain: only events on the way to the files ring the notifier.
+//! Watch over the directories of a symlink chain. Only events at entries of the chain notify.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,25 +14,25 @@ use super::portable as system;
 use super::run_blocking;
 use super::symlink_chain::SymlinkChain;
 
-/// Rung from the watcher's own thread. Any number of notifications until it is heard are one.
+/// Notifies from the watcher's thread. Notifications that were not yet received are one.
 #[derive(Clone)]
 pub(super) struct Notifier(Arc<watch::Sender<()>>);
 
-/// Whoever listens to a notifier.
+/// Receiver of a [`Notifier`].
 pub(super) struct Notifications {
-    heard: watch::Receiver<()>,
-    /// So that the notifier never ends.
+    received: watch::Receiver<()>,
+    /// Keeps the channel open.
     _bell: Notifier,
 }
 
 impl Notifier {
     pub(super) fn new() -> (Self, Notifications) {
-        let (sender, heard) = watch::channel(());
+        let (sender, received) = watch::channel(());
         let notifier = Self(Arc::new(sender));
         (
             notifier.clone(),
             Notifications {
-                heard,
+                received,
                 _bell: notifier,
             },
         )
@@ -44,29 +44,29 @@ impl Notifier {
 }
 
 impl Notifications {
-    /// Resolves when the notifier has rung since it was last heard or forgotten.
+    /// Resolves once a notification has arrived that was neither received nor forgotten.
     ///
     /// # Cancel safety
-    /// No ring is lost when the future is dropped.
+    /// No notification is lost when the future is dropped.
     pub(super) async fn next(&mut self) {
-        // It cannot end: its sender lives as long as this.
-        let _ = self.heard.changed().await;
+        // The channel cannot close, because its sender is a field of this type.
+        let _ = self.received.changed().await;
     }
 
     pub(super) fn forget(&mut self) {
-        self.heard.mark_unchanged();
+        self.received.mark_unchanged();
     }
 }
 
-/// A watch over the directories of a chain.
+/// Watch over the directories of a symlink chain.
 pub(super) struct DirectoryWatch {
     filter: Arc<Filter>,
-    /// Watches until it is dropped.
+    /// Ends the watch when it is dropped.
     _watching: system::Watching,
 }
 
 impl DirectoryWatch {
-    /// Watches what can be watched; `None` when nothing can.
+    /// Watches the directories that can be watched. Returns `None` if there are none.
     pub(super) async fn start(chain: &SymlinkChain, notifier: &Notifier) -> Option<Self> {
         let filter = Arc::new(Filter {
             chain: chain.clone(),
@@ -78,13 +78,13 @@ impl DirectoryWatch {
             Ok(watched) => watched,
             Err(error) => {
                 unavailable::log(&error);
-                tracing::debug!(%error, "no watch is to be had; the files are looked at now and then");
+                tracing::debug!(%error, "files not watched; they are polled");
                 return None;
             }
         };
         for (directory, error) in &failures {
             unavailable::log(error);
-            tracing::debug!(directory = %directory.display(), %error, "cannot be watched; it is looked at now and then");
+            tracing::debug!(directory = %directory.display(), %error, "directory not watched; it is polled");
             filter.broken.store(true, Ordering::Release);
         }
         Some(Self {
@@ -93,7 +93,7 @@ impl DirectoryWatch {
         })
     }
 
-    /// Whether every change along `chain` is told.
+    /// Returns whether every change along `chain` makes an event.
     pub(super) fn covers(&self, chain: &SymlinkChain) -> bool {
         !self.filter.broken.load(Ordering::Acquire) && self.filter.chain.has_same_paths_as(chain)
     }
@@ -102,22 +102,22 @@ impl DirectoryWatch {
 /// The directories that could not be watched.
 pub(super) type Failures = Vec<(PathBuf, io::Error)>;
 
-/// What events pass on their way to a notifier.
+/// Passes the events of one symlink chain to its notifier.
 pub(super) struct Filter {
     chain: SymlinkChain,
-    /// A directory was not watched, or is not any more.
+    /// Set once a directory is not watched, or no longer.
     broken: AtomicBool,
     notifier: Notifier,
 }
 
 impl Filter {
-    /// The directories to watch.
+    /// Returns the directories to watch.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.chain.directories()
     }
 
-    /// Something happened to `path`. `is_gone`: it was removed or moved away; a directory takes its
-    /// watch along.
+    /// Handles an event at `path`. `is_gone`: it was removed or moved away, and the watch of a
+    /// directory with it.
     pub(super) fn event(&self, path: &Path, is_gone: bool) {
         if self.chain.concerns(path) {
             if is_gone && self.chain.is_directory(path) {
@@ -127,19 +127,19 @@ impl Filter {
         }
     }
 
-    /// Events were lost.
+    /// Handles a loss of events.
     pub(super) fn lost(&self) {
         self.notifier.notify();
     }
 
-    /// The watch has ended.
+    /// Handles the end of the watch.
     pub(super) fn ended(&self) {
         self.broken.store(true, Ordering::Release);
         self.notifier.notify();
     }
 }
 
-/// The limits of the system that leave files unwatched, each logged once for the process.
+/// Logs each limit of the system that leaves files unwatched, once for the process.
 mod unavailable {
     use super::{AtomicBool, Ordering, io};
 
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_cannot_be_watched_holds_nobody_up() {
+    fn a_directory_that_cannot_be_watched_blocks_no_other_watch() {
         let dir = tempfile::tempdir().unwrap();
         let gone = dir.path().join("gone");
         fs::create_dir(&gone).unwrap();
@@ -210,7 +210,7 @@ mod tests {
         };
         let watched = runtime
             .block_on(async { tokio::time::timeout(Duration::from_secs(10), watching).await });
-        // Not waiting for a thread that would hang.
+        // Does not wait for a thread that may hang.
         runtime.shutdown_background();
         assert!(watched.is_ok());
     }

@@ -1,5 +1,5 @@
-//! inotify: one instance and one thread for all providers of the process, for as long as anything
-//! is watched. A user has 128 instances by default.
+//! inotify: one instance and one thread for all providers of the process while anything is watched,
+//! because a user has only 128 instances by default.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
 use super::directory_watch::{Failures, Filter};
 
-/// Reading a file makes no event: a provider's own reads would wake it.
+/// Events of changes. Reads are left out, because a provider's own reads would wake it.
 const CHANGES: WatchMask = WatchMask::ATTRIB
     .union(WatchMask::CREATE)
     .union(WatchMask::DELETE)
@@ -23,7 +23,7 @@ const CHANGES: WatchMask = WatchMask::ATTRIB
     .union(WatchMask::DELETE_SELF)
     .union(WatchMask::MOVE_SELF);
 
-/// What is no longer where it was, and a watch that has ended.
+/// Events of removed or moved files, and of watches that have ended.
 const GONE: EventMask = EventMask::DELETE
     .union(EventMask::MOVED_FROM)
     .union(EventMask::DELETE_SELF)
@@ -34,47 +34,47 @@ const GONE: EventMask = EventMask::DELETE
 static INSTANCE: Mutex<Option<Instance>> = Mutex::new(None);
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// The process's inotify instance. Its thread ends with the last watch; where nothing could be
-/// watched, it stays for the next attempt.
+/// The process's inotify instance. Its thread ends with the last watch. If nothing could be watched,
+/// it stays for the next attempt.
 struct Instance {
     id: u64,
     watches: Watches,
-    /// Whose directory it is that a descriptor stands for. One descriptor is one directory, by
-    /// whatever paths it is watched.
+    /// Subscribers of each descriptor. One descriptor is one directory, by whatever paths it is
+    /// watched.
     watched: HashMap<WatchDescriptor, Vec<Subscriber>>,
-    /// How many calls of [`watch`] are between their two locks. Until there is none, a descriptor
-    /// may get a subscriber that is not noted yet:
+    /// Number of calls of [`watch`] between their two locks. While there are any, a descriptor may
+    /// soon get a subscriber.
     adding: usize,
-    /// those without a subscriber are kept,
+    /// Descriptors without a subscriber, kept while `adding` is not 0.
     unused: Vec<WatchDescriptor>,
-    /// and those that the system has ended are remembered.
+    /// Descriptors that the system has ended while `adding` was not 0.
     ended: HashSet<WatchDescriptor>,
 }
 
 struct Subscriber {
     id: u64,
-    /// Its path of the directory.
+    /// Path by which this subscriber watches the directory.
     directory: PathBuf,
     filter: Arc<Filter>,
 }
 
-/// Directories that are watched until it is dropped.
+/// Directories that are watched until this is dropped.
 pub(super) struct Watching {
     id: u64,
     descriptors: Vec<WatchDescriptor>,
 }
 
-/// Watches the directories of this filter's chain, those that can be. Blocks while their file
-/// systems do, and holds nobody up meanwhile.
+/// Watches those directories of this filter's chain that can be watched. Blocks while their file
+/// systems do, without the lock.
 ///
 /// # Errors
-/// When there is no instance to be had, or no thread.
+/// If no instance or no thread can be created.
 pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failures)> {
     let (instance, mut watches) = {
         let mut guard = lock();
         let instance = match &mut *guard {
             Some(instance) => instance,
-            none => none.insert(Instance::start()?),
+            none => none.insert(Instance::spawn()?),
         };
         instance.adding += 1;
         (instance.id, instance.watches.clone())
@@ -89,7 +89,7 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
         .filter(|present| present.id == instance)
         .ok_or_else(|| io::Error::other("inotify failed meanwhile"))?;
     let id = next_id();
-    let (descriptors, failures) = instance.note(id, filter, added);
+    let (descriptors, failures) = instance.subscribe(id, filter, added);
     instance.adding -= 1;
     if instance.adding == 0 {
         instance.ended.clear();
@@ -98,7 +98,7 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
         }
     }
     drop(guard);
-    // Its end takes the lock.
+    // Dropping it takes the lock.
     let watching = (!descriptors.is_empty()).then(|| Watching { id, descriptors });
     Ok((watching, failures))
 }
@@ -124,7 +124,7 @@ impl Drop for Watching {
     }
 }
 
-/// What has happened, for one subscriber.
+/// Event in a directory, for one subscriber.
 enum DirectoryEvent {
     Event { path: PathBuf, is_gone: bool },
     Lost,
@@ -134,7 +134,7 @@ enum DirectoryEvent {
 type DirectoryEvents = Vec<(Arc<Filter>, DirectoryEvent)>;
 
 impl Instance {
-    fn start() -> io::Result<Self> {
+    fn spawn() -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
         thread::Builder::new()
@@ -150,8 +150,8 @@ impl Instance {
         })
     }
 
-    /// Notes that this subscriber gets the events of what was added.
-    fn note(
+    /// Registers this subscriber for the added descriptors.
+    fn subscribe(
         &mut self,
         id: u64,
         filter: &Arc<Filter>,
@@ -181,17 +181,17 @@ impl Instance {
         (descriptors, failures)
     }
 
-    /// Ends the watch, unless it has a subscriber. The event of its end wakes the thread.
+    /// Ends the watch unless it has a subscriber. The event of its end wakes the thread.
     fn unwatch(&mut self, descriptor: WatchDescriptor) {
         if !self.watched.contains_key(&descriptor) {
-            // An error: the directory is gone, and its watch with it.
+            // It fails if the directory is gone, and its watch with it.
             let _ = self.watches.remove(descriptor);
         }
     }
 
     fn append_events(&mut self, event: &Event<&OsStr>, events: &mut DirectoryEvents) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
-            return events.extend(self.all().map(|filter| (filter, DirectoryEvent::Lost)));
+            return events.extend(self.filters().map(|filter| (filter, DirectoryEvent::Lost)));
         }
         let is_gone = event.mask.intersects(GONE);
         for subscriber in self.watched.get(&event.wd).into_iter().flatten() {
@@ -212,7 +212,7 @@ impl Instance {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = Arc<Filter>> {
+    fn filters(&self) -> impl Iterator<Item = Arc<Filter>> {
         self.watched
             .values()
             .flatten()
@@ -239,18 +239,18 @@ fn listen(mut inotify: Inotify) {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
             Err(error) => {
-                tracing::debug!(%error, "the watch has failed; setting it up anew");
+                tracing::debug!(%error, "watch failed; setting it up again");
                 found.extend(
                     lock()
                         .take()
                         .iter()
-                        .flat_map(Instance::all)
+                        .flat_map(Instance::filters)
                         .map(|filter| (filter, DirectoryEvent::Ended)),
                 );
                 true
             }
         };
-        // Without the lock: a waker runs code that is not ours.
+        // Without the lock, because a waker runs code of others.
         for (filter, event) in found {
             match event {
                 DirectoryEvent::Event { path, is_gone } => filter.event(&path, is_gone),

@@ -1,5 +1,4 @@
-//! Telling that files may have changed: by the file system's events, and by looking every now and
-//! then.
+//! Hints when files may have changed: by events of the file system, and by polling.
 
 mod directory_watch;
 #[cfg(target_os = "linux")]
@@ -20,18 +19,19 @@ use symlink_chain::SymlinkChain;
 
 pub(crate) use symlink_chain::Stamp;
 
-/// A writer makes several events within a moment; they are one change.
+/// Time within which several events count as one change, because a writer makes several.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// Hints at every change of what `paths` lead to. `changed_before` is polled once the watch has
-/// begun, and says whether they have changed since they were last read: what happens later makes an
-/// event. Never returns.
+/// Hints at every change of the files at `paths`. Never returns.
+///
+/// `changed_before` is polled once the watch has begun. It returns whether the files have changed
+/// since they were last read. Later changes make events.
 ///
 /// # Cancel safety
 /// Dropping the future ends the watch.
 pub(crate) async fn watch_paths(
     paths: Vec<PathBuf>,
-    poll: Duration,
+    poll_interval: Duration,
     changed_before: impl Future<Output = bool>,
     hints: Hints,
 ) {
@@ -39,12 +39,12 @@ pub(crate) async fn watch_paths(
     let mut watch: Option<DirectoryWatch> = None;
     let mut changed_before = Some(pin!(changed_before));
     let mut seen = SymlinkChain::default();
-    let mut rung = false;
+    let mut notified = false;
     loop {
         let mut chain = resolve_links(&paths).await;
         let is_new = watch.as_ref().is_none_or(|watch| !watch.covers(&chain));
         if is_new {
-            // The old one stays until the new one is in place: no moment goes unwatched.
+            // The old watch stays until the new one is in place, so that no change is missed.
             watch = DirectoryWatch::start(&chain, &notifier).await;
             let now = resolve_links(&paths).await;
             if !now.has_same_paths_as(&chain) {
@@ -54,23 +54,23 @@ pub(crate) async fn watch_paths(
         }
         let changed = match changed_before.take() {
             Some(changed_before) => changed_before.await,
-            None => rung || seen != chain,
+            None => notified || seen != chain,
         };
         if changed {
-            tracing::debug!(path = ?paths.first(), "may have changed");
+            tracing::debug!(path = ?paths.first(), "files may have changed");
             hints.changed();
         }
         if is_new && watch.is_some() {
             tracing::debug!(path = ?paths.first(), "watching");
         }
         seen = chain;
-        rung = tokio::select! {
+        notified = tokio::select! {
             () = notifications.next() => true,
-            () = tokio::time::sleep(poll) => false,
+            () = tokio::time::sleep(poll_interval) => false,
         };
-        if rung {
+        if notified {
             tokio::time::sleep(DEBOUNCE).await;
-            // Before looking: what happens from now on is news.
+            // Before the files are read: a later event is another change.
             notifications.forget();
         }
     }
@@ -81,7 +81,7 @@ async fn resolve_links(paths: &[PathBuf]) -> SymlinkChain {
     run_blocking(move || SymlinkChain::follow_all(&paths)).await
 }
 
-/// Does what may block in a thread that may be blocked. A panic goes on in the caller.
+/// Runs `work` in a blocking thread. A panic continues in the caller.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
@@ -89,7 +89,7 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is going away, and this task with it.
+            // The runtime shuts down, and this task with it.
             Err(_) => pending().await,
         },
     }

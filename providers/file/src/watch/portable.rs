@@ -1,4 +1,4 @@
-//! Where there is no inotify: a watcher of `notify`'s for each provider.
+//! Systems without inotify: one watcher of the crate `notify` for each provider.
 
 use std::io;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::directory_watch::{Failures, Filter};
 
-/// Directories that are watched until it is dropped.
+/// Directories that are watched until this is dropped.
 pub(super) struct Watching {
     _watcher: RecommendedWatcher,
 }
 
-/// Watches the directories of this filter's chain, those that can be. Waits for the watcher's
+/// Watches those directories of this filter's chain that can be watched. Waits for the watcher's
 /// thread.
 ///
 /// # Errors
-/// When there is no watcher to be had.
+/// If no watcher can be created.
 pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failures)> {
     let for_events = Arc::clone(filter);
-    let mut watcher = notify::recommended_watcher(move |event| take(&for_events, event))
+    let mut watcher = notify::recommended_watcher(move |event| handle_event(&for_events, event))
         .map_err(io::Error::other)?;
     let mut failures = Failures::new();
     let mut is_any_watched = false;
@@ -36,10 +36,10 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
     ))
 }
 
-fn take(filter: &Filter, event: notify::Result<Event>) {
+fn handle_event(filter: &Filter, event: notify::Result<Event>) {
     match event {
-        Ok(event) if is_reading(event.kind) => {}
-        // Events were lost, or nobody knows where it was.
+        Ok(event) if is_read(event.kind) => {}
+        // Events were lost, or have no path.
         Ok(event) if event.need_rescan() || event.paths.is_empty() => filter.lost(),
         Ok(event) => {
             let is_gone = matches!(
@@ -52,14 +52,15 @@ fn take(filter: &Filter, event: notify::Result<Event>) {
                 .for_each(|path| filter.event(path, is_gone));
         }
         Err(error) => {
-            tracing::debug!(%error, "the watch has failed; setting it up anew");
+            tracing::debug!(%error, "watch failed; setting it up again");
             filter.ended();
         }
     }
 }
 
-/// Our own readings are events, too: to answer them would never end.
-fn is_reading(kind: EventKind) -> bool {
+/// Returns whether a read caused the event. Reads are ignored, because a provider's own reads would
+/// wake it.
+fn is_read(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
         EventKind::Access(_) => true,

@@ -1,4 +1,4 @@
-//! The way to a file through every link, and what stands at each entry of it.
+//! Chain of symbolic links that a path leads through, and the state of each entry.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -6,10 +6,10 @@ use std::fs::{self, Metadata};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-/// As many links as Linux follows.
+/// Most links that are followed, as on Linux.
 const MAX_LINKS: u32 = 40;
 
-/// A file or link as it stands: another stamp means another file, or another content.
+/// State of a file or link. A different stamp means a different file or content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     length: u64,
@@ -18,11 +18,11 @@ pub(crate) struct Stamp {
     unix: (Identity, i64, i64),
 }
 
-/// Which file or directory it is, whatever its name.
+/// Device and inode: identify a file or directory whatever its name.
 type Identity = (u64, u64);
 
 impl Stamp {
-    /// The stamp of what `path` leads to, if it leads to something.
+    /// Returns the stamp of the file that `path` leads to, if it exists.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         fs::metadata(path)
             .ok()
@@ -37,7 +37,7 @@ impl From<&Metadata> for Stamp {
         Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),
-            // The change time, too: of a right to read that was granted.
+            // The change time, too, because it shows that a right to read was granted.
             #[cfg(unix)]
             unix: (identity(metadata), metadata.ctime(), metadata.ctime_nsec()),
         }
@@ -55,13 +55,13 @@ fn identity(_about: &Metadata) -> Identity {
     (0, 0)
 }
 
-/// Where a change of some files would show.
+/// Entries and directories in which a change of some files shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SymlinkChain {
-    /// Every link on the way, the file at its end or the first name that does not exist, each in a
-    /// directory's real path.
+    /// Every link of the chain, and the file at its end or the first name that does not exist. Each
+    /// is named by the real path of its directory.
     entries: BTreeMap<PathBuf, Option<Stamp>>,
-    /// The directories that hold them.
+    /// Directories of the entries.
     directories: BTreeMap<PathBuf, Option<Identity>>,
 }
 
@@ -75,22 +75,24 @@ impl SymlinkChain {
         chain
     }
 
-    /// The directories to watch.
+    /// Returns the directories to watch.
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.directories.keys().map(PathBuf::as_path)
     }
 
-    /// Whether an event at `path` concerns it. A directory's own end and beginning do.
+    /// Returns whether an event at `path` concerns the chain. Creation and removal of a directory
+    /// do.
     pub(crate) fn concerns(&self, path: &Path) -> bool {
         self.entries.contains_key(path) || self.is_directory(path)
     }
 
-    /// Whether `path` is one of the directories to watch.
+    /// Returns whether `path` is one of the directories to watch.
     pub(crate) fn is_directory(&self, path: &Path) -> bool {
         self.directories.contains_key(path)
     }
 
-    /// Whether it leads the same way, through the same directories, whatever stands at the entries.
+    /// Returns whether both lead through the same entries and directories, whatever the entries'
+    /// state.
     pub(crate) fn has_same_paths_as(&self, other: &Self) -> bool {
         self.directories == other.directories && self.entries.keys().eq(other.entries.keys())
     }
@@ -123,7 +125,7 @@ impl SymlinkChain {
                     if links > MAX_LINKS {
                         return;
                     }
-                    // The target goes before what is still ahead.
+                    // The target comes before the remaining steps.
                     let mut onward: VecDeque<Step> = steps(&target).collect();
                     onward.append(&mut ahead);
                     ahead = onward;
@@ -168,7 +170,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A directory without links on the way to it.
+    /// Returns a directory by its real path.
     fn real() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = fs::canonicalize(dir.path()).unwrap();
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_link_on_the_way_is_a_turn() {
+    fn every_link_of_the_chain_is_an_entry() {
         let (_dir, dir) = real();
         fs::create_dir(dir.join("..v1")).unwrap();
         fs::write(dir.join("..v1/password"), "one").unwrap();
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_awaited_where_it_would_appear() {
+    fn a_missing_directory_is_an_entry_of_its_parent() {
         let (_dir, dir) = real();
         assert_eq!(
             entries(&dir.join("missing/password")),
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_circle_end() {
+    fn a_cycle_of_links_ends() {
         let (_dir, dir) = real();
         symlink("b", dir.join("a")).unwrap();
         symlink("a", dir.join("b")).unwrap();
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_up_and_an_absolute_link_are_followed() {
+    fn parent_directories_and_absolute_links_are_followed() {
         let (_dir, dir) = real();
         fs::create_dir_all(dir.join("x/y")).unwrap();
         fs::write(dir.join("x/password"), "one").unwrap();
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_has_another_stamp_on_the_same_way() {
+    fn a_replaced_file_has_another_stamp_in_the_same_chain() {
         let (_dir, dir) = real();
         let path = dir.join("password");
         fs::write(&path, "one").unwrap();
