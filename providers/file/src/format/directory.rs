@@ -1,9 +1,9 @@
 //! A directory with a file for the user and one for the password, read as one.
 //!
-//! The kubelet writes every version of a secret into a directory of its own and then moves the link
-//! `..data` to it. The files that one sees lead through that link, so reading first one and then
-//! the other may pair two versions. Here the link is followed once, and both files are read where
-//! it led.
+//! The kubelet writes every version of a secret into its own directory. Then it moves the link
+//! `..data` to that directory. The visible files lead through that link: reading one after the
+//! other may pair two versions. Here the link is resolved once and both files are read from its
+//! target.
 
 use std::fs;
 use std::io;
@@ -18,16 +18,16 @@ use crate::watch::Stamp;
 /// The link that the kubelet moves from one version to the next.
 pub(super) const VERSION_LINK: &str = "..data";
 
-/// How often a directory that changes while it is read is read in one go.
+/// Most reads of a directory that changes while it is read, in one fetch.
 const MAX_READS: u32 = 5;
 
-/// Two files as they stand.
+/// Stamps of both files.
 type Stamps = [Option<Stamp>; 2];
 
-/// A login, and the permissions of the password's file where they let other users read it.
+/// Credentials, and the permissions of the password file if other users may read it.
 type ReadPair = (Credentials, Option<u32>);
 
-/// The login in `dir`: both files of one version.
+/// Reads the credentials in `dir`: both files of one version.
 pub(super) fn read(
     dir: &Path,
     user_file: &str,
@@ -39,7 +39,7 @@ pub(super) fn read(
         let version = match current_version(dir) {
             Ok(version) => version,
             Err(error) => {
-                // The version may have been removed on the way to it.
+                // The version may have been removed while it was resolved.
                 last = last.or(Some(Err(error)));
                 continue;
             }
@@ -58,8 +58,8 @@ pub(super) fn read(
                 .zip(&after)
                 .all(|(before, after)| after.is_none() || before == after)
         {
-            // Of one version, though no longer the newest: good enough if the next reading is
-            // overtaken as well.
+            // Both files are of one version, though no longer the newest. It is returned if the
+            // next read is overtaken as well.
             last = Some(pair);
         }
     }
@@ -81,21 +81,29 @@ fn stamps(version: &Path, names: [&str; 2]) -> Stamps {
     names.map(|name| Stamp::read(&version.join(name)))
 }
 
-/// The directory that holds the current version, without links.
+/// Resolves the directory that holds the current version.
 fn current_version(dir: &Path) -> Result<PathBuf, ReadError> {
-    let io = |error| ReadError::io(dir, "a directory with the login's files", error);
+    let io = |error| ReadError::io(dir, "a directory with the credential files", error);
+    check_is_directory(dir, dir)?;
     let link = dir.join(VERSION_LINK);
     let version = match fs::symlink_metadata(&link) {
-        // A link that leads nowhere may lead somewhere in a moment.
+        // A dangling link may be moved a moment later.
         Ok(_) => fs::canonicalize(&link).map_err(|error| io(error).unfinished()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::canonicalize(dir).map_err(io),
         Err(error) => Err(io(error)),
     }?;
-    if fs::metadata(&version).is_ok_and(|metadata| !metadata.is_dir()) {
-        return Err(ReadError::misconfigured(
-            dir,
-            "is no directory; give the directory, or use another constructor of `FileLogin` for one file",
-        ));
-    }
+    check_is_directory(dir, &version)?;
     Ok(version)
+}
+
+/// Returns an error if `path` exists and is no directory. Messages name `dir`.
+fn check_is_directory(dir: &Path, path: &Path) -> Result<(), ReadError> {
+    let problem = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {
+            "is a file; set its directory, or read it with FileProvider::json, FileProvider::url or FileProvider::password"
+        }
+        Ok(metadata) if !metadata.is_dir() => "is a pipe, socket or device; set a directory",
+        _ => return Ok(()),
+    };
+    Err(ReadError::misconfigured(dir, problem))
 }

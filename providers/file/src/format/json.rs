@@ -1,4 +1,4 @@
-//! A JSON object with the login's parts.
+//! A JSON object with the fields of credentials.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::read_error::ReadError;
 use crate::read_file::without_nul;
 
-/// The login in `text`. No message carries a part of it, serde's least of all.
+/// Parses the credentials in `text`. No message carries content: serde's messages would.
 pub(super) fn parse(
     path: &Path,
     text: &str,
@@ -18,7 +18,7 @@ pub(super) fn parse(
 ) -> Result<Credentials, ReadError> {
     let object = Object {
         path,
-        map: object(path, text)?,
+        map: parse_object(path, text)?,
     };
     let user = match user_key {
         Some(key) => object.required(&[key]),
@@ -26,40 +26,30 @@ pub(super) fn parse(
     }?;
     let password = object.required(&[password_key])?;
     let credentials = Credentials::new(user, password);
-    let Some(host) = object.text(&["host"])? else {
-        return Ok(credentials);
-    };
-    let mut endpoint = Endpoint::of_host(host);
-    if let Some(port) = object.port()?.or_else(|| object.default_port()) {
-        endpoint = endpoint.with_port(port);
-    }
-    if let Some(database) = object.text(&["dbname", "database"])? {
-        endpoint = endpoint.with_database(database);
-    }
-    match endpoint.host_problem() {
-        Some(problem) => Err(object.malformed(&format!("the key `host` {problem}"))),
-        None => Ok(credentials.endpoint(endpoint)),
+    match object.endpoint()? {
+        Some(endpoint) => Ok(credentials.endpoint(endpoint)),
+        None => Ok(credentials),
     }
 }
 
-fn object(path: &Path, text: &str) -> Result<Map<String, Value>, ReadError> {
+fn parse_object(path: &Path, text: &str) -> Result<Map<String, Value>, ReadError> {
     match serde_json::from_str(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(ReadError::malformed(
             path,
-            "holds JSON that is no object; write an object with the login's parts",
+            "is JSON but not an object; write an object with the credentials",
         )),
         Err(error) => {
-            let at = format!("line {}, column {}", error.line(), error.column());
+            let position = format!("line {}, column {}", error.line(), error.column());
             Err(match error.classify() {
                 Category::Eof => ReadError::malformed(
                     path,
-                    &format!("holds JSON that ends early, at {at}; write it whole"),
+                    &format!("is JSON that ends early, at {position}; write all of it"),
                 )
                 .unfinished(),
                 _ => ReadError::malformed(
                     path,
-                    &format!("is not JSON at {at}; write a JSON object with the login's parts"),
+                    &format!("is not JSON at {position}; write a JSON object with the credentials"),
                 ),
             })
         }
@@ -71,35 +61,63 @@ struct Object<'a> {
     map: Map<String, Value>,
 }
 
+const DATABASE_KEYS: [&str; 2] = ["dbname", "database"];
+
 impl Object<'_> {
-    /// The first of `keys` that is there and not null.
-    fn find<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &Value)> {
-        keys.iter().find_map(|key| {
-            self.map
-                .get(*key)
-                .filter(|value| !value.is_null())
-                .map(|value| (*key, value))
-        })
+    fn endpoint(&self) -> Result<Option<Endpoint>, ReadError> {
+        let Some(host) = self.text(&["host"])? else {
+            // Ignoring them would connect to another server or database than the file names.
+            return match self.find(&["port"])?.or(self.find(&DATABASE_KEYS)?) {
+                None => Ok(None),
+                Some((key, _)) => Err(self.malformed(&format!(
+                    "the key \"{key}\" has no effect without \"host\"; add the host, or set \"{key}\" in the pool's connect options"
+                ))),
+            };
+        };
+        let mut endpoint = Endpoint::of_host(host);
+        if let Some(port) = self.port()?.or_else(|| self.default_port()) {
+            endpoint = endpoint.with_port(port);
+        }
+        if let Some(database) = self.text(&DATABASE_KEYS)? {
+            endpoint = endpoint.with_database(database);
+        }
+        match endpoint.host_problem() {
+            Some(problem) => Err(self.malformed(&format!("the key \"host\" {problem}"))),
+            None => Ok(Some(endpoint)),
+        }
+    }
+
+    /// Returns the one of `keys`, names of one field, that is present and not null.
+    fn find<'k>(&self, keys: &[&'k str]) -> Result<Option<(&'k str, &Value)>, ReadError> {
+        let mut found = keys
+            .iter()
+            .filter_map(|key| Some((*key, self.map.get(*key).filter(|value| !value.is_null())?)));
+        match (found.next(), found.next()) {
+            (Some((one, _)), Some((other, _))) => Err(self.malformed(&format!(
+                "the keys \"{one}\" and \"{other}\" name the same field; remove one of them"
+            ))),
+            (one, _) => Ok(one),
+        }
     }
 
     fn text(&self, keys: &[&str]) -> Result<Option<String>, ReadError> {
-        let Some((key, value)) = self.find(keys) else {
+        let Some((key, value)) = self.find(keys)? else {
             return Ok(None);
         };
         let Value::String(text) = value else {
-            return Err(self.malformed(&format!("the key `{key}` must be a string")));
+            return Err(self.malformed(&format!("the key \"{key}\" must be a string")));
         };
         if text.is_empty() {
             return Err(self.malformed(&format!(
-                "the key `{key}` must be a string that is not empty"
+                "the key \"{key}\" must be a string that is not empty"
             )));
         }
-        without_nul(self.path, &format!("the key `{key}`"), text.clone()).map(Some)
+        without_nul(self.path, &format!("the key \"{key}\""), text.clone()).map(Some)
     }
 
     fn required(&self, keys: &[&str]) -> Result<String, ReadError> {
         self.text(keys)?.ok_or_else(|| {
-            let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+            let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
             self.malformed(&format!(
                 "the key {} is missing; it must be a string",
                 keys.join(" or ")
@@ -108,7 +126,7 @@ impl Object<'_> {
     }
 
     fn port(&self) -> Result<Option<u16>, ReadError> {
-        let Some((key, value)) = self.find(&["port"]) else {
+        let Some((key, value)) = self.find(&["port"])? else {
             return Ok(None);
         };
         let port = match value {
@@ -121,7 +139,7 @@ impl Object<'_> {
         let port = port.filter(|port| *port != 0);
         port.map(Some).ok_or_else(|| {
             self.malformed(&format!(
-                "the key `{key}` must be a number from 1 to 65535, or a string of one"
+                "the key \"{key}\" must be a number from 1 to 65535, or a string of one"
             ))
         })
     }
@@ -145,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parsed(text: &str) -> Result<Credentials, ReadError> {
-        parse(Path::new("/run/login.json"), text, None, "password")
+        parse(Path::new("/run/orders.json"), text, None, "password")
     }
 
     fn problem(text: &str) -> String {
@@ -153,19 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_comes_with_a_host_only() {
-        assert!(
-            parsed(r#"{"username":"u","password":"p","port":1,"dbname":"d"}"#)
-                .unwrap()
-                .location()
-                .is_none()
-        );
-        assert!(
-            parsed(r#"{"username":"u","password":"p","host":null}"#)
-                .unwrap()
-                .location()
-                .is_none()
-        );
+    fn a_host_makes_an_endpoint() {
+        for host in ["", r#","host":null"#] {
+            let text = format!(r#"{{"username":"u","password":"p"{host}}}"#);
+            assert!(parsed(&text).unwrap().location().is_none());
+        }
         let credentials =
             parsed(r#"{"user":"u","password":"p","host":"h","database":"d"}"#).unwrap();
         assert_eq!(
@@ -182,7 +192,42 @@ mod tests {
     }
 
     #[test]
-    fn without_a_port_it_is_that_of_a_known_engine_or_of_the_pool() {
+    fn a_port_or_database_without_a_host_is_an_error() {
+        for (field, names) in [
+            (r#""port":6432"#, r#""port""#),
+            (r#""dbname":"d""#, r#""dbname""#),
+            (r#""database":"d","host":null"#, r#""database""#),
+        ] {
+            let problem = problem(&format!(r#"{{"username":"u","password":"p",{field}}}"#));
+            assert!(
+                problem.contains(names) && problem.contains(r#"without "host""#),
+                "{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_names_of_one_field_are_an_error_that_names_both() {
+        for (text, names) in [
+            (
+                r#"{"user":"CANARY","username":"CANARY","password":"p"}"#,
+                [r#""username""#, r#""user""#],
+            ),
+            (
+                r#"{"user":"u","password":"p","host":"h","database":"CANARY","dbname":"x"}"#,
+                [r#""dbname""#, r#""database""#],
+            ),
+        ] {
+            let problem = problem(text);
+            assert!(names.iter().all(|name| problem.contains(name)), "{problem}");
+            assert!(!problem.contains("CANARY"), "{problem}");
+        }
+        // Null counts as missing.
+        assert!(parsed(r#"{"user":"u","username":null,"password":"p"}"#).is_ok());
+    }
+
+    #[test]
+    fn the_default_port_is_that_of_a_known_engine_or_of_the_pool() {
         for (engine, port) in [
             (r#""mysql""#, Some(3_306)),
             (r#""mariadb""#, Some(3_306)),
@@ -210,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_dbname_the_database_is_the_pools() {
+    fn without_a_dbname_the_database_is_that_of_the_pool() {
         for keys in ["", r#","dbname":null"#] {
             let credentials = parsed(&format!(
                 r#"{{"user":"u","password":"p","host":"h","port":5432{keys}}}"#
@@ -221,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_brackets_is_taken() {
+    fn an_ipv6_address_in_brackets_is_accepted() {
         let credentials =
             parsed(r#"{"user":"u","password":"p","host":"[::1]","port":5432}"#).unwrap();
         assert_eq!(credentials.location().unwrap().host(), "::1");
     }
 
     #[test]
-    fn a_host_that_cannot_be_right_is_malformed() {
+    fn an_invalid_host_is_malformed() {
         for host in [
             "db.internal:5432",
             "a,b",
@@ -239,69 +284,54 @@ mod tests {
                 r#"{{"user":"u","password":"p","host":"{host}","dbname":"d"}}"#
             ));
             assert!(
-                problem.contains("the key `host`") && !problem.contains("CANARY"),
+                problem.contains("the key \"host\"") && !problem.contains("CANARY"),
                 "{problem}"
             );
         }
     }
 
     #[test]
-    fn the_longer_name_of_a_key_goes_first() {
-        let credentials = parsed(
-            r#"{"user":"b","username":"a","password":"p","host":"h","database":"y","dbname":"x"}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            (
-                credentials.user(),
-                credentials.location().unwrap().database()
-            ),
-            ("a", "x")
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_and_never_shown() {
+    fn an_error_names_the_field_and_shows_no_value() {
         for (text, says) in [
             (
                 r#"{"password":"CANARY"}"#,
-                "the key `username` or `user` is missing",
+                "the key \"username\" or \"user\" is missing",
             ),
-            (r#"{"username":"u"}"#, "the key `password` is missing"),
+            (r#"{"username":"u"}"#, "the key \"password\" is missing"),
             (
                 r#"{"username":"u","password":null}"#,
-                "the key `password` is missing",
+                "the key \"password\" is missing",
             ),
             (
                 r#"{"username":"u","password":777444}"#,
-                "the key `password` must be a string",
+                "the key \"password\" must be a string",
             ),
             (
                 r#"{"username":["CANARY"],"password":"p"}"#,
-                "the key `username` must be a string",
+                "the key \"username\" must be a string",
             ),
             (
                 r#"{"username":"","password":"CANARY"}"#,
-                "the key `username` must be a string that is not empty",
+                "the key \"username\" must be a string that is not empty",
             ),
             (
                 r#"{"username":"u","password":"CAN\u0000ARY"}"#,
-                "the key `password` has a NUL",
+                "the key \"password\" has a NUL",
             ),
             (
                 r#"{"username":"u","password":"CANARY","host":"h","dbname":""}"#,
-                "the key `dbname` must be a string that is not empty",
+                "the key \"dbname\" must be a string that is not empty",
             ),
             (
                 r#"{"username":"u","password":"CANARY","host":"h","database":5}"#,
-                "the key `database` must be a string",
+                "the key \"database\" must be a string",
             ),
             (
                 r#"{"username":"u","password":"CANARY","host":5}"#,
-                "the key `host` must be a string",
+                "the key \"host\" must be a string",
             ),
-            (r#"["CANARY"]"#, "no object"),
-            (r#""CANARY""#, "no object"),
+            (r#"["CANARY"]"#, "not an object"),
+            (r#""CANARY""#, "not an object"),
             ("CANARY", "line 1, column 1"),
             (
                 "{\"username\":\"u\",\n\"password\":CANARY}",
@@ -331,7 +361,7 @@ mod tests {
                 r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#
             );
             assert!(
-                problem(&text).contains("the key `port` must be a number from 1 to 65535"),
+                problem(&text).contains("the key \"port\" must be a number from 1 to 65535"),
                 "{port}"
             );
             assert!(!problem(&text).contains("777444"));
@@ -342,7 +372,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn an_object_cut_short_is_unfinished(user in "[^\0]{1,8}", password in "[^\0]{1,8}", cut in 0.0..1.0f64) {
+        fn a_truncated_object_is_unfinished(user in "[^\0]{1,8}", password in "[^\0]{1,8}", cut in 0.0..1.0f64) {
             let whole = serde_json::json!({ "username": user, "password": password }).to_string();
             let credentials = parsed(&whole).unwrap();
             prop_assert_eq!((credentials.user(), credentials.expose_password()), (user.as_str(), password.as_str()));
