@@ -7,10 +7,10 @@ use aws_types::SdkConfig;
 use claviger::{ProviderError, ProviderErrorKind};
 
 use crate::host::Host;
-use crate::lifetime::{LONGEST, SHORTEST};
+use crate::lifetime::{MAX_LIFETIME, MIN_LIFETIME};
 use crate::provider::RdsIam;
 use crate::region;
-use crate::target::Target;
+use crate::token::Target;
 use crate::user::User;
 
 /// Makes an [`RdsIam`] whose region or lifetime is given here.
@@ -49,7 +49,7 @@ impl RdsIamBuilder {
             port,
             user: user.into(),
             region: None,
-            lifetime: LONGEST,
+            lifetime: MAX_LIFETIME,
         }
     }
 
@@ -92,13 +92,13 @@ impl RdsIamBuilder {
                  give the writer's regional endpoint, or set the region that it leads to with `region(…)`",
             ));
         }
-        let region = region::agreed(
+        let region = region::resolve(
             self.region.as_deref(),
             config,
-            region::of_endpoint(host.signed()),
+            region::from_endpoint(host.signed()),
         )
         .map_err(|problem| misconfigured("region", &problem))?;
-        if !(SHORTEST..=LONGEST).contains(&self.lifetime) {
+        if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&self.lifetime) {
             return Err(misconfigured(
                 "lifetime",
                 &format!(
@@ -119,7 +119,7 @@ impl RdsIamBuilder {
             region,
             user,
         };
-        Ok(RdsIam::with(
+        Ok(RdsIam::from_settings(
             target,
             chain,
             self.sdk.time_source(),

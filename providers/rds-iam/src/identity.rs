@@ -8,7 +8,7 @@ use claviger::{ProviderError, ProviderErrorKind, quiet};
 
 /// Within the core's default deadline of 30 s for a fetch. The instance's metadata service answers
 /// or gives up in 8 s.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Asks the chain, which may ask STS, the instance or a file. Dropping it is safe.
 ///
@@ -20,7 +20,7 @@ pub(crate) async fn resolve(
 ) -> Result<AwsCredentials, ProviderError> {
     // The HTTP clients below write requests and replies at TRACE.
     let asked = quiet::during(chain.provide_credentials());
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(RESOLVE_TIMEOUT, asked).await {
         Ok(Ok(credentials)) => Ok(credentials),
         Ok(Err(error)) => {
             let (kind, explained) = claviger_aws::explain(&error);
@@ -30,7 +30,7 @@ pub(crate) async fn resolve(
             ProviderErrorKind::TimedOut,
             format!(
                 "the chain of AWS credentials did not answer within {} s; look at what it asks: STS, SSO, the instance",
-                PATIENCE.as_secs()
+                RESOLVE_TIMEOUT.as_secs()
             ),
         )),
     }

@@ -3,23 +3,23 @@
 use std::time::{Duration, SystemTime};
 
 /// What RDS grants at most: 15 minutes.
-pub(crate) const LONGEST: Duration = Duration::from_secs(900);
+pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(900);
 /// A signature is dated by the whole second, so that a token may have lost one when it comes; the
 /// core needs another to renew it.
-pub(crate) const SHORTEST: Duration = Duration::from_secs(3);
+pub(crate) const MIN_LIFETIME: Duration = Duration::from_secs(3);
 /// What lives no longer than that could not be renewed in time: the core asks nothing again within
 /// a second.
-pub(crate) const LEAST: Duration = Duration::from_millis(1_500);
+pub(crate) const MIN_REMAINING: Duration = Duration::from_millis(1_500);
 
 /// Time within which a second rejection of a young token leads to a new signature. A rejection by
 /// PAM or IAM that happens once needs no new token.
-pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const REJECTION_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest time between two signatures of young tokens that are rejected. With a clock that is
 /// behind by less than 14:30 min, each token is valid for longer than that.
-pub(crate) const SIGN_ANEW: Duration = Duration::from_secs(30);
+pub(crate) const RESIGN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// When a token dies that is dated `second`: with its own end, or with the session that signed it.
-pub(crate) fn end(
+pub(crate) fn expiry(
     second: SystemTime,
     lifetime: Duration,
     session: Option<SystemTime>,
@@ -63,17 +63,20 @@ mod tests {
     #[test]
     fn the_first_death_counts() {
         let signed = UNIX_EPOCH + s(1_000);
-        assert_eq!(end(signed, s(900), None), signed + s(900));
-        assert_eq!(end(signed, s(900), Some(signed + s(540))), signed + s(540));
+        assert_eq!(expiry(signed, s(900), None), signed + s(900));
         assert_eq!(
-            end(signed, s(900), Some(signed + s(3_600))),
+            expiry(signed, s(900), Some(signed + s(540))),
+            signed + s(540)
+        );
+        assert_eq!(
+            expiry(signed, s(900), Some(signed + s(3_600))),
             signed + s(900)
         );
     }
 
     #[test]
     fn a_rejected_token_is_signed_again_in_the_second_half_of_its_life() {
-        assert!(is_young(s(449), LONGEST));
-        assert!(!is_young(s(450), LONGEST));
+        assert!(is_young(s(449), MAX_LIFETIME));
+        assert!(!is_young(s(450), MAX_LIFETIME));
     }
 }

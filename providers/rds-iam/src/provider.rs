@@ -14,14 +14,14 @@ use claviger::{
 };
 
 use crate::builder::RdsIamBuilder;
-use crate::target::Target;
+use crate::token::Target;
 use crate::{identity, lifetime, token};
 
 /// How often the chain is asked whether its identity is still the one that signed.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Shortest time between two WARN lines on rejected young tokens.
-const WARN_AGAIN: Duration = Duration::from_secs(3_600);
+const WARN_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
 ///
@@ -63,13 +63,13 @@ pub struct RdsIam {
     chain: SharedCredentialsProvider,
     time: Option<SharedTimeSource>,
     lifetime: Duration,
-    last: Mutex<Option<Signed>>,
-    rejected: Mutex<Rejected>,
+    last: Mutex<Option<LastSignature>>,
+    rejections: Mutex<Rejections>,
 }
 
 /// State of rejections.
 #[derive(Default)]
-struct Rejected {
+struct Rejections {
     token: Option<RejectedToken>,
     /// When a young token was last signed anew because it was rejected again.
     signed_anew: Option<Instant>,
@@ -86,7 +86,7 @@ struct RejectedToken {
 
 /// The last signature.
 #[derive(Clone)]
-struct Signed {
+struct LastSignature {
     revision: Revision,
     second: SystemTime,
     /// When the next one is due.
@@ -123,7 +123,7 @@ impl RdsIam {
         RdsIamBuilder::new(sdk, host, port, user)
     }
 
-    pub(crate) fn with(
+    pub(crate) fn from_settings(
         target: Target,
         chain: SharedCredentialsProvider,
         time: Option<SharedTimeSource>,
@@ -135,7 +135,7 @@ impl RdsIam {
             time,
             lifetime,
             last: Mutex::default(),
-            rejected: Mutex::default(),
+            rejections: Mutex::default(),
         }
     }
 
@@ -146,7 +146,7 @@ impl RdsIam {
             .map_or(request.started.wall(), SharedTimeSource::now)
     }
 
-    fn last(&self) -> Option<Signed> {
+    fn last_signature(&self) -> Option<LastSignature> {
         self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -154,7 +154,7 @@ impl RdsIam {
     }
 
     /// The held lease, if a token signed now would be no better.
-    fn still_good(
+    fn reusable_lease(
         &self,
         request: &FetchRequest<Credentials>,
         by: &AwsCredentials,
@@ -166,7 +166,7 @@ impl RdsIam {
         ) {
             return None;
         }
-        let (held, last) = (request.held.as_ref()?, self.last()?);
+        let (held, last) = (request.held.as_ref()?, self.last_signature()?);
         let age = now.duration_since(last.second).unwrap_or_default();
         let good = *held.revision() == last.revision
             && identity::is_same(&last.by, by)
@@ -189,22 +189,26 @@ impl RdsIam {
     ///
     /// Times are monotonic, because the wall clock is what may be wrong, and may be set meanwhile.
     fn is_rejected_again(&self, revision: &Revision, now: Instant) -> bool {
-        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rejected = self
+            .rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let before = rejected.token.replace(RejectedToken {
             revision: revision.clone(),
             last: now,
         });
         let again = before.is_some_and(|one| {
-            one.revision == *revision && now.saturating_duration_since(one.last) <= lifetime::WINDOW
+            one.revision == *revision
+                && now.saturating_duration_since(one.last) <= lifetime::REJECTION_WINDOW
         });
         let is_within = |last: Option<Instant>, span| {
             last.is_some_and(|last| now.saturating_duration_since(last) < span)
         };
-        if !again || is_within(rejected.signed_anew, lifetime::SIGN_ANEW) {
+        if !again || is_within(rejected.signed_anew, lifetime::RESIGN_INTERVAL) {
             return false;
         }
         rejected.signed_anew = Some(now);
-        let warn = !is_within(rejected.warned, WARN_AGAIN);
+        let warn = !is_within(rejected.warned, WARN_INTERVAL);
         if warn {
             rejected.warned = Some(now);
         }
@@ -224,15 +228,15 @@ impl RdsIam {
 
     /// The second to sign in. Whoever demands a new token gets one: within one second the same
     /// identity signs the same token.
-    async fn second(
+    async fn signing_second(
         &self,
         request: &FetchRequest<Credentials>,
         by: &AwsCredentials,
         now: SystemTime,
     ) -> SystemTime {
-        let second = token::second_of(now);
+        let second = token::start_of_second(now);
         let Some(last) = self
-            .last()
+            .last_signature()
             .filter(|last| request.trigger == RotationTrigger::Manual && last.second == second)
         else {
             return second;
@@ -258,34 +262,34 @@ impl Provider for RdsIam {
         let by = identity::resolve(&self.chain).await?;
         let now = self.now(&request);
         check_session(by.expiry(), now)?;
-        if let Some(held) = self.still_good(&request, &by, now) {
+        if let Some(held) = self.reusable_lease(&request, &by, now) {
             tracing::debug!(
                 user = self.target.user.name(),
                 "the held token is as good as another"
             );
             return Ok(held.into());
         }
-        let second = self.second(&request, &by, now).await;
+        let second = self.signing_second(&request, &by, now).await;
         let token = token::sign(&self.target, &by, second, self.lifetime).await?;
         tracing::debug!(
             user = self.target.user.name(),
             host = self.target.host.written(),
             "a token was signed"
         );
-        let life = lifetime::end(second, self.lifetime, by.expiry())
+        let life = lifetime::expiry(second, self.lifetime, by.expiry())
             .duration_since(started)
             .unwrap_or_default();
         let due = lifetime::refresh_after(life);
         let revision = Revision::new(token.name);
-        let signed = Signed {
+        let signed = LastSignature {
             revision: revision.clone(),
             second,
             renewal: now + due,
             by,
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
-        let login = Credentials::new(self.target.user.name(), token.text).token();
-        Ok(Lease::new(login, revision)
+        let credentials = Credentials::new(self.target.user.name(), token.text).token();
+        Ok(Lease::new(credentials, revision)
             .with_expiry(Expiry::after(request.started, life))
             .with_old_connections(OldConnections::Keep)
             .with_refresh_after(due)
@@ -296,8 +300,10 @@ impl Provider for RdsIam {
         // What signed when another identity was seen, and that one.
         let mut hinted: Option<(AwsCredentials, AwsCredentials)> = None;
         loop {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let Some(last) = self.last() else { continue };
+            tokio::time::sleep(IDENTITY_CHECK_INTERVAL).await;
+            let Some(last) = self.last_signature() else {
+                continue;
+            };
             // What fails here fails again when a token is due, and is told then.
             let Ok(now) = identity::resolve(&self.chain).await else {
                 continue;
@@ -328,7 +334,7 @@ impl Provider for RdsIam {
 /// A session that is about to end signs nothing that could serve.
 fn check_session(end: Option<SystemTime>, now: SystemTime) -> Result<(), ProviderError> {
     let Some(end) = end else { return Ok(()) };
-    if end.duration_since(now).unwrap_or_default() >= lifetime::LEAST {
+    if end.duration_since(now).unwrap_or_default() >= lifetime::MIN_REMAINING {
         return Ok(());
     }
     let message = match now.duration_since(end) {

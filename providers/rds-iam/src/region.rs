@@ -16,7 +16,7 @@ const DOMAINS: [&str; 7] = [
 /// The region in the name of an RDS endpoint: `NAME.ID.REGION.rds.DOMAIN`, in China also
 /// `NAME.ID.rds.REGION.DOMAIN`. Instances, clusters and proxies differ in `ID` alone. `None` for
 /// any other host.
-pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
+pub(crate) fn from_endpoint(host: &str) -> Option<&str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let name = DOMAINS
         .iter()
@@ -29,7 +29,7 @@ pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
     // A name of the instance stands before it.
     labels
         .next()
-        .filter(|_| looks_right(region))
+        .filter(|_| has_aws_form(region))
         .map(|_| region)
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn is_global(host: &str) -> bool {
 ///
 /// # Errors
 /// Which of them disagree, or that none says anything, and what would be right.
-pub(crate) fn agreed(
+pub(crate) fn resolve(
     caller: Option<&str>,
     config: Option<&str>,
     endpoint: Option<&str>,
@@ -90,7 +90,7 @@ fn is_well_formed(region: &str) -> bool {
 }
 
 /// Well formed, of three parts at least, the last of them a number: `us-gov-west-1`.
-fn looks_right(region: &str) -> bool {
+fn has_aws_form(region: &str) -> bool {
     let mut parts = region.rsplit('-');
     is_well_formed(region)
         && parts
@@ -158,7 +158,7 @@ mod tests {
             ),
             ("orders.c1a2b3.eu-west-1.rds.amazonaws.com.", "eu-west-1"),
         ] {
-            assert_eq!(of_endpoint(host), Some(region), "{host}");
+            assert_eq!(from_endpoint(host), Some(region), "{host}");
         }
     }
 
@@ -177,7 +177,7 @@ mod tests {
             "amazonaws.com",
             "",
         ] {
-            assert_eq!(of_endpoint(host), None, "{host}");
+            assert_eq!(from_endpoint(host), None, "{host}");
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
             (None, west, west),
         ] {
             assert_eq!(
-                agreed(sources.0, sources.1, sources.2),
+                resolve(sources.0, sources.1, sources.2),
                 Ok("eu-west-1".to_owned())
             );
         }
@@ -202,7 +202,7 @@ mod tests {
             ((None, east, west), ["the SdkConfig", "the endpoint's name"]),
             ((west, west, east), ["the caller", "the endpoint's name"]),
         ] {
-            let problem = agreed(sources.0, sources.1, sources.2)
+            let problem = resolve(sources.0, sources.1, sources.2)
                 .err()
                 .unwrap_or_default();
             assert!(
@@ -212,14 +212,14 @@ mod tests {
             assert!(names.iter().all(|name| problem.contains(name)), "{problem}");
         }
         assert!(
-            agreed(None, None, None)
+            resolve(None, None, None)
                 .err()
                 .unwrap_or_default()
                 .contains("is missing")
         );
         for odd in ["", "EU-WEST-1", "eu west 1", "eu-", "-", "eu/west"] {
             assert!(
-                agreed(Some(odd), None, None)
+                resolve(Some(odd), None, None)
                     .err()
                     .unwrap_or_default()
                     .contains("such as eu-west-1"),

@@ -12,7 +12,7 @@ use hmac::{Hmac, Mac};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
-use crate::target::Target;
+use crate::token::Target;
 use crate::user::RESERVED;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -20,7 +20,7 @@ const SERVICE: &str = "rds-db";
 const SESSION_TOKEN: &str = "X-Amz-Security-Token";
 
 /// Returns the query of the presigned request, its signature last.
-pub(crate) fn query(
+pub(crate) fn signed_query(
     target: &Target,
     credentials: &AwsCredentials,
     second: SystemTime,
@@ -48,7 +48,7 @@ pub(crate) fn query(
     }
     parameters.push(("X-Amz-SignedHeaders", "host".to_owned()));
     // Signed in alphabetical order.
-    let query = joined(&parameters);
+    let query = join_query(&parameters);
     // As a client writes the header, without the scheme's default port.
     let host = if target.port == 443 {
         target.host.signed().to_owned()
@@ -71,12 +71,12 @@ pub(crate) fn query(
     parameters.sort_by_key(|(name, _)| *name == SESSION_TOKEN);
     format!(
         "{}&X-Amz-Signature={}",
-        joined(&parameters),
+        join_query(&parameters),
         hex(&hmac_sha256(&key, &text))
     )
 }
 
-fn joined(parameters: &[(&str, String)]) -> String {
+fn join_query(parameters: &[(&str, String)]) -> String {
     let parts: Vec<_> = parameters
         .iter()
         .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED)))
