@@ -1,6 +1,6 @@
-//! Signature Version 4 of a presigned `connect` request, if the SDK's signer cannot be used. That
-//! one writes the session token in clear at TRACE, and nothing silences it in a process that logs
-//! through the `log` crate alone.
+//! Signature Version 4 of a presigned `connect` request, if the SDK's signer cannot be used. The
+//! SDK's signer logs the session token at TRACE. Nothing silences it in a process that logs through
+//! the `log` crate alone.
 //!
 //! The algorithm is AWS's, "Authenticating requests: using query parameters". The result equals
 //! that of the SDK and of boto3 to the byte.
@@ -49,7 +49,7 @@ pub(crate) fn signed_query(
     parameters.push(("X-Amz-SignedHeaders", "host".to_owned()));
     // Signed in alphabetical order.
     let query = join_query(&parameters);
-    // As a client writes the header, without the scheme's default port.
+    // As in the header of a client, without the scheme's default port.
     let host = if target.port == 443 {
         target.host.signed().to_owned()
     } else {
@@ -67,7 +67,7 @@ pub(crate) fn signed_query(
         format!("AWS4{}", credentials.secret_access_key()).into_bytes(),
         |key, part| hmac_sha256(&key, part),
     );
-    // Written with the session token last, as botocore does.
+    // The session token comes last, as in botocore.
     parameters.sort_by_key(|(name, _)| *name == SESSION_TOKEN);
     format!(
         "{}&X-Amz-Signature={}",

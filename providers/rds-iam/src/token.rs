@@ -1,4 +1,4 @@
-//! The token: a presigned request that nobody sends.
+//! The token: a presigned request that is never sent.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ use crate::user::{RESERVED, User};
 const DATE: &str = "X-Amz-Date";
 const SIGNATURE: &str = "X-Amz-Signature";
 
-/// How much of a signature names its token: 64 of its 256 bits, which nobody can complete.
+/// Digits of a signature in the revision: 64 of its 256 bits, which do not reveal the rest.
 const REVISION_DIGITS: usize = 16;
 
 /// Database user at one endpoint in one region that a token is signed for.
@@ -31,37 +31,36 @@ pub(crate) struct Target {
     pub(crate) user: User,
 }
 
-/// A signed token. Shows itself to nobody: it has no `Debug`.
+/// A signed token. Without `Debug`, because it is a secret.
 pub(crate) struct Token {
-    /// What the database takes for a password.
+    /// Sent to the database as the password.
     pub(crate) text: String,
-    /// Names it without revealing it: the same identity, target, second and lifetime give the same
-    /// name.
-    pub(crate) name: String,
+    /// Identifies the token without revealing it. Equal identity, target, second and lifetime give
+    /// an equal revision.
+    pub(crate) revision: String,
 }
 
-/// The second in which `time` lies: a signature knows no finer time.
+/// Returns the start of the second of `time`, because signatures are dated in whole seconds.
 pub(crate) fn start_of_second(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-/// Signs a token that is dated `second` and lives for `lifetime`, counted in whole seconds. No
-/// network.
+/// Signs a token that is dated `second` and valid for `lifetime`, in whole seconds. Uses no network.
 ///
-/// The SDK's function does the signing, and here is fixed what it gets wrong: it takes the user as
-/// encoded already, writes the host in lower case and without port 443, and has the session token
-/// behind the signature. What comes out is what boto3 writes.
+/// The SDK signs. Its result is rewritten to the form of boto3: the SDK expects an encoded user,
+/// writes the host in lower case and without port 443, and puts the session token behind the
+/// signature.
 ///
 /// # Errors
-/// What the SDK says: not expected after a [`Target`] was checked.
+/// Errors of the SDK, which are not expected for a valid [`Target`].
 pub(crate) async fn sign(
     target: &Target,
     credentials: &AwsCredentials,
     second: SystemTime,
     lifetime: Duration,
 ) -> Result<Token, ProviderError> {
-    // At TRACE the SDK's signer writes the session token in clear.
+    // The SDK's signer logs the session token at TRACE.
     if !quiet::is_possible() {
         let query = signer::signed_query(target, credentials, second, lifetime);
         return from_query(target, &query)
@@ -86,11 +85,10 @@ pub(crate) async fn sign(
         .split_once('?')
         .map(|(_, query)| query)
         .unwrap_or_default();
-    from_query(target, query)
-        .ok_or_else(|| signing_failed("it answered a token without date or signature"))
+    from_query(target, query).ok_or_else(|| signing_failed("a token without date or signature"))
 }
 
-/// The token of this query, as boto3 writes it.
+/// Returns the token of this query in the form of boto3.
 fn from_query(target: &Target, query: &str) -> Option<Token> {
     let mut text = format!("{}:{}/?", target.host.written(), target.port);
     let (mut date, mut signature) = (None, None);
@@ -108,7 +106,7 @@ fn from_query(target: &Target, query: &str) -> Option<Token> {
     text.extend([SIGNATURE, "=", &*signature]);
     Some(Token {
         text,
-        name: format!("{date}/{}", signature.get(..REVISION_DIGITS)?),
+        revision: format!("{date}/{}", signature.get(..REVISION_DIGITS)?),
     })
 }
 
@@ -119,11 +117,11 @@ fn encode(value: &str) -> Cow<'_, str> {
 fn signing_failed(problem: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Other,
-        format!("the SDK signed no token: {problem}"),
+        format!("the SDK returned no token: {problem}"),
     )
 }
 
-/// A clock that stands.
+/// A clock that returns one fixed time.
 #[derive(Debug)]
 struct FixedTime(SystemTime);
 
@@ -141,7 +139,7 @@ mod tests {
 
     /// With a subscriber set, the SDK's signer is used; ours is called directly.
     #[tokio::test]
-    async fn both_signers_write_the_same_token() {
+    async fn both_signers_return_the_same_token() {
         let _subscriber =
             tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
         assert!(quiet::is_possible());
@@ -184,8 +182,8 @@ mod tests {
                     )
                     .expect("it signs");
                     assert_eq!(
-                        (ours.text, ours.name),
-                        (theirs.text, theirs.name),
+                        (ours.text, ours.revision),
+                        (theirs.text, theirs.revision),
                         "{host}:{port} {user}"
                     );
                 }
