@@ -273,7 +273,7 @@ impl Provider for RdsIam {
         // `request.started` by the clock that signs, which may be another one.
         let started = self.signing_time(request.started);
         let by = identity::resolve(&self.chain).await?;
-        let now = self.signing_time(request.started);
+        let now = self.signing_time(request.now());
         check_session(by.expiry(), now)?;
         if let Some(held) = self.reusable_lease(&request, &by, now) {
             tracing::debug!(
@@ -373,3 +373,6 @@ impl fmt::Debug for RdsIam {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
