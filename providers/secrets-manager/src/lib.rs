@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-mod ladder;
-mod look;
+mod api;
+mod fallback;
+mod format;
 mod provider;
+mod schedule;
 mod secret_id;
-mod shape;
-mod store;
 
 pub use provider::SecretsManager;

@@ -10,15 +10,15 @@ use claviger::{
     ProviderErrorKind, Revision, RotationTrigger,
 };
 
-use crate::ladder::{Stage, Stopgap};
-use crate::look;
+use crate::api::{Content, Description, SecretClient, Version};
+use crate::fallback::{Fallback, StagingLabel};
+use crate::format::{ContentError, Format, Keys};
+use crate::schedule;
 use crate::secret_id::{SecretId, misconfigured};
-use crate::shape::{Flaw, Keys, Shape};
-use crate::store::{Content, Description, Store, Version};
 
 /// How long a DescribeSecret that was denied is not asked for again: whoever grants it later needs
 /// no restart, and 720 calls a month cost 0.004 USD.
-const DENIED_FOR: Duration = Duration::from_secs(3_600);
+const DESCRIBE_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// A database login in AWS Secrets Manager.
 ///
@@ -52,13 +52,13 @@ const DENIED_FOR: Duration = Duration::from_secs(3_600);
 /// # }
 /// ```
 pub struct SecretsManager {
-    store: Store,
-    shape: Shape,
+    client: SecretClient,
+    format: Format,
     alternating: bool,
     old_connections: Option<OldConnections>,
     /// The first setting that cannot be right.
     fault: Option<ProviderError>,
-    stopgap: Mutex<Option<Stopgap>>,
+    fallback: Mutex<Option<Fallback>>,
     /// When DescribeSecret was denied last.
     denied: Mutex<Option<Instant>>,
 }
@@ -79,7 +79,7 @@ impl SecretsManager {
     /// region in the configuration or the ARN, or two that differ; no credentials provider; an
     /// endpoint that is no URL.
     pub fn new(aws: &SdkConfig, secret_id: impl Into<String>) -> Result<Self, ProviderError> {
-        Self::shaped(aws, secret_id.into(), Shape::Json(Keys::default()))
+        Self::shaped(aws, secret_id.into(), Format::Json(Keys::default()))
     }
 
     /// A secret that is the password alone, byte for byte, of the user given here. A byte order
@@ -94,17 +94,17 @@ impl SecretsManager {
     ) -> Result<Self, ProviderError> {
         let user = user.into();
         check("user", &user)?;
-        Self::shaped(aws, secret_id.into(), Shape::Password { user })
+        Self::shaped(aws, secret_id.into(), Format::Password { user })
     }
 
-    fn shaped(aws: &SdkConfig, secret_id: String, shape: Shape) -> Result<Self, ProviderError> {
+    fn shaped(aws: &SdkConfig, secret_id: String, format: Format) -> Result<Self, ProviderError> {
         Ok(Self {
-            store: Store::new(aws, SecretId::parse(secret_id)?)?,
-            shape,
+            client: SecretClient::new(aws, SecretId::parse(secret_id)?)?,
+            format,
             alternating: false,
             old_connections: None,
             fault: None,
-            stopgap: Mutex::default(),
+            fallback: Mutex::default(),
             denied: Mutex::default(),
         })
     }
@@ -149,9 +149,9 @@ impl SecretsManager {
     /// `Misconfigured` on the first fetch for a lone password.
     #[must_use]
     pub fn endpoint_from_secret(mut self) -> Self {
-        match &mut self.shape {
-            Shape::Json(keys) => keys.endpoint = true,
-            Shape::Password { .. } => {
+        match &mut self.format {
+            Format::Json(keys) => keys.endpoint = true,
+            Format::Password { .. } => {
                 let problem = "means nothing for a lone password; leave it out";
                 self.fault = self
                     .fault
@@ -185,12 +185,12 @@ impl SecretsManager {
         which: impl FnOnce(&mut Keys) -> &mut String,
     ) -> Self {
         let checked = check(argument, &key);
-        let checked = match &mut self.shape {
-            Shape::Json(keys) => {
+        let checked = match &mut self.format {
+            Format::Json(keys) => {
                 *which(keys) = key;
                 checked
             }
-            Shape::Password { .. } => Err(misconfigured(
+            Format::Password { .. } => Err(misconfigured(
                 argument,
                 "means nothing for a lone password; leave it out",
             )),
@@ -207,32 +207,34 @@ impl SecretsManager {
         briefly: bool,
     ) -> Result<Option<Description>, ProviderError> {
         let denied = *lock(&self.denied);
-        if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
+        if denied
+            .is_some_and(|since| now.saturating_duration_since(since) < DESCRIBE_RETRY_INTERVAL)
+        {
             return Ok(None);
         }
-        let description = self.store.describe(briefly).await?;
+        let description = self.client.describe(briefly).await?;
         *lock(&self.denied) = description.is_none().then_some(now);
         if description.is_none() && denied.is_none() {
-            tracing::info!(secret = %self.store.secret(), "secretsmanager:DescribeSecret is not granted; the secret is looked at by the supervisor's poll");
+            tracing::info!(secret = %self.client.secret(), "secretsmanager:DescribeSecret is not granted; the secret is looked at by the supervisor's poll");
         }
         Ok(description)
     }
 
     /// Whether what is held, which works, is not to be given up for this version at `AWSCURRENT`.
-    fn keeps(
+    fn is_kept(
         &self,
         request: &FetchRequest<Credentials>,
         held: &Revision,
         current: &Revision,
     ) -> bool {
-        let mut stopgap = self.stopgap();
+        let mut fallback = self.fallback();
         // The rotation was finished: should AWSCURRENT be moved back one day, that is meant.
-        stopgap.take_if(|stopgap| stopgap.instead_of != *current);
+        fallback.take_if(|fallback| fallback.rejected != *current);
         held == current
             || request.is_rejected(current)
-            || stopgap
+            || fallback
                 .as_ref()
-                .is_some_and(|stopgap| stopgap.stands(held, current))
+                .is_some_and(|fallback| fallback.is_preferred(held, current))
     }
 
     /// The login to use, from `AWSCURRENT`, or from further down where the database rejects that.
@@ -242,7 +244,7 @@ impl SecretsManager {
         request: &FetchRequest<Credentials>,
         held: Option<&Lease<Credentials>>,
     ) -> Result<(Credentials, Revision), ProviderError> {
-        let current = match self.store.value(Stage::Current).await {
+        let current = match self.client.value(StagingLabel::Current).await {
             Ok(current) => current,
             // A rotation that was begun and given up may leave a version without a value there.
             Err(error)
@@ -251,7 +253,7 @@ impl SecretsManager {
                     && error.kind() == ProviderErrorKind::NotFound =>
             {
                 return self
-                    .below_current(request)
+                    .lower_candidate(request)
                     .await?
                     .map(|(_, login, taken)| (login, taken))
                     .ok_or(error);
@@ -259,33 +261,33 @@ impl SecretsManager {
             Err(error) => return Err(error),
         };
         let revision = current.revision.clone();
-        if let Some(held) = held.filter(|held| self.keeps(request, held.revision(), &revision)) {
+        if let Some(held) = held.filter(|held| self.is_kept(request, held.revision(), &revision)) {
             return Ok((held.secret().clone(), held.revision().clone()));
         }
-        let first = self.read(Stage::Current, current);
-        if held.is_some() || !self.is_ruled_out(request, &revision, &first) {
-            *self.stopgap() = None;
+        let first = self.read(StagingLabel::Current, current);
+        if held.is_some() || !self.is_current_unusable(request, &revision, &first) {
+            *self.fallback() = None;
             return Ok((first?, revision));
         }
-        if let Some((stage, login, taken)) = self.below_current(request).await? {
-            tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is rejected; another version is tried");
-            *self.stopgap() = Some(Stopgap {
-                instead_of: revision,
+        if let Some((stage, login, taken)) = self.lower_candidate(request).await? {
+            tracing::info!(secret = %self.client.secret(), stage = stage.as_str(), revision = %taken, "AWSCURRENT is rejected; another version is tried");
+            *self.fallback() = Some(Fallback {
+                rejected: revision,
                 taken: taken.clone(),
             });
             return Ok((login, taken));
         }
         // All candidates are rejected: the first choice again.
-        *self.stopgap() = None;
+        *self.fallback() = None;
         Ok((first?, revision))
     }
 
     /// The first version below `AWSCURRENT` that may serve, and its stage.
-    async fn below_current(
+    async fn lower_candidate(
         &self,
         request: &FetchRequest<Credentials>,
-    ) -> Result<Option<(Stage, Credentials, Revision)>, ProviderError> {
-        for stage in [Stage::Pending, Stage::Previous] {
+    ) -> Result<Option<(StagingLabel, Credentials, Revision)>, ProviderError> {
+        for stage in [StagingLabel::Pending, StagingLabel::Previous] {
             if let Some((login, taken)) = self.candidate(request, stage).await? {
                 return Ok(Some((stage, login, taken)));
             }
@@ -295,7 +297,7 @@ impl SecretsManager {
 
     /// Whether it is worth looking further down: the database rejects `AWSCURRENT`, or rejects
     /// something and `AWSCURRENT` cannot be read.
-    fn is_ruled_out(
+    fn is_current_unusable(
         &self,
         request: &FetchRequest<Credentials>,
         current: &Revision,
@@ -308,14 +310,14 @@ impl SecretsManager {
     async fn candidate(
         &self,
         request: &FetchRequest<Credentials>,
-        stage: Stage,
+        stage: StagingLabel,
     ) -> Result<Option<(Credentials, Revision)>, ProviderError> {
-        let version = match self.store.value(stage).await {
+        let version = match self.client.value(stage).await {
             Ok(version) => version,
             // It is asked again; a lower step taken for want of this one might be the wrong one.
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
-                tracing::debug!(secret = %self.store.secret(), stage = stage.label(), reason = %error, "no candidate");
+                tracing::debug!(secret = %self.client.secret(), stage = stage.as_str(), reason = %error, "no candidate");
                 return Ok(None);
             }
         };
@@ -326,26 +328,26 @@ impl SecretsManager {
         match self.read(stage, version) {
             Ok(login) => Ok(Some((login, revision))),
             Err(error) => {
-                tracing::warn!(secret = %self.store.secret(), stage = stage.label(), reason = %error, "no candidate");
+                tracing::warn!(secret = %self.client.secret(), stage = stage.as_str(), reason = %error, "no candidate");
                 Ok(None)
             }
         }
     }
 
-    fn read(&self, stage: Stage, version: Version) -> Result<Credentials, ProviderError> {
+    fn read(&self, stage: StagingLabel, version: Version) -> Result<Credentials, ProviderError> {
         let login = match version.content {
-            Content::Text(text) => self.shape.read(&text),
-            Content::Binary => Err(Flaw::new(
+            Content::Text(text) => self.format.read(&text),
+            Content::Binary => Err(ContentError::new(
                 "the secret is binary (SecretBinary); write it as text (SecretString)",
             )),
-            Content::Nothing => Err(Flaw::new("the version has no value; write one")),
+            Content::Nothing => Err(ContentError::new("the version has no value; write one")),
         };
-        login.map_err(|flaw| {
-            flaw.into_error(&format!(
+        login.map_err(|error| {
+            error.into_error(&format!(
                 "secret {} in {}, {}",
-                self.store.secret(),
-                self.store.region(),
-                stage.label()
+                self.client.secret(),
+                self.client.region(),
+                stage.as_str()
             ))
         })
     }
@@ -360,8 +362,8 @@ impl SecretsManager {
         Lease::new(login, revision).with_old_connections(old_connections)
     }
 
-    fn stopgap(&self) -> MutexGuard<'_, Option<Stopgap>> {
-        lock(&self.stopgap)
+    fn fallback(&self) -> MutexGuard<'_, Option<Fallback>> {
+        lock(&self.fallback)
     }
 }
 
@@ -389,9 +391,9 @@ impl Provider for SecretsManager {
                 .as_ref()
                 .filter(|description| !description.deleted)
                 .and_then(|description| description.current.as_ref());
-            if current.is_some_and(|current| self.keeps(&request, held.revision(), current)) {
+            if current.is_some_and(|current| self.is_kept(&request, held.revision(), current)) {
                 let lease = self.lease(held.secret().clone(), held.revision().clone());
-                return Ok(timed(lease, described, &request).into());
+                return Ok(with_schedule(lease, described, &request).into());
             }
         }
         let (login, revision) = self.choose(&request, held).await?;
@@ -402,17 +404,17 @@ impl Provider for SecretsManager {
                 .await
                 .unwrap_or_default();
         }
-        Ok(timed(self.lease(login, revision), described, &request).into())
+        Ok(with_schedule(self.lease(login, revision), described, &request).into())
     }
 }
 
 /// The lease, looked at again once the next rotation is over.
-fn timed(
+fn with_schedule(
     lease: Lease<Credentials>,
     described: Option<Description>,
     request: &FetchRequest<Credentials>,
 ) -> Lease<Credentials> {
-    match look::after(
+    match schedule::refresh_after(
         described.and_then(|description| description.next_rotation),
         request.started.wall(),
         fastrand::f64(),
@@ -425,9 +427,9 @@ fn timed(
 impl fmt::Debug for SecretsManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretsManager")
-            .field("secret", self.store.secret())
-            .field("region", &self.store.region())
-            .field("shape", &self.shape)
+            .field("secret", self.client.secret())
+            .field("region", &self.client.region())
+            .field("format", &self.format)
             .field("alternating", &self.alternating)
             .field("old_connections", &self.old_connections)
             .field("fault", &self.fault)

@@ -1,7 +1,7 @@
 //! What is asked of Secrets Manager: the value of a version, and when the secret is rotated next.
 
 mod client;
-mod failure;
+mod error;
 mod redacted;
 mod skew;
 
@@ -14,16 +14,16 @@ use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValue;
 use aws_types::SdkConfig;
 use claviger::{ProviderError, Revision, quiet};
 
-use crate::ladder::Stage;
+use crate::fallback::StagingLabel;
 use crate::secret_id::SecretId;
-use failure::Asked;
+use error::Operation;
 use redacted::Redacted;
 
 /// How long a description may take that is not needed yet: a service's start does not wait for it.
-const BRIEFLY: Duration = Duration::from_secs(2);
+const BRIEF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One secret in Secrets Manager.
-pub(crate) struct Store {
+pub(crate) struct SecretClient {
     client: Client,
     secret: SecretId,
     region: String,
@@ -52,12 +52,12 @@ pub(crate) struct Description {
     pub(crate) deleted: bool,
 }
 
-impl Store {
+impl SecretClient {
     /// # Errors
     /// `Misconfigured`, naming the setting that cannot be right.
     pub(crate) fn new(aws: &SdkConfig, secret: SecretId) -> Result<Self, ProviderError> {
         let region = secret.region(aws.region().map(AsRef::as_ref))?;
-        let client = quiet::run(|| client::make(aws, &region))?;
+        let client = quiet::run(|| client::build_client(aws, &region))?;
         Ok(Self {
             client,
             secret,
@@ -74,20 +74,22 @@ impl Store {
     }
 
     /// The version at this stage.
-    pub(crate) async fn value(&self, stage: Stage) -> Result<Version, ProviderError> {
+    pub(crate) async fn value(&self, stage: StagingLabel) -> Result<Version, ProviderError> {
         let request = self
             .client
             .get_secret_value()
             .secret_id(self.secret.as_str())
-            .version_stage(stage.label());
+            .version_stage(stage.as_str());
         let request = request
             .customize()
             .interceptor(Redacted::new(&GetSecretValue::new()));
         let answer = quiet::during(request.send())
             .await
-            .map_err(|error| self.failed(Asked::Value(stage), &error))?;
+            .map_err(|error| self.failed(Operation::Value(stage), &error))?;
         let Some(revision) = answer.version_id.map(Revision::new) else {
-            return Err(failure::no_answer(&self.asked(Asked::Value(stage))));
+            return Err(error::incomplete_response(
+                &self.place(Operation::Value(stage)),
+            ));
         };
         let content = match (answer.secret_string, answer.secret_binary) {
             (Some(text), _) => Content::Text(text),
@@ -111,17 +113,22 @@ impl Store {
             .customize()
             .interceptor(Redacted::new(&DescribeSecret::new()));
         if briefly {
-            let time = TimeoutConfig::builder().operation_timeout(BRIEFLY).build();
+            let time = TimeoutConfig::builder()
+                .operation_timeout(BRIEF_TIMEOUT)
+                .build();
             request = request
                 .config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));
         }
         let answer = match quiet::during(request.send()).await {
             Ok(answer) => answer,
-            Err(error) if failure::is_not_granted(&error) => return Ok(None),
-            Err(error) => return Err(self.failed(Asked::Description, &error)),
+            Err(error) if error::is_not_granted(&error) => return Ok(None),
+            Err(error) => return Err(self.failed(Operation::Description, &error)),
         };
-        let is_current =
-            |stages: &Vec<String>| stages.iter().any(|stage| stage == Stage::Current.label());
+        let is_current = |stages: &Vec<String>| {
+            stages
+                .iter()
+                .any(|stage| stage == StagingLabel::Current.as_str())
+        };
         let current = answer
             .version_ids_to_stages
             .iter()
@@ -136,20 +143,29 @@ impl Store {
         }))
     }
 
-    fn failed<E: failure::Told>(&self, asked: Asked, error: &failure::Failure<E>) -> ProviderError {
-        failure::explain(asked, &self.asked(asked), self.secret.as_str(), error)
+    fn failed<E: error::OperationError>(
+        &self,
+        operation: Operation,
+        error: &error::CallError<E>,
+    ) -> ProviderError {
+        error::explain(
+            operation,
+            &self.place(operation),
+            self.secret.as_str(),
+            error,
+        )
     }
 
     /// What was asked for, in words.
-    fn asked(&self, asked: Asked) -> String {
-        match asked {
-            Asked::Value(stage) => format!(
+    fn place(&self, operation: Operation) -> String {
+        match operation {
+            Operation::Value(stage) => format!(
                 "secret {} in {}, {}",
                 self.secret,
                 self.region,
-                stage.label()
+                stage.as_str()
             ),
-            Asked::Description => format!("secret {} in {}", self.secret, self.region),
+            Operation::Description => format!("secret {} in {}", self.secret, self.region),
         }
     }
 }

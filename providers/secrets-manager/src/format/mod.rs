@@ -10,7 +10,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// How the login is laid out in the secret.
 #[derive(Clone, Debug)]
-pub(crate) enum Shape {
+pub(crate) enum Format {
     /// A JSON object with these keys.
     Json(Keys),
     /// The password alone, for this user.
@@ -19,9 +19,9 @@ pub(crate) enum Shape {
 
 /// What is wrong with a secret's content. It says which part, and nothing of the content.
 #[derive(Clone, Debug)]
-pub(crate) struct Flaw(String);
+pub(crate) struct ContentError(String);
 
-impl Flaw {
+impl ContentError {
     pub(crate) fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
@@ -37,18 +37,18 @@ impl Flaw {
     }
 }
 
-impl Shape {
+impl Format {
     /// Reads the login. A byte order mark at the beginning, which editors write, is no part of it.
-    pub(crate) fn read(&self, text: &str) -> Result<Credentials, Flaw> {
+    pub(crate) fn read(&self, text: &str) -> Result<Credentials, ContentError> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         match self {
             Self::Json(keys) => keys.read(text),
             Self::Password { user } => {
                 if text.is_empty() {
-                    return Err(Flaw::new("the secret is empty; write the password"));
+                    return Err(ContentError::new("the secret is empty; write the password"));
                 }
                 if text.contains('\0') {
-                    return Err(Flaw::new(
+                    return Err(ContentError::new(
                         "the password has a NUL character, which no database takes; write another",
                     ));
                 }
@@ -66,11 +66,11 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_at_the_beginning_is_left_out() {
-        let login = Shape::Json(Keys::default())
+        let login = Format::Json(Keys::default())
             .read("\u{feff}{\"username\":\"u\",\"password\":\"\u{feff}p\"}")
             .unwrap();
         assert_eq!((login.user(), login.expose_password()), ("u", "\u{feff}p"));
-        let shape = Shape::Password {
+        let format = Format::Password {
             user: "orders".to_owned(),
         };
         for (text, password) in [
@@ -78,22 +78,22 @@ mod tests {
             ("\u{feff}\u{feff}", "\u{feff}"),
             ("s3\u{feff}cret", "s3\u{feff}cret"),
         ] {
-            assert_eq!(shape.read(text).unwrap().expose_password(), password);
+            assert_eq!(format.read(text).unwrap().expose_password(), password);
         }
     }
 
     #[test]
     fn a_lone_password_is_taken_byte_for_byte() {
-        let shape = Shape::Password {
+        let format = Format::Password {
             user: "orders".to_owned(),
         };
         for text in [" s3cret ", "s3cret\n", "{\"password\":\"x\"}", "pässwörd"] {
-            let login = shape.read(text).unwrap();
+            let login = format.read(text).unwrap();
             assert_eq!((login.user(), login.expose_password()), ("orders", text));
             assert!(login.location().is_none());
         }
-        assert!(shape.read("").is_err());
-        assert!(shape.read("\u{feff}").is_err());
-        assert!(shape.read("a\0b").is_err());
+        assert!(format.read("").is_err());
+        assert!(format.read("\u{feff}").is_err());
+        assert!(format.read("a\0b").is_err());
     }
 }

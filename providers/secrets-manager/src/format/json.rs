@@ -4,7 +4,7 @@ use claviger::{Credentials, Endpoint};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
-use super::Flaw;
+use super::ContentError;
 
 /// Where in the object the parts are. The defaults are AWS's ("JSON structure of Secrets Manager
 /// database credential secrets" in its user guide).
@@ -33,15 +33,15 @@ impl Default for Keys {
 }
 
 impl Keys {
-    pub(super) fn read(&self, text: &str) -> Result<Credentials, Flaw> {
+    pub(super) fn read(&self, text: &str) -> Result<Credentials, ContentError> {
         // The parser's own message may quote what it read.
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let how = if error.classify() == Category::Eof { "ends early" } else { "is not JSON" };
             let place = format!("at line {}, column {}", error.line(), error.column());
-            Flaw::new(format!("the secret {how}, {place}; write a JSON object, or read a lone password with `SecretsManager::password`"))
+            ContentError::new(format!("the secret {how}, {place}; write a JSON object, or read a lone password with `SecretsManager::password`"))
         })?;
         let Value::Object(object) = value else {
-            return Err(Flaw::new(
+            return Err(ContentError::new(
                 "the secret is JSON, but no object; write one, or read a lone password with `SecretsManager::password`",
             ));
         };
@@ -61,18 +61,18 @@ impl Keys {
             _ => Endpoint::new(host, port, text_at(&object, &self.database)?),
         };
         match endpoint.host_problem() {
-            Some(problem) => Err(Flaw::of_key(&self.host, problem)),
+            Some(problem) => Err(ContentError::of_key(&self.host, problem)),
             None => Ok(login.endpoint(endpoint)),
         }
     }
 
     /// A number, or a string of one; without it the default of the `engine`.
-    fn port(&self, object: &Map<String, Value>) -> Result<u16, Flaw> {
+    fn port(&self, object: &Map<String, Value>) -> Result<u16, ContentError> {
         let key = &self.port;
         let port = match object.get(key) {
             None | Some(Value::Null) => {
                 return default_port(object)
-                    .ok_or_else(|| Flaw::of_key(key, "is missing, and no `engine` whose port is known stands in for it; write the port"));
+                    .ok_or_else(|| ContentError::of_key(key, "is missing, and no `engine` whose port is known stands in for it; write the port"));
             }
             Some(Value::Number(number)) => number.as_u64(),
             Some(Value::String(text))
@@ -85,7 +85,7 @@ impl Keys {
         port.and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)
             .ok_or_else(|| {
-                Flaw::of_key(key, "must be a number from 1 to 65535, or a string of one")
+                ContentError::of_key(key, "must be a number from 1 to 65535, or a string of one")
             })
     }
 }
@@ -94,21 +94,21 @@ fn default_port(object: &Map<String, Value>) -> Option<u16> {
     Endpoint::default_port(object.get("engine")?.as_str()?)
 }
 
-fn text_at<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, Flaw> {
+fn text_at<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, ContentError> {
     match object.get(key) {
-        None | Some(Value::Null) => Err(Flaw::of_key(
+        None | Some(Value::Null) => Err(ContentError::of_key(
             key,
             "is missing; write it, or name the key that it stands under",
         )),
         Some(Value::String(text)) if text.is_empty() => {
-            Err(Flaw::of_key(key, "is empty; write it"))
+            Err(ContentError::of_key(key, "is empty; write it"))
         }
-        Some(Value::String(text)) if text.contains('\0') => Err(Flaw::of_key(
+        Some(Value::String(text)) if text.contains('\0') => Err(ContentError::of_key(
             key,
             "has a NUL character, which no database takes",
         )),
         Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(Flaw::of_key(key, "must be a string")),
+        Some(_) => Err(ContentError::of_key(key, "must be a string")),
     }
 }
 
@@ -321,8 +321,8 @@ mod tests {
         fn no_error_shows_a_long_value(value in "[A-Z]{12}", cut in 0usize..80) {
             let text = format!(r#"{{"username":"{value}","password":"{value}","host":"{value}"}}"#);
             let text: String = text.chars().take(cut).collect();
-            if let Err(flaw) = located().read(&text) {
-                prop_assert!(!flaw.0.contains(&value), "{}", flaw.0);
+            if let Err(error) = located().read(&text) {
+                prop_assert!(!error.0.contains(&value), "{}", error.0);
             }
         }
     }

@@ -10,25 +10,25 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use claviger::{ProviderError, ProviderErrorKind as Kind, Timestamp};
 
 use super::skew::skew;
-use crate::ladder::Stage;
+use crate::fallback::StagingLabel;
 
-pub(super) type Failure<E> = SdkError<E, HttpResponse>;
+pub(super) type CallError<E> = SdkError<E, HttpResponse>;
 
 /// An operation's error, as far as it is looked at.
-pub(super) trait Told: ProvideErrorMetadata + StdError + 'static {}
+pub(super) trait OperationError: ProvideErrorMetadata + StdError + 'static {}
 
-impl<E: ProvideErrorMetadata + StdError + 'static> Told for E {}
+impl<E: ProvideErrorMetadata + StdError + 'static> OperationError for E {}
 
 /// What was asked for.
 #[derive(Clone, Copy)]
-pub(super) enum Asked {
+pub(super) enum Operation {
     /// The value of the version at a stage.
-    Value(Stage),
+    Value(StagingLabel),
     /// The secret's description.
     Description,
 }
 
-impl Asked {
+impl Operation {
     fn action(self) -> &'static str {
         match self {
             Self::Value(_) => "secretsmanager:GetSecretValue",
@@ -46,7 +46,7 @@ const NOT_GRANTED: [&str; 4] = [
 ];
 
 /// Whether the permission is missing, whatever else may be.
-pub(super) fn is_not_granted<E: Told>(failure: &Failure<E>) -> bool {
+pub(super) fn is_not_granted<E: OperationError>(failure: &CallError<E>) -> bool {
     failure
         .as_service_error()
         .and_then(ProvideErrorMetadata::code)
@@ -54,11 +54,11 @@ pub(super) fn is_not_granted<E: Told>(failure: &Failure<E>) -> bool {
 }
 
 /// The kind of a failure, and what to do about it. `place` says what was asked for.
-pub(super) fn explain<E: Told>(
-    asked: Asked,
+pub(super) fn explain<E: OperationError>(
+    operation: Operation,
     place: &str,
     secret: &str,
-    failure: &Failure<E>,
+    failure: &CallError<E>,
 ) -> ProviderError {
     match failure {
         SdkError::TimeoutError(_) => error(
@@ -88,25 +88,25 @@ pub(super) fn explain<E: Told>(
                 answer.err().message().unwrap_or_default(),
             );
             let date = answer.raw().headers().get("date");
-            let found = Answer {
+            let found = ErrorResponse {
                 code,
                 message,
                 status: answer.raw().status().as_u16(),
                 skew: skew(date, Timestamp::now().wall()),
             };
-            answered(asked, place, secret, &found)
+            explain_response(operation, place, secret, &found)
         }
         SdkError::ConstructionFailure(_) => error(
             Kind::Misconfigured,
             place,
             "no request can be made; see to the AWS configuration's region and endpoint",
         ),
-        _ => no_answer(place),
+        _ => incomplete_response(place),
     }
 }
 
 /// What came was no answer of Secrets Manager's.
-pub(super) fn no_answer(place: &str) -> ProviderError {
+pub(super) fn incomplete_response(place: &str) -> ProviderError {
     error(
         Kind::Unavailable,
         place,
@@ -119,7 +119,7 @@ fn error(kind: Kind, place: &str, problem: &str) -> ProviderError {
 }
 
 /// An error as it was returned by AWS.
-struct Answer<'a> {
+struct ErrorResponse<'a> {
     code: &'a str,
     message: &'a str,
     status: u16,
@@ -128,8 +128,13 @@ struct Answer<'a> {
 }
 
 /// The codes are those of the API's reference, of its common errors, and of AWS's older front ends.
-fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> ProviderError {
-    let action = asked.action();
+fn explain_response(
+    operation: Operation,
+    place: &str,
+    secret: &str,
+    answer: &ErrorResponse<'_>,
+) -> ProviderError {
+    let action = operation.action();
     let (code, message, status) = (answer.code, answer.message, answer.status);
     let skew = answer
         .skew
@@ -137,16 +142,16 @@ fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> Pro
         .map(|skew| format!(": {skew}"))
         .unwrap_or_default();
     match code {
-        "ResourceNotFoundException" => match asked {
-            Asked::Value(stage) => error(
+        "ResourceNotFoundException" => match operation {
+            Operation::Value(stage) => error(
                 Kind::NotFound,
                 place,
                 &format!(
                     "there is no such secret, or no version of it at {}; see to name, region and account, or write a value",
-                    stage.label()
+                    stage.as_str()
                 ),
             ),
-            Asked::Description => error(
+            Operation::Description => error(
                 Kind::NotFound,
                 place,
                 "there is no such secret; see to name, region and account",
@@ -223,7 +228,7 @@ fn answered(asked: Asked, place: &str, secret: &str, answer: &Answer<'_>) -> Pro
             )
         }
         // The SDK's way to say that it could not read the answer.
-        _ if status < 400 => no_answer(place),
+        _ if status < 400 => incomplete_response(place),
         _ if is_throttling(code) || status == 429 => error(
             Kind::Throttled,
             place,
@@ -307,169 +312,4 @@ fn credentials<'f>(failure: &'f (dyn StdError + 'static)) -> Option<&'f Credenti
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLACE: &str = "secret orders in eu-west-1, AWSCURRENT";
-    const CANARY: &str = "CANARY";
-
-    fn told(code: &str, message: &str, status: u16) -> ProviderError {
-        answered(
-            Asked::Value(Stage::Current),
-            PLACE,
-            "orders",
-            &Answer {
-                code,
-                message,
-                status,
-                skew: None,
-            },
-        )
-    }
-
-    #[test]
-    fn every_answer_has_its_kind_and_says_what_to_do() {
-        let deleted = "You can't perform this operation on the secret because it was marked for deletion. CANARY";
-        let denied = "User: arn:aws:sts::1:assumed-role/CANARY is not authorized to perform: secretsmanager:GetSecretValue";
-        for (code, message, status, kind, says) in [
-            (
-                "ResourceNotFoundException",
-                CANARY,
-                400,
-                Kind::NotFound,
-                "no such secret, or no version of it at AWSCURRENT",
-            ),
-            (
-                "AccessDeniedException",
-                denied,
-                400,
-                Kind::Denied,
-                "grant secretsmanager:GetSecretValue",
-            ),
-            (
-                "AccessDeniedException",
-                "Access to KMS is not allowed",
-                400,
-                Kind::Denied,
-                "grant kms:Decrypt",
-            ),
-            (
-                "DecryptionFailure",
-                CANARY,
-                400,
-                Kind::Denied,
-                "grant kms:Decrypt",
-            ),
-            (
-                "InvalidRequestException",
-                deleted,
-                400,
-                Kind::NotFound,
-                "restore-secret --secret-id orders",
-            ),
-            (
-                "InvalidRequestException",
-                CANARY,
-                400,
-                Kind::Misconfigured,
-                "state",
-            ),
-            (
-                "InvalidParameterException",
-                CANARY,
-                400,
-                Kind::Misconfigured,
-                "`secret_id`",
-            ),
-            (
-                "ThrottlingException",
-                CANARY,
-                400,
-                Kind::Throttled,
-                "fewer requests",
-            ),
-            (
-                "TooManyRequestsException",
-                CANARY,
-                400,
-                Kind::Throttled,
-                "fewer requests",
-            ),
-            (CANARY, CANARY, 429, Kind::Throttled, "fewer requests"),
-            (
-                "InternalServiceError",
-                CANARY,
-                500,
-                Kind::Unavailable,
-                "status 500",
-            ),
-            ("", "", 503, Kind::Unavailable, "status 503"),
-            (
-                "ExpiredTokenException",
-                CANARY,
-                400,
-                Kind::Unavailable,
-                "expired",
-            ),
-            (
-                "UnrecognizedClientException",
-                CANARY,
-                400,
-                Kind::Denied,
-                "does not know",
-            ),
-            (
-                "InvalidSignatureException",
-                "x-amz-security-token:CANARY",
-                400,
-                Kind::Denied,
-                "clock",
-            ),
-            (
-                "RequestTimeTooSkewed",
-                CANARY,
-                403,
-                Kind::Unavailable,
-                "clock",
-            ),
-            ("RequestExpired", CANARY, 400, Kind::Unavailable, "clock"),
-            (
-                "",
-                CANARY,
-                403,
-                Kind::Denied,
-                "grant secretsmanager:GetSecretValue",
-            ),
-            ("Unheard-of CANARY", CANARY, 418, Kind::Other, "status 418"),
-            ("other", CANARY, 200, Kind::Unavailable, "no whole answer"),
-            ("UnheardOf", "", 400, Kind::Other, "(UnheardOf)"),
-        ] {
-            let error = told(code, message, status);
-            assert_eq!(error.kind(), kind, "{code}: {error}");
-            let text = format!("{error} {error:?}");
-            assert!(
-                text.contains(PLACE) && text.contains(says),
-                "{code}: {text}"
-            );
-            assert!(!text.contains(CANARY), "{text}");
-            assert!(StdError::source(&error).is_none());
-        }
-    }
-
-    #[test]
-    fn a_description_names_its_own_permission() {
-        let error = Answer {
-            code: "AccessDeniedException",
-            message: "",
-            status: 400,
-            skew: None,
-        };
-        let error = answered(Asked::Description, PLACE, "orders", &error);
-        assert!(
-            error
-                .to_string()
-                .contains("grant secretsmanager:DescribeSecret"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ const SPREAD: Duration = Duration::from_secs(60);
 /// 1.
 ///
 /// A rotation announced for 14:00: looked at between 14:05 and 14:06.
-pub(crate) fn after(
+pub(crate) fn refresh_after(
     next_rotation: Option<SystemTime>,
     now: SystemTime,
     jitter: f64,
@@ -33,24 +33,31 @@ mod tests {
     fn worked_numbers() {
         let now = Timestamp::now().wall();
         let hour = Duration::from_secs(3_600);
-        assert_eq!(after(Some(now + hour), now, 0.0), Some(hour + MARGIN));
         assert_eq!(
-            after(Some(now + hour), now, 1.0),
+            refresh_after(Some(now + hour), now, 0.0),
+            Some(hour + MARGIN)
+        );
+        assert_eq!(
+            refresh_after(Some(now + hour), now, 1.0),
             Some(hour + MARGIN + SPREAD)
         );
-        assert_eq!(after(None, now, 0.5), None, "no rotation is configured");
+        assert_eq!(
+            refresh_after(None, now, 0.5),
+            None,
+            "no rotation is configured"
+        );
     }
 
     #[test]
     fn an_overdue_rotation_is_polled_for() {
         let now = Timestamp::now().wall();
-        assert_eq!(after(Some(now - MARGIN), now, 0.0), None);
+        assert_eq!(refresh_after(Some(now - MARGIN), now, 0.0), None);
         assert_eq!(
-            after(Some(now - Duration::from_secs(299)), now, 0.0),
+            refresh_after(Some(now - Duration::from_secs(299)), now, 0.0),
             Some(Duration::from_secs(1))
         );
         assert_eq!(
-            after(Some(now - Duration::from_secs(86_400)), now, 1.0),
+            refresh_after(Some(now - Duration::from_secs(86_400)), now, 1.0),
             None
         );
     }

@@ -17,7 +17,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 const OPERATION: Duration = Duration::from_secs(20);
 
 /// Makes the client. What the SDK would panic about is an error here.
-pub(super) fn make(aws: &SdkConfig, region: &str) -> Result<Client, ProviderError> {
+pub(super) fn build_client(aws: &SdkConfig, region: &str) -> Result<Client, ProviderError> {
     if aws.credentials_provider().is_none() {
         let problem = "has no credentials provider; load it with aws_config::load_defaults, which finds profiles, SSO, web identity and IMDS";
         return Err(misconfigured("aws", problem));
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn what_the_sdk_would_panic_about_is_an_error_or_has_a_default() {
         assert!(
-            make(&config().build(), "eu-west-1").is_ok(),
+            build_client(&config().build(), "eu-west-1").is_ok(),
             "no behaviour version, sleep or HTTP client"
         );
         for (aws, says) in [
@@ -112,7 +112,7 @@ mod tests {
                 "`endpoint_url`",
             ),
         ] {
-            let error = make(&aws, "eu-west-1").map(drop).unwrap_err();
+            let error = build_client(&aws, "eu-west-1").map(drop).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
             assert!(error.to_string().contains(says), "{error}");
         }
@@ -120,9 +120,9 @@ mod tests {
 
     /// What an environment or a profile says of this service alone.
     #[derive(Debug)]
-    struct OfTheService(&'static str);
+    struct ServiceOnly(&'static str);
 
-    impl LoadServiceConfig for OfTheService {
+    impl LoadServiceConfig for ServiceOnly {
         fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
             ((key.service_id(), key.env()) == ("Secrets Manager", "AWS_ENDPOINT_URL"))
                 .then(|| self.0.to_owned())
@@ -134,16 +134,16 @@ mod tests {
         let with = |own| {
             config()
                 .endpoint_url("https://general.example")
-                .service_config(OfTheService(own))
+                .service_config(ServiceOnly(own))
                 .build()
         };
         assert_eq!(
             endpoint(&with("https://own.example")).unwrap(),
             "https://own.example"
         );
-        assert!(make(&with("https://own.example"), "eu-west-1").is_ok());
+        assert!(build_client(&with("https://own.example"), "eu-west-1").is_ok());
         for own in ["", "localhost:4566"] {
-            let error = make(&with(own), "eu-west-1").map(drop).unwrap_err();
+            let error = build_client(&with(own), "eu-west-1").map(drop).unwrap_err();
             assert!(
                 error.kind() == ProviderErrorKind::Misconfigured
                     && error
