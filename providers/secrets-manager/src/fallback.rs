@@ -1,20 +1,20 @@
-//! The candidates, in the order in which they are tried.
+//! Candidates below `AWSCURRENT`, in the order in which they are tried.
 
 use claviger::Revision;
 
 /// A staging label of a secret's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StagingLabel {
-    /// What everybody is to use.
+    /// The version that clients use.
     Current,
-    /// What a rotation under way has made, and maybe given to the database already.
+    /// The version that a running rotation has created, and maybe set in the database already.
     Pending,
-    /// What was current before.
+    /// The version that was current before.
     Previous,
 }
 
 impl StagingLabel {
-    /// The label, as Secrets Manager writes it.
+    /// Returns the label as in Secrets Manager.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Current => "AWSCURRENT",
@@ -24,21 +24,20 @@ impl StagingLabel {
     }
 }
 
-/// What was taken from further down because the database rejected `AWSCURRENT`.
+/// Version that is used because the database rejected `AWSCURRENT`.
 ///
-/// It is held until it is rejected itself or `AWSCURRENT` is another version: a rotation that stops
-/// half-way may leave `AWSCURRENT` wrong for days, and each look would cost a failed login.
+/// It is kept until it is rejected itself or `AWSCURRENT` is another version. A rotation that stops
+/// half-way may leave `AWSCURRENT` wrong for days, and each retry would cost a failed login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fallback {
-    /// The version at `AWSCURRENT`, rejected.
+    /// Rejected version at `AWSCURRENT`.
     pub(crate) rejected: Revision,
-    /// What was taken.
+    /// Version that is used instead.
     pub(crate) taken: Revision,
 }
 
 impl Fallback {
-    /// Whether `held`, which is not rejected, is still the better choice with `current` at
-    /// `AWSCURRENT`.
+    /// Returns whether `held`, which is not rejected, is preferred to `current` at `AWSCURRENT`.
     pub(crate) fn is_preferred(&self, held: &Revision, current: &Revision) -> bool {
         self.taken == *held && self.rejected == *current
     }

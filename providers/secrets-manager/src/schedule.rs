@@ -1,18 +1,18 @@
-//! When to look again.
+//! Time of the next fetch, by the announced rotation.
 
 use std::time::{Duration, SystemTime};
 
-/// How long after the announced date a rotation is taken to be over. AWS rotates on or before that
-/// date, and its four steps take about a minute.
+/// Time after the announced date by which a rotation is over. AWS rotates on or before that date, and
+/// the four steps take about a minute.
 const MARGIN: Duration = Duration::from_secs(300);
-/// Over how long the services that share a secret are spread.
+/// Time over which the fetches of services that share a secret are spread.
 const SPREAD: Duration = Duration::from_secs(60);
 
-/// How long after `now` to look again, for a secret that is rotated by `next_rotation`; `None`
-/// leaves it to the supervisor's poll, as for a rotation that is overdue. `jitter` is between 0 and
-/// 1.
+/// Returns the time after `now` at which a secret that is rotated by `next_rotation` is fetched
+/// again. Returns `None` without a rotation and for an overdue one: the supervisor polls then.
+/// `jitter` is between 0 and 1.
 ///
-/// A rotation announced for 14:00: looked at between 14:05 and 14:06.
+/// A rotation announced for 14:00 leads to a fetch between 14:05 and 14:06.
 pub(crate) fn refresh_after(
     next_rotation: Option<SystemTime>,
     now: SystemTime,
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overdue_rotation_is_polled_for() {
+    fn an_overdue_rotation_is_left_to_the_poll() {
         let now = Timestamp::now().wall();
         assert_eq!(refresh_after(Some(now - MARGIN), now, 0.0), None);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The SDK's client, with time-outs where the configuration has none.
+//! Client of the SDK, with default time-outs.
 
 use std::time::Duration;
 
@@ -13,17 +13,20 @@ use crate::secret_id::misconfigured;
 
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// With the SDK's own retries, and below the core's fetch deadline of 30 s.
+/// Includes the SDK's retries. Below the core's fetch deadline of 30 s.
 const OPERATION: Duration = Duration::from_secs(20);
 
-/// Makes the client. What the SDK would panic about is an error here.
+/// Builds the client.
+///
+/// # Errors
+/// `Misconfigured` for settings that would make the SDK panic.
 pub(super) fn build_client(aws: &SdkConfig, region: &str) -> Result<Client, ProviderError> {
     if aws.credentials_provider().is_none() {
         let problem = "has no credentials provider; load it with aws_config::load_defaults, which finds profiles, SSO, web identity and IMDS";
         return Err(misconfigured("aws", problem));
     }
     if endpoint(aws).is_some_and(|url| !is_http(&url)) {
-        let problem = "of the AWS configuration (or AWS_ENDPOINT_URL_SECRETS_MANAGER) is no URL; give one such as https://vpce-….amazonaws.com";
+        let problem = "of the AWS configuration (or AWS_ENDPOINT_URL_SECRETS_MANAGER) is not a URL; set one such as https://vpce-….amazonaws.com";
         return Err(misconfigured("endpoint_url", problem));
     }
     let timeouts = match aws.timeout_config() {
@@ -40,8 +43,7 @@ pub(super) fn build_client(aws: &SdkConfig, region: &str) -> Result<Client, Prov
     Ok(Client::from_conf(config.build()))
 }
 
-/// Where the client will ask, if it is told: chosen as the SDK does when it makes a client of this
-/// configuration.
+/// Returns the configured endpoint, if any, by the rules of the SDK.
 fn endpoint(aws: &SdkConfig) -> Option<String> {
     let general = || aws.endpoint_url().map(str::to_owned);
     if aws.get_origin("endpoint_url").is_client_config() {
@@ -99,17 +101,20 @@ mod tests {
         for (aws, says) in [
             (
                 SdkConfig::builder().build(),
-                "`aws` has no credentials provider",
+                "\"aws\" has no credentials provider",
             ),
-            (config().endpoint_url("").build(), "`endpoint_url`"),
+            (config().endpoint_url("").build(), "\"endpoint_url\""),
             (
                 config().endpoint_url("localhost:4566").build(),
-                "`endpoint_url`",
+                "\"endpoint_url\"",
             ),
-            (config().endpoint_url("https://").build(), "`endpoint_url`"),
+            (
+                config().endpoint_url("https://").build(),
+                "\"endpoint_url\"",
+            ),
             (
                 config().endpoint_url("http://a b").build(),
-                "`endpoint_url`",
+                "\"endpoint_url\"",
             ),
         ] {
             let error = build_client(&aws, "eu-west-1").map(drop).unwrap_err();

@@ -1,30 +1,30 @@
-//! What a failure of Secrets Manager means, in words that say what to do. Nothing of the answer's
-//! own text is passed on: the SDK's errors hold the whole answer, and a signature's error quotes
-//! the session token.
+//! Explains errors of Secrets Manager and what to do. No text of a response is passed on: the SDK's
+//! errors contain the whole response, and the error of a signature quotes the session token.
 
 use std::error::Error as StdError;
+use std::time::SystemTime;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use claviger::{ProviderError, ProviderErrorKind as Kind, Timestamp};
+use claviger::{ProviderError, ProviderErrorKind as Kind};
 
 use super::skew::skew;
 use crate::fallback::StagingLabel;
 
 pub(super) type CallError<E> = SdkError<E, HttpResponse>;
 
-/// An operation's error, as far as it is looked at.
+/// Error of an operation.
 pub(super) trait OperationError: ProvideErrorMetadata + StdError + 'static {}
 
 impl<E: ProvideErrorMetadata + StdError + 'static> OperationError for E {}
 
-/// What was asked for.
+/// Operation that was called.
 #[derive(Clone, Copy)]
 pub(super) enum Operation {
-    /// The value of the version at a stage.
+    /// GetSecretValue of the version at this label.
     Value(StagingLabel),
-    /// The secret's description.
+    /// DescribeSecret.
     Description,
 }
 
@@ -37,7 +37,7 @@ impl Operation {
     }
 }
 
-/// What IAM says about a permission that is missing.
+/// Codes of a missing permission.
 const NOT_GRANTED: [&str; 4] = [
     "AccessDeniedException",
     "AccessDenied",
@@ -45,28 +45,29 @@ const NOT_GRANTED: [&str; 4] = [
     "NotAuthorized",
 ];
 
-/// Whether the permission is missing, whatever else may be.
-pub(super) fn is_not_granted<E: OperationError>(failure: &CallError<E>) -> bool {
-    failure
+/// Returns whether the permission is missing.
+pub(super) fn is_not_granted<E: OperationError>(error: &CallError<E>) -> bool {
+    error
         .as_service_error()
         .and_then(ProvideErrorMetadata::code)
         .is_some_and(|code| NOT_GRANTED.contains(&code))
 }
 
-/// The kind of a failure, and what to do about it. `place` says what was asked for.
+/// Explains an error and what to do. `place` names the secret; `now` is the supervisor's time.
 pub(super) fn explain<E: OperationError>(
     operation: Operation,
     place: &str,
     secret: &str,
     failure: &CallError<E>,
+    now: SystemTime,
 ) -> ProviderError {
     match failure {
         SdkError::TimeoutError(_) => error(
             Kind::TimedOut,
             place,
-            "Secrets Manager did not answer in time",
+            "the call of Secrets Manager timed out",
         ),
-        SdkError::DispatchFailure(dispatch) => match credentials(failure) {
+        SdkError::DispatchFailure(dispatch) => match credentials_error(failure) {
             Some(problem) => {
                 let (kind, explained) = claviger_aws::explain(problem);
                 error(kind, place, &explained)
@@ -74,43 +75,43 @@ pub(super) fn explain<E: OperationError>(
             None if dispatch.is_timeout() => error(
                 Kind::TimedOut,
                 place,
-                "Secrets Manager did not answer in time",
+                "the call of Secrets Manager timed out",
             ),
             None => error(
                 Kind::Unavailable,
                 place,
-                "Secrets Manager cannot be reached; see to the network, the endpoint and its certificate",
+                "Secrets Manager cannot be reached; check the network, the endpoint and its certificate",
             ),
         },
-        SdkError::ServiceError(answer) => {
+        SdkError::ServiceError(service) => {
             let (code, message) = (
-                answer.err().code().unwrap_or_default(),
-                answer.err().message().unwrap_or_default(),
+                service.err().code().unwrap_or_default(),
+                service.err().message().unwrap_or_default(),
             );
-            let date = answer.raw().headers().get("date");
-            let found = ErrorResponse {
+            let date = service.raw().headers().get("date");
+            let response = ErrorResponse {
                 code,
                 message,
-                status: answer.raw().status().as_u16(),
-                skew: skew(date, Timestamp::now().wall()),
+                status: service.raw().status().as_u16(),
+                skew: skew(date, now),
             };
-            explain_response(operation, place, secret, &found)
+            explain_response(operation, place, secret, &response)
         }
         SdkError::ConstructionFailure(_) => error(
             Kind::Misconfigured,
             place,
-            "no request can be made; see to the AWS configuration's region and endpoint",
+            "no request can be made; check the AWS configuration's region and endpoint",
         ),
         _ => incomplete_response(place),
     }
 }
 
-/// What came was no answer of Secrets Manager's.
+/// Reports a response that is not a complete one of Secrets Manager.
 pub(super) fn incomplete_response(place: &str) -> ProviderError {
     error(
         Kind::Unavailable,
         place,
-        "what came is no whole answer of Secrets Manager's; see to the endpoint and to what lies in between",
+        "the response is not a complete one of Secrets Manager; check the endpoint and proxies",
     )
 }
 
@@ -118,25 +119,25 @@ fn error(kind: Kind, place: &str, problem: &str) -> ProviderError {
     ProviderError::new(kind, format!("{place}: {problem}"))
 }
 
-/// An error as it was returned by AWS.
+/// An error response of AWS.
 struct ErrorResponse<'a> {
     code: &'a str,
     message: &'a str,
     status: u16,
-    /// How far this machine's clock is off, in words.
+    /// Difference of this machine's clock, in words.
     skew: Option<String>,
 }
 
-/// The codes are those of the API's reference, of its common errors, and of AWS's older front ends.
+/// The codes are those of the API reference, of its common errors and of older front ends.
 fn explain_response(
     operation: Operation,
     place: &str,
     secret: &str,
-    answer: &ErrorResponse<'_>,
+    response: &ErrorResponse<'_>,
 ) -> ProviderError {
     let action = operation.action();
-    let (code, message, status) = (answer.code, answer.message, answer.status);
-    let skew = answer
+    let (code, message, status) = (response.code, response.message, response.status);
+    let skew = response
         .skew
         .as_ref()
         .map(|skew| format!(": {skew}"))
@@ -147,14 +148,14 @@ fn explain_response(
                 Kind::NotFound,
                 place,
                 &format!(
-                    "there is no such secret, or no version of it at {}; see to name, region and account, or write a value",
+                    "there is no such secret, or no version of it at {}; check name, region and account, or write a value",
                     stage.as_str()
                 ),
             ),
             Operation::Description => error(
                 Kind::NotFound,
                 place,
-                "there is no such secret; see to name, region and account",
+                "there is no such secret; check name, region and account",
             ),
         },
         code if NOT_GRANTED.contains(&code) => {
@@ -165,7 +166,7 @@ fn explain_response(
                 Kind::Denied,
                 place,
                 &format!(
-                    "not allowed; grant {action} on the secret to whom this process's AWS credentials belong"
+                    "not allowed; grant {action} on the secret to the identity of this process"
                 ),
             )
         }
@@ -174,7 +175,7 @@ fn explain_response(
             Kind::NotFound,
             place,
             &format!(
-                "the secret is marked for deletion; take it back with `aws secretsmanager restore-secret --secret-id {secret}`"
+                "the secret is marked for deletion; restore it with `aws secretsmanager restore-secret --secret-id {secret}`"
             ),
         ),
         "InvalidRequestException" => error(
@@ -185,12 +186,12 @@ fn explain_response(
         "InvalidParameterException" | "ValidationException" | "ValidationError" => error(
             Kind::Misconfigured,
             place,
-            "Secrets Manager does not take the request; see to `secret_id`",
+            "Secrets Manager rejects the request; check \"secret_id\"",
         ),
         "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" => error(
             Kind::Unavailable,
             place,
-            "the AWS connection has expired and was not renewed yet; see to what renews this process's AWS credentials",
+            "the AWS session has expired and was not renewed yet; check what renews this process's AWS credentials",
         ),
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
@@ -201,20 +202,18 @@ fn explain_response(
         | "AuthFailure" => error(
             Kind::Denied,
             place,
-            "AWS does not know this process's AWS credentials; give it others",
+            "AWS does not know this process's AWS credentials; configure others",
         ),
         "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => error(
             Kind::Unavailable,
             place,
-            &format!(
-                "AWS takes the request for one of another time; see to this machine's clock{skew}"
-            ),
+            &format!("AWS rejects the time of the request; check this machine's clock{skew}"),
         ),
         "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "IncompleteSignature"
         | "IncompleteSignatureException" => {
-            let kind = if answer.skew.is_some() {
+            let kind = if response.skew.is_some() {
                 Kind::Unavailable
             } else {
                 Kind::Denied
@@ -223,17 +222,15 @@ fn explain_response(
                 kind,
                 place,
                 &format!(
-                    "AWS does not take the signature; see to the secret access key and to this machine's clock{skew}"
+                    "AWS rejects the signature; check the secret access key and this machine's clock{skew}"
                 ),
             )
         }
-        // The SDK's way to say that it could not read the answer.
+        // The SDK could not parse the response.
         _ if status < 400 => incomplete_response(place),
-        _ if is_throttling(code) || status == 429 => error(
-            Kind::Throttled,
-            place,
-            "Secrets Manager asks for fewer requests",
-        ),
+        _ if is_throttling(code) || status == 429 => {
+            error(Kind::Throttled, place, "Secrets Manager throttles requests")
+        }
         _ if status >= 500
             || matches!(
                 code,
@@ -243,7 +240,7 @@ fn explain_response(
             error(
                 Kind::Unavailable,
                 place,
-                &format!("Secrets Manager has a fault of its own (HTTP status {status})"),
+                &format!("Secrets Manager has an internal error (HTTP status {status})"),
             )
         }
         _ if status == 401 || status == 403 => error(
@@ -255,7 +252,7 @@ fn explain_response(
             Kind::Other,
             place,
             &format!(
-                "Secrets Manager answered HTTP status {status}{}",
+                "Secrets Manager returned HTTP status {status}{}",
                 in_brackets(code)
             ),
         ),
@@ -263,11 +260,11 @@ fn explain_response(
 }
 
 fn undecryptable(place: &str) -> ProviderError {
-    let problem = "the value cannot be decrypted; grant kms:Decrypt on the secret's KMS key to whom this process's AWS credentials belong, and see that the key is enabled";
+    let problem = "the value cannot be decrypted; grant kms:Decrypt on the secret's KMS key to the identity of this process, and check that the key is enabled";
     error(Kind::Denied, place, problem)
 }
 
-/// As the SDK tells throttling (aws-runtime, `THROTTLING_ERRORS`).
+/// Returns whether the code means throttling, as in the SDK (aws-runtime, `THROTTLING_ERRORS`).
 fn is_throttling(code: &str) -> bool {
     const CODES: [&str; 14] = [
         "Throttling",
@@ -288,7 +285,7 @@ fn is_throttling(code: &str) -> bool {
     CODES.contains(&code)
 }
 
-/// An error's code is a word; whatever else it is stays unsaid.
+/// Returns the code in brackets if it is a word. Anything else is left out.
 fn in_brackets(code: &str) -> String {
     let is_word =
         (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -299,8 +296,8 @@ fn in_brackets(code: &str) -> String {
     }
 }
 
-/// The credentials' fault at the bottom of a failure, if that is what it is.
-fn credentials<'f>(failure: &'f (dyn StdError + 'static)) -> Option<&'f CredentialsError> {
+/// Returns the credentials error that caused a failure, if any.
+fn credentials_error<'f>(failure: &'f (dyn StdError + 'static)) -> Option<&'f CredentialsError> {
     let mut next = Some(failure);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {

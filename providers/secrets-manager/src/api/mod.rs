@@ -1,4 +1,4 @@
-//! What is asked of Secrets Manager: the value of a version, and when the secret is rotated next.
+//! Calls of Secrets Manager: the value of a version, and the secret's description.
 
 mod client;
 mod error;
@@ -12,24 +12,24 @@ use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecret;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValue;
 use aws_types::SdkConfig;
-use claviger::{ProviderError, Revision, quiet};
+use claviger::{Clock, ProviderError, Revision, quiet};
 
 use crate::fallback::StagingLabel;
 use crate::secret_id::SecretId;
 use error::Operation;
 use redacted::Redacted;
 
-/// How long a description may take that is not needed yet: a service's start does not wait for it.
+/// Time-out for a description that is not needed yet, so that a service's start does not wait for it.
 const BRIEF_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One secret in Secrets Manager.
+/// Client for one secret in Secrets Manager.
 pub(crate) struct SecretClient {
     client: Client,
     secret: SecretId,
     region: String,
 }
 
-/// A version's name and content. Without `Debug`: it carries the secret.
+/// A version of the secret. Without `Debug`, because it contains the secret.
 pub(crate) struct Version {
     pub(crate) revision: Revision,
     pub(crate) content: Content,
@@ -38,23 +38,23 @@ pub(crate) struct Version {
 pub(crate) enum Content {
     Text(String),
     Binary,
-    Nothing,
+    Missing,
 }
 
-/// What may be known of a secret without its value.
+/// Description of a secret, without its value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Description {
-    /// The version at `AWSCURRENT`.
+    /// Version at `AWSCURRENT`.
     pub(crate) current: Option<Revision>,
-    /// On or before when it is rotated next.
+    /// Latest time of the next rotation.
     pub(crate) next_rotation: Option<SystemTime>,
-    /// It is marked for deletion: its value cannot be had.
+    /// Set if the secret is marked for deletion; it has no value then.
     pub(crate) deleted: bool,
 }
 
 impl SecretClient {
     /// # Errors
-    /// `Misconfigured`, naming the setting that cannot be right.
+    /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn new(aws: &SdkConfig, secret: SecretId) -> Result<Self, ProviderError> {
         let region = secret.region(aws.region().map(AsRef::as_ref))?;
         let client = quiet::run(|| client::build_client(aws, &region))?;
@@ -73,8 +73,12 @@ impl SecretClient {
         &self.region
     }
 
-    /// The version at this stage.
-    pub(crate) async fn value(&self, stage: StagingLabel) -> Result<Version, ProviderError> {
+    /// Returns the version at this staging label.
+    pub(crate) async fn value(
+        &self,
+        clock: &Clock,
+        stage: StagingLabel,
+    ) -> Result<Version, ProviderError> {
         let request = self
             .client
             .get_secret_value()
@@ -83,26 +87,26 @@ impl SecretClient {
         let request = request
             .customize()
             .interceptor(Redacted::new(&GetSecretValue::new()));
-        let answer = quiet::during(request.send())
+        let response = quiet::during(request.send())
             .await
-            .map_err(|error| self.failed(Operation::Value(stage), &error))?;
-        let Some(revision) = answer.version_id.map(Revision::new) else {
+            .map_err(|error| self.explain(clock, Operation::Value(stage), &error))?;
+        let Some(revision) = response.version_id.map(Revision::new) else {
             return Err(error::incomplete_response(
                 &self.place(Operation::Value(stage)),
             ));
         };
-        let content = match (answer.secret_string, answer.secret_binary) {
+        let content = match (response.secret_string, response.secret_binary) {
             (Some(text), _) => Content::Text(text),
             (None, Some(_)) => Content::Binary,
-            (None, None) => Content::Nothing,
+            (None, None) => Content::Missing,
         };
         Ok(Version { revision, content })
     }
 
-    /// What may be known without the value; `None` when that is not granted. `briefly` waits 2 s at
-    /// most, for what can be known later.
+    /// Returns the description; `None` if that is not granted. `briefly` waits for 2 s at most.
     pub(crate) async fn describe(
         &self,
+        clock: &Clock,
         briefly: bool,
     ) -> Result<Option<Description>, ProviderError> {
         let request = self
@@ -119,32 +123,33 @@ impl SecretClient {
             request = request
                 .config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));
         }
-        let answer = match quiet::during(request.send()).await {
-            Ok(answer) => answer,
+        let response = match quiet::during(request.send()).await {
+            Ok(response) => response,
             Err(error) if error::is_not_granted(&error) => return Ok(None),
-            Err(error) => return Err(self.failed(Operation::Description, &error)),
+            Err(error) => return Err(self.explain(clock, Operation::Description, &error)),
         };
         let is_current = |stages: &Vec<String>| {
             stages
                 .iter()
                 .any(|stage| stage == StagingLabel::Current.as_str())
         };
-        let current = answer
+        let current = response
             .version_ids_to_stages
             .iter()
             .flatten()
             .find(|(_, stages)| is_current(stages));
         Ok(Some(Description {
             current: current.map(|(version, _)| Revision::new(version.as_str())),
-            next_rotation: answer
+            next_rotation: response
                 .next_rotation_date
                 .and_then(|date| SystemTime::try_from(date).ok()),
-            deleted: answer.deleted_date.is_some(),
+            deleted: response.deleted_date.is_some(),
         }))
     }
 
-    fn failed<E: error::OperationError>(
+    fn explain<E: error::OperationError>(
         &self,
+        _clock: &Clock,
         operation: Operation,
         error: &error::CallError<E>,
     ) -> ProviderError {
@@ -153,10 +158,11 @@ impl SecretClient {
             &self.place(operation),
             self.secret.as_str(),
             error,
+            claviger::Timestamp::now().wall(),
         )
     }
 
-    /// What was asked for, in words.
+    /// Names the secret and the operation, for messages.
     fn place(&self, operation: Operation) -> String {
         match operation {
             Operation::Value(stage) => format!(

@@ -1,4 +1,4 @@
-//! How far this machine's clock is off, by the `Date` of AWS's response.
+//! Difference of this machine's clock, by the `Date` of AWS's response.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +7,8 @@ use aws_smithy_types::date_time::{DateTime, Format};
 /// Smallest difference that is reported. A response has whole seconds, and takes some.
 const REPORTED_FROM: Duration = Duration::from_secs(30);
 
-/// Describes how far `now` is from the date of a response, if it has one and they differ by half a
-/// minute.
+/// Describes the difference between `now` and the date of a response, if it is half a minute or
+/// more.
 pub(super) fn skew(date: Option<&str>, now: SystemTime) -> Option<String> {
     let theirs = SystemTime::try_from(DateTime::from_str(date?, Format::HttpDate).ok()?).ok()?;
     let (difference, side) = match theirs.duration_since(now) {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::ContentError;
 
-/// Where in the object the parts are. The defaults are AWS's ("JSON structure of Secrets Manager
+/// Keys of the fields. The defaults are those of AWS ("JSON structure of Secrets Manager
 /// database credential secrets" in its user guide).
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
@@ -15,7 +15,7 @@ pub(crate) struct Keys {
     pub(crate) host: String,
     pub(crate) port: String,
     pub(crate) database: String,
-    /// Whether the secret says where the database is.
+    /// Set if the secret names the endpoint.
     pub(crate) endpoint: bool,
 }
 
@@ -33,46 +33,61 @@ impl Default for Keys {
 }
 
 impl Keys {
+    /// Returns the name of each key as a setting, and the key.
+    pub(crate) fn settings(&self) -> [(&'static str, &str); 5] {
+        [
+            ("user_key", &self.user),
+            ("password_key", &self.password),
+            ("host_key", &self.host),
+            ("port_key", &self.port),
+            ("database_key", &self.database),
+        ]
+    }
+
     pub(super) fn read(&self, text: &str) -> Result<Credentials, ContentError> {
         // The parser's own message may quote what it read.
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let how = if error.classify() == Category::Eof { "ends early" } else { "is not JSON" };
-            let place = format!("at line {}, column {}", error.line(), error.column());
-            ContentError::new(format!("the secret {how}, {place}; write a JSON object, or read a lone password with `SecretsManager::password`"))
+            let position = format!("at line {}, column {}", error.line(), error.column());
+            ContentError::new(format!("the secret {how}, {position}; write a JSON object, or read a lone password with SecretsManager::password"))
         })?;
         let Value::Object(object) = value else {
             return Err(ContentError::new(
-                "the secret is JSON, but no object; write one, or read a lone password with `SecretsManager::password`",
+                "the secret is JSON but not an object; write one, or read a lone password with SecretsManager::password",
             ));
         };
-        let login = Credentials::new(
+        let credentials = Credentials::new(
             text_at(&object, &self.user)?,
             text_at(&object, &self.password)?,
         );
         if !self.endpoint {
-            return Ok(login);
+            return Ok(credentials);
         }
         let host = text_at(&object, &self.host)?;
         let port = self.port(&object)?;
-        // Without a name in the secret, the database is the pool's. The engine's default is for
-        // AWS's own rotation alone.
+        // Without a name in the secret, the database is that of the pool's connect options. The
+        // engine's default is for AWS's rotation only.
         let endpoint = match object.get(&self.database) {
             None | Some(Value::Null) => Endpoint::server(host, port),
             _ => Endpoint::new(host, port, text_at(&object, &self.database)?),
         };
         match endpoint.host_problem() {
             Some(problem) => Err(ContentError::of_key(&self.host, problem)),
-            None => Ok(login.endpoint(endpoint)),
+            None => Ok(credentials.endpoint(endpoint)),
         }
     }
 
-    /// A number, or a string of one; without it the default of the `engine`.
+    /// Returns the port: a number, or a string of one. Default: that of the `engine`.
     fn port(&self, object: &Map<String, Value>) -> Result<u16, ContentError> {
         let key = &self.port;
         let port = match object.get(key) {
             None | Some(Value::Null) => {
-                return default_port(object)
-                    .ok_or_else(|| ContentError::of_key(key, "is missing, and no `engine` whose port is known stands in for it; write the port"));
+                return default_port(object).ok_or_else(|| {
+                    ContentError::of_key(
+                        key,
+                        "is missing, and the \"engine\" has no known default; write the port",
+                    )
+                });
             }
             Some(Value::Number(number)) => number.as_u64(),
             Some(Value::String(text))
@@ -98,14 +113,14 @@ fn text_at<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, Con
     match object.get(key) {
         None | Some(Value::Null) => Err(ContentError::of_key(
             key,
-            "is missing; write it, or name the key that it stands under",
+            "is missing; write it, or set the name of its key",
         )),
         Some(Value::String(text)) if text.is_empty() => {
             Err(ContentError::of_key(key, "is empty; write it"))
         }
         Some(Value::String(text)) if text.contains('\0') => Err(ContentError::of_key(
             key,
-            "has a NUL character, which no database takes",
+            "has a NUL character, which databases do not accept",
         )),
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(ContentError::of_key(key, "must be a string")),
@@ -126,21 +141,24 @@ mod tests {
         }
     }
 
-    fn place(login: &Credentials) -> (&str, u16, &str) {
-        let endpoint = login.location().unwrap();
+    fn place(credentials: &Credentials) -> (&str, u16, &str) {
+        let endpoint = credentials.location().unwrap();
         (endpoint.host(), endpoint.port(), endpoint.database())
     }
 
     #[test]
-    fn the_secret_of_an_rds_database() {
+    fn the_secret_of_an_rds_database_is_read() {
         let text = r#"{"engine":"postgres","host":"db.internal","port":5432,"username":"orders","password":"s3cret","dbname":"orders",
             "masterarn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:master","dbInstanceIdentifier":"db-1"}"#;
-        let login = Keys::default().read(text).unwrap();
+        let credentials = Keys::default().read(text).unwrap();
         assert_eq!(
-            (login.user(), login.expose_password()),
+            (credentials.user(), credentials.expose_password()),
             ("orders", "s3cret")
         );
-        assert!(login.location().is_none(), "where it is, the pool knows");
+        assert!(
+            credentials.location().is_none(),
+            "the pool's connect options name the endpoint"
+        );
         assert_eq!(
             place(&located().read(text).unwrap()),
             ("db.internal", 5432, "orders")
@@ -148,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_a_number_or_a_string_of_one_or_the_engines() {
+    fn a_port_is_a_number_a_string_of_one_or_the_engines_default() {
         for (port, engine, is) in [
             ("5433", "postgres", 5433),
             ("\"5433\"", "postgres", 5433),
@@ -184,12 +202,12 @@ mod tests {
                     .read(&text)
                     .unwrap_err()
                     .0
-                    .starts_with("the key `port` must be"),
+                    .starts_with("the key \"port\" must be"),
                 "{port}"
             );
             assert!(
                 Keys::default().read(&text).is_ok(),
-                "not looked at when the pool knows"
+                "ignored unless the endpoint is read from the secret"
             );
         }
         let text = r#"{"username":"u","password":"p","host":"h","dbname":"d","engine":"oracle"}"#;
@@ -198,12 +216,12 @@ mod tests {
                 .read(text)
                 .unwrap_err()
                 .0
-                .starts_with("the key `port` is missing")
+                .starts_with("the key \"port\" is missing")
         );
     }
 
     #[test]
-    fn without_a_dbname_the_database_is_the_pools() {
+    fn without_a_dbname_the_database_is_that_of_the_pool() {
         for (database, engine, is) in [
             ("\"orders\"", "postgres", Some("orders")),
             ("null", "postgres", Some("")),
@@ -215,7 +233,7 @@ mod tests {
             );
             let read = located().read(&text);
             assert_eq!(
-                read.as_ref().ok().map(|login| place(login).2),
+                read.as_ref().ok().map(|credentials| place(credentials).2),
                 is,
                 "{database} {engine}"
             );
@@ -223,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_ones_own() {
+    fn custom_keys_are_read() {
         let keys = Keys {
             user: "login".to_owned(),
             password: "pw".to_owned(),
@@ -233,15 +251,19 @@ mod tests {
             endpoint: true,
         };
         let text = r#"{"login":"u","pw":"p","server":"h","tcp":"1","db":"d","username":"no","password":"no"}"#;
-        let login = keys.read(text).unwrap();
+        let credentials = keys.read(text).unwrap();
         assert_eq!(
-            (login.user(), login.expose_password(), place(&login)),
+            (
+                credentials.user(),
+                credentials.expose_password(),
+                place(&credentials)
+            ),
             ("u", "p", ("h", 1, "d"))
         );
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_key_and_never_by_its_value() {
+    fn an_error_names_the_key_and_never_shows_the_value() {
         for (text, says) in [
             ("CANARY", "is not JSON, at line 1, column 1"),
             ("", "ends early, at line 1"),
@@ -254,48 +276,51 @@ mod tests {
                 "is not JSON, at line 1, column 28",
             ),
             (r#"{"username":"u","password":"p"} CANARY"#, "is not JSON"),
-            (r#""CANARY""#, "no object"),
-            (r#"["CANARY"]"#, "no object"),
+            (r#""CANARY""#, "not an object"),
+            (r#"["CANARY"]"#, "not an object"),
             (
                 r#"{"user":"CANARY","password":"CANARY"}"#,
-                "the key `username` is missing",
+                "the key \"username\" is missing",
             ),
-            (r#"{"username":"CANARY"}"#, "the key `password` is missing"),
+            (
+                r#"{"username":"CANARY"}"#,
+                "the key \"password\" is missing",
+            ),
             (
                 r#"{"username":null,"password":"CANARY"}"#,
-                "the key `username` is missing",
+                "the key \"username\" is missing",
             ),
             (
                 r#"{"username":"u","password":""}"#,
-                "the key `password` is empty",
+                "the key \"password\" is empty",
             ),
             (
                 r#"{"username":"u","password":["CANARY"]}"#,
-                "the key `password` must be a string",
+                "the key \"password\" must be a string",
             ),
             (
                 r#"{"username":{"CANARY":1},"password":"CANARY"}"#,
-                "the key `username` must be a string",
+                "the key \"username\" must be a string",
             ),
             (
                 r#"{"username":"u","password":271828}"#,
-                "the key `password` must be a string",
+                "the key \"password\" must be a string",
             ),
             (
                 r#"{"username":"u","password":"CANARY\u0000"}"#,
-                "the key `password` has a NUL",
+                "the key \"password\" has a NUL",
             ),
             (
                 r#"{"username":"u","password":"p","port":1}"#,
-                "the key `host` is missing",
+                "the key \"host\" is missing",
             ),
             (
                 r#"{"username":"u","password":"p","host":["CANARY"],"port":1}"#,
-                "the key `host` must be a string",
+                "the key \"host\" must be a string",
             ),
             (
                 r#"{"username":"u","password":"p","host":"h","dbname":"d","port":"CANARY"}"#,
-                "the key `port` must be a number",
+                "the key \"port\" must be a number",
             ),
         ] {
             let problem = located().read(text).unwrap_err().0;
@@ -311,10 +336,10 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_json_can_say_is_read_back(user in "[^\\x00]{1,20}", password in "[^\\x00]{1,40}") {
+        fn any_json_string_is_read_back(user in "[^\\x00]{1,20}", password in "[^\\x00]{1,40}") {
             let text = serde_json::json!({ "username": user, "password": password }).to_string();
-            let login = Keys::default().read(&text).unwrap();
-            prop_assert_eq!((login.user(), login.expose_password()), (user.as_str(), password.as_str()));
+            let credentials = Keys::default().read(&text).unwrap();
+            prop_assert_eq!((credentials.user(), credentials.expose_password()), (user.as_str(), password.as_str()));
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! What a secret's text may look like, and the login that is read from it.
+//! Formats of a secret's text.
 
 mod json;
 
@@ -8,16 +8,16 @@ pub(crate) use json::Keys;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// How the login is laid out in the secret.
+/// Format in which the secret holds credentials.
 #[derive(Clone, Debug)]
 pub(crate) enum Format {
     /// A JSON object with these keys.
     Json(Keys),
-    /// The password alone, for this user.
+    /// The password alone, of this user.
     Password { user: String },
 }
 
-/// What is wrong with a secret's content. It says which part, and nothing of the content.
+/// Why a secret's content cannot be used. Names the part and contains no content.
 #[derive(Clone, Debug)]
 pub(crate) struct ContentError(String);
 
@@ -26,19 +26,19 @@ impl ContentError {
         Self(problem.into())
     }
 
-    /// The key at fault, and what would be right.
+    /// Names the key and what would be right.
     fn of_key(key: &str, problem: &str) -> Self {
-        Self(format!("the key `{key}` {problem}"))
+        Self(format!("the key \"{key}\" {problem}"))
     }
 
-    /// What the core is told of the version at `place`.
-    pub(crate) fn into_error(self, place: &str) -> ProviderError {
+    /// Returns the error of a fetch. `place` names the version.
+    pub(crate) fn into_provider_error(self, place: &str) -> ProviderError {
         ProviderError::new(ProviderErrorKind::Malformed, format!("{place}: {}", self.0))
     }
 }
 
 impl Format {
-    /// Reads the login. A byte order mark at the beginning, which editors write, is no part of it.
+    /// Reads the credentials. A byte order mark at the beginning, which editors write, is left out.
     pub(crate) fn read(&self, text: &str) -> Result<Credentials, ContentError> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         match self {
@@ -49,7 +49,7 @@ impl Format {
                 }
                 if text.contains('\0') {
                     return Err(ContentError::new(
-                        "the password has a NUL character, which no database takes; write another",
+                        "the password has a NUL character, which databases do not accept; write another",
                     ));
                 }
                 Ok(Credentials::new(user, text))
@@ -66,10 +66,13 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_at_the_beginning_is_left_out() {
-        let login = Format::Json(Keys::default())
+        let credentials = Format::Json(Keys::default())
             .read("\u{feff}{\"username\":\"u\",\"password\":\"\u{feff}p\"}")
             .unwrap();
-        assert_eq!((login.user(), login.expose_password()), ("u", "\u{feff}p"));
+        assert_eq!(
+            (credentials.user(), credentials.expose_password()),
+            ("u", "\u{feff}p")
+        );
         let format = Format::Password {
             user: "orders".to_owned(),
         };
@@ -83,14 +86,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_password_is_taken_byte_for_byte() {
+    fn a_lone_password_is_read_byte_for_byte() {
         let format = Format::Password {
             user: "orders".to_owned(),
         };
         for text in [" s3cret ", "s3cret\n", "{\"password\":\"x\"}", "pässwörd"] {
-            let login = format.read(text).unwrap();
-            assert_eq!((login.user(), login.expose_password()), ("orders", text));
-            assert!(login.location().is_none());
+            let credentials = format.read(text).unwrap();
+            assert_eq!(
+                (credentials.user(), credentials.expose_password()),
+                ("orders", text)
+            );
+            assert!(credentials.location().is_none());
         }
         assert!(format.read("").is_err());
         assert!(format.read("\u{feff}").is_err());

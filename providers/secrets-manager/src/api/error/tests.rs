@@ -18,7 +18,7 @@ fn explained(code: &str, message: &str, status: u16) -> ProviderError {
 }
 
 #[test]
-fn every_answer_has_its_kind_and_says_what_to_do() {
+fn every_error_has_its_kind_and_names_the_remedy() {
     let deleted =
         "You can't perform this operation on the secret because it was marked for deletion. CANARY";
     let denied = "User: arn:aws:sts::1:assumed-role/CANARY is not authorized to perform: secretsmanager:GetSecretValue";
@@ -70,23 +70,23 @@ fn every_answer_has_its_kind_and_says_what_to_do() {
             CANARY,
             400,
             Kind::Misconfigured,
-            "`secret_id`",
+            "\"secret_id\"",
         ),
         (
             "ThrottlingException",
             CANARY,
             400,
             Kind::Throttled,
-            "fewer requests",
+            "throttles requests",
         ),
         (
             "TooManyRequestsException",
             CANARY,
             400,
             Kind::Throttled,
-            "fewer requests",
+            "throttles requests",
         ),
-        (CANARY, CANARY, 429, Kind::Throttled, "fewer requests"),
+        (CANARY, CANARY, 429, Kind::Throttled, "throttles requests"),
         (
             "InternalServiceError",
             CANARY,
@@ -132,7 +132,13 @@ fn every_answer_has_its_kind_and_says_what_to_do() {
             "grant secretsmanager:GetSecretValue",
         ),
         ("Unheard-of CANARY", CANARY, 418, Kind::Other, "status 418"),
-        ("other", CANARY, 200, Kind::Unavailable, "no whole answer"),
+        (
+            "other",
+            CANARY,
+            200,
+            Kind::Unavailable,
+            "not a complete one",
+        ),
         ("UnheardOf", "", 400, Kind::Other, "(UnheardOf)"),
     ] {
         let error = explained(code, message, status);
