@@ -149,7 +149,7 @@ impl SecretClient {
 
     fn explain<E: error::OperationError>(
         &self,
-        _clock: &Clock,
+        clock: &Clock,
         operation: Operation,
         error: &error::CallError<E>,
     ) -> ProviderError {
@@ -158,7 +158,7 @@ impl SecretClient {
             &self.place(operation),
             self.secret.as_str(),
             error,
-            claviger::Timestamp::now().wall(),
+            clock.now().wall(),
         )
     }
 
