@@ -11,13 +11,13 @@ use claviger::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::api::{Call, Failure};
-use crate::path::Place;
-use crate::session::{Issued, Member, Trouble, VaultSession};
+use crate::api::{Call, CallError};
+use crate::path::MountPath;
+use crate::session::{LeaseBinding, SessionError, SessionUser, VaultSession};
 
 /// How long metadata that were denied are not asked for again: whoever grants them later needs no
 /// restart.
-const DENIED_FOR: Duration = Duration::from_secs(3_600);
+const METADATA_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Advice for a path of the API in place of a secret's name.
 const API_PATH_ADVICE: &str = "give mount and path as `vault kv get` takes them, without `data/` or `metadata/`, which is added here";
@@ -47,13 +47,13 @@ const API_PATH_ADVICE: &str = "give mount and path as `vault kv get` takes them,
 /// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
 pub struct VaultKv {
     session: VaultSession,
-    secret: Place,
+    secret: MountPath,
     user_key: String,
     password_key: String,
     old_connections: OldConnections,
     /// When the metadata were denied last.
     denied: Mutex<Option<Instant>>,
-    member: Member,
+    user: SessionUser,
 }
 
 #[derive(Deserialize)]
@@ -95,12 +95,12 @@ impl VaultKv {
     ) -> Result<Self, ProviderError> {
         Ok(Self {
             session: session.clone(),
-            secret: Place::new(mount, "path", path)?,
+            secret: MountPath::new(mount, "path", path)?,
             user_key: "username".to_owned(),
             password_key: "password".to_owned(),
             old_connections: OldConnections::Drain,
             denied: Mutex::default(),
-            member: session.member(),
+            user: session.user(),
         })
     }
 
@@ -130,21 +130,23 @@ impl VaultKv {
     async fn current(&self) -> Result<Option<Revision>, ProviderError> {
         let now = self.session.now().mono();
         let denied = *self.denied();
-        if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
+        if denied
+            .is_some_and(|since| now.saturating_duration_since(since) < METADATA_RETRY_INTERVAL)
+        {
             return Ok(None);
         }
         let path = self.secret.below("metadata");
         let (envelope, _) = match self
             .session
-            .ask::<Metadata>(false, || Call::get(path.clone()).optional())
+            .request::<Metadata>(false, || Call::get(path.clone()).optional())
             .await
         {
             Ok(answer) => answer,
-            Err(Trouble::Failed(failure)) if failure.is_forbidden() => {
+            Err(SessionError::Call(failure)) if failure.is_forbidden() => {
                 *self.denied() = Some(now);
                 return Ok(None);
             }
-            Err(trouble) => return Err(self.explain(trouble, &path)),
+            Err(error) => return Err(self.explain(error, &path)),
         };
         *self.denied() = None;
         let Some(metadata) = envelope.data else {
@@ -169,11 +171,11 @@ impl VaultKv {
         let path = self.secret.below("data");
         let (envelope, _) = match self
             .session
-            .ask::<Data>(false, || Call::get(path.clone()))
+            .request::<Data>(false, || Call::get(path.clone()))
             .await
         {
             Ok(answer) => answer,
-            Err(trouble) => return Err(self.explain(trouble, &path)),
+            Err(error) => return Err(self.explain(error, &path)),
         };
         let Some(Data { data, metadata }) = envelope.data else {
             return Err(self.malformed("it has no data"));
@@ -220,25 +222,25 @@ impl VaultKv {
         )))
     }
 
-    fn explain(&self, trouble: Trouble, path: &str) -> ProviderError {
-        match trouble.failure() {
-            Some(Failure::Gone(answer)) => {
-                let told = answer.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
-                told.unwrap_or_else(|| self.not_found("its current version is gone; see to it, or write one"))
+    fn explain(&self, error: SessionError, path: &str) -> ProviderError {
+        match error.call_error() {
+            Some(CallError::Deleted(answer)) => {
+                let explained = answer.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
+                explained.unwrap_or_else(|| self.not_found("its current version is gone; see to it, or write one"))
             }
-            Some(failure) if failure.says(&["pgrading from non-versioned"]) => {
+            Some(failure) if failure.mentions(&["pgrading from non-versioned"]) => {
                 self.error(ProviderErrorKind::Unavailable, "the store is being upgraded and is there in a moment")
             }
             Some(failure) if failure.status() == Some(404) && self.secret.looks_like_api_path() => {
                 self.not_found(&format!("there is none; {API_PATH_ADVICE}"))
             }
-            Some(failure) if failure.status() == Some(404) && !failure.says(&["no handler for route"]) => {
+            Some(failure) if failure.status() == Some(404) && !failure.mentions(&["no handler for route"]) => {
                 self.not_found("there is none; see to mount and path, or write one. The mount has to be a KV store of version 2")
             }
             Some(failure) if failure.is_forbidden() && self.secret.looks_like_api_path() => {
                 self.error(ProviderErrorKind::Denied, &format!("not allowed; {API_PATH_ADVICE}, or grant `read` on {path}"))
             }
-            _ => trouble.explain(&self.session.place(path), &format!("grant `read` on {path}")),
+            _ => error.explain(&self.session.place(path), &format!("grant `read` on {path}")),
         }
     }
 
@@ -274,7 +276,7 @@ impl Provider for VaultKv {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join(request.clock());
+        self.user.join(request.clock());
         let Some(held) = request.held else {
             return self.read().await.map(Fetched::New);
         };
@@ -286,11 +288,11 @@ impl Provider for VaultKv {
     }
 
     async fn watch(&self, hints: Hints) {
-        self.session.keep(&hints, Issued::Copies).await;
+        self.session.maintain(&hints, LeaseBinding::None).await;
     }
 
     async fn close(&self) {
-        self.member.leave().await;
+        self.user.leave().await;
     }
 }
 
@@ -307,102 +309,4 @@ impl fmt::Debug for VaultKv {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-    use crate::auth::Auth;
-
-    fn kv() -> VaultKv {
-        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
-        VaultKv::new(&session, "secret", "prod/orders").unwrap()
-    }
-
-    fn version(number: u64, created: &str, deleted: &str, destroyed: bool) -> Version {
-        Version {
-            version: number,
-            created_time: created.to_owned(),
-            deletion_time: deleted.to_owned(),
-            destroyed,
-        }
-    }
-
-    #[test]
-    fn a_version_written_anew_is_another_one() {
-        let of = |version: &Version| kv().revision(version).unwrap();
-        let first = version(1, "2026-01-01T00:00:00Z", "", false);
-        assert_eq!(of(&first), of(&first.clone()));
-        assert_ne!(
-            of(&first),
-            of(&version(1, "2026-01-02T00:00:00Z", "", false))
-        );
-        assert_ne!(
-            of(&first),
-            of(&version(2, "2026-01-01T00:00:00Z", "", false))
-        );
-    }
-
-    #[test]
-    fn a_version_that_is_gone_is_told_so() {
-        for (gone, word) in [
-            (
-                version(
-                    3,
-                    "2026-01-01T00:00:00Z",
-                    "2026-01-02T00:00:00.123456789Z",
-                    false,
-                ),
-                "version 3 was deleted",
-            ),
-            (
-                version(3, "2026-01-01T00:00:00Z", "no time", false),
-                "version 3 was deleted",
-            ),
-            (
-                version(3, "2026-01-01T00:00:00Z", "", true),
-                "version 3 was destroyed",
-            ),
-        ] {
-            let error = kv().revision(&gone).unwrap_err();
-            assert_eq!(error.kind(), ProviderErrorKind::NotFound);
-            assert!(error.to_string().contains(word), "{error}");
-        }
-        // It will be, one day.
-        assert!(
-            kv().revision(&version(
-                3,
-                "2026-01-01T00:00:00Z",
-                "9999-01-01T00:00:00Z",
-                false
-            ))
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_path_of_the_api_gets_the_advice_to_leave_its_prefix_out() {
-        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
-        let told = |mount: &str, path: &str, status| {
-            let failure = Failure::Answered {
-                status,
-                texts: vec!["1 error occurred".to_owned()],
-                retry_after: None,
-            };
-            VaultKv::new(&session, mount, path)
-                .unwrap()
-                .explain(Trouble::Failed(failure), "P")
-                .to_string()
-        };
-        for status in [403, 404] {
-            for (mount, path) in [
-                ("secret", "data/prod/orders"),
-                ("secret/data", "prod/orders"),
-                ("secret", "metadata/prod"),
-            ] {
-                let error = told(mount, path, status);
-                assert!(error.contains("without `data/` or `metadata/`"), "{error}");
-            }
-            assert!(!told("secret", "prod/data", status).contains("without `data/`"));
-        }
-    }
-}
+mod tests;

@@ -2,10 +2,10 @@
 
 mod api;
 mod auth;
+mod bounded_file;
 mod dynamic;
 mod kv;
 mod lifetime;
-mod material;
 mod path;
 mod session;
 mod static_role;

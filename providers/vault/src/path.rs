@@ -6,12 +6,12 @@ use claviger::{ProviderError, ProviderErrorKind};
 
 /// A path below `/v1/`, whose parts are no empty ones and lead nowhere else.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct MountPath {
     mount: String,
     name: String,
 }
 
-impl Place {
+impl MountPath {
     /// `what` names the setting that `name` is.
     ///
     /// # Errors
@@ -22,8 +22,8 @@ impl Place {
         name: impl Into<String>,
     ) -> Result<Self, ProviderError> {
         Ok(Self {
-            mount: checked("mount", mount.into())?,
-            name: checked(what, name.into())?,
+            mount: check_path("mount", mount.into())?,
+            name: check_path(what, name.into())?,
         })
     }
 
@@ -41,13 +41,13 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for MountPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.mount, self.name)
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for MountPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -57,7 +57,7 @@ impl fmt::Debug for Place {
 ///
 /// # Errors
 /// `Misconfigured`, naming the setting and saying what would be right.
-pub(crate) fn checked(what: &str, path: String) -> Result<String, ProviderError> {
+pub(crate) fn check_path(what: &str, path: String) -> Result<String, ProviderError> {
     let is_part = |part: &str| {
         !matches!(part, "" | "." | "..")
             && !part.contains(|c: char| c.is_control() || matches!(c, '\\' | '?' | '#'))
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn parts_are_put_together() {
-        let place = Place::new("team/database", "role", "orders").unwrap();
+        let place = MountPath::new("team/database", "role", "orders").unwrap();
         assert_eq!(place.below("creds"), "team/database/creds/orders");
         assert_eq!(place.to_string(), "team/database/orders");
     }
@@ -108,8 +108,8 @@ mod tests {
             "a\\b",
         ] {
             for (error, name) in [
-                (Place::new(bad, "role", "x").unwrap_err(), "`mount`"),
-                (Place::new("x", "role", bad).unwrap_err(), "`role`"),
+                (MountPath::new(bad, "role", "x").unwrap_err(), "`mount`"),
+                (MountPath::new("x", "role", bad).unwrap_err(), "`role`"),
             ] {
                 assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
                 assert!(error.to_string().starts_with(name), "{bad:?}: {error}");

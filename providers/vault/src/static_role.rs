@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::api::Call;
-use crate::path::Place;
-use crate::session::{Issued, Member, VaultSession};
+use crate::path::MountPath;
+use crate::session::{LeaseBinding, SessionUser, VaultSession};
 
 /// How long after a rotation is due it is looked at.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// window.
 const LATE_LIMIT: Duration = Duration::from_secs(600);
 /// Vault gives the database a new password a few milliseconds before it answers it.
-const ECHO: Duration = Duration::from_millis(50);
+const ROTATION_DELAY: Duration = Duration::from_millis(50);
 
 /// A static role of the database engine: one user whose password is rotated.
 ///
@@ -40,10 +40,10 @@ const ECHO: Duration = Duration::from_millis(50);
 /// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
 pub struct VaultStatic {
     session: VaultSession,
-    role: Place,
+    role: MountPath,
     old_connections: OldConnections,
     next: Mutex<Option<NextRotation>>,
-    member: Member,
+    user: SessionUser,
 }
 
 /// The next rotation, as it was first reported.
@@ -56,7 +56,7 @@ struct NextRotation {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct StaticCredentials {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -77,13 +77,13 @@ impl VaultStatic {
         mount: impl Into<String>,
         role: impl Into<String>,
     ) -> Result<Self, ProviderError> {
-        let role = Place::new(mount, "role", role)?;
+        let role = MountPath::new(mount, "role", role)?;
         Ok(Self {
             session: session.clone(),
             role,
             old_connections: OldConnections::Drain,
             next: Mutex::default(),
-            member: session.member(),
+            user: session.user(),
         })
     }
 
@@ -94,15 +94,15 @@ impl VaultStatic {
         self
     }
 
-    async fn read(&self) -> Result<(Answer, Revision), ProviderError> {
+    async fn read(&self) -> Result<(StaticCredentials, Revision), ProviderError> {
         let path = self.role.below("static-creds");
         let place = self.session.place(&path);
         let answer = self
             .session
-            .ask::<Answer>(false, || Call::get(path.clone()))
+            .request::<StaticCredentials>(false, || Call::get(path.clone()))
             .await;
-        let (envelope, _) = answer
-            .map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
+        let (envelope, _) =
+            answer.map_err(|error| error.explain(&place, &format!("grant `read` on {path}")))?;
         match envelope.data {
             Some(answer) if !answer.username.is_empty() && !answer.password.is_empty() => {
                 let rotated = answer.last_vault_rotation.as_deref().unwrap_or("never");
@@ -161,10 +161,10 @@ impl Provider for VaultStatic {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join(request.clock());
+        self.user.join(request.clock());
         let (mut answer, mut revision) = self.read().await?;
         if request.is_rejected(&revision) {
-            sleep(ECHO).await;
+            sleep(ROTATION_DELAY).await;
             (answer, revision) = self.read().await?;
         }
         let again = self.next_poll(request.now().mono(), &revision, answer.ttl);
@@ -177,11 +177,11 @@ impl Provider for VaultStatic {
     }
 
     async fn watch(&self, hints: Hints) {
-        self.session.keep(&hints, Issued::Copies).await;
+        self.session.maintain(&hints, LeaseBinding::None).await;
     }
 
     async fn close(&self) {
-        self.member.leave().await;
+        self.user.leave().await;
     }
 }
 

@@ -5,17 +5,17 @@ use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
 use serde_json::Value;
 
-use super::Answer;
+use super::Response;
 
 /// What is done with an answer that comes when nobody waits for it any more.
-pub(super) type Late = Box<dyn FnOnce(Answer) + Send + Sync>;
+pub(super) type LateHandler = Box<dyn FnOnce(Response) + Send + Sync>;
 
 /// A method, a path below `/v1/`, and a body. Without `Debug`: there may be a secret in it.
 pub(crate) struct Call {
     method: RequestMethod,
     path: String,
     body: Option<Value>,
-    pub(super) late: Option<Late>,
+    pub(super) late: Option<LateHandler>,
     is_optional: bool,
 }
 
@@ -54,7 +54,7 @@ impl Call {
 
     /// What came to be by this call is not to be lost: an answer that comes after the time-out is
     /// handed to `late`.
-    pub(crate) fn when_late(mut self, late: impl FnOnce(Answer) + Send + Sync + 'static) -> Self {
+    pub(crate) fn when_late(mut self, late: impl FnOnce(Response) + Send + Sync + 'static) -> Self {
         self.late = Some(Box::new(late));
         self
     }

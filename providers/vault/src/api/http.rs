@@ -6,8 +6,8 @@ use reqwest::{Client, ClientBuilder};
 use url::Url;
 
 use super::address;
-use super::failure::Failure;
-use crate::material::without_bom;
+use super::error::CallError;
+use crate::bounded_file::strip_bom;
 
 /// Most redirects within the server that are followed.
 const REDIRECTS: usize = 3;
@@ -44,8 +44,8 @@ pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client
         // There is nothing to verify, and the system may have no certificates.
         builder = builder.tls_certs_only(Vec::new());
     } else if let Some(pem) = authorities {
-        let certificates = Certificate::from_pem_bundle(without_bom(pem))
-            .map_err(|_| ClientError::Certificates)?;
+        let certificates =
+            Certificate::from_pem_bundle(strip_bom(pem)).map_err(|_| ClientError::Certificates)?;
         if certificates.is_empty() {
             return Err(ClientError::Certificates);
         }
@@ -58,8 +58,9 @@ pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client
 pub(super) async fn send(
     client: &Client,
     request: http::Request<Vec<u8>>,
-) -> Result<http::Response<Vec<u8>>, Failure> {
-    let mut request = reqwest::Request::try_from(request).map_err(|_| Failure::Garbled)?;
+) -> Result<http::Response<Vec<u8>>, CallError> {
+    let mut request =
+        reqwest::Request::try_from(request).map_err(|_| CallError::InvalidResponse)?;
     // Debug output of headers then hides this one.
     if let Some(token) = request.headers_mut().get_mut("x-vault-token") {
         token.set_sensitive(true);
@@ -67,7 +68,7 @@ pub(super) async fn send(
     let mut response = client
         .execute(request)
         .await
-        .map_err(|error| Failure::of(&error))?;
+        .map_err(|error| CallError::from_reqwest(&error))?;
     let mut whole = http::Response::builder().status(response.status());
     for (name, value) in response.headers() {
         whole = whole.header(name, value);
@@ -76,12 +77,12 @@ pub(super) async fn send(
     while let Some(part) = response
         .chunk()
         .await
-        .map_err(|error| Failure::of(&error))?
+        .map_err(|error| CallError::from_reqwest(&error))?
     {
         if body.len() + part.len() > LARGEST_BODY {
-            return Err(Failure::Garbled);
+            return Err(CallError::InvalidResponse);
         }
         body.extend_from_slice(&part);
     }
-    whole.body(body).map_err(|_| Failure::Garbled)
+    whole.body(body).map_err(|_| CallError::InvalidResponse)
 }

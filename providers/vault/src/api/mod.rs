@@ -2,9 +2,9 @@
 
 mod address;
 mod call;
-mod failure;
+mod error;
 mod http;
-mod reply;
+mod response;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,17 +18,17 @@ use tokio::time::timeout;
 use vaultrs::api::EndpointMiddleware;
 
 pub(crate) use call::Call;
-use call::Late;
-use failure::CATCHES_UP;
-pub(crate) use failure::Failure;
-pub(crate) use reply::{Envelope, Grant, LogIn, TokenLook};
+use call::LateHandler;
+pub(crate) use error::CallError;
+use error::REPLICATION_DELAY;
+pub(crate) use response::{Envelope, Grant, LoginResponse, TokenLookup};
 
-use crate::material::{MAX_CA_FILE, read_bounded};
+use crate::bounded_file::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
 /// How long after its time-out an answer that is not to be lost is waited for: a Vault whose
 /// database hangs answers after 90 s.
-const LATEST: Duration = Duration::from_secs(120);
+const LATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How an address is spoken to.
 #[derive(Clone)]
@@ -131,7 +131,11 @@ impl Api {
     }
 
     /// Asks, with this token if any.
-    pub(crate) async fn ask(&self, token: Option<&str>, mut call: Call) -> Result<Answer, Failure> {
+    pub(crate) async fn send(
+        &self,
+        token: Option<&str>,
+        mut call: Call,
+    ) -> Result<Response, CallError> {
         let middle = EndpointMiddleware {
             token: token.unwrap_or_default().to_owned(),
             version: "v1".to_owned(),
@@ -139,42 +143,44 @@ impl Api {
             namespace: self.namespace.clone(),
         };
         let (client, address, late) = (self.client.clone(), self.address.clone(), call.late.take());
-        let asking = async move {
+        let sending = async move {
             let request = call
                 .with_middleware(&middle)
                 .request(&address)
-                .map_err(|_| Failure::Garbled)?;
+                .map_err(|_| CallError::InvalidResponse)?;
             let response = http::send(&client, request).await?;
             if response.status().is_success() {
-                Ok(Answer::of(response))
+                Ok(Response::from_http(response))
             } else {
-                Err(Failure::answered(response))
+                Err(CallError::from_response(response))
             }
         };
         // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
-        let asking = quiet::during(asking);
+        let sending = quiet::during(sending);
         match late {
-            None => timeout(self.timeout, asking)
+            None => timeout(self.timeout, sending)
                 .await
-                .map_err(|_| Failure::TimedOut)?,
-            Some(late) => in_time_or(late, self.timeout, asking).await,
+                .map_err(|_| CallError::TimedOut)?,
+            Some(late) => send_or_hand_over(late, self.timeout, sending).await,
         }
     }
 
     /// Like [`ask`](Self::ask), with a token that was issued a moment ago. After a 403 the request
     /// is sent once more, a second later: a standby may not have received the token yet.
-    pub(crate) async fn ask_with_new(
+    pub(crate) async fn send_with_new_token(
         &self,
         token: &str,
         call: impl Fn() -> Call + Send,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, CallError> {
         let first = call();
         let is_optional = first.is_optional();
-        match self.ask(Some(token), first).await {
+        match self.send(Some(token), first).await {
             // What an optional request may be forbidden by is the policy.
-            Err(failure) if failure.is_forbidden() && !(is_optional && failure.is_by_policy()) => {
-                tokio::time::sleep(CATCHES_UP).await;
-                self.ask(Some(token), call()).await
+            Err(failure)
+                if failure.is_forbidden() && !(is_optional && failure.is_policy_denial()) =>
+            {
+                tokio::time::sleep(REPLICATION_DELAY).await;
+                self.send(Some(token), call()).await
             }
             result => result,
         }
@@ -182,37 +188,37 @@ impl Api {
 }
 
 /// Like a time-out, but what comes after it is handed to `late`.
-async fn in_time_or(
-    late: Late,
+async fn send_or_hand_over(
+    late: LateHandler,
     limit: Duration,
-    asking: impl Future<Output = Result<Answer, Failure>> + Send + 'static,
-) -> Result<Answer, Failure> {
-    let mut task = tokio::spawn(asking);
+    sending: impl Future<Output = Result<Response, CallError>> + Send + 'static,
+) -> Result<Response, CallError> {
+    let mut task = tokio::spawn(sending);
     match timeout(limit, &mut task).await {
-        Ok(answer) => answer.unwrap_or(Err(Failure::Garbled)),
+        Ok(answer) => answer.unwrap_or(Err(CallError::InvalidResponse)),
         Err(_) => {
             tokio::spawn(async move {
-                match timeout(LATEST, &mut task).await {
+                match timeout(LATE_TIMEOUT, &mut task).await {
                     Ok(Ok(Ok(answer))) => late(answer),
                     Ok(_) => {}
                     Err(_) => task.abort(),
                 }
             });
-            Err(Failure::TimedOut)
+            Err(CallError::TimedOut)
         }
     }
 }
 
 /// The body of an answer. Without `Debug`: there may be a secret in it.
-pub(crate) struct Answer(Vec<u8>);
+pub(crate) struct Response(Vec<u8>);
 
-impl Answer {
-    fn of(response: ::http::Response<Vec<u8>>) -> Self {
+impl Response {
+    fn from_http(response: ::http::Response<Vec<u8>>) -> Self {
         Self(response.into_body())
     }
 
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Failure> {
-        serde_json::from_slice(&self.0).map_err(|_| Failure::Garbled)
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, CallError> {
+        serde_json::from_slice(&self.0).map_err(|_| CallError::InvalidResponse)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who we are to the server.
 
-mod material;
+mod secret;
 mod secret_id;
 
 use std::fmt;
@@ -10,9 +10,9 @@ use claviger::ProviderError;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, Call, Failure, LogIn};
-use crate::path::{checked, misconfigured};
-pub(crate) use material::Material;
+use crate::api::{Api, Call, CallError, LoginResponse, Response};
+use crate::path::{check_path, misconfigured};
+pub(crate) use secret::AuthSecret;
 pub use secret_id::SecretId;
 
 /// Where Kubernetes mounts a pod's token.
@@ -27,41 +27,41 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/tok
 /// | [`token_file`](Self::token_file) | none; the file is read again when it changes | the file is waited for |
 /// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | gives a token of the session's own | a new login, well before |
 pub struct Auth {
-    kind: Kind,
+    method: AuthMethod,
     mount: Option<String>,
 }
 
-enum Kind {
-    Token(Material),
+enum AuthMethod {
+    Token(AuthSecret),
     AppRole {
         role_id: String,
         secret_id: SecretId,
     },
     Kubernetes {
         role: String,
-        jwt: Material,
+        jwt: AuthSecret,
     },
     Jwt {
         role: String,
-        jwt: Material,
+        jwt: AuthSecret,
     },
 }
 
 impl Auth {
     /// A token that was issued elsewhere. It is renewed while that is possible, and never revoked.
     pub fn token(token: impl Into<String>) -> Self {
-        Self::of(Kind::Token(Material::given(token)))
+        Self::from_method(AuthMethod::Token(AuthSecret::given(token)))
     }
 
     /// A token in a file, as Vault Agent's sink writes it. The file is looked at every 2 s and read
     /// again when it changes; surrounding white space is not part of the token.
     pub fn token_file(path: impl Into<PathBuf>) -> Self {
-        Self::of(Kind::Token(Material::file(path)))
+        Self::from_method(AuthMethod::Token(AuthSecret::file(path)))
     }
 
     /// The AppRole method, mounted at `approle` unless [`mount`](Self::mount) says otherwise.
     pub fn app_role(role_id: impl Into<String>, secret_id: SecretId) -> Self {
-        Self::of(Kind::AppRole {
+        Self::from_method(AuthMethod::AppRole {
             role_id: role_id.into(),
             secret_id,
         })
@@ -76,26 +76,26 @@ impl Auth {
     /// [`kubernetes`](Self::kubernetes) with a service account's token in another file, as a
     /// projected volume has it.
     pub fn kubernetes_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self::of(Kind::Kubernetes {
+        Self::from_method(AuthMethod::Kubernetes {
             role: role.into(),
-            jwt: Material::file(path),
+            jwt: AuthSecret::file(path),
         })
     }
 
     /// The JWT method, mounted at `jwt` unless [`mount`](Self::mount) says otherwise, with a token
     /// that does not change.
     pub fn jwt(role: impl Into<String>, jwt: impl Into<String>) -> Self {
-        Self::of(Kind::Jwt {
+        Self::from_method(AuthMethod::Jwt {
             role: role.into(),
-            jwt: Material::given(jwt),
+            jwt: AuthSecret::given(jwt),
         })
     }
 
     /// [`jwt`](Self::jwt) with a token in a file, which is read anew at each login.
     pub fn jwt_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self::of(Kind::Jwt {
+        Self::from_method(AuthMethod::Jwt {
             role: role.into(),
-            jwt: Material::file(path),
+            jwt: AuthSecret::file(path),
         })
     }
 
@@ -106,63 +106,68 @@ impl Auth {
         self
     }
 
-    fn of(kind: Kind) -> Self {
-        Self { kind, mount: None }
+    fn from_method(method: AuthMethod) -> Self {
+        Self {
+            method,
+            mount: None,
+        }
     }
 
     /// # Errors
     /// `Misconfigured`, naming the setting that cannot be right.
     pub(crate) fn validate(&self) -> Result<(), ProviderError> {
         if let Some(mount) = &self.mount {
-            checked("mount", mount.clone())?;
+            check_path("mount", mount.clone())?;
         }
-        match &self.kind {
-            Kind::Token(_) if self.mount.is_some() => {
+        match &self.method {
+            AuthMethod::Token(_) if self.mount.is_some() => {
                 Err(misconfigured("mount", "a token needs none"))
             }
-            Kind::Token(token) => token.validate("token"),
-            Kind::AppRole { role_id, .. } if role_id.trim().is_empty() => {
+            AuthMethod::Token(token) => token.validate("token"),
+            AuthMethod::AppRole { role_id, .. } if role_id.trim().is_empty() => {
                 Err(misconfigured("role_id", "give the role's id"))
             }
-            Kind::AppRole { secret_id, .. } => secret_id.validate(),
-            Kind::Kubernetes { role, .. } | Kind::Jwt { role, .. } if role.trim().is_empty() => {
+            AuthMethod::AppRole { secret_id, .. } => secret_id.validate(),
+            AuthMethod::Kubernetes { role, .. } | AuthMethod::Jwt { role, .. }
+                if role.trim().is_empty() =>
+            {
                 Err(misconfigured("role", "give its name"))
             }
-            Kind::Kubernetes { jwt, .. } | Kind::Jwt { jwt, .. } => jwt.validate("jwt"),
+            AuthMethod::Kubernetes { jwt, .. } | AuthMethod::Jwt { jwt, .. } => jwt.validate("jwt"),
         }
     }
 
     /// The token, where it is somebody else's.
-    pub(crate) fn foreign_token(&self) -> Option<&Material> {
-        match &self.kind {
-            Kind::Token(token) => Some(token),
+    pub(crate) fn external_token(&self) -> Option<&AuthSecret> {
+        match &self.method {
+            AuthMethod::Token(token) => Some(token),
             _ => None,
         }
     }
 
     /// What is given or read at a login, or in place of one.
-    pub(crate) fn material(&self) -> Option<&Material> {
-        match &self.kind {
-            Kind::Token(material)
-            | Kind::Kubernetes { jwt: material, .. }
-            | Kind::Jwt { jwt: material, .. } => Some(material),
-            Kind::AppRole { secret_id, .. } => secret_id.material(),
+    pub(crate) fn secret(&self) -> Option<&AuthSecret> {
+        match &self.method {
+            AuthMethod::Token(secret)
+            | AuthMethod::Kubernetes { jwt: secret, .. }
+            | AuthMethod::Jwt { jwt: secret, .. } => Some(secret),
+            AuthMethod::AppRole { secret_id, .. } => secret_id.secret(),
         }
     }
 
     /// Whether a new token can be had by asking for it.
-    pub(crate) fn can_log_in(&self) -> bool {
-        self.foreign_token().is_none()
+    pub(crate) fn has_login(&self) -> bool {
+        self.external_token().is_none()
     }
 
     /// Logs in.
     ///
     /// # Errors
     /// Each says which method at which mount, and what to do.
-    pub(crate) async fn log_in(&self, api: &Api) -> Result<LogIn, ProviderError> {
-        let (method, body) = match &self.kind {
-            Kind::Token(_) => return Err(misconfigured("auth", "a token logs in nowhere")),
-            Kind::AppRole { role_id, secret_id } => {
+    pub(crate) async fn login(&self, api: &Api) -> Result<LoginResponse, ProviderError> {
+        let (method, body) = match &self.method {
+            AuthMethod::Token(_) => return Err(misconfigured("auth", "a token logs in nowhere")),
+            AuthMethod::AppRole { role_id, secret_id } => {
                 let mut body = json!({ "role_id": role_id });
                 if let Some(secret_id) = secret_id.obtain(api).await?
                     && let Some(fields) = body.as_object_mut()
@@ -174,12 +179,14 @@ impl Auth {
                 }
                 ("approle", body)
             }
-            Kind::Kubernetes { role, jwt } => ("kubernetes", with_jwt(role, &jwt.read().await?)),
-            Kind::Jwt { role, jwt } => ("jwt", with_jwt(role, &jwt.read().await?)),
+            AuthMethod::Kubernetes { role, jwt } => {
+                ("kubernetes", with_jwt(role, &jwt.read().await?))
+            }
+            AuthMethod::Jwt { role, jwt } => ("jwt", with_jwt(role, &jwt.read().await?)),
         };
         let mount = self.mount.as_deref().unwrap_or(method);
         let answer = api
-            .ask(
+            .send(
                 None,
                 Call::post(format!("auth/{mount}/login"), body).when_late(late_token(api)),
             )
@@ -193,31 +200,29 @@ impl Auth {
                 )
             })?;
         match envelope.auth {
-            Some(log_in) if crate::api::is_header(&log_in.client_token) => Ok(log_in),
-            _ => {
-                Err(Failure::Garbled
-                    .explain(&format!("{}, login at auth/{mount}", api.address()), ""))
-            }
+            Some(login) if crate::api::is_header(&login.client_token) => Ok(login),
+            _ => Err(CallError::InvalidResponse
+                .explain(&format!("{}, login at auth/{mount}", api.address()), "")),
         }
     }
 
-    fn explain(&self, place: &str, failure: &Failure) -> ProviderError {
+    fn explain(&self, place: &str, failure: &CallError) -> ProviderError {
         use claviger::ProviderErrorKind as Kind;
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
-        match (&self.kind, failure.status()) {
+        match (&self.method, failure.status()) {
             (_, Some(404)) => error(
                 Kind::NotFound,
                 "no auth method is mounted there; see to the mount, or enable the method",
             ),
             // One and the same answer for all of these.
-            (self::Kind::AppRole { .. }, Some(400)) => error(
+            (AuthMethod::AppRole { .. }, Some(400)) => error(
                 Kind::Denied,
                 "AppRole rejects role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
             ),
             // Also when the mount is not there, and when Vault cannot reach the cluster that
             // reviews the token: that may pass.
-            (self::Kind::Kubernetes { .. }, Some(403 | 500))
-                if !failure.says(&["not authorized"]) =>
+            (AuthMethod::Kubernetes { .. }, Some(403 | 500))
+                if !failure.mentions(&["not authorized"]) =>
             {
                 error(
                     Kind::Unavailable,
@@ -235,20 +240,20 @@ impl Auth {
 
 /// Gives back a token that comes when nobody waits for it any more. A batch token cannot be: it
 /// lives to its own end.
-fn late_token(api: &Api) -> impl FnOnce(Answer) + Send + Sync + 'static {
+fn late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
     let api = api.clone();
     move |answer| {
         let token = answer
             .read::<Value>()
             .ok()
             .and_then(|envelope| envelope.auth)
-            .map(LogIn::into_token);
+            .map(LoginResponse::into_token);
         let Some(token) = token.filter(|token| crate::api::is_header(token.expose_secret())) else {
             return;
         };
         tokio::spawn(async move {
             let revoked = api
-                .ask_with_new(token.expose_secret(), || {
+                .send_with_new_token(token.expose_secret(), || {
                     Call::post("auth/token/revoke-self", json!({}))
                 })
                 .await;
@@ -269,25 +274,25 @@ fn with_jwt(role: &str, jwt: &SecretString) -> Value {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = match &self.kind {
-            Kind::Token(token) => {
+        let mut shown = match &self.method {
+            AuthMethod::Token(token) => {
                 let mut shown = f.debug_struct("Token");
                 shown.field("token", token);
                 shown
             }
-            Kind::AppRole { secret_id, .. } => {
+            AuthMethod::AppRole { secret_id, .. } => {
                 let mut shown = f.debug_struct("AppRole");
                 shown
                     .field("role_id", &"[redacted]")
                     .field("secret_id", secret_id);
                 shown
             }
-            Kind::Kubernetes { role, jwt } => {
+            AuthMethod::Kubernetes { role, jwt } => {
                 let mut shown = f.debug_struct("Kubernetes");
                 shown.field("role", role).field("jwt", jwt);
                 shown
             }
-            Kind::Jwt { role, jwt } => {
+            AuthMethod::Jwt { role, jwt } => {
                 let mut shown = f.debug_struct("Jwt");
                 shown.field("role", role).field("jwt", jwt);
                 shown
@@ -298,107 +303,4 @@ impl fmt::Debug for Auth {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-    use claviger::ProviderErrorKind;
-
-    const CANARY: &str = "CANARY";
-
-    fn failure(status: u16, text: &str) -> Failure {
-        Failure::Answered {
-            status,
-            texts: vec![format!("{text} {CANARY}")],
-            retry_after: None,
-        }
-    }
-
-    #[test]
-    fn a_slip_is_told_by_the_name_of_the_setting_and_without_the_secret() {
-        for (auth, name) in [
-            (Auth::token(""), "`token`"),
-            (Auth::token("CANARY\n"), "`token`"),
-            (Auth::token("CANARÜ"), "`token`"),
-            (Auth::token("CANARY").mount("x"), "`mount`"),
-            (Auth::app_role(" ", SecretId::none()), "`role_id`"),
-            (Auth::app_role("r", SecretId::given("")), "`secret_id`"),
-            (
-                Auth::app_role("r", SecretId::wrapped("CANARY x")),
-                "`secret_id`",
-            ),
-            (
-                Auth::app_role("r", SecretId::none()).mount("/approle"),
-                "`mount`",
-            ),
-            (Auth::kubernetes(""), "`role`"),
-            (Auth::jwt("r", ""), "`jwt`"),
-        ] {
-            let error = auth.validate().unwrap_err();
-            assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
-            assert!(error.to_string().starts_with(name), "{error}");
-            assert!(
-                !format!("{error:?} {auth:?}").contains("CANAR"),
-                "{error:?} {auth:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_rejected_login_names_what_may_be_wrong() {
-        let app_role = Auth::app_role("r", SecretId::given("s"));
-        for (auth, status, text, kind) in [
-            (
-                &app_role,
-                400,
-                "invalid role or secret ID",
-                ProviderErrorKind::Denied,
-            ),
-            (
-                &app_role,
-                404,
-                "no handler for route",
-                ProviderErrorKind::NotFound,
-            ),
-            (
-                &app_role,
-                403,
-                "permission denied",
-                ProviderErrorKind::Denied,
-            ),
-            (
-                &app_role,
-                503,
-                "Vault is sealed",
-                ProviderErrorKind::Unavailable,
-            ),
-            (
-                &Auth::kubernetes("r"),
-                403,
-                "permission denied",
-                ProviderErrorKind::Unavailable,
-            ),
-            (
-                &Auth::kubernetes("r"),
-                403,
-                "service account name not authorized",
-                ProviderErrorKind::Denied,
-            ),
-            (
-                &Auth::jwt("r", "j"),
-                400,
-                "error validating token",
-                ProviderErrorKind::Denied,
-            ),
-            (&Auth::jwt("r", "j"), 429, "", ProviderErrorKind::Throttled),
-        ] {
-            let error = auth.explain("PLACE", &failure(status, text));
-            assert_eq!(error.kind(), kind, "{auth:?} {status} {text}: {error}");
-            let shown = format!("{error} {error:?}");
-            assert!(
-                shown.contains("PLACE") && !shown.contains(CANARY),
-                "{shown}"
-            );
-        }
-    }
-}
+mod tests;

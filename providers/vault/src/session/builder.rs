@@ -76,6 +76,9 @@ impl VaultSessionBuilder {
     /// or is none; a token, role or mount that cannot be right.
     pub fn build(self) -> Result<VaultSession, ProviderError> {
         self.auth.validate()?;
-        Ok(VaultSession::of(Api::new(self.settings)?, self.auth))
+        Ok(VaultSession::from_parts(
+            Api::new(self.settings)?,
+            self.auth,
+        ))
     }
 }

@@ -1,10 +1,10 @@
 //! One identity at one server: its token is had, kept alive, replaced, and given back.
 
 mod builder;
-mod keep;
-mod member;
+mod maintenance;
+mod renewal;
 mod token;
-mod work;
+mod users;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,12 +16,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use builder::VaultSessionBuilder;
-pub(crate) use keep::Issued;
-pub(crate) use member::Member;
-use token::DeadTokens;
+pub(crate) use maintenance::LeaseBinding;
+use token::InvalidTokens;
 pub(crate) use token::Token;
+pub(crate) use users::SessionUser;
 
-use crate::api::{Answer, Api, Call, Envelope, Failure};
+use crate::api::{Api, Call, CallError, Envelope, Response};
 use crate::auth::Auth;
 
 /// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of
@@ -71,7 +71,7 @@ struct Inner {
     clock: Mutex<Clock>,
     state: Mutex<State>,
     /// Held by whoever gets, renews or revokes a token.
-    at_work: Arc<tokio::sync::Mutex<()>>,
+    update_lock: Arc<tokio::sync::Mutex<()>>,
     /// The token that is used now.
     changes: watch::Sender<Change>,
 }
@@ -86,9 +86,9 @@ struct State {
     /// Tokens replaced while they lived: leases of theirs may be in use.
     replaced: Vec<Arc<Token>>,
     /// Tokens that were revoked here, or found dead: their leases died with them.
-    dead: DeadTokens,
+    invalid: InvalidTokens,
     users: usize,
-    failed: Option<Failed>,
+    failed: Option<FailedAttempt>,
     /// What lay in the file, of a token or for a login, and was rejected.
     rejected: Option<SecretString>,
 }
@@ -104,7 +104,7 @@ struct Change {
 }
 
 /// The last attempt to get or to renew a token.
-struct Failed {
+struct FailedAttempt {
     at: Instant,
     /// How many in a row.
     count: u32,
@@ -112,25 +112,25 @@ struct Failed {
 }
 
 /// Why something that was asked with the session's token has no answer.
-pub(crate) enum Trouble {
+pub(crate) enum SessionError {
     /// There is no token.
     NoToken(ProviderError),
     /// There was one.
-    Failed(Failure),
+    Call(CallError),
 }
 
-impl Trouble {
+impl SessionError {
     pub(crate) fn explain(self, place: &str, grant: &str) -> ProviderError {
         match self {
             Self::NoToken(error) => error,
-            Self::Failed(failure) => failure.explain(place, grant),
+            Self::Call(failure) => failure.explain(place, grant),
         }
     }
 
-    pub(crate) fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn call_error(&self) -> Option<&CallError> {
         match self {
             Self::NoToken(_) => None,
-            Self::Failed(failure) => Some(failure),
+            Self::Call(failure) => Some(failure),
         }
     }
 }
@@ -149,20 +149,20 @@ impl VaultSession {
         VaultSessionBuilder::new(address.into(), auth)
     }
 
-    fn of(api: Api, auth: Auth) -> Self {
+    fn from_parts(api: Api, auth: Auth) -> Self {
         let inner = Inner {
             api,
             auth,
             clock: Mutex::default(),
             state: Mutex::default(),
-            at_work: Arc::default(),
+            update_lock: Arc::default(),
             changes: watch::Sender::default(),
         };
         Self(Arc::new(inner))
     }
 
     /// Reads time from this clock from now on.
-    pub(crate) fn follow(&self, clock: &Clock) {
+    pub(crate) fn set_clock(&self, clock: &Clock) {
         *self.0.clock() = clock.clone();
     }
 
@@ -178,18 +178,21 @@ impl VaultSession {
     /// Asks with the session's token, and answers with that token, too. One that the server does
     /// not take any more is replaced, and it is asked again, once. `fresh`: a token of which half
     /// of its life has passed is renewed or replaced first.
-    pub(crate) async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn request<T: DeserializeOwned>(
         &self,
         fresh: bool,
         call: impl Fn() -> Call + Send + Sync,
-    ) -> Result<(Envelope<T>, Arc<Token>), Trouble> {
+    ) -> Result<(Envelope<T>, Arc<Token>), SessionError> {
         let (answer, token) = self.answer(fresh, call).await?;
-        let envelope = answer.read().map_err(Trouble::Failed)?;
+        let envelope = answer.read().map_err(SessionError::Call)?;
         Ok((envelope, token))
     }
 
     /// Like [`ask`](Self::ask), for what has no answer but its success.
-    pub(crate) async fn tell(&self, call: impl Fn() -> Call + Send + Sync) -> Result<(), Trouble> {
+    pub(crate) async fn execute(
+        &self,
+        call: impl Fn() -> Call + Send + Sync,
+    ) -> Result<(), SessionError> {
         self.answer(false, call).await.map(drop)
     }
 
@@ -197,10 +200,10 @@ impl VaultSession {
         &self,
         fresh: bool,
         call: impl Fn() -> Call + Send + Sync,
-    ) -> Result<(Answer, Arc<Token>), Trouble> {
+    ) -> Result<(Response, Arc<Token>), SessionError> {
         let before = self.0.lock().serial;
-        let token = self.token(fresh).await.map_err(Trouble::NoToken)?;
-        let failure = match self.0.ask(&token, &call).await {
+        let token = self.token(fresh).await.map_err(SessionError::NoToken)?;
+        let failure = match self.0.send(&token, &call).await {
             Ok(answer) => return Ok((answer, token)),
             Err(failure) => failure,
         };
@@ -209,22 +212,26 @@ impl VaultSession {
             || token.serial() > before
             || !self
                 .0
-                .is_dead(&token, &failure)
+                .is_token_invalid(&token, &failure)
                 .await
-                .map_err(Trouble::Failed)?
+                .map_err(SessionError::Call)?
         {
-            return Err(Trouble::Failed(failure));
+            return Err(SessionError::Call(failure));
         }
         tracing::warn!(vault = %self.0.api.address(), "the server does not take the token any more; getting another");
-        self.0.bury(token.serial());
-        let token = self.token(false).await.map_err(Trouble::NoToken)?;
-        let answer = self.0.ask(&token, &call).await.map_err(Trouble::Failed)?;
+        self.0.invalidate(token.serial());
+        let token = self.token(false).await.map_err(SessionError::NoToken)?;
+        let answer = self
+            .0
+            .send(&token, &call)
+            .await
+            .map_err(SessionError::Call)?;
         Ok((answer, token))
     }
 
     /// Whether what was issued by this token has died with it.
-    pub(crate) fn is_buried(&self, serial: u64) -> bool {
-        self.0.lock().dead.contains(serial)
+    pub(crate) fn is_invalidated(&self, serial: u64) -> bool {
+        self.0.lock().invalid.contains(serial)
     }
 }
 
@@ -245,39 +252,47 @@ impl Inner {
         self.lock()
             .token
             .clone()
-            .filter(|token| token.is_alive(now))
+            .filter(|token| token.is_valid(now))
     }
 
     /// Sends a request with this token, and once more where a standby may not have received it yet.
     /// Nothing is concluded from a 403 before that.
-    async fn ask(&self, token: &Token, call: impl Fn() -> Call + Send) -> Result<Answer, Failure> {
+    async fn send(
+        &self,
+        token: &Token,
+        call: impl Fn() -> Call + Send,
+    ) -> Result<Response, CallError> {
         if token.is_new(self.now()) {
-            self.api.ask_with_new(token.expose(), call).await
+            self.api.send_with_new_token(token.expose(), call).await
         } else {
-            self.api.ask(Some(token.expose()), call()).await
+            self.api.send(Some(token.expose()), call()).await
         }
     }
 
     /// Whether a token that was rejected is dead; or else it may not do what was asked. Where the
     /// server's words do not tell, it is asked whether it knows the token.
-    async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Failure> {
-        if failure.is_dead_token() || !token.is_alive(self.now()) {
+    async fn is_token_invalid(
+        &self,
+        token: &Token,
+        failure: &CallError,
+    ) -> Result<bool, CallError> {
+        if failure.is_invalid_token() || !token.is_valid(self.now()) {
             return Ok(true);
         }
-        if failure.is_by_policy() {
+        if failure.is_policy_denial() {
             return Ok(false);
         }
         match self.look_up(token.expose()).await {
             Ok(_) => Ok(false),
-            Err(failure) if failure.is_forbidden() => Ok(!failure.is_by_policy()),
+            Err(failure) if failure.is_forbidden() => Ok(!failure.is_policy_denial()),
             Err(failure) => Err(failure),
         }
     }
 
     /// The token is not used any more: the server does not know it.
-    fn bury(&self, serial: u64) {
+    fn invalidate(&self, serial: u64) {
         let mut state = self.lock();
-        state.dead.insert(serial);
+        state.invalid.insert(serial);
         state.token.take_if(|token| token.serial() == serial);
     }
 

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Inner, State, VaultSession};
-use crate::auth::Material;
+use crate::auth::AuthSecret;
 
 /// The pauses between attempts to keep a token alive: the first doubles to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -15,56 +15,56 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause that a server is granted.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// How often a file is looked at that may hold something better.
-const LOOK: Duration = Duration::from_secs(2);
+const FILE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// With nothing to be done, it is looked again for something to do.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is to be looked at when the session goes over to another token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Issued {
+pub(crate) enum LeaseBinding {
     /// Leases, which die with the old one.
-    Leases,
+    ToToken,
     /// What lives without it: only that an attempt which failed may be made again.
-    Copies,
+    None,
 }
 
 impl VaultSession {
     /// Runs until it is dropped.
-    pub(crate) async fn keep(&self, hints: &Hints, issued: Issued) {
-        self.follow(hints.clock());
+    pub(crate) async fn maintain(&self, hints: &Hints, issued: LeaseBinding) {
+        self.set_clock(hints.clock());
         let mut changes = self.0.changes.subscribe();
-        let mut looked = self.now().mono();
+        let mut polled = self.now().mono();
         loop {
             let now = self.now();
-            let care = self.0.care_at();
-            let look = self.0.awaits_file().then(|| looked + LOOK);
-            let next = [care, look]
+            let task = self.0.next_task_at();
+            let poll = self.0.awaits_file().then(|| polled + FILE_POLL_INTERVAL);
+            let next = [task, poll]
                 .into_iter()
                 .flatten()
-                .fold(now.mono() + IDLE, std::time::Instant::min);
+                .fold(now.mono() + IDLE_INTERVAL, std::time::Instant::min);
             tokio::select! {
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     let change = *changes.borrow_and_update();
-                    if (issued == Issued::Leases && change.replaces) || change.recovered {
+                    if (issued == LeaseBinding::ToToken && change.replaces) || change.recovered {
                         hints.changed();
                     }
                 }
                 () = sleep_until(Instant::from_std(next)) => {
                     let now = self.now();
-                    if look.is_some_and(|look| look <= now.mono()) {
-                        looked = now.mono();
+                    if poll.is_some_and(|poll| poll <= now.mono()) {
+                        polled = now.mono();
                         let used = self.0.lock().serial;
                         if self.0.file_has_changed().await {
                             // Whatever comes of it is noted in the session. Other providers have
                             // the same thing to do.
-                            let _ = self.work(move |state, _| state.serial == used).await;
+                            let _ = self.update_token(move |state, _| state.serial == used).await;
                         }
                     }
-                    if care.is_some_and(|care| care <= now.mono()) {
-                        let _ = self.work(|state, now| due(state).is_some_and(|at| at <= now.mono())).await;
+                    if task.is_some_and(|task| task <= now.mono()) {
+                        let _ = self.update_token(|state, now| next_due(state).is_some_and(|at| at <= now.mono())).await;
                     }
                 }
             }
@@ -73,21 +73,21 @@ impl VaultSession {
 }
 
 impl Inner {
-    fn care_at(&self) -> Option<std::time::Instant> {
-        due(&self.lock())
+    fn next_task_at(&self) -> Option<std::time::Instant> {
+        next_due(&self.lock())
     }
 
     /// Whether there is a file that may hold something better: a token's always, what is for a
     /// login once it was rejected.
     fn awaits_file(&self) -> bool {
-        let is_file = self.auth.material().is_some_and(Material::is_file);
-        is_file && (self.is_watched() || self.lock().rejected.is_some())
+        let is_file = self.auth.secret().is_some_and(AuthSecret::is_file);
+        is_file && (self.is_token_file() || self.lock().rejected.is_some())
     }
 
     /// Whether another token lies in the file than the one that is used, and something else than
     /// what was rejected.
     async fn file_has_changed(&self) -> bool {
-        let Some(material) = self.auth.material() else {
+        let Some(secret) = self.auth.secret() else {
             return false;
         };
         let known = {
@@ -101,7 +101,7 @@ impl Inner {
                 .chain(state.rejected.clone())
                 .collect::<Vec<_>>()
         };
-        let Ok(secret) = material.read().await else {
+        let Ok(secret) = secret.read().await else {
             return false;
         };
         !known.is_empty()
@@ -113,8 +113,8 @@ impl Inner {
 
 /// When the token is to be cared for; after failures, ever more rarely. A dead token is left to
 /// whoever needs one.
-fn due(state: &State) -> Option<std::time::Instant> {
-    let (at, _) = state.token.as_ref()?.care()?;
+fn next_due(state: &State) -> Option<std::time::Instant> {
+    let (at, _) = state.token.as_ref()?.next_task()?;
     let Some(failed) = &state.failed else {
         return Some(at);
     };
@@ -144,16 +144,16 @@ mod tests {
 
     use claviger::{ProviderError, ProviderErrorKind, Timestamp};
 
-    use super::super::{Failed, Token};
+    use super::super::{FailedAttempt, Token};
     use super::*;
     use crate::api::Grant;
-    use crate::lifetime::Source;
+    use crate::lifetime::TokenOrigin;
 
     #[test]
     fn what_failed_is_tried_ever_more_rarely_and_no_sooner_than_the_server_asks() {
         let now = Timestamp::now();
         let grant = Grant {
-            life: Some(Duration::ZERO),
+            lifetime: Some(Duration::ZERO),
             renewable: true,
             batch: false,
         };
@@ -162,14 +162,14 @@ mod tests {
             1,
             now,
             grant,
-            Source::LogIn,
+            TokenOrigin::Login,
         ));
-        let pause = |kind, count, asked: Option<u64>| {
+        let pause = |kind, count, sent: Option<u64>| {
             let error = ProviderError::new(kind, "no");
-            let error = asked.map_or(error.clone(), |seconds| {
+            let error = sent.map_or(error.clone(), |seconds| {
                 error.retry_after(Duration::from_secs(seconds))
             });
-            let failed = Some(Failed {
+            let failed = Some(FailedAttempt {
                 at: now.mono(),
                 count,
                 error,
@@ -179,7 +179,7 @@ mod tests {
                 failed,
                 ..State::default()
             };
-            (due(&state).unwrap() - now.mono()).as_secs()
+            (next_due(&state).unwrap() - now.mono()).as_secs()
         };
         let kind = ProviderErrorKind::Throttled;
         assert_eq!(
@@ -205,17 +205,17 @@ mod tests {
         let session = VaultSession::new("http://127.0.0.1:1", auth).unwrap();
         let changes = session.0.changes.subscribe();
         let grant = || Grant {
-            life: Some(Duration::from_secs(60)),
+            lifetime: Some(Duration::from_secs(60)),
             renewable: true,
             batch: false,
         };
         let replaces = |serial| {
-            session.0.hold(Arc::new(Token::new(
+            session.0.set_token(Arc::new(Token::new(
                 SecretString::from("t"),
                 serial,
                 Timestamp::now(),
                 grant(),
-                Source::LogIn,
+                TokenOrigin::Login,
             )));
             changes.borrow().replaces
         };

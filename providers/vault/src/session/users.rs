@@ -13,16 +13,16 @@ const IN: u8 = 1;
 const GONE: u8 = 2;
 
 /// A provider's part in the session: from its first fetch to its `close`.
-pub(crate) struct Member {
+pub(crate) struct SessionUser {
     session: VaultSession,
     state: AtomicU8,
 }
 
-impl Member {
+impl SessionUser {
     /// The session follows this clock, the supervisor's. What is fetched after it has left makes
     /// nobody a member again.
     pub(crate) fn join(&self, clock: &Clock) {
-        self.session.follow(clock);
+        self.session.set_clock(clock);
         if self
             .state
             .compare_exchange(NEW, IN, Ordering::AcqRel, Ordering::Acquire)
@@ -36,15 +36,15 @@ impl Member {
     pub(crate) async fn leave(&self) {
         if self.state.swap(GONE, Ordering::AcqRel) == IN {
             self.session.0.lock().users -= 1;
-            self.session.0.give_back().await;
+            self.session.0.revoke_tokens().await;
         }
     }
 }
 
 impl VaultSession {
     /// A provider of this session is in use.
-    pub(crate) fn member(&self) -> Member {
-        Member {
+    pub(crate) fn user(&self) -> SessionUser {
+        SessionUser {
             session: self.clone(),
             state: AtomicU8::new(NEW),
         }
@@ -53,8 +53,8 @@ impl VaultSession {
 
 impl Inner {
     /// Revokes what is the session's own, and forgets the rest.
-    async fn give_back(&self) {
-        let _at_work = self.at_work.lock().await;
+    async fn revoke_tokens(&self) {
+        let _updating = self.update_lock.lock().await;
         let now = self.now();
         let tokens: Vec<_> = {
             let mut state = self.lock();
@@ -70,17 +70,17 @@ impl Inner {
                 .take()
                 .into_iter()
                 .chain(replaced)
-                .filter(|token| token.is_to_be_revoked(now))
+                .filter(|token| token.needs_revocation(now))
                 .collect()
         };
         for token in tokens {
             // All leases of the token are revoked with it.
             match self
-                .ask(&token, || Call::post("auth/token/revoke-self", json!({})))
+                .send(&token, || Call::post("auth/token/revoke-self", json!({})))
                 .await
             {
                 Ok(_) => {
-                    self.lock().dead.insert(token.serial());
+                    self.lock().invalid.insert(token.serial());
                 }
                 Err(failure) => {
                     let error = failure.explain(

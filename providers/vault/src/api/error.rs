@@ -8,21 +8,21 @@ use claviger::{ProviderError, ProviderErrorKind as Kind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Answer, Envelope};
+use super::{Envelope, Response};
 
 /// How long a standby that has not yet got what was written elsewhere may take.
-pub(super) const CATCHES_UP: Duration = Duration::from_secs(1);
+pub(super) const REPLICATION_DELAY: Duration = Duration::from_secs(1);
 
 /// Why there is no answer. Without `Debug`: the texts are the server's.
-pub(crate) enum Failure {
+pub(crate) enum CallError {
     /// The server answered with an error.
-    Answered {
+    Status {
         status: u16,
         texts: Vec<String>,
         retry_after: Option<Duration>,
     },
     /// Status 404 with an answer all the same: a KV store tells so of a version that is gone.
-    Gone(Answer),
+    Deleted(Response),
     /// No answer came in time.
     TimedOut,
     /// The server cannot be reached.
@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     /// Its certificate does not verify.
     Untrusted,
     /// What came is no answer of Vault's.
-    Garbled,
+    InvalidResponse,
 }
 
 #[derive(Deserialize)]
@@ -38,20 +38,20 @@ struct Errors {
     errors: Vec<String>,
 }
 
-impl Failure {
+impl CallError {
     /// An answer whose status is none of success.
-    pub(super) fn answered(response: http::Response<Vec<u8>>) -> Self {
+    pub(super) fn from_response(response: http::Response<Vec<u8>>) -> Self {
         let has_data = || {
             serde_json::from_slice::<Envelope<Value>>(response.body())
                 .is_ok_and(|envelope| envelope.data.is_some())
         };
         if response.status() == http::StatusCode::NOT_FOUND && has_data() {
-            return Self::Gone(Answer::of(response));
+            return Self::Deleted(Response::from_http(response));
         }
         let texts = match serde_json::from_slice::<Errors>(response.body()) {
             Ok(body) => body.errors,
-            Err(_) if String::from_utf8_lossy(response.body()).contains(PLAIN) => {
-                vec![PLAIN.to_owned()]
+            Err(_) if String::from_utf8_lossy(response.body()).contains(PLAIN_HTTP_TEXT) => {
+                vec![PLAIN_HTTP_TEXT.to_owned()]
             }
             Err(_) => Vec::new(),
         };
@@ -59,7 +59,7 @@ impl Failure {
             .headers()
             .get("retry-after")
             .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Self::Answered {
+        Self::Status {
             status: response.status().as_u16(),
             texts,
             retry_after: header.map(Duration::from_secs),
@@ -67,7 +67,7 @@ impl Failure {
     }
 
     /// A request that could not be made, or got no response. Nothing of the error is kept.
-    pub(super) fn of(error: &reqwest::Error) -> Self {
+    pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(cause) = next {
             let text = cause.to_string();
@@ -80,7 +80,7 @@ impl Failure {
             next = cause.source();
         }
         if error.is_builder() {
-            Self::Garbled
+            Self::InvalidResponse
         } else {
             Self::Unreachable
         }
@@ -88,16 +88,16 @@ impl Failure {
 
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
-            Self::Answered { status, .. } => Some(*status),
-            Self::Gone(_) => Some(404),
+            Self::Status { status, .. } => Some(*status),
+            Self::Deleted(_) => Some(404),
             _ => None,
         }
     }
 
     /// Whether one of the server's texts contains one of these.
-    pub(crate) fn says(&self, words: &[&str]) -> bool {
+    pub(crate) fn mentions(&self, words: &[&str]) -> bool {
         match self {
-            Self::Answered { texts, .. } => texts
+            Self::Status { texts, .. } => texts
                 .iter()
                 .any(|text| words.iter().any(|word| text.contains(word))),
             _ => false,
@@ -111,14 +111,14 @@ impl Failure {
     }
 
     /// Vault says `invalid token` beside `permission denied`.
-    pub(crate) fn is_dead_token(&self) -> bool {
-        self.is_forbidden() && self.says(&["invalid token", "bad token"])
+    pub(crate) fn is_invalid_token(&self) -> bool {
+        self.is_forbidden() && self.mentions(&["invalid token", "bad token"])
     }
 
     /// A living token that no policy allows it: OpenBao 2.7 and Vault 1.21 both answer `1 error
     /// occurred: permission denied`. Of a dead token, OpenBao says `permission denied` and no more.
-    pub(crate) fn is_by_policy(&self) -> bool {
-        self.is_forbidden() && self.says(&["1 error occurred"])
+    pub(crate) fn is_policy_denial(&self) -> bool {
+        self.is_forbidden() && self.mentions(&["1 error occurred"])
     }
 
     /// The request itself was not to the server's liking, however often it is sent: an unknown
@@ -145,18 +145,18 @@ impl Failure {
                     "Vault's certificate does not verify; name its authority by `ca_file`, and its host as the certificate does",
                 );
             }
-            Self::Garbled => {
+            Self::InvalidResponse => {
                 return error(
                     Kind::Unavailable,
                     "what came is no whole answer of Vault's; see to the address and to what lies in between",
                 );
             }
-            Self::Answered {
+            Self::Status {
                 status,
                 retry_after,
                 ..
             } => (*status, *retry_after),
-            Self::Gone(_) => (404, None),
+            Self::Deleted(_) => (404, None),
         };
         let later = |error: ProviderError| match retry_after {
             Some(after) => error.retry_after(after),
@@ -167,7 +167,9 @@ impl Failure {
                 Kind::Misconfigured,
                 "Vault redirects to another address, which is sent neither token nor secrets; give that address, or that of a load balancer in front of the active node",
             ),
-            503 if self.says(&["sealed"]) => error(Kind::Unavailable, "Vault is sealed; unseal it"),
+            503 if self.mentions(&["sealed"]) => {
+                error(Kind::Unavailable, "Vault is sealed; unseal it")
+            }
             429 => later(error(
                 Kind::Throttled,
                 "a quota of Vault's is used up; raise it, or ask with fewer processes",
@@ -176,27 +178,29 @@ impl Failure {
                 Kind::Unavailable,
                 "this node of Vault has not yet got what another one wrote",
             )
-            .retry_after(CATCHES_UP),
+            .retry_after(REPLICATION_DELAY),
             472 | 473 => error(
                 Kind::Unavailable,
                 "this node of Vault is a standby that does not serve this; give the address of the active one",
             ),
-            500 if self.says(&["local node not active", "no active", "standby"]) => error(
+            500 if self.mentions(&["local node not active", "no active", "standby"]) => error(
                 Kind::Unavailable,
                 "this node of Vault is a standby and knows of no active one; see to the cluster",
             ),
-            400 if self.says(&[PLAIN]) => error(
+            400 if self.mentions(&[PLAIN_HTTP_TEXT]) => error(
                 Kind::Misconfigured,
                 "the server speaks TLS there; see to the address, which has to begin with https",
             ),
             403 => error(Kind::Denied, &format!("not allowed; {grant}")),
-            400 | 404 if self.says(&["unknown role", "Unknown role", "role entry not found"]) => {
+            400 | 404
+                if self.mentions(&["unknown role", "Unknown role", "role entry not found"]) =>
+            {
                 error(
                     Kind::NotFound,
                     "there is no such role; see to its name, or create it",
                 )
             }
-            404 if self.says(&[
+            404 if self.mentions(&[
                 "no handler for route",
                 "unsupported path",
                 "route entry not found",
@@ -211,11 +215,11 @@ impl Failure {
                 Kind::NotFound,
                 "there is nothing at this path; see to mount and name, or create it",
             ),
-            500 if self.says(DATABASE) => error(
+            500 if self.mentions(DATABASE_TEXTS) => error(
                 Kind::Unavailable,
                 "Vault cannot reach the database, or cannot log in to it; see to the database, and to the connection that Vault has to it",
             ),
-            400 if self.says(DATABASE) => {
+            400 if self.mentions(DATABASE_TEXTS) => {
                 error(Kind::Unavailable, "the database behind Vault is down")
             }
             500..=599 => later(error(
@@ -228,10 +232,10 @@ impl Failure {
 }
 
 /// What a TLS port answers to plain HTTP; no JSON.
-const PLAIN: &str = "HTTP request to an HTTPS server";
+const PLAIN_HTTP_TEXT: &str = "HTTP request to an HTTPS server";
 
 /// What Vault says when the database, not Vault, is at fault.
-const DATABASE: &[&str] = &[
+const DATABASE_TEXTS: &[&str] = &[
     "connection refused",
     "failed to connect",
     "dial tcp",
@@ -255,9 +259,9 @@ mod tests {
     const PLACE: &str = "http://vault:8200, database/creds/orders";
     const CANARY: &str = "CANARY";
 
-    fn told(status: u16, text: &str) -> ProviderError {
+    fn explained(status: u16, text: &str) -> ProviderError {
         let texts = vec![format!("{text} {CANARY}")];
-        Failure::Answered {
+        CallError::Status {
             status,
             texts,
             retry_after: Some(Duration::from_secs(7)),
@@ -314,7 +318,7 @@ mod tests {
             ),
             (400, "", Kind::Other, "status 400"),
         ] {
-            let error = told(status, text);
+            let error = explained(status, text);
             assert_eq!(error.kind(), kind, "{status} {text}: {error}");
             let shown = format!("{error} {error:?}");
             assert!(
@@ -331,15 +335,15 @@ mod tests {
         let answered = |body: &str| {
             let mut response = http::Response::new(body.as_bytes().to_vec());
             *response.status_mut() = http::StatusCode::NOT_FOUND;
-            Failure::answered(response)
+            CallError::from_response(response)
         };
         assert!(matches!(
             answered(r#"{"data": {"data": null, "metadata": {"version": 2}}}"#),
-            Failure::Gone(_)
+            CallError::Deleted(_)
         ));
         for body in [r#"{"errors": []}"#, "", "<html>", r#"{"data": null}"#] {
             assert!(
-                matches!(answered(body), Failure::Answered { status: 404, .. }),
+                matches!(answered(body), CallError::Status { status: 404, .. }),
                 "{body}"
             );
         }
@@ -347,19 +351,19 @@ mod tests {
 
     #[test]
     fn a_dead_token_is_told_from_a_forbidden_path_where_the_server_says_so() {
-        let answered = |texts: &[&str]| Failure::Answered {
+        let answered = |texts: &[&str]| CallError::Status {
             status: 403,
             texts: texts.iter().map(|text| (*text).to_owned()).collect(),
             retry_after: None,
         };
-        assert!(answered(&["permission denied", "invalid token"]).is_dead_token());
-        assert!(!answered(&["permission denied"]).is_dead_token());
+        assert!(answered(&["permission denied", "invalid token"]).is_invalid_token());
+        assert!(!answered(&["permission denied"]).is_invalid_token());
         assert!(answered(&["permission denied"]).is_forbidden());
-        assert!(answered(&["1 error occurred:\n\t* permission denied\n\n"]).is_by_policy());
-        assert!(!answered(&["permission denied"]).is_by_policy());
+        assert!(answered(&["1 error occurred:\n\t* permission denied\n\n"]).is_policy_denial());
+        assert!(!answered(&["permission denied"]).is_policy_denial());
         assert!(
             !answered(&["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"])
-                .is_by_policy()
+                .is_policy_denial()
         );
     }
 }

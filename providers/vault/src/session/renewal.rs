@@ -7,14 +7,14 @@ use claviger::{ProviderError, ProviderErrorKind, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{Change, Failed, Inner, State, Token, VaultSession};
-use crate::api::{Answer, Call, Failure, TokenLook};
-use crate::auth::Material;
-use crate::lifetime::{Care, Source};
+use super::{Change, FailedAttempt, Inner, State, Token, VaultSession};
+use crate::api::{Call, CallError, Response, TokenLookup};
+use crate::auth::AuthSecret;
+use crate::lifetime::{TokenOrigin, TokenTask};
 
 /// After a failed attempt to get or to renew a token, whoever asks within this time is told the
 /// same.
-const COOL_DOWN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const GRANT_RENEW: &str = "grant `update` on auth/token/renew-self";
 
 impl VaultSession {
@@ -28,18 +28,18 @@ impl VaultSession {
         {
             return Ok(Arc::clone(token));
         }
-        let work = self.work(move |state, now| match &state.token {
-            Some(token) if token.is_alive(now) => fresh && token.is_stale(now),
+        let work = self.update_token(move |state, now| match &state.token {
+            Some(token) if token.is_valid(now) => fresh && token.is_stale(now),
             _ => true,
         });
         match (work.await, usable) {
-            (Err(_), Some(token)) if token.is_alive(self.now()) => Ok(token),
+            (Err(_), Some(token)) if token.is_valid(self.now()) => Ok(token),
             (worked, _) => worked,
         }
     }
 
     /// Why the last attempt to get or to renew a token failed, if it did.
-    pub(crate) fn trouble(&self) -> Option<ProviderError> {
+    pub(crate) fn last_error(&self) -> Option<ProviderError> {
         self.0
             .lock()
             .failed
@@ -49,34 +49,33 @@ impl VaultSession {
 
     /// Gets, renews or replaces the token if that is `due` once nobody else is at it. In a task of
     /// its own: a token whose arrival nobody awaits any more would be lost and live on.
-    pub(super) async fn work(
+    pub(super) async fn update_token(
         &self,
         due: impl FnOnce(&State, Timestamp) -> bool + Send + 'static,
     ) -> Result<Arc<Token>, ProviderError> {
         let inner = Arc::clone(&self.0);
         let task = tokio::spawn(async move {
-            let _at_work = Arc::clone(&inner.at_work).lock_owned().await;
+            let _updating = Arc::clone(&inner.update_lock).lock_owned().await;
             let now = inner.now();
             {
                 let state = inner.lock();
                 if !due(&state, now) {
-                    return state.token.clone().ok_or_else(closed);
+                    return state.token.clone().ok_or_else(session_closed);
                 }
                 // A fetch that ends when the last provider has left is not to bring a token that
                 // nobody would revoke.
-                if state.users == 0 && inner.auth.can_log_in() {
-                    return Err(closed());
+                if state.users == 0 && inner.auth.has_login() {
+                    return Err(session_closed());
                 }
-                let recent = state
-                    .failed
-                    .as_ref()
-                    .filter(|failed| now.mono().saturating_duration_since(failed.at) < COOL_DOWN);
+                let recent = state.failed.as_ref().filter(|failed| {
+                    now.mono().saturating_duration_since(failed.at) < RETRY_INTERVAL
+                });
                 if let Some(failed) = recent {
                     return Err(failed.error.clone());
                 }
             }
-            let result = inner.attend(now).await;
-            inner.note(&result);
+            let result = inner.obtain_token(now).await;
+            inner.record(&result);
             result
         });
         task.await.unwrap_or_else(|_| {
@@ -93,11 +92,14 @@ fn look_up_self() -> Call {
     Call::get("auth/token/lookup-self").optional()
 }
 
-fn token_look(answer: Answer) -> Result<TokenLook, Failure> {
-    answer.read::<TokenLook>()?.data.ok_or(Failure::Garbled)
+fn read_lookup(answer: Response) -> Result<TokenLookup, CallError> {
+    answer
+        .read::<TokenLookup>()?
+        .data
+        .ok_or(CallError::InvalidResponse)
 }
 
-fn closed() -> ProviderError {
+fn session_closed() -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Other,
         "no provider of this session is in use any more",
@@ -105,7 +107,7 @@ fn closed() -> ProviderError {
 }
 
 impl Inner {
-    fn note(&self, result: &Result<Arc<Token>, ProviderError>) {
+    fn record(&self, result: &Result<Arc<Token>, ProviderError>) {
         let mut state = self.lock();
         match result {
             Ok(_) => state.failed = None,
@@ -121,7 +123,7 @@ impl Inner {
                 } else {
                     tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
                 }
-                state.failed = Some(Failed {
+                state.failed = Some(FailedAttempt {
                     at: self.now().mono(),
                     count,
                     error: error.clone(),
@@ -131,36 +133,40 @@ impl Inner {
     }
 
     /// Does what the token needs: the first one, a renewal, another one.
-    async fn attend(&self, now: Timestamp) -> Result<Arc<Token>, ProviderError> {
+    async fn obtain_token(&self, now: Timestamp) -> Result<Arc<Token>, ProviderError> {
         let current = self.usable(now);
-        match self.auth.foreign_token() {
-            None => self.attend_own(current).await,
-            Some(material) => self.attend_foreign(material, current).await,
+        match self.auth.external_token() {
+            None => self.obtain_own_token(current).await,
+            Some(secret) => self.obtain_external_token(secret, current).await,
         }
     }
 
-    async fn attend_own(&self, current: Option<Arc<Token>>) -> Result<Arc<Token>, ProviderError> {
-        if let Some(token) = current.filter(|token| matches!(token.care(), Some((_, Care::Renew))))
+    async fn obtain_own_token(
+        &self,
+        current: Option<Arc<Token>>,
+    ) -> Result<Arc<Token>, ProviderError> {
+        if let Some(token) =
+            current.filter(|token| matches!(token.next_task(), Some((_, TokenTask::Renew))))
         {
             match self.renew(&token).await {
                 // Else it has met its maximum.
-                Ok(renewed) if !matches!(renewed.care(), Some((_, Care::Replace))) => {
+                Ok(renewed) if !matches!(renewed.next_task(), Some((_, TokenTask::Replace))) => {
                     return Ok(renewed);
                 }
                 Ok(_) => {}
-                Err(failure) => self.pass_over(&token, failure).await?,
+                Err(failure) => self.check_failed_renewal(&token, failure).await?,
             }
         }
-        self.log_in().await
+        self.login().await
     }
 
     /// Another token in the file goes before the one that is used, however well that is.
-    async fn attend_foreign(
+    async fn obtain_external_token(
         &self,
-        material: &Material,
+        secret: &AuthSecret,
         current: Option<Arc<Token>>,
     ) -> Result<Arc<Token>, ProviderError> {
-        let secret = match (material.read().await, &current) {
+        let secret = match (secret.read().await, &current) {
             (Ok(secret), _) => secret,
             // A file that cannot be read says nothing of the token.
             (Err(_), Some(token)) => SecretString::from(token.expose()),
@@ -169,15 +175,15 @@ impl Inner {
         let known = current.filter(|token| token.expose() == secret.expose_secret());
         if let Some(token) = known
             .as_ref()
-            .filter(|token| matches!(token.care(), Some((_, Care::Renew))))
+            .filter(|token| matches!(token.next_task(), Some((_, TokenTask::Renew))))
         {
             match self.renew(token).await {
-                Ok(renewed) if renewed.is_alive(self.now()) => return Ok(renewed),
+                Ok(renewed) if renewed.is_valid(self.now()) => return Ok(renewed),
                 Ok(_) => {}
-                Err(failure) => self.pass_over(token, failure).await?,
+                Err(failure) => self.check_failed_renewal(token, failure).await?,
             }
         }
-        self.take(secret, known.as_deref()).await
+        self.adopt(secret, known.as_deref()).await
     }
 
     /// A renewal has failed.
@@ -185,79 +191,83 @@ impl Inner {
     /// # Errors
     /// When the same renewal may work later: the server is down or sealed. A renewal past the
     /// maximum is a fault of the server's own, one that is forbidden will be so again.
-    async fn pass_over(&self, token: &Token, failure: Failure) -> Result<(), ProviderError> {
-        let explain = |failure: Failure| {
+    async fn check_failed_renewal(
+        &self,
+        token: &Token,
+        failure: CallError,
+    ) -> Result<(), ProviderError> {
+        let explain = |failure: CallError| {
             Err(failure.explain(&self.place("auth/token/renew-self"), GRANT_RENEW))
         };
         if failure.is_forbidden() {
-            match self.is_dead(token, &failure).await {
-                Ok(true) => self.bury(token.serial()),
+            match self.is_token_invalid(token, &failure).await {
+                Ok(true) => self.invalidate(token.serial()),
                 Ok(false) => {}
                 Err(failure) => return explain(failure),
             }
             return Ok(());
         }
-        if failure.is_rejection() || failure.says(&["max TTL"]) {
+        if failure.is_rejection() || failure.mentions(&["max TTL"]) {
             Ok(())
         } else {
             explain(failure)
         }
     }
 
-    async fn renew(&self, token: &Token) -> Result<Arc<Token>, Failure> {
-        let asked = self.now();
+    async fn renew(&self, token: &Token) -> Result<Arc<Token>, CallError> {
+        let sent = self.now();
         let answer = self
-            .ask(token, || {
+            .send(token, || {
                 Call::post("auth/token/renew-self", json!({})).optional()
             })
             .await?
             .read::<Value>()?;
-        let grant = answer.auth.ok_or(Failure::Garbled)?.grant();
-        Ok(self.hold(Arc::new(token.renewed(asked, grant))))
+        let grant = answer.auth.ok_or(CallError::InvalidResponse)?.grant();
+        Ok(self.set_token(Arc::new(token.renewed(sent, grant))))
     }
 
-    async fn log_in(&self) -> Result<Arc<Token>, ProviderError> {
-        let asked = self.now();
-        let log_in = match self.auth.log_in(&self.api).await {
-            Ok(log_in) => log_in,
+    async fn login(&self) -> Result<Arc<Token>, ProviderError> {
+        let sent = self.now();
+        let login = match self.auth.login(&self.api).await {
+            Ok(login) => login,
             Err(error) => {
                 // Read again, for it may be known by another name: wrapped.
-                if let Some(material) = self
+                if let Some(secret) = self
                     .auth
-                    .material()
-                    .filter(|material| material.is_file() && !error.is_transient())
+                    .secret()
+                    .filter(|secret| secret.is_file() && !error.is_transient())
                 {
-                    let rejected = material.read().await.ok();
+                    let rejected = secret.read().await.ok();
                     self.lock().rejected = rejected;
                 }
                 return Err(error);
             }
         };
-        let grant = log_in.grant();
-        Ok(self.hold(Arc::new(Token::new(
-            log_in.into_token(),
+        let grant = login.grant();
+        Ok(self.set_token(Arc::new(Token::new(
+            login.into_token(),
             self.next_serial(),
-            asked,
+            sent,
             grant,
-            Source::LogIn,
+            TokenOrigin::Login,
         ))))
     }
 
     /// Somebody else's token: `known` when it is the one that is used already.
-    async fn take(
+    async fn adopt(
         &self,
         secret: SecretString,
         known: Option<&Token>,
     ) -> Result<Arc<Token>, ProviderError> {
-        let asked = self.now();
-        let looked = if known.is_none_or(|token| token.is_new(asked)) {
+        let sent = self.now();
+        let polled = if known.is_none_or(|token| token.is_new(sent)) {
             self.look_up_new(secret.expose_secret()).await
         } else {
             self.look_up(secret.expose_secret()).await
         };
-        let grant = match looked {
-            Ok(look) => Some(look.grant()),
-            Err(failure) if failure.is_forbidden() && !failure.is_by_policy() => None,
+        let grant = match polled {
+            Ok(poll) => Some(poll.grant()),
+            Err(failure) if failure.is_forbidden() && !failure.is_policy_denial() => None,
             Err(failure) => {
                 return Err(failure.explain(
                     &self.place("auth/token/lookup-self"),
@@ -266,25 +276,25 @@ impl Inner {
             }
         };
         // In its last second it is as good as dead: what it asks for dies on the way.
-        let Some(grant) = grant.filter(|grant| grant.life != Some(Duration::ZERO)) else {
+        let Some(grant) = grant.filter(|grant| grant.lifetime != Some(Duration::ZERO)) else {
             self.lock().rejected = Some(secret);
-            return Err(self.rejected_token());
+            return Err(self.rejected_token_error());
         };
-        let source = if self.is_watched() {
-            Source::File
+        let source = if self.is_token_file() {
+            TokenOrigin::File
         } else {
-            Source::Nowhere
+            TokenOrigin::Fixed
         };
         let token = match known {
-            Some(token) => token.renewed(asked, grant),
-            None => Token::new(secret, self.next_serial(), asked, grant, source),
+            Some(token) => token.renewed(sent, grant),
+            None => Token::new(secret, self.next_serial(), sent, grant, source),
         };
-        Ok(self.hold(Arc::new(token)))
+        Ok(self.set_token(Arc::new(token)))
     }
 
-    fn rejected_token(&self) -> ProviderError {
+    fn rejected_token_error(&self) -> ProviderError {
         let place = self.place("auth/token/lookup-self");
-        if self.is_watched() {
+        if self.is_token_file() {
             let problem = "the token in the file is dead; see to what writes it. The file is read again when it changes";
             ProviderError::new(
                 ProviderErrorKind::Unavailable,
@@ -296,24 +306,24 @@ impl Inner {
         }
     }
 
-    pub(super) async fn look_up(&self, token: &str) -> Result<TokenLook, Failure> {
-        token_look(self.api.ask(Some(token), look_up_self()).await?)
+    pub(super) async fn look_up(&self, token: &str) -> Result<TokenLookup, CallError> {
+        read_lookup(self.api.send(Some(token), look_up_self()).await?)
     }
 
-    async fn look_up_new(&self, token: &str) -> Result<TokenLook, Failure> {
-        token_look(self.api.ask_with_new(token, look_up_self).await?)
+    async fn look_up_new(&self, token: &str) -> Result<TokenLookup, CallError> {
+        read_lookup(self.api.send_with_new_token(token, look_up_self).await?)
     }
 
     /// Uses this token from now on. One that it replaces may have leases in use.
-    pub(super) fn hold(&self, token: Arc<Token>) -> Arc<Token> {
+    pub(super) fn set_token(&self, token: Arc<Token>) -> Arc<Token> {
         let now = self.now();
         let (recovered, replaces) = {
             let mut state = self.lock();
             state.rejected = None;
-            state.replaced.retain(|token| token.is_alive(now));
+            state.replaced.retain(|token| token.is_valid(now));
             let before = state.token.replace(Arc::clone(&token));
             state.replaced.extend(before.filter(|before| {
-                before.serial() != token.serial() && before.is_own() && before.is_alive(now)
+                before.serial() != token.serial() && before.is_own() && before.is_valid(now)
             }));
             let first = *state.first.get_or_insert(token.serial());
             (state.failed.is_some(), first != token.serial())
@@ -339,9 +349,9 @@ impl Inner {
     }
 
     /// Whether the token lies in a file.
-    pub(super) fn is_watched(&self) -> bool {
+    pub(super) fn is_token_file(&self) -> bool {
         self.auth
-            .foreign_token()
-            .is_some_and(|material| material.is_file())
+            .external_token()
+            .is_some_and(|secret| secret.is_file())
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Returns the content without the byte order mark that some editors write in front of UTF-8.
-pub(crate) fn without_bom(content: &[u8]) -> &[u8] {
+pub(crate) fn strip_bom(content: &[u8]) -> &[u8] {
     content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(content)
 }
 

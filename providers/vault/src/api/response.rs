@@ -16,18 +16,18 @@ pub(crate) struct Envelope<T> {
     #[serde(default)]
     pub(crate) renewable: bool,
     pub(crate) data: Option<T>,
-    pub(crate) auth: Option<LogIn>,
+    pub(crate) auth: Option<LoginResponse>,
 }
 
 impl<T> Envelope<T> {
-    pub(crate) fn life(&self) -> Duration {
+    pub(crate) fn lifetime(&self) -> Duration {
         Duration::from_secs(self.lease_duration)
     }
 }
 
 /// What a login, or the renewal of a token, answers.
 #[derive(Deserialize)]
-pub(crate) struct LogIn {
+pub(crate) struct LoginResponse {
     pub(crate) client_token: String,
     #[serde(default)]
     lease_duration: u64,
@@ -41,17 +41,17 @@ pub(crate) struct LogIn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     /// `None` when it does not die.
-    pub(crate) life: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     pub(crate) renewable: bool,
     /// A batch token, which cannot be renewed or revoked.
     pub(crate) batch: bool,
 }
 
-impl LogIn {
+impl LoginResponse {
     pub(crate) fn grant(&self) -> Grant {
-        let life = (self.lease_duration > 0).then(|| Duration::from_secs(self.lease_duration));
+        let lifetime = (self.lease_duration > 0).then(|| Duration::from_secs(self.lease_duration));
         Grant {
-            life,
+            lifetime,
             renewable: self.renewable,
             batch: is_batch(&self.token_type),
         }
@@ -64,7 +64,7 @@ impl LogIn {
 
 /// What a look at a token answers.
 #[derive(Deserialize)]
-pub(crate) struct TokenLook {
+pub(crate) struct TokenLookup {
     #[serde(default)]
     ttl: u64,
     /// Null when it does not die. In the last second of a life the other says 0, too.
@@ -76,14 +76,14 @@ pub(crate) struct TokenLook {
     kind: String,
 }
 
-impl TokenLook {
+impl TokenLookup {
     pub(crate) fn grant(&self) -> Grant {
-        let life = self
+        let lifetime = self
             .expire_time
             .as_ref()
             .map(|_| Duration::from_secs(self.ttl));
         Grant {
-            life,
+            lifetime,
             renewable: self.renewable,
             batch: is_batch(&self.kind),
         }
@@ -102,20 +102,20 @@ mod tests {
 
     #[test]
     fn a_token_in_its_last_second_is_not_one_without_an_end() {
-        let life = |text: &str| {
-            serde_json::from_str::<TokenLook>(text)
+        let lifetime = |text: &str| {
+            serde_json::from_str::<TokenLookup>(text)
                 .unwrap()
                 .grant()
-                .life
+                .lifetime
         };
         assert_eq!(
-            life(r#"{"ttl": 19, "expire_time": "2026-11-25T14:38:19.461778076Z"}"#),
+            lifetime(r#"{"ttl": 19, "expire_time": "2026-11-25T14:38:19.461778076Z"}"#),
             Some(Duration::from_secs(19))
         );
         assert_eq!(
-            life(r#"{"ttl": 0, "expire_time": "2026-11-25T14:38:00.567793416Z"}"#),
+            lifetime(r#"{"ttl": 0, "expire_time": "2026-11-25T14:38:00.567793416Z"}"#),
             Some(Duration::ZERO)
         );
-        assert_eq!(life(r#"{"ttl": 0, "expire_time": null}"#), None);
+        assert_eq!(lifetime(r#"{"ttl": 0, "expire_time": null}"#), None);
     }
 }

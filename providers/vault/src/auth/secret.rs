@@ -8,15 +8,15 @@ use claviger::{ProviderError, ProviderErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::is_header;
-use crate::material::{MAX_SECRET_FILE, read_bounded, without_bom};
+use crate::bounded_file::{MAX_SECRET_FILE, read_bounded, strip_bom};
 use crate::path::misconfigured;
 
-pub(crate) enum Material {
+pub(crate) enum AuthSecret {
     Given(SecretString),
     File(PathBuf),
 }
 
-impl Material {
+impl AuthSecret {
     pub(super) fn given(secret: impl Into<String>) -> Self {
         Self::Given(SecretString::from(secret.into()))
     }
@@ -60,7 +60,7 @@ impl Material {
         // What is no UTF-8 is no word either.
         let read = read.map(|read| {
             read.map(|content| {
-                str::from_utf8(without_bom(&content))
+                str::from_utf8(strip_bom(&content))
                     .ok()
                     .map(|text| text.trim().to_owned())
             })
@@ -99,7 +99,7 @@ impl Material {
     }
 }
 
-impl fmt::Debug for Material {
+impl fmt::Debug for AuthSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given(_) => f.write_str("[redacted]"),
