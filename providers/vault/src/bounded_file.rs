@@ -1,4 +1,4 @@
-//! Reading files of secrets and certificates, with a bound.
+//! Reads files of secrets and certificates, with a bound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -6,14 +6,14 @@ use std::path::Path;
 
 /// Longest file of a token, a secret id or a JWT, in bytes.
 pub(crate) const MAX_SECRET_FILE: u64 = 64 * 1024;
-/// Longest file of certificates, in bytes. A system's bundle has a quarter of it.
+/// Longest file of certificates, in bytes. The bundle of a system is a quarter of it.
 pub(crate) const MAX_CA_FILE: u64 = 1024 * 1024;
 
 /// Reads a regular file of `limit` bytes at most. Never blocks on a FIFO, not even one that
 /// replaces the file meanwhile.
 ///
 /// # Errors
-/// `InvalidInput` for what is no regular file, `FileTooLarge`, or the system's.
+/// `InvalidInput` if it is not a regular file, `FileTooLarge`, or the error of the system.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     if !file.metadata()?.is_file() {

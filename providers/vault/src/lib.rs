@@ -12,6 +12,6 @@ mod static_role;
 
 pub use auth::{Auth, SecretId};
 pub use dynamic::VaultDynamic;
-pub use kv::VaultKv;
+pub use kv::{VaultKv, VaultKvBuilder};
 pub use session::{VaultSession, VaultSessionBuilder};
-pub use static_role::VaultStatic;
+pub use static_role::{VaultStatic, VaultStaticBuilder};

@@ -1,5 +1,5 @@
-//! Why there is no answer, told apart and explained. Statuses alone do not separate what passes
-//! from what stays, so texts are looked at; none is repeated.
+//! Errors of requests, classified and explained. Statuses alone do not separate transient errors from
+//! permanent ones, so texts are matched. No text is shown.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use serde_json::Value;
 
 use super::{Envelope, Response};
 
-/// How long a standby that has not yet got what was written elsewhere may take.
+/// Time after which a standby has received what was written on another node.
 pub(super) const REPLICATION_DELAY: Duration = Duration::from_secs(1);
 
-/// Why there is no answer. Without `Debug`: the texts are the server's.
+/// Why a request failed. Without `Debug`, because the texts are those of the server.
 pub(crate) enum CallError {
-    /// The server answered with an error.
+    /// The server returned an error status.
     Status {
         status: u16,
         texts: Vec<String>,
         retry_after: Option<Duration>,
     },
-    /// Status 404 with an answer all the same: a KV store tells so of a version that is gone.
+    /// Status 404 with data: a KV store reports a deleted version so.
     Deleted(Response),
-    /// No answer came in time.
+    /// The request timed out.
     TimedOut,
     /// The server cannot be reached.
     Unreachable,
-    /// Its certificate does not verify.
+    /// The server's certificate is not trusted.
     Untrusted,
-    /// What came is no answer of Vault's.
+    /// The response is not one of Vault.
     InvalidResponse,
 }
 
@@ -39,7 +39,7 @@ struct Errors {
 }
 
 impl CallError {
-    /// An answer whose status is none of success.
+    /// Classifies a response with an error status.
     pub(super) fn from_response(response: http::Response<Vec<u8>>) -> Self {
         let has_data = || {
             serde_json::from_slice::<Envelope<Value>>(response.body())
@@ -66,7 +66,7 @@ impl CallError {
         }
     }
 
-    /// A request that could not be made, or got no response. Nothing of the error is kept.
+    /// Classifies a request that could not be sent, or got no response. No text of the error is kept.
     pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(cause) = next {
@@ -94,7 +94,7 @@ impl CallError {
         }
     }
 
-    /// Whether one of the server's texts contains one of these.
+    /// Returns whether one of the server's texts contains one of these.
     pub(crate) fn mentions(&self, words: &[&str]) -> bool {
         match self {
             Self::Status { texts, .. } => texts
@@ -104,51 +104,53 @@ impl CallError {
         }
     }
 
-    /// A token that is dead, or not allowed to: [`is_dead_token`](Self::is_dead_token) or
-    /// [`is_by_policy`](Self::is_by_policy) where the server says which.
+    /// Returns whether the token is invalid or lacks the permission. If the server reports which,
+    /// [`is_invalid_token`](Self::is_invalid_token) or
+    /// [`is_policy_denial`](Self::is_policy_denial) is true, too.
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status() == Some(403)
     }
 
-    /// Vault says `invalid token` beside `permission denied`.
+    /// Returns whether the server reports an invalid token. Vault returns `invalid token` beside
+    /// `permission denied`.
     pub(crate) fn is_invalid_token(&self) -> bool {
         self.is_forbidden() && self.mentions(&["invalid token", "bad token"])
     }
 
-    /// A living token that no policy allows it: OpenBao 2.7 and Vault 1.21 both answer `1 error
-    /// occurred: permission denied`. Of a dead token, OpenBao says `permission denied` and no more.
+    /// Returns whether the server reports a valid token without the permission. OpenBao 2.7 and Vault
+    /// 1.21 both return `1 error occurred: permission denied`. For an invalid token, OpenBao returns
+    /// `permission denied` only.
     pub(crate) fn is_policy_denial(&self) -> bool {
         self.is_forbidden() && self.mentions(&["1 error occurred"])
     }
 
-    /// The request itself was not to the server's liking, however often it is sent: an unknown
-    /// lease, a renewal beyond its maximum.
+    /// Returns whether the server rejects the request permanently: an unknown lease, a renewal beyond
+    /// its maximum.
     pub(crate) fn is_rejection(&self) -> bool {
         matches!(self.status(), Some(400 | 404))
     }
 
-    /// What it means. `place` is what was asked for; `grant` is the policy's line that would allow
-    /// it.
+    /// Explains the error. `place` is the server and path; `grant` is the permission that is needed.
     pub(crate) fn explain(&self, place: &str, grant: &str) -> ProviderError {
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
         let (status, retry_after) = match self {
-            Self::TimedOut => return error(Kind::TimedOut, "Vault did not answer in time"),
+            Self::TimedOut => return error(Kind::TimedOut, "the request timed out"),
             Self::Unreachable => {
                 return error(
                     Kind::Unavailable,
-                    "Vault cannot be reached; see to the address and the network",
+                    "Vault cannot be reached; check the address and the network",
                 );
             }
             Self::Untrusted => {
                 return error(
                     Kind::Misconfigured,
-                    "Vault's certificate does not verify; name its authority by `ca_file`, and its host as the certificate does",
+                    "Vault's certificate is not trusted; set its authority by \"ca_file\", and the host as in the certificate",
                 );
             }
             Self::InvalidResponse => {
                 return error(
                     Kind::Unavailable,
-                    "what came is no whole answer of Vault's; see to the address and to what lies in between",
+                    "the response is not a complete one of Vault; check the address and proxies",
                 );
             }
             Self::Status {
@@ -165,31 +167,31 @@ impl CallError {
         match status {
             300..=399 => error(
                 Kind::Misconfigured,
-                "Vault redirects to another address, which is sent neither token nor secrets; give that address, or that of a load balancer in front of the active node",
+                "Vault redirects to another address, to which neither token nor secrets are sent; set that address, or that of a load balancer in front of the active node",
             ),
             503 if self.mentions(&["sealed"]) => {
                 error(Kind::Unavailable, "Vault is sealed; unseal it")
             }
             429 => later(error(
                 Kind::Throttled,
-                "a quota of Vault's is used up; raise it, or ask with fewer processes",
+                "a quota of Vault is used up; raise it, or use fewer processes",
             )),
             412 => error(
                 Kind::Unavailable,
-                "this node of Vault has not yet got what another one wrote",
+                "this node of Vault has not yet received what another one wrote",
             )
             .retry_after(REPLICATION_DELAY),
             472 | 473 => error(
                 Kind::Unavailable,
-                "this node of Vault is a standby that does not serve this; give the address of the active one",
+                "this node of Vault is a standby that does not serve this; set the address of the active one",
             ),
             500 if self.mentions(&["local node not active", "no active", "standby"]) => error(
                 Kind::Unavailable,
-                "this node of Vault is a standby and knows of no active one; see to the cluster",
+                "this node of Vault is a standby without an active node; check the cluster",
             ),
             400 if self.mentions(&[PLAIN_HTTP_TEXT]) => error(
                 Kind::Misconfigured,
-                "the server speaks TLS there; see to the address, which has to begin with https",
+                "the server requires TLS; check the address, which must begin with https",
             ),
             403 => error(Kind::Denied, &format!("not allowed; {grant}")),
             400 | 404
@@ -197,7 +199,7 @@ impl CallError {
             {
                 error(
                     Kind::NotFound,
-                    "there is no such role; see to its name, or create it",
+                    "there is no such role; check its name, or create it",
                 )
             }
             404 if self.mentions(&[
@@ -208,33 +210,33 @@ impl CallError {
             {
                 error(
                     Kind::NotFound,
-                    "nothing is mounted there; see to the mount, or enable the engine",
+                    "nothing is mounted there; check the mount, or enable the engine",
                 )
             }
             404 => error(
                 Kind::NotFound,
-                "there is nothing at this path; see to mount and name, or create it",
+                "there is nothing at this path; check mount and name, or create it",
             ),
             500 if self.mentions(DATABASE_TEXTS) => error(
                 Kind::Unavailable,
-                "Vault cannot reach the database, or cannot log in to it; see to the database, and to the connection that Vault has to it",
+                "Vault cannot connect to the database; check the database and Vault's connection to it",
             ),
             400 if self.mentions(DATABASE_TEXTS) => {
                 error(Kind::Unavailable, "the database behind Vault is down")
             }
             500..=599 => later(error(
                 Kind::Unavailable,
-                &format!("Vault has a fault of its own (HTTP status {status})"),
+                &format!("Vault has an internal error (HTTP status {status})"),
             )),
-            _ => error(Kind::Other, &format!("Vault answered HTTP status {status}")),
+            _ => error(Kind::Other, &format!("Vault returned HTTP status {status}")),
         }
     }
 }
 
-/// What a TLS port answers to plain HTTP; no JSON.
+/// Response of a TLS port to plain HTTP; it is not JSON.
 const PLAIN_HTTP_TEXT: &str = "HTTP request to an HTTPS server";
 
-/// What Vault says when the database, not Vault, is at fault.
+/// Texts of errors that the database, not Vault, has caused.
 const DATABASE_TEXTS: &[&str] = &[
     "connection refused",
     "failed to connect",
@@ -270,8 +272,8 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_has_its_kind_and_says_what_to_do() {
-        for (status, text, kind, says) in [
+    fn every_status_has_its_kind_and_remedy() {
+        for (status, text, kind, expected) in [
             (503, "Vault is sealed", Kind::Unavailable, "unseal it"),
             (503, "", Kind::Unavailable, "status 503"),
             (
@@ -284,7 +286,7 @@ mod tests {
                 412,
                 "required index state not present",
                 Kind::Unavailable,
-                "not yet",
+                "not yet received",
             ),
             (472, "", Kind::Unavailable, "standby"),
             (473, "", Kind::Unavailable, "standby"),
@@ -292,7 +294,7 @@ mod tests {
                 500,
                 "local node not active but active cluster node not found",
                 Kind::Unavailable,
-                "no active one",
+                "without an active node",
             ),
             (403, "permission denied", Kind::Denied, "grant `read` on it"),
             (400, "unknown role: orders", Kind::NotFound, "no such role"),
@@ -309,7 +311,7 @@ mod tests {
                 Kind::Unavailable,
                 "the database",
             ),
-            (500, "", Kind::Unavailable, "fault of its own"),
+            (500, "", Kind::Unavailable, "internal error"),
             (
                 400,
                 "Client sent an HTTP request to an HTTPS server.",
@@ -322,7 +324,7 @@ mod tests {
             assert_eq!(error.kind(), kind, "{status} {text}: {error}");
             let shown = format!("{error} {error:?}");
             assert!(
-                shown.contains(PLACE) && shown.contains(says),
+                shown.contains(PLACE) && shown.contains(expected),
                 "{status} {text}: {shown}"
             );
             assert!(!shown.contains(CANARY), "{shown}");
@@ -331,38 +333,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_told_from_what_never_was() {
-        let answered = |body: &str| {
+    fn a_deleted_version_differs_from_a_missing_secret() {
+        let from_body = |body: &str| {
             let mut response = http::Response::new(body.as_bytes().to_vec());
             *response.status_mut() = http::StatusCode::NOT_FOUND;
             CallError::from_response(response)
         };
         assert!(matches!(
-            answered(r#"{"data": {"data": null, "metadata": {"version": 2}}}"#),
+            from_body(r#"{"data": {"data": null, "metadata": {"version": 2}}}"#),
             CallError::Deleted(_)
         ));
         for body in [r#"{"errors": []}"#, "", "<html>", r#"{"data": null}"#] {
             assert!(
-                matches!(answered(body), CallError::Status { status: 404, .. }),
+                matches!(from_body(body), CallError::Status { status: 404, .. }),
                 "{body}"
             );
         }
     }
 
     #[test]
-    fn a_dead_token_is_told_from_a_forbidden_path_where_the_server_says_so() {
-        let answered = |texts: &[&str]| CallError::Status {
+    fn an_invalid_token_differs_from_a_missing_permission_if_the_server_reports_which() {
+        let denied = |texts: &[&str]| CallError::Status {
             status: 403,
             texts: texts.iter().map(|text| (*text).to_owned()).collect(),
             retry_after: None,
         };
-        assert!(answered(&["permission denied", "invalid token"]).is_invalid_token());
-        assert!(!answered(&["permission denied"]).is_invalid_token());
-        assert!(answered(&["permission denied"]).is_forbidden());
-        assert!(answered(&["1 error occurred:\n\t* permission denied\n\n"]).is_policy_denial());
-        assert!(!answered(&["permission denied"]).is_policy_denial());
+        assert!(denied(&["permission denied", "invalid token"]).is_invalid_token());
+        assert!(!denied(&["permission denied"]).is_invalid_token());
+        assert!(denied(&["permission denied"]).is_forbidden());
+        assert!(denied(&["1 error occurred:\n\t* permission denied\n\n"]).is_policy_denial());
+        assert!(!denied(&["permission denied"]).is_policy_denial());
         assert!(
-            !answered(&["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"])
+            !denied(&["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"])
                 .is_policy_denial()
         );
     }

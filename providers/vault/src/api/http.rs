@@ -11,18 +11,18 @@ use crate::bounded_file::strip_bom;
 
 /// Most redirects within the server that are followed.
 const REDIRECTS: usize = 3;
-/// Largest body that is read, in bytes. A secret of Vault's has a megabyte at most.
+/// Largest body that is read, in bytes. A secret in Vault has a megabyte at most.
 const LARGEST_BODY: usize = 4 << 20;
 
-/// Why no client could be made.
+/// Why no client could be built.
 pub(super) enum ClientError {
     Certificates,
     Client,
 }
 
-/// Returns a client for this address. It follows redirects to the same scheme, host and port alone.
-/// The token in a header and the secret id in a body would be sent along. For an https address it
-/// uses nothing else. `authorities` are PEM certificates, with comments in any encoding.
+/// Builds a client for this address. It follows redirects to the same scheme, host and port only,
+/// because they carry the token and secrets. For an https address it uses https only. `authorities`
+/// are PEM certificates, with comments in any encoding.
 pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client, ClientError> {
     let origin = address.origin();
     let policy = Policy::custom(move |attempt: Attempt<'_>| {
@@ -37,7 +37,7 @@ pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client
         .redirect(policy)
         .https_only(address.scheme() == "https");
     if address::is_loopback(address) {
-        // A proxy would reach its own machine, and read the token of a plain request.
+        // A proxy would connect to its own machine, and read the token of a plain request.
         builder = builder.no_proxy();
     }
     if address.scheme() == "http" {
@@ -61,7 +61,7 @@ pub(super) async fn send(
 ) -> Result<http::Response<Vec<u8>>, CallError> {
     let mut request =
         reqwest::Request::try_from(request).map_err(|_| CallError::InvalidResponse)?;
-    // Debug output of headers then hides this one.
+    // Hides the header in Debug output.
     if let Some(token) = request.headers_mut().get_mut("x-vault-token") {
         token.set_sensitive(true);
     }

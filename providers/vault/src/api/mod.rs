@@ -1,4 +1,4 @@
-//! Requests to the server, by vaultrs's client, and what comes back.
+//! Requests to the server and its responses.
 
 mod address;
 mod call;
@@ -26,22 +26,22 @@ pub(crate) use response::{Envelope, Grant, LoginResponse, TokenLookup};
 use crate::bounded_file::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
-/// How long after its time-out an answer that is not to be lost is waited for: a Vault whose
-/// database hangs answers after 90 s.
+/// Time after its time-out for which a late response is awaited. A Vault whose database hangs responds
+/// after 90 s.
 const LATE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How an address is spoken to.
+/// Settings of the connection to a server.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) address: String,
     pub(crate) namespace: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) timeout: Duration,
-    /// Allows tokens and secrets to go unencrypted to another machine.
+    /// Allows tokens and secrets to be sent unencrypted to another machine.
     pub(crate) plain_http: bool,
 }
 
-/// Shows the address only if it is one that can be used: another may contain a password.
+/// Shows the address only if it is valid, because an invalid one may contain a password.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = address::parse(&self.address).map_or_else(
@@ -58,7 +58,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// A server at its address. Without a token: each request brings its own.
+/// Client of one server. Each request has its own token.
 #[derive(Clone)]
 pub(crate) struct Api {
     client: Client,
@@ -69,7 +69,7 @@ pub(crate) struct Api {
 
 impl Api {
     /// # Errors
-    /// `Misconfigured`, naming the setting that cannot be right.
+    /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn new(settings: Settings) -> Result<Self, ProviderError> {
         let Settings {
             address,
@@ -82,7 +82,7 @@ impl Api {
         if !plain_http && !address::is_private(&url) {
             return Err(misconfigured(
                 "address",
-                "tokens and secrets would go unencrypted over the network; give an https address, or call `danger_plain_http()`",
+                "tokens and secrets would be sent unencrypted over the network; set an https address, or call with_danger_plain_http()",
             ));
         }
         let address = address::shown(&url);
@@ -92,29 +92,29 @@ impl Api {
         {
             return Err(misconfigured(
                 "namespace",
-                "give its path in visible ASCII, as `team/orders`",
+                "set its path in visible ASCII, as in \"team/orders\"",
             ));
         }
         if timeout.is_zero() {
-            return Err(misconfigured("timeout", "give more than nothing, as 10 s"));
+            return Err(misconfigured("timeout", "set more than zero, such as 10 s"));
         }
         let authorities = match &ca_file {
             None => None,
             Some(_) if url.scheme() == "http" => {
-                return Err(misconfigured("ca_file", "there is nothing to verify at an http address; give an https one"));
+                return Err(misconfigured("ca_file", "an http address has no certificate to verify; set an https address"));
             }
             Some(file) => Some(read_bounded(file, MAX_CA_FILE).map_err(|_| {
-                misconfigured("ca_file", "give the path of a file of PEM certificates, of 1 MiB at most, that this process may read")
+                misconfigured("ca_file", "set the path of a file of PEM certificates, of 1 MiB at most, that this process may read")
             })?),
         };
-        let made = quiet::run(|| http::client(&url, authorities.as_deref()));
-        let client = made.map_err(|error| match error {
+        let built = quiet::run(|| http::client(&url, authorities.as_deref()));
+        let client = built.map_err(|error| match error {
             http::ClientError::Certificates => {
-                misconfigured("ca_file", "what is in it is no PEM certificate")
+                misconfigured("ca_file", "the file contains no PEM certificate")
             }
             http::ClientError::Client => misconfigured(
                 "ca_file",
-                "the system has no root certificates; name a file of them",
+                "the system has no root certificates; set a file of them",
             ),
         })?;
         Ok(Self {
@@ -125,12 +125,12 @@ impl Api {
         })
     }
 
-    /// The address, for messages.
+    /// Returns the address, for messages.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Asks, with this token if any.
+    /// Sends a request, with this token if any.
     pub(crate) async fn send(
         &self,
         token: Option<&str>,
@@ -155,7 +155,7 @@ impl Api {
                 Err(CallError::from_response(response))
             }
         };
-        // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
+        // Log lines of the HTTP client contain secrets at TRACE.
         let sending = quiet::during(sending);
         match late {
             None => timeout(self.timeout, sending)
@@ -165,8 +165,8 @@ impl Api {
         }
     }
 
-    /// Like [`ask`](Self::ask), with a token that was issued a moment ago. After a 403 the request
-    /// is sent once more, a second later: a standby may not have received the token yet.
+    /// Sends a request with a token that was issued a moment ago. After a 403 it is sent once more, a
+    /// second later, because a standby may not have received the token yet.
     pub(crate) async fn send_with_new_token(
         &self,
         token: &str,
@@ -175,7 +175,7 @@ impl Api {
         let first = call();
         let is_optional = first.is_optional();
         match self.send(Some(token), first).await {
-            // What an optional request may be forbidden by is the policy.
+            // The policy may forbid an optional request.
             Err(failure)
                 if failure.is_forbidden() && !(is_optional && failure.is_policy_denial()) =>
             {
@@ -187,7 +187,7 @@ impl Api {
     }
 }
 
-/// Like a time-out, but what comes after it is handed to `late`.
+/// Times out like `timeout`, but passes a late response to `late`.
 async fn send_or_hand_over(
     late: LateHandler,
     limit: Duration,
@@ -195,11 +195,11 @@ async fn send_or_hand_over(
 ) -> Result<Response, CallError> {
     let mut task = tokio::spawn(sending);
     match timeout(limit, &mut task).await {
-        Ok(answer) => answer.unwrap_or(Err(CallError::InvalidResponse)),
+        Ok(response) => response.unwrap_or(Err(CallError::InvalidResponse)),
         Err(_) => {
             tokio::spawn(async move {
                 match timeout(LATE_TIMEOUT, &mut task).await {
-                    Ok(Ok(Ok(answer))) => late(answer),
+                    Ok(Ok(Ok(response))) => late(response),
                     Ok(_) => {}
                     Err(_) => task.abort(),
                 }
@@ -209,7 +209,7 @@ async fn send_or_hand_over(
     }
 }
 
-/// The body of an answer. Without `Debug`: there may be a secret in it.
+/// Body of a response. Without `Debug`, because it may contain a secret.
 pub(crate) struct Response(Vec<u8>);
 
 impl Response {
@@ -222,7 +222,7 @@ impl Response {
     }
 }
 
-/// Whether this can be the value of a header: vaultrs panics where it cannot.
+/// Returns whether this is valid as the value of a header. vaultrs panics if it is not.
 pub(crate) fn is_header(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
 }

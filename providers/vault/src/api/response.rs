@@ -1,12 +1,11 @@
-//! What the server answers, as far as it is read. Nothing here has `Debug`: there are secrets in
-//! it.
+//! Responses of the server. Without `Debug`, because they contain secrets.
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
 
-/// What every answer is wrapped in.
+/// Envelope of every response.
 #[derive(Deserialize)]
 pub(crate) struct Envelope<T> {
     #[serde(default)]
@@ -25,7 +24,7 @@ impl<T> Envelope<T> {
     }
 }
 
-/// What a login, or the renewal of a token, answers.
+/// Response to a login, or to the renewal of a token.
 #[derive(Deserialize)]
 pub(crate) struct LoginResponse {
     pub(crate) client_token: String,
@@ -37,10 +36,10 @@ pub(crate) struct LoginResponse {
     token_type: String,
 }
 
-/// What a token is good for.
+/// Lifetime and type of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
-    /// `None` when it does not die.
+    /// `None` without an expiry.
     pub(crate) lifetime: Option<Duration>,
     pub(crate) renewable: bool,
     /// A batch token, which cannot be renewed or revoked.
@@ -62,12 +61,12 @@ impl LoginResponse {
     }
 }
 
-/// What a look at a token answers.
+/// Response to the lookup of a token.
 #[derive(Deserialize)]
 pub(crate) struct TokenLookup {
     #[serde(default)]
     ttl: u64,
-    /// Null when it does not die. In the last second of a life the other says 0, too.
+    /// Null without an expiry. `ttl` is 0 then, and also in the last second of a lifetime.
     #[serde(default)]
     expire_time: Option<String>,
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! Who we are to the server.
+//! Identity of the service at the server.
 
 mod secret;
 mod secret_id;
@@ -15,17 +15,25 @@ use crate::path::{check_path, misconfigured};
 pub(crate) use secret::AuthSecret;
 pub use secret_id::SecretId;
 
-/// Where Kubernetes mounts a pod's token.
+/// Path at which Kubernetes mounts a pod's token.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// How a [`VaultSession`](crate::VaultSession) verifies who it is. Its `Debug` form shows no
-/// secret.
+/// Identity of a [`VaultSession`](crate::VaultSession). Its `Debug` form shows no secret.
+/// [`VaultSessionBuilder::build`](crate::VaultSessionBuilder::build) reports invalid values.
 ///
-/// | made by | each login | once its token cannot be renewed |
+/// | method | login | once its token cannot be renewed |
 /// |---|---|---|
-/// | [`token`](Self::token) | none; the token is somebody else's | it is used to its end |
-/// | [`token_file`](Self::token_file) | none; the file is read again when it changes | the file is waited for |
-/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | gives a token of the session's own | a new login, well before |
+/// | [`token`](Self::token) | none; the token is external | it is used until it expires |
+/// | [`token_file`](Self::token_file) | none; the file is read again when it changes | the session waits for the next token in the file |
+/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | returns a token of the session | a new login, before it expires |
+///
+/// ```
+/// use claviger_vault::{Auth, SecretId};
+///
+/// let auth = Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id"))
+///     .with_mount("approle-blue");
+/// ```
+#[must_use = "pass it to `VaultSession::new` or `VaultSession::builder`"]
 pub struct Auth {
     method: AuthMethod,
     mount: Option<String>,
@@ -48,18 +56,19 @@ enum AuthMethod {
 }
 
 impl Auth {
-    /// A token that was issued elsewhere. It is renewed while that is possible, and never revoked.
+    /// Uses a token that was issued elsewhere. It is renewed while that is possible, and never
+    /// revoked.
     pub fn token(token: impl Into<String>) -> Self {
         Self::from_method(AuthMethod::Token(AuthSecret::given(token)))
     }
 
-    /// A token in a file, as Vault Agent's sink writes it. The file is looked at every 2 s and read
-    /// again when it changes; surrounding white space is not part of the token.
+    /// Uses a token in a file, as written by a sink of Vault Agent. The file is read every 2 s.
+    /// Surrounding white space is not part of the token.
     pub fn token_file(path: impl Into<PathBuf>) -> Self {
         Self::from_method(AuthMethod::Token(AuthSecret::file(path)))
     }
 
-    /// The AppRole method, mounted at `approle` unless [`mount`](Self::mount) says otherwise.
+    /// Uses the AppRole method. Default mount: `approle`.
     pub fn app_role(role_id: impl Into<String>, secret_id: SecretId) -> Self {
         Self::from_method(AuthMethod::AppRole {
             role_id: role_id.into(),
@@ -67,14 +76,14 @@ impl Auth {
         })
     }
 
-    /// The Kubernetes method, mounted at `kubernetes` unless [`mount`](Self::mount) says otherwise,
-    /// with the pod's token, which is read anew at each login.
+    /// Uses the Kubernetes method with the pod's token, which is read again at each login. Default
+    /// mount: `kubernetes`.
     pub fn kubernetes(role: impl Into<String>) -> Self {
         Self::kubernetes_file(role, SERVICE_ACCOUNT)
     }
 
-    /// [`kubernetes`](Self::kubernetes) with a service account's token in another file, as a
-    /// projected volume has it.
+    /// Uses the Kubernetes method with a service account's token in another file, such as a projected
+    /// volume.
     pub fn kubernetes_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::from_method(AuthMethod::Kubernetes {
             role: role.into(),
@@ -82,8 +91,7 @@ impl Auth {
         })
     }
 
-    /// The JWT method, mounted at `jwt` unless [`mount`](Self::mount) says otherwise, with a token
-    /// that does not change.
+    /// Uses the JWT method with a token that does not change. Default mount: `jwt`.
     pub fn jwt(role: impl Into<String>, jwt: impl Into<String>) -> Self {
         Self::from_method(AuthMethod::Jwt {
             role: role.into(),
@@ -91,7 +99,7 @@ impl Auth {
         })
     }
 
-    /// [`jwt`](Self::jwt) with a token in a file, which is read anew at each login.
+    /// Uses the JWT method with a token in a file, which is read again at each login.
     pub fn jwt_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::from_method(AuthMethod::Jwt {
             role: role.into(),
@@ -99,9 +107,8 @@ impl Auth {
         })
     }
 
-    /// Where the method is mounted, as `approle-blue`: what follows `auth/`.
-    #[must_use]
-    pub fn mount(mut self, mount: impl Into<String>) -> Self {
+    /// Sets the mount of the method without `auth/`, as in `approle-blue`.
+    pub fn with_mount(mut self, mount: impl Into<String>) -> Self {
         self.mount = Some(mount.into());
         self
     }
@@ -114,30 +121,30 @@ impl Auth {
     }
 
     /// # Errors
-    /// `Misconfigured`, naming the setting that cannot be right.
+    /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn validate(&self) -> Result<(), ProviderError> {
         if let Some(mount) = &self.mount {
             check_path("mount", mount.clone())?;
         }
         match &self.method {
             AuthMethod::Token(_) if self.mount.is_some() => {
-                Err(misconfigured("mount", "a token needs none"))
+                Err(misconfigured("mount", "remove it; a token has no mount"))
             }
             AuthMethod::Token(token) => token.validate("token"),
             AuthMethod::AppRole { role_id, .. } if role_id.trim().is_empty() => {
-                Err(misconfigured("role_id", "give the role's id"))
+                Err(misconfigured("role_id", "set the id of the role"))
             }
             AuthMethod::AppRole { secret_id, .. } => secret_id.validate(),
             AuthMethod::Kubernetes { role, .. } | AuthMethod::Jwt { role, .. }
                 if role.trim().is_empty() =>
             {
-                Err(misconfigured("role", "give its name"))
+                Err(misconfigured("role", "set its name"))
             }
             AuthMethod::Kubernetes { jwt, .. } | AuthMethod::Jwt { jwt, .. } => jwt.validate("jwt"),
         }
     }
 
-    /// The token, where it is somebody else's.
+    /// Returns the token, if it was issued elsewhere.
     pub(crate) fn external_token(&self) -> Option<&AuthSecret> {
         match &self.method {
             AuthMethod::Token(token) => Some(token),
@@ -145,7 +152,7 @@ impl Auth {
         }
     }
 
-    /// What is given or read at a login, or in place of one.
+    /// Returns the secret of a login, or the external token.
     pub(crate) fn secret(&self) -> Option<&AuthSecret> {
         match &self.method {
             AuthMethod::Token(secret)
@@ -155,7 +162,7 @@ impl Auth {
         }
     }
 
-    /// Whether a new token can be had by asking for it.
+    /// Returns whether a login returns a new token.
     pub(crate) fn has_login(&self) -> bool {
         self.external_token().is_none()
     }
@@ -163,10 +170,10 @@ impl Auth {
     /// Logs in.
     ///
     /// # Errors
-    /// Each says which method at which mount, and what to do.
+    /// Each names the mount of the method and what to do.
     pub(crate) async fn login(&self, api: &Api) -> Result<LoginResponse, ProviderError> {
         let (method, body) = match &self.method {
-            AuthMethod::Token(_) => return Err(misconfigured("auth", "a token logs in nowhere")),
+            AuthMethod::Token(_) => return Err(misconfigured("auth", "a token has no login")),
             AuthMethod::AppRole { role_id, secret_id } => {
                 let mut body = json!({ "role_id": role_id });
                 if let Some(secret_id) = secret_id.obtain(api).await?
@@ -185,14 +192,14 @@ impl Auth {
             AuthMethod::Jwt { role, jwt } => ("jwt", with_jwt(role, &jwt.read().await?)),
         };
         let mount = self.mount.as_deref().unwrap_or(method);
-        let answer = api
+        let response = api
             .send(
                 None,
                 Call::post(format!("auth/{mount}/login"), body).when_late(late_token(api)),
             )
             .await;
-        let envelope = answer
-            .and_then(|answer| answer.read::<Value>())
+        let envelope = response
+            .and_then(|response| response.read::<Value>())
             .map_err(|failure| {
                 self.explain(
                     &format!("{}, login at auth/{mount}", api.address()),
@@ -212,38 +219,38 @@ impl Auth {
         match (&self.method, failure.status()) {
             (_, Some(404)) => error(
                 Kind::NotFound,
-                "no auth method is mounted there; see to the mount, or enable the method",
+                "no auth method is mounted there; check the mount, or enable the method",
             ),
-            // One and the same answer for all of these.
+            // One response for all of these.
             (AuthMethod::AppRole { .. }, Some(400)) => error(
                 Kind::Denied,
                 "AppRole rejects role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
             ),
-            // Also when the mount is not there, and when Vault cannot reach the cluster that
-            // reviews the token: that may pass.
+            // Also if nothing is mounted there, and if Vault cannot reach the cluster that reviews the
+            // token, which is transient.
             (AuthMethod::Kubernetes { .. }, Some(403 | 500))
                 if !failure.mentions(&["not authorized"]) =>
             {
                 error(
                     Kind::Unavailable,
-                    "Vault rejects the service account's token and does not say why: see to the mount, to the role, and that Vault reaches the cluster which reviews tokens",
+                    "Vault rejects the service account's token without a reason: check the mount and the role, and that Vault reaches the cluster which reviews tokens",
                 )
             }
             (_, Some(400 | 401 | 403)) => error(
                 Kind::Denied,
-                "the login is rejected: see to the mount, to the role and what it is bound to, and that the token it is given is valid and has not expired",
+                "the login is rejected: check the mount, the role and its bound claims, and that the token is valid and has not expired",
             ),
             _ => failure.explain(place, "grant it"),
         }
     }
 }
 
-/// Gives back a token that comes when nobody waits for it any more. A batch token cannot be: it
-/// lives to its own end.
+/// Returns a handler that revokes a token that was issued after the time-out. A batch token cannot be
+/// revoked and stays valid until it expires.
 fn late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
     let api = api.clone();
-    move |answer| {
-        let token = answer
+    move |response| {
+        let token = response
             .read::<Value>()
             .ok()
             .and_then(|envelope| envelope.auth)
@@ -262,7 +269,7 @@ fn late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
                     &format!("{}, auth/token/revoke-self", api.address()),
                     "grant `update` on auth/token/revoke-self",
                 );
-                tracing::warn!(error = %error, "a token came after the time-out and was not revoked; it lives to its own end");
+                tracing::warn!(error = %error, "a token that was issued after the time-out was not revoked; it stays valid until it expires");
             }
         });
     }

@@ -1,4 +1,4 @@
-//! A secret that is given in code or lies in a file.
+//! A secret for a login: given in code or read from a file.
 
 use std::fmt;
 use std::io;
@@ -11,6 +11,7 @@ use crate::api::is_header;
 use crate::bounded_file::{MAX_SECRET_FILE, read_bounded, strip_bom};
 use crate::path::misconfigured;
 
+/// A secret for a login.
 pub(crate) enum AuthSecret {
     Given(SecretString),
     File(PathBuf),
@@ -26,17 +27,20 @@ impl AuthSecret {
     }
 
     /// # Errors
-    /// `Misconfigured`, naming it by `what`.
-    pub(super) fn validate(&self, what: &str) -> Result<(), ProviderError> {
+    /// `Misconfigured`, naming the setting.
+    pub(super) fn validate(&self, setting: &str) -> Result<(), ProviderError> {
         match self {
             Self::Given(secret) if is_header(secret.expose_secret()) => Ok(()),
             Self::Given(_) => Err(misconfigured(
-                what,
-                "give it in visible ASCII, without white space or a line break",
+                setting,
+                "set it in visible ASCII, without white space or a line break",
             )),
             Self::File(path) if path.as_os_str().is_empty() => {
-                Err(misconfigured(what, "give the path of its file"))
+                Err(misconfigured(setting, "set the path of its file"))
             }
+            Self::File(path) if path.as_os_str().as_encoded_bytes().contains(&0) => Err(
+                misconfigured(setting, "set a path of its file without a NUL character"),
+            ),
             Self::File(_) => Ok(()),
         }
     }
@@ -45,10 +49,10 @@ impl AuthSecret {
         matches!(self, Self::File(_))
     }
 
-    /// The secret as it is now.
+    /// Returns the secret. A file is read again at each call.
     ///
     /// # Errors
-    /// Passing, for a file that is not there yet or only half written; without its content.
+    /// Transient for a file that does not exist yet or is empty. No error contains content.
     pub(crate) async fn read(&self) -> Result<SecretString, ProviderError> {
         let path = match self {
             Self::Given(secret) => return Ok(secret.clone()),
@@ -57,7 +61,7 @@ impl AuthSecret {
         let shown = path.display().to_string();
         let read = tokio::task::spawn_blocking(move || read_bounded(&path, MAX_SECRET_FILE)).await;
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{shown}: {problem}"));
-        // What is no UTF-8 is no word either.
+        // A file that is not UTF-8 is malformed, too.
         let read = read.map(|read| {
             read.map(|content| {
                 str::from_utf8(strip_bom(&content))
@@ -73,23 +77,23 @@ impl AuthSecret {
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::NotFound => Err(error(
                 ProviderErrorKind::Unavailable,
-                "the file does not exist; write it, or give the path where it is mounted",
+                "the file does not exist; write it, or set the path where it is mounted",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::PermissionDenied => Err(error(
                 ProviderErrorKind::Denied,
-                "the file may not be read; give this process's user the right to",
+                "the file may not be read; let this process's user read it",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::InvalidInput => Err(error(
                 ProviderErrorKind::Malformed,
-                "it is no regular file; give the path of one",
+                "it is not a regular file; set the path of one",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::FileTooLarge => Err(error(
                 ProviderErrorKind::Malformed,
-                "the file is longer than 64 KiB; it has to hold one word in visible ASCII",
+                "the file is longer than 64 KiB; it must contain one word in visible ASCII",
             )),
             Ok(Ok(_)) => Err(error(
                 ProviderErrorKind::Malformed,
-                "the file has to hold one word in visible ASCII",
+                "the file must contain one word in visible ASCII",
             )),
             _ => Err(error(
                 ProviderErrorKind::Unavailable,

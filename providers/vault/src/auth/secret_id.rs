@@ -1,4 +1,4 @@
-//! The second half of an AppRole.
+//! Secret id of an AppRole.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use serde_json::json;
 use super::AuthSecret;
 use crate::api::{Api, Call};
 
-/// The secret id of an AppRole: where it comes from. Its `Debug` form shows no secret.
+/// Secret id of an AppRole. Its `Debug` form shows no secret.
+#[must_use = "pass it to `Auth::app_role`"]
 pub struct SecretId(SecretIdKind);
 
 enum SecretIdKind {
@@ -24,7 +25,7 @@ enum SecretIdKind {
     },
 }
 
-/// A wrapping token opens once: what was in it is kept for the next logins.
+/// An unwrapped secret id, kept for the next logins, because a wrapping token opens once.
 struct Unwrapped {
     token: SecretString,
     secret_id: SecretString,
@@ -36,29 +37,29 @@ struct UnwrappedData {
 }
 
 impl SecretId {
-    /// For roles with `bind_secret_id=false`.
+    /// Uses no secret id, for roles with `bind_secret_id=false`.
     pub fn none() -> Self {
         Self(SecretIdKind::None)
     }
 
-    /// The secret id itself.
+    /// Uses this secret id.
     pub fn given(secret_id: impl Into<String>) -> Self {
         Self(SecretIdKind::Plain(AuthSecret::given(secret_id)))
     }
 
-    /// In a file, which is read anew at each login.
+    /// Uses the secret id in a file, which is read again at each login.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(SecretIdKind::Plain(AuthSecret::file(path)))
     }
 
-    /// Response-wrapped: a wrapping token, which is unwrapped at the first login and once. Where
-    /// somebody else has opened it before, the login is denied and says so.
+    /// Uses a response-wrapped secret id. The wrapping token is unwrapped once, at the first login. If
+    /// it was unwrapped before, the login is an error that says so.
     pub fn wrapped(token: impl Into<String>) -> Self {
         Self::wrapped_in(AuthSecret::given(token))
     }
 
-    /// Response-wrapped, the wrapping token in a file. Another one in the file is unwrapped at the
-    /// next login.
+    /// Uses a response-wrapped secret id, with the wrapping token in a file. Another one in the file is
+    /// unwrapped at the next login.
     pub fn wrapped_file(path: impl Into<PathBuf>) -> Self {
         Self::wrapped_in(AuthSecret::file(path))
     }
@@ -75,7 +76,7 @@ impl SecretId {
             .map_or(Ok(()), |secret| secret.validate("secret_id"))
     }
 
-    /// Itself, or the token that it is wrapped by.
+    /// Returns the secret id, or the token that wraps it.
     pub(super) fn secret(&self) -> Option<&AuthSecret> {
         match &self.0 {
             SecretIdKind::None => None,
@@ -85,7 +86,7 @@ impl SecretId {
         }
     }
 
-    /// The secret id as it is now.
+    /// Returns the current secret id.
     pub(super) async fn obtain(&self, api: &Api) -> Result<Option<SecretString>, ProviderError> {
         let (token, unwrapped) = match &self.0 {
             SecretIdKind::None => return Ok(None),
@@ -101,30 +102,30 @@ impl SecretId {
         };
         let token = match token.read().await {
             Ok(token) => token,
-            // Whoever delivers a wrapping token may take its file away again.
+            // The file of a wrapping token may be removed after delivery.
             Err(error) => return known(None).map(Some).ok_or(error),
         };
         if let Some(secret_id) = known(Some(&token)) {
             return Ok(Some(secret_id));
         }
         let place = format!("{}, sys/wrapping/unwrap", api.address());
-        let answer = api
+        let response = api
             .send(
                 Some(token.expose_secret()),
                 Call::post("sys/wrapping/unwrap", json!({})),
             )
             .await;
-        let envelope = answer.and_then(|answer| answer.read::<UnwrappedData>()).map_err(|failure| match failure.status() {
+        let envelope = response.and_then(|response| response.read::<UnwrappedData>()).map_err(|failure| match failure.status() {
             Some(400 | 403) => ProviderError::new(
                 ProviderErrorKind::Denied,
-                format!("{place}: the wrapping token of the secret id has expired or was unwrapped already, maybe by somebody who should not; issue another"),
+                format!("{place}: the wrapping token of the secret id has expired or was already unwrapped, maybe without permission; issue another"),
             ),
             _ => failure.explain(&place, "grant it"),
         })?;
         let Some(UnwrappedData { secret_id }) = envelope.data else {
             return Err(ProviderError::new(
                 ProviderErrorKind::Malformed,
-                format!("{place}: what was wrapped is no secret id"),
+                format!("{place}: the wrapped response has no secret id"),
             ));
         };
         let secret_id = SecretString::from(secret_id);

@@ -14,24 +14,29 @@ fn failure(status: u16, text: &str) -> CallError {
 }
 
 #[test]
-fn a_slip_is_told_by_the_name_of_the_setting_and_without_the_secret() {
+fn an_invalid_value_is_an_error_that_names_the_setting_and_no_secret() {
     for (auth, name) in [
-        (Auth::token(""), "`token`"),
-        (Auth::token("CANARY\n"), "`token`"),
-        (Auth::token("CANARÜ"), "`token`"),
-        (Auth::token("CANARY").mount("x"), "`mount`"),
-        (Auth::app_role(" ", SecretId::none()), "`role_id`"),
-        (Auth::app_role("r", SecretId::given("")), "`secret_id`"),
+        (Auth::token(""), "\"token\""),
+        (Auth::token("CANARY\n"), "\"token\""),
+        (Auth::token("CANARÜ"), "\"token\""),
+        (Auth::token_file("/run/token\0"), "\"token\""),
+        (
+            Auth::app_role("r", SecretId::wrapped_file("/run/token\0")),
+            "\"secret_id\"",
+        ),
+        (Auth::token("CANARY").with_mount("x"), "\"mount\""),
+        (Auth::app_role(" ", SecretId::none()), "\"role_id\""),
+        (Auth::app_role("r", SecretId::given("")), "\"secret_id\""),
         (
             Auth::app_role("r", SecretId::wrapped("CANARY x")),
-            "`secret_id`",
+            "\"secret_id\"",
         ),
         (
-            Auth::app_role("r", SecretId::none()).mount("/approle"),
-            "`mount`",
+            Auth::app_role("r", SecretId::none()).with_mount("/approle"),
+            "\"mount\"",
         ),
-        (Auth::kubernetes(""), "`role`"),
-        (Auth::jwt("r", ""), "`jwt`"),
+        (Auth::kubernetes(""), "\"role\""),
+        (Auth::jwt("r", ""), "\"jwt\""),
     ] {
         let error = auth.validate().unwrap_err();
         assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
@@ -44,7 +49,7 @@ fn a_slip_is_told_by_the_name_of_the_setting_and_without_the_secret() {
 }
 
 #[test]
-fn a_rejected_login_names_what_may_be_wrong() {
+fn a_rejected_login_names_possible_causes() {
     let app_role = Auth::app_role("r", SecretId::given("s"));
     for (auth, status, text, kind) in [
         (

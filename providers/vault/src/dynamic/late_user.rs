@@ -9,8 +9,7 @@ use super::{GRANT_REVOKE, is_lease_gone};
 use crate::api::{Call, Envelope, Response};
 use crate::session::VaultSession;
 
-/// When a user who came after the time-out is given back: at once, and twice again where that
-/// fails.
+/// Pauses before the attempts to revoke a late user: at once, and twice more if that fails.
 const LATE_REVOKE_PAUSES: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_secs(10),
@@ -18,11 +17,11 @@ const LATE_REVOKE_PAUSES: [Duration; 3] = [
 ];
 
 impl VaultSession {
-    /// Gives back a user who comes when nobody waits for it any more.
+    /// Returns a handler that revokes a user that was created after the time-out.
     pub(super) fn revoke_late_user(&self) -> impl FnOnce(Response) + Send + Sync + 'static {
         let session = self.clone();
-        move |answer| {
-            let Ok(Envelope::<IgnoredAny> { lease_id, .. }) = answer.read() else {
+        move |response| {
+            let Ok(Envelope::<IgnoredAny> { lease_id, .. }) = response.read() else {
                 return;
             };
             if lease_id.is_empty() {
@@ -41,7 +40,7 @@ impl VaultSession {
                         Err(error) if error.call_error().is_some_and(is_lease_gone) => return,
                         Err(error) => {
                             let error = error.explain(&place, GRANT_REVOKE);
-                            tracing::warn!(error = %error, "a user came after the time-out and is not given back yet");
+                            tracing::warn!(error = %error, "a user that was created after the time-out is not revoked yet");
                         }
                     }
                 }

@@ -7,25 +7,25 @@ use claviger::{Expiry, Timestamp};
 use crate::lifetime::Lifetime;
 use crate::session::Token;
 
-/// What the server said of a lease.
+/// A lease as the server issued or renewed it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IssuedLease {
-    /// The token's that it was issued by.
+    /// Serial of the token that it was issued to.
     pub(super) serial: u64,
     pub(super) lifetime: Lifetime,
     pub(super) renewable: bool,
-    /// It could not be given back, and was taken to die then.
+    /// Set if it could not be revoked: time of its known expiry, at which that is tried again.
     pub(super) revoke_after: Option<Expiry>,
 }
 
 impl IssuedLease {
-    /// With its token.
+    /// Returns the earlier of its own expiry and that of its token.
     pub(super) fn expiry(&self, token: &Token) -> Expiry {
         self.lifetime.expiry().earliest(token.expiry())
     }
 
-    /// Whether it dies with its token rather than by itself. The server cuts the lease of a batch
-    /// token, in whole seconds, of a token whose life it counts in whole seconds.
+    /// Returns whether it expires with its token rather than by itself. The server limits the lease of
+    /// a batch token, and rounds both times to whole seconds.
     pub(super) fn is_bound_by(&self, token: &Token, now: Timestamp) -> bool {
         let cut = if token.is_batch() {
             Duration::from_secs(2)

@@ -18,23 +18,23 @@ fn version(number: u64, created: &str, deleted: &str, destroyed: bool) -> Versio
 }
 
 #[test]
-fn a_version_written_anew_is_another_one() {
-    let of = |version: &Version| kv().revision(version).unwrap();
+fn a_version_written_again_is_another_revision() {
+    let revision = |version: &Version| kv().revision(version).unwrap();
     let first = version(1, "2026-01-01T00:00:00Z", "", false);
-    assert_eq!(of(&first), of(&first.clone()));
+    assert_eq!(revision(&first), revision(&first.clone()));
     assert_ne!(
-        of(&first),
-        of(&version(1, "2026-01-02T00:00:00Z", "", false))
+        revision(&first),
+        revision(&version(1, "2026-01-02T00:00:00Z", "", false))
     );
     assert_ne!(
-        of(&first),
-        of(&version(2, "2026-01-01T00:00:00Z", "", false))
+        revision(&first),
+        revision(&version(2, "2026-01-01T00:00:00Z", "", false))
     );
 }
 
 #[test]
-fn a_version_that_is_gone_is_told_so() {
-    for (gone, word) in [
+fn a_deleted_version_is_an_error_that_says_so() {
+    for (deleted, word) in [
         (
             version(
                 3,
@@ -53,7 +53,7 @@ fn a_version_that_is_gone_is_told_so() {
             "version 3 was destroyed",
         ),
     ] {
-        let error = kv().revision(&gone).unwrap_err();
+        let error = kv().revision(&deleted).unwrap_err();
         assert_eq!(error.kind(), ProviderErrorKind::NotFound);
         assert!(error.to_string().contains(word), "{error}");
     }
@@ -70,7 +70,7 @@ fn a_version_that_is_gone_is_told_so() {
 }
 
 #[test]
-fn a_path_of_the_api_gets_the_advice_to_leave_its_prefix_out() {
+fn the_error_for_an_api_path_advises_to_omit_its_prefix() {
     let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
     let explained = |mount: &str, path: &str, status| {
         let failure = CallError::Status {
@@ -93,5 +93,19 @@ fn a_path_of_the_api_gets_the_advice_to_leave_its_prefix_out() {
             assert!(error.contains("without `data/` or `metadata/`"), "{error}");
         }
         assert!(!explained("secret", "prod/data", status).contains("without `data/`"));
+    }
+}
+
+#[test]
+fn an_empty_key_is_an_error_at_construction() {
+    let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
+    let builder = || VaultKv::builder(&session, "secret", "prod/orders");
+    for (builder, setting) in [
+        (builder().with_user_key(""), "\"user_key\""),
+        (builder().with_password_key(""), "\"password_key\""),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
+        assert!(error.to_string().starts_with(setting), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Keeping the token alive, in the background of whichever provider is registered.
+//! Background maintenance of the token, in the watch of each registered provider.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use tokio::time::{Instant, sleep_until};
 use super::{Inner, State, VaultSession};
 use crate::auth::AuthSecret;
 
-/// The pauses between attempts to keep a token alive: the first doubles to the last.
+/// Pauses between failed attempts to renew or replace a token: the first doubles to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest pause that a server is granted.
+/// Longest pause that a server may request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
-/// How often a file is looked at that may hold something better.
+/// Time between two reads of a file that may contain the next token or secret.
 const FILE_POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// With nothing to be done, it is looked again for something to do.
+/// Longest wait without a task.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is to be looked at when the session goes over to another token.
+/// How leases depend on the token, and so when a provider fetches after a change of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseBinding {
-    /// Leases, which die with the old one.
+    /// They expire with the token: fetch after any change.
     ToToken,
-    /// What lives without it: only that an attempt which failed may be made again.
+    /// They do not: fetch only if there was no token meanwhile.
     None,
 }
 
 impl VaultSession {
-    /// Runs until it is dropped.
-    pub(crate) async fn maintain(&self, hints: &Hints, issued: LeaseBinding) {
+    /// Renews and replaces the token when needed, and hints at changes. Runs until it is dropped.
+    pub(crate) async fn maintain(&self, hints: &Hints, binding: LeaseBinding) {
         self.set_clock(hints.clock());
         let mut changes = self.0.changes.subscribe();
         let mut polled = self.now().mono();
@@ -48,7 +48,7 @@ impl VaultSession {
                         return;
                     }
                     let change = *changes.borrow_and_update();
-                    if (issued == LeaseBinding::ToToken && change.replaces) || change.recovered {
+                    if (binding == LeaseBinding::ToToken && change.replaces) || change.recovered {
                         hints.changed();
                     }
                 }
@@ -58,8 +58,7 @@ impl VaultSession {
                         polled = now.mono();
                         let used = self.0.lock().serial;
                         if self.0.file_has_changed().await {
-                            // Whatever comes of it is noted in the session. Other providers have
-                            // the same thing to do.
+                            // The result is stored in the session. Other providers do the same.
                             let _ = self.update_token(move |state, _| state.serial == used).await;
                         }
                     }
@@ -77,15 +76,14 @@ impl Inner {
         next_due(&self.lock())
     }
 
-    /// Whether there is a file that may hold something better: a token's always, what is for a
-    /// login once it was rejected.
+    /// Returns whether a file may contain the next token or secret: a token file always, the secret of
+    /// a login once it was rejected.
     fn awaits_file(&self) -> bool {
         let is_file = self.auth.secret().is_some_and(AuthSecret::is_file);
         is_file && (self.is_token_file() || self.lock().rejected.is_some())
     }
 
-    /// Whether another token lies in the file than the one that is used, and something else than
-    /// what was rejected.
+    /// Returns whether the file contains neither the token in use nor the rejected secret.
     async fn file_has_changed(&self) -> bool {
         let Some(secret) = self.auth.secret() else {
             return false;
@@ -111,8 +109,8 @@ impl Inner {
     }
 }
 
-/// When the token is to be cared for; after failures, ever more rarely. A dead token is left to
-/// whoever needs one.
+/// Returns the time of the token's next task, later after failures. An invalid token is replaced by
+/// the next request.
 fn next_due(state: &State) -> Option<std::time::Instant> {
     let (at, _) = state.token.as_ref()?.next_task()?;
     let Some(failed) = &state.failed else {
@@ -125,7 +123,7 @@ fn next_due(state: &State) -> Option<std::time::Instant> {
     } else {
         LAST_PAUSE
     };
-    // Never sooner than the server asks.
+    // Not before the time that the server requested.
     let pause = pause.max(
         failed
             .error
@@ -150,7 +148,7 @@ mod tests {
     use crate::lifetime::TokenOrigin;
 
     #[test]
-    fn what_failed_is_tried_ever_more_rarely_and_no_sooner_than_the_server_asks() {
+    fn failed_attempts_are_retried_with_growing_pauses_and_not_before_the_servers_hint() {
         let now = Timestamp::now();
         let grant = Grant {
             lifetime: Some(Duration::ZERO),
@@ -160,6 +158,7 @@ mod tests {
         let token = Arc::new(Token::new(
             SecretString::from("t"),
             1,
+            now,
             now,
             grant,
             TokenOrigin::Login,
@@ -197,8 +196,7 @@ mod tests {
         );
     }
 
-    /// Providers watch before the first fetch has logged in. The lease of that fetch is not fetched
-    /// once more.
+    /// Providers watch before the first fetch has logged in. That login must not cause a second fetch.
     #[test]
     fn the_first_token_replaces_none_and_leads_to_no_second_fetch() {
         let auth = crate::auth::Auth::app_role("role", crate::auth::SecretId::none());
@@ -214,13 +212,14 @@ mod tests {
                 SecretString::from("t"),
                 serial,
                 Timestamp::now(),
+                Timestamp::now(),
                 grant(),
                 TokenOrigin::Login,
             )));
             changes.borrow().replaces
         };
         assert_eq!([1, 2, 3].map(replaces), [false, true, true]);
-        // The session was out of use: no lease of an earlier token is in use.
+        // The session had no users: no lease of an earlier token is in use.
         session.0.lock().first = None;
         assert_eq!([4, 5].map(replaces), [false, true]);
     }

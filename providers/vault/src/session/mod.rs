@@ -1,4 +1,4 @@
-//! One identity at one server: its token is had, kept alive, replaced, and given back.
+//! One identity at one server: obtains, renews, replaces and revokes its token.
 
 mod builder;
 mod maintenance;
@@ -24,38 +24,37 @@ pub(crate) use users::SessionUser;
 use crate::api::{Api, Call, CallError, Envelope, Response};
 use crate::auth::Auth;
 
-/// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of
-/// it: one login, one token, kept alive while one of them is registered, and revoked when the last
-/// of them is removed, where it came from a login.
+/// One identity at one Vault or OpenBao server. Clones and all providers of a session share one login
+/// and one token. The token is renewed while one of the providers is registered. A token from a login
+/// is revoked when the last of them is removed.
 ///
-/// Nothing is asked of the server before the first provider fetches.
+/// The first request is sent when the first provider fetches.
 ///
-/// | token | what is done |
+/// | token | action |
 /// |---|---|
-/// | renewable | renewed after two thirds of its life, less up to 10 %: one of an hour between minutes 34 and 40 |
+/// | renewable | renewed after two thirds of its lifetime, less up to 10 %: of an hour, between minutes 34 and 40 |
 /// | renewable, its last renewal cut short by the maximum | a new login at once |
-/// | not renewable, or a batch token | a new login after 60 % of its life, less up to 10 % |
-/// | periodic | renewed for ever |
-/// | without an end | nothing |
+/// | not renewable, or a batch token | a new login after 60 % of its lifetime, less up to 10 % |
+/// | periodic | renewed indefinitely |
+/// | without an expiry | none |
 /// | rejected by the server | a new login; in a token file, the next token |
-/// | somebody else's, not renewable or at its maximum | used to its end; in a file, the next token, looked for every 2 s |
+/// | external, not renewable or at its maximum | used until it expires; in a file, the next token, polled every 2 s |
 ///
-/// Leases die with the token they were issued by. A lease is never taken to live longer than that,
-/// and after a new login pools move over to new leases while the old token lives on to its own end.
+/// Leases expire with the token that created them, at the latest. After a new login, pools are handed
+/// over to new leases while the old token stays valid until it expires.
 ///
-/// A login that is rejected is tried again each minute, and at once when something else lies in the
-/// file of its secret id or JWT. Meanwhile the token is used to its end, and whoever has leases of
-/// it is told by the provider's status.
+/// A rejected login is retried once a minute, and at once when the file of its secret id or JWT
+/// changes. Meanwhile the token is used until it expires, and the provider's status has the error.
 ///
-/// A renewal or login that fails in a passing way is tried again after 2 s, doubling to 60 s; the
-/// token is used to its true end meanwhile.
+/// A transient failure of a renewal or login is retried after 2 s, doubling to 60 s. The token is used
+/// until it expires meanwhile.
 ///
 /// ```no_run
 /// use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 ///
 /// # fn session() -> Result<(), claviger::ProviderError> {
 /// let session = VaultSession::builder("https://vault.internal:8200", Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id")))
-///     .ca_file("/etc/ssl/vault-ca.pem")
+///     .with_ca_file("/etc/ssl/vault-ca.pem")
 ///     .build()?;
 /// let provider = VaultDynamic::new(&session, "database", "orders")?;
 /// # Ok(())
@@ -67,55 +66,55 @@ pub struct VaultSession(Arc<Inner>);
 struct Inner {
     api: Api,
     auth: Auth,
-    /// That of the supervisor that last used the session.
+    /// Clock of the supervisor that last used the session.
     clock: Mutex<Clock>,
     state: Mutex<State>,
-    /// Held by whoever gets, renews or revokes a token.
+    /// Held while a token is obtained, renewed or revoked.
     update_lock: Arc<tokio::sync::Mutex<()>>,
-    /// The token that is used now.
+    /// The latest change of the token.
     changes: watch::Sender<Change>,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
-    /// The last serial.
+    /// Serial of the last token.
     serial: u64,
-    /// First serial since the session is in use.
+    /// Serial of the first token since the session has users.
     first: Option<u64>,
-    /// Tokens replaced while they lived: leases of theirs may be in use.
+    /// Tokens that were replaced while valid. Their leases may be in use.
     replaced: Vec<Arc<Token>>,
-    /// Tokens that were revoked here, or found dead: their leases died with them.
+    /// Tokens that were revoked or found invalid. Their leases were revoked with them.
     invalid: InvalidTokens,
     users: usize,
     failed: Option<FailedAttempt>,
-    /// What lay in the file, of a token or for a login, and was rejected.
+    /// Content of the file, of a token or for a login, that was rejected.
     rejected: Option<SecretString>,
 }
 
-/// Another token is used than before.
+/// A change of the token.
 #[derive(Clone, Copy, Default)]
 struct Change {
     serial: u64,
     /// Set if there was another token before, whose leases may be in use.
     replaces: bool,
-    /// There was none to be had meanwhile.
+    /// Set if there was no valid token meanwhile.
     recovered: bool,
 }
 
-/// The last attempt to get or to renew a token.
+/// A failed attempt to obtain or renew a token.
 struct FailedAttempt {
     at: Instant,
-    /// How many in a row.
+    /// Number of failed attempts in a row.
     count: u32,
     error: ProviderError,
 }
 
-/// Why something that was asked with the session's token has no answer.
+/// Why a request of a session failed.
 pub(crate) enum SessionError {
     /// There is no token.
     NoToken(ProviderError),
-    /// There was one.
+    /// The request failed.
     Call(CallError),
 }
 
@@ -136,7 +135,7 @@ impl SessionError {
 }
 
 impl VaultSession {
-    /// A session with the defaults of [`builder`](Self::builder).
+    /// Makes a session at this address, such as `https://vault.internal:8200`, with this identity.
     ///
     /// # Errors
     /// As [`VaultSessionBuilder::build`].
@@ -144,7 +143,7 @@ impl VaultSession {
         Self::builder(address, auth).build()
     }
 
-    /// A session at this address, as `https://vault.internal:8200`, for this identity.
+    /// Returns a builder for a session at this address with this identity.
     pub fn builder(address: impl Into<String>, auth: Auth) -> VaultSessionBuilder {
         VaultSessionBuilder::new(address.into(), auth)
     }
@@ -170,33 +169,33 @@ impl VaultSession {
         self.0.now()
     }
 
-    /// The server and what is asked of it, for messages.
+    /// Names the server and a path, for messages.
     pub(crate) fn place(&self, path: &str) -> String {
         format!("{}, {path}", self.0.api.address())
     }
 
-    /// Asks with the session's token, and answers with that token, too. One that the server does
-    /// not take any more is replaced, and it is asked again, once. `fresh`: a token of which half
-    /// of its life has passed is renewed or replaced first.
+    /// Sends a request with the session's token, and returns the response and that token. If the
+    /// server reports the token as invalid, it is replaced and the request is sent once more.
+    /// `fresh`: if half of the token's lifetime has passed, it is renewed or replaced first.
     pub(crate) async fn request<T: DeserializeOwned>(
         &self,
         fresh: bool,
         call: impl Fn() -> Call + Send + Sync,
     ) -> Result<(Envelope<T>, Arc<Token>), SessionError> {
-        let (answer, token) = self.answer(fresh, call).await?;
-        let envelope = answer.read().map_err(SessionError::Call)?;
+        let (response, token) = self.response(fresh, call).await?;
+        let envelope = response.read().map_err(SessionError::Call)?;
         Ok((envelope, token))
     }
 
-    /// Like [`ask`](Self::ask), for what has no answer but its success.
+    /// Sends a request whose response is only its success.
     pub(crate) async fn execute(
         &self,
         call: impl Fn() -> Call + Send + Sync,
     ) -> Result<(), SessionError> {
-        self.answer(false, call).await.map(drop)
+        self.response(false, call).await.map(drop)
     }
 
-    async fn answer(
+    async fn response(
         &self,
         fresh: bool,
         call: impl Fn() -> Call + Send + Sync,
@@ -204,10 +203,10 @@ impl VaultSession {
         let before = self.0.lock().serial;
         let token = self.token(fresh).await.map_err(SessionError::NoToken)?;
         let failure = match self.0.send(&token, &call).await {
-            Ok(answer) => return Ok((answer, token)),
+            Ok(response) => return Ok((response, token)),
             Err(failure) => failure,
         };
-        // One that has just been issued is alive.
+        // A token that has just been issued is valid.
         if !failure.is_forbidden()
             || token.serial() > before
             || !self
@@ -218,18 +217,18 @@ impl VaultSession {
         {
             return Err(SessionError::Call(failure));
         }
-        tracing::warn!(vault = %self.0.api.address(), "the server does not take the token any more; getting another");
+        tracing::warn!(vault = %self.0.api.address(), "token is no longer valid at the server; getting another");
         self.0.invalidate(token.serial());
         let token = self.token(false).await.map_err(SessionError::NoToken)?;
-        let answer = self
+        let response = self
             .0
             .send(&token, &call)
             .await
             .map_err(SessionError::Call)?;
-        Ok((answer, token))
+        Ok((response, token))
     }
 
-    /// Whether what was issued by this token has died with it.
+    /// Returns whether the leases of this token were revoked with it.
     pub(crate) fn is_invalidated(&self, serial: u64) -> bool {
         self.0.lock().invalid.contains(serial)
     }
@@ -269,8 +268,8 @@ impl Inner {
         }
     }
 
-    /// Whether a token that was rejected is dead; or else it may not do what was asked. Where the
-    /// server's words do not tell, it is asked whether it knows the token.
+    /// Returns whether a rejected token is invalid, rather than without the permission. If the error
+    /// does not say which, the token is looked up.
     async fn is_token_invalid(
         &self,
         token: &Token,
@@ -289,7 +288,7 @@ impl Inner {
         }
     }
 
-    /// The token is not used any more: the server does not know it.
+    /// Stops using a token that the server does not know any more.
     fn invalidate(&self, serial: u64) {
         let mut state = self.lock();
         state.invalid.insert(serial);

@@ -1,4 +1,4 @@
-//! Getting the token, renewing it, and putting another in its place.
+//! Obtains, renews and replaces the token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::api::{Call, CallError, Response, TokenLookup};
 use crate::auth::AuthSecret;
 use crate::lifetime::{TokenOrigin, TokenTask};
 
-/// After a failed attempt to get or to renew a token, whoever asks within this time is told the
-/// same.
+/// Time after a failed attempt to obtain or renew a token within which its error is returned again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const GRANT_RENEW: &str = "grant `update` on auth/token/renew-self";
 
 impl VaultSession {
-    /// The token to use now.
+    /// Returns the token to use now. `fresh`: if half of its lifetime has passed, it is renewed or
+    /// replaced first.
     pub(crate) async fn token(&self, fresh: bool) -> Result<Arc<Token>, ProviderError> {
         let now = self.now();
         let usable = self.0.usable(now);
@@ -38,7 +38,7 @@ impl VaultSession {
         }
     }
 
-    /// Why the last attempt to get or to renew a token failed, if it did.
+    /// Returns the error of the last attempt to obtain or renew a token, if it failed.
     pub(crate) fn last_error(&self) -> Option<ProviderError> {
         self.0
             .lock()
@@ -47,8 +47,10 @@ impl VaultSession {
             .map(|failed| failed.error.clone())
     }
 
-    /// Gets, renews or replaces the token if that is `due` once nobody else is at it. In a task of
-    /// its own: a token whose arrival nobody awaits any more would be lost and live on.
+    /// Obtains, renews or replaces the token if that is still `due` after earlier updates have ended.
+    ///
+    /// # Cancel safety
+    /// The update is a task of its own and continues without the caller, so that no token is lost.
     pub(super) async fn update_token(
         &self,
         due: impl FnOnce(&State, Timestamp) -> bool + Send + 'static,
@@ -62,8 +64,7 @@ impl VaultSession {
                 if !due(&state, now) {
                     return state.token.clone().ok_or_else(session_closed);
                 }
-                // A fetch that ends when the last provider has left is not to bring a token that
-                // nobody would revoke.
+                // Without users, nothing would revoke a new token.
                 if state.users == 0 && inner.auth.has_login() {
                     return Err(session_closed());
                 }
@@ -87,13 +88,13 @@ impl VaultSession {
     }
 }
 
-/// A missing right to it is an answer as well.
+/// Returns the lookup of the token itself. A denial by the policy is an expected response.
 fn look_up_self() -> Call {
     Call::get("auth/token/lookup-self").optional()
 }
 
-fn read_lookup(answer: Response) -> Result<TokenLookup, CallError> {
-    answer
+fn read_lookup(response: Response) -> Result<TokenLookup, CallError> {
+    response
         .read::<TokenLookup>()?
         .data
         .ok_or(CallError::InvalidResponse)
@@ -102,7 +103,7 @@ fn read_lookup(answer: Response) -> Result<TokenLookup, CallError> {
 fn session_closed() -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Other,
-        "no provider of this session is in use any more",
+        "no provider uses this session any more",
     )
 }
 
@@ -117,9 +118,9 @@ impl Inner {
                     .as_ref()
                     .map_or(0, |failed| failed.count)
                     .saturating_add(1);
-                // Three times, then quietly.
+                // Three times, then at DEBUG.
                 if count <= 3 {
-                    tracing::warn!(vault = %self.api.address(), error = %error, "no token, or none that is new; what is had is used to its end");
+                    tracing::warn!(vault = %self.api.address(), error = %error, "no new token; the current one is used until it expires");
                 } else {
                     tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
                 }
@@ -132,7 +133,7 @@ impl Inner {
         }
     }
 
-    /// Does what the token needs: the first one, a renewal, another one.
+    /// Obtains the first token, renews the current one, or replaces it.
     async fn obtain_token(&self, now: Timestamp) -> Result<Arc<Token>, ProviderError> {
         let current = self.usable(now);
         match self.auth.external_token() {
@@ -149,7 +150,7 @@ impl Inner {
             current.filter(|token| matches!(token.next_task(), Some((_, TokenTask::Renew))))
         {
             match self.renew(&token).await {
-                // Else it has met its maximum.
+                // Otherwise it has reached its maximum.
                 Ok(renewed) if !matches!(renewed.next_task(), Some((_, TokenTask::Replace))) => {
                     return Ok(renewed);
                 }
@@ -160,7 +161,7 @@ impl Inner {
         self.login().await
     }
 
-    /// Another token in the file goes before the one that is used, however well that is.
+    /// Another token in the file takes precedence over the current one, even if that is valid.
     async fn obtain_external_token(
         &self,
         secret: &AuthSecret,
@@ -168,7 +169,7 @@ impl Inner {
     ) -> Result<Arc<Token>, ProviderError> {
         let secret = match (secret.read().await, &current) {
             (Ok(secret), _) => secret,
-            // A file that cannot be read says nothing of the token.
+            // An unreadable file does not invalidate the token.
             (Err(_), Some(token)) => SecretString::from(token.expose()),
             (Err(error), None) => return Err(error),
         };
@@ -186,11 +187,11 @@ impl Inner {
         self.adopt(secret, known.as_deref()).await
     }
 
-    /// A renewal has failed.
+    /// Handles a failed renewal. Returns `Ok` if another token is needed: the renewal was past the
+    /// maximum, or forbidden.
     ///
     /// # Errors
-    /// When the same renewal may work later: the server is down or sealed. A renewal past the
-    /// maximum is a fault of the server's own, one that is forbidden will be so again.
+    /// If the renewal may succeed later: the server is down or sealed.
     async fn check_failed_renewal(
         &self,
         token: &Token,
@@ -216,13 +217,13 @@ impl Inner {
 
     async fn renew(&self, token: &Token) -> Result<Arc<Token>, CallError> {
         let sent = self.now();
-        let answer = self
+        let response = self
             .send(token, || {
                 Call::post("auth/token/renew-self", json!({})).optional()
             })
             .await?
             .read::<Value>()?;
-        let grant = answer.auth.ok_or(CallError::InvalidResponse)?.grant();
+        let grant = response.auth.ok_or(CallError::InvalidResponse)?.grant();
         Ok(self.set_token(Arc::new(token.renewed(sent, grant))))
     }
 
@@ -231,7 +232,7 @@ impl Inner {
         let login = match self.auth.login(&self.api).await {
             Ok(login) => login,
             Err(error) => {
-                // Read again, for it may be known by another name: wrapped.
+                // Read again, because the rejected secret may have been a wrapped one.
                 if let Some(secret) = self
                     .auth
                     .secret()
@@ -248,12 +249,13 @@ impl Inner {
             login.into_token(),
             self.next_serial(),
             sent,
+            self.now(),
             grant,
             TokenOrigin::Login,
         ))))
     }
 
-    /// Somebody else's token: `known` when it is the one that is used already.
+    /// Adopts an external token. `known` is the current token, if it is the same.
     async fn adopt(
         &self,
         secret: SecretString,
@@ -275,7 +277,7 @@ impl Inner {
                 ));
             }
         };
-        // In its last second it is as good as dead: what it asks for dies on the way.
+        // A token in its last second expires before its next request arrives.
         let Some(grant) = grant.filter(|grant| grant.lifetime != Some(Duration::ZERO)) else {
             self.lock().rejected = Some(secret);
             return Err(self.rejected_token_error());
@@ -287,7 +289,7 @@ impl Inner {
         };
         let token = match known {
             Some(token) => token.renewed(sent, grant),
-            None => Token::new(secret, self.next_serial(), sent, grant, source),
+            None => Token::new(secret, self.next_serial(), sent, self.now(), grant, source),
         };
         Ok(self.set_token(Arc::new(token)))
     }
@@ -295,13 +297,13 @@ impl Inner {
     fn rejected_token_error(&self) -> ProviderError {
         let place = self.place("auth/token/lookup-self");
         if self.is_token_file() {
-            let problem = "the token in the file is dead; see to what writes it. The file is read again when it changes";
+            let problem = "the token in the file is invalid; check what writes it. The file is read again when it changes";
             ProviderError::new(
                 ProviderErrorKind::Unavailable,
                 format!("{place}: {problem}"),
             )
         } else {
-            let problem = "the token is dead; give another";
+            let problem = "the token is invalid; configure another";
             ProviderError::new(ProviderErrorKind::Denied, format!("{place}: {problem}"))
         }
     }
@@ -314,7 +316,7 @@ impl Inner {
         read_lookup(self.api.send_with_new_token(token, look_up_self).await?)
     }
 
-    /// Uses this token from now on. One that it replaces may have leases in use.
+    /// Uses this token from now on. The replaced one is kept, because its leases may be in use.
     pub(super) fn set_token(&self, token: Arc<Token>) -> Arc<Token> {
         let now = self.now();
         let (recovered, replaces) = {
@@ -348,7 +350,7 @@ impl Inner {
         state.serial
     }
 
-    /// Whether the token lies in a file.
+    /// Returns whether the token is in a file.
     pub(super) fn is_token_file(&self) -> bool {
         self.auth
             .external_token()

@@ -1,4 +1,4 @@
-//! The token that is used now.
+//! A token of a session.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use crate::lifetime::{Lifetime, TokenOrigin, TokenTask};
 /// Age up to which a 403 may come from a standby that has not received the token yet.
 const NEW_FOR: Duration = Duration::from_secs(5);
 
-/// A token, and how long it is good for. Without `Debug`.
+/// A token with its lifetime. Without `Debug`, because it is a secret.
 pub(crate) struct Token {
     secret: SecretString,
-    /// Which one it is: counted from 1, the same after a renewal.
+    /// Identifies the token: counted from 1, unchanged by a renewal.
     serial: u64,
-    /// When it was obtained. A renewal does not change it.
+    /// Time at which it was obtained. A renewal does not change it.
     obtained: Instant,
     lifetime: Lifetime,
     batch: bool,
@@ -30,6 +30,7 @@ impl Token {
         secret: SecretString,
         serial: u64,
         sent: Timestamp,
+        obtained: Timestamp,
         grant: Grant,
         source: TokenOrigin,
     ) -> Self {
@@ -38,7 +39,7 @@ impl Token {
         Self {
             secret,
             serial,
-            obtained: Timestamp::now().mono(),
+            obtained: obtained.mono(),
             lifetime,
             batch: grant.batch,
             source,
@@ -46,7 +47,7 @@ impl Token {
         }
     }
 
-    /// The same after a renewal, or after a look.
+    /// Returns the token after a renewal or lookup.
     pub(super) fn renewed(&self, sent: Timestamp, grant: Grant) -> Self {
         let lifetime = self.lifetime.renewed(sent, grant.lifetime);
         let task = lifetime.next_task(grant.renewable, self.source, fastrand::f64());
@@ -70,7 +71,7 @@ impl Token {
         self.lifetime.expiry()
     }
 
-    /// Returns whether a 403 at this time does not yet mean that the token is dead.
+    /// Returns whether a 403 at this time does not yet mean that the token is invalid.
     pub(super) fn is_new(&self, now: Timestamp) -> bool {
         now.mono().saturating_duration_since(self.obtained) < NEW_FOR
     }
@@ -79,7 +80,7 @@ impl Token {
         !self.expiry().is_expired(now)
     }
 
-    /// Half of its life has passed, and something can be done about that.
+    /// Returns whether half of its lifetime has passed and it can be renewed or replaced.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.task.is_some() && self.lifetime.is_stale(now)
     }
@@ -92,21 +93,21 @@ impl Token {
         self.batch
     }
 
-    /// The session's own, by a login.
+    /// Returns whether it is the session's own, from a login.
     pub(super) fn is_own(&self) -> bool {
         self.source == TokenOrigin::Login
     }
 
-    /// Whether it can and should be revoked. A batch token cannot.
+    /// Returns whether it is revoked when the session ends. A batch token cannot be revoked.
     pub(super) fn needs_revocation(&self, now: Timestamp) -> bool {
         self.is_own() && !self.batch && self.is_valid(now)
     }
 }
 
-/// Most tokens that [`DeadTokens`] remembers.
+/// Most tokens that [`InvalidTokens`] remembers.
 const MAX_INVALID: usize = 256;
 
-/// Serials of the latest tokens whose leases have ended with them. The release of a lease whose
+/// Serials of the latest tokens whose leases were revoked with them. The release of a lease whose
 /// token was forgotten costs one request.
 #[derive(Default)]
 pub(super) struct InvalidTokens(BTreeSet<u64>);
@@ -129,15 +130,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_256_dead_tokens_are_remembered() {
-        let mut dead = InvalidTokens::default();
-        (1..=1_000).for_each(|serial| dead.insert(serial));
-        assert_eq!(dead.0.len(), 256);
-        assert!(dead.contains(1_000) && dead.contains(745) && !dead.contains(744));
+    fn the_latest_256_invalid_tokens_are_remembered() {
+        let mut invalid = InvalidTokens::default();
+        (1..=1_000).for_each(|serial| invalid.insert(serial));
+        assert_eq!(invalid.0.len(), 256);
+        assert!(invalid.contains(1_000) && invalid.contains(745) && !invalid.contains(744));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_new_for_five_seconds_whatever_is_renewed() {
+    async fn a_token_is_new_for_five_seconds_despite_renewals() {
         let grant = || Grant {
             lifetime: Some(Duration::from_secs(60)),
             renewable: true,
@@ -146,6 +147,7 @@ mod tests {
         let token = Token::new(
             SecretString::from("t"),
             1,
+            Timestamp::now(),
             Timestamp::now(),
             grant(),
             TokenOrigin::Login,

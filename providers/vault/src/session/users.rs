@@ -1,4 +1,4 @@
-//! Who uses the session: the last one to leave has its token revoked.
+//! Users of a session. When the last one leaves, the session's tokens are revoked.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -9,32 +9,32 @@ use super::{Inner, VaultSession};
 use crate::api::Call;
 
 const NEW: u8 = 0;
-const IN: u8 = 1;
-const GONE: u8 = 2;
+const JOINED: u8 = 1;
+const LEFT: u8 = 2;
 
-/// A provider's part in the session: from its first fetch to its `close`.
+/// A provider that uses the session, from its first fetch to its `close`.
 pub(crate) struct SessionUser {
     session: VaultSession,
     state: AtomicU8,
 }
 
 impl SessionUser {
-    /// The session follows this clock, the supervisor's. What is fetched after it has left makes
-    /// nobody a member again.
+    /// Joins the session, which reads this clock from now on. A provider that has left does not join
+    /// again.
     pub(crate) fn join(&self, clock: &Clock) {
         self.session.set_clock(clock);
         if self
             .state
-            .compare_exchange(NEW, IN, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(NEW, JOINED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
         {
             self.session.0.lock().users += 1;
         }
     }
 
-    /// The last one turns off the light.
+    /// Leaves the session. The last user revokes its tokens.
     pub(crate) async fn leave(&self) {
-        if self.state.swap(GONE, Ordering::AcqRel) == IN {
+        if self.state.swap(LEFT, Ordering::AcqRel) == JOINED {
             self.session.0.lock().users -= 1;
             self.session.0.revoke_tokens().await;
         }
@@ -42,7 +42,7 @@ impl SessionUser {
 }
 
 impl VaultSession {
-    /// A provider of this session is in use.
+    /// Returns a new user, which has not joined yet.
     pub(crate) fn user(&self) -> SessionUser {
         SessionUser {
             session: self.clone(),
@@ -52,7 +52,7 @@ impl VaultSession {
 }
 
 impl Inner {
-    /// Revokes what is the session's own, and forgets the rest.
+    /// Revokes the session's own tokens, and forgets external ones.
     async fn revoke_tokens(&self) {
         let _updating = self.update_lock.lock().await;
         let now = self.now();
@@ -87,7 +87,7 @@ impl Inner {
                         &self.place("auth/token/revoke-self"),
                         "grant `update` on auth/token/revoke-self",
                     );
-                    tracing::warn!(error = %error, "the session's token was not revoked; it lives on to its end");
+                    tracing::warn!(error = %error, "the session's token was not revoked; it stays valid until it expires");
                 }
             }
         }
