@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_invalid_id_is_an_error_that_says_why() {
-        for (text, says) in [
+        for (text, expected) in [
             ("", "is empty"),
             ("orders db", "' '"),
             ("orders:db", "':'"),
@@ -254,7 +254,8 @@ mod tests {
             let error = SecretId::parse(text.to_owned()).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
             assert!(
-                error.to_string().starts_with("\"secret_id\"") && error.to_string().contains(says),
+                error.to_string().starts_with("\"secret_id\"")
+                    && error.to_string().contains(expected),
                 "{text:?}: {error}"
             );
         }
@@ -278,7 +279,7 @@ mod tests {
         assert_eq!(name.region(Some("us-east-2")).unwrap(), "us-east-2");
         assert_eq!(arn.region(Some("eu-west-1")).unwrap(), "eu-west-1");
         assert_eq!(arn.region(None).unwrap(), "eu-west-1");
-        for (id, configured, says) in [
+        for (id, configured, expected) in [
             (&name, None, "is missing"),
             (&name, Some(""), "is missing"),
             (&name, Some("eu west"), "not a region"),
@@ -291,7 +292,7 @@ mod tests {
             let error = id.region(configured).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
             assert!(
-                error.to_string().starts_with("\"region\"") && error.to_string().contains(says),
+                error.to_string().starts_with("\"region\"") && error.to_string().contains(expected),
                 "{error}"
             );
         }

@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_field_and_shows_no_value() {
-        for (text, says) in [
+        for (text, expected) in [
             (
                 r#"{"password":"CANARY"}"#,
                 "the key \"username\" or \"user\" is missing",
@@ -340,7 +340,7 @@ mod tests {
             (r#"{"username":"u","password":"CANARY"} CANARY"#, "line 1"),
         ] {
             let problem = problem(text);
-            assert!(problem.contains(says), "{text}: {problem}");
+            assert!(problem.contains(expected), "{text}: {problem}");
             assert!(
                 !problem.contains("CANARY") && !problem.contains("777444"),
                 "{problem}"

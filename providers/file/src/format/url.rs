@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_part_and_never_shows_the_url() {
-        for (text, says) in [
+        for (text, expected) in [
             ("postgres://:CANARY@h/d", "no user"),
             ("postgres://CANARY@h/d", "no password"),
             ("postgres://u:CANARY@h", "no database"),
@@ -224,14 +224,14 @@ mod tests {
             ("postgres://u:CANARY/w@h/d", "not a URL"),
         ] {
             let problem = parsed(text).unwrap_err().into_provider_error().to_string();
-            assert!(problem.contains(says), "{text}: {problem}");
+            assert!(problem.contains(expected), "{text}: {problem}");
             assert!(!problem.contains("CANARY"), "{problem}");
         }
     }
 
     #[test]
     fn an_invalid_host_is_never_shown() {
-        for (host, says) in [
+        for (host, expected) in [
             ("CANARY:5432:5433", "has a port"),
             ("CANARY:5432:", "has a port"),
             ("CANARY%3A5432", "has a port"),
@@ -257,7 +257,7 @@ mod tests {
                     .into_provider_error()
                     .to_string();
                 assert!(
-                    problem.contains("the host in the URL") && problem.contains(says),
+                    problem.contains("the host in the URL") && problem.contains(expected),
                     "{host}: {problem}"
                 );
                 assert!(!problem.contains("CANARY"), "{problem}");

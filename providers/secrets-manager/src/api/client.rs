@@ -98,7 +98,7 @@ mod tests {
             build_client(&config().build(), "eu-west-1").is_ok(),
             "no behaviour version, sleep or HTTP client"
         );
-        for (aws, says) in [
+        for (aws, expected) in [
             (
                 SdkConfig::builder().build(),
                 "\"aws\" has no credentials provider",
@@ -119,11 +119,11 @@ mod tests {
         ] {
             let error = build_client(&aws, "eu-west-1").map(drop).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
-            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 
-    /// What an environment or a profile says of this service alone.
+    /// Endpoint that an environment or a profile sets for this service only.
     #[derive(Debug)]
     struct ServiceOnly(&'static str);
 

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_key_and_never_shows_the_value() {
-        for (text, says) in [
+        for (text, expected) in [
             ("CANARY", "is not JSON, at line 1, column 1"),
             ("", "ends early, at line 1"),
             (
@@ -324,7 +324,7 @@ mod tests {
             ),
         ] {
             let problem = located().read(text).unwrap_err().0;
-            assert!(problem.contains(says), "{text}: {problem}");
+            assert!(problem.contains(expected), "{text}: {problem}");
             assert!(
                 !problem.contains("CANARY") && !problem.contains("271828"),
                 "{problem}"

@@ -22,7 +22,7 @@ fn every_error_has_its_kind_and_names_the_remedy() {
     let deleted =
         "You can't perform this operation on the secret because it was marked for deletion. CANARY";
     let denied = "User: arn:aws:sts::1:assumed-role/CANARY is not authorized to perform: secretsmanager:GetSecretValue";
-    for (code, message, status, kind, says) in [
+    for (code, message, status, kind, expected) in [
         (
             "ResourceNotFoundException",
             CANARY,
@@ -145,7 +145,7 @@ fn every_error_has_its_kind_and_names_the_remedy() {
         assert_eq!(error.kind(), kind, "{code}: {error}");
         let text = format!("{error} {error:?}");
         assert!(
-            text.contains(PLACE) && text.contains(says),
+            text.contains(PLACE) && text.contains(expected),
             "{code}: {text}"
         );
         assert!(!text.contains(CANARY), "{text}");
