@@ -113,6 +113,11 @@ impl Default for MovedClock {
 
 #[cfg(feature = "testing")]
 impl MovedClock {
+    /// Returns the clock that a supervisor with this wall clock has.
+    pub fn clock(&self) -> Clock {
+        Clock::moved(self.clone())
+    }
+
     /// The wall clock goes forward by this much at once, as after a suspend.
     pub fn jump(&self, by: Duration) {
         *self.jumped.lock() += by.as_nanos() as i128;

@@ -107,5 +107,5 @@ fn a_missing_region_is_an_error_that_names_it() {
         .read_to_string(&mut output)
         .expect("it is text");
     assert!(!example.0.wait().expect("it ends").success());
-    assert!(output.contains("`region` is missing"), "{output}");
+    assert!(output.contains("\"region\" is missing"), "{output}");
 }

@@ -37,7 +37,9 @@ async fn main() -> Result<(), Problem> {
     let credentials = supervisor
         .add_provider(
             "orders-credentials",
-            SecretsManager::new(&aws, secret)?.endpoint_from_secret(),
+            SecretsManager::builder(&aws, secret)
+                .with_endpoint_from_secret()
+                .build()?,
         )
         .await?;
 

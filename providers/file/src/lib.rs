@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 
-mod flaw;
-mod login;
-mod read;
+mod builder;
+mod format;
+mod provider;
+mod read_error;
+mod read_file;
 mod revision;
-mod shape;
 mod watch;
 
-pub use login::FileProvider;
+pub use builder::FileProviderBuilder;
+pub use format::FileFormat;
+pub use provider::FileProvider;

@@ -1,4 +1,4 @@
-//! A login's revision: a keyed digest, so that it names the login and reveals nothing of it.
+//! Revision of credentials: a keyed digest, which identifies them and reveals nothing.
 
 use std::sync::OnceLock;
 
@@ -6,28 +6,28 @@ use claviger::{Credentials, ProviderError, ProviderErrorKind, Revision};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// Random, for as long as the process lives; as long as a block of SHA-256.
+/// Random for each process. As long as a block of SHA-256.
 type Key = [u8; 64];
 
 static KEY: OnceLock<Key> = OnceLock::new();
 
-/// The name of a login: the same for the same user, password and endpoint throughout this process,
-/// another in every other process.
-pub(crate) fn of(login: &Credentials) -> Result<Revision, ProviderError> {
+/// Returns the revision of these credentials. It is equal for equal user, password and endpoint in
+/// this process, and different in every other process.
+pub(crate) fn digest(credentials: &Credentials) -> Result<Revision, ProviderError> {
     let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new(key()?.into());
-    part(&mut mac, login.user().as_bytes());
-    part(&mut mac, login.expose_password().as_bytes());
-    if let Some(endpoint) = login.location() {
-        part(&mut mac, endpoint.host().as_bytes());
-        part(&mut mac, &endpoint.port().to_be_bytes());
-        part(&mut mac, endpoint.database().as_bytes());
+    update_part(&mut mac, credentials.user().as_bytes());
+    update_part(&mut mac, credentials.expose_password().as_bytes());
+    if let Some(endpoint) = credentials.location() {
+        update_part(&mut mac, endpoint.host().as_bytes());
+        update_part(&mut mac, &endpoint.port().to_be_bytes());
+        update_part(&mut mac, endpoint.database().as_bytes());
     }
     let digest = mac.finalize().into_bytes();
     Ok(Revision::new(format!("{digest:x}")))
 }
 
-/// Each part after its length, so that no two logins have the same text.
-fn part(mac: &mut Hmac<Sha256>, bytes: &[u8]) {
+/// Hashes the length before each part, so that different credentials never hash the same bytes.
+fn update_part(mac: &mut Hmac<Sha256>, bytes: &[u8]) {
     mac.update(&(bytes.len() as u64).to_be_bytes());
     mac.update(bytes);
 }
@@ -40,7 +40,7 @@ fn key() -> Result<&'static Key, ProviderError> {
     getrandom::fill(&mut fresh).map_err(|error| {
         ProviderError::new(
             ProviderErrorKind::Unavailable,
-            "the operating system gave no randomness to name the login by",
+            "the operating system returned no random bytes for revisions",
         )
         .with_source(error)
     })?;
@@ -55,19 +55,21 @@ mod tests {
     use claviger::Endpoint;
     use proptest::prelude::*;
 
-    type Content = (String, String, Option<(String, u16, String)>);
+    type Parts = (String, String, Option<(String, u16, String)>);
 
-    fn content() -> impl Strategy<Value = Content> {
+    fn parts() -> impl Strategy<Value = Parts> {
         // Few letters, so that equal contents and shifted boundaries do come up.
         let short = "[ab]{0,3}";
         (short, short, proptest::option::of((short, 1u16..3, short)))
     }
 
-    fn login((user, password, endpoint): &Content) -> Credentials {
-        let login = Credentials::new(user, password);
+    fn credentials((user, password, endpoint): &Parts) -> Credentials {
+        let credentials = Credentials::new(user, password);
         match endpoint {
-            Some((host, port, database)) => login.endpoint(Endpoint::new(host, *port, database)),
-            None => login,
+            Some((host, port, database)) => {
+                credentials.endpoint(Endpoint::new(host, *port, database))
+            }
+            None => credentials,
         }
     }
 
@@ -75,27 +77,27 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
         #[test]
-        fn revisions_are_equal_exactly_when_contents_are(a in content(), b in content()) {
-            let equal = of(&login(&a)).unwrap() == of(&login(&b)).unwrap();
+        fn revisions_are_equal_exactly_when_contents_are(a in parts(), b in parts()) {
+            let equal = digest(&credentials(&a)).unwrap() == digest(&credentials(&b)).unwrap();
             prop_assert_eq!(equal, a == b);
         }
     }
 
     #[test]
-    fn a_part_never_flows_into_the_next() {
+    fn shifted_boundaries_change_the_revision() {
         assert_ne!(
-            of(&Credentials::new("ab", "c")).unwrap(),
-            of(&Credentials::new("a", "bc")).unwrap()
+            digest(&Credentials::new("ab", "c")).unwrap(),
+            digest(&Credentials::new("a", "bc")).unwrap()
         );
         assert_eq!(
-            of(&Credentials::new("ab", "c")).unwrap(),
-            of(&Credentials::new("ab", "c")).unwrap()
+            digest(&Credentials::new("ab", "c")).unwrap(),
+            digest(&Credentials::new("ab", "c")).unwrap()
         );
     }
 
     #[test]
-    fn it_is_a_keyed_digest_in_hexadecimal() {
-        let revision = of(&Credentials::new("orders", "s3cret")).unwrap();
+    fn a_revision_is_a_keyed_digest_in_hexadecimal() {
+        let revision = digest(&Credentials::new("orders", "s3cret")).unwrap();
         assert_eq!(revision.as_str().len(), 64);
         assert!(
             revision

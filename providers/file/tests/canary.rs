@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::time::Duration;
 
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Captured, Watched, first, replace};
 use tokio::time::timeout;
 use tracing::Dispatch;
@@ -102,19 +102,22 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
     fs::write(dir.path().join("username"), "u").unwrap();
     let shapes = || {
         [
-            FileProvider::json(&path).unwrap(),
-            FileProvider::url(&path).unwrap(),
-            FileProvider::password(&path, "u").unwrap(),
-            FileProvider::directory(dir.path()).unwrap(),
+            FileProvider::builder(&path, FileFormat::Json),
+            FileProvider::builder(&path, FileFormat::Url),
+            FileProvider::builder(&path, FileFormat::password("u")),
+            FileProvider::builder(dir.path(), FileFormat::Directory),
         ]
+        .map(|builder| {
+            builder
+                .with_poll_interval(Duration::from_secs(1))
+                .build()
+                .unwrap()
+        })
     };
     let (mut failures, mut leases) = (0, 0);
     let mut watched = Vec::new();
     for provider in shapes() {
-        watched.push(Watched::spawn(
-            provider.with_poll_interval(Duration::from_secs(1)),
-            Dispatch::default(),
-        ));
+        watched.push(Watched::spawn(provider, Dispatch::default()));
     }
     let have_begun = async {
         while log.text().matches(" watching ").count() < watched.len() {

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Captured, Watched, replace};
 use inotify::Inotify;
 use tokio::time::timeout;
@@ -90,9 +90,10 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
     for name in ["one", "two"] {
         let path = dir.join(name);
         fs::write(&path, "before").unwrap();
-        let provider = FileProvider::password(&path, "orders")
-            .unwrap()
-            .with_poll_interval(Duration::from_secs(1));
+        let provider = FileProvider::builder(&path, FileFormat::password("orders"))
+            .with_poll_interval(Duration::from_secs(1))
+            .build()
+            .unwrap();
         watches.push((path, Watched::spawn(provider, dispatch.clone())));
     }
     let logged = async |what: &str, times: usize| {
@@ -105,7 +106,7 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
             .await
             .unwrap_or_else(|_| panic!("{what} is not logged:\n{}", log.text()));
     };
-    logged("no watch is to be had", 2).await;
+    logged("files not watched; they are polled", 2).await;
     for (path, watched) in &mut watches {
         replace(path, "after");
         watched.hint().await;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{Watched, inotify_instances, parts, replace};
 
 /// More than a user's instances by default, which are 128.
@@ -35,9 +35,10 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
         paths.push(place.join(format!("password-{number}")));
     }
     let provider = |path: &Path| {
-        FileProvider::password(path, "orders")
-            .unwrap()
+        FileProvider::builder(path, FileFormat::password("orders"))
             .with_poll_interval(HARDLY_EVER)
+            .build()
+            .unwrap()
     };
     let mut watches = Vec::new();
     for path in &paths {
@@ -90,9 +91,10 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
     }
     for round in 0..100 {
         let path = dir.path().join("password");
-        let provider = FileProvider::password(&path, "orders")
-            .unwrap()
-            .with_poll_interval(HARDLY_EVER);
+        let provider = FileProvider::builder(&path, FileFormat::password("orders"))
+            .with_poll_interval(HARDLY_EVER)
+            .build()
+            .unwrap();
         let mut watched = Watched::begin(provider).await;
         let content = round.to_string();
         replace(&path, &content);

@@ -9,7 +9,7 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{ProviderStatus, Supervisor};
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Captured};
 use tokio::time::timeout;
 
@@ -30,9 +30,10 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
         .init();
 
     let supervisor = Supervisor::start();
-    let provider = FileProvider::json(&path)
-        .unwrap()
-        .with_poll_interval(Duration::from_secs(1));
+    let provider = FileProvider::builder(&path, FileFormat::Json)
+        .with_poll_interval(Duration::from_secs(1))
+        .build()
+        .unwrap();
     supervisor.add_provider("login", provider).await.unwrap();
     let first = log.take();
     assert!(

@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use claviger::{Endpoint, OldConnections, ProviderErrorKind};
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{again, first, parts, replace};
 
 #[tokio::test]
@@ -36,10 +36,11 @@ async fn json_takes_other_keys_instead_of_its_own() {
         r#"{"login":"orders","pw":"s3cret","username":"no","password":"no"}"#,
     )
     .unwrap();
-    let provider = FileProvider::json(&path)
-        .unwrap()
-        .user_key("login")
-        .password_key("pw");
+    let provider = FileProvider::builder(&path, FileFormat::Json)
+        .with_user_key("login")
+        .with_password_key("pw")
+        .build()
+        .unwrap();
     assert_eq!(
         parts(&first(&provider).await.unwrap()),
         ("orders", "s3cret")
@@ -47,7 +48,10 @@ async fn json_takes_other_keys_instead_of_its_own() {
 
     fs::write(&path, r#"{"username":"no","pw":"s3cret"}"#).unwrap();
     let problem = common::failure(&provider, ProviderErrorKind::Malformed).await;
-    assert!(problem.contains("the key `login` is missing"), "{problem}");
+    assert!(
+        problem.contains("the key \"login\" is missing"),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
@@ -65,10 +69,11 @@ async fn a_directory_holds_a_file_for_each() {
         .await
         .unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
-    let provider = FileProvider::directory(dir.path())
-        .unwrap()
-        .user_key("DB_USER")
-        .password_key("DB_PASSWORD");
+    let provider = FileProvider::builder(dir.path(), FileFormat::Directory)
+        .with_user_key("DB_USER")
+        .with_password_key("DB_PASSWORD")
+        .build()
+        .unwrap();
     assert_eq!(
         parts(&first(&provider).await.unwrap()),
         ("other", " spaced \n")
@@ -97,10 +102,11 @@ async fn a_lone_password_goes_with_the_given_user() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret\n").unwrap();
-    let provider = FileProvider::password(&path, "orders")
-        .unwrap()
-        .token()
-        .with_old_connections(OldConnections::Keep);
+    let provider = FileProvider::builder(&path, FileFormat::password("orders"))
+        .with_token()
+        .with_old_connections(OldConnections::Keep)
+        .build()
+        .unwrap();
     let lease = first(&provider).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert!(lease.secret().is_token());
@@ -112,9 +118,10 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
-    let provider = FileProvider::password(&path, "orders")
-        .unwrap()
-        .with_poll_interval(Duration::from_secs(7));
+    let provider = FileProvider::builder(&path, FileFormat::password("orders"))
+        .with_poll_interval(Duration::from_secs(7))
+        .build()
+        .unwrap();
     let held = first(&provider).await.unwrap();
     assert!(
         format!("{held:?}").contains("refresh_after: Some(7s)"),

@@ -11,7 +11,7 @@ use claviger::{
     Event, Events, ProviderError, ProviderErrorKind, ProviderStatus, RotationOutcome,
     RotationReport, RotationTrigger, Supervisor,
 };
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, replace};
 use tokio::time::timeout;
 
@@ -96,9 +96,10 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
     supervisor
         .add_provider(
             "login",
-            FileProvider::json(&path)
-                .unwrap()
-                .with_poll_interval(Duration::from_secs(3_600)),
+            FileProvider::builder(&path, FileFormat::Json)
+                .with_poll_interval(Duration::from_secs(3_600))
+                .build()
+                .unwrap(),
         )
         .await
         .unwrap();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Watched, first, parts};
 use tokio::time::timeout;
 
@@ -68,13 +68,15 @@ async fn a_moved_link_is_seen_through_every_shape() {
     let hardly_ever = Duration::from_secs(3_600);
     let shapes = || {
         [
-            FileProvider::directory(dir.path()).unwrap(),
-            FileProvider::json(dir.path().join("login.json")).unwrap(),
-            FileProvider::password(dir.path().join("password"), "user-v2").unwrap(),
+            FileProvider::builder(dir.path(), FileFormat::Directory),
+            FileProvider::builder(dir.path().join("login.json"), FileFormat::Json),
+            FileProvider::builder(dir.path().join("password"), FileFormat::password("user-v2")),
         ]
     };
     for (provider, seen) in shapes().into_iter().zip(shapes()) {
-        let mut watched = Watched::begin(seen.with_poll_interval(hardly_ever)).await;
+        let provider = provider.build().unwrap();
+        let mut watched =
+            Watched::begin(seen.with_poll_interval(hardly_ever).build().unwrap()).await;
         for _ in 0..3 {
             mount.next();
             let password = format!("password-v{}", mount.versions);
@@ -150,9 +152,10 @@ async fn a_link_to_the_directory_itself_is_followed_once_too() {
         ("user-v1", "password-v1")
     );
     let mut watched = Watched::begin(
-        FileProvider::directory(&current)
-            .unwrap()
-            .with_poll_interval(Duration::from_secs(3_600)),
+        FileProvider::builder(&current, FileFormat::Directory)
+            .with_poll_interval(Duration::from_secs(3_600))
+            .build()
+            .unwrap(),
     )
     .await;
     symlink("v2", dir.path().join("next")).unwrap();

@@ -12,17 +12,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use claviger::OldConnections;
-use claviger_file::FileProvider;
+use claviger_file::{FileFormat, FileProvider};
 use common::{Watched, first, parts, replace};
 
 /// So rarely that whatever is seen was seen by an event.
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 fn password(path: &Path) -> FileProvider {
-    FileProvider::password(path, "orders")
-        .unwrap()
+    FileProvider::builder(path, FileFormat::password("orders"))
         .with_poll_interval(HARDLY_EVER)
         .with_old_connections(OldConnections::Drain)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -101,13 +102,15 @@ async fn a_file_written_in_place_is_seen() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    let provider = FileProvider::json(&path)
-        .unwrap()
-        .with_poll_interval(HARDLY_EVER);
+    let provider = FileProvider::builder(&path, FileFormat::Json)
+        .with_poll_interval(HARDLY_EVER)
+        .build()
+        .unwrap();
     let mut watched = Watched::begin(
-        FileProvider::json(&path)
-            .unwrap()
-            .with_poll_interval(HARDLY_EVER),
+        FileProvider::builder(&path, FileFormat::Json)
+            .with_poll_interval(HARDLY_EVER)
+            .build()
+            .unwrap(),
     )
     .await;
     let mut file = fs::File::create(&path).unwrap();
@@ -287,9 +290,10 @@ async fn a_change_that_no_event_tells_of_is_seen_by_the_poll() {
     }
     let provider = FileProvider::password(&path, "orders").unwrap();
     let mut watched = Watched::begin(
-        FileProvider::password(&path, "orders")
-            .unwrap()
-            .with_poll_interval(Duration::from_secs(1)),
+        FileProvider::builder(&path, FileFormat::password("orders"))
+            .with_poll_interval(Duration::from_secs(1))
+            .build()
+            .unwrap(),
     )
     .await;
     fs::rename(dir.path().join("a"), dir.path().join("old")).unwrap();
@@ -310,9 +314,10 @@ async fn an_unchanged_file_is_polled_without_a_hint() {
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
     let mut watched = Watched::begin(
-        FileProvider::password(&path, "orders")
-            .unwrap()
-            .with_poll_interval(Duration::from_secs(1)),
+        FileProvider::builder(&path, FileFormat::password("orders"))
+            .with_poll_interval(Duration::from_secs(1))
+            .build()
+            .unwrap(),
     )
     .await;
     assert_eq!(watched.count(Duration::from_millis(2_500)).await, 0);

@@ -1,4 +1,4 @@
-//! Settings, checked before anything is signed.
+//! Settings of a provider, checked before anything is signed.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,26 +7,28 @@ use aws_types::SdkConfig;
 use claviger::{ProviderError, ProviderErrorKind};
 
 use crate::host::Host;
-use crate::lifetime::{LONGEST, SHORTEST};
+use crate::lifetime::{MAX_LIFETIME, MIN_LIFETIME};
 use crate::provider::RdsIam;
 use crate::region;
-use crate::target::Target;
+use crate::token::Target;
 use crate::user::User;
 
-/// Makes an [`RdsIam`] whose region or lifetime is given here.
+/// Builds an [`RdsIam`] with settings other than the defaults.
 ///
 /// ```
 /// # async fn provider() -> Result<(), claviger::ProviderError> {
 /// use claviger_rds_iam::RdsIam;
 ///
 /// let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-/// // Through a name of one's own the region cannot be seen.
-/// let provider = RdsIam::builder(&aws, "db.internal", 5432, "orders_app").region("eu-west-1").build()?;
+/// // This host name does not contain the region.
+/// let provider = RdsIam::builder(&aws, "db.internal", 5432, "orders_app")
+///     .with_region("eu-west-1")
+///     .build()?;
 /// # drop(provider);
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "call `build`"]
+#[must_use = "call `build` to make the provider"]
 pub struct RdsIamBuilder {
     sdk: SdkConfig,
     host: String,
@@ -49,38 +51,38 @@ impl RdsIamBuilder {
             port,
             user: user.into(),
             region: None,
-            lifetime: LONGEST,
+            lifetime: MAX_LIFETIME,
         }
     }
 
-    /// The region of the database, for a host whose name does not say it. Default: that of the
-    /// `SdkConfig`, or of the endpoint's name. Where two of the three are there, they must agree.
-    pub fn region(mut self, region: impl Into<String>) -> Self {
+    /// Sets the region of the database. Default: the region of the `SdkConfig` or of the endpoint's
+    /// name. Those of the three that are set must agree.
+    pub fn with_region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// How long a token is valid, between 3 s and 15 min, counted in whole seconds from the whole
-    /// second in which it is signed. Default 15 min, which is also what RDS grants at most: signed
-    /// at 0:00.7, valid until 15:00.0, renewed at 13:00. Less is for tests: with 6 s, signed at
-    /// 0:00.7, valid until 0:06.0 and renewed 1 s before.
-    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+    /// Sets the lifetime of a token, from 3 s to 15 min. Default: 15 min, the maximum of RDS.
+    ///
+    /// It counts in whole seconds from the second in which the token is signed. Signed at 0:00.7, a
+    /// token is valid until 15:00.0 and renewed at 13:00. Shorter lifetimes are for tests: with 6 s
+    /// it is valid until 0:06.0 and renewed 1 s before.
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Checks all of it. Asks nobody.
+    /// Checks the settings and makes the provider. Sends no request.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the argument and what would be right: a host, port or user that
-    /// cannot be; regions that disagree, or none; a lifetime out of range; an `SdkConfig` without
-    /// credentials.
+    /// `Misconfigured`, naming the setting and what would be right: an invalid host, port or user;
+    /// regions that disagree, or none; a lifetime out of range; an `SdkConfig` without credentials.
     pub fn build(self) -> Result<RdsIam, ProviderError> {
         let host = Host::parse(&self.host).map_err(|problem| misconfigured("host", &problem))?;
         if self.port == 0 {
             return Err(misconfigured(
                 "port",
-                "is 0; give the database's, 5432 or 3306 by default",
+                "is 0; set the port of the database, 5432 or 3306 by default",
             ));
         }
         let user = User::parse(&self.user).map_err(|problem| misconfigured("user", &problem))?;
@@ -89,28 +91,25 @@ impl RdsIamBuilder {
             return Err(misconfigured(
                 "host",
                 "is the endpoint of an Aurora global database, which leads to another region after a failover, and a token is valid in one region only; \
-                 give the writer's regional endpoint, or set the region that it leads to with `region(…)`",
+                 set the writer's regional endpoint, or the region that it leads to by `with_region`",
             ));
         }
-        let region = region::agreed(
+        let region = region::resolve(
             self.region.as_deref(),
             config,
-            region::of_endpoint(host.signed()),
+            region::from_endpoint(host.signed()),
         )
         .map_err(|problem| misconfigured("region", &problem))?;
-        if !(SHORTEST..=LONGEST).contains(&self.lifetime) {
+        if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&self.lifetime) {
             return Err(misconfigured(
                 "lifetime",
-                &format!(
-                    "of {:?} cannot be; give between 3 s and 15 min",
-                    self.lifetime
-                ),
+                &format!("must be between 3 s and 15 min, not {:?}", self.lifetime),
             ));
         }
         let Some(chain) = self.sdk.credentials_provider() else {
             return Err(misconfigured(
                 "SdkConfig",
-                "has no credentials; load it by `aws_config::load_defaults`",
+                "has no credentials provider; load it by `aws_config::load_defaults`",
             ));
         };
         let target = Target {
@@ -119,7 +118,7 @@ impl RdsIamBuilder {
             region,
             user,
         };
-        Ok(RdsIam::with(
+        Ok(RdsIam::from_settings(
             target,
             chain,
             self.sdk.time_source(),
@@ -129,7 +128,7 @@ impl RdsIamBuilder {
 }
 
 impl fmt::Debug for RdsIamBuilder {
-    /// A host that is none may be a URL with a password in it.
+    /// Leaves out an invalid host, which may be a URL with a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = Host::parse(&self.host);
         f.debug_struct("RdsIamBuilder")
@@ -142,9 +141,9 @@ impl fmt::Debug for RdsIamBuilder {
     }
 }
 
-fn misconfigured(argument: &str, problem: &str) -> ProviderError {
+fn misconfigured(setting: &str, problem: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Misconfigured,
-        format!("`{argument}` {problem}"),
+        format!("\"{setting}\" {problem}"),
     )
 }

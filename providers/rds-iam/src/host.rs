@@ -1,15 +1,14 @@
-//! The host that a token is for: as it is written, and as it is signed.
+//! Host that a token is signed for: as written, and as signed.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::Url;
 
-/// The longest name that DNS has, and its longest label: RFC 1035, section 2.3.4.
+/// Longest name in DNS, and longest label: RFC 1035, section 2.3.4.
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
-/// A host name or address. A token carries it as it was written, and signs it in lower case, as
-/// boto3 does.
+/// A host name or address. As in boto3, a token contains it as written and signs it in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
     written: String,
@@ -17,14 +16,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets.
+    /// Accepts a name, an IPv4 address, or an IPv6 address with or without brackets.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// Says what is wrong and what would be right.
     pub(crate) fn parse(host: &str) -> Result<Self, String> {
         if host.is_empty() {
             return Err(
-                "is empty; give the endpoint of the DB instance, cluster or proxy".to_owned(),
+                "is empty; set the endpoint of the DB instance, cluster or proxy".to_owned(),
             );
         }
         let bare = host
@@ -38,32 +37,32 @@ impl Host {
             host.to_owned()
         };
         let signed = written.to_ascii_lowercase();
-        // The SDK parses it so, and panics where it cannot.
+        // The SDK parses it the same way, and panics if that fails.
         if Url::parse(&format!("https://{signed}/")).is_err() {
-            return Err("is no host name; give the endpoint as AWS shows it".to_owned());
+            return Err("is not a host name; set the endpoint as AWS shows it".to_owned());
         }
         Ok(Self { written, signed })
     }
 
-    /// As it was written; an IPv6 address in brackets.
+    /// Returns it as written, an IPv6 address in brackets.
     pub(crate) fn written(&self) -> &str {
         &self.written
     }
 
-    /// In lower case.
+    /// Returns it in lower case.
     pub(crate) fn signed(&self) -> &str {
         &self.signed
     }
 }
 
 fn check_name(host: &str) -> Result<(), String> {
-    // What was given is not shown: it may be a URL with a password in it.
+    // The host is not shown, because it may be a URL with a password.
     let problem = |what: &str| Err(what.to_owned());
     if host.contains("://") {
-        return problem("has a scheme; give the name alone");
+        return problem("has a scheme; set the name alone");
     }
     if host.contains(['/', '?', '#', '@']) {
-        return problem("is a URL or a part of one; give the name alone");
+        return problem("is a URL or a part of one; set the name alone");
     }
     if host.contains('%') {
         return problem(
@@ -71,28 +70,28 @@ fn check_name(host: &str) -> Result<(), String> {
         );
     }
     if host.contains([':', '[', ']']) {
-        return problem("is neither a name nor an IPv6 address; the port is given separately");
+        return problem("is neither a name nor an IPv6 address; the port is a separate argument");
     }
     if !host.is_ascii() {
-        return problem("is not ASCII; give its form that begins with `xn--`");
+        return problem("is not ASCII; set its form that begins with `xn--`");
     }
     if let Some(odd) = host
         .chars()
         .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_'))
     {
         return problem(&format!(
-            "has a {odd:?}; give letters, digits, `-`, `_` and dots"
+            "has a {odd:?}; use letters, digits, `-`, `_` and dots"
         ));
     }
-    // One dot at the end is the root's; boto3 signs it, too.
+    // One dot at the end is that of the root. boto3 signs it, too.
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.len() > LONGEST_NAME || name.split('.').any(|label| label.len() > LONGEST_LABEL) {
         return problem("is too long; a name has up to 253 characters, and 63 between two dots");
     }
     if name.split('.').any(str::is_empty) {
-        return problem("has an empty part; give something between the dots");
+        return problem("has an empty part; write something between the dots");
     }
-    // What ends in a number is an address to whoever parses it.
+    // Parsers treat a name that ends in a number as an address.
     let last = name.rsplit('.').next().unwrap_or_default();
     if last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<Ipv4Addr>().is_err() {
         return problem("ends in a number and is no IPv4 address");
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_an_error_that_says_why() {
+    fn an_invalid_host_is_an_error_that_says_why() {
         let long = "a".repeat(64);
         for (host, why) in [
             ("", "is empty"),
@@ -153,8 +152,8 @@ mod tests {
             ("db.example.com/orders", "is a URL"),
             ("me@db.example.com", "is a URL"),
             ("db.example.com?x", "is a URL"),
-            ("db.example.com:5432", "the port is given separately"),
-            ("[::1]:5432", "the port is given separately"),
+            ("db.example.com:5432", "the port is a separate argument"),
+            ("[::1]:5432", "the port is a separate argument"),
             ("[db]", "is neither"),
             ("[]", "is neither"),
             ("fe80::1%eth0", "zone"),
@@ -168,8 +167,8 @@ mod tests {
             ("db.1", "no IPv4 address"),
             ("300.1.1.1", "no IPv4 address"),
             ("127.1", "no IPv4 address"),
-            ("xn--", "is no host name"),
-            ("db.0x7f", "is no host name"),
+            ("xn--", "is not a host name"),
+            ("db.0x7f", "is not a host name"),
             (long.as_str(), "is too long"),
         ] {
             let problem = Host::parse(host).expect_err(host);
@@ -180,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(host in "\\PC*|[a-z0-9.:%\\[\\]-]{0,80}|(xn--)?[a-z0-9-]{0,10}(\\.[0-9a-fx]{0,5}){0,4}") {
+        fn parsing_never_panics(host in "\\PC*|[a-z0-9.:%\\[\\]-]{0,80}|(xn--)?[a-z0-9-]{0,10}(\\.[0-9a-fx]{0,5}){0,4}") {
             if let Ok(host) = Host::parse(&host) {
                 prop_assert!(host.signed.is_ascii());
                 prop_assert!(host.written.eq_ignore_ascii_case(&host.signed));

@@ -1,4 +1,4 @@
-//! The identity that signs: asked of the configuration's chain for each signature, in silence.
+//! Identity that signs: requested from the configuration's chain for each signature.
 
 use std::time::Duration;
 
@@ -6,21 +6,24 @@ use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use claviger::{ProviderError, ProviderErrorKind, quiet};
 
-/// Within the core's default deadline of 30 s for a fetch. The instance's metadata service answers
-/// or gives up in 8 s.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for a request to the chain, within the core's default deadline of 30 s for a fetch.
+/// The instance's metadata service responds or fails within 8 s.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks the chain, which may ask STS, the instance or a file. Dropping it is safe.
+/// Requests credentials from the chain, which may call STS, the instance or read a file.
 ///
 /// # Errors
-/// Why there are no credentials, and what to do; the chain's own errors are told by their `Display`
-/// alone, for their `Debug` may hold whole replies.
+/// Says why there are no credentials and what to do. Errors of the chain are shown by their
+/// `Display` only, because their `Debug` may contain whole responses.
+///
+/// # Cancel safety
+/// Dropping the future is safe.
 pub(crate) async fn resolve(
     chain: &SharedCredentialsProvider,
 ) -> Result<AwsCredentials, ProviderError> {
-    // The HTTP clients below write requests and replies at TRACE.
-    let asked = quiet::during(chain.provide_credentials());
-    match tokio::time::timeout(PATIENCE, asked).await {
+    // The HTTP clients of the chain log requests and responses at TRACE.
+    let resolved = quiet::during(chain.provide_credentials());
+    match tokio::time::timeout(RESOLVE_TIMEOUT, resolved).await {
         Ok(Ok(credentials)) => Ok(credentials),
         Ok(Err(error)) => {
             let (kind, explained) = claviger_aws::explain(&error);
@@ -29,14 +32,14 @@ pub(crate) async fn resolve(
         Err(_) => Err(ProviderError::new(
             ProviderErrorKind::TimedOut,
             format!(
-                "the chain of AWS credentials did not answer within {} s; look at what it asks: STS, SSO, the instance",
-                PATIENCE.as_secs()
+                "the chain of AWS credentials timed out after {} s; check what it calls: STS, SSO, the instance",
+                RESOLVE_TIMEOUT.as_secs()
             ),
         )),
     }
 }
 
-/// Whether both sign alike, whenever they end.
+/// Returns whether both sign alike, whatever their expiry.
 pub(crate) fn is_same(one: &AwsCredentials, other: &AwsCredentials) -> bool {
     let parts = |credentials: &AwsCredentials| {
         (
@@ -53,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_differ_by_what_they_sign_with() {
+    fn identities_differ_by_their_keys_and_session_token() {
         let one = AwsCredentials::new("A", "s", Some("t".to_owned()), None, "test");
         let later = AwsCredentials::new(
             "A",

@@ -7,7 +7,6 @@ mod lifetime;
 mod provider;
 mod region;
 mod signer;
-mod target;
 mod token;
 mod user;
 

@@ -1,25 +1,25 @@
-//! How long a token lives, and when the next one is signed: pure functions.
+//! Lifetime of a token and time of the next signature: pure functions.
 
 use std::time::{Duration, SystemTime};
 
-/// What RDS grants at most: 15 minutes.
-pub(crate) const LONGEST: Duration = Duration::from_secs(900);
-/// A signature is dated by the whole second, so that a token may have lost one when it comes; the
-/// core needs another to renew it.
-pub(crate) const SHORTEST: Duration = Duration::from_secs(3);
-/// What lives no longer than that could not be renewed in time: the core asks nothing again within
-/// a second.
-pub(crate) const LEAST: Duration = Duration::from_millis(1_500);
+/// Longest lifetime that RDS accepts: 15 minutes.
+pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(900);
+/// Shortest lifetime. A signature is dated by the whole second, so a token may have lost one second
+/// when it is signed. The core needs another to renew it.
+pub(crate) const MIN_LIFETIME: Duration = Duration::from_secs(3);
+/// Shortest remaining time of the AWS session that may sign. A token with less could not be renewed
+/// in time, because the core fetches at most once a second.
+pub(crate) const MIN_REMAINING: Duration = Duration::from_millis(1_500);
 
 /// Time within which a second rejection of a young token leads to a new signature. A rejection by
 /// PAM or IAM that happens once needs no new token.
-pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const REJECTION_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest time between two signatures of young tokens that are rejected. With a clock that is
 /// behind by less than 14:30 min, each token is valid for longer than that.
-pub(crate) const SIGN_ANEW: Duration = Duration::from_secs(30);
+pub(crate) const RESIGN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// When a token dies that is dated `second`: with its own end, or with the session that signed it.
-pub(crate) fn end(
+/// Returns the expiry of a token dated `second`: its own, or that of the AWS session that signed it.
+pub(crate) fn expiry(
     second: SystemTime,
     lifetime: Duration,
     session: Option<SystemTime>,
@@ -28,16 +28,17 @@ pub(crate) fn end(
     session.map_or(token, |session| token.min(session))
 }
 
-/// When a token that has so long to live is to be renewed: two fifteenths of that, and at least a
-/// second, before its end. Of 15 minutes these are the last two: renewed at 13:00, there is a
-/// minute for a slow chain of credentials and the verification before it is 14 minutes old.
-pub(crate) fn refresh_after(life: Duration) -> Duration {
-    life.saturating_sub((life * 2 / 15).max(Duration::from_secs(1)))
+/// Returns the time after which a token that is valid for `remaining` is renewed: two fifteenths of
+/// that, and at least a second, before its expiry.
+///
+/// Of 15 minutes these are the last two. Renewed at 13:00, there is a minute for a slow credentials
+/// chain and the verification before the token is 14 minutes old.
+pub(crate) fn refresh_after(remaining: Duration) -> Duration {
+    remaining.saturating_sub((remaining * 2 / 15).max(Duration::from_secs(1)))
 }
 
-/// Whether a token of this age that the database rejects is as good as one signed now. A rejection
-/// that passes by itself (PAM, throttling) needs no other token; a database whose clock runs ahead
-/// does.
+/// Returns whether a rejected token of this age is as good as a new one. A transient rejection (PAM,
+/// throttling) needs no other token. A database whose clock runs ahead does.
 pub(crate) fn is_young(age: Duration, lifetime: Duration) -> bool {
     age < lifetime / 2
 }
@@ -61,19 +62,22 @@ mod tests {
     }
 
     #[test]
-    fn the_first_death_counts() {
+    fn the_earlier_expiry_counts() {
         let signed = UNIX_EPOCH + s(1_000);
-        assert_eq!(end(signed, s(900), None), signed + s(900));
-        assert_eq!(end(signed, s(900), Some(signed + s(540))), signed + s(540));
+        assert_eq!(expiry(signed, s(900), None), signed + s(900));
         assert_eq!(
-            end(signed, s(900), Some(signed + s(3_600))),
+            expiry(signed, s(900), Some(signed + s(540))),
+            signed + s(540)
+        );
+        assert_eq!(
+            expiry(signed, s(900), Some(signed + s(3_600))),
             signed + s(900)
         );
     }
 
     #[test]
-    fn a_rejected_token_is_signed_again_in_the_second_half_of_its_life() {
-        assert!(is_young(s(449), LONGEST));
-        assert!(!is_young(s(450), LONGEST));
+    fn a_token_is_young_in_the_first_half_of_its_lifetime() {
+        assert!(is_young(s(449), MAX_LIFETIME));
+        assert!(!is_young(s(450), MAX_LIFETIME));
     }
 }

@@ -1,4 +1,4 @@
-//! The provider: when it signs, and when what is held will do.
+//! The provider: signs a token, or returns the current lease if it is as good.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -10,100 +10,112 @@ use aws_types::SdkConfig;
 use aws_types::sdk_config::SharedTimeSource;
 use claviger::{
     Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
-    ProviderError, ProviderErrorKind, Revision, RotationTrigger,
+    ProviderError, ProviderErrorKind, Revision, RotationTrigger, Timestamp,
 };
 
 use crate::builder::RdsIamBuilder;
-use crate::target::Target;
+use crate::token::Target;
 use crate::{identity, lifetime, token};
 
-/// How often the chain is asked whether its identity is still the one that signed.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Time between two checks whether the chain's identity is still the one that signed.
+const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Shortest time between two WARN lines on rejected young tokens.
-const WARN_AGAIN: Duration = Duration::from_secs(3_600);
+const WARN_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
 ///
-/// - **A token** lives 15 minutes from the second in which it was signed, and no longer than the
-///   session that signed it (STS, IRSA, ECS, EC2): the lease's expiry is the earlier of the two. It
-///   is renewed at 13:00, or when two fifteenths of a shorter life are left, so that no connection
-///   opens with one older than 14 minutes while renewals succeed, and none with a dead one.
-/// - **The identity** is asked of the `SdkConfig`'s chain for each signature, and once a minute
-///   besides: when the chain has another one, the token is signed anew. A chain that answers with a
-///   new session whenever it is asked is not asked besides.
-/// - **Sessions stay good** when their token dies ([`OldConnections::Keep`]): pools take the next
-///   token in place.
-/// - **A rejected token** that is young and whose identity is still the chain's is not signed
-///   again at the first rejection. PAM or IAM may reject it for a moment only. It is signed anew at
-///   the second fetch for a rejection within a minute (once in 30 s), and from half of its lifetime
-///   on at once. While no login works, the second fetch comes a second after the first.
-///   This machine's clock may be behind the database's. If it is 15 minutes behind, no token is
-///   accepted. Signing involves no response of AWS that could show the difference, so the error
-///   and a WARN line name the clock as a possible cause.
-/// - **The host** is that of the endpoint as AWS shows it; it is signed, and connected to by nobody
-///   here. Pools connect to the host in their own connect options: through a tunnel or a proxy of
-///   one's own give that one there, and the endpoint here.
+/// - **Lifetime:** a token is valid for 15 minutes from the second in which it was signed, and no
+///   longer than the AWS session that signed it (STS, IRSA, ECS, EC2). The lease expires at the
+///   earlier of the two. It is renewed at 13:00, or when two fifteenths of a shorter lifetime are
+///   left. While renewals succeed, no connection opens with a token older than 14 minutes.
+/// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute besides.
+///   If it returns another identity, a new token is signed. A chain that returns a new session at
+///   each call is only called for signatures.
+/// - **Open connections** stay usable after their token's expiry ([`OldConnections::Keep`]): pools
+///   adopt the next token in place.
+/// - **Rejected tokens:** a young token of the chain's current identity is not signed again at the
+///   first rejection, because PAM or IAM may reject it only for a moment. It is signed again at the
+///   second fetch for a rejection within a minute, at most once in 30 s. From half of its lifetime
+///   on, it is signed again at once. While no login succeeds, the second fetch follows the first
+///   after a second.
+/// - **Clock:** tokens are dated by the `SdkConfig`'s time source, or by the supervisor's clock if
+///   it has none. If this machine's clock is 15 minutes behind the database's, no token is accepted.
+///   Signing involves no response of AWS that could show the difference, so the error and a WARN
+///   line name the clock as a possible cause.
+/// - **Host:** the endpoint as AWS shows it. It is signed and not connected to. Pools connect to the
+///   host in their own connect options: set a tunnel or proxy there, and the endpoint here.
 ///
-/// What each kind of error means:
+/// Errors of a fetch:
 ///
-/// | kind | the chain of credentials |
+/// | kind | the credentials chain |
 /// |---|---|
-/// | `Unavailable` | has none yet, could not be reached, or has a session about to end |
-/// | `TimedOut` | did not answer within 20 s |
-/// | `Throttled` | was asked for fewer requests |
+/// | `Unavailable` | has no credentials yet, could not be reached, or has a session about to expire |
+/// | `TimedOut` | did not return within 20 s |
+/// | `Throttled` | was throttled |
 /// | `Denied` | may not assume the role |
-/// | `Misconfigured` | has settings that cannot be right; or an argument here cannot be |
-/// | `Other` | answered what cannot be understood |
+/// | `Misconfigured` | has invalid settings |
+/// | `Other` | returned an unknown error |
 ///
-/// `Denied` and `Misconfigured` end a registration at once; later what is held goes on serving to
-/// its end. No error, log line or `Debug` carries a credential.
+/// `Denied` and `Misconfigured` end a registration at once. Later the current lease stays in use
+/// until it expires. No error, log line or `Debug` form contains a credential.
+///
+/// ```
+/// # async fn provider() -> Result<(), claviger::ProviderError> {
+/// use claviger_rds_iam::RdsIam;
+///
+/// let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+/// let endpoint = "orders.c1a2b3.eu-west-1.rds.amazonaws.com";
+/// let provider = RdsIam::new(&aws, endpoint, 5432, "orders_app")?;
+/// # drop(provider);
+/// # Ok(())
+/// # }
+/// ```
 pub struct RdsIam {
     target: Target,
     chain: SharedCredentialsProvider,
-    time: Option<SharedTimeSource>,
+    time_source: Option<SharedTimeSource>,
     lifetime: Duration,
-    last: Mutex<Option<Signed>>,
-    rejected: Mutex<Rejected>,
+    last: Mutex<Option<LastSignature>>,
+    rejections: Mutex<Rejections>,
 }
 
 /// State of rejections.
 #[derive(Default)]
-struct Rejected {
+struct Rejections {
     token: Option<RejectedToken>,
-    /// When a young token was last signed anew because it was rejected again.
-    signed_anew: Option<Instant>,
-    /// When that was last logged at WARN.
+    /// Time at which a young token was last signed again because of rejections.
+    signed_again: Option<Instant>,
+    /// Time at which that was last logged at WARN.
     warned: Option<Instant>,
 }
 
 /// The token that the database rejected last.
 struct RejectedToken {
     revision: Revision,
-    /// When the last fetch was requested.
+    /// Time of the last fetch for a rejection.
     last: Instant,
 }
 
-/// The last signature.
+/// The last signed token.
 #[derive(Clone)]
-struct Signed {
+struct LastSignature {
     revision: Revision,
     second: SystemTime,
-    /// When the next one is due.
+    /// Time at which the next signature is due.
     renewal: SystemTime,
     by: AwsCredentials,
 }
 
 impl RdsIam {
-    /// For the user `user` of the database at this endpoint:
-    /// `orders.c1a2b3.eu-west-1.rds.amazonaws.com` or a cluster's or proxy's, as AWS shows it.
+    /// Signs tokens for this user of the database at this endpoint, the name of an instance, cluster
+    /// or proxy as AWS shows it: `orders.c1a2b3.eu-west-1.rds.amazonaws.com`.
     ///
-    /// The region is the `SdkConfig`'s or the one in the endpoint's name; where both are there,
-    /// they must agree. For a host whose name has none, or a shorter lifetime, see
-    /// [`builder`](Self::builder).
+    /// The region is that of the `SdkConfig` or of the endpoint's name. If both have one, they must
+    /// agree. [`builder`](Self::builder) sets the region of any other host, or a shorter lifetime.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the argument and what would be right; see [`RdsIamBuilder::build`].
+    /// As [`RdsIamBuilder::build`].
     pub fn new(
         sdk: &SdkConfig,
         host: impl Into<String>,
@@ -113,7 +125,7 @@ impl RdsIam {
         Self::builder(sdk, host, port, user).build()
     }
 
-    /// The same, with more to say.
+    /// Returns a builder for this user of the database at this endpoint.
     pub fn builder(
         sdk: &SdkConfig,
         host: impl Into<String>,
@@ -123,38 +135,39 @@ impl RdsIam {
         RdsIamBuilder::new(sdk, host, port, user)
     }
 
-    pub(crate) fn with(
+    pub(crate) fn from_settings(
         target: Target,
         chain: SharedCredentialsProvider,
-        time: Option<SharedTimeSource>,
+        time_source: Option<SharedTimeSource>,
         lifetime: Duration,
     ) -> Self {
         Self {
             target,
             chain,
-            time,
+            time_source,
             lifetime,
             last: Mutex::default(),
-            rejected: Mutex::default(),
+            rejections: Mutex::default(),
         }
     }
 
-    /// The configuration's clock signs; without one, the supervisor's.
-    fn now(&self, request: &FetchRequest<Credentials>) -> SystemTime {
-        self.time
+    /// Returns the time that dates a signature: that of the configuration's time source, else `now`
+    /// of the supervisor's clock.
+    fn signing_time(&self, now: Timestamp) -> SystemTime {
+        self.time_source
             .as_ref()
-            .map_or(request.started.wall(), SharedTimeSource::now)
+            .map_or(now.wall(), SharedTimeSource::now)
     }
 
-    fn last(&self) -> Option<Signed> {
+    fn last_signature(&self) -> Option<LastSignature> {
         self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// The held lease, if a token signed now would be no better.
-    fn still_good(
+    /// Returns the current lease if a token signed now would be no better.
+    fn reusable_lease(
         &self,
         request: &FetchRequest<Credentials>,
         by: &AwsCredentials,
@@ -166,7 +179,7 @@ impl RdsIam {
         ) {
             return None;
         }
-        let (held, last) = (request.held.as_ref()?, self.last()?);
+        let (held, last) = (request.held.as_ref()?, self.last_signature()?);
         let age = now.duration_since(last.second).unwrap_or_default();
         let good = *held.revision() == last.revision
             && identity::is_same(&last.by, by)
@@ -179,32 +192,36 @@ impl RdsIam {
         {
             return None;
         }
-        // Counted from now, or each such answer would put the renewal off.
+        // Counted from now, because otherwise each such fetch would postpone the renewal.
         let due = last.renewal.duration_since(now).unwrap_or_default();
         good.then(|| held.clone().with_refresh_after(due))
     }
 
-    /// Returns whether a rejected young token is signed anew: at the second fetch for a rejection
+    /// Returns whether a rejected young token is signed again: at the second fetch for a rejection
     /// within a minute, if none was signed for that reason within half a minute.
     ///
     /// Times are monotonic, because the wall clock is what may be wrong, and may be set meanwhile.
     fn is_rejected_again(&self, revision: &Revision, now: Instant) -> bool {
-        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rejected = self
+            .rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let before = rejected.token.replace(RejectedToken {
             revision: revision.clone(),
             last: now,
         });
         let again = before.is_some_and(|one| {
-            one.revision == *revision && now.saturating_duration_since(one.last) <= lifetime::WINDOW
+            one.revision == *revision
+                && now.saturating_duration_since(one.last) <= lifetime::REJECTION_WINDOW
         });
         let is_within = |last: Option<Instant>, span| {
             last.is_some_and(|last| now.saturating_duration_since(last) < span)
         };
-        if !again || is_within(rejected.signed_anew, lifetime::SIGN_ANEW) {
+        if !again || is_within(rejected.signed_again, lifetime::RESIGN_INTERVAL) {
             return false;
         }
-        rejected.signed_anew = Some(now);
-        let warn = !is_within(rejected.warned, WARN_AGAIN);
+        rejected.signed_again = Some(now);
+        let warn = !is_within(rejected.warned, WARN_INTERVAL);
         if warn {
             rejected.warned = Some(now);
         }
@@ -214,25 +231,25 @@ impl RdsIam {
             tracing::warn!(
                 user,
                 host,
-                "young token still rejected and signed anew; check this machine's clock"
+                "young token still rejected and signed again; check this machine's clock"
             );
         } else {
-            tracing::debug!(user, host, "young token still rejected and signed anew");
+            tracing::debug!(user, host, "young token still rejected and signed again");
         }
         true
     }
 
-    /// The second to sign in. Whoever demands a new token gets one: within one second the same
-    /// identity signs the same token.
-    async fn second(
+    /// Returns the second to sign in. A manual rotation waits for the next second if needed, because
+    /// within one second an identity signs equal tokens.
+    async fn signing_second(
         &self,
         request: &FetchRequest<Credentials>,
         by: &AwsCredentials,
         now: SystemTime,
     ) -> SystemTime {
-        let second = token::second_of(now);
+        let second = token::start_of_second(now);
         let Some(last) = self
-            .last()
+            .last_signature()
             .filter(|last| request.trigger == RotationTrigger::Manual && last.second == second)
         else {
             return second;
@@ -253,52 +270,54 @@ impl Provider for RdsIam {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        // The moment of `request.started` by the clock that signs, which may be another.
-        let started = self.now(&request);
+        // `request.started` by the clock that signs, which may be another one.
+        let started = self.signing_time(request.started);
         let by = identity::resolve(&self.chain).await?;
-        let now = self.now(&request);
+        let now = self.signing_time(request.now());
         check_session(by.expiry(), now)?;
-        if let Some(held) = self.still_good(&request, &by, now) {
+        if let Some(held) = self.reusable_lease(&request, &by, now) {
             tracing::debug!(
                 user = self.target.user.name(),
-                "the held token is as good as another"
+                "current token is as good as a new one"
             );
             return Ok(held.into());
         }
-        let second = self.second(&request, &by, now).await;
+        let second = self.signing_second(&request, &by, now).await;
         let token = token::sign(&self.target, &by, second, self.lifetime).await?;
         tracing::debug!(
             user = self.target.user.name(),
             host = self.target.host.written(),
-            "a token was signed"
+            "token signed"
         );
-        let life = lifetime::end(second, self.lifetime, by.expiry())
+        let remaining = lifetime::expiry(second, self.lifetime, by.expiry())
             .duration_since(started)
             .unwrap_or_default();
-        let due = lifetime::refresh_after(life);
-        let revision = Revision::new(token.name);
-        let signed = Signed {
+        let due = lifetime::refresh_after(remaining);
+        let revision = Revision::new(token.revision);
+        let signed = LastSignature {
             revision: revision.clone(),
             second,
             renewal: now + due,
             by,
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
-        let login = Credentials::new(self.target.user.name(), token.text).token();
-        Ok(Lease::new(login, revision)
-            .with_expiry(Expiry::after(request.started, life))
+        let credentials = Credentials::new(self.target.user.name(), token.text).token();
+        Ok(Lease::new(credentials, revision)
+            .with_expiry(Expiry::after(request.started, remaining))
             .with_old_connections(OldConnections::Keep)
             .with_refresh_after(due)
             .into())
     }
 
     async fn watch(&self, hints: Hints) {
-        // What signed when another identity was seen, and that one.
+        // The identity that had signed when another one was found, and that other one.
         let mut hinted: Option<(AwsCredentials, AwsCredentials)> = None;
         loop {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let Some(last) = self.last() else { continue };
-            // What fails here fails again when a token is due, and is told then.
+            tokio::time::sleep(IDENTITY_CHECK_INTERVAL).await;
+            let Some(last) = self.last_signature() else {
+                continue;
+            };
+            // An error here recurs when a token is due, and is reported then.
             let Ok(now) = identity::resolve(&self.chain).await else {
                 continue;
             };
@@ -306,8 +325,8 @@ impl Provider for RdsIam {
                 hinted = None;
                 continue;
             }
-            // A hint that was not followed yet (the chain failed when it was asked again) says
-            // nothing about the chain.
+            // If the last hint led to no signature (the chain failed), nothing is known about the
+            // chain.
             if hinted.is_some_and(|(before, seen)| {
                 ![before, seen]
                     .iter()
@@ -315,7 +334,7 @@ impl Provider for RdsIam {
             }) {
                 tracing::debug!(
                     user = self.target.user.name(),
-                    "the chain issues a new session each time; it is asked when a token is due"
+                    "credentials chain returns a new session each time; called for signatures only"
                 );
                 return std::future::pending().await;
             }
@@ -325,19 +344,20 @@ impl Provider for RdsIam {
     }
 }
 
-/// A session that is about to end signs nothing that could serve.
-fn check_session(end: Option<SystemTime>, now: SystemTime) -> Result<(), ProviderError> {
-    let Some(end) = end else { return Ok(()) };
-    if end.duration_since(now).unwrap_or_default() >= lifetime::LEAST {
+/// Returns an error if the AWS session expires too soon to sign a usable token.
+fn check_session(expiry: Option<SystemTime>, now: SystemTime) -> Result<(), ProviderError> {
+    let Some(expiry) = expiry else { return Ok(()) };
+    if expiry.duration_since(now).unwrap_or_default() >= lifetime::MIN_REMAINING {
         return Ok(());
     }
-    let message = match now.duration_since(end) {
+    let message = match now.duration_since(expiry) {
         Ok(since) => format!(
-            "the AWS session credentials ended {} s ago; the chain has to issue new ones",
+            "the AWS session credentials expired {} s ago; check why the chain returns no new ones",
             since.as_secs()
         ),
-        Err(_) => "the AWS session credentials are about to end; the chain is asked for new ones"
-            .to_owned(),
+        Err(_) => {
+            "the AWS session credentials are about to expire; the chain is called again".to_owned()
+        }
     };
     Err(ProviderError::new(ProviderErrorKind::Unavailable, message))
 }
@@ -353,3 +373,6 @@ impl fmt::Debug for RdsIam {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
-//! The region that a token is signed for: from the caller, the configuration or the endpoint's
-//! name, which must agree.
+//! Region that a token is signed for: of the caller, the configuration or the endpoint's name,
+//! which must agree.
 
-/// The domains of AWS's partitions, from botocore's `endpoints.json`: commercial and GovCloud,
+/// Domains of AWS's partitions, from botocore's `endpoints.json`: commercial and GovCloud,
 /// China, the isolated ones, the European Sovereign Cloud.
 const DOMAINS: [&str; 7] = [
     "amazonaws.com",
@@ -13,10 +13,10 @@ const DOMAINS: [&str; 7] = [
     "amazonaws.eu",
 ];
 
-/// The region in the name of an RDS endpoint: `NAME.ID.REGION.rds.DOMAIN`, in China also
-/// `NAME.ID.rds.REGION.DOMAIN`. Instances, clusters and proxies differ in `ID` alone. `None` for
-/// any other host.
-pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
+/// Returns the region in the name of an RDS endpoint: `NAME.ID.REGION.rds.DOMAIN`, in China also
+/// `NAME.ID.rds.REGION.DOMAIN`. Instances, clusters and proxies differ only in `ID`. Returns `None`
+/// for any other host.
+pub(crate) fn from_endpoint(host: &str) -> Option<&str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let name = DOMAINS
         .iter()
@@ -26,10 +26,10 @@ pub(crate) fn of_endpoint(host: &str) -> Option<&str> {
         ("rds", region) | (region, "rds") => region,
         _ => return None,
     };
-    // A name of the instance stands before it.
+    // An endpoint also has the name of the instance.
     labels
         .next()
-        .filter(|_| looks_right(region))
+        .filter(|_| has_aws_form(region))
         .map(|_| region)
 }
 
@@ -44,11 +44,11 @@ pub(crate) fn is_global(host: &str) -> bool {
     name.is_some_and(|name| name.ends_with(".global.rds"))
 }
 
-/// The one region, from whichever of the three says so.
+/// Returns the region on which all given sources agree.
 ///
 /// # Errors
-/// Which of them disagree, or that none says anything, and what would be right.
-pub(crate) fn agreed(
+/// Names the sources that disagree, or that there is none, and what would be right.
+pub(crate) fn resolve(
     caller: Option<&str>,
     config: Option<&str>,
     endpoint: Option<&str>,
@@ -58,28 +58,28 @@ pub(crate) fn agreed(
         ("the SdkConfig", config),
         ("the endpoint's name", endpoint),
     ];
-    let mut said = sources
+    let mut known = sources
         .into_iter()
         .filter_map(|(source, region)| region.map(|region| (source, region)));
-    let Some((first, region)) = said.next() else {
+    let Some((first, region)) = known.next() else {
         return Err(
-            "is missing: neither the SdkConfig nor the endpoint's name has one; give it by `RdsIam::builder(…).region(…)`".to_owned()
+            "is missing: neither the SdkConfig nor the endpoint's name has one; set it by `RdsIam::builder(…).with_region(…)`".to_owned()
         );
     };
     if !is_well_formed(region) {
         return Err(format!(
-            "of {first} is {region:?}; give a name such as eu-west-1"
+            "of {first} is {region:?}; set a name such as eu-west-1"
         ));
     }
-    match said.find(|(_, other)| *other != region) {
+    match known.find(|(_, other)| *other != region) {
         Some((second, other)) => Err(format!(
-            "is {region:?} by {first} and {other:?} by {second}; give the region of the database, in the SdkConfig by `aws.into_builder().region(…)`"
+            "is {region:?} by {first} and {other:?} by {second}; set the region of the database, in the SdkConfig by `aws.into_builder().region(…)`"
         )),
         None => Ok(region.to_owned()),
     }
 }
 
-/// Lower-case letters and digits between hyphens.
+/// Returns whether it consists of lower-case letters and digits between hyphens.
 fn is_well_formed(region: &str) -> bool {
     region.split('-').all(|part| {
         !part.is_empty()
@@ -89,8 +89,9 @@ fn is_well_formed(region: &str) -> bool {
     })
 }
 
-/// Well formed, of three parts at least, the last of them a number: `us-gov-west-1`.
-fn looks_right(region: &str) -> bool {
+/// Returns whether it is well formed, with at least three parts, the last of them a number:
+/// `us-gov-west-1`.
+fn has_aws_form(region: &str) -> bool {
     let mut parts = region.rsplit('-');
     is_well_formed(region)
         && parts
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_endpoints_have_their_region() {
+    fn endpoint_names_contain_their_region() {
         for (host, region) in [
             ("orders.c1a2b3.eu-west-1.rds.amazonaws.com", "eu-west-1"),
             (
@@ -158,12 +159,12 @@ mod tests {
             ),
             ("orders.c1a2b3.eu-west-1.rds.amazonaws.com.", "eu-west-1"),
         ] {
-            assert_eq!(of_endpoint(host), Some(region), "{host}");
+            assert_eq!(from_endpoint(host), Some(region), "{host}");
         }
     }
 
     #[test]
-    fn other_names_have_none() {
+    fn other_names_contain_no_region() {
         for host in [
             "localhost",
             "db.example.com",
@@ -177,12 +178,12 @@ mod tests {
             "amazonaws.com",
             "",
         ] {
-            assert_eq!(of_endpoint(host), None, "{host}");
+            assert_eq!(from_endpoint(host), None, "{host}");
         }
     }
 
     #[test]
-    fn those_that_speak_agree() {
+    fn all_given_sources_must_agree() {
         let (west, east) = (Some("eu-west-1"), Some("us-east-1"));
         for sources in [
             (west, None, None),
@@ -192,7 +193,7 @@ mod tests {
             (None, west, west),
         ] {
             assert_eq!(
-                agreed(sources.0, sources.1, sources.2),
+                resolve(sources.0, sources.1, sources.2),
                 Ok("eu-west-1".to_owned())
             );
         }
@@ -202,7 +203,7 @@ mod tests {
             ((None, east, west), ["the SdkConfig", "the endpoint's name"]),
             ((west, west, east), ["the caller", "the endpoint's name"]),
         ] {
-            let problem = agreed(sources.0, sources.1, sources.2)
+            let problem = resolve(sources.0, sources.1, sources.2)
                 .err()
                 .unwrap_or_default();
             assert!(
@@ -212,14 +213,14 @@ mod tests {
             assert!(names.iter().all(|name| problem.contains(name)), "{problem}");
         }
         assert!(
-            agreed(None, None, None)
+            resolve(None, None, None)
                 .err()
                 .unwrap_or_default()
                 .contains("is missing")
         );
         for odd in ["", "EU-WEST-1", "eu west 1", "eu-", "-", "eu/west"] {
             assert!(
-                agreed(Some(odd), None, None)
+                resolve(Some(odd), None, None)
                     .err()
                     .unwrap_or_default()
                     .contains("such as eu-west-1"),

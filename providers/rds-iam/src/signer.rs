@@ -1,6 +1,6 @@
-//! Signature Version 4 of a presigned `connect` request, if the SDK's signer cannot be used. That
-//! one writes the session token in clear at TRACE, and nothing silences it in a process that logs
-//! through the `log` crate alone.
+//! Signature Version 4 of a presigned `connect` request, if the SDK's signer cannot be used. The
+//! SDK's signer logs the session token at TRACE. Nothing silences it in a process that logs through
+//! the `log` crate alone.
 //!
 //! The algorithm is AWS's, "Authenticating requests: using query parameters". The result equals
 //! that of the SDK and of boto3 to the byte.
@@ -12,7 +12,7 @@ use hmac::{Hmac, Mac};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
-use crate::target::Target;
+use crate::token::Target;
 use crate::user::RESERVED;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -20,7 +20,7 @@ const SERVICE: &str = "rds-db";
 const SESSION_TOKEN: &str = "X-Amz-Security-Token";
 
 /// Returns the query of the presigned request, its signature last.
-pub(crate) fn query(
+pub(crate) fn signed_query(
     target: &Target,
     credentials: &AwsCredentials,
     second: SystemTime,
@@ -48,8 +48,8 @@ pub(crate) fn query(
     }
     parameters.push(("X-Amz-SignedHeaders", "host".to_owned()));
     // Signed in alphabetical order.
-    let query = joined(&parameters);
-    // As a client writes the header, without the scheme's default port.
+    let query = join_query(&parameters);
+    // As in the header of a client, without the scheme's default port.
     let host = if target.port == 443 {
         target.host.signed().to_owned()
     } else {
@@ -67,16 +67,16 @@ pub(crate) fn query(
         format!("AWS4{}", credentials.secret_access_key()).into_bytes(),
         |key, part| hmac_sha256(&key, part),
     );
-    // Written with the session token last, as botocore does.
+    // The session token comes last, as in botocore.
     parameters.sort_by_key(|(name, _)| *name == SESSION_TOKEN);
     format!(
         "{}&X-Amz-Signature={}",
-        joined(&parameters),
+        join_query(&parameters),
         hex(&hmac_sha256(&key, &text))
     )
 }
 
-fn joined(parameters: &[(&str, String)]) -> String {
+fn join_query(parameters: &[(&str, String)]) -> String {
     let parts: Vec<_> = parameters
         .iter()
         .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED)))

@@ -1,4 +1,4 @@
-//! The token: a presigned request that nobody sends.
+//! The token: a presigned request that is never sent.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,51 +12,59 @@ use claviger::{ProviderError, ProviderErrorKind, quiet};
 use percent_encoding::utf8_percent_encode;
 use url::form_urlencoded;
 
+use crate::host::Host;
 use crate::signer;
-use crate::target::Target;
-use crate::user::RESERVED;
+use crate::user::{RESERVED, User};
 
 const DATE: &str = "X-Amz-Date";
 const SIGNATURE: &str = "X-Amz-Signature";
 
-/// How much of a signature names its token: 64 of its 256 bits, which nobody can complete.
-const NAME_DIGITS: usize = 16;
+/// Digits of a signature in the revision: 64 of its 256 bits, which do not reveal the rest.
+const REVISION_DIGITS: usize = 16;
 
-/// A signed token. Shows itself to nobody: it has no `Debug`.
-pub(crate) struct Token {
-    /// What the database takes for a password.
-    pub(crate) text: String,
-    /// Names it without revealing it: the same identity, target, second and lifetime give the same
-    /// name.
-    pub(crate) name: String,
+/// Database user at one endpoint in one region that a token is signed for.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+    pub(crate) region: String,
+    pub(crate) user: User,
 }
 
-/// The second in which `time` lies: a signature knows no finer time.
-pub(crate) fn second_of(time: SystemTime) -> SystemTime {
+/// A signed token. Without `Debug`, because it is a secret.
+pub(crate) struct Token {
+    /// Sent to the database as the password.
+    pub(crate) text: String,
+    /// Identifies the token without revealing it. Equal identity, target, second and lifetime give
+    /// an equal revision.
+    pub(crate) revision: String,
+}
+
+/// Returns the start of the second of `time`, because signatures are dated in whole seconds.
+pub(crate) fn start_of_second(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-/// Signs a token that is dated `second` and lives for `lifetime`, counted in whole seconds. No
-/// network.
+/// Signs a token that is dated `second` and valid for `lifetime`, in whole seconds. Uses no network.
 ///
-/// The SDK's function does the signing, and here is mended what it gets wrong: it takes the user as
-/// encoded already, writes the host in lower case and without port 443, and has the session token
-/// behind the signature. What comes out is what boto3 writes.
+/// The SDK signs. Its result is rewritten to the form of boto3: the SDK expects an encoded user,
+/// writes the host in lower case and without port 443, and puts the session token behind the
+/// signature.
 ///
 /// # Errors
-/// What the SDK says: not expected after a [`Target`] was checked.
+/// Errors of the SDK, which are not expected for a valid [`Target`].
 pub(crate) async fn sign(
     target: &Target,
     credentials: &AwsCredentials,
     second: SystemTime,
     lifetime: Duration,
 ) -> Result<Token, ProviderError> {
-    // At TRACE the SDK's signer writes the session token in clear.
+    // The SDK's signer logs the session token at TRACE.
     if !quiet::is_possible() {
-        let query = signer::query(target, credentials, second, lifetime);
-        return written(target, &query)
-            .ok_or_else(|| unsigned("a token without date or signature"));
+        let query = signer::signed_query(target, credentials, second, lifetime);
+        return from_query(target, &query)
+            .ok_or_else(|| signing_failed("a token without date or signature"));
     }
     let config = Config::builder()
         .hostname(target.host.signed())
@@ -65,23 +73,23 @@ pub(crate) async fn sign(
         .username(target.user.encoded())
         .expires_in(lifetime.as_secs())
         .build()
-        .map_err(|error| unsigned(&error.to_string()))?;
+        .map_err(|error| signing_failed(&error.to_string()))?;
     let sdk = SdkConfig::builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
-        .time_source(At(second))
+        .time_source(FixedTime(second))
         .build();
     let signed = quiet::during(AuthTokenGenerator::new(config).auth_token(&sdk)).await;
-    let signed = signed.map_err(|error| unsigned(&error.to_string()))?;
+    let signed = signed.map_err(|error| signing_failed(&error.to_string()))?;
     let query = signed
         .as_str()
         .split_once('?')
         .map(|(_, query)| query)
         .unwrap_or_default();
-    written(target, query).ok_or_else(|| unsigned("it answered a token without date or signature"))
+    from_query(target, query).ok_or_else(|| signing_failed("a token without date or signature"))
 }
 
-/// The token of this query, as boto3 writes it.
-fn written(target: &Target, query: &str) -> Option<Token> {
+/// Returns the token of this query in the form of boto3.
+fn from_query(target: &Target, query: &str) -> Option<Token> {
     let mut text = format!("{}:{}/?", target.host.written(), target.port);
     let (mut date, mut signature) = (None, None);
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -89,7 +97,7 @@ fn written(target: &Target, query: &str) -> Option<Token> {
             signature = Some(value);
             continue;
         }
-        text.extend([&*key, "=", &*encoded(&value), "&"]);
+        text.extend([&*key, "=", &*encode(&value), "&"]);
         if key == DATE {
             date = Some(value);
         }
@@ -98,26 +106,26 @@ fn written(target: &Target, query: &str) -> Option<Token> {
     text.extend([SIGNATURE, "=", &*signature]);
     Some(Token {
         text,
-        name: format!("{date}/{}", signature.get(..NAME_DIGITS)?),
+        revision: format!("{date}/{}", signature.get(..REVISION_DIGITS)?),
     })
 }
 
-fn encoded(value: &str) -> Cow<'_, str> {
+fn encode(value: &str) -> Cow<'_, str> {
     utf8_percent_encode(value, RESERVED).into()
 }
 
-fn unsigned(problem: &str) -> ProviderError {
+fn signing_failed(problem: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Other,
-        format!("the SDK signed no token: {problem}"),
+        format!("the SDK returned no token: {problem}"),
     )
 }
 
-/// A clock that stands.
+/// A clock that returns one fixed time.
 #[derive(Debug)]
-struct At(SystemTime);
+struct FixedTime(SystemTime);
 
-impl TimeSource for At {
+impl TimeSource for FixedTime {
     fn now(&self) -> SystemTime {
         self.0
     }
@@ -128,12 +136,10 @@ mod tests {
     #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::host::Host;
-    use crate::user::User;
 
     /// With a subscriber set, the SDK's signer is used; ours is called directly.
     #[tokio::test]
-    async fn both_signers_write_the_same_token() {
+    async fn both_signers_return_the_same_token() {
         let _subscriber =
             tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
         assert!(quiet::is_possible());
@@ -170,14 +176,14 @@ mod tests {
                     let theirs = sign(&target, &credentials, second, lifetime)
                         .await
                         .expect("it signs");
-                    let ours = written(
+                    let ours = from_query(
                         &target,
-                        &signer::query(&target, &credentials, second, lifetime),
+                        &signer::signed_query(&target, &credentials, second, lifetime),
                     )
                     .expect("it signs");
                     assert_eq!(
-                        (ours.text, ours.name),
-                        (theirs.text, theirs.name),
+                        (ours.text, ours.revision),
+                        (theirs.text, theirs.revision),
                         "{host}:{port} {user}"
                     );
                 }

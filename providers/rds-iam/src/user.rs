@@ -1,10 +1,10 @@
-//! The database user that a token is for.
+//! Database user that a token is signed for.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// No database has names as long as that (PostgreSQL: 63 bytes, MySQL: 32 characters, MariaDB:
-/// 128); the SDK panics from 65,534 on.
-const LONGEST: usize = 1_024;
+/// Longest name, in bytes. No database has longer ones (PostgreSQL: 63 bytes, MySQL: 32 characters,
+/// MariaDB: 128). The SDK panics from 65,534 on.
+const MAX_LENGTH: usize = 1_024;
 
 /// Everything but RFC 3986's unreserved characters, as Signature Version 4 demands.
 pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -13,7 +13,7 @@ pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The name, and how it stands in a token.
+/// Name of a database user, plain and as encoded in a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     name: String,
@@ -21,22 +21,22 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Takes any name that a database may have.
+    /// Accepts any name that a database may have.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// Says what is wrong and what would be right.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         if name.is_empty() {
-            return Err("is empty; name the database user to log in as".to_owned());
+            return Err("is empty; set the database user".to_owned());
         }
         if name.contains('\0') {
             return Err(format!(
-                "of {name:?} has a NUL, which no database takes; name the database user as it was created"
+                "has a NUL in {name:?}, which databases do not accept; set the user as it was created"
             ));
         }
-        if name.len() > LONGEST {
+        if name.len() > MAX_LENGTH {
             return Err(format!(
-                "has {} bytes, which no database takes; give at most {LONGEST}",
+                "has {} bytes, which databases do not accept; set at most {MAX_LENGTH}",
                 name.len()
             ));
         }
@@ -46,12 +46,12 @@ impl User {
         })
     }
 
-    /// As the database knows it.
+    /// Returns the name as in the database.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// As it stands in a token.
+    /// Returns the name as encoded in a token.
     pub(crate) fn encoded(&self) -> &str {
         &self.encoded
     }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_user_is_an_error_that_says_why() {
+    fn an_invalid_user_is_an_error_that_says_why() {
         let long = "a".repeat(1_025);
         for (name, why) in [
             ("", "is empty"),

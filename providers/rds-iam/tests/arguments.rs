@@ -23,32 +23,32 @@ fn problem(builder: RdsIamBuilder) -> String {
 fn each_argument_is_named() {
     let aws = Chain::key().config(Some("eu-west-1"));
     for (builder, words) in [
-        (RdsIam::builder(&aws, "", 5432, USER), "`host` is empty"),
+        (RdsIam::builder(&aws, "", 5432, USER), "\"host\" is empty"),
         (
             RdsIam::builder(&aws, "https://db", 5432, USER),
-            "`host` has a scheme",
+            "\"host\" has a scheme",
         ),
         (
             RdsIam::builder(&aws, "db:5432", 5432, USER),
-            "`host` is neither",
+            "\"host\" is neither",
         ),
-        (RdsIam::builder(&aws, "db", 0, USER), "`port` is 0"),
-        (RdsIam::builder(&aws, "db", 5432, ""), "`user` is empty"),
+        (RdsIam::builder(&aws, "db", 0, USER), "\"port\" is 0"),
+        (RdsIam::builder(&aws, "db", 5432, ""), "\"user\" is empty"),
         (
             RdsIam::builder(&aws, "db", 5432, "a\0b"),
-            "`user` of \"a\\0b\" has a NUL",
+            "\"user\" has a NUL in \"a\\0b\"",
         ),
         (
-            RdsIam::builder(&aws, "db", 5432, USER).region(""),
-            "`region` of the caller",
+            RdsIam::builder(&aws, "db", 5432, USER).with_region(""),
+            "\"region\" of the caller",
         ),
         (
-            RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_secs(901)),
-            "`lifetime` of 901s",
+            RdsIam::builder(&aws, "db", 5432, USER).with_lifetime(Duration::from_secs(901)),
+            "\"lifetime\" must be between 3 s and 15 min, not 901s",
         ),
         (
-            RdsIam::builder(&aws, "db", 5432, USER).lifetime(Duration::from_millis(2_999)),
-            "`lifetime` of 2.999s",
+            RdsIam::builder(&aws, "db", 5432, USER).with_lifetime(Duration::from_millis(2_999)),
+            "\"lifetime\" must be between 3 s and 15 min, not 2.999s",
         ),
     ] {
         let problem = problem(builder);
@@ -59,7 +59,7 @@ fn each_argument_is_named() {
         .build();
     assert!(
         problem(RdsIam::builder(&bare, "db", 5432, USER))
-            .contains("`SdkConfig` has no credentials")
+            .contains("\"SdkConfig\" has no credentials provider")
     );
 }
 
@@ -67,10 +67,10 @@ fn each_argument_is_named() {
 fn no_region_is_an_error_and_none_is_guessed() {
     let silent = Chain::key().config(None);
     let said = problem(RdsIam::builder(&silent, "db.internal", 5432, USER));
-    assert!(said.contains("`region` is missing"), "{said}");
+    assert!(said.contains("\"region\" is missing"), "{said}");
     for builder in [
         RdsIam::builder(&silent, HOST, 5432, USER),
-        RdsIam::builder(&silent, "db.internal", 5432, USER).region("eu-west-1"),
+        RdsIam::builder(&silent, "db.internal", 5432, USER).with_region("eu-west-1"),
         RdsIam::builder(
             &Chain::key().config(Some("eu-west-1")),
             "db.internal",
@@ -95,11 +95,11 @@ fn regions_that_disagree_are_both_named() {
             ["the SdkConfig", "the endpoint's name"],
         ),
         (
-            RdsIam::builder(&elsewhere, "db", 5432, USER).region("eu-west-1"),
+            RdsIam::builder(&elsewhere, "db", 5432, USER).with_region("eu-west-1"),
             ["the caller", "the SdkConfig"],
         ),
         (
-            RdsIam::builder(&Chain::key().config(None), HOST, 5432, USER).region("us-east-1"),
+            RdsIam::builder(&Chain::key().config(None), HOST, 5432, USER).with_region("us-east-1"),
             ["the caller", "the endpoint's name"],
         ),
     ] {
@@ -125,7 +125,7 @@ fn what_is_no_host_is_not_shown() {
         assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
         let problem = problem(builder);
         assert!(
-            problem.contains("`host`") && !problem.contains("hunter2"),
+            problem.contains("\"host\"") && !problem.contains("hunter2"),
             "{problem}"
         );
     }

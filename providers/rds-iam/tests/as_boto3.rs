@@ -278,7 +278,7 @@ async fn where_boto3_is_wrong_this_is_right_or_an_error() {
         let case = case(host, "eu-west-1", "orders_app");
         let error = ours(case).await.expect_err(host);
         assert!(
-            error.to_string().contains("`host`"),
+            error.to_string().contains("\"host\""),
             "{error}; boto3: {:?}",
             boto3.token(case)
         );

@@ -136,7 +136,7 @@ async fn nothing_secret_shows_at_trace() {
         .expect("its thread ends");
     let server: Postgres = server::raise().await;
     let aws = configuration(&moto.endpoint(), &secrets).await;
-    let builder = || RdsIam::builder(&aws, HOST, 5432, USER).lifetime(Duration::from_secs(3));
+    let builder = || RdsIam::builder(&aws, HOST, 5432, USER).with_lifetime(Duration::from_secs(3));
     secrets.assert_absent("a builder's Debug", &shown(&builder()));
     let provider = builder().build().expect("the arguments are right");
     secrets.assert_absent("a provider's Debug", &shown(&provider));

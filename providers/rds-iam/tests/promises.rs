@@ -156,9 +156,9 @@ async fn a_session_about_to_end_signs_nothing() {
         assert_eq!(error.kind(), ProviderErrorKind::Unavailable);
         assert!(
             error.to_string().contains(if left.is_some() {
-                "about to end"
+                "about to expire"
             } else {
-                "ended 60 s ago"
+                "expired 60 s ago"
             }),
             "{error}"
         );

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
-mod ladder;
-mod look;
+mod api;
+mod builder;
+mod fallback;
+mod format;
 mod provider;
+mod schedule;
 mod secret_id;
-mod shape;
-mod store;
 
+pub use builder::SecretsManagerBuilder;
 pub use provider::SecretsManager;

@@ -1,4 +1,4 @@
-//! The provider: its settings, and how it answers.
+//! The provider: chooses the version of the secret that is used.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,41 +6,44 @@ use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
 use claviger::{
-    Credentials, FetchRequest, Fetched, Lease, OldConnections, Provider, ProviderError,
+    Clock, Credentials, FetchRequest, Fetched, Lease, OldConnections, Provider, ProviderError,
     ProviderErrorKind, Revision, RotationTrigger,
 };
 
-use crate::ladder::{Stage, Stopgap};
-use crate::look;
-use crate::secret_id::{SecretId, misconfigured};
-use crate::shape::{Flaw, Keys, Shape};
-use crate::store::{Content, Description, Store, Version};
+use crate::api::{Content, Description, SecretClient, Version};
+use crate::builder::SecretsManagerBuilder;
+use crate::fallback::{Fallback, StagingLabel};
+use crate::format::{ContentError, Format};
+use crate::schedule;
 
-/// How long a DescribeSecret that was denied is not asked for again: whoever grants it later needs
-/// no restart, and 720 calls a month cost 0.004 USD.
-const DENIED_FOR: Duration = Duration::from_secs(3_600);
+/// Time after which a denied DescribeSecret is called again. A later grant needs no restart, and 720
+/// calls a month cost 0.004 USD.
+const DESCRIBE_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// A database login in AWS Secrets Manager.
+/// Reads database credentials from AWS Secrets Manager.
 ///
-/// A lease is a version of the secret; its revision is the `VersionId`, and it has no death. What
-/// is served is `AWSCURRENT`; where the database rejects that, the version at `AWSPENDING`, then
-/// the one at `AWSPREVIOUS`, each verified by a login before it serves: between a rotation's
-/// setSecret and finishSecret the service goes on, and so it does when a rotation is rolled back.
+/// A lease is a version of the secret. Its revision is the `VersionId`, and it has no expiry. The
+/// provider returns `AWSCURRENT`. If the database rejects that, it returns the version at
+/// `AWSPENDING`, then the one at `AWSPREVIOUS`; each is verified by a login before it is used. So
+/// the service stays available between a rotation's setSecret and finishSecret, and when a rotation
+/// is rolled back.
 ///
-/// What each kind of error means; the message names the secret, its region and the stage, and says
-/// what to do:
+/// [`builder`](Self::builder) takes settings: other keys, the endpoint, the rotation strategy.
 ///
-/// | kind | what happened |
+/// Errors of a fetch; the message names the secret, its region and the staging label, and what to
+/// do:
+///
+/// | kind | cause |
 /// |---|---|
-/// | `NotFound` | there is no such secret or no value at `AWSCURRENT`; or it is marked for deletion |
-/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials, or denies their chain to assume a role |
-/// | `Malformed` | the value is binary, or not in its shape, or lacks a key: the key is named, the value never |
-/// | `Misconfigured` | a setting cannot be right |
-/// | `Throttled` | the SDK's own retries were throttled, too |
-/// | `TimedOut`, `Unavailable` | Secrets Manager, or what issues the AWS credentials, cannot be reached, has a fault, or let the connection expire |
+/// | `NotFound` | there is no such secret or no value at `AWSCURRENT`, or it is marked for deletion |
+/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials, or they may not assume a role |
+/// | `Malformed` | the value is binary, or not in its format, or lacks a key; the key is named, never the value |
+/// | `Misconfigured` | AWS rejects the request |
+/// | `Throttled` | the SDK's retries were throttled, too |
+/// | `TimedOut`, `Unavailable` | Secrets Manager, or the backend of the AWS credentials, cannot be reached or has an internal error, or the AWS session expired |
 ///
-/// The first four end a registration at once; later the held lease goes on serving. No error has a
-/// source: the SDK's errors hold the whole answer.
+/// The first four end a registration at once. Later the current lease stays in use. No error has a
+/// source, because the SDK's errors contain the whole response.
 ///
 /// ```
 /// use claviger_secrets_manager::SecretsManager;
@@ -52,270 +55,176 @@ const DENIED_FOR: Duration = Duration::from_secs(3_600);
 /// # }
 /// ```
 pub struct SecretsManager {
-    store: Store,
-    shape: Shape,
-    alternating: bool,
-    old_connections: Option<OldConnections>,
-    /// The first setting that cannot be right.
-    fault: Option<ProviderError>,
-    stopgap: Mutex<Option<Stopgap>>,
-    /// When DescribeSecret was denied last.
-    denied: Mutex<Option<Instant>>,
+    client: SecretClient,
+    format: Format,
+    old_connections: OldConnections,
+    fallback: Mutex<Option<Fallback>>,
+    /// Time of the last denied DescribeSecret.
+    describe_denied: Mutex<Option<Instant>>,
 }
 
 impl SecretsManager {
-    /// A secret that is a JSON object with the keys `username` and `password`, as AWS lays out the
-    /// secret of a database. Other keys, `masterarn` among them, are not looked at. Where the
-    /// database is, the pool's own options say; see
-    /// [`endpoint_from_secret`](Self::endpoint_from_secret).
+    /// Reads a secret that is a JSON object with the keys `username` and `password`, as AWS lays out
+    /// the secret of a database. Other keys are ignored. The pool's connect options name the
+    /// endpoint; see
+    /// [`with_endpoint_from_secret`](SecretsManagerBuilder::with_endpoint_from_secret).
     ///
-    /// `aws` comes from `aws_config`: region, credentials, retries, endpoint and time-outs are its
-    /// own. Where it sets no time-outs they are 3 s to connect, 5 s an attempt and 20 s for an
-    /// operation with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN
-    /// without the six random characters at the end.
+    /// `aws` is loaded by `aws_config`, with its region, credentials, retries, endpoint and
+    /// time-outs. Default time-outs are 3 s to connect, 5 s an attempt and 20 s for an operation
+    /// with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN without the six
+    /// random characters at the end.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting: a `secret_id` that is no name and no secret's ARN; no
-    /// region in the configuration or the ARN, or two that differ; no credentials provider; an
-    /// endpoint that is no URL.
+    /// As [`SecretsManagerBuilder::build`].
     pub fn new(aws: &SdkConfig, secret_id: impl Into<String>) -> Result<Self, ProviderError> {
-        Self::shaped(aws, secret_id.into(), Shape::Json(Keys::default()))
+        Self::builder(aws, secret_id).build()
     }
 
-    /// A secret that is the password alone, byte for byte, of the user given here. A byte order
-    /// mark at its beginning is left out.
+    /// Reads a secret that is the password alone, of this database user; see
+    /// [`with_plain_password`](SecretsManagerBuilder::with_plain_password).
     ///
     /// # Errors
-    /// As [`new`](Self::new), and when the user is empty or has a NUL.
+    /// As [`SecretsManagerBuilder::build`].
     pub fn password(
         aws: &SdkConfig,
         secret_id: impl Into<String>,
         user: impl Into<String>,
     ) -> Result<Self, ProviderError> {
-        let user = user.into();
-        check("user", &user)?;
-        Self::shaped(aws, secret_id.into(), Shape::Password { user })
+        Self::builder(aws, secret_id)
+            .with_plain_password(user)
+            .build()
     }
 
-    fn shaped(aws: &SdkConfig, secret_id: String, shape: Shape) -> Result<Self, ProviderError> {
-        Ok(Self {
-            store: Store::new(aws, SecretId::parse(secret_id)?)?,
-            shape,
-            alternating: false,
-            old_connections: None,
-            fault: None,
-            stopgap: Mutex::default(),
-            denied: Mutex::default(),
-        })
+    /// Returns a builder for the secret with this name or ARN.
+    pub fn builder(aws: &SdkConfig, secret_id: impl Into<String>) -> SecretsManagerBuilder {
+        SecretsManagerBuilder::new(aws, secret_id.into())
     }
 
-    /// The key that holds the user, instead of `username`. An empty key is `Misconfigured` on the
-    /// first fetch, as is any for a lone password; so with all keys.
-    #[must_use]
-    pub fn user_key(self, key: impl Into<String>) -> Self {
-        self.key("user_key", key.into(), |keys| &mut keys.user)
-    }
-
-    /// The key that holds the password, instead of `password`.
-    #[must_use]
-    pub fn password_key(self, key: impl Into<String>) -> Self {
-        self.key("password_key", key.into(), |keys| &mut keys.password)
-    }
-
-    /// The key that holds the host, instead of `host`. Looked at with
-    /// [`endpoint_from_secret`](Self::endpoint_from_secret) alone, as are the next two.
-    #[must_use]
-    pub fn host_key(self, key: impl Into<String>) -> Self {
-        self.key("host_key", key.into(), |keys| &mut keys.host)
-    }
-
-    /// The key that holds the port, instead of `port`.
-    #[must_use]
-    pub fn port_key(self, key: impl Into<String>) -> Self {
-        self.key("port_key", key.into(), |keys| &mut keys.port)
-    }
-
-    /// The key that holds the database's name, instead of `dbname`.
-    #[must_use]
-    pub fn database_key(self, key: impl Into<String>) -> Self {
-        self.key("database_key", key.into(), |keys| &mut keys.database)
-    }
-
-    /// Takes host, port and database from the secret, before the pool's own options; a change of
-    /// them replaces the pool. The port is a number or a string of one, by default that of the
-    /// `engine`: 5432 for `postgres`, 3306 for `mysql` and `mariadb`. Where the secret names no
-    /// database, the pool's own options do. Default: the pool's own options name all three.
-    ///
-    /// `Misconfigured` on the first fetch for a lone password.
-    #[must_use]
-    pub fn endpoint_from_secret(mut self) -> Self {
-        match &mut self.shape {
-            Shape::Json(keys) => keys.endpoint = true,
-            Shape::Password { .. } => {
-                let problem = "means nothing for a lone password; leave it out";
-                self.fault = self
-                    .fault
-                    .or_else(|| Some(misconfigured("endpoint_from_secret", problem)));
-            }
-        }
-        self
-    }
-
-    /// The secret is rotated between two users in turn: what it held before stays valid for one
-    /// more rotation. Open connections are kept then ([`OldConnections::Keep`]), and go when the
-    /// pool's `max_lifetime` says: until then connections of both users are in the pool. Default:
-    /// one user, whose connections are drained ([`OldConnections::Drain`]).
-    #[must_use]
-    pub fn alternating_users(mut self) -> Self {
-        self.alternating = true;
-        self
-    }
-
-    /// What becomes of open connections once another version is served, whatever the strategy.
-    #[must_use]
-    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
-        self.old_connections = Some(old_connections);
-        self
-    }
-
-    fn key(
-        mut self,
-        argument: &str,
-        key: String,
-        which: impl FnOnce(&mut Keys) -> &mut String,
+    pub(crate) fn from_settings(
+        client: SecretClient,
+        format: Format,
+        old_connections: OldConnections,
     ) -> Self {
-        let checked = check(argument, &key);
-        let checked = match &mut self.shape {
-            Shape::Json(keys) => {
-                *which(keys) = key;
-                checked
-            }
-            Shape::Password { .. } => Err(misconfigured(
-                argument,
-                "means nothing for a lone password; leave it out",
-            )),
-        };
-        self.fault = self.fault.or(checked.err());
-        self
+        Self {
+            client,
+            format,
+            old_connections,
+            fallback: Mutex::default(),
+            describe_denied: Mutex::default(),
+        }
     }
 
-    /// The secret's description; `None` when it may not be asked for, which is tried again each
+    /// Returns the secret's description; `None` while that is not granted, which is checked once an
     /// hour.
     async fn describe(
         &self,
-        now: Instant,
+        clock: &Clock,
         briefly: bool,
     ) -> Result<Option<Description>, ProviderError> {
-        let denied = *lock(&self.denied);
-        if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
+        let now = clock.now().mono();
+        let denied = *lock(&self.describe_denied);
+        if denied
+            .is_some_and(|since| now.saturating_duration_since(since) < DESCRIBE_RETRY_INTERVAL)
+        {
             return Ok(None);
         }
-        let description = self.store.describe(briefly).await?;
-        *lock(&self.denied) = description.is_none().then_some(now);
+        let description = self.client.describe(clock, briefly).await?;
+        *lock(&self.describe_denied) = description.is_none().then_some(now);
         if description.is_none() && denied.is_none() {
-            tracing::info!(secret = %self.store.secret(), "secretsmanager:DescribeSecret is not granted; the secret is looked at by the supervisor's poll");
+            tracing::info!(secret = %self.client.secret(), "secretsmanager:DescribeSecret is not granted; the secret is polled");
         }
         Ok(description)
     }
 
-    /// Whether what is held, which works, is not to be given up for this version at `AWSCURRENT`.
-    fn keeps(
+    /// Returns whether the current lease, which is not rejected, is kept although this version is at
+    /// `AWSCURRENT`.
+    fn is_kept(
         &self,
         request: &FetchRequest<Credentials>,
         held: &Revision,
         current: &Revision,
     ) -> bool {
-        let mut stopgap = self.stopgap();
-        // The rotation was finished: should AWSCURRENT be moved back one day, that is meant.
-        stopgap.take_if(|stopgap| stopgap.instead_of != *current);
+        let mut fallback = self.fallback();
+        // The rotation was finished. If AWSCURRENT is moved back one day, that is intended.
+        fallback.take_if(|fallback| fallback.rejected != *current);
         held == current
             || request.is_rejected(current)
-            || stopgap
+            || fallback
                 .as_ref()
-                .is_some_and(|stopgap| stopgap.stands(held, current))
+                .is_some_and(|fallback| fallback.is_preferred(held, current))
     }
 
-    /// The login to use, from `AWSCURRENT`, or from further down where the database rejects that.
-    /// `held` is what is held and works.
+    /// Returns the credentials to use: of `AWSCURRENT`, or of a lower candidate if the database
+    /// rejects that. `held` is the current lease unless it is rejected.
     async fn choose(
         &self,
         request: &FetchRequest<Credentials>,
         held: Option<&Lease<Credentials>>,
     ) -> Result<(Credentials, Revision), ProviderError> {
-        let current = match self.store.value(Stage::Current).await {
+        let clock = request.clock();
+        let current = match self.client.value(clock, StagingLabel::Current).await {
             Ok(current) => current,
-            // A rotation that was begun and given up may leave a version without a value there.
+            // An abandoned rotation may leave a version without a value there.
             Err(error)
                 if held.is_none()
                     && !request.rejected.is_empty()
                     && error.kind() == ProviderErrorKind::NotFound =>
             {
                 return self
-                    .below_current(request)
+                    .lower_candidate(request)
                     .await?
-                    .map(|(_, login, taken)| (login, taken))
+                    .map(|(_, credentials, taken)| (credentials, taken))
                     .ok_or(error);
             }
             Err(error) => return Err(error),
         };
         let revision = current.revision.clone();
-        if let Some(held) = held.filter(|held| self.keeps(request, held.revision(), &revision)) {
+        if let Some(held) = held.filter(|held| self.is_kept(request, held.revision(), &revision)) {
             return Ok((held.secret().clone(), held.revision().clone()));
         }
-        let first = self.read(Stage::Current, current);
-        if held.is_some() || !self.is_ruled_out(request, &revision, &first) {
-            *self.stopgap() = None;
+        let first = self.read(StagingLabel::Current, current);
+        if held.is_some() || !is_current_unusable(request, &revision, &first) {
+            *self.fallback() = None;
             return Ok((first?, revision));
         }
-        if let Some((stage, login, taken)) = self.below_current(request).await? {
-            tracing::info!(secret = %self.store.secret(), stage = stage.label(), revision = %taken, "AWSCURRENT is rejected; another version is tried");
-            *self.stopgap() = Some(Stopgap {
-                instead_of: revision,
+        if let Some((stage, credentials, taken)) = self.lower_candidate(request).await? {
+            tracing::info!(secret = %self.client.secret(), stage = stage.as_str(), revision = %taken, "AWSCURRENT is rejected; another version is tried");
+            *self.fallback() = Some(Fallback {
+                rejected: revision,
                 taken: taken.clone(),
             });
-            return Ok((login, taken));
+            return Ok((credentials, taken));
         }
         // All candidates are rejected: the first choice again.
-        *self.stopgap() = None;
+        *self.fallback() = None;
         Ok((first?, revision))
     }
 
-    /// The first version below `AWSCURRENT` that may serve, and its stage.
-    async fn below_current(
+    /// Returns the first usable version below `AWSCURRENT`, with its staging label.
+    async fn lower_candidate(
         &self,
         request: &FetchRequest<Credentials>,
-    ) -> Result<Option<(Stage, Credentials, Revision)>, ProviderError> {
-        for stage in [Stage::Pending, Stage::Previous] {
-            if let Some((login, taken)) = self.candidate(request, stage).await? {
-                return Ok(Some((stage, login, taken)));
+    ) -> Result<Option<(StagingLabel, Credentials, Revision)>, ProviderError> {
+        for stage in [StagingLabel::Pending, StagingLabel::Previous] {
+            if let Some((credentials, taken)) = self.candidate(request, stage).await? {
+                return Ok(Some((stage, credentials, taken)));
             }
         }
         Ok(None)
     }
 
-    /// Whether it is worth looking further down: the database rejects `AWSCURRENT`, or rejects
-    /// something and `AWSCURRENT` cannot be read.
-    fn is_ruled_out(
-        &self,
-        request: &FetchRequest<Credentials>,
-        current: &Revision,
-        read: &Result<Credentials, ProviderError>,
-    ) -> bool {
-        request.is_rejected(current) || (read.is_err() && !request.rejected.is_empty())
-    }
-
-    /// The version at a stage below `AWSCURRENT`, unless it is rejected, missing or unusable.
+    /// Returns the version at this label, unless it is rejected, missing or unusable.
     async fn candidate(
         &self,
         request: &FetchRequest<Credentials>,
-        stage: Stage,
+        stage: StagingLabel,
     ) -> Result<Option<(Credentials, Revision)>, ProviderError> {
-        let version = match self.store.value(stage).await {
+        let version = match self.client.value(request.clock(), stage).await {
             Ok(version) => version,
-            // It is asked again; a lower step taken for want of this one might be the wrong one.
+            // It is fetched again. Skipping this candidate might choose the wrong one.
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
-                tracing::debug!(secret = %self.store.secret(), stage = stage.label(), reason = %error, "no candidate");
+                tracing::debug!(secret = %self.client.secret(), stage = stage.as_str(), reason = %error, "no candidate");
                 return Ok(None);
             }
         };
@@ -324,95 +233,98 @@ impl SecretsManager {
             return Ok(None);
         }
         match self.read(stage, version) {
-            Ok(login) => Ok(Some((login, revision))),
+            Ok(credentials) => Ok(Some((credentials, revision))),
             Err(error) => {
-                tracing::warn!(secret = %self.store.secret(), stage = stage.label(), reason = %error, "no candidate");
+                tracing::warn!(secret = %self.client.secret(), stage = stage.as_str(), reason = %error, "no candidate");
                 Ok(None)
             }
         }
     }
 
-    fn read(&self, stage: Stage, version: Version) -> Result<Credentials, ProviderError> {
-        let login = match version.content {
-            Content::Text(text) => self.shape.read(&text),
-            Content::Binary => Err(Flaw::new(
+    fn read(&self, stage: StagingLabel, version: Version) -> Result<Credentials, ProviderError> {
+        let credentials = match version.content {
+            Content::Text(text) => self.format.read(&text),
+            Content::Binary => Err(ContentError::new(
                 "the secret is binary (SecretBinary); write it as text (SecretString)",
             )),
-            Content::Nothing => Err(Flaw::new("the version has no value; write one")),
+            Content::Missing => Err(ContentError::new("the version has no value; write one")),
         };
-        login.map_err(|flaw| {
-            flaw.into_error(&format!(
+        credentials.map_err(|error| {
+            error.into_provider_error(&format!(
                 "secret {} in {}, {}",
-                self.store.secret(),
-                self.store.region(),
-                stage.label()
+                self.client.secret(),
+                self.client.region(),
+                stage.as_str()
             ))
         })
     }
 
-    /// Without the hint of when to look again that an older one may have.
-    fn lease(&self, login: Credentials, revision: Revision) -> Lease<Credentials> {
-        let old_connections = self.old_connections.unwrap_or(if self.alternating {
-            OldConnections::Keep
-        } else {
-            OldConnections::Drain
-        });
-        Lease::new(login, revision).with_old_connections(old_connections)
+    /// Returns a lease without the refresh time that an older lease may have.
+    fn lease(&self, credentials: Credentials, revision: Revision) -> Lease<Credentials> {
+        Lease::new(credentials, revision).with_old_connections(self.old_connections)
     }
 
-    fn stopgap(&self) -> MutexGuard<'_, Option<Stopgap>> {
-        lock(&self.stopgap)
+    fn fallback(&self) -> MutexGuard<'_, Option<Fallback>> {
+        lock(&self.fallback)
     }
 }
 
 impl Provider for SecretsManager {
     type Secret = Credentials;
 
-    /// A look at what works costs one call: DescribeSecret, or GetSecretValue where that is not
-    /// granted. A changed secret costs one more. When the database rejects what is held, each
+    /// Makes one call for an unchanged secret: DescribeSecret, or GetSecretValue if that is not
+    /// granted. A changed secret costs one more. If the database rejects the current lease, each
     /// candidate is a call, three at most.
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone());
-        }
         let held = request
             .held
             .as_ref()
             .filter(|held| !request.is_rejected(held.revision()));
         let mut described = None;
         if let Some(held) = held {
-            described = self.describe(request.started.mono(), false).await?;
+            described = self.describe(request.clock(), false).await?;
             let current = described
                 .as_ref()
                 .filter(|description| !description.deleted)
                 .and_then(|description| description.current.as_ref());
-            if current.is_some_and(|current| self.keeps(&request, held.revision(), current)) {
+            if current.is_some_and(|current| self.is_kept(&request, held.revision(), current)) {
                 let lease = self.lease(held.secret().clone(), held.revision().clone());
-                return Ok(timed(lease, described, &request).into());
+                return Ok(with_schedule(lease, described, &request).into());
             }
         }
-        let (login, revision) = self.choose(&request, held).await?;
+        let (credentials, revision) = self.choose(&request, held).await?;
         if described.is_none() && request.trigger != RotationTrigger::Rejected {
-            // There is a lease: what cannot be known now is known at the next look.
+            // There is a lease. What is not known now is known at the next fetch.
             described = self
-                .describe(request.started.mono(), true)
+                .describe(request.clock(), true)
                 .await
                 .unwrap_or_default();
         }
-        Ok(timed(self.lease(login, revision), described, &request).into())
+        let lease = self.lease(credentials, revision);
+        Ok(with_schedule(lease, described, &request).into())
     }
 }
 
-/// The lease, looked at again once the next rotation is over.
-fn timed(
+/// Returns whether lower candidates are considered: the database rejects `AWSCURRENT`, or rejects
+/// some version and `AWSCURRENT` cannot be read.
+fn is_current_unusable(
+    request: &FetchRequest<Credentials>,
+    current: &Revision,
+    read: &Result<Credentials, ProviderError>,
+) -> bool {
+    request.is_rejected(current) || (read.is_err() && !request.rejected.is_empty())
+}
+
+/// Returns the lease, to be fetched again once the next rotation is over.
+fn with_schedule(
     lease: Lease<Credentials>,
     described: Option<Description>,
     request: &FetchRequest<Credentials>,
 ) -> Lease<Credentials> {
-    match look::after(
+    match schedule::refresh_after(
         described.and_then(|description| description.next_rotation),
         request.started.wall(),
         fastrand::f64(),
@@ -425,26 +337,14 @@ fn timed(
 impl fmt::Debug for SecretsManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretsManager")
-            .field("secret", self.store.secret())
-            .field("region", &self.store.region())
-            .field("shape", &self.shape)
-            .field("alternating", &self.alternating)
+            .field("secret", self.client.secret())
+            .field("region", &self.client.region())
+            .field("format", &self.format)
             .field("old_connections", &self.old_connections)
-            .field("fault", &self.fault)
             .finish_non_exhaustive()
     }
 }
 
-fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    what.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn check(argument: &str, text: &str) -> Result<(), ProviderError> {
-    if text.is_empty() {
-        return Err(misconfigured(argument, "is empty"));
-    }
-    if text.contains('\0') {
-        return Err(misconfigured(argument, "has a NUL character"));
-    }
-    Ok(())
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

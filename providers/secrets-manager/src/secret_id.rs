@@ -1,20 +1,19 @@
-//! Which secret, and in which region it is: checked before anything is asked.
+//! Id and region of a secret, checked before anything is requested.
 
 use std::fmt;
 
 use claviger::{ProviderError, ProviderErrorKind};
 
-/// The longest name, and the longest ARN, that Secrets Manager takes (its API reference, `SecretId`
-/// and `Name`).
+/// Longest name and longest ARN of Secrets Manager (its API reference, `SecretId` and `Name`).
 const LONGEST_NAME: usize = 512;
 const LONGEST_ARN: usize = 2_048;
-/// A hyphen and six random characters stand behind the name in an ARN.
+/// Length of the hyphen and six random characters after the name in an ARN.
 const SUFFIX: usize = 7;
 
 /// Advice for an ARN of ECS's task definitions, which append three fields, each of which may be
 /// empty: `:JSON-KEY:VERSION-STAGE:VERSION-ID`.
 const ECS_FIELDS: &str = "has a JSON key or a version behind the secret's name, as ECS's `valueFrom` has them; end the ARN with the name, \
-    and give the key with `password_key`, `user_key` …; the version is always the one at AWSCURRENT";
+    and set the key by \"password_key\", \"user_key\" …; the version is always the one at AWSCURRENT";
 
 /// A secret's name, its whole ARN, or its ARN without the six random characters at the end.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,64 +29,64 @@ impl SecretId {
     /// `Misconfigured`, naming `secret_id` and what would be right.
     pub(crate) fn parse(text: String) -> Result<Self, ProviderError> {
         if text.is_empty() {
-            return Err(wrong("is empty; give the secret's name or its ARN"));
+            return Err(invalid("is empty; set the secret's name or its ARN"));
         }
         if !text.starts_with("arn:") {
             // Each of the three fields may be empty.
             if text.ends_with(':') || text.matches(':').count() >= 3 {
-                return Err(wrong(ECS_FIELDS));
+                return Err(invalid(ECS_FIELDS));
             }
             check_name(&text, LONGEST_NAME)?;
             return Ok(Self { text, region: None });
         }
         if text.len() > LONGEST_ARN {
-            return Err(wrong(&format!(
-                "is longer than {LONGEST_ARN} characters; give the secret's ARN"
+            return Err(invalid(&format!(
+                "is longer than {LONGEST_ARN} characters; set the secret's ARN"
             )));
         }
         let parts: Vec<&str> = text.splitn(7, ':').collect();
         let [_, partition, service, region, account, resource, name] = parts[..] else {
-            return Err(wrong(
-                "is no whole ARN; give arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
+            return Err(invalid(
+                "is not a whole ARN; set arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
             ));
         };
         if !partition.starts_with("aws") {
-            return Err(wrong(
-                "has a partition that AWS does not have; give aws, aws-cn, aws-us-gov …",
+            return Err(invalid(
+                "has an unknown partition; use aws, aws-cn, aws-us-gov …",
             ));
         }
         if service != "secretsmanager" || resource != "secret" {
-            return Err(wrong(
-                "is the ARN of something else; give arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
+            return Err(invalid(
+                "is not the ARN of a secret; set arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME",
             ));
         }
         if !is_region(region) {
-            return Err(wrong(
-                "has no region in its ARN; give the whole ARN, such as …:secretsmanager:eu-west-1:…",
+            return Err(invalid(
+                "has no region in its ARN; set the whole ARN, such as …:secretsmanager:eu-west-1:…",
             ));
         }
         if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(wrong(
-                "has no account of 12 digits in its ARN; give the whole ARN",
+            return Err(invalid(
+                "has no account of 12 digits in its ARN; set the whole ARN",
             ));
         }
         if name.contains(':') {
-            return Err(wrong(ECS_FIELDS));
+            return Err(invalid(ECS_FIELDS));
         }
         check_name(name, LONGEST_NAME + SUFFIX)?;
         let region = Some(region.to_owned());
         Ok(Self { text, region })
     }
 
-    /// As it was given: what the store is asked for.
+    /// Returns the id as it was given.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The region to ask in: the configuration's, else the ARN's.
+    /// Returns the region of the configuration, else that of the ARN.
     ///
     /// # Errors
-    /// `Misconfigured` where the two disagree or neither says one.
+    /// `Misconfigured` if the two differ or there is none.
     pub(crate) fn region(&self, configured: Option<&str>) -> Result<String, ProviderError> {
         match (
             configured.filter(|region| !region.is_empty()),
@@ -96,19 +95,19 @@ impl SecretId {
             (Some(configured), _) if !is_region(configured) => Err(misconfigured(
                 "region",
                 &format!(
-                    "{configured:?} of the AWS configuration is no region's name; give one such as eu-west-1"
+                    "{configured:?} in the AWS configuration is not a region; set one such as eu-west-1"
                 ),
             )),
             (Some(configured), Some(own)) if configured != own => Err(misconfigured(
                 "region",
                 &format!(
-                    "is {configured} in the AWS configuration and {own} in the secret's ARN; give both the same, or a configuration for {own}"
+                    "is {configured} in the AWS configuration and {own} in the secret's ARN; set both to the same, or use a configuration for {own}"
                 ),
             )),
             (Some(region), _) | (None, Some(region)) => Ok(region.to_owned()),
             (None, None) => Err(misconfigured(
                 "region",
-                "is missing: neither the AWS configuration nor the secret's id says one; set AWS_REGION, or give the secret's ARN",
+                "is missing: neither the AWS configuration nor the secret's id has one; set AWS_REGION, or use the secret's ARN",
             )),
         }
     }
@@ -129,21 +128,21 @@ impl fmt::Debug for SecretId {
 /// Letters, digits and `/_+=.@-`; AWS itself also makes names with `!`, such as `rds!db-…`.
 fn check_name(name: &str, longest: usize) -> Result<(), ProviderError> {
     if name.is_empty() {
-        return Err(wrong(
-            "has no name at its end; give the secret's name or its whole ARN",
+        return Err(invalid(
+            "has no name at its end; set the secret's name or its whole ARN",
         ));
     }
     if name.len() > longest {
-        return Err(wrong(&format!(
-            "is longer than {longest} characters; give the secret's name or its ARN"
+        return Err(invalid(&format!(
+            "is longer than {longest} characters; set the secret's name or its ARN"
         )));
     }
     match name
         .chars()
         .find(|&letter| !letter.is_ascii_alphanumeric() && !"/_+=.@-!".contains(letter))
     {
-        Some(letter) => Err(wrong(&format!(
-            "has the character {letter:?}; a secret's name has letters, digits and /_+=.@-! alone"
+        Some(letter) => Err(invalid(&format!(
+            "has the character {letter:?}; a secret's name has only letters, digits and /_+=.@-!"
         ))),
         None => Ok(()),
     }
@@ -160,15 +159,15 @@ fn is_region(region: &str) -> bool {
         && !region.ends_with('-')
 }
 
-fn wrong(problem: &str) -> ProviderError {
+fn invalid(problem: &str) -> ProviderError {
     misconfigured("secret_id", problem)
 }
 
-/// A setting that cannot be right: its name, and what would be.
-pub(crate) fn misconfigured(field: &str, problem: &str) -> ProviderError {
+/// Reports an invalid setting and what would be right.
+pub(crate) fn misconfigured(setting: &str, problem: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Misconfigured,
-        format!("`{field}` {problem}"),
+        format!("\"{setting}\" {problem}"),
     )
 }
 
@@ -182,7 +181,7 @@ mod tests {
     const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/orders-AbCdEf";
 
     #[test]
-    fn names_and_arns_are_taken_as_they_are() {
+    fn names_and_arns_are_accepted_as_they_are() {
         for text in [
             "orders",
             "prod/orders_db+x=y.z@corp-1",
@@ -197,17 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_secret_is_said() {
-        for (text, says) in [
+    fn an_invalid_id_is_an_error_that_says_why() {
+        for (text, expected) in [
             ("", "is empty"),
             ("orders db", "' '"),
             ("orders:db", "':'"),
             ("bestellungen-über", "'ü'"),
             ("orders\n", r"'\n'"),
-            ("arn:", "no whole ARN"),
+            ("arn:", "not a whole ARN"),
             (
                 "arn:aws:secretsmanager:eu-west-1:123456789012:secret",
-                "no whole ARN",
+                "not a whole ARN",
             ),
             (
                 "arn:aws:secretsmanager:eu-west-1:123456789012:secret:",
@@ -219,20 +218,20 @@ mod tests {
             ),
             (
                 "arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf:password::",
-                "`password_key`",
+                "\"password_key\"",
             ),
             (
                 "arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf::AWSPREVIOUS:",
                 "AWSCURRENT",
             ),
-            ("orders:password::", "`password_key`"),
-            ("orders::AWSPREVIOUS:", "`password_key`"),
-            ("orders:password:AWSCURRENT:", "`password_key`"),
-            ("orders:::0a1b2c3d", "`password_key`"),
-            ("orders:", "`password_key`"),
+            ("orders:password::", "\"password_key\""),
+            ("orders::AWSPREVIOUS:", "\"password_key\""),
+            ("orders:password:AWSCURRENT:", "\"password_key\""),
+            ("orders:::0a1b2c3d", "\"password_key\""),
+            ("orders:", "\"password_key\""),
             (
                 "arn:aws:secretsmanager:eu-west-1:123456789012:secret:orders-AbCdEf:",
-                "`password_key`",
+                "\"password_key\"",
             ),
             ("arn:aws:secretsmanager::123456789012:secret:a", "no region"),
             (
@@ -245,7 +244,7 @@ mod tests {
             ),
             (
                 "arn:aws:ssm:eu-west-1:123456789012:parameter:a",
-                "something else",
+                "not the ARN of a secret",
             ),
             (
                 "arn:gcp:secretsmanager:eu-west-1:123456789012:secret:a",
@@ -255,7 +254,8 @@ mod tests {
             let error = SecretId::parse(text.to_owned()).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
             assert!(
-                error.to_string().starts_with("`secret_id`") && error.to_string().contains(says),
+                error.to_string().starts_with("\"secret_id\"")
+                    && error.to_string().contains(expected),
                 "{text:?}: {error}"
             );
         }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_region_comes_from_the_configuration_or_the_arn_and_never_from_nowhere() {
+    fn the_region_is_that_of_the_configuration_or_the_arn() {
         let (name, arn) = (
             SecretId::parse("orders".to_owned()).unwrap(),
             SecretId::parse(ARN.to_owned()).unwrap(),
@@ -279,10 +279,10 @@ mod tests {
         assert_eq!(name.region(Some("us-east-2")).unwrap(), "us-east-2");
         assert_eq!(arn.region(Some("eu-west-1")).unwrap(), "eu-west-1");
         assert_eq!(arn.region(None).unwrap(), "eu-west-1");
-        for (id, configured, says) in [
+        for (id, configured, expected) in [
             (&name, None, "is missing"),
             (&name, Some(""), "is missing"),
-            (&name, Some("eu west"), "no region's name"),
+            (&name, Some("eu west"), "not a region"),
             (
                 &arn,
                 Some("us-east-1"),
@@ -292,7 +292,7 @@ mod tests {
             let error = id.region(configured).unwrap_err();
             assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
             assert!(
-                error.to_string().starts_with("`region`") && error.to_string().contains(says),
+                error.to_string().starts_with("\"region\"") && error.to_string().contains(expected),
                 "{error}"
             );
         }
@@ -302,10 +302,10 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_is_given_is_taken_whole_or_rejected(text in "(arn:)?[ -~ü:]{0,80}") {
+        fn any_text_is_accepted_as_is_or_an_error(text in "(arn:)?[ -~ü:]{0,80}") {
             match SecretId::parse(text.clone()) {
                 Ok(id) => prop_assert_eq!(id.as_str(), text),
-                Err(error) => prop_assert!(error.to_string().starts_with("`secret_id`")),
+                Err(error) => prop_assert!(error.to_string().starts_with("\"secret_id\"")),
             }
         }
     }

@@ -20,9 +20,10 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
     });
     Secret::create(&moto, "orders", &text.to_string()).await;
     let supervisor = Supervisor::start();
-    let provider = SecretsManager::new(&aws(&moto.endpoint()), "orders")
-        .expect("it can be right")
-        .endpoint_from_secret();
+    let provider = SecretsManager::builder(&aws(&moto.endpoint()), "orders")
+        .with_endpoint_from_secret()
+        .build()
+        .expect("it can be right");
     let login = supervisor
         .add_provider("login", provider)
         .await

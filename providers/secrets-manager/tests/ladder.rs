@@ -215,7 +215,7 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
     assert!(
         error.to_string().contains(
-            "secret orders in eu-west-1, AWSCURRENT: the key `password` must be a string"
+            "secret orders in eu-west-1, AWSCURRENT: the key \"password\" must be a string"
         ),
         "{error}"
     );
@@ -252,23 +252,24 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
 #[tokio::test]
 async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
     let (moto, ..) = fixture("orders").await;
-    let made = || SecretsManager::new(&aws(&moto.endpoint()), "orders").expect("it can be right");
+    let made = || SecretsManager::builder(&aws(&moto.endpoint()), "orders");
     for (provider, fate) in [
         (made(), OldConnections::Drain),
-        (made().alternating_users(), OldConnections::Keep),
+        (made().with_alternating_users(), OldConnections::Keep),
         (
             made()
-                .alternating_users()
+                .with_alternating_users()
                 .with_old_connections(OldConnections::Drain),
             OldConnections::Drain,
         ),
         (
             made()
                 .with_old_connections(OldConnections::EndWithLease)
-                .alternating_users(),
+                .with_alternating_users(),
             OldConnections::EndWithLease,
         ),
     ] {
+        let provider = provider.build().expect("it can be right");
         assert_eq!(start(&provider).await.old_connections(), fate);
     }
 }

@@ -1,4 +1,7 @@
-//! Users that the database engine makes, and drops when their lease ends.
+//! A dynamic role: users that the database engine creates, and drops when their lease expires.
+
+mod late_user;
+mod lease;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,44 +10,46 @@ use std::time::Duration;
 
 use claviger::{
     Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
-    ProviderError, ProviderErrorKind, Revision, RotationTrigger, Timestamp,
+    ProviderError, ProviderErrorKind, Revision, RotationTrigger,
 };
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Call, Envelope, Failure};
-use crate::lifetime::Life;
-use crate::path::Place;
-use crate::session::{self, Member, Token, Trouble, VaultSession};
+use crate::api::{Call, CallError, Envelope};
+use crate::lifetime::Lifetime;
+use crate::path::MountPath;
+use crate::session::{self, SessionError, SessionUser, VaultSession};
+use lease::IssuedLease;
 
-/// A dynamic role of the database engine: each lease is a user of its own.
+/// Creates database users by a dynamic role of the database engine: each lease is its own user.
 ///
-/// The revision is the lease's id. Its death is the earlier of the lease's own and that of the
-/// token it was issued by; the server drops the user then, so sessions [end with the
-/// lease](OldConnections::EndWithLease).
+/// The revision is the lease's id. A lease expires at the earlier of its own expiry and that of the
+/// token that created it. The server drops the user then, so open connections
+/// [end with the lease](OldConnections::EndWithLease).
 ///
-/// - At 50 to 60 % of its life a lease is renewed, as long as that brings at least 90 % of its
-///   first life. When it brings less, the lease has met its maximum: a new user is fetched, and the
-///   old one lives on meanwhile. Leases of one hour with at most 24 hours: a new user some 23 and a
-///   half hours after the last.
-/// - A user whom the database rejects, or who was dropped, is replaced by a new one, never renewed.
-///   So is one whose token was replaced, and so is every user on
+/// - A lease is renewed at 50 to 60 % of its lifetime, while a renewal grants at least 90 % of its
+///   first lifetime. If it grants less, the lease has reached its maximum: a new user is created, and
+///   the old one stays valid meanwhile. With leases of 1 h and at most 24 h, a new user is created
+///   every 23.5 h or so.
+/// - A user that the database rejects, or that was dropped, is replaced by a new one and never
+///   renewed. So is a user whose token was replaced, and every user on
 ///   [`rotate_now`](claviger::Supervisor::rotate_now).
-/// - A lease is revoked when the last session of the last pool on it is closed; one that was never
-///   served, at once.
+/// - A lease is revoked once the last connection of the last pool that used it is closed. A lease
+///   that was never used is revoked at once.
 ///
-/// What each kind of error means; the message names server and path, and says what to do:
+/// It has no settings, and so no builder.
 ///
-/// | kind | what happened |
+/// Errors of a fetch; the message names server and path, and what to do:
+///
+/// | kind | cause |
 /// |---|---|
 /// | `NotFound` | there is no such role, or no database engine at the mount |
-/// | `Denied` | the policy does not allow it; or the login is rejected |
-/// | `Unavailable` | Vault is sealed, a standby, down, or has a fault; or the database behind it is down |
-/// | `Throttled` | a quota is used up; the server's Retry-After is kept to where it sends one |
-/// | `TimedOut` | Vault did not answer in time |
-/// | `Malformed` | what came is no user with a password |
-/// | `Misconfigured` | a setting cannot be right; Vault's certificate does not verify |
+/// | `Denied` | the policy does not allow it, or the login to Vault is rejected |
+/// | `Unavailable` | Vault is sealed, a standby or down, or has an internal error; or the database behind it is down |
+/// | `Throttled` | a quota is used up; a Retry-After of the server is respected |
+/// | `TimedOut` | the request timed out |
+/// | `Malformed` | the response has no user with a password |
+/// | `Misconfigured` | Vault's certificate is not trusted, or Vault redirects elsewhere |
 ///
 /// ```
 /// use claviger_vault::{Auth, VaultDynamic, VaultSession};
@@ -57,80 +62,45 @@ use crate::session::{self, Member, Token, Trouble, VaultSession};
 /// ```
 pub struct VaultDynamic {
     session: VaultSession,
-    role: Place,
-    issued: Mutex<HashMap<Revision, Issued>>,
-    member: Member,
-}
-
-/// What the server said of a lease.
-#[derive(Clone, Copy, Debug)]
-struct Issued {
-    /// The token's that it was issued by.
-    serial: u64,
-    life: Life,
-    renewable: bool,
-    /// It could not be given back, and was taken to die then.
-    owed: Option<Expiry>,
-}
-
-impl Issued {
-    /// With its token.
-    fn expiry(&self, token: &Token) -> Expiry {
-        self.life.expiry().earliest(token.expiry())
-    }
-
-    /// Whether it dies with its token rather than by itself. The server cuts the lease of a batch
-    /// token, in whole seconds, of a token whose life it counts in whole seconds.
-    fn is_bound_by(&self, token: &Token, now: Timestamp) -> bool {
-        let cut = if token.is_batch() {
-            Duration::from_secs(2)
-        } else {
-            Duration::ZERO
-        };
-        match (
-            self.life.expiry().remaining(now),
-            token.expiry().remaining(now),
-        ) {
-            (Some(lease), Some(token)) => lease.saturating_add(cut) >= token,
-            (lease, token) => lease.is_none() && token.is_some(),
-        }
-    }
+    role: MountPath,
+    leases: Mutex<HashMap<Revision, IssuedLease>>,
+    user: SessionUser,
 }
 
 #[derive(Deserialize)]
-struct User {
+struct UserData {
     #[serde(default)]
     username: String,
     #[serde(default)]
     password: String,
 }
 
-/// What a renewal came to.
+/// Result of a renewal.
 enum Renewal {
-    /// The lease has real life before it.
-    Lives(Expiry),
-    /// It lives until then, and its maximum is near.
-    Ends(Expiry),
-    /// It cannot be renewed, or is gone.
-    None,
+    /// The lease was renewed until then.
+    Renewed(Expiry),
+    /// The lease was renewed until then, for the last time before its maximum.
+    Last(Expiry),
+    /// The lease cannot be renewed, or no longer exists.
+    Impossible,
 }
 
 impl VaultDynamic {
-    /// The role `role` of the database engine at `mount`, as `database`.
+    /// Creates users by the role `role` of the database engine at `mount`, as in `database`.
     ///
     /// # Errors
-    /// `Misconfigured`, naming `mount` or `role`.
+    /// `Misconfigured`, naming "mount" or "role".
     pub fn new(
         session: &VaultSession,
         mount: impl Into<String>,
         role: impl Into<String>,
     ) -> Result<Self, ProviderError> {
-        let role = Place::new(mount, "role", role)?;
+        let role = MountPath::new(mount, "role", role)?;
         Ok(Self {
             session: session.clone(),
             role,
-            issued: Mutex::default(),
-            member: session.member(),
+            leases: Mutex::default(),
+            user: session.user(),
         })
     }
 
@@ -139,100 +109,104 @@ impl VaultDynamic {
         held: &Lease<Credentials>,
         trigger: RotationTrigger,
     ) -> Result<Renewal, ProviderError> {
-        let Some(issued) = self.issued().get(held.revision()).copied() else {
-            return Ok(Renewal::None);
+        let Some(issued) = self.leases().get(held.revision()).copied() else {
+            return Ok(Renewal::Impossible);
         };
         let token = self.session.token(true).await?;
-        // Another token's leases are not ours to keep: they die with it.
+        // A lease of another token expires with that token and cannot be renewed.
         if token.serial() != issued.serial {
-            return Ok(Renewal::None);
+            return Ok(Renewal::Impossible);
         }
-        // Its token's end is what is near: another user would die with it as well.
+        // The token's expiry is what is near. A new user would expire with it, too.
         let now = self.session.now();
         if issued.is_bound_by(&token, now) {
-            // That there is no other token is told while the pools are still served.
-            return match self.session.trouble().filter(|_| token.is_stale(now)) {
+            // The missing token is reported while the lease is still valid.
+            return match self.session.last_error().filter(|_| token.is_stale(now)) {
                 Some(error) => Err(error),
-                None => Ok(Renewal::Lives(issued.expiry(&token))),
+                None => Ok(Renewal::Renewed(issued.expiry(&token))),
             };
         }
-        // It was near, and the token was renewed.
-        if trigger != RotationTrigger::Woke && !issued.life.is_stale(now) {
-            return Ok(Renewal::Lives(issued.expiry(&token)));
+        // The token's expiry was near, and the token was renewed.
+        if trigger != RotationTrigger::Woke && !issued.lifetime.is_stale(now) {
+            return Ok(Renewal::Renewed(issued.expiry(&token)));
         }
-        let Some(increment) = issued.life.first().filter(|_| issued.renewable) else {
-            return Ok(Renewal::None);
+        let Some(increment) = issued.lifetime.first().filter(|_| issued.renewable) else {
+            return Ok(Renewal::Impossible);
         };
-        let asked = self.session.now();
+        let sent = self.session.now();
         let body =
             || json!({ "lease_id": held.revision().as_str(), "increment": increment.as_secs() });
-        let answer = self
+        let response = self
             .session
-            .ask::<Value>(false, || Call::post("sys/leases/renew", body()))
+            .request::<Value>(false, || Call::post("sys/leases/renew", body()))
             .await;
-        let (envelope, token) = match answer {
-            Ok(answer) => answer,
-            // Gone, past its maximum, not allowed: all of that ends in another user. So does a
-            // renewal that fails because the database is down, which looks the same; the next
-            // request tells.
-            Err(Trouble::Failed(failure)) if failure.is_rejection() || failure.is_forbidden() => {
-                return Ok(Renewal::None);
+        let (envelope, token) = match response {
+            Ok(response) => response,
+            // Revoked, past its maximum, not allowed: a new user is created. So it is for a renewal
+            // that fails because the database is down, which has the same status. The request for
+            // the new user then fails.
+            Err(SessionError::Call(failure))
+                if failure.is_rejection() || failure.is_forbidden() =>
+            {
+                return Ok(Renewal::Impossible);
             }
-            Err(trouble) => {
-                return Err(trouble.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW));
+            Err(error) => {
+                return Err(error.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW));
             }
         };
-        if envelope.life().is_zero() || token.serial() != issued.serial {
-            return Ok(Renewal::None);
+        if envelope.lifetime().is_zero() || token.serial() != issued.serial {
+            return Ok(Renewal::Impossible);
         }
-        let issued = Issued {
-            life: issued.life.renewed(asked, Some(envelope.life())),
+        let issued = IssuedLease {
+            lifetime: issued.lifetime.renewed(sent, Some(envelope.lifetime())),
             renewable: envelope.renewable,
             ..issued
         };
-        self.issued().insert(held.revision().clone(), issued);
+        self.leases().insert(held.revision().clone(), issued);
         let expiry = issued.expiry(&token);
-        Ok(if issued.life.is_capped() {
-            Renewal::Ends(expiry)
+        Ok(if issued.lifetime.is_capped() {
+            Renewal::Last(expiry)
         } else {
-            Renewal::Lives(expiry)
+            Renewal::Renewed(expiry)
         })
     }
 
-    async fn mint(&self) -> Result<Lease<Credentials>, ProviderError> {
+    async fn create_user(&self) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.role.below("creds");
         let place = self.session.place(&path);
-        let asked = self.session.now();
-        let answer = self
+        let sent = self.session.now();
+        let response = self
             .session
-            .ask::<User>(true, || {
-                Call::get(path.clone()).when_late(self.session.late_user())
+            .request::<UserData>(true, || {
+                Call::get(path.clone()).when_late(self.session.revoke_late_user())
             })
             .await;
-        let (envelope, token) = answer
-            .map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
+        let (envelope, token) =
+            response.map_err(|error| error.explain(&place, &format!("grant `read` on {path}")))?;
         let Envelope {
             lease_id,
             renewable,
             ..
         } = &envelope;
-        let (life, revision) = (envelope.life(), Revision::new(lease_id.as_str()));
-        if lease_id.is_empty() || life.is_zero() {
+        let (lifetime, revision) = (envelope.lifetime(), Revision::new(lease_id.as_str()));
+        if lease_id.is_empty() || lifetime.is_zero() {
             return Err(malformed(
                 &place,
-                "what came has no lease; give the role of a database engine",
+                "the response has no lease; use the role of a database engine",
             ));
         }
-        let issued = Issued {
+        let issued = IssuedLease {
             serial: token.serial(),
-            life: Life::new(asked, Some(life)),
+            lifetime: Lifetime::new(sent, Some(lifetime)),
             renewable: *renewable,
-            owed: None,
+            revoke_after: None,
         };
-        self.issued().insert(revision.clone(), issued);
+        self.leases().insert(revision.clone(), issued);
         let expiry = issued.expiry(&token);
         match envelope.data {
-            Some(User { username, password }) if !username.is_empty() && !password.is_empty() => {
+            Some(UserData { username, password })
+                if !username.is_empty() && !password.is_empty() =>
+            {
                 Ok(Lease::new(Credentials::new(username, password), revision)
                     .with_expiry(expiry)
                     .with_old_connections(OldConnections::EndWithLease))
@@ -241,124 +215,89 @@ impl VaultDynamic {
                 self.revoke(&revision).await?;
                 Err(malformed(
                     &place,
-                    "what came has no user with a password; give a role whose credentials are passwords",
+                    "the response has no user with a password; use a role whose credentials are passwords",
                 ))
             }
         }
     }
 
     async fn revoke(&self, revision: &Revision) -> Result<(), ProviderError> {
-        let serial = self.issued().get(revision).map(|issued| issued.serial);
-        // At once, not in the background: only so is it known whether the user is gone.
+        let serial = self.leases().get(revision).map(|issued| issued.serial);
+        // Synchronous, so that the result says whether the user was dropped.
         let body = || json!({ "lease_id": revision.as_str(), "sync": true });
-        let is_dead = serial.is_some_and(|serial| self.session.is_buried(serial));
-        if !is_dead {
+        let is_token_invalid = serial.is_some_and(|serial| self.session.is_invalidated(serial));
+        if !is_token_invalid {
             // A policy that forbids it costs one request.
             match self
                 .session
-                .tell(|| Call::post("sys/leases/revoke", body()).optional())
+                .execute(|| Call::post("sys/leases/revoke", body()).optional())
                 .await
             {
                 Ok(()) => {}
-                Err(trouble) if trouble.failure().is_some_and(is_gone) => {}
-                Err(trouble) => {
+                Err(error) if error.call_error().is_some_and(is_lease_gone) => {}
+                Err(error) => {
                     return Err(
-                        trouble.explain(&self.session.place("sys/leases/revoke"), GRANT_REVOKE)
+                        error.explain(&self.session.place("sys/leases/revoke"), GRANT_REVOKE)
                     );
                 }
             }
         }
-        self.issued().remove(revision);
+        self.leases().remove(revision);
         Ok(())
     }
 
-    /// A lease may outlive what was said of it: its token has been renewed since. One that could
-    /// not be given back by then is given back here.
-    async fn give_back_late(&self) {
+    /// Revokes leases that could not be revoked before their known expiry. They may still be valid, because
+    /// their token has been renewed since.
+    async fn retry_revocations(&self) {
         loop {
-            tokio::time::sleep(LATE_LOOK).await;
+            tokio::time::sleep(REVOKE_RETRY_INTERVAL).await;
             let now = self.session.now();
-            let owed = |issued: &Issued| issued.owed.is_some_and(|death| death.is_expired(now));
+            let revoke_after = |issued: &IssuedLease| {
+                issued
+                    .revoke_after
+                    .is_some_and(|expiry| expiry.is_expired(now))
+            };
             let late: Vec<_> = self
-                .issued()
+                .leases()
                 .iter()
-                .filter(|(_, issued)| owed(issued))
+                .filter(|(_, issued)| revoke_after(issued))
                 .map(|(revision, _)| revision.clone())
                 .collect();
             for revision in late {
                 match self.revoke(&revision).await {
                     Ok(()) => {}
-                    // So would the others, maybe.
+                    // Other revocations would probably fail, too.
                     Err(error) if error.is_transient() => break,
-                    Err(_) => self.owe(&revision, None),
+                    Err(_) => self.set_revoke_after(&revision, None),
                 }
             }
         }
     }
 
-    fn owe(&self, revision: &Revision, death: Option<Expiry>) {
-        if let Some(issued) = self.issued().get_mut(revision) {
-            issued.owed = death;
+    fn set_revoke_after(&self, revision: &Revision, expiry: Option<Expiry>) {
+        if let Some(issued) = self.leases().get_mut(revision) {
+            issued.revoke_after = expiry;
         }
     }
 
-    fn issued(&self) -> MutexGuard<'_, HashMap<Revision, Issued>> {
-        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is never released because it died needs no place here.
+    fn leases(&self) -> MutexGuard<'_, HashMap<Revision, IssuedLease>> {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        // An expired lease is never released.
         let now = self.session.now();
-        issued.retain(|_, issued| !issued.life.expiry().is_expired(now));
-        issued
+        leases.retain(|_, issued| !issued.lifetime.expiry().is_expired(now));
+        leases
     }
 }
 
-/// When a user who came after the time-out is given back: at once, and twice again where that
-/// fails.
-const LATE_PAUSES: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_secs(10),
-    Duration::from_secs(60),
-];
-/// How often it is looked for leases that outlived what was said of them.
-const LATE_LOOK: Duration = Duration::from_secs(10);
+/// Time between two checks for leases that must be revoked after their known expiry.
+const REVOKE_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 const GRANT_RENEW: &str = "grant `update` on sys/leases/renew";
 const GRANT_REVOKE: &str =
-    "grant `update` on sys/leases/revoke; until then leases live to their end";
+    "grant `update` on sys/leases/revoke; until then leases stay valid until they expire";
 
-fn is_gone(failure: &Failure) -> bool {
-    failure.is_rejection() && failure.says(&["lease not found", "invalid lease", "lease is not"])
-}
-
-impl VaultSession {
-    /// Gives back a user who comes when nobody waits for it any more.
-    fn late_user(&self) -> impl FnOnce(Answer) + Send + Sync + 'static {
-        let session = self.clone();
-        move |answer| {
-            let Ok(Envelope::<IgnoredAny> { lease_id, .. }) = answer.read() else {
-                return;
-            };
-            if lease_id.is_empty() {
-                return;
-            }
-            tokio::spawn(async move {
-                let place = session.place("sys/leases/revoke");
-                for pause in LATE_PAUSES {
-                    tokio::time::sleep(pause).await;
-                    let body = || json!({ "lease_id": lease_id, "sync": true });
-                    match session
-                        .tell(|| Call::post("sys/leases/revoke", body()))
-                        .await
-                    {
-                        Ok(()) => return,
-                        Err(trouble) if trouble.failure().is_some_and(is_gone) => return,
-                        Err(trouble) => {
-                            let error = trouble.explain(&place, GRANT_REVOKE);
-                            tracing::warn!(error = %error, "a user came after the time-out and is not given back yet");
-                        }
-                    }
-                }
-            });
-        }
-    }
+fn is_lease_gone(failure: &CallError) -> bool {
+    failure.is_rejection()
+        && failure.mentions(&["lease not found", "invalid lease", "lease is not"])
 }
 
 fn malformed(place: &str, problem: &str) -> ProviderError {
@@ -372,31 +311,31 @@ impl Provider for VaultDynamic {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join(request.clock());
-        let keep = request.held.as_ref().filter(|held| {
+        self.user.join(request.clock());
+        let renewable = request.held.as_ref().filter(|held| {
             request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
         });
-        let Some(held) = keep else {
-            return self.mint().await.map(Fetched::New);
+        let Some(held) = renewable else {
+            return self.create_user().await.map(Fetched::New);
         };
         match self.renew(held, request.trigger).await? {
-            Renewal::Lives(expiry) => Ok(Fetched::Renewed(expiry)),
-            Renewal::None => self.mint().await.map(Fetched::New),
-            Renewal::Ends(expiry) => {
-                let minted = self.mint().await;
+            Renewal::Renewed(expiry) => Ok(Fetched::Renewed(expiry)),
+            Renewal::Impossible => self.create_user().await.map(Fetched::New),
+            Renewal::Last(expiry) => {
+                let created = self.create_user().await;
                 let gained = expiry.remaining(self.session.now())
                     > held
                         .expiry()
                         .remaining(self.session.now())
                         .map(|left| left.saturating_add(left / 10));
-                match minted {
-                    // The last of its life is better than none. Once: the next renewal gains
-                    // nothing, and the error is told.
+                match created {
+                    // The last renewal is used once. The next one gains nothing, and the error is
+                    // returned.
                     Err(error) if error.is_transient() && gained => {
-                        tracing::warn!(error = %error, "no new user; the old one's lease was renewed for the last time");
+                        tracing::warn!(error = %error, "no new user; the lease of the old one was renewed for the last time");
                         Ok(Fetched::Renewed(expiry))
                     }
-                    minted => minted.map(Fetched::New),
+                    created => created.map(Fetched::New),
                 }
             }
         }
@@ -405,20 +344,20 @@ impl Provider for VaultDynamic {
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
         let released = self.revoke(lease.revision()).await;
         if released.as_ref().is_err_and(ProviderError::is_transient) {
-            self.owe(lease.revision(), Some(lease.expiry()));
+            self.set_revoke_after(lease.revision(), Some(lease.expiry()));
         }
         released
     }
 
     async fn watch(&self, hints: Hints) {
         tokio::select! {
-            () = self.session.keep(&hints, session::Issued::Leases) => {}
-            () = self.give_back_late() => {}
+            () = self.session.maintain(&hints, session::LeaseBinding::ToToken) => {}
+            () = self.retry_revocations() => {}
         }
     }
 
     async fn close(&self) {
-        self.member.leave().await;
+        self.user.leave().await;
     }
 }
 

@@ -1,4 +1,6 @@
-//! A login in a key-value store with versions.
+//! Credentials in a key-value store with versions.
+
+mod builder;
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,35 +13,34 @@ use claviger::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::api::{Call, Failure};
-use crate::path::Place;
-use crate::session::{Issued, Member, Trouble, VaultSession};
+use crate::api::{Call, CallError};
+use crate::path::MountPath;
+use crate::session::{LeaseBinding, SessionError, SessionUser, VaultSession};
 
-/// How long metadata that were denied are not asked for again: whoever grants them later needs no
-/// restart.
-const DENIED_FOR: Duration = Duration::from_secs(3_600);
+pub use builder::VaultKvBuilder;
 
-/// Advice for a path of the API in place of a secret's name.
-const API_PATH_ADVICE: &str = "give mount and path as `vault kv get` takes them, without `data/` or `metadata/`, which is added here";
+/// Time after which denied metadata are requested again, so that a later grant needs no restart.
+const METADATA_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// A login in a KV store of version 2.
+/// Remedy for a path of the API in place of a secret's name.
+const API_PATH_ADVICE: &str = "set mount and path as for `vault kv get`, without `data/` or `metadata/`, which is added automatically";
+
+/// Reads database credentials from a KV store of version 2.
 ///
-/// The revision is the version, with the time at which it was written; a lease has no death, and
-/// open sessions are [drained](OldConnections::Drain) when a newer version is served. The store is polled
-/// by the secret's metadata every 5 minutes (`Supervisor::builder().with_poll_interval(…)`); its
-/// data are read when the version is another one, and at each poll only where the policy does not
-/// let the metadata be read, which is tried again each hour.
+/// The revision is the version with its creation time. A lease has no expiry. Open connections
+/// [drain](OldConnections::Drain) once a newer version is current. The secret's metadata are polled
+/// every 5 minutes (`Supervisor::builder().with_poll_interval(…)`). Its data are read if the version
+/// has changed. If the policy does not allow reading the metadata, the data are polled, and the
+/// metadata are tried again once an hour.
 ///
-/// A version that was deleted or destroyed is an error, `NotFound`, that says so; what was served
-/// before goes on serving.
+/// A deleted or destroyed version is an error, `NotFound`. The current lease stays in use.
 ///
 /// ```
 /// use claviger_vault::{Auth, VaultKv, VaultSession};
 ///
 /// # fn provider() -> Result<VaultKv, claviger::ProviderError> {
 /// let session = VaultSession::new("https://vault.internal:8200", Auth::token_file("/run/vault/token"))?;
-/// // {"login": "orders", "pw": "s3cret"}
-/// let provider = VaultKv::new(&session, "secret", "prod/orders-db")?.user_key("login").password_key("pw");
+/// let provider = VaultKv::new(&session, "secret", "prod/orders-db")?;
 /// # Ok(provider)
 /// # }
 /// ```
@@ -47,13 +48,13 @@ const API_PATH_ADVICE: &str = "give mount and path as `vault kv get` takes them,
 /// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
 pub struct VaultKv {
     session: VaultSession,
-    secret: Place,
+    secret: MountPath,
     user_key: String,
     password_key: String,
     old_connections: OldConnections,
-    /// When the metadata were denied last.
-    denied: Mutex<Option<Instant>>,
-    member: Member,
+    /// Time at which the metadata were denied last.
+    metadata_denied: Mutex<Option<Instant>>,
+    user: SessionUser,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +70,7 @@ struct Data {
     metadata: Version,
 }
 
-/// One version, as metadata and data both tell of it.
+/// One version, as in metadata and data.
 #[derive(Clone, Deserialize)]
 struct Version {
     #[serde(default)]
@@ -83,70 +84,51 @@ struct Version {
 }
 
 impl VaultKv {
-    /// The secret at `path` of the store at `mount`, as `secret`, with the keys `username` and
+    /// Reads the secret at `path` of the store at `mount`, as in `secret`, with the keys `username` and
     /// `password`.
     ///
     /// # Errors
-    /// `Misconfigured`, naming `mount` or `path`.
+    /// As [`VaultKvBuilder::build`].
     pub fn new(
         session: &VaultSession,
         mount: impl Into<String>,
         path: impl Into<String>,
     ) -> Result<Self, ProviderError> {
-        Ok(Self {
-            session: session.clone(),
-            secret: Place::new(mount, "path", path)?,
-            user_key: "username".to_owned(),
-            password_key: "password".to_owned(),
-            old_connections: OldConnections::Drain,
-            denied: Mutex::default(),
-            member: session.member(),
-        })
+        Self::builder(session, mount, path).build()
     }
 
-    /// The key of the user; `username` by default.
-    #[must_use]
-    pub fn user_key(mut self, key: impl Into<String>) -> Self {
-        self.user_key = key.into();
-        self
+    /// Returns a builder for the secret at `path` of the store at `mount`.
+    pub fn builder(
+        session: &VaultSession,
+        mount: impl Into<String>,
+        path: impl Into<String>,
+    ) -> VaultKvBuilder {
+        VaultKvBuilder::new(session, mount.into(), path.into())
     }
 
-    /// The key of the password; `password` by default.
-    #[must_use]
-    pub fn password_key(mut self, key: impl Into<String>) -> Self {
-        self.password_key = key.into();
-        self
-    }
-
-    /// What becomes of open sessions when a newer version is served; [`OldConnections::Drain`] by
-    /// default.
-    #[must_use]
-    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
-        self.old_connections = old_connections;
-        self
-    }
-
-    /// The current version by the metadata; `None` when they may not be read.
+    /// Returns the current version by the metadata; `None` if they may not be read.
     async fn current(&self) -> Result<Option<Revision>, ProviderError> {
         let now = self.session.now().mono();
-        let denied = *self.denied();
-        if denied.is_some_and(|since| now.saturating_duration_since(since) < DENIED_FOR) {
+        let denied = *self.metadata_denied();
+        if denied
+            .is_some_and(|since| now.saturating_duration_since(since) < METADATA_RETRY_INTERVAL)
+        {
             return Ok(None);
         }
         let path = self.secret.below("metadata");
         let (envelope, _) = match self
             .session
-            .ask::<Metadata>(false, || Call::get(path.clone()).optional())
+            .request::<Metadata>(false, || Call::get(path.clone()).optional())
             .await
         {
-            Ok(answer) => answer,
-            Err(Trouble::Failed(failure)) if failure.is_forbidden() => {
-                *self.denied() = Some(now);
+            Ok(response) => response,
+            Err(SessionError::Call(failure)) if failure.is_forbidden() => {
+                *self.metadata_denied() = Some(now);
                 return Ok(None);
             }
-            Err(trouble) => return Err(self.explain(trouble, &path)),
+            Err(error) => return Err(self.explain(error, &path)),
         };
-        *self.denied() = None;
+        *self.metadata_denied() = None;
         let Some(metadata) = envelope.data else {
             return Err(self.malformed("it has no metadata"));
         };
@@ -161,19 +143,21 @@ impl VaultKv {
         .map(Some)
     }
 
-    fn denied(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    fn metadata_denied(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.metadata_denied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.secret.below("data");
         let (envelope, _) = match self
             .session
-            .ask::<Data>(false, || Call::get(path.clone()))
+            .request::<Data>(false, || Call::get(path.clone()))
             .await
         {
-            Ok(answer) => answer,
-            Err(trouble) => return Err(self.explain(trouble, &path)),
+            Ok(response) => response,
+            Err(error) => return Err(self.explain(error, &path)),
         };
         let Some(Data { data, metadata }) = envelope.data else {
             return Err(self.malformed("it has no data"));
@@ -183,18 +167,21 @@ impl VaultKv {
         let text = |key: &str| match data.get(key) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
             Some(_) => Err(self.malformed(&format!(
-                "its key `{key}` has to be a text that is not empty"
+                "its key \"{key}\" must be a string that is not empty"
             ))),
             None => Err(self.malformed(&format!(
-                "its key `{key}` is missing; write it, or name another"
+                "its key \"{key}\" is missing; write it, or set another key"
             ))),
         };
-        let login = Credentials::new(text(&self.user_key)?, text(&self.password_key)?);
-        Ok(Lease::new(login, revision).with_old_connections(self.old_connections))
+        let credentials = Credentials::new(text(&self.user_key)?, text(&self.password_key)?);
+        Ok(Lease::new(credentials, revision).with_old_connections(self.old_connections))
     }
 
-    /// A secret that was removed and written anew begins at version 1 again: the time tells them
-    /// apart.
+    /// Returns the revision of a version. It contains the creation time, because a secret that was
+    /// removed and written again begins at version 1.
+    ///
+    /// # Errors
+    /// `NotFound` for a deleted or destroyed version.
     fn revision(&self, version: &Version) -> Result<Revision, ProviderError> {
         let Version {
             version: number,
@@ -203,15 +190,14 @@ impl VaultKv {
             destroyed,
         } = version;
         if *destroyed {
-            return Err(
-                self.not_found(&format!("its version {number} was destroyed; write another. What was served before goes on serving"))
-            );
+            return Err(self.not_found(&format!(
+                "its version {number} was destroyed; write another. The current lease stays in use"
+            )));
         }
-        // In the future it says when the store will forget the version, which the database does not
-        // know of.
+        // A time in the future is when the store will delete the version. The credentials stay valid.
         if !deletion_time.is_empty() && is_past(deletion_time, self.session.now()) {
             return Err(self.not_found(&format!(
-                "its version {number} was deleted; undelete it or write another. What was served before goes on serving"
+                "its version {number} was deleted; undelete it or write another. The current lease stays in use"
             )));
         }
         Ok(Revision::new(format!(
@@ -220,25 +206,25 @@ impl VaultKv {
         )))
     }
 
-    fn explain(&self, trouble: Trouble, path: &str) -> ProviderError {
-        match trouble.failure() {
-            Some(Failure::Gone(answer)) => {
-                let told = answer.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
-                told.unwrap_or_else(|| self.not_found("its current version is gone; see to it, or write one"))
+    fn explain(&self, error: SessionError, path: &str) -> ProviderError {
+        match error.call_error() {
+            Some(CallError::Deleted(response)) => {
+                let known = response.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
+                known.unwrap_or_else(|| self.not_found("its current version is gone; restore it, or write one"))
             }
-            Some(failure) if failure.says(&["pgrading from non-versioned"]) => {
-                self.error(ProviderErrorKind::Unavailable, "the store is being upgraded and is there in a moment")
+            Some(failure) if failure.mentions(&["pgrading from non-versioned"]) => {
+                self.error(ProviderErrorKind::Unavailable, "the store is being upgraded; it is retried")
             }
             Some(failure) if failure.status() == Some(404) && self.secret.looks_like_api_path() => {
                 self.not_found(&format!("there is none; {API_PATH_ADVICE}"))
             }
-            Some(failure) if failure.status() == Some(404) && !failure.says(&["no handler for route"]) => {
-                self.not_found("there is none; see to mount and path, or write one. The mount has to be a KV store of version 2")
+            Some(failure) if failure.status() == Some(404) && !failure.mentions(&["no handler for route"]) => {
+                self.not_found("there is none; check mount and path, or write one. The mount must be a KV store of version 2")
             }
             Some(failure) if failure.is_forbidden() && self.secret.looks_like_api_path() => {
                 self.error(ProviderErrorKind::Denied, &format!("not allowed; {API_PATH_ADVICE}, or grant `read` on {path}"))
             }
-            _ => trouble.explain(&self.session.place(path), &format!("grant `read` on {path}")),
+            _ => error.explain(&self.session.place(path), &format!("grant `read` on {path}")),
         }
     }
 
@@ -261,8 +247,8 @@ impl VaultKv {
     }
 }
 
-/// A time that cannot be read is taken to have passed: the version is not to be had, else there
-/// would be none.
+/// Returns whether a deletion time has passed. An unreadable time counts as passed, because only
+/// deleted versions have one.
 fn is_past(time: &str, now: Timestamp) -> bool {
     humantime::parse_rfc3339(time).map_or(true, |time| time <= now.wall())
 }
@@ -274,23 +260,23 @@ impl Provider for VaultKv {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join(request.clock());
+        self.user.join(request.clock());
         let Some(held) = request.held else {
             return self.read().await.map(Fetched::New);
         };
         match self.current().await? {
             Some(current) if current == *held.revision() => Ok(Fetched::Unchanged),
-            // A version written between the two requests is the better one.
+            // A version that was written between the two requests is newer.
             _ => self.read().await.map(Fetched::New),
         }
     }
 
     async fn watch(&self, hints: Hints) {
-        self.session.keep(&hints, Issued::Copies).await;
+        self.session.maintain(&hints, LeaseBinding::None).await;
     }
 
     async fn close(&self) {
-        self.member.leave().await;
+        self.user.leave().await;
     }
 }
 
@@ -307,102 +293,4 @@ impl fmt::Debug for VaultKv {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-    use crate::auth::Auth;
-
-    fn kv() -> VaultKv {
-        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
-        VaultKv::new(&session, "secret", "prod/orders").unwrap()
-    }
-
-    fn version(number: u64, created: &str, deleted: &str, destroyed: bool) -> Version {
-        Version {
-            version: number,
-            created_time: created.to_owned(),
-            deletion_time: deleted.to_owned(),
-            destroyed,
-        }
-    }
-
-    #[test]
-    fn a_version_written_anew_is_another_one() {
-        let of = |version: &Version| kv().revision(version).unwrap();
-        let first = version(1, "2026-01-01T00:00:00Z", "", false);
-        assert_eq!(of(&first), of(&first.clone()));
-        assert_ne!(
-            of(&first),
-            of(&version(1, "2026-01-02T00:00:00Z", "", false))
-        );
-        assert_ne!(
-            of(&first),
-            of(&version(2, "2026-01-01T00:00:00Z", "", false))
-        );
-    }
-
-    #[test]
-    fn a_version_that_is_gone_is_told_so() {
-        for (gone, word) in [
-            (
-                version(
-                    3,
-                    "2026-01-01T00:00:00Z",
-                    "2026-01-02T00:00:00.123456789Z",
-                    false,
-                ),
-                "version 3 was deleted",
-            ),
-            (
-                version(3, "2026-01-01T00:00:00Z", "no time", false),
-                "version 3 was deleted",
-            ),
-            (
-                version(3, "2026-01-01T00:00:00Z", "", true),
-                "version 3 was destroyed",
-            ),
-        ] {
-            let error = kv().revision(&gone).unwrap_err();
-            assert_eq!(error.kind(), ProviderErrorKind::NotFound);
-            assert!(error.to_string().contains(word), "{error}");
-        }
-        // It will be, one day.
-        assert!(
-            kv().revision(&version(
-                3,
-                "2026-01-01T00:00:00Z",
-                "9999-01-01T00:00:00Z",
-                false
-            ))
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_path_of_the_api_gets_the_advice_to_leave_its_prefix_out() {
-        let session = VaultSession::new("http://127.0.0.1:1", Auth::token("t")).unwrap();
-        let told = |mount: &str, path: &str, status| {
-            let failure = Failure::Answered {
-                status,
-                texts: vec!["1 error occurred".to_owned()],
-                retry_after: None,
-            };
-            VaultKv::new(&session, mount, path)
-                .unwrap()
-                .explain(Trouble::Failed(failure), "P")
-                .to_string()
-        };
-        for status in [403, 404] {
-            for (mount, path) in [
-                ("secret", "data/prod/orders"),
-                ("secret/data", "prod/orders"),
-                ("secret", "metadata/prod"),
-            ] {
-                let error = told(mount, path, status);
-                assert!(error.contains("without `data/` or `metadata/`"), "{error}");
-            }
-            assert!(!told("secret", "prod/data", status).contains("without `data/`"));
-        }
-    }
-}
+mod tests;

@@ -2,16 +2,16 @@
 
 mod api;
 mod auth;
+mod bounded_file;
 mod dynamic;
 mod kv;
 mod lifetime;
-mod material;
 mod path;
 mod session;
 mod static_role;
 
 pub use auth::{Auth, SecretId};
 pub use dynamic::VaultDynamic;
-pub use kv::VaultKv;
+pub use kv::{VaultKv, VaultKvBuilder};
 pub use session::{VaultSession, VaultSessionBuilder};
-pub use static_role::VaultStatic;
+pub use static_role::{VaultStatic, VaultStaticBuilder};

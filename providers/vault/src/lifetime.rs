@@ -1,56 +1,55 @@
-//! How long tokens and leases last, and when something is to be done about it: pure functions.
+//! Lifetimes of tokens and leases, and the next task of a token: pure functions.
 
 use std::time::{Duration, Instant};
 
 use claviger::{Expiry, Timestamp};
 
-/// A renewal that gives less than this share of what was first given has met a maximum.
-const WHOLE: f64 = 0.9;
-/// A renewable token is renewed when this share of its life has passed, less up to [`JITTER`].
+/// Share of the first lifetime below which a renewal has reached a maximum.
+const FULL_SHARE: f64 = 0.9;
+/// Share of its lifetime after which a renewable token is renewed, less up to [`JITTER`].
 const RENEW_AT: f64 = 2.0 / 3.0;
-/// One that cannot be renewed is replaced when this share has passed, less up to [`JITTER`]: the
-/// rest is for pools to move over.
+/// Share of its lifetime after which a token that cannot be renewed is replaced, less up to
+/// [`JITTER`]. The rest is for handovers of the pools.
 const REPLACE_AT: f64 = 0.6;
 const JITTER: f64 = 0.1;
-/// A token in a file that nobody renews is not looked at more often than this.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// What is asked for with a token that has passed this share of its life has the token cared for
-/// first.
+/// Shortest time between two reads of a token file whose token is not renewed.
+const MIN_REREAD_INTERVAL: Duration = Duration::from_secs(1);
+/// Share of its lifetime after which a token is renewed or replaced before it creates a lease.
 const STALE_AT: f64 = 0.5;
 
-/// One span of life that the server gave: at the beginning, or by a renewal.
+/// Lifetime that the server granted, at first or by a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
+pub(crate) struct Lifetime {
     from: Timestamp,
-    /// `None` without an end.
+    /// `None` without an expiry.
     span: Option<Duration>,
-    /// What was given at the beginning.
+    /// Lifetime that was granted at first.
     first: Option<Duration>,
 }
 
-/// What a token needs next.
+/// Next task for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Care {
-    /// To be renewed.
+pub(crate) enum TokenTask {
+    /// Renew it.
     Renew,
-    /// A new one in its place.
+    /// Replace it by a new one.
     Replace,
-    /// To be looked at: whoever writes its file may have renewed it.
-    Look,
+    /// Look it up again: its owner may have renewed it.
+    Reread,
 }
 
-/// Where another token comes from.
+/// Origin of the next token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// A login gives one.
-    LogIn,
-    /// Somebody else writes one to the file.
+pub(crate) enum TokenOrigin {
+    /// A login returns one.
+    Login,
+    /// Another process writes one to the file.
     File,
-    /// There is none but this.
-    Nowhere,
+    /// There is no other token.
+    Fixed,
 }
 
-impl Life {
+impl Lifetime {
     pub(crate) fn new(from: Timestamp, span: Option<Duration>) -> Self {
         Self {
             from,
@@ -59,8 +58,8 @@ impl Life {
         }
     }
 
-    /// After a renewal. What had an end has one, also where less than a second was given, which the
-    /// server calls nothing.
+    /// Returns the lifetime after a renewal. A lifetime with an expiry keeps one, even if less than a
+    /// second was granted, which the server reports as none.
     pub(crate) fn renewed(self, from: Timestamp, span: Option<Duration>) -> Self {
         Self {
             from,
@@ -74,52 +73,52 @@ impl Life {
             .map_or(Expiry::never(), |span| Expiry::after(self.from, span))
     }
 
-    /// What was given at the beginning: what a renewal asks for.
+    /// Returns the lifetime that was granted at first. A renewal requests the same.
     pub(crate) fn first(&self) -> Option<Duration> {
         self.first
     }
 
-    /// Whether a renewal has met a maximum: 27 s given where 30 s were first is none, 26 s is.
+    /// Returns whether a renewal has reached a maximum: not with 27 s of first 30 s, but with 26 s.
     pub(crate) fn is_capped(&self) -> bool {
         match (self.span, self.first) {
-            (Some(span), Some(first)) => span.as_secs_f64() < first.as_secs_f64() * WHOLE,
+            (Some(span), Some(first)) => span.as_secs_f64() < first.as_secs_f64() * FULL_SHARE,
             _ => false,
         }
     }
 
-    /// Whether half of it has passed.
+    /// Returns whether half of it has passed.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.span
             .is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
     }
 
-    /// What a token of this life needs, and when; `jitter` is between 0 and 1. `None`: nothing, or
-    /// there is nothing to be had, or the clock does not reach that far.
+    /// Returns the next task for a token of this lifetime, and its time. `jitter` is between 0 and 1.
+    /// Returns `None` if there is no task, or if its time is beyond the clock's range.
     ///
-    /// A token of one hour: renewed between 34 and 40 minutes. Its last renewal before a maximum of
-    /// 32 days gives less than 54 minutes: replaced at once. One that cannot be renewed: replaced
-    /// between 30 and 36 minutes; in a file, looked at then, and again after as much of what is
-    /// left.
-    pub(crate) fn care(
+    /// A token of one hour is renewed between 34 and 40 minutes. If its last renewal before a maximum
+    /// of 32 days grants less than 54 minutes, it is replaced at once. A token that cannot be renewed
+    /// is replaced between 30 and 36 minutes. In a file, it is looked up then, and again after the
+    /// same share of the rest.
+    pub(crate) fn next_task(
         &self,
         renewable: bool,
-        source: Source,
+        source: TokenOrigin,
         jitter: f64,
-    ) -> Option<(Instant, Care)> {
+    ) -> Option<(Instant, TokenTask)> {
         let span = self.span?;
         let from = self.from.mono();
-        // The time to live is the server's word: the clock may not reach that far.
+        // The server's time to live may be beyond the clock's range.
         let at =
             |share: f64| from.checked_add(span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0)));
         match (source, renewable) {
-            (_, true) if !self.is_capped() => Some((at(RENEW_AT)?, Care::Renew)),
-            (Source::LogIn, true) => Some((from, Care::Replace)),
-            (Source::LogIn, false) => Some((at(REPLACE_AT)?, Care::Replace)),
-            (Source::File, _) => Some((
-                at(REPLACE_AT)?.max(from.checked_add(LOOK_AGAIN)?),
-                Care::Look,
+            (_, true) if !self.is_capped() => Some((at(RENEW_AT)?, TokenTask::Renew)),
+            (TokenOrigin::Login, true) => Some((from, TokenTask::Replace)),
+            (TokenOrigin::Login, false) => Some((at(REPLACE_AT)?, TokenTask::Replace)),
+            (TokenOrigin::File, _) => Some((
+                at(REPLACE_AT)?.max(from.checked_add(MIN_REREAD_INTERVAL)?),
+                TokenTask::Reread,
             )),
-            (Source::Nowhere, _) => None,
+            (TokenOrigin::Fixed, _) => None,
         }
     }
 
@@ -136,110 +135,134 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    fn after(life: &Life, renewable: bool, source: Source, jitter: f64) -> (u64, Care) {
-        let (at, care) = life.care(renewable, source, jitter).unwrap();
-        ((at - life.from.mono()).as_secs(), care)
+    fn after(
+        lifetime: &Lifetime,
+        renewable: bool,
+        source: TokenOrigin,
+        jitter: f64,
+    ) -> (u64, TokenTask) {
+        let (at, task) = lifetime.next_task(renewable, source, jitter).unwrap();
+        ((at - lifetime.from.mono()).as_secs(), task)
     }
 
     #[test]
     fn worked_numbers() {
-        let life = Life::new(Timestamp::now(), Some(HOUR));
-        assert_eq!(after(&life, true, Source::LogIn, 0.0), (2_400, Care::Renew));
+        let lifetime = Lifetime::new(Timestamp::now(), Some(HOUR));
         assert_eq!(
-            after(&life, true, Source::Nowhere, 1.0),
-            (2_040, Care::Renew)
+            after(&lifetime, true, TokenOrigin::Login, 0.0),
+            (2_400, TokenTask::Renew)
         );
         assert_eq!(
-            after(&life, false, Source::LogIn, 0.0),
-            (2_160, Care::Replace)
+            after(&lifetime, true, TokenOrigin::Fixed, 1.0),
+            (2_040, TokenTask::Renew)
         );
         assert_eq!(
-            after(&life, false, Source::LogIn, 1.0),
-            (1_800, Care::Replace)
+            after(&lifetime, false, TokenOrigin::Login, 0.0),
+            (2_160, TokenTask::Replace)
         );
         assert_eq!(
-            life.care(false, Source::Nowhere, 0.0),
+            after(&lifetime, false, TokenOrigin::Login, 1.0),
+            (1_800, TokenTask::Replace)
+        );
+        assert_eq!(
+            lifetime.next_task(false, TokenOrigin::Fixed, 0.0),
             None,
-            "a token of somebody else's is used to its end"
+            "a fixed token is used until it expires"
         );
     }
 
     #[test]
-    fn a_token_without_an_end_needs_nothing() {
-        let life = Life::new(Timestamp::now(), None);
-        assert_eq!(life.care(true, Source::LogIn, 0.0), None);
-        assert!(life.expiry().is_never() && !life.is_capped() && !life.is_stale(Timestamp::now()));
+    fn a_token_without_an_expiry_needs_nothing() {
+        let lifetime = Lifetime::new(Timestamp::now(), None);
+        assert_eq!(lifetime.next_task(true, TokenOrigin::Login, 0.0), None);
+        assert!(
+            lifetime.expiry().is_never()
+                && !lifetime.is_capped()
+                && !lifetime.is_stale(Timestamp::now())
+        );
     }
 
     #[test]
-    fn a_renewal_that_meets_the_maximum_is_the_last() {
-        let begun = Life::new(Timestamp::now(), Some(HOUR));
+    fn a_renewal_that_reaches_the_maximum_is_the_last() {
+        let begun = Lifetime::new(Timestamp::now(), Some(HOUR));
         let whole = begun.renewed(Timestamp::now(), Some(HOUR.mul_f64(0.9)));
         assert!(!whole.is_capped());
-        assert_eq!(after(&whole, true, Source::LogIn, 0.0).1, Care::Renew);
+        assert_eq!(
+            after(&whole, true, TokenOrigin::Login, 0.0).1,
+            TokenTask::Renew
+        );
         let capped = begun.renewed(Timestamp::now(), Some(HOUR.mul_f64(0.89)));
         assert!(capped.is_capped());
-        assert_eq!(after(&capped, true, Source::LogIn, 1.0), (0, Care::Replace));
-        assert_eq!(capped.care(true, Source::Nowhere, 0.0), None);
+        assert_eq!(
+            after(&capped, true, TokenOrigin::Login, 1.0),
+            (0, TokenTask::Replace)
+        );
+        assert_eq!(capped.next_task(true, TokenOrigin::Fixed, 0.0), None);
         assert_eq!(capped.first(), Some(HOUR));
         assert!(
             begun
                 .renewed(Timestamp::now(), None)
                 .expiry()
                 .is_expired(Timestamp::now()),
-            "less than a second was given"
+            "less than a second was granted"
         );
     }
 
     #[test]
-    fn a_token_in_a_file_is_looked_at_ever_sooner_and_never_in_a_loop() {
-        let life = |seconds| Life::new(Timestamp::now(), Some(Duration::from_secs(seconds)));
+    fn a_token_in_a_file_is_reread_ever_sooner_and_never_in_a_loop() {
+        let lifetime =
+            |seconds| Lifetime::new(Timestamp::now(), Some(Duration::from_secs(seconds)));
         assert_eq!(
-            after(&life(3_600), false, Source::File, 0.0),
-            (2_160, Care::Look)
+            after(&lifetime(3_600), false, TokenOrigin::File, 0.0),
+            (2_160, TokenTask::Reread)
         );
         assert_eq!(
-            after(&life(3_600), true, Source::File, 0.0),
-            (2_400, Care::Renew)
+            after(&lifetime(3_600), true, TokenOrigin::File, 0.0),
+            (2_400, TokenTask::Renew)
         );
         for seconds in [0, 1] {
             assert_eq!(
-                after(&life(seconds), false, Source::File, 1.0),
-                (1, Care::Look)
+                after(&lifetime(seconds), false, TokenOrigin::File, 1.0),
+                (1, TokenTask::Reread)
             );
         }
-        let capped = life(3_600).renewed(Timestamp::now(), Some(Duration::from_secs(100)));
-        assert_eq!(after(&capped, true, Source::File, 0.0), (60, Care::Look));
+        let capped = lifetime(3_600).renewed(Timestamp::now(), Some(Duration::from_secs(100)));
+        assert_eq!(
+            after(&capped, true, TokenOrigin::File, 0.0),
+            (60, TokenTask::Reread)
+        );
     }
 
     #[test]
-    fn a_time_to_live_beyond_the_clock_is_one_without_an_end() {
-        let begun = Life::new(Timestamp::now(), Some(Duration::from_secs(u64::MAX)));
-        for life in [begun, begun.renewed(Timestamp::now(), Some(Duration::MAX))] {
+    fn a_time_to_live_beyond_the_clock_has_no_expiry() {
+        let begun = Lifetime::new(Timestamp::now(), Some(Duration::from_secs(u64::MAX)));
+        for lifetime in [begun, begun.renewed(Timestamp::now(), Some(Duration::MAX))] {
             for (renewable, source) in [
-                (true, Source::LogIn),
-                (false, Source::LogIn),
-                (false, Source::File),
-                (false, Source::Nowhere),
+                (true, TokenOrigin::Login),
+                (false, TokenOrigin::Login),
+                (false, TokenOrigin::File),
+                (false, TokenOrigin::Fixed),
             ] {
                 assert_eq!(
-                    life.care(renewable, source, 0.0),
+                    lifetime.next_task(renewable, source, 0.0),
                     None,
                     "{renewable} {source:?}"
                 );
             }
             assert!(
-                life.expiry().is_never() && !life.is_capped() && !life.is_stale(Timestamp::now())
+                lifetime.expiry().is_never()
+                    && !lifetime.is_capped()
+                    && !lifetime.is_stale(Timestamp::now())
             );
         }
     }
 
     #[test]
-    fn half_a_life_is_stale() {
+    fn half_a_lifetime_is_stale() {
         let from = Timestamp::now();
-        let life = Life::new(from, Some(Duration::from_secs(2)));
-        assert!(!life.is_stale(from));
-        let zero = Life::new(from, Some(Duration::ZERO));
+        let lifetime = Lifetime::new(from, Some(Duration::from_secs(2)));
+        assert!(!lifetime.is_stale(from));
+        let zero = Lifetime::new(from, Some(Duration::ZERO));
         assert!(zero.is_stale(from));
     }
 }

@@ -1,33 +1,33 @@
-//! Where something is in Vault: a mount and a name below it.
+//! Paths in Vault: a mount and a name below it.
 
 use std::fmt;
 
 use claviger::{ProviderError, ProviderErrorKind};
 
-/// A path below `/v1/`, whose parts are no empty ones and lead nowhere else.
+/// A path below `/v1/`. No part is empty or leads elsewhere.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct MountPath {
     mount: String,
     name: String,
 }
 
-impl Place {
-    /// `what` names the setting that `name` is.
+impl MountPath {
+    /// `setting` is the setting that `name` comes from.
     ///
     /// # Errors
     /// `Misconfigured`, naming the setting.
     pub(crate) fn new(
         mount: impl Into<String>,
-        what: &str,
+        setting: &str,
         name: impl Into<String>,
     ) -> Result<Self, ProviderError> {
         Ok(Self {
-            mount: checked("mount", mount.into())?,
-            name: checked(what, name.into())?,
+            mount: check_path("mount", mount.into())?,
+            name: check_path(setting, name.into())?,
         })
     }
 
-    /// `mount/word/name`.
+    /// Returns `mount/word/name`.
     pub(crate) fn below(&self, word: &str) -> String {
         format!("{}/{word}/{}", self.mount, self.name)
     }
@@ -41,23 +41,23 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for MountPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.mount, self.name)
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for MountPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// A path of one part or more, without a slash at either end.
+/// Returns the path if it has one part or more, and no slash at either end.
 ///
 /// # Errors
-/// `Misconfigured`, naming the setting and saying what would be right.
-pub(crate) fn checked(what: &str, path: String) -> Result<String, ProviderError> {
+/// `Misconfigured`, naming the setting and what would be right.
+pub(crate) fn check_path(setting: &str, path: String) -> Result<String, ProviderError> {
     let is_part = |part: &str| {
         !matches!(part, "" | "." | "..")
             && !part.contains(|c: char| c.is_control() || matches!(c, '\\' | '?' | '#'))
@@ -66,16 +66,16 @@ pub(crate) fn checked(what: &str, path: String) -> Result<String, ProviderError>
         return Ok(path);
     }
     Err(misconfigured(
-        what,
-        "give one name or several with a slash between them, without one at either end, as `database`",
+        setting,
+        "set one name, or several with a slash between them and none at either end, as in \"database\"",
     ))
 }
 
-/// A setting that cannot be right.
-pub(crate) fn misconfigured(what: &str, right: &str) -> ProviderError {
+/// Reports an invalid setting and what would be right.
+pub(crate) fn misconfigured(setting: &str, remedy: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Misconfigured,
-        format!("`{what}` cannot be right: {right}"),
+        format!("\"{setting}\" is invalid: {remedy}"),
     )
 }
 
@@ -86,14 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_put_together() {
-        let place = Place::new("team/database", "role", "orders").unwrap();
+    fn parts_are_joined() {
+        let place = MountPath::new("team/database", "role", "orders").unwrap();
         assert_eq!(place.below("creds"), "team/database/creds/orders");
         assert_eq!(place.to_string(), "team/database/orders");
     }
 
     #[test]
-    fn what_leads_elsewhere_is_rejected_by_name() {
+    fn a_path_that_leads_elsewhere_is_an_error() {
         for bad in [
             "",
             "/database",
@@ -108,8 +108,8 @@ mod tests {
             "a\\b",
         ] {
             for (error, name) in [
-                (Place::new(bad, "role", "x").unwrap_err(), "`mount`"),
-                (Place::new("x", "role", bad).unwrap_err(), "`role`"),
+                (MountPath::new(bad, "role", "x").unwrap_err(), "\"mount\""),
+                (MountPath::new("x", "role", bad).unwrap_err(), "\"role\""),
             ] {
                 assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
                 assert!(error.to_string().starts_with(name), "{bad:?}: {error}");

@@ -1,4 +1,4 @@
-//! One user whose password the database engine rotates.
+//! A static role: one user whose password the database engine rotates.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -12,38 +12,49 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::api::Call;
-use crate::path::Place;
-use crate::session::{Issued, Member, VaultSession};
+use crate::path::MountPath;
+use crate::session::{LeaseBinding, SessionUser, VaultSession};
 
-/// How long after a rotation is due it is looked at.
+/// Time after a rotation is due at which it is polled.
 const MARGIN: Duration = Duration::from_secs(1);
-/// A rotation that is due and has not come: 1 s, doubling to this. Vault rotates on a tick of 5 s,
-/// and not while the database is down.
+/// Longest pause between two polls for a rotation that is due: 1 s, doubling to this. Vault rotates on
+/// a tick of 5 s, and not while the database is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Time after its due time for which a rotation is polled for although Vault reports the next one
 /// already. A role with a schedule reports that at once, and Vault may be outside of the schedule's
 /// window.
 const LATE_LIMIT: Duration = Duration::from_secs(600);
-/// Vault gives the database a new password a few milliseconds before it answers it.
-const ECHO: Duration = Duration::from_millis(50);
+/// Vault sets a new password in the database a few milliseconds before it returns it.
+const ROTATION_DELAY: Duration = Duration::from_millis(50);
 
-/// A static role of the database engine: one user whose password is rotated.
+/// Reads the credentials of a static role of the database engine: one user whose password is rotated.
 ///
-/// The revision is the time of the last rotation; a lease has no death, and open sessions are
-/// [drained](OldConnections::Drain) after a rotation. It is looked at one second after the next one is
-/// due, and then every 1, 2, 4, 8 and 10 s until it has come: while the database is down, Vault
-/// goes on answering the old password, which goes on serving. A role with a schedule reports the
-/// time of its next rotation before the last one has happened. The due one is polled for all the
-/// same, for ten minutes. Whoever calls `rotate-role` by hand changes the password of a pool that
-/// serves: the first login that is rejected leads to the new one.
+/// The revision is the time of the last rotation. A lease has no expiry. Open connections
+/// [drain](OldConnections::Drain) after a rotation.
+///
+/// The role is polled one second after the next rotation is due, then after 1, 2, 4, 8 and 10 s until
+/// it has happened. While the database is down, Vault returns the old password, which stays in use.
+/// A role with a schedule reports the time of its next rotation before the due one has happened. The
+/// due one is polled for nevertheless, for ten minutes. After a manual `rotate-role`, the first
+/// rejected login leads to the new password.
+///
+/// ```
+/// use claviger_vault::{Auth, VaultSession, VaultStatic};
+///
+/// # fn provider() -> Result<VaultStatic, claviger::ProviderError> {
+/// let session = VaultSession::new("https://vault.internal:8200", Auth::kubernetes("orders"))?;
+/// let provider = VaultStatic::new(&session, "database", "orders")?;
+/// # Ok(provider)
+/// # }
+/// ```
 ///
 /// Errors are those of [`VaultDynamic`](crate::VaultDynamic).
 pub struct VaultStatic {
     session: VaultSession,
-    role: Place,
+    role: MountPath,
     old_connections: OldConnections,
     next: Mutex<Option<NextRotation>>,
-    member: Member,
+    user: SessionUser,
 }
 
 /// The next rotation, as it was first reported.
@@ -56,7 +67,7 @@ struct NextRotation {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct StaticCredentials {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -68,52 +79,60 @@ struct Answer {
 }
 
 impl VaultStatic {
-    /// The static role `role` of the database engine at `mount`, as `database`.
+    /// Reads the credentials of the static role `role` of the database engine at `mount`, as in
+    /// `database`.
     ///
     /// # Errors
-    /// `Misconfigured`, naming `mount` or `role`.
+    /// As [`VaultStaticBuilder::build`].
     pub fn new(
         session: &VaultSession,
         mount: impl Into<String>,
         role: impl Into<String>,
     ) -> Result<Self, ProviderError> {
-        let role = Place::new(mount, "role", role)?;
-        Ok(Self {
+        Self::builder(session, mount, role).build()
+    }
+
+    /// Returns a builder for the static role `role` of the database engine at `mount`.
+    pub fn builder(
+        session: &VaultSession,
+        mount: impl Into<String>,
+        role: impl Into<String>,
+    ) -> VaultStaticBuilder {
+        VaultStaticBuilder {
             session: session.clone(),
-            role,
+            mount: mount.into(),
+            role: role.into(),
             old_connections: OldConnections::Drain,
-            next: Mutex::default(),
-            member: session.member(),
-        })
+        }
     }
 
-    /// What becomes of open sessions after a rotation; [`OldConnections::Drain`] by default.
-    #[must_use]
-    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
-        self.old_connections = old_connections;
-        self
-    }
-
-    async fn read(&self) -> Result<(Answer, Revision), ProviderError> {
+    async fn read(&self) -> Result<(StaticCredentials, Revision), ProviderError> {
         let path = self.role.below("static-creds");
         let place = self.session.place(&path);
-        let answer = self
+        let response = self
             .session
-            .ask::<Answer>(false, || Call::get(path.clone()))
+            .request::<StaticCredentials>(false, || Call::get(path.clone()))
             .await;
-        let (envelope, _) = answer
-            .map_err(|trouble| trouble.explain(&place, &format!("grant `read` on {path}")))?;
+        let (envelope, _) =
+            response.map_err(|error| error.explain(&place, &format!("grant `read` on {path}")))?;
         match envelope.data {
-            Some(answer) if !answer.username.is_empty() && !answer.password.is_empty() => {
-                let rotated = answer.last_vault_rotation.as_deref().unwrap_or("never");
-                let revision =
-                    Revision::new(format!("{} of {} at {rotated}", answer.username, self.role));
-                Ok((answer, revision))
+            Some(credentials)
+                if !credentials.username.is_empty() && !credentials.password.is_empty() =>
+            {
+                let rotated = credentials
+                    .last_vault_rotation
+                    .as_deref()
+                    .unwrap_or("never");
+                let revision = Revision::new(format!(
+                    "{} of {} at {rotated}",
+                    credentials.username, self.role
+                ));
+                Ok((credentials, revision))
             }
             _ => Err(ProviderError::new(
                 ProviderErrorKind::Malformed,
                 format!(
-                    "{place}: what came has no user with a password; give a role whose credentials are passwords"
+                    "{place}: the response has no user with a password; use a role whose credentials are passwords"
                 ),
             )),
         }
@@ -161,27 +180,30 @@ impl Provider for VaultStatic {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        self.member.join(request.clock());
-        let (mut answer, mut revision) = self.read().await?;
+        self.user.join(request.clock());
+        let (mut credentials, mut revision) = self.read().await?;
         if request.is_rejected(&revision) {
-            sleep(ECHO).await;
-            (answer, revision) = self.read().await?;
+            sleep(ROTATION_DELAY).await;
+            (credentials, revision) = self.read().await?;
         }
-        let again = self.next_poll(request.now().mono(), &revision, answer.ttl);
+        let again = self.next_poll(request.now().mono(), &revision, credentials.ttl);
         let lease = match request.held {
             Some(held) if *held.revision() == revision => held,
-            _ => Lease::new(Credentials::new(answer.username, answer.password), revision)
-                .with_old_connections(self.old_connections),
+            _ => Lease::new(
+                Credentials::new(credentials.username, credentials.password),
+                revision,
+            )
+            .with_old_connections(self.old_connections),
         };
         Ok(lease.with_refresh_after(again).into())
     }
 
     async fn watch(&self, hints: Hints) {
-        self.session.keep(&hints, Issued::Copies).await;
+        self.session.maintain(&hints, LeaseBinding::None).await;
     }
 
     async fn close(&self) {
-        self.member.leave().await;
+        self.user.leave().await;
     }
 }
 
@@ -193,6 +215,53 @@ impl fmt::Debug for VaultStatic {
             .field("role", &self.role)
             .field("old_connections", &self.old_connections)
             .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`VaultStatic`] with settings other than the defaults.
+///
+/// ```
+/// use claviger::OldConnections;
+/// use claviger_vault::{Auth, VaultSession, VaultStatic};
+///
+/// # fn provider() -> Result<VaultStatic, claviger::ProviderError> {
+/// let session = VaultSession::new("https://vault.internal:8200", Auth::kubernetes("orders"))?;
+/// let provider = VaultStatic::builder(&session, "database", "orders")
+///     .with_old_connections(OldConnections::Keep)
+///     .build()?;
+/// # Ok(provider)
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "call `build` to make the provider"]
+pub struct VaultStaticBuilder {
+    session: VaultSession,
+    mount: String,
+    role: String,
+    old_connections: OldConnections,
+}
+
+impl VaultStaticBuilder {
+    /// Sets what is done with open connections after a rotation. Default:
+    /// [`OldConnections::Drain`].
+    pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
+        self.old_connections = old_connections;
+        self
+    }
+
+    /// Checks the settings and makes the provider. Sends no request.
+    ///
+    /// # Errors
+    /// `Misconfigured`, naming "mount" or "role".
+    pub fn build(self) -> Result<VaultStatic, ProviderError> {
+        let role = MountPath::new(self.mount, "role", self.role)?;
+        Ok(VaultStatic {
+            user: self.session.user(),
+            session: self.session,
+            role,
+            old_connections: self.old_connections,
+            next: Mutex::default(),
+        })
     }
 }
 
@@ -211,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_looked_at_a_second_after_a_rotation_and_then_ever_more_rarely() {
+    fn a_due_rotation_is_polled_for_with_growing_pauses() {
         let (role, now) = (role(), Timestamp::now().mono());
         let (first, second) = (Revision::new("1"), Revision::new("2"));
         let due = now + Duration::from_secs(3_600);

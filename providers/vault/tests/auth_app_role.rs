@@ -186,7 +186,7 @@ async fn a_wrapping_token_opens_once() {
         .await;
     is_denied(
         fixture.kv(SecretId::wrapped(&*used)),
-        "was unwrapped already",
+        "was already unwrapped",
         &used,
     )
     .await;
@@ -278,7 +278,7 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     assert_eq!(again.revision(), held.revision());
     assert_eq!(fixture.proxy.requests(LOG_IN), 1, "one token for both");
 
-    let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).mount("elsewhere");
+    let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).with_mount("elsewhere");
     let session = VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("it can be right");
     let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path"))
         .await
@@ -287,5 +287,5 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
         !error.is_transient() && error.to_string().contains("login at auth/elsewhere"),
         "{error}"
     );
-    assert!(error.to_string().contains("see to the mount"), "{error}");
+    assert!(error.to_string().contains("check the mount"), "{error}");
 }

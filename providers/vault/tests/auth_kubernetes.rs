@@ -171,7 +171,7 @@ async fn what_is_rejected_says_what_may_be_wrong() {
     assert!(
         error
             .to_string()
-            .contains("see to the mount, to the role and what it is bound to"),
+            .contains("check the mount, the role and its bound claims"),
         "{error}"
     );
     fs::write(&fixture.file, "").expect("it is written");

@@ -152,7 +152,7 @@ async fn a_dead_token_in_the_file_is_said_and_the_next_one_taken() {
     assert!(
         error
             .to_string()
-            .contains("the token in the file is dead; see to what writes it"),
+            .contains("the token in the file is invalid; check what writes it"),
         "{error}"
     );
     assert!(!format!("{error} {error:?}").contains(&sink.token));
@@ -195,7 +195,7 @@ async fn a_given_token_is_used_and_left_alone() {
         .run(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true })))
         .await;
     for (token, says) in [
-        (dead, "the token is dead; give another"),
+        (dead, "the token is invalid; configure another"),
         (
             blind.clone(),
             "not allowed; grant `read` on auth/token/lookup-self",

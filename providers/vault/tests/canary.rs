@@ -249,7 +249,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     let logged = capture.text();
     for line in [
         "credential.rotation",
-        "the server does not take the token any more",
+        "token is no longer valid at the server",
         "pool.verify",
     ] {
         assert!(logged.contains(line), "nothing was captured of {line}");

@@ -40,7 +40,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let unrelated = own.with_file_name("unrelated-ca.pem");
     let session = |address: &str| VaultSession::builder(address, Auth::token(&*token));
     let good = session(&address)
-        .ca_file(&own)
+        .with_ca_file(&own)
         .build()
         .expect("it can be right");
     assert_eq!(
@@ -56,7 +56,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let pem = |file| fs::read_to_string(file).expect("it can be read");
     fs::write(&both, format!("{}\n{}", pem(&unrelated), pem(&own))).expect("it is written");
     let good = session(&address.replace("127.0.0.1", "localhost"))
-        .ca_file(both.path())
+        .with_ca_file(both.path())
         .build()
         .expect("it can be right");
     fetch(&good).await.expect("there is a lease");
@@ -70,13 +70,16 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     .concat();
     fs::write(&both, commented).expect("it is written");
     let good = session(&address)
-        .ca_file(both.path())
+        .with_ca_file(both.path())
         .build()
         .expect("it can be right");
     fetch(&good).await.expect("there is a lease");
 
     // Neither the system's authorities nor another one signed it. For good: nothing is waited for.
-    for bad in [session(&address), session(&address).ca_file(&unrelated)] {
+    for bad in [
+        session(&address),
+        session(&address).with_ca_file(&unrelated),
+    ] {
         let session = bad.build().expect("it can be right");
         let supervisor = Supervisor::start();
         let kv = VaultKv::new(&session, "kv", "orders").expect("a path");
@@ -97,7 +100,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         assert!(
             error
                 .to_string()
-                .contains("certificate does not verify; name its authority by `ca_file`"),
+                .contains("certificate is not trusted; set its authority by \"ca_file\""),
             "{error}"
         );
         supervisor.shutdown(Duration::from_secs(5)).await;
@@ -111,7 +114,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         let error = fetch(&session(&address).build().expect("it can be right"))
             .await
             .expect_err("that is no conversation");
-        assert!(error.to_string().contains("see to the address"), "{error}");
+        assert!(error.to_string().contains("check the address"), "{error}");
     }
 }
 
@@ -151,7 +154,7 @@ async fn a_namespace_goes_with_every_request() {
     // Logged in there, allowed there, and told by the engine that is there that it has no such
     // role.
     let session = builder()
-        .namespace("team")
+        .with_namespace("team")
         .build()
         .expect("it can be right");
     let role = VaultStatic::new(&session, "database", "absent").expect("a role");
@@ -176,7 +179,7 @@ async fn a_namespace_goes_with_every_request() {
         );
         let error = fetch(
             &builder()
-                .namespace("absent")
+                .with_namespace("absent")
                 .build()
                 .expect("it can be right"),
         )
@@ -194,8 +197,8 @@ async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() 
     let admin = AsyncAdmin::with_a_secret().await;
     let proxy = admin.proxy();
     let token = admin.run(|admin| admin.token(json!({}))).await;
-    let session =
-        VaultSession::builder(proxy.endpoint(), Auth::token(token)).timeout(Duration::from_secs(1));
+    let session = VaultSession::builder(proxy.endpoint(), Auth::token(token))
+        .with_timeout(Duration::from_secs(1));
     let session = session.build().expect("it can be right");
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Stall);
     let error = fetch(&session).await.expect_err("there is no answer");

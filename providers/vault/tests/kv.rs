@@ -22,6 +22,7 @@ const METADATA: &str = "/v1/kv/metadata/orders";
 struct VaultFixture {
     admin: AsyncAdmin,
     proxy: Proxy,
+    session: VaultSession,
     kv: VaultKv,
 }
 
@@ -38,6 +39,7 @@ impl VaultFixture {
             .expect("the settings can be right");
         Self {
             kv: VaultKv::new(&session, "kv", "orders").expect("a path"),
+            session,
             admin,
             proxy,
         }
@@ -151,23 +153,27 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
     let fixture = fixture().await;
-    let kv = fixture.kv.user_key("login").password_key("pw");
+    let kv = VaultKv::builder(&fixture.session, "kv", "orders")
+        .with_user_key("login")
+        .with_password_key("pw")
+        .build()
+        .expect("a path");
     for (data, says) in [
         (
             json!({ "username": "app", "password": "CANARY" }),
-            "its key `login` is missing; write it, or name another",
+            "its key \"login\" is missing; write it, or set another key",
         ),
         (
             json!({ "login": "app", "pw": "" }),
-            "its key `pw` has to be a text that is not empty",
+            "its key \"pw\" must be a string that is not empty",
         ),
         (
             json!({ "login": "app", "pw": { "a": "CANARY" } }),
-            "its key `pw` has to be a text that is not empty",
+            "its key \"pw\" must be a string that is not empty",
         ),
         (
             json!({ "login": 7, "pw": "CANARY" }),
-            "its key `login` has to be a text",
+            "its key \"login\" must be a string",
         ),
     ] {
         fixture.admin.run(move |admin| admin.put(&data)).await;
@@ -229,7 +235,7 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
             .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(
-            error.to_string().contains(says) && error.to_string().contains("goes on serving"),
+            error.to_string().contains(says) && error.to_string().contains("stays in use"),
             "{error}"
         );
         assert_eq!(fixture.requests_to(), (before.0, before.1 + 1));
@@ -254,7 +260,9 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_metadata() {
-    let VaultFixture { admin, proxy, kv } = fixture().await;
+    let VaultFixture {
+        admin, proxy, kv, ..
+    } = fixture().await;
     let asked = |path: &str| proxy.requests(path);
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))

@@ -53,7 +53,7 @@ impl Fixture {
     fn session(&mut self) -> VaultSession {
         let auth = self.auth.take().expect("one session for each fixture");
         let session =
-            VaultSession::builder(self.proxy.endpoint(), auth).timeout(Duration::from_secs(2));
+            VaultSession::builder(self.proxy.endpoint(), auth).with_timeout(Duration::from_secs(2));
         session.build().expect("the settings can be right")
     }
 

@@ -71,7 +71,7 @@ fn body(text: &str) -> String {
 
 async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::ProviderError> {
     let session = VaultSession::builder(address, auth)
-        .timeout(Duration::from_secs(5))
+        .with_timeout(Duration::from_secs(5))
         .build()
         .expect("it can be right");
     let lease = VaultKv::new(&session, "kv", "orders")
@@ -146,7 +146,7 @@ fn plain_http_to_another_machine_needs_a_permission() {
     assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
     assert!(error.to_string().contains("danger_plain_http"), "{error}");
     builder()
-        .danger_plain_http()
+        .with_danger_plain_http()
         .build()
         .expect("it was permitted");
     VaultSession::builder("http://127.0.0.1:8200", Auth::token("s.token"))

@@ -165,7 +165,7 @@ async fn nobody_logs_in_after_the_last_has_left() {
     assert!(
         error
             .to_string()
-            .contains("no provider of this session is in use any more"),
+            .contains("no provider uses this session any more"),
         "{error}"
     );
     assert_eq!(

@@ -30,7 +30,7 @@ fn the_debug_form_of_a_builder_shows_no_password_of_an_address() {
     let shown = format!(
         "{:?}",
         VaultSession::builder("https://vault.internal:8200/", Auth::token("CANARY"))
-            .namespace("team")
+            .with_namespace("team")
     );
     assert!(
         shown.contains("https://vault.internal:8200\"")
@@ -57,43 +57,46 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
     )
     .expect("it is written");
     let cases: Vec<(VaultSessionBuilder, &str)> = vec![
-        (at(""), "`address`"),
-        (at("vault:8200"), "`address`"),
-        (at("https://"), "`address`"),
-        (at("http://[::1"), "`address`"),
-        (at("https://vault:port"), "`address`"),
-        (at("https://user:CANARY@vault"), "`address`"),
-        (at("https://vault/v1"), "`address`"),
-        (with(Auth::token("CANARY\n")), "`token`"),
-        (with(Auth::token(" CANARY")), "`token`"),
-        (with(Auth::token("")), "`token`"),
-        (with(Auth::token_file("")), "`token`"),
+        (at(""), "\"address\""),
+        (at("vault:8200"), "\"address\""),
+        (at("https://"), "\"address\""),
+        (at("http://[::1"), "\"address\""),
+        (at("https://vault:port"), "\"address\""),
+        (at("https://user:CANARY@vault"), "\"address\""),
+        (at("https://vault/v1"), "\"address\""),
+        (with(Auth::token("CANARY\n")), "\"token\""),
+        (with(Auth::token(" CANARY")), "\"token\""),
+        (with(Auth::token("")), "\"token\""),
+        (with(Auth::token_file("")), "\"token\""),
         (
             with(Auth::app_role("", SecretId::given("CANARY"))),
-            "`role_id`",
+            "\"role_id\"",
         ),
         (
             with(Auth::app_role("role", SecretId::given("CANARY\r\n"))),
-            "`secret_id`",
+            "\"secret_id\"",
         ),
         (
             with(Auth::app_role("role", SecretId::wrapped("CANARY\0"))),
-            "`secret_id`",
+            "\"secret_id\"",
         ),
-        (with(Auth::kubernetes("").mount("k8s")), "`role`"),
-        (with(Auth::kubernetes("role").mount("/k8s")), "`mount`"),
-        (with(Auth::jwt("role", "CANARY CANARY")), "`jwt`"),
-        (good().namespace(""), "`namespace`"),
-        (good().namespace("team\nCANARY"), "`namespace`"),
-        (good().timeout(Duration::ZERO), "`timeout`"),
-        (good().ca_file("/no/such/file.pem"), "`ca_file`"),
-        (good().ca_file(nothing.path()), "`ca_file`"),
-        (good().ca_file(no_pem.path()), "`ca_file`"),
-        (good().ca_file(half.path()), "`ca_file`"),
-        (at("http://vault:8200"), "`address`"),
+        (with(Auth::kubernetes("").with_mount("k8s")), "\"role\""),
         (
-            at("http://127.0.0.1:8200").ca_file(no_pem.path()),
-            "`ca_file`",
+            with(Auth::kubernetes("role").with_mount("/k8s")),
+            "\"mount\"",
+        ),
+        (with(Auth::jwt("role", "CANARY CANARY")), "\"jwt\""),
+        (good().with_namespace(""), "\"namespace\""),
+        (good().with_namespace("team\nCANARY"), "\"namespace\""),
+        (good().with_timeout(Duration::ZERO), "\"timeout\""),
+        (good().with_ca_file("/no/such/file.pem"), "\"ca_file\""),
+        (good().with_ca_file(nothing.path()), "\"ca_file\""),
+        (good().with_ca_file(no_pem.path()), "\"ca_file\""),
+        (good().with_ca_file(half.path()), "\"ca_file\""),
+        (at("http://vault:8200"), "\"address\""),
+        (
+            at("http://127.0.0.1:8200").with_ca_file(no_pem.path()),
+            "\"ca_file\"",
         ),
     ];
     for (builder, name) in cases {
@@ -117,17 +120,17 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
         assert!(
             of_mount.iter().all(|made| made
                 .as_ref()
-                .is_err_and(|error| error.to_string().starts_with("`mount`"))),
+                .is_err_and(|error| error.to_string().starts_with("\"mount\""))),
             "{bad:?}"
         );
         assert!(
             VaultDynamic::new(&session, "database", bad)
-                .is_err_and(|error| error.to_string().starts_with("`role`")),
+                .is_err_and(|error| error.to_string().starts_with("\"role\"")),
             "{bad:?}"
         );
         assert!(
             VaultKv::new(&session, "kv", bad)
-                .is_err_and(|error| error.to_string().starts_with("`path`")),
+                .is_err_and(|error| error.to_string().starts_with("\"path\"")),
             "{bad:?}"
         );
     }

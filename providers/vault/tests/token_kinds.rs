@@ -219,7 +219,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
     assert!(
         error
             .to_string()
-            .contains("the token is dead; give another"),
+            .contains("the token is invalid; configure another"),
         "{error}"
     );
     assert_eq!((fixture.requests_to(RENEW), db.generation()), (0, 1));
@@ -276,7 +276,7 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
     })
     .await;
     assert!(
-        failed().is_some_and(|error| error.to_string().contains("is dead")),
+        failed().is_some_and(|error| error.to_string().contains("is invalid")),
         "{:?}",
         failed()
     );

@@ -39,7 +39,7 @@ pub(crate) async fn run<D: Database>(
     let aws = super::aws::config(None);
     let token_for = |user: &str| {
         RdsIam::builder(&aws, server.host(), server.port(), user)
-            .lifetime(LIFETIME)
+            .with_lifetime(LIFETIME)
             .build()
     };
     let supervisor = Supervisor::start();

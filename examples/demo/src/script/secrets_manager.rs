@@ -55,7 +55,9 @@ pub(crate) async fn run<D: Database>(
     let login = supervisor
         .add_provider(
             "two-users",
-            SecretsManager::new(&config, "two-users")?.alternating_users(),
+            SecretsManager::builder(&config, "two-users")
+                .with_alternating_users()
+                .build()?,
         )
         .await?;
     let second = supervisor

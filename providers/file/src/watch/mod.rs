@@ -1,12 +1,11 @@
-//! Telling that files may have changed: by the file system's events, and by looking every now and
-//! then.
+//! Hints when files may have changed: by events of the file system, and by polling.
 
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
+mod directory_watch;
 #[cfg(target_os = "linux")]
-mod linux;
-mod lookout;
-mod trail;
+mod inotify;
+#[cfg(not(target_os = "linux"))]
+mod portable;
+mod symlink_chain;
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -15,81 +14,82 @@ use std::time::Duration;
 
 use claviger::Hints;
 
-use lookout::{Bell, Lookout};
-use trail::Trail;
+use directory_watch::{DirectoryWatch, Notifier};
+use symlink_chain::SymlinkChain;
 
-pub(crate) use trail::Stamp;
+pub(crate) use symlink_chain::Stamp;
 
-/// A writer makes several events within a moment; they are one change.
+/// Time within which several events count as one change, because a writer makes several.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// Hints at every change of what `paths` lead to. `changed_before` is polled once the watch has
-/// begun, and says whether they have changed since they were last read: what happens later makes an
-/// event. Never returns.
+/// Hints at every change of the files at `paths`. Never returns.
+///
+/// `changed_before` is polled once the watch has begun. It returns whether the files have changed
+/// since they were last read. Later changes make events.
 ///
 /// # Cancel safety
 /// Dropping the future ends the watch.
-pub(crate) async fn run(
+pub(crate) async fn watch_paths(
     paths: Vec<PathBuf>,
-    poll: Duration,
+    poll_interval: Duration,
     changed_before: impl Future<Output = bool>,
     hints: Hints,
 ) {
-    let (bell, mut rings) = Bell::new();
-    let mut lookout: Option<Lookout> = None;
+    let (notifier, mut notifications) = Notifier::new();
+    let mut watch: Option<DirectoryWatch> = None;
     let mut changed_before = Some(pin!(changed_before));
-    let mut seen = Trail::default();
-    let mut rung = false;
+    let mut seen = SymlinkChain::default();
+    let mut notified = false;
     loop {
-        let mut trail = look(&paths).await;
-        let is_new = lookout
-            .as_ref()
-            .is_none_or(|lookout| !lookout.covers(&trail));
+        let mut chain = resolve_links(&paths).await;
+        let is_new = watch.as_ref().is_none_or(|watch| !watch.covers(&chain));
         if is_new {
-            // The old one stays until the new one is in place: no moment goes unwatched.
-            lookout = Lookout::over(&trail, &bell).await;
-            let now = look(&paths).await;
-            if !now.is_along(&trail) {
-                bell.ring();
+            // The old watch stays until the new one is in place, so that no change is missed.
+            watch = DirectoryWatch::start(&chain, &notifier).await;
+            let now = resolve_links(&paths).await;
+            if !now.has_same_paths_as(&chain) {
+                notifier.notify();
             }
-            trail = now;
+            chain = now;
         }
         let changed = match changed_before.take() {
             Some(changed_before) => changed_before.await,
-            None => rung || seen != trail,
+            None => notified || seen != chain,
         };
         if changed {
-            tracing::debug!(path = ?paths.first(), "may have changed");
+            tracing::debug!(path = ?paths.first(), "files may have changed");
             hints.changed();
         }
-        if is_new && lookout.is_some() {
+        if is_new && watch.is_some() {
             tracing::debug!(path = ?paths.first(), "watching");
         }
-        seen = trail;
-        rung = tokio::select! {
-            () = rings.next() => true,
-            () = tokio::time::sleep(poll) => false,
+        seen = chain;
+        notified = tokio::select! {
+            () = notifications.next() => true,
+            () = tokio::time::sleep(poll_interval) => false,
         };
-        if rung {
+        if notified {
             tokio::time::sleep(DEBOUNCE).await;
-            // Before looking: what happens from now on is news.
-            rings.forget();
+            // Before the files are read: a later event is another change.
+            notifications.forget();
         }
     }
 }
 
-async fn look(paths: &[PathBuf]) -> Trail {
+async fn resolve_links(paths: &[PathBuf]) -> SymlinkChain {
     let paths = paths.to_owned();
-    off_thread(move || Trail::of(&paths)).await
+    run_blocking(move || SymlinkChain::follow_all(&paths)).await
 }
 
-/// Does what may block in a thread that may be blocked. A panic goes on in the caller.
-pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs `work` in a blocking thread. A panic continues in the caller.
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is going away, and this task with it.
+            // The runtime shuts down, and this task with it.
             Err(_) => pending().await,
         },
     }

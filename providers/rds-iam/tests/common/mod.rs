@@ -107,7 +107,7 @@ impl Chain {
     /// A provider on this chain whose tokens live so long.
     pub(crate) fn provider_of(&self, lifetime: Duration) -> RdsIam {
         RdsIam::builder(&self.config(None), HOST, 5432, USER)
-            .lifetime(lifetime)
+            .with_lifetime(lifetime)
             .build()
             .expect("the arguments are right")
     }

@@ -290,7 +290,7 @@ pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
         .time_source(Behind)
         .build();
     let provider = RdsIam::builder(&aws, HOST, 5432, USER)
-        .lifetime(Duration::from_secs(40))
+        .with_lifetime(Duration::from_secs(40))
         .build()
         .expect("the arguments are right");
     let supervisor = Supervisor::start();

@@ -6,7 +6,7 @@ use claviger::{Event, Events, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, HandleOf, Tally, eventually};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture, rotations, window};
-use claviger_secrets_manager::SecretsManager;
+use claviger_secrets_manager::{SecretsManager, SecretsManagerBuilder};
 use claviger_testkit::Lab;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -34,14 +34,15 @@ impl Service {
     async fn start_with(
         users: Users,
         builder: SupervisorBuilder,
-        settings: impl FnOnce(SecretsManager) -> SecretsManager,
+        settings: impl FnOnce(SecretsManagerBuilder) -> SecretsManagerBuilder,
     ) -> Self {
         let mut fixture = SecretsFixture::<Server>::new(users).await;
         fixture.database.supervisor = Lab::with_builder(builder)
             .expect("it can be right")
             .supervisor;
-        let provider =
-            settings(SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"));
+        let provider = settings(SecretsManager::builder(&fixture.aws(), SECRET))
+            .build()
+            .expect("it can be right");
         let events = fixture.database.supervisor.events();
         let login = fixture
             .database
@@ -182,7 +183,7 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
 /// further one or rolled back.
 async fn each_step_fails(users: Users) {
     let service = Service::start_with(users, Supervisor::builder(), |provider| match users {
-        Users::Alternating => provider.alternating_users(),
+        Users::Alternating => provider.with_alternating_users(),
         Users::Single => provider,
     })
     .await;
@@ -270,7 +271,7 @@ async fn alternating_users_that_nobody_looks_at() {
     let service = Service::start_with(
         Users::Alternating,
         Supervisor::builder(),
-        SecretsManager::alternating_users,
+        SecretsManagerBuilder::with_alternating_users,
     )
     .await;
     for _ in 0..rotations() {
@@ -291,7 +292,7 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
     let service = Service::start_with(
         Users::Alternating,
         Supervisor::builder(),
-        SecretsManager::alternating_users,
+        SecretsManagerBuilder::with_alternating_users,
     )
     .await;
     let mut transaction = service.db.begin().await.expect("a connection");

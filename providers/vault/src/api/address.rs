@@ -1,14 +1,16 @@
-//! Where the server is.
+//! Address of the server.
 
 use claviger::ProviderError;
 use url::Url;
 
 use crate::path::misconfigured;
 
-const RIGHT: &str = "give scheme, host and port and no more, as `https://vault.internal:8200`";
+const RIGHT: &str = "set scheme, host and port only, as in https://vault.internal:8200";
 
+/// Parses an address.
+///
 /// # Errors
-/// `Misconfigured`, without the address: there may be a password in it.
+/// `Misconfigured`, without the address, because it may contain a password.
 pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
     let url = Url::parse(address).map_err(|_| misconfigured("address", RIGHT))?;
     let is_bare =
@@ -22,7 +24,7 @@ pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
     }
 }
 
-/// Returns whether nobody on the network can read the traffic: TLS, or this machine.
+/// Returns whether the traffic is private: over TLS, or within this machine.
 pub(super) fn is_private(url: &Url) -> bool {
     url.scheme() == "https" || is_loopback(url)
 }
@@ -37,7 +39,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// As people write it.
+/// Formats the address without a slash at its end.
 pub(super) fn shown(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
@@ -49,13 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_and_a_port_are_an_address() {
-        for (address, says) in [
+    fn scheme_host_and_port_are_an_address() {
+        for (address, expected) in [
             ("https://vault.internal:8200", "https://vault.internal:8200"),
             ("http://127.0.0.1:8200/", "http://127.0.0.1:8200"),
             ("https://[::1]:8200", "https://[::1]:8200"),
         ] {
-            assert_eq!(shown(&parse(address).unwrap()), says);
+            assert_eq!(shown(&parse(address).unwrap()), expected);
         }
     }
 
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_an_error_that_does_not_repeat_it() {
+    fn any_other_address_is_an_error_that_does_not_show_it() {
         for address in [
             "",
             "vault.internal",
@@ -92,7 +94,7 @@ mod tests {
         ] {
             let error = parse(address).unwrap_err().to_string();
             assert!(
-                error.starts_with("`address`") && error.contains("https://vault.internal:8200"),
+                error.starts_with("\"address\"") && error.contains("https://vault.internal:8200"),
                 "{address}: {error}"
             );
             assert!(!error.contains("CANARY"), "{error}");

@@ -1,26 +1,26 @@
-//! One request. vaultrs's own endpoints drop what the answer says of leases and versions.
+//! One request. The endpoints of vaultrs drop leases and versions from the response.
 
 use rustify::Endpoint;
 use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
 use serde_json::Value;
 
-use super::Answer;
+use super::Response;
 
-/// What is done with an answer that comes when nobody waits for it any more.
-pub(super) type Late = Box<dyn FnOnce(Answer) + Send + Sync>;
+/// Handles a response that arrives after the time-out.
+pub(super) type LateHandler = Box<dyn FnOnce(Response) + Send + Sync>;
 
-/// A method, a path below `/v1/`, and a body. Without `Debug`: there may be a secret in it.
+/// A method, a path below `/v1/`, and a body. Without `Debug`, because it may contain a secret.
 pub(crate) struct Call {
     method: RequestMethod,
     path: String,
     body: Option<Value>,
-    pub(super) late: Option<Late>,
+    pub(super) late: Option<LateHandler>,
     is_optional: bool,
 }
 
 impl Call {
-    /// Reads what is at this path.
+    /// Returns a read of this path.
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self {
             method: RequestMethod::GET,
@@ -31,7 +31,7 @@ impl Call {
         }
     }
 
-    /// Writes to this path.
+    /// Returns a write to this path.
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
         Self {
             method: RequestMethod::POST,
@@ -52,9 +52,9 @@ impl Call {
         self.is_optional
     }
 
-    /// What came to be by this call is not to be lost: an answer that comes after the time-out is
-    /// handed to `late`.
-    pub(crate) fn when_late(mut self, late: impl FnOnce(Answer) + Send + Sync + 'static) -> Self {
+    /// Passes a response that arrives after the time-out to `late`, so that what the call created is
+    /// not lost.
+    pub(crate) fn when_late(mut self, late: impl FnOnce(Response) + Send + Sync + 'static) -> Self {
         self.late = Some(Box::new(late));
         self
     }

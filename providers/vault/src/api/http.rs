@@ -6,23 +6,23 @@ use reqwest::{Client, ClientBuilder};
 use url::Url;
 
 use super::address;
-use super::failure::Failure;
-use crate::material::without_bom;
+use super::error::CallError;
+use crate::bounded_file::strip_bom;
 
 /// Most redirects within the server that are followed.
 const REDIRECTS: usize = 3;
-/// Largest body that is read, in bytes. A secret of Vault's has a megabyte at most.
+/// Largest body that is read, in bytes. A secret in Vault has a megabyte at most.
 const LARGEST_BODY: usize = 4 << 20;
 
-/// Why no client could be made.
+/// Why no client could be built.
 pub(super) enum ClientError {
     Certificates,
     Client,
 }
 
-/// Returns a client for this address. It follows redirects to the same scheme, host and port alone.
-/// The token in a header and the secret id in a body would be sent along. For an https address it
-/// uses nothing else. `authorities` are PEM certificates, with comments in any encoding.
+/// Builds a client for this address. It follows redirects to the same scheme, host and port only,
+/// because they carry the token and secrets. For an https address it uses https only. `authorities`
+/// are PEM certificates, with comments in any encoding.
 pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client, ClientError> {
     let origin = address.origin();
     let policy = Policy::custom(move |attempt: Attempt<'_>| {
@@ -37,15 +37,15 @@ pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client
         .redirect(policy)
         .https_only(address.scheme() == "https");
     if address::is_loopback(address) {
-        // A proxy would reach its own machine, and read the token of a plain request.
+        // A proxy would connect to its own machine, and read the token of a plain request.
         builder = builder.no_proxy();
     }
     if address.scheme() == "http" {
         // There is nothing to verify, and the system may have no certificates.
         builder = builder.tls_certs_only(Vec::new());
     } else if let Some(pem) = authorities {
-        let certificates = Certificate::from_pem_bundle(without_bom(pem))
-            .map_err(|_| ClientError::Certificates)?;
+        let certificates =
+            Certificate::from_pem_bundle(strip_bom(pem)).map_err(|_| ClientError::Certificates)?;
         if certificates.is_empty() {
             return Err(ClientError::Certificates);
         }
@@ -58,16 +58,17 @@ pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client
 pub(super) async fn send(
     client: &Client,
     request: http::Request<Vec<u8>>,
-) -> Result<http::Response<Vec<u8>>, Failure> {
-    let mut request = reqwest::Request::try_from(request).map_err(|_| Failure::Garbled)?;
-    // Debug output of headers then hides this one.
+) -> Result<http::Response<Vec<u8>>, CallError> {
+    let mut request =
+        reqwest::Request::try_from(request).map_err(|_| CallError::InvalidResponse)?;
+    // Hides the header in Debug output.
     if let Some(token) = request.headers_mut().get_mut("x-vault-token") {
         token.set_sensitive(true);
     }
     let mut response = client
         .execute(request)
         .await
-        .map_err(|error| Failure::of(&error))?;
+        .map_err(|error| CallError::from_reqwest(&error))?;
     let mut whole = http::Response::builder().status(response.status());
     for (name, value) in response.headers() {
         whole = whole.header(name, value);
@@ -76,12 +77,12 @@ pub(super) async fn send(
     while let Some(part) = response
         .chunk()
         .await
-        .map_err(|error| Failure::of(&error))?
+        .map_err(|error| CallError::from_reqwest(&error))?
     {
         if body.len() + part.len() > LARGEST_BODY {
-            return Err(Failure::Garbled);
+            return Err(CallError::InvalidResponse);
         }
         body.extend_from_slice(&part);
     }
-    whole.body(body).map_err(|_| Failure::Garbled)
+    whole.body(body).map_err(|_| CallError::InvalidResponse)
 }

@@ -1,10 +1,10 @@
-//! Requests to the server, by vaultrs's client, and what comes back.
+//! Requests to the server and its responses.
 
 mod address;
 mod call;
-mod failure;
+mod error;
 mod http;
-mod reply;
+mod response;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,30 +18,30 @@ use tokio::time::timeout;
 use vaultrs::api::EndpointMiddleware;
 
 pub(crate) use call::Call;
-use call::Late;
-use failure::CATCHES_UP;
-pub(crate) use failure::Failure;
-pub(crate) use reply::{Envelope, Grant, LogIn, TokenLook};
+use call::LateHandler;
+pub(crate) use error::CallError;
+use error::REPLICATION_DELAY;
+pub(crate) use response::{Envelope, Grant, LoginResponse, TokenLookup};
 
-use crate::material::{MAX_CA_FILE, read_bounded};
+use crate::bounded_file::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
-/// How long after its time-out an answer that is not to be lost is waited for: a Vault whose
-/// database hangs answers after 90 s.
-const LATEST: Duration = Duration::from_secs(120);
+/// Time after its time-out for which a late response is awaited. A Vault whose database hangs responds
+/// after 90 s.
+const LATE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How an address is spoken to.
+/// Settings of the connection to a server.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) address: String,
     pub(crate) namespace: Option<String>,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) timeout: Duration,
-    /// Allows tokens and secrets to go unencrypted to another machine.
+    /// Allows tokens and secrets to be sent unencrypted to another machine.
     pub(crate) plain_http: bool,
 }
 
-/// Shows the address only if it is one that can be used: another may contain a password.
+/// Shows the address only if it is valid, because an invalid one may contain a password.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = address::parse(&self.address).map_or_else(
@@ -58,7 +58,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// A server at its address. Without a token: each request brings its own.
+/// Client of one server. Each request has its own token.
 #[derive(Clone)]
 pub(crate) struct Api {
     client: Client,
@@ -69,7 +69,7 @@ pub(crate) struct Api {
 
 impl Api {
     /// # Errors
-    /// `Misconfigured`, naming the setting that cannot be right.
+    /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn new(settings: Settings) -> Result<Self, ProviderError> {
         let Settings {
             address,
@@ -82,7 +82,7 @@ impl Api {
         if !plain_http && !address::is_private(&url) {
             return Err(misconfigured(
                 "address",
-                "tokens and secrets would go unencrypted over the network; give an https address, or call `danger_plain_http()`",
+                "tokens and secrets would be sent unencrypted over the network; set an https address, or call with_danger_plain_http()",
             ));
         }
         let address = address::shown(&url);
@@ -92,29 +92,29 @@ impl Api {
         {
             return Err(misconfigured(
                 "namespace",
-                "give its path in visible ASCII, as `team/orders`",
+                "set its path in visible ASCII, as in \"team/orders\"",
             ));
         }
         if timeout.is_zero() {
-            return Err(misconfigured("timeout", "give more than nothing, as 10 s"));
+            return Err(misconfigured("timeout", "set more than zero, such as 10 s"));
         }
         let authorities = match &ca_file {
             None => None,
             Some(_) if url.scheme() == "http" => {
-                return Err(misconfigured("ca_file", "there is nothing to verify at an http address; give an https one"));
+                return Err(misconfigured("ca_file", "an http address has no certificate to verify; set an https address"));
             }
             Some(file) => Some(read_bounded(file, MAX_CA_FILE).map_err(|_| {
-                misconfigured("ca_file", "give the path of a file of PEM certificates, of 1 MiB at most, that this process may read")
+                misconfigured("ca_file", "set the path of a file of PEM certificates, of 1 MiB at most, that this process may read")
             })?),
         };
-        let made = quiet::run(|| http::client(&url, authorities.as_deref()));
-        let client = made.map_err(|error| match error {
+        let built = quiet::run(|| http::client(&url, authorities.as_deref()));
+        let client = built.map_err(|error| match error {
             http::ClientError::Certificates => {
-                misconfigured("ca_file", "what is in it is no PEM certificate")
+                misconfigured("ca_file", "the file contains no PEM certificate")
             }
             http::ClientError::Client => misconfigured(
                 "ca_file",
-                "the system has no root certificates; name a file of them",
+                "the system has no root certificates; set a file of them",
             ),
         })?;
         Ok(Self {
@@ -125,13 +125,17 @@ impl Api {
         })
     }
 
-    /// The address, for messages.
+    /// Returns the address, for messages.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Asks, with this token if any.
-    pub(crate) async fn ask(&self, token: Option<&str>, mut call: Call) -> Result<Answer, Failure> {
+    /// Sends a request, with this token if any.
+    pub(crate) async fn send(
+        &self,
+        token: Option<&str>,
+        mut call: Call,
+    ) -> Result<Response, CallError> {
         let middle = EndpointMiddleware {
             token: token.unwrap_or_default().to_owned(),
             version: "v1".to_owned(),
@@ -139,84 +143,86 @@ impl Api {
             namespace: self.namespace.clone(),
         };
         let (client, address, late) = (self.client.clone(), self.address.clone(), call.late.take());
-        let asking = async move {
+        let sending = async move {
             let request = call
                 .with_middleware(&middle)
                 .request(&address)
-                .map_err(|_| Failure::Garbled)?;
+                .map_err(|_| CallError::InvalidResponse)?;
             let response = http::send(&client, request).await?;
             if response.status().is_success() {
-                Ok(Answer::of(response))
+                Ok(Response::from_http(response))
             } else {
-                Err(Failure::answered(response))
+                Err(CallError::from_response(response))
             }
         };
-        // Nothing that is said meanwhile is heard: at TRACE there are secrets in it.
-        let asking = quiet::during(asking);
+        // Log lines of the HTTP client contain secrets at TRACE.
+        let sending = quiet::during(sending);
         match late {
-            None => timeout(self.timeout, asking)
+            None => timeout(self.timeout, sending)
                 .await
-                .map_err(|_| Failure::TimedOut)?,
-            Some(late) => in_time_or(late, self.timeout, asking).await,
+                .map_err(|_| CallError::TimedOut)?,
+            Some(late) => send_or_hand_over(late, self.timeout, sending).await,
         }
     }
 
-    /// Like [`ask`](Self::ask), with a token that was issued a moment ago. After a 403 the request
-    /// is sent once more, a second later: a standby may not have received the token yet.
-    pub(crate) async fn ask_with_new(
+    /// Sends a request with a token that was issued a moment ago. After a 403 it is sent once more, a
+    /// second later, because a standby may not have received the token yet.
+    pub(crate) async fn send_with_new_token(
         &self,
         token: &str,
         call: impl Fn() -> Call + Send,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Response, CallError> {
         let first = call();
         let is_optional = first.is_optional();
-        match self.ask(Some(token), first).await {
-            // What an optional request may be forbidden by is the policy.
-            Err(failure) if failure.is_forbidden() && !(is_optional && failure.is_by_policy()) => {
-                tokio::time::sleep(CATCHES_UP).await;
-                self.ask(Some(token), call()).await
+        match self.send(Some(token), first).await {
+            // The policy may forbid an optional request.
+            Err(failure)
+                if failure.is_forbidden() && !(is_optional && failure.is_policy_denial()) =>
+            {
+                tokio::time::sleep(REPLICATION_DELAY).await;
+                self.send(Some(token), call()).await
             }
             result => result,
         }
     }
 }
 
-/// Like a time-out, but what comes after it is handed to `late`.
-async fn in_time_or(
-    late: Late,
+/// Times out like `timeout`, but passes a late response to `late`.
+async fn send_or_hand_over(
+    late: LateHandler,
     limit: Duration,
-    asking: impl Future<Output = Result<Answer, Failure>> + Send + 'static,
-) -> Result<Answer, Failure> {
-    let mut task = tokio::spawn(asking);
+    sending: impl Future<Output = Result<Response, CallError>> + Send + 'static,
+) -> Result<Response, CallError> {
+    let mut task = tokio::spawn(sending);
     match timeout(limit, &mut task).await {
-        Ok(answer) => answer.unwrap_or(Err(Failure::Garbled)),
+        Ok(response) => response.unwrap_or(Err(CallError::InvalidResponse)),
         Err(_) => {
             tokio::spawn(async move {
-                match timeout(LATEST, &mut task).await {
-                    Ok(Ok(Ok(answer))) => late(answer),
+                match timeout(LATE_TIMEOUT, &mut task).await {
+                    Ok(Ok(Ok(response))) => late(response),
                     Ok(_) => {}
                     Err(_) => task.abort(),
                 }
             });
-            Err(Failure::TimedOut)
+            Err(CallError::TimedOut)
         }
     }
 }
 
-/// The body of an answer. Without `Debug`: there may be a secret in it.
-pub(crate) struct Answer(Vec<u8>);
+/// Body of a response. Without `Debug`, because it may contain a secret.
+pub(crate) struct Response(Vec<u8>);
 
-impl Answer {
-    fn of(response: ::http::Response<Vec<u8>>) -> Self {
+impl Response {
+    fn from_http(response: ::http::Response<Vec<u8>>) -> Self {
         Self(response.into_body())
     }
 
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, Failure> {
-        serde_json::from_slice(&self.0).map_err(|_| Failure::Garbled)
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<Envelope<T>, CallError> {
+        serde_json::from_slice(&self.0).map_err(|_| CallError::InvalidResponse)
     }
 }
 
-/// Whether this can be the value of a header: vaultrs panics where it cannot.
+/// Returns whether this is valid as the value of a header. vaultrs panics if it is not.
 pub(crate) fn is_header(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
 }

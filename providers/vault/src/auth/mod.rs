@@ -1,6 +1,6 @@
-//! Who we are to the server.
+//! Identity of the service at the server.
 
-mod material;
+mod secret;
 mod secret_id;
 
 use std::fmt;
@@ -10,159 +10,171 @@ use claviger::ProviderError;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, Call, Failure, LogIn};
-use crate::path::{checked, misconfigured};
-pub(crate) use material::Material;
+use crate::api::{Api, Call, CallError, LoginResponse, Response};
+use crate::path::{check_path, misconfigured};
+pub(crate) use secret::AuthSecret;
 pub use secret_id::SecretId;
 
-/// Where Kubernetes mounts a pod's token.
+/// Path at which Kubernetes mounts a pod's token.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// How a [`VaultSession`](crate::VaultSession) verifies who it is. Its `Debug` form shows no
-/// secret.
+/// Identity of a [`VaultSession`](crate::VaultSession). Its `Debug` form shows no secret.
+/// [`VaultSessionBuilder::build`](crate::VaultSessionBuilder::build) reports invalid values.
 ///
-/// | made by | each login | once its token cannot be renewed |
+/// | method | login | once its token cannot be renewed |
 /// |---|---|---|
-/// | [`token`](Self::token) | none; the token is somebody else's | it is used to its end |
-/// | [`token_file`](Self::token_file) | none; the file is read again when it changes | the file is waited for |
-/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | gives a token of the session's own | a new login, well before |
+/// | [`token`](Self::token) | none; the token is external | it is used until it expires |
+/// | [`token_file`](Self::token_file) | none; the file is read again when it changes | the session waits for the next token in the file |
+/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | returns a token of the session | a new login, before it expires |
+///
+/// ```
+/// use claviger_vault::{Auth, SecretId};
+///
+/// let auth = Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id"))
+///     .with_mount("approle-blue");
+/// ```
+#[must_use = "pass it to `VaultSession::new` or `VaultSession::builder`"]
 pub struct Auth {
-    kind: Kind,
+    method: AuthMethod,
     mount: Option<String>,
 }
 
-enum Kind {
-    Token(Material),
+enum AuthMethod {
+    Token(AuthSecret),
     AppRole {
         role_id: String,
         secret_id: SecretId,
     },
     Kubernetes {
         role: String,
-        jwt: Material,
+        jwt: AuthSecret,
     },
     Jwt {
         role: String,
-        jwt: Material,
+        jwt: AuthSecret,
     },
 }
 
 impl Auth {
-    /// A token that was issued elsewhere. It is renewed while that is possible, and never revoked.
+    /// Uses a token that was issued elsewhere. It is renewed while that is possible, and never
+    /// revoked.
     pub fn token(token: impl Into<String>) -> Self {
-        Self::of(Kind::Token(Material::given(token)))
+        Self::from_method(AuthMethod::Token(AuthSecret::given(token)))
     }
 
-    /// A token in a file, as Vault Agent's sink writes it. The file is looked at every 2 s and read
-    /// again when it changes; surrounding white space is not part of the token.
+    /// Uses a token in a file, as written by a sink of Vault Agent. The file is read every 2 s.
+    /// Surrounding white space is not part of the token.
     pub fn token_file(path: impl Into<PathBuf>) -> Self {
-        Self::of(Kind::Token(Material::file(path)))
+        Self::from_method(AuthMethod::Token(AuthSecret::file(path)))
     }
 
-    /// The AppRole method, mounted at `approle` unless [`mount`](Self::mount) says otherwise.
+    /// Uses the AppRole method. Default mount: `approle`.
     pub fn app_role(role_id: impl Into<String>, secret_id: SecretId) -> Self {
-        Self::of(Kind::AppRole {
+        Self::from_method(AuthMethod::AppRole {
             role_id: role_id.into(),
             secret_id,
         })
     }
 
-    /// The Kubernetes method, mounted at `kubernetes` unless [`mount`](Self::mount) says otherwise,
-    /// with the pod's token, which is read anew at each login.
+    /// Uses the Kubernetes method with the pod's token, which is read again at each login. Default
+    /// mount: `kubernetes`.
     pub fn kubernetes(role: impl Into<String>) -> Self {
         Self::kubernetes_file(role, SERVICE_ACCOUNT)
     }
 
-    /// [`kubernetes`](Self::kubernetes) with a service account's token in another file, as a
-    /// projected volume has it.
+    /// Uses the Kubernetes method with a service account's token in another file, such as a projected
+    /// volume.
     pub fn kubernetes_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self::of(Kind::Kubernetes {
+        Self::from_method(AuthMethod::Kubernetes {
             role: role.into(),
-            jwt: Material::file(path),
+            jwt: AuthSecret::file(path),
         })
     }
 
-    /// The JWT method, mounted at `jwt` unless [`mount`](Self::mount) says otherwise, with a token
-    /// that does not change.
+    /// Uses the JWT method with a token that does not change. Default mount: `jwt`.
     pub fn jwt(role: impl Into<String>, jwt: impl Into<String>) -> Self {
-        Self::of(Kind::Jwt {
+        Self::from_method(AuthMethod::Jwt {
             role: role.into(),
-            jwt: Material::given(jwt),
+            jwt: AuthSecret::given(jwt),
         })
     }
 
-    /// [`jwt`](Self::jwt) with a token in a file, which is read anew at each login.
+    /// Uses the JWT method with a token in a file, which is read again at each login.
     pub fn jwt_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self::of(Kind::Jwt {
+        Self::from_method(AuthMethod::Jwt {
             role: role.into(),
-            jwt: Material::file(path),
+            jwt: AuthSecret::file(path),
         })
     }
 
-    /// Where the method is mounted, as `approle-blue`: what follows `auth/`.
-    #[must_use]
-    pub fn mount(mut self, mount: impl Into<String>) -> Self {
+    /// Sets the mount of the method without `auth/`, as in `approle-blue`.
+    pub fn with_mount(mut self, mount: impl Into<String>) -> Self {
         self.mount = Some(mount.into());
         self
     }
 
-    fn of(kind: Kind) -> Self {
-        Self { kind, mount: None }
+    fn from_method(method: AuthMethod) -> Self {
+        Self {
+            method,
+            mount: None,
+        }
     }
 
     /// # Errors
-    /// `Misconfigured`, naming the setting that cannot be right.
+    /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn validate(&self) -> Result<(), ProviderError> {
         if let Some(mount) = &self.mount {
-            checked("mount", mount.clone())?;
+            check_path("mount", mount.clone())?;
         }
-        match &self.kind {
-            Kind::Token(_) if self.mount.is_some() => {
-                Err(misconfigured("mount", "a token needs none"))
+        match &self.method {
+            AuthMethod::Token(_) if self.mount.is_some() => {
+                Err(misconfigured("mount", "remove it; a token has no mount"))
             }
-            Kind::Token(token) => token.validate("token"),
-            Kind::AppRole { role_id, .. } if role_id.trim().is_empty() => {
-                Err(misconfigured("role_id", "give the role's id"))
+            AuthMethod::Token(token) => token.validate("token"),
+            AuthMethod::AppRole { role_id, .. } if role_id.trim().is_empty() => {
+                Err(misconfigured("role_id", "set the id of the role"))
             }
-            Kind::AppRole { secret_id, .. } => secret_id.validate(),
-            Kind::Kubernetes { role, .. } | Kind::Jwt { role, .. } if role.trim().is_empty() => {
-                Err(misconfigured("role", "give its name"))
+            AuthMethod::AppRole { secret_id, .. } => secret_id.validate(),
+            AuthMethod::Kubernetes { role, .. } | AuthMethod::Jwt { role, .. }
+                if role.trim().is_empty() =>
+            {
+                Err(misconfigured("role", "set its name"))
             }
-            Kind::Kubernetes { jwt, .. } | Kind::Jwt { jwt, .. } => jwt.validate("jwt"),
+            AuthMethod::Kubernetes { jwt, .. } | AuthMethod::Jwt { jwt, .. } => jwt.validate("jwt"),
         }
     }
 
-    /// The token, where it is somebody else's.
-    pub(crate) fn foreign_token(&self) -> Option<&Material> {
-        match &self.kind {
-            Kind::Token(token) => Some(token),
+    /// Returns the token, if it was issued elsewhere.
+    pub(crate) fn external_token(&self) -> Option<&AuthSecret> {
+        match &self.method {
+            AuthMethod::Token(token) => Some(token),
             _ => None,
         }
     }
 
-    /// What is given or read at a login, or in place of one.
-    pub(crate) fn material(&self) -> Option<&Material> {
-        match &self.kind {
-            Kind::Token(material)
-            | Kind::Kubernetes { jwt: material, .. }
-            | Kind::Jwt { jwt: material, .. } => Some(material),
-            Kind::AppRole { secret_id, .. } => secret_id.material(),
+    /// Returns the secret of a login, or the external token.
+    pub(crate) fn secret(&self) -> Option<&AuthSecret> {
+        match &self.method {
+            AuthMethod::Token(secret)
+            | AuthMethod::Kubernetes { jwt: secret, .. }
+            | AuthMethod::Jwt { jwt: secret, .. } => Some(secret),
+            AuthMethod::AppRole { secret_id, .. } => secret_id.secret(),
         }
     }
 
-    /// Whether a new token can be had by asking for it.
-    pub(crate) fn can_log_in(&self) -> bool {
-        self.foreign_token().is_none()
+    /// Returns whether a login returns a new token.
+    pub(crate) fn has_login(&self) -> bool {
+        self.external_token().is_none()
     }
 
     /// Logs in.
     ///
     /// # Errors
-    /// Each says which method at which mount, and what to do.
-    pub(crate) async fn log_in(&self, api: &Api) -> Result<LogIn, ProviderError> {
-        let (method, body) = match &self.kind {
-            Kind::Token(_) => return Err(misconfigured("auth", "a token logs in nowhere")),
-            Kind::AppRole { role_id, secret_id } => {
+    /// Each names the mount of the method and what to do.
+    pub(crate) async fn login(&self, api: &Api) -> Result<LoginResponse, ProviderError> {
+        let (method, body) = match &self.method {
+            AuthMethod::Token(_) => return Err(misconfigured("auth", "a token has no login")),
+            AuthMethod::AppRole { role_id, secret_id } => {
                 let mut body = json!({ "role_id": role_id });
                 if let Some(secret_id) = secret_id.obtain(api).await?
                     && let Some(fields) = body.as_object_mut()
@@ -174,18 +186,20 @@ impl Auth {
                 }
                 ("approle", body)
             }
-            Kind::Kubernetes { role, jwt } => ("kubernetes", with_jwt(role, &jwt.read().await?)),
-            Kind::Jwt { role, jwt } => ("jwt", with_jwt(role, &jwt.read().await?)),
+            AuthMethod::Kubernetes { role, jwt } => {
+                ("kubernetes", with_jwt(role, &jwt.read().await?))
+            }
+            AuthMethod::Jwt { role, jwt } => ("jwt", with_jwt(role, &jwt.read().await?)),
         };
         let mount = self.mount.as_deref().unwrap_or(method);
-        let answer = api
-            .ask(
+        let response = api
+            .send(
                 None,
                 Call::post(format!("auth/{mount}/login"), body).when_late(late_token(api)),
             )
             .await;
-        let envelope = answer
-            .and_then(|answer| answer.read::<Value>())
+        let envelope = response
+            .and_then(|response| response.read::<Value>())
             .map_err(|failure| {
                 self.explain(
                     &format!("{}, login at auth/{mount}", api.address()),
@@ -193,62 +207,60 @@ impl Auth {
                 )
             })?;
         match envelope.auth {
-            Some(log_in) if crate::api::is_header(&log_in.client_token) => Ok(log_in),
-            _ => {
-                Err(Failure::Garbled
-                    .explain(&format!("{}, login at auth/{mount}", api.address()), ""))
-            }
+            Some(login) if crate::api::is_header(&login.client_token) => Ok(login),
+            _ => Err(CallError::InvalidResponse
+                .explain(&format!("{}, login at auth/{mount}", api.address()), "")),
         }
     }
 
-    fn explain(&self, place: &str, failure: &Failure) -> ProviderError {
+    fn explain(&self, place: &str, failure: &CallError) -> ProviderError {
         use claviger::ProviderErrorKind as Kind;
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
-        match (&self.kind, failure.status()) {
+        match (&self.method, failure.status()) {
             (_, Some(404)) => error(
                 Kind::NotFound,
-                "no auth method is mounted there; see to the mount, or enable the method",
+                "no auth method is mounted there; check the mount, or enable the method",
             ),
-            // One and the same answer for all of these.
-            (self::Kind::AppRole { .. }, Some(400)) => error(
+            // One response for all of these.
+            (AuthMethod::AppRole { .. }, Some(400)) => error(
                 Kind::Denied,
                 "AppRole rejects role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
             ),
-            // Also when the mount is not there, and when Vault cannot reach the cluster that
-            // reviews the token: that may pass.
-            (self::Kind::Kubernetes { .. }, Some(403 | 500))
-                if !failure.says(&["not authorized"]) =>
+            // Also if nothing is mounted there, and if Vault cannot reach the cluster that reviews the
+            // token, which is transient.
+            (AuthMethod::Kubernetes { .. }, Some(403 | 500))
+                if !failure.mentions(&["not authorized"]) =>
             {
                 error(
                     Kind::Unavailable,
-                    "Vault rejects the service account's token and does not say why: see to the mount, to the role, and that Vault reaches the cluster which reviews tokens",
+                    "Vault rejects the service account's token without a reason: check the mount and the role, and that Vault reaches the cluster which reviews tokens",
                 )
             }
             (_, Some(400 | 401 | 403)) => error(
                 Kind::Denied,
-                "the login is rejected: see to the mount, to the role and what it is bound to, and that the token it is given is valid and has not expired",
+                "the login is rejected: check the mount, the role and its bound claims, and that the token is valid and has not expired",
             ),
             _ => failure.explain(place, "grant it"),
         }
     }
 }
 
-/// Gives back a token that comes when nobody waits for it any more. A batch token cannot be: it
-/// lives to its own end.
-fn late_token(api: &Api) -> impl FnOnce(Answer) + Send + Sync + 'static {
+/// Returns a handler that revokes a token that was issued after the time-out. A batch token cannot be
+/// revoked and stays valid until it expires.
+fn late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
     let api = api.clone();
-    move |answer| {
-        let token = answer
+    move |response| {
+        let token = response
             .read::<Value>()
             .ok()
             .and_then(|envelope| envelope.auth)
-            .map(LogIn::into_token);
+            .map(LoginResponse::into_token);
         let Some(token) = token.filter(|token| crate::api::is_header(token.expose_secret())) else {
             return;
         };
         tokio::spawn(async move {
             let revoked = api
-                .ask_with_new(token.expose_secret(), || {
+                .send_with_new_token(token.expose_secret(), || {
                     Call::post("auth/token/revoke-self", json!({}))
                 })
                 .await;
@@ -257,7 +269,7 @@ fn late_token(api: &Api) -> impl FnOnce(Answer) + Send + Sync + 'static {
                     &format!("{}, auth/token/revoke-self", api.address()),
                     "grant `update` on auth/token/revoke-self",
                 );
-                tracing::warn!(error = %error, "a token came after the time-out and was not revoked; it lives to its own end");
+                tracing::warn!(error = %error, "a token that was issued after the time-out was not revoked; it stays valid until it expires");
             }
         });
     }
@@ -269,25 +281,25 @@ fn with_jwt(role: &str, jwt: &SecretString) -> Value {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = match &self.kind {
-            Kind::Token(token) => {
+        let mut shown = match &self.method {
+            AuthMethod::Token(token) => {
                 let mut shown = f.debug_struct("Token");
                 shown.field("token", token);
                 shown
             }
-            Kind::AppRole { secret_id, .. } => {
+            AuthMethod::AppRole { secret_id, .. } => {
                 let mut shown = f.debug_struct("AppRole");
                 shown
                     .field("role_id", &"[redacted]")
                     .field("secret_id", secret_id);
                 shown
             }
-            Kind::Kubernetes { role, jwt } => {
+            AuthMethod::Kubernetes { role, jwt } => {
                 let mut shown = f.debug_struct("Kubernetes");
                 shown.field("role", role).field("jwt", jwt);
                 shown
             }
-            Kind::Jwt { role, jwt } => {
+            AuthMethod::Jwt { role, jwt } => {
                 let mut shown = f.debug_struct("Jwt");
                 shown.field("role", role).field("jwt", jwt);
                 shown
@@ -298,107 +310,4 @@ impl fmt::Debug for Auth {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-    use claviger::ProviderErrorKind;
-
-    const CANARY: &str = "CANARY";
-
-    fn failure(status: u16, text: &str) -> Failure {
-        Failure::Answered {
-            status,
-            texts: vec![format!("{text} {CANARY}")],
-            retry_after: None,
-        }
-    }
-
-    #[test]
-    fn a_slip_is_told_by_the_name_of_the_setting_and_without_the_secret() {
-        for (auth, name) in [
-            (Auth::token(""), "`token`"),
-            (Auth::token("CANARY\n"), "`token`"),
-            (Auth::token("CANARÜ"), "`token`"),
-            (Auth::token("CANARY").mount("x"), "`mount`"),
-            (Auth::app_role(" ", SecretId::none()), "`role_id`"),
-            (Auth::app_role("r", SecretId::given("")), "`secret_id`"),
-            (
-                Auth::app_role("r", SecretId::wrapped("CANARY x")),
-                "`secret_id`",
-            ),
-            (
-                Auth::app_role("r", SecretId::none()).mount("/approle"),
-                "`mount`",
-            ),
-            (Auth::kubernetes(""), "`role`"),
-            (Auth::jwt("r", ""), "`jwt`"),
-        ] {
-            let error = auth.validate().unwrap_err();
-            assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
-            assert!(error.to_string().starts_with(name), "{error}");
-            assert!(
-                !format!("{error:?} {auth:?}").contains("CANAR"),
-                "{error:?} {auth:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_rejected_login_names_what_may_be_wrong() {
-        let app_role = Auth::app_role("r", SecretId::given("s"));
-        for (auth, status, text, kind) in [
-            (
-                &app_role,
-                400,
-                "invalid role or secret ID",
-                ProviderErrorKind::Denied,
-            ),
-            (
-                &app_role,
-                404,
-                "no handler for route",
-                ProviderErrorKind::NotFound,
-            ),
-            (
-                &app_role,
-                403,
-                "permission denied",
-                ProviderErrorKind::Denied,
-            ),
-            (
-                &app_role,
-                503,
-                "Vault is sealed",
-                ProviderErrorKind::Unavailable,
-            ),
-            (
-                &Auth::kubernetes("r"),
-                403,
-                "permission denied",
-                ProviderErrorKind::Unavailable,
-            ),
-            (
-                &Auth::kubernetes("r"),
-                403,
-                "service account name not authorized",
-                ProviderErrorKind::Denied,
-            ),
-            (
-                &Auth::jwt("r", "j"),
-                400,
-                "error validating token",
-                ProviderErrorKind::Denied,
-            ),
-            (&Auth::jwt("r", "j"), 429, "", ProviderErrorKind::Throttled),
-        ] {
-            let error = auth.explain("PLACE", &failure(status, text));
-            assert_eq!(error.kind(), kind, "{auth:?} {status} {text}: {error}");
-            let shown = format!("{error} {error:?}");
-            assert!(
-                shown.contains("PLACE") && !shown.contains(CANARY),
-                "{shown}"
-            );
-        }
-    }
-}
+mod tests;

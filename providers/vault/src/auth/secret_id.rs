@@ -1,4 +1,4 @@
-//! The second half of an AppRole.
+//! Secret id of an AppRole.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,89 +9,89 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Material;
+use super::AuthSecret;
 use crate::api::{Api, Call};
 
-/// The secret id of an AppRole: where it comes from. Its `Debug` form shows no secret.
-pub struct SecretId(Source);
+/// Secret id of an AppRole. Its `Debug` form shows no secret.
+#[must_use = "pass it to `Auth::app_role`"]
+pub struct SecretId(SecretIdKind);
 
-enum Source {
+enum SecretIdKind {
     None,
-    Plain(Material),
+    Plain(AuthSecret),
     Wrapped {
-        token: Material,
+        token: AuthSecret,
         unwrapped: Mutex<Option<Unwrapped>>,
     },
 }
 
-/// A wrapping token opens once: what was in it is kept for the next logins.
+/// An unwrapped secret id, kept for the next logins, because a wrapping token opens once.
 struct Unwrapped {
     token: SecretString,
     secret_id: SecretString,
 }
 
 #[derive(Deserialize)]
-struct Content {
+struct UnwrappedData {
     secret_id: String,
 }
 
 impl SecretId {
-    /// For roles with `bind_secret_id=false`.
+    /// Uses no secret id, for roles with `bind_secret_id=false`.
     pub fn none() -> Self {
-        Self(Source::None)
+        Self(SecretIdKind::None)
     }
 
-    /// The secret id itself.
+    /// Uses this secret id.
     pub fn given(secret_id: impl Into<String>) -> Self {
-        Self(Source::Plain(Material::given(secret_id)))
+        Self(SecretIdKind::Plain(AuthSecret::given(secret_id)))
     }
 
-    /// In a file, which is read anew at each login.
+    /// Uses the secret id in a file, which is read again at each login.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Source::Plain(Material::file(path)))
+        Self(SecretIdKind::Plain(AuthSecret::file(path)))
     }
 
-    /// Response-wrapped: a wrapping token, which is unwrapped at the first login and once. Where
-    /// somebody else has opened it before, the login is denied and says so.
+    /// Uses a response-wrapped secret id. The wrapping token is unwrapped once, at the first login. If
+    /// it was unwrapped before, the login is an error that says so.
     pub fn wrapped(token: impl Into<String>) -> Self {
-        Self::wrapped_in(Material::given(token))
+        Self::wrapped_in(AuthSecret::given(token))
     }
 
-    /// Response-wrapped, the wrapping token in a file. Another one in the file is unwrapped at the
-    /// next login.
+    /// Uses a response-wrapped secret id, with the wrapping token in a file. Another one in the file is
+    /// unwrapped at the next login.
     pub fn wrapped_file(path: impl Into<PathBuf>) -> Self {
-        Self::wrapped_in(Material::file(path))
+        Self::wrapped_in(AuthSecret::file(path))
     }
 
-    fn wrapped_in(token: Material) -> Self {
-        Self(Source::Wrapped {
+    fn wrapped_in(token: AuthSecret) -> Self {
+        Self(SecretIdKind::Wrapped {
             token,
             unwrapped: Mutex::new(None),
         })
     }
 
     pub(super) fn validate(&self) -> Result<(), ProviderError> {
-        self.material()
-            .map_or(Ok(()), |material| material.validate("secret_id"))
+        self.secret()
+            .map_or(Ok(()), |secret| secret.validate("secret_id"))
     }
 
-    /// Itself, or the token that it is wrapped by.
-    pub(super) fn material(&self) -> Option<&Material> {
+    /// Returns the secret id, or the token that wraps it.
+    pub(super) fn secret(&self) -> Option<&AuthSecret> {
         match &self.0 {
-            Source::None => None,
-            Source::Plain(material)
-            | Source::Wrapped {
-                token: material, ..
-            } => Some(material),
+            SecretIdKind::None => None,
+            SecretIdKind::Plain(secret) | SecretIdKind::Wrapped { token: secret, .. } => {
+                Some(secret)
+            }
         }
     }
 
-    /// The secret id as it is now.
+    /// Returns the current secret id.
     pub(super) async fn obtain(&self, api: &Api) -> Result<Option<SecretString>, ProviderError> {
         let (token, unwrapped) = match &self.0 {
-            Source::None => return Ok(None),
-            Source::Plain(material) => return material.read().await.map(Some),
-            Source::Wrapped { token, unwrapped } => (token, unwrapped),
+            SecretIdKind::None => return Ok(None),
+            SecretIdKind::Plain(secret) => return secret.read().await.map(Some),
+            SecretIdKind::Wrapped { token, unwrapped } => (token, unwrapped),
         };
         let known = |token: Option<&SecretString>| {
             let unwrapped = unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,30 +102,30 @@ impl SecretId {
         };
         let token = match token.read().await {
             Ok(token) => token,
-            // Whoever delivers a wrapping token may take its file away again.
+            // The file of a wrapping token may be removed after delivery.
             Err(error) => return known(None).map(Some).ok_or(error),
         };
         if let Some(secret_id) = known(Some(&token)) {
             return Ok(Some(secret_id));
         }
         let place = format!("{}, sys/wrapping/unwrap", api.address());
-        let answer = api
-            .ask(
+        let response = api
+            .send(
                 Some(token.expose_secret()),
                 Call::post("sys/wrapping/unwrap", json!({})),
             )
             .await;
-        let envelope = answer.and_then(|answer| answer.read::<Content>()).map_err(|failure| match failure.status() {
+        let envelope = response.and_then(|response| response.read::<UnwrappedData>()).map_err(|failure| match failure.status() {
             Some(400 | 403) => ProviderError::new(
                 ProviderErrorKind::Denied,
-                format!("{place}: the wrapping token of the secret id has expired or was unwrapped already, maybe by somebody who should not; issue another"),
+                format!("{place}: the wrapping token of the secret id has expired or was already unwrapped, maybe without permission; issue another"),
             ),
             _ => failure.explain(&place, "grant it"),
         })?;
-        let Some(Content { secret_id }) = envelope.data else {
+        let Some(UnwrappedData { secret_id }) = envelope.data else {
             return Err(ProviderError::new(
                 ProviderErrorKind::Malformed,
-                format!("{place}: what was wrapped is no secret id"),
+                format!("{place}: the wrapped response has no secret id"),
             ));
         };
         let secret_id = SecretString::from(secret_id);
@@ -141,9 +141,9 @@ impl SecretId {
 impl fmt::Debug for SecretId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Source::None => f.write_str("None"),
-            Source::Plain(material) => material.fmt(f),
-            Source::Wrapped { token, .. } => f.debug_tuple("Wrapped").field(token).finish(),
+            SecretIdKind::None => f.write_str("None"),
+            SecretIdKind::Plain(secret) => secret.fmt(f),
+            SecretIdKind::Wrapped { token, .. } => f.debug_tuple("Wrapped").field(token).finish(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a session is made of.
+//! Settings of a session, checked before any request.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,12 +9,24 @@ use super::VaultSession;
 use crate::api::{Api, Settings};
 use crate::auth::Auth;
 
-/// Long for a server that answers in milliseconds, and a third of a fetch's deadline of 30 s.
+/// Default time-out of a request: a third of a fetch's deadline of 30 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A [`VaultSession`] to be made.
+/// Builds a [`VaultSession`] with settings other than the defaults.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use claviger_vault::{Auth, VaultSession};
+///
+/// let session = VaultSession::builder("https://vault.internal:8200", Auth::kubernetes("orders"))
+///     .with_namespace("team/orders")
+///     .with_ca_file("/etc/ssl/vault-ca.pem")
+///     .with_timeout(Duration::from_secs(5))
+///     .build()?;
+/// # Ok::<_, claviger::ProviderError>(())
+/// ```
 #[derive(Debug)]
-#[must_use = "a session is made by `build`"]
+#[must_use = "call `build` to make the session"]
 pub struct VaultSessionBuilder {
     settings: Settings,
     auth: Auth,
@@ -34,48 +46,54 @@ impl VaultSessionBuilder {
         }
     }
 
-    /// The namespace, as `team/orders`. Vault's community edition ignores it without a word.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+    /// Sets the namespace, as `team/orders`. Default: none. Vault's community edition ignores it
+    /// silently.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
         self.settings.namespace = Some(namespace.into());
         self
     }
 
-    /// A file of PEM certificates whose authorities are trusted beside the system's. Comments in it
-    /// may have any encoding. Read once, by [`build`](Self::build).
-    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+    /// Sets a file of PEM certificates whose authorities are trusted besides those of the system.
+    /// Comments in it may have any encoding. [`build`](Self::build) reads it once. Default: none.
+    pub fn with_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.ca_file = Some(path.into());
         self
     }
 
-    /// How long one request may take; 10 s by default. A fetch may need two or three, and its
-    /// deadline is 30 s by default.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    /// Sets the time-out of one request. Default: 10 s. A fetch may need two or three requests, and
+    /// its deadline is 30 s by default.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }
 
-    /// Allows tokens and secrets to go unencrypted to an `http://` address of another machine.
-    /// Everybody in between can read them, and impersonate Vault, a proxy of `HTTP_PROXY` or
-    /// `ALL_PROXY` included. Default: such an address is an
-    /// error; addresses of this machine need no permission.
-    pub fn danger_plain_http(mut self) -> Self {
+    /// Allows tokens and secrets to be sent unencrypted to an `http://` address of another machine.
+    /// Anyone on the way can read them and impersonate Vault, a proxy of `HTTP_PROXY` or `ALL_PROXY`
+    /// included. Default: such an address is an error. Addresses of this machine need no permission.
+    pub fn with_danger_plain_http(mut self) -> Self {
         self.settings.plain_http = true;
         self
     }
 
-    /// Makes the session. Nothing is asked of the server yet, and nothing comes from the
+    /// Checks the settings and makes the session. Sends no request, and reads nothing from the
     /// environment but the proxy variables.
     ///
-    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` hold for https addresses: the proxy sees host and
-    /// port, and TLS goes through it to Vault. Addresses of this machine are never reached by a
+    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` apply to https addresses: the proxy sees host and
+    /// port, and TLS passes through it to Vault. Addresses of this machine are never reached by a
     /// proxy.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting and what would be right: an address that is more than
-    /// scheme, host and port, or an `http://` one of another machine; a CA file that cannot be read
-    /// or is none; a token, role or mount that cannot be right.
+    /// `Misconfigured`, naming the setting and what would be right:
+    /// - "address": more than scheme, host and port, or an `http://` address of another machine
+    /// - "namespace": empty or not visible ASCII
+    /// - "ca_file": not readable, or without a PEM certificate
+    /// - "timeout": zero
+    /// - "token", "role", "role_id", "secret_id", "jwt" and "mount": an invalid value of [`Auth`]
     pub fn build(self) -> Result<VaultSession, ProviderError> {
         self.auth.validate()?;
-        Ok(VaultSession::of(Api::new(self.settings)?, self.auth))
+        Ok(VaultSession::from_parts(
+            Api::new(self.settings)?,
+            self.auth,
+        ))
     }
 }

@@ -1,10 +1,10 @@
-//! One identity at one server: its token is had, kept alive, replaced, and given back.
+//! One identity at one server: obtains, renews, replaces and revokes its token.
 
 mod builder;
-mod keep;
-mod member;
+mod maintenance;
+mod renewal;
 mod token;
-mod work;
+mod users;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,46 +16,45 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use builder::VaultSessionBuilder;
-pub(crate) use keep::Issued;
-pub(crate) use member::Member;
-use token::DeadTokens;
+pub(crate) use maintenance::LeaseBinding;
+use token::InvalidTokens;
 pub(crate) use token::Token;
+pub(crate) use users::SessionUser;
 
-use crate::api::{Answer, Api, Call, Envelope, Failure};
+use crate::api::{Api, Call, CallError, Envelope, Response};
 use crate::auth::Auth;
 
-/// One identity at one Vault or OpenBao server. Clones share it, and so do all providers made of
-/// it: one login, one token, kept alive while one of them is registered, and revoked when the last
-/// of them is removed, where it came from a login.
+/// One identity at one Vault or OpenBao server. Clones and all providers of a session share one login
+/// and one token. The token is renewed while one of the providers is registered. A token from a login
+/// is revoked when the last of them is removed.
 ///
-/// Nothing is asked of the server before the first provider fetches.
+/// The first request is sent when the first provider fetches.
 ///
-/// | token | what is done |
+/// | token | action |
 /// |---|---|
-/// | renewable | renewed after two thirds of its life, less up to 10 %: one of an hour between minutes 34 and 40 |
+/// | renewable | renewed after two thirds of its lifetime, less up to 10 %: of an hour, between minutes 34 and 40 |
 /// | renewable, its last renewal cut short by the maximum | a new login at once |
-/// | not renewable, or a batch token | a new login after 60 % of its life, less up to 10 % |
-/// | periodic | renewed for ever |
-/// | without an end | nothing |
+/// | not renewable, or a batch token | a new login after 60 % of its lifetime, less up to 10 % |
+/// | periodic | renewed indefinitely |
+/// | without an expiry | none |
 /// | rejected by the server | a new login; in a token file, the next token |
-/// | somebody else's, not renewable or at its maximum | used to its end; in a file, the next token, looked for every 2 s |
+/// | external, not renewable or at its maximum | used until it expires; in a file, the next token, polled every 2 s |
 ///
-/// Leases die with the token they were issued by. A lease is never taken to live longer than that,
-/// and after a new login pools move over to new leases while the old token lives on to its own end.
+/// Leases expire with the token that created them, at the latest. After a new login, pools are handed
+/// over to new leases while the old token stays valid until it expires.
 ///
-/// A login that is rejected is tried again each minute, and at once when something else lies in the
-/// file of its secret id or JWT. Meanwhile the token is used to its end, and whoever has leases of
-/// it is told by the provider's status.
+/// A rejected login is retried once a minute, and at once when the file of its secret id or JWT
+/// changes. Meanwhile the token is used until it expires, and the provider's status has the error.
 ///
-/// A renewal or login that fails in a passing way is tried again after 2 s, doubling to 60 s; the
-/// token is used to its true end meanwhile.
+/// A transient failure of a renewal or login is retried after 2 s, doubling to 60 s. The token is used
+/// until it expires meanwhile.
 ///
 /// ```no_run
 /// use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 ///
 /// # fn session() -> Result<(), claviger::ProviderError> {
 /// let session = VaultSession::builder("https://vault.internal:8200", Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id")))
-///     .ca_file("/etc/ssl/vault-ca.pem")
+///     .with_ca_file("/etc/ssl/vault-ca.pem")
 ///     .build()?;
 /// let provider = VaultDynamic::new(&session, "database", "orders")?;
 /// # Ok(())
@@ -67,76 +66,76 @@ pub struct VaultSession(Arc<Inner>);
 struct Inner {
     api: Api,
     auth: Auth,
-    /// That of the supervisor that last used the session.
+    /// Clock of the supervisor that last used the session.
     clock: Mutex<Clock>,
     state: Mutex<State>,
-    /// Held by whoever gets, renews or revokes a token.
-    at_work: Arc<tokio::sync::Mutex<()>>,
-    /// The token that is used now.
+    /// Held while a token is obtained, renewed or revoked.
+    update_lock: Arc<tokio::sync::Mutex<()>>,
+    /// The latest change of the token.
     changes: watch::Sender<Change>,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<Arc<Token>>,
-    /// The last serial.
+    /// Serial of the last token.
     serial: u64,
-    /// First serial since the session is in use.
+    /// Serial of the first token since the session has users.
     first: Option<u64>,
-    /// Tokens replaced while they lived: leases of theirs may be in use.
+    /// Tokens that were replaced while valid. Their leases may be in use.
     replaced: Vec<Arc<Token>>,
-    /// Tokens that were revoked here, or found dead: their leases died with them.
-    dead: DeadTokens,
+    /// Tokens that were revoked or found invalid. Their leases were revoked with them.
+    invalid: InvalidTokens,
     users: usize,
-    failed: Option<Failed>,
-    /// What lay in the file, of a token or for a login, and was rejected.
+    failed: Option<FailedAttempt>,
+    /// Content of the file, of a token or for a login, that was rejected.
     rejected: Option<SecretString>,
 }
 
-/// Another token is used than before.
+/// A change of the token.
 #[derive(Clone, Copy, Default)]
 struct Change {
     serial: u64,
     /// Set if there was another token before, whose leases may be in use.
     replaces: bool,
-    /// There was none to be had meanwhile.
+    /// Set if there was no valid token meanwhile.
     recovered: bool,
 }
 
-/// The last attempt to get or to renew a token.
-struct Failed {
+/// A failed attempt to obtain or renew a token.
+struct FailedAttempt {
     at: Instant,
-    /// How many in a row.
+    /// Number of failed attempts in a row.
     count: u32,
     error: ProviderError,
 }
 
-/// Why something that was asked with the session's token has no answer.
-pub(crate) enum Trouble {
+/// Why a request of a session failed.
+pub(crate) enum SessionError {
     /// There is no token.
     NoToken(ProviderError),
-    /// There was one.
-    Failed(Failure),
+    /// The request failed.
+    Call(CallError),
 }
 
-impl Trouble {
+impl SessionError {
     pub(crate) fn explain(self, place: &str, grant: &str) -> ProviderError {
         match self {
             Self::NoToken(error) => error,
-            Self::Failed(failure) => failure.explain(place, grant),
+            Self::Call(failure) => failure.explain(place, grant),
         }
     }
 
-    pub(crate) fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn call_error(&self) -> Option<&CallError> {
         match self {
             Self::NoToken(_) => None,
-            Self::Failed(failure) => Some(failure),
+            Self::Call(failure) => Some(failure),
         }
     }
 }
 
 impl VaultSession {
-    /// A session with the defaults of [`builder`](Self::builder).
+    /// Makes a session at this address, such as `https://vault.internal:8200`, with this identity.
     ///
     /// # Errors
     /// As [`VaultSessionBuilder::build`].
@@ -144,25 +143,25 @@ impl VaultSession {
         Self::builder(address, auth).build()
     }
 
-    /// A session at this address, as `https://vault.internal:8200`, for this identity.
+    /// Returns a builder for a session at this address with this identity.
     pub fn builder(address: impl Into<String>, auth: Auth) -> VaultSessionBuilder {
         VaultSessionBuilder::new(address.into(), auth)
     }
 
-    fn of(api: Api, auth: Auth) -> Self {
+    fn from_parts(api: Api, auth: Auth) -> Self {
         let inner = Inner {
             api,
             auth,
             clock: Mutex::default(),
             state: Mutex::default(),
-            at_work: Arc::default(),
+            update_lock: Arc::default(),
             changes: watch::Sender::default(),
         };
         Self(Arc::new(inner))
     }
 
     /// Reads time from this clock from now on.
-    pub(crate) fn follow(&self, clock: &Clock) {
+    pub(crate) fn set_clock(&self, clock: &Clock) {
         *self.0.clock() = clock.clone();
     }
 
@@ -170,61 +169,68 @@ impl VaultSession {
         self.0.now()
     }
 
-    /// The server and what is asked of it, for messages.
+    /// Names the server and a path, for messages.
     pub(crate) fn place(&self, path: &str) -> String {
         format!("{}, {path}", self.0.api.address())
     }
 
-    /// Asks with the session's token, and answers with that token, too. One that the server does
-    /// not take any more is replaced, and it is asked again, once. `fresh`: a token of which half
-    /// of its life has passed is renewed or replaced first.
-    pub(crate) async fn ask<T: DeserializeOwned>(
+    /// Sends a request with the session's token, and returns the response and that token. If the
+    /// server reports the token as invalid, it is replaced and the request is sent once more.
+    /// `fresh`: if half of the token's lifetime has passed, it is renewed or replaced first.
+    pub(crate) async fn request<T: DeserializeOwned>(
         &self,
         fresh: bool,
         call: impl Fn() -> Call + Send + Sync,
-    ) -> Result<(Envelope<T>, Arc<Token>), Trouble> {
-        let (answer, token) = self.answer(fresh, call).await?;
-        let envelope = answer.read().map_err(Trouble::Failed)?;
+    ) -> Result<(Envelope<T>, Arc<Token>), SessionError> {
+        let (response, token) = self.response(fresh, call).await?;
+        let envelope = response.read().map_err(SessionError::Call)?;
         Ok((envelope, token))
     }
 
-    /// Like [`ask`](Self::ask), for what has no answer but its success.
-    pub(crate) async fn tell(&self, call: impl Fn() -> Call + Send + Sync) -> Result<(), Trouble> {
-        self.answer(false, call).await.map(drop)
+    /// Sends a request whose response is only its success.
+    pub(crate) async fn execute(
+        &self,
+        call: impl Fn() -> Call + Send + Sync,
+    ) -> Result<(), SessionError> {
+        self.response(false, call).await.map(drop)
     }
 
-    async fn answer(
+    async fn response(
         &self,
         fresh: bool,
         call: impl Fn() -> Call + Send + Sync,
-    ) -> Result<(Answer, Arc<Token>), Trouble> {
+    ) -> Result<(Response, Arc<Token>), SessionError> {
         let before = self.0.lock().serial;
-        let token = self.token(fresh).await.map_err(Trouble::NoToken)?;
-        let failure = match self.0.ask(&token, &call).await {
-            Ok(answer) => return Ok((answer, token)),
+        let token = self.token(fresh).await.map_err(SessionError::NoToken)?;
+        let failure = match self.0.send(&token, &call).await {
+            Ok(response) => return Ok((response, token)),
             Err(failure) => failure,
         };
-        // One that has just been issued is alive.
+        // A token that has just been issued is valid.
         if !failure.is_forbidden()
             || token.serial() > before
             || !self
                 .0
-                .is_dead(&token, &failure)
+                .is_token_invalid(&token, &failure)
                 .await
-                .map_err(Trouble::Failed)?
+                .map_err(SessionError::Call)?
         {
-            return Err(Trouble::Failed(failure));
+            return Err(SessionError::Call(failure));
         }
-        tracing::warn!(vault = %self.0.api.address(), "the server does not take the token any more; getting another");
-        self.0.bury(token.serial());
-        let token = self.token(false).await.map_err(Trouble::NoToken)?;
-        let answer = self.0.ask(&token, &call).await.map_err(Trouble::Failed)?;
-        Ok((answer, token))
+        tracing::warn!(vault = %self.0.api.address(), "token is no longer valid at the server; getting another");
+        self.0.invalidate(token.serial());
+        let token = self.token(false).await.map_err(SessionError::NoToken)?;
+        let response = self
+            .0
+            .send(&token, &call)
+            .await
+            .map_err(SessionError::Call)?;
+        Ok((response, token))
     }
 
-    /// Whether what was issued by this token has died with it.
-    pub(crate) fn is_buried(&self, serial: u64) -> bool {
-        self.0.lock().dead.contains(serial)
+    /// Returns whether the leases of this token were revoked with it.
+    pub(crate) fn is_invalidated(&self, serial: u64) -> bool {
+        self.0.lock().invalid.contains(serial)
     }
 }
 
@@ -245,39 +251,47 @@ impl Inner {
         self.lock()
             .token
             .clone()
-            .filter(|token| token.is_alive(now))
+            .filter(|token| token.is_valid(now))
     }
 
     /// Sends a request with this token, and once more where a standby may not have received it yet.
     /// Nothing is concluded from a 403 before that.
-    async fn ask(&self, token: &Token, call: impl Fn() -> Call + Send) -> Result<Answer, Failure> {
+    async fn send(
+        &self,
+        token: &Token,
+        call: impl Fn() -> Call + Send,
+    ) -> Result<Response, CallError> {
         if token.is_new(self.now()) {
-            self.api.ask_with_new(token.expose(), call).await
+            self.api.send_with_new_token(token.expose(), call).await
         } else {
-            self.api.ask(Some(token.expose()), call()).await
+            self.api.send(Some(token.expose()), call()).await
         }
     }
 
-    /// Whether a token that was rejected is dead; or else it may not do what was asked. Where the
-    /// server's words do not tell, it is asked whether it knows the token.
-    async fn is_dead(&self, token: &Token, failure: &Failure) -> Result<bool, Failure> {
-        if failure.is_dead_token() || !token.is_alive(self.now()) {
+    /// Returns whether a rejected token is invalid, rather than without the permission. If the error
+    /// does not say which, the token is looked up.
+    async fn is_token_invalid(
+        &self,
+        token: &Token,
+        failure: &CallError,
+    ) -> Result<bool, CallError> {
+        if failure.is_invalid_token() || !token.is_valid(self.now()) {
             return Ok(true);
         }
-        if failure.is_by_policy() {
+        if failure.is_policy_denial() {
             return Ok(false);
         }
         match self.look_up(token.expose()).await {
             Ok(_) => Ok(false),
-            Err(failure) if failure.is_forbidden() => Ok(!failure.is_by_policy()),
+            Err(failure) if failure.is_forbidden() => Ok(!failure.is_policy_denial()),
             Err(failure) => Err(failure),
         }
     }
 
-    /// The token is not used any more: the server does not know it.
-    fn bury(&self, serial: u64) {
+    /// Stops using a token that the server does not know any more.
+    fn invalidate(&self, serial: u64) {
         let mut state = self.lock();
-        state.dead.insert(serial);
+        state.invalid.insert(serial);
         state.token.take_if(|token| token.serial() == serial);
     }
 

@@ -1,4 +1,4 @@
-//! The token that is used now.
+//! A token of a session.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,53 +7,54 @@ use claviger::{Expiry, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::Grant;
-use crate::lifetime::{Care, Life, Source};
+use crate::lifetime::{Lifetime, TokenOrigin, TokenTask};
 
 /// Age up to which a 403 may come from a standby that has not received the token yet.
 const NEW_FOR: Duration = Duration::from_secs(5);
 
-/// A token, and how long it is good for. Without `Debug`.
+/// A token with its lifetime. Without `Debug`, because it is a secret.
 pub(crate) struct Token {
     secret: SecretString,
-    /// Which one it is: counted from 1, the same after a renewal.
+    /// Identifies the token: counted from 1, unchanged by a renewal.
     serial: u64,
-    /// When it was obtained. A renewal does not change it.
+    /// Time at which it was obtained. A renewal does not change it.
     obtained: Instant,
-    life: Life,
+    lifetime: Lifetime,
     batch: bool,
-    source: Source,
-    care: Option<(Instant, Care)>,
+    source: TokenOrigin,
+    task: Option<(Instant, TokenTask)>,
 }
 
 impl Token {
     pub(super) fn new(
         secret: SecretString,
         serial: u64,
-        asked: Timestamp,
+        sent: Timestamp,
+        obtained: Timestamp,
         grant: Grant,
-        source: Source,
+        source: TokenOrigin,
     ) -> Self {
-        let life = Life::new(asked, grant.life);
-        let care = life.care(grant.renewable, source, fastrand::f64());
+        let lifetime = Lifetime::new(sent, grant.lifetime);
+        let task = lifetime.next_task(grant.renewable, source, fastrand::f64());
         Self {
             secret,
             serial,
-            obtained: Timestamp::now().mono(),
-            life,
+            obtained: obtained.mono(),
+            lifetime,
             batch: grant.batch,
             source,
-            care,
+            task,
         }
     }
 
-    /// The same after a renewal, or after a look.
-    pub(super) fn renewed(&self, asked: Timestamp, grant: Grant) -> Self {
-        let life = self.life.renewed(asked, grant.life);
-        let care = life.care(grant.renewable, self.source, fastrand::f64());
+    /// Returns the token after a renewal or lookup.
+    pub(super) fn renewed(&self, sent: Timestamp, grant: Grant) -> Self {
+        let lifetime = self.lifetime.renewed(sent, grant.lifetime);
+        let task = lifetime.next_task(grant.renewable, self.source, fastrand::f64());
         Self {
             secret: self.secret.clone(),
-            life,
-            care,
+            lifetime,
+            task,
             ..*self
         }
     }
@@ -67,54 +68,54 @@ impl Token {
     }
 
     pub(crate) fn expiry(&self) -> Expiry {
-        self.life.expiry()
+        self.lifetime.expiry()
     }
 
-    /// Returns whether a 403 at this time does not yet mean that the token is dead.
+    /// Returns whether a 403 at this time does not yet mean that the token is invalid.
     pub(super) fn is_new(&self, now: Timestamp) -> bool {
         now.mono().saturating_duration_since(self.obtained) < NEW_FOR
     }
 
-    pub(super) fn is_alive(&self, now: Timestamp) -> bool {
+    pub(super) fn is_valid(&self, now: Timestamp) -> bool {
         !self.expiry().is_expired(now)
     }
 
-    /// Half of its life has passed, and something can be done about that.
+    /// Returns whether half of its lifetime has passed and it can be renewed or replaced.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
-        self.care.is_some() && self.life.is_stale(now)
+        self.task.is_some() && self.lifetime.is_stale(now)
     }
 
-    pub(super) fn care(&self) -> Option<(Instant, Care)> {
-        self.care
+    pub(super) fn next_task(&self) -> Option<(Instant, TokenTask)> {
+        self.task
     }
 
     pub(crate) fn is_batch(&self) -> bool {
         self.batch
     }
 
-    /// The session's own, by a login.
+    /// Returns whether it is the session's own, from a login.
     pub(super) fn is_own(&self) -> bool {
-        self.source == Source::LogIn
+        self.source == TokenOrigin::Login
     }
 
-    /// Whether it can and should be revoked. A batch token cannot.
-    pub(super) fn is_to_be_revoked(&self, now: Timestamp) -> bool {
-        self.is_own() && !self.batch && self.is_alive(now)
+    /// Returns whether it is revoked when the session ends. A batch token cannot be revoked.
+    pub(super) fn needs_revocation(&self, now: Timestamp) -> bool {
+        self.is_own() && !self.batch && self.is_valid(now)
     }
 }
 
-/// Most tokens that [`DeadTokens`] remembers.
-const MAX_DEAD: usize = 256;
+/// Most tokens that [`InvalidTokens`] remembers.
+const MAX_INVALID: usize = 256;
 
-/// Serials of the latest tokens whose leases have ended with them. The release of a lease whose
+/// Serials of the latest tokens whose leases were revoked with them. The release of a lease whose
 /// token was forgotten costs one request.
 #[derive(Default)]
-pub(super) struct DeadTokens(BTreeSet<u64>);
+pub(super) struct InvalidTokens(BTreeSet<u64>);
 
-impl DeadTokens {
+impl InvalidTokens {
     pub(super) fn insert(&mut self, serial: u64) {
         self.0.insert(serial);
-        if self.0.len() > MAX_DEAD {
+        if self.0.len() > MAX_INVALID {
             self.0.pop_first();
         }
     }
@@ -129,17 +130,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_256_dead_tokens_are_remembered() {
-        let mut dead = DeadTokens::default();
-        (1..=1_000).for_each(|serial| dead.insert(serial));
-        assert_eq!(dead.0.len(), 256);
-        assert!(dead.contains(1_000) && dead.contains(745) && !dead.contains(744));
+    fn the_latest_256_invalid_tokens_are_remembered() {
+        let mut invalid = InvalidTokens::default();
+        (1..=1_000).for_each(|serial| invalid.insert(serial));
+        assert_eq!(invalid.0.len(), 256);
+        assert!(invalid.contains(1_000) && invalid.contains(745) && !invalid.contains(744));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_new_for_five_seconds_whatever_is_renewed() {
+    async fn a_token_is_new_for_five_seconds_despite_renewals() {
         let grant = || Grant {
-            life: Some(Duration::from_secs(60)),
+            lifetime: Some(Duration::from_secs(60)),
             renewable: true,
             batch: false,
         };
@@ -147,8 +148,9 @@ mod tests {
             SecretString::from("t"),
             1,
             Timestamp::now(),
+            Timestamp::now(),
             grant(),
-            Source::LogIn,
+            TokenOrigin::Login,
         );
         tokio::time::advance(Duration::from_millis(4_999)).await;
         let renewed = token.renewed(Timestamp::now(), grant());

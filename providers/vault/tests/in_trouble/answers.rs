@@ -82,7 +82,7 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
     // A server that hangs.
     let auth = Auth::app_role(identity.role_id, SecretId::given(identity.secret_id));
     let hasty = VaultSession::builder(fixture.proxy.endpoint(), auth)
-        .timeout(Duration::from_millis(500))
+        .with_timeout(Duration::from_millis(500))
         .build()
         .expect("a session");
     fixture.admin(|admin| Ok(admin.vault.stall()?)).await;
@@ -105,7 +105,7 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
             412,
             r#"{"errors":["required index state not present"]}"#,
             Kind::Unavailable,
-            "not yet got",
+            "not yet received",
         ),
         (472, r#"{"errors":[]}"#, Kind::Unavailable, "a standby"),
         (473, "", Kind::Unavailable, "a standby"),
@@ -137,7 +137,7 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
             200,
             "<html>a page to log in</html>",
             Kind::Unavailable,
-            "no whole answer",
+            "not a complete one",
         ),
         (
             200,

@@ -1,0 +1,43 @@
+//! A lease as the server issued it.
+
+use std::time::Duration;
+
+use claviger::{Expiry, Timestamp};
+
+use crate::lifetime::Lifetime;
+use crate::session::Token;
+
+/// A lease as the server issued or renewed it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IssuedLease {
+    /// Serial of the token that it was issued to.
+    pub(super) serial: u64,
+    pub(super) lifetime: Lifetime,
+    pub(super) renewable: bool,
+    /// Set if it could not be revoked: time of its known expiry, at which that is tried again.
+    pub(super) revoke_after: Option<Expiry>,
+}
+
+impl IssuedLease {
+    /// Returns the earlier of its own expiry and that of its token.
+    pub(super) fn expiry(&self, token: &Token) -> Expiry {
+        self.lifetime.expiry().earliest(token.expiry())
+    }
+
+    /// Returns whether it expires with its token rather than by itself. The server limits the lease of
+    /// a batch token, and rounds both times to whole seconds.
+    pub(super) fn is_bound_by(&self, token: &Token, now: Timestamp) -> bool {
+        let cut = if token.is_batch() {
+            Duration::from_secs(2)
+        } else {
+            Duration::ZERO
+        };
+        match (
+            self.lifetime.expiry().remaining(now),
+            token.expiry().remaining(now),
+        ) {
+            (Some(lease), Some(token)) => lease.saturating_add(cut) >= token,
+            (lease, token) => lease.is_none() && token.is_some(),
+        }
+    }
+}
