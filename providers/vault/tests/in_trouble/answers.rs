@@ -86,7 +86,11 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
         .build()
         .expect("a session");
     fixture.admin(|admin| Ok(admin.vault.stall()?)).await;
-    assert_is(&rejected(&dynamic(&hasty)).await, Kind::TimedOut, "in time");
+    assert_is(
+        &rejected(&dynamic(&hasty)).await,
+        Kind::TimedOut,
+        "timed out",
+    );
     fixture.admin(|admin| Ok(admin.vault.resume()?)).await;
     let lease = provider
         .fetch_lease(FetchRequest::first())
@@ -113,7 +117,7 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
             500,
             r#"{"errors":["local node not active but active cluster node not found"]}"#,
             Kind::Unavailable,
-            "no active one",
+            "without an active node",
         ),
         (
             503,
