@@ -7,4 +7,4 @@
 mod on_postgresql;
 
 use claviger::PgPools as Pools;
-use claviger_fixtures::Fixture;
+use claviger_fixtures::{self as fixtures, Fixture};

@@ -6,4 +6,4 @@
 #[path = "laws/law_09.rs"]
 mod on_postgresql;
 
-use claviger_fixtures::Fixture;
+use claviger_fixtures::{self as fixtures, Fixture};

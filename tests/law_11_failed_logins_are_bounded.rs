@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use claviger::PgPools as Pools;
 use claviger::Revision;
-use claviger_fixtures::{Fixture, Scripted, rejection};
+use claviger_fixtures::{self as fixtures, Fixture, Scripted, rejection};
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@
 mod on_postgresql;
 
 use claviger::PgPools as Pools;
-use claviger_fixtures::Fixture;
+use claviger_fixtures::{self as fixtures, Fixture};
 
 /// Returns its parameter.
 const ECHO: &str = "SELECT $1::bigint";

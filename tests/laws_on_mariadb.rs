@@ -20,6 +20,7 @@ mod law_11;
 mod law_15;
 
 use claviger::{Handle, MySqlPools as Pools};
+use claviger_fixtures as fixtures;
 use claviger_servers::MariaDb;
 
 type Fixture = claviger_fixtures::FixtureOn<MariaDb>;

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use claviger_fixtures::{Callers, Queried, eventually};
 use tokio::time::sleep;
 
+use super::fixtures::{Callers, Queried, eventually};
 use super::{Fixture, Handle, Pools};
 
 const CONNECTIONS: u32 = 6;

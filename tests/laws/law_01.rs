@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Event, Handle, OldConnections};
-use claviger_fixtures::{Callers, eventually, query, short_lived, until_drained};
 use claviger_testkit::ScriptedProvider;
 
+use super::fixtures::{Callers, eventually, query, short_lived, sqlx, until_drained};
 use super::{Fixture, Pools};
 
 /// Rotates `times` times under 16 callers, with a transaction open across each rotation.

@@ -10,9 +10,9 @@
 use std::time::Duration;
 
 use claviger::{ConnectError, ConnectErrorKind, Event};
-use claviger_fixtures::{Callers, eventually, eventually_within, until_generation};
 
 use super::Fixture;
+use super::fixtures::{Callers, eventually, eventually_within, sqlx, until_generation};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_02_an_unverified_lease_serves_nobody() {

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use claviger::RotationTrigger;
-use claviger_fixtures::{
-    backend_down, eventually, eventually_within, fetches, query, query_at_once, sqlstate,
-};
 use tokio::time::Instant;
 
+use super::fixtures::{
+    backend_down, eventually, eventually_within, fetches, query, query_at_once, sqlstate, sqlx,
+};
 use super::{Fixture, Pools};
 
 /// Timeout of callers that must be served. A busy machine takes long for a thousand.

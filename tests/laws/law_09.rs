@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use claviger::{Event, Revision};
-use claviger_fixtures::{eventually, query, until_drained, until_generation};
 use claviger_testkit::ScriptedProvider;
 
 use super::Fixture;
+use super::fixtures::{eventually, query, sqlx, until_drained, until_generation};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {

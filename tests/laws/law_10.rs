@@ -4,9 +4,9 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{Handle, OldConnections};
-use claviger_fixtures::{Callers, Peak, eventually, until_drained, until_generation};
 use claviger_testkit::ScriptedProvider;
 
+use super::fixtures::{Callers, Peak, eventually, until_drained, until_generation};
 use super::{Fixture, Pools};
 
 async fn peak_over_rotations(fixture: &Fixture, db: &Handle<Pools>, rotations: u64) -> i64 {

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use claviger::Handle;
-use claviger_fixtures::{Callers, eventually_within, short_lived, until_serving};
 use tokio::time::Instant;
 
+use super::fixtures::{Callers, eventually_within, short_lived, until_serving};
 use super::{Fixture, Pools};
 
 /// Starts a pool of four short-lived connections, and callers that retry after a timeout of one

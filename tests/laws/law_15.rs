@@ -14,11 +14,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use claviger::{Handle, OldConnections};
-use claviger_fixtures::{eventually, eventually_within};
 use claviger_testkit::ScriptedProvider;
 use futures_util::{StreamExt, future::poll_fn};
 use tokio::time::{Instant, sleep};
 
+use super::fixtures::{eventually, eventually_within, sqlx};
 use super::{ECHO, Fixture, IN_TRANSACTION, Pools};
 
 const CONNECTIONS: u32 = 8;
