@@ -1,0 +1,164 @@
+//! needs: postgresql
+//!
+//! sea-orm through live rotations: by the current pool, which stays valid with in-place handover,
+//! and by a connection that follows the handovers.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use claviger::{Handle, OldConnections, PgPools};
+use claviger_fixtures::{Fixture, eventually, short_lived};
+use claviger_sea_orm::Following;
+use claviger_testkit::ScriptedProvider;
+use sea_orm::entity::prelude::*;
+use sea_orm::{ActiveValue, QueryOrder, SqlxPostgresConnector, TransactionTrait};
+use tokio::task::JoinHandle;
+
+#[expect(unreachable_pub, reason = "as sea-orm's derive has it")]
+mod order {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "orders")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i64,
+        pub note: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+fn note(text: String) -> order::ActiveModel {
+    order::ActiveModel {
+        note: ActiveValue::Set(text),
+        ..Default::default()
+    }
+}
+
+async fn write_and_read(connection: &impl ConnectionTrait, caller: u32) -> Result<(), DbErr> {
+    let made = note(format!("of caller {caller}"))
+        .insert(connection)
+        .await?;
+    loop {
+        match order::Entity::find_by_id(made.id).one(connection).await {
+            Err(DbErr::Conn(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            read => {
+                assert_eq!(read?, Some(made));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Rotates six times under eight callers, each of which writes a row and reads it.
+async fn rotate_under<C>(fixture: &Fixture, db: &Handle<PgPools>, connection: C) -> u64
+where
+    C: ConnectionTrait + Clone + Send + 'static,
+{
+    let (stop, written) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let callers: Vec<_> = (0..8)
+        .map(|caller| {
+            let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+            let connection = connection.clone();
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Acquire) {
+                    match write_and_read(&connection, caller).await {
+                        Ok(()) => drop(written.fetch_add(1, Ordering::AcqRel)),
+                        // No connection, so nothing was sent: between the server's change and the
+                        // handover, sqlx's own pool logs in with the password from before.
+                        Err(DbErr::Conn(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok::<_, DbErr>(())
+            })
+        })
+        .collect();
+    for _ in 0..6 {
+        let (served, rows) = (db.generation(), written.load(Ordering::Acquire));
+        fixture.rotate_announced().await;
+        eventually("the next generation is served", || db.generation() > served).await;
+        eventually("callers go on", || {
+            written.load(Ordering::Acquire) > rows + 10
+                || callers.iter().any(JoinHandle::is_finished)
+        })
+        .await;
+    }
+    stop.store(true, Ordering::Release);
+    for caller in callers {
+        caller.await.expect("no panic").expect("nothing failed");
+    }
+    written.load(Ordering::Acquire)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_current_pool_stays_valid_with_in_place_handover() {
+    let fixture =
+        Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
+    let login = fixture.add_provider().await;
+    // Connections are short-lived, so that logins happen all the time.
+    let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
+    let pools = fixture.pools_with(options).always_in_place();
+    let db = fixture
+        .supervisor
+        .add_pool("orders", &login, pools)
+        .await
+        .expect("verified");
+    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(db.current());
+    let logins = fixture.accepted_logins();
+
+    // A transaction that is open from the first rotation to the last.
+    let transaction = connection.begin().await.expect("it begins");
+    let held = note("held".to_owned())
+        .insert(&transaction)
+        .await
+        .expect("it inserts");
+    let written = rotate_under(&fixture, &db, connection.clone()).await;
+    transaction.commit().await.expect("it commits");
+
+    assert_eq!(db.generation(), 7);
+    assert!(
+        fixture.accepted_logins() > logins + 6,
+        "the hazard: logins with the new passwords"
+    );
+    let rows = order::Entity::find()
+        .order_by_asc(order::Column::Id)
+        .all(&connection)
+        .await
+        .expect("it reads");
+    assert_eq!(rows.first().map(|row| row.id), Some(held.id));
+    assert_eq!(rows.len() as u64, written + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_follows_goes_on_when_its_pool_is_replaced() {
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(4).await;
+    let first = db.current();
+    let connection = Following::new(db.clone());
+    let transaction = connection.begin().await.expect("it begins");
+    let held = note("held".to_owned())
+        .insert(&transaction)
+        .await
+        .expect("it inserts");
+    let written = rotate_under(&fixture, &db, connection.clone()).await;
+    transaction.commit().await.expect("it commits");
+
+    assert!(first.is_closed(), "the hazard: the pool was replaced");
+    let rows = order::Entity::find()
+        .all(&connection)
+        .await
+        .expect("it reads");
+    assert!(rows.contains(&held));
+    assert_eq!(rows.len() as u64, written + 1);
+}
