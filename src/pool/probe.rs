@@ -32,20 +32,28 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
         let work = {
             let slot = Arc::clone(&slot);
             async move {
-                let probed = match probe_idle(&slot, &generation.pool).await {
-                    Some(result) => result,
+                let (probed, rejected) = match probe_idle(&slot, &generation.pool).await {
+                    Some(result) => (result, ProbeResult::Rejected),
                     // While old connections are open there may be no room for one more.
-                    None if !slot.shared().gate.is_open() => return Ok(ProbeResult::Unknown),
-                    None => slot.factory().verify(lease.secret()).await,
+                    None if !slot.shared().gate.is_open() => {
+                        return Ok((ProbeResult::Unknown, None));
+                    }
+                    None => {
+                        let verified = slot.factory().verify(lease.secret()).await;
+                        (verified, ProbeResult::LoginRejected)
+                    }
                 };
-                probed.map(|()| ProbeResult::Passed)
+                match probed {
+                    Ok(()) => Ok((ProbeResult::Passed, None)),
+                    Err(error) if error.kind() == ConnectErrorKind::Rejected => {
+                        Ok((rejected, Some(error)))
+                    }
+                    Err(error) => Err(error),
+                }
             }
         };
         match in_a_task(work, Span::none(), slot.context(), "the probe").await {
-            Ok(result) => probed(&slot, result, None),
-            Err(error) if error.kind() == ConnectErrorKind::Rejected => {
-                probed(&slot, ProbeResult::Rejected, Some(&error));
-            }
+            Ok((result, error)) => probed(&slot, result, error.as_ref()),
             Err(error) => {
                 tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered");
                 probed(&slot, ProbeResult::Unknown, None);

@@ -20,6 +20,9 @@ const RETRY_JITTER: f64 = 0.1;
 /// replica that does not have the user yet.
 const REPORT_AFTER: usize = 4;
 
+/// How many generations that were updated in place are remembered.
+const UPDATED_MOST: usize = 4;
+
 impl Machine {
     pub(super) fn verified(&mut self, attempt: u64, now: Timestamp, effects: &mut Vec<Effect>) {
         let Attempt::Verifying(candidate) = &self.attempt else {
@@ -94,6 +97,8 @@ impl Machine {
                     returned = Some(Effect::ReturnLease {
                         generation: old.generation,
                     });
+                    self.updated.truncate(UPDATED_MOST - 1);
+                    self.updated.push_front((old.generation, old.lease));
                 }
             }
         }

@@ -29,7 +29,8 @@ impl Machine {
         effects.push(Effect::Wake);
     }
 
-    /// Counts a caller's rejected login, of the current generation or of one that drains.
+    /// Counts a caller's rejected login, of the current generation, of one that drains, or of one that
+    /// was updated in place.
     pub(super) fn count_rejected_login(&mut self, generation: u64, now: Instant) {
         let active = self
             .active(generation)
@@ -38,7 +39,11 @@ impl Machine {
             .drains
             .get(generation)
             .map(|drain| (&drain.account, &drain.revision));
-        if let Some((account, revision)) = active.or(draining) {
+        let mut updated = self.updated.iter();
+        let updated = updated
+            .find(|(number, _)| *number == generation)
+            .map(|(_, lease)| (&lease.account, &lease.revision));
+        if let Some((account, revision)) = active.or(draining).or(updated) {
             let (account, revision) = (Arc::clone(account), revision.clone());
             let jitter = self.random.f64();
             self.budget
@@ -89,6 +94,7 @@ impl Machine {
         &mut self,
         generation: u64,
         result: ProbeResult,
+        now: Instant,
         effects: &mut Vec<Effect>,
     ) {
         let Some(probe) = self.probing.take_if(|probe| probe.generation == generation) else {
@@ -96,6 +102,10 @@ impl Machine {
         };
         match result {
             ProbeResult::Rejected => self.rejected(generation, effects),
+            ProbeResult::LoginRejected => {
+                self.count_rejected_login(generation, now);
+                self.rejected(generation, effects);
+            }
             ProbeResult::Passed => {
                 if self
                     .active_mut(generation)

@@ -34,6 +34,8 @@ pub(crate) enum ProbeResult {
     Passed,
     /// The role does not exist any more.
     Rejected,
+    /// No connection was idle, and the login in the probe's place was rejected.
+    LoginRejected,
     /// The probe failed otherwise, or there was no room for it.
     Unknown,
 }

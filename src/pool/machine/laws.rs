@@ -131,7 +131,8 @@ impl World {
                     ProbeResult::Passed,
                     ProbeResult::Unknown,
                     ProbeResult::Rejected,
-                ][usize::from(argument % 4)],
+                    ProbeResult::LoginRejected,
+                ][usize::from(argument % 5)],
             },
             21 => Input::StartDrains,
             22 => Input::DrainOverdue {

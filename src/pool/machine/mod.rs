@@ -16,6 +16,7 @@ mod laws;
 mod tests;
 mod view;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,8 @@ pub(crate) struct Machine {
     last_check: Option<Instant>,
     probing: Option<Probing>,
     drains: Drains,
+    /// The latest generations that were updated in place: logins of theirs may still run.
+    updated: VecDeque<(u64, LeaseFacts)>,
     budget: LoginBudget,
     /// Kind of the last error, until a verification works.
     failure: Option<ConnectErrorKind>,
@@ -127,6 +130,7 @@ impl Machine {
             last_check: None,
             probing: None,
             drains: Drains::default(),
+            updated: VecDeque::new(),
             budget: LoginBudget::new(max_connections),
             failure: None,
             timers: Timers::default(),
@@ -183,7 +187,7 @@ impl Machine {
                 }
             }
             Input::Probed { generation, result } => {
-                self.probed(generation, result, &mut effects);
+                self.probed(generation, result, now.mono(), &mut effects);
             }
             Input::StartDrains => self.drains.start(&mut effects),
             Input::DrainOverdue {

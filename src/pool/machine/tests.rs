@@ -566,6 +566,34 @@ fn a_rejected_probe_ends_its_generation_alone() {
 }
 
 #[test]
+fn a_rejected_login_of_a_generation_updated_in_place_counts() {
+    let now = Timestamp::now();
+    let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
+    let mut pool = Pool::serving(&r1, 0);
+    pool.hand_over(&r2, HandoverMode::InPlace);
+    pool.feed(Input::LoginRejected { generation: 1 });
+    let width = pool.machine.budget.width(&r1.account, pool.now.mono());
+    assert!(width.is_some());
+}
+
+#[test]
+fn a_rejected_login_in_a_probes_place_counts_as_a_failed_login() {
+    let now = Timestamp::now();
+    let r1 = ending("r1", now, 900);
+    for (result, limited) in [
+        (ProbeResult::Rejected, false),
+        (ProbeResult::LoginRejected, true),
+    ] {
+        let mut pool = Pool::serving(&r1, 0);
+        pool.wake_when_due(&r1);
+        let generation = 1;
+        pool.feed(Input::Probed { generation, result });
+        let width = pool.machine.budget.width(&r1.account, pool.now.mono());
+        assert_eq!(width.is_some(), limited);
+    }
+}
+
+#[test]
 fn nothing_is_probed_once_the_lease_has_expired() {
     let start = Timestamp::now();
     let r1 = ending("r1", start, 20);
