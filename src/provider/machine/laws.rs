@@ -142,6 +142,14 @@ struct World {
     closed: bool,
 }
 
+/// What leads to such a fetch comes again if the fetch is lost.
+fn trigger_has_no_timer(trigger: RotationTrigger) -> bool {
+    matches!(
+        trigger,
+        RotationTrigger::Woke | RotationTrigger::Changed | RotationTrigger::Manual
+    )
+}
+
 fn revision(number: usize) -> Revision {
     Revision::new(number.to_string())
 }
@@ -295,9 +303,12 @@ impl World {
     }
 
     fn fetch_ends(&mut self, ending: Ending) {
-        let Some((fetch, started, _)) = self.running.take() else {
+        let Some((fetch, started, trigger)) = self.running.take() else {
             return;
         };
+        if matches!(ending, Ending::Lost) && trigger_has_no_timer(trigger) {
+            self.asked = true;
+        }
         let now = self.provider.now;
         let done = |result| Input::FetchDone {
             fetch,

@@ -157,6 +157,13 @@ impl Machine {
             Input::FetchLost(fetch) => {
                 self.hanging.remove(&fetch);
                 if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
+                    // What led to it has no timer any more, and may not come again.
+                    if matches!(
+                        running.trigger,
+                        RotationTrigger::Woke | RotationTrigger::Changed | RotationTrigger::Manual
+                    ) {
+                        self.timers.set_unless_set(Timer::Hint, mono);
+                    }
                     self.reply(running.requests, &Answer::Abandoned);
                 }
             }

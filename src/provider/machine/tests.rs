@@ -295,6 +295,23 @@ fn a_lost_fetch_abandons_its_requests_and_begins_again() {
 }
 
 #[test]
+fn a_lost_fetch_for_a_clock_jump_or_a_hint_begins_again() {
+    for jumps in [true, false] {
+        let mut provider = Provider::serving();
+        if jumps {
+            let wall = provider.now.wall() + 120 * SECOND;
+            provider.now = Timestamp::at(wall, provider.now.mono());
+        } else {
+            provider.feed(Input::Hint);
+        }
+        let fetch = provider.begin();
+        provider.feed(Input::FetchLost(fetch.unwrap_or(FetchId(0))));
+        provider.pass(SECOND);
+        assert!(provider.begin().is_some(), "jumps: {jumps}");
+    }
+}
+
+#[test]
 fn no_fourth_fetch_is_begun_while_three_hang() {
     let mut provider = Provider::new();
     for number in 1..=3 {
