@@ -18,7 +18,7 @@ use super::call::Got;
 use super::checks::Taken;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
-use super::gate::{LEAD, Pass};
+use super::gate::Pass;
 use super::generation::{Generation, Shared};
 use super::lent::give_back;
 
@@ -62,7 +62,7 @@ pub(super) async fn connect<F: PoolFactory>(
             Arc::clone(&shared.factory),
             pool,
             permits,
-            opened,
+            opened.then(|| generation.end.openings.lead(shared.clock.mono())),
         ))),
         shared,
         generation,
@@ -97,19 +97,19 @@ pub(super) async fn connect<F: PoolFactory>(
 }
 
 /// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps
-/// them for 100 ms at most; one that queues in a full pool keeps them, because it would log in if a
+/// them for `lead` at most; one that queues in a full pool keeps them, because it would log in if a
 /// connection of another ended.
 async fn acquire<F: PoolFactory>(
     factory: Arc<F>,
     pool: F::Pool,
     permits: Permits,
-    opens: bool,
+    lead: Option<Duration>,
 ) -> AcquiredWith<F> {
     let mut acquiring = std::pin::pin!(factory.get(&pool));
     tokio::select! {
         biased;
         result = acquiring.as_mut() => return (result, Some(permits)),
-        () = sleep(LEAD), if opens => drop(permits),
+        () = sleep(lead.unwrap_or_default()), if lead.is_some() => drop(permits),
     }
     (acquiring.await, None)
 }

@@ -292,6 +292,8 @@ fn publish<F: PoolFactory>(
         HandoverMode::InPlace => current.end.successor(),
         HandoverMode::Replace => End::new(Phase::Serving, slot.settings().max_connections),
     };
+    end.openings
+        .limit(publication.limited.map(|(_, until)| until));
     slot.shared().publish(Generation {
         number,
         pool: pool.clone(),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::connect::WITHOUT_CALLER;
 use super::gate::LEAD;
-
 use crate::lock::Mutex;
 
 /// Time for which a login that worked lets others begin at once.
@@ -17,11 +17,14 @@ const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 /// queue here, and leave after a rejection without a login. A caller keeps its place until its
 /// rejection is known, but for 100 ms at most: most rejections come sooner, and a slow login holds
 /// nobody up. A rejection costs a pool of ten three failed logins at most where it comes so soon.
+/// While the user's failed logins are limited, it keeps its place for 5 s: a server that rejects
+/// slowly, again and again, would cost more than the login budget.
 #[derive(Debug)]
 pub(crate) struct Openings {
     places: Arc<Semaphore>,
     ahead: Arc<Semaphore>,
     worked: Mutex<Option<Instant>>,
+    limited_until: Mutex<Option<Instant>>,
 }
 
 impl Openings {
@@ -30,6 +33,7 @@ impl Openings {
             places: Arc::new(Semaphore::new(max.div_ceil(4) as usize)),
             ahead: Arc::new(Semaphore::new(1)),
             worked: Mutex::default(),
+            limited_until: Mutex::default(),
         })
     }
 
@@ -39,13 +43,13 @@ impl Openings {
     }
 
     /// Resolves when a login may begin: at once if one has worked lately, otherwise after the login
-    /// ahead, for which it waits 100 ms at most. A rejected credential then costs one failed login,
+    /// ahead, for which it waits for [`lead`](Self::lead) at most. A rejected credential then costs one failed login,
     /// and not one for each place.
     pub(crate) async fn go_ahead(&self, now: impl Fn() -> Instant) -> Option<OwnedSemaphorePermit> {
         if self.has_worked(now()) {
             return None;
         }
-        let first = timeout(LEAD, Arc::clone(&self.ahead).acquire_owned())
+        let first = timeout(self.lead(now()), Arc::clone(&self.ahead).acquire_owned())
             .await
             .ok()?
             .ok()?;
@@ -54,6 +58,20 @@ impl Openings {
             None
         } else {
             Some(first)
+        }
+    }
+
+    /// Notes until when the user's failed logins are limited.
+    pub(super) fn limit(&self, until: Option<Instant>) {
+        *self.limited_until.lock() = until;
+    }
+
+    /// Returns for how long a login delays the next ones at most.
+    pub(super) fn lead(&self, now: Instant) -> Duration {
+        if self.limited_until.lock().is_some_and(|until| now < until) {
+            WITHOUT_CALLER
+        } else {
+            LEAD
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::fixtures::{
     backend_down, eventually, eventually_within, fetches, query, query_at_once, sqlstate, sqlx,
+    until_rejected,
 };
 use super::{Fixture, Pools};
 
@@ -66,6 +67,18 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     open_connections(&db, 3).await;
     fixture.set_password("nobody knows this one").await;
     fixture.provider.fail_next(1_000, backend_down());
+    // The three would serve all callers before one of them logs in.
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(db.acquire().await.expect("a live connection"));
+    }
+    let first = tokio::spawn({
+        let db = db.clone();
+        async move { query(&db).await }
+    });
+    until_rejected(&db).await;
+    drop(held);
+    first.await.expect("no panic").expect("a live connection");
     let began = Instant::now();
     let (served, errors) = thousand_queries(&db).await;
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");
