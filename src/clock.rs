@@ -29,7 +29,7 @@ impl Timestamp {
         Clock::default().now()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn at(wall: SystemTime, mono: Instant) -> Self {
         Self { wall, mono }
     }

@@ -56,6 +56,9 @@ mod report;
 mod rotation;
 #[cfg(feature = "serde")]
 mod serialize;
+#[doc(hidden)]
+#[cfg(feature = "testing")]
+pub mod simulation;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 mod sql;
 #[cfg(feature = "sqlx-08")]

@@ -1,0 +1,112 @@
+//! `simulator [--seed N | --seeds N] [--days D]`: runs seeds of the core's simulation on all cores.
+//!
+//! Prints the sum of the hazards, and each seed that broke a law with the end of its trace.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line program prints to its user"
+)]
+
+use std::collections::BTreeMap;
+use std::env;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use claviger::simulation::{Outcome, simulate};
+
+const USAGE: &str = "usage: simulator [--seed N | --seeds N] [--days D]\n";
+
+struct Options {
+    first: u64,
+    seeds: u64,
+    days: u64,
+}
+
+fn parse(arguments: impl Iterator<Item = String>) -> Option<Options> {
+    let mut options = Options {
+        first: 0,
+        seeds: 200,
+        days: 30,
+    };
+    let mut arguments = arguments;
+    while let Some(name) = arguments.next() {
+        let value = arguments.next()?.parse().ok()?;
+        match name.as_str() {
+            "--seed" => (options.first, options.seeds) = (value, 1),
+            "--seeds" => options.seeds = value,
+            "--days" => options.days = value,
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+fn main() -> ExitCode {
+    let Some(options) = parse(env::args().skip(1)) else {
+        eprint!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let outcomes = run(&options);
+    let mut hazards: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut lines, mut failed) = (0, 0);
+    for outcome in &outcomes {
+        lines += outcome.lines;
+        for (name, times) in &outcome.hazards {
+            *hazards.entry(name).or_default() += times;
+        }
+        if let Some(failure) = &outcome.failure {
+            failed += 1;
+            eprintln!("seed {}: {failure}", outcome.seed);
+        }
+    }
+    for (name, times) in &hazards {
+        println!("{times:>12}  {name}");
+    }
+    if let [outcome] = outcomes.as_slice() {
+        println!("seed {}: trace {:016x}", outcome.seed, outcome.hash);
+    }
+    println!(
+        "{} seeds of {} days, {lines} lines of trace, {failed} failed",
+        outcomes.len(),
+        options.days
+    );
+    // A law whose hazard never occurred was not tested.
+    let missing = outcomes.len() >= 200 && hazards.values().any(|times| *times == 0);
+    if missing {
+        eprintln!("error: a hazard never occurred");
+    }
+    if failed > 0 || missing {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Runs the seeds on all cores, and returns their outcomes by seed.
+fn run(options: &Options) -> Vec<Outcome> {
+    let (next, outcomes) = (AtomicU64::new(options.first), Mutex::new(Vec::new()));
+    let end = options.first + options.seeds;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    let outcome = simulate(seed, options.days);
+                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                    outcomes.push(outcome);
+                }
+            });
+        }
+    });
+    let mut outcomes = outcomes
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by_key(|outcome| outcome.seed);
+    outcomes
+}

@@ -1,0 +1,286 @@
+//! The simulated backends, one for each provider: what they return, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::{DAY, HOUR, MIN, MS, SEC};
+use super::database::{Database, SecretId, secret_of};
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::lease::{OldConnections, Revision};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A token of 15 minutes at each fetch; connections stay.
+    Token,
+    /// A password with rotation windows and rollbacks; connections drain.
+    Rotating,
+    /// A role at each fetch, dropped at its end or its release; connections end with it.
+    Dynamic,
+    /// A file that is changed now and then, sometimes wrongly.
+    Static,
+}
+
+impl Kind {
+    pub(super) fn old_connections(self) -> OldConnections {
+        match self {
+            Self::Token => OldConnections::Keep,
+            Self::Rotating | Self::Static => OldConnections::Drain,
+            Self::Dynamic => OldConnections::EndWithLease,
+        }
+    }
+}
+
+/// A backend and its faults; each lasts until the true time in it.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) kind: Kind,
+    pub(super) account: Arc<str>,
+    pub(super) ttl: u64,
+    pub(super) current: SecretId,
+    pub(super) previous: Option<SecretId>,
+    pub(super) pending: Option<SecretId>,
+    pub(super) down: u64,
+    pub(super) denied: u64,
+    pub(super) slow: u64,
+    pub(super) hangs: u64,
+    /// One node returns what was current before.
+    pub(super) lags: u64,
+    /// What it mints does not work.
+    pub(super) mints_wrong: u64,
+    /// What it mints works for a second.
+    pub(super) fades: u64,
+    /// What it returns has expired.
+    pub(super) expired: u64,
+    pub(super) releases_fail: u64,
+    /// Hints of changes get lost.
+    pub(super) hints_lost: bool,
+}
+
+/// What a backend returns.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    New { secret: SecretId, ttl: Option<u64> },
+    Renewed { ttl: u64 },
+    Unchanged,
+    Failed(ProviderError),
+}
+
+fn error(kind: ProviderErrorKind) -> Answer {
+    Answer::Failed(ProviderError::new(kind, "simulated"))
+}
+
+impl Backend {
+    pub(super) fn new(
+        provider: usize,
+        kind: Kind,
+        db: &mut Database,
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        let account: Arc<str> = format!("user-{provider}").into();
+        let current = db.add(
+            provider,
+            Arc::clone(&account),
+            Some((0, u64::MAX)),
+            u64::MAX,
+            u64::MAX,
+        );
+        let ttl = match kind {
+            Kind::Token => 15 * MIN,
+            _ => rng.u64(20 * MIN..6 * HOUR),
+        };
+        Self {
+            kind,
+            account,
+            ttl,
+            current,
+            previous: None,
+            pending: None,
+            down: 0,
+            denied: 0,
+            slow: 0,
+            hangs: 0,
+            lags: 0,
+            mints_wrong: 0,
+            fades: 0,
+            expired: 0,
+            releases_fail: 0,
+            hints_lost: rng.bool(),
+        }
+    }
+
+    /// Draws how long an answer takes.
+    pub(super) fn latency(&self, truth: u64, rng: &mut fastrand::Rng) -> u64 {
+        if truth < self.hangs {
+            rng.u64(31 * SEC..8 * MIN)
+        } else if truth < self.slow {
+            rng.u64(SEC..29 * SEC)
+        } else {
+            rng.u64(5 * MS..300 * MS)
+        }
+    }
+
+    /// Returns what a fetch brings that ends now. `held` is the current lease's secret.
+    pub(super) fn answer(
+        &mut self,
+        provider: usize,
+        held: Option<SecretId>,
+        excluded: &[Revision],
+        truth: u64,
+        db: &mut Database,
+        rng: &mut fastrand::Rng,
+    ) -> Answer {
+        if truth < self.down {
+            return match rng.u8(..3) {
+                0 => Answer::Failed(
+                    ProviderError::new(ProviderErrorKind::Throttled, "simulated")
+                        .retry_after(Duration::from_secs(rng.u64(1..20))),
+                ),
+                _ => error(ProviderErrorKind::Unavailable),
+            };
+        }
+        if truth < self.denied {
+            return error(ProviderErrorKind::Denied);
+        }
+        let is_excluded = |secret: SecretId| excluded.iter().any(|one| secret_of(one) == secret);
+        match self.kind {
+            Kind::Token | Kind::Dynamic => {
+                let renews = self.kind == Kind::Dynamic
+                    && rng.u8(..3) == 0
+                    && truth >= self.mints_wrong
+                    && held.is_some_and(|held| {
+                        let role = &db.secrets[held];
+                        !is_excluded(held) && truth + self.ttl / 2 < role.expires
+                    });
+                if let Some(held) = held.filter(|_| renews) {
+                    return match rng.u8(..3) {
+                        0 => Answer::Unchanged,
+                        1 => Answer::Renewed {
+                            ttl: db.secrets[held].expires - truth - SEC,
+                        },
+                        _ => Answer::New {
+                            secret: held,
+                            ttl: Some(db.secrets[held].expires - truth - SEC),
+                        },
+                    };
+                }
+                let ends = truth + self.ttl;
+                // A replica has the role a moment later.
+                let from = truth
+                    + if rng.u8(..20) == 0 {
+                        rng.u64(..3 * SEC)
+                    } else {
+                        0
+                    };
+                let fades = (truth < self.fades).then(|| from + rng.u64(500 * MS..1_500 * MS));
+                let works = truth >= self.mints_wrong;
+                let role_ends = if self.kind == Kind::Dynamic {
+                    ends
+                } else {
+                    u64::MAX
+                };
+                let account = if self.kind == Kind::Dynamic {
+                    format!("role-{provider}-{}", db.secrets.len()).into()
+                } else {
+                    Arc::clone(&self.account)
+                };
+                let secret = db.add(
+                    provider,
+                    account,
+                    works.then_some((from, fades.unwrap_or(ends))),
+                    ends,
+                    role_ends,
+                );
+                // What is minted early in a long outage of the signer may have expired.
+                let ttl = if truth < self.expired { 0 } else { self.ttl };
+                Answer::New {
+                    secret,
+                    ttl: Some(ttl),
+                }
+            }
+            Kind::Rotating | Kind::Static => {
+                let mut secret = self.current;
+                if truth < self.lags && rng.bool() {
+                    secret = self.previous.unwrap_or(secret);
+                }
+                if is_excluded(secret) {
+                    let other = [Some(self.current), self.pending, self.previous];
+                    let other = other.into_iter().flatten().find(|one| !is_excluded(*one));
+                    secret = other.unwrap_or(secret);
+                }
+                if held == Some(secret) && rng.u8(..4) == 0 {
+                    return Answer::Unchanged;
+                }
+                Answer::New { secret, ttl: None }
+            }
+        }
+    }
+
+    /// Begins a fault. Returns what it is, and when it is over.
+    pub(super) fn fail(&mut self, truth: u64, rng: &mut fastrand::Rng) -> (&'static str, u64) {
+        let (name, until, field): (_, _, &mut u64) = match rng.u8(..9) {
+            0 => (
+                "backend down for hours",
+                truth + rng.u64(HOUR..DAY),
+                &mut self.down,
+            ),
+            1 => (
+                "backend down",
+                truth + rng.u64(SEC..20 * MIN),
+                &mut self.down,
+            ),
+            2 => (
+                "backend denies",
+                truth + rng.u64(MIN..40 * MIN),
+                &mut self.denied,
+            ),
+            3 => (
+                "backend slow",
+                truth + rng.u64(MIN..2 * HOUR),
+                &mut self.slow,
+            ),
+            4 => (
+                "backend hangs",
+                truth + rng.u64(MIN..30 * MIN),
+                &mut self.hangs,
+            ),
+            5 => (
+                "backend lags",
+                truth + rng.u64(MIN..30 * MIN),
+                &mut self.lags,
+            ),
+            6 => (
+                "backend mints wrong",
+                truth + rng.u64(MIN..20 * MIN),
+                &mut self.mints_wrong,
+            ),
+            7 => (
+                "backend returns expired",
+                truth + rng.u64(MIN..20 * MIN),
+                &mut self.expired,
+            ),
+            _ => (
+                "releases fail",
+                truth + rng.u64(MIN..HOUR),
+                &mut self.releases_fail,
+            ),
+        };
+        *field = until.max(*field);
+        (name, until)
+    }
+
+    /// Returns since when it has had no fault; `None` while it has one.
+    pub(super) fn healthy_since(&self, truth: u64) -> Option<u64> {
+        let last = [
+            self.down,
+            self.denied,
+            self.slow,
+            self.hangs,
+            self.lags,
+            self.mints_wrong,
+            self.fades,
+            self.expired,
+            self.releases_fail,
+        ];
+        last.into_iter().max().filter(|last| *last <= truth)
+    }
+}

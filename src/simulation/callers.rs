@@ -1,0 +1,439 @@
+//! Callers: they wait for a connection, log in, hold it, return it, or leave.
+//!
+//! The acquire loop in short. The gate is the real one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::clock::{MIN, MS, SEC};
+use super::database::SecretId;
+use super::event::{Event, Node};
+use super::pool::{Count, Current};
+use super::world::World;
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::lease::OldConnections;
+use crate::next_attempt::NextAttempt;
+use crate::pool::gate::Pass;
+use crate::pool::machine::Input;
+
+/// Connection that the server ended: none of any secret.
+pub(super) const ENDED: SecretId = usize::MAX;
+const WITHOUT_CALLER: u64 = 5 * SEC;
+const LONGEST_PACE: u64 = 500 * MS;
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) start: u64,
+    pub(super) deadline: u64,
+    login: Option<u64>,
+    /// The connection that it has: of which instance and generation, and by which secret.
+    pub(super) holds: Option<(u64, u64, SecretId)>,
+    /// Whether a generation was usable when it began.
+    pub(super) was_usable: bool,
+}
+
+pub(super) struct Login {
+    generation: u64,
+    instance: u64,
+    secret: SecretId,
+    began: u64,
+    call: u64,
+    call_left: Option<u64>,
+    pass: Option<Pass<Count>>,
+}
+
+/// What a waiting call comes to.
+enum Step {
+    Got(Current, SecretId),
+    Wait,
+    Fail(&'static str),
+}
+
+impl World {
+    pub(super) fn arrives(&mut self, pool: usize) {
+        let next = self.clocks.mono + self.rng.u64(..40 * MIN);
+        self.queue.add(next, Event::Arrival { pool });
+        let node = self.pools[pool].node;
+        self.call(node);
+    }
+
+    /// Many callers at about the same time.
+    pub(super) fn burst(&mut self, provider: usize) {
+        for pool in self.subscribers(provider) {
+            let (node, callers) = (self.pools[pool].node, self.rng.u32(2..16));
+            for _ in 0..callers {
+                let at = self.clocks.mono + self.rng.u64(..4 * SEC);
+                self.queue.add(at, Event::Call { node });
+            }
+        }
+    }
+
+    pub(super) fn call(&mut self, node: Node) {
+        let start = self.clocks.mono;
+        let patience = match self.rng.u8(..5) {
+            0 => self.rng.u64(200 * MS..5 * SEC),
+            _ => 30 * SEC,
+        };
+        let deadline = start + patience;
+        let was_usable = self.is_usable(node.at, start);
+        let cancelled = self.rng.u8(..20) == 0;
+        let leaves = if cancelled {
+            start + self.rng.u64(..200 * MS)
+        } else {
+            deadline
+        };
+        let pool = &mut self.pools[node.at];
+        let call = pool.number();
+        pool.calls.insert(
+            call,
+            Call {
+                start,
+                deadline,
+                login: None,
+                holds: None,
+                was_usable,
+            },
+        );
+        pool.waiting.push_back(call);
+        self.queue.add(
+            leaves,
+            Event::CallerLeaves {
+                node,
+                call,
+                cancelled,
+            },
+        );
+        self.pump(node);
+    }
+
+    /// Something that waiting callers may go by has changed.
+    pub(super) fn news(&mut self, at: usize) {
+        if !self.pools[at].waiting.is_empty() {
+            self.pools[at].pace = 0;
+            self.pump_at(at, self.clocks.mono);
+        }
+    }
+
+    fn pump_at(&mut self, at: usize, when: u64) {
+        let pool = &mut self.pools[at];
+        if pool.pump.is_none_or(|planned| planned > when) {
+            pool.pump = Some(when);
+            self.queue.add(when, Event::Pump { node: pool.node });
+        }
+    }
+
+    pub(super) fn pump(&mut self, node: Node) {
+        let (at, now) = (node.at, self.clocks.mono);
+        if self.pools[at].pump.is_some_and(|planned| planned <= now) {
+            self.pools[at].pump = None;
+        }
+        let waiting: Vec<u64> = self.pools[at].waiting.iter().copied().collect();
+        let mut is_first = true;
+        for call in waiting {
+            match self.step(at, call, is_first) {
+                Step::Got(current, secret) => self.got(at, call, current, secret),
+                Step::Wait => is_first = false,
+                Step::Fail(why) => self.fails(at, call, why),
+            }
+        }
+        let pool = &mut self.pools[at];
+        if !pool.waiting.is_empty() {
+            pool.pace = (pool.pace * 2).clamp(20 * MS, LONGEST_PACE);
+            let when = now + pool.pace;
+            self.pump_at(at, when);
+        }
+    }
+
+    fn next_attempt(&self, at: usize) -> NextAttempt {
+        let pool = &self.pools[at];
+        let provider = &self.providers[pool.provider.at];
+        let known = provider
+            .current()
+            .map(|(_, facts)| (&facts.revision, facts.expiry));
+        let now = self.clocks.now();
+        let own = pool.machine.next_attempt(known, now);
+        own.or(provider.machine.next_attempt(now.mono()))
+    }
+
+    fn step(&mut self, at: usize, call: u64, is_first: bool) -> Step {
+        loop {
+            if self.pools[at].is_retired {
+                return Step::Fail("closed");
+            }
+            let now = self.clocks.now();
+            let Some(known) = self.pools[at].calls.get(&call) else {
+                return Step::Wait;
+            };
+            let (deadline, has_login) = (known.deadline, known.login.is_some());
+            let pool = &mut self.pools[at];
+            let Some(current) = pool.current else {
+                return self.wait_or_fail(at, deadline, "nothing verified yet");
+            };
+            let is_serving = !current.is_rejected && !current.expiry.is_expired(now);
+            let idle = pool
+                .instances
+                .get_mut(&current.instance)
+                .and_then(|one| one.idle.pop());
+            if let Some(secret) = idle {
+                if self.is_alive(at, current, secret, is_serving) {
+                    if !is_serving {
+                        self.checks
+                            .hazard("connections shared while rejected or expired", 1);
+                    }
+                    return Step::Got(current, secret);
+                }
+                continue;
+            }
+            let connections = pool.count(current.instance);
+            if !is_serving {
+                return if connections == 0 {
+                    self.wait_or_fail(at, deadline, "rejected or expired")
+                } else {
+                    Step::Wait
+                };
+            }
+            if !has_login && connections < pool.max {
+                self.try_login(at, call, current, is_first);
+            }
+            return Step::Wait;
+        }
+    }
+
+    fn wait_or_fail(&self, at: usize, deadline: u64, why: &'static str) -> Step {
+        let is_hopeful = match self.next_attempt(at) {
+            NextAttempt::Running => true,
+            NextAttempt::Due(next) => self.clocks.micros(next) < deadline,
+            NextAttempt::Never => false,
+        };
+        if is_hopeful {
+            Step::Wait
+        } else {
+            Step::Fail(why)
+        }
+    }
+
+    /// Checks a connection that was idle; closes it if it does not work.
+    fn is_alive(
+        &mut self,
+        at: usize,
+        current: Current,
+        secret: SecretId,
+        is_serving: bool,
+    ) -> bool {
+        let truth = self.clocks.truth();
+        let role = self.db.secrets.get(secret).map(|known| known.role_ends);
+        if role.is_some_and(|ends| truth < ends) {
+            return true;
+        }
+        self.connection_closed(at, current.instance);
+        if current.old != OldConnections::EndWithLease {
+            return false;
+        }
+        let generation = current.generation;
+        let is_probed = current.is_distrusted || !is_serving;
+        if role.is_some() && is_probed && secret == current.secret {
+            self.db.secrets[secret].last_rejected = Some(truth);
+            self.checks.hazard("callers rejected without a login", 1);
+            self.open_window(at, secret);
+            self.feed_pool(at, Input::CallerRejected { generation });
+        } else {
+            self.checks.hazard("suspicions", 1);
+            self.feed_pool(at, Input::Suspected { generation });
+        }
+        false
+    }
+
+    fn try_login(&mut self, at: usize, call: u64, current: Current, is_first: bool) {
+        let (mono, now, truth) = (self.clocks.mono, self.clocks.now(), self.clocks.truth());
+        let pool = &mut self.pools[at];
+        let Some(instance) = pool.instances.get(&current.instance) else {
+            return;
+        };
+        let count = Arc::clone(&instance.count);
+        let mut pass = None;
+        if pool.gate.is_open() {
+            let has_worked = pool.last_login_worked.is_some_and(|at| mono - at < SEC);
+            let places = if has_worked { pool.max.div_ceil(4) } else { 1 } as usize;
+            let recent = pool
+                .logins
+                .values()
+                .filter(|one| mono - one.began < 100 * MS);
+            if recent.count() >= places {
+                return;
+            }
+        } else {
+            if is_first {
+                pass = pool.gate.enter(&count, now.mono());
+            }
+            if pass.is_none() {
+                return;
+            }
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        let login = pool.number();
+        pool.logins.insert(
+            login,
+            Login {
+                generation: current.generation,
+                instance: current.instance,
+                secret: current.secret,
+                began: mono,
+                call,
+                call_left: None,
+                pass,
+            },
+        );
+        if let Some(call) = pool.calls.get_mut(&call) {
+            call.login = Some(login);
+        }
+        let node = pool.node;
+        let provider = pool.provider.at;
+        let (takes, _) = self.db.latency(provider, truth, &mut self.rng);
+        self.checks
+            .trace
+            .line("login", node, login, current.generation);
+        self.queue
+            .add(mono + takes, Event::LoggedIn { node, login });
+        self.check_connections(at);
+    }
+
+    pub(super) fn logged_in(&mut self, node: Node, login: u64) {
+        let (at, now, truth) = (node.at, self.clocks.now(), self.clocks.truth());
+        let Some(login) = self.pools[at].logins.remove(&login) else {
+            return;
+        };
+        let mono = self.clocks.mono;
+        let Login {
+            generation,
+            instance,
+            secret,
+            call,
+            call_left,
+            pass,
+            ..
+        } = login;
+        if let Some(call) = self.pools[at].calls.get_mut(&call) {
+            call.login = None;
+        }
+        if call_left.is_some_and(|left| mono - left > WITHOUT_CALLER) {
+            self.checks.hazard("logins of unknown result", 1);
+            drop(pass);
+            self.connection_closed(at, instance);
+            self.feed_pool(at, Input::LoginUnknown { generation });
+            return;
+        }
+        let result = self.db.login(secret, truth, &mut self.rng);
+        match result {
+            Ok(()) => {
+                self.login_worked(at, secret);
+                self.pools[at].last_login_worked = Some(mono);
+                self.feed_pool(at, Input::LoginWorked { generation });
+                self.pools[at].gate.opened(now.mono());
+                drop(pass);
+                self.give_back(at, instance, secret);
+            }
+            Err(kind) => {
+                self.connection_closed(at, instance);
+                self.checks
+                    .trace
+                    .line(kind.as_str(), node, generation, secret as u64);
+                match kind {
+                    ConnectErrorKind::Rejected => {
+                        self.checks.hazard("callers' logins rejected", 1);
+                        self.login_failed(at, secret);
+                        self.feed_pool(at, Input::LoginRejected { generation });
+                    }
+                    ConnectErrorKind::Overloaded => {
+                        let error = ConnectError::new(kind, "simulated");
+                        self.pools[at].gate.full(error, now.mono());
+                    }
+                    ConnectErrorKind::Misconfigured | ConnectErrorKind::Other => {
+                        self.feed_pool(at, Input::LoginUnknown { generation });
+                    }
+                    ConnectErrorKind::Unreachable => {}
+                }
+                drop(pass);
+                let is_final = !matches!(
+                    kind,
+                    ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
+                );
+                if is_final && self.pools[at].waiting.contains(&call) {
+                    self.checks
+                        .hazard("callers failed by a server in trouble", 1);
+                    self.forget_call(at, call);
+                }
+            }
+        }
+        self.pump(node);
+    }
+
+    fn give_back(&mut self, at: usize, instance: u64, secret: SecretId) {
+        match self.pools[at].instances.get_mut(&instance) {
+            Some(one) if !one.is_closing => one.idle.push(secret),
+            _ => self.connection_closed(at, instance),
+        }
+    }
+
+    fn got(&mut self, at: usize, call: u64, current: Current, secret: SecretId) {
+        let holds = match self.rng.u16(..200) {
+            0 => self.rng.u64(61 * SEC..200 * SEC),
+            1..12 => self.rng.u64(SEC..50 * SEC),
+            _ => self.rng.u64(2 * MS..500 * MS),
+        };
+        let (node, mono) = (self.pools[at].node, self.clocks.mono);
+        let pool = &mut self.pools[at];
+        pool.waiting.retain(|one| *one != call);
+        if let Some(one) = pool.calls.get_mut(&call) {
+            if current.since > one.start {
+                self.checks
+                    .hazard("callers that waited through a handover", 1);
+            }
+            one.holds = Some((current.instance, current.generation, secret));
+        }
+        self.checks.hazard("calls served", 1);
+        self.queue.add(mono + holds, Event::Returned { node, call });
+    }
+
+    pub(super) fn returned(&mut self, node: Node, call: u64) {
+        let at = node.at;
+        let Some(call) = self.pools[at].calls.remove(&call) else {
+            return;
+        };
+        let Some((instance, generation, secret)) = call.holds else {
+            return;
+        };
+        self.check_returned(at, generation, secret);
+        self.give_back(at, instance, secret);
+        self.pump(node);
+    }
+
+    /// A caller's deadline has come, or its call is cancelled.
+    pub(super) fn leaves(&mut self, node: Node, call: u64, cancelled: bool) {
+        if !self.pools[node.at].waiting.contains(&call) {
+            return;
+        }
+        if cancelled {
+            self.checks.hazard("calls cancelled while they waited", 1);
+            self.forget_call(node.at, call);
+        } else {
+            self.fails(node.at, call, "timed out");
+        }
+    }
+
+    fn fails(&mut self, at: usize, call: u64, why: &'static str) {
+        self.checks.trace.line(why, self.pools[at].node, call, 0);
+        self.check_failed_call(at, call, why);
+        self.forget_call(at, call);
+    }
+
+    fn forget_call(&mut self, at: usize, call: u64) {
+        let now = self.clocks.mono;
+        let pool = &mut self.pools[at];
+        pool.waiting.retain(|one| *one != call);
+        if let Some(call) = pool.calls.remove(&call)
+            && let Some(login) = call.login.and_then(|login| pool.logins.get_mut(&login))
+        {
+            login.call_left = Some(now);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Virtual time, and the queue of what happens when.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::time::{Duration, SystemTime};
+
+use super::event::Event;
+use crate::clock::Timestamp;
+
+pub(super) const MS: u64 = 1_000;
+pub(super) const SEC: u64 = 1_000 * MS;
+pub(super) const MIN: u64 = 60 * SEC;
+pub(super) const HOUR: u64 = 60 * MIN;
+pub(super) const DAY: u64 = 24 * HOUR;
+
+/// The clocks, in microseconds since the start. The monotonic one stops while the machine sleeps;
+/// the true one, by which databases and backends go, does not; the wall clock can be set.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    pub(super) mono: u64,
+    slept: u64,
+    wall_offset: i64,
+    base: Timestamp,
+}
+
+impl Clocks {
+    pub(super) fn new() -> Self {
+        // No result depends on it: machines see differences only.
+        let mono = tokio::time::Instant::now().into_std();
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        Self {
+            mono: 0,
+            slept: 0,
+            wall_offset: 0,
+            base: Timestamp::at(wall, mono),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        let wall = self.base.wall() + Duration::from_micros(self.truth());
+        let offset = Duration::from_micros(self.wall_offset.unsigned_abs());
+        let wall = if self.wall_offset < 0 {
+            wall - offset
+        } else {
+            wall + offset
+        };
+        Timestamp::at(wall, self.base.mono() + Duration::from_micros(self.mono))
+    }
+
+    pub(super) fn truth(&self) -> u64 {
+        self.mono + self.slept
+    }
+
+    pub(super) fn sleep(&mut self, micros: u64) {
+        self.slept += micros;
+    }
+
+    pub(super) fn set_wall(&mut self, by: i64) {
+        self.wall_offset += by;
+    }
+
+    /// Returns when the monotonic clock shows this, rounded up.
+    pub(super) fn micros(&self, at: std::time::Instant) -> u64 {
+        let since = at.saturating_duration_since(self.base.mono());
+        u64::try_from(since.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+/// Events by time; those of one time in the order in which they were added.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Entry>,
+    numbers: u64,
+}
+
+impl Queue {
+    pub(super) fn add(&mut self, at: u64, event: Event) {
+        self.numbers += 1;
+        let number = self.numbers;
+        self.heap.push(Entry { at, number, event });
+    }
+
+    pub(super) fn next(&mut self) -> Option<(u64, Event)> {
+        self.heap.pop().map(|entry| (entry.at, entry.event))
+    }
+}

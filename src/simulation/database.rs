@@ -1,0 +1,187 @@
+//! The simulated database servers, one for each provider: what they accept, and when.
+
+use std::sync::Arc;
+
+use super::clock::{MS, SEC};
+use crate::error::ConnectErrorKind;
+use crate::lease::Revision;
+
+/// Number of a secret: the text of its revision.
+pub(super) type SecretId = usize;
+
+pub(super) fn revision(secret: SecretId) -> Revision {
+    Revision::new(secret.to_string())
+}
+
+pub(super) fn secret_of(revision: &Revision) -> SecretId {
+    revision.as_str().parse().unwrap_or(usize::MAX)
+}
+
+/// What the world knows of a secret. Times are true ones.
+#[derive(Debug)]
+pub(super) struct Secret {
+    pub(super) provider: usize,
+    pub(super) account: Arc<str>,
+    /// When the server accepts it.
+    accepted: Vec<(u64, u64)>,
+    /// When the role is dropped and its connections end.
+    pub(super) role_ends: u64,
+    /// When the backend ends it by itself.
+    pub(super) expires: u64,
+    pub(super) delivered: bool,
+    pub(super) releases: u32,
+    pub(super) failed_releases: u32,
+    pub(super) release_given_up: bool,
+    /// The last failed login or probe, and the last login that worked.
+    pub(super) last_rejected: Option<u64>,
+    pub(super) last_worked: Option<u64>,
+    pub(super) first_worked: Option<u64>,
+}
+
+/// The faults of one server; each lasts until the time in it.
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    pub(super) down: u64,
+    pub(super) hangs: u64,
+    pub(super) slow: u64,
+    pub(super) full: u64,
+    pub(super) misconfigured: u64,
+    /// One of two nodes does not yet have what changed within this time.
+    pub(super) lags: u64,
+    pub(super) lag: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Database {
+    pub(super) servers: Vec<Server>,
+    pub(super) secrets: Vec<Secret>,
+}
+
+impl Database {
+    /// Adds a secret that is accepted in this span.
+    pub(super) fn add(
+        &mut self,
+        provider: usize,
+        account: Arc<str>,
+        accepted: Option<(u64, u64)>,
+        expires: u64,
+        role_ends: u64,
+    ) -> SecretId {
+        self.secrets.push(Secret {
+            provider,
+            account,
+            accepted: accepted.into_iter().collect(),
+            role_ends,
+            expires,
+            delivered: false,
+            releases: 0,
+            failed_releases: 0,
+            release_given_up: false,
+            last_rejected: None,
+            last_worked: None,
+            first_worked: None,
+        });
+        self.secrets.len() - 1
+    }
+
+    pub(super) fn accept(&mut self, secret: SecretId, from: u64) {
+        if !self.accepts(secret, from) {
+            self.secrets[secret].accepted.push((from, u64::MAX));
+        }
+    }
+
+    pub(super) fn stop_accepting(&mut self, secret: SecretId, at: u64) {
+        if let Some((_, until)) = self.secrets[secret].accepted.last_mut() {
+            *until = (*until).min(at);
+        }
+    }
+
+    pub(super) fn drop_role(&mut self, secret: SecretId, at: u64) {
+        let role = &mut self.secrets[secret];
+        role.role_ends = role.role_ends.min(at);
+    }
+
+    pub(super) fn accepts(&self, secret: SecretId, truth: u64) -> bool {
+        self.secrets.get(secret).is_some_and(|known| {
+            truth < known.role_ends
+                && known
+                    .accepted
+                    .iter()
+                    .rev()
+                    .any(|(from, until)| (*from..*until).contains(&truth))
+        })
+    }
+
+    /// Returns since when it has been accepted without interruption.
+    pub(super) fn accepted_since(&self, secret: SecretId, truth: u64) -> Option<u64> {
+        let known = self.secrets.get(secret)?;
+        let span = known.accepted.iter().rev();
+        let mut span = span.filter(|(from, until)| (*from..*until).contains(&truth));
+        span.next()
+            .filter(|_| truth < known.role_ends)
+            .map(|(from, _)| *from)
+    }
+
+    /// Draws how long a login takes, and whether it will be answered at all.
+    pub(super) fn latency(
+        &self,
+        server: usize,
+        truth: u64,
+        rng: &mut fastrand::Rng,
+    ) -> (u64, bool) {
+        let server = &self.servers[server];
+        if truth < server.hangs {
+            (server.hangs - truth + 20 * MS, true)
+        } else if truth < server.slow {
+            (rng.u64(300 * MS..9 * SEC), false)
+        } else {
+            (rng.u64(3 * MS..40 * MS), false)
+        }
+    }
+
+    /// Returns how a login ends that ends now.
+    pub(super) fn login(
+        &mut self,
+        secret: SecretId,
+        truth: u64,
+        rng: &mut fastrand::Rng,
+    ) -> Result<(), ConnectErrorKind> {
+        let Some(known) = self.secrets.get(secret) else {
+            return Err(ConnectErrorKind::Rejected);
+        };
+        let server = &self.servers[known.provider];
+        if truth < server.down {
+            return Err(ConnectErrorKind::Unreachable);
+        }
+        let is_behind = truth < server.lags && rng.bool();
+        let seen = truth.saturating_sub(if is_behind { server.lag } else { 0 });
+        if !self.accepts(secret, seen) || !self.accepts(secret, truth) && !is_behind {
+            self.secrets[secret].last_rejected = Some(truth);
+            return Err(ConnectErrorKind::Rejected);
+        }
+        if truth < server.full {
+            return Err(ConnectErrorKind::Overloaded);
+        }
+        if truth < server.misconfigured {
+            return Err(ConnectErrorKind::Misconfigured);
+        }
+        let known = &mut self.secrets[secret];
+        known.last_worked = Some(truth);
+        known.first_worked.get_or_insert(truth);
+        Ok(())
+    }
+
+    /// Returns since when a server has had no fault; `None` while it has one.
+    pub(super) fn healthy_since(&self, server: usize, truth: u64) -> Option<u64> {
+        let server = &self.servers[server];
+        let last = [
+            server.down,
+            server.hangs,
+            server.slow,
+            server.full,
+            server.misconfigured,
+            server.lags + server.lag,
+        ];
+        last.into_iter().max().filter(|last| *last <= truth)
+    }
+}

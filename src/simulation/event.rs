@@ -1,0 +1,127 @@
+//! What is yet to happen.
+
+use super::database::SecretId;
+use crate::provider::machine::{FetchId, LeaseId};
+
+/// A provider or pool: its place, and which one of those that had this place it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Node {
+    pub(super) at: usize,
+    pub(super) life: u32,
+}
+
+/// Events of tasks carry the number of task losses so far: a lost task does nothing.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// An actor reconciles; `alarm` is the number of its timer, or none if it was woken.
+    ProviderWake {
+        node: Node,
+        alarm: Option<u64>,
+    },
+    PoolWake {
+        node: Node,
+        alarm: Option<u64>,
+    },
+    Fetched {
+        node: Node,
+        losses: u32,
+        fetch: FetchId,
+    },
+    FetchDeadline {
+        node: Node,
+        losses: u32,
+        fetch: FetchId,
+    },
+    Released {
+        node: Node,
+        losses: u32,
+        lease: LeaseId,
+        hangs: bool,
+    },
+    Verified {
+        node: Node,
+        losses: u32,
+        attempt: u64,
+        hangs: bool,
+    },
+    Opened {
+        node: Node,
+        losses: u32,
+        attempt: u64,
+    },
+    Probed {
+        node: Node,
+        generation: u64,
+    },
+    DrainDeadline {
+        node: Node,
+        losses: u32,
+        generation: u64,
+    },
+    Call {
+        node: Node,
+    },
+    CallerLeaves {
+        node: Node,
+        call: u64,
+        cancelled: bool,
+    },
+    LoggedIn {
+        node: Node,
+        login: u64,
+    },
+    Returned {
+        node: Node,
+        call: u64,
+    },
+    Pump {
+        node: Node,
+    },
+    /// A pool's next idle caller.
+    Arrival {
+        pool: usize,
+    },
+    /// A fault of this provider's backend or database, a change of its credential.
+    Fault {
+        provider: usize,
+    },
+    Rotate {
+        provider: usize,
+        step: RotateStep,
+    },
+    Hint {
+        provider: usize,
+    },
+    /// While what a backend mints fades, callers log in again and again.
+    Fade {
+        provider: usize,
+    },
+    /// The tasks of a provider, or of its pools, are lost.
+    Lose {
+        provider: usize,
+        pools: bool,
+    },
+    Machine,
+    /// Every actor's, in the time after a clock jump.
+    Heartbeat,
+    Operator,
+    Close {
+        node: Node,
+    },
+    Remove {
+        pool: usize,
+    },
+    Restart,
+    Settled,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RotateStep {
+    Begin,
+    /// The backend has it.
+    Backend(SecretId),
+    /// The database accepts it, and not the one before.
+    Database(SecretId),
+    /// The database accepts what the backend has.
+    Restore,
+}
