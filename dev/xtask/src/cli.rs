@@ -26,6 +26,12 @@ usage: cargo xtask <command>
       Runs the core's benchmarks, the backend's, or those of what telemetry costs, on a
       real PostgreSQL. All further arguments go to them.
 
+  simulate [--seed N | --seeds N] [--days D]
+      Runs the state machines of providers and pools against simulated databases,
+      backends and clocks: one seed, or the first N (200), for D simulated days (30).
+      Every law is checked at each step; a seed that breaks one is printed with the end
+      of its trace, and repeats exactly.
+
   install [SERVER…]
       Installs the servers named by the words that test files need them by (postgresql,
       mariadb, pam, moto, openbao, jaeger, pgbouncer, prometheus), or all of them, if they are missing,
@@ -44,6 +50,8 @@ pub(crate) enum Command {
     Demo(Vec<OsString>),
     /// Run the tests.
     Test(TestOptions),
+    /// Run the simulation with these arguments.
+    Simulate(Vec<OsString>),
     /// Run the benchmarks with these arguments.
     Bench(Vec<OsString>),
     /// Install these servers.
@@ -80,6 +88,7 @@ pub(crate) fn parse(
         Some("help") => Ok(Command::Help),
         Some("demo") => Ok(pass_on(rest).map_or(Command::Help, Command::Demo)),
         Some("bench") => Ok(pass_on(rest).map_or(Command::Help, Command::Bench)),
+        Some("simulate") => Ok(pass_on(rest).map_or(Command::Help, Command::Simulate)),
         Some("test") => parse_test(rest),
         Some("install") => parse_install(rest),
         _ => Err(format!("there is no command {:?}", command.display()).into()),
@@ -155,6 +164,10 @@ mod tests {
         assert_eq!(
             parsed("bench -- --quick"),
             Ok(Command::Bench(strings("--quick")))
+        );
+        assert_eq!(
+            parsed("simulate --seed 7 --days 2"),
+            Ok(Command::Simulate(strings("--seed 7 --days 2")))
         );
     }
 

@@ -15,6 +15,7 @@ mod manifest;
 mod need;
 mod plan;
 mod provide;
+mod simulate;
 mod tally;
 mod test;
 mod test_file;
@@ -51,6 +52,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(options) => test::run(&options),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Install(servers) => Ok(provide::run(&servers)),
     }

@@ -1,0 +1,22 @@
+//! `cargo xtask simulate`.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::cargo;
+
+/// Replaces this process with the simulator, in the optimised profile that only it is built in.
+pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
+    let words = [
+        "run",
+        "--quiet",
+        "--profile",
+        "simulation",
+        "--package",
+        "claviger-simulator",
+        "--",
+    ]
+    .map(OsString::from);
+    match cargo::become_cargo(words.iter().chain(arguments))? {}
+}
