@@ -104,7 +104,23 @@ fn with_parts(path: &Path) -> Result<String, Box<dyn Error>> {
                 .filter(|entry| entry != path && entry.extension().is_some_and(|end| end == "rs")),
         );
     }
-    for part in parts {
+    let modules = |folder: &Path| -> Vec<PathBuf> {
+        text.lines()
+            .filter_map(|line| line.trim().strip_prefix("mod ")?.strip_suffix(';'))
+            .map(|module| folder.join(module).with_extension("rs"))
+            .filter(|file| file.is_file())
+            .collect()
+    };
+    // A folder holds the modules of a block. Blocks of one folder have the same ones.
+    let folders = parts.iter().filter(|part| part.is_dir()).count().max(1);
+    let (in_folders, mut files): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|part| part.is_dir());
+    for folder in in_folders {
+        let mut modules = modules(&folder);
+        modules.truncate(modules.len() / folders);
+        files.extend(modules);
+    }
+    for part in files {
         text.push('\n');
         text.push_str(&read(&part)?);
     }
