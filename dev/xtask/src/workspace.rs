@@ -91,11 +91,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 fn with_parts(path: &Path) -> Result<String, Box<dyn Error>> {
     let mut text = read(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut parts: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]"))
-        .map(|part| folder.join(part))
-        .collect();
+    let mut parts = parts(&text, folder);
     if path.ends_with("main.rs") {
         let beside = entries(folder)?;
         parts.extend(
@@ -104,27 +100,34 @@ fn with_parts(path: &Path) -> Result<String, Box<dyn Error>> {
                 .filter(|entry| entry != path && entry.extension().is_some_and(|end| end == "rs")),
         );
     }
-    let modules = |folder: &Path| -> Vec<PathBuf> {
-        text.lines()
-            .filter_map(|line| line.trim().strip_prefix("mod ")?.strip_suffix(';'))
-            .map(|module| folder.join(module).with_extension("rs"))
-            .filter(|file| file.is_file())
-            .collect()
-    };
-    // A folder holds the modules of a block. Blocks of one folder have the same ones.
-    let folders = parts.iter().filter(|part| part.is_dir()).count().max(1);
-    let (in_folders, mut files): (Vec<_>, Vec<_>) =
-        parts.into_iter().partition(|part| part.is_dir());
-    for folder in in_folders {
-        let mut modules = modules(&folder);
-        modules.truncate(modules.len() / folders);
-        files.extend(modules);
-    }
-    for part in files {
+    for part in parts {
         text.push('\n');
         text.push_str(&read(&part)?);
     }
     Ok(text)
+}
+
+/// Returns the files that a text names by `#[path = "…"]`. The path of a block of modules is a
+/// folder, and each module a file in it.
+fn parts(text: &str, folder: &Path) -> Vec<PathBuf> {
+    let mut parts = Vec::new();
+    let mut block: Option<PathBuf> = None;
+    for line in text.lines() {
+        let path = line
+            .strip_prefix("#[path = \"")
+            .and_then(|rest| rest.strip_suffix("\"]"));
+        let module = line
+            .strip_prefix("    mod ")
+            .and_then(|rest| rest.strip_suffix(';'));
+        match (path, module, &block) {
+            (Some(path), ..) if path.ends_with(".rs") => parts.push(folder.join(path)),
+            (Some(path), ..) => block = Some(folder.join(path)),
+            (_, Some(module), Some(block)) => parts.push(block.join(format!("{module}.rs"))),
+            _ if line == "}" => block = None,
+            _ => {}
+        }
+    }
+    parts
 }
 
 fn read(path: &Path) -> Result<String, Box<dyn Error>> {
@@ -157,6 +160,13 @@ mod tests {
             parts.is_some_and(|parts| parts.tests > 10),
             "the files beside a main.rs: {parts:?}"
         );
+    }
+
+    #[test]
+    fn the_parts_of_a_block_are_the_files_of_its_modules() {
+        let text = "#[path = \"laws/one.rs\"]\nmod one;\n#[path = \"laws\"]\nmod on_mariadb {\n    mod two;\n    use x;\n}\nmod b {\n    mod three;\n}\n";
+        let expected = ["tests/laws/one.rs", "tests/laws/two.rs"].map(PathBuf::from);
+        assert_eq!(parts(text, Path::new("tests")), expected);
     }
 
     #[test]
