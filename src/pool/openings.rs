@@ -85,3 +85,27 @@ impl Openings {
         worked.is_some_and(|at| now.saturating_duration_since(at) < SUCCESS_LASTS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_login_delays_the_next_for_long_only_while_failed_logins_are_limited() {
+        let now = || tokio::time::Instant::now().into_std();
+        let openings = Openings::new(10);
+        let first = openings.go_ahead(now).await;
+        assert!(first.is_some());
+        let began = now();
+        assert!(openings.go_ahead(now).await.is_none());
+        assert_eq!(now() - began, LEAD);
+
+        openings.limit(Some(now() + Duration::from_secs(30)));
+        let began = now();
+        assert!(openings.go_ahead(now).await.is_none());
+        assert_eq!(now() - began, WITHOUT_CALLER);
+
+        openings.limit(Some(now()));
+        assert_eq!(openings.lead(now()), LEAD);
+    }
+}
