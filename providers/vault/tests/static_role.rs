@@ -148,7 +148,7 @@ async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
         let (reads_before, rejected) = (reads(&fixture).len(), fixture.server.rejected_logins());
         fixture.admin(|admin| admin.rotate_role("app")).await;
         served = next_generation(&db, served).await;
-        callers.wait_for_more(100).await;
+        callers.wait_for_the_refill().await;
         let rejected = fixture.server.rejected_logins() - rejected;
         assert!(
             (1..=8 + 3).contains(&rejected),

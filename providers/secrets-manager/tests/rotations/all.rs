@@ -8,7 +8,7 @@ use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture, rotations, window};
 use claviger_secrets_manager::{SecretsManager, SecretsManagerBuilder};
 use claviger_testkit::Lab;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::Server;
 
@@ -67,16 +67,13 @@ impl Service {
     }
 
     /// Cuts all connections after the database was changed. The callers' queries succeed all the
-    /// same, and the service uses the new credentials for the time of a window. Credentials that
-    /// worked for less than 250 ms do not refill the token bucket of the failure paths.
+    /// same, and the service uses the new credentials for a while.
     async fn through_the_window(&self) {
         assert!(
             self.fixture.terminate_connections().await > 0,
             "the hazard: there are connections to cut"
         );
-        self.callers.wait_for_more(100).await;
-        sleep(window()).await;
-        self.callers.wait_for_more(20).await;
+        self.callers.wait_for_the_refill().await;
     }
 
     /// Stops the callers: none has failed, and some were answered all along.
