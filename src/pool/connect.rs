@@ -136,7 +136,7 @@ async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::
     (place, ahead)
 }
 
-/// First and longest pause between two tries of the first caller, because pools do not report
+/// First and longest pause between two tries of a caller at the front, because pools do not report
 /// returned connections. Doubled each time.
 const TRY_AGAIN: Duration = Duration::from_millis(1);
 const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
@@ -169,7 +169,8 @@ async fn take_returned<F: PoolFactory>(
     loop {
         returned(shared, &generation.pool).await;
         if !shared.settings.finishes_logins {
-            return shared.factory.get(&generation.pool).await;
+            // Boxed: as large as the login beside it, and seldom needed.
+            return Box::pin(shared.factory.get(&generation.pool)).await;
         }
         match shared.factory.try_get(&generation.pool) {
             Some(connection) => return Ok(connection),

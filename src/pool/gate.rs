@@ -20,6 +20,11 @@ const FULL_PAUSE_LONGEST: Duration = Duration::from_secs(2);
 /// Time for which a server counts as full after its last error.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
+/// Callers at the front of the queue, which try for a connection. One alone is woken too late for
+/// the next when connections are returned every 30 µs: with two of ten connections held, 64 callers
+/// got 70 % of a plain pool's throughput with one, and 90 % with three.
+const FRONT: usize = 3;
+
 /// Longest time for which a verification waits for room among old connections.
 const VERIFICATION_WAIT: Duration = Duration::from_secs(1);
 const VERIFICATION_RETRY: Duration = Duration::from_millis(5);
@@ -32,11 +37,11 @@ pub(crate) struct Gate<P> {
     max: u32,
     overlap: u32,
     connections: Arc<dyn Fn(&P) -> u32 + Send + Sync>,
-    /// Front of the callers' queue. Its holder tries for a connection or a permit; the others wait
+    /// Front of the callers' queue. Its holders try for a connection or a permit; the others wait
     /// without timers.
     front: Semaphore,
     waiting: AtomicUsize,
-    /// Wakes the caller at the front of the queue.
+    /// Wakes a caller at the front of the queue.
     wake_first: Notify,
     inner: Mutex<Inner<P>>,
 }
@@ -107,7 +112,7 @@ impl<P> Gate<P> {
             max,
             overlap,
             connections,
-            front: Semaphore::new(1),
+            front: Semaphore::new(FRONT),
             waiting: AtomicUsize::new(0),
             wake_first: Notify::new(),
             inner: Mutex::new(Inner {
@@ -127,7 +132,7 @@ impl<P> Gate<P> {
         !self.engaged.load(Ordering::Acquire)
     }
 
-    /// Joins the queue and wakes its first caller, because a connection may have been returned
+    /// Joins the queue and wakes a caller at its front, because a connection may have been returned
     /// meanwhile.
     pub(crate) fn join(&self) -> QueueGuard<'_> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
@@ -140,20 +145,20 @@ impl<P> Gate<P> {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Resolves when the caller is the first in the queue. Hold the guard until it has a permit or
+    /// Resolves when the caller is at the front of the queue. Hold the guard until it has a permit or
     /// an idle connection.
     pub(crate) async fn front(&self) -> Option<SemaphorePermit<'_>> {
         self.front.acquire().await.ok()
     }
 
-    /// Wakes the first caller in the queue, if there is one.
+    /// Wakes a caller at the front of the queue, if there is one.
     pub(crate) fn look(&self) {
         if self.has_queue() {
             self.wake_first.notify_one();
         }
     }
 
-    /// Resolves when the first caller in the queue is woken.
+    /// Resolves when a caller at the front of the queue is woken.
     pub(crate) fn woken(&self) -> Notified<'_> {
         self.wake_first.notified()
     }

@@ -223,7 +223,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) checks: Checks,
     current: ArcSwap<Generation<F::Pool>>,
     changed: watch::Sender<u64>,
-    /// Notifies waiting callers of a new generation or a later next attempt.
+    /// Notifies waiting callers of a new generation.
     news: Notify,
     /// When something that may help callers is tried next.
     next_attempt: Mutex<NextAttempt>,
@@ -307,17 +307,13 @@ impl<F: PoolFactory> Shared<F> {
         self.news.notify_waiters();
     }
 
-    /// Sets when something that may help callers is tried next. Waiting callers are notified only
-    /// if that is later than before: they may have to give up. `next_attempt` runs under the lock:
-    /// what is noted meanwhile is either seen by it, or written after it.
+    /// Sets when something that may help callers is tried next. `next_attempt` runs under the lock:
+    /// what is noted meanwhile is either seen by it, or written after it. The first callers in the
+    /// queue read it from time to time. Those behind them have later deadlines: they need not give
+    /// up before those in front do.
     pub(super) fn expect(&self, next_attempt: impl FnOnce() -> NextAttempt) {
         let mut expected = self.next_attempt.lock();
-        let next_attempt = next_attempt();
-        let before = std::mem::replace(&mut *expected, next_attempt);
-        drop(expected);
-        if before.or(next_attempt) != next_attempt {
-            self.news.notify_waiters();
-        }
+        *expected = next_attempt();
     }
 
     pub(crate) fn next_attempt(&self) -> NextAttempt {

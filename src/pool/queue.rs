@@ -1,8 +1,9 @@
 //! The queue of callers that may not log in at once: old connections are open, logins are limited,
 //! the server is full, or the credentials are rejected.
 //!
-//! Only the first caller tries for a connection: when one is returned, when a caller joins, and
-//! from time to time. The others wait until they are first, for news, or for their deadline.
+//! Only the callers at the front try for a connection: when one is returned, when a caller joins,
+//! and from time to time. The others wait until they are there, for another generation, or for
+//! their deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,8 +36,8 @@ impl<'g, P> Place<'g, P> {
         }
     }
 
-    /// Resolves when the caller is the first.
-    async fn first(&mut self) {
+    /// Resolves when the caller is at the front.
+    async fn at_front(&mut self) {
         if self.turn.is_none() {
             self.turn = self.gate.front().await;
         }
@@ -55,7 +56,7 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
     tokio::select! {
         biased;
-        () = queued.first() => {}
+        () = queued.at_front() => {}
         () = over.as_mut() => return moved(shared),
         () = sleep_until(limit) => return Step::Again,
     }
@@ -116,8 +117,8 @@ pub(super) async fn share<'g, F: PoolFactory>(
             return Step::Again;
         }
         let expired = are_expired(shared, generation);
-        let is_first = queued.turn.is_some();
-        if is_first
+        let is_at_front = queued.turn.is_some();
+        if is_at_front
             && !expired
             && let Some(connection) = shared.factory.try_get(&generation.pool)
         {
@@ -137,7 +138,7 @@ pub(super) async fn share<'g, F: PoolFactory>(
                     .unwrap_or_else(|| explanation(shared, generation)),
             );
         }
-        if is_first {
+        if is_at_front {
             tokio::select! {
                 biased;
                 () = news => {}
@@ -148,7 +149,7 @@ pub(super) async fn share<'g, F: PoolFactory>(
             tokio::select! {
                 biased;
                 () = news => {}
-                () = queued.first() => {}
+                () = queued.at_front() => {}
                 () = sleep_until(call.deadline) => {}
             }
         }

@@ -252,11 +252,10 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     async fn get(&self, pool: &Pool<DB>) -> Result<Taken<PoolConnection<DB>>, sqlx::Error> {
-        let acquiring = pool.acquire();
         if self.hooks.reports_idle_time {
-            hooks::taken(acquiring).await
+            hooks::taken(pool.acquire()).await
         } else {
-            acquiring.await.map(Taken::from)
+            pool.acquire().await.map(Taken::from)
         }
     }
 
