@@ -104,12 +104,9 @@ async fn serve<F: PoolFactory>(
     call: &mut Call<F>,
 ) -> Step<F> {
     let limit = limit(generation, call);
-    // With an idle connection, no login is expected. A full pool has a queue of its own: when all
-    // its connections end at once, as many callers log in, which the login budget allows.
+    // With an idle connection, no login is expected.
     let (factory, pool) = (&shared.factory, &generation.pool);
-    let no_login =
-        factory.idle(pool) > 0 || factory.connections(pool) >= shared.settings.max_connections;
-    let got = if no_login && !shared.settings.finishes_logins {
+    let got = if factory.idle(pool) > 0 && !shared.settings.finishes_logins {
         let mut acquiring = std::pin::pin!(factory.get(pool));
         // An idle connection is returned at once: no timer, no waiter.
         let first = poll_fn(|context| Poll::Ready(acquiring.as_mut().poll(context))).await;
