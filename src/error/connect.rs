@@ -93,6 +93,12 @@ impl ConnectError {
         self
     }
 
+    /// Changes the kind alone.
+    pub(crate) fn with_kind(mut self, kind: ConnectErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Keeps the cause for [`source`](StdError::source) and [`cause`](Self::cause).
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {

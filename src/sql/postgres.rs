@@ -30,13 +30,10 @@ pub(crate) fn kind_of(
 /// server. Counted as a rejection, it would be verified again as late as a minute after the server
 /// is back.
 pub(crate) fn verification_fault(error: ConnectError) -> ConnectError {
-    if !error.message().contains(FAILING_WITHOUT_CAUSE) {
-        return error;
-    }
-    let ambiguous = ConnectError::new(ConnectErrorKind::Unreachable, error.message());
-    match error.code() {
-        Some(code) => ambiguous.with_code(code),
-        None => ambiguous,
+    if error.message().contains(FAILING_WITHOUT_CAUSE) {
+        error.with_kind(ConnectErrorKind::Unreachable)
+    } else {
+        error
     }
 }
 
@@ -91,6 +88,21 @@ fn pooler_kind(message: &str) -> ConnectErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pooler_s_error_without_a_cause_keeps_what_callers_downcast_to() {
+        let error = ConnectError::new(ConnectErrorKind::Rejected, FAILING_WITHOUT_CAUSE)
+            .with_code("08P01")
+            .with_target("user \"app\"")
+            .with_source(std::io::Error::other("the original"));
+        let error = verification_fault(error);
+        assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
+        assert_eq!(
+            (error.code(), error.target()),
+            (Some("08P01"), Some("user \"app\""))
+        );
+        assert!(error.cause().is_some());
+    }
 
     #[test]
     fn errors_of_a_pooler_are_classified_by_their_text() {

@@ -15,6 +15,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 /// | what happened | error |
 /// |---|---|
 /// | the database returned a SQLSTATE or error number | [`sqlx::Error::Database`], with the original `code()` and message |
+/// | a caller reported the database's error with [`Handle::rejected`](crate::Handle::rejected) | [`sqlx::Error::Io`], until a verification has failed; the code is in [`connect_error`](Self::connect_error) |
 /// | the database is down, no lease came yet, or the lease expired | [`sqlx::Error::Io`], which retry layers recognise |
 /// | settings that cannot be right | [`sqlx::Error::Configuration`] |
 ///
@@ -56,7 +57,8 @@ impl SharedError {
         let shared = Self {
             error: error.clone(),
         };
-        if error.code().is_some() {
+        // Without an original, `downcast_ref` would panic in the caller's code.
+        if shared.database().is_some() {
             return sqlx::Error::Database(Box::new(shared));
         }
         let kind = match (original(error), error.kind()) {
@@ -130,5 +132,19 @@ impl DatabaseError for SharedError {
 
     fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_without_its_original_is_none_that_callers_would_downcast() {
+        let error = ConnectError::new(ConnectErrorKind::Rejected, "rejected").with_code("28P01");
+        let shared = SharedError::of(&error);
+        assert!(matches!(shared, sqlx::Error::Io(_)), "{shared:?}");
+        let known = SharedError::connect_error(&shared).and_then(ConnectError::code);
+        assert_eq!(known, Some("28P01"));
     }
 }
