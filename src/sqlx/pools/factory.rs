@@ -188,7 +188,9 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                     Poll::Pending => acquiring.await,
                 }
             });
-        match timeout(TRY_OUT_TIMEOUT, futures_util::future::try_join_all(rest)).await {
+        // All end, also when one fails: MySQL counts a login that is broken off against the host.
+        let opened = timeout(TRY_OUT_TIMEOUT, futures_util::future::join_all(rest)).await;
+        match opened.map(|opened| opened.into_iter().collect::<Result<Vec<_>, _>>()) {
             Ok(Ok(connections)) => {
                 // Returned here: a dropped connection is idle some time later, and a caller that
                 // comes first would log in.
