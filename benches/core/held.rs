@@ -19,14 +19,16 @@ const ROUND: Duration = Duration::from_millis(1_000);
 const WAITING: usize = 10_000;
 
 /// Returns how often the callers complete the work in a second.
-async fn throughput<F: Future<Output = ()> + Send>(
+pub(crate) async fn throughput<F: Future<Output = ()> + Send>(
+    callers: usize,
+    round: Duration,
     work: impl Fn() -> F + Clone + Send + Sync + 'static,
 ) -> f64 {
     let (stop, count) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    let callers: Vec<_> = (0..CALLERS)
+    let callers: Vec<_> = (0..callers)
         .map(|_| {
             let (work, stop, count) = (work.clone(), Arc::clone(&stop), Arc::clone(&count));
             tokio::spawn(async move {
@@ -38,7 +40,7 @@ async fn throughput<F: Future<Output = ()> + Send>(
         })
         .collect();
     let began = Instant::now();
-    sleep(ROUND).await;
+    sleep(round).await;
     let done = count.load(Ordering::Acquire) as f64 / began.elapsed().as_secs_f64();
     stop.store(true, Ordering::Release);
     for caller in callers {
@@ -52,7 +54,7 @@ macro_rules! compare {
     ($figures:expr, $title:expr, $goal:expr, $db:expr, $plain:expr, |$pool:ident| $work:expr) => {{
         let mut ratios = Vec::new();
         for _ in 0..PAIRS {
-            let handle = throughput({
+            let handle = throughput(CALLERS, ROUND, {
                 let db: Handle<PgPools> = $db.clone();
                 move || {
                     let $pool = db.clone();
@@ -60,7 +62,7 @@ macro_rules! compare {
                 }
             })
             .await;
-            let plain = throughput({
+            let plain = throughput(CALLERS, ROUND, {
                 let plain: PgPool = $plain.clone();
                 move || {
                     let $pool = plain.clone();
@@ -75,7 +77,7 @@ macro_rules! compare {
 }
 
 /// Returns the seconds of processor time that this process has used.
-fn processor_time() -> f64 {
+pub(crate) fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields: Vec<&str> = stat
         .rsplit(')')

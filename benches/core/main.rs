@@ -16,6 +16,7 @@ mod own_work;
 mod query;
 mod rejected;
 mod rotations;
+mod scale;
 mod serving_again;
 
 use claviger_fixtures::Figures;
@@ -54,10 +55,16 @@ fn main() {
     if wanted("own-work") {
         own_work::measure(&mut figures, &one_thread);
     }
+    if wanted("pools") {
+        scale::pools(&mut figures, &one_thread);
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         if wanted("held") {
             held::measure(&mut figures).await;
+        }
+        if wanted("callers") {
+            scale::callers(&mut figures).await;
         }
         if wanted("rejected") {
             rejected::measure(&mut figures).await;
