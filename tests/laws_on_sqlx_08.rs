@@ -8,10 +8,14 @@ mod on_postgresql {
     mod checks_after_idle;
     mod law_01;
     mod law_02;
+    mod law_03;
+    mod law_04;
     mod law_05;
+    mod law_06;
     mod law_09;
     mod law_10;
     mod law_11;
+    mod law_14;
     mod law_15;
 
     use claviger::Handle;
