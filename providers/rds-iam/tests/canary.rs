@@ -6,7 +6,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "story/server.rs"]
+#[path = "scenarios/server.rs"]
 mod server;
 
 use std::collections::BTreeSet;

@@ -3,36 +3,36 @@
 //! Tokens on a PostgreSQL that checks them through PAM, as RDS does.
 
 mod common;
-mod story;
+mod scenarios;
 
 use claviger_servers::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_kept_for_ever_fails_when_a_connection_opens_late() {
-    story::a_token_kept_for_ever_fails_when_a_connection_opens_late::<Postgres>().await;
+    scenarios::a_token_kept_for_ever_fails_when_a_connection_opens_late::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_token_lives_without_a_failure() {
-    story::twenty_token_lives_without_a_failure::<Postgres>().await;
+    scenarios::twenty_token_lives_without_a_failure::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_die_before_their_tokens() {
-    story::sessions_that_die_before_their_tokens::<Postgres>().await;
+    scenarios::sessions_that_die_before_their_tokens::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_refused_for_five_seconds() {
-    story::everything_is_refused_for_five_seconds::<Postgres>().await;
+    scenarios::everything_is_refused_for_five_seconds::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_signature_serves_all() {
-    story::one_signature_serves_all::<Postgres>().await;
+    scenarios::one_signature_serves_all::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_behind() {
-    story::a_clock_that_is_behind::<Postgres>().await;
+    scenarios::a_clock_that_is_behind::<Postgres>().await;
 }

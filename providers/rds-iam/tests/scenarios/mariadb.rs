@@ -11,7 +11,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::pool::PoolOptions;
 
 use crate::common::USER;
-use crate::story::server::TokenServer;
+use crate::scenarios::server::TokenServer;
 
 impl TokenServer for MariaDb {
     type Db = sqlx::MySql;

@@ -4,11 +4,11 @@
 //! the server, and what is left on it.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod answers;
-mod by_hand;
-mod lives;
+mod lifetimes;
+mod lingering_connections;
+mod manual;
 mod outages;
 mod releases;
 mod requests;
+mod responses;
 mod service;
-mod zombies;
