@@ -128,7 +128,7 @@ async fn an_empty_file_is_malformed() {
 }
 
 #[tokio::test]
-async fn what_is_not_utf_8_is_malformed_at_its_byte() {
+async fn invalid_utf_8_is_malformed_at_its_byte() {
     each_of_one_file(
         b"CANARY\xffCANARY",
         ProviderErrorKind::Malformed,
@@ -138,7 +138,7 @@ async fn what_is_not_utf_8_is_malformed_at_its_byte() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_is_malformed() {
+async fn a_file_over_the_limit_is_malformed() {
     each_of_one_file(
         CANARY.repeat(12_000).as_bytes(),
         ProviderErrorKind::Malformed,
@@ -295,7 +295,7 @@ fn a_pipe_or_device_does_not_hang_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_right_is_said_at_once() {
+async fn invalid_arguments_fail_at_construction() {
     for (made, names) in [
         (FileProvider::json(""), "\"path\""),
         (FileProvider::directory("/run/\0"), "\"path\""),
@@ -399,7 +399,7 @@ async fn an_invalid_setting_fails_at_construction() {
 }
 
 #[tokio::test]
-async fn a_broken_file_gives_no_lease_while_one_is_held_and_a_mended_one_does() {
+async fn a_broken_file_fails_the_fetch_and_a_fixed_one_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();

@@ -98,7 +98,7 @@ async fn a_url_holds_everything() {
 }
 
 #[tokio::test]
-async fn a_lone_password_goes_with_the_given_user() {
+async fn a_password_file_uses_the_configured_user() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret\n").unwrap();
@@ -114,7 +114,7 @@ async fn a_lone_password_goes_with_the_given_user() {
 }
 
 #[tokio::test]
-async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
+async fn unchanged_content_keeps_the_revision_whatever_file_it_is_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
@@ -167,7 +167,7 @@ async fn links_are_followed() {
 }
 
 #[test]
-fn what_is_printed_is_where_and_who() {
+fn debug_output_shows_the_path_and_the_user() {
     let provider = FileProvider::password("/run/secrets/orders", "orders_app").unwrap();
     let printed = format!("{provider:?}");
     assert!(

@@ -116,7 +116,7 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
 }
 
 #[tokio::test]
-async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
+async fn a_broken_file_keeps_the_current_lease_and_a_fixed_one_replaces_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");
     fs::write(&path, json("one")).unwrap();

@@ -21,7 +21,7 @@ const FILES: &str = "CLAVIGER_FILE_DENIED";
 const NOBODY: u32 = 65_534;
 
 #[test]
-fn what_may_not_be_read_is_denied() {
+fn an_unreadable_file_is_denied() {
     if let Some(dir) = std::env::var_os(FILES) {
         return check(&PathBuf::from(dir));
     }
@@ -43,7 +43,7 @@ fn what_may_not_be_read_is_denied() {
         fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
         mode(&copy, 0o755);
         let output = Command::new(&copy)
-            .args(["--exact", "what_may_not_be_read_is_denied"])
+            .args(["--exact", "an_unreadable_file_is_denied"])
             .env(FILES, dir.path())
             .current_dir(dir.path())
             .uid(NOBODY)

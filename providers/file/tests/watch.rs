@@ -143,7 +143,7 @@ async fn a_missing_file_that_appears_is_seen() {
 }
 
 #[tokio::test]
-async fn a_missing_directory_that_appears_is_seen_and_its_file_goes_on_being_watched() {
+async fn a_missing_directory_that_appears_is_seen_and_its_file_stays_watched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/password");
     let provider = password(&path);
@@ -279,7 +279,7 @@ async fn a_busy_file_costs_a_hint_per_debounce_at_most() {
 }
 
 #[tokio::test]
-async fn a_change_that_no_event_tells_of_is_seen_by_the_poll() {
+async fn a_change_without_an_event_is_seen_by_the_poll() {
     // Moving a directory far up makes no event in the watched one, as on a network mount.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c/password");

@@ -114,7 +114,7 @@ fn regions_that_disagree_are_both_named() {
 
 /// Somebody gives a whole URL for the host.
 #[test]
-fn what_is_no_host_is_not_shown() {
+fn an_invalid_host_is_not_shown() {
     let aws = Chain::key().config(Some("eu-west-1"));
     for host in [
         "postgres://me:hunter2@db.example/orders",

@@ -211,7 +211,7 @@ async fn every_port_time_and_identity_to_the_byte() {
 }
 
 #[tokio::test]
-async fn where_the_sdk_is_wrong_this_is_right() {
+async fn tokens_are_right_where_the_sdk_is_wrong() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     let base = case(
@@ -244,7 +244,7 @@ async fn where_the_sdk_is_wrong_this_is_right() {
 
 /// An IPv6 address without brackets is none to boto3; here it is the same as with them.
 #[tokio::test]
-async fn where_boto3_is_wrong_this_is_right_or_an_error() {
+async fn tokens_are_right_or_an_error_where_boto3_is_wrong() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     for (bare, bracketed) in [("::1", "[::1]"), ("2001:DB8::A", "[2001:DB8::A]")] {

@@ -127,7 +127,7 @@ fn shown(value: &impl Debug) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_shows_at_trace() {
+async fn no_secret_is_in_any_output_at_trace() {
     let capture = Capture::everything();
     let secrets = Secrets::default();
     secrets.add(SECRET_KEY);

@@ -103,7 +103,7 @@ async fn a_session_signs_and_each_token_is_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_at_sts_is_told_apart() {
+async fn each_failure_of_sts_has_its_error_kind() {
     use ProviderErrorKind::{Denied, Throttled, Unavailable};
     let role = Role::new().await;
     for (fault, kind, passes, words) in [
@@ -136,7 +136,7 @@ async fn what_fails_at_sts_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_hangs_is_given_up_before_the_core_gives_the_fetch_up() {
+async fn a_service_that_hangs_times_out_before_the_fetch_does() {
     let role = Role::new().await;
     let error = tokio::time::timeout(Duration::from_secs(30), role.failing(InjectedFault::Stall))
         .await

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_token_is_a_bearer_token_whose_sessions_stay() {
+async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
     let lease = first(&Chain::key().provider()).await;
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
@@ -88,7 +88,7 @@ async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
 }
 
 #[tokio::test]
-async fn whoever_demands_a_new_token_gets_one() {
+async fn a_manual_rotation_signs_a_new_token() {
     let provider = Chain::key().provider();
     let held = first(&provider).await;
     let new = again(&provider, RotationTrigger::Manual, &held).await;
@@ -98,7 +98,7 @@ async fn whoever_demands_a_new_token_gets_one() {
 }
 
 #[tokio::test]
-async fn a_young_token_that_is_rejected_is_held_until_the_identity_changes() {
+async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
     let chain = Chain::key();
     let provider = chain.provider();
     let held = first(&provider).await;
@@ -166,7 +166,7 @@ async fn a_session_about_to_end_signs_nothing() {
 }
 
 #[tokio::test]
-async fn a_chain_without_credentials_is_told_and_may_pass() {
+async fn a_chain_without_credentials_is_a_transient_error() {
     let chain = Chain::of(|| {
         Err(CredentialsError::not_loaded(
             "no providers in chain provided credentials",
@@ -190,7 +190,7 @@ async fn a_chain_without_credentials_is_told_and_may_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_hangs_is_given_up() {
+async fn a_chain_that_hangs_times_out() {
     #[derive(Debug)]
     struct Hangs;
     impl aws_credential_types::provider::ProvideCredentials for Hangs {
@@ -232,7 +232,7 @@ fn watched(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_identity_is_noticed_within_a_minute() {
+async fn another_identity_is_detected_within_a_minute() {
     let chain = Chain::key();
     let (provider, mut hints) = watched(&chain);
     let held = first(&provider).await;
@@ -258,7 +258,7 @@ async fn another_identity_is_noticed_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_issues_a_session_each_time_is_not_asked_for_ever() {
+async fn a_chain_that_issues_a_session_each_time_is_not_polled_for_ever() {
     let mut number = 0;
     let chain = Chain::of(move || {
         number += 1;
@@ -316,7 +316,7 @@ async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
 /// The configuration's clock signs, and the machine's is wrong by hours: what lives is counted by
 /// each for itself.
 #[tokio::test]
-async fn a_configuration_with_a_clock_of_its_own_lives_as_long() {
+async fn a_configuration_with_its_own_clock_gives_the_same_lifetime() {
     #[derive(Debug)]
     struct Ahead;
     impl aws_types::sdk_config::TimeSource for Ahead {

@@ -10,31 +10,31 @@ mod scenarios;
 use claviger_servers::MariaDb;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_kept_for_ever_fails_when_a_connection_opens_late() {
-    scenarios::a_token_kept_for_ever_fails_when_a_connection_opens_late::<MariaDb>().await;
+async fn an_expired_token_fails_only_when_a_connection_opens() {
+    scenarios::an_expired_token_fails_only_when_a_connection_opens::<MariaDb>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_token_lives_without_a_failure() {
-    scenarios::twenty_token_lives_without_a_failure::<MariaDb>().await;
+async fn twenty_token_lifetimes_pass_without_a_failure() {
+    scenarios::twenty_token_lifetimes_pass_without_a_failure::<MariaDb>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_die_before_their_tokens() {
-    scenarios::sessions_that_die_before_their_tokens::<MariaDb>().await;
+async fn signing_sessions_that_expire_before_their_tokens_cause_no_failure() {
+    scenarios::signing_sessions_that_expire_before_their_tokens_cause_no_failure::<MariaDb>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_refused_for_five_seconds() {
-    scenarios::everything_is_refused_for_five_seconds::<MariaDb>().await;
+async fn five_seconds_of_rejections_cost_few_logins() {
+    scenarios::five_seconds_of_rejections_cost_few_logins::<MariaDb>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_signature_serves_all() {
-    scenarios::one_signature_serves_all::<MariaDb>().await;
+async fn one_signature_is_used_by_all_pools() {
+    scenarios::one_signature_is_used_by_all_pools::<MariaDb>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_behind() {
-    scenarios::a_clock_that_is_behind::<MariaDb>().await;
+async fn a_clock_that_is_behind_causes_no_failure() {
+    scenarios::a_clock_that_is_behind_causes_no_failure::<MariaDb>().await;
 }

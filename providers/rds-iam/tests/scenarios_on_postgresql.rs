@@ -8,31 +8,32 @@ mod scenarios;
 use claviger_servers::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_kept_for_ever_fails_when_a_connection_opens_late() {
-    scenarios::a_token_kept_for_ever_fails_when_a_connection_opens_late::<Postgres>().await;
+async fn an_expired_token_fails_only_when_a_connection_opens() {
+    scenarios::an_expired_token_fails_only_when_a_connection_opens::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_token_lives_without_a_failure() {
-    scenarios::twenty_token_lives_without_a_failure::<Postgres>().await;
+async fn twenty_token_lifetimes_pass_without_a_failure() {
+    scenarios::twenty_token_lifetimes_pass_without_a_failure::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_die_before_their_tokens() {
-    scenarios::sessions_that_die_before_their_tokens::<Postgres>().await;
+async fn signing_sessions_that_expire_before_their_tokens_cause_no_failure() {
+    scenarios::signing_sessions_that_expire_before_their_tokens_cause_no_failure::<Postgres>()
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_refused_for_five_seconds() {
-    scenarios::everything_is_refused_for_five_seconds::<Postgres>().await;
+async fn five_seconds_of_rejections_cost_few_logins() {
+    scenarios::five_seconds_of_rejections_cost_few_logins::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_signature_serves_all() {
-    scenarios::one_signature_serves_all::<Postgres>().await;
+async fn one_signature_is_used_by_all_pools() {
+    scenarios::one_signature_is_used_by_all_pools::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_behind() {
-    scenarios::a_clock_that_is_behind::<Postgres>().await;
+async fn a_clock_that_is_behind_causes_no_failure() {
+    scenarios::a_clock_that_is_behind_causes_no_failure::<Postgres>().await;
 }

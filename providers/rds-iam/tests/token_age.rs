@@ -183,7 +183,7 @@ async fn a_rejection_does_not_put_the_renewal_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_rejected_now_and_then_is_signed_again_when_half_of_its_life_is_over() {
+async fn a_token_rejected_now_and_then_is_signed_again_after_half_its_lifetime() {
     let (ages, rejections) = rejected(
         |second| second >= 90 && (second - 90).is_multiple_of(95),
         60 * MINUTE,

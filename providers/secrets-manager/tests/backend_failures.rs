@@ -81,7 +81,7 @@ fn polled() -> SupervisorBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_steady_state_costs_one_call_a_look() {
+async fn the_steady_state_costs_one_call_per_poll() {
     let mut service = service(polled()).await;
     let (values, looks) = (
         |fixture: &SecretsFixture<Postgres>| fixture.value_requests(),
@@ -145,7 +145,7 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
+async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
     let mut service = service(polled()).await;
     let callers = service.callers();
     callers.wait_for_more(100).await;
@@ -186,7 +186,7 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
 
 /// The window opens, all connections are cut, and the store fails for a while: callers wait, and
 /// the store is not asked more often for it.
-async fn trouble_in_the_window(
+async fn failure_in_the_window(
     fault: InjectedFault,
     lasts: Duration,
 ) -> (usize, Vec<ProviderErrorKind>) {
@@ -218,7 +218,7 @@ async fn trouble_in_the_window(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttling_is_left_to_the_sdks_own_retries() {
-    let (asked, failed) = trouble_in_the_window(
+    let (asked, failed) = failure_in_the_window(
         InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
         Duration::from_millis(800),
     )
@@ -239,9 +239,9 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_break_off() {
+async fn responses_that_are_cut_off_cost_few_calls() {
     let (asked, failed) =
-        trouble_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
+        failure_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
     assert!(
         (3..=3 * (failed.len() + 2)).contains(&asked),
         "{asked} calls, {failed:?}"
@@ -250,7 +250,7 @@ async fn answers_that_break_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
+async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
     let service = service(Supervisor::builder()).await;
     let callers = service.callers();
     callers.wait_for_more(100).await;

@@ -39,7 +39,7 @@ fn assert_clean(what: &str, value: &impl Debug) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
+async fn no_output_of_a_rotation_contains_a_secret() {
     let capture = Capture::everything();
     // Whoever administers the secret is no part of the service: its own SDK client is not heard.
     let fixture = SecretsFixture::<Postgres>::new(Users::Single)

@@ -64,7 +64,7 @@ fn value(version: &str, text: &str) -> InjectedFault {
 }
 
 #[tokio::test]
-async fn every_error_says_what_to_do_and_nothing_of_what_came() {
+async fn every_error_names_the_remedy_and_no_response_text() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     for (status, code, message, kind, says) in [
@@ -225,7 +225,7 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_passing() {
+async fn a_missing_or_broken_response_is_a_transient_error() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     for fault in [
@@ -247,7 +247,7 @@ async fn what_is_no_answer_is_passing() {
 }
 
 #[tokio::test]
-async fn what_is_in_the_secret_is_never_said() {
+async fn the_content_of_the_secret_is_never_in_an_error() {
     let proxy = proxy();
     let json = SecretsManager::builder(&config(&proxy, 1), "orders")
         .with_endpoint_from_secret()
@@ -344,7 +344,7 @@ async fn advance(time: Duration) {
 }
 
 #[tokio::test]
-async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
+async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on(
@@ -390,7 +390,7 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
 }
 
 #[tokio::test]
-async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look() {
+async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on(
@@ -428,7 +428,7 @@ async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look(
 }
 
 #[tokio::test]
-async fn a_description_that_does_not_come_holds_no_start_up() {
+async fn a_description_that_hangs_does_not_delay_the_start() {
     let proxy = proxy();
     // With the time-outs that a service has which sets none.
     let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
@@ -452,7 +452,7 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
 }
 
 #[tokio::test]
-async fn a_rejection_is_answered_without_a_description() {
+async fn a_fetch_after_a_rejection_needs_no_description() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
     proxy.fault_on("DescribeSecret", InjectedFault::reply(200, "{}"));

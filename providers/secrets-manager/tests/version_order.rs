@@ -52,7 +52,7 @@ fn password(lease: &Lease<Credentials>) -> &str {
 }
 
 #[tokio::test]
-async fn what_is_current_comes_first_and_is_named_by_its_version() {
+async fn the_current_version_comes_first_and_its_id_is_the_revision() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let lease = start(&provider).await;
     assert_eq!(
@@ -76,7 +76,7 @@ async fn what_is_current_comes_first_and_is_named_by_its_version() {
 }
 
 #[tokio::test]
-async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
+async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
@@ -109,7 +109,7 @@ async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
 }
 
 #[tokio::test]
-async fn a_finished_rotation_that_is_taken_back_is_followed() {
+async fn a_finished_rotation_that_is_reverted_is_followed() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
@@ -126,7 +126,7 @@ async fn a_finished_rotation_that_is_taken_back_is_followed() {
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
+async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
@@ -140,7 +140,7 @@ async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
 }
 
 #[tokio::test]
-async fn what_is_pending_and_current_at_once_is_one_candidate() {
+async fn a_version_both_pending_and_current_is_one_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
     secret
@@ -159,7 +159,7 @@ async fn what_is_pending_and_current_at_once_is_one_candidate() {
 }
 
 #[tokio::test]
-async fn when_all_are_rejected_the_first_choice_is_offered_again() {
+async fn the_first_choice_is_offered_again_when_all_are_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     assert_eq!(
@@ -177,7 +177,7 @@ async fn when_all_are_rejected_the_first_choice_is_offered_again() {
 }
 
 #[tokio::test]
-async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
+async fn an_unreadable_pending_version_is_no_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
@@ -200,8 +200,7 @@ async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
 }
 
 #[tokio::test]
-async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_rejects_what_is_held()
- {
+async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     secret
@@ -232,7 +231,7 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
 
 /// A rotation that nobody carries out leaves a version without a value at `AWSCURRENT`.
 #[tokio::test]
-async fn a_current_version_without_a_value_is_no_dead_end() {
+async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let held = start(&provider).await;
     secret.start_rotation_without_function().await;
@@ -250,7 +249,7 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
 }
 
 #[tokio::test]
-async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
+async fn old_connections_follow_the_strategy_unless_configured() {
     let (moto, ..) = fixture("orders").await;
     let made = || SecretsManager::builder(&aws(&moto.endpoint()), "orders");
     for (provider, fate) in [
@@ -275,7 +274,7 @@ async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotation() {
+async fn a_secret_rotated_by_schedule_is_polled_after_its_next_rotation() {
     let (_moto, secret, _, provider) = fixture("orders").await;
     let hint = |lease: &Lease<Credentials>| {
         format!("{lease:?}")

@@ -114,7 +114,7 @@ async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
+async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
     let fixture = fixture(json!({})).await;
     let id = fixture.secret_id().await;
     let (plain, wrapped) = (

@@ -101,7 +101,7 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_mounted_token_is_read_anew_at_each_login() {
+async fn the_mounted_token_is_read_again_at_each_login() {
     let fixture = fixture("3s").await;
     fixture.mount(1);
     let supervisor = Supervisor::builder()
@@ -151,7 +151,7 @@ async fn the_mounted_token_is_read_anew_at_each_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_rejected_says_what_may_be_wrong() {
+async fn a_rejected_login_names_the_possible_causes() {
     let fixture = fixture("60s").await;
     // The cluster does not know it, which may be its own fault.
     let error = fixture.rejected(&fixture.token("orders", 1)).await;

@@ -62,7 +62,7 @@ async fn revoke(fixture: &VaultFixture<Postgres>, token: String) {
 /// The agent is early: the old token lives on for a while. Pools move over to leases of the new
 /// one.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
+async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
     let db = fixture.pool(sink.provider(&fixture)).await;
@@ -131,7 +131,7 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
 
 /// Nobody writes: it is said, and the next token is taken without being asked for.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_token_in_the_file_is_said_and_the_next_one_taken() {
+async fn an_invalid_token_in_the_file_is_reported_and_the_next_one_is_used() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
     fixture

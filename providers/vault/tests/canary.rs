@@ -63,7 +63,7 @@ impl Secrets {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
+async fn no_output_about_dynamic_users_contains_a_secret() {
     let capture = Capture::everything();
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
     fixture

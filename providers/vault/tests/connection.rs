@@ -193,7 +193,7 @@ async fn a_namespace_goes_with_every_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() {
+async fn a_server_that_hangs_times_out_after_the_configured_time() {
     let admin = AsyncAdmin::with_a_secret().await;
     let proxy = admin.proxy();
     let token = admin.run(|admin| admin.token(json!({}))).await;

@@ -28,7 +28,7 @@ async fn log_in(fixture: &VaultFixture<Postgres>) -> VaultSession {
 }
 
 /// Users who live ten seconds and thirty at most, through so many rotations under load.
-async fn come_and_go(revocation: Revocation, wanted: u64) {
+async fn rotate_users(revocation: Revocation, wanted: u64) {
     let fixture = VaultFixture::<Postgres>::new(10, 30, revocation).await;
     let session = log_in(&fixture).await;
     let db = fixture
@@ -62,13 +62,13 @@ async fn come_and_go(revocation: Revocation, wanted: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_come_and_go_under_load_and_none_is_left() {
-    come_and_go(Revocation::Terminating, rotations(20)).await;
+async fn users_rotate_under_load_and_none_is_left() {
+    rotate_users(Revocation::Terminating, rotations(20)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_whose_sessions_nobody_ends_come_and_go_and_none_is_left() {
-    come_and_go(Revocation::Default, rotations(20) / 4).await;
+async fn users_whose_connections_stay_open_rotate_and_none_is_left() {
+    rotate_users(Revocation::Default, rotations(20) / 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -151,7 +151,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
+async fn keys_are_configurable_and_errors_name_them() {
     let fixture = fixture().await;
     let kv = VaultKv::builder(&fixture.session, "kv", "orders")
         .with_user_key("login")
@@ -204,7 +204,7 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() {
+async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
     let fixture = fixture().await;
     let held = fixture
         .kv
@@ -303,7 +303,7 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
 }
 
 #[tokio::test]
-async fn where_the_metadata_are_forbidden_the_data_are_polled() {
+async fn the_data_are_polled_when_the_metadata_are_forbidden() {
     let policy = |path: &str| format!(r#"path "kv/{path}" {{ capabilities = ["read"] }}"#);
     let admin = AsyncAdmin::with_a_secret().await;
     let token = admin

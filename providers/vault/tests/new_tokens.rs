@@ -118,7 +118,7 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
 
 /// Leases end with their token: one that is given up by mistake would end those of all providers.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_403_after_the_login_does_not_give_up_the_token() {
+async fn one_403_after_the_login_keeps_the_token() {
     let mut fixture = Fixture::new(json!({})).await;
     let session = fixture.session();
     fetch(&session)
@@ -139,7 +139,7 @@ async fn one_403_after_the_login_does_not_give_up_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_403_at_the_first_renewal_does_not_give_up_the_token() {
+async fn one_403_at_the_first_renewal_keeps_the_token() {
     // Renewed after 2.8 to 3.4 s.
     let mut fixture = Fixture::new(json!({ "token_ttl": "5s", "token_max_ttl": "1h" })).await;
     let session = fixture.session();

@@ -32,7 +32,7 @@ fn callers(db: &Handle<MySqlPools>) -> Callers {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_come_and_go_under_load_and_none_is_left() {
+async fn users_rotate_under_load_and_none_is_left() {
     let (fixture, db) = service(10, 24).await;
     let callers = callers(&db);
     // By its maximum once, then by hand.
@@ -59,7 +59,7 @@ async fn users_come_and_go_under_load_and_none_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_a_dead_lease_never_serves() {
+async fn a_connection_of_an_expired_lease_is_never_handed_out() {
     let (fixture, db) = service(10, 60).await;
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
         .fetch_one(&db)

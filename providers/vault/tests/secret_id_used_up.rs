@@ -19,7 +19,7 @@ fn status(fixture: &VaultFixture<Postgres>) -> ProviderStatus {
     fixture.supervisor.status().providers.remove(0)
 }
 
-async fn is_said(fixture: &VaultFixture<Postgres>) {
+async fn error_is_reported(fixture: &VaultFixture<Postgres>) {
     eventually_within(Duration::from_secs(30), "it is said", || {
         status(fixture).last_error.is_some()
     })
@@ -39,7 +39,7 @@ async fn is_said(fixture: &VaultFixture<Postgres>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
+async fn a_used_up_secret_id_is_logged_before_callers_fail_and_replaced_at_once() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
     let settings = json!({ "secret_id_num_uses": 1, "token_ttl": "12s", "token_max_ttl": "16s" });
     let Identity { role_id, secret_id } = fixture.identity_with(settings).await;
@@ -64,7 +64,7 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
         "SELECT count(*) FROM orders",
         Duration::from_millis(5),
     );
-    is_said(&fixture).await;
+    error_is_reported(&fixture).await;
     assert!(
         status(&fixture)
             .remaining
@@ -83,7 +83,7 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     );
 
     // Too late: the token has died, and the user with it.
-    is_said(&fixture).await;
+    error_is_reported(&fixture).await;
     let ended = async {
         while sqlx::query("SELECT count(*) FROM orders")
             .execute(&db)

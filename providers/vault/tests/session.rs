@@ -55,7 +55,7 @@ impl VaultFixture {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
+async fn providers_share_one_login_and_the_last_one_revokes_the_token() {
     let fixture = fixture(json!({ "token_ttl": "4s", "token_max_ttl": "1h" })).await;
     let supervisor = Supervisor::start();
     let registered = tokio::join!(
@@ -132,7 +132,7 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
 /// A fetch that is still under way when the last provider leaves meets a dead token. Another login
 /// would leave a token that nobody gives back.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_logs_in_after_the_last_has_left() {
+async fn no_login_happens_after_the_last_provider_was_removed() {
     let fixture = fixture(json!({})).await;
     let kv = std::sync::Arc::new(fixture.kv());
     kv.fetch_lease(FetchRequest::first())
@@ -176,7 +176,7 @@ async fn nobody_logs_in_after_the_last_has_left() {
 
 /// A policy that forbids something does not make the token a dead one.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forbidden_costs_no_login() {
+async fn a_forbidden_path_costs_no_login() {
     let fixture = fixture(json!({ "token_no_default_policy": true })).await;
     let forbidden = VaultKv::new(&fixture.session, "secret", "orders").expect("a path");
     for _ in 0..3 {
@@ -200,7 +200,7 @@ async fn what_is_forbidden_costs_no_login() {
 
 /// Who was never registered leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registration_that_fails_gives_the_token_back() {
+async fn a_failed_registration_revokes_the_token() {
     let fixture = fixture(json!({})).await;
     let supervisor = Supervisor::start();
     let forbidden = VaultKv::new(&fixture.session, "secret", "orders").expect("a path");

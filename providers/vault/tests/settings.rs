@@ -41,7 +41,7 @@ fn the_debug_form_of_a_builder_shows_no_password_of_an_address() {
 }
 
 #[test]
-fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
+fn an_invalid_setting_is_an_error_at_construction_that_names_it() {
     let good = || VaultSession::builder("https://vault.internal:8200", Auth::token("token"));
     let at = |address: &str| VaultSession::builder(address, Auth::token("token"));
     let with = |auth: Auth| VaultSession::builder("https://vault.internal:8200", auth);

@@ -33,7 +33,7 @@ async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
 }
 
 /// A pool whose sessions are closed every now and then: a wrong password is noticed.
-async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPools> {
+async fn pool_of_short_lived_connections(fixture: &VaultFixture<Postgres>) -> Handle<PgPools> {
     let login = fixture
         .supervisor
         .add_provider("login", provider(fixture).await)
@@ -88,7 +88,7 @@ fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
+async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
     let fixture = fixture(8).await;
     let db = fixture.pool(provider(&fixture).await).await;
     let callers = callers(&db);
@@ -138,9 +138,9 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
+async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
     let fixture = fixture(3_600).await;
-    let db = pool_of_short_sessions(&fixture).await;
+    let db = pool_of_short_lived_connections(&fixture).await;
     let callers = callers(&db);
     callers.wait_for_more(100).await;
     let mut served = db.generation();
@@ -176,7 +176,7 @@ async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_does_not_come_is_waited_for() {
     let fixture = fixture(5).await;
-    let db = pool_of_short_sessions(&fixture).await;
+    let db = pool_of_short_lived_connections(&fixture).await;
     let callers = callers(&db);
     fixture.sql("ALTER ROLE engine NOLOGIN").await;
     fixture

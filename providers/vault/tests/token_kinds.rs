@@ -238,7 +238,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
 /// A renewable token of somebody else's that meets its maximum: renewed while that brings
 /// something, then looked at rarely, in a file; never in a loop.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_renewed_any_more_is_not_asked_for_again_and_again() {
+async fn a_token_that_cannot_be_renewed_is_not_renewed_repeatedly() {
     let admin = AsyncAdmin::with_a_secret().await;
     tokio::join!(
         used_to_its_maximum(&admin, false),

@@ -35,7 +35,7 @@ pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
 
 /// The fault that this library is there to cure: a token that is kept for ever serves for as long
 /// as no connection is opened.
-pub(crate) async fn a_token_kept_for_ever_fails_when_a_connection_opens_late<S: TokenServer>() {
+pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: TokenServer>() {
     let server: S = raise().await;
     let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
     let options = PoolOptions::<S::Db>::new()
@@ -64,7 +64,7 @@ pub(crate) async fn a_token_kept_for_ever_fails_when_a_connection_opens_late<S: 
 }
 
 /// Over twenty lives of a token, with connections opened all the time.
-pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>() {
+pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer>() {
     const LIFE: Duration = Duration::from_secs(3);
     let server: S = raise().await;
     let chain = Chain::key();
@@ -114,7 +114,9 @@ pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>() {
 }
 
 /// Tokens say 15 minutes, and the sessions that sign them die after four seconds.
-pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
+pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_failure<
+    S: TokenServer,
+>() {
     let server: S = raise().await;
     let checks = server.checks().clone();
     // A cache that keeps a session until its very last second, and a server that takes nothing from
@@ -185,7 +187,7 @@ pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
 }
 
 /// PAM rejects everything for five seconds, as when IAM throttles.
-pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
+pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>() {
     const MAX: u32 = 10;
     let server: S = raise().await;
     let chain = Chain::key();
@@ -275,7 +277,7 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
 
 /// The clock of this machine is 32 s behind, and tokens have 40 s: the database accepts each for
 /// eight seconds only.
-pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
+pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
     #[derive(Debug)]
     struct Behind;
     impl aws_types::sdk_config::TimeSource for Behind {
@@ -338,7 +340,7 @@ pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
 }
 
 /// One signature serves all pools and all their connections.
-pub(crate) async fn one_signature_serves_all<S: TokenServer>() {
+pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
     let server: S = raise().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();

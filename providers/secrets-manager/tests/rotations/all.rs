@@ -264,7 +264,7 @@ async fn alternating_users_each_step_failing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alternating_users_that_nobody_looks_at() {
+async fn alternating_users_that_are_not_polled() {
     let service = Service::start_with(
         Users::Alternating,
         Supervisor::builder(),
@@ -285,7 +285,7 @@ async fn alternating_users_that_nobody_looks_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_hurried() {
+async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_early() {
     let service = Service::start_with(
         Users::Alternating,
         Supervisor::builder(),

@@ -11,7 +11,7 @@ const TTL: u64 = 10;
 const MAX: u64 = 25;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_maximum() {
+async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximum() {
     let service = Service::start(TTL, MAX, Revocation::Terminating).await;
     let (issued, first) = (Instant::now(), service.user().await);
     let callers = service.callers(ORDERS);

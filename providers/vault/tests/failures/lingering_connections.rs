@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::service::Service;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
+async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
     let service = Service::start(120, 240, Revocation::Default).await;
     // A full pool: no caller logs in, which would find the rejection at once.
     let mut connections = Vec::new();

@@ -6,7 +6,7 @@ use claviger_vault_fixtures::{Admin, Problem, Revocation, next_generation};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::service::{ORDERS, Service, assert_struck_alone};
+use crate::service::{ORDERS, Service, assert_only_dropped_users_failed};
 
 /// Revokes the tokens of the policy `orders`; answers how many there were.
 fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
@@ -34,7 +34,7 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
     next_generation(&service.db, 1).await;
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
-    assert_struck_alone(&tally, 8);
+    assert_only_dropped_users_failed(&tally, 8);
     assert_eq!(service.fixture.requests_to("auth/approle/login"), 2);
     assert!(
         service.fixture.requests_to("database/creds/orders") <= 4,
@@ -63,7 +63,7 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
     }
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
-    assert_struck_alone(&tally, 3 * 8);
+    assert_only_dropped_users_failed(&tally, 3 * 8);
     service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 3, "the hazard: each user is rejected");
 }

@@ -12,7 +12,7 @@ use crate::service::{ORDERS, Service};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_sealed_and_unsealed_is_not_noticed() {
+async fn callers_succeed_while_a_server_is_sealed_and_unsealed() {
     let mut service = Service::start(30, 90, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service.fixture.admin(|admin| Ok(admin.vault.seal()?)).await;

@@ -17,7 +17,7 @@ const REVOKE: &str = "/v1/sys/leases/revoke";
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_comes_too_late_is_given_back() {
+async fn a_user_created_too_late_is_released() {
     let service = Service::with(
         Supervisor::builder().with_fetch_deadline(SECOND),
         60,
@@ -86,7 +86,7 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
+async fn a_user_that_nobody_waits_for_is_released() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
     let session = hasty(&fixture).await;
     let db = fixture.pool(dynamic(&session)).await;
@@ -121,7 +121,7 @@ async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
+async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     let create = |login: &str| {
@@ -175,7 +175,7 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_cannot_be_given_back_is_tried_again() {
+async fn a_failed_release_is_tried_again() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     service.fixture.proxy.fault_on(
         REVOKE,
@@ -199,7 +199,7 @@ async fn a_lease_that_cannot_be_given_back_is_tried_again() {
 /// What is said of a lease is no later than its token's end; the token is renewed, and the lease
 /// lives on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() {
+async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
     let Identity { role_id, secret_id } = fixture
         .identity_with(json!({ "token_ttl": "10s", "token_max_ttl": "1h" }))
@@ -230,7 +230,7 @@ async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_time() {
+async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let policy = r#"path "database/creds/*" { capabilities = ["read"] }"#;
     service

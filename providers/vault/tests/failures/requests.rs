@@ -24,7 +24,7 @@ impl Service {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
+async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
     // A life of 10 s is renewed after 5 to 6 s.
     let service = Service::start(10, 3_600, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
@@ -114,7 +114,7 @@ async fn a_burst_of_rejections_is_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_answers_nothing_else_than_that_it_is_sealed_is_asked_ever_more_rarely() {
+async fn a_sealed_server_receives_ever_fewer_requests() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     service.fixture.proxy.fault(InjectedFault::reply(
         503,

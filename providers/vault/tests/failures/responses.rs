@@ -31,7 +31,7 @@ fn assert_is(error: &ProviderError, kind: Kind, words: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_wrong_on_a_real_server_has_its_kind() {
+async fn each_failure_of_a_real_server_has_its_error_kind() {
     let fixture = fixture().await;
     let identity = fixture.identity().await;
     let provider = dynamic(&session(&fixture, identity.clone()));
@@ -101,7 +101,7 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_cannot_serve_it_are_told_apart() {
+async fn nodes_that_cannot_serve_a_request_are_told_apart() {
     let fixture = fixture().await;
     let provider = dynamic(&session(&fixture, fixture.identity().await));
     for (status, body, kind, words) in [
@@ -169,7 +169,7 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_is_kept_to_and_its_time_too_where_the_server_tells_it() {
+async fn a_quota_is_respected_and_so_is_its_retry_time() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service

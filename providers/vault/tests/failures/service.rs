@@ -35,7 +35,7 @@ pub(crate) fn dynamic(session: &VaultSession) -> VaultDynamic {
 
 /// Nothing has failed but what the server did to the sessions of a user whom it dropped: a
 /// statement may run between the end of the user's rights and that of its session.
-pub(crate) fn assert_struck_alone(tally: &Tally, sessions: usize) {
+pub(crate) fn assert_only_dropped_users_failed(tally: &Tally, sessions: usize) {
     let is_struck =
         |error: &&String| error.contains("permission denied") || error.contains("does not exist");
     let struck = tally.failed.iter().filter(is_struck).count();
