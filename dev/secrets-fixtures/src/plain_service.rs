@@ -63,10 +63,12 @@ impl PlainService {
                     let began = Instant::now();
                     let stale = match (habit, &cached) {
                         (FetchPolicy::EachTime, _) | (_, None) => true,
-                        (FetchPolicy::Cached(life), Some((since, ..))) => since.elapsed() >= life,
+                        (FetchPolicy::Cached(lifetime), Some((since, ..))) => {
+                            since.elapsed() >= lifetime
+                        }
                     };
                     if stale {
-                        let answer = client
+                        let response = client
                             .get_secret_value()
                             .secret_id(SECRET)
                             .version_stage("AWSCURRENT")
@@ -74,7 +76,7 @@ impl PlainService {
                             .await
                             .expect("the secret is fetched");
                         let login: Value =
-                            serde_json::from_str(answer.secret_string().expect("a text"))
+                            serde_json::from_str(response.secret_string().expect("a text"))
                                 .expect("JSON");
                         let text = |key: &str| login[key].as_str().expect("a string").to_owned();
                         cached = Some((began, text("username"), text("password")));
