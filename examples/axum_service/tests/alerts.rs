@@ -97,9 +97,12 @@ async fn get_from(address: SocketAddr, path: &'static str) -> (u16, String) {
 
 /// Returns the names of the firing alerts.
 fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
-    let answer: Value =
+    let response: Value =
         serde_json::from_str(&prometheus.alerts().expect("it answers")).expect("JSON");
-    let alerts = answer["data"]["alerts"].as_array().expect("a list").iter();
+    let alerts = response["data"]["alerts"]
+        .as_array()
+        .expect("a list")
+        .iter();
     alerts
         .filter(|alert| alert["state"] == "firing")
         .map(|alert| {

@@ -255,8 +255,9 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         "rejected",
         "drain_abandoned",
     ] {
-        let has =
-            |span: &&_| telemetry::attribute(span, "error.type").is_some_and(|said| said == word);
+        let has = |span: &&_| {
+            telemetry::attribute(span, "error.type").is_some_and(|message| message == word)
+        };
         assert!(spans.iter().any(|span| has(&span)), "{word}");
     }
     assert!(

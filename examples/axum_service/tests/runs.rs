@@ -140,8 +140,8 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
                 scope.spawn(|| {
                     // Until the load balancer has stopped sending requests.
                     while !not_ready.load(Ordering::Acquire) {
-                        let answer = get(customers, "/orders").expect("it is succeeded");
-                        assert_eq!(answer, (200, "0 orders\n".to_owned()));
+                        let response = get(customers, "/orders").expect("it is succeeded");
+                        assert_eq!(response, (200, "0 orders\n".to_owned()));
                         succeeded.fetch_add(1, Ordering::Relaxed);
                     }
                 })

@@ -404,19 +404,19 @@ async fn a_broken_file_fails_the_fetch_and_a_fixed_one_is_read() {
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    let held = first(&provider).await.unwrap();
+    let current = first(&provider).await.unwrap();
     for broken in ["", "{", r#"{"user":"u"}"#, "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
         let error = provider
-            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
             .await
             .unwrap_err();
         assert!(!error.is_transient(), "{error}");
     }
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
     assert_eq!(
-        again(&provider, &held).await.unwrap().revision(),
-        held.revision()
+        again(&provider, &current).await.unwrap().revision(),
+        current.revision()
     );
 }
 

@@ -122,22 +122,22 @@ async fn unchanged_content_keeps_the_revision_whatever_file_it_is_in() {
         .with_poll_interval(Duration::from_secs(7))
         .build()
         .unwrap();
-    let held = first(&provider).await.unwrap();
+    let current = first(&provider).await.unwrap();
     assert!(
-        format!("{held:?}").contains("refresh_after: Some(7s)"),
-        "{held:?}"
+        format!("{current:?}").contains("refresh_after: Some(7s)"),
+        "{current:?}"
     );
 
     replace(&path, "s3cret\n");
-    let same = again(&provider, &held).await.unwrap();
+    let same = again(&provider, &current).await.unwrap();
     assert!(
-        std::ptr::eq(held.secret(), same.secret()),
+        std::ptr::eq(current.secret(), same.secret()),
         "clones share the secret"
     );
 
     replace(&path, "other");
-    let new = again(&provider, &held).await.unwrap();
-    assert_ne!(held.revision(), new.revision());
+    let new = again(&provider, &current).await.unwrap();
+    assert_ne!(current.revision(), new.revision());
     assert_eq!(parts(&new), ("orders", "other"));
 
     // Another instance, as after a registration anew, names it alike.

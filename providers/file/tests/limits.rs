@@ -48,10 +48,10 @@ fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_log
     let Ok(output) = output else {
         return check(dir.path());
     };
-    let said = String::from_utf8_lossy(&output.stdout);
+    let message = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
+        output.status.success() && message.contains("1 passed"),
+        "{message}"
     );
 }
 

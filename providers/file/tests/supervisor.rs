@@ -126,18 +126,18 @@ async fn a_broken_file_keeps_the_current_lease_and_a_fixed_one_replaces_it() {
         .add_provider("login", FileProvider::json(&path).unwrap())
         .await
         .unwrap();
-    let held = adopted(&mut events).await.revision;
+    let current = adopted(&mut events).await.revision;
 
     fs::write(&path, "").unwrap();
     let error = failed(&mut events).await;
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
     let broken = status(&supervisor);
-    assert_eq!(broken.revision, held);
+    assert_eq!(broken.revision, current);
     assert_eq!(broken.last_error.unwrap().to_string(), error.to_string());
 
     replace(&path, &json("two"));
     let mended = adopted(&mut events).await;
-    assert_ne!(mended.revision, held);
+    assert_ne!(mended.revision, current);
     assert!(status(&supervisor).last_error.is_none());
     supervisor.shutdown(BOUND).await;
 }

@@ -41,15 +41,15 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
         "the first login is worth a line: {first}"
     );
 
-    let held = status(&supervisor);
+    let current = status(&supervisor);
     timeout(BOUND, async {
-        while status(&supervisor).fetches < held.fetches + 3 {
+        while status(&supervisor).fetches < current.fetches + 3 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
     .expect("it is not polled");
-    assert_eq!(status(&supervisor).revision, held.revision);
+    assert_eq!(status(&supervisor).revision, current.revision);
     assert_eq!(log.take(), "", "nothing to say");
     supervisor.shutdown(BOUND).await;
 }

@@ -50,10 +50,10 @@ fn an_unreadable_file_is_denied() {
             .gid(NOBODY)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
+        let message = String::from_utf8_lossy(&output.stdout);
         assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{said}"
+            output.status.success() && message.contains("1 passed"),
+            "{message}"
         );
     }
     mode(&closed, 0o755);

@@ -66,8 +66,8 @@ fn each_argument_is_named() {
 #[test]
 fn no_region_is_an_error_and_none_is_guessed() {
     let silent = Chain::key().config(None);
-    let said = problem(RdsIam::builder(&silent, "db.internal", 5432, USER));
-    assert!(said.contains("\"region\" is missing"), "{said}");
+    let message = problem(RdsIam::builder(&silent, "db.internal", 5432, USER));
+    assert!(message.contains("\"region\" is missing"), "{message}");
     for builder in [
         RdsIam::builder(&silent, HOST, 5432, USER),
         RdsIam::builder(&silent, "db.internal", 5432, USER).with_region("eu-west-1"),
@@ -103,12 +103,15 @@ fn regions_that_disagree_are_both_named() {
             ["the caller", "the endpoint's name"],
         ),
     ] {
-        let said = problem(builder);
+        let message = problem(builder);
         assert!(
-            said.contains("us-east-1") && said.contains("eu-west-1"),
-            "{said}"
+            message.contains("us-east-1") && message.contains("eu-west-1"),
+            "{message}"
         );
-        assert!(sources.iter().all(|source| said.contains(source)), "{said}");
+        assert!(
+            sources.iter().all(|source| message.contains(source)),
+            "{message}"
+        );
     }
 }
 

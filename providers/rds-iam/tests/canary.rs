@@ -134,7 +134,7 @@ async fn no_secret_is_in_any_output_at_trace() {
     let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts"))
         .await
         .expect("its thread ends");
-    let server: Postgres = server::raise().await;
+    let server: Postgres = server::start_server().await;
     let aws = configuration(&moto.endpoint(), &secrets).await;
     let builder = || RdsIam::builder(&aws, HOST, 5432, USER).with_lifetime(Duration::from_secs(3));
     secrets.assert_absent("a builder's Debug", &shown(&builder()));
@@ -228,11 +228,11 @@ async fn no_secret_is_in_any_output_at_trace() {
     );
     assert!(secrets.len() >= 9, "sessions were issued, and noted");
 
-    let said = capture.text();
+    let output = capture.text();
     for crates in ["credential.rotation", "claviger_rds_iam", "sqlx"] {
-        assert!(said.contains(crates), "nothing was captured of {crates}");
+        assert!(output.contains(crates), "nothing was captured of {crates}");
     }
-    secrets.assert_absent("the log", &said);
+    secrets.assert_absent("the log", &output);
 
     // The hazard: what is not silenced shows it, and the search finds it.
     let session = aws

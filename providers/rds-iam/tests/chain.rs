@@ -74,7 +74,7 @@ impl Role {
     }
 }
 
-fn answer(status: u16, code: &str) -> InjectedFault {
+fn response(status: u16, code: &str) -> InjectedFault {
     let error = format!(
         "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>not here</Message></Error></ErrorResponse>"
     );
@@ -84,21 +84,21 @@ fn answer(status: u16, code: &str) -> InjectedFault {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_signs_and_each_token_is_one_call() {
     let role = Role::new().await;
-    let held = first(&role.provider).await;
+    let current = first(&role.provider).await;
     assert_eq!(role.proxy.requests("AssumeRole"), 1);
-    let key = parameter(token(&held), "X-Amz-Credential").expect("it names the key");
+    let key = parameter(token(&current), "X-Amz-Credential").expect("it names the key");
     assert!(key.starts_with("ASIA"), "{key}");
-    assert!(parameter(token(&held), "X-Amz-Security-Token").is_some());
+    assert!(parameter(token(&current), "X-Amz-Security-Token").is_some());
     // The session lives for an hour, the token for 15 minutes.
-    let end = held
+    let end = current
         .expiry()
         .wall()
         .expect("it ends")
         .duration_since(now())
         .unwrap_or_default();
     assert!(end.as_secs() >= 898 && end.as_secs() <= 900, "{end:?}");
-    let next = again(&role.provider, RotationTrigger::Schedule, &held).await;
-    assert_ne!(next.revision(), held.revision());
+    let next = again(&role.provider, RotationTrigger::Schedule, &current).await;
+    assert_ne!(next.revision(), current.revision());
     assert_eq!(role.proxy.requests("AssumeRole"), 2);
 }
 
@@ -107,15 +107,15 @@ async fn each_failure_of_sts_has_its_error_kind() {
     use ProviderErrorKind::{Denied, Throttled, Unavailable};
     let role = Role::new().await;
     for (fault, kind, passes, words) in [
-        (answer(403, "AccessDenied"), Denied, false, "trust policy"),
+        (response(403, "AccessDenied"), Denied, false, "trust policy"),
         (
-            answer(400, "Throttling"),
+            response(400, "Throttling"),
             Throttled,
             true,
             "throttles requests",
         ),
         (
-            answer(500, "InternalFailure"),
+            response(500, "InternalFailure"),
             Unavailable,
             true,
             "this is retried",

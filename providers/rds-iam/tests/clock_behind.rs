@@ -55,11 +55,11 @@ impl aws_types::sdk_config::TimeSource for Clock {
 /// Returns the lease after a rejection, so many seconds later.
 async fn rejected(
     provider: &RdsIam,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
     seconds: u64,
 ) -> Lease<Credentials> {
     advance(Duration::from_secs(seconds)).await;
-    again(provider, RotationTrigger::Rejected, held).await
+    again(provider, RotationTrigger::Rejected, current).await
 }
 
 /// By the database's clock a token expires at an age of five minutes, which is young here.
@@ -67,24 +67,24 @@ async fn rejected(
 async fn a_young_token_is_signed_anew_at_the_second_rejection_within_a_minute() {
     for seconds in [1, 7, 59] {
         let provider = Clock::new().provider();
-        let held = first(&provider).await;
+        let current = first(&provider).await;
         assert_eq!(
-            rejected(&provider, &held, 300).await.revision(),
-            held.revision(),
+            rejected(&provider, &current, 300).await.revision(),
+            current.revision(),
             "it may be transient"
         );
         assert_ne!(
-            rejected(&provider, &held, seconds).await.revision(),
-            held.revision(),
+            rejected(&provider, &current, seconds).await.revision(),
+            current.revision(),
             "rejected again after {seconds} s"
         );
     }
     let provider = Clock::new().provider();
-    let held = first(&provider).await;
+    let current = first(&provider).await;
     for _ in 0..5 {
         assert_eq!(
-            rejected(&provider, &held, 61).await.revision(),
-            held.revision(),
+            rejected(&provider, &current, 61).await.revision(),
+            current.revision(),
             "more than a minute apart"
         );
     }
@@ -94,15 +94,15 @@ async fn a_young_token_is_signed_anew_at_the_second_rejection_within_a_minute() 
 async fn a_rejected_young_token_is_signed_anew_once_in_half_a_minute() {
     // PAM rejects everything for a while: not each attempt gets a new token.
     let provider = Clock::new().provider();
-    let mut held = first(&provider).await;
+    let mut current = first(&provider).await;
     let began = Instant::now();
     let mut signed = Vec::new();
     for _ in 0..60 {
-        let next = rejected(&provider, &held, 2).await;
-        if next.revision() != held.revision() {
+        let next = rejected(&provider, &current, 2).await;
+        if next.revision() != current.revision() {
             signed.push(began.elapsed().as_secs());
         }
-        held = next;
+        current = next;
     }
     assert_eq!(signed, [4, 34, 64, 94]);
 }
@@ -111,14 +111,14 @@ async fn a_rejected_young_token_is_signed_anew_once_in_half_a_minute() {
 async fn a_clock_that_is_set_back_does_not_put_the_signature_off() {
     let clock = Clock::new();
     let provider = clock.provider();
-    let held = first(&provider).await;
-    rejected(&provider, &held, 1).await;
-    let held = rejected(&provider, &held, 1).await;
+    let current = first(&provider).await;
+    rejected(&provider, &current, 1).await;
+    let current = rejected(&provider, &current, 1).await;
     *clock.set_back.lock().expect("nobody panics") = 60 * MINUTE;
-    rejected(&provider, &held, 30).await;
+    rejected(&provider, &current, 30).await;
     assert_ne!(
-        rejected(&provider, &held, 1).await.revision(),
-        held.revision()
+        rejected(&provider, &current, 1).await.revision(),
+        current.revision()
     );
 }
 
@@ -128,10 +128,10 @@ async fn the_clock_is_named_at_warn_once_an_hour_for_as_long_as_tokens_are_rejec
     let capture = Capture::everything();
     // Other tests of this process are captured, too.
     let provider = Clock::new().provider_for("warned");
-    let mut held = first(&provider).await;
+    let mut current = first(&provider).await;
     for _ in 0..36 {
-        held = rejected(&provider, &held, 299).await;
-        held = rejected(&provider, &held, 1).await;
+        current = rejected(&provider, &current, 299).await;
+        current = rejected(&provider, &current, 1).await;
     }
     let text = capture.text();
     let warned = text.lines().filter(|line| {

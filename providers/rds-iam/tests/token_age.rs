@@ -28,14 +28,14 @@ struct Slow {
 
 impl Slow {
     /// A session is kept until 10 s before its end, as the SDK's cache does.
-    async fn answer(&self) -> AwsCredentials {
+    async fn response(&self) -> AwsCredentials {
         sleep(self.takes).await;
-        let Some(life) = self.sessions else {
+        let Some(lifetime) = self.sessions else {
             return key("AKIAEXAMPLE");
         };
-        let kept = life - Duration::from_secs(10);
+        let kept = lifetime - Duration::from_secs(10);
         let number = self.born.1.elapsed().as_secs() / kept.as_secs();
-        let end = self.born.0 + kept * u32::try_from(number).expect("few") + life;
+        let end = self.born.0 + kept * u32::try_from(number).expect("few") + lifetime;
         session(
             &format!("ASIA{number}"),
             &format!("token-{number}"),
@@ -49,19 +49,19 @@ impl ProvideCredentials for Slow {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async { Ok(self.answer().await) })
+        future::ProvideCredentials::new(async { Ok(self.response().await) })
     }
 }
 
 /// A pool on tokens, without a database.
-struct Scene {
+struct Setup {
     lab: Lab,
     database: ScriptedPools,
     pool: Handle<ScriptedPools>,
     born: (SystemTime, Instant),
 }
 
-impl Scene {
+impl Setup {
     async fn new(takes: Duration, sessions: Option<Duration>) -> Self {
         let (lab, database) = (Lab::new(), ScriptedPools::new(10));
         let born = (Timestamp::now().wall(), Instant::now());
@@ -135,8 +135,8 @@ fn aws_date(date: &str) -> SystemTime {
 #[tokio::test(start_paused = true)]
 async fn no_connection_opens_with_a_token_older_than_14_minutes() {
     for takes in [Duration::ZERO, Duration::from_secs(19)] {
-        let scene = Scene::new(takes, None).await;
-        let ages = scene.watch(130 * MINUTE, |_| {}).await;
+        let setup = Setup::new(takes, None).await;
+        let ages = setup.watch(130 * MINUTE, |_| {}).await;
         assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
         assert!(
             (10..=11).contains(&ages.len()),
@@ -148,25 +148,25 @@ async fn no_connection_opens_with_a_token_older_than_14_minutes() {
             "the hazard: tokens grow old, {oldest:?}"
         );
         assert!(
-            (10..=11).contains(&scene.database.verifications().len()),
+            (10..=11).contains(&setup.database.verifications().len()),
             "each is verified once"
         );
-        scene.lab.supervisor.shutdown(MINUTE).await;
+        setup.lab.supervisor.shutdown(MINUTE).await;
     }
 }
 
 /// Rejects the token in those seconds. Returns the last age of each token, and how many rejections
 /// there were.
 async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String, Duration>, usize) {
-    let scene = Scene::new(Duration::ZERO, None).await;
+    let setup = Setup::new(Duration::ZERO, None).await;
     let mut rejections = 0;
-    let ages = scene
+    let ages = setup
         .watch(span, |second| {
             if at(second) {
                 let rejection =
                     ConnectError::new(ConnectErrorKind::Rejected, "PAM authentication failed")
                         .with_code("28000");
-                rejections += usize::from(scene.pool.rejected(scene.pool.generation(), &rejection));
+                rejections += usize::from(setup.pool.rejected(setup.pool.generation(), &rejection));
             }
         })
         .await;
@@ -200,19 +200,19 @@ async fn a_token_rejected_now_and_then_is_signed_again_after_half_its_lifetime()
 
 #[tokio::test(start_paused = true)]
 async fn no_connection_opens_with_a_token_whose_session_has_ended() {
-    let life = 9 * MINUTE;
-    let scene = Scene::new(Duration::from_secs(1), Some(life)).await;
-    let mut tightest = life;
-    scene
+    let lifetime = 9 * MINUTE;
+    let setup = Setup::new(Duration::from_secs(1), Some(lifetime)).await;
+    let mut tightest = lifetime;
+    setup
         .watch(60 * MINUTE, |_| {
-            let status = scene.pool.status().expect("it is supervised");
+            let status = setup.pool.status().expect("it is supervised");
             tightest = tightest.min(status.remaining.expect("it ends"));
-            let token = scene.pool.current().password();
+            let token = setup.pool.current().password();
             let number: u32 = parameter(&token, "X-Amz-Security-Token")
                 .and_then(|token| token.strip_prefix("token-")?.parse().ok())
                 .expect("numbered");
-            let end = scene.born.0 + (life - Duration::from_secs(10)) * number + life;
-            assert!(scene.now() < end, "session {number} has ended");
+            let end = setup.born.0 + (lifetime - Duration::from_secs(10)) * number + lifetime;
+            assert!(setup.now() < end, "session {number} has ended");
         })
         .await;
     assert!(

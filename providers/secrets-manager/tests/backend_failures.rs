@@ -83,12 +83,12 @@ fn polled() -> SupervisorBuilder {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_steady_state_costs_one_call_per_poll() {
     let mut service = service(polled()).await;
-    let (values, looks) = (
+    let (values, polls) = (
         |fixture: &SecretsFixture<Postgres>| fixture.value_requests(),
         |fixture: &SecretsFixture<Postgres>| fixture.proxy.requests("DescribeSecret"),
     );
     eventually_within(10 * SECOND, "it is looked at", || {
-        looks(&service.fixture) >= 4
+        polls(&service.fixture) >= 4
     })
     .await;
     assert_eq!(values(&service.fixture), 1, "the value is asked for once");
@@ -97,12 +97,12 @@ async fn the_steady_state_costs_one_call_per_poll() {
         "DescribeSecret",
         InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#),
     );
-    let before = looks(&service.fixture);
+    let before = polls(&service.fixture);
     eventually_within(10 * SECOND, "it is looked at", || {
         values(&service.fixture) >= 4
     })
     .await;
-    assert_eq!(looks(&service.fixture), before + 1);
+    assert_eq!(polls(&service.fixture), before + 1);
     assert_eq!(service.db.generation(), 1);
     assert_eq!(service.failed_fetches().await, []);
 }
@@ -156,9 +156,9 @@ async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
     }
     let tried = service.fixture.proxy.connections() - before;
     service.fixture.proxy.heal();
-    let looks = service.fixture.proxy.requests("DescribeSecret");
+    let polls = service.fixture.proxy.requests("DescribeSecret");
     eventually_within(20 * SECOND, "it is looked at again", || {
-        service.fixture.proxy.requests("DescribeSecret") >= looks + 2
+        service.fixture.proxy.requests("DescribeSecret") >= polls + 2
     })
     .await;
     let tally = callers.stop().await;
@@ -209,16 +209,16 @@ async fn failure_in_the_window(
     })
     .await;
     callers.wait_for_more(100).await;
-    let asked = service.fixture.value_requests() - before;
+    let calls = service.fixture.value_requests() - before;
     service.fixture.close_window(&pending).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed.len(), 0, "{:?}", tally.failed.first());
-    (asked, service.failed_fetches().await)
+    (calls, service.failed_fetches().await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttling_is_left_to_the_sdks_own_retries() {
-    let (asked, failed) = failure_in_the_window(
+    let (calls, failed) = failure_in_the_window(
         InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
         Duration::from_millis(800),
     )
@@ -226,8 +226,8 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
     // Three attempts for each fetch that failed, and at most three for each of the two stages of
     // the one that did not.
     assert!(
-        (3..=3 * (failed.len() + 2)).contains(&asked),
-        "{asked} calls, {failed:?}"
+        (3..=3 * (failed.len() + 2)).contains(&calls),
+        "{calls} calls, {failed:?}"
     );
     assert!(
         failed.len() <= 2
@@ -240,11 +240,11 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn responses_that_are_cut_off_cost_few_calls() {
-    let (asked, failed) =
+    let (calls, failed) =
         failure_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
     assert!(
-        (3..=3 * (failed.len() + 2)).contains(&asked),
-        "{asked} calls, {failed:?}"
+        (3..=3 * (failed.len() + 2)).contains(&calls),
+        "{calls} calls, {failed:?}"
     );
     assert!(failed.len() <= 2, "{failed:?}");
 }

@@ -134,15 +134,15 @@ async fn no_output_of_a_rotation_contains_a_secret() {
         "the hazards: {rejected} rejections, {failed} failed fetches"
     );
 
-    let said = capture.text();
+    let output = capture.text();
     for line in [
         "credential.rotation",
         "AWSCURRENT is rejected; another version is tried",
         "pool.verify",
     ] {
-        assert!(said.contains(line), "nothing was captured of {line}");
+        assert!(output.contains(line), "nothing was captured of {line}");
     }
-    assert!(shown_in(&said).is_empty(), "{:#?}", shown_in(&said));
+    assert!(shown_in(&output).is_empty(), "{:#?}", shown_in(&output));
 
     // What the connections' own tasks say is how much they move.
     let of_the_sdk = |text: &str| {
@@ -151,17 +151,17 @@ async fn no_output_of_a_rotation_contains_a_secret() {
             .count()
     };
     assert_eq!(
-        of_the_sdk(&said),
+        of_the_sdk(&output),
         0,
         "the SDK is not heard: {:?}",
-        said.lines().find(|line| of_the_sdk(line) > 0)
+        output.lines().find(|line| of_the_sdk(line) > 0)
     );
 
     // The search finds what is there; and what the SDK says is captured where it is heard.
     tracing::trace!(canary = "password-1", "planted");
     assert_eq!(shown_in(&capture.text()).len(), 1);
-    let heard = Client::new(&fixture.aws());
-    heard
+    let received = Client::new(&fixture.aws());
+    received
         .get_secret_value()
         .secret_id(SECRET)
         .version_stage("AWSCURRENT")

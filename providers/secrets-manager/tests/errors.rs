@@ -253,7 +253,7 @@ async fn the_content_of_the_secret_is_never_in_an_error() {
         .with_endpoint_from_secret()
         .build()
         .expect("it can be right");
-    for (answer, says) in [
+    for (fault, says) in [
         (value("1", "CANARY"), "is not JSON, at line 1, column 1"),
         (
             value("1", r#"{"username":"CANARY","password":["CANARY"]}"#),
@@ -289,7 +289,7 @@ async fn the_content_of_the_secret_is_never_in_an_error() {
             "has no value",
         ),
     ] {
-        proxy.fault(answer);
+        proxy.fault(fault);
         let error = failure(&json).await;
         assert_eq!(error.kind(), Kind::Malformed);
         assert!(
@@ -358,35 +358,35 @@ async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
             r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#,
         ),
     );
-    let held = provider
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease, all the same");
-    let look = async || {
+    let poll = async || {
         let lease = provider
-            .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+            .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
             .await
             .expect("a lease");
-        assert_eq!(lease.revision(), held.revision());
+        assert_eq!(lease.revision(), current.revision());
         (
             proxy.requests("DescribeSecret"),
             proxy.requests("GetSecretValue"),
         )
     };
-    for looks in 1..=3 {
-        assert_eq!(look().await, (1, 1 + looks));
+    for polls in 1..=3 {
+        assert_eq!(poll().await, (1, 1 + polls));
     }
     advance(Duration::from_secs(3_600)).await;
-    assert_eq!(look().await, (2, 5), "still denied");
-    assert_eq!(look().await, (2, 6));
+    assert_eq!(poll().await, (2, 5), "still denied");
+    assert_eq!(poll().await, (2, 6));
     // It was granted meanwhile: the value is not asked for any more.
     proxy.fault_on(
         "DescribeSecret",
         InjectedFault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#),
     );
     advance(Duration::from_secs(3_600)).await;
-    assert_eq!(look().await, (3, 6));
-    assert_eq!(look().await, (4, 6));
+    assert_eq!(poll().await, (3, 6));
+    assert_eq!(poll().await, (4, 6));
 }
 
 #[tokio::test]
@@ -398,13 +398,13 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
         value("1", r#"{"username":"app","password":"p"}"#),
     );
     proxy.fault_on("DescribeSecret", InjectedFault::reply(500, "{}"));
-    let held = provider
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
-    let look = FetchRequest::new(RotationTrigger::Schedule).held(held);
+    let poll = FetchRequest::new(RotationTrigger::Schedule).held(current);
     let error = provider
-        .fetch_lease(look.clone())
+        .fetch_lease(poll.clone())
         .await
         .map(drop)
         .expect_err("the store has a fault");
@@ -414,7 +414,7 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
     );
     // Not taken for a permission that is missing: it is asked for again.
     provider
-        .fetch_lease(look)
+        .fetch_lease(poll)
         .await
         .map(drop)
         .expect_err("the store has a fault");
@@ -460,14 +460,14 @@ async fn a_fetch_after_a_rejection_needs_no_description() {
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
     );
-    let held = provider
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     let before = proxy.requests("DescribeSecret");
     let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
-        .rejected([held.revision().clone()])
-        .held(held);
+        .rejected([current.revision().clone()])
+        .held(current);
     // All three stages answer the same version: one candidate.
     provider
         .fetch_lease(rejected)

@@ -43,12 +43,12 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
 
     let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
-    let held = provider
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     assert_eq!(
-        held.secret().expose_password(),
+        current.secret().expose_password(),
         "CANARY-password",
         "the hazard: a secret went through"
     );
@@ -72,8 +72,8 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     ] {
         proxy.fault(fault);
         let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
-            .rejected([held.revision().clone()])
-            .held(held.clone());
+            .rejected([current.revision().clone()])
+            .held(current.clone());
         provider
             .fetch_lease(request)
             .await

@@ -77,10 +77,10 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     );
     assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
     // Asking before each connect: down for each window, and a call for each connect.
-    let (asked, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
+    let (calls, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(
-        asked >= connects && connects > 3 * rotations(),
-        "{asked} calls for {connects} connects"
+        calls >= connects && connects > 3 * rotations(),
+        "{calls} calls for {connects} connects"
     );
     let in_a_window = |connect: &&Connect| {
         windows

@@ -31,18 +31,18 @@ async fn start(provider: &SecretsManager) -> Lease<Credentials> {
 /// What is offered while this is held, and the database rejects these.
 async fn rejected(
     provider: &SecretsManager,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
     rejected: &[&Revision],
 ) -> Lease<Credentials> {
     let request = FetchRequest::new(RotationTrigger::Rejected)
-        .held(held.clone())
+        .held(current.clone())
         .rejected(rejected.iter().copied().cloned());
     provider.fetch_lease(request).await.expect("a lease")
 }
 
-async fn look(provider: &SecretsManager, held: &Lease<Credentials>) -> Lease<Credentials> {
+async fn poll(provider: &SecretsManager, current: &Lease<Credentials>) -> Lease<Credentials> {
     provider
-        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
         .await
         .expect("a lease")
 }
@@ -62,13 +62,13 @@ async fn the_current_version_comes_first_and_its_id_is_the_revision() {
     assert!(lease.expiry().is_never());
     assert_eq!(lease.old_connections(), OldConnections::Drain);
     assert_eq!(
-        look(&provider, &lease).await.revision(),
+        poll(&provider, &lease).await.revision(),
         &first,
         "unchanged"
     );
 
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
-    let lease = look(&provider, &lease).await;
+    let lease = poll(&provider, &lease).await;
     assert_eq!(
         (password(&lease), lease.revision()),
         ("password-2", &second)
@@ -78,26 +78,26 @@ async fn the_current_version_comes_first_and_its_id_is_the_revision() {
 #[tokio::test]
 async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     assert_eq!(
-        look(&provider, &held).await.revision(),
+        poll(&provider, &current).await.revision(),
         &first,
         "nobody was rejected: it is none of our business"
     );
 
-    let taken = rejected(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &current, &[&first]).await;
     assert_eq!(
         (password(&taken), taken.revision().as_str()),
         ("password-2", second.as_str())
     );
     // The cool-down is over and AWSCURRENT is still the same: the database would reject it again.
-    assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
+    assert_eq!(poll(&provider, &taken).await.revision(), taken.revision());
     // finishSecret.
     secret
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
+    assert_eq!(poll(&provider, &taken).await.revision(), taken.revision());
     // The next rotation's end is seen. (Its version is not put at AWSCURRENT: after a stage was
     // moved moto would have two versions there.)
     secret.stage("AWSPENDING", None, Some(&second)).await;
@@ -105,38 +105,38 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     secret
         .stage("AWSCURRENT", Some(&third), Some(&second))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision().as_str(), third);
+    assert_eq!(poll(&provider, &taken).await.revision().as_str(), third);
 }
 
 #[tokio::test]
 async fn a_finished_rotation_that_is_reverted_is_followed() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = rejected(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &current, &[&first]).await;
     secret
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision().as_str(), second);
+    assert_eq!(poll(&provider, &taken).await.revision().as_str(), second);
     // Both work, as with alternating users, and somebody wants the first again.
     secret
         .stage("AWSCURRENT", Some(first.as_str()), Some(&second))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision(), &first);
+    assert_eq!(poll(&provider, &taken).await.revision(), &first);
 }
 
 #[tokio::test]
 async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = rejected(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &current, &[&first]).await;
     assert_eq!(taken.revision().as_str(), second);
     secret.stage("AWSPENDING", None, Some(&second)).await;
     // The core does not name what was rejected before the change any more.
     let back = rejected(&provider, &taken, &[taken.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
-    assert_eq!(look(&provider, &back).await.revision(), &first);
+    assert_eq!(poll(&provider, &back).await.revision(), &first);
 }
 
 #[tokio::test]
@@ -146,13 +146,13 @@ async fn a_version_both_pending_and_current_is_one_candidate() {
     secret
         .stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
         .await;
-    let held = start(&provider).await;
-    assert_eq!(held.revision(), &second);
+    let current = start(&provider).await;
+    assert_eq!(current.revision(), &second);
     // The database was restored from yesterday's copy: AWSPREVIOUS works.
-    let taken = rejected(&provider, &held, &[&second]).await;
+    let taken = rejected(&provider, &current, &[&second]).await;
     assert_eq!((password(&taken), taken.revision()), ("password-1", &first));
     assert_eq!(
-        look(&provider, &taken).await.revision(),
+        poll(&provider, &taken).await.revision(),
         &first,
         "and stays, for AWSCURRENT is what was rejected"
     );
@@ -161,15 +161,15 @@ async fn a_version_both_pending_and_current_is_one_candidate() {
 #[tokio::test]
 async fn the_first_choice_is_offered_again_when_all_are_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     assert_eq!(
-        rejected(&provider, &held, &[&first]).await.revision(),
+        rejected(&provider, &current, &[&first]).await.revision(),
         &first,
         "nothing is pending, and nothing came before"
     );
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
     assert_eq!(
-        rejected(&provider, &held, &[&first, &second])
+        rejected(&provider, &current, &[&first, &second])
             .await
             .revision(),
         &first
@@ -179,21 +179,21 @@ async fn the_first_choice_is_offered_again_when_all_are_rejected() {
 #[tokio::test]
 async fn an_unreadable_pending_version_is_no_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
         secret.put("AWSPENDING", text).await;
         assert_eq!(
-            rejected(&provider, &held, &[&first]).await.revision(),
+            rejected(&provider, &current, &[&first]).await.revision(),
             &first,
             "{text}"
         );
     }
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
-    let held = look(&provider, &held).await;
-    assert_eq!(held.revision(), &second);
+    let current = poll(&provider, &current).await;
+    assert_eq!(current.revision(), &second);
     secret.put("AWSPENDING", "half a secr").await;
     assert_eq!(
-        rejected(&provider, &held, &[&second]).await.revision(),
+        rejected(&provider, &current, &[&second]).await.revision(),
         &first,
         "the next step down"
     );
@@ -202,11 +202,11 @@ async fn an_unreadable_pending_version_is_no_candidate() {
 #[tokio::test]
 async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     secret
         .put("AWSCURRENT", r#"{"username":"app","password":7}"#)
         .await;
-    let request = FetchRequest::new(RotationTrigger::Schedule).held(held.clone());
+    let request = FetchRequest::new(RotationTrigger::Schedule).held(current.clone());
     let error = provider
         .fetch_lease(request)
         .await
@@ -221,7 +221,7 @@ async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected(
     // What was current before is still there, but rejected; what is pending is a candidate.
     let third = secret.put("AWSPENDING", &login("password-3")).await;
     assert_eq!(
-        rejected(&provider, &held, &[&first])
+        rejected(&provider, &current, &[&first])
             .await
             .revision()
             .as_str(),
@@ -233,7 +233,7 @@ async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected(
 #[tokio::test]
 async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     secret.start_rotation_without_function().await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let error = provider
@@ -241,7 +241,7 @@ async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
         .await
         .expect_err("the hazard: nothing is at AWSCURRENT");
     assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
-    let taken = rejected(&provider, &held, &[&first]).await;
+    let taken = rejected(&provider, &current, &[&first]).await;
     assert_eq!(
         (password(&taken), taken.revision().as_str()),
         ("password-2", second.as_str())
@@ -308,7 +308,7 @@ async fn a_secret_rotated_by_schedule_is_polled_after_its_next_rotation() {
         .and_then(|text| text.parse().ok())
         .expect("seconds");
     assert!((864_250.0..864_361.0).contains(&seconds), "{seconds}");
-    let again = look(&provider, &lease).await;
+    let again = poll(&provider, &lease).await;
     assert!(
         hint(&again).starts_with("Some(8643") || hint(&again).starts_with("Some(8642"),
         "{}",

@@ -270,12 +270,12 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
 async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     let fixture = fixture(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
     let kv = fixture.kv(SecretId::none());
-    let held = fetch(&kv).await.expect("a lease");
+    let current = fetch(&kv).await.expect("a lease");
     let again = kv
-        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
         .await
         .expect("the same");
-    assert_eq!(again.revision(), held.revision());
+    assert_eq!(again.revision(), current.revision());
     assert_eq!(fixture.proxy.requests(LOG_IN), 1, "one token for both");
 
     let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).with_mount("elsewhere");

@@ -47,9 +47,9 @@ struct Secrets(BTreeSet<String>);
 impl Secrets {
     fn of(fixture: &VaultFixture<Postgres>, more: &[&str]) -> Self {
         let mut secrets: BTreeSet<String> = more.iter().map(|&secret| secret.to_owned()).collect();
-        for answer in fixture.proxy.responses() {
-            if let Ok(answer) = serde_json::from_str(&answer) {
-                collect(&answer, &mut secrets);
+        for response in fixture.proxy.responses() {
+            if let Ok(response) = serde_json::from_str(&response) {
+                collect(&response, &mut secrets);
             }
         }
         Self(secrets)
@@ -87,8 +87,8 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     let auth = Auth::app_role(role_id, SecretId::wrapped(wrapped.clone()));
     let session =
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
-    let mut said = vec![format!("{session:?} {session:#?}")];
-    let mut say = |value: &dyn Debug| said.push(format!("{value:?} {value:#?}"));
+    let mut outputs = vec![format!("{session:?} {session:#?}")];
+    let mut say = |value: &dyn Debug| outputs.push(format!("{value:?} {value:#?}"));
 
     // Users of all kinds, in use.
     let supervisor = &fixture.supervisor;
@@ -239,11 +239,11 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         "the hazard: {} secrets",
         secrets.0.len()
     );
-    for said in &said {
+    for output in &outputs {
         assert!(
-            secrets.shown_in(said).is_empty(),
+            secrets.shown_in(output).is_empty(),
             "{:#?}",
-            secrets.shown_in(said)
+            secrets.shown_in(output)
         );
     }
     let logged = capture.text();
@@ -279,8 +279,8 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         .token(root)
         .build()
         .expect("settings");
-    let heard = VaultClient::new(settings).expect("a client");
-    vaultrs::kv2::read::<Value>(&heard, "kv", "orders")
+    let received = VaultClient::new(settings).expect("a client");
+    vaultrs::kv2::read::<Value>(&received, "kv", "orders")
         .await
         .expect("it answers");
     assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs talks");

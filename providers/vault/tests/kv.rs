@@ -65,8 +65,8 @@ fn password(lease: &Lease<Credentials>) -> String {
     lease.secret().expose_password().to_owned()
 }
 
-fn look(held: &Lease<Credentials>) -> FetchRequest<Credentials> {
-    FetchRequest::new(RotationTrigger::Schedule).held(held.clone())
+fn poll(current: &Lease<Credentials>) -> FetchRequest<Credentials> {
+    FetchRequest::new(RotationTrigger::Schedule).held(current.clone())
 }
 
 fn status(supervisor: &Supervisor) -> ProviderStatus {
@@ -88,7 +88,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     for look_ups in 1..4 {
         let again = fixture
             .kv
-            .fetch_lease(look(&first))
+            .fetch_lease(poll(&first))
             .await
             .expect("there is a lease");
         assert_eq!(
@@ -101,7 +101,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let second = fixture
         .kv
-        .fetch_lease(look(&first))
+        .fetch_lease(poll(&first))
         .await
         .expect("there is a lease");
     assert_ne!(second.revision(), first.revision());
@@ -115,7 +115,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let third = fixture
         .kv
-        .fetch_lease(look(&second))
+        .fetch_lease(poll(&second))
         .await
         .expect("there is a lease");
     assert_ne!(third.revision(), second.revision());
@@ -131,7 +131,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let error = fixture
         .kv
-        .fetch_lease(look(&third))
+        .fetch_lease(poll(&third))
         .await
         .expect_err("there is none");
     assert!(
@@ -144,7 +144,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let anew = fixture
         .kv
-        .fetch_lease(look(&first))
+        .fetch_lease(poll(&first))
         .await
         .expect("there is a lease");
     assert!(anew.revision() != first.revision() && password(&anew) == "password-3");
@@ -206,7 +206,7 @@ async fn keys_are_configurable_and_errors_name_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
     let fixture = fixture().await;
-    let held = fixture
+    let current = fixture
         .kv
         .fetch_lease(FetchRequest::first())
         .await
@@ -230,7 +230,7 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
         let before = fixture.requests_to();
         let error = fixture
             .kv
-            .fetch_lease(look(&held))
+            .fetch_lease(poll(&current))
             .await
             .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
@@ -250,7 +250,7 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
             fixture.versions(back, 2).await;
             let second = fixture
                 .kv
-                .fetch_lease(look(&held))
+                .fetch_lease(poll(&current))
                 .await
                 .expect("it is back");
             assert_eq!(password(&second), "password-2");
@@ -263,7 +263,7 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
     let VaultFixture {
         admin, proxy, kv, ..
     } = fixture().await;
-    let asked = |path: &str| proxy.requests(path);
+    let calls = |path: &str| proxy.requests(path);
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
@@ -273,10 +273,10 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
         .await
         .expect("there is a lease");
     eventually_within(Duration::from_secs(10), "it is polled", || {
-        asked(METADATA) >= 3
+        calls(METADATA) >= 3
     })
     .await;
-    assert_eq!(asked(DATA), 1, "the data are read once");
+    assert_eq!(calls(DATA), 1, "the data are read once");
     let before = status(&supervisor).revision;
     admin.run(|admin| admin.versions("delete", &[1])).await;
     eventually_within(Duration::from_secs(10), "it is noticed", || {
@@ -298,7 +298,7 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
         .await
         .expect("there is a new version");
     assert!(status(&supervisor).last_error.is_none() && status(&supervisor).revision != before);
-    assert_eq!(asked(DATA), 2);
+    assert_eq!(calls(DATA), 2);
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -312,40 +312,40 @@ async fn the_data_are_polled_when_the_metadata_are_forbidden() {
                 "sys/policies/acl/data",
                 &json!({ "policy": policy("data/*") }),
             )?;
-            let answer = admin.write("auth/token/create", &json!({ "policies": ["data"] }))?;
-            claviger_vault_fixtures::text(&answer["auth"]["client_token"])
+            let response = admin.write("auth/token/create", &json!({ "policies": ["data"] }))?;
+            claviger_vault_fixtures::text(&response["auth"]["client_token"])
         })
         .await;
     let fixture = VaultFixture::of(admin, token);
-    let mut held = fixture
+    let mut current = fixture
         .kv
         .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
-    for looks in 1..4 {
+    for polls in 1..4 {
         let again = fixture
             .kv
-            .fetch_lease(look(&held))
+            .fetch_lease(poll(&current))
             .await
             .expect("there is a lease");
-        assert_eq!(again.revision(), held.revision());
+        assert_eq!(again.revision(), current.revision());
         assert_eq!(
             fixture.requests_to(),
-            (1 + looks, 1),
+            (1 + polls, 1),
             "forbidden once, and not asked for again"
         );
-        held = again;
+        current = again;
     }
     fixture
         .put(json!({ "username": "app", "password": "password-2" }))
         .await;
-    let held = fixture
+    let current = fixture
         .kv
-        .fetch_lease(look(&held))
+        .fetch_lease(poll(&current))
         .await
         .expect("there is a lease");
     assert_eq!(
-        (password(&held), fixture.requests_to()),
+        (password(&current), fixture.requests_to()),
         ("password-2".to_owned(), (5, 1))
     );
     // Granted later: noticed within an hour.
@@ -360,15 +360,15 @@ async fn the_data_are_polled_when_the_metadata_are_forbidden() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(3_600)).await;
     tokio::time::resume();
-    for looks in 2..4 {
+    for polls in 2..4 {
         let again = fixture
             .kv
-            .fetch_lease(look(&held))
+            .fetch_lease(poll(&current))
             .await
             .expect("there is a lease");
         assert_eq!(
             (again.revision(), fixture.requests_to()),
-            (held.revision(), (5, looks))
+            (current.revision(), (5, polls))
         );
     }
 }

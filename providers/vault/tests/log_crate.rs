@@ -56,8 +56,8 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     let login: Vec<String> = proxy
         .responses()
         .iter()
-        .filter_map(|answer| serde_json::from_str::<serde_json::Value>(answer).ok())
-        .filter_map(|answer| answer["auth"]["client_token"].as_str().map(str::to_owned))
+        .filter_map(|response| serde_json::from_str::<serde_json::Value>(response).ok())
+        .filter_map(|response| response["auth"]["client_token"].as_str().map(str::to_owned))
         .collect();
     assert!(!login.is_empty(), "the hazard: a token was issued");
     let secrets: Vec<_> = login

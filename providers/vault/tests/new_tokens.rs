@@ -211,8 +211,8 @@ async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
         .run(|admin| {
             for accessor in admin.tokens()? {
                 let body = json!({ "accessor": accessor });
-                let look = admin.write("auth/token/lookup-accessor", &body)?;
-                if look["data"]["policies"]
+                let poll = admin.write("auth/token/lookup-accessor", &body)?;
+                if poll["data"]["policies"]
                     .as_array()
                     .is_some_and(|policies| policies.contains(&json!("orders")))
                 {

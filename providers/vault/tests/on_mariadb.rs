@@ -66,7 +66,7 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
         .await
         .expect("it is answered");
     // A session that somebody has in hand, and idle ones.
-    let mut held = db.current().acquire().await.expect("a session");
+    let mut old_connection = db.current().acquire().await.expect("a session");
     let callers = callers(&db);
     callers.wait_for_more(50).await;
     // The service cannot renew; the server drops the user when the lease ends.
@@ -80,16 +80,16 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
             .to_owned()
     };
     eventually_within(30 * SECOND, "the user is dropped", || users() == "0").await;
-    let answered = callers.succeeded();
-    let of_the_dead: String = sqlx::query_scalar("SELECT CURRENT_USER()")
-        .fetch_one(&mut *held)
+    let succeeded_before = callers.succeeded();
+    let old_user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
+        .fetch_one(&mut *old_connection)
         .await
         .expect("it is answered");
     assert_eq!(
-        of_the_dead, user,
+        old_user, user,
         "the hazard: a session of a user who is gone answers"
     );
-    drop(held);
+    drop(old_connection);
     let error = sqlx::query(ORDERS)
         .execute(&db)
         .await
@@ -98,7 +98,7 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
     eventually_within(10 * SECOND, "callers are told", || callers.failures() > 8).await;
     assert_eq!(
         callers.succeeded(),
-        answered,
+        succeeded_before,
         "nobody is answered by a user who is gone"
     );
 

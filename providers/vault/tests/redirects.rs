@@ -17,7 +17,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(answer: impl Fn(u16, &str) -> String + Send + 'static) -> Self {
+    fn start(response: impl Fn(u16, &str) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let received = Arc::new(Mutex::new(String::new()));
@@ -25,7 +25,7 @@ impl Server {
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 drop(serve(connection, &recorded, |request| {
-                    answer(port, request)
+                    response(port, request)
                 }));
             }
         });
@@ -40,7 +40,7 @@ impl Server {
 fn serve(
     mut connection: TcpStream,
     recorded: &Mutex<String>,
-    answer: impl Fn(&str) -> String,
+    response: impl Fn(&str) -> String,
 ) -> std::io::Result<()> {
     connection.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut request = Vec::new();
@@ -53,7 +53,7 @@ fn serve(
     }
     let request = String::from_utf8_lossy(&request).into_owned();
     recorded.lock().expect("nobody panics").push_str(&request);
-    connection.write_all(answer(&request).as_bytes())
+    connection.write_all(response(&request).as_bytes())
 }
 
 fn redirect(to: &str) -> String {

@@ -83,7 +83,7 @@ fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
         .admin
         .read(READ)
         .ok()
-        .and_then(|answer| answer["data"]["ttl"].as_u64())
+        .and_then(|response| response["data"]["ttl"].as_u64())
         .expect("it is told")
 }
 
@@ -109,7 +109,7 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
         served = next_generation(&db, served).await;
         callers.wait_for_more(50).await;
     }
-    let looks = reads(&fixture);
+    let polls = reads(&fixture);
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
@@ -127,12 +127,12 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
     );
     // The first, and for each rotation one, or several while it is late by the tick of 5 s: after
     // 1, 2 and 4 s.
-    assert!((3..=9).contains(&looks.len()), "{} reads", looks.len());
+    assert!((3..=9).contains(&polls.len()), "{} reads", polls.len());
     assert!(
-        looks
+        polls
             .windows(2)
             .all(|pair| pair[1] - pair[0] >= Duration::from_millis(950)),
-        "{looks:?}"
+        "{polls:?}"
     );
     fixture.end().await;
 }
@@ -190,9 +190,9 @@ async fn a_rotation_that_does_not_come_is_waited_for() {
         || reads(&fixture).len() >= before + 4,
     )
     .await;
-    let looks = reads(&fixture).split_off(before);
+    let polls = reads(&fixture).split_off(before);
     assert_eq!(ttl(&fixture), 0, "the hazard: it is still due");
-    let pauses: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let pauses: Vec<_> = polls.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(
         pauses.windows(2).all(|pair| pair[1] > pair[0]),
         "{pauses:?}"

@@ -280,12 +280,12 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
         "{:?}",
         failed()
     );
-    let asked = |path: &str| proxy.requests(&format!("/v1/{path}"));
-    let (renewals, looks) = (asked(RENEW), asked(LOOK_UP));
+    let calls = |path: &str| proxy.requests(&format!("/v1/{path}"));
+    let (renewals, polls) = (calls(RENEW), calls(LOOK_UP));
     assert!((2..=5).contains(&renewals), "{renewals} renewals in 7 s");
-    assert!((1..=9).contains(&looks), "{looks} looks in 7 s");
+    assert!((1..=9).contains(&polls), "{polls} looks in 7 s");
     assert!(
-        asked("kv/metadata/orders") >= 4,
+        calls("kv/metadata/orders") >= 4,
         "the hazard: it was used to its end"
     );
     supervisor.shutdown(Duration::from_secs(5)).await;

@@ -36,15 +36,15 @@ pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>,
         .into_lease(None)
 }
 
-/// A fetch while `held` is held.
+/// Fetches while `current` is the current lease.
 pub(crate) async fn again(
     provider: &FileProvider,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
 ) -> Result<Lease<Credentials>, ProviderError> {
     provider
-        .fetch(FetchRequest::new(RotationTrigger::Changed).held(held.clone()))
+        .fetch(FetchRequest::new(RotationTrigger::Changed).held(current.clone()))
         .await?
-        .into_lease(Some(held.clone()))
+        .into_lease(Some(current.clone()))
 }
 
 /// User and password of a lease.

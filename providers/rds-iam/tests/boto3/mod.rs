@@ -29,7 +29,7 @@ pub(crate) struct Case<'c> {
 pub(crate) struct Boto3 {
     process: Child,
     cases: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
 }
 
 impl Boto3 {
@@ -41,11 +41,11 @@ impl Boto3 {
             .spawn()
             .expect("Python starts");
         let cases = process.stdin.take();
-        let answers = BufReader::new(process.stdout.take().expect("it is piped"));
+        let responses = BufReader::new(process.stdout.take().expect("it is piped"));
         Self {
             process,
             cases,
-            answers,
+            responses,
         }
     }
 
@@ -66,11 +66,16 @@ impl Boto3 {
         writeln!(cases, "{line}")
             .and_then(|()| cases.flush())
             .expect("it reads");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("it writes");
-        let answer: Value =
-            serde_json::from_str(&answer).expect("an answer is JSON; boto3 is there");
-        let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
+        let mut response = String::new();
+        self.responses.read_line(&mut response).expect("it writes");
+        let response: Value =
+            serde_json::from_str(&response).expect("an answer is JSON; boto3 is there");
+        let text = |name: &str| {
+            response
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
         text("token").ok_or_else(|| text("error").unwrap_or_default())
     }
 }

@@ -27,11 +27,11 @@ pub(crate) const HOST: &str = "orders.c1a2b3.eu-west-1.rds.amazonaws.com";
 /// The database user.
 pub(crate) const USER: &str = "orders_app";
 
-type Answer = Result<AwsCredentials, CredentialsError>;
+type Response = Result<AwsCredentials, CredentialsError>;
 
 struct Script {
-    answer: Box<dyn FnMut() -> Answer + Send>,
-    asked: usize,
+    respond: Box<dyn FnMut() -> Response + Send>,
+    calls: usize,
 }
 
 /// Answers as a script says. Clones share it.
@@ -40,10 +40,10 @@ pub(crate) struct Chain(Arc<Mutex<Script>>);
 
 impl Chain {
     /// Answers with what `answer` says each time.
-    pub(crate) fn of(answer: impl FnMut() -> Answer + Send + 'static) -> Self {
+    pub(crate) fn of(respond: impl FnMut() -> Response + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Script {
-            answer: Box::new(answer),
-            asked: 0,
+            respond: Box::new(respond),
+            calls: 0,
         })))
     }
 
@@ -55,7 +55,7 @@ impl Chain {
     /// Sessions that live so long, each kept until `kept` before its end, as a cache does. `issued`
     /// hears of each key and its end.
     pub(crate) fn sessions(
-        life: Duration,
+        lifetime: Duration,
         kept: Duration,
         issued: impl Fn(&str, SystemTime) + Send + 'static,
     ) -> Self {
@@ -68,7 +68,7 @@ impl Chain {
                 return Ok(session.clone());
             }
             number += 1;
-            let end = now + life;
+            let end = now + lifetime;
             let session = session(
                 &format!("ASIAEXAMPLE{number}"),
                 &format!("session-token/{number}=="),
@@ -81,13 +81,16 @@ impl Chain {
     }
 
     /// Answers with that from now on.
-    pub(crate) fn becomes(&self, answer: impl FnMut() -> Answer + Send + 'static) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).answer = Box::new(answer);
+    pub(crate) fn respond_with(&self, respond: impl FnMut() -> Response + Send + 'static) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .respond = Box::new(respond);
     }
 
     /// How often it was asked.
-    pub(crate) fn asked(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).asked
+    pub(crate) fn calls(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).calls
     }
 
     /// A configuration with this chain, and the region given.
@@ -125,8 +128,8 @@ impl ProvideCredentials for Chain {
         Self: 'a,
     {
         let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        script.asked += 1;
-        future::ProvideCredentials::ready((script.answer)())
+        script.calls += 1;
+        future::ProvideCredentials::ready((script.respond)())
     }
 }
 
@@ -168,15 +171,15 @@ pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
         .expect("a token is signed")
 }
 
-/// A fetch while `held` is held.
+/// Fetches while `current` is the current lease.
 pub(crate) async fn again(
     provider: &RdsIam,
     trigger: RotationTrigger,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
 ) -> Lease<Credentials> {
-    let request = FetchRequest::new(trigger).held(held.clone());
+    let request = FetchRequest::new(trigger).held(current.clone());
     let request = if trigger == RotationTrigger::Rejected {
-        request.rejected([held.revision().clone()])
+        request.rejected([current.revision().clone()])
     } else {
         request
     };

@@ -19,7 +19,7 @@ impl TokenServer for MariaDb {
 
     const REJECTION: (&'static str, &'static str) = ("28000", "Access denied for user");
 
-    fn raise() -> Self {
+    fn start_server() -> Self {
         let server = MariaDb::builder()
             .tokens()
             .start()

@@ -18,7 +18,7 @@ use sqlx::Connection;
 use sqlx::pool::PoolOptions;
 
 use crate::common::{Chain, HOST, USER, first, now, session, token};
-use server::{TokenServer, raise, signed};
+use server::{TokenServer, signed, start_server};
 
 /// The bound on whatever is waited for here.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,23 +36,27 @@ pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
 /// The fault that this library is there to cure: a token that is kept for ever serves for as long
 /// as no connection is opened.
 pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: TokenServer>() {
-    let server: S = raise().await;
+    let server: S = start_server().await;
     let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
     let options = PoolOptions::<S::Db>::new()
         .max_connections(2)
         .acquire_timeout(Duration::from_secs(5));
     let pool = options.connect_lazy_with(server.options_for(token(&lease)));
     let mut early = pool.acquire().await.expect("a young token lets in");
-    let death = lease.expiry().wall().expect("it ends");
-    eventually("the token is dead", || now() > death).await;
+    let expires_at = lease.expiry().wall().expect("it ends");
+    eventually("the token is dead", || now() > expires_at).await;
 
     let error = pool
         .acquire()
         .await
         .expect_err("a second connection is opened with a dead token");
-    let told = error.as_database_error().expect("the database says so");
-    assert_eq!(told.code().as_deref(), Some(S::REJECTION.0), "{told}");
-    assert!(told.message().contains(S::REJECTION.1), "{told}");
+    let rejection = error.as_database_error().expect("the database says so");
+    assert_eq!(
+        rejection.code().as_deref(),
+        Some(S::REJECTION.0),
+        "{rejection}"
+    );
+    assert!(rejection.message().contains(S::REJECTION.1), "{rejection}");
     let checks = server.checks().entries().expect("it keeps them");
     let verdicts: Vec<_> = checks
         .iter()
@@ -65,12 +69,12 @@ pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: Token
 
 /// Over twenty lives of a token, with connections opened all the time.
 pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer>() {
-    const LIFE: Duration = Duration::from_secs(3);
-    let server: S = raise().await;
+    const LIFETIME: Duration = Duration::from_secs(3);
+    let server: S = start_server().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let login = supervisor
-        .add_provider("login", chain.provider_of(LIFE))
+        .add_provider("login", chain.provider_of(LIFETIME))
         .await
         .expect("a token is signed");
     let db = supervisor
@@ -78,8 +82,8 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
-    let end = now() + 20 * LIFE;
-    eventually_within(25 * LIFE, "twenty lives are over", || {
+    let end = now() + 20 * LIFETIME;
+    eventually_within(25 * LIFETIME, "twenty lives are over", || {
         now() >= end || callers.failures() > 0
     })
     .await;
@@ -107,17 +111,17 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
         .max()
         .expect("there are some");
     assert!(
-        oldest > LIFE / 2 && oldest < LIFE,
+        oldest > LIFETIME / 2 && oldest < LIFETIME,
         "the oldest token was {oldest:?} old"
     );
-    assert!(chain.asked() <= 65, "{} signatures in 60 s", chain.asked());
+    assert!(chain.calls() <= 65, "{} signatures in 60 s", chain.calls());
 }
 
 /// Tokens say 15 minutes, and the sessions that sign them die after four seconds.
 pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_failure<
     S: TokenServer,
 >() {
-    let server: S = raise().await;
+    let server: S = start_server().await;
     let checks = server.checks().clone();
     // A cache that keeps a session until its very last second, and a server that takes nothing from
     // a dead one.
@@ -168,13 +172,13 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
 
     // The hazard: a token of a dead session is rejected, however long it was to live.
     let checks = server.checks().clone();
-    let death = now() + Duration::from_secs(2);
+    let expires_at = now() + Duration::from_secs(2);
     checks
-        .expire_session("ASIALAST", death)
+        .expire_session("ASIALAST", expires_at)
         .expect("the server is told");
     let lease =
-        first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(death)))).provider()).await;
-    eventually("the session is dead", || now() > death).await;
+        first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(expires_at)))).provider()).await;
+    eventually("the session is dead", || now() > expires_at).await;
     let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
     pool.acquire().await.expect_err("its session is dead");
     let last = server
@@ -189,7 +193,7 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
 /// PAM rejects everything for five seconds, as when IAM throttles.
 pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>() {
     const MAX: u32 = 10;
-    let server: S = raise().await;
+    let server: S = start_server().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let login = supervisor
@@ -285,7 +289,7 @@ pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
             now() - Duration::from_secs(32)
         }
     }
-    let server: S = raise().await;
+    let server: S = start_server().await;
     let aws = Chain::key()
         .config(None)
         .into_builder()
@@ -341,7 +345,7 @@ pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
 
 /// One signature serves all pools and all their connections.
 pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
-    let server: S = raise().await;
+    let server: S = start_server().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let login = supervisor
@@ -373,5 +377,5 @@ pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
             .len(),
         1
     );
-    assert_eq!(chain.asked(), 1, "one signature");
+    assert_eq!(chain.calls(), 1, "one signature");
 }

@@ -34,7 +34,7 @@ pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     const REJECTION: (&'static str, &'static str);
 
     /// Starts one.
-    fn raise() -> Self;
+    fn start_server() -> Self;
     fn checks(&self) -> &TokenChecks;
     /// Where it is, without a user or a password, over verified TLS.
     fn options(&self) -> OptionsOf<Self>;
@@ -44,8 +44,8 @@ pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
 }
 
 /// Starts a server off the async threads.
-pub(crate) async fn raise<S: TokenServer>() -> S {
-    tokio::task::spawn_blocking(S::raise)
+pub(crate) async fn start_server<S: TokenServer>() -> S {
+    tokio::task::spawn_blocking(S::start_server)
         .await
         .expect("the server's thread ends")
 }
@@ -67,7 +67,7 @@ impl TokenServer for Postgres {
 
     const REJECTION: (&'static str, &'static str) = ("28000", "PAM authentication failed for user");
 
-    fn raise() -> Self {
+    fn start_server() -> Self {
         let server = Postgres::builder()
             .tokens()
             .start()

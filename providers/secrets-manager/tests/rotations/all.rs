@@ -105,12 +105,12 @@ fn rejections(events: &[Event]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_user() {
     let service = Service::start(Users::Single).await;
-    let mut asked = vec![service.fixture.value_requests()];
+    let mut requests = vec![service.fixture.value_requests()];
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
         service.through_the_window().await;
         service.fixture.close_window(&pending).await;
-        asked.push(service.fixture.value_requests());
+        requests.push(service.fixture.value_requests());
     }
     assert_eq!(service.db.generation(), rotations() as u64 + 1);
     let (fixture, _, events) = service.stop().await;
@@ -121,12 +121,12 @@ async fn a_single_user() {
     );
     let rejected = fixture.database.rejected_logins();
     assert!(rejected >= rotations(), "{rejected} failed logins");
-    let each: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let each: Vec<_> = requests.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(
         each.iter().all(|&calls| calls == 2),
         "AWSCURRENT, AWSPENDING: {each:?}"
     );
-    assert_eq!(asked[0], 1);
+    assert_eq!(requests[0], 1);
     assert!(
         fixture
             .proxy
@@ -157,10 +157,10 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
         } else {
             service.fixture.close_window(&pending).await;
         }
-        let asked = service.fixture.value_requests() - before;
+        let requests = service.fixture.value_requests() - before;
         // There: AWSCURRENT, AWSPENDING. Back: AWSCURRENT.
         assert_eq!(
-            asked,
+            requests,
             if is_rolled_back(turn) { 3 } else { 2 },
             "turn {turn}"
         );
@@ -233,10 +233,10 @@ async fn each_step_fails(users: Users) {
                 service.fixture.close_window(&pending).await;
             }
         }
-        let asked = service.fixture.value_requests() - before;
+        let requests = service.fixture.value_requests() - before;
         assert!(
-            asked <= 6,
-            "turn {turn}: at most three each time that the database rejects: {asked}"
+            requests <= 6,
+            "turn {turn}: at most three each time that the database rejects: {requests}"
         );
     }
     let (fixture, _, events) = service.stop().await;
@@ -276,12 +276,16 @@ async fn alternating_users_that_are_not_polled() {
         service.through_the_window().await;
         service.fixture.close_window(&pending).await;
     }
-    let asked = service.fixture.value_requests();
+    let requests = service.fixture.value_requests();
     let (_, _, events) = service.stop().await;
     // What is served is rejected when its user's turn comes again, in the rotation after it; what
     // is current then works.
     assert_eq!(rejections(&events), rotations() - 1, "the hazard");
-    assert_eq!(asked, rotations(), "the start, and one for each rejection");
+    assert_eq!(
+        requests,
+        rotations(),
+        "the start, and one for each rejection"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,8 +325,8 @@ async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_
         .await
         .expect("the first generation's connection lives");
     transaction.commit().await.expect("it commits");
-    let asked = service.fixture.value_requests();
-    assert_eq!(asked, 1 + rotations(), "one for each version");
+    let requests = service.fixture.value_requests();
+    assert_eq!(requests, 1 + rotations(), "one for each version");
     let (fixture, tally, events) = service.stop().await;
     assert_eq!(
         (

@@ -13,8 +13,8 @@ fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
     let mut revoked = 0;
     for accessor in admin.tokens()? {
         let body = json!({ "accessor": accessor });
-        let look = admin.write("auth/token/lookup-accessor", &body)?;
-        if look["data"]["policies"]
+        let poll = admin.write("auth/token/lookup-accessor", &body)?;
+        if poll["data"]["policies"]
             .as_array()
             .is_some_and(|policies| policies.contains(&json!("orders")))
         {

@@ -25,8 +25,8 @@ async fn callers_succeed_while_a_server_is_sealed_and_unsealed() {
             "{error}"
         );
     }
-    let asked = service.fixture.proxy.log().len() - before;
-    assert!(asked <= 3, "{asked} requests for two attempts");
+    let requests = service.fixture.proxy.log().len() - before;
+    assert!(requests <= 3, "{requests} requests for two attempts");
     service
         .fixture
         .admin(|admin| Ok(admin.vault.unseal()?))

@@ -216,12 +216,15 @@ async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
         .rotate_now("login")
         .await
         .expect("a new user");
-    let owed = || fixture.supervisor.status().providers[0].unreleased;
+    let unreleased_leases = || fixture.supervisor.status().providers[0].unreleased;
     eventually_within(10 * SECOND, "it is tried", || {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    eventually_within(40 * SECOND, "it is taken to be dead", || owed() == 0).await;
+    eventually_within(40 * SECOND, "it is taken to be dead", || {
+        unreleased_leases() == 0
+    })
+    .await;
     assert_eq!(fixture.leases().await.len(), 2, "the hazard: it lives");
     fixture.proxy.heal();
     fixture.one_lease_is_left().await;

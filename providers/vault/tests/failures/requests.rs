@@ -130,11 +130,11 @@ async fn a_sealed_server_receives_ever_fewer_requests() {
     let callers = service.callers(ORDERS);
     let seconds = 25;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let asked = service.fixture.proxy.log().len() - before;
-    assert!(asked >= 3, "the hazard: {asked} requests");
+    let requests = service.fixture.proxy.log().len() - before;
+    assert!(requests >= 3, "the hazard: {requests} requests");
     assert!(
-        asked as u64 <= 3 + seconds / 10 + 1,
-        "{asked} requests in {seconds} s"
+        requests as u64 <= 3 + seconds / 10 + 1,
+        "{requests} requests in {seconds} s"
     );
     assert!(callers.failures() > 0, "callers are told");
     service.fixture.proxy.heal();
