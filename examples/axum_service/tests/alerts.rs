@@ -188,8 +188,8 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     })
     .await;
 
-    // A rotation is incomplete: the backend has the new password, the database does not. Customers
-    // do not notice.
+    // A rotation is incomplete: the backend has the new password, the database does not. Customers'
+    // requests still succeed.
     let password = fixture.provider.rotate();
     fixture.provider.hint();
     until_fires(&prometheus, "ClavigerHandoverFailing").await;

@@ -1,6 +1,6 @@
 //! needs: postgresql, prometheus
 //!
-//! The program as it is: scraped by a Prometheus, stopped under load, and started while its
+//! The program as users run it: scraped by a Prometheus, stopped under load, and started while its
 //! database is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]

@@ -30,7 +30,7 @@ fn printed(error: &dyn Error) -> String {
     text
 }
 
-/// Every content that holds the canary, good and bad, as it would be in each shape.
+/// Every valid and invalid content with the canary, in each format.
 fn contents() -> Vec<Vec<u8>> {
     let texts = [
         CANARY.to_owned(),

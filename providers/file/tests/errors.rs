@@ -1,4 +1,4 @@
-//! Every way in which files can be wrong, and what is said about it.
+//! Every way in which files can be wrong, and the error that each returns.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]

@@ -1,4 +1,4 @@
-//! Every shape, as it is meant to be.
+//! Every format with valid content.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -140,7 +140,7 @@ async fn unchanged_content_keeps_the_revision_whatever_file_it_is_in() {
     assert_ne!(current.revision(), new.revision());
     assert_eq!(parts(&new), ("orders", "other"));
 
-    // Another instance, as after a registration anew, names it alike.
+    // Another instance, as after another registration, returns the same revision.
     let lease = first(&FileProvider::password(&path, "orders").unwrap())
         .await
         .unwrap();

@@ -56,7 +56,7 @@ fn at_info_and_above(lines: &[LogLine]) -> Vec<&LogLine> {
         .collect()
 }
 
-/// Whether it tells of a span's beginning or end, or of its being entered or left.
+/// Returns whether a line reports a span's beginning, end, entry or exit.
 fn is_of_a_span(line: &LogLine) -> bool {
     line.target.starts_with("tracing::span")
         || ["++ ", "-> ", "<- ", "-- "]

@@ -17,7 +17,7 @@ use common::{Watched, inotify_instances, parts, replace};
 
 /// More than a user's instances by default, which are 128.
 const PROVIDERS: usize = 200;
-/// So rarely that whatever is seen was seen by an event.
+/// So long that every change seen was seen by an event.
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! The provider under the real supervisor: a file is rewritten, broken, mended.
+//! The provider under the real supervisor: a file is rewritten, broken and fixed.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -19,7 +19,7 @@ fn json(password: &str) -> String {
     format!(r#"{{"username":"orders","password":"{password}"}}"#)
 }
 
-/// Waits until another login was adopted.
+/// Waits until another lease was adopted.
 async fn adopted(events: &mut Events) -> RotationReport {
     timeout(BOUND, async {
         loop {
@@ -35,7 +35,7 @@ async fn adopted(events: &mut Events) -> RotationReport {
     .expect("no rotation came")
 }
 
-/// Waits until a fetch has failed; no other login may be adopted before.
+/// Waits until a fetch has failed; no other lease may be adopted before.
 async fn failed(events: &mut Events) -> ProviderError {
     timeout(BOUND, async {
         loop {

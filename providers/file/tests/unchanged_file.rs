@@ -1,5 +1,5 @@
-//! A file that does not change is nothing to talk about. A process of its own: it captures what
-//! every thread logs.
+//! A file that does not change is not logged. The test is a process of its own because it captures
+//! what every thread logs.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 

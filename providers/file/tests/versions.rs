@@ -18,7 +18,7 @@ use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Watched, first, parts};
 use tokio::time::timeout;
 
-/// What the kubelet's atomic writer does.
+/// Swaps the directory link as the kubelet's atomic writer does.
 struct Mount {
     dir: PathBuf,
     versions: u64,

@@ -1,4 +1,4 @@
-//! Changes are told, wherever they happen, and nothing else is.
+//! Every change is a hint, wherever it happens, and nothing else is.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -15,7 +15,7 @@ use claviger::OldConnections;
 use claviger_file::{FileFormat, FileProvider};
 use common::{Watched, first, parts, replace};
 
-/// So rarely that whatever is seen was seen by an event.
+/// So long that every change seen was seen by an event.
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 fn password(path: &Path) -> FileProvider {

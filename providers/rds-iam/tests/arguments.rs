@@ -1,4 +1,4 @@
-//! What cannot be right is an error when the provider is made, which names the argument.
+//! An invalid argument is an error when the provider is built, and the error names it.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use claviger::ProviderErrorKind;
 use claviger_rds_iam::{RdsIam, RdsIamBuilder};
 use common::{Chain, HOST, USER};
 
-/// What is said about arguments that must not be taken.
+/// Returns the error for invalid arguments.
 fn problem(builder: RdsIamBuilder) -> String {
     let error = builder.build().expect_err("it cannot be right");
     assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{error}");
@@ -115,7 +115,7 @@ fn regions_that_disagree_are_both_named() {
     }
 }
 
-/// Somebody gives a whole URL for the host.
+/// A whole URL is given as the host.
 #[test]
 fn an_invalid_host_is_not_shown() {
     let aws = Chain::key().config(Some("eu-west-1"));

@@ -55,7 +55,7 @@ async fn ours(case: Case<'_>) -> Result<String, ProviderError> {
     Ok(lease.secret().expose_password().to_owned())
 }
 
-/// What the SDK's own function makes of it.
+/// Returns the token that the SDK's own function makes.
 async fn sdk(case: Case<'_>) -> String {
     let config_of = Config::builder()
         .hostname(case.host)
@@ -159,7 +159,7 @@ const PLACES: [(&str, &str); 18] = [
 async fn every_user_on_every_host_to_the_byte() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
-    // A session token as STS writes it: base64, a thousand bytes of it.
+    // A session token as STS issues it: a thousand bytes of base64.
     let session = format!(
         "IQoJb3JpZ2luX2VjEPT//////////wEaCXVzLWVhc3QtMSJH{}+/==",
         "MEUCIQDab0/+".repeat(80)

@@ -1,7 +1,7 @@
 //! needs: postgresql, pam, moto
 //!
-//! No secret key, session token, token or Authorization value is in any output at TRACE, that of
-//! the crates below included: sessions come from STS, over HTTP.
+//! No secret key, session token, token or Authorization value is in any output at TRACE. That
+//! includes the output of the crates below. Sessions come from STS, over HTTP.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ use sqlx::postgres::PgPoolOptions;
 /// The key that calls STS.
 const SECRET_KEY: &str = "kestrel/secret+key/that/calls/STS";
 
-/// Whatever must not show, as it becomes known.
+/// The secrets that must not be in any output, collected as they become known.
 #[derive(Clone, Debug, Default)]
 struct Secrets(Arc<Mutex<BTreeSet<String>>>);
 
@@ -83,7 +83,7 @@ impl Secrets {
     }
 }
 
-/// Passes on what STS issues, and notes it.
+/// Passes on the credentials that STS issues, and records them.
 #[derive(Debug)]
 struct Noted {
     chain: AssumeRoleProvider,
@@ -141,8 +141,8 @@ async fn no_secret_is_in_any_output_at_trace() {
     let provider = builder().build().expect("the arguments are right");
     secrets.assert_absent("a provider's Debug", &shown(&provider));
 
-    // Sessions from STS, tokens by them, logins with these, under load; a moment in which all is
-    // rejected.
+    // STS sessions sign tokens, and connections open with them under load. For a moment every login
+    // is rejected.
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
     let login = supervisor
@@ -234,7 +234,7 @@ async fn no_secret_is_in_any_output_at_trace() {
     }
     secrets.assert_absent("the log", &output);
 
-    // The hazard: what is not silenced shows it, and the search finds it.
+    // The hazard: without silencing, the log contains it, and the search finds it.
     let session = aws
         .credentials_provider()
         .expect("it has one")

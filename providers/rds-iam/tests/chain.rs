@@ -60,7 +60,7 @@ impl Role {
         }
     }
 
-    /// What a fetch says while STS fails so; afterwards it succeeds again.
+    /// Returns the error of a fetch with this fault of STS; afterwards STS works again.
     async fn failing(&self, fault: InjectedFault) -> ProviderError {
         self.proxy.fault(fault);
         let error = self
@@ -89,7 +89,7 @@ async fn a_session_signs_and_each_token_is_one_call() {
     let key = parameter(token(&current), "X-Amz-Credential").expect("it names the key");
     assert!(key.starts_with("ASIA"), "{key}");
     assert!(parameter(token(&current), "X-Amz-Security-Token").is_some());
-    // The session lives for an hour, the token for 15 minutes.
+    // The session is valid for an hour, the token for 15 minutes.
     let end = current
         .expiry()
         .wall()

@@ -1,5 +1,5 @@
-//! A clock of this machine that is behind the database's: when rejected tokens are signed anew, and
-//! what is logged.
+//! This machine's clock is behind the database's: when rejected tokens are signed again, and what
+//! is logged.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -52,7 +52,7 @@ impl aws_types::sdk_config::TimeSource for Clock {
     }
 }
 
-/// Returns the lease after a rejection, so many seconds later.
+/// Returns the lease after a rejection, `seconds` later.
 async fn rejected(
     provider: &RdsIam,
     current: &Lease<Credentials>,

@@ -1,4 +1,4 @@
-//! What every provider promises, and what this one does besides: revisions, expiry, when it signs.
+//! Leases of this provider: revisions, expiry, and when a token is signed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -216,7 +216,7 @@ async fn a_chain_that_hangs_times_out() {
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut);
 }
 
-/// Runs the watch, and hears its hints.
+/// Runs the watch and receives its hints.
 fn watched(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()>) {
     let provider = std::sync::Arc::new(chain.provider());
     let (sender, hints) = mpsc::unbounded_channel();
@@ -281,8 +281,8 @@ async fn a_chain_that_issues_a_session_each_time_is_not_polled_for_ever() {
     assert_eq!(chain.calls(), calls);
 }
 
-/// The chain fails when it is asked because of a hint, and has yet another identity a minute later:
-/// that is no chain without a cache.
+/// The chain fails for the fetch after a hint, and has another identity a minute later. It is not
+/// taken for a chain without a cache.
 #[tokio::test(start_paused = true)]
 async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
     let chain = Chain::key();
@@ -314,8 +314,8 @@ async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
         .expect("it is watched still");
 }
 
-/// The configuration's clock signs, and the machine's is wrong by hours: what lives is counted by
-/// each for itself.
+/// The configuration's clock signs, and the machine's is wrong by hours. Each lifetime is counted
+/// by its own clock.
 #[tokio::test]
 async fn a_configuration_with_its_own_clock_gives_the_same_lifetime() {
     #[derive(Debug)]
@@ -346,7 +346,7 @@ async fn a_configuration_with_its_own_clock_gives_the_same_lifetime() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
-    /// Whatever is given: an error, or a token that says what was meant.
+    /// Any input returns an error, or a token with exactly that input.
     #[test]
     fn nothing_panics(host in "\\PC{0,30}|[A-Za-z0-9.:\\[\\]_-]{0,40}|[0-9a-fx.]{0,20}|xn--[a-z0-9-]{0,20}", port: u16, user in ".{0,40}|[ -~]{1,20}") {
         let aws = Chain::key().config(Some("eu-west-1"));

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A chain that takes its time, and whose sessions end when the clock that is paused says so.
+/// A chain that responds slowly, and whose sessions end by the paused clock.
 #[derive(Debug)]
 struct Slow {
     takes: Duration,
@@ -27,7 +27,7 @@ struct Slow {
 }
 
 impl Slow {
-    /// A session is kept until 10 s before its end, as the SDK's cache does.
+    /// Keeps a session until 10 s before its end, as the SDK's cache does.
     async fn response(&self) -> AwsCredentials {
         sleep(self.takes).await;
         let Some(lifetime) = self.sessions else {

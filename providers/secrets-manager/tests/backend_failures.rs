@@ -1,7 +1,7 @@
 //! needs: postgresql, moto
 //!
-//! What the store is asked, and what callers notice, while it is well, throttles, breaks off, hangs
-//! or is down.
+//! What is requested of the backend, and what callers see, while it works, throttles, cuts
+//! responses off, hangs or is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -92,7 +92,8 @@ async fn the_steady_state_costs_one_call_per_poll() {
     })
     .await;
     assert_eq!(values(&service.fixture), 1, "the value is asked for once");
-    // Not granted any more: the value is asked for at each look, and the description not again.
+    // The permission is gone: each poll requests the value, and the description is not requested
+    // again.
     service.fixture.proxy.fault_on(
         "DescribeSecret",
         InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#),
@@ -169,7 +170,8 @@ async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
         tally.failed.first()
     );
     assert_eq!(service.db.generation(), 1);
-    // One look, three on the bucket, one every ten seconds; each with the SDK's three attempts.
+    // One poll, three from the token bucket, one every ten seconds; each with the SDK's three
+    // attempts.
     assert!(
         (3..=3 * (1 + 3 + 3)).contains(&tried),
         "{tried} connections in 30 s"
@@ -184,8 +186,8 @@ async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
     );
 }
 
-/// The window opens, all connections are cut, and the store fails for a while: callers wait, and
-/// the store is not asked more often for it.
+/// The window opens, all connections are cut, and the backend fails for a while. Callers wait, and
+/// the backend receives no more requests for it.
 async fn failure_in_the_window(
     fault: InjectedFault,
     lasts: Duration,
@@ -203,7 +205,8 @@ async fn failure_in_the_window(
     .await;
     sleep(lasts).await;
     service.fixture.proxy.heal();
-    // A connection that was opened at the moment of the cut may serve all callers until then.
+    // A connection that was opened at the moment of the cut may be shared by all callers until
+    // then.
     eventually_within(30 * SECOND, "the next generation is current", || {
         service.db.generation() == 2
     })
@@ -223,8 +226,8 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
         Duration::from_millis(800),
     )
     .await;
-    // Three attempts for each fetch that failed, and at most three for each of the two stages of
-    // the one that did not.
+    // Three attempts for each failed fetch, and at most three for each of the two stages of the
+    // successful one.
     assert!(
         (3..=3 * (failed.len() + 2)).contains(&calls),
         "{calls} calls, {failed:?}"
@@ -254,7 +257,7 @@ async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
     let service = service(Supervisor::builder()).await;
     let callers = service.callers();
     callers.wait_for_more(100).await;
-    // The password is changed and open connections go on; the store hangs.
+    // The password is changed, open connections keep working, and the backend hangs.
     service.fixture.proxy.fault(InjectedFault::Stall);
     let pending = service.fixture.open_window().await;
     let rejected = service

@@ -1,8 +1,8 @@
 //! needs: postgresql, moto
 //!
-//! No password, secret access key, session token or Authorization value is in any output at TRACE,
-//! that of the crates below included. A planted canary shows that the search finds what is there,
-//! and the SDK without us what it would say.
+//! No password, secret access key, session token or Authorization value is in any output at TRACE.
+//! That includes the output of the crates below. A planted canary shows that the search works, and
+//! what the SDK logs when it is not silenced.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -41,7 +41,7 @@ fn assert_clean(what: &str, value: &impl Debug) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_output_of_a_rotation_contains_a_secret() {
     let capture = Capture::everything();
-    // Whoever administers the secret is no part of the service: its own SDK client is not heard.
+    // The administrator of the secret is no part of the service: its SDK client is not captured.
     let fixture = SecretsFixture::<Postgres>::new(Users::Single)
         .with_subscriber(NoSubscriber::default())
         .await;
@@ -60,7 +60,7 @@ async fn no_output_of_a_rotation_contains_a_secret() {
     let callers = Callers::start_with_pause(&db, 8, "SELECT 1", Duration::from_millis(10));
     callers.wait_for_more(50).await;
 
-    // A window that is rolled back, one that is closed, a store that fails, a look on demand.
+    // A window that is rolled back, one that is closed, a backend that fails, a fetch on demand.
     let pending = fixture
         .open_window()
         .with_subscriber(NoSubscriber::default())
@@ -144,7 +144,7 @@ async fn no_output_of_a_rotation_contains_a_secret() {
     }
     assert!(shown_in(&output).is_empty(), "{:#?}", shown_in(&output));
 
-    // What the connections' own tasks say is how much they move.
+    // The connections' own tasks log how many bytes they move.
     let of_the_sdk = |text: &str| {
         text.lines()
             .filter(|line| line.contains(" aws_") && !line.contains("minimum_throughput"))
@@ -157,7 +157,8 @@ async fn no_output_of_a_rotation_contains_a_secret() {
         output.lines().find(|line| of_the_sdk(line) > 0)
     );
 
-    // The search finds what is there; and what the SDK says is captured where it is heard.
+    // The search finds a secret that is there, and the SDK's output is captured when it is not
+    // silenced.
     tracing::trace!(canary = "password-1", "planted");
     assert_eq!(shown_in(&capture.text()).len(), 1);
     let received = Client::new(&fixture.aws());

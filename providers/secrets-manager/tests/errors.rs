@@ -1,5 +1,5 @@
-//! What each failure of the store means, as it comes over the wire. The proxy answers in the
-//! store's place: no server is needed.
+//! The error of each failure of the backend, as it is sent over the wire. The proxy responds in
+//! place of the backend: no server is needed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -22,7 +22,7 @@ use claviger_testkit::FetchLease;
 
 const CANARY: &str = "CANARY";
 
-/// Nobody is behind it.
+/// No server is behind it.
 fn proxy() -> Proxy {
     Proxy::start("http://127.0.0.1:1").expect("a proxy starts")
 }
@@ -57,7 +57,7 @@ async fn failure(provider: &SecretsManager) -> ProviderError {
     error
 }
 
-/// An answer with the value of a version.
+/// Returns a response with the value of a version.
 fn value(version: &str, text: &str) -> InjectedFault {
     let body = serde_json::json!({ "ARN": "arn", "Name": "orders", "VersionId": version, "SecretString": text, "VersionStages": ["AWSCURRENT"] });
     InjectedFault::reply(200, body.to_string())
@@ -169,7 +169,7 @@ async fn every_error_names_the_remedy_and_no_response_text() {
     }
 }
 
-/// Serves this error to each request, dated `ahead` of now; returns the endpoint.
+/// Returns this error for each request, dated `ahead` of now; returns the endpoint.
 async fn dated(code: &'static str, ahead: Duration) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -242,7 +242,7 @@ async fn a_missing_or_broken_response_is_a_transient_error() {
     proxy.fault(InjectedFault::Stall);
     assert_eq!(failure(&provider).await.kind(), Kind::TimedOut);
     proxy.heal();
-    // Nobody is behind the proxy.
+    // No server is behind the proxy.
     assert_eq!(failure(&provider).await.kind(), Kind::Unavailable);
 }
 
@@ -336,7 +336,7 @@ async fn the_sdk_alone_tries_again() {
     }
 }
 
-/// Time goes on by this at once; it stands still for nobody who waits for an answer.
+/// Advances the clock at once. It is not paused while a response is awaited.
 async fn advance(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -379,7 +379,7 @@ async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
     advance(Duration::from_secs(3_600)).await;
     assert_eq!(poll().await, (2, 5), "still denied");
     assert_eq!(poll().await, (2, 6));
-    // It was granted meanwhile: the value is not asked for any more.
+    // The permission was granted meanwhile: the value is no longer requested.
     proxy.fault_on(
         "DescribeSecret",
         InjectedFault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#),
@@ -412,7 +412,7 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
         error.is_transient() && !error.to_string().contains("AWSCURRENT"),
         "{error}"
     );
-    // Not taken for a permission that is missing: it is asked for again.
+    // It is not taken for a missing permission: the description is requested again.
     provider
         .fetch_lease(poll)
         .await
@@ -468,7 +468,7 @@ async fn a_fetch_after_a_rejection_needs_no_description() {
     let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
         .rejected([current.revision().clone()])
         .held(current);
-    // All three stages answer the same version: one candidate.
+    // All three stages return the same version: one candidate.
     provider
         .fetch_lease(rejected)
         .await

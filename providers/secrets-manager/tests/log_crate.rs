@@ -1,7 +1,7 @@
 //! needs: moto
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: a fetch leaves its
-//! logger as it was, and shows no secret at any level, whatever AWS returns.
+//! A service that logs through the `log` crate and has no tracing subscriber. A fetch leaves its
+//! logger as it was, and logs no secret at any level, whatever AWS returns.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

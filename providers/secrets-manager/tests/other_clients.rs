@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! The same rotations, met by this library and by what services do without it: asking before each
+//! The same rotations with this library and with what services do without it: a request before each
 //! connect, and a cache of five minutes.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -25,7 +25,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
         .add_provider("login", provider)
         .await
         .expect("a lease");
-    // Connections that live no longer than the others' connects.
+    // The lifetime of a connection, no longer than the interval of the others' connects.
     let options = short_lived(fixture.database.pool_options(4), Duration::from_millis(20));
     let db = supervisor
         .add_pool("orders", &login, fixture.database.pools_with(options))

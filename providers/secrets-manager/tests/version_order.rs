@@ -1,7 +1,7 @@
 //! needs: moto
 //!
-//! Which version is offered: `AWSCURRENT`, and further down the ladder what the database does not
-//! reject.
+//! Which version is offered: `AWSCURRENT`, and after it the first in the fallback order that the
+//! database has not rejected.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,8 @@ async fn start(provider: &SecretsManager) -> Lease<Credentials> {
         .expect("a lease")
 }
 
-/// What is offered while this is held, and the database rejects these.
+/// Returns the lease that is offered when `current` is the current one and the database rejects
+/// these revisions.
 async fn rejected(
     provider: &SecretsManager,
     current: &Lease<Credentials>,
@@ -98,8 +99,8 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
     assert_eq!(poll(&provider, &taken).await.revision(), taken.revision());
-    // The next rotation's end is seen. (Its version is not put at AWSCURRENT: after a stage was
-    // moved moto would have two versions there.)
+    // The end of the next rotation is seen. (Its version is not put at AWSCURRENT: after a stage
+    // was moved, moto would have two versions there.)
     secret.stage("AWSPENDING", None, Some(&second)).await;
     let third = secret.put("AWSPENDING", &login("password-3")).await;
     secret
@@ -118,7 +119,7 @@ async fn a_finished_rotation_that_is_reverted_is_followed() {
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
     assert_eq!(poll(&provider, &taken).await.revision().as_str(), second);
-    // Both work, as with alternating users, and somebody wants the first again.
+    // Both versions work, as with alternating users, and the first becomes current again.
     secret
         .stage("AWSCURRENT", Some(first.as_str()), Some(&second))
         .await;
@@ -133,7 +134,7 @@ async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let taken = rejected(&provider, &current, &[&first]).await;
     assert_eq!(taken.revision().as_str(), second);
     secret.stage("AWSPENDING", None, Some(&second)).await;
-    // The core does not name what was rejected before the change any more.
+    // The core no longer lists what was rejected before the change.
     let back = rejected(&provider, &taken, &[taken.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
     assert_eq!(poll(&provider, &back).await.revision(), &first);
@@ -218,7 +219,7 @@ async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected(
         ),
         "{error}"
     );
-    // What was current before is still there, but rejected; what is pending is a candidate.
+    // The previous version is still there, but rejected; the pending one is a candidate.
     let third = secret.put("AWSPENDING", &login("password-3")).await;
     assert_eq!(
         rejected(&provider, &current, &[&first])
@@ -229,7 +230,7 @@ async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected(
     );
 }
 
-/// A rotation that nobody carries out leaves a version without a value at `AWSCURRENT`.
+/// A rotation without a function leaves a version without a value at `AWSCURRENT`.
 #[tokio::test]
 async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
     let (_moto, secret, first, provider) = fixture("orders").await;

@@ -41,7 +41,7 @@ pub(crate) fn probe(customers: SocketAddr, operators: SocketAddr, over: &AtomicB
             ready["reasons"].as_array().expect("a list").is_empty(),
             "{ready}"
         );
-        // A status that changes in between proves nothing.
+        // A status that changes between the two reads cannot be compared.
         if is_good(&before) == is_good(&after) && generations(&before) == generations(&after) {
             assert_eq!(code == 200, is_good(&before), "{ready} {before}");
         }

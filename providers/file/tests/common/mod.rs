@@ -1,4 +1,4 @@
-//! What the tests share: fetching, and waiting for hints without sleeping.
+//! Shared helpers: fetching, and waiting for hints without sleeping.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(
@@ -52,7 +52,7 @@ pub(crate) fn parts(lease: &Lease<Credentials>) -> (&str, &str) {
     (lease.secret().user(), lease.secret().expose_password())
 }
 
-/// What a fetch that must fail says.
+/// Returns the error of a fetch that must fail.
 pub(crate) async fn failure(provider: &FileProvider, kind: ProviderErrorKind) -> String {
     let error = first(provider).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
@@ -66,7 +66,7 @@ pub(crate) fn replace(path: &Path, content: &str) {
     fs::rename(new, path).unwrap();
 }
 
-/// What was logged.
+/// Captured log output.
 #[derive(Clone, Default)]
 pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -76,7 +76,7 @@ impl Captured {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// What was logged since it was taken last.
+    /// Returns what was logged since the last call.
     pub(crate) fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }

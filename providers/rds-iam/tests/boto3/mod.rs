@@ -1,4 +1,4 @@
-//! One long-lived boto3.
+//! A long-running boto3 process.
 
 #![expect(
     clippy::expect_used,
@@ -49,7 +49,7 @@ impl Boto3 {
         }
     }
 
-    /// The token, or what boto3 says instead.
+    /// Returns the token, or boto3's error.
     pub(crate) fn token(&mut self, case: Case<'_>) -> Result<String, String> {
         let Case {
             host,

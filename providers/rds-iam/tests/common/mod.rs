@@ -1,4 +1,4 @@
-//! What the tests share: a chain of credentials that does as a script says, and a provider on it.
+//! Shared helpers: a scripted credentials chain, and a provider on it.
 
 #![expect(
     clippy::expect_used,
@@ -34,12 +34,12 @@ struct Script {
     calls: usize,
 }
 
-/// Answers as a script says. Clones share it.
+/// Returns credentials by a script. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Chain(Arc<Mutex<Script>>);
 
 impl Chain {
-    /// Answers with what `answer` says each time.
+    /// Creates a chain that returns what `respond` returns, for each call.
     pub(crate) fn of(respond: impl FnMut() -> Response + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Script {
             respond: Box::new(respond),
@@ -52,8 +52,8 @@ impl Chain {
         Self::of(|| Ok(key("AKIAEXAMPLE")))
     }
 
-    /// Sessions that live so long, each kept until `kept` before its end, as a cache does. `issued`
-    /// hears of each key and its end.
+    /// Creates a chain of sessions with this lifetime. Each is returned until `kept` before its
+    /// end, as a cache does. `issued` receives each key and its end.
     pub(crate) fn sessions(
         lifetime: Duration,
         kept: Duration,
@@ -80,7 +80,7 @@ impl Chain {
         })
     }
 
-    /// Answers with that from now on.
+    /// Replaces the script.
     pub(crate) fn respond_with(&self, respond: impl FnMut() -> Response + Send + 'static) {
         self.0
             .lock()
@@ -88,7 +88,7 @@ impl Chain {
             .respond = Box::new(respond);
     }
 
-    /// How often it was asked.
+    /// Returns how often credentials were requested.
     pub(crate) fn calls(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).calls
     }
@@ -107,7 +107,7 @@ impl Chain {
         RdsIam::new(&self.config(None), HOST, 5432, USER).expect("the arguments are right")
     }
 
-    /// A provider on this chain whose tokens live so long.
+    /// Returns a provider on this chain whose tokens have this lifetime.
     pub(crate) fn provider_of(&self, lifetime: Duration) -> RdsIam {
         RdsIam::builder(&self.config(None), HOST, 5432, USER)
             .with_lifetime(lifetime)

@@ -1,4 +1,4 @@
-//! The stories that are told on every kind of server.
+//! Scenarios that run on every kind of server.
 
 #![expect(
     clippy::expect_used,
@@ -20,10 +20,10 @@ use sqlx::pool::PoolOptions;
 use crate::common::{Chain, HOST, USER, first, now, session, token};
 use server::{TokenServer, signed, start_server};
 
-/// The bound on whatever is waited for here.
+/// Time limit of every wait here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Options of a pool that logs in again and again, whose callers wait for as long as it takes.
+/// Returns options of a pool that reconnects often and whose callers wait up to [`PATIENCE`].
 pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
     short_lived(
         PoolOptions::new()
@@ -33,8 +33,8 @@ pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
     )
 }
 
-/// The fault that this library is there to cure: a token that is kept for ever serves for as long
-/// as no connection is opened.
+/// The problem that this library solves: a token that is kept for ever works only as long as no
+/// connection is opened.
 pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: TokenServer>() {
     let server: S = start_server().await;
     let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
@@ -63,11 +63,11 @@ pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: Token
         .map(|check| (check.accepted, &*check.reason))
         .collect();
     assert_eq!(verdicts, [(true, ""), (false, "the token has expired")]);
-    // What is open stays good: so nobody notices until then.
+    // An open connection keeps working, which hides the problem until then.
     early.ping().await.expect("the first connection answers");
 }
 
-/// Over twenty lives of a token, with connections opened all the time.
+/// Twenty lifetimes of a token pass, with connections opened all the time.
 pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer>() {
     const LIFETIME: Duration = Duration::from_secs(3);
     let server: S = start_server().await;
@@ -97,7 +97,7 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
     let checks = server.checks().entries().expect("it keeps them");
     let rejected: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
-    // The hazard: logins all the time, also with tokens in the last third of their life.
+    // The hazard: logins all the time, some with tokens in the second half of their lifetime.
     let tokens: BTreeSet<_> = checks.iter().map(signed).collect();
     assert!(
         tokens.len() >= 20 && checks.len() > 400,
@@ -117,14 +117,14 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
     assert!(chain.calls() <= 65, "{} signatures in 60 s", chain.calls());
 }
 
-/// Tokens say 15 minutes, and the sessions that sign them die after four seconds.
+/// Tokens are signed for 15 minutes, and the sessions that sign them expire after four seconds.
 pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_failure<
     S: TokenServer,
 >() {
     let server: S = start_server().await;
     let checks = server.checks().clone();
-    // A cache that keeps a session until its very last second, and a server that takes nothing from
-    // a dead one.
+    // The chain's cache keeps a session until its last second, and the server rejects every token
+    // of an expired session.
     let chain = Chain::sessions(
         Duration::from_secs(4),
         Duration::from_millis(1_200),
@@ -170,7 +170,7 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         "the tokens themselves live longer"
     );
 
-    // The hazard: a token of a dead session is rejected, however long it was to live.
+    // The hazard: a token of an expired session is rejected, whatever its own expiry.
     let checks = server.checks().clone();
     let expires_at = now() + Duration::from_secs(2);
     checks
@@ -207,8 +207,8 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
         .add_pool("orders", &login, server.pools(options))
         .await
         .expect("it is verified");
-    // A few sessions are open; more callers come when everything is rejected, and want more of
-    // them.
+    // A few connections are open. More callers come while every login is rejected, and need more
+    // connections.
     let few = Callers::start(&db, 1);
     few.wait_for_more(50).await;
     let open = db.status().expect("it is supervised").connections;
@@ -225,7 +225,7 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
         during.rejected().expect("it keeps them") > 0
     })
     .await;
-    // Open sessions carry on, and are shared.
+    // Open connections keep working, and are shared.
     many.wait_for_more(200).await;
     few.wait_for_more(200).await;
     let names_clock =
@@ -343,7 +343,7 @@ pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
     );
 }
 
-/// One signature serves all pools and all their connections.
+/// All pools and all their connections use one signature.
 pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
     let server: S = start_server().await;
     let chain = Chain::key();

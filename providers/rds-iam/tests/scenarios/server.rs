@@ -30,7 +30,7 @@ pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     type Db: Database;
     type Pools: Queried + PoolFactory<Secret = Credentials, Pool = Pool<Self::Db>>;
 
-    /// What a rejected token is told: the SQLSTATE, and the words.
+    /// SQLSTATE and message of a rejected token.
     const REJECTION: (&'static str, &'static str);
 
     /// Starts one.
@@ -50,7 +50,7 @@ pub(crate) async fn start_server<S: TokenServer>() -> S {
         .expect("the server's thread ends")
 }
 
-/// When the token of a check was signed: to the second, as its date says.
+/// Returns when the token of a check was signed, to the second, as in its date.
 pub(crate) fn signed(check: &TokenCheck) -> SystemTime {
     let signed = check.checked_at - check.age;
     let since = signed

@@ -1,4 +1,4 @@
-//! Whatever a rotation does, nobody notices. The including file names the `Server`.
+//! Callers succeed during every step of a rotation. The including file names the `Server`.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use super::Server;
 
 const CALLERS: usize = 16;
 const CONNECTIONS: u32 = 10;
-/// Callers leave some of the machine to the others. (Not by a statement that sleeps: killing one
-/// holds MariaDB up for seconds.)
+/// Callers leave some CPU to the others. (They run no statement that sleeps: killing one delays
+/// MariaDB for seconds.)
 const REST: Duration = Duration::from_millis(10);
 
 /// The fixture with a service on it: a pool on the secret, and callers.
@@ -66,8 +66,8 @@ impl Service {
         }
     }
 
-    /// Cuts all connections after the database was changed. The callers' queries succeed all the
-    /// same, and the service uses the new credentials for a while.
+    /// Cuts all connections after the database was changed. The callers' queries still succeed, and
+    /// the service uses the new credentials for a while.
     async fn through_the_window(&self) {
         assert!(
             self.fixture.terminate_connections().await > 0,
@@ -76,7 +76,7 @@ impl Service {
         self.callers.wait_for_the_refill().await;
     }
 
-    /// Stops the callers: none has failed, and some were answered all along.
+    /// Stops the callers: none has failed, and some succeeded all along.
     async fn stop(mut self) -> (SecretsFixture<Server>, Tally, Vec<Event>) {
         let tally = self.callers.stop().await;
         self.fixture
@@ -94,7 +94,7 @@ impl Service {
     }
 }
 
-/// How often the database rejected what was served.
+/// Returns how often the database rejected the active credentials.
 fn rejections(events: &[Event]) -> usize {
     events
         .iter()
@@ -195,7 +195,7 @@ async fn each_step_fails(users: Users) {
                 service.callers.wait_for_more(50).await;
                 None
             }
-            // setSecret: the database was changed, and the function did not hear of it.
+            // setSecret: the database was changed, and the function received no response.
             1 => Some(service.fixture.open_window().await),
             // testSecret: it cannot reach the database.
             2 => {
@@ -203,7 +203,7 @@ async fn each_step_fails(users: Users) {
                 rotator.test_secret(&pending).await.expect("it is there");
                 Some(pending)
             }
-            // finishSecret: the stage was moved, and what was pending is still marked so.
+            // finishSecret: AWSCURRENT was moved, and AWSPENDING is still on the same version.
             _ => {
                 let pending = service.fixture.open_window().await;
                 service.fixture.move_current(&pending.version).await;
@@ -214,7 +214,7 @@ async fn each_step_fails(users: Users) {
             service.through_the_window().await;
         }
         match failed {
-            // Given up, and AWSCURRENT is what the database has again.
+            // The rotation is abandoned, and AWSCURRENT is what the database has again.
             Some(pending) if turn % 8 == 1 => {
                 rotator
                     .roll_back(&pending)
@@ -278,8 +278,8 @@ async fn alternating_users_that_are_not_polled() {
     }
     let requests = service.fixture.value_requests();
     let (_, _, events) = service.stop().await;
-    // What is served is rejected when its user's turn comes again, in the rotation after it; what
-    // is current then works.
+    // The active credentials are rejected in the rotation that changes their user again, the next
+    // one after they were adopted. The current version then works.
     assert_eq!(rejections(&events), rotations() - 1, "the hazard");
     assert_eq!(
         requests,
