@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Logins by AppRole: where the secret id comes from, and what is said when it is none any more.
+//! Logins by AppRole: where the secret id comes from, and the error when it is used up or expired.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -140,7 +140,7 @@ async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
         "no-such-id",
     )
     .await;
-    // The next id in the file is for the next login.
+    // The next login reads the next id in the file.
     let kv = fixture.kv(SecretId::file(plain.path()));
     fetch(&kv).await.expect("a lease");
     let next = fixture.secret_id().await;
@@ -236,8 +236,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
             .contains("the secret id has expired or is used up; issue another"),
         "{error}"
     );
-    // What is held is held; a minute passes until it is tried again, but for the token, which was
-    // cared for while it lived.
+    // The current lease stays. Further logins were tried only while the token was still valid.
     assert!(status().revision.is_some() && !status().rejected);
     assert!(
         (2..=4).contains(&fixture.proxy.requests(LOG_IN)),
@@ -253,7 +252,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
     );
 
     fs::write(id.path(), fixture.secret_id().await)?;
-    // Within a second of a failure everybody is told the same.
+    // Within a second of a failure every caller gets the same error.
     let rotated = async {
         while supervisor.rotate_now("login").await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;

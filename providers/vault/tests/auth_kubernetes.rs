@@ -117,8 +117,8 @@ async fn the_mounted_token_is_read_again_at_each_login() {
         reviews > 0 && fixture.logins() == 1,
         "the hazard: it was reviewed"
     );
-    // The token that it gives is renewed, then revoked by hand: there is another login, with the
-    // file as it is then.
+    // The issued token is renewed, then revoked by the administrator. The next login sends the
+    // file's content of that time.
     let renewals = || fixture.proxy.requests("/v1/auth/token/renew-self");
     eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
     fixture.mount(2);
@@ -180,7 +180,7 @@ async fn a_rejected_login_names_the_possible_causes() {
         error.is_transient() && error.to_string().contains("the file is empty"),
         "{error}"
     );
-    // Nobody reviews any more.
+    // The cluster is down and reviews no token.
     let token = fixture.mount(2);
     let VaultFixture {
         admin,

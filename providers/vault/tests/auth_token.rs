@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! Tokens of somebody else's: given, or in a file that an agent writes again and again.
+//! Tokens that this library did not obtain: given, or in a file that an agent rewrites.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -30,7 +30,7 @@ impl Sink {
         sink
     }
 
-    /// Writes another token; answers the one before.
+    /// Writes another token; returns the previous one.
     async fn next(&mut self, fixture: &VaultFixture<Postgres>) -> String {
         let token = fixture
             .admin(|admin| admin.token(json!({ "ttl": "10m" })))
@@ -59,8 +59,8 @@ async fn revoke(fixture: &VaultFixture<Postgres>, token: String) {
     fixture.admin(move |admin| admin.revoke_token(&token)).await;
 }
 
-/// The agent is early: the old token lives on for a while. Pools move over to leases of the new
-/// one.
+/// The agent is early: the old token is valid for a while. Pools move over to leases of the new
+/// token.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
@@ -98,7 +98,7 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     );
 }
 
-/// The agent is late: the old token is dead, and its leases with it, when the new one is written.
+/// The old token is revoked, and its leases with it, as soon as the new one is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_token_is_revoked_while_the_file_is_swapped() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
@@ -129,7 +129,7 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
     );
 }
 
-/// Nobody writes: it is said, and the next token is taken without being asked for.
+/// The agent writes no token: the error is reported, and the next token is used without a call.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_token_in_the_file_is_reported_and_the_next_one_is_used() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;

@@ -1,8 +1,8 @@
 //! needs: postgresql, openbao
 //!
 //! No token, wrapping token, secret id or password that the server issued is in any output at
-//! TRACE, that of the crates below included. A planted canary shows that the search finds what is
-//! there, and vaultrs without us what it would say.
+//! TRACE. That includes the output of the crates below. A planted canary shows that the search
+//! works, and what vaultrs logs when it is not silenced.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
-/// What is a secret where it is a text of this name.
+/// Names of fields whose texts are secrets.
 const NAMES: [&str; 4] = ["client_token", "token", "secret_id", "password"];
 
-/// The secrets in an answer of the server's.
+/// Collects the secrets in a response of the server.
 fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -137,7 +137,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     ));
     callers[0].wait_for_more(50).await;
 
-    // A new one by hand, a lease and a token that are revoked, a password and a secret that change.
+    // A manual rotation, a revoked lease and token, a changed password and secret.
     supervisor.rotate_now("login").await.expect("a new user");
     let leases = fixture.leases().await;
     let served = db.generation();
@@ -171,7 +171,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     for provider in ["rotated-login", "kept-login"] {
         say(&supervisor.rotate_now(provider).await);
     }
-    // Answers that cannot be read, reject, or break off.
+    // Responses that are malformed, reject, or are cut off.
     let secret = "CANARY-s3cret";
     for error in [
         InjectedFault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
@@ -271,7 +271,8 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         logged.lines().find(|line| of_vaultrs(line) > 0)
     );
 
-    // The search finds what is there; and what vaultrs says is captured where it is heard.
+    // The search finds a secret that is there, and vaultrs's output is captured when it is not
+    // silenced.
     tracing::trace!(canary = secrets.0.first(), "planted");
     assert_eq!(secrets.shown_in(&capture.text()).len(), 1);
     let settings = VaultClientSettingsBuilder::default()

@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! How the server is reached: by TLS, in a namespace, in time; and what is said where it is not.
+//! How the server is reached: by TLS, in a namespace, in time; and the errors when it is not.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -105,8 +105,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         );
         supervisor.shutdown(Duration::from_secs(5)).await;
     }
-    // Plain text to a TLS port, and the other way round: somebody is there, who does not speak as
-    // is expected.
+    // Plain text to a TLS port, and the other way round: a server responds, in another protocol.
     for address in [
         address.replace("https", "http"),
         vault.address().replace("http", "https"),
@@ -151,7 +150,7 @@ async fn a_namespace_goes_with_every_request() {
             Auth::app_role(&*role_id, SecretId::given(&*secret_id)),
         )
     };
-    // Logged in there, allowed there, and told by the engine that is there that it has no such
+    // Login and permission work in the namespace. Its database engine reports that it has no such
     // role.
     let session = builder()
         .with_namespace("team")
@@ -226,7 +225,7 @@ async fn a_server_that_hangs_times_out_after_the_configured_time() {
     );
 }
 
-/// Without a login the standing of the server is told, too.
+/// The server's state is reported although no login succeeded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_server_is_reported_at_login() {
     let vault = tokio::task::spawn_blocking(|| OpenBao::start().expect("a server starts"))

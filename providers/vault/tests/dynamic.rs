@@ -10,7 +10,7 @@ use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 
-/// How many rotations there are; `CLAVIGER_VAULT_ROTATIONS` says otherwise.
+/// Returns the number of rotations, or the value of `CLAVIGER_VAULT_ROTATIONS`.
 fn rotations(of: u64) -> u64 {
     std::env::var("CLAVIGER_VAULT_ROTATIONS")
         .ok()
@@ -27,7 +27,7 @@ async fn log_in(fixture: &VaultFixture<Postgres>) -> VaultSession {
     .expect("the settings are right")
 }
 
-/// Users who live ten seconds and thirty at most, through so many rotations under load.
+/// Rotates users (ttl 10 s, max_ttl 30 s) under load until there were `wanted` rotations.
 async fn rotate_users(revocation: Revocation, wanted: u64) {
     let fixture = VaultFixture::<Postgres>::new(10, 30, revocation).await;
     let session = log_in(&fixture).await;
@@ -36,7 +36,7 @@ async fn rotate_users(revocation: Revocation, wanted: u64) {
         .await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
 
-    // Through the end of a lease by its maximum once, then by hand.
+    // Once by the lease's maximum, then manually.
     let mut served = next_generation(&db, db.generation()).await;
     let mut most = 0;
     for _ in 1..wanted {

@@ -1,6 +1,7 @@
 //! needs: openbao
 //!
-//! Logins in a KV store: versions come, are deleted, destroyed and undeleted, and little is asked.
+//! Credentials in a KV store: versions are written, deleted, destroyed and undeleted, at the cost
+//! of few requests.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl VaultFixture {
             .await;
     }
 
-    /// How often the data and the metadata were asked for.
+    /// Returns how often the data and the metadata were requested.
     fn requests_to(&self) -> (usize, usize) {
         (self.proxy.requests(DATA), self.proxy.requests(METADATA))
     }
@@ -109,7 +110,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         (password(&second), fixture.requests_to()),
         ("password-2".to_owned(), (2, 4))
     );
-    // The same value in another version is another revision: who wrote it meant something by it.
+    // The same value in another version is another revision: it was written on purpose.
     fixture
         .put(json!({ "username": "app", "password": "password-2" }))
         .await;
@@ -119,7 +120,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await
         .expect("there is a lease");
     assert_ne!(third.revision(), second.revision());
-    // Removed as a whole and written anew, it begins at version 1 again.
+    // A secret that is removed as a whole and written again begins at version 1.
     fixture
         .admin
         .run(|admin| {
@@ -225,8 +226,8 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
                 .await;
         }
         fixture.versions(what, 2).await;
-        // By the metadata, without a look at the data; and at a start, when there is only the
-        // latter.
+        // A poll finds it by the metadata, without a request for the data; a start has only the
+        // data.
         let before = fixture.requests_to();
         let error = fixture
             .kv
@@ -348,7 +349,7 @@ async fn the_data_are_polled_when_the_metadata_are_forbidden() {
         (password(&current), fixture.requests_to()),
         ("password-2".to_owned(), (5, 1))
     );
-    // Granted later: noticed within an hour.
+    // A permission that is granted later is found within an hour.
     fixture
         .admin
         .run(move |admin| {

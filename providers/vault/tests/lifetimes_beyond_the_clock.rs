@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Times to live that no clock can count are like none. They panic nowhere.
+//! Times to live beyond the clock's range count as none. They cause no panic.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{Credentials, FetchRequest, Lease, ProviderError, RotationTrigger};

@@ -1,7 +1,7 @@
 //! needs: openbao
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own
-//! lines after a fetch as before, and no secret at any level.
+//! A service that logs through the `log` crate and has no tracing subscriber. After a fetch it
+//! still logs its own lines, and no secret at any level.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -31,7 +31,7 @@ struct Fixture {
     admin: AsyncAdmin,
     proxy: Proxy,
     auth: Option<Auth>,
-    /// Tokens on the server before there was a session.
+    /// Number of tokens on the server before the session logged in.
     tokens: usize,
 }
 

@@ -1,7 +1,6 @@
 //! needs: mariadb, openbao
 //!
-//! Users of the database engine on MariaDB, where sessions of a user who was dropped go on
-//! answering whatever they are asked.
+//! Dynamic users on MariaDB, where open connections of a dropped user keep working.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -35,7 +34,7 @@ fn callers(db: &Handle<MySqlPools>) -> Callers {
 async fn users_rotate_under_load_and_none_is_left() {
     let (fixture, db) = service(10, 24).await;
     let callers = callers(&db);
-    // By its maximum once, then by hand.
+    // Once by the lease's maximum, then manually.
     let mut served = next_generation(&db, 1).await;
     for _ in 0..4 {
         fixture
@@ -65,7 +64,7 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
         .fetch_one(&db)
         .await
         .expect("it is answered");
-    // A session that somebody has in hand, and idle ones.
+    // One connection in use, and idle ones.
     let mut old_connection = db.current().acquire().await.expect("a session");
     let callers = callers(&db);
     callers.wait_for_more(50).await;

@@ -1,4 +1,4 @@
-//! A token for this machine goes to no proxy, whatever the environment says.
+//! A token for this machine is sent to no proxy, whatever the environment configures.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
 //! needs: postgresql, openbao
 //!
-//! A secret id that is used up under load: it is said while everybody is still served, and the next
-//! one in the file is taken at once.
+//! A secret id is used up under load: the error is reported while callers still succeed, and the
+//! next id in the file is used at once.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -57,7 +57,7 @@ async fn a_used_up_secret_id_is_logged_before_callers_fail_and_replaced_at_once(
         fs::write(&file, secret_id).expect("it is written");
     };
 
-    // In time: nobody notices.
+    // The next id comes in time: no caller fails.
     let callers = Callers::start_with_pause(
         &db,
         8,
@@ -82,7 +82,7 @@ async fn a_used_up_secret_id_is_logged_before_callers_fail_and_replaced_at_once(
         tally.succeeded
     );
 
-    // Too late: the token has died, and the user with it.
+    // The next id comes too late: the token has expired, and the user with it.
     error_is_reported(&fixture).await;
     let ended = async {
         while sqlx::query("SELECT count(*) FROM orders")

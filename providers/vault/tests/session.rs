@@ -1,6 +1,7 @@
 //! needs: openbao
 //!
-//! One session for many providers: one login, one token, given back by the last of them.
+//! One session for many providers: one login and one token, revoked when the last provider is
+//! removed.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ struct VaultFixture {
     admin: AsyncAdmin,
     proxy: Proxy,
     session: VaultSession,
-    /// Tokens on the server before there was a session.
+    /// Number of tokens on the server before the session logged in.
     tokens: usize,
 }
 
@@ -48,7 +49,7 @@ impl VaultFixture {
         VaultKv::new(&self.session, "kv", "orders").expect("a path")
     }
 
-    /// Tokens on the server that the session has.
+    /// Returns the number of the session's tokens on the server.
     async fn own_tokens(&self) -> usize {
         self.admin.run(Admin::tokens).await.len() - self.tokens
     }
@@ -113,7 +114,7 @@ async fn providers_share_one_login_and_the_last_one_revokes_the_token() {
             "{name} was removed"
         );
     }
-    // The session is as good as new.
+    // The session can be used again.
     supervisor
         .add_provider("again", fixture.kv())
         .await
@@ -129,8 +130,8 @@ async fn providers_share_one_login_and_the_last_one_revokes_the_token() {
     );
 }
 
-/// A fetch that is still under way when the last provider leaves meets a dead token. Another login
-/// would leave a token that nobody gives back.
+/// A fetch is still running when the last provider is removed, and finds the token revoked. Another
+/// login would leave a token that nothing revokes.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_login_happens_after_the_last_provider_was_removed() {
     let fixture = fixture(json!({})).await;
@@ -174,7 +175,7 @@ async fn no_login_happens_after_the_last_provider_was_removed() {
     );
 }
 
-/// A policy that forbids something does not make the token a dead one.
+/// A policy that forbids a path does not make the token invalid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forbidden_path_costs_no_login() {
     let fixture = fixture(json!({ "token_no_default_policy": true })).await;
@@ -198,7 +199,7 @@ async fn a_forbidden_path_costs_no_login() {
     );
 }
 
-/// Who was never registered leaves nothing behind.
+/// A provider that was never registered leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_registration_revokes_the_token() {
     let fixture = fixture(json!({})).await;
@@ -226,7 +227,7 @@ async fn a_failed_registration_revokes_the_token() {
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// Without the right to renew its token, the session logs in anew.
+/// Without the permission to renew its token, the session logs in again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_not_renew_itself_is_replaced() {
     let fixture = fixture(json!({ "token_no_default_policy": true, "token_ttl": "5s" })).await;

@@ -1,4 +1,4 @@
-//! What cannot be right is said before anything is asked of a server: none is needed.
+//! Invalid settings are errors before any request. No server is needed.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! A user whose password the engine rotates, under load: by its clock, late, and by hand.
+//! A user whose password the engine rotates, under load: on schedule, late, and manually.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use sqlx::postgres::PgPoolOptions;
 
 const READ: &str = "database/static-creds/app";
 
-/// The engine rotates the password of the tables' owner, every so many seconds.
+/// Creates a fixture whose engine rotates the password of the tables' owner, at this interval in
+/// seconds.
 async fn fixture(seconds: u64) -> VaultFixture<Postgres> {
     let fixture = VaultFixture::new(60, 600, Revocation::Default).await;
     fixture
@@ -32,7 +33,7 @@ async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
     VaultStatic::new(&session, "database", "app").expect("a role")
 }
 
-/// A pool whose sessions are closed every now and then: a wrong password is noticed.
+/// Adds a pool whose connections are closed often, so that a wrong password is found.
 async fn pool_of_short_lived_connections(fixture: &VaultFixture<Postgres>) -> Handle<PgPools> {
     let login = fixture
         .supervisor
@@ -171,8 +172,8 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
     fixture.end().await;
 }
 
-/// The engine cannot log in, so that nothing is rotated; the password goes on working, and is
-/// looked at ever more rarely.
+/// The engine cannot log in, so nothing is rotated. The password keeps working, and is polled ever
+/// more rarely.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_does_not_come_is_waited_for() {
     let fixture = fixture(5).await;
@@ -233,7 +234,7 @@ async fn the_time_of_the_rotation_is_the_revision() {
         (first.revision(), "app")
     );
     fixture.admin(|admin| admin.rotate_role("app")).await;
-    // What the database rejects is read again after a moment, and no more than that.
+    // A rejected password that is unchanged is read again once, a moment later.
     let rejected = FetchRequest::new(RotationTrigger::Rejected)
         .held(first.clone())
         .rejected([first.revision().clone()]);

@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! Each kind of token does what is right for it, and leases never outlive theirs.
+//! Each kind of token is renewed or replaced as it must be, and no lease outlives its token.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -18,7 +18,7 @@ const LOG_IN: &str = "auth/approle/login";
 const RENEW: &str = "auth/token/renew-self";
 const LOOK_UP: &str = "auth/token/lookup-self";
 
-/// Users live far longer than the tokens here.
+/// Creates a fixture whose users have longer lifetimes than the tokens here.
 async fn fixture() -> VaultFixture<Postgres> {
     VaultFixture::new(300, 600, Revocation::Terminating).await
 }
@@ -49,8 +49,8 @@ fn callers(db: &Handle<PgPools>) -> Callers {
     )
 }
 
-/// Two services of one session under load, until there were further logins; nobody notices any of
-/// them, and no lease is ever taken to live longer than a token does.
+/// Runs two services of one session under load, until there were further logins. No caller fails,
+/// and no lease is reported to outlive its token.
 async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Duration) {
     let session =
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
@@ -194,8 +194,8 @@ async fn a_token_without_an_end_needs_nothing() {
     fixture.end().await;
 }
 
-/// Somebody else's token that cannot be replaced is used to its end, leases are not taken to live
-/// longer, and then it is said.
+/// A given token that cannot be replaced is used to its end. No lease is reported to outlive it,
+/// and then the error is reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
     let fixture = fixture().await;
@@ -235,8 +235,8 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
     assert_eq!(fixture.users().await, Vec::<String>::new());
 }
 
-/// A renewable token of somebody else's that meets its maximum: renewed while that brings
-/// something, then looked at rarely, in a file; never in a loop.
+/// A given renewable token reaches its maximum. It is renewed while that extends it; in a file it
+/// is then polled rarely, and never in a loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_cannot_be_renewed_is_not_renewed_repeatedly() {
     let admin = AsyncAdmin::with_a_secret().await;

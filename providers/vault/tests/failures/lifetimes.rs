@@ -21,7 +21,7 @@ async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximu
         took > Duration::from_secs(TTL),
         "it has lived on by renewals: {took:?}"
     );
-    // A renewal that brings 90 % of a life counts; a last third of that is left at the least.
+    // A renewal that adds 90 % of a ttl counts; at least the last third of a ttl is left.
     assert!(
         took < Duration::from_secs(MAX - TTL / 4),
         "the rest is for pools to move over: {took:?}"

@@ -1,5 +1,5 @@
-//! Sessions whose role is gone: the engine's default revocation leaves them open, and they go on
-//! answering `SELECT 1`.
+//! Connections whose role was dropped: the engine's default revocation leaves them open, and they
+//! still run `SELECT 1`.
 
 use std::time::Duration;
 

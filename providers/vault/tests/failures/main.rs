@@ -1,7 +1,7 @@
 //! needs: postgresql, openbao
 //!
-//! Users of the database engine while something goes wrong: what callers notice, what is asked of
-//! the server, and what is left on it.
+//! Dynamic users during failures: what callers see, what is requested of the server, and what is
+//! left on it.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod lifetimes;

@@ -1,4 +1,4 @@
-//! Somebody revokes the token or the lease, or drops the role.
+//! An administrator revokes the token or the lease, or drops the role.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::service::{ORDERS, Service, assert_only_dropped_users_failed};
 
-/// Revokes the tokens of the policy `orders`; answers how many there were.
+/// Revokes the tokens of the policy `orders`; returns how many there were.
 fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
     let mut revoked = 0;
     for accessor in admin.tokens()? {
@@ -101,7 +101,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         "{:?}",
         tally.failed
     );
-    // A caller may have had a session of the old user in hand.
+    // A caller may have used a connection of the old user at that moment.
     assert!(
         tally.failed.len() <= failed + 8,
         "{} failed, and then {}",

@@ -98,7 +98,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
         service.life_left().is_zero()
     })
     .await;
-    // Nobody drops the user, for the server is down; its sessions end otherwise.
+    // The server is down and does not drop the user; its connections are terminated instead.
     service.fixture.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'v-%'").await;
     let error = timeout(10 * SECOND, async {
         loop {

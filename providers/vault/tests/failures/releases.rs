@@ -1,4 +1,4 @@
-//! Leases that nobody uses are given back, whatever comes in between.
+//! Leases that no pool uses are released, whatever fails in between.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn a_user_created_too_late_is_released() {
     service.end().await;
 }
 
-/// Waits a second for each answer.
+/// Returns a session that waits a second for each response.
 async fn hasty(fixture: &VaultFixture<Postgres>) -> VaultSession {
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
@@ -76,7 +76,7 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
         "{error}"
     );
     fixture.proxy.heal();
-    // The login, which is the hazard, and the revocation.
+    // The login (the hazard) and the revocation.
     eventually_within(20 * SECOND, "it is revoked", || {
         fixture.proxy.responses().len() == 2
     })
@@ -196,8 +196,8 @@ async fn a_failed_release_is_tried_again() {
     service.end().await;
 }
 
-/// What is said of a lease is no later than its token's end; the token is renewed, and the lease
-/// lives on.
+/// The reported expiry is no later than the token's end. The token is renewed, and the lease is
+/// valid for longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
@@ -256,7 +256,7 @@ async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay(
         .next_fetch
         .expect("it is renewed");
     assert!(next_fetch > 10 * SECOND, "{next_fetch:?}");
-    // Nothing waits for what is forbidden.
+    // The forbidden release delays nothing.
     let (callers, served) = (service.callers(ORDERS), service.db.generation());
     callers.wait_for_more(50).await;
     let user = service.user().await;

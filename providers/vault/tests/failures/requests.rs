@@ -1,4 +1,4 @@
-//! What the server is asked, counted in front of it.
+//! Requests that the server receives, counted in the proxy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Service {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
-    // A life of 10 s is renewed after 5 to 6 s.
+    // A ttl of 10 s is renewed after 5 to 6 s.
     let service = Service::start(10, 3_600, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     let renewals = || service.fixture.requests_to("sys/leases/renew");
@@ -78,7 +78,7 @@ async fn a_burst_of_rejections_is_one_fetch() {
             let (db, barrier) = (service.db.clone(), Arc::clone(&barrier));
             tokio::spawn(async move {
                 barrier.wait().await;
-                // A session of the user who is gone was cut off by the server.
+                // A connection of the dropped user was terminated by the server.
                 match sqlx::query(ORDERS).execute(&db).await {
                     Ok(_) => Ok(true),
                     Err(sqlx::Error::Io(_)) => Ok(false),
@@ -121,7 +121,7 @@ async fn a_sealed_server_receives_ever_fewer_requests() {
         r#"{"errors":["Vault is sealed"]}"#,
     ));
     let before = service.fixture.proxy.log().len();
-    // A rejected user, whom nobody can replace.
+    // The user is rejected and cannot be replaced.
     let leases = service.fixture.leases().await;
     service
         .fixture

@@ -1,4 +1,4 @@
-//! What the server answers in place of a user, told apart.
+//! Each response that contains no user has its own error.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .expect("a user");
     provider.release(lease).await.expect("it is given back");
 
-    // Alive and not allowed, by a token that is asked about.
+    // The token is valid and lacks the permission; a look-up tells this from an invalid one.
     fixture
         .admin(|admin| {
             admin.write(
