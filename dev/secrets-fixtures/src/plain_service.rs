@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::SECRET;
 
 /// Pause between two connection attempts.
-const PACE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// When the service fetches the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct PlainService {
 
 impl PlainService {
     /// Starts the service: it fetches `AWSCURRENT` of [`SECRET`] and connects.
-    pub fn start<S: Server>(fixture: &FixtureOn<S>, aws: &SdkConfig, habit: FetchPolicy) -> Self {
+    pub fn start<S: Server>(fixture: &FixtureOn<S>, aws: &SdkConfig, policy: FetchPolicy) -> Self {
         let (stop, connected) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
@@ -61,7 +61,7 @@ impl PlainService {
                 let mut outcomes = Vec::new();
                 while !stop.load(Ordering::Acquire) {
                     let began = Instant::now();
-                    let stale = match (habit, &cached) {
+                    let stale = match (policy, &cached) {
                         (FetchPolicy::EachTime, _) | (_, None) => true,
                         (FetchPolicy::Cached(lifetime), Some((since, ..))) => {
                             since.elapsed() >= lifetime
@@ -93,7 +93,7 @@ impl PlainService {
                             connection.close().await.expect("the connection closes");
                         }
                     }
-                    sleep(PACE).await;
+                    sleep(PAUSE).await;
                 }
                 outcomes
             }

@@ -68,7 +68,7 @@ impl Admin {
     /// # Errors
     /// Errors of the server.
     pub fn write(&self, path: &str, body: &Value) -> Result<Value, Problem> {
-        self.ask("POST", path, Some(body))
+        self.request("POST", path, Some(body))
     }
 
     /// Reads a path as root.
@@ -76,10 +76,10 @@ impl Admin {
     /// # Errors
     /// Errors of the server, or nothing at that path.
     pub fn read(&self, path: &str) -> Result<Value, Problem> {
-        self.ask("GET", path, None)
+        self.request("GET", path, None)
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
         let body = body.map(ToString::to_string);
         let response = self.vault.request(method, path, body.as_deref())?;
         if !response.is_success() {

@@ -92,13 +92,13 @@ async fn get_from(address: SocketAddr, path: &'static str) -> (u16, String) {
     tokio::task::spawn_blocking(move || get(address, path))
         .await
         .expect("the thread ends")
-        .expect("it answers")
+        .expect("it responds")
 }
 
 /// Returns the names of the firing alerts.
 fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
     let response: Value =
-        serde_json::from_str(&prometheus.alerts().expect("it answers")).expect("JSON");
+        serde_json::from_str(&prometheus.alerts().expect("it responds")).expect("JSON");
     let alerts = response["data"]["alerts"]
         .as_array()
         .expect("a list")
@@ -261,10 +261,7 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
 
     fixture.provider.recover();
     stop.send(()).expect("it runs");
-    running
-        .await
-        .expect("no panic")
-        .expect("it served to its end");
+    running.await.expect("no panic").expect("it ran to its end");
 }
 
 async fn assert_dashboard_queries_return_data(prometheus: &Prometheus) {

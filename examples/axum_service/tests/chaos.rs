@@ -223,10 +223,7 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         one.await.expect("no panic");
     }
     stop.send(()).expect("it runs");
-    let report = running
-        .await
-        .expect("no panic")
-        .expect("it served to its end");
+    let report = running.await.expect("no panic").expect("it ran to its end");
     assert!(report.clean, "{report:?}");
     let events = tokio::time::timeout(TIMEOUT, listener)
         .await

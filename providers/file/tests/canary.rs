@@ -78,7 +78,7 @@ fn no_content_is_printed_or_logged() {
     let (failures, leases) = runtime.block_on(read_and_watch(&log));
     assert!(
         failures > 40 && leases > 10,
-        "{failures} errors and {leases} leases were looked at"
+        "{failures} errors and {leases} leases were checked"
     );
 
     assert!(!log.text().contains(CANARY), "{}", log.text());

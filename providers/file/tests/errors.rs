@@ -17,7 +17,7 @@ use tokio::time::timeout;
 const CANARY: &str = "CANARY";
 
 /// A file with this content, as each shape that is one file.
-async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
+async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     fs::write(&path, content).unwrap();
@@ -28,7 +28,7 @@ async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
     ] {
         let problem = failure(&provider.unwrap(), kind).await;
         assert!(
-            problem.contains(says) && problem.contains(path.to_str().unwrap()),
+            problem.contains(expected) && problem.contains(path.to_str().unwrap()),
             "{problem}"
         );
         assert!(!problem.contains(CANARY), "{problem}");
@@ -190,7 +190,7 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
-    for (content, says) in [
+    for (content, expected) in [
         (
             "{\n  \"username\": \"u\",\n  \"password\": CANARY\n}",
             "not JSON at line 3, column 15",
@@ -212,7 +212,7 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
         fs::write(&path, content).unwrap();
         let problem = failure(&provider, ProviderErrorKind::Malformed).await;
         assert!(
-            problem.contains(says) && !problem.contains(CANARY),
+            problem.contains(expected) && !problem.contains(CANARY),
             "{problem}"
         );
     }
@@ -223,7 +223,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     let supervisor = Supervisor::start();
-    for (host, says) in [
+    for (host, expected) in [
         ("CANARY:5432:1", "port"),
         ("CANARY,b", "several hosts"),
         ("CANARY:1,b:2", "several hosts"),
@@ -253,7 +253,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
                 began.elapsed()
             );
             assert!(
-                error.contains("host") && error.contains(says) && error.contains("malformed"),
+                error.contains("host") && error.contains(expected) && error.contains("malformed"),
                 "{error}"
             );
             assert!(!error.contains(CANARY), "{error}");

@@ -136,8 +136,8 @@ async fn a_broken_file_keeps_the_current_lease_and_a_fixed_one_replaces_it() {
     assert_eq!(broken.last_error.unwrap().to_string(), error.to_string());
 
     replace(&path, &json("two"));
-    let mended = adopted(&mut events).await;
-    assert_ne!(mended.revision, current);
+    let fixed = adopted(&mut events).await;
+    assert_ne!(fixed.revision, current);
     assert!(status(&supervisor).last_error.is_none());
     supervisor.shutdown(BOUND).await;
 }

@@ -50,6 +50,6 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
     .await
     .expect("it is not polled");
     assert_eq!(status(&supervisor).revision, current.revision);
-    assert_eq!(log.take(), "", "nothing to say");
+    assert_eq!(log.take(), "", "nothing is logged");
     supervisor.shutdown(BOUND).await;
 }

@@ -22,7 +22,7 @@ fn problem(builder: RdsIamBuilder) -> String {
 #[test]
 fn each_argument_is_named() {
     let aws = Chain::key().config(Some("eu-west-1"));
-    for (builder, words) in [
+    for (builder, expected) in [
         (RdsIam::builder(&aws, "", 5432, USER), "\"host\" is empty"),
         (
             RdsIam::builder(&aws, "https://db", 5432, USER),
@@ -52,7 +52,10 @@ fn each_argument_is_named() {
         ),
     ] {
         let problem = problem(builder);
-        assert!(problem.contains(words), "{problem} should say {words}");
+        assert!(
+            problem.contains(expected),
+            "{problem} should contain {expected}"
+        );
     }
     let bare = SdkConfig::builder()
         .region(aws_config::Region::new("eu-west-1"))
@@ -78,7 +81,7 @@ fn no_region_is_an_error_and_none_is_guessed() {
             USER,
         ),
     ] {
-        let provider = builder.build().expect("one of the three says it");
+        let provider = builder.build().expect("one of the three sets it");
         assert!(
             format!("{provider:?}").contains("region: \"eu-west-1\""),
             "{provider:?}"

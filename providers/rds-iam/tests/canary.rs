@@ -85,12 +85,12 @@ impl Secrets {
 
 /// Passes on the credentials that STS issues, and records them.
 #[derive(Debug)]
-struct Noted {
+struct Recorded {
     chain: AssumeRoleProvider,
     secrets: Secrets,
 }
 
-impl ProvideCredentials for Noted {
+impl ProvideCredentials for Recorded {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -115,7 +115,7 @@ async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
         .configure(&base)
         .build()
         .await;
-    let chain = SharedCredentialsProvider::new(Noted {
+    let chain = SharedCredentialsProvider::new(Recorded {
         chain,
         secrets: secrets.clone(),
     });
@@ -162,14 +162,14 @@ async fn no_secret_is_in_any_output_at_trace() {
     let callers = Callers::start(&db, 8);
     eventually_within(
         Duration::from_secs(30),
-        "a second and a third token serve",
+        "a second and a third token are published",
         || db.generation() >= 3,
     )
     .await;
     server
         .checks()
         .reject_all(true)
-        .expect("the server is told");
+        .expect("the server accepts it");
     eventually("logins are rejected", || {
         server.checks().rejected().expect("it keeps them") > 0
     })
@@ -177,7 +177,7 @@ async fn no_secret_is_in_any_output_at_trace() {
     server
         .checks()
         .reject_all(false)
-        .expect("the server is told");
+        .expect("the server accepts it");
 
     // STS goes away.
     moto.stop().expect("it stops");
@@ -226,7 +226,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         "a lease",
         &format!("{} {}", shown(&lease), shown(lease.secret())),
     );
-    assert!(secrets.len() >= 9, "sessions were issued, and noted");
+    assert!(secrets.len() >= 9, "sessions were issued and recorded");
 
     let output = capture.text();
     for crates in ["credential.rotation", "claviger_rds_iam", "sqlx"] {
@@ -240,7 +240,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         .expect("it has one")
         .provide_credentials()
         .await
-        .expect("STS answers");
+        .expect("STS responds");
     let found = secrets.shown_in(&capture.text()).len();
     let config = Config::builder()
         .hostname(HOST)
@@ -254,7 +254,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         .expect("it signs");
     assert!(
         secrets.shown_in(&capture.text()).len() > found,
-        "the signer writes the session token"
+        "the signer logs the session token"
     );
     drop((session, token));
     tracing::info!(secret = SECRET_KEY, "planted canary");

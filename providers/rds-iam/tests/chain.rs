@@ -106,7 +106,7 @@ async fn a_session_signs_and_each_token_is_one_call() {
 async fn each_failure_of_sts_has_its_error_kind() {
     use ProviderErrorKind::{Denied, Throttled, Unavailable};
     let role = Role::new().await;
-    for (fault, kind, passes, words) in [
+    for (fault, kind, passes, expected) in [
         (response(403, "AccessDenied"), Denied, false, "trust policy"),
         (
             response(400, "Throttling"),
@@ -130,7 +130,7 @@ async fn each_failure_of_sts_has_its_error_kind() {
             (kind, passes),
             "{case}: {error}"
         );
-        assert!(error.to_string().contains(words), "{case}: {error}");
+        assert!(error.to_string().contains(expected), "{case}: {error}");
         assert!(!error.to_string().contains("EXAMPLEKEY"), "{error}");
     }
 }

@@ -19,14 +19,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A wall clock that follows tokio's paused one, ten minutes behind; it can be set.
 #[derive(Clone, Debug)]
 struct Clock {
-    born: (SystemTime, Instant),
+    started: (SystemTime, Instant),
     set_back: Arc<Mutex<Duration>>,
 }
 
 impl Clock {
     fn new() -> Self {
         Self {
-            born: (now() - 10 * MINUTE, Instant::now()),
+            started: (now() - 10 * MINUTE, Instant::now()),
             set_back: Arc::default(),
         }
     }
@@ -48,7 +48,7 @@ impl Clock {
 
 impl aws_types::sdk_config::TimeSource for Clock {
     fn now(&self) -> SystemTime {
-        self.born.0 + self.born.1.elapsed() - *self.set_back.lock().expect("nobody panics")
+        self.started.0 + self.started.1.elapsed() - *self.set_back.lock().expect("no thread panics")
     }
 }
 
@@ -114,7 +114,7 @@ async fn a_clock_that_is_set_back_does_not_put_the_signature_off() {
     let current = first(&provider).await;
     rejected(&provider, &current, 1).await;
     let current = rejected(&provider, &current, 1).await;
-    *clock.set_back.lock().expect("nobody panics") = 60 * MINUTE;
+    *clock.set_back.lock().expect("no thread panics") = 60 * MINUTE;
     rejected(&provider, &current, 30).await;
     assert_ne!(
         rejected(&provider, &current, 1).await.revision(),

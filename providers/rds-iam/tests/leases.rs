@@ -112,7 +112,7 @@ async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
             "its clone, unchanged"
         );
     }
-    assert_eq!(chain.calls(), 3, "the identity was asked for each time");
+    assert_eq!(chain.calls(), 3, "the identity was requested each time");
 
     chain.respond_with(|| Ok(session("AKIAEXAMPLE", "another session", None)));
     for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
@@ -129,9 +129,9 @@ async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
 async fn an_old_token_that_is_rejected_is_signed_again() {
     let provider = Chain::key().provider_of(Duration::from_secs(3));
     let current = first(&provider).await;
-    let born = current.expiry().wall().expect("it ends") - Duration::from_secs(3);
-    claviger_fixtures::eventually("half of its life is over", || {
-        now() >= born + Duration::from_millis(1_550)
+    let signed_at = current.expiry().wall().expect("it ends") - Duration::from_secs(3);
+    claviger_fixtures::eventually("half of its lifetime is over", || {
+        now() >= signed_at + Duration::from_millis(1_550)
     })
     .await;
     assert_ne!(
@@ -153,7 +153,7 @@ async fn a_session_about_to_end_signs_nothing() {
             .provider()
             .fetch_lease(FetchRequest::first())
             .await
-            .expect_err("it would be dead at once");
+            .expect_err("it would expire at once");
         assert_eq!(error.kind(), ProviderErrorKind::Unavailable);
         assert!(
             error.to_string().contains(if left.is_some() {
@@ -240,7 +240,7 @@ async fn another_identity_is_detected_within_a_minute() {
     tokio::time::sleep(10 * MINUTE).await;
     assert!(
         hints.try_recv().is_err() && chain.calls() > 5,
-        "it is looked at, and is the same"
+        "it is polled, and is the same"
     );
 
     chain.respond_with(|| Ok(key("AKIA2")));

@@ -23,7 +23,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Slow {
     takes: Duration,
     sessions: Option<Duration>,
-    born: (SystemTime, Instant),
+    started: (SystemTime, Instant),
 }
 
 impl Slow {
@@ -34,8 +34,8 @@ impl Slow {
             return key("AKIAEXAMPLE");
         };
         let kept = lifetime - Duration::from_secs(10);
-        let number = self.born.1.elapsed().as_secs() / kept.as_secs();
-        let end = self.born.0 + kept * u32::try_from(number).expect("few") + lifetime;
+        let number = self.started.1.elapsed().as_secs() / kept.as_secs();
+        let end = self.started.0 + kept * u32::try_from(number).expect("few") + lifetime;
         session(
             &format!("ASIA{number}"),
             &format!("token-{number}"),
@@ -58,19 +58,19 @@ struct Setup {
     lab: Lab,
     database: ScriptedPools,
     pool: Handle<ScriptedPools>,
-    born: (SystemTime, Instant),
+    started: (SystemTime, Instant),
 }
 
 impl Setup {
     async fn new(takes: Duration, sessions: Option<Duration>) -> Self {
         let (lab, database) = (Lab::new(), ScriptedPools::new(10));
-        let born = (Timestamp::now().wall(), Instant::now());
+        let started = (Timestamp::now().wall(), Instant::now());
         // Without a clock of its own, so that the supervisor's signs, which is paused.
         let aws = SdkConfig::builder()
             .credentials_provider(SharedCredentialsProvider::new(Slow {
                 takes,
                 sessions,
-                born,
+                started,
             }))
             .build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
@@ -88,12 +88,12 @@ impl Setup {
             lab,
             database,
             pool,
-            born,
+            started,
         }
     }
 
     fn now(&self) -> SystemTime {
-        self.born.0 + self.born.1.elapsed()
+        self.started.0 + self.started.1.elapsed()
     }
 
     /// The ages of the tokens that new connections would get, a second apart, and of each the last.
@@ -140,7 +140,7 @@ async fn no_connection_opens_with_a_token_older_than_14_minutes() {
         assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
         assert!(
             (10..=11).contains(&ages.len()),
-            "one signature in 13 minutes, though it is looked at each minute: {ages:?}"
+            "one signature in 13 minutes, though it is polled each minute: {ages:?}"
         );
         let oldest = ages.values().max().expect("there are some");
         assert!(
@@ -202,21 +202,21 @@ async fn a_token_rejected_now_and_then_is_signed_again_after_half_its_lifetime()
 async fn no_connection_opens_with_a_token_whose_session_has_ended() {
     let lifetime = 9 * MINUTE;
     let setup = Setup::new(Duration::from_secs(1), Some(lifetime)).await;
-    let mut tightest = lifetime;
+    let mut shortest = lifetime;
     setup
         .watch(60 * MINUTE, |_| {
             let status = setup.pool.status().expect("it is supervised");
-            tightest = tightest.min(status.remaining.expect("it ends"));
+            shortest = shortest.min(status.remaining.expect("it ends"));
             let token = setup.pool.current().password();
             let number: u32 = parameter(&token, "X-Amz-Security-Token")
                 .and_then(|token| token.strip_prefix("token-")?.parse().ok())
                 .expect("numbered");
-            let end = setup.born.0 + (lifetime - Duration::from_secs(10)) * number + lifetime;
+            let end = setup.started.0 + (lifetime - Duration::from_secs(10)) * number + lifetime;
             assert!(setup.now() < end, "session {number} has ended");
         })
         .await;
     assert!(
-        tightest > Duration::ZERO && tightest < MINUTE,
-        "the hazard: sessions came to their end, {tightest:?}"
+        shortest > Duration::ZERO && shortest < MINUTE,
+        "the hazard: sessions were near their end, {shortest:?}"
     );
 }

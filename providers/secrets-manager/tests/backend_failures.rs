@@ -87,11 +87,8 @@ async fn the_steady_state_costs_one_call_per_poll() {
         |fixture: &SecretsFixture<Postgres>| fixture.value_requests(),
         |fixture: &SecretsFixture<Postgres>| fixture.proxy.requests("DescribeSecret"),
     );
-    eventually_within(10 * SECOND, "it is looked at", || {
-        polls(&service.fixture) >= 4
-    })
-    .await;
-    assert_eq!(values(&service.fixture), 1, "the value is asked for once");
+    eventually_within(10 * SECOND, "it is polled", || polls(&service.fixture) >= 4).await;
+    assert_eq!(values(&service.fixture), 1, "the value is requested once");
     // The permission is gone: each poll requests the value, and the description is not requested
     // again.
     service.fixture.proxy.fault_on(
@@ -99,7 +96,7 @@ async fn the_steady_state_costs_one_call_per_poll() {
         InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#),
     );
     let before = polls(&service.fixture);
-    eventually_within(10 * SECOND, "it is looked at", || {
+    eventually_within(10 * SECOND, "it is polled", || {
         values(&service.fixture) >= 4
     })
     .await;
@@ -123,17 +120,17 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
             })
         })
         .collect();
-    let mut served = 0;
+    let mut succeeded = 0;
     for caller in callers {
         match caller.await.expect("no panic") {
-            Ok(_) => served += 1,
+            Ok(_) => succeeded += 1,
             Err(error) => assert!(
                 matches!(error, sqlx::Error::Io(_)),
-                "neither served nor interrupted: {error}"
+                "neither succeeded nor interrupted: {error}"
             ),
         }
     }
-    assert!(served >= 980, "{served} of 1,000");
+    assert!(succeeded >= 980, "{succeeded} of 1,000");
     assert_eq!(service.fixture.value_requests(), 1 + 2);
     let rejected = service.fixture.database.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
@@ -158,7 +155,7 @@ async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
     let tried = service.fixture.proxy.connections() - before;
     service.fixture.proxy.heal();
     let polls = service.fixture.proxy.requests("DescribeSecret");
-    eventually_within(20 * SECOND, "it is looked at again", || {
+    eventually_within(20 * SECOND, "it is polled again", || {
         service.fixture.proxy.requests("DescribeSecret") >= polls + 2
     })
     .await;
@@ -199,7 +196,7 @@ async fn failure_in_the_window(
     service.fixture.proxy.fault_on("GetSecretValue", fault);
     let pending = service.fixture.open_window().await;
     service.fixture.terminate_connections().await;
-    eventually_within(20 * SECOND, "the store is asked", || {
+    eventually_within(20 * SECOND, "the backend receives a request", || {
         service.fixture.value_requests() > before
     })
     .await;
@@ -271,19 +268,19 @@ async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
         .expect_err("it is changed");
     assert!(
         service.db.rejected(1, &rejected),
-        "somebody met the rejection, and says so"
+        "the reported rejection is the current generation's"
     );
-    let answered = callers.succeeded();
+    let succeeded_before = callers.succeeded();
     eventually_within(20 * SECOND, "an attempt is given up and made again", || {
         service.fixture.value_requests() >= 3
     })
     .await;
     assert!(
-        callers.succeeded() >= answered + 100,
+        callers.succeeded() >= succeeded_before + 100,
         "callers go on meanwhile"
     );
     service.fixture.proxy.heal();
-    eventually_within(20 * SECOND, "another version is served", || {
+    eventually_within(20 * SECOND, "another version is published", || {
         service.db.generation() == 2
     })
     .await;

@@ -168,7 +168,7 @@ async fn no_output_of_a_rotation_contains_a_secret() {
         .version_stage("AWSCURRENT")
         .send()
         .await
-        .expect("it answers");
+        .expect("it responds");
     assert!(
         of_the_sdk(&capture.text()) > 10,
         "the hazard: the SDK talks"

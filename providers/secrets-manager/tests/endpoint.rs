@@ -51,7 +51,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
         .add_pool("nameless", &login, pools)
         .await
         .map(drop)
-        .expect_err("nobody names a database");
+        .expect_err("no database is named");
     assert!(error.to_string().contains("database"), "{error}");
     supervisor.shutdown(std::time::Duration::from_secs(5)).await;
 }

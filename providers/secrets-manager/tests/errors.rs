@@ -52,7 +52,7 @@ async fn failure(provider: &SecretsManager) -> ProviderError {
     assert!(!text.contains(CANARY), "{text}");
     assert!(
         error.source().is_none(),
-        "the SDK's error holds the whole answer"
+        "the SDK's error contains the whole response"
     );
     error
 }
@@ -67,7 +67,7 @@ fn value(version: &str, text: &str) -> InjectedFault {
 async fn every_error_names_the_remedy_and_no_response_text() {
     let proxy = proxy();
     let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
-    for (status, code, message, kind, says) in [
+    for (status, code, message, kind, expected) in [
         (
             400,
             "ResourceNotFoundException",
@@ -163,7 +163,7 @@ async fn every_error_names_the_remedy_and_no_response_text() {
         assert_eq!(error.kind(), kind, "{code}: {error}");
         let text = error.to_string();
         assert!(
-            text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(says),
+            text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(expected),
             "{code}: {text}"
         );
     }
@@ -253,7 +253,7 @@ async fn the_content_of_the_secret_is_never_in_an_error() {
         .with_endpoint_from_secret()
         .build()
         .expect("it can be right");
-    for (fault, says) in [
+    for (fault, expected) in [
         (value("1", "CANARY"), "is not JSON, at line 1, column 1"),
         (
             value("1", r#"{"username":"CANARY","password":["CANARY"]}"#),
@@ -296,7 +296,7 @@ async fn the_content_of_the_secret_is_never_in_an_error() {
             error
                 .to_string()
                 .starts_with("secret orders in eu-west-1, AWSCURRENT: ")
-                && error.to_string().contains(says),
+                && error.to_string().contains(expected),
             "{error}"
         );
     }
@@ -574,7 +574,7 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
             .build();
         failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
     }
-    assert_eq!(proxy.connections(), 0, "nothing was asked");
+    assert_eq!(proxy.connections(), 0, "no request was sent");
 }
 
 #[tokio::test]

@@ -54,12 +54,15 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     .await;
     let mut windows = Vec::new();
     for _ in 0..rotations() {
-        let answered = ours.succeeded();
+        let succeeded_before = ours.succeeded();
         let pending = fixture.open_window().await;
         let opened = Instant::now();
         sleep_until(opened + window()).await;
         windows.push((opened, Instant::now()));
-        assert!(ours.succeeded() > answered, "we are answered in the window");
+        assert!(
+            ours.succeeded() > succeeded_before,
+            "ours succeed in the window"
+        );
         fixture.close_window(&pending).await;
         ours.wait_for_more(50).await;
     }

@@ -84,21 +84,27 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     assert_eq!(
         poll(&provider, &current).await.revision(),
         &first,
-        "nobody was rejected: it is none of our business"
+        "nothing was rejected: the pending version is not offered"
     );
 
-    let taken = rejected(&provider, &current, &[&first]).await;
+    let adopted = rejected(&provider, &current, &[&first]).await;
     assert_eq!(
-        (password(&taken), taken.revision().as_str()),
+        (password(&adopted), adopted.revision().as_str()),
         ("password-2", second.as_str())
     );
     // The cool-down is over and AWSCURRENT is still the same: the database would reject it again.
-    assert_eq!(poll(&provider, &taken).await.revision(), taken.revision());
+    assert_eq!(
+        poll(&provider, &adopted).await.revision(),
+        adopted.revision()
+    );
     // finishSecret.
     secret
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
-    assert_eq!(poll(&provider, &taken).await.revision(), taken.revision());
+    assert_eq!(
+        poll(&provider, &adopted).await.revision(),
+        adopted.revision()
+    );
     // The end of the next rotation is seen. (Its version is not put at AWSCURRENT: after a stage
     // was moved, moto would have two versions there.)
     secret.stage("AWSPENDING", None, Some(&second)).await;
@@ -106,7 +112,7 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     secret
         .stage("AWSCURRENT", Some(&third), Some(&second))
         .await;
-    assert_eq!(poll(&provider, &taken).await.revision().as_str(), third);
+    assert_eq!(poll(&provider, &adopted).await.revision().as_str(), third);
 }
 
 #[tokio::test]
@@ -114,16 +120,16 @@ async fn a_finished_rotation_that_is_reverted_is_followed() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = rejected(&provider, &current, &[&first]).await;
+    let adopted = rejected(&provider, &current, &[&first]).await;
     secret
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
-    assert_eq!(poll(&provider, &taken).await.revision().as_str(), second);
+    assert_eq!(poll(&provider, &adopted).await.revision().as_str(), second);
     // Both versions work, as with alternating users, and the first becomes current again.
     secret
         .stage("AWSCURRENT", Some(first.as_str()), Some(&second))
         .await;
-    assert_eq!(poll(&provider, &taken).await.revision(), &first);
+    assert_eq!(poll(&provider, &adopted).await.revision(), &first);
 }
 
 #[tokio::test]
@@ -131,11 +137,11 @@ async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = rejected(&provider, &current, &[&first]).await;
-    assert_eq!(taken.revision().as_str(), second);
+    let adopted = rejected(&provider, &current, &[&first]).await;
+    assert_eq!(adopted.revision().as_str(), second);
     secret.stage("AWSPENDING", None, Some(&second)).await;
     // The core no longer lists what was rejected before the change.
-    let back = rejected(&provider, &taken, &[taken.revision()]).await;
+    let back = rejected(&provider, &adopted, &[adopted.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
     assert_eq!(poll(&provider, &back).await.revision(), &first);
 }
@@ -150,10 +156,13 @@ async fn a_version_both_pending_and_current_is_one_candidate() {
     let current = start(&provider).await;
     assert_eq!(current.revision(), &second);
     // The database was restored from yesterday's copy: AWSPREVIOUS works.
-    let taken = rejected(&provider, &current, &[&second]).await;
-    assert_eq!((password(&taken), taken.revision()), ("password-1", &first));
+    let adopted = rejected(&provider, &current, &[&second]).await;
     assert_eq!(
-        poll(&provider, &taken).await.revision(),
+        (password(&adopted), adopted.revision()),
+        ("password-1", &first)
+    );
+    assert_eq!(
+        poll(&provider, &adopted).await.revision(),
         &first,
         "and stays, for AWSCURRENT is what was rejected"
     );
@@ -242,9 +251,9 @@ async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
         .await
         .expect_err("the hazard: nothing is at AWSCURRENT");
     assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
-    let taken = rejected(&provider, &current, &[&first]).await;
+    let adopted = rejected(&provider, &current, &[&first]).await;
     assert_eq!(
-        (password(&taken), taken.revision().as_str()),
+        (password(&adopted), adopted.revision().as_str()),
         ("password-2", second.as_str())
     );
 }
@@ -253,7 +262,7 @@ async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
 async fn old_connections_follow_the_strategy_unless_configured() {
     let (moto, ..) = fixture("orders").await;
     let made = || SecretsManager::builder(&aws(&moto.endpoint()), "orders");
-    for (provider, fate) in [
+    for (provider, old_connections) in [
         (made(), OldConnections::Drain),
         (made().with_alternating_users(), OldConnections::Keep),
         (
@@ -270,7 +279,7 @@ async fn old_connections_follow_the_strategy_unless_configured() {
         ),
     ] {
         let provider = provider.build().expect("it can be right");
-        assert_eq!(start(&provider).await.old_connections(), fate);
+        assert_eq!(start(&provider).await.old_connections(), old_connections);
     }
 }
 

@@ -92,7 +92,7 @@ fn file(text: &str) -> NamedTempFile {
 }
 
 /// A registration with it fails at once, for good, and without the secret.
-async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
+async fn is_denied(kv: VaultKv, expected: &str, secret: &str) {
     let supervisor = Supervisor::start();
     let registered = tokio::time::timeout(
         Duration::from_secs(15),
@@ -108,7 +108,7 @@ async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
         (ProviderErrorKind::Denied, false),
         "{error}"
     );
-    assert!(error.to_string().contains(words), "{error}");
+    assert!(error.to_string().contains(expected), "{error}");
     assert!(!format!("{error} {error:?}").contains(secret));
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
@@ -193,9 +193,11 @@ async fn a_wrapping_token_opens_once() {
 
     let expired = fixture.wrapped(1).await;
     let admin = fixture.admin.admin.clone();
-    eventually_within(Duration::from_secs(10), "the wrapping token dies", || {
-        matches!(admin.look_up(&expired), Ok(None))
-    })
+    eventually_within(
+        Duration::from_secs(10),
+        "the wrapping token expires",
+        || matches!(admin.look_up(&expired), Ok(None)),
+    )
     .await;
     is_denied(
         fixture.kv(SecretId::wrapped(&*expired)),
@@ -220,7 +222,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
     let status = || supervisor.status().providers.remove(0);
     eventually_within(
         Duration::from_secs(15),
-        "the token dies, and there is no other",
+        "the token expires, and there is no other",
         || status().last_error.is_some(),
     )
     .await;

@@ -54,7 +54,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     assert_eq!(
         admin.run(|admin| admin.tokens()).await.len(),
         before,
-        "it is given back"
+        "its token is revoked"
     );
 
     let stranger = JwtIssuer::new().expect("another key");

@@ -72,7 +72,7 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     assert_eq!(next_generation(&db, 1).await, 2);
     assert!(
         is_alive(&fixture, &old).await,
-        "the hazard: the old one lives, and could be renewed"
+        "the hazard: the old one is valid, and could be renewed"
     );
     fixture.one_lease_is_left().await;
     revoke(&fixture, old).await;
@@ -85,7 +85,7 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     assert_eq!(
         (fixture.leases().await.len(), fixture.users().await.len()),
         (1, 1),
-        "what is served is the new token's"
+        "the current lease is the new token's"
     );
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
     assert_eq!(
@@ -194,7 +194,7 @@ async fn a_given_token_is_used_and_left_alone() {
     let blind = admin
         .run(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true })))
         .await;
-    for (token, says) in [
+    for (token, expected) in [
         (dead, "the token is invalid; configure another"),
         (
             blind.clone(),
@@ -212,7 +212,7 @@ async fn a_given_token_is_used_and_left_alone() {
             "{error}"
         );
         assert!(
-            error.to_string().contains(says) && !format!("{error:?}").contains(&token),
+            error.to_string().contains(expected) && !format!("{error:?}").contains(&token),
             "{error}"
         );
     }

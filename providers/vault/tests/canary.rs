@@ -283,6 +283,6 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     let received = VaultClient::new(settings).expect("a client");
     vaultrs::kv2::read::<Value>(&received, "kv", "orders")
         .await
-        .expect("it answers");
+        .expect("it responds");
     assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs talks");
 }

@@ -200,14 +200,14 @@ async fn a_server_that_hangs_times_out_after_the_configured_time() {
         .with_timeout(Duration::from_secs(1));
     let session = session.build().expect("it can be right");
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Stall);
-    let error = fetch(&session).await.expect_err("there is no answer");
+    let error = fetch(&session).await.expect_err("there is no response");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::TimedOut, true),
         "{error}"
     );
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Cut);
-    let error = fetch(&session).await.expect_err("there is half an answer");
+    let error = fetch(&session).await.expect_err("there is half a response");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::Unavailable, true),
@@ -217,7 +217,7 @@ async fn a_server_that_hangs_times_out_after_the_configured_time() {
     fetch(&session).await.expect("there is a lease");
     let nobody =
         VaultSession::new("http://127.0.0.1:1", Auth::token("token")).expect("it can be right");
-    let error = fetch(&nobody).await.expect_err("nobody is there");
+    let error = fetch(&nobody).await.expect_err("no server is there");
     assert!(
         error.kind() == ProviderErrorKind::Unavailable
             && error.to_string().contains("cannot be reached"),

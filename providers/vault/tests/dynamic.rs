@@ -37,7 +37,7 @@ async fn rotate_users(revocation: Revocation, wanted: u64) {
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
 
     // Once by the lease's maximum, then manually.
-    let mut served = next_generation(&db, db.generation()).await;
+    let mut generation = next_generation(&db, db.generation()).await;
     let mut most = 0;
     for _ in 1..wanted {
         fixture
@@ -45,7 +45,7 @@ async fn rotate_users(revocation: Revocation, wanted: u64) {
             .rotate_now("login")
             .await
             .expect("there is a new user");
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_more(50).await;
         most = most.max(fixture.leases().await.len());
     }
@@ -53,10 +53,10 @@ async fn rotate_users(revocation: Revocation, wanted: u64) {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
-    assert!(served > wanted, "{served} generations");
+    assert!(generation > wanted, "{generation} generations");
     assert!(most <= 3, "{most} leases at once");
     fixture.end().await;
 }
@@ -88,7 +88,7 @@ async fn a_role_that_is_not_there_ends_the_registration_at_once() {
             .and_then(|error| error.provider_error().cloned())
             .expect("the provider's own error")
     };
-    for (mount, words) in [("database", "no such role"), ("elsewhere", "")] {
+    for (mount, expected) in [("database", "no such role"), ("elsewhere", "")] {
         let error = provide(mount).await;
         assert!(
             matches!(
@@ -97,6 +97,6 @@ async fn a_role_that_is_not_there_ends_the_registration_at_once() {
             ),
             "{error}"
         );
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }

@@ -159,7 +159,7 @@ async fn keys_are_configurable_and_errors_name_them() {
         .with_password_key("pw")
         .build()
         .expect("a path");
-    for (data, says) in [
+    for (data, expected) in [
         (
             json!({ "username": "app", "password": "CANARY" }),
             "its key \"login\" is missing; write it, or set another key",
@@ -183,7 +183,7 @@ async fn keys_are_configurable_and_errors_name_them() {
             .await
             .expect_err("it is no login");
         assert!(
-            error.kind() == ProviderErrorKind::Malformed && error.to_string().contains(says),
+            error.kind() == ProviderErrorKind::Malformed && error.to_string().contains(expected),
             "{error}"
         );
         assert!(!format!("{error} {error:?}").contains("CANARY"));
@@ -212,7 +212,7 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
-    for (what, back, says) in [
+    for (what, back, expected) in [
         (
             "delete",
             Some("undelete"),
@@ -236,7 +236,7 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
             .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(
-            error.to_string().contains(says) && error.to_string().contains("stays in use"),
+            error.to_string().contains(expected) && error.to_string().contains("stays in use"),
             "{error}"
         );
         assert_eq!(fixture.requests_to(), (before.0, before.1 + 1));
@@ -246,7 +246,7 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
             .await
             .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
-        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
         if let Some(back) = back {
             fixture.versions(back, 2).await;
             let second = fixture
@@ -280,7 +280,7 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
     assert_eq!(calls(DATA), 1, "the data are read once");
     let before = status(&supervisor).revision;
     admin.run(|admin| admin.versions("delete", &[1])).await;
-    eventually_within(Duration::from_secs(10), "it is noticed", || {
+    eventually_within(Duration::from_secs(10), "it is found", || {
         status(&supervisor).last_error.is_some()
     })
     .await;
@@ -333,7 +333,7 @@ async fn the_data_are_polled_when_the_metadata_are_forbidden() {
         assert_eq!(
             fixture.requests_to(),
             (1 + polls, 1),
-            "forbidden once, and not asked for again"
+            "forbidden once, and not requested again"
         );
         current = again;
     }

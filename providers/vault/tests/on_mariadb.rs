@@ -35,14 +35,14 @@ async fn users_rotate_under_load_and_none_is_left() {
     let (fixture, db) = service(10, 24).await;
     let callers = callers(&db);
     // Once by the lease's maximum, then manually.
-    let mut served = next_generation(&db, 1).await;
+    let mut generation = next_generation(&db, 1).await;
     for _ in 0..4 {
         fixture
             .supervisor
             .rotate_now("login")
             .await
             .expect("there is a new user");
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_more(50).await;
     }
     fixture.one_lease_is_left().await;
@@ -50,7 +50,7 @@ async fn users_rotate_under_load_and_none_is_left() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     assert_eq!(db.generation(), 6);
@@ -63,7 +63,7 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
         .fetch_one(&db)
         .await
-        .expect("it is answered");
+        .expect("it succeeds");
     // One connection in use, and idle ones.
     let mut old_connection = db.current().acquire().await.expect("a session");
     let callers = callers(&db);
@@ -83,22 +83,25 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
     let old_user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
         .fetch_one(&mut *old_connection)
         .await
-        .expect("it is answered");
+        .expect("it succeeds");
     assert_eq!(
         old_user, user,
-        "the hazard: a session of a user who is gone answers"
+        "the hazard: a connection of a dropped user still works"
     );
     drop(old_connection);
     let error = sqlx::query(ORDERS)
         .execute(&db)
         .await
-        .expect_err("nobody serves");
+        .expect_err("nothing is published");
     assert!(error.to_string().contains("expired at"), "{error}");
-    eventually_within(10 * SECOND, "callers are told", || callers.failures() > 8).await;
+    eventually_within(10 * SECOND, "callers get an error", || {
+        callers.failures() > 8
+    })
+    .await;
     assert_eq!(
         callers.succeeded(),
         succeeded_before,
-        "nobody is answered by a user who is gone"
+        "no call succeeds with a dropped user"
     );
 
     fixture.proxy.heal();

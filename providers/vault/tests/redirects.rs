@@ -33,7 +33,7 @@ impl Server {
     }
 
     fn received(&self) -> String {
-        self.received.lock().expect("nobody panics").clone()
+        self.received.lock().expect("no thread panics").clone()
     }
 }
 
@@ -52,7 +52,10 @@ fn serve(
         request.extend_from_slice(&part[..read]);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    recorded.lock().expect("nobody panics").push_str(&request);
+    recorded
+        .lock()
+        .expect("no thread panics")
+        .push_str(&request);
     connection.write_all(response(&request).as_bytes())
 }
 

@@ -20,7 +20,7 @@ fn status(fixture: &VaultFixture<Postgres>) -> ProviderStatus {
 }
 
 async fn error_is_reported(fixture: &VaultFixture<Postgres>) {
-    eventually_within(Duration::from_secs(30), "it is said", || {
+    eventually_within(Duration::from_secs(30), "the error is reported", || {
         status(fixture).last_error.is_some()
     })
     .await;
@@ -69,16 +69,16 @@ async fn a_used_up_secret_id_is_logged_before_callers_fail_and_replaced_at_once(
         status(&fixture)
             .remaining
             .is_some_and(|left| left > Duration::from_secs(2)),
-        "the hazard: the token lives"
+        "the hazard: the token is valid"
     );
     next_secret_id().await;
-    let served = next_generation(&db, 1).await;
+    let generation = next_generation(&db, 1).await;
     callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
 
@@ -93,12 +93,12 @@ async fn a_used_up_secret_id_is_logged_before_callers_fail_and_replaced_at_once(
     };
     tokio::time::timeout(Duration::from_secs(20), ended)
         .await
-        .expect("the hazard: nobody is served");
-    assert_eq!(db.generation(), served);
+        .expect("the hazard: callers fail");
+    assert_eq!(db.generation(), generation);
     let tried = logins();
     assert!(tried <= 8, "{tried} logins");
     next_secret_id().await;
-    next_generation(&db, served).await;
+    next_generation(&db, generation).await;
     let callers = Callers::start_with_pause(
         &db,
         8,

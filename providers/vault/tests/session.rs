@@ -162,7 +162,7 @@ async fn no_login_happens_after_the_last_provider_was_removed() {
     let error = late
         .await
         .expect("no panic")
-        .expect_err("the token is dead");
+        .expect_err("the token has expired");
     assert!(
         error
             .to_string()
@@ -184,7 +184,7 @@ async fn a_forbidden_path_costs_no_login() {
         let error = forbidden
             .fetch_lease(FetchRequest::first())
             .await
-            .expect_err("the policy says nothing of it");
+            .expect_err("the policy does not allow it");
         assert!(
             !error.is_transient()
                 && error
@@ -208,14 +208,14 @@ async fn a_failed_registration_revokes_the_token() {
     supervisor
         .add_provider("login", forbidden)
         .await
-        .expect_err("the policy says nothing of it");
+        .expect_err("the policy does not allow it");
     let admin = &fixture.admin.admin;
     let none = || {
         admin
             .tokens()
             .is_ok_and(|tokens| tokens.len() == fixture.tokens)
     };
-    eventually_within(Duration::from_secs(10), "the token is given back", none).await;
+    eventually_within(Duration::from_secs(10), "the token is revoked", none).await;
     assert_eq!(
         (
             fixture.proxy.requests(LOG_IN),
@@ -247,7 +247,7 @@ async fn a_token_that_may_not_renew_itself_is_replaced() {
     };
     eventually_within(
         Duration::from_secs(10),
-        "there is another token, and the old one lives on to its end",
+        "there is another token, and the old one is valid until its end",
         both,
     )
     .await;

@@ -85,7 +85,7 @@ fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
         .read(READ)
         .ok()
         .and_then(|response| response["data"]["ttl"].as_u64())
-        .expect("it is told")
+        .expect("it is reported")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,15 +99,15 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
         .providers
         .remove(0)
         .next_fetch
-        .expect("it is looked at again");
+        .expect("it is polled again");
     let due = Duration::from_secs(ttl(&fixture) + 1);
     assert!(
         next <= due + Duration::from_secs(1) && next + Duration::from_secs(1) >= due,
         "in {next:?}, due in {due:?}"
     );
-    let mut served = db.generation();
+    let mut generation = db.generation();
     for _ in 0..2 {
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_more(50).await;
     }
     let polls = reads(&fixture);
@@ -115,12 +115,12 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     // The old password is never handed over as a new one: each generation has a password of its
     // own, and each verification worked.
-    assert_eq!(served, 3);
+    assert_eq!(generation, 3);
     assert_eq!(
         fixture.server.rejected_logins(),
         0,
@@ -144,11 +144,11 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
     let db = pool_of_short_lived_connections(&fixture).await;
     let callers = callers(&db);
     callers.wait_for_more(100).await;
-    let mut served = db.generation();
+    let mut generation = db.generation();
     for rotation in 1..=4 {
         let (reads_before, rejected) = (reads(&fixture).len(), fixture.server.rejected_logins());
         fixture.admin(|admin| admin.rotate_role("app")).await;
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_the_refill().await;
         let rejected = fixture.server.rejected_logins() - rejected;
         assert!(
@@ -165,10 +165,10 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
-    assert_eq!(served, 5);
+    assert_eq!(generation, 5);
     fixture.end().await;
 }
 
@@ -184,10 +184,10 @@ async fn a_rotation_that_does_not_come_is_waited_for() {
         .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'engine'")
         .await;
     eventually_within(Duration::from_secs(15), "it is due", || ttl(&fixture) == 0).await;
-    let (before, served) = (reads(&fixture).len(), db.generation());
+    let (before, generation) = (reads(&fixture).len(), db.generation());
     eventually_within(
         Duration::from_secs(40),
-        "it is looked at several times",
+        "it is polled several times",
         || reads(&fixture).len() >= before + 4,
     )
     .await;
@@ -200,18 +200,18 @@ async fn a_rotation_that_does_not_come_is_waited_for() {
     );
     let status = fixture.supervisor.status().providers.remove(0);
     assert!(
-        status.last_error.is_none() && db.generation() == served,
+        status.last_error.is_none() && db.generation() == generation,
         "{:?}",
         status.last_error
     );
     fixture.sql("ALTER ROLE engine LOGIN").await;
-    next_generation(&db, served).await;
+    next_generation(&db, generation).await;
     callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     fixture.end().await;

@@ -51,7 +51,7 @@ fn callers(db: &Handle<PgPools>) -> Callers {
 
 /// Runs two services of one session under load, until there were further logins. No caller fails,
 /// and no lease is reported to outlive its token.
-async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Duration) {
+async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Duration) {
     let session =
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
@@ -81,7 +81,7 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Dur
         || {
             for provider in fixture.supervisor.status().providers {
                 assert!(
-                    provider.remaining.is_some_and(|left| left <= token_life),
+                    provider.remaining.is_some_and(|left| left <= token_ttl),
                     "a lease outlives its token: {:?}",
                     provider.remaining
                 );
@@ -95,7 +95,7 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Dur
         assert_eq!(
             (tally.failed, tally.interrupted),
             (Vec::new(), 0),
-            "{} answered",
+            "{} succeeded",
             tally.succeeded
         );
     }
@@ -160,13 +160,13 @@ async fn a_periodic_token_is_renewed_for_ever() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     assert_eq!(
         (fixture.requests_to(LOG_IN), db.generation()),
         (1, 1),
-        "the lease lives as long as the token is renewed"
+        "the lease is valid as long as the token is renewed"
     );
     fixture.end().await;
 }
@@ -210,7 +210,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
         .expect("it has an end");
     assert!(left <= Duration::from_secs(8), "the token's end: {left:?}");
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    eventually_within(Duration::from_secs(20), "the token dies", || {
+    eventually_within(Duration::from_secs(20), "the token expires", || {
         status(&fixture.supervisor).last_error.is_some()
     })
     .await;
@@ -271,7 +271,7 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
         .await
         .expect("there is a lease");
     let failed = || status(&supervisor).last_error;
-    eventually_within(Duration::from_secs(20), "the token dies", || {
+    eventually_within(Duration::from_secs(20), "the token expires", || {
         failed().is_some()
     })
     .await;
@@ -283,7 +283,7 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
     let calls = |path: &str| proxy.requests(&format!("/v1/{path}"));
     let (renewals, polls) = (calls(RENEW), calls(LOOK_UP));
     assert!((2..=5).contains(&renewals), "{renewals} renewals in 7 s");
-    assert!((1..=9).contains(&polls), "{polls} looks in 7 s");
+    assert!((1..=9).contains(&polls), "{polls} polls in 7 s");
     assert!(
         calls("kv/metadata/orders") >= 4,
         "the hazard: it was used to its end"

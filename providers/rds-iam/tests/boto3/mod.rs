@@ -1,9 +1,6 @@
 //! A long-running boto3 process.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -69,7 +66,7 @@ impl Boto3 {
         let mut response = String::new();
         self.responses.read_line(&mut response).expect("it writes");
         let response: Value =
-            serde_json::from_str(&response).expect("an answer is JSON; boto3 is there");
+            serde_json::from_str(&response).expect("a response is JSON; boto3 is installed");
         let text = |name: &str| {
             response
                 .get(name)

@@ -1,9 +1,6 @@
 //! Shared helpers: a scripted credentials chain, and a provider on it.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 #![allow(
     dead_code,
     clippy::allow_attributes,
@@ -186,7 +183,7 @@ pub(crate) async fn again(
     provider
         .fetch_lease(request)
         .await
-        .expect("an answer comes")
+        .expect("a lease is returned")
 }
 
 /// The token of a lease.

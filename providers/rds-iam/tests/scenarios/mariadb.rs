@@ -1,9 +1,6 @@
 //! MariaDB, which checks tokens through PAM's first plugin, in clear text over TLS.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 
 use claviger::MySqlPools;
 use claviger_servers::{MariaDb, TokenChecks};

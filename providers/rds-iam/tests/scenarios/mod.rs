@@ -1,9 +1,6 @@
 //! Scenarios that run on every kind of server.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 
 pub(crate) mod server;
 
@@ -24,7 +21,7 @@ use server::{TokenServer, signed, start_server};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns options of a pool that reconnects often and whose callers wait up to [`PATIENCE`].
-pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
+pub(crate) fn reconnecting_options<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
     short_lived(
         PoolOptions::new()
             .max_connections(max)
@@ -44,13 +41,13 @@ pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: Token
     let pool = options.connect_lazy_with(server.options_for(token(&lease)));
     let mut early = pool.acquire().await.expect("a young token lets in");
     let expires_at = lease.expiry().wall().expect("it ends");
-    eventually("the token is dead", || now() > expires_at).await;
+    eventually("the token has expired", || now() > expires_at).await;
 
     let error = pool
         .acquire()
         .await
-        .expect_err("a second connection is opened with a dead token");
-    let rejection = error.as_database_error().expect("the database says so");
+        .expect_err("a second connection is opened with an expired token");
+    let rejection = error.as_database_error().expect("it is a database error");
     assert_eq!(
         rejection.code().as_deref(),
         Some(S::REJECTION.0),
@@ -58,13 +55,16 @@ pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: Token
     );
     assert!(rejection.message().contains(S::REJECTION.1), "{rejection}");
     let checks = server.checks().entries().expect("it keeps them");
-    let verdicts: Vec<_> = checks
+    let results: Vec<_> = checks
         .iter()
         .map(|check| (check.accepted, &*check.reason))
         .collect();
-    assert_eq!(verdicts, [(true, ""), (false, "the token has expired")]);
+    assert_eq!(results, [(true, ""), (false, "the token has expired")]);
     // An open connection keeps working, which hides the problem until then.
-    early.ping().await.expect("the first connection answers");
+    early
+        .ping()
+        .await
+        .expect("the first connection still works");
 }
 
 /// Twenty lifetimes of a token pass, with connections opened all the time.
@@ -78,12 +78,12 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
         .await
         .expect("a token is signed");
     let db = supervisor
-        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
     let end = now() + 20 * LIFETIME;
-    eventually_within(25 * LIFETIME, "twenty lives are over", || {
+    eventually_within(25 * LIFETIME, "twenty lifetimes are over", || {
         now() >= end || callers.failures() > 0
     })
     .await;
@@ -129,7 +129,9 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         Duration::from_secs(4),
         Duration::from_millis(1_200),
         move |key, end| {
-            checks.expire_session(key, end).expect("the server is told");
+            checks
+                .expire_session(key, end)
+                .expect("the server accepts it");
         },
     );
     let supervisor = Supervisor::start();
@@ -138,7 +140,7 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         .await
         .expect("a token is signed");
     let db = supervisor
-        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
@@ -167,7 +169,7 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         entries
             .iter()
             .all(|check| check.expires == Duration::from_secs(900)),
-        "the tokens themselves live longer"
+        "the tokens themselves are valid for longer"
     );
 
     // The hazard: a token of an expired session is rejected, whatever its own expiry.
@@ -175,12 +177,12 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
     let expires_at = now() + Duration::from_secs(2);
     checks
         .expire_session("ASIALAST", expires_at)
-        .expect("the server is told");
+        .expect("the server accepts it");
     let lease =
         first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(expires_at)))).provider()).await;
-    eventually("the session is dead", || now() > expires_at).await;
+    eventually("the session has expired", || now() > expires_at).await;
     let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
-    pool.acquire().await.expect_err("its session is dead");
+    pool.acquire().await.expect_err("its session has expired");
     let last = server
         .checks()
         .entries()
@@ -212,14 +214,14 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     let few = Callers::start(&db, 1);
     few.wait_for_more(50).await;
     let open = db.status().expect("it is supervised").connections;
-    assert!(open < MAX, "{open} sessions for one caller");
+    assert!(open < MAX, "{open} connections for one caller");
     let before = server.checks().entries().expect("it keeps them");
     let during = server.checks().from_now().expect("it keeps them");
     let began = now();
     server
         .checks()
         .reject_all(true)
-        .expect("the server is told");
+        .expect("the server accepts it");
     let many = Callers::start(&db, 32);
     eventually("logins are rejected", || {
         during.rejected().expect("it keeps them") > 0
@@ -241,10 +243,10 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     server
         .checks()
         .reject_all(false)
-        .expect("the server is told");
+        .expect("the server accepts it");
     eventually_within(
         PATIENCE,
-        "a login is taken again, and the pool serves",
+        "a login is accepted again, and the pool serves",
         || {
             during.accepted().expect("it keeps them") > 0
                 && db
@@ -305,7 +307,7 @@ pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
         .await
         .expect("a token is signed");
     let db = supervisor
-        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
@@ -355,7 +357,7 @@ pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
     let mut callers = Vec::new();
     for name in ["orders", "reports", "jobs"] {
         let db = supervisor
-            .add_pool(name, &login, server.pools(restless::<S>(4)))
+            .add_pool(name, &login, server.pools(reconnecting_options::<S>(4)))
             .await
             .expect("it is verified");
         callers.push(Callers::start(&db, 4));

@@ -1,9 +1,6 @@
 //! Database servers that check tokens as RDS does.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 #![allow(
     dead_code,
     clippy::allow_attributes,

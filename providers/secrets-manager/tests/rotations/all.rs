@@ -309,13 +309,13 @@ async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_
             .supervisor
             .rotate_now("login")
             .await
-            .expect("it looks");
+            .expect("it polls");
     }
     let generation = service.db.generation();
     assert_eq!(
         generation,
         rotations() as u64 + 1,
-        "each version was served"
+        "each version was published"
     );
     // Connections of all that time: none was closed.
     let status = service.db.status().expect("supervised");
@@ -323,7 +323,7 @@ async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_
     sqlx::query("SELECT 1")
         .execute(&mut *transaction)
         .await
-        .expect("the first generation's connection lives");
+        .expect("the first generation's connection still works");
     transaction.commit().await.expect("it commits");
     let requests = service.fixture.value_requests();
     assert_eq!(requests, 1 + rotations(), "one for each version");

@@ -19,7 +19,7 @@ async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximu
     let took = issued.elapsed();
     assert!(
         took > Duration::from_secs(TTL),
-        "it has lived on by renewals: {took:?}"
+        "renewals extended it: {took:?}"
     );
     // A renewal that adds 90 % of a ttl counts; at least the last third of a ttl is left.
     assert!(
@@ -43,7 +43,7 @@ async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximu
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.end().await;

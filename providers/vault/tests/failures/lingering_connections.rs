@@ -31,7 +31,7 @@ async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
     assert_eq!(
         service.db.generation(),
         1,
-        "the hazard: callers are answered by sessions of a user that is gone"
+        "the hazard: callers succeed on connections of a dropped user"
     );
     eventually_within(Duration::from_secs(45), "it is found", || {
         service.db.generation() > 1
@@ -47,7 +47,7 @@ async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     assert_eq!(

@@ -38,7 +38,7 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
     assert_eq!(service.fixture.requests_to("auth/approle/login"), 2);
     assert!(
         service.fixture.requests_to("database/creds/orders") <= 4,
-        "one with each token, and two that found a new one dead"
+        "one with each token, and two that found a new one revoked"
     );
     service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 1, "the hazard: the user is rejected");
@@ -48,17 +48,17 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
 async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    for served in 1..=3 {
+    for generation in 1..=3 {
         callers.wait_for_more(50).await;
         let leases = service.fixture.leases().await;
         service
             .fixture
             .admin(move |admin| admin.revoke_lease(&leases[0]))
             .await;
-        next_generation(&service.db, served).await;
+        next_generation(&service.db, generation).await;
         assert_eq!(
             service.fixture.requests_to("database/creds/orders") as u64,
-            1 + served
+            1 + generation
         );
     }
     callers.wait_for_more(50).await;
@@ -74,12 +74,12 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
     let callers = service.callers(ORDERS);
     let mut failed = 0;
     // One soon after the other.
-    for served in 1..=3 {
+    for generation in 1..=3 {
         callers.wait_for_more(50).await;
         let user = service.user().await;
         service.fixture.sql(&format!("DROP ROLE \"{user}\"")).await;
         let dropped = Instant::now();
-        next_generation(&service.db, served).await;
+        next_generation(&service.db, generation).await;
         assert!(
             dropped.elapsed() < Duration::from_secs(9),
             "later than at the first: {:?}",

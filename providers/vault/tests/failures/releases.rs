@@ -33,7 +33,7 @@ async fn a_user_created_too_late_is_released() {
     let error = service.rotation_fails().await;
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut, "{error}");
     service.fixture.proxy.heal();
-    eventually_within(20 * SECOND, "it is given back", || {
+    eventually_within(20 * SECOND, "it is released", || {
         service.fixture.proxy.requests(REVOKE) > 0
     })
     .await;
@@ -43,14 +43,14 @@ async fn a_user_created_too_late_is_released() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.end().await;
 }
 
 /// Returns a session that waits a second for each response.
-async fn hasty(fixture: &VaultFixture<Postgres>) -> VaultSession {
+async fn session_with_short_timeout(fixture: &VaultFixture<Postgres>) -> VaultSession {
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     VaultSession::builder(fixture.proxy.endpoint(), auth)
@@ -62,7 +62,7 @@ async fn hasty(fixture: &VaultFixture<Postgres>) -> VaultSession {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
-    let session = hasty(&fixture).await;
+    let session = session_with_short_timeout(&fixture).await;
     fixture
         .proxy
         .fault_on("/v1/auth/approle/login", InjectedFault::Delay(3 * SECOND));
@@ -88,7 +88,7 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_nobody_waits_for_is_released() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
-    let session = hasty(&fixture).await;
+    let session = session_with_short_timeout(&fixture).await;
     let db = fixture.pool(dynamic(&session)).await;
     fixture
         .proxy
@@ -104,7 +104,7 @@ async fn a_user_that_nobody_waits_for_is_released() {
     );
     fixture.proxy.heal();
 
-    eventually_within(20 * SECOND, "it is given back", || {
+    eventually_within(20 * SECOND, "it is released", || {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
@@ -153,7 +153,7 @@ async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
     assert_eq!(
         service.fixture.leases().await.len(),
         2,
-        "the hazard: a user who does not serve"
+        "the hazard: a user that is not published"
     );
     service
         .fixture
@@ -168,7 +168,7 @@ async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.end().await;
@@ -221,11 +221,11 @@ async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    eventually_within(40 * SECOND, "it is taken to be dead", || {
+    eventually_within(40 * SECOND, "it is taken to be expired", || {
         unreleased_leases() == 0
     })
     .await;
-    assert_eq!(fixture.leases().await.len(), 2, "the hazard: it lives");
+    assert_eq!(fixture.leases().await.len(), 2, "the hazard: it is valid");
     fixture.proxy.heal();
     fixture.one_lease_is_left().await;
     assert_eq!(db.generation(), 2);
@@ -250,14 +250,14 @@ async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay(
     assert_eq!(
         service.fixture.leases().await.len(),
         6,
-        "the hazard: nothing is given back"
+        "the hazard: nothing is released"
     );
     let next_fetch = service.fixture.supervisor.status().providers[0]
         .next_fetch
         .expect("it is renewed");
     assert!(next_fetch > 10 * SECOND, "{next_fetch:?}");
     // The forbidden release delays nothing.
-    let (callers, served) = (service.callers(ORDERS), service.db.generation());
+    let (callers, generation) = (service.callers(ORDERS), service.db.generation());
     callers.wait_for_more(50).await;
     let user = service.user().await;
     service
@@ -270,7 +270,7 @@ async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'"
         ))
         .await;
-    next_generation(&service.db, served).await;
+    next_generation(&service.db, generation).await;
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
@@ -283,6 +283,6 @@ async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay(
     let report = service.fixture.supervisor.shutdown(10 * SECOND).await;
     assert!(
         !report.clean && report.unreleased.len() == 1,
-        "what is left is told: {report:?}"
+        "what is left is reported: {report:?}"
     );
 }

@@ -36,7 +36,7 @@ async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
     )
     .await;
     let tally = callers.stop().await;
-    assert!(tally.succeeded > 500, "{} answered", tally.succeeded);
+    assert!(tally.succeeded > 500, "{} succeeded", tally.succeeded);
     assert_eq!(tally.failed, Vec::<String>::new());
     let expected = [
         ("/v1/auth/approle/login", 1),
@@ -58,7 +58,7 @@ async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
     assert!(
         at.windows(2)
             .all(|pair| pair[1] - pair[0] > Duration::from_secs(4)),
-        "a renewal for half a life"
+        "a renewal for half a ttl"
     );
     service.end().await;
 }
@@ -92,16 +92,16 @@ async fn a_burst_of_rejections_is_one_fetch() {
             })
         })
         .collect();
-    let mut answered = 0;
+    let mut succeeded = 0;
     for caller in callers {
-        answered += usize::from(
+        succeeded += usize::from(
             caller
                 .await
                 .expect("no panic")
-                .expect("it is answered, or was cut off"),
+                .expect("it succeeds, or was cut off"),
         );
     }
-    assert!(answered >= 492, "{answered} answered");
+    assert!(succeeded >= 492, "{succeeded} succeeded");
     assert_eq!(
         service.db.generation(),
         2,
@@ -136,7 +136,7 @@ async fn a_sealed_server_receives_ever_fewer_requests() {
         requests as u64 <= 3 + seconds / 10 + 1,
         "{requests} requests in {seconds} s"
     );
-    assert!(callers.failures() > 0, "callers are told");
+    assert!(callers.failures() > 0, "callers get an error");
     service.fixture.proxy.heal();
     next_generation(&service.db, 1).await;
     callers.wait_for_more(50).await;

@@ -25,9 +25,9 @@ async fn rejected(provider: &VaultDynamic) -> ProviderError {
         .expect_err("there is no user")
 }
 
-fn assert_is(error: &ProviderError, kind: Kind, words: &str) {
+fn assert_is(error: &ProviderError, kind: Kind, expected: &str) {
     assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(words), "{error}");
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +39,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a user");
-    provider.release(lease).await.expect("it is given back");
+    provider.release(lease).await.expect("it is released");
 
     // The token is valid and lacks the permission; a look-up tells this from an invalid one.
     fixture
@@ -58,7 +58,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
     assert_eq!(
         fixture.requests_to("auth/approle/login"),
         1,
-        "the token is not dead"
+        "the token is still valid"
     );
     fixture.admin(|admin| admin.policy()).await;
 
@@ -96,7 +96,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("all is well again");
-    provider.release(lease).await.expect("it is given back");
+    provider.release(lease).await.expect("it is released");
     assert_eq!(fixture.leases().await, Vec::<String>::new());
 }
 
@@ -104,7 +104,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
 async fn nodes_that_cannot_serve_a_request_are_told_apart() {
     let fixture = fixture().await;
     let provider = dynamic(&session(&fixture, fixture.identity().await));
-    for (status, body, kind, words) in [
+    for (status, body, kind, expected) in [
         (
             412,
             r#"{"errors":["required index state not present"]}"#,
@@ -153,7 +153,7 @@ async fn nodes_that_cannot_serve_a_request_are_told_apart() {
         fixture
             .proxy
             .fault_on(CREDS, InjectedFault::reply(status, body));
-        assert_is(&rejected(&provider).await, kind, words);
+        assert_is(&rejected(&provider).await, kind, expected);
     }
     fixture.proxy.fault_on(CREDS, InjectedFault::Refuse);
     assert_is(
@@ -199,7 +199,7 @@ async fn a_quota_is_respected_and_so_is_its_retry_time() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.fixture.one_lease_is_left().await;

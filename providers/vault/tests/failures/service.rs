@@ -79,7 +79,7 @@ impl Service {
         let failure = async {
             loop {
                 if let Event::FetchFailed { error, .. } =
-                    self.events.next().await.expect("it goes on")
+                    self.events.next().await.expect("it continues")
                 {
                     return error;
                 }
@@ -91,7 +91,7 @@ impl Service {
     }
 
     /// Returns the time until the current lease expires.
-    pub(crate) fn life_left(&self) -> Duration {
+    pub(crate) fn time_left(&self) -> Duration {
         self.fixture.supervisor.status().providers[0]
             .remaining
             .expect("it has an end")
@@ -102,7 +102,7 @@ impl Service {
         sqlx::query_scalar("SELECT current_user::text")
             .fetch_one(&self.db)
             .await
-            .expect("it is answered")
+            .expect("it succeeds")
     }
 
     /// Shuts the service down and checks that nothing is left; returns how often the database
