@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 const CANARY: &str = "CANARY";
 
-/// A file with this content, as each shape that is one file.
+/// Checks the error for a file with this content, in each format that is one file.
 async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
@@ -289,7 +289,7 @@ fn a_pipe_or_device_does_not_hang_it() {
         }
     };
     let fetched = runtime.block_on(async { timeout(BOUND, fetching).await });
-    // Not waiting for the thread that would hang.
+    // Does not wait for a thread that hangs.
     runtime.shutdown_background();
     assert!(fetched.is_ok());
 }
@@ -432,7 +432,7 @@ async fn a_file_that_is_being_written_is_waited_for() {
     ] {
         fs::write(&path, begun).unwrap();
         let mut fetch = std::pin::pin!(first(&provider));
-        // The first reading has found it unfinished well before this.
+        // The first read has found it incomplete well before this.
         assert!(
             timeout(Duration::from_millis(30), &mut fetch)
                 .await

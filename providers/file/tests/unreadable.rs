@@ -1,4 +1,4 @@
-//! A file that this process may not read. Root may read everything, so as root the test runs itself
+//! A file that this process may not read. Root may read every file, so as root the test runs itself
 //! again as another user.
 
 #![cfg(unix)]
@@ -16,7 +16,7 @@ use claviger::ProviderErrorKind;
 use claviger_file::FileProvider;
 use common::failure;
 
-/// Set for the run as another user: where the files are.
+/// Set for the run as another user: the folder of the files.
 const FILES: &str = "CLAVIGER_FILE_DENIED";
 const NOBODY: u32 = 65_534;
 

@@ -37,7 +37,7 @@ impl Mount {
         mount
     }
 
-    /// Writes the next version, moves the link to it and removes the one before.
+    /// Writes the next version, moves the link to it and removes the previous one.
     fn next(&mut self) {
         let before = fs::read_link(self.dir.join("..data")).ok();
         self.versions += 1;

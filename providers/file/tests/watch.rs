@@ -83,8 +83,8 @@ async fn a_change_between_the_fetch_and_the_watch_is_a_hint() {
     for version in 1..=20 {
         let provider = password(&path);
         first(&provider).await.unwrap();
-        // In place, of the same length, and as a rule within the same tick of the file system's
-        // clock.
+        // Written in place, with the same length, and usually within the same tick of the file
+        // system's clock.
         fs::write(&path, format!("v{}", version % 10)).unwrap();
         assert!(
             Watched::begin(provider).await.was_hinted(),
@@ -175,8 +175,8 @@ async fn a_directory_that_is_replaced_is_watched_anew() {
         if version % 2 == 0 {
             watched.hint().await;
         }
-        // At once, and so perhaps with the number of the one before, or after that was seen to be
-        // gone.
+        // Created at once, perhaps with the inode number of the previous one, or after the removal
+        // was seen.
         fs::create_dir(&mounted).unwrap();
         let content = format!("v{version}");
         replace(&path, &content);
@@ -280,7 +280,7 @@ async fn a_busy_file_costs_a_hint_per_debounce_at_most() {
 
 #[tokio::test]
 async fn a_change_without_an_event_is_seen_by_the_poll() {
-    // Moving a directory far up makes no event in the watched one, as on a network mount.
+    // Moving a directory far above causes no event in the watched one, as on a network mount.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c/password");
     for (top, content) in [("a", "one"), ("new", "two")] {

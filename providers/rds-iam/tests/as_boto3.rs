@@ -1,7 +1,6 @@
 //! needs: moto
 //!
-//! A token is the one that boto3 writes, to the byte; where boto3 or the SDK is wrong, it is right,
-//! or an error.
+//! A token equals boto3's to the byte. Where boto3 or the SDK is wrong, it is right, or an error.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -42,7 +41,7 @@ fn config(case: Case<'_>) -> SdkConfig {
     SdkConfig::builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(case.region.to_owned()))
-        // The rest of the second is not signed.
+        // Fractions of a second are not signed.
         .time_source(At(UNIX_EPOCH
             + Duration::from_secs(case.at)
             + Duration::from_millis(999)))
@@ -242,7 +241,7 @@ async fn tokens_are_right_where_the_sdk_is_wrong() {
     }
 }
 
-/// An IPv6 address without brackets is none to boto3; here it is the same as with them.
+/// boto3 does not take an IPv6 address without brackets for one; here brackets make no difference.
 #[tokio::test]
 async fn tokens_are_right_or_an_error_where_boto3_is_wrong() {
     let moto = Moto::start().expect("moto starts");

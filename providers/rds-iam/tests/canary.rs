@@ -28,7 +28,7 @@ use common::{HOST, USER, token};
 use server::TokenServer;
 use sqlx::postgres::PgPoolOptions;
 
-/// The key that calls STS.
+/// The secret key of the calls to STS.
 const SECRET_KEY: &str = "kestrel/secret+key/that/calls/STS";
 
 /// The secrets that must not be in any output, collected as they become known.
@@ -64,10 +64,10 @@ impl Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Those in the text.
+    /// Returns the secrets in a text.
     fn shown_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // An Authorization header's value has its signature in it.
+        // The value of an Authorization header contains its signature.
         let shown = |line: &&str| {
             secrets.iter().any(|secret| line.contains(&**secret)) || line.contains("Signature=")
         };
@@ -103,7 +103,7 @@ impl ProvideCredentials for Recorded {
     }
 }
 
-/// A configuration whose sessions come from this STS.
+/// Returns a configuration whose sessions come from this STS.
 async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
     let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_KEY, None, None, "test");
     let base = aws_config::defaults(BehaviorVersion::latest())
@@ -179,7 +179,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         .reject_all(false)
         .expect("the server accepts it");
 
-    // STS goes away.
+    // STS is down.
     moto.stop().expect("it stops");
     eventually_within(Duration::from_secs(40), "a fetch has failed", || {
         supervisor

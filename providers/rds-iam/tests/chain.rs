@@ -1,7 +1,6 @@
 //! needs: moto
 //!
-//! A chain that assumes a role at STS, and each way in which that fails: what it is called, and
-//! whether it passes.
+//! A chain that assumes a role at STS: the kind of each failure, and whether it is transient.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

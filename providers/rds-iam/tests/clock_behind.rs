@@ -31,7 +31,7 @@ impl Clock {
         }
     }
 
-    /// A provider that signs by this clock.
+    /// Returns a provider that signs by this clock.
     fn provider(&self) -> RdsIam {
         self.provider_for(USER)
     }
@@ -62,7 +62,8 @@ async fn rejected(
     again(provider, RotationTrigger::Rejected, current).await
 }
 
-/// By the database's clock a token expires at an age of five minutes, which is young here.
+/// By the database's clock a token expires at an age of five minutes here, which still counts as
+/// young.
 #[tokio::test(start_paused = true)]
 async fn a_young_token_is_signed_anew_at_the_second_rejection_within_a_minute() {
     for seconds in [1, 7, 59] {
@@ -126,7 +127,7 @@ async fn a_clock_that_is_set_back_does_not_put_the_signature_off() {
 #[tokio::test(start_paused = true)]
 async fn the_clock_is_named_at_warn_once_an_hour_for_as_long_as_tokens_are_rejected() {
     let capture = Capture::everything();
-    // Other tests of this process are captured, too.
+    // Lines of other tests in this process are captured as well.
     let provider = Clock::new().provider_for("warned");
     let mut current = first(&provider).await;
     for _ in 0..36 {

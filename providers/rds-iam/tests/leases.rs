@@ -38,7 +38,7 @@ async fn a_lease_ends_with_its_token_or_with_the_session_that_signed_it() {
     let before = Timestamp::now();
     let lease = first(&Chain::key().provider()).await;
     let end = lease.expiry().wall().expect("it ends");
-    // Dated by the whole second: less than a second is lost.
+    // Tokens are dated by the second, so less than a second is lost.
     assert!(
         end <= now() + 15 * MINUTE && end > before.wall() + 15 * MINUTE - Duration::from_secs(1)
     );
@@ -80,7 +80,7 @@ async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
         "it is not the token"
     );
 
-    // Equal revision, equal token: the same identity in the same second.
+    // Equal revision means equal token: the same identity in the same second.
     let again = [first(&provider).await, first(&provider).await];
     assert_eq!(
         again[0].revision() == again[1].revision(),

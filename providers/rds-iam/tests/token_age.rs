@@ -1,4 +1,5 @@
-//! Hours of tokens on paused time: how old one is when a connection opens, and how many are signed.
+//! Hours of tokens on paused time: a token's age when a connection opens, and the number of
+//! signatures.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -65,7 +66,7 @@ impl Setup {
     async fn new(takes: Duration, sessions: Option<Duration>) -> Self {
         let (lab, database) = (Lab::new(), ScriptedPools::new(10));
         let started = (Timestamp::now().wall(), Instant::now());
-        // Without a clock of its own, so that the supervisor's signs, which is paused.
+        // It has no clock of its own, so that the supervisor's paused clock signs.
         let aws = SdkConfig::builder()
             .credentials_provider(SharedCredentialsProvider::new(Slow {
                 takes,
@@ -96,7 +97,8 @@ impl Setup {
         self.started.0 + self.started.1.elapsed()
     }
 
-    /// The ages of the tokens that new connections would get, a second apart, and of each the last.
+    /// Returns the ages of the tokens that new connections would get, a second apart; of each token
+    /// the last age.
     async fn watch(
         &self,
         span: Duration,
@@ -117,7 +119,7 @@ impl Setup {
     }
 }
 
-/// Reads `20261125T103011Z`.
+/// Parses `20261125T103011Z`.
 fn aws_date(date: &str) -> SystemTime {
     let part = |range: std::ops::Range<usize>| date[range].parse::<i64>().expect("digits");
     let (year, month, day) = (part(0..4), part(4..6), part(6..8));

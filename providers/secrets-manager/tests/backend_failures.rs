@@ -27,7 +27,7 @@ struct Service {
     events: Events,
 }
 
-/// A pool on the secret.
+/// Starts a service with a pool on the secret.
 async fn service(builder: SupervisorBuilder) -> Service {
     let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     fixture.database.supervisor = Lab::with_builder(builder)
@@ -59,7 +59,7 @@ impl Service {
         Callers::start_with_pause(&self.db, 16, "SELECT 1", Duration::from_millis(10))
     }
 
-    /// The errors of fetches, up to the shutdown that this is.
+    /// Shuts down and returns the errors of all fetches.
     async fn failed_fetches(&mut self) -> Vec<ProviderErrorKind> {
         self.fixture
             .database

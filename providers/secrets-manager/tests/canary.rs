@@ -20,7 +20,7 @@ use claviger_testkit::FetchLease;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-/// `password-1`, `password-2` …; an Authorization header has its signature in it.
+/// Matches `password-1`, `password-2` …; an Authorization header contains its signature.
 const SECRETS: [&str; 4] = ["password-", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature="];
 
 fn shown_in(text: &str) -> Vec<&str> {

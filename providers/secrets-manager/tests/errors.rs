@@ -27,7 +27,7 @@ fn proxy() -> Proxy {
     Proxy::start("http://127.0.0.1:1").expect("a proxy starts")
 }
 
-/// The configuration, with the SDK's retries or without.
+/// Returns a configuration with this number of the SDK's attempts.
 fn config(proxy: &Proxy, attempts: u32) -> SdkConfig {
     let retries = RetryConfig::standard()
         .with_max_attempts(attempts)
@@ -169,7 +169,8 @@ async fn every_error_names_the_remedy_and_no_response_text() {
     }
 }
 
-/// Returns this error for each request, dated `ahead` of now; returns the endpoint.
+/// Starts a server that responds to each request with this error, dated `ahead` of now. Returns the
+/// endpoint.
 async fn dated(code: &'static str, ahead: Duration) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -430,7 +431,7 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
 #[tokio::test]
 async fn a_description_that_hangs_does_not_delay_the_start() {
     let proxy = proxy();
-    // With the time-outs that a service has which sets none.
+    // With the SDK's default timeouts.
     let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
     proxy.fault_on(
         "GetSecretValue",
@@ -441,7 +442,7 @@ async fn a_description_that_hangs_does_not_delay_the_start() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
-    // It was not even waited for the end of an attempt, after which the SDK makes another.
+    // The start waited for less than one attempt, after which the SDK makes another.
     assert_eq!(
         (
             proxy.requests("DescribeSecret"),

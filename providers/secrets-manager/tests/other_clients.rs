@@ -79,7 +79,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
         tally.failed.first()
     );
     assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
-    // Asking before each connect: down for each window, and a call for each connect.
+    // A request before each connect: down in each window, and a call for each connect.
     let (calls, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(
         calls >= connects && connects > 3 * rotations(),
@@ -95,7 +95,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
         !within.is_empty() && within.iter().all(|connect| !connect.worked),
         "down for the whole of each window"
     );
-    // A cache: down from the first window on, for as long as it lasts.
+    // A cache: down from the first window on, until it is refreshed.
     assert_eq!(their_proxies[1].requests("GetSecretValue"), 1);
     let since = windows
         .first()

@@ -27,7 +27,7 @@ struct VaultFixture {
     role_id: String,
 }
 
-/// A role with these settings.
+/// Creates a fixture whose role has these settings.
 async fn fixture(settings: serde_json::Value) -> VaultFixture {
     let admin = AsyncAdmin::with_a_secret().await;
     let role_id = admin.run(|admin| admin.app_role(settings)).await;
@@ -91,7 +91,8 @@ fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// A registration with it fails at once, for good, and without the secret.
+/// Checks that a registration fails at once with a permanent error, which does not contain the
+/// secret.
 async fn is_denied(kv: VaultKv, expected: &str, secret: &str) {
     let supervisor = Supervisor::start();
     let registered = tokio::time::timeout(
@@ -163,7 +164,7 @@ async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrapping_token_opens_once() {
     let fixture = fixture(json!({})).await;
-    // Once for all logins, also when its file is gone.
+    // It is unwrapped once for all logins, also when its file is gone.
     let wrapped = file(&fixture.wrapped(60).await);
     let kv = fixture.kv(SecretId::wrapped_file(wrapped.path()));
     fetch(&kv).await.expect("a lease");

@@ -43,7 +43,7 @@ async fn fixture(token_ttl: &'static str) -> VaultFixture {
 }
 
 impl VaultFixture {
-    /// A pod's token, the number-th one of its service account.
+    /// Returns a pod's token, the `number`-th of its service account.
     fn token(&self, name: &str, number: u64) -> String {
         let now = Timestamp::now()
             .wall()
@@ -62,7 +62,7 @@ impl VaultFixture {
         self.issuer.sign(&claims.to_string()).expect("it signs")
     }
 
-    /// Another token is mounted, and the cluster knows it and not the one before.
+    /// Mounts another token, which the cluster accepts instead of the previous one.
     fn mount(&self, number: u64) -> String {
         let token = self.token("orders", number);
         self.cluster.add_token(&token, "shop", "orders");
@@ -153,7 +153,7 @@ async fn the_mounted_token_is_read_again_at_each_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_login_names_the_possible_causes() {
     let fixture = fixture("60s").await;
-    // The cluster does not know it, which may be its own fault.
+    // The cluster rejects the token, which may be the cluster's own error.
     let error = fixture.rejected(&fixture.token("orders", 1)).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
     assert!(
@@ -163,7 +163,7 @@ async fn a_rejected_login_names_the_possible_causes() {
         "{error}"
     );
     assert!(fixture.cluster.reviews() > 0, "the hazard: it was reviewed");
-    // The role is not for this one.
+    // The role does not allow this service account.
     let other = fixture.token("others", 1);
     fixture.cluster.add_token(&other, "shop", "others");
     let error = fixture.rejected(&other).await;

@@ -14,7 +14,7 @@ use claviger_vault_fixtures::{AsyncAdmin, Revocation, VaultFixture, next_generat
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-/// A token in a file, as an agent's sink has it.
+/// A token in a file, as an agent's sink writes it.
 struct Sink {
     file: NamedTempFile,
     token: String,

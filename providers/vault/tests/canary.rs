@@ -41,7 +41,7 @@ fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
     }
 }
 
-/// What has been issued so far.
+/// The secrets that were issued so far.
 struct Secrets(BTreeSet<String>);
 
 impl Secrets {
@@ -90,7 +90,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     let mut outputs = vec![format!("{session:?} {session:#?}")];
     let mut say = |value: &dyn Debug| outputs.push(format!("{value:?} {value:#?}"));
 
-    // Users of all kinds, in use.
+    // Providers of each kind, in use.
     let supervisor = &fixture.supervisor;
     let mut events = supervisor.events();
     let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("it can be right");
@@ -221,7 +221,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         "the hazards: {rejected} rejections, {failed} failed fetches, {rotated} rotations"
     );
 
-    // Two tokens, a secret id, three users, and the passwords of the other two at least.
+    // At least two tokens, a secret id, three dynamic users, and the passwords of the other two.
     let root = fixture.admin.vault.root_token();
     let secrets = Secrets::of(
         &fixture,

@@ -51,7 +51,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
             .user(),
         "app"
     );
-    // By the host's name, too, as the certificate has it; and with several authorities in one file.
+    // Also by the host name in the certificate, and with several authorities in one file.
     let both = tempfile::NamedTempFile::new().expect("a file");
     let pem = |file| fs::read_to_string(file).expect("it can be read");
     fs::write(&both, format!("{}\n{}", pem(&unrelated), pem(&own))).expect("it is written");
@@ -75,7 +75,8 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         .expect("it can be right");
     fetch(&good).await.expect("there is a lease");
 
-    // Neither the system's authorities nor another one signed it. For good: nothing is waited for.
+    // Neither the system's authorities nor the other one signed it. The error is permanent and not
+    // retried.
     for bad in [
         session(&address),
         session(&address).with_ca_file(&unrelated),
@@ -120,8 +121,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_goes_with_every_request() {
     let admin = AsyncAdmin::start().await;
-    // OpenBao has namespaces. Vault's community edition has none, and ignores the header without a
-    // word.
+    // OpenBao has namespaces. Vault's community edition has none, and silently ignores the header.
     let has_namespaces = admin
         .run(|admin| {
             Ok(admin

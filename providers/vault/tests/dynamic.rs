@@ -1,7 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! Users of the database engine under load: renewed, replaced before their maximum, drained,
-//! revoked.
+//! Dynamic users under load: renewed, replaced before their maximum, drained, revoked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{ProviderErrorKind, Supervisor};

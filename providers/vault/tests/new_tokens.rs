@@ -1,7 +1,7 @@
 //! needs: openbao
 //!
-//! A standby returns 403 for a token that it has not received yet. That costs a second, and neither
-//! a start nor a living token.
+//! A standby returns 403 for a token that it has not received yet. That delays by a second; it
+//! fails no start and replaces no valid token.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ const RENEW: &str = "/v1/auth/token/renew-self";
 const REVOKE: &str = "/v1/auth/token/revoke-self";
 const DATA: &str = "/v1/kv/data/orders";
 
-/// What standbys return: OpenBao, a policy, Vault.
+/// Bodies of a 403: a standby of OpenBao, a policy, a standby of Vault.
 const BODIES: [&str; 3] = [
     r#"{"errors":["permission denied"]}"#,
     r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#,
@@ -116,7 +116,7 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
     }
 }
 
-/// Leases end with their token: one that is given up by mistake would end those of all providers.
+/// Leases end with their token: replacing it by mistake would end those of all providers.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_403_after_the_login_keeps_the_token() {
     let mut fixture = Fixture::new(json!({})).await;
@@ -199,7 +199,7 @@ async fn one_403_leaves_no_token_behind_that_came_after_the_time_out() {
     .await;
 }
 
-/// The retry is for new tokens. A token that was revoked meanwhile is replaced.
+/// Only new tokens are retried. A token that was revoked meanwhile is replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
     let mut fixture = Fixture::new(json!({})).await;

@@ -27,7 +27,8 @@ fn record(listener: &TcpListener, name: &'static str, received: &Sender<(&'stati
     }
 }
 
-/// The environment of a running process cannot be changed safely: the client runs in another one.
+/// The environment of a running process cannot be changed safely, so the client runs in a process
+/// of its own.
 #[test]
 fn a_token_for_this_machine_is_sent_to_no_proxy() {
     let (sender, received) = channel();

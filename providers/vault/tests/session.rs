@@ -73,7 +73,7 @@ async fn providers_share_one_login_and_the_last_one_revokes_the_token() {
         (fixture.proxy.requests(LOG_IN), fixture.own_tokens().await),
         (1, 1)
     );
-    // Renewed by one for all: after 2.3 s at the earliest.
+    // The session renews the token once for all: after 2.3 s at the earliest.
     let began = fixture
         .proxy
         .log()

@@ -66,7 +66,7 @@ fn callers(db: &Handle<PgPools>) -> Callers {
     )
 }
 
-/// How often the credential was read, and when.
+/// Returns when the credentials were read.
 fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
     let path = format!("/v1/{READ}");
     fixture
@@ -78,7 +78,7 @@ fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
         .collect()
 }
 
-/// In how many seconds the engine means to rotate; 0 when it is due.
+/// Returns the seconds until the engine's next rotation; 0 when it is due.
 fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
     fixture
         .admin
@@ -118,16 +118,16 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
         "{} succeeded",
         tally.succeeded
     );
-    // The old password is never handed over as a new one: each generation has a password of its
-    // own, and each verification worked.
+    // The old password is never published as a new one: each generation has its own password, and
+    // each verification succeeded.
     assert_eq!(generation, 3);
     assert_eq!(
         fixture.server.rejected_logins(),
         0,
         "a password was tried that was not the database's"
     );
-    // The first, and for each rotation one, or several while it is late by the tick of 5 s: after
-    // 1, 2 and 4 s.
+    // One read at the start, and for each rotation one or several. The engine is late by up to its
+    // tick of 5 s: after 1, 2 and 4 s.
     assert!((3..=9).contains(&polls.len()), "{} reads", polls.len());
     assert!(
         polls

@@ -190,7 +190,7 @@ async fn a_token_without_an_end_needs_nothing() {
         (fixture.requests_to(LOOK_UP), fixture.requests_to(RENEW)),
         (1, 0)
     );
-    // Revoked would be the administrator's own token.
+    // Revoking it would revoke the administrator's own token.
     fixture.end().await;
 }
 

@@ -25,10 +25,10 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Far longer than anything here takes; a test that needs it has failed.
+/// Time limit, far longer than anything here takes.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
-/// The first fetch of a registration.
+/// Runs the first fetch of a registration.
 pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>, ProviderError> {
     provider
         .fetch(FetchRequest::first())
@@ -47,7 +47,7 @@ pub(crate) async fn again(
         .into_lease(Some(current.clone()))
 }
 
-/// User and password of a lease.
+/// Returns user and password of a lease.
 pub(crate) fn parts(lease: &Lease<Credentials>) -> (&str, &str) {
     (lease.secret().user(), lease.secret().expose_password())
 }
@@ -71,7 +71,7 @@ pub(crate) fn replace(path: &Path, content: &str) {
 pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
-    /// All of it so far.
+    /// Returns everything that was logged so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -93,7 +93,7 @@ impl Write for Captured {
     }
 }
 
-/// How many inotify instances this process has.
+/// Returns how many inotify instances this process has.
 #[cfg(target_os = "linux")]
 pub(crate) fn inotify_instances() -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -103,7 +103,7 @@ pub(crate) fn inotify_instances() -> usize {
     .count()
 }
 
-/// Sends each line that is logged.
+/// Sends each logged line to a channel.
 struct Lines(mpsc::UnboundedSender<String>);
 
 impl Write for Lines {
@@ -117,15 +117,14 @@ impl Write for Lines {
     }
 }
 
-/// A watch that runs, and the hints it gives.
+/// A running watch and its hints.
 pub(crate) struct Watched {
     hints: mpsc::UnboundedReceiver<()>,
     task: JoinHandle<()>,
 }
 
 impl Watched {
-    /// Runs the provider's watch, and returns once it has begun, with the hint that it began with
-    /// not yet taken.
+    /// Runs the provider's watch and returns once it has begun. Its first hint is not taken yet.
     pub(crate) async fn begin(provider: FileProvider) -> Self {
         let (sender, mut lines) = mpsc::unbounded_channel();
         let begun = tracing_subscriber::fmt()
@@ -151,7 +150,7 @@ impl Watched {
         Self { hints, task }
     }
 
-    /// Takes a hint if one was given.
+    /// Takes a hint if there is one.
     pub(crate) fn was_hinted(&mut self) -> bool {
         self.hints.try_recv().is_ok()
     }
@@ -164,7 +163,7 @@ impl Watched {
             .unwrap();
     }
 
-    /// Fetches at every hint until `done` is content, as the core does.
+    /// Fetches at every hint, as the core does, until `done` returns true.
     pub(crate) async fn until(
         &mut self,
         provider: &FileProvider,
@@ -184,7 +183,7 @@ impl Watched {
         .expect("the change was not seen")
     }
 
-    /// How many hints come within `time`.
+    /// Returns how many hints arrive within `time`.
     pub(crate) async fn count(&mut self, time: Duration) -> usize {
         let mut count = 0;
         let _ = timeout(time, async {
@@ -196,7 +195,7 @@ impl Watched {
         count
     }
 
-    /// Drops the watch, and waits until it is gone.
+    /// Drops the watch and waits until it has ended.
     pub(crate) async fn end(mut self) {
         self.task.abort();
         assert!(

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-/// What signs, when, and what for.
+/// Signer, time and endpoint of a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case<'c> {
     pub(crate) host: &'c str,

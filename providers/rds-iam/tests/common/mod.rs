@@ -44,7 +44,7 @@ impl Chain {
         })))
     }
 
-    /// One key that never ends.
+    /// Creates a chain of one key that never expires.
     pub(crate) fn key() -> Self {
         Self::of(|| Ok(key("AKIAEXAMPLE")))
     }
@@ -90,7 +90,7 @@ impl Chain {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).calls
     }
 
-    /// A configuration with this chain, and the region given.
+    /// Returns a configuration with this chain and region.
     pub(crate) fn config(&self, region: Option<&'static str>) -> SdkConfig {
         SdkConfig::builder()
             .credentials_provider(SharedCredentialsProvider::new(self.clone()))
@@ -99,7 +99,7 @@ impl Chain {
             .build()
     }
 
-    /// A provider on this chain.
+    /// Returns a provider on this chain.
     pub(crate) fn provider(&self) -> RdsIam {
         RdsIam::new(&self.config(None), HOST, 5432, USER).expect("the arguments are right")
     }
@@ -130,7 +130,7 @@ impl ProvideCredentials for Chain {
     }
 }
 
-/// The wall clock, as signers read it.
+/// Returns the wall clock's time, as signers read it.
 pub(crate) fn now() -> SystemTime {
     claviger::Timestamp::now().wall()
 }
@@ -144,12 +144,12 @@ impl aws_types::sdk_config::TimeSource for WallClock {
     }
 }
 
-/// A key without a session.
+/// Returns a key without a session.
 pub(crate) fn key(id: &str) -> AwsCredentials {
     AwsCredentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test")
 }
 
-/// A key with a session token.
+/// Returns a key with a session token.
 pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCredentials {
     AwsCredentials::new(
         id,
@@ -160,7 +160,7 @@ pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCred
     )
 }
 
-/// The first fetch of a registration.
+/// Runs the first fetch of a registration.
 pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
     provider
         .fetch_lease(FetchRequest::first())
@@ -186,12 +186,12 @@ pub(crate) async fn again(
         .expect("a lease is returned")
 }
 
-/// The token of a lease.
+/// Returns the token of a lease.
 pub(crate) fn token(lease: &Lease<Credentials>) -> &str {
     lease.secret().expose_password()
 }
 
-/// A parameter of a token, as it stands there.
+/// Returns a parameter of a token, undecoded.
 pub(crate) fn parameter<'t>(token: &'t str, name: &str) -> Option<&'t str> {
     let (_, query) = token.split_once('?')?;
     query

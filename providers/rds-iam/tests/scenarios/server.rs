@@ -22,7 +22,7 @@ use crate::common::USER;
 pub(crate) type OptionsOf<S> =
     <<<S as TokenServer>::Db as Database>::Connection as Connection>::Options;
 
-/// A server on which [`USER`] logs in with a token, and in no other way.
+/// A server on which [`USER`] can authenticate by token only.
 pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     type Db: Database;
     type Pools: Queried + PoolFactory<Secret = Credentials, Pool = Pool<Self::Db>>;
@@ -30,12 +30,12 @@ pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     /// SQLSTATE and message of a rejected token.
     const REJECTION: (&'static str, &'static str);
 
-    /// Starts one.
+    /// Starts a server.
     fn start_server() -> Self;
     fn checks(&self) -> &TokenChecks;
-    /// Where it is, without a user or a password, over verified TLS.
+    /// Returns its connect options over verified TLS, without user and password.
     fn options(&self) -> OptionsOf<Self>;
-    /// The same for that user and token.
+    /// Returns the same with user and token.
     fn options_for(&self, token: &str) -> OptionsOf<Self>;
     fn pools(&self, options: PoolOptions<Self::Db>) -> Self::Pools;
 }
@@ -53,7 +53,7 @@ pub(crate) fn signed(check: &TokenCheck) -> SystemTime {
     let since = signed
         .duration_since(SystemTime::UNIX_EPOCH)
         .expect("after 1970");
-    // Both are to the millisecond, each cut off by itself.
+    // Both are truncated to the millisecond, independently.
     SystemTime::UNIX_EPOCH
         + std::time::Duration::from_secs((since.as_millis() as u64 + 500) / 1_000)
 }

@@ -18,7 +18,7 @@ const CONNECTIONS: u32 = 10;
 /// MariaDB for seconds.)
 const REST: Duration = Duration::from_millis(10);
 
-/// The fixture with a service on it: a pool on the secret, and callers.
+/// A fixture with a service: a pool on the secret, and callers.
 struct Service {
     fixture: SecretsFixture<Server>,
     db: HandleOf<Server>,
@@ -158,7 +158,7 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
             service.fixture.close_window(&pending).await;
         }
         let requests = service.fixture.value_requests() - before;
-        // There: AWSCURRENT, AWSPENDING. Back: AWSCURRENT.
+        // Forward: AWSCURRENT, AWSPENDING. Rolled back: AWSCURRENT.
         assert_eq!(
             requests,
             if is_rolled_back(turn) { 3 } else { 2 },
@@ -176,8 +176,8 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
     );
 }
 
-/// Rotations that stop at one step after another, each in the worst way, and are completed by a
-/// further one or rolled back.
+/// Rotations that stop at one step after another, each in the worst way. A further rotation
+/// completes them, or they are rolled back.
 async fn each_step_fails(users: Users) {
     let service = Service::start_with(users, Supervisor::builder(), |provider| match users {
         Users::Alternating => provider.with_alternating_users(),
@@ -223,10 +223,10 @@ async fn each_step_fails(users: Users) {
                 service.fixture.terminate_connections().await;
                 service.callers.wait_for_more(50).await;
             }
-            // Taken up where it stopped.
+            // It continues where it stopped.
             Some(pending) if turn % 4 != 3 => service.fixture.close_window(&pending).await,
             Some(pending) => service.fixture.unstage(&pending.version).await,
-            // Done once more from the start.
+            // It runs once more from the start.
             None => {
                 let pending = service.fixture.open_window().await;
                 service.through_the_window().await;
@@ -317,7 +317,7 @@ async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_
         rotations() as u64 + 1,
         "each version was published"
     );
-    // Connections of all that time: none was closed.
+    // Connections of every generation: none was closed.
     let status = service.db.status().expect("supervised");
     assert!(status.draining.is_empty(), "{status:?}");
     sqlx::query("SELECT 1")

@@ -1,4 +1,4 @@
-//! A lease and its maximum.
+//! A lease near its maximum.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use crate::service::Service;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
     let service = Service::start(120, 240, Revocation::Default).await;
-    // A full pool: no caller logs in, which would find the rejection at once.
+    // The pool is full: no caller opens a connection, which would find the rejection at once.
     let mut connections = Vec::new();
     for _ in 0..8 {
         connections.push(service.db.acquire().await.expect("a connection"));

@@ -73,7 +73,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
     let service = Service::start(60, 120, Revocation::Default).await;
     let callers = service.callers(ORDERS);
     let mut failed = 0;
-    // One soon after the other.
+    // Shortly after each other.
     for generation in 1..=3 {
         callers.wait_for_more(50).await;
         let user = service.user().await;

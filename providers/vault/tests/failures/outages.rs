@@ -87,7 +87,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     callers.wait_for_more(50).await;
     service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
 
-    // To the end of the lease all is as it was.
+    // Until the lease expires nothing changes.
     eventually_within(20 * SECOND, "the end is near", || {
         service.time_left() < SECOND
     })
@@ -124,7 +124,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     })
     .await;
 
-    // Nothing of the service is started again.
+    // No part of the service is restarted.
     service
         .fixture
         .admin(|admin| Ok(admin.vault.start_again()?))

@@ -62,7 +62,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
     );
     fixture.admin(|admin| admin.policy()).await;
 
-    // The database, not Vault.
+    // The database is down, not Vault.
     let server = fixture.server.clone();
     tokio::task::spawn_blocking(move || server.stop())
         .await
@@ -81,13 +81,13 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
 
     // A server that hangs.
     let auth = Auth::app_role(identity.role_id, SecretId::given(identity.secret_id));
-    let hasty = VaultSession::builder(fixture.proxy.endpoint(), auth)
+    let session_with_short_timeout = VaultSession::builder(fixture.proxy.endpoint(), auth)
         .with_timeout(Duration::from_millis(500))
         .build()
         .expect("a session");
     fixture.admin(|admin| Ok(admin.vault.stall()?)).await;
     assert_is(
-        &rejected(&dynamic(&hasty)).await,
+        &rejected(&dynamic(&session_with_short_timeout)).await,
         Kind::TimedOut,
         "timed out",
     );

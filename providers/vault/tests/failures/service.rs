@@ -8,7 +8,7 @@ use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture};
 
-/// What needs the rights of the user.
+/// A statement that needs the user's privileges.
 pub(crate) const ORDERS: &str = "SELECT count(*) FROM orders";
 
 pub(crate) struct Service {
@@ -74,7 +74,7 @@ impl Service {
         Callers::start_with_pause(&self.db, 8, sql, Duration::from_millis(10))
     }
 
-    /// The next fetch that fails.
+    /// Waits for the next failed fetch and returns its error.
     pub(crate) async fn fetch_fails(&mut self) -> ProviderError {
         let failure = async {
             loop {
