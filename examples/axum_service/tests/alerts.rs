@@ -70,7 +70,7 @@ async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPools>) {
         supervisor,
         clock,
         failpoints,
-    } = Lab::with_builder(builder).expect("the durations are right");
+    } = Lab::with_builder(builder).expect("the durations are valid");
     let fixture = Fixture {
         server: Arc::new(server),
         provider: ScriptedProvider::new(),

@@ -43,7 +43,7 @@ async fn fixture(metrics: &Metrics) -> Fixture {
         supervisor,
         clock,
         failpoints,
-    } = Lab::with_builder(builder).expect("the durations are right");
+    } = Lab::with_builder(builder).expect("the durations are valid");
     Fixture {
         server: Arc::new(server),
         provider: ScriptedProvider::new(),

@@ -23,7 +23,7 @@ fn left() -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_dropped_takes_its_thread_along() {
+async fn a_dropped_watch_ends_its_thread() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();

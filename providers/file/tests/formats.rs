@@ -12,7 +12,7 @@ use claviger_file::{FileFormat, FileProvider};
 use common::{again, first, parts, replace};
 
 #[tokio::test]
-async fn json_holds_a_login_and_where_to_use_it() {
+async fn json_contains_credentials_and_endpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
     fs::write(&path, r#"{"username":"orders","password":"s3cret","engine":"postgres","host":"db","port":"6432","dbname":"shop"}"#).unwrap();
@@ -55,7 +55,7 @@ async fn json_takes_other_keys_instead_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_directory_holds_a_file_for_each() {
+async fn a_directory_contains_a_file_for_each_field() {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in [
         ("username", "orders\n"),
@@ -81,7 +81,7 @@ async fn a_directory_holds_a_file_for_each() {
 }
 
 #[tokio::test]
-async fn a_url_holds_everything() {
+async fn a_url_contains_credentials_and_endpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("url");
     fs::write(

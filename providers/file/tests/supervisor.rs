@@ -104,7 +104,7 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
         .await
         .unwrap();
     adopted(&mut events).await;
-    // Time advances only while no file is being read or watched anew.
+    // Time advances only while no file is being read or registered for watching.
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(status(&supervisor).fetches, 1);
 

@@ -162,7 +162,7 @@ async fn a_missing_directory_that_appears_is_seen_and_its_file_stays_watched() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_replaced_is_watched_anew() {
+async fn a_directory_that_is_replaced_is_watched_again() {
     let dir = tempfile::tempdir().unwrap();
     let mounted = dir.path().join("mounted");
     let path = mounted.join("password");

@@ -138,7 +138,7 @@ async fn no_secret_is_in_any_output_at_trace() {
     let aws = configuration(&moto.endpoint(), &secrets).await;
     let builder = || RdsIam::builder(&aws, HOST, 5432, USER).with_lifetime(Duration::from_secs(3));
     secrets.assert_absent("a builder's Debug", &shown(&builder()));
-    let provider = builder().build().expect("the arguments are right");
+    let provider = builder().build().expect("the arguments are valid");
     secrets.assert_absent("a provider's Debug", &shown(&provider));
 
     // STS sessions sign tokens, and connections open with them under load. For a moment every login
@@ -171,7 +171,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         .reject_all(true)
         .expect("the server accepts it");
     eventually("logins are rejected", || {
-        server.checks().rejected().expect("it keeps them") > 0
+        server.checks().rejected().expect("the checks can be read") > 0
     })
     .await;
     server
@@ -189,7 +189,7 @@ async fn no_secret_is_in_any_output_at_trace() {
             .any(|provider| provider.last_error.is_some())
     })
     .await;
-    let direct = builder().build().expect("the arguments are right");
+    let direct = builder().build().expect("the arguments are valid");
     let error = direct
         .fetch_lease(FetchRequest::first())
         .await

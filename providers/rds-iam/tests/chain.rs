@@ -51,7 +51,7 @@ impl Role {
             .into_builder()
             .credentials_provider(SharedCredentialsProvider::new(role))
             .build();
-        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
+        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
         Self {
             proxy,
             provider,

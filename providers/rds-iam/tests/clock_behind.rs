@@ -42,7 +42,7 @@ impl Clock {
             .into_builder()
             .time_source(self.clone())
             .build();
-        RdsIam::new(&aws, HOST, 5432, user).expect("the arguments are right")
+        RdsIam::new(&aws, HOST, 5432, user).expect("the arguments are valid")
     }
 }
 
@@ -65,7 +65,7 @@ async fn rejected(
 /// By the database's clock a token expires at an age of five minutes here, which still counts as
 /// young.
 #[tokio::test(start_paused = true)]
-async fn a_young_token_is_signed_anew_at_the_second_rejection_within_a_minute() {
+async fn a_young_token_is_signed_again_at_the_second_rejection_within_a_minute() {
     for seconds in [1, 7, 59] {
         let provider = Clock::new().provider();
         let current = first(&provider).await;
@@ -92,7 +92,7 @@ async fn a_young_token_is_signed_anew_at_the_second_rejection_within_a_minute() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_young_token_is_signed_anew_once_in_half_a_minute() {
+async fn a_rejected_young_token_is_signed_again_once_in_half_a_minute() {
     // PAM rejects everything for a while: not each attempt gets a new token.
     let provider = Clock::new().provider();
     let mut current = first(&provider).await;
@@ -109,7 +109,7 @@ async fn a_rejected_young_token_is_signed_anew_once_in_half_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_does_not_put_the_signature_off() {
+async fn a_clock_that_is_set_back_does_not_delay_the_signature() {
     let clock = Clock::new();
     let provider = clock.provider();
     let current = first(&provider).await;

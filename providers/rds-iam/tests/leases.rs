@@ -208,7 +208,7 @@ async fn a_chain_that_hangs_times_out() {
     let aws = aws
         .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(Hangs))
         .build();
-    let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
+    let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
     let error = provider
         .fetch_lease(FetchRequest::first())
         .await
@@ -335,7 +335,7 @@ async fn a_configuration_with_its_own_clock_gives_the_same_lifetime() {
         });
         let aws = chain.config(None).into_builder().time_source(Ahead).build();
         let lease =
-            first(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right")).await;
+            first(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid")).await;
         let left = lease.expiry().remaining(Timestamp::now()).expect("it ends");
         assert!(
             left <= lifetime * MINUTE && left > lifetime * MINUTE - Duration::from_secs(3),

@@ -31,7 +31,7 @@ async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
         5432,
         "orders_app",
     )
-    .expect("it can be right");
+    .expect("the settings are valid");
     let lease = provider
         .fetch_lease(FetchRequest::first())
         .await

@@ -74,7 +74,7 @@ impl Setup {
                 started,
             }))
             .build();
-        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
+        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
         let login = lab
             .supervisor
             .add_provider("login", provider)
@@ -177,7 +177,7 @@ async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String,
 
 /// The rejections at 100 s lead to a new token. That at 115 s comes too soon for another.
 #[tokio::test(start_paused = true)]
-async fn a_rejection_does_not_put_the_renewal_off() {
+async fn a_rejection_does_not_delay_the_renewal() {
     let (ages, rejections) = rejected(|second| second == 100 || second == 115, 20 * MINUTE).await;
     assert_eq!((rejections, ages.len()), (2, 3), "{ages:?}");
     let renewal = 13 * MINUTE + Duration::from_secs(2);

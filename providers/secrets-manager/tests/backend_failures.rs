@@ -31,10 +31,10 @@ struct Service {
 async fn service(builder: SupervisorBuilder) -> Service {
     let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     fixture.database.supervisor = Lab::with_builder(builder)
-        .expect("it can be right")
+        .expect("the settings are valid")
         .supervisor;
     let events = fixture.database.supervisor.events();
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     let login = fixture
         .database
         .supervisor
@@ -271,7 +271,7 @@ async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
         "the reported rejection is the current generation's"
     );
     let succeeded_before = callers.succeeded();
-    eventually_within(20 * SECOND, "an attempt is given up and made again", || {
+    eventually_within(20 * SECOND, "an attempt times out and is retried", || {
         service.fixture.value_requests() >= 3
     })
     .await;

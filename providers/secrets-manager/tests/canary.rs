@@ -47,7 +47,7 @@ async fn no_output_of_a_rotation_contains_a_secret() {
         .await;
     let supervisor = &fixture.database.supervisor;
     let mut events = supervisor.events();
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     assert_clean("the provider", &provider);
     let login = supervisor
         .add_provider("login", provider)
@@ -108,7 +108,7 @@ async fn no_output_of_a_rotation_contains_a_secret() {
         fixture
             .proxy
             .fault_on("GetSecretValue", InjectedFault::reply(200, body));
-        let other = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+        let other = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
         assert_clean(
             "an error",
             &other
@@ -153,7 +153,7 @@ async fn no_output_of_a_rotation_contains_a_secret() {
     assert_eq!(
         of_the_sdk(&output),
         0,
-        "the SDK is not heard: {:?}",
+        "the SDK is silenced: {:?}",
         output.lines().find(|line| of_the_sdk(line) > 0)
     );
 

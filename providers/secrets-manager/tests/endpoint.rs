@@ -23,7 +23,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
     let provider = SecretsManager::builder(&aws(&moto.endpoint()), "orders")
         .with_endpoint_from_secret()
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     let login = supervisor
         .add_provider("login", provider)
         .await

@@ -66,7 +66,8 @@ fn value(version: &str, text: &str) -> InjectedFault {
 #[tokio::test]
 async fn every_error_names_the_remedy_and_no_response_text() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     for (status, code, message, kind, expected) in [
         (
             400,
@@ -205,7 +206,8 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
             .into_builder()
             .endpoint_url(endpoint)
             .build();
-        let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        let error =
+            failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
         assert!(
             error
                 .to_string()
@@ -218,7 +220,8 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
         .into_builder()
         .endpoint_url(dated("InvalidSignatureException", Duration::ZERO).await)
         .build();
-    let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+    let error =
+        failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
     assert!(
         error.kind() == Kind::Denied && !error.to_string().contains(" min "),
         "{error}"
@@ -228,7 +231,8 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
 #[tokio::test]
 async fn a_missing_or_broken_response_is_a_transient_error() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     for fault in [
         InjectedFault::reply(200, "<html>CANARY</html>"),
         InjectedFault::reply(200, r#"{"SecretString":"CANARY""#),
@@ -253,7 +257,7 @@ async fn the_content_of_the_secret_is_never_in_an_error() {
     let json = SecretsManager::builder(&config(&proxy, 1), "orders")
         .with_endpoint_from_secret()
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     for (fault, expected) in [
         (value("1", "CANARY"), "is not JSON, at line 1, column 1"),
         (
@@ -306,7 +310,8 @@ async fn the_content_of_the_secret_is_never_in_an_error() {
 #[tokio::test]
 async fn the_sdk_alone_tries_again() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 3), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 3), "orders").expect("the settings are valid");
     for (fault, attempts) in [
         (
             InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
@@ -347,7 +352,8 @@ async fn advance(time: Duration) {
 #[tokio::test]
 async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     proxy.fault_on(
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
@@ -393,7 +399,8 @@ async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
 #[tokio::test]
 async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     proxy.fault_on(
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
@@ -408,7 +415,7 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
         .fetch_lease(poll.clone())
         .await
         .map(drop)
-        .expect_err("the store has a fault");
+        .expect_err("the backend fails");
     assert!(
         error.is_transient() && !error.to_string().contains("AWSCURRENT"),
         "{error}"
@@ -418,7 +425,7 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
         .fetch_lease(poll)
         .await
         .map(drop)
-        .expect_err("the store has a fault");
+        .expect_err("the backend fails");
     assert_eq!(
         (
             proxy.requests("DescribeSecret"),
@@ -432,7 +439,8 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
 async fn a_description_that_hangs_does_not_delay_the_start() {
     let proxy = proxy();
     // With the SDK's default timeouts.
-    let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("the settings are valid");
     proxy.fault_on(
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
@@ -455,7 +463,8 @@ async fn a_description_that_hangs_does_not_delay_the_start() {
 #[tokio::test]
 async fn a_fetch_after_a_rejection_needs_no_description() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     proxy.fault_on("DescribeSecret", InjectedFault::reply(200, "{}"));
     proxy.fault_on(
         "GetSecretValue",
@@ -554,7 +563,8 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
             .into_builder()
             .credentials_provider(provider)
             .build();
-        let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        let error =
+            failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
         assert_eq!(error.kind(), kind, "{error}");
         let text = error.to_string();
         assert!(
@@ -573,7 +583,7 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
             .into_builder()
             .credentials_provider(provider)
             .build();
-        failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
     }
     assert_eq!(proxy.connections(), 0, "no request was sent");
 }

@@ -42,7 +42,8 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     Secret::create(&moto, "orders", &login("CANARY-password")).await;
     let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
 
-    let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("the settings are valid");
     let current = provider
         .fetch_lease(FetchRequest::first())
         .await
@@ -83,7 +84,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     proxy.heal();
     let assumed = assumed(&proxy.endpoint()).await;
     SecretsManager::new(&assumed, "orders")
-        .expect("it can be right")
+        .expect("the settings are valid")
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");

@@ -17,10 +17,10 @@ use claviger_servers::{Postgres, Proxy};
 use tokio::time::{Instant, sleep_until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn others_are_down_for_the_whole_window_or_longer() {
+async fn other_clients_fail_for_the_whole_window_or_longer() {
     let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     let supervisor = &fixture.database.supervisor;
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     let login = supervisor
         .add_provider("login", provider)
         .await

@@ -17,7 +17,8 @@ use claviger_testkit::FetchLease;
 async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
     let moto = moto().await;
     let (secret, first) = Secret::create(&moto, name, &login("password-1")).await;
-    let provider = SecretsManager::new(&aws(&moto.endpoint()), name).expect("it can be right");
+    let provider =
+        SecretsManager::new(&aws(&moto.endpoint()), name).expect("the settings are valid");
     (moto, secret, Revision::new(first), provider)
 }
 
@@ -278,7 +279,7 @@ async fn old_connections_follow_the_strategy_unless_configured() {
             OldConnections::EndWithLease,
         ),
     ] {
-        let provider = provider.build().expect("it can be right");
+        let provider = provider.build().expect("the settings are valid");
         assert_eq!(start(&provider).await.old_connections(), old_connections);
     }
 }
@@ -338,7 +339,8 @@ async fn a_secret_by_its_arn() {
         .expect("it is there");
     let arn = described.arn.expect("an ARN");
     for id in [&arn, &arn[..arn.len() - 7]] {
-        let provider = SecretsManager::new(&aws(&moto.endpoint()), id).expect("it can be right");
+        let provider =
+            SecretsManager::new(&aws(&moto.endpoint()), id).expect("the settings are valid");
         assert_eq!(start(&provider).await.revision(), &first, "{id}");
     }
 }

@@ -42,7 +42,7 @@ impl VaultFixture {
     fn kv(&self, secret_id: SecretId) -> VaultKv {
         let auth = Auth::app_role(&*self.role_id, secret_id);
         let session =
-            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings are valid");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     }
 
@@ -102,7 +102,7 @@ async fn is_denied(kv: VaultKv, expected: &str, secret: &str) {
     .await;
     let error = registered
         .expect("nothing is waited for")
-        .expect_err("it is no good");
+        .expect_err("it is invalid");
     let error = error.provider_error().cloned().expect("the provider's own");
     assert_eq!(
         (error.kind(), error.is_transient()),
@@ -209,7 +209,7 @@ async fn a_wrapping_token_opens_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_and_again()
+async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_loop()
 -> Result<(), Problem> {
     let fixture =
         fixture(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
@@ -281,7 +281,8 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     assert_eq!(fixture.proxy.requests(LOG_IN), 1, "one token for both");
 
     let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).with_mount("elsewhere");
-    let session = VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("it can be right");
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("the settings are valid");
     let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path"))
         .await
         .expect_err("nothing is mounted there");

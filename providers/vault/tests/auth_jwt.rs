@@ -30,7 +30,7 @@ fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
 
 fn kv(admin: &AsyncAdmin, auth: Auth) -> VaultKv {
     let session =
-        VaultSession::new(admin.admin.vault.address(), auth).expect("the settings can be right");
+        VaultSession::new(admin.admin.vault.address(), auth).expect("the settings are valid");
     VaultKv::new(&session, "kv", "orders").expect("a path")
 }
 

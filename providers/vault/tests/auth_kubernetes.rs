@@ -76,7 +76,7 @@ impl VaultFixture {
     fn kv(&self) -> VaultKv {
         let auth = Auth::kubernetes_file("orders", self.file.path());
         let session =
-            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings are valid");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     }
 
@@ -107,7 +107,7 @@ async fn the_mounted_token_is_read_again_at_each_login() {
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider("login", fixture.kv())
         .await

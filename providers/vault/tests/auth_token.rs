@@ -42,7 +42,7 @@ impl Sink {
     fn provider(&self, fixture: &VaultFixture<Postgres>) -> VaultDynamic {
         let session =
             VaultSession::new(fixture.proxy.endpoint(), Auth::token_file(self.file.path()))
-                .expect("the settings can be right");
+                .expect("the settings are valid");
         VaultDynamic::new(&session, "database", "orders").expect("a role")
     }
 }
@@ -174,7 +174,7 @@ async fn a_given_token_is_used_and_left_alone() {
     let proxy = admin.proxy();
     let provider = |token: &str| {
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
-            .expect("the settings can be right");
+            .expect("the settings are valid");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     };
     let good = admin
@@ -186,25 +186,25 @@ async fn a_given_token_is_used_and_left_alone() {
         .await
         .expect("there is a lease");
 
-    let dead = admin
+    let revoked = admin
         .run(|admin| admin.token(json!({ "ttl": "10m" })))
         .await;
-    let token = dead.clone();
+    let token = revoked.clone();
     admin.run(move |admin| admin.revoke_token(&token)).await;
-    let blind = admin
+    let without_policy = admin
         .run(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true })))
         .await;
     for (token, expected) in [
-        (dead, "the token is invalid; configure another"),
+        (revoked, "the token is invalid; configure another"),
         (
-            blind.clone(),
+            without_policy.clone(),
             "not allowed; grant `read` on auth/token/lookup-self",
         ),
     ] {
         let error = supervisor
             .add_provider("bad", provider(&token))
             .await
-            .expect_err("it is no good");
+            .expect_err("it is invalid");
         let error = error.provider_error().cloned().expect("the provider's own");
         assert_eq!(
             (error.kind(), error.is_transient()),
@@ -222,7 +222,7 @@ async fn a_given_token_is_used_and_left_alone() {
         admin
             .run(move |admin| Ok((
                 admin.look_up(&good)?.is_some(),
-                admin.look_up(&blind)?.is_some()
+                admin.look_up(&without_policy)?.is_some()
             )))
             .await
             == (true, true)

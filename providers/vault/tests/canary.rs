@@ -86,16 +86,16 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         .await;
     let auth = Auth::app_role(role_id, SecretId::wrapped(wrapped.clone()));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let mut outputs = vec![format!("{session:?} {session:#?}")];
     let mut say = |value: &dyn Debug| outputs.push(format!("{value:?} {value:#?}"));
 
     // Providers of each kind, in use.
     let supervisor = &fixture.supervisor;
     let mut events = supervisor.events();
-    let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("it can be right");
-    let rotated = VaultStatic::new(&session, MOUNT, "rotated").expect("it can be right");
-    let kept = VaultKv::new(&session, "kv", "orders").expect("it can be right");
+    let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("the settings are valid");
+    let rotated = VaultStatic::new(&session, MOUNT, "rotated").expect("the settings are valid");
+    let kept = VaultKv::new(&session, "kv", "orders").expect("the settings are valid");
     say(&(dynamic(), &rotated, &kept));
     let db = fixture.pool(dynamic()).await;
     let mut callers = vec![Callers::start_with_pause(
@@ -267,7 +267,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     assert_eq!(
         of_vaultrs(&logged),
         0,
-        "vaultrs is not heard: {:?}",
+        "vaultrs is silenced: {:?}",
         logged.lines().find(|line| of_vaultrs(line) > 0)
     );
 

@@ -42,7 +42,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let good = session(&address)
         .with_ca_file(&own)
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     assert_eq!(
         fetch(&good)
             .await
@@ -58,7 +58,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let good = session(&address.replace("127.0.0.1", "localhost"))
         .with_ca_file(both.path())
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     fetch(&good).await.expect("there is a lease");
 
     // With a byte order mark, and a comment in Latin-1.
@@ -72,7 +72,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let good = session(&address)
         .with_ca_file(both.path())
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     fetch(&good).await.expect("there is a lease");
 
     // Neither the system's authorities nor the other one signed it. The error is permanent and not
@@ -81,7 +81,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         session(&address),
         session(&address).with_ca_file(&unrelated),
     ] {
-        let session = bad.build().expect("it can be right");
+        let session = bad.build().expect("the settings are valid");
         let supervisor = Supervisor::start();
         let kv = VaultKv::new(&session, "kv", "orders").expect("a path");
         let registered = tokio::time::timeout(
@@ -111,7 +111,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         address.replace("https", "http"),
         vault.address().replace("http", "https"),
     ] {
-        let error = fetch(&session(&address).build().expect("it can be right"))
+        let error = fetch(&session(&address).build().expect("the settings are valid"))
             .await
             .expect_err("that is no conversation");
         assert!(error.to_string().contains("check the address"), "{error}");
@@ -155,7 +155,7 @@ async fn a_namespace_goes_with_every_request() {
     let session = builder()
         .with_namespace("team")
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     let role = VaultStatic::new(&session, "database", "absent").expect("a role");
     let error = role
         .fetch_lease(FetchRequest::first())
@@ -169,7 +169,7 @@ async fn a_namespace_goes_with_every_request() {
     assert_eq!(proxy.requests("/v1/auth/token/revoke-self"), 1);
 
     if has_namespaces {
-        let error = fetch(&builder().build().expect("it can be right"))
+        let error = fetch(&builder().build().expect("the settings are valid"))
             .await
             .expect_err("that role is elsewhere");
         assert!(
@@ -180,7 +180,7 @@ async fn a_namespace_goes_with_every_request() {
             &builder()
                 .with_namespace("absent")
                 .build()
-                .expect("it can be right"),
+                .expect("the settings are valid"),
         )
         .await
         .expect_err("there is none");
@@ -198,7 +198,7 @@ async fn a_server_that_hangs_times_out_after_the_configured_time() {
     let token = admin.run(|admin| admin.token(json!({}))).await;
     let session = VaultSession::builder(proxy.endpoint(), Auth::token(token))
         .with_timeout(Duration::from_secs(1));
-    let session = session.build().expect("it can be right");
+    let session = session.build().expect("the settings are valid");
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Stall);
     let error = fetch(&session).await.expect_err("there is no response");
     assert_eq!(
@@ -215,9 +215,9 @@ async fn a_server_that_hangs_times_out_after_the_configured_time() {
     );
     proxy.heal();
     fetch(&session).await.expect("there is a lease");
-    let nobody =
-        VaultSession::new("http://127.0.0.1:1", Auth::token("token")).expect("it can be right");
-    let error = fetch(&nobody).await.expect_err("no server is there");
+    let nowhere = VaultSession::new("http://127.0.0.1:1", Auth::token("token"))
+        .expect("the settings are valid");
+    let error = fetch(&nowhere).await.expect_err("no server is there");
     assert!(
         error.kind() == ProviderErrorKind::Unavailable
             && error.to_string().contains("cannot be reached"),
@@ -233,7 +233,7 @@ async fn a_sealed_server_is_reported_at_login() {
         .expect("no panic");
     vault.seal().expect("it is sealed");
     let auth = Auth::app_role("role", SecretId::given("secret-id"));
-    let session = VaultSession::new(vault.address(), auth).expect("it can be right");
+    let session = VaultSession::new(vault.address(), auth).expect("the settings are valid");
     let error = fetch(&session).await.expect_err("it is sealed");
     assert_eq!(
         (error.kind(), error.is_transient()),
@@ -267,8 +267,8 @@ async fn one_403_right_after_the_login_does_not_fail_the_start() {
         ),
     ] {
         let proxy = admin.proxy();
-        let session =
-            VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
+        let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token))
+            .expect("the settings are valid");
         proxy.fault_on(operation, InjectedFault::reply(403, body));
         let healed = eventually_within(Duration::from_secs(10), "it is denied", || {
             proxy.requests(operation) >= 1

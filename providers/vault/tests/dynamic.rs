@@ -23,7 +23,7 @@ async fn log_in(fixture: &VaultFixture<Postgres>) -> VaultSession {
         fixture.admin.vault.address(),
         Auth::app_role(role_id, SecretId::given(secret_id)),
     )
-    .expect("the settings are right")
+    .expect("the settings are valid")
 }
 
 /// Rotates users (ttl 10 s, max_ttl 30 s) under load until there were `wanted` rotations.

@@ -37,7 +37,7 @@ impl VaultFixture {
     fn of(admin: AsyncAdmin, token: String) -> Self {
         let proxy = admin.proxy();
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
-            .expect("the settings can be right");
+            .expect("the settings are valid");
         Self {
             kv: VaultKv::new(&session, "kv", "orders").expect("a path"),
             session,
@@ -143,12 +143,12 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     fixture
         .put(json!({ "username": "app", "password": "password-3" }))
         .await;
-    let anew = fixture
+    let rewritten = fixture
         .kv
         .fetch_lease(poll(&first))
         .await
         .expect("there is a lease");
-    assert!(anew.revision() != first.revision() && password(&anew) == "password-3");
+    assert!(rewritten.revision() != first.revision() && password(&rewritten) == "password-3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +268,7 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider("login", kv)
         .await

@@ -18,7 +18,7 @@ async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderErr
 }
 
 fn session(proxy: &Proxy, auth: Auth) -> VaultSession {
-    VaultSession::new(proxy.endpoint(), auth).expect("it can be right")
+    VaultSession::new(proxy.endpoint(), auth).expect("the settings are valid")
 }
 
 #[tokio::test(flavor = "multi_thread")]

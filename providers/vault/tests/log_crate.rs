@@ -40,7 +40,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
         proxy.endpoint(),
         Auth::app_role(&*role_id, SecretId::given(&*secret_id)),
     );
-    let session = session.build().expect("it can be right");
+    let session = session.build().expect("the settings are valid");
     let lease = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())

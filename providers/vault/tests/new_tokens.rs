@@ -54,7 +54,7 @@ impl Fixture {
         let auth = self.auth.take().expect("one session for each fixture");
         let session =
             VaultSession::builder(self.proxy.endpoint(), auth).with_timeout(Duration::from_secs(2));
-        session.build().expect("the settings can be right")
+        session.build().expect("the settings are valid")
     }
 
     /// Lets these operations return 403 until the first of them has been requested.
@@ -98,8 +98,8 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
     let token = admin.run(|admin| admin.token(json!({}))).await;
     for body in BODIES {
         let proxy = admin.proxy();
-        let session =
-            VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
+        let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token))
+            .expect("the settings are valid");
         fetch(&session)
             .await
             .expect("the first provider, which obtained the token");

@@ -19,7 +19,7 @@ async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySql
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let db = fixture
         .pool(VaultDynamic::new(&session, MOUNT, ROLE).expect("a role"))
         .await;

@@ -95,7 +95,7 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
 #[ignore = "a part of another test, which runs it with an environment of its own"]
 async fn client() {
     let address = std::env::var("VAULT_ADDRESS").expect("it is set");
-    let session = VaultSession::new(address, Auth::token(CANARY)).expect("it can be right");
+    let session = VaultSession::new(address, Auth::token(CANARY)).expect("the settings are valid");
     let error = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())

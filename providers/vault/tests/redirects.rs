@@ -76,7 +76,7 @@ async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::ProviderEr
     let session = VaultSession::builder(address, auth)
         .with_timeout(Duration::from_secs(5))
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     let lease = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())

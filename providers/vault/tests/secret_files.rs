@@ -21,7 +21,7 @@ fn file(content: impl AsRef<[u8]>) -> NamedTempFile {
 }
 
 async fn fetch(address: &str, auth: Auth) -> Result<Lease<Credentials>, ProviderError> {
-    let session = VaultSession::new(address, auth).expect("it can be right");
+    let session = VaultSession::new(address, auth).expect("the settings are valid");
     VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())

@@ -39,7 +39,7 @@ async fn error_is_reported(fixture: &VaultFixture<Postgres>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_up_secret_id_is_logged_before_callers_fail_and_replaced_at_once() {
+async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_once() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
     let settings = json!({ "secret_id_num_uses": 1, "token_ttl": "12s", "token_max_ttl": "16s" });
     let Identity { role_id, secret_id } = fixture.identity_with(settings).await;
@@ -47,7 +47,7 @@ async fn a_used_up_secret_id_is_logged_before_callers_fail_and_replaced_at_once(
     fs::write(&file, secret_id).expect("it is written");
     let auth = Auth::app_role(role_id, SecretId::file(file.path()));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let db = fixture
         .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
         .await;

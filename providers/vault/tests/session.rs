@@ -34,7 +34,7 @@ async fn fixture(settings: Value) -> VaultFixture {
         .await;
     let proxy = admin.proxy();
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
+    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings are valid");
     let tokens = admin.run(Admin::tokens).await.len();
     VaultFixture {
         admin,
@@ -234,7 +234,7 @@ async fn a_token_that_may_not_renew_itself_is_replaced() {
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider("login", fixture.kv())
         .await

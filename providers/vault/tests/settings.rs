@@ -110,7 +110,7 @@ fn an_invalid_setting_is_an_error_at_construction_that_names_it() {
         assert!(error.to_string().starts_with(name), "{shown}: {error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
     }
-    let session = good().build().expect("it can be right");
+    let session = good().build().expect("the settings are valid");
     for bad in ["", "/", "a//b", "../sys", "a\nb", "a?b"] {
         let of_mount = [
             VaultDynamic::new(&session, bad, "orders").map(drop),

@@ -29,7 +29,7 @@ async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     VaultStatic::new(&session, "database", "app").expect("a role")
 }
 

@@ -25,7 +25,7 @@ async fn fixture() -> VaultFixture<Postgres> {
 
 async fn serve(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPools> {
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     fixture
         .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
         .await
@@ -53,7 +53,7 @@ fn callers(db: &Handle<PgPools>) -> Callers {
 /// and no lease is reported to outlive its token.
 async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Duration) {
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
     let first = fixture.pool(provider()).await;
     let login = fixture
@@ -258,11 +258,11 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
     } else {
         Auth::token(token)
     };
-    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
+    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings are valid");
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider(
             "login",

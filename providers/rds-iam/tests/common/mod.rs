@@ -101,7 +101,7 @@ impl Chain {
 
     /// Returns a provider on this chain.
     pub(crate) fn provider(&self) -> RdsIam {
-        RdsIam::new(&self.config(None), HOST, 5432, USER).expect("the arguments are right")
+        RdsIam::new(&self.config(None), HOST, 5432, USER).expect("the arguments are valid")
     }
 
     /// Returns a provider on this chain whose tokens have this lifetime.
@@ -109,7 +109,7 @@ impl Chain {
         RdsIam::builder(&self.config(None), HOST, 5432, USER)
             .with_lifetime(lifetime)
             .build()
-            .expect("the arguments are right")
+            .expect("the arguments are valid")
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: Token
         "{rejection}"
     );
     assert!(rejection.message().contains(S::REJECTION.1), "{rejection}");
-    let checks = server.checks().entries().expect("it keeps them");
+    let checks = server.checks().entries().expect("the checks can be read");
     let results: Vec<_> = checks
         .iter()
         .map(|check| (check.accepted, &*check.reason))
@@ -94,7 +94,7 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
         (tally.failed.as_slice(), tally.interrupted),
         ([].as_slice(), 0)
     );
-    let checks = server.checks().entries().expect("it keeps them");
+    let checks = server.checks().entries().expect("the checks can be read");
     let rejected: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
     // The hazard: logins all the time, some with tokens in the second half of their lifetime.
@@ -145,7 +145,7 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
     let keys = || {
-        let checks = server.checks().entries().expect("it keeps them");
+        let checks = server.checks().entries().expect("the checks can be read");
         checks
             .into_iter()
             .map(|check| check.access_key)
@@ -162,7 +162,7 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         (tally.failed.as_slice(), tally.interrupted),
         ([].as_slice(), 0)
     );
-    let entries = server.checks().entries().expect("it keeps them");
+    let entries = server.checks().entries().expect("the checks can be read");
     let rejected: Vec<_> = entries.iter().filter(|check| !check.accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
     assert!(
@@ -186,7 +186,7 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
     let last = server
         .checks()
         .entries()
-        .expect("it keeps them")
+        .expect("the checks can be read")
         .pop()
         .expect("there is one");
     assert_eq!(last.reason, "the signing session has expired");
@@ -215,8 +215,8 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     few.wait_for_more(50).await;
     let open = db.status().expect("it is supervised").connections;
     assert!(open < MAX, "{open} connections for one caller");
-    let before = server.checks().entries().expect("it keeps them");
-    let during = server.checks().from_now().expect("it keeps them");
+    let before = server.checks().entries().expect("the checks can be read");
+    let during = server.checks().from_now().expect("the checks can be read");
     let began = now();
     server
         .checks()
@@ -224,7 +224,7 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
         .expect("the server accepts it");
     let many = Callers::start(&db, 32);
     eventually("logins are rejected", || {
-        during.rejected().expect("it keeps them") > 0
+        during.rejected().expect("the checks can be read") > 0
     })
     .await;
     // Open connections keep working, and are shared.
@@ -248,7 +248,7 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
         PATIENCE,
         "a login is accepted again, and the pool serves",
         || {
-            during.accepted().expect("it keeps them") > 0
+            during.accepted().expect("the checks can be read") > 0
                 && db
                     .status()
                     .is_some_and(|status| status.serving && !status.rejected)
@@ -267,12 +267,12 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     assert_eq!(few.interrupted + many.interrupted, 0);
     assert!(before.iter().all(|check| check.accepted));
 
-    let rejected = during.rejected().expect("it keeps them");
+    let rejected = during.rejected().expect("the checks can be read");
     assert!(
         rejected >= 2 && rejected <= MAX as usize + 3,
         "{rejected} failed logins with a maximum of {MAX}"
     );
-    let all = server.checks().entries().expect("it keeps them");
+    let all = server.checks().entries().expect("the checks can be read");
     let tokens: BTreeSet<_> = all.iter().map(signed).collect();
     assert!(
         tokens.len() <= 2,
@@ -300,7 +300,7 @@ pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
     let provider = RdsIam::builder(&aws, HOST, 5432, USER)
         .with_lifetime(Duration::from_secs(40))
         .build()
-        .expect("the arguments are right");
+        .expect("the arguments are valid");
     let supervisor = Supervisor::start();
     let login = supervisor
         .add_provider("login", provider)
@@ -311,7 +311,7 @@ pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
-    let checks = || server.checks().entries().expect("it keeps them");
+    let checks = || server.checks().entries().expect("the checks can be read");
     let first = signed(&checks()[0]);
     let accepted_again = || {
         checks()
@@ -363,14 +363,14 @@ pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
         callers.push(Callers::start(&db, 4));
     }
     eventually_within(PATIENCE, "a hundred logins", || {
-        server.checks().accepted().expect("it keeps them") >= 100
+        server.checks().accepted().expect("the checks can be read") >= 100
     })
     .await;
     for callers in callers {
         assert!(callers.stop().await.failed.is_empty());
     }
     supervisor.shutdown(Duration::from_secs(5)).await;
-    let checks: Vec<TokenCheck> = server.checks().entries().expect("it keeps them");
+    let checks: Vec<TokenCheck> = server.checks().entries().expect("the checks can be read");
     assert_eq!(
         checks
             .iter()

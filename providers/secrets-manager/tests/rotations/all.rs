@@ -38,11 +38,11 @@ impl Service {
     ) -> Self {
         let mut fixture = SecretsFixture::<Server>::new(users).await;
         fixture.database.supervisor = Lab::with_builder(builder)
-            .expect("it can be right")
+            .expect("the settings are valid")
             .supervisor;
         let provider = settings(SecretsManager::builder(&fixture.aws(), SECRET))
             .build()
-            .expect("it can be right");
+            .expect("the settings are valid");
         let events = fixture.database.supervisor.events();
         let login = fixture
             .database
@@ -343,7 +343,7 @@ async fn a_start_in_the_window() {
     let mut fixture = SecretsFixture::<Server>::new(Users::Single).await;
     fixture.database.supervisor = Lab::new().supervisor;
     let pending = fixture.open_window().await;
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     let login = fixture
         .database
         .supervisor

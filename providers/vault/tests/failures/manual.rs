@@ -26,7 +26,7 @@ fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
+async fn a_revoked_token_ends_its_leases_and_is_replaced() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     callers.wait_for_more(50).await;

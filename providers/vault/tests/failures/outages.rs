@@ -49,7 +49,7 @@ async fn callers_succeed_while_a_server_is_sealed_and_unsealed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_restarted_knows_what_it_issued() {
+async fn callers_succeed_through_a_restart_of_the_server() {
     let service = Service::start(30, 90, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service.rotate().await;

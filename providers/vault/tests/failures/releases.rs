@@ -60,7 +60,7 @@ async fn session_with_short_timeout(fixture: &VaultFixture<Postgres>) -> VaultSe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
+async fn a_token_that_no_caller_waits_for_is_revoked() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
     let session = session_with_short_timeout(&fixture).await;
     fixture

@@ -11,7 +11,7 @@ use tokio::sync::Barrier;
 use crate::service::{ORDERS, Service};
 
 impl Service {
-    fn asked_for(&self) -> BTreeMap<String, usize> {
+    fn received_requests(&self) -> BTreeMap<String, usize> {
         self.fixture
             .proxy
             .log()
@@ -44,7 +44,7 @@ async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
         ("/v1/sys/leases/renew", renewals()),
     ];
     assert_eq!(
-        service.asked_for(),
+        service.received_requests(),
         expected
             .map(|(path, count)| (path.to_owned(), count))
             .into()
@@ -71,7 +71,7 @@ async fn a_burst_of_rejections_is_one_fetch() {
         .fixture
         .admin(move |admin| admin.revoke_lease(&leases[0]))
         .await;
-    let before = service.asked_for();
+    let before = service.received_requests();
     let barrier = Arc::new(Barrier::new(500));
     let callers: Vec<_> = (0..500)
         .map(|_| {
@@ -107,7 +107,7 @@ async fn a_burst_of_rejections_is_one_fetch() {
         2,
         "the hazard: the first user is rejected"
     );
-    let (creds, after) = ("/v1/database/creds/orders", service.asked_for());
+    let (creds, after) = ("/v1/database/creds/orders", service.received_requests());
     assert_eq!(after[creds], before[creds] + 1);
     service.fixture.one_lease_is_left().await;
     service.end().await;

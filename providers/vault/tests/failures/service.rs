@@ -26,11 +26,11 @@ pub(crate) fn session(
         fixture.proxy.endpoint(),
         Auth::app_role(role_id, SecretId::given(secret_id)),
     )
-    .expect("the settings are right")
+    .expect("the settings are valid")
 }
 
 pub(crate) fn dynamic(session: &VaultSession) -> VaultDynamic {
-    VaultDynamic::new(session, MOUNT, ROLE).expect("it can be right")
+    VaultDynamic::new(session, MOUNT, ROLE).expect("the settings are valid")
 }
 
 /// Asserts that queries failed only on connections of dropped users. A statement may run after the
