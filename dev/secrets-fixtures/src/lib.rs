@@ -4,13 +4,13 @@
 #![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 
 mod fixture;
+mod moto;
 mod plain_service;
 mod secret;
-mod store;
 mod users;
 
 pub use fixture::{SECRET, SecretsFixture, rotations, window};
+pub use moto::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, moto};
 pub use plain_service::{Connect, FetchPolicy, PlainService};
 pub use secret::{Secret, login};
-pub use store::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, moto};
 pub use users::Users;

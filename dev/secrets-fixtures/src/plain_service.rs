@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::SECRET;
 
 /// Pause between two connection attempts.
-const PACE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// When the service fetches the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct PlainService {
 
 impl PlainService {
     /// Starts the service: it fetches `AWSCURRENT` of [`SECRET`] and connects.
-    pub fn start<S: Server>(fixture: &FixtureOn<S>, aws: &SdkConfig, habit: FetchPolicy) -> Self {
+    pub fn start<S: Server>(fixture: &FixtureOn<S>, aws: &SdkConfig, policy: FetchPolicy) -> Self {
         let (stop, connected) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
@@ -61,12 +61,14 @@ impl PlainService {
                 let mut outcomes = Vec::new();
                 while !stop.load(Ordering::Acquire) {
                     let began = Instant::now();
-                    let stale = match (habit, &cached) {
+                    let stale = match (policy, &cached) {
                         (FetchPolicy::EachTime, _) | (_, None) => true,
-                        (FetchPolicy::Cached(life), Some((since, ..))) => since.elapsed() >= life,
+                        (FetchPolicy::Cached(lifetime), Some((since, ..))) => {
+                            since.elapsed() >= lifetime
+                        }
                     };
                     if stale {
-                        let answer = client
+                        let response = client
                             .get_secret_value()
                             .secret_id(SECRET)
                             .version_stage("AWSCURRENT")
@@ -74,7 +76,7 @@ impl PlainService {
                             .await
                             .expect("the secret is fetched");
                         let login: Value =
-                            serde_json::from_str(answer.secret_string().expect("a text"))
+                            serde_json::from_str(response.secret_string().expect("a text"))
                                 .expect("JSON");
                         let text = |key: &str| login[key].as_str().expect("a string").to_owned();
                         cached = Some((began, text("username"), text("password")));
@@ -91,7 +93,7 @@ impl PlainService {
                             connection.close().await.expect("the connection closes");
                         }
                     }
-                    sleep(PACE).await;
+                    sleep(PAUSE).await;
                 }
                 outcomes
             }

@@ -27,8 +27,8 @@ impl AsyncAdmin {
 
     /// Starts a server with a secret `kv/orders`, too: user `app`, password `password-1`.
     ///
-    /// Panics if it does not start.
-    /// When there is none.
+    /// # Panics
+    /// Panics if it does not start, or if the secret cannot be written.
     pub async fn with_a_secret() -> Self {
         let admin = Self::start().await;
         admin

@@ -13,8 +13,8 @@ impl Admin {
     /// Errors of the server.
     pub fn token(&self, mut settings: Value) -> Result<String, Problem> {
         settings["policies"] = json!(["orders"]);
-        let answer = self.write("auth/token/create", &settings)?;
-        text(&answer["auth"]["client_token"])
+        let response = self.write("auth/token/create", &settings)?;
+        text(&response["auth"]["client_token"])
     }
 
     /// Revokes a token and its leases.
@@ -31,14 +31,14 @@ impl Admin {
     /// # Errors
     /// Errors of the server.
     pub fn look_up(&self, token: &str) -> Result<Option<Value>, Problem> {
-        let answer = self.vault.request(
+        let response = self.vault.request(
             "POST",
             "auth/token/lookup",
             Some(&json!({ "token": token }).to_string()),
         )?;
-        if answer.is_success() {
+        if response.is_success() {
             Ok(Some(
-                serde_json::from_str::<Value>(&answer.body)?["data"].clone(),
+                serde_json::from_str::<Value>(&response.body)?["data"].clone(),
             ))
         } else {
             Ok(None)
@@ -50,8 +50,8 @@ impl Admin {
     /// # Errors
     /// Errors of the server.
     pub fn tokens(&self) -> Result<Vec<String>, Problem> {
-        let answer = self.read("auth/token/accessors?list=true")?;
-        let keys = answer["data"]["keys"]
+        let response = self.read("auth/token/accessors?list=true")?;
+        let keys = response["data"]["keys"]
             .as_array()
             .cloned()
             .unwrap_or_default();
@@ -86,16 +86,16 @@ impl Admin {
     /// # Errors
     /// Errors of the server.
     pub fn wrapped_secret_id(&self, seconds: u64) -> Result<String, Problem> {
-        let answer = self.vault.request_wrapped(
+        let response = self.vault.request_wrapped(
             seconds,
             "POST",
             "auth/approle/role/orders/secret-id",
             Some("{}"),
         )?;
-        if !answer.is_success() {
-            return Err(io::Error::other(format!("{answer:?}")).into());
+        if !response.is_success() {
+            return Err(io::Error::other(format!("{response:?}")).into());
         }
-        text(&serde_json::from_str::<Value>(&answer.body)?["wrap_info"]["token"])
+        text(&serde_json::from_str::<Value>(&response.body)?["wrap_info"]["token"])
     }
 
     /// Unwraps a wrapping token.

@@ -68,7 +68,7 @@ impl Admin {
     /// # Errors
     /// Errors of the server.
     pub fn write(&self, path: &str, body: &Value) -> Result<Value, Problem> {
-        self.ask("POST", path, Some(body))
+        self.request("POST", path, Some(body))
     }
 
     /// Reads a path as root.
@@ -76,19 +76,19 @@ impl Admin {
     /// # Errors
     /// Errors of the server, or nothing at that path.
     pub fn read(&self, path: &str) -> Result<Value, Problem> {
-        self.ask("GET", path, None)
+        self.request("GET", path, None)
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
         let body = body.map(ToString::to_string);
-        let answer = self.vault.request(method, path, body.as_deref())?;
-        if !answer.is_success() {
-            return Err(io::Error::other(format!("{method} {path}: {answer:?}")).into());
+        let response = self.vault.request(method, path, body.as_deref())?;
+        if !response.is_success() {
+            return Err(io::Error::other(format!("{method} {path}: {response:?}")).into());
         }
-        Ok(if answer.body.is_empty() {
+        Ok(if response.body.is_empty() {
             Value::Null
         } else {
-            serde_json::from_str(&answer.body)?
+            serde_json::from_str(&response.body)?
         })
     }
 
@@ -168,14 +168,14 @@ impl Admin {
     /// Errors of the server.
     pub fn leases(&self, role: &str) -> Result<Vec<String>, Problem> {
         let path = format!("sys/leases/lookup/{MOUNT}/creds/{role}?list=true");
-        let answer = self.vault.request("GET", &path, None)?;
-        if answer.status == 404 {
+        let response = self.vault.request("GET", &path, None)?;
+        if response.status == 404 {
             return Ok(Vec::new());
         }
-        if !answer.is_success() {
-            return Err(io::Error::other(format!("{path}: {answer:?}")).into());
+        if !response.is_success() {
+            return Err(io::Error::other(format!("{path}: {response:?}")).into());
         }
-        let body: Value = serde_json::from_str(&answer.body)?;
+        let body: Value = serde_json::from_str(&response.body)?;
         let keys = body["data"]["keys"].as_array().cloned().unwrap_or_default();
         Ok(keys
             .iter()

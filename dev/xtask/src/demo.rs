@@ -134,11 +134,11 @@ mod tests {
     fn an_unknown_scenario_is_an_error_before_the_build() {
         assert!(
             parsed("--with dance")
-                .is_err_and(|said| said.contains("dance") && said.contains("rds-iam"))
+                .is_err_and(|message| message.contains("dance") && message.contains("rds-iam"))
         );
         assert!(
             parsed("--database=oracle")
-                .is_err_and(|said| said.contains("oracle") && said.contains("mariadb"))
+                .is_err_and(|message| message.contains("oracle") && message.contains("mariadb"))
         );
     }
 

@@ -155,7 +155,7 @@ mod tests {
         let files = test_files(&root()).unwrap_or_default();
         let law = files.iter().find(|file| file.target.starts_with("law_09_"));
         assert!(law.is_some_and(|law| law.tests > 1), "{law:?}");
-        let parts = files.iter().find(|file| file.target == "in_trouble");
+        let parts = files.iter().find(|file| file.target == "failures");
         assert!(
             parts.is_some_and(|parts| parts.tests > 10),
             "the files beside a main.rs: {parts:?}"

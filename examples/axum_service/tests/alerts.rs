@@ -70,7 +70,7 @@ async fn fixture(metrics: &Metrics) -> (Fixture, Handle<PgPools>) {
         supervisor,
         clock,
         failpoints,
-    } = Lab::with_builder(builder).expect("the durations are right");
+    } = Lab::with_builder(builder).expect("the durations are valid");
     let fixture = Fixture {
         server: Arc::new(server),
         provider: ScriptedProvider::new(),
@@ -92,14 +92,17 @@ async fn get_from(address: SocketAddr, path: &'static str) -> (u16, String) {
     tokio::task::spawn_blocking(move || get(address, path))
         .await
         .expect("the thread ends")
-        .expect("it answers")
+        .expect("it responds")
 }
 
 /// Returns the names of the firing alerts.
 fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
-    let answer: Value =
-        serde_json::from_str(&prometheus.alerts().expect("it answers")).expect("JSON");
-    let alerts = answer["data"]["alerts"].as_array().expect("a list").iter();
+    let response: Value =
+        serde_json::from_str(&prometheus.alerts().expect("it responds")).expect("JSON");
+    let alerts = response["data"]["alerts"]
+        .as_array()
+        .expect("a list")
+        .iter();
     alerts
         .filter(|alert| alert["state"] == "firing")
         .map(|alert| {
@@ -185,8 +188,8 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     })
     .await;
 
-    // A rotation is incomplete: the backend has the new password, the database does not. Customers
-    // do not notice.
+    // A rotation is incomplete: the backend has the new password, the database does not. Customers'
+    // requests still succeed.
     let password = fixture.provider.rotate();
     fixture.provider.hint();
     until_fires(&prometheus, "ClavigerHandoverFailing").await;
@@ -258,10 +261,7 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
 
     fixture.provider.recover();
     stop.send(()).expect("it runs");
-    running
-        .await
-        .expect("no panic")
-        .expect("it served to its end");
+    running.await.expect("no panic").expect("it ran to its end");
 }
 
 async fn assert_dashboard_queries_return_data(prometheus: &Prometheus) {

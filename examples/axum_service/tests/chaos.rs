@@ -43,7 +43,7 @@ async fn fixture(metrics: &Metrics) -> Fixture {
         supervisor,
         clock,
         failpoints,
-    } = Lab::with_builder(builder).expect("the durations are right");
+    } = Lab::with_builder(builder).expect("the durations are valid");
     Fixture {
         server: Arc::new(server),
         provider: ScriptedProvider::new(),
@@ -223,10 +223,7 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         one.await.expect("no panic");
     }
     stop.send(()).expect("it runs");
-    let report = running
-        .await
-        .expect("no panic")
-        .expect("it served to its end");
+    let report = running.await.expect("no panic").expect("it ran to its end");
     assert!(report.clean, "{report:?}");
     let events = tokio::time::timeout(TIMEOUT, listener)
         .await
@@ -255,8 +252,9 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         "rejected",
         "drain_abandoned",
     ] {
-        let has =
-            |span: &&_| telemetry::attribute(span, "error.type").is_some_and(|said| said == word);
+        let has = |span: &&_| {
+            telemetry::attribute(span, "error.type").is_some_and(|message| message == word)
+        };
         assert!(spans.iter().any(|span| has(&span)), "{word}");
     }
     assert!(

@@ -1,6 +1,6 @@
 //! needs: postgresql, prometheus
 //!
-//! The program as it is: scraped by a Prometheus, stopped under load, and started while its
+//! The program as users run it: scraped by a Prometheus, stopped under load, and started while its
 //! database is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -121,7 +121,7 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
         values(&prometheus, "credential_generation{pool=\"orders\"}") == ["2"]
     })
     .await;
-    let metrics = get(program.customers, "/metrics").expect("it answers").1;
+    let metrics = get(program.customers, "/metrics").expect("it responds").1;
     assert!(
         metrics.contains("credential_refresh_duration_seconds_count")
             && !metrics.contains("password-"),
@@ -140,8 +140,8 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
                 scope.spawn(|| {
                     // Until the load balancer has stopped sending requests.
                     while !not_ready.load(Ordering::Acquire) {
-                        let answer = get(customers, "/orders").expect("it is succeeded");
-                        assert_eq!(answer, (200, "0 orders\n".to_owned()));
+                        let response = get(customers, "/orders").expect("it is succeeded");
+                        assert_eq!(response, (200, "0 orders\n".to_owned()));
                         succeeded.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -163,13 +163,13 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
         let report = scope.spawn(move || get(customers, "/report/6"));
         while server
             .sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-            .expect("it answers")
+            .expect("it responds")
             != "1"
         {
             thread::yield_now();
         }
         program.terminate();
-        balancer.join().expect("it noticed the shutdown");
+        balancer.join().expect("it saw the shutdown");
         for customer in load {
             customer.join().expect("every request got a response");
         }
@@ -182,7 +182,7 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
         assert_eq!(report, (200, "0 orders, counted in 6 s\n".to_owned()));
     });
     program.assert_clean_exit();
-    assert_eq!(server.connection_count("app").expect("it answers"), 0);
+    assert_eq!(server.connection_count("app").expect("it responds"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,16 +191,19 @@ async fn it_becomes_ready_after_a_start_without_the_database() {
     server.stop().expect("it stops");
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = Program::start(&server, folder.path());
-    let (status, reasons) = get(program.customers, "/readyz").expect("it answers");
+    let (status, reasons) = get(program.customers, "/readyz").expect("it responds");
     assert!(
         status == 503 && reasons.contains("has verified no lease"),
         "{status} {reasons}"
     );
-    assert_eq!(get(program.customers, "/livez").expect("it answers").0, 200);
+    assert_eq!(
+        get(program.customers, "/livez").expect("it responds").0,
+        200
+    );
     server.start_again().expect("it starts");
     eventually_within(TIMEOUT, "it is ready", || program.is_ready()).await;
     assert_eq!(
-        get(program.customers, "/orders").expect("it answers").0,
+        get(program.customers, "/orders").expect("it responds").0,
         200
     );
     program.terminate();

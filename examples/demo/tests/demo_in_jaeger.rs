@@ -123,7 +123,7 @@ fn traces_in(jaeger: &Jaeger, adopted: usize) -> (String, Vec<Span>) {
     let query = || {
         jaeger
             .get("/api/traces?service=claviger-demo&limit=1000")
-            .expect("it answers")
+            .expect("it responds")
     };
     (0..250)
         .map(|_| query())

@@ -26,12 +26,12 @@ fn an_invalid_variable_is_an_error_with_the_valid_values() {
             "OTEL_EXPORTER_OTLP_",
         ),
     ] {
-        let said = error_with(variable, value);
+        let message = error_with(variable, value);
         assert!(
-            said.contains(variable) || said.contains("OTEL_EXPORTER_OTLP_"),
-            "{said}"
+            message.contains(variable) || message.contains("OTEL_EXPORTER_OTLP_"),
+            "{message}"
         );
-        assert!(said.contains(right), "{variable}: {said}");
+        assert!(message.contains(right), "{variable}: {message}");
     }
 }
 
@@ -43,7 +43,7 @@ fn a_disabled_exporter_needs_no_valid_settings() {
         ("OTEL_TRACES_EXPORTER", "none"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", ""),
     ] {
-        let said = error_with(variable, value);
-        assert!(said.contains("secret.json"), "{variable}: {said}");
+        let message = error_with(variable, value);
+        assert!(message.contains("secret.json"), "{variable}: {message}");
     }
 }

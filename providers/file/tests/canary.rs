@@ -16,10 +16,10 @@ use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
 
 const CANARY: &str = "k4n4rienv0gel";
-/// Logged by the test itself: the search must find this one.
+/// Logged by the test itself: the search must find it.
 const PLANTED: &str = "planted-k4n4rienv0gel";
 
-/// Everything that can be printed of an error.
+/// Returns every text that an error can be printed as.
 fn printed(error: &dyn Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = error.source();
@@ -30,7 +30,7 @@ fn printed(error: &dyn Error) -> String {
     text
 }
 
-/// Every content that holds the canary, good and bad, as it would be in each shape.
+/// Every valid and invalid content with the canary, in each format.
 fn contents() -> Vec<Vec<u8>> {
     let texts = [
         CANARY.to_owned(),
@@ -65,7 +65,7 @@ fn contents() -> Vec<Vec<u8>> {
 fn no_content_is_printed_or_logged() {
     let log = Captured::default();
     let writer = log.clone();
-    // For every thread: files are read, and watched, in others than the test's.
+    // Set for every thread, because files are read and watched on other threads than the test's.
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_writer(move || writer.clone())
@@ -78,7 +78,7 @@ fn no_content_is_printed_or_logged() {
     let (failures, leases) = runtime.block_on(read_and_watch(&log));
     assert!(
         failures > 40 && leases > 10,
-        "{failures} errors and {leases} leases were looked at"
+        "{failures} errors and {leases} leases were checked"
     );
 
     assert!(!log.text().contains(CANARY), "{}", log.text());

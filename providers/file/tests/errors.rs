@@ -1,4 +1,4 @@
-//! Every way in which files can be wrong, and what is said about it.
+//! Every way in which files can be wrong, and the error that each returns.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 const CANARY: &str = "CANARY";
 
-/// A file with this content, as each shape that is one file.
-async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
+/// Checks the error for a file with this content, in each format that is one file.
+async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     fs::write(&path, content).unwrap();
@@ -28,7 +28,7 @@ async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, says: &str) {
     ] {
         let problem = failure(&provider.unwrap(), kind).await;
         assert!(
-            problem.contains(says) && problem.contains(path.to_str().unwrap()),
+            problem.contains(expected) && problem.contains(path.to_str().unwrap()),
             "{problem}"
         );
         assert!(!problem.contains(CANARY), "{problem}");
@@ -128,7 +128,7 @@ async fn an_empty_file_is_malformed() {
 }
 
 #[tokio::test]
-async fn what_is_not_utf_8_is_malformed_at_its_byte() {
+async fn invalid_utf_8_is_malformed_at_its_byte() {
     each_of_one_file(
         b"CANARY\xffCANARY",
         ProviderErrorKind::Malformed,
@@ -138,7 +138,7 @@ async fn what_is_not_utf_8_is_malformed_at_its_byte() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_is_malformed() {
+async fn a_file_over_the_limit_is_malformed() {
     each_of_one_file(
         CANARY.repeat(12_000).as_bytes(),
         ProviderErrorKind::Malformed,
@@ -190,7 +190,7 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
-    for (content, says) in [
+    for (content, expected) in [
         (
             "{\n  \"username\": \"u\",\n  \"password\": CANARY\n}",
             "not JSON at line 3, column 15",
@@ -212,7 +212,7 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
         fs::write(&path, content).unwrap();
         let problem = failure(&provider, ProviderErrorKind::Malformed).await;
         assert!(
-            problem.contains(says) && !problem.contains(CANARY),
+            problem.contains(expected) && !problem.contains(CANARY),
             "{problem}"
         );
     }
@@ -223,7 +223,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     let supervisor = Supervisor::start();
-    for (host, says) in [
+    for (host, expected) in [
         ("CANARY:5432:1", "port"),
         ("CANARY,b", "several hosts"),
         ("CANARY:1,b:2", "several hosts"),
@@ -253,7 +253,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
                 began.elapsed()
             );
             assert!(
-                error.contains("host") && error.contains(says) && error.contains("malformed"),
+                error.contains("host") && error.contains(expected) && error.contains("malformed"),
                 "{error}"
             );
             assert!(!error.contains(CANARY), "{error}");
@@ -289,13 +289,13 @@ fn a_pipe_or_device_does_not_hang_it() {
         }
     };
     let fetched = runtime.block_on(async { timeout(BOUND, fetching).await });
-    // Not waiting for the thread that would hang.
+    // Does not wait for a thread that hangs.
     runtime.shutdown_background();
     assert!(fetched.is_ok());
 }
 
 #[tokio::test]
-async fn what_cannot_be_right_is_said_at_once() {
+async fn invalid_arguments_fail_at_construction() {
     for (made, names) in [
         (FileProvider::json(""), "\"path\""),
         (FileProvider::directory("/run/\0"), "\"path\""),
@@ -399,24 +399,24 @@ async fn an_invalid_setting_fails_at_construction() {
 }
 
 #[tokio::test]
-async fn a_broken_file_gives_no_lease_while_one_is_held_and_a_mended_one_does() {
+async fn a_broken_file_fails_the_fetch_and_a_fixed_one_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    let held = first(&provider).await.unwrap();
+    let current = first(&provider).await.unwrap();
     for broken in ["", "{", r#"{"user":"u"}"#, "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
         let error = provider
-            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
             .await
             .unwrap_err();
         assert!(!error.is_transient(), "{error}");
     }
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
     assert_eq!(
-        again(&provider, &held).await.unwrap().revision(),
-        held.revision()
+        again(&provider, &current).await.unwrap().revision(),
+        current.revision()
     );
 }
 
@@ -432,7 +432,7 @@ async fn a_file_that_is_being_written_is_waited_for() {
     ] {
         fs::write(&path, begun).unwrap();
         let mut fetch = std::pin::pin!(first(&provider));
-        // The first reading has found it unfinished well before this.
+        // The first read has found it incomplete well before this.
         assert!(
             timeout(Duration::from_millis(30), &mut fetch)
                 .await

@@ -1,5 +1,5 @@
-//! Where the system has no inotify instance left. A process of another user, where it may be one:
-//! the instances are counted by user.
+//! The watch when the system has no inotify instance left. The test runs as another user where it
+//! can, because instances are counted per user.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Set for the run as another user: where the files are.
+/// Set for the run as another user: the folder of the files.
 const FILES: &str = "CLAVIGER_FILE_LIMITS";
 #[test]
 fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_logged_once() {
@@ -32,7 +32,7 @@ fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_log
     let copy = dir.path().join("copy");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
-    // Nobody else's, not even that of another run of this test.
+    // A user id that no other process uses, not even another run of this test.
     let user = 1_000_000 + std::process::id();
     let output = Command::new(&copy)
         .args([
@@ -44,14 +44,14 @@ fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_log
         .uid(user)
         .gid(user)
         .output();
-    // Only root can be another user; anybody else uses up instances of their own for a moment.
+    // Only root can become another user. Any other user takes instances of its own for a moment.
     let Ok(output) = output else {
         return check(dir.path());
     };
-    let said = String::from_utf8_lossy(&output.stdout);
+    let message = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
+        output.status.success() && message.contains("1 passed"),
+        "{message}"
     );
 }
 
@@ -127,7 +127,7 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
     }
 
     drop(taken);
-    // The next poll sets the watch up.
+    // The next poll starts the watch.
     logged(" watching ", 2).await;
     assert_eq!(warned(log.text()).len(), 1);
 }

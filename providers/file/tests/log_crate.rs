@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: each rotation is one
-//! line at INFO, no span is a line, and no secret is shown at any level.
+//! A service that logs through the `log` crate and has no tracing subscriber. Each rotation is one
+//! line at INFO, no span is a line, and no line contains a secret at any level.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -29,7 +29,7 @@ impl Mount {
         Self { dir, versions: 0 }
     }
 
-    /// Writes another version, moves the link to it and removes the one before.
+    /// Writes another version, moves the link to it and removes the previous one.
     fn write(&mut self, password: &str) {
         let dir = self.dir.path();
         self.versions += 1;
@@ -56,7 +56,7 @@ fn at_info_and_above(lines: &[LogLine]) -> Vec<&LogLine> {
         .collect()
 }
 
-/// Whether it tells of a span's beginning or end, or of its being entered or left.
+/// Returns whether a line reports a span's beginning, end, entry or exit.
 fn is_of_a_span(line: &LogLine) -> bool {
     line.target.starts_with("tracing::span")
         || ["++ ", "-> ", "<- ", "-- "]
@@ -119,7 +119,7 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
             .any(|line| line.target.starts_with("claviger_file")),
         "the hazard: the provider logs"
     );
-    // ractor's own, at TRACE, when an actor has started and when it ends.
+    // ractor's own lines, at TRACE, when an actor starts and ends.
     let is_an_actors = |line: &LogLine| line.level == Level::Trace && line.text == "-- Actor;";
     let spans: Vec<_> = log
         .lines()

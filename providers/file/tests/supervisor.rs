@@ -1,4 +1,4 @@
-//! The provider under the real supervisor: a file is rewritten, broken, mended.
+//! The provider under the real supervisor: a file is rewritten, broken and fixed.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -19,7 +19,7 @@ fn json(password: &str) -> String {
     format!(r#"{{"username":"orders","password":"{password}"}}"#)
 }
 
-/// Waits until another login was adopted.
+/// Waits until another lease was adopted.
 async fn adopted(events: &mut Events) -> RotationReport {
     timeout(BOUND, async {
         loop {
@@ -35,7 +35,7 @@ async fn adopted(events: &mut Events) -> RotationReport {
     .expect("no rotation came")
 }
 
-/// Waits until a fetch has failed; no other login may be adopted before.
+/// Waits until a fetch has failed; no other lease may be adopted before.
 async fn failed(events: &mut Events) -> ProviderError {
     timeout(BOUND, async {
         loop {
@@ -104,7 +104,7 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
         .await
         .unwrap();
     adopted(&mut events).await;
-    // Time passes only while nothing is being read or set up.
+    // Time advances only while no file is being read or registered for watching.
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(status(&supervisor).fetches, 1);
 
@@ -116,7 +116,7 @@ async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
 }
 
 #[tokio::test]
-async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
+async fn a_broken_file_keeps_the_current_lease_and_a_fixed_one_replaces_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login.json");
     fs::write(&path, json("one")).unwrap();
@@ -126,18 +126,18 @@ async fn a_broken_file_leaves_the_held_login_and_a_mended_one_is_taken() {
         .add_provider("login", FileProvider::json(&path).unwrap())
         .await
         .unwrap();
-    let held = adopted(&mut events).await.revision;
+    let current = adopted(&mut events).await.revision;
 
     fs::write(&path, "").unwrap();
     let error = failed(&mut events).await;
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
     let broken = status(&supervisor);
-    assert_eq!(broken.revision, held);
+    assert_eq!(broken.revision, current);
     assert_eq!(broken.last_error.unwrap().to_string(), error.to_string());
 
     replace(&path, &json("two"));
-    let mended = adopted(&mut events).await;
-    assert_ne!(mended.revision, held);
+    let fixed = adopted(&mut events).await;
+    assert_ne!(fixed.revision, current);
     assert!(status(&supervisor).last_error.is_none());
     supervisor.shutdown(BOUND).await;
 }

@@ -18,7 +18,7 @@ use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Watched, first, parts};
 use tokio::time::timeout;
 
-/// What the kubelet's atomic writer does.
+/// Swaps the directory link as the kubelet's atomic writer does.
 struct Mount {
     dir: PathBuf,
     versions: u64,
@@ -37,7 +37,7 @@ impl Mount {
         mount
     }
 
-    /// Writes the next version, moves the link to it and removes the one before.
+    /// Writes the next version, moves the link to it and removes the previous one.
     fn next(&mut self) {
         let before = fs::read_link(self.dir.join("..data")).ok();
         self.versions += 1;

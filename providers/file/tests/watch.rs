@@ -1,4 +1,4 @@
-//! Changes are told, wherever they happen, and nothing else is.
+//! Every change is a hint, wherever it happens, and nothing else is.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -15,7 +15,7 @@ use claviger::OldConnections;
 use claviger_file::{FileFormat, FileProvider};
 use common::{Watched, first, parts, replace};
 
-/// So rarely that whatever is seen was seen by an event.
+/// So long that every change seen was seen by an event.
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 fn password(path: &Path) -> FileProvider {
@@ -83,8 +83,8 @@ async fn a_change_between_the_fetch_and_the_watch_is_a_hint() {
     for version in 1..=20 {
         let provider = password(&path);
         first(&provider).await.unwrap();
-        // In place, of the same length, and as a rule within the same tick of the file system's
-        // clock.
+        // Written in place, with the same length, and usually within the same tick of the file
+        // system's clock.
         fs::write(&path, format!("v{}", version % 10)).unwrap();
         assert!(
             Watched::begin(provider).await.was_hinted(),
@@ -143,7 +143,7 @@ async fn a_missing_file_that_appears_is_seen() {
 }
 
 #[tokio::test]
-async fn a_missing_directory_that_appears_is_seen_and_its_file_goes_on_being_watched() {
+async fn a_missing_directory_that_appears_is_seen_and_its_file_stays_watched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/password");
     let provider = password(&path);
@@ -162,7 +162,7 @@ async fn a_missing_directory_that_appears_is_seen_and_its_file_goes_on_being_wat
 }
 
 #[tokio::test]
-async fn a_directory_that_is_replaced_is_watched_anew() {
+async fn a_directory_that_is_replaced_is_watched_again() {
     let dir = tempfile::tempdir().unwrap();
     let mounted = dir.path().join("mounted");
     let path = mounted.join("password");
@@ -175,8 +175,8 @@ async fn a_directory_that_is_replaced_is_watched_anew() {
         if version % 2 == 0 {
             watched.hint().await;
         }
-        // At once, and so perhaps with the number of the one before, or after that was seen to be
-        // gone.
+        // Created at once, perhaps with the inode number of the previous one, or after the removal
+        // was seen.
         fs::create_dir(&mounted).unwrap();
         let content = format!("v{version}");
         replace(&path, &content);
@@ -279,8 +279,8 @@ async fn a_busy_file_costs_a_hint_per_debounce_at_most() {
 }
 
 #[tokio::test]
-async fn a_change_that_no_event_tells_of_is_seen_by_the_poll() {
-    // Moving a directory far up makes no event in the watched one, as on a network mount.
+async fn a_change_without_an_event_is_seen_by_the_poll() {
+    // Moving a directory far above causes no event in the watched one, as on a network mount.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c/password");
     for (top, content) in [("a", "one"), ("new", "two")] {

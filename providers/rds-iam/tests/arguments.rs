@@ -1,4 +1,4 @@
-//! What cannot be right is an error when the provider is made, which names the argument.
+//! An invalid argument is an error when the provider is built, and the error names it.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use claviger::ProviderErrorKind;
 use claviger_rds_iam::{RdsIam, RdsIamBuilder};
 use common::{Chain, HOST, USER};
 
-/// What is said about arguments that must not be taken.
+/// Returns the error for invalid arguments.
 fn problem(builder: RdsIamBuilder) -> String {
     let error = builder.build().expect_err("it cannot be right");
     assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{error}");
@@ -22,7 +22,7 @@ fn problem(builder: RdsIamBuilder) -> String {
 #[test]
 fn each_argument_is_named() {
     let aws = Chain::key().config(Some("eu-west-1"));
-    for (builder, words) in [
+    for (builder, expected) in [
         (RdsIam::builder(&aws, "", 5432, USER), "\"host\" is empty"),
         (
             RdsIam::builder(&aws, "https://db", 5432, USER),
@@ -52,7 +52,10 @@ fn each_argument_is_named() {
         ),
     ] {
         let problem = problem(builder);
-        assert!(problem.contains(words), "{problem} should say {words}");
+        assert!(
+            problem.contains(expected),
+            "{problem} should contain {expected}"
+        );
     }
     let bare = SdkConfig::builder()
         .region(aws_config::Region::new("eu-west-1"))
@@ -66,8 +69,8 @@ fn each_argument_is_named() {
 #[test]
 fn no_region_is_an_error_and_none_is_guessed() {
     let silent = Chain::key().config(None);
-    let said = problem(RdsIam::builder(&silent, "db.internal", 5432, USER));
-    assert!(said.contains("\"region\" is missing"), "{said}");
+    let message = problem(RdsIam::builder(&silent, "db.internal", 5432, USER));
+    assert!(message.contains("\"region\" is missing"), "{message}");
     for builder in [
         RdsIam::builder(&silent, HOST, 5432, USER),
         RdsIam::builder(&silent, "db.internal", 5432, USER).with_region("eu-west-1"),
@@ -78,7 +81,7 @@ fn no_region_is_an_error_and_none_is_guessed() {
             USER,
         ),
     ] {
-        let provider = builder.build().expect("one of the three says it");
+        let provider = builder.build().expect("one of the three sets it");
         assert!(
             format!("{provider:?}").contains("region: \"eu-west-1\""),
             "{provider:?}"
@@ -103,18 +106,21 @@ fn regions_that_disagree_are_both_named() {
             ["the caller", "the endpoint's name"],
         ),
     ] {
-        let said = problem(builder);
+        let message = problem(builder);
         assert!(
-            said.contains("us-east-1") && said.contains("eu-west-1"),
-            "{said}"
+            message.contains("us-east-1") && message.contains("eu-west-1"),
+            "{message}"
         );
-        assert!(sources.iter().all(|source| said.contains(source)), "{said}");
+        assert!(
+            sources.iter().all(|source| message.contains(source)),
+            "{message}"
+        );
     }
 }
 
-/// Somebody gives a whole URL for the host.
+/// A whole URL is given as the host.
 #[test]
-fn what_is_no_host_is_not_shown() {
+fn an_invalid_host_is_not_shown() {
     let aws = Chain::key().config(Some("eu-west-1"));
     for host in [
         "postgres://me:hunter2@db.example/orders",

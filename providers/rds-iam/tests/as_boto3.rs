@@ -1,7 +1,6 @@
 //! needs: moto
 //!
-//! A token is the one that boto3 writes, to the byte; where boto3 or the SDK is wrong, it is right,
-//! or an error.
+//! A token equals boto3's to the byte. Where boto3 or the SDK is wrong, it is right, or an error.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -42,7 +41,7 @@ fn config(case: Case<'_>) -> SdkConfig {
     SdkConfig::builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(case.region.to_owned()))
-        // The rest of the second is not signed.
+        // Fractions of a second are not signed.
         .time_source(At(UNIX_EPOCH
             + Duration::from_secs(case.at)
             + Duration::from_millis(999)))
@@ -55,7 +54,7 @@ async fn ours(case: Case<'_>) -> Result<String, ProviderError> {
     Ok(lease.secret().expose_password().to_owned())
 }
 
-/// What the SDK's own function makes of it.
+/// Returns the token that the SDK's own function makes.
 async fn sdk(case: Case<'_>) -> String {
     let config_of = Config::builder()
         .hostname(case.host)
@@ -159,7 +158,7 @@ const PLACES: [(&str, &str); 18] = [
 async fn every_user_on_every_host_to_the_byte() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
-    // A session token as STS writes it: base64, a thousand bytes of it.
+    // A session token as STS issues it: a thousand bytes of base64.
     let session = format!(
         "IQoJb3JpZ2luX2VjEPT//////////wEaCXVzLWVhc3QtMSJH{}+/==",
         "MEUCIQDab0/+".repeat(80)
@@ -211,7 +210,7 @@ async fn every_port_time_and_identity_to_the_byte() {
 }
 
 #[tokio::test]
-async fn where_the_sdk_is_wrong_this_is_right() {
+async fn tokens_are_right_where_the_sdk_is_wrong() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     let base = case(
@@ -242,9 +241,9 @@ async fn where_the_sdk_is_wrong_this_is_right() {
     }
 }
 
-/// An IPv6 address without brackets is none to boto3; here it is the same as with them.
+/// boto3 does not take an IPv6 address without brackets for one; here brackets make no difference.
 #[tokio::test]
-async fn where_boto3_is_wrong_this_is_right_or_an_error() {
+async fn tokens_are_right_or_an_error_where_boto3_is_wrong() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     for (bare, bracketed) in [("::1", "[::1]"), ("2001:DB8::A", "[2001:DB8::A]")] {

@@ -1,12 +1,12 @@
 //! needs: postgresql, pam, moto
 //!
-//! No secret key, session token, token or Authorization value is in any output at TRACE, that of
-//! the crates below included: sessions come from STS, over HTTP.
+//! No secret key, session token, token or Authorization value is in any output at TRACE. That
+//! includes the output of the crates below. Sessions come from STS, over HTTP.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "story/server.rs"]
+#[path = "scenarios/server.rs"]
 mod server;
 
 use std::collections::BTreeSet;
@@ -28,10 +28,10 @@ use common::{HOST, USER, token};
 use server::TokenServer;
 use sqlx::postgres::PgPoolOptions;
 
-/// The key that calls STS.
+/// The secret key of the calls to STS.
 const SECRET_KEY: &str = "kestrel/secret+key/that/calls/STS";
 
-/// Whatever must not show, as it becomes known.
+/// The secrets that must not be in any output, collected as they become known.
 #[derive(Clone, Debug, Default)]
 struct Secrets(Arc<Mutex<BTreeSet<String>>>);
 
@@ -64,10 +64,10 @@ impl Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Those in the text.
+    /// Returns the secrets in a text.
     fn shown_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // An Authorization header's value has its signature in it.
+        // The value of an Authorization header contains its signature.
         let shown = |line: &&str| {
             secrets.iter().any(|secret| line.contains(&**secret)) || line.contains("Signature=")
         };
@@ -83,14 +83,14 @@ impl Secrets {
     }
 }
 
-/// Passes on what STS issues, and notes it.
+/// Passes on the credentials that STS issues, and records them.
 #[derive(Debug)]
-struct Noted {
+struct Recorded {
     chain: AssumeRoleProvider,
     secrets: Secrets,
 }
 
-impl ProvideCredentials for Noted {
+impl ProvideCredentials for Recorded {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -103,7 +103,7 @@ impl ProvideCredentials for Noted {
     }
 }
 
-/// A configuration whose sessions come from this STS.
+/// Returns a configuration whose sessions come from this STS.
 async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
     let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_KEY, None, None, "test");
     let base = aws_config::defaults(BehaviorVersion::latest())
@@ -115,7 +115,7 @@ async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
         .configure(&base)
         .build()
         .await;
-    let chain = SharedCredentialsProvider::new(Noted {
+    let chain = SharedCredentialsProvider::new(Recorded {
         chain,
         secrets: secrets.clone(),
     });
@@ -127,22 +127,22 @@ fn shown(value: &impl Debug) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_shows_at_trace() {
+async fn no_secret_is_in_any_output_at_trace() {
     let capture = Capture::everything();
     let secrets = Secrets::default();
     secrets.add(SECRET_KEY);
     let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts"))
         .await
         .expect("its thread ends");
-    let server: Postgres = server::raise().await;
+    let server: Postgres = server::start_server().await;
     let aws = configuration(&moto.endpoint(), &secrets).await;
     let builder = || RdsIam::builder(&aws, HOST, 5432, USER).with_lifetime(Duration::from_secs(3));
     secrets.assert_absent("a builder's Debug", &shown(&builder()));
-    let provider = builder().build().expect("the arguments are right");
+    let provider = builder().build().expect("the arguments are valid");
     secrets.assert_absent("a provider's Debug", &shown(&provider));
 
-    // Sessions from STS, tokens by them, logins with these, under load; a moment in which all is
-    // rejected.
+    // STS sessions sign tokens, and connections open with them under load. For a moment every login
+    // is rejected.
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
     let login = supervisor
@@ -162,24 +162,24 @@ async fn nothing_secret_shows_at_trace() {
     let callers = Callers::start(&db, 8);
     eventually_within(
         Duration::from_secs(30),
-        "a second and a third token serve",
+        "a second and a third token are published",
         || db.generation() >= 3,
     )
     .await;
     server
         .checks()
         .reject_all(true)
-        .expect("the server is told");
+        .expect("the server accepts it");
     eventually("logins are rejected", || {
-        server.checks().rejected().expect("it keeps them") > 0
+        server.checks().rejected().expect("the checks can be read") > 0
     })
     .await;
     server
         .checks()
         .reject_all(false)
-        .expect("the server is told");
+        .expect("the server accepts it");
 
-    // STS goes away.
+    // STS is down.
     moto.stop().expect("it stops");
     eventually_within(Duration::from_secs(40), "a fetch has failed", || {
         supervisor
@@ -189,7 +189,7 @@ async fn nothing_secret_shows_at_trace() {
             .any(|provider| provider.last_error.is_some())
     })
     .await;
-    let direct = builder().build().expect("the arguments are right");
+    let direct = builder().build().expect("the arguments are valid");
     let error = direct
         .fetch_lease(FetchRequest::first())
         .await
@@ -226,21 +226,21 @@ async fn nothing_secret_shows_at_trace() {
         "a lease",
         &format!("{} {}", shown(&lease), shown(lease.secret())),
     );
-    assert!(secrets.len() >= 9, "sessions were issued, and noted");
+    assert!(secrets.len() >= 9, "sessions were issued and recorded");
 
-    let said = capture.text();
+    let output = capture.text();
     for crates in ["credential.rotation", "claviger_rds_iam", "sqlx"] {
-        assert!(said.contains(crates), "nothing was captured of {crates}");
+        assert!(output.contains(crates), "nothing was captured of {crates}");
     }
-    secrets.assert_absent("the log", &said);
+    secrets.assert_absent("the log", &output);
 
-    // The hazard: what is not silenced shows it, and the search finds it.
+    // The hazard: without silencing, the log contains it, and the search finds it.
     let session = aws
         .credentials_provider()
         .expect("it has one")
         .provide_credentials()
         .await
-        .expect("STS answers");
+        .expect("STS responds");
     let found = secrets.shown_in(&capture.text()).len();
     let config = Config::builder()
         .hostname(HOST)
@@ -254,7 +254,7 @@ async fn nothing_secret_shows_at_trace() {
         .expect("it signs");
     assert!(
         secrets.shown_in(&capture.text()).len() > found,
-        "the signer writes the session token"
+        "the signer logs the session token"
     );
     drop((session, token));
     tracing::info!(secret = SECRET_KEY, "planted canary");

@@ -1,7 +1,6 @@
 //! needs: moto
 //!
-//! A chain that assumes a role at STS, and each way in which that fails: what it is called, and
-//! whether it passes.
+//! A chain that assumes a role at STS: the kind of each failure, and whether it is transient.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -52,7 +51,7 @@ impl Role {
             .into_builder()
             .credentials_provider(SharedCredentialsProvider::new(role))
             .build();
-        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
+        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
         Self {
             proxy,
             provider,
@@ -60,7 +59,7 @@ impl Role {
         }
     }
 
-    /// What a fetch says while STS fails so; afterwards it succeeds again.
+    /// Returns the error of a fetch with this fault of STS; afterwards STS works again.
     async fn failing(&self, fault: InjectedFault) -> ProviderError {
         self.proxy.fault(fault);
         let error = self
@@ -74,7 +73,7 @@ impl Role {
     }
 }
 
-fn answer(status: u16, code: &str) -> InjectedFault {
+fn response(status: u16, code: &str) -> InjectedFault {
     let error = format!(
         "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>not here</Message></Error></ErrorResponse>"
     );
@@ -84,38 +83,38 @@ fn answer(status: u16, code: &str) -> InjectedFault {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_signs_and_each_token_is_one_call() {
     let role = Role::new().await;
-    let held = first(&role.provider).await;
+    let current = first(&role.provider).await;
     assert_eq!(role.proxy.requests("AssumeRole"), 1);
-    let key = parameter(token(&held), "X-Amz-Credential").expect("it names the key");
+    let key = parameter(token(&current), "X-Amz-Credential").expect("it names the key");
     assert!(key.starts_with("ASIA"), "{key}");
-    assert!(parameter(token(&held), "X-Amz-Security-Token").is_some());
-    // The session lives for an hour, the token for 15 minutes.
-    let end = held
+    assert!(parameter(token(&current), "X-Amz-Security-Token").is_some());
+    // The session is valid for an hour, the token for 15 minutes.
+    let end = current
         .expiry()
         .wall()
         .expect("it ends")
         .duration_since(now())
         .unwrap_or_default();
     assert!(end.as_secs() >= 898 && end.as_secs() <= 900, "{end:?}");
-    let next = again(&role.provider, RotationTrigger::Schedule, &held).await;
-    assert_ne!(next.revision(), held.revision());
+    let next = again(&role.provider, RotationTrigger::Schedule, &current).await;
+    assert_ne!(next.revision(), current.revision());
     assert_eq!(role.proxy.requests("AssumeRole"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_at_sts_is_told_apart() {
+async fn each_failure_of_sts_has_its_error_kind() {
     use ProviderErrorKind::{Denied, Throttled, Unavailable};
     let role = Role::new().await;
-    for (fault, kind, passes, words) in [
-        (answer(403, "AccessDenied"), Denied, false, "trust policy"),
+    for (fault, kind, passes, expected) in [
+        (response(403, "AccessDenied"), Denied, false, "trust policy"),
         (
-            answer(400, "Throttling"),
+            response(400, "Throttling"),
             Throttled,
             true,
             "throttles requests",
         ),
         (
-            answer(500, "InternalFailure"),
+            response(500, "InternalFailure"),
             Unavailable,
             true,
             "this is retried",
@@ -130,13 +129,13 @@ async fn what_fails_at_sts_is_told_apart() {
             (kind, passes),
             "{case}: {error}"
         );
-        assert!(error.to_string().contains(words), "{case}: {error}");
+        assert!(error.to_string().contains(expected), "{case}: {error}");
         assert!(!error.to_string().contains("EXAMPLEKEY"), "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_hangs_is_given_up_before_the_core_gives_the_fetch_up() {
+async fn a_service_that_hangs_times_out_before_the_fetch_does() {
     let role = Role::new().await;
     let error = tokio::time::timeout(Duration::from_secs(30), role.failing(InjectedFault::Stall))
         .await

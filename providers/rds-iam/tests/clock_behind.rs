@@ -1,5 +1,5 @@
-//! A clock of this machine that is behind the database's: when rejected tokens are signed anew, and
-//! what is logged.
+//! This machine's clock is behind the database's: when rejected tokens are signed again, and what
+//! is logged.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -19,19 +19,19 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A wall clock that follows tokio's paused one, ten minutes behind; it can be set.
 #[derive(Clone, Debug)]
 struct Clock {
-    born: (SystemTime, Instant),
+    started: (SystemTime, Instant),
     set_back: Arc<Mutex<Duration>>,
 }
 
 impl Clock {
     fn new() -> Self {
         Self {
-            born: (now() - 10 * MINUTE, Instant::now()),
+            started: (now() - 10 * MINUTE, Instant::now()),
             set_back: Arc::default(),
         }
     }
 
-    /// A provider that signs by this clock.
+    /// Returns a provider that signs by this clock.
     fn provider(&self) -> RdsIam {
         self.provider_for(USER)
     }
@@ -42,83 +42,84 @@ impl Clock {
             .into_builder()
             .time_source(self.clone())
             .build();
-        RdsIam::new(&aws, HOST, 5432, user).expect("the arguments are right")
+        RdsIam::new(&aws, HOST, 5432, user).expect("the arguments are valid")
     }
 }
 
 impl aws_types::sdk_config::TimeSource for Clock {
     fn now(&self) -> SystemTime {
-        self.born.0 + self.born.1.elapsed() - *self.set_back.lock().expect("nobody panics")
+        self.started.0 + self.started.1.elapsed() - *self.set_back.lock().expect("no thread panics")
     }
 }
 
-/// Returns the lease after a rejection, so many seconds later.
+/// Returns the lease after a rejection, `seconds` later.
 async fn rejected(
     provider: &RdsIam,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
     seconds: u64,
 ) -> Lease<Credentials> {
     advance(Duration::from_secs(seconds)).await;
-    again(provider, RotationTrigger::Rejected, held).await
+    again(provider, RotationTrigger::Rejected, current).await
 }
 
-/// By the database's clock a token expires at an age of five minutes, which is young here.
+/// By the database's clock a token expires at an age of five minutes here, which still counts as
+/// young.
 #[tokio::test(start_paused = true)]
-async fn a_young_token_is_signed_anew_at_the_second_rejection_within_a_minute() {
+async fn a_young_token_is_signed_again_at_the_second_rejection_within_a_minute() {
     for seconds in [1, 7, 59] {
         let provider = Clock::new().provider();
-        let held = first(&provider).await;
+        let current = first(&provider).await;
         assert_eq!(
-            rejected(&provider, &held, 300).await.revision(),
-            held.revision(),
+            rejected(&provider, &current, 300).await.revision(),
+            current.revision(),
             "it may be transient"
         );
         assert_ne!(
-            rejected(&provider, &held, seconds).await.revision(),
-            held.revision(),
+            rejected(&provider, &current, seconds).await.revision(),
+            current.revision(),
             "rejected again after {seconds} s"
         );
     }
     let provider = Clock::new().provider();
-    let held = first(&provider).await;
+    let current = first(&provider).await;
     for _ in 0..5 {
         assert_eq!(
-            rejected(&provider, &held, 61).await.revision(),
-            held.revision(),
+            rejected(&provider, &current, 61).await.revision(),
+            current.revision(),
             "more than a minute apart"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_young_token_is_signed_anew_once_in_half_a_minute() {
+async fn a_rejected_young_token_is_signed_again_once_in_half_a_minute() {
     // PAM rejects everything for a while: not each attempt gets a new token.
     let provider = Clock::new().provider();
-    let mut held = first(&provider).await;
+    let mut current = first(&provider).await;
     let began = Instant::now();
     let mut signed = Vec::new();
     for _ in 0..60 {
-        let next = rejected(&provider, &held, 2).await;
-        if next.revision() != held.revision() {
+        let next = rejected(&provider, &current, 2).await;
+        if next.revision() != current.revision() {
             signed.push(began.elapsed().as_secs());
         }
-        held = next;
+        current = next;
     }
     assert_eq!(signed, [4, 34, 64, 94]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_does_not_put_the_signature_off() {
+async fn a_clock_that_is_set_back_does_not_delay_the_signature() {
     let clock = Clock::new();
     let provider = clock.provider();
-    let held = first(&provider).await;
-    rejected(&provider, &held, 1).await;
-    let held = rejected(&provider, &held, 1).await;
-    *clock.set_back.lock().expect("nobody panics") = 60 * MINUTE;
-    rejected(&provider, &held, 30).await;
+    let current = first(&provider).await;
+    rejected(&provider, &current, 1).await;
+    let current = rejected(&provider, &current, 1).await;
+    *clock.set_back.lock().expect("no thread panics") = 60 * MINUTE;
+    rejected(&provider, &current, 30).await;
     assert_ne!(
-        rejected(&provider, &held, 1).await.revision(),
-        held.revision()
+        rejected(&provider, &current, 1).await.revision(),
+        current.revision()
     );
 }
 
@@ -126,12 +127,12 @@ async fn a_clock_that_is_set_back_does_not_put_the_signature_off() {
 #[tokio::test(start_paused = true)]
 async fn the_clock_is_named_at_warn_once_an_hour_for_as_long_as_tokens_are_rejected() {
     let capture = Capture::everything();
-    // Other tests of this process are captured, too.
+    // Lines of other tests in this process are captured as well.
     let provider = Clock::new().provider_for("warned");
-    let mut held = first(&provider).await;
+    let mut current = first(&provider).await;
     for _ in 0..36 {
-        held = rejected(&provider, &held, 299).await;
-        held = rejected(&provider, &held, 1).await;
+        current = rejected(&provider, &current, 299).await;
+        current = rejected(&provider, &current, 1).await;
     }
     let text = capture.text();
     let warned = text.lines().filter(|line| {

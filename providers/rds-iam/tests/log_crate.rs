@@ -1,5 +1,5 @@
-//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own
-//! lines after a token was signed as before, and no secret at any level.
+//! A service that logs through the `log` crate and has no tracing subscriber. After a token was
+//! signed it still logs its own lines, and no secret at any level.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
         5432,
         "orders_app",
     )
-    .expect("it can be right");
+    .expect("the settings are valid");
     let lease = provider
         .fetch_lease(FetchRequest::first())
         .await

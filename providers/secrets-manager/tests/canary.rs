@@ -1,8 +1,8 @@
 //! needs: postgresql, moto
 //!
-//! No password, secret access key, session token or Authorization value is in any output at TRACE,
-//! that of the crates below included. A planted canary shows that the search finds what is there,
-//! and the SDK without us what it would say.
+//! No password, secret access key, session token or Authorization value is in any output at TRACE.
+//! That includes the output of the crates below. A planted canary shows that the search works, and
+//! what the SDK logs when it is not silenced.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ use claviger_testkit::FetchLease;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-/// `password-1`, `password-2` …; an Authorization header has its signature in it.
+/// Matches `password-1`, `password-2` …; an Authorization header contains its signature.
 const SECRETS: [&str; 4] = ["password-", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature="];
 
 fn shown_in(text: &str) -> Vec<&str> {
@@ -39,15 +39,15 @@ fn assert_clean(what: &str, value: &impl Debug) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
+async fn no_output_of_a_rotation_contains_a_secret() {
     let capture = Capture::everything();
-    // Whoever administers the secret is no part of the service: its own SDK client is not heard.
+    // The administrator of the secret is no part of the service: its SDK client is not captured.
     let fixture = SecretsFixture::<Postgres>::new(Users::Single)
         .with_subscriber(NoSubscriber::default())
         .await;
     let supervisor = &fixture.database.supervisor;
     let mut events = supervisor.events();
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     assert_clean("the provider", &provider);
     let login = supervisor
         .add_provider("login", provider)
@@ -60,7 +60,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
     let callers = Callers::start_with_pause(&db, 8, "SELECT 1", Duration::from_millis(10));
     callers.wait_for_more(50).await;
 
-    // A window that is rolled back, one that is closed, a store that fails, a look on demand.
+    // A window that is rolled back, one that is closed, a backend that fails, a fetch on demand.
     let pending = fixture
         .open_window()
         .with_subscriber(NoSubscriber::default())
@@ -108,7 +108,7 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
         fixture
             .proxy
             .fault_on("GetSecretValue", InjectedFault::reply(200, body));
-        let other = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+        let other = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
         assert_clean(
             "an error",
             &other
@@ -134,40 +134,41 @@ async fn nothing_that_is_said_in_a_rotation_has_a_secret() {
         "the hazards: {rejected} rejections, {failed} failed fetches"
     );
 
-    let said = capture.text();
+    let output = capture.text();
     for line in [
         "credential.rotation",
         "AWSCURRENT is rejected; another version is tried",
         "pool.verify",
     ] {
-        assert!(said.contains(line), "nothing was captured of {line}");
+        assert!(output.contains(line), "nothing was captured of {line}");
     }
-    assert!(shown_in(&said).is_empty(), "{:#?}", shown_in(&said));
+    assert!(shown_in(&output).is_empty(), "{:#?}", shown_in(&output));
 
-    // What the connections' own tasks say is how much they move.
+    // The connections' own tasks log how many bytes they move.
     let of_the_sdk = |text: &str| {
         text.lines()
             .filter(|line| line.contains(" aws_") && !line.contains("minimum_throughput"))
             .count()
     };
     assert_eq!(
-        of_the_sdk(&said),
+        of_the_sdk(&output),
         0,
-        "the SDK is not heard: {:?}",
-        said.lines().find(|line| of_the_sdk(line) > 0)
+        "the SDK is silenced: {:?}",
+        output.lines().find(|line| of_the_sdk(line) > 0)
     );
 
-    // The search finds what is there; and what the SDK says is captured where it is heard.
+    // The search finds a secret that is there, and the SDK's output is captured when it is not
+    // silenced.
     tracing::trace!(canary = "password-1", "planted");
     assert_eq!(shown_in(&capture.text()).len(), 1);
-    let heard = Client::new(&fixture.aws());
-    heard
+    let received = Client::new(&fixture.aws());
+    received
         .get_secret_value()
         .secret_id(SECRET)
         .version_stage("AWSCURRENT")
         .send()
         .await
-        .expect("it answers");
+        .expect("it responds");
     assert!(
         of_the_sdk(&capture.text()) > 10,
         "the hazard: the SDK talks"

@@ -23,7 +23,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
     let provider = SecretsManager::builder(&aws(&moto.endpoint()), "orders")
         .with_endpoint_from_secret()
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     let login = supervisor
         .add_provider("login", provider)
         .await
@@ -51,7 +51,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
         .add_pool("nameless", &login, pools)
         .await
         .map(drop)
-        .expect_err("nobody names a database");
+        .expect_err("no database is named");
     assert!(error.to_string().contains("database"), "{error}");
     supervisor.shutdown(std::time::Duration::from_secs(5)).await;
 }

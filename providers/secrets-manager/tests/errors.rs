@@ -1,5 +1,5 @@
-//! What each failure of the store means, as it comes over the wire. The proxy answers in the
-//! store's place: no server is needed.
+//! The error of each failure of the backend, as it is sent over the wire. The proxy responds in
+//! place of the backend: no server is needed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -22,12 +22,12 @@ use claviger_testkit::FetchLease;
 
 const CANARY: &str = "CANARY";
 
-/// Nobody is behind it.
+/// No server is behind it.
 fn proxy() -> Proxy {
     Proxy::start("http://127.0.0.1:1").expect("a proxy starts")
 }
 
-/// The configuration, with the SDK's retries or without.
+/// Returns a configuration with this number of the SDK's attempts.
 fn config(proxy: &Proxy, attempts: u32) -> SdkConfig {
     let retries = RetryConfig::standard()
         .with_max_attempts(attempts)
@@ -52,22 +52,23 @@ async fn failure(provider: &SecretsManager) -> ProviderError {
     assert!(!text.contains(CANARY), "{text}");
     assert!(
         error.source().is_none(),
-        "the SDK's error holds the whole answer"
+        "the SDK's error contains the whole response"
     );
     error
 }
 
-/// An answer with the value of a version.
+/// Returns a response with the value of a version.
 fn value(version: &str, text: &str) -> InjectedFault {
     let body = serde_json::json!({ "ARN": "arn", "Name": "orders", "VersionId": version, "SecretString": text, "VersionStages": ["AWSCURRENT"] });
     InjectedFault::reply(200, body.to_string())
 }
 
 #[tokio::test]
-async fn every_error_says_what_to_do_and_nothing_of_what_came() {
+async fn every_error_names_the_remedy_and_no_response_text() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
-    for (status, code, message, kind, says) in [
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
+    for (status, code, message, kind, expected) in [
         (
             400,
             "ResourceNotFoundException",
@@ -163,13 +164,14 @@ async fn every_error_says_what_to_do_and_nothing_of_what_came() {
         assert_eq!(error.kind(), kind, "{code}: {error}");
         let text = error.to_string();
         assert!(
-            text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(says),
+            text.starts_with("secret orders in eu-west-1, AWSCURRENT: ") && text.contains(expected),
             "{code}: {text}"
         );
     }
 }
 
-/// Serves this error to each request, dated `ahead` of now; returns the endpoint.
+/// Starts a server that responds to each request with this error, dated `ahead` of now. Returns the
+/// endpoint.
 async fn dated(code: &'static str, ahead: Duration) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -204,7 +206,8 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
             .into_builder()
             .endpoint_url(endpoint)
             .build();
-        let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        let error =
+            failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
         assert!(
             error
                 .to_string()
@@ -217,7 +220,8 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
         .into_builder()
         .endpoint_url(dated("InvalidSignatureException", Duration::ZERO).await)
         .build();
-    let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+    let error =
+        failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
     assert!(
         error.kind() == Kind::Denied && !error.to_string().contains(" min "),
         "{error}"
@@ -225,9 +229,10 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_passing() {
+async fn a_missing_or_broken_response_is_a_transient_error() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     for fault in [
         InjectedFault::reply(200, "<html>CANARY</html>"),
         InjectedFault::reply(200, r#"{"SecretString":"CANARY""#),
@@ -242,18 +247,18 @@ async fn what_is_no_answer_is_passing() {
     proxy.fault(InjectedFault::Stall);
     assert_eq!(failure(&provider).await.kind(), Kind::TimedOut);
     proxy.heal();
-    // Nobody is behind the proxy.
+    // No server is behind the proxy.
     assert_eq!(failure(&provider).await.kind(), Kind::Unavailable);
 }
 
 #[tokio::test]
-async fn what_is_in_the_secret_is_never_said() {
+async fn the_content_of_the_secret_is_never_in_an_error() {
     let proxy = proxy();
     let json = SecretsManager::builder(&config(&proxy, 1), "orders")
         .with_endpoint_from_secret()
         .build()
-        .expect("it can be right");
-    for (answer, says) in [
+        .expect("the settings are valid");
+    for (fault, expected) in [
         (value("1", "CANARY"), "is not JSON, at line 1, column 1"),
         (
             value("1", r#"{"username":"CANARY","password":["CANARY"]}"#),
@@ -289,14 +294,14 @@ async fn what_is_in_the_secret_is_never_said() {
             "has no value",
         ),
     ] {
-        proxy.fault(answer);
+        proxy.fault(fault);
         let error = failure(&json).await;
         assert_eq!(error.kind(), Kind::Malformed);
         assert!(
             error
                 .to_string()
                 .starts_with("secret orders in eu-west-1, AWSCURRENT: ")
-                && error.to_string().contains(says),
+                && error.to_string().contains(expected),
             "{error}"
         );
     }
@@ -305,7 +310,8 @@ async fn what_is_in_the_secret_is_never_said() {
 #[tokio::test]
 async fn the_sdk_alone_tries_again() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 3), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 3), "orders").expect("the settings are valid");
     for (fault, attempts) in [
         (
             InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
@@ -336,7 +342,7 @@ async fn the_sdk_alone_tries_again() {
     }
 }
 
-/// Time goes on by this at once; it stands still for nobody who waits for an answer.
+/// Advances the clock at once. It is not paused while a response is awaited.
 async fn advance(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -344,9 +350,10 @@ async fn advance(time: Duration) {
 }
 
 #[tokio::test]
-async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
+async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     proxy.fault_on(
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
@@ -358,66 +365,67 @@ async fn a_description_that_is_not_granted_is_asked_for_once_an_hour() {
             r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#,
         ),
     );
-    let held = provider
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease, all the same");
-    let look = async || {
+    let poll = async || {
         let lease = provider
-            .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+            .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
             .await
             .expect("a lease");
-        assert_eq!(lease.revision(), held.revision());
+        assert_eq!(lease.revision(), current.revision());
         (
             proxy.requests("DescribeSecret"),
             proxy.requests("GetSecretValue"),
         )
     };
-    for looks in 1..=3 {
-        assert_eq!(look().await, (1, 1 + looks));
+    for polls in 1..=3 {
+        assert_eq!(poll().await, (1, 1 + polls));
     }
     advance(Duration::from_secs(3_600)).await;
-    assert_eq!(look().await, (2, 5), "still denied");
-    assert_eq!(look().await, (2, 6));
-    // It was granted meanwhile: the value is not asked for any more.
+    assert_eq!(poll().await, (2, 5), "still denied");
+    assert_eq!(poll().await, (2, 6));
+    // The permission was granted meanwhile: the value is no longer requested.
     proxy.fault_on(
         "DescribeSecret",
         InjectedFault::reply(200, r#"{"VersionIdsToStages":{"1":["AWSCURRENT"]}}"#),
     );
     advance(Duration::from_secs(3_600)).await;
-    assert_eq!(look().await, (3, 6));
-    assert_eq!(look().await, (4, 6));
+    assert_eq!(poll().await, (3, 6));
+    assert_eq!(poll().await, (4, 6));
 }
 
 #[tokio::test]
-async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look() {
+async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     proxy.fault_on(
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
     );
     proxy.fault_on("DescribeSecret", InjectedFault::reply(500, "{}"));
-    let held = provider
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
-    let look = FetchRequest::new(RotationTrigger::Schedule).held(held);
+    let poll = FetchRequest::new(RotationTrigger::Schedule).held(current);
     let error = provider
-        .fetch_lease(look.clone())
+        .fetch_lease(poll.clone())
         .await
         .map(drop)
-        .expect_err("the store has a fault");
+        .expect_err("the backend fails");
     assert!(
         error.is_transient() && !error.to_string().contains("AWSCURRENT"),
         "{error}"
     );
-    // Not taken for a permission that is missing: it is asked for again.
+    // It is not taken for a missing permission: the description is requested again.
     provider
-        .fetch_lease(look)
+        .fetch_lease(poll)
         .await
         .map(drop)
-        .expect_err("the store has a fault");
+        .expect_err("the backend fails");
     assert_eq!(
         (
             proxy.requests("DescribeSecret"),
@@ -428,10 +436,11 @@ async fn a_description_that_cannot_be_had_costs_no_first_lease_and_fails_a_look(
 }
 
 #[tokio::test]
-async fn a_description_that_does_not_come_holds_no_start_up() {
+async fn a_description_that_hangs_does_not_delay_the_start() {
     let proxy = proxy();
-    // With the time-outs that a service has which sets none.
-    let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
+    // With the SDK's default timeouts.
+    let provider =
+        SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("the settings are valid");
     proxy.fault_on(
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
@@ -441,7 +450,7 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
-    // It was not even waited for the end of an attempt, after which the SDK makes another.
+    // The start waited for less than one attempt, after which the SDK makes another.
     assert_eq!(
         (
             proxy.requests("DescribeSecret"),
@@ -452,23 +461,24 @@ async fn a_description_that_does_not_come_holds_no_start_up() {
 }
 
 #[tokio::test]
-async fn a_rejection_is_answered_without_a_description() {
+async fn a_fetch_after_a_rejection_needs_no_description() {
     let proxy = proxy();
-    let provider = SecretsManager::new(&config(&proxy, 1), "orders").expect("it can be right");
+    let provider =
+        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
     proxy.fault_on("DescribeSecret", InjectedFault::reply(200, "{}"));
     proxy.fault_on(
         "GetSecretValue",
         value("1", r#"{"username":"app","password":"p"}"#),
     );
-    let held = provider
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     let before = proxy.requests("DescribeSecret");
     let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
-        .rejected([held.revision().clone()])
-        .held(held);
-    // All three stages answer the same version: one candidate.
+        .rejected([current.revision().clone()])
+        .held(current);
+    // All three stages return the same version: one candidate.
     provider
         .fetch_lease(rejected)
         .await
@@ -553,7 +563,8 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
             .into_builder()
             .credentials_provider(provider)
             .build();
-        let error = failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        let error =
+            failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
         assert_eq!(error.kind(), kind, "{error}");
         let text = error.to_string();
         assert!(
@@ -572,9 +583,9 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
             .into_builder()
             .credentials_provider(provider)
             .build();
-        failure(&SecretsManager::new(&aws, "orders").expect("it can be right")).await;
+        failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
     }
-    assert_eq!(proxy.connections(), 0, "nothing was asked");
+    assert_eq!(proxy.connections(), 0, "no request was sent");
 }
 
 #[tokio::test]

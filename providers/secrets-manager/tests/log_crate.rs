@@ -1,7 +1,7 @@
 //! needs: moto
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: a fetch leaves its
-//! logger as it was, and shows no secret at any level, whatever AWS returns.
+//! A service that logs through the `log` crate and has no tracing subscriber. A fetch leaves its
+//! logger as it was, and logs no secret at any level, whatever AWS returns.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -42,13 +42,14 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     Secret::create(&moto, "orders", &login("CANARY-password")).await;
     let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
 
-    let provider = SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("it can be right");
-    let held = provider
+    let provider =
+        SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("the settings are valid");
+    let current = provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
     assert_eq!(
-        held.secret().expose_password(),
+        current.secret().expose_password(),
         "CANARY-password",
         "the hazard: a secret went through"
     );
@@ -72,8 +73,8 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     ] {
         proxy.fault(fault);
         let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
-            .rejected([held.revision().clone()])
-            .held(held.clone());
+            .rejected([current.revision().clone()])
+            .held(current.clone());
         provider
             .fetch_lease(request)
             .await
@@ -83,7 +84,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     proxy.heal();
     let assumed = assumed(&proxy.endpoint()).await;
     SecretsManager::new(&assumed, "orders")
-        .expect("it can be right")
+        .expect("the settings are valid")
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");

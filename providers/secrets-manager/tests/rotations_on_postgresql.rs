@@ -1,8 +1,8 @@
 //! needs: postgresql, moto
 //!
-//! AWS's four rotation steps on a live database under load. `CLAVIGER_ROTATIONS` and
-//! `CLAVIGER_WINDOW_MS` take other numbers than 20 rotations a case and 500 ms between setSecret
-//! and finishSecret.
+//! AWS's four rotation steps on a live database under load. The defaults are 20 rotations a case
+//! and 500 ms between setSecret and finishSecret. `CLAVIGER_ROTATIONS` and `CLAVIGER_WINDOW_MS` set
+//! other numbers.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Logins by AppRole: where the secret id comes from, and what is said when it is none any more.
+//! Logins by AppRole: where the secret id comes from, and the error when it is used up or expired.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -27,7 +27,7 @@ struct VaultFixture {
     role_id: String,
 }
 
-/// A role with these settings.
+/// Creates a fixture whose role has these settings.
 async fn fixture(settings: serde_json::Value) -> VaultFixture {
     let admin = AsyncAdmin::with_a_secret().await;
     let role_id = admin.run(|admin| admin.app_role(settings)).await;
@@ -42,7 +42,7 @@ impl VaultFixture {
     fn kv(&self, secret_id: SecretId) -> VaultKv {
         let auth = Auth::app_role(&*self.role_id, secret_id);
         let session =
-            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings are valid");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     }
 
@@ -91,8 +91,9 @@ fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// A registration with it fails at once, for good, and without the secret.
-async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
+/// Checks that a registration fails at once with a permanent error, which does not contain the
+/// secret.
+async fn is_denied(kv: VaultKv, expected: &str, secret: &str) {
     let supervisor = Supervisor::start();
     let registered = tokio::time::timeout(
         Duration::from_secs(15),
@@ -101,20 +102,20 @@ async fn is_denied(kv: VaultKv, words: &str, secret: &str) {
     .await;
     let error = registered
         .expect("nothing is waited for")
-        .expect_err("it is no good");
+        .expect_err("it is invalid");
     let error = error.provider_error().cloned().expect("the provider's own");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::Denied, false),
         "{error}"
     );
-    assert!(error.to_string().contains(words), "{error}");
+    assert!(error.to_string().contains(expected), "{error}");
     assert!(!format!("{error} {error:?}").contains(secret));
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
+async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
     let fixture = fixture(json!({})).await;
     let id = fixture.secret_id().await;
     let (plain, wrapped) = (
@@ -140,7 +141,7 @@ async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
         "no-such-id",
     )
     .await;
-    // The next id in the file is for the next login.
+    // The next login reads the next id in the file.
     let kv = fixture.kv(SecretId::file(plain.path()));
     fetch(&kv).await.expect("a lease");
     let next = fixture.secret_id().await;
@@ -163,7 +164,7 @@ async fn a_secret_id_is_given_or_lies_in_a_file_or_is_wrapped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrapping_token_opens_once() {
     let fixture = fixture(json!({})).await;
-    // Once for all logins, also when its file is gone.
+    // It is unwrapped once for all logins, also when its file is gone.
     let wrapped = file(&fixture.wrapped(60).await);
     let kv = fixture.kv(SecretId::wrapped_file(wrapped.path()));
     fetch(&kv).await.expect("a lease");
@@ -193,9 +194,11 @@ async fn a_wrapping_token_opens_once() {
 
     let expired = fixture.wrapped(1).await;
     let admin = fixture.admin.admin.clone();
-    eventually_within(Duration::from_secs(10), "the wrapping token dies", || {
-        matches!(admin.look_up(&expired), Ok(None))
-    })
+    eventually_within(
+        Duration::from_secs(10),
+        "the wrapping token expires",
+        || matches!(admin.look_up(&expired), Ok(None)),
+    )
     .await;
     is_denied(
         fixture.kv(SecretId::wrapped(&*expired)),
@@ -206,7 +209,7 @@ async fn a_wrapping_token_opens_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_and_again()
+async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_loop()
 -> Result<(), Problem> {
     let fixture =
         fixture(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
@@ -220,7 +223,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
     let status = || supervisor.status().providers.remove(0);
     eventually_within(
         Duration::from_secs(15),
-        "the token dies, and there is no other",
+        "the token expires, and there is no other",
         || status().last_error.is_some(),
     )
     .await;
@@ -236,8 +239,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
             .contains("the secret id has expired or is used up; issue another"),
         "{error}"
     );
-    // What is held is held; a minute passes until it is tried again, but for the token, which was
-    // cared for while it lived.
+    // The current lease stays. Further logins were tried only while the token was still valid.
     assert!(status().revision.is_some() && !status().rejected);
     assert!(
         (2..=4).contains(&fixture.proxy.requests(LOG_IN)),
@@ -253,7 +255,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
     );
 
     fs::write(id.path(), fixture.secret_id().await)?;
-    // Within a second of a failure everybody is told the same.
+    // Within a second of a failure every caller gets the same error.
     let rotated = async {
         while supervisor.rotate_now("login").await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -270,16 +272,17 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_tried_again_a
 async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     let fixture = fixture(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
     let kv = fixture.kv(SecretId::none());
-    let held = fetch(&kv).await.expect("a lease");
+    let current = fetch(&kv).await.expect("a lease");
     let again = kv
-        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
         .await
         .expect("the same");
-    assert_eq!(again.revision(), held.revision());
+    assert_eq!(again.revision(), current.revision());
     assert_eq!(fixture.proxy.requests(LOG_IN), 1, "one token for both");
 
     let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).with_mount("elsewhere");
-    let session = VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("it can be right");
+    let session =
+        VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("the settings are valid");
     let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path"))
         .await
         .expect_err("nothing is mounted there");

@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Logins by JSON Web Tokens that a key made here signs.
+//! Logins by JSON Web Tokens, signed by a key of this test.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -16,7 +16,7 @@ use claviger_vault_fixtures::AsyncAdmin;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-/// A token that is valid for so many seconds from now.
+/// Returns a token that is valid for `seconds` from now.
 fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
     let now = Timestamp::now()
         .wall()
@@ -30,7 +30,7 @@ fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
 
 fn kv(admin: &AsyncAdmin, auth: Auth) -> VaultKv {
     let session =
-        VaultSession::new(admin.admin.vault.address(), auth).expect("the settings can be right");
+        VaultSession::new(admin.admin.vault.address(), auth).expect("the settings are valid");
     VaultKv::new(&session, "kv", "orders").expect("a path")
 }
 
@@ -54,7 +54,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     assert_eq!(
         admin.run(|admin| admin.tokens()).await.len(),
         before,
-        "it is given back"
+        "its token is revoked"
     );
 
     let stranger = JwtIssuer::new().expect("another key");
@@ -78,7 +78,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
         assert!(!format!("{error} {error:?}").contains(&*jwt));
     }
 
-    // In a file: read anew at each login.
+    // A file is read again at each login.
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
     let kv = kv(&admin, Auth::jwt_file("orders", file.path()));

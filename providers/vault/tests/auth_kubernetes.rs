@@ -43,7 +43,7 @@ async fn fixture(token_ttl: &'static str) -> VaultFixture {
 }
 
 impl VaultFixture {
-    /// A pod's token, the number-th one of its service account.
+    /// Returns a pod's token, the `number`-th of its service account.
     fn token(&self, name: &str, number: u64) -> String {
         let now = Timestamp::now()
             .wall()
@@ -62,7 +62,7 @@ impl VaultFixture {
         self.issuer.sign(&claims.to_string()).expect("it signs")
     }
 
-    /// Another token is mounted, and the cluster knows it and not the one before.
+    /// Mounts another token, which the cluster accepts instead of the previous one.
     fn mount(&self, number: u64) -> String {
         let token = self.token("orders", number);
         self.cluster.add_token(&token, "shop", "orders");
@@ -76,7 +76,7 @@ impl VaultFixture {
     fn kv(&self) -> VaultKv {
         let auth = Auth::kubernetes_file("orders", self.file.path());
         let session =
-            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings can be right");
+            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings are valid");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     }
 
@@ -101,13 +101,13 @@ async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_mounted_token_is_read_anew_at_each_login() {
+async fn the_mounted_token_is_read_again_at_each_login() {
     let fixture = fixture("3s").await;
     fixture.mount(1);
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider("login", fixture.kv())
         .await
@@ -117,8 +117,8 @@ async fn the_mounted_token_is_read_anew_at_each_login() {
         reviews > 0 && fixture.logins() == 1,
         "the hazard: it was reviewed"
     );
-    // The token that it gives is renewed, then revoked by hand: there is another login, with the
-    // file as it is then.
+    // The issued token is renewed, then revoked by the administrator. The next login sends the
+    // file's content of that time.
     let renewals = || fixture.proxy.requests("/v1/auth/token/renew-self");
     eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
     fixture.mount(2);
@@ -151,9 +151,9 @@ async fn the_mounted_token_is_read_anew_at_each_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_rejected_says_what_may_be_wrong() {
+async fn a_rejected_login_names_the_possible_causes() {
     let fixture = fixture("60s").await;
-    // The cluster does not know it, which may be its own fault.
+    // The cluster rejects the token, which may be the cluster's own error.
     let error = fixture.rejected(&fixture.token("orders", 1)).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
     assert!(
@@ -163,7 +163,7 @@ async fn what_is_rejected_says_what_may_be_wrong() {
         "{error}"
     );
     assert!(fixture.cluster.reviews() > 0, "the hazard: it was reviewed");
-    // The role is not for this one.
+    // The role does not allow this service account.
     let other = fixture.token("others", 1);
     fixture.cluster.add_token(&other, "shop", "others");
     let error = fixture.rejected(&other).await;
@@ -180,7 +180,7 @@ async fn what_is_rejected_says_what_may_be_wrong() {
         error.is_transient() && error.to_string().contains("the file is empty"),
         "{error}"
     );
-    // Nobody reviews any more.
+    // The cluster is down and reviews no token.
     let token = fixture.mount(2);
     let VaultFixture {
         admin,

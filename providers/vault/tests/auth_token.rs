@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! Tokens of somebody else's: given, or in a file that an agent writes again and again.
+//! Tokens that this library did not obtain: given, or in a file that an agent rewrites.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -14,7 +14,7 @@ use claviger_vault_fixtures::{AsyncAdmin, Revocation, VaultFixture, next_generat
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-/// A token in a file, as an agent's sink has it.
+/// A token in a file, as an agent's sink writes it.
 struct Sink {
     file: NamedTempFile,
     token: String,
@@ -30,7 +30,7 @@ impl Sink {
         sink
     }
 
-    /// Writes another token; answers the one before.
+    /// Writes another token; returns the previous one.
     async fn next(&mut self, fixture: &VaultFixture<Postgres>) -> String {
         let token = fixture
             .admin(|admin| admin.token(json!({ "ttl": "10m" })))
@@ -42,7 +42,7 @@ impl Sink {
     fn provider(&self, fixture: &VaultFixture<Postgres>) -> VaultDynamic {
         let session =
             VaultSession::new(fixture.proxy.endpoint(), Auth::token_file(self.file.path()))
-                .expect("the settings can be right");
+                .expect("the settings are valid");
         VaultDynamic::new(&session, "database", "orders").expect("a role")
     }
 }
@@ -59,10 +59,10 @@ async fn revoke(fixture: &VaultFixture<Postgres>, token: String) {
     fixture.admin(move |admin| admin.revoke_token(&token)).await;
 }
 
-/// The agent is early: the old token lives on for a while. Pools move over to leases of the new
-/// one.
+/// The agent is early: the old token is valid for a while. Pools move over to leases of the new
+/// token.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
+async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
     let db = fixture.pool(sink.provider(&fixture)).await;
@@ -72,7 +72,7 @@ async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
     assert_eq!(next_generation(&db, 1).await, 2);
     assert!(
         is_alive(&fixture, &old).await,
-        "the hazard: the old one lives, and could be renewed"
+        "the hazard: the old one is valid, and could be renewed"
     );
     fixture.one_lease_is_left().await;
     revoke(&fixture, old).await;
@@ -85,7 +85,7 @@ async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
     assert_eq!(
         (fixture.leases().await.len(), fixture.users().await.len()),
         (1, 1),
-        "what is served is the new token's"
+        "the current lease is the new token's"
     );
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
     assert_eq!(
@@ -98,7 +98,7 @@ async fn the_next_token_in_the_file_is_taken_while_the_old_one_lives() {
     );
 }
 
-/// The agent is late: the old token is dead, and its leases with it, when the new one is written.
+/// The old token is revoked, and its leases with it, as soon as the new one is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_token_is_revoked_while_the_file_is_swapped() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
@@ -129,9 +129,9 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
     );
 }
 
-/// Nobody writes: it is said, and the next token is taken without being asked for.
+/// The agent writes no token: the error is reported, and the next token is used without a call.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_token_in_the_file_is_said_and_the_next_one_taken() {
+async fn an_invalid_token_in_the_file_is_reported_and_the_next_one_is_used() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
     fixture
@@ -174,7 +174,7 @@ async fn a_given_token_is_used_and_left_alone() {
     let proxy = admin.proxy();
     let provider = |token: &str| {
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
-            .expect("the settings can be right");
+            .expect("the settings are valid");
         VaultKv::new(&session, "kv", "orders").expect("a path")
     };
     let good = admin
@@ -186,25 +186,25 @@ async fn a_given_token_is_used_and_left_alone() {
         .await
         .expect("there is a lease");
 
-    let dead = admin
+    let revoked = admin
         .run(|admin| admin.token(json!({ "ttl": "10m" })))
         .await;
-    let token = dead.clone();
+    let token = revoked.clone();
     admin.run(move |admin| admin.revoke_token(&token)).await;
-    let blind = admin
+    let without_policy = admin
         .run(|admin| admin.token(json!({ "ttl": "10m", "no_default_policy": true })))
         .await;
-    for (token, says) in [
-        (dead, "the token is invalid; configure another"),
+    for (token, expected) in [
+        (revoked, "the token is invalid; configure another"),
         (
-            blind.clone(),
+            without_policy.clone(),
             "not allowed; grant `read` on auth/token/lookup-self",
         ),
     ] {
         let error = supervisor
             .add_provider("bad", provider(&token))
             .await
-            .expect_err("it is no good");
+            .expect_err("it is invalid");
         let error = error.provider_error().cloned().expect("the provider's own");
         assert_eq!(
             (error.kind(), error.is_transient()),
@@ -212,7 +212,7 @@ async fn a_given_token_is_used_and_left_alone() {
             "{error}"
         );
         assert!(
-            error.to_string().contains(says) && !format!("{error:?}").contains(&token),
+            error.to_string().contains(expected) && !format!("{error:?}").contains(&token),
             "{error}"
         );
     }
@@ -222,7 +222,7 @@ async fn a_given_token_is_used_and_left_alone() {
         admin
             .run(move |admin| Ok((
                 admin.look_up(&good)?.is_some(),
-                admin.look_up(&blind)?.is_some()
+                admin.look_up(&without_policy)?.is_some()
             )))
             .await
             == (true, true)

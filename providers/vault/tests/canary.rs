@@ -1,8 +1,8 @@
 //! needs: postgresql, openbao
 //!
 //! No token, wrapping token, secret id or password that the server issued is in any output at
-//! TRACE, that of the crates below included. A planted canary shows that the search finds what is
-//! there, and vaultrs without us what it would say.
+//! TRACE. That includes the output of the crates below. A planted canary shows that the search
+//! works, and what vaultrs logs when it is not silenced.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
-/// What is a secret where it is a text of this name.
+/// Names of fields whose texts are secrets.
 const NAMES: [&str; 4] = ["client_token", "token", "secret_id", "password"];
 
-/// The secrets in an answer of the server's.
+/// Collects the secrets in a response of the server.
 fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -41,15 +41,15 @@ fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
     }
 }
 
-/// What has been issued so far.
+/// The secrets that were issued so far.
 struct Secrets(BTreeSet<String>);
 
 impl Secrets {
     fn of(fixture: &VaultFixture<Postgres>, more: &[&str]) -> Self {
         let mut secrets: BTreeSet<String> = more.iter().map(|&secret| secret.to_owned()).collect();
-        for answer in fixture.proxy.responses() {
-            if let Ok(answer) = serde_json::from_str(&answer) {
-                collect(&answer, &mut secrets);
+        for response in fixture.proxy.responses() {
+            if let Ok(response) = serde_json::from_str(&response) {
+                collect(&response, &mut secrets);
             }
         }
         Self(secrets)
@@ -63,7 +63,7 @@ impl Secrets {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
+async fn no_output_about_dynamic_users_contains_a_secret() {
     let capture = Capture::everything();
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
     fixture
@@ -86,16 +86,16 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         .await;
     let auth = Auth::app_role(role_id, SecretId::wrapped(wrapped.clone()));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
-    let mut said = vec![format!("{session:?} {session:#?}")];
-    let mut say = |value: &dyn Debug| said.push(format!("{value:?} {value:#?}"));
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
+    let mut outputs = vec![format!("{session:?} {session:#?}")];
+    let mut say = |value: &dyn Debug| outputs.push(format!("{value:?} {value:#?}"));
 
-    // Users of all kinds, in use.
+    // Providers of each kind, in use.
     let supervisor = &fixture.supervisor;
     let mut events = supervisor.events();
-    let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("it can be right");
-    let rotated = VaultStatic::new(&session, MOUNT, "rotated").expect("it can be right");
-    let kept = VaultKv::new(&session, "kv", "orders").expect("it can be right");
+    let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("the settings are valid");
+    let rotated = VaultStatic::new(&session, MOUNT, "rotated").expect("the settings are valid");
+    let kept = VaultKv::new(&session, "kv", "orders").expect("the settings are valid");
     say(&(dynamic(), &rotated, &kept));
     let db = fixture.pool(dynamic()).await;
     let mut callers = vec![Callers::start_with_pause(
@@ -137,7 +137,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     ));
     callers[0].wait_for_more(50).await;
 
-    // A new one by hand, a lease and a token that are revoked, a password and a secret that change.
+    // A manual rotation, a revoked lease and token, a changed password and secret.
     supervisor.rotate_now("login").await.expect("a new user");
     let leases = fixture.leases().await;
     let served = db.generation();
@@ -171,7 +171,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     for provider in ["rotated-login", "kept-login"] {
         say(&supervisor.rotate_now(provider).await);
     }
-    // Answers that cannot be read, reject, or break off.
+    // Responses that are malformed, reject, or are cut off.
     let secret = "CANARY-s3cret";
     for error in [
         InjectedFault::reply(500, format!(r#"{{"errors":["{secret}"]}}"#)),
@@ -221,7 +221,7 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         "the hazards: {rejected} rejections, {failed} failed fetches, {rotated} rotations"
     );
 
-    // Two tokens, a secret id, three users, and the passwords of the other two at least.
+    // At least two tokens, a secret id, three dynamic users, and the passwords of the other two.
     let root = fixture.admin.vault.root_token();
     let secrets = Secrets::of(
         &fixture,
@@ -239,11 +239,11 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         "the hazard: {} secrets",
         secrets.0.len()
     );
-    for said in &said {
+    for output in &outputs {
         assert!(
-            secrets.shown_in(said).is_empty(),
+            secrets.shown_in(output).is_empty(),
             "{:#?}",
-            secrets.shown_in(said)
+            secrets.shown_in(output)
         );
     }
     let logged = capture.text();
@@ -267,11 +267,12 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
     assert_eq!(
         of_vaultrs(&logged),
         0,
-        "vaultrs is not heard: {:?}",
+        "vaultrs is silenced: {:?}",
         logged.lines().find(|line| of_vaultrs(line) > 0)
     );
 
-    // The search finds what is there; and what vaultrs says is captured where it is heard.
+    // The search finds a secret that is there, and vaultrs's output is captured when it is not
+    // silenced.
     tracing::trace!(canary = secrets.0.first(), "planted");
     assert_eq!(secrets.shown_in(&capture.text()).len(), 1);
     let settings = VaultClientSettingsBuilder::default()
@@ -279,9 +280,9 @@ async fn nothing_that_is_said_of_users_who_come_and_go_has_a_secret() {
         .token(root)
         .build()
         .expect("settings");
-    let heard = VaultClient::new(settings).expect("a client");
-    vaultrs::kv2::read::<Value>(&heard, "kv", "orders")
+    let received = VaultClient::new(settings).expect("a client");
+    vaultrs::kv2::read::<Value>(&received, "kv", "orders")
         .await
-        .expect("it answers");
+        .expect("it responds");
     assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs talks");
 }

@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! How the server is reached: by TLS, in a namespace, in time; and what is said where it is not.
+//! How the server is reached: by TLS, in a namespace, in time; and the errors when it is not.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -42,7 +42,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let good = session(&address)
         .with_ca_file(&own)
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     assert_eq!(
         fetch(&good)
             .await
@@ -51,14 +51,14 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
             .user(),
         "app"
     );
-    // By the host's name, too, as the certificate has it; and with several authorities in one file.
+    // Also by the host name in the certificate, and with several authorities in one file.
     let both = tempfile::NamedTempFile::new().expect("a file");
     let pem = |file| fs::read_to_string(file).expect("it can be read");
     fs::write(&both, format!("{}\n{}", pem(&unrelated), pem(&own))).expect("it is written");
     let good = session(&address.replace("127.0.0.1", "localhost"))
         .with_ca_file(both.path())
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     fetch(&good).await.expect("there is a lease");
 
     // With a byte order mark, and a comment in Latin-1.
@@ -72,15 +72,16 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
     let good = session(&address)
         .with_ca_file(both.path())
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     fetch(&good).await.expect("there is a lease");
 
-    // Neither the system's authorities nor another one signed it. For good: nothing is waited for.
+    // Neither the system's authorities nor the other one signed it. The error is permanent and not
+    // retried.
     for bad in [
         session(&address),
         session(&address).with_ca_file(&unrelated),
     ] {
-        let session = bad.build().expect("it can be right");
+        let session = bad.build().expect("the settings are valid");
         let supervisor = Supervisor::start();
         let kv = VaultKv::new(&session, "kv", "orders").expect("a path");
         let registered = tokio::time::timeout(
@@ -105,13 +106,12 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         );
         supervisor.shutdown(Duration::from_secs(5)).await;
     }
-    // Plain text to a TLS port, and the other way round: somebody is there, who does not speak as
-    // is expected.
+    // Plain text to a TLS port, and the other way round: a server responds, in another protocol.
     for address in [
         address.replace("https", "http"),
         vault.address().replace("http", "https"),
     ] {
-        let error = fetch(&session(&address).build().expect("it can be right"))
+        let error = fetch(&session(&address).build().expect("the settings are valid"))
             .await
             .expect_err("that is no conversation");
         assert!(error.to_string().contains("check the address"), "{error}");
@@ -121,8 +121,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_goes_with_every_request() {
     let admin = AsyncAdmin::start().await;
-    // OpenBao has namespaces. Vault's community edition has none, and ignores the header without a
-    // word.
+    // OpenBao has namespaces. Vault's community edition has none, and silently ignores the header.
     let has_namespaces = admin
         .run(|admin| {
             Ok(admin
@@ -151,12 +150,12 @@ async fn a_namespace_goes_with_every_request() {
             Auth::app_role(&*role_id, SecretId::given(&*secret_id)),
         )
     };
-    // Logged in there, allowed there, and told by the engine that is there that it has no such
+    // Login and permission work in the namespace. Its database engine reports that it has no such
     // role.
     let session = builder()
         .with_namespace("team")
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     let role = VaultStatic::new(&session, "database", "absent").expect("a role");
     let error = role
         .fetch_lease(FetchRequest::first())
@@ -170,7 +169,7 @@ async fn a_namespace_goes_with_every_request() {
     assert_eq!(proxy.requests("/v1/auth/token/revoke-self"), 1);
 
     if has_namespaces {
-        let error = fetch(&builder().build().expect("it can be right"))
+        let error = fetch(&builder().build().expect("the settings are valid"))
             .await
             .expect_err("that role is elsewhere");
         assert!(
@@ -181,7 +180,7 @@ async fn a_namespace_goes_with_every_request() {
             &builder()
                 .with_namespace("absent")
                 .build()
-                .expect("it can be right"),
+                .expect("the settings are valid"),
         )
         .await
         .expect_err("there is none");
@@ -193,22 +192,22 @@ async fn a_namespace_goes_with_every_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() {
+async fn a_server_that_hangs_times_out_after_the_configured_time() {
     let admin = AsyncAdmin::with_a_secret().await;
     let proxy = admin.proxy();
     let token = admin.run(|admin| admin.token(json!({}))).await;
     let session = VaultSession::builder(proxy.endpoint(), Auth::token(token))
         .with_timeout(Duration::from_secs(1));
-    let session = session.build().expect("it can be right");
+    let session = session.build().expect("the settings are valid");
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Stall);
-    let error = fetch(&session).await.expect_err("there is no answer");
+    let error = fetch(&session).await.expect_err("there is no response");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::TimedOut, true),
         "{error}"
     );
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Cut);
-    let error = fetch(&session).await.expect_err("there is half an answer");
+    let error = fetch(&session).await.expect_err("there is half a response");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::Unavailable, true),
@@ -216,9 +215,9 @@ async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() 
     );
     proxy.heal();
     fetch(&session).await.expect("there is a lease");
-    let nobody =
-        VaultSession::new("http://127.0.0.1:1", Auth::token("token")).expect("it can be right");
-    let error = fetch(&nobody).await.expect_err("nobody is there");
+    let nowhere = VaultSession::new("http://127.0.0.1:1", Auth::token("token"))
+        .expect("the settings are valid");
+    let error = fetch(&nowhere).await.expect_err("no server is there");
     assert!(
         error.kind() == ProviderErrorKind::Unavailable
             && error.to_string().contains("cannot be reached"),
@@ -226,7 +225,7 @@ async fn a_server_that_does_not_answer_is_given_up_after_the_time_that_is_set() 
     );
 }
 
-/// Without a login the standing of the server is told, too.
+/// The server's state is reported although no login succeeded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sealed_server_is_reported_at_login() {
     let vault = tokio::task::spawn_blocking(|| OpenBao::start().expect("a server starts"))
@@ -234,7 +233,7 @@ async fn a_sealed_server_is_reported_at_login() {
         .expect("no panic");
     vault.seal().expect("it is sealed");
     let auth = Auth::app_role("role", SecretId::given("secret-id"));
-    let session = VaultSession::new(vault.address(), auth).expect("it can be right");
+    let session = VaultSession::new(vault.address(), auth).expect("the settings are valid");
     let error = fetch(&session).await.expect_err("it is sealed");
     assert_eq!(
         (error.kind(), error.is_transient()),
@@ -268,8 +267,8 @@ async fn one_403_right_after_the_login_does_not_fail_the_start() {
         ),
     ] {
         let proxy = admin.proxy();
-        let session =
-            VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
+        let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token))
+            .expect("the settings are valid");
         proxy.fault_on(operation, InjectedFault::reply(403, body));
         let healed = eventually_within(Duration::from_secs(10), "it is denied", || {
             proxy.requests(operation) >= 1

@@ -1,7 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! Users of the database engine under load: renewed, replaced before their maximum, drained,
-//! revoked.
+//! Dynamic users under load: renewed, replaced before their maximum, drained, revoked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{ProviderErrorKind, Supervisor};
@@ -10,7 +9,7 @@ use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 
-/// How many rotations there are; `CLAVIGER_VAULT_ROTATIONS` says otherwise.
+/// Returns the number of rotations, or the value of `CLAVIGER_VAULT_ROTATIONS`.
 fn rotations(of: u64) -> u64 {
     std::env::var("CLAVIGER_VAULT_ROTATIONS")
         .ok()
@@ -24,11 +23,11 @@ async fn log_in(fixture: &VaultFixture<Postgres>) -> VaultSession {
         fixture.admin.vault.address(),
         Auth::app_role(role_id, SecretId::given(secret_id)),
     )
-    .expect("the settings are right")
+    .expect("the settings are valid")
 }
 
-/// Users who live ten seconds and thirty at most, through so many rotations under load.
-async fn come_and_go(revocation: Revocation, wanted: u64) {
+/// Rotates users (ttl 10 s, max_ttl 30 s) under load until there were `wanted` rotations.
+async fn rotate_users(revocation: Revocation, wanted: u64) {
     let fixture = VaultFixture::<Postgres>::new(10, 30, revocation).await;
     let session = log_in(&fixture).await;
     let db = fixture
@@ -36,8 +35,8 @@ async fn come_and_go(revocation: Revocation, wanted: u64) {
         .await;
     let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
 
-    // Through the end of a lease by its maximum once, then by hand.
-    let mut served = next_generation(&db, db.generation()).await;
+    // Once by the lease's maximum, then manually.
+    let mut generation = next_generation(&db, db.generation()).await;
     let mut most = 0;
     for _ in 1..wanted {
         fixture
@@ -45,7 +44,7 @@ async fn come_and_go(revocation: Revocation, wanted: u64) {
             .rotate_now("login")
             .await
             .expect("there is a new user");
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_more(50).await;
         most = most.max(fixture.leases().await.len());
     }
@@ -53,22 +52,22 @@ async fn come_and_go(revocation: Revocation, wanted: u64) {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
-    assert!(served > wanted, "{served} generations");
+    assert!(generation > wanted, "{generation} generations");
     assert!(most <= 3, "{most} leases at once");
     fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_come_and_go_under_load_and_none_is_left() {
-    come_and_go(Revocation::Terminating, rotations(20)).await;
+async fn users_rotate_under_load_and_none_is_left() {
+    rotate_users(Revocation::Terminating, rotations(20)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_whose_sessions_nobody_ends_come_and_go_and_none_is_left() {
-    come_and_go(Revocation::Default, rotations(20) / 4).await;
+async fn users_whose_connections_stay_open_rotate_and_none_is_left() {
+    rotate_users(Revocation::Default, rotations(20) / 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +87,7 @@ async fn a_role_that_is_not_there_ends_the_registration_at_once() {
             .and_then(|error| error.provider_error().cloned())
             .expect("the provider's own error")
     };
-    for (mount, words) in [("database", "no such role"), ("elsewhere", "")] {
+    for (mount, expected) in [("database", "no such role"), ("elsewhere", "")] {
         let error = provide(mount).await;
         assert!(
             matches!(
@@ -97,6 +96,6 @@ async fn a_role_that_is_not_there_ends_the_registration_at_once() {
             ),
             "{error}"
         );
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }

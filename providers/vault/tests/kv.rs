@@ -1,6 +1,7 @@
 //! needs: openbao
 //!
-//! Logins in a KV store: versions come, are deleted, destroyed and undeleted, and little is asked.
+//! Credentials in a KV store: versions are written, deleted, destroyed and undeleted, at the cost
+//! of few requests.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl VaultFixture {
     fn of(admin: AsyncAdmin, token: String) -> Self {
         let proxy = admin.proxy();
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
-            .expect("the settings can be right");
+            .expect("the settings are valid");
         Self {
             kv: VaultKv::new(&session, "kv", "orders").expect("a path"),
             session,
@@ -55,7 +56,7 @@ impl VaultFixture {
             .await;
     }
 
-    /// How often the data and the metadata were asked for.
+    /// Returns how often the data and the metadata were requested.
     fn requests_to(&self) -> (usize, usize) {
         (self.proxy.requests(DATA), self.proxy.requests(METADATA))
     }
@@ -65,8 +66,8 @@ fn password(lease: &Lease<Credentials>) -> String {
     lease.secret().expose_password().to_owned()
 }
 
-fn look(held: &Lease<Credentials>) -> FetchRequest<Credentials> {
-    FetchRequest::new(RotationTrigger::Schedule).held(held.clone())
+fn poll(current: &Lease<Credentials>) -> FetchRequest<Credentials> {
+    FetchRequest::new(RotationTrigger::Schedule).held(current.clone())
 }
 
 fn status(supervisor: &Supervisor) -> ProviderStatus {
@@ -88,7 +89,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     for look_ups in 1..4 {
         let again = fixture
             .kv
-            .fetch_lease(look(&first))
+            .fetch_lease(poll(&first))
             .await
             .expect("there is a lease");
         assert_eq!(
@@ -101,7 +102,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let second = fixture
         .kv
-        .fetch_lease(look(&first))
+        .fetch_lease(poll(&first))
         .await
         .expect("there is a lease");
     assert_ne!(second.revision(), first.revision());
@@ -109,17 +110,17 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         (password(&second), fixture.requests_to()),
         ("password-2".to_owned(), (2, 4))
     );
-    // The same value in another version is another revision: who wrote it meant something by it.
+    // The same value in another version is another revision: it was written on purpose.
     fixture
         .put(json!({ "username": "app", "password": "password-2" }))
         .await;
     let third = fixture
         .kv
-        .fetch_lease(look(&second))
+        .fetch_lease(poll(&second))
         .await
         .expect("there is a lease");
     assert_ne!(third.revision(), second.revision());
-    // Removed as a whole and written anew, it begins at version 1 again.
+    // A secret that is removed as a whole and written again begins at version 1.
     fixture
         .admin
         .run(|admin| {
@@ -131,7 +132,7 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
         .await;
     let error = fixture
         .kv
-        .fetch_lease(look(&third))
+        .fetch_lease(poll(&third))
         .await
         .expect_err("there is none");
     assert!(
@@ -142,23 +143,23 @@ async fn a_version_is_a_revision_and_the_data_are_read_once_for_each() {
     fixture
         .put(json!({ "username": "app", "password": "password-3" }))
         .await;
-    let anew = fixture
+    let rewritten = fixture
         .kv
-        .fetch_lease(look(&first))
+        .fetch_lease(poll(&first))
         .await
         .expect("there is a lease");
-    assert!(anew.revision() != first.revision() && password(&anew) == "password-3");
+    assert!(rewritten.revision() != first.revision() && password(&rewritten) == "password-3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
+async fn keys_are_configurable_and_errors_name_them() {
     let fixture = fixture().await;
     let kv = VaultKv::builder(&fixture.session, "kv", "orders")
         .with_user_key("login")
         .with_password_key("pw")
         .build()
         .expect("a path");
-    for (data, says) in [
+    for (data, expected) in [
         (
             json!({ "username": "app", "password": "CANARY" }),
             "its key \"login\" is missing; write it, or set another key",
@@ -182,7 +183,7 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
             .await
             .expect_err("it is no login");
         assert!(
-            error.kind() == ProviderErrorKind::Malformed && error.to_string().contains(says),
+            error.kind() == ProviderErrorKind::Malformed && error.to_string().contains(expected),
             "{error}"
         );
         assert!(!format!("{error} {error:?}").contains("CANARY"));
@@ -204,14 +205,14 @@ async fn keys_are_named_by_the_caller_and_what_is_wrong_with_them_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() {
+async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
     let fixture = fixture().await;
-    let held = fixture
+    let current = fixture
         .kv
         .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
-    for (what, back, says) in [
+    for (what, back, expected) in [
         (
             "delete",
             Some("undelete"),
@@ -225,17 +226,17 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
                 .await;
         }
         fixture.versions(what, 2).await;
-        // By the metadata, without a look at the data; and at a start, when there is only the
-        // latter.
+        // A poll finds it by the metadata, without a request for the data; a start has only the
+        // data.
         let before = fixture.requests_to();
         let error = fixture
             .kv
-            .fetch_lease(look(&held))
+            .fetch_lease(poll(&current))
             .await
             .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(
-            error.to_string().contains(says) && error.to_string().contains("stays in use"),
+            error.to_string().contains(expected) && error.to_string().contains("stays in use"),
             "{error}"
         );
         assert_eq!(fixture.requests_to(), (before.0, before.1 + 1));
@@ -245,12 +246,12 @@ async fn a_version_that_is_gone_is_said_and_the_last_good_one_goes_on_serving() 
             .await
             .expect_err("it is gone");
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
-        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
         if let Some(back) = back {
             fixture.versions(back, 2).await;
             let second = fixture
                 .kv
-                .fetch_lease(look(&held))
+                .fetch_lease(poll(&current))
                 .await
                 .expect("it is back");
             assert_eq!(password(&second), "password-2");
@@ -263,23 +264,23 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
     let VaultFixture {
         admin, proxy, kv, ..
     } = fixture().await;
-    let asked = |path: &str| proxy.requests(path);
+    let calls = |path: &str| proxy.requests(path);
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider("login", kv)
         .await
         .expect("there is a lease");
     eventually_within(Duration::from_secs(10), "it is polled", || {
-        asked(METADATA) >= 3
+        calls(METADATA) >= 3
     })
     .await;
-    assert_eq!(asked(DATA), 1, "the data are read once");
+    assert_eq!(calls(DATA), 1, "the data are read once");
     let before = status(&supervisor).revision;
     admin.run(|admin| admin.versions("delete", &[1])).await;
-    eventually_within(Duration::from_secs(10), "it is noticed", || {
+    eventually_within(Duration::from_secs(10), "it is found", || {
         status(&supervisor).last_error.is_some()
     })
     .await;
@@ -298,12 +299,12 @@ async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_
         .await
         .expect("there is a new version");
     assert!(status(&supervisor).last_error.is_none() && status(&supervisor).revision != before);
-    assert_eq!(asked(DATA), 2);
+    assert_eq!(calls(DATA), 2);
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
-async fn where_the_metadata_are_forbidden_the_data_are_polled() {
+async fn the_data_are_polled_when_the_metadata_are_forbidden() {
     let policy = |path: &str| format!(r#"path "kv/{path}" {{ capabilities = ["read"] }}"#);
     let admin = AsyncAdmin::with_a_secret().await;
     let token = admin
@@ -312,43 +313,43 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
                 "sys/policies/acl/data",
                 &json!({ "policy": policy("data/*") }),
             )?;
-            let answer = admin.write("auth/token/create", &json!({ "policies": ["data"] }))?;
-            claviger_vault_fixtures::text(&answer["auth"]["client_token"])
+            let response = admin.write("auth/token/create", &json!({ "policies": ["data"] }))?;
+            claviger_vault_fixtures::text(&response["auth"]["client_token"])
         })
         .await;
     let fixture = VaultFixture::of(admin, token);
-    let mut held = fixture
+    let mut current = fixture
         .kv
         .fetch_lease(FetchRequest::first())
         .await
         .expect("there is a lease");
-    for looks in 1..4 {
+    for polls in 1..4 {
         let again = fixture
             .kv
-            .fetch_lease(look(&held))
+            .fetch_lease(poll(&current))
             .await
             .expect("there is a lease");
-        assert_eq!(again.revision(), held.revision());
+        assert_eq!(again.revision(), current.revision());
         assert_eq!(
             fixture.requests_to(),
-            (1 + looks, 1),
-            "forbidden once, and not asked for again"
+            (1 + polls, 1),
+            "forbidden once, and not requested again"
         );
-        held = again;
+        current = again;
     }
     fixture
         .put(json!({ "username": "app", "password": "password-2" }))
         .await;
-    let held = fixture
+    let current = fixture
         .kv
-        .fetch_lease(look(&held))
+        .fetch_lease(poll(&current))
         .await
         .expect("there is a lease");
     assert_eq!(
-        (password(&held), fixture.requests_to()),
+        (password(&current), fixture.requests_to()),
         ("password-2".to_owned(), (5, 1))
     );
-    // Granted later: noticed within an hour.
+    // A permission that is granted later is found within an hour.
     fixture
         .admin
         .run(move |admin| {
@@ -360,15 +361,15 @@ async fn where_the_metadata_are_forbidden_the_data_are_polled() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(3_600)).await;
     tokio::time::resume();
-    for looks in 2..4 {
+    for polls in 2..4 {
         let again = fixture
             .kv
-            .fetch_lease(look(&held))
+            .fetch_lease(poll(&current))
             .await
             .expect("there is a lease");
         assert_eq!(
             (again.revision(), fixture.requests_to()),
-            (held.revision(), (5, looks))
+            (current.revision(), (5, polls))
         );
     }
 }

@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! Times to live that no clock can count are like none. They panic nowhere.
+//! Times to live beyond the clock's range count as none. They cause no panic.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use claviger::{Credentials, FetchRequest, Lease, ProviderError, RotationTrigger};
@@ -18,7 +18,7 @@ async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderErr
 }
 
 fn session(proxy: &Proxy, auth: Auth) -> VaultSession {
-    VaultSession::new(proxy.endpoint(), auth).expect("it can be right")
+    VaultSession::new(proxy.endpoint(), auth).expect("the settings are valid")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,10 +27,10 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
     let token = admin.run(|admin| admin.token(json!({}))).await;
     for renewable in [true, false] {
         let proxy = admin.proxy();
-        let look = json!({ "data": { "ttl": u64::MAX, "expire_time": "9999-01-01T00:00:00Z", "renewable": renewable, "type": "service" } });
+        let poll = json!({ "data": { "ttl": u64::MAX, "expire_time": "9999-01-01T00:00:00Z", "renewable": renewable, "type": "service" } });
         proxy.fault_on(
             "/v1/auth/token/lookup-self",
-            InjectedFault::reply(200, look.to_string()),
+            InjectedFault::reply(200, poll.to_string()),
         );
         fetch(&session(&proxy, Auth::token(&*token)))
             .await

@@ -1,7 +1,7 @@
 //! needs: openbao
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber: it hears its own
-//! lines after a fetch as before, and no secret at any level.
+//! A service that logs through the `log` crate and has no tracing subscriber. After a fetch it
+//! still logs its own lines, and no secret at any level.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -40,7 +40,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
         proxy.endpoint(),
         Auth::app_role(&*role_id, SecretId::given(&*secret_id)),
     );
-    let session = session.build().expect("it can be right");
+    let session = session.build().expect("the settings are valid");
     let lease = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())
@@ -56,8 +56,8 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     let login: Vec<String> = proxy
         .responses()
         .iter()
-        .filter_map(|answer| serde_json::from_str::<serde_json::Value>(answer).ok())
-        .filter_map(|answer| answer["auth"]["client_token"].as_str().map(str::to_owned))
+        .filter_map(|response| serde_json::from_str::<serde_json::Value>(response).ok())
+        .filter_map(|response| response["auth"]["client_token"].as_str().map(str::to_owned))
         .collect();
     assert!(!login.is_empty(), "the hazard: a token was issued");
     let secrets: Vec<_> = login

@@ -1,7 +1,7 @@
 //! needs: openbao
 //!
-//! A standby returns 403 for a token that it has not received yet. That costs a second, and neither
-//! a start nor a living token.
+//! A standby returns 403 for a token that it has not received yet. That delays by a second; it
+//! fails no start and replaces no valid token.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ const RENEW: &str = "/v1/auth/token/renew-self";
 const REVOKE: &str = "/v1/auth/token/revoke-self";
 const DATA: &str = "/v1/kv/data/orders";
 
-/// What standbys return: OpenBao, a policy, Vault.
+/// Bodies of a 403: a standby of OpenBao, a policy, a standby of Vault.
 const BODIES: [&str; 3] = [
     r#"{"errors":["permission denied"]}"#,
     r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#,
@@ -31,7 +31,7 @@ struct Fixture {
     admin: AsyncAdmin,
     proxy: Proxy,
     auth: Option<Auth>,
-    /// Tokens on the server before there was a session.
+    /// Number of tokens on the server before the session logged in.
     tokens: usize,
 }
 
@@ -54,7 +54,7 @@ impl Fixture {
         let auth = self.auth.take().expect("one session for each fixture");
         let session =
             VaultSession::builder(self.proxy.endpoint(), auth).with_timeout(Duration::from_secs(2));
-        session.build().expect("the settings can be right")
+        session.build().expect("the settings are valid")
     }
 
     /// Lets these operations return 403 until the first of them has been requested.
@@ -98,8 +98,8 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
     let token = admin.run(|admin| admin.token(json!({}))).await;
     for body in BODIES {
         let proxy = admin.proxy();
-        let session =
-            VaultSession::new(proxy.endpoint(), Auth::token(&*token)).expect("it can be right");
+        let session = VaultSession::new(proxy.endpoint(), Auth::token(&*token))
+            .expect("the settings are valid");
         fetch(&session)
             .await
             .expect("the first provider, which obtained the token");
@@ -116,9 +116,9 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
     }
 }
 
-/// Leases end with their token: one that is given up by mistake would end those of all providers.
+/// Leases end with their token: replacing it by mistake would end those of all providers.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_403_after_the_login_does_not_give_up_the_token() {
+async fn one_403_after_the_login_keeps_the_token() {
     let mut fixture = Fixture::new(json!({})).await;
     let session = fixture.session();
     fetch(&session)
@@ -139,7 +139,7 @@ async fn one_403_after_the_login_does_not_give_up_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_403_at_the_first_renewal_does_not_give_up_the_token() {
+async fn one_403_at_the_first_renewal_keeps_the_token() {
     // Renewed after 2.8 to 3.4 s.
     let mut fixture = Fixture::new(json!({ "token_ttl": "5s", "token_max_ttl": "1h" })).await;
     let session = fixture.session();
@@ -199,7 +199,7 @@ async fn one_403_leaves_no_token_behind_that_came_after_the_time_out() {
     .await;
 }
 
-/// The retry is for new tokens. A token that was revoked meanwhile is replaced.
+/// Only new tokens are retried. A token that was revoked meanwhile is replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
     let mut fixture = Fixture::new(json!({})).await;
@@ -211,8 +211,8 @@ async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
         .run(|admin| {
             for accessor in admin.tokens()? {
                 let body = json!({ "accessor": accessor });
-                let look = admin.write("auth/token/lookup-accessor", &body)?;
-                if look["data"]["policies"]
+                let poll = admin.write("auth/token/lookup-accessor", &body)?;
+                if poll["data"]["policies"]
                     .as_array()
                     .is_some_and(|policies| policies.contains(&json!("orders")))
                 {

@@ -1,7 +1,6 @@
 //! needs: mariadb, openbao
 //!
-//! Users of the database engine on MariaDB, where sessions of a user who was dropped go on
-//! answering whatever they are asked.
+//! Dynamic users on MariaDB, where open connections of a dropped user keep working.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -20,7 +19,7 @@ async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySql
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let db = fixture
         .pool(VaultDynamic::new(&session, MOUNT, ROLE).expect("a role"))
         .await;
@@ -32,18 +31,18 @@ fn callers(db: &Handle<MySqlPools>) -> Callers {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_come_and_go_under_load_and_none_is_left() {
+async fn users_rotate_under_load_and_none_is_left() {
     let (fixture, db) = service(10, 24).await;
     let callers = callers(&db);
-    // By its maximum once, then by hand.
-    let mut served = next_generation(&db, 1).await;
+    // Once by the lease's maximum, then manually.
+    let mut generation = next_generation(&db, 1).await;
     for _ in 0..4 {
         fixture
             .supervisor
             .rotate_now("login")
             .await
             .expect("there is a new user");
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_more(50).await;
     }
     fixture.one_lease_is_left().await;
@@ -51,7 +50,7 @@ async fn users_come_and_go_under_load_and_none_is_left() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     assert_eq!(db.generation(), 6);
@@ -59,14 +58,14 @@ async fn users_come_and_go_under_load_and_none_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_a_dead_lease_never_serves() {
+async fn a_connection_of_an_expired_lease_is_never_handed_out() {
     let (fixture, db) = service(10, 60).await;
     let user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
         .fetch_one(&db)
         .await
-        .expect("it is answered");
-    // A session that somebody has in hand, and idle ones.
-    let mut held = db.current().acquire().await.expect("a session");
+        .expect("it succeeds");
+    // One connection in use, and idle ones.
+    let mut old_connection = db.current().acquire().await.expect("a session");
     let callers = callers(&db);
     callers.wait_for_more(50).await;
     // The service cannot renew; the server drops the user when the lease ends.
@@ -80,26 +79,29 @@ async fn a_session_of_a_dead_lease_never_serves() {
             .to_owned()
     };
     eventually_within(30 * SECOND, "the user is dropped", || users() == "0").await;
-    let answered = callers.succeeded();
-    let of_the_dead: String = sqlx::query_scalar("SELECT CURRENT_USER()")
-        .fetch_one(&mut *held)
+    let succeeded_before = callers.succeeded();
+    let old_user: String = sqlx::query_scalar("SELECT CURRENT_USER()")
+        .fetch_one(&mut *old_connection)
         .await
-        .expect("it is answered");
+        .expect("it succeeds");
     assert_eq!(
-        of_the_dead, user,
-        "the hazard: a session of a user who is gone answers"
+        old_user, user,
+        "the hazard: a connection of a dropped user still works"
     );
-    drop(held);
+    drop(old_connection);
     let error = sqlx::query(ORDERS)
         .execute(&db)
         .await
-        .expect_err("nobody serves");
+        .expect_err("nothing is published");
     assert!(error.to_string().contains("expired at"), "{error}");
-    eventually_within(10 * SECOND, "callers are told", || callers.failures() > 8).await;
+    eventually_within(10 * SECOND, "callers get an error", || {
+        callers.failures() > 8
+    })
+    .await;
     assert_eq!(
         callers.succeeded(),
-        answered,
-        "nobody is answered by a user who is gone"
+        succeeded_before,
+        "no call succeeds with a dropped user"
     );
 
     fixture.proxy.heal();

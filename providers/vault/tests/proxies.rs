@@ -1,4 +1,4 @@
-//! A token for this machine goes to no proxy, whatever the environment says.
+//! A token for this machine is sent to no proxy, whatever the environment configures.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
@@ -27,7 +27,8 @@ fn record(listener: &TcpListener, name: &'static str, received: &Sender<(&'stati
     }
 }
 
-/// The environment of a running process cannot be changed safely: the client runs in another one.
+/// The environment of a running process cannot be changed safely, so the client runs in a process
+/// of its own.
 #[test]
 fn a_token_for_this_machine_is_sent_to_no_proxy() {
     let (sender, received) = channel();
@@ -94,7 +95,7 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
 #[ignore = "a part of another test, which runs it with an environment of its own"]
 async fn client() {
     let address = std::env::var("VAULT_ADDRESS").expect("it is set");
-    let session = VaultSession::new(address, Auth::token(CANARY)).expect("it can be right");
+    let session = VaultSession::new(address, Auth::token(CANARY)).expect("the settings are valid");
     let error = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())

@@ -17,7 +17,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(answer: impl Fn(u16, &str) -> String + Send + 'static) -> Self {
+    fn start(response: impl Fn(u16, &str) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let received = Arc::new(Mutex::new(String::new()));
@@ -25,7 +25,7 @@ impl Server {
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 drop(serve(connection, &recorded, |request| {
-                    answer(port, request)
+                    response(port, request)
                 }));
             }
         });
@@ -33,14 +33,14 @@ impl Server {
     }
 
     fn received(&self) -> String {
-        self.received.lock().expect("nobody panics").clone()
+        self.received.lock().expect("no thread panics").clone()
     }
 }
 
 fn serve(
     mut connection: TcpStream,
     recorded: &Mutex<String>,
-    answer: impl Fn(&str) -> String,
+    response: impl Fn(&str) -> String,
 ) -> std::io::Result<()> {
     connection.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut request = Vec::new();
@@ -52,8 +52,11 @@ fn serve(
         request.extend_from_slice(&part[..read]);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    recorded.lock().expect("nobody panics").push_str(&request);
-    connection.write_all(answer(&request).as_bytes())
+    recorded
+        .lock()
+        .expect("no thread panics")
+        .push_str(&request);
+    connection.write_all(response(&request).as_bytes())
 }
 
 fn redirect(to: &str) -> String {
@@ -73,7 +76,7 @@ async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::ProviderEr
     let session = VaultSession::builder(address, auth)
         .with_timeout(Duration::from_secs(5))
         .build()
-        .expect("it can be right");
+        .expect("the settings are valid");
     let lease = VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())

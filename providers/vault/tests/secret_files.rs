@@ -21,7 +21,7 @@ fn file(content: impl AsRef<[u8]>) -> NamedTempFile {
 }
 
 async fn fetch(address: &str, auth: Auth) -> Result<Lease<Credentials>, ProviderError> {
-    let session = VaultSession::new(address, auth).expect("it can be right");
+    let session = VaultSession::new(address, auth).expect("the settings are valid");
     VaultKv::new(&session, "kv", "orders")
         .expect("a path")
         .fetch_lease(FetchRequest::first())
@@ -61,7 +61,7 @@ async fn a_byte_order_mark_is_no_part_of_a_token_or_a_secret_id() {
     .await
     .expect("a wrapping token");
 
-    // Two of them, one within, and UTF-16: no word.
+    // Two marks, one at the end, and UTF-16 are no valid token.
     let utf_16 = [0xFF, 0xFE]
         .into_iter()
         .chain(token.bytes().flat_map(|byte| [byte, 0]))

@@ -1,7 +1,7 @@
 //! needs: postgresql, openbao
 //!
-//! A secret id that is used up under load: it is said while everybody is still served, and the next
-//! one in the file is taken at once.
+//! A secret id is used up under load: the error is reported while callers still succeed, and the
+//! next id in the file is used at once.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -19,8 +19,8 @@ fn status(fixture: &VaultFixture<Postgres>) -> ProviderStatus {
     fixture.supervisor.status().providers.remove(0)
 }
 
-async fn is_said(fixture: &VaultFixture<Postgres>) {
-    eventually_within(Duration::from_secs(30), "it is said", || {
+async fn error_is_reported(fixture: &VaultFixture<Postgres>) {
+    eventually_within(Duration::from_secs(30), "the error is reported", || {
         status(fixture).last_error.is_some()
     })
     .await;
@@ -39,7 +39,7 @@ async fn is_said(fixture: &VaultFixture<Postgres>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
+async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_once() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
     let settings = json!({ "secret_id_num_uses": 1, "token_ttl": "12s", "token_max_ttl": "16s" });
     let Identity { role_id, secret_id } = fixture.identity_with(settings).await;
@@ -47,7 +47,7 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     fs::write(&file, secret_id).expect("it is written");
     let auth = Auth::app_role(role_id, SecretId::file(file.path()));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let db = fixture
         .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
         .await;
@@ -57,33 +57,33 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
         fs::write(&file, secret_id).expect("it is written");
     };
 
-    // In time: nobody notices.
+    // The next id comes in time: no caller fails.
     let callers = Callers::start_with_pause(
         &db,
         8,
         "SELECT count(*) FROM orders",
         Duration::from_millis(5),
     );
-    is_said(&fixture).await;
+    error_is_reported(&fixture).await;
     assert!(
         status(&fixture)
             .remaining
             .is_some_and(|left| left > Duration::from_secs(2)),
-        "the hazard: the token lives"
+        "the hazard: the token is valid"
     );
     next_secret_id().await;
-    let served = next_generation(&db, 1).await;
+    let generation = next_generation(&db, 1).await;
     callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
 
-    // Too late: the token has died, and the user with it.
-    is_said(&fixture).await;
+    // The next id comes too late: the token has expired, and the user with it.
+    error_is_reported(&fixture).await;
     let ended = async {
         while sqlx::query("SELECT count(*) FROM orders")
             .execute(&db)
@@ -93,12 +93,12 @@ async fn it_is_said_before_anybody_notices_and_the_next_one_is_taken_at_once() {
     };
     tokio::time::timeout(Duration::from_secs(20), ended)
         .await
-        .expect("the hazard: nobody is served");
-    assert_eq!(db.generation(), served);
+        .expect("the hazard: callers fail");
+    assert_eq!(db.generation(), generation);
     let tried = logins();
     assert!(tried <= 8, "{tried} logins");
     next_secret_id().await;
-    next_generation(&db, served).await;
+    next_generation(&db, generation).await;
     let callers = Callers::start_with_pause(
         &db,
         8,

@@ -1,6 +1,7 @@
 //! needs: openbao
 //!
-//! One session for many providers: one login, one token, given back by the last of them.
+//! One session for many providers: one login and one token, revoked when the last provider is
+//! removed.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ struct VaultFixture {
     admin: AsyncAdmin,
     proxy: Proxy,
     session: VaultSession,
-    /// Tokens on the server before there was a session.
+    /// Number of tokens on the server before the session logged in.
     tokens: usize,
 }
 
@@ -33,7 +34,7 @@ async fn fixture(settings: Value) -> VaultFixture {
         .await;
     let proxy = admin.proxy();
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
-    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
+    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings are valid");
     let tokens = admin.run(Admin::tokens).await.len();
     VaultFixture {
         admin,
@@ -48,14 +49,14 @@ impl VaultFixture {
         VaultKv::new(&self.session, "kv", "orders").expect("a path")
     }
 
-    /// Tokens on the server that the session has.
+    /// Returns the number of the session's tokens on the server.
     async fn own_tokens(&self) -> usize {
         self.admin.run(Admin::tokens).await.len() - self.tokens
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
+async fn providers_share_one_login_and_the_last_one_revokes_the_token() {
     let fixture = fixture(json!({ "token_ttl": "4s", "token_max_ttl": "1h" })).await;
     let supervisor = Supervisor::start();
     let registered = tokio::join!(
@@ -72,7 +73,7 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
         (fixture.proxy.requests(LOG_IN), fixture.own_tokens().await),
         (1, 1)
     );
-    // Renewed by one for all: after 2.3 s at the earliest.
+    // The session renews the token once for all: after 2.3 s at the earliest.
     let began = fixture
         .proxy
         .log()
@@ -113,7 +114,7 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
             "{name} was removed"
         );
     }
-    // The session is as good as new.
+    // The session can be used again.
     supervisor
         .add_provider("again", fixture.kv())
         .await
@@ -129,10 +130,10 @@ async fn providers_share_one_login_and_the_last_one_gives_the_token_back() {
     );
 }
 
-/// A fetch that is still under way when the last provider leaves meets a dead token. Another login
-/// would leave a token that nobody gives back.
+/// A fetch is still running when the last provider is removed, and finds the token revoked. Another
+/// login would leave a token that nothing revokes.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_logs_in_after_the_last_has_left() {
+async fn no_login_happens_after_the_last_provider_was_removed() {
     let fixture = fixture(json!({})).await;
     let kv = std::sync::Arc::new(fixture.kv());
     kv.fetch_lease(FetchRequest::first())
@@ -161,7 +162,7 @@ async fn nobody_logs_in_after_the_last_has_left() {
     let error = late
         .await
         .expect("no panic")
-        .expect_err("the token is dead");
+        .expect_err("the token has expired");
     assert!(
         error
             .to_string()
@@ -174,16 +175,16 @@ async fn nobody_logs_in_after_the_last_has_left() {
     );
 }
 
-/// A policy that forbids something does not make the token a dead one.
+/// A policy that forbids a path does not make the token invalid.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forbidden_costs_no_login() {
+async fn a_forbidden_path_costs_no_login() {
     let fixture = fixture(json!({ "token_no_default_policy": true })).await;
     let forbidden = VaultKv::new(&fixture.session, "secret", "orders").expect("a path");
     for _ in 0..3 {
         let error = forbidden
             .fetch_lease(FetchRequest::first())
             .await
-            .expect_err("the policy says nothing of it");
+            .expect_err("the policy does not allow it");
         assert!(
             !error.is_transient()
                 && error
@@ -198,23 +199,23 @@ async fn what_is_forbidden_costs_no_login() {
     );
 }
 
-/// Who was never registered leaves nothing behind.
+/// A provider that was never registered leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registration_that_fails_gives_the_token_back() {
+async fn a_failed_registration_revokes_the_token() {
     let fixture = fixture(json!({})).await;
     let supervisor = Supervisor::start();
     let forbidden = VaultKv::new(&fixture.session, "secret", "orders").expect("a path");
     supervisor
         .add_provider("login", forbidden)
         .await
-        .expect_err("the policy says nothing of it");
+        .expect_err("the policy does not allow it");
     let admin = &fixture.admin.admin;
     let none = || {
         admin
             .tokens()
             .is_ok_and(|tokens| tokens.len() == fixture.tokens)
     };
-    eventually_within(Duration::from_secs(10), "the token is given back", none).await;
+    eventually_within(Duration::from_secs(10), "the token is revoked", none).await;
     assert_eq!(
         (
             fixture.proxy.requests(LOG_IN),
@@ -226,14 +227,14 @@ async fn a_registration_that_fails_gives_the_token_back() {
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// Without the right to renew its token, the session logs in anew.
+/// Without the permission to renew its token, the session logs in again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_not_renew_itself_is_replaced() {
     let fixture = fixture(json!({ "token_no_default_policy": true, "token_ttl": "5s" })).await;
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider("login", fixture.kv())
         .await
@@ -246,7 +247,7 @@ async fn a_token_that_may_not_renew_itself_is_replaced() {
     };
     eventually_within(
         Duration::from_secs(10),
-        "there is another token, and the old one lives on to its end",
+        "there is another token, and the old one is valid until its end",
         both,
     )
     .await;

@@ -1,4 +1,4 @@
-//! What cannot be right is said before anything is asked of a server: none is needed.
+//! Invalid settings are errors before any request. No server is needed.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -41,7 +41,7 @@ fn the_debug_form_of_a_builder_shows_no_password_of_an_address() {
 }
 
 #[test]
-fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
+fn an_invalid_setting_is_an_error_at_construction_that_names_it() {
     let good = || VaultSession::builder("https://vault.internal:8200", Auth::token("token"));
     let at = |address: &str| VaultSession::builder(address, Auth::token("token"));
     let with = |auth: Auth| VaultSession::builder("https://vault.internal:8200", auth);
@@ -110,7 +110,7 @@ fn what_cannot_be_right_is_an_error_at_construction_that_names_the_setting() {
         assert!(error.to_string().starts_with(name), "{shown}: {error}");
         assert!(!format!("{error} {error:?}").contains("CANARY"), "{error}");
     }
-    let session = good().build().expect("it can be right");
+    let session = good().build().expect("the settings are valid");
     for bad in ["", "/", "a//b", "../sys", "a\nb", "a?b"] {
         let of_mount = [
             VaultDynamic::new(&session, bad, "orders").map(drop),

@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! A user whose password the engine rotates, under load: by its clock, late, and by hand.
+//! A user whose password the engine rotates, under load: on schedule, late, and manually.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use sqlx::postgres::PgPoolOptions;
 
 const READ: &str = "database/static-creds/app";
 
-/// The engine rotates the password of the tables' owner, every so many seconds.
+/// Creates a fixture whose engine rotates the password of the tables' owner, at this interval in
+/// seconds.
 async fn fixture(seconds: u64) -> VaultFixture<Postgres> {
     let fixture = VaultFixture::new(60, 600, Revocation::Default).await;
     fixture
@@ -28,12 +29,12 @@ async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     VaultStatic::new(&session, "database", "app").expect("a role")
 }
 
-/// A pool whose sessions are closed every now and then: a wrong password is noticed.
-async fn pool_of_short_sessions(fixture: &VaultFixture<Postgres>) -> Handle<PgPools> {
+/// Adds a pool whose connections are closed often, so that a wrong password is found.
+async fn pool_of_short_lived_connections(fixture: &VaultFixture<Postgres>) -> Handle<PgPools> {
     let login = fixture
         .supervisor
         .add_provider("login", provider(fixture).await)
@@ -65,7 +66,7 @@ fn callers(db: &Handle<PgPools>) -> Callers {
     )
 }
 
-/// How often the credential was read, and when.
+/// Returns when the credentials were read.
 fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
     let path = format!("/v1/{READ}");
     fixture
@@ -77,18 +78,18 @@ fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
         .collect()
 }
 
-/// In how many seconds the engine means to rotate; 0 when it is due.
+/// Returns the seconds until the engine's next rotation; 0 when it is due.
 fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
     fixture
         .admin
         .read(READ)
         .ok()
-        .and_then(|answer| answer["data"]["ttl"].as_u64())
-        .expect("it is told")
+        .and_then(|response| response["data"]["ttl"].as_u64())
+        .expect("it is reported")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
+async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
     let fixture = fixture(8).await;
     let db = fixture.pool(provider(&fixture).await).await;
     let callers = callers(&db);
@@ -98,56 +99,56 @@ async fn a_rotation_is_looked_for_a_second_after_it_is_due_and_followed() {
         .providers
         .remove(0)
         .next_fetch
-        .expect("it is looked at again");
+        .expect("it is polled again");
     let due = Duration::from_secs(ttl(&fixture) + 1);
     assert!(
         next <= due + Duration::from_secs(1) && next + Duration::from_secs(1) >= due,
         "in {next:?}, due in {due:?}"
     );
-    let mut served = db.generation();
+    let mut generation = db.generation();
     for _ in 0..2 {
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_more(50).await;
     }
-    let looks = reads(&fixture);
+    let polls = reads(&fixture);
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
-    // The old password is never handed over as a new one: each generation has a password of its
-    // own, and each verification worked.
-    assert_eq!(served, 3);
+    // The old password is never published as a new one: each generation has its own password, and
+    // each verification succeeded.
+    assert_eq!(generation, 3);
     assert_eq!(
         fixture.server.rejected_logins(),
         0,
         "a password was tried that was not the database's"
     );
-    // The first, and for each rotation one, or several while it is late by the tick of 5 s: after
-    // 1, 2 and 4 s.
-    assert!((3..=9).contains(&looks.len()), "{} reads", looks.len());
+    // One read at the start, and for each rotation one or several. The engine is late by up to its
+    // tick of 5 s: after 1, 2 and 4 s.
+    assert!((3..=9).contains(&polls.len()), "{} reads", polls.len());
     assert!(
-        looks
+        polls
             .windows(2)
             .all(|pair| pair[1] - pair[0] >= Duration::from_millis(950)),
-        "{looks:?}"
+        "{polls:?}"
     );
     fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
+async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
     let fixture = fixture(3_600).await;
-    let db = pool_of_short_sessions(&fixture).await;
+    let db = pool_of_short_lived_connections(&fixture).await;
     let callers = callers(&db);
     callers.wait_for_more(100).await;
-    let mut served = db.generation();
+    let mut generation = db.generation();
     for rotation in 1..=4 {
         let (reads_before, rejected) = (reads(&fixture).len(), fixture.server.rejected_logins());
         fixture.admin(|admin| admin.rotate_role("app")).await;
-        served = next_generation(&db, served).await;
+        generation = next_generation(&db, generation).await;
         callers.wait_for_the_refill().await;
         let rejected = fixture.server.rejected_logins() - rejected;
         assert!(
@@ -164,53 +165,53 @@ async fn a_rotation_by_hand_is_followed_when_a_login_is_rejected() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
-    assert_eq!(served, 5);
+    assert_eq!(generation, 5);
     fixture.end().await;
 }
 
-/// The engine cannot log in, so that nothing is rotated; the password goes on working, and is
-/// looked at ever more rarely.
+/// The engine cannot log in, so nothing is rotated. The password keeps working, and is polled ever
+/// more rarely.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_does_not_come_is_waited_for() {
     let fixture = fixture(5).await;
-    let db = pool_of_short_sessions(&fixture).await;
+    let db = pool_of_short_lived_connections(&fixture).await;
     let callers = callers(&db);
     fixture.sql("ALTER ROLE engine NOLOGIN").await;
     fixture
         .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'engine'")
         .await;
     eventually_within(Duration::from_secs(15), "it is due", || ttl(&fixture) == 0).await;
-    let (before, served) = (reads(&fixture).len(), db.generation());
+    let (before, generation) = (reads(&fixture).len(), db.generation());
     eventually_within(
         Duration::from_secs(40),
-        "it is looked at several times",
+        "it is polled several times",
         || reads(&fixture).len() >= before + 4,
     )
     .await;
-    let looks = reads(&fixture).split_off(before);
+    let polls = reads(&fixture).split_off(before);
     assert_eq!(ttl(&fixture), 0, "the hazard: it is still due");
-    let pauses: Vec<_> = looks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let pauses: Vec<_> = polls.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(
         pauses.windows(2).all(|pair| pair[1] > pair[0]),
         "{pauses:?}"
     );
     let status = fixture.supervisor.status().providers.remove(0);
     assert!(
-        status.last_error.is_none() && db.generation() == served,
+        status.last_error.is_none() && db.generation() == generation,
         "{:?}",
         status.last_error
     );
     fixture.sql("ALTER ROLE engine LOGIN").await;
-    next_generation(&db, served).await;
+    next_generation(&db, generation).await;
     callers.wait_for_more(100).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     fixture.end().await;
@@ -233,7 +234,7 @@ async fn the_time_of_the_rotation_is_the_revision() {
         (first.revision(), "app")
     );
     fixture.admin(|admin| admin.rotate_role("app")).await;
-    // What the database rejects is read again after a moment, and no more than that.
+    // A rejected password that is unchanged is read again once, a moment later.
     let rejected = FetchRequest::new(RotationTrigger::Rejected)
         .held(first.clone())
         .rejected([first.revision().clone()]);

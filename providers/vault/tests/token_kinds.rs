@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! Each kind of token does what is right for it, and leases never outlive theirs.
+//! Each kind of token is renewed or replaced as it must be, and no lease outlives its token.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -18,14 +18,14 @@ const LOG_IN: &str = "auth/approle/login";
 const RENEW: &str = "auth/token/renew-self";
 const LOOK_UP: &str = "auth/token/lookup-self";
 
-/// Users live far longer than the tokens here.
+/// Creates a fixture whose users have longer lifetimes than the tokens here.
 async fn fixture() -> VaultFixture<Postgres> {
     VaultFixture::new(300, 600, Revocation::Terminating).await
 }
 
 async fn serve(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPools> {
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     fixture
         .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
         .await
@@ -49,11 +49,11 @@ fn callers(db: &Handle<PgPools>) -> Callers {
     )
 }
 
-/// Two services of one session under load, until there were further logins; nobody notices any of
-/// them, and no lease is ever taken to live longer than a token does.
-async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Duration) {
+/// Runs two services of one session under load, until there were further logins. No caller fails,
+/// and no lease is reported to outlive its token.
+async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Duration) {
     let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings can be right");
+        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
     let first = fixture.pool(provider()).await;
     let login = fixture
@@ -81,7 +81,7 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Dur
         || {
             for provider in fixture.supervisor.status().providers {
                 assert!(
-                    provider.remaining.is_some_and(|left| left <= token_life),
+                    provider.remaining.is_some_and(|left| left <= token_ttl),
                     "a lease outlives its token: {:?}",
                     provider.remaining
                 );
@@ -95,7 +95,7 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_life: Dur
         assert_eq!(
             (tally.failed, tally.interrupted),
             (Vec::new(), 0),
-            "{} answered",
+            "{} succeeded",
             tally.succeeded
         );
     }
@@ -160,13 +160,13 @@ async fn a_periodic_token_is_renewed_for_ever() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     assert_eq!(
         (fixture.requests_to(LOG_IN), db.generation()),
         (1, 1),
-        "the lease lives as long as the token is renewed"
+        "the lease is valid as long as the token is renewed"
     );
     fixture.end().await;
 }
@@ -190,12 +190,12 @@ async fn a_token_without_an_end_needs_nothing() {
         (fixture.requests_to(LOOK_UP), fixture.requests_to(RENEW)),
         (1, 0)
     );
-    // Revoked would be the administrator's own token.
+    // Revoking it would revoke the administrator's own token.
     fixture.end().await;
 }
 
-/// Somebody else's token that cannot be replaced is used to its end, leases are not taken to live
-/// longer, and then it is said.
+/// A given token that cannot be replaced is used to its end. No lease is reported to outlive it,
+/// and then the error is reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
     let fixture = fixture().await;
@@ -210,7 +210,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
         .expect("it has an end");
     assert!(left <= Duration::from_secs(8), "the token's end: {left:?}");
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    eventually_within(Duration::from_secs(20), "the token dies", || {
+    eventually_within(Duration::from_secs(20), "the token expires", || {
         status(&fixture.supervisor).last_error.is_some()
     })
     .await;
@@ -235,10 +235,10 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
     assert_eq!(fixture.users().await, Vec::<String>::new());
 }
 
-/// A renewable token of somebody else's that meets its maximum: renewed while that brings
-/// something, then looked at rarely, in a file; never in a loop.
+/// A given renewable token reaches its maximum. It is renewed while that extends it; in a file it
+/// is then polled rarely, and never in a loop.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_renewed_any_more_is_not_asked_for_again_and_again() {
+async fn a_token_that_cannot_be_renewed_is_not_renewed_repeatedly() {
     let admin = AsyncAdmin::with_a_secret().await;
     tokio::join!(
         used_to_its_maximum(&admin, false),
@@ -258,11 +258,11 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
     } else {
         Auth::token(token)
     };
-    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings can be right");
+    let session = VaultSession::new(proxy.endpoint(), auth).expect("the settings are valid");
     let supervisor = Supervisor::builder()
         .with_poll_interval(Duration::from_secs(1))
         .start()
-        .expect("it can be right");
+        .expect("the settings are valid");
     supervisor
         .add_provider(
             "login",
@@ -271,7 +271,7 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
         .await
         .expect("there is a lease");
     let failed = || status(&supervisor).last_error;
-    eventually_within(Duration::from_secs(20), "the token dies", || {
+    eventually_within(Duration::from_secs(20), "the token expires", || {
         failed().is_some()
     })
     .await;
@@ -280,12 +280,12 @@ async fn used_to_its_maximum(admin: &AsyncAdmin, in_a_file: bool) {
         "{:?}",
         failed()
     );
-    let asked = |path: &str| proxy.requests(&format!("/v1/{path}"));
-    let (renewals, looks) = (asked(RENEW), asked(LOOK_UP));
+    let calls = |path: &str| proxy.requests(&format!("/v1/{path}"));
+    let (renewals, polls) = (calls(RENEW), calls(LOOK_UP));
     assert!((2..=5).contains(&renewals), "{renewals} renewals in 7 s");
-    assert!((1..=9).contains(&looks), "{looks} looks in 7 s");
+    assert!((1..=9).contains(&polls), "{polls} polls in 7 s");
     assert!(
-        asked("kv/metadata/orders") >= 4,
+        calls("kv/metadata/orders") >= 4,
         "the hazard: it was used to its end"
     );
     supervisor.shutdown(Duration::from_secs(5)).await;

@@ -41,7 +41,7 @@ pub(crate) fn probe(customers: SocketAddr, operators: SocketAddr, over: &AtomicB
             ready["reasons"].as_array().expect("a list").is_empty(),
             "{ready}"
         );
-        // A status that changes in between proves nothing.
+        // A status that changes between the two reads cannot be compared.
         if is_good(&before) == is_good(&after) && generations(&before) == generations(&after) {
             assert_eq!(code == 200, is_good(&before), "{ready} {before}");
         }
@@ -56,7 +56,7 @@ pub(crate) fn probe(customers: SocketAddr, operators: SocketAddr, over: &AtomicB
 }
 
 fn get_from(address: SocketAddr, path: &str, observed: &mut Observed) -> (u16, Value) {
-    let (code, body) = get(address, path).expect("it answers");
+    let (code, body) = get(address, path).expect("it responds");
     let value = serde_json::from_str(&body).expect("JSON");
     observed.bodies.push(body);
     (code, value)
@@ -73,7 +73,7 @@ fn generations(status: &Value) -> Vec<&Value> {
         .collect()
 }
 
-/// Returns whether traffic is welcome according to a status.
+/// Returns whether a status allows traffic.
 fn is_good(status: &Value) -> bool {
     let is_unexpired = |one: &Value| {
         one["remaining_seconds"]

@@ -6,7 +6,7 @@ use serde_json::Value;
 /// Returns the values of an expression, as text; none if there is no such series.
 pub(crate) fn values(prometheus: &Prometheus, expression: &str) -> Vec<String> {
     let response: Value =
-        serde_json::from_str(&prometheus.query(expression).expect("it answers")).expect("JSON");
+        serde_json::from_str(&prometheus.query(expression).expect("it responds")).expect("JSON");
     let series = response["data"]["result"]
         .as_array()
         .expect("a vector")

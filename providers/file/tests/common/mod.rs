@@ -1,4 +1,4 @@
-//! What the tests share: fetching, and waiting for hints without sleeping.
+//! Shared helpers: fetching, and waiting for hints without sleeping.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 #![allow(
@@ -25,10 +25,10 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Far longer than anything here takes; a test that needs it has failed.
+/// Time limit, far longer than anything here takes.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
-/// The first fetch of a registration.
+/// Runs the first fetch of a registration.
 pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>, ProviderError> {
     provider
         .fetch(FetchRequest::first())
@@ -36,23 +36,23 @@ pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>,
         .into_lease(None)
 }
 
-/// A fetch while `held` is held.
+/// Fetches while `current` is the current lease.
 pub(crate) async fn again(
     provider: &FileProvider,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
 ) -> Result<Lease<Credentials>, ProviderError> {
     provider
-        .fetch(FetchRequest::new(RotationTrigger::Changed).held(held.clone()))
+        .fetch(FetchRequest::new(RotationTrigger::Changed).held(current.clone()))
         .await?
-        .into_lease(Some(held.clone()))
+        .into_lease(Some(current.clone()))
 }
 
-/// User and password of a lease.
+/// Returns user and password of a lease.
 pub(crate) fn parts(lease: &Lease<Credentials>) -> (&str, &str) {
     (lease.secret().user(), lease.secret().expose_password())
 }
 
-/// What a fetch that must fail says.
+/// Returns the error of a fetch that must fail.
 pub(crate) async fn failure(provider: &FileProvider, kind: ProviderErrorKind) -> String {
     let error = first(provider).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
@@ -66,17 +66,17 @@ pub(crate) fn replace(path: &Path, content: &str) {
     fs::rename(new, path).unwrap();
 }
 
-/// What was logged.
+/// Captured log output.
 #[derive(Clone, Default)]
 pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
-    /// All of it so far.
+    /// Returns everything that was logged so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// What was logged since it was taken last.
+    /// Returns what was logged since the last call.
     pub(crate) fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }
@@ -93,7 +93,7 @@ impl Write for Captured {
     }
 }
 
-/// How many inotify instances this process has.
+/// Returns how many inotify instances this process has.
 #[cfg(target_os = "linux")]
 pub(crate) fn inotify_instances() -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -103,7 +103,7 @@ pub(crate) fn inotify_instances() -> usize {
     .count()
 }
 
-/// Sends each line that is logged.
+/// Sends each logged line to a channel.
 struct Lines(mpsc::UnboundedSender<String>);
 
 impl Write for Lines {
@@ -117,15 +117,14 @@ impl Write for Lines {
     }
 }
 
-/// A watch that runs, and the hints it gives.
+/// A running watch and its hints.
 pub(crate) struct Watched {
     hints: mpsc::UnboundedReceiver<()>,
     task: JoinHandle<()>,
 }
 
 impl Watched {
-    /// Runs the provider's watch, and returns once it has begun, with the hint that it began with
-    /// not yet taken.
+    /// Runs the provider's watch and returns once it has begun. Its first hint is not taken yet.
     pub(crate) async fn begin(provider: FileProvider) -> Self {
         let (sender, mut lines) = mpsc::unbounded_channel();
         let begun = tracing_subscriber::fmt()
@@ -151,7 +150,7 @@ impl Watched {
         Self { hints, task }
     }
 
-    /// Takes a hint if one was given.
+    /// Takes a hint if there is one.
     pub(crate) fn was_hinted(&mut self) -> bool {
         self.hints.try_recv().is_ok()
     }
@@ -164,7 +163,7 @@ impl Watched {
             .unwrap();
     }
 
-    /// Fetches at every hint until `done` is content, as the core does.
+    /// Fetches at every hint, as the core does, until `done` returns true.
     pub(crate) async fn until(
         &mut self,
         provider: &FileProvider,
@@ -184,7 +183,7 @@ impl Watched {
         .expect("the change was not seen")
     }
 
-    /// How many hints come within `time`.
+    /// Returns how many hints arrive within `time`.
     pub(crate) async fn count(&mut self, time: Duration) -> usize {
         let mut count = 0;
         let _ = timeout(time, async {
@@ -196,7 +195,7 @@ impl Watched {
         count
     }
 
-    /// Drops the watch, and waits until it is gone.
+    /// Drops the watch and waits until it has ended.
     pub(crate) async fn end(mut self) {
         self.task.abort();
         assert!(

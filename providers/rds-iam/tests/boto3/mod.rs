@@ -1,9 +1,6 @@
-//! One long-lived boto3.
+//! A long-running boto3 process.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-/// What signs, when, and what for.
+/// Signer, time and endpoint of a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case<'c> {
     pub(crate) host: &'c str,
@@ -29,7 +26,7 @@ pub(crate) struct Case<'c> {
 pub(crate) struct Boto3 {
     process: Child,
     cases: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
 }
 
 impl Boto3 {
@@ -41,15 +38,15 @@ impl Boto3 {
             .spawn()
             .expect("Python starts");
         let cases = process.stdin.take();
-        let answers = BufReader::new(process.stdout.take().expect("it is piped"));
+        let responses = BufReader::new(process.stdout.take().expect("it is piped"));
         Self {
             process,
             cases,
-            answers,
+            responses,
         }
     }
 
-    /// The token, or what boto3 says instead.
+    /// Returns the token, or boto3's error.
     pub(crate) fn token(&mut self, case: Case<'_>) -> Result<String, String> {
         let Case {
             host,
@@ -66,11 +63,16 @@ impl Boto3 {
         writeln!(cases, "{line}")
             .and_then(|()| cases.flush())
             .expect("it reads");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("it writes");
-        let answer: Value =
-            serde_json::from_str(&answer).expect("an answer is JSON; boto3 is there");
-        let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
+        let mut response = String::new();
+        self.responses.read_line(&mut response).expect("it writes");
+        let response: Value =
+            serde_json::from_str(&response).expect("a response is JSON; boto3 is installed");
+        let text = |name: &str| {
+            response
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
         text("token").ok_or_else(|| text("error").unwrap_or_default())
     }
 }

@@ -1,9 +1,6 @@
-//! What the tests share: a chain of credentials that does as a script says, and a provider on it.
+//! Shared helpers: a scripted credentials chain, and a provider on it.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 #![allow(
     dead_code,
     clippy::allow_attributes,
@@ -27,35 +24,35 @@ pub(crate) const HOST: &str = "orders.c1a2b3.eu-west-1.rds.amazonaws.com";
 /// The database user.
 pub(crate) const USER: &str = "orders_app";
 
-type Answer = Result<AwsCredentials, CredentialsError>;
+type Response = Result<AwsCredentials, CredentialsError>;
 
 struct Script {
-    answer: Box<dyn FnMut() -> Answer + Send>,
-    asked: usize,
+    respond: Box<dyn FnMut() -> Response + Send>,
+    calls: usize,
 }
 
-/// Answers as a script says. Clones share it.
+/// Returns credentials by a script. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Chain(Arc<Mutex<Script>>);
 
 impl Chain {
-    /// Answers with what `answer` says each time.
-    pub(crate) fn of(answer: impl FnMut() -> Answer + Send + 'static) -> Self {
+    /// Creates a chain that returns what `respond` returns, for each call.
+    pub(crate) fn of(respond: impl FnMut() -> Response + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Script {
-            answer: Box::new(answer),
-            asked: 0,
+            respond: Box::new(respond),
+            calls: 0,
         })))
     }
 
-    /// One key that never ends.
+    /// Creates a chain of one key that never expires.
     pub(crate) fn key() -> Self {
         Self::of(|| Ok(key("AKIAEXAMPLE")))
     }
 
-    /// Sessions that live so long, each kept until `kept` before its end, as a cache does. `issued`
-    /// hears of each key and its end.
+    /// Creates a chain of sessions with this lifetime. Each is returned until `kept` before its
+    /// end, as a cache does. `issued` receives each key and its end.
     pub(crate) fn sessions(
-        life: Duration,
+        lifetime: Duration,
         kept: Duration,
         issued: impl Fn(&str, SystemTime) + Send + 'static,
     ) -> Self {
@@ -68,7 +65,7 @@ impl Chain {
                 return Ok(session.clone());
             }
             number += 1;
-            let end = now + life;
+            let end = now + lifetime;
             let session = session(
                 &format!("ASIAEXAMPLE{number}"),
                 &format!("session-token/{number}=="),
@@ -80,17 +77,20 @@ impl Chain {
         })
     }
 
-    /// Answers with that from now on.
-    pub(crate) fn becomes(&self, answer: impl FnMut() -> Answer + Send + 'static) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).answer = Box::new(answer);
+    /// Replaces the script.
+    pub(crate) fn respond_with(&self, respond: impl FnMut() -> Response + Send + 'static) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .respond = Box::new(respond);
     }
 
-    /// How often it was asked.
-    pub(crate) fn asked(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).asked
+    /// Returns how often credentials were requested.
+    pub(crate) fn calls(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).calls
     }
 
-    /// A configuration with this chain, and the region given.
+    /// Returns a configuration with this chain and region.
     pub(crate) fn config(&self, region: Option<&'static str>) -> SdkConfig {
         SdkConfig::builder()
             .credentials_provider(SharedCredentialsProvider::new(self.clone()))
@@ -99,17 +99,17 @@ impl Chain {
             .build()
     }
 
-    /// A provider on this chain.
+    /// Returns a provider on this chain.
     pub(crate) fn provider(&self) -> RdsIam {
-        RdsIam::new(&self.config(None), HOST, 5432, USER).expect("the arguments are right")
+        RdsIam::new(&self.config(None), HOST, 5432, USER).expect("the arguments are valid")
     }
 
-    /// A provider on this chain whose tokens live so long.
+    /// Returns a provider on this chain whose tokens have this lifetime.
     pub(crate) fn provider_of(&self, lifetime: Duration) -> RdsIam {
         RdsIam::builder(&self.config(None), HOST, 5432, USER)
             .with_lifetime(lifetime)
             .build()
-            .expect("the arguments are right")
+            .expect("the arguments are valid")
     }
 }
 
@@ -125,12 +125,12 @@ impl ProvideCredentials for Chain {
         Self: 'a,
     {
         let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        script.asked += 1;
-        future::ProvideCredentials::ready((script.answer)())
+        script.calls += 1;
+        future::ProvideCredentials::ready((script.respond)())
     }
 }
 
-/// The wall clock, as signers read it.
+/// Returns the wall clock's time, as signers read it.
 pub(crate) fn now() -> SystemTime {
     claviger::Timestamp::now().wall()
 }
@@ -144,12 +144,12 @@ impl aws_types::sdk_config::TimeSource for WallClock {
     }
 }
 
-/// A key without a session.
+/// Returns a key without a session.
 pub(crate) fn key(id: &str) -> AwsCredentials {
     AwsCredentials::new(id, "wJalrXUtnFEMI/EXAMPLEKEY", None, None, "test")
 }
 
-/// A key with a session token.
+/// Returns a key with a session token.
 pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCredentials {
     AwsCredentials::new(
         id,
@@ -160,7 +160,7 @@ pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCred
     )
 }
 
-/// The first fetch of a registration.
+/// Runs the first fetch of a registration.
 pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
     provider
         .fetch_lease(FetchRequest::first())
@@ -168,30 +168,30 @@ pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
         .expect("a token is signed")
 }
 
-/// A fetch while `held` is held.
+/// Fetches while `current` is the current lease.
 pub(crate) async fn again(
     provider: &RdsIam,
     trigger: RotationTrigger,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
 ) -> Lease<Credentials> {
-    let request = FetchRequest::new(trigger).held(held.clone());
+    let request = FetchRequest::new(trigger).held(current.clone());
     let request = if trigger == RotationTrigger::Rejected {
-        request.rejected([held.revision().clone()])
+        request.rejected([current.revision().clone()])
     } else {
         request
     };
     provider
         .fetch_lease(request)
         .await
-        .expect("an answer comes")
+        .expect("a lease is returned")
 }
 
-/// The token of a lease.
+/// Returns the token of a lease.
 pub(crate) fn token(lease: &Lease<Credentials>) -> &str {
     lease.secret().expose_password()
 }
 
-/// A parameter of a token, as it stands there.
+/// Returns a parameter of a token, undecoded.
 pub(crate) fn parameter<'t>(token: &'t str, name: &str) -> Option<&'t str> {
     let (_, query) = token.split_once('?')?;
     query

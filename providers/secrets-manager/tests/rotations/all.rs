@@ -1,4 +1,4 @@
-//! Whatever a rotation does, nobody notices. The including file names the `Server`.
+//! Callers succeed during every step of a rotation. The including file names the `Server`.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use super::Server;
 
 const CALLERS: usize = 16;
 const CONNECTIONS: u32 = 10;
-/// Callers leave some of the machine to the others. (Not by a statement that sleeps: killing one
-/// holds MariaDB up for seconds.)
+/// Callers leave some CPU to the others. (They run no statement that sleeps: killing one delays
+/// MariaDB for seconds.)
 const REST: Duration = Duration::from_millis(10);
 
-/// The fixture with a service on it: a pool on the secret, and callers.
+/// A fixture with a service: a pool on the secret, and callers.
 struct Service {
     fixture: SecretsFixture<Server>,
     db: HandleOf<Server>,
@@ -38,11 +38,11 @@ impl Service {
     ) -> Self {
         let mut fixture = SecretsFixture::<Server>::new(users).await;
         fixture.database.supervisor = Lab::with_builder(builder)
-            .expect("it can be right")
+            .expect("the settings are valid")
             .supervisor;
         let provider = settings(SecretsManager::builder(&fixture.aws(), SECRET))
             .build()
-            .expect("it can be right");
+            .expect("the settings are valid");
         let events = fixture.database.supervisor.events();
         let login = fixture
             .database
@@ -66,8 +66,8 @@ impl Service {
         }
     }
 
-    /// Cuts all connections after the database was changed. The callers' queries succeed all the
-    /// same, and the service uses the new credentials for a while.
+    /// Cuts all connections after the database was changed. The callers' queries still succeed, and
+    /// the service uses the new credentials for a while.
     async fn through_the_window(&self) {
         assert!(
             self.fixture.terminate_connections().await > 0,
@@ -76,7 +76,7 @@ impl Service {
         self.callers.wait_for_the_refill().await;
     }
 
-    /// Stops the callers: none has failed, and some were answered all along.
+    /// Stops the callers: none has failed, and some succeeded all along.
     async fn stop(mut self) -> (SecretsFixture<Server>, Tally, Vec<Event>) {
         let tally = self.callers.stop().await;
         self.fixture
@@ -94,7 +94,7 @@ impl Service {
     }
 }
 
-/// How often the database rejected what was served.
+/// Returns how often the database rejected the active credentials.
 fn rejections(events: &[Event]) -> usize {
     events
         .iter()
@@ -105,12 +105,12 @@ fn rejections(events: &[Event]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_user() {
     let service = Service::start(Users::Single).await;
-    let mut asked = vec![service.fixture.value_requests()];
+    let mut requests = vec![service.fixture.value_requests()];
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
         service.through_the_window().await;
         service.fixture.close_window(&pending).await;
-        asked.push(service.fixture.value_requests());
+        requests.push(service.fixture.value_requests());
     }
     assert_eq!(service.db.generation(), rotations() as u64 + 1);
     let (fixture, _, events) = service.stop().await;
@@ -121,12 +121,12 @@ async fn a_single_user() {
     );
     let rejected = fixture.database.rejected_logins();
     assert!(rejected >= rotations(), "{rejected} failed logins");
-    let each: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let each: Vec<_> = requests.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(
         each.iter().all(|&calls| calls == 2),
         "AWSCURRENT, AWSPENDING: {each:?}"
     );
-    assert_eq!(asked[0], 1);
+    assert_eq!(requests[0], 1);
     assert!(
         fixture
             .proxy
@@ -157,10 +157,10 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
         } else {
             service.fixture.close_window(&pending).await;
         }
-        let asked = service.fixture.value_requests() - before;
-        // There: AWSCURRENT, AWSPENDING. Back: AWSCURRENT.
+        let requests = service.fixture.value_requests() - before;
+        // Forward: AWSCURRENT, AWSPENDING. Rolled back: AWSCURRENT.
         assert_eq!(
-            asked,
+            requests,
             if is_rolled_back(turn) { 3 } else { 2 },
             "turn {turn}"
         );
@@ -176,8 +176,8 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
     );
 }
 
-/// Rotations that stop at one step after another, each in the worst way, and are completed by a
-/// further one or rolled back.
+/// Rotations that stop at one step after another, each in the worst way. A further rotation
+/// completes them, or they are rolled back.
 async fn each_step_fails(users: Users) {
     let service = Service::start_with(users, Supervisor::builder(), |provider| match users {
         Users::Alternating => provider.with_alternating_users(),
@@ -195,7 +195,7 @@ async fn each_step_fails(users: Users) {
                 service.callers.wait_for_more(50).await;
                 None
             }
-            // setSecret: the database was changed, and the function did not hear of it.
+            // setSecret: the database was changed, and the function received no response.
             1 => Some(service.fixture.open_window().await),
             // testSecret: it cannot reach the database.
             2 => {
@@ -203,7 +203,7 @@ async fn each_step_fails(users: Users) {
                 rotator.test_secret(&pending).await.expect("it is there");
                 Some(pending)
             }
-            // finishSecret: the stage was moved, and what was pending is still marked so.
+            // finishSecret: AWSCURRENT was moved, and AWSPENDING is still on the same version.
             _ => {
                 let pending = service.fixture.open_window().await;
                 service.fixture.move_current(&pending.version).await;
@@ -214,7 +214,7 @@ async fn each_step_fails(users: Users) {
             service.through_the_window().await;
         }
         match failed {
-            // Given up, and AWSCURRENT is what the database has again.
+            // The rotation is abandoned, and AWSCURRENT is what the database has again.
             Some(pending) if turn % 8 == 1 => {
                 rotator
                     .roll_back(&pending)
@@ -223,20 +223,20 @@ async fn each_step_fails(users: Users) {
                 service.fixture.terminate_connections().await;
                 service.callers.wait_for_more(50).await;
             }
-            // Taken up where it stopped.
+            // It continues where it stopped.
             Some(pending) if turn % 4 != 3 => service.fixture.close_window(&pending).await,
             Some(pending) => service.fixture.unstage(&pending.version).await,
-            // Done once more from the start.
+            // It runs once more from the start.
             None => {
                 let pending = service.fixture.open_window().await;
                 service.through_the_window().await;
                 service.fixture.close_window(&pending).await;
             }
         }
-        let asked = service.fixture.value_requests() - before;
+        let requests = service.fixture.value_requests() - before;
         assert!(
-            asked <= 6,
-            "turn {turn}: at most three each time that the database rejects: {asked}"
+            requests <= 6,
+            "turn {turn}: at most three each time that the database rejects: {requests}"
         );
     }
     let (fixture, _, events) = service.stop().await;
@@ -264,7 +264,7 @@ async fn alternating_users_each_step_failing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alternating_users_that_nobody_looks_at() {
+async fn alternating_users_that_are_not_polled() {
     let service = Service::start_with(
         Users::Alternating,
         Supervisor::builder(),
@@ -276,16 +276,20 @@ async fn alternating_users_that_nobody_looks_at() {
         service.through_the_window().await;
         service.fixture.close_window(&pending).await;
     }
-    let asked = service.fixture.value_requests();
+    let requests = service.fixture.value_requests();
     let (_, _, events) = service.stop().await;
-    // What is served is rejected when its user's turn comes again, in the rotation after it; what
-    // is current then works.
+    // The active credentials are rejected in the rotation that changes their user again, the next
+    // one after they were adopted. The current version then works.
     assert_eq!(rejections(&events), rotations() - 1, "the hazard");
-    assert_eq!(asked, rotations(), "the start, and one for each rejection");
+    assert_eq!(
+        requests,
+        rotations(),
+        "the start, and one for each rejection"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_hurried() {
+async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_early() {
     let service = Service::start_with(
         Users::Alternating,
         Supervisor::builder(),
@@ -305,24 +309,24 @@ async fn alternating_users_that_are_looked_at_are_never_rejected_and_nothing_is_
             .supervisor
             .rotate_now("login")
             .await
-            .expect("it looks");
+            .expect("it polls");
     }
     let generation = service.db.generation();
     assert_eq!(
         generation,
         rotations() as u64 + 1,
-        "each version was served"
+        "each version was published"
     );
-    // Connections of all that time: none was closed.
+    // Connections of every generation: none was closed.
     let status = service.db.status().expect("supervised");
     assert!(status.draining.is_empty(), "{status:?}");
     sqlx::query("SELECT 1")
         .execute(&mut *transaction)
         .await
-        .expect("the first generation's connection lives");
+        .expect("the first generation's connection still works");
     transaction.commit().await.expect("it commits");
-    let asked = service.fixture.value_requests();
-    assert_eq!(asked, 1 + rotations(), "one for each version");
+    let requests = service.fixture.value_requests();
+    assert_eq!(requests, 1 + rotations(), "one for each version");
     let (fixture, tally, events) = service.stop().await;
     assert_eq!(
         (
@@ -339,7 +343,7 @@ async fn a_start_in_the_window() {
     let mut fixture = SecretsFixture::<Server>::new(Users::Single).await;
     fixture.database.supervisor = Lab::new().supervisor;
     let pending = fixture.open_window().await;
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     let login = fixture
         .database
         .supervisor

@@ -1,4 +1,5 @@
-//! Hours of tokens on paused time: how old one is when a connection opens, and how many are signed.
+//! Hours of tokens on paused time: a token's age when a connection opens, and the number of
+//! signatures.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,24 +19,24 @@ use tokio::time::{Instant, sleep};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A chain that takes its time, and whose sessions end when the clock that is paused says so.
+/// A chain that responds slowly, and whose sessions end by the paused clock.
 #[derive(Debug)]
 struct Slow {
     takes: Duration,
     sessions: Option<Duration>,
-    born: (SystemTime, Instant),
+    started: (SystemTime, Instant),
 }
 
 impl Slow {
-    /// A session is kept until 10 s before its end, as the SDK's cache does.
-    async fn answer(&self) -> AwsCredentials {
+    /// Keeps a session until 10 s before its end, as the SDK's cache does.
+    async fn response(&self) -> AwsCredentials {
         sleep(self.takes).await;
-        let Some(life) = self.sessions else {
+        let Some(lifetime) = self.sessions else {
             return key("AKIAEXAMPLE");
         };
-        let kept = life - Duration::from_secs(10);
-        let number = self.born.1.elapsed().as_secs() / kept.as_secs();
-        let end = self.born.0 + kept * u32::try_from(number).expect("few") + life;
+        let kept = lifetime - Duration::from_secs(10);
+        let number = self.started.1.elapsed().as_secs() / kept.as_secs();
+        let end = self.started.0 + kept * u32::try_from(number).expect("few") + lifetime;
         session(
             &format!("ASIA{number}"),
             &format!("token-{number}"),
@@ -49,31 +50,31 @@ impl ProvideCredentials for Slow {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async { Ok(self.answer().await) })
+        future::ProvideCredentials::new(async { Ok(self.response().await) })
     }
 }
 
 /// A pool on tokens, without a database.
-struct Scene {
+struct Setup {
     lab: Lab,
     database: ScriptedPools,
     pool: Handle<ScriptedPools>,
-    born: (SystemTime, Instant),
+    started: (SystemTime, Instant),
 }
 
-impl Scene {
+impl Setup {
     async fn new(takes: Duration, sessions: Option<Duration>) -> Self {
         let (lab, database) = (Lab::new(), ScriptedPools::new(10));
-        let born = (Timestamp::now().wall(), Instant::now());
-        // Without a clock of its own, so that the supervisor's signs, which is paused.
+        let started = (Timestamp::now().wall(), Instant::now());
+        // It has no clock of its own, so that the supervisor's paused clock signs.
         let aws = SdkConfig::builder()
             .credentials_provider(SharedCredentialsProvider::new(Slow {
                 takes,
                 sessions,
-                born,
+                started,
             }))
             .build();
-        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
+        let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
         let login = lab
             .supervisor
             .add_provider("login", provider)
@@ -88,15 +89,16 @@ impl Scene {
             lab,
             database,
             pool,
-            born,
+            started,
         }
     }
 
     fn now(&self) -> SystemTime {
-        self.born.0 + self.born.1.elapsed()
+        self.started.0 + self.started.1.elapsed()
     }
 
-    /// The ages of the tokens that new connections would get, a second apart, and of each the last.
+    /// Returns the ages of the tokens that new connections would get, a second apart; of each token
+    /// the last age.
     async fn watch(
         &self,
         span: Duration,
@@ -117,7 +119,7 @@ impl Scene {
     }
 }
 
-/// Reads `20261125T103011Z`.
+/// Parses `20261125T103011Z`.
 fn aws_date(date: &str) -> SystemTime {
     let part = |range: std::ops::Range<usize>| date[range].parse::<i64>().expect("digits");
     let (year, month, day) = (part(0..4), part(4..6), part(6..8));
@@ -135,12 +137,12 @@ fn aws_date(date: &str) -> SystemTime {
 #[tokio::test(start_paused = true)]
 async fn no_connection_opens_with_a_token_older_than_14_minutes() {
     for takes in [Duration::ZERO, Duration::from_secs(19)] {
-        let scene = Scene::new(takes, None).await;
-        let ages = scene.watch(130 * MINUTE, |_| {}).await;
+        let setup = Setup::new(takes, None).await;
+        let ages = setup.watch(130 * MINUTE, |_| {}).await;
         assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
         assert!(
             (10..=11).contains(&ages.len()),
-            "one signature in 13 minutes, though it is looked at each minute: {ages:?}"
+            "one signature in 13 minutes, though it is polled each minute: {ages:?}"
         );
         let oldest = ages.values().max().expect("there are some");
         assert!(
@@ -148,25 +150,25 @@ async fn no_connection_opens_with_a_token_older_than_14_minutes() {
             "the hazard: tokens grow old, {oldest:?}"
         );
         assert!(
-            (10..=11).contains(&scene.database.verifications().len()),
+            (10..=11).contains(&setup.database.verifications().len()),
             "each is verified once"
         );
-        scene.lab.supervisor.shutdown(MINUTE).await;
+        setup.lab.supervisor.shutdown(MINUTE).await;
     }
 }
 
 /// Rejects the token in those seconds. Returns the last age of each token, and how many rejections
 /// there were.
 async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String, Duration>, usize) {
-    let scene = Scene::new(Duration::ZERO, None).await;
+    let setup = Setup::new(Duration::ZERO, None).await;
     let mut rejections = 0;
-    let ages = scene
+    let ages = setup
         .watch(span, |second| {
             if at(second) {
                 let rejection =
                     ConnectError::new(ConnectErrorKind::Rejected, "PAM authentication failed")
                         .with_code("28000");
-                rejections += usize::from(scene.pool.rejected(scene.pool.generation(), &rejection));
+                rejections += usize::from(setup.pool.rejected(setup.pool.generation(), &rejection));
             }
         })
         .await;
@@ -175,7 +177,7 @@ async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String,
 
 /// The rejections at 100 s lead to a new token. That at 115 s comes too soon for another.
 #[tokio::test(start_paused = true)]
-async fn a_rejection_does_not_put_the_renewal_off() {
+async fn a_rejection_does_not_delay_the_renewal() {
     let (ages, rejections) = rejected(|second| second == 100 || second == 115, 20 * MINUTE).await;
     assert_eq!((rejections, ages.len()), (2, 3), "{ages:?}");
     let renewal = 13 * MINUTE + Duration::from_secs(2);
@@ -183,7 +185,7 @@ async fn a_rejection_does_not_put_the_renewal_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_rejected_now_and_then_is_signed_again_when_half_of_its_life_is_over() {
+async fn a_token_rejected_now_and_then_is_signed_again_after_half_its_lifetime() {
     let (ages, rejections) = rejected(
         |second| second >= 90 && (second - 90).is_multiple_of(95),
         60 * MINUTE,
@@ -200,23 +202,23 @@ async fn a_token_that_is_rejected_now_and_then_is_signed_again_when_half_of_its_
 
 #[tokio::test(start_paused = true)]
 async fn no_connection_opens_with_a_token_whose_session_has_ended() {
-    let life = 9 * MINUTE;
-    let scene = Scene::new(Duration::from_secs(1), Some(life)).await;
-    let mut tightest = life;
-    scene
+    let lifetime = 9 * MINUTE;
+    let setup = Setup::new(Duration::from_secs(1), Some(lifetime)).await;
+    let mut shortest = lifetime;
+    setup
         .watch(60 * MINUTE, |_| {
-            let status = scene.pool.status().expect("it is supervised");
-            tightest = tightest.min(status.remaining.expect("it ends"));
-            let token = scene.pool.current().password();
+            let status = setup.pool.status().expect("it is supervised");
+            shortest = shortest.min(status.remaining.expect("it ends"));
+            let token = setup.pool.current().password();
             let number: u32 = parameter(&token, "X-Amz-Security-Token")
                 .and_then(|token| token.strip_prefix("token-")?.parse().ok())
                 .expect("numbered");
-            let end = scene.born.0 + (life - Duration::from_secs(10)) * number + life;
-            assert!(scene.now() < end, "session {number} has ended");
+            let end = setup.started.0 + (lifetime - Duration::from_secs(10)) * number + lifetime;
+            assert!(setup.now() < end, "session {number} has ended");
         })
         .await;
     assert!(
-        tightest > Duration::ZERO && tightest < MINUTE,
-        "the hazard: sessions came to their end, {tightest:?}"
+        shortest > Duration::ZERO && shortest < MINUTE,
+        "the hazard: sessions were near their end, {shortest:?}"
     );
 }

@@ -1,7 +1,7 @@
 //! needs: postgresql, moto
 //!
-//! What the store is asked, and what callers notice, while it is well, throttles, breaks off, hangs
-//! or is down.
+//! What is requested of the backend, and what callers see, while it works, throttles, cuts
+//! responses off, hangs or is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,14 +27,14 @@ struct Service {
     events: Events,
 }
 
-/// A pool on the secret.
+/// Starts a service with a pool on the secret.
 async fn service(builder: SupervisorBuilder) -> Service {
     let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     fixture.database.supervisor = Lab::with_builder(builder)
-        .expect("it can be right")
+        .expect("the settings are valid")
         .supervisor;
     let events = fixture.database.supervisor.events();
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     let login = fixture
         .database
         .supervisor
@@ -59,7 +59,7 @@ impl Service {
         Callers::start_with_pause(&self.db, 16, "SELECT 1", Duration::from_millis(10))
     }
 
-    /// The errors of fetches, up to the shutdown that this is.
+    /// Shuts down and returns the errors of all fetches.
     async fn failed_fetches(&mut self) -> Vec<ProviderErrorKind> {
         self.fixture
             .database
@@ -81,28 +81,26 @@ fn polled() -> SupervisorBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_steady_state_costs_one_call_a_look() {
+async fn the_steady_state_costs_one_call_per_poll() {
     let mut service = service(polled()).await;
-    let (values, looks) = (
+    let (values, polls) = (
         |fixture: &SecretsFixture<Postgres>| fixture.value_requests(),
         |fixture: &SecretsFixture<Postgres>| fixture.proxy.requests("DescribeSecret"),
     );
-    eventually_within(10 * SECOND, "it is looked at", || {
-        looks(&service.fixture) >= 4
-    })
-    .await;
-    assert_eq!(values(&service.fixture), 1, "the value is asked for once");
-    // Not granted any more: the value is asked for at each look, and the description not again.
+    eventually_within(10 * SECOND, "it is polled", || polls(&service.fixture) >= 4).await;
+    assert_eq!(values(&service.fixture), 1, "the value is requested once");
+    // The permission is gone: each poll requests the value, and the description is not requested
+    // again.
     service.fixture.proxy.fault_on(
         "DescribeSecret",
         InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#),
     );
-    let before = looks(&service.fixture);
-    eventually_within(10 * SECOND, "it is looked at", || {
+    let before = polls(&service.fixture);
+    eventually_within(10 * SECOND, "it is polled", || {
         values(&service.fixture) >= 4
     })
     .await;
-    assert_eq!(looks(&service.fixture), before + 1);
+    assert_eq!(polls(&service.fixture), before + 1);
     assert_eq!(service.db.generation(), 1);
     assert_eq!(service.failed_fetches().await, []);
 }
@@ -122,17 +120,17 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
             })
         })
         .collect();
-    let mut served = 0;
+    let mut succeeded = 0;
     for caller in callers {
         match caller.await.expect("no panic") {
-            Ok(_) => served += 1,
+            Ok(_) => succeeded += 1,
             Err(error) => assert!(
                 matches!(error, sqlx::Error::Io(_)),
-                "neither served nor interrupted: {error}"
+                "neither succeeded nor interrupted: {error}"
             ),
         }
     }
-    assert!(served >= 980, "{served} of 1,000");
+    assert!(succeeded >= 980, "{succeeded} of 1,000");
     assert_eq!(service.fixture.value_requests(), 1 + 2);
     let rejected = service.fixture.database.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
@@ -145,7 +143,7 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
+async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
     let mut service = service(polled()).await;
     let callers = service.callers();
     callers.wait_for_more(100).await;
@@ -156,9 +154,9 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
     }
     let tried = service.fixture.proxy.connections() - before;
     service.fixture.proxy.heal();
-    let looks = service.fixture.proxy.requests("DescribeSecret");
-    eventually_within(20 * SECOND, "it is looked at again", || {
-        service.fixture.proxy.requests("DescribeSecret") >= looks + 2
+    let polls = service.fixture.proxy.requests("DescribeSecret");
+    eventually_within(20 * SECOND, "it is polled again", || {
+        service.fixture.proxy.requests("DescribeSecret") >= polls + 2
     })
     .await;
     let tally = callers.stop().await;
@@ -169,7 +167,8 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
         tally.failed.first()
     );
     assert_eq!(service.db.generation(), 1);
-    // One look, three on the bucket, one every ten seconds; each with the SDK's three attempts.
+    // One poll, three from the token bucket, one every ten seconds; each with the SDK's three
+    // attempts.
     assert!(
         (3..=3 * (1 + 3 + 3)).contains(&tried),
         "{tried} connections in 30 s"
@@ -184,9 +183,9 @@ async fn a_store_that_is_down_for_half_a_minute_is_not_noticed() {
     );
 }
 
-/// The window opens, all connections are cut, and the store fails for a while: callers wait, and
-/// the store is not asked more often for it.
-async fn trouble_in_the_window(
+/// The window opens, all connections are cut, and the backend fails for a while. Callers wait, and
+/// the backend receives no more requests for it.
+async fn failure_in_the_window(
     fault: InjectedFault,
     lasts: Duration,
 ) -> (usize, Vec<ProviderErrorKind>) {
@@ -197,37 +196,38 @@ async fn trouble_in_the_window(
     service.fixture.proxy.fault_on("GetSecretValue", fault);
     let pending = service.fixture.open_window().await;
     service.fixture.terminate_connections().await;
-    eventually_within(20 * SECOND, "the store is asked", || {
+    eventually_within(20 * SECOND, "the backend receives a request", || {
         service.fixture.value_requests() > before
     })
     .await;
     sleep(lasts).await;
     service.fixture.proxy.heal();
-    // A connection that was opened at the moment of the cut may serve all callers until then.
+    // A connection that was opened at the moment of the cut may be shared by all callers until
+    // then.
     eventually_within(30 * SECOND, "the next generation is current", || {
         service.db.generation() == 2
     })
     .await;
     callers.wait_for_more(100).await;
-    let asked = service.fixture.value_requests() - before;
+    let calls = service.fixture.value_requests() - before;
     service.fixture.close_window(&pending).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed.len(), 0, "{:?}", tally.failed.first());
-    (asked, service.failed_fetches().await)
+    (calls, service.failed_fetches().await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttling_is_left_to_the_sdks_own_retries() {
-    let (asked, failed) = trouble_in_the_window(
+    let (calls, failed) = failure_in_the_window(
         InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
         Duration::from_millis(800),
     )
     .await;
-    // Three attempts for each fetch that failed, and at most three for each of the two stages of
-    // the one that did not.
+    // Three attempts for each failed fetch, and at most three for each of the two stages of the
+    // successful one.
     assert!(
-        (3..=3 * (failed.len() + 2)).contains(&asked),
-        "{asked} calls, {failed:?}"
+        (3..=3 * (failed.len() + 2)).contains(&calls),
+        "{calls} calls, {failed:?}"
     );
     assert!(
         failed.len() <= 2
@@ -239,22 +239,22 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_break_off() {
-    let (asked, failed) =
-        trouble_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
+async fn responses_that_are_cut_off_cost_few_calls() {
+    let (calls, failed) =
+        failure_in_the_window(InjectedFault::Cut, Duration::from_millis(500)).await;
     assert!(
-        (3..=3 * (failed.len() + 2)).contains(&asked),
-        "{asked} calls, {failed:?}"
+        (3..=3 * (failed.len() + 2)).contains(&calls),
+        "{calls} calls, {failed:?}"
     );
     assert!(failed.len() <= 2, "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
+async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
     let service = service(Supervisor::builder()).await;
     let callers = service.callers();
     callers.wait_for_more(100).await;
-    // The password is changed and open connections go on; the store hangs.
+    // The password is changed, open connections keep working, and the backend hangs.
     service.fixture.proxy.fault(InjectedFault::Stall);
     let pending = service.fixture.open_window().await;
     let rejected = service
@@ -268,19 +268,19 @@ async fn a_store_that_hangs_is_given_up_after_the_sdks_own_time() {
         .expect_err("it is changed");
     assert!(
         service.db.rejected(1, &rejected),
-        "somebody met the rejection, and says so"
+        "the reported rejection is the current generation's"
     );
-    let answered = callers.succeeded();
-    eventually_within(20 * SECOND, "an attempt is given up and made again", || {
+    let succeeded_before = callers.succeeded();
+    eventually_within(20 * SECOND, "an attempt times out and is retried", || {
         service.fixture.value_requests() >= 3
     })
     .await;
     assert!(
-        callers.succeeded() >= answered + 100,
+        callers.succeeded() >= succeeded_before + 100,
         "callers go on meanwhile"
     );
     service.fixture.proxy.heal();
-    eventually_within(20 * SECOND, "another version is served", || {
+    eventually_within(20 * SECOND, "another version is published", || {
         service.db.generation() == 2
     })
     .await;

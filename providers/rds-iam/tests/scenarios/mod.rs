@@ -1,9 +1,6 @@
-//! The stories that are told on every kind of server.
+//! Scenarios that run on every kind of server.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 
 pub(crate) mod server;
 
@@ -18,13 +15,13 @@ use sqlx::Connection;
 use sqlx::pool::PoolOptions;
 
 use crate::common::{Chain, HOST, USER, first, now, session, token};
-use server::{TokenServer, raise, signed};
+use server::{TokenServer, signed, start_server};
 
-/// The bound on whatever is waited for here.
+/// Time limit of every wait here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Options of a pool that logs in again and again, whose callers wait for as long as it takes.
-pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
+/// Returns options of a pool that reconnects often and whose callers wait up to [`PATIENCE`].
+pub(crate) fn reconnecting_options<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
     short_lived(
         PoolOptions::new()
             .max_connections(max)
@@ -33,53 +30,60 @@ pub(crate) fn restless<S: TokenServer>(max: u32) -> PoolOptions<S::Db> {
     )
 }
 
-/// The fault that this library is there to cure: a token that is kept for ever serves for as long
-/// as no connection is opened.
-pub(crate) async fn a_token_kept_for_ever_fails_when_a_connection_opens_late<S: TokenServer>() {
-    let server: S = raise().await;
+/// The problem that this library solves: a token that is kept for ever works only as long as no
+/// connection is opened.
+pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: TokenServer>() {
+    let server: S = start_server().await;
     let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
     let options = PoolOptions::<S::Db>::new()
         .max_connections(2)
         .acquire_timeout(Duration::from_secs(5));
     let pool = options.connect_lazy_with(server.options_for(token(&lease)));
     let mut early = pool.acquire().await.expect("a young token lets in");
-    let death = lease.expiry().wall().expect("it ends");
-    eventually("the token is dead", || now() > death).await;
+    let expires_at = lease.expiry().wall().expect("it ends");
+    eventually("the token has expired", || now() > expires_at).await;
 
     let error = pool
         .acquire()
         .await
-        .expect_err("a second connection is opened with a dead token");
-    let told = error.as_database_error().expect("the database says so");
-    assert_eq!(told.code().as_deref(), Some(S::REJECTION.0), "{told}");
-    assert!(told.message().contains(S::REJECTION.1), "{told}");
-    let checks = server.checks().entries().expect("it keeps them");
-    let verdicts: Vec<_> = checks
+        .expect_err("a second connection is opened with an expired token");
+    let rejection = error.as_database_error().expect("it is a database error");
+    assert_eq!(
+        rejection.code().as_deref(),
+        Some(S::REJECTION.0),
+        "{rejection}"
+    );
+    assert!(rejection.message().contains(S::REJECTION.1), "{rejection}");
+    let checks = server.checks().entries().expect("the checks can be read");
+    let results: Vec<_> = checks
         .iter()
         .map(|check| (check.accepted, &*check.reason))
         .collect();
-    assert_eq!(verdicts, [(true, ""), (false, "the token has expired")]);
-    // What is open stays good: so nobody notices until then.
-    early.ping().await.expect("the first connection answers");
+    assert_eq!(results, [(true, ""), (false, "the token has expired")]);
+    // An open connection keeps working, which hides the problem until then.
+    early
+        .ping()
+        .await
+        .expect("the first connection still works");
 }
 
-/// Over twenty lives of a token, with connections opened all the time.
-pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>() {
-    const LIFE: Duration = Duration::from_secs(3);
-    let server: S = raise().await;
+/// Twenty lifetimes of a token pass, with connections opened all the time.
+pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer>() {
+    const LIFETIME: Duration = Duration::from_secs(3);
+    let server: S = start_server().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let login = supervisor
-        .add_provider("login", chain.provider_of(LIFE))
+        .add_provider("login", chain.provider_of(LIFETIME))
         .await
         .expect("a token is signed");
     let db = supervisor
-        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
-    let end = now() + 20 * LIFE;
-    eventually_within(25 * LIFE, "twenty lives are over", || {
+    let end = now() + 20 * LIFETIME;
+    eventually_within(25 * LIFETIME, "twenty lifetimes are over", || {
         now() >= end || callers.failures() > 0
     })
     .await;
@@ -90,10 +94,10 @@ pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>() {
         (tally.failed.as_slice(), tally.interrupted),
         ([].as_slice(), 0)
     );
-    let checks = server.checks().entries().expect("it keeps them");
+    let checks = server.checks().entries().expect("the checks can be read");
     let rejected: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
-    // The hazard: logins all the time, also with tokens in the last third of their life.
+    // The hazard: logins all the time, some with tokens in the second half of their lifetime.
     let tokens: BTreeSet<_> = checks.iter().map(signed).collect();
     assert!(
         tokens.len() >= 20 && checks.len() > 400,
@@ -107,23 +111,27 @@ pub(crate) async fn twenty_token_lives_without_a_failure<S: TokenServer>() {
         .max()
         .expect("there are some");
     assert!(
-        oldest > LIFE / 2 && oldest < LIFE,
+        oldest > LIFETIME / 2 && oldest < LIFETIME,
         "the oldest token was {oldest:?} old"
     );
-    assert!(chain.asked() <= 65, "{} signatures in 60 s", chain.asked());
+    assert!(chain.calls() <= 65, "{} signatures in 60 s", chain.calls());
 }
 
-/// Tokens say 15 minutes, and the sessions that sign them die after four seconds.
-pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
-    let server: S = raise().await;
+/// Tokens are signed for 15 minutes, and the sessions that sign them expire after four seconds.
+pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_failure<
+    S: TokenServer,
+>() {
+    let server: S = start_server().await;
     let checks = server.checks().clone();
-    // A cache that keeps a session until its very last second, and a server that takes nothing from
-    // a dead one.
+    // The chain's cache keeps a session until its last second, and the server rejects every token
+    // of an expired session.
     let chain = Chain::sessions(
         Duration::from_secs(4),
         Duration::from_millis(1_200),
         move |key, end| {
-            checks.expire_session(key, end).expect("the server is told");
+            checks
+                .expire_session(key, end)
+                .expect("the server accepts it");
         },
     );
     let supervisor = Supervisor::start();
@@ -132,12 +140,12 @@ pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
         .await
         .expect("a token is signed");
     let db = supervisor
-        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
     let keys = || {
-        let checks = server.checks().entries().expect("it keeps them");
+        let checks = server.checks().entries().expect("the checks can be read");
         checks
             .into_iter()
             .map(|check| check.access_key)
@@ -154,40 +162,40 @@ pub(crate) async fn sessions_that_die_before_their_tokens<S: TokenServer>() {
         (tally.failed.as_slice(), tally.interrupted),
         ([].as_slice(), 0)
     );
-    let entries = server.checks().entries().expect("it keeps them");
+    let entries = server.checks().entries().expect("the checks can be read");
     let rejected: Vec<_> = entries.iter().filter(|check| !check.accepted).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
     assert!(
         entries
             .iter()
             .all(|check| check.expires == Duration::from_secs(900)),
-        "the tokens themselves live longer"
+        "the tokens themselves are valid for longer"
     );
 
-    // The hazard: a token of a dead session is rejected, however long it was to live.
+    // The hazard: a token of an expired session is rejected, whatever its own expiry.
     let checks = server.checks().clone();
-    let death = now() + Duration::from_secs(2);
+    let expires_at = now() + Duration::from_secs(2);
     checks
-        .expire_session("ASIALAST", death)
-        .expect("the server is told");
+        .expire_session("ASIALAST", expires_at)
+        .expect("the server accepts it");
     let lease =
-        first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(death)))).provider()).await;
-    eventually("the session is dead", || now() > death).await;
+        first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(expires_at)))).provider()).await;
+    eventually("the session has expired", || now() > expires_at).await;
     let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
-    pool.acquire().await.expect_err("its session is dead");
+    pool.acquire().await.expect_err("its session has expired");
     let last = server
         .checks()
         .entries()
-        .expect("it keeps them")
+        .expect("the checks can be read")
         .pop()
         .expect("there is one");
     assert_eq!(last.reason, "the signing session has expired");
 }
 
 /// PAM rejects everything for five seconds, as when IAM throttles.
-pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
+pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>() {
     const MAX: u32 = 10;
-    let server: S = raise().await;
+    let server: S = start_server().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let login = supervisor
@@ -201,25 +209,25 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
         .add_pool("orders", &login, server.pools(options))
         .await
         .expect("it is verified");
-    // A few sessions are open; more callers come when everything is rejected, and want more of
-    // them.
+    // A few connections are open. More callers come while every login is rejected, and need more
+    // connections.
     let few = Callers::start(&db, 1);
     few.wait_for_more(50).await;
     let open = db.status().expect("it is supervised").connections;
-    assert!(open < MAX, "{open} sessions for one caller");
-    let before = server.checks().entries().expect("it keeps them");
-    let during = server.checks().from_now().expect("it keeps them");
+    assert!(open < MAX, "{open} connections for one caller");
+    let before = server.checks().entries().expect("the checks can be read");
+    let during = server.checks().from_now().expect("the checks can be read");
     let began = now();
     server
         .checks()
         .reject_all(true)
-        .expect("the server is told");
+        .expect("the server accepts it");
     let many = Callers::start(&db, 32);
     eventually("logins are rejected", || {
-        during.rejected().expect("it keeps them") > 0
+        during.rejected().expect("the checks can be read") > 0
     })
     .await;
-    // Open sessions carry on, and are shared.
+    // Open connections keep working, and are shared.
     many.wait_for_more(200).await;
     few.wait_for_more(200).await;
     let names_clock =
@@ -235,12 +243,12 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     server
         .checks()
         .reject_all(false)
-        .expect("the server is told");
+        .expect("the server accepts it");
     eventually_within(
         PATIENCE,
-        "a login is taken again, and the pool serves",
+        "a login is accepted again, and the pool serves",
         || {
-            during.accepted().expect("it keeps them") > 0
+            during.accepted().expect("the checks can be read") > 0
                 && db
                     .status()
                     .is_some_and(|status| status.serving && !status.rejected)
@@ -259,12 +267,12 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
     assert_eq!(few.interrupted + many.interrupted, 0);
     assert!(before.iter().all(|check| check.accepted));
 
-    let rejected = during.rejected().expect("it keeps them");
+    let rejected = during.rejected().expect("the checks can be read");
     assert!(
         rejected >= 2 && rejected <= MAX as usize + 3,
         "{rejected} failed logins with a maximum of {MAX}"
     );
-    let all = server.checks().entries().expect("it keeps them");
+    let all = server.checks().entries().expect("the checks can be read");
     let tokens: BTreeSet<_> = all.iter().map(signed).collect();
     assert!(
         tokens.len() <= 2,
@@ -275,7 +283,7 @@ pub(crate) async fn everything_is_refused_for_five_seconds<S: TokenServer>() {
 
 /// The clock of this machine is 32 s behind, and tokens have 40 s: the database accepts each for
 /// eight seconds only.
-pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
+pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
     #[derive(Debug)]
     struct Behind;
     impl aws_types::sdk_config::TimeSource for Behind {
@@ -283,7 +291,7 @@ pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
             now() - Duration::from_secs(32)
         }
     }
-    let server: S = raise().await;
+    let server: S = start_server().await;
     let aws = Chain::key()
         .config(None)
         .into_builder()
@@ -292,18 +300,18 @@ pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
     let provider = RdsIam::builder(&aws, HOST, 5432, USER)
         .with_lifetime(Duration::from_secs(40))
         .build()
-        .expect("the arguments are right");
+        .expect("the arguments are valid");
     let supervisor = Supervisor::start();
     let login = supervisor
         .add_provider("login", provider)
         .await
         .expect("a token is signed");
     let db = supervisor
-        .add_pool("orders", &login, server.pools(restless::<S>(4)))
+        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
-    let checks = || server.checks().entries().expect("it keeps them");
+    let checks = || server.checks().entries().expect("the checks can be read");
     let first = signed(&checks()[0]);
     let accepted_again = || {
         checks()
@@ -337,9 +345,9 @@ pub(crate) async fn a_clock_that_is_behind<S: TokenServer>() {
     );
 }
 
-/// One signature serves all pools and all their connections.
-pub(crate) async fn one_signature_serves_all<S: TokenServer>() {
-    let server: S = raise().await;
+/// All pools and all their connections use one signature.
+pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
+    let server: S = start_server().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let login = supervisor
@@ -349,20 +357,20 @@ pub(crate) async fn one_signature_serves_all<S: TokenServer>() {
     let mut callers = Vec::new();
     for name in ["orders", "reports", "jobs"] {
         let db = supervisor
-            .add_pool(name, &login, server.pools(restless::<S>(4)))
+            .add_pool(name, &login, server.pools(reconnecting_options::<S>(4)))
             .await
             .expect("it is verified");
         callers.push(Callers::start(&db, 4));
     }
     eventually_within(PATIENCE, "a hundred logins", || {
-        server.checks().accepted().expect("it keeps them") >= 100
+        server.checks().accepted().expect("the checks can be read") >= 100
     })
     .await;
     for callers in callers {
         assert!(callers.stop().await.failed.is_empty());
     }
     supervisor.shutdown(Duration::from_secs(5)).await;
-    let checks: Vec<TokenCheck> = server.checks().entries().expect("it keeps them");
+    let checks: Vec<TokenCheck> = server.checks().entries().expect("the checks can be read");
     assert_eq!(
         checks
             .iter()
@@ -371,5 +379,5 @@ pub(crate) async fn one_signature_serves_all<S: TokenServer>() {
             .len(),
         1
     );
-    assert_eq!(chain.asked(), 1, "one signature");
+    assert_eq!(chain.calls(), 1, "one signature");
 }

@@ -1,4 +1,4 @@
-//! Somebody revokes the token or the lease, or drops the role.
+//! An administrator revokes the token or the lease, or drops the role.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use claviger_vault_fixtures::{Admin, Problem, Revocation, next_generation};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::service::{ORDERS, Service, assert_struck_alone};
+use crate::service::{ORDERS, Service, assert_only_dropped_users_failed};
 
-/// Revokes the tokens of the policy `orders`; answers how many there were.
+/// Revokes the tokens of the policy `orders`; returns how many there were.
 fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
     let mut revoked = 0;
     for accessor in admin.tokens()? {
         let body = json!({ "accessor": accessor });
-        let look = admin.write("auth/token/lookup-accessor", &body)?;
-        if look["data"]["policies"]
+        let poll = admin.write("auth/token/lookup-accessor", &body)?;
+        if poll["data"]["policies"]
             .as_array()
             .is_some_and(|policies| policies.contains(&json!("orders")))
         {
@@ -26,7 +26,7 @@ fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
+async fn a_revoked_token_ends_its_leases_and_is_replaced() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     callers.wait_for_more(50).await;
@@ -34,11 +34,11 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
     next_generation(&service.db, 1).await;
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
-    assert_struck_alone(&tally, 8);
+    assert_only_dropped_users_failed(&tally, 8);
     assert_eq!(service.fixture.requests_to("auth/approle/login"), 2);
     assert!(
         service.fixture.requests_to("database/creds/orders") <= 4,
-        "one with each token, and two that found a new one dead"
+        "one with each token, and two that found a new one revoked"
     );
     service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 1, "the hazard: the user is rejected");
@@ -48,22 +48,22 @@ async fn a_token_that_is_revoked_takes_its_leases_along_and_is_replaced() {
 async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    for served in 1..=3 {
+    for generation in 1..=3 {
         callers.wait_for_more(50).await;
         let leases = service.fixture.leases().await;
         service
             .fixture
             .admin(move |admin| admin.revoke_lease(&leases[0]))
             .await;
-        next_generation(&service.db, served).await;
+        next_generation(&service.db, generation).await;
         assert_eq!(
             service.fixture.requests_to("database/creds/orders") as u64,
-            1 + served
+            1 + generation
         );
     }
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
-    assert_struck_alone(&tally, 3 * 8);
+    assert_only_dropped_users_failed(&tally, 3 * 8);
     service.fixture.one_lease_is_left().await;
     assert_eq!(service.end().await, 3, "the hazard: each user is rejected");
 }
@@ -73,13 +73,13 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
     let service = Service::start(60, 120, Revocation::Default).await;
     let callers = service.callers(ORDERS);
     let mut failed = 0;
-    // One soon after the other.
-    for served in 1..=3 {
+    // Shortly after each other.
+    for generation in 1..=3 {
         callers.wait_for_more(50).await;
         let user = service.user().await;
         service.fixture.sql(&format!("DROP ROLE \"{user}\"")).await;
         let dropped = Instant::now();
-        next_generation(&service.db, served).await;
+        next_generation(&service.db, generation).await;
         assert!(
             dropped.elapsed() < Duration::from_secs(9),
             "later than at the first: {:?}",
@@ -101,7 +101,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         "{:?}",
         tally.failed
     );
-    // A caller may have had a session of the old user in hand.
+    // A caller may have used a connection of the old user at that moment.
     assert!(
         tally.failed.len() <= failed + 8,
         "{} failed, and then {}",

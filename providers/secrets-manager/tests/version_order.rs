@@ -1,7 +1,7 @@
 //! needs: moto
 //!
-//! Which version is offered: `AWSCURRENT`, and further down the ladder what the database does not
-//! reject.
+//! Which version is offered: `AWSCURRENT`, and after it the first in the fallback order that the
+//! database has not rejected.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,8 @@ use claviger_testkit::FetchLease;
 async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
     let moto = moto().await;
     let (secret, first) = Secret::create(&moto, name, &login("password-1")).await;
-    let provider = SecretsManager::new(&aws(&moto.endpoint()), name).expect("it can be right");
+    let provider =
+        SecretsManager::new(&aws(&moto.endpoint()), name).expect("the settings are valid");
     (moto, secret, Revision::new(first), provider)
 }
 
@@ -28,21 +29,22 @@ async fn start(provider: &SecretsManager) -> Lease<Credentials> {
         .expect("a lease")
 }
 
-/// What is offered while this is held, and the database rejects these.
+/// Returns the lease that is offered when `current` is the current one and the database rejects
+/// these revisions.
 async fn rejected(
     provider: &SecretsManager,
-    held: &Lease<Credentials>,
+    current: &Lease<Credentials>,
     rejected: &[&Revision],
 ) -> Lease<Credentials> {
     let request = FetchRequest::new(RotationTrigger::Rejected)
-        .held(held.clone())
+        .held(current.clone())
         .rejected(rejected.iter().copied().cloned());
     provider.fetch_lease(request).await.expect("a lease")
 }
 
-async fn look(provider: &SecretsManager, held: &Lease<Credentials>) -> Lease<Credentials> {
+async fn poll(provider: &SecretsManager, current: &Lease<Credentials>) -> Lease<Credentials> {
     provider
-        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(held.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
         .await
         .expect("a lease")
 }
@@ -52,7 +54,7 @@ fn password(lease: &Lease<Credentials>) -> &str {
 }
 
 #[tokio::test]
-async fn what_is_current_comes_first_and_is_named_by_its_version() {
+async fn the_current_version_comes_first_and_its_id_is_the_revision() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let lease = start(&provider).await;
     assert_eq!(
@@ -62,13 +64,13 @@ async fn what_is_current_comes_first_and_is_named_by_its_version() {
     assert!(lease.expiry().is_never());
     assert_eq!(lease.old_connections(), OldConnections::Drain);
     assert_eq!(
-        look(&provider, &lease).await.revision(),
+        poll(&provider, &lease).await.revision(),
         &first,
         "unchanged"
     );
 
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
-    let lease = look(&provider, &lease).await;
+    let lease = poll(&provider, &lease).await;
     assert_eq!(
         (password(&lease), lease.revision()),
         ("password-2", &second)
@@ -76,100 +78,109 @@ async fn what_is_current_comes_first_and_is_named_by_its_version() {
 }
 
 #[tokio::test]
-async fn in_a_rotations_window_what_is_pending_is_offered_and_then_kept() {
+async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     assert_eq!(
-        look(&provider, &held).await.revision(),
+        poll(&provider, &current).await.revision(),
         &first,
-        "nobody was rejected: it is none of our business"
+        "nothing was rejected: the pending version is not offered"
     );
 
-    let taken = rejected(&provider, &held, &[&first]).await;
+    let adopted = rejected(&provider, &current, &[&first]).await;
     assert_eq!(
-        (password(&taken), taken.revision().as_str()),
+        (password(&adopted), adopted.revision().as_str()),
         ("password-2", second.as_str())
     );
     // The cool-down is over and AWSCURRENT is still the same: the database would reject it again.
-    assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
+    assert_eq!(
+        poll(&provider, &adopted).await.revision(),
+        adopted.revision()
+    );
     // finishSecret.
     secret
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision(), taken.revision());
-    // The next rotation's end is seen. (Its version is not put at AWSCURRENT: after a stage was
-    // moved moto would have two versions there.)
+    assert_eq!(
+        poll(&provider, &adopted).await.revision(),
+        adopted.revision()
+    );
+    // The end of the next rotation is seen. (Its version is not put at AWSCURRENT: after a stage
+    // was moved, moto would have two versions there.)
     secret.stage("AWSPENDING", None, Some(&second)).await;
     let third = secret.put("AWSPENDING", &login("password-3")).await;
     secret
         .stage("AWSCURRENT", Some(&third), Some(&second))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision().as_str(), third);
+    assert_eq!(poll(&provider, &adopted).await.revision().as_str(), third);
 }
 
 #[tokio::test]
-async fn a_finished_rotation_that_is_taken_back_is_followed() {
+async fn a_finished_rotation_that_is_reverted_is_followed() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = rejected(&provider, &held, &[&first]).await;
+    let adopted = rejected(&provider, &current, &[&first]).await;
     secret
         .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision().as_str(), second);
-    // Both work, as with alternating users, and somebody wants the first again.
+    assert_eq!(poll(&provider, &adopted).await.revision().as_str(), second);
+    // Both versions work, as with alternating users, and the first becomes current again.
     secret
         .stage("AWSCURRENT", Some(first.as_str()), Some(&second))
         .await;
-    assert_eq!(look(&provider, &taken).await.revision(), &first);
+    assert_eq!(poll(&provider, &adopted).await.revision(), &first);
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_rolled_back_leads_to_what_is_current() {
+async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
-    let taken = rejected(&provider, &held, &[&first]).await;
-    assert_eq!(taken.revision().as_str(), second);
+    let adopted = rejected(&provider, &current, &[&first]).await;
+    assert_eq!(adopted.revision().as_str(), second);
     secret.stage("AWSPENDING", None, Some(&second)).await;
-    // The core does not name what was rejected before the change any more.
-    let back = rejected(&provider, &taken, &[taken.revision()]).await;
+    // The core no longer lists what was rejected before the change.
+    let back = rejected(&provider, &adopted, &[adopted.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
-    assert_eq!(look(&provider, &back).await.revision(), &first);
+    assert_eq!(poll(&provider, &back).await.revision(), &first);
 }
 
 #[tokio::test]
-async fn what_is_pending_and_current_at_once_is_one_candidate() {
+async fn a_version_both_pending_and_current_is_one_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
     secret
         .stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
         .await;
-    let held = start(&provider).await;
-    assert_eq!(held.revision(), &second);
+    let current = start(&provider).await;
+    assert_eq!(current.revision(), &second);
     // The database was restored from yesterday's copy: AWSPREVIOUS works.
-    let taken = rejected(&provider, &held, &[&second]).await;
-    assert_eq!((password(&taken), taken.revision()), ("password-1", &first));
+    let adopted = rejected(&provider, &current, &[&second]).await;
     assert_eq!(
-        look(&provider, &taken).await.revision(),
+        (password(&adopted), adopted.revision()),
+        ("password-1", &first)
+    );
+    assert_eq!(
+        poll(&provider, &adopted).await.revision(),
         &first,
         "and stays, for AWSCURRENT is what was rejected"
     );
 }
 
 #[tokio::test]
-async fn when_all_are_rejected_the_first_choice_is_offered_again() {
+async fn the_first_choice_is_offered_again_when_all_are_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     assert_eq!(
-        rejected(&provider, &held, &[&first]).await.revision(),
+        rejected(&provider, &current, &[&first]).await.revision(),
         &first,
         "nothing is pending, and nothing came before"
     );
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
     assert_eq!(
-        rejected(&provider, &held, &[&first, &second])
+        rejected(&provider, &current, &[&first, &second])
             .await
             .revision(),
         &first
@@ -177,37 +188,36 @@ async fn when_all_are_rejected_the_first_choice_is_offered_again() {
 }
 
 #[tokio::test]
-async fn what_is_pending_and_cannot_be_read_is_no_candidate() {
+async fn an_unreadable_pending_version_is_no_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
         secret.put("AWSPENDING", text).await;
         assert_eq!(
-            rejected(&provider, &held, &[&first]).await.revision(),
+            rejected(&provider, &current, &[&first]).await.revision(),
             &first,
             "{text}"
         );
     }
     let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
-    let held = look(&provider, &held).await;
-    assert_eq!(held.revision(), &second);
+    let current = poll(&provider, &current).await;
+    assert_eq!(current.revision(), &second);
     secret.put("AWSPENDING", "half a secr").await;
     assert_eq!(
-        rejected(&provider, &held, &[&second]).await.revision(),
+        rejected(&provider, &current, &[&second]).await.revision(),
         &first,
         "the next step down"
     );
 }
 
 #[tokio::test]
-async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_rejects_what_is_held()
- {
+async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     secret
         .put("AWSCURRENT", r#"{"username":"app","password":7}"#)
         .await;
-    let request = FetchRequest::new(RotationTrigger::Schedule).held(held.clone());
+    let request = FetchRequest::new(RotationTrigger::Schedule).held(current.clone());
     let error = provider
         .fetch_lease(request)
         .await
@@ -219,10 +229,10 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
         ),
         "{error}"
     );
-    // What was current before is still there, but rejected; what is pending is a candidate.
+    // The previous version is still there, but rejected; the pending one is a candidate.
     let third = secret.put("AWSPENDING", &login("password-3")).await;
     assert_eq!(
-        rejected(&provider, &held, &[&first])
+        rejected(&provider, &current, &[&first])
             .await
             .revision()
             .as_str(),
@@ -230,11 +240,11 @@ async fn a_current_version_that_cannot_be_read_is_an_error_unless_the_database_r
     );
 }
 
-/// A rotation that nobody carries out leaves a version without a value at `AWSCURRENT`.
+/// A rotation without a function leaves a version without a value at `AWSCURRENT`.
 #[tokio::test]
-async fn a_current_version_without_a_value_is_no_dead_end() {
+async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let held = start(&provider).await;
+    let current = start(&provider).await;
     secret.start_rotation_without_function().await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let error = provider
@@ -242,18 +252,18 @@ async fn a_current_version_without_a_value_is_no_dead_end() {
         .await
         .expect_err("the hazard: nothing is at AWSCURRENT");
     assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
-    let taken = rejected(&provider, &held, &[&first]).await;
+    let adopted = rejected(&provider, &current, &[&first]).await;
     assert_eq!(
-        (password(&taken), taken.revision().as_str()),
+        (password(&adopted), adopted.revision().as_str()),
         ("password-2", second.as_str())
     );
 }
 
 #[tokio::test]
-async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
+async fn old_connections_follow_the_strategy_unless_configured() {
     let (moto, ..) = fixture("orders").await;
     let made = || SecretsManager::builder(&aws(&moto.endpoint()), "orders");
-    for (provider, fate) in [
+    for (provider, old_connections) in [
         (made(), OldConnections::Drain),
         (made().with_alternating_users(), OldConnections::Keep),
         (
@@ -269,13 +279,13 @@ async fn the_connections_go_by_the_strategy_unless_said_otherwise() {
             OldConnections::EndWithLease,
         ),
     ] {
-        let provider = provider.build().expect("it can be right");
-        assert_eq!(start(&provider).await.old_connections(), fate);
+        let provider = provider.build().expect("the settings are valid");
+        assert_eq!(start(&provider).await.old_connections(), old_connections);
     }
 }
 
 #[tokio::test]
-async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotation() {
+async fn a_secret_rotated_by_schedule_is_polled_after_its_next_rotation() {
     let (_moto, secret, _, provider) = fixture("orders").await;
     let hint = |lease: &Lease<Credentials>| {
         format!("{lease:?}")
@@ -309,7 +319,7 @@ async fn a_secret_that_is_rotated_by_schedule_is_looked_at_after_its_next_rotati
         .and_then(|text| text.parse().ok())
         .expect("seconds");
     assert!((864_250.0..864_361.0).contains(&seconds), "{seconds}");
-    let again = look(&provider, &lease).await;
+    let again = poll(&provider, &lease).await;
     assert!(
         hint(&again).starts_with("Some(8643") || hint(&again).starts_with("Some(8642"),
         "{}",
@@ -329,7 +339,8 @@ async fn a_secret_by_its_arn() {
         .expect("it is there");
     let arn = described.arn.expect("an ARN");
     for id in [&arn, &arn[..arn.len() - 7]] {
-        let provider = SecretsManager::new(&aws(&moto.endpoint()), id).expect("it can be right");
+        let provider =
+            SecretsManager::new(&aws(&moto.endpoint()), id).expect("the settings are valid");
         assert_eq!(start(&provider).await.revision(), &first, "{id}");
     }
 }

@@ -1,4 +1,4 @@
-//! What every provider promises, and what this one does besides: revisions, expiry, when it signs.
+//! Leases of this provider: revisions, expiry, and when a token is signed.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_token_is_a_bearer_token_whose_sessions_stay() {
+async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
     let lease = first(&Chain::key().provider()).await;
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
@@ -38,19 +38,20 @@ async fn a_lease_ends_with_its_token_or_with_the_session_that_signed_it() {
     let before = Timestamp::now();
     let lease = first(&Chain::key().provider()).await;
     let end = lease.expiry().wall().expect("it ends");
-    // Dated by the whole second: less than a second is lost.
+    // Tokens are dated by the second, so less than a second is lost.
     assert!(
         end <= now() + 15 * MINUTE && end > before.wall() + 15 * MINUTE - Duration::from_secs(1)
     );
     assert!(lease.expiry().remaining(before).expect("it ends") <= 15 * MINUTE);
 
-    let death = now() + 9 * MINUTE;
-    let lease = first(&Chain::of(move || Ok(session("ASIA1", "t", Some(death)))).provider()).await;
+    let expires_at = now() + 9 * MINUTE;
+    let lease =
+        first(&Chain::of(move || Ok(session("ASIA1", "t", Some(expires_at)))).provider()).await;
     let late = lease
         .expiry()
         .wall()
         .expect("it ends")
-        .duration_since(death)
+        .duration_since(expires_at)
         .unwrap_or_default();
     assert_eq!(late, Duration::ZERO, "never past the session's end");
     assert!(lease.expiry().remaining(Timestamp::now()).expect("it ends") > 8 * MINUTE);
@@ -60,26 +61,26 @@ async fn a_lease_ends_with_its_token_or_with_the_session_that_signed_it() {
 async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
     let chain = Chain::key();
     let provider = chain.provider();
-    let held = first(&provider).await;
-    let mut seen = HashSet::from([held.revision().clone()]);
+    let current = first(&provider).await;
+    let mut seen = HashSet::from([current.revision().clone()]);
     for id in ["AKIA2", "AKIA3"] {
-        chain.becomes(move || Ok(key(id)));
+        chain.respond_with(move || Ok(key(id)));
         assert!(
             seen.insert(
-                again(&provider, RotationTrigger::Schedule, &held)
+                again(&provider, RotationTrigger::Schedule, &current)
                     .await
                     .revision()
                     .clone()
             )
         );
     }
-    let revision = held.revision().as_str();
+    let revision = current.revision().as_str();
     assert!(
-        !token(&held).contains(revision) && revision.len() < 40,
+        !token(&current).contains(revision) && revision.len() < 40,
         "it is not the token"
     );
 
-    // Equal revision, equal token: the same identity in the same second.
+    // Equal revision means equal token: the same identity in the same second.
     let again = [first(&provider).await, first(&provider).await];
     assert_eq!(
         again[0].revision() == again[1].revision(),
@@ -88,35 +89,35 @@ async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
 }
 
 #[tokio::test]
-async fn whoever_demands_a_new_token_gets_one() {
+async fn a_manual_rotation_signs_a_new_token() {
     let provider = Chain::key().provider();
-    let held = first(&provider).await;
-    let new = again(&provider, RotationTrigger::Manual, &held).await;
-    assert_ne!(new.revision(), held.revision());
-    assert_ne!(token(&new), token(&held));
+    let current = first(&provider).await;
+    let new = again(&provider, RotationTrigger::Manual, &current).await;
+    assert_ne!(new.revision(), current.revision());
+    assert_ne!(token(&new), token(&current));
     assert!(!new.expiry().is_expired(Timestamp::now()));
 }
 
 #[tokio::test]
-async fn a_young_token_that_is_rejected_is_held_until_the_identity_changes() {
+async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
     let chain = Chain::key();
     let provider = chain.provider();
-    let held = first(&provider).await;
+    let current = first(&provider).await;
     for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
-        let same = again(&provider, trigger, &held).await;
-        assert_eq!(same.revision(), held.revision());
+        let same = again(&provider, trigger, &current).await;
+        assert_eq!(same.revision(), current.revision());
         assert_eq!(
             (same.expiry(), token(&same)),
-            (held.expiry(), token(&held)),
+            (current.expiry(), token(&current)),
             "its clone, unchanged"
         );
     }
-    assert_eq!(chain.asked(), 3, "the identity was asked for each time");
+    assert_eq!(chain.calls(), 3, "the identity was requested each time");
 
-    chain.becomes(|| Ok(session("AKIAEXAMPLE", "another session", None)));
+    chain.respond_with(|| Ok(session("AKIAEXAMPLE", "another session", None)));
     for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
-        let new = again(&provider, trigger, &held).await;
-        assert_ne!(new.revision(), held.revision());
+        let new = again(&provider, trigger, &current).await;
+        assert_ne!(new.revision(), current.revision());
         assert_eq!(
             parameter(token(&new), "X-Amz-Security-Token"),
             Some("another%20session")
@@ -127,17 +128,17 @@ async fn a_young_token_that_is_rejected_is_held_until_the_identity_changes() {
 #[tokio::test]
 async fn an_old_token_that_is_rejected_is_signed_again() {
     let provider = Chain::key().provider_of(Duration::from_secs(3));
-    let held = first(&provider).await;
-    let born = held.expiry().wall().expect("it ends") - Duration::from_secs(3);
-    claviger_fixtures::eventually("half of its life is over", || {
-        now() >= born + Duration::from_millis(1_550)
+    let current = first(&provider).await;
+    let signed_at = current.expiry().wall().expect("it ends") - Duration::from_secs(3);
+    claviger_fixtures::eventually("half of its lifetime is over", || {
+        now() >= signed_at + Duration::from_millis(1_550)
     })
     .await;
     assert_ne!(
-        again(&provider, RotationTrigger::Rejected, &held)
+        again(&provider, RotationTrigger::Rejected, &current)
             .await
             .revision(),
-        held.revision()
+        current.revision()
     );
 }
 
@@ -152,7 +153,7 @@ async fn a_session_about_to_end_signs_nothing() {
             .provider()
             .fetch_lease(FetchRequest::first())
             .await
-            .expect_err("it would be dead at once");
+            .expect_err("it would expire at once");
         assert_eq!(error.kind(), ProviderErrorKind::Unavailable);
         assert!(
             error.to_string().contains(if left.is_some() {
@@ -166,7 +167,7 @@ async fn a_session_about_to_end_signs_nothing() {
 }
 
 #[tokio::test]
-async fn a_chain_without_credentials_is_told_and_may_pass() {
+async fn a_chain_without_credentials_is_a_transient_error() {
     let chain = Chain::of(|| {
         Err(CredentialsError::not_loaded(
             "no providers in chain provided credentials",
@@ -185,12 +186,12 @@ async fn a_chain_without_credentials_is_told_and_may_pass() {
         error.to_string().contains("give the service a role"),
         "{error}"
     );
-    chain.becomes(|| Ok(key("AKIA1")));
+    chain.respond_with(|| Ok(key("AKIA1")));
     first(&provider).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_hangs_is_given_up() {
+async fn a_chain_that_hangs_times_out() {
     #[derive(Debug)]
     struct Hangs;
     impl aws_credential_types::provider::ProvideCredentials for Hangs {
@@ -207,7 +208,7 @@ async fn a_chain_that_hangs_is_given_up() {
     let aws = aws
         .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(Hangs))
         .build();
-    let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right");
+    let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
     let error = provider
         .fetch_lease(FetchRequest::first())
         .await
@@ -215,7 +216,7 @@ async fn a_chain_that_hangs_is_given_up() {
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut);
 }
 
-/// Runs the watch, and hears its hints.
+/// Runs the watch and receives its hints.
 fn watched(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()>) {
     let provider = std::sync::Arc::new(chain.provider());
     let (sender, hints) = mpsc::unbounded_channel();
@@ -232,91 +233,91 @@ fn watched(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_identity_is_noticed_within_a_minute() {
+async fn another_identity_is_detected_within_a_minute() {
     let chain = Chain::key();
     let (provider, mut hints) = watched(&chain);
-    let held = first(&provider).await;
+    let current = first(&provider).await;
     tokio::time::sleep(10 * MINUTE).await;
     assert!(
-        hints.try_recv().is_err() && chain.asked() > 5,
-        "it is looked at, and is the same"
+        hints.try_recv().is_err() && chain.calls() > 5,
+        "it is polled, and is the same"
     );
 
-    chain.becomes(|| Ok(key("AKIA2")));
+    chain.respond_with(|| Ok(key("AKIA2")));
     tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv())
         .await
         .expect("a hint comes")
         .expect("it is watched");
     assert_ne!(
-        again(&provider, RotationTrigger::Changed, &held)
+        again(&provider, RotationTrigger::Changed, &current)
             .await
             .revision(),
-        held.revision()
+        current.revision()
     );
     tokio::time::sleep(10 * MINUTE).await;
     assert!(hints.try_recv().is_err(), "one change, one hint");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_issues_a_session_each_time_is_not_asked_for_ever() {
+async fn a_chain_that_issues_a_session_each_time_is_not_polled_for_ever() {
     let mut number = 0;
     let chain = Chain::of(move || {
         number += 1;
         Ok(key(&format!("AKIA{number}")))
     });
     let (provider, mut hints) = watched(&chain);
-    let mut held = first(&provider).await;
+    let mut current = first(&provider).await;
     let mut count = 0;
     while tokio::time::timeout(10 * MINUTE, hints.recv())
         .await
         .is_ok()
     {
-        held = again(&provider, RotationTrigger::Changed, &held).await;
+        current = again(&provider, RotationTrigger::Changed, &current).await;
         count += 1;
     }
     assert_eq!(count, 1, "it was believed once");
-    let asked = chain.asked();
+    let calls = chain.calls();
     tokio::time::sleep(60 * MINUTE).await;
-    assert_eq!(chain.asked(), asked);
+    assert_eq!(chain.calls(), calls);
 }
 
-/// The chain fails when it is asked because of a hint, and has yet another identity a minute later:
-/// that is no chain without a cache.
+/// The chain fails for the fetch after a hint, and has another identity a minute later. It is not
+/// taken for a chain without a cache.
 #[tokio::test(start_paused = true)]
 async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
     let chain = Chain::key();
     let (provider, mut hints) = watched(&chain);
-    let held = first(&provider).await;
+    let current = first(&provider).await;
     for id in ["AKIA2", "AKIA3"] {
-        chain.becomes(move || Ok(key(id)));
+        chain.respond_with(move || Ok(key(id)));
         tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv())
             .await
             .expect("a hint comes")
             .expect("it is watched");
-        chain.becomes(|| Err(CredentialsError::provider_error("STS is down")));
-        let asked = FetchRequest::new(RotationTrigger::Changed).held(held.clone());
+        chain.respond_with(|| Err(CredentialsError::provider_error("STS is down")));
+        let request = FetchRequest::new(RotationTrigger::Changed).held(current.clone());
         provider
-            .fetch_lease(asked)
+            .fetch_lease(request)
             .await
             .expect_err("the hazard: the hint leads to nothing");
     }
-    chain.becomes(|| Ok(key("AKIA3")));
-    let held = again(&provider, RotationTrigger::Changed, &held).await;
+    chain.respond_with(|| Ok(key("AKIA3")));
+    let current = again(&provider, RotationTrigger::Changed, &current).await;
     assert!(
-        parameter(token(&held), "X-Amz-Credential")
+        parameter(token(&current), "X-Amz-Credential")
             .is_some_and(|credential| credential.starts_with("AKIA3"))
     );
-    chain.becomes(|| Ok(key("AKIA4")));
+    chain.respond_with(|| Ok(key("AKIA4")));
     tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv())
         .await
         .expect("a hint comes")
         .expect("it is watched still");
 }
 
-/// The configuration's clock signs, and the machine's is wrong by hours: what lives is counted by
-/// each for itself.
+/// The configuration's clock signs, and the machine's is wrong by hours. Each lifetime is counted
+/// by its own clock.
 #[tokio::test]
-async fn a_configuration_with_a_clock_of_its_own_lives_as_long() {
+async fn a_configuration_with_its_own_clock_gives_the_same_lifetime() {
     #[derive(Debug)]
     struct Ahead;
     impl aws_types::sdk_config::TimeSource for Ahead {
@@ -324,7 +325,7 @@ async fn a_configuration_with_a_clock_of_its_own_lives_as_long() {
             now() + 600 * MINUTE
         }
     }
-    for (session_left, life) in [(60, 15), (9, 9)] {
+    for (session_left, lifetime) in [(60, 15), (9, 9)] {
         let chain = Chain::of(move || {
             Ok(session(
                 "ASIA1",
@@ -334,10 +335,10 @@ async fn a_configuration_with_a_clock_of_its_own_lives_as_long() {
         });
         let aws = chain.config(None).into_builder().time_source(Ahead).build();
         let lease =
-            first(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are right")).await;
+            first(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid")).await;
         let left = lease.expiry().remaining(Timestamp::now()).expect("it ends");
         assert!(
-            left <= life * MINUTE && left > life * MINUTE - Duration::from_secs(3),
+            left <= lifetime * MINUTE && left > lifetime * MINUTE - Duration::from_secs(3),
             "{left:?}"
         );
     }
@@ -345,7 +346,7 @@ async fn a_configuration_with_a_clock_of_its_own_lives_as_long() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
-    /// Whatever is given: an error, or a token that says what was meant.
+    /// Any input returns an error, or a token with exactly that input.
     #[test]
     fn nothing_panics(host in "\\PC{0,30}|[A-Za-z0-9.:\\[\\]_-]{0,40}|[0-9a-fx.]{0,20}|xn--[a-z0-9-]{0,20}", port: u16, user in ".{0,40}|[ -~]{1,20}") {
         let aws = Chain::key().config(Some("eu-west-1"));

@@ -1,5 +1,5 @@
-//! A file that does not change is nothing to talk about. A process of its own: it captures what
-//! every thread logs.
+//! A file that does not change is not logged. The test is a process of its own because it captures
+//! what every thread logs.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -41,15 +41,15 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
         "the first login is worth a line: {first}"
     );
 
-    let held = status(&supervisor);
+    let current = status(&supervisor);
     timeout(BOUND, async {
-        while status(&supervisor).fetches < held.fetches + 3 {
+        while status(&supervisor).fetches < current.fetches + 3 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
     .expect("it is not polled");
-    assert_eq!(status(&supervisor).revision, held.revision);
-    assert_eq!(log.take(), "", "nothing to say");
+    assert_eq!(status(&supervisor).revision, current.revision);
+    assert_eq!(log.take(), "", "nothing is logged");
     supervisor.shutdown(BOUND).await;
 }

@@ -1,5 +1,5 @@
-//! A watch that is dropped leaves nothing behind. A process of its own: it counts the process's
-//! threads.
+//! A dropped watch leaves nothing behind. The test is a process of its own because it counts the
+//! process's threads.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -12,7 +12,7 @@ use std::time::Duration;
 use claviger_file::FileProvider;
 use common::{BOUND, Watched, inotify_instances};
 
-/// The threads and the inotify instances of all watches.
+/// Returns the numbers of threads and of inotify instances of all watches.
 fn left() -> (usize, usize) {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
     let threads = threads.filter(|task| {
@@ -23,7 +23,7 @@ fn left() -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_dropped_takes_its_thread_along() {
+async fn a_dropped_watch_ends_its_thread() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();

@@ -1,4 +1,4 @@
-//! Leases that nobody uses are given back, whatever comes in between.
+//! Leases that no pool uses are released, whatever fails in between.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const REVOKE: &str = "/v1/sys/leases/revoke";
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_comes_too_late_is_given_back() {
+async fn a_user_created_too_late_is_released() {
     let service = Service::with(
         Supervisor::builder().with_fetch_deadline(SECOND),
         60,
@@ -33,7 +33,7 @@ async fn a_user_who_comes_too_late_is_given_back() {
     let error = service.rotation_fails().await;
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut, "{error}");
     service.fixture.proxy.heal();
-    eventually_within(20 * SECOND, "it is given back", || {
+    eventually_within(20 * SECOND, "it is released", || {
         service.fixture.proxy.requests(REVOKE) > 0
     })
     .await;
@@ -43,14 +43,14 @@ async fn a_user_who_comes_too_late_is_given_back() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.end().await;
 }
 
-/// Waits a second for each answer.
-async fn hasty(fixture: &VaultFixture<Postgres>) -> VaultSession {
+/// Returns a session that waits a second for each response.
+async fn session_with_short_timeout(fixture: &VaultFixture<Postgres>) -> VaultSession {
     let Identity { role_id, secret_id } = fixture.identity().await;
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     VaultSession::builder(fixture.proxy.endpoint(), auth)
@@ -60,9 +60,9 @@ async fn hasty(fixture: &VaultFixture<Postgres>) -> VaultSession {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
+async fn a_token_that_no_caller_waits_for_is_revoked() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
-    let session = hasty(&fixture).await;
+    let session = session_with_short_timeout(&fixture).await;
     fixture
         .proxy
         .fault_on("/v1/auth/approle/login", InjectedFault::Delay(3 * SECOND));
@@ -76,7 +76,7 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
         "{error}"
     );
     fixture.proxy.heal();
-    // The login, which is the hazard, and the revocation.
+    // The login (the hazard) and the revocation.
     eventually_within(20 * SECOND, "it is revoked", || {
         fixture.proxy.responses().len() == 2
     })
@@ -86,9 +86,9 @@ async fn a_token_that_nobody_waits_for_any_more_is_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
+async fn a_user_that_nobody_waits_for_is_released() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
-    let session = hasty(&fixture).await;
+    let session = session_with_short_timeout(&fixture).await;
     let db = fixture.pool(dynamic(&session)).await;
     fixture
         .proxy
@@ -104,7 +104,7 @@ async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
     );
     fixture.proxy.heal();
 
-    eventually_within(20 * SECOND, "it is given back", || {
+    eventually_within(20 * SECOND, "it is released", || {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
@@ -121,7 +121,7 @@ async fn a_user_whom_nobody_waits_for_any_more_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
+async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     let create = |login: &str| {
@@ -153,7 +153,7 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
     assert_eq!(
         service.fixture.leases().await.len(),
         2,
-        "the hazard: a user who does not serve"
+        "the hazard: a user that is not published"
     );
     service
         .fixture
@@ -168,14 +168,14 @@ async fn a_user_who_cannot_log_in_never_serves_and_is_given_back() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_cannot_be_given_back_is_tried_again() {
+async fn a_failed_release_is_tried_again() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     service.fixture.proxy.fault_on(
         REVOKE,
@@ -196,10 +196,10 @@ async fn a_lease_that_cannot_be_given_back_is_tried_again() {
     service.end().await;
 }
 
-/// What is said of a lease is no later than its token's end; the token is renewed, and the lease
-/// lives on.
+/// The reported expiry is no later than the token's end. The token is renewed, and the lease is
+/// valid for longer.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() {
+async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
     let Identity { role_id, secret_id } = fixture
         .identity_with(json!({ "token_ttl": "10s", "token_max_ttl": "1h" }))
@@ -216,13 +216,16 @@ async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() 
         .rotate_now("login")
         .await
         .expect("a new user");
-    let owed = || fixture.supervisor.status().providers[0].unreleased;
+    let unreleased_leases = || fixture.supervisor.status().providers[0].unreleased;
     eventually_within(10 * SECOND, "it is tried", || {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    eventually_within(40 * SECOND, "it is taken to be dead", || owed() == 0).await;
-    assert_eq!(fixture.leases().await.len(), 2, "the hazard: it lives");
+    eventually_within(40 * SECOND, "it is taken to be expired", || {
+        unreleased_leases() == 0
+    })
+    .await;
+    assert_eq!(fixture.leases().await.len(), 2, "the hazard: it is valid");
     fixture.proxy.heal();
     fixture.one_lease_is_left().await;
     assert_eq!(db.generation(), 2);
@@ -230,7 +233,7 @@ async fn a_lease_that_outlives_what_was_said_of_it_is_given_back_all_the_same() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_time() {
+async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let policy = r#"path "database/creds/*" { capabilities = ["read"] }"#;
     service
@@ -247,14 +250,14 @@ async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_tim
     assert_eq!(
         service.fixture.leases().await.len(),
         6,
-        "the hazard: nothing is given back"
+        "the hazard: nothing is released"
     );
     let next_fetch = service.fixture.supervisor.status().providers[0]
         .next_fetch
         .expect("it is renewed");
     assert!(next_fetch > 10 * SECOND, "{next_fetch:?}");
-    // Nothing waits for what is forbidden.
-    let (callers, served) = (service.callers(ORDERS), service.db.generation());
+    // The forbidden release delays nothing.
+    let (callers, generation) = (service.callers(ORDERS), service.db.generation());
     callers.wait_for_more(50).await;
     let user = service.user().await;
     service
@@ -267,7 +270,7 @@ async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_tim
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'"
         ))
         .await;
-    next_generation(&service.db, served).await;
+    next_generation(&service.db, generation).await;
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(tally.failed, Vec::<String>::new());
@@ -280,6 +283,6 @@ async fn a_policy_that_forbids_to_give_back_costs_one_request_a_lease_and_no_tim
     let report = service.fixture.supervisor.shutdown(10 * SECOND).await;
     assert!(
         !report.clean && report.unreleased.len() == 1,
-        "what is left is told: {report:?}"
+        "what is left is reported: {report:?}"
     );
 }

@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! The same rotations, met by this library and by what services do without it: asking before each
+//! The same rotations with this library and with what services do without it: a request before each
 //! connect, and a cache of five minutes.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -17,15 +17,15 @@ use claviger_servers::{Postgres, Proxy};
 use tokio::time::{Instant, sleep_until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn others_are_down_for_the_whole_window_or_longer() {
+async fn other_clients_fail_for_the_whole_window_or_longer() {
     let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     let supervisor = &fixture.database.supervisor;
-    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     let login = supervisor
         .add_provider("login", provider)
         .await
         .expect("a lease");
-    // Connections that live no longer than the others' connects.
+    // The lifetime of a connection, no longer than the interval of the others' connects.
     let options = short_lived(fixture.database.pool_options(4), Duration::from_millis(20));
     let db = supervisor
         .add_pool("orders", &login, fixture.database.pools_with(options))
@@ -54,12 +54,15 @@ async fn others_are_down_for_the_whole_window_or_longer() {
     .await;
     let mut windows = Vec::new();
     for _ in 0..rotations() {
-        let answered = ours.succeeded();
+        let succeeded_before = ours.succeeded();
         let pending = fixture.open_window().await;
         let opened = Instant::now();
         sleep_until(opened + window()).await;
         windows.push((opened, Instant::now()));
-        assert!(ours.succeeded() > answered, "we are answered in the window");
+        assert!(
+            ours.succeeded() > succeeded_before,
+            "ours succeed in the window"
+        );
         fixture.close_window(&pending).await;
         ours.wait_for_more(50).await;
     }
@@ -76,11 +79,11 @@ async fn others_are_down_for_the_whole_window_or_longer() {
         tally.failed.first()
     );
     assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
-    // Asking before each connect: down for each window, and a call for each connect.
-    let (asked, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
+    // A request before each connect: down in each window, and a call for each connect.
+    let (calls, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(
-        asked >= connects && connects > 3 * rotations(),
-        "{asked} calls for {connects} connects"
+        calls >= connects && connects > 3 * rotations(),
+        "{calls} calls for {connects} connects"
     );
     let in_a_window = |connect: &&Connect| {
         windows
@@ -92,7 +95,7 @@ async fn others_are_down_for_the_whole_window_or_longer() {
         !within.is_empty() && within.iter().all(|connect| !connect.worked),
         "down for the whole of each window"
     );
-    // A cache: down from the first window on, for as long as it lasts.
+    // A cache: down from the first window on, until it is refreshed.
     assert_eq!(their_proxies[1].requests("GetSecretValue"), 1);
     let since = windows
         .first()

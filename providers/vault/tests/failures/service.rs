@@ -1,4 +1,4 @@
-//! A service whose users come from the database engine, by AppRole.
+//! A service with dynamic users of the database engine, by AppRole.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture};
 
-/// What needs the rights of the user.
+/// A statement that needs the user's privileges.
 pub(crate) const ORDERS: &str = "SELECT count(*) FROM orders";
 
 pub(crate) struct Service {
@@ -17,7 +17,7 @@ pub(crate) struct Service {
     events: Events,
 }
 
-/// The AppRole's session, by way of the proxy.
+/// Returns the AppRole's session, through the proxy.
 pub(crate) fn session(
     fixture: &VaultFixture<Postgres>,
     Identity { role_id, secret_id }: Identity,
@@ -26,16 +26,16 @@ pub(crate) fn session(
         fixture.proxy.endpoint(),
         Auth::app_role(role_id, SecretId::given(secret_id)),
     )
-    .expect("the settings are right")
+    .expect("the settings are valid")
 }
 
 pub(crate) fn dynamic(session: &VaultSession) -> VaultDynamic {
-    VaultDynamic::new(session, MOUNT, ROLE).expect("it can be right")
+    VaultDynamic::new(session, MOUNT, ROLE).expect("the settings are valid")
 }
 
-/// Nothing has failed but what the server did to the sessions of a user whom it dropped: a
-/// statement may run between the end of the user's rights and that of its session.
-pub(crate) fn assert_struck_alone(tally: &Tally, sessions: usize) {
+/// Asserts that queries failed only on connections of dropped users. A statement may run after the
+/// user lost its rights and before its connection is terminated.
+pub(crate) fn assert_only_dropped_users_failed(tally: &Tally, sessions: usize) {
     let is_struck =
         |error: &&String| error.contains("permission denied") || error.contains("does not exist");
     let struck = tally.failed.iter().filter(is_struck).count();
@@ -48,7 +48,7 @@ pub(crate) fn assert_struck_alone(tally: &Tally, sessions: usize) {
 }
 
 impl Service {
-    /// Users live so many seconds at first, and at most.
+    /// Starts a service whose users have these lifetimes, in seconds.
     pub(crate) async fn start(ttl: u64, max_ttl: u64, revocation: Revocation) -> Self {
         Self::with(Supervisor::builder(), ttl, max_ttl, revocation).await
     }
@@ -74,12 +74,12 @@ impl Service {
         Callers::start_with_pause(&self.db, 8, sql, Duration::from_millis(10))
     }
 
-    /// The next fetch that fails.
+    /// Waits for the next failed fetch and returns its error.
     pub(crate) async fn fetch_fails(&mut self) -> ProviderError {
         let failure = async {
             loop {
                 if let Event::FetchFailed { error, .. } =
-                    self.events.next().await.expect("it goes on")
+                    self.events.next().await.expect("it continues")
                 {
                     return error;
                 }
@@ -90,23 +90,23 @@ impl Service {
             .expect("a fetch fails")
     }
 
-    /// How long the lease that is held lives.
-    pub(crate) fn life_left(&self) -> Duration {
+    /// Returns the time until the current lease expires.
+    pub(crate) fn time_left(&self) -> Duration {
         self.fixture.supervisor.status().providers[0]
             .remaining
             .expect("it has an end")
     }
 
-    /// The user that the pool serves.
+    /// Returns the database user of the pool's connections.
     pub(crate) async fn user(&self) -> String {
         sqlx::query_scalar("SELECT current_user::text")
             .fetch_one(&self.db)
             .await
-            .expect("it is answered")
+            .expect("it succeeds")
     }
 
-    /// Ends the service, of which nothing is left; answers how often the database rejected a user
-    /// who served.
+    /// Shuts the service down and checks that nothing is left; returns how often the database
+    /// rejected active credentials.
     pub(crate) async fn end(mut self) -> usize {
         self.fixture.end().await;
         let mut rejected = 0;

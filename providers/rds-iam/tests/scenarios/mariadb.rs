@@ -1,9 +1,6 @@
 //! MariaDB, which checks tokens through PAM's first plugin, in clear text over TLS.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 
 use claviger::MySqlPools;
 use claviger_servers::{MariaDb, TokenChecks};
@@ -11,7 +8,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::pool::PoolOptions;
 
 use crate::common::USER;
-use crate::story::server::TokenServer;
+use crate::scenarios::server::TokenServer;
 
 impl TokenServer for MariaDb {
     type Db = sqlx::MySql;
@@ -19,7 +16,7 @@ impl TokenServer for MariaDb {
 
     const REJECTION: (&'static str, &'static str) = ("28000", "Access denied for user");
 
-    fn raise() -> Self {
+    fn start_server() -> Self {
         let server = MariaDb::builder()
             .tokens()
             .start()

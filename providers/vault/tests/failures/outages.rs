@@ -12,7 +12,7 @@ use crate::service::{ORDERS, Service};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_sealed_and_unsealed_is_not_noticed() {
+async fn callers_succeed_while_a_server_is_sealed_and_unsealed() {
     let mut service = Service::start(30, 90, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service.fixture.admin(|admin| Ok(admin.vault.seal()?)).await;
@@ -25,14 +25,14 @@ async fn a_server_that_is_sealed_and_unsealed_is_not_noticed() {
             "{error}"
         );
     }
-    let asked = service.fixture.proxy.log().len() - before;
-    assert!(asked <= 3, "{asked} requests for two attempts");
+    let requests = service.fixture.proxy.log().len() - before;
+    assert!(requests <= 3, "{requests} requests for two attempts");
     service
         .fixture
         .admin(|admin| Ok(admin.vault.unseal()?))
         .await;
     eventually_within(30 * SECOND, "the lease is renewed", || {
-        service.life_left() > 20 * SECOND
+        service.time_left() > 20 * SECOND
     })
     .await;
     callers.wait_for_more(50).await;
@@ -40,20 +40,20 @@ async fn a_server_that_is_sealed_and_unsealed_is_not_noticed() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
-    assert_eq!(service.db.generation(), 1, "the same user serves");
+    assert_eq!(service.db.generation(), 1, "the same user is active");
     service.fixture.one_lease_is_left().await;
     service.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_restarted_knows_what_it_issued() {
+async fn callers_succeed_through_a_restart_of_the_server() {
     let service = Service::start(30, 90, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service.rotate().await;
-    let served = service.db.generation();
+    let generation = service.db.generation();
     service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
     let error = service.rotation_fails().await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
@@ -67,13 +67,13 @@ async fn a_server_that_is_restarted_knows_what_it_issued() {
         .admin(|admin| Ok(admin.vault.start_again()?))
         .await;
     service.rotate().await;
-    assert_eq!(service.db.generation(), served + 1);
+    assert_eq!(service.db.generation(), generation + 1);
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.fixture.one_lease_is_left().await;
@@ -87,18 +87,18 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     callers.wait_for_more(50).await;
     service.fixture.admin(|admin| Ok(admin.vault.stop()?)).await;
 
-    // To the end of the lease all is as it was.
+    // Until the lease expires nothing changes.
     eventually_within(20 * SECOND, "the end is near", || {
-        service.life_left() < SECOND
+        service.time_left() < SECOND
     })
     .await;
     callers.wait_for_more(8).await;
-    assert_eq!(callers.failures(), 0, "while the lease lives");
+    assert_eq!(callers.failures(), 0, "while the lease is valid");
     eventually_within(5 * SECOND, "the lease ends", || {
-        service.life_left().is_zero()
+        service.time_left().is_zero()
     })
     .await;
-    // Nobody drops the user, for the server is down; its sessions end otherwise.
+    // The server is down and does not drop the user; its connections are terminated instead.
     service.fixture.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'v-%'").await;
     let error = timeout(10 * SECOND, async {
         loop {
@@ -113,15 +113,18 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
             }
         }
     });
-    let error = error.await.expect("callers are told");
+    let error = error.await.expect("callers get an error");
     assert!(error.contains("Vault cannot be reached"), "{error}");
     assert!(
         !service.fixture.supervisor.readiness().ready,
         "it is not ready"
     );
-    eventually_within(10 * SECOND, "callers are told", || callers.failures() > 0).await;
+    eventually_within(10 * SECOND, "callers get an error", || {
+        callers.failures() > 0
+    })
+    .await;
 
-    // Nothing of the service is started again.
+    // No part of the service is restarted.
     service
         .fixture
         .admin(|admin| Ok(admin.vault.start_again()?))
@@ -130,7 +133,7 @@ async fn a_server_that_is_down_for_longer_than_a_lease() {
     let failed = callers.failures();
     callers.wait_for_more(100).await;
     let tally = callers.stop().await;
-    assert_eq!(tally.failed.len(), failed, "it serves again");
+    assert_eq!(tally.failed.len(), failed, "it succeeds again");
     assert!(
         tally
             .failed

@@ -46,7 +46,8 @@ async fn a_version_is_deleted_when_the_moved_clock_reaches_its_deletion_time() {
         "metadata": version,
     });
     let address = server(json!({ "data": data }).to_string());
-    let session = VaultSession::new(address, Auth::token("s.token")).expect("it can be right");
+    let session =
+        VaultSession::new(address, Auth::token("s.token")).expect("the settings are valid");
     let kv = VaultKv::new(&session, "kv", "orders").expect("a path");
     let lab = Lab::new();
     let added = lab.supervisor.add_provider("login", kv).await;

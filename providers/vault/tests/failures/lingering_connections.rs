@@ -1,5 +1,5 @@
-//! Sessions whose role is gone: the engine's default revocation leaves them open, and they go on
-//! answering `SELECT 1`.
+//! Connections whose role was dropped: the engine's default revocation leaves them open, and they
+//! still run `SELECT 1`.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use crate::service::Service;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
+async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
     let service = Service::start(120, 240, Revocation::Default).await;
-    // A full pool: no caller logs in, which would find the rejection at once.
+    // The pool is full: no caller opens a connection, which would find the rejection at once.
     let mut connections = Vec::new();
     for _ in 0..8 {
         connections.push(service.db.acquire().await.expect("a connection"));
@@ -31,7 +31,7 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     assert_eq!(
         service.db.generation(),
         1,
-        "the hazard: callers are answered by sessions of a user that is gone"
+        "the hazard: callers succeed on connections of a dropped user"
     );
     eventually_within(Duration::from_secs(45), "it is found", || {
         service.db.generation() > 1
@@ -47,7 +47,7 @@ async fn a_session_that_goes_on_answering_is_found_by_the_probe() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     assert_eq!(

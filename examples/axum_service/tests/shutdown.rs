@@ -47,16 +47,16 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
             .expect("the thread ends")
     };
 
-    assert_eq!(get_from("/readyz").await.expect("it answers").0, 200);
+    assert_eq!(get_from("/readyz").await.expect("it responds").0, 200);
     assert_eq!(
-        get_from("/status").await.expect("it answers").0,
+        get_from("/status").await.expect("it responds").0,
         404,
         "not for customers"
     );
     let status = spawn_blocking(move || get(aside, "/status"))
         .await
         .expect("the thread ends")
-        .expect("it answers");
+        .expect("it responds");
     assert!(
         status.0 == 200 && status.1.contains("\"orders\""),
         "{status:?}"
@@ -68,13 +68,13 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
         fixture
             .server
             .sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-            .expect("it answers")
+            .expect("it responds")
             == "1"
     })
     .await;
     stop.send(()).expect("it runs");
     loop {
-        let (status, body) = get_from("/readyz").await.expect("it still answers");
+        let (status, body) = get_from("/readyz").await.expect("it still responds");
         if status == 503 {
             let body_json: serde_json::Value =
                 serde_json::from_str(&body).expect("it is JSON, as when it is ready");
@@ -86,8 +86,8 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
         }
         tokio::task::yield_now().await;
     }
-    // Requests from clients that have not noticed it are still served.
-    assert_eq!(get_from("/orders").await.expect("it still answers").0, 200);
+    // Requests from clients that do not know of the shutdown still succeed.
+    assert_eq!(get_from("/orders").await.expect("it still responds").0, 200);
     // A request at the moment of closing may be cut off; later connections are refused.
     while !get_from("/livez")
         .await
@@ -102,16 +102,13 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
         "the credential is in use"
     );
 
-    let (status, body) = report.await.expect("no panic").expect("it is answered");
+    let (status, body) = report.await.expect("no panic").expect("it succeeds");
     assert_eq!((status, body.as_str()), (200, "0 orders, counted in 6 s\n"));
-    let outcome = running
-        .await
-        .expect("no panic")
-        .expect("it served to its end");
+    let outcome = running.await.expect("no panic").expect("it ran to its end");
     assert!(outcome.clean, "{outcome:?}");
     assert_eq!(fixture.provider.released().len(), 1);
     assert_eq!(
-        fixture.server.connection_count("app").expect("it answers"),
+        fixture.server.connection_count("app").expect("it responds"),
         0
     );
 }

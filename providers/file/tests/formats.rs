@@ -1,4 +1,4 @@
-//! Every shape, as it is meant to be.
+//! Every format with valid content.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -12,7 +12,7 @@ use claviger_file::{FileFormat, FileProvider};
 use common::{again, first, parts, replace};
 
 #[tokio::test]
-async fn json_holds_a_login_and_where_to_use_it() {
+async fn json_contains_credentials_and_endpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
     fs::write(&path, r#"{"username":"orders","password":"s3cret","engine":"postgres","host":"db","port":"6432","dbname":"shop"}"#).unwrap();
@@ -55,7 +55,7 @@ async fn json_takes_other_keys_instead_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_directory_holds_a_file_for_each() {
+async fn a_directory_contains_a_file_for_each_field() {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in [
         ("username", "orders\n"),
@@ -81,7 +81,7 @@ async fn a_directory_holds_a_file_for_each() {
 }
 
 #[tokio::test]
-async fn a_url_holds_everything() {
+async fn a_url_contains_credentials_and_endpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("url");
     fs::write(
@@ -98,7 +98,7 @@ async fn a_url_holds_everything() {
 }
 
 #[tokio::test]
-async fn a_lone_password_goes_with_the_given_user() {
+async fn a_password_file_uses_the_configured_user() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret\n").unwrap();
@@ -114,7 +114,7 @@ async fn a_lone_password_goes_with_the_given_user() {
 }
 
 #[tokio::test]
-async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
+async fn unchanged_content_keeps_the_revision_whatever_file_it_is_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
@@ -122,25 +122,25 @@ async fn unchanged_content_is_the_held_lease_whatever_file_it_is_in() {
         .with_poll_interval(Duration::from_secs(7))
         .build()
         .unwrap();
-    let held = first(&provider).await.unwrap();
+    let current = first(&provider).await.unwrap();
     assert!(
-        format!("{held:?}").contains("refresh_after: Some(7s)"),
-        "{held:?}"
+        format!("{current:?}").contains("refresh_after: Some(7s)"),
+        "{current:?}"
     );
 
     replace(&path, "s3cret\n");
-    let same = again(&provider, &held).await.unwrap();
+    let same = again(&provider, &current).await.unwrap();
     assert!(
-        std::ptr::eq(held.secret(), same.secret()),
+        std::ptr::eq(current.secret(), same.secret()),
         "clones share the secret"
     );
 
     replace(&path, "other");
-    let new = again(&provider, &held).await.unwrap();
-    assert_ne!(held.revision(), new.revision());
+    let new = again(&provider, &current).await.unwrap();
+    assert_ne!(current.revision(), new.revision());
     assert_eq!(parts(&new), ("orders", "other"));
 
-    // Another instance, as after a registration anew, names it alike.
+    // Another instance, as after another registration, returns the same revision.
     let lease = first(&FileProvider::password(&path, "orders").unwrap())
         .await
         .unwrap();
@@ -167,7 +167,7 @@ async fn links_are_followed() {
 }
 
 #[test]
-fn what_is_printed_is_where_and_who() {
+fn debug_output_shows_the_path_and_the_user() {
     let provider = FileProvider::password("/run/secrets/orders", "orders_app").unwrap();
     let printed = format!("{provider:?}");
     assert!(

@@ -1,4 +1,4 @@
-//! A lease and its maximum.
+//! A lease near its maximum.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const TTL: u64 = 10;
 const MAX: u64 = 25;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_maximum() {
+async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximum() {
     let service = Service::start(TTL, MAX, Revocation::Terminating).await;
     let (issued, first) = (Instant::now(), service.user().await);
     let callers = service.callers(ORDERS);
@@ -19,9 +19,9 @@ async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_
     let took = issued.elapsed();
     assert!(
         took > Duration::from_secs(TTL),
-        "it has lived on by renewals: {took:?}"
+        "renewals extended it: {took:?}"
     );
-    // A renewal that brings 90 % of a life counts; a last third of that is left at the least.
+    // A renewal that adds 90 % of a ttl counts; at least the last third of a ttl is left.
     assert!(
         took < Duration::from_secs(MAX - TTL / 4),
         "the rest is for pools to move over: {took:?}"
@@ -43,7 +43,7 @@ async fn a_lease_is_renewed_while_that_brings_life_and_replaced_well_before_its_
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.end().await;

@@ -1,4 +1,4 @@
-//! What the server is asked, counted in front of it.
+//! Requests that the server receives, counted in the proxy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::Barrier;
 use crate::service::{ORDERS, Service};
 
 impl Service {
-    fn asked_for(&self) -> BTreeMap<String, usize> {
+    fn received_requests(&self) -> BTreeMap<String, usize> {
         self.fixture
             .proxy
             .log()
@@ -24,8 +24,8 @@ impl Service {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
-    // A life of 10 s is renewed after 5 to 6 s.
+async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
+    // A ttl of 10 s is renewed after 5 to 6 s.
     let service = Service::start(10, 3_600, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     let renewals = || service.fixture.requests_to("sys/leases/renew");
@@ -36,7 +36,7 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
     )
     .await;
     let tally = callers.stop().await;
-    assert!(tally.succeeded > 500, "{} answered", tally.succeeded);
+    assert!(tally.succeeded > 500, "{} succeeded", tally.succeeded);
     assert_eq!(tally.failed, Vec::<String>::new());
     let expected = [
         ("/v1/auth/approle/login", 1),
@@ -44,7 +44,7 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
         ("/v1/sys/leases/renew", renewals()),
     ];
     assert_eq!(
-        service.asked_for(),
+        service.received_requests(),
         expected
             .map(|(path, count)| (path.to_owned(), count))
             .into()
@@ -58,7 +58,7 @@ async fn nothing_is_asked_for_a_query_and_one_request_for_half_a_life() {
     assert!(
         at.windows(2)
             .all(|pair| pair[1] - pair[0] > Duration::from_secs(4)),
-        "a renewal for half a life"
+        "a renewal for half a ttl"
     );
     service.end().await;
 }
@@ -71,14 +71,14 @@ async fn a_burst_of_rejections_is_one_fetch() {
         .fixture
         .admin(move |admin| admin.revoke_lease(&leases[0]))
         .await;
-    let before = service.asked_for();
+    let before = service.received_requests();
     let barrier = Arc::new(Barrier::new(500));
     let callers: Vec<_> = (0..500)
         .map(|_| {
             let (db, barrier) = (service.db.clone(), Arc::clone(&barrier));
             tokio::spawn(async move {
                 barrier.wait().await;
-                // A session of the user who is gone was cut off by the server.
+                // A connection of the dropped user was terminated by the server.
                 match sqlx::query(ORDERS).execute(&db).await {
                     Ok(_) => Ok(true),
                     Err(sqlx::Error::Io(_)) => Ok(false),
@@ -92,36 +92,36 @@ async fn a_burst_of_rejections_is_one_fetch() {
             })
         })
         .collect();
-    let mut answered = 0;
+    let mut succeeded = 0;
     for caller in callers {
-        answered += usize::from(
+        succeeded += usize::from(
             caller
                 .await
                 .expect("no panic")
-                .expect("it is answered, or was cut off"),
+                .expect("it succeeds, or was cut off"),
         );
     }
-    assert!(answered >= 492, "{answered} answered");
+    assert!(succeeded >= 492, "{succeeded} succeeded");
     assert_eq!(
         service.db.generation(),
         2,
         "the hazard: the first user is rejected"
     );
-    let (creds, after) = ("/v1/database/creds/orders", service.asked_for());
+    let (creds, after) = ("/v1/database/creds/orders", service.received_requests());
     assert_eq!(after[creds], before[creds] + 1);
     service.fixture.one_lease_is_left().await;
     service.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_answers_nothing_else_than_that_it_is_sealed_is_asked_ever_more_rarely() {
+async fn a_sealed_server_receives_ever_fewer_requests() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     service.fixture.proxy.fault(InjectedFault::reply(
         503,
         r#"{"errors":["Vault is sealed"]}"#,
     ));
     let before = service.fixture.proxy.log().len();
-    // A rejected user, whom nobody can replace.
+    // The user is rejected and cannot be replaced.
     let leases = service.fixture.leases().await;
     service
         .fixture
@@ -130,13 +130,13 @@ async fn a_server_that_answers_nothing_else_than_that_it_is_sealed_is_asked_ever
     let callers = service.callers(ORDERS);
     let seconds = 25;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let asked = service.fixture.proxy.log().len() - before;
-    assert!(asked >= 3, "the hazard: {asked} requests");
+    let requests = service.fixture.proxy.log().len() - before;
+    assert!(requests >= 3, "the hazard: {requests} requests");
     assert!(
-        asked as u64 <= 3 + seconds / 10 + 1,
-        "{asked} requests in {seconds} s"
+        requests as u64 <= 3 + seconds / 10 + 1,
+        "{requests} requests in {seconds} s"
     );
-    assert!(callers.failures() > 0, "callers are told");
+    assert!(callers.failures() > 0, "callers get an error");
     service.fixture.proxy.heal();
     next_generation(&service.db, 1).await;
     callers.wait_for_more(50).await;

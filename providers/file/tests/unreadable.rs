@@ -1,4 +1,4 @@
-//! A file that this process may not read. Root may read everything, so as root the test runs itself
+//! A file that this process may not read. Root may read every file, so as root the test runs itself
 //! again as another user.
 
 #![cfg(unix)]
@@ -16,12 +16,12 @@ use claviger::ProviderErrorKind;
 use claviger_file::FileProvider;
 use common::failure;
 
-/// Set for the run as another user: where the files are.
+/// Set for the run as another user: the folder of the files.
 const FILES: &str = "CLAVIGER_FILE_DENIED";
 const NOBODY: u32 = 65_534;
 
 #[test]
-fn what_may_not_be_read_is_denied() {
+fn an_unreadable_file_is_denied() {
     if let Some(dir) = std::env::var_os(FILES) {
         return check(&PathBuf::from(dir));
     }
@@ -43,17 +43,17 @@ fn what_may_not_be_read_is_denied() {
         fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
         mode(&copy, 0o755);
         let output = Command::new(&copy)
-            .args(["--exact", "what_may_not_be_read_is_denied"])
+            .args(["--exact", "an_unreadable_file_is_denied"])
             .env(FILES, dir.path())
             .current_dir(dir.path())
             .uid(NOBODY)
             .gid(NOBODY)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
+        let message = String::from_utf8_lossy(&output.stdout);
         assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{said}"
+            output.status.success() && message.contains("1 passed"),
+            "{message}"
         );
     }
     mode(&closed, 0o755);

@@ -1,9 +1,6 @@
 //! Database servers that check tokens as RDS does.
 
-#![expect(
-    clippy::expect_used,
-    reason = "scenery of tests: what fails here fails the test"
-)]
+#![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 #![allow(
     dead_code,
     clippy::allow_attributes,
@@ -25,38 +22,38 @@ use crate::common::USER;
 pub(crate) type OptionsOf<S> =
     <<<S as TokenServer>::Db as Database>::Connection as Connection>::Options;
 
-/// A server on which [`USER`] logs in with a token, and in no other way.
+/// A server on which [`USER`] can authenticate by token only.
 pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
     type Db: Database;
     type Pools: Queried + PoolFactory<Secret = Credentials, Pool = Pool<Self::Db>>;
 
-    /// What a rejected token is told: the SQLSTATE, and the words.
+    /// SQLSTATE and message of a rejected token.
     const REJECTION: (&'static str, &'static str);
 
-    /// Starts one.
-    fn raise() -> Self;
+    /// Starts a server.
+    fn start_server() -> Self;
     fn checks(&self) -> &TokenChecks;
-    /// Where it is, without a user or a password, over verified TLS.
+    /// Returns its connect options over verified TLS, without user and password.
     fn options(&self) -> OptionsOf<Self>;
-    /// The same for that user and token.
+    /// Returns the same with user and token.
     fn options_for(&self, token: &str) -> OptionsOf<Self>;
     fn pools(&self, options: PoolOptions<Self::Db>) -> Self::Pools;
 }
 
 /// Starts a server off the async threads.
-pub(crate) async fn raise<S: TokenServer>() -> S {
-    tokio::task::spawn_blocking(S::raise)
+pub(crate) async fn start_server<S: TokenServer>() -> S {
+    tokio::task::spawn_blocking(S::start_server)
         .await
         .expect("the server's thread ends")
 }
 
-/// When the token of a check was signed: to the second, as its date says.
+/// Returns when the token of a check was signed, to the second, as in its date.
 pub(crate) fn signed(check: &TokenCheck) -> SystemTime {
     let signed = check.checked_at - check.age;
     let since = signed
         .duration_since(SystemTime::UNIX_EPOCH)
         .expect("after 1970");
-    // Both are to the millisecond, each cut off by itself.
+    // Both are truncated to the millisecond, independently.
     SystemTime::UNIX_EPOCH
         + std::time::Duration::from_secs((since.as_millis() as u64 + 500) / 1_000)
 }
@@ -67,7 +64,7 @@ impl TokenServer for Postgres {
 
     const REJECTION: (&'static str, &'static str) = ("28000", "PAM authentication failed for user");
 
-    fn raise() -> Self {
+    fn start_server() -> Self {
         let server = Postgres::builder()
             .tokens()
             .start()

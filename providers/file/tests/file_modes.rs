@@ -20,7 +20,7 @@ fn written(path: &Path, content: &str, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// What this thread logs at WARN and above.
+/// Captures what this thread logs at WARN and above.
 fn captured() -> (Captured, DefaultGuard) {
     let log = Captured::default();
     let writer = log.clone();
@@ -31,7 +31,7 @@ fn captured() -> (Captured, DefaultGuard) {
     (log, tracing::subscriber::set_default(subscriber.finish()))
 }
 
-/// The lines about permissions.
+/// Returns the lines about permissions.
 fn lines(log: &Captured) -> Vec<String> {
     log.take()
         .lines()
@@ -89,7 +89,7 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
 async fn a_file_that_its_owner_alone_may_read_is_not_logged() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _guard) = captured();
-    // A user's name is no secret.
+    // A user name is no secret.
     written(&dir.path().join("username"), "u", 0o644);
     for mode in [0o400, 0o600] {
         written(&dir.path().join("password"), "CANARY", mode);

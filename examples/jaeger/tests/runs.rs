@@ -52,7 +52,7 @@ impl Service {
         assert!(interrupted.success());
         let mut ended = None;
         eventually("it ends", || {
-            ended = self.0.try_wait().expect("it can be asked");
+            ended = self.0.try_wait().expect("its status can be read");
             ended.is_some()
         });
         assert!(ended.is_some_and(|status| status.success()));
@@ -205,6 +205,8 @@ fn a_collector_that_hangs_does_not_affect_the_service() {
     };
     eventually("it has logged in", || logins() >= 2);
     service.end();
-    collector.set_nonblocking(true).expect("it can be asked");
+    collector
+        .set_nonblocking(true)
+        .expect("it becomes non-blocking");
     assert!(collector.accept().is_ok(), "it got a connection");
 }

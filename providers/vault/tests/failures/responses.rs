@@ -1,4 +1,4 @@
-//! What the server answers in place of a user, told apart.
+//! Each response that contains no user has its own error.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ async fn rejected(provider: &VaultDynamic) -> ProviderError {
         .expect_err("there is no user")
 }
 
-fn assert_is(error: &ProviderError, kind: Kind, words: &str) {
+fn assert_is(error: &ProviderError, kind: Kind, expected: &str) {
     assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(words), "{error}");
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_wrong_on_a_real_server_has_its_kind() {
+async fn each_failure_of_a_real_server_has_its_error_kind() {
     let fixture = fixture().await;
     let identity = fixture.identity().await;
     let provider = dynamic(&session(&fixture, identity.clone()));
@@ -39,9 +39,9 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a user");
-    provider.release(lease).await.expect("it is given back");
+    provider.release(lease).await.expect("it is released");
 
-    // Alive and not allowed, by a token that is asked about.
+    // The token is valid and lacks the permission; a look-up tells this from an invalid one.
     fixture
         .admin(|admin| {
             admin.write(
@@ -58,11 +58,11 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
     assert_eq!(
         fixture.requests_to("auth/approle/login"),
         1,
-        "the token is not dead"
+        "the token is still valid"
     );
     fixture.admin(|admin| admin.policy()).await;
 
-    // The database, not Vault.
+    // The database is down, not Vault.
     let server = fixture.server.clone();
     tokio::task::spawn_blocking(move || server.stop())
         .await
@@ -81,13 +81,13 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
 
     // A server that hangs.
     let auth = Auth::app_role(identity.role_id, SecretId::given(identity.secret_id));
-    let hasty = VaultSession::builder(fixture.proxy.endpoint(), auth)
+    let session_with_short_timeout = VaultSession::builder(fixture.proxy.endpoint(), auth)
         .with_timeout(Duration::from_millis(500))
         .build()
         .expect("a session");
     fixture.admin(|admin| Ok(admin.vault.stall()?)).await;
     assert_is(
-        &rejected(&dynamic(&hasty)).await,
+        &rejected(&dynamic(&session_with_short_timeout)).await,
         Kind::TimedOut,
         "timed out",
     );
@@ -96,15 +96,15 @@ async fn what_goes_wrong_on_a_real_server_has_its_kind() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("all is well again");
-    provider.release(lease).await.expect("it is given back");
+    provider.release(lease).await.expect("it is released");
     assert_eq!(fixture.leases().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_cannot_serve_it_are_told_apart() {
+async fn nodes_that_cannot_serve_a_request_are_told_apart() {
     let fixture = fixture().await;
     let provider = dynamic(&session(&fixture, fixture.identity().await));
-    for (status, body, kind, words) in [
+    for (status, body, kind, expected) in [
         (
             412,
             r#"{"errors":["required index state not present"]}"#,
@@ -153,7 +153,7 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
         fixture
             .proxy
             .fault_on(CREDS, InjectedFault::reply(status, body));
-        assert_is(&rejected(&provider).await, kind, words);
+        assert_is(&rejected(&provider).await, kind, expected);
     }
     fixture.proxy.fault_on(CREDS, InjectedFault::Refuse);
     assert_is(
@@ -169,7 +169,7 @@ async fn nodes_that_cannot_serve_it_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_is_kept_to_and_its_time_too_where_the_server_tells_it() {
+async fn a_quota_is_respected_and_so_is_its_retry_time() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service
@@ -199,7 +199,7 @@ async fn a_quota_is_kept_to_and_its_time_too_where_the_server_tells_it() {
     assert_eq!(
         (tally.failed, tally.interrupted),
         (Vec::new(), 0),
-        "{} answered",
+        "{} succeeded",
         tally.succeeded
     );
     service.fixture.one_lease_is_left().await;

@@ -1,5 +1,5 @@
-//! Two hundred providers in one process share an inotify instance. A process of its own: it counts
-//! the process's instances.
+//! Two hundred providers in one process share an inotify instance. The test is a process of its own
+//! because it counts the process's instances.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -15,9 +15,9 @@ use std::time::Duration;
 use claviger_file::{FileFormat, FileProvider};
 use common::{Watched, inotify_instances, parts, replace};
 
-/// More than a user's instances by default, which are 128.
+/// More than the default limit of instances per user, 128.
 const PROVIDERS: usize = 200;
-/// So rarely that whatever is seen was seen by an event.
+/// So long that every change seen was seen by an event.
 const HARDLY_EVER: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,7 +25,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
     let dir = tempfile::tempdir().unwrap();
     let mut paths = Vec::new();
     for number in 0..PROVIDERS {
-        // Half of them share a directory, the others have one each.
+        // Half of them share a directory; each other one has its own.
         let place = if number % 2 == 0 {
             dir.path().join("shared")
         } else {
@@ -60,7 +60,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
         all_see(&mut watches, content).await;
     }
 
-    // The watches of the others outlive those of some, in the shared directory, too.
+    // When some watches end, the others continue, in the shared directory too.
     for (_, watched) in watches.drain(..PROVIDERS / 2) {
         watched.end().await;
     }

@@ -1,0 +1,40 @@
+//! needs: mariadb, pam
+//!
+//! Tokens on a MariaDB that checks them through PAM, as RDS does.
+
+mod common;
+#[path = "scenarios/mariadb.rs"]
+mod mariadb;
+mod scenarios;
+
+use claviger_servers::MariaDb;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_fails_only_when_a_connection_opens() {
+    scenarios::an_expired_token_fails_only_when_a_connection_opens::<MariaDb>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_token_lifetimes_pass_without_a_failure() {
+    scenarios::twenty_token_lifetimes_pass_without_a_failure::<MariaDb>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_sessions_that_expire_before_their_tokens_cause_no_failure() {
+    scenarios::signing_sessions_that_expire_before_their_tokens_cause_no_failure::<MariaDb>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_seconds_of_rejections_cost_few_logins() {
+    scenarios::five_seconds_of_rejections_cost_few_logins::<MariaDb>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_signature_is_used_by_all_pools() {
+    scenarios::one_signature_is_used_by_all_pools::<MariaDb>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind_causes_no_failure() {
+    scenarios::a_clock_that_is_behind_causes_no_failure::<MariaDb>().await;
+}
