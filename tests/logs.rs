@@ -158,7 +158,7 @@ async fn a_lease_that_precedes_its_password_logs_no_warning() {
         assert_eq!(
             starts,
             [
-                "INFO the database does not take the next lease yet; it is tried again",
+                "INFO the database does not accept the next lease yet; it is verified again",
                 "INFO rotated"
             ]
         );

@@ -76,7 +76,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
         let (pool, provider) = (&self.name, self.upstream.name());
         if is_early && self.failures.is_first_expected() {
-            tracing::info!(pool = %pool, provider = %provider, revision = %revision, error = %error, "the database does not take the next lease yet; it is tried again");
+            tracing::info!(pool = %pool, provider = %provider, revision = %revision, error = %error, "the database does not accept the next lease yet; it is verified again");
         } else if let Some(times) = self
             .failures
             .failed(self.clock().mono(), error.kind().as_str())
@@ -92,7 +92,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Logs that verifications work again.
     pub(super) fn recovered(&self) {
         if let Some(times) = self.failures.succeeded() {
-            tracing::info!(pool = %self.name, provider = %self.upstream.name(), times, "the database lets us in again");
+            tracing::info!(pool = %self.name, provider = %self.upstream.name(), times, "the database accepts logins again");
         }
     }
 

@@ -120,7 +120,7 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
     let lines = warned(log.text());
     assert_eq!(lines.len(), 1, "{lines:#?}");
     for part in [
-        "files not watched, changes seen by the poll alone; raise the limit",
+        "files not watched, only polled; raise the limit",
         "fs.inotify.max_user_instances",
     ] {
         assert!(lines[0].contains(part), "{part}: {lines:#?}");

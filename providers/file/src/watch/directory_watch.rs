@@ -157,7 +157,7 @@ mod unavailable {
             _ => return,
         };
         if !logged.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, limit, "files not watched, changes seen by the poll alone; raise the limit");
+            tracing::warn!(%error, limit, "files not watched, only polled; raise the limit");
         }
     }
 
