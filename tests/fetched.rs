@@ -41,3 +41,22 @@ async fn renewed_and_unchanged_leases_lead_to_no_handover() {
         assert!(status.last_error.is_none(), "{status:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_status_reports_a_fetch_that_hangs_and_since_when() {
+    let (lab, backend) = (Lab::new(), ScriptedProvider::new());
+    lab.add_provider("login", backend.clone()).await;
+    let status = || lab.supervisor.status().providers.remove(0);
+    assert_eq!((status().hanging, status().hanging_since), (0, None));
+    backend.stall();
+    let began = Timestamp::now().wall();
+    let error = lab.supervisor.rotate_now("login").await;
+    error.expect_err("the fetch does not end");
+    let since = status().hanging_since.expect("a fetch hangs");
+    assert_eq!(status().hanging, 1);
+    let off = since.duration_since(began).unwrap_or_default();
+    assert!(off < Duration::from_secs(5), "{off:?} after the request");
+    backend.resume();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!((status().hanging, status().hanging_since), (0, None));
+}
