@@ -151,8 +151,8 @@ async fn durations_and_sizes_out_of_range_are_errors() {
                 PgPoolOptions::new().max_connections(10).min_connections(11),
             ),
         ),
-        ("overlap: 0", pools().overlap(0)),
-        ("overlap: 11", pools().overlap(11)),
+        ("overlap: 0", pools().with_overlap(0)),
+        ("overlap: 11", pools().with_overlap(11)),
         (
             "acquire_timeout: 0s",
             PgPools::new(

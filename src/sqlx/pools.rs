@@ -102,17 +102,17 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// Every handover in place: what [`Handle::current`](crate::Handle::current) returns stays
-    /// valid, for `PgListener`, sea-orm and connection stores, until a lease names another host,
-    /// port or database. Connections of the old credential go when `max_lifetime` says. An error
-    /// with a lease that ends its connections.
+    /// Makes every handover in place, unless a lease names another host, port or database. Until
+    /// then what [`Handle::current`](crate::Handle::current) returns stays valid, for `PgListener`,
+    /// sea-orm and connection stores. Connections of the old credential are closed after
+    /// `max_lifetime`. A lease that ends its connections is an error.
     #[must_use]
     pub fn always_in_place(mut self) -> Self {
         self.settings.policy = HandoverPolicy::AlwaysInPlace;
         self
     }
 
-    /// Every handover by replacing, also for leases whose connections stay good.
+    /// Replaces the pool at every handover, also for leases that keep their connections.
     #[must_use]
     pub fn always_replace(mut self) -> Self {
         self.settings.policy = HandoverPolicy::AlwaysReplace;
@@ -136,24 +136,24 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// By how many connections old and new pool together may exceed `max_connections` during a
-    /// replacement. Default: a quarter, at least 1 (10: 2).
+    /// Sets by how many connections old and new pool together may exceed `max_connections` during
+    /// a replacement. Default: a quarter, at least 1 (10: 2).
     #[must_use]
-    pub fn overlap(mut self, connections: u32) -> Self {
+    pub fn with_overlap(mut self, connections: u32) -> Self {
         self.settings.overlap = connections;
         self
     }
 
-    /// The statement that a connection must answer to count as alive. Default: one that asks who
-    /// the current user is.
+    /// Sets the statement that must succeed on a connection for it to count as alive. Default: one
+    /// that selects the current user.
     #[must_use]
-    pub fn probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
+    pub fn with_probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
         self.probe = sql.into();
         self
     }
 
     /// Calls `hook` on each new connection, as [`PoolOptions::after_connect`] would, and on that of
-    /// each verification. AwsCredentials with which it fails are not served. Replaces an
+    /// each verification. Credentials with which it fails are not served. Replaces an
     /// `after_connect` of the options. Verification cannot call that one: before publication it is
     /// called for one connection alone.
     ///

@@ -40,7 +40,7 @@ use crate::sql::{postgres, saslprep};
 ///         .max_lifetime(Duration::from_secs(14 * 60))
 ///         .idle_timeout(Duration::from_secs(10 * 60)),
 /// )
-/// .overlap(2);
+/// .with_overlap(2);
 /// # drop(pools);
 /// ```
 pub type PgPools = SqlPools<Postgres>;
