@@ -283,7 +283,7 @@ async fn a_changed_endpoint_always_replaces_the_pool() {
     let db = fixture.pool_from(fixture.pools(2).always_in_place()).await;
     let (first, port) = (db.current(), fixture.server.port());
     fixture.provider.return_next(Lease::new(
-        Credentials::new("app", "password-1").endpoint(Endpoint::new(
+        Credentials::new("app", "password-1").with_endpoint(Endpoint::new(
             "127.0.0.1",
             port,
             "elsewhere",
@@ -325,7 +325,7 @@ async fn an_endpoint_without_port_or_database_uses_the_pool_s() {
         ),
     ] {
         let supervisor = Supervisor::start();
-        let credentials = Credentials::new("app", "password-1").endpoint(endpoint);
+        let credentials = Credentials::new("app", "password-1").with_endpoint(endpoint);
         let credentials = supervisor
             .add_provider("login", fixed(credentials))
             .await

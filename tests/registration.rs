@@ -184,13 +184,13 @@ async fn invalid_credentials_are_errors() {
         ("login: ", Credentials::new("app", "s3\0cret"), pools()),
         (
             "host: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::new("", 5432, "orders")),
             pools(),
         ),
         (
             "host: is a URL",
             Credentials::new("app", "s3cret")
-                .endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)),
+                .with_endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)),
             pools(),
         ),
         (
@@ -205,17 +205,17 @@ async fn invalid_credentials_are_errors() {
         ),
         (
             "port: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::new("db", 0, "orders")),
             pools(),
         ),
         (
             "port: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::of_host("db")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::of_host("db")),
             PgPools::new(options().port(0), PgPoolOptions::new()),
         ),
         (
             "database: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::new("db", 5432, "")),
             pools(),
         ),
         (
@@ -289,7 +289,7 @@ async fn an_unresolvable_host_in_the_connect_options_is_an_error() {
             "{host:?}: {error}"
         );
         // If the credentials name an endpoint, the host of the options is not used.
-        let elsewhere = credentials().endpoint(Endpoint::new("127.0.0.1", 5432, ""));
+        let elsewhere = credentials().with_endpoint(Endpoint::new("127.0.0.1", 5432, ""));
         let error = registration_error(
             elsewhere,
             PgPools::new(options().host(host), PgPoolOptions::new()),

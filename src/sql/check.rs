@@ -48,7 +48,7 @@ pub(crate) fn address(
     default_port: u16,
 ) -> Result<(), ConnectError> {
     let port = format!("the server's port, {default_port} by default");
-    match login.location() {
+    match login.endpoint() {
         Some(_) if options.socket => Err(wrong(
             "socket",
             "the connect options name one, and the login says where the database is; leave one of them out",

@@ -79,7 +79,7 @@ impl Sealed for MySql {
         if login.is_token() || !verified {
             options = options.enable_cleartext_plugin(verified);
         }
-        match login.location() {
+        match login.endpoint() {
             Some(endpoint) => {
                 let options = options.host(endpoint.host());
                 let options = match endpoint.own_port() {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_port_that_the_endpoint_leaves_out_is_the_pools() {
-        let login = |endpoint| Credentials::new("app", "p").endpoint(endpoint);
+        let login = |endpoint| Credentials::new("app", "p").with_endpoint(endpoint);
         for (options, endpoint, port) in [
             (MySqlConnectOptions::new(), Endpoint::of_host("db"), 3_306),
             (

@@ -80,7 +80,7 @@ impl Sealed for Postgres {
         password: &str,
     ) -> PgConnectOptions {
         let options = options.clone().username(login.user()).password(password);
-        match login.location() {
+        match login.endpoint() {
             Some(endpoint) => {
                 let options = options.host(endpoint.host());
                 let options = match endpoint.own_port() {

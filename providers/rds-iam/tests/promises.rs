@@ -25,7 +25,7 @@ async fn a_token_is_a_bearer_token_whose_sessions_stay() {
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
     assert!(
-        lease.secret().location().is_none(),
+        lease.secret().endpoint().is_none(),
         "pools know where to connect"
     );
     assert_eq!(lease.old_connections(), OldConnections::Keep);

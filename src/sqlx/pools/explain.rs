@@ -26,7 +26,7 @@ impl<DB: Dialect> SqlPools<DB> {
             return self.login_fault(login, error);
         };
         let address = DB::address(&self.connect);
-        if address.socket && login.location().is_none() {
+        if address.socket && login.endpoint().is_none() {
             return login_error::<DB>(error);
         }
         let place = self.place(login);
@@ -66,11 +66,11 @@ impl<DB: Dialect> SqlPools<DB> {
     pub(super) fn target(&self, login: &Credentials) -> String {
         let address = DB::address(&self.connect);
         let database = login
-            .location()
+            .endpoint()
             .and_then(Endpoint::own_database)
             .or(address.database)
             .unwrap_or_default();
-        let place = if address.socket && login.location().is_none() {
+        let place = if address.socket && login.endpoint().is_none() {
             "a socket".to_owned()
         } else {
             self.place(login)
@@ -97,7 +97,7 @@ impl<DB: Dialect> SqlPools<DB> {
 
     pub(super) fn host_and_port<'l>(&'l self, login: &'l Credentials) -> (&'l str, u16) {
         let address = DB::address(&self.connect);
-        match login.location() {
+        match login.endpoint() {
             Some(endpoint) => (endpoint.host(), endpoint.own_port().unwrap_or(address.port)),
             None => (address.host, address.port),
         }

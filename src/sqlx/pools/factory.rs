@@ -204,7 +204,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     fn refit(&self, pool: &Pool<DB>, old: &Credentials, new: &Credentials) -> bool {
-        let same_place = old.location() == new.location();
+        let same_place = old.endpoint() == new.endpoint();
         if same_place {
             pool.set_connect_options(self.options_for(new));
         }
