@@ -35,7 +35,7 @@ impl Credentials {
     /// Marks the password as a bearer token: whoever reads it *is* the user. Without verified TLS,
     /// pools return an error before the first connect.
     #[must_use]
-    pub fn token(mut self) -> Self {
+    pub fn with_password_as_token(mut self) -> Self {
         self.token = true;
         self
     }

@@ -370,7 +370,10 @@ async fn a_rejected_token_names_the_clock() {
     let server = tls_server().await;
     let options = verify_full(&server, server.ca_file().expect("a CA"));
     for (credentials, names_clock) in [
-        (Credentials::new("app", "wrong").token(), true),
+        (
+            Credentials::new("app", "wrong").with_password_as_token(),
+            true,
+        ),
         (Credentials::new("app", "wrong"), false),
     ] {
         let supervisor = Supervisor::builder()
@@ -406,7 +409,7 @@ async fn a_rejected_token_names_the_clock() {
             .add_provider(
                 "login",
                 fixed(if as_token {
-                    credentials.token()
+                    credentials.with_password_as_token()
                 } else {
                     credentials
                 }),
@@ -450,7 +453,7 @@ async fn verify_full_rejects_an_unrelated_ca() {
     let credentials = supervisor
         .add_provider(
             "login",
-            fixed(Credentials::new("app", "password-1").token()),
+            fixed(Credentials::new("app", "password-1").with_password_as_token()),
         )
         .await
         .expect("a fixed provider");

@@ -235,17 +235,17 @@ async fn invalid_credentials_are_errors() {
         ),
         (
             "ssl_mode: ",
-            Credentials::new("app", "s3cret").token(),
+            Credentials::new("app", "s3cret").with_password_as_token(),
             pools(),
         ),
         (
             "ssl_mode: ",
-            Credentials::new("app", "s3cret").token(),
+            Credentials::new("app", "s3cret").with_password_as_token(),
             PgPools::new(options().ssl_mode(PgSslMode::Require), PgPoolOptions::new()),
         ),
         (
             "ssl_mode: ",
-            Credentials::new("app", "s3cret").token(),
+            Credentials::new("app", "s3cret").with_password_as_token(),
             PgPools::new(
                 options().ssl_mode(PgSslMode::VerifyCa),
                 PgPoolOptions::new(),

@@ -172,7 +172,7 @@ impl FileProvider {
                     }
                     let credentials = contents.credentials;
                     return Ok(if self.is_token {
-                        credentials.token()
+                        credentials.with_password_as_token()
                     } else {
                         credentials
                     });

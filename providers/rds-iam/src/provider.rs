@@ -301,7 +301,8 @@ impl Provider for RdsIam {
             by,
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
-        let credentials = Credentials::new(self.target.user.name(), token.text).token();
+        let credentials =
+            Credentials::new(self.target.user.name(), token.text).with_password_as_token();
         Ok(Lease::new(credentials, revision)
             .with_expiry(Expiry::after(request.started, remaining))
             .with_old_connections(OldConnections::Keep)
