@@ -501,12 +501,12 @@ async fn unbounded_durations_never_elapse() {
     provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Throttled, "later")
-            .retry_after(Duration::from_secs(5)),
+            .with_retry_after(Duration::from_secs(5)),
     );
     lab.add_provider("login", provider.clone()).await;
     provider.fail_next(
         1,
-        ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX),
+        ProviderError::new(ProviderErrorKind::Throttled, "never").with_retry_after(Duration::MAX),
     );
     provider.hint();
     tokio::time::sleep(Duration::from_secs(86_400)).await;
