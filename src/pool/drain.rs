@@ -78,7 +78,7 @@ pub(super) fn spawn<F: PoolFactory>(
                 }
             }
         }
-        slot.shared().gate.drained(generation);
+        slot.shared().admission.end_drain(generation);
         let old = slot.lock().draining.remove(&generation);
         drop(old);
         slot.feed(Input::Drained { generation }, None);

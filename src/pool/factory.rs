@@ -46,7 +46,7 @@ pub struct PoolSettings {
     pub checks: CheckPolicy,
     /// Whether a probe shows that the role still exists. If not, no connection is handed out after
     /// the expiry of a lease that ends its connections. Default: true.
-    pub probe_tells: bool,
+    pub probe_detects_expiry: bool,
     /// Whether a login that has begun completes without its caller, because the server counts
     /// aborted logins. Default: false.
     pub finishes_logins: bool,
@@ -66,7 +66,7 @@ impl PoolSettings {
             acquire_timeout: Duration::from_secs(30),
             policy: HandoverPolicy::AsLeased,
             checks: CheckPolicy::Never,
-            probe_tells: true,
+            probe_detects_expiry: true,
             finishes_logins: false,
             reuses_cancelled: true,
         }

@@ -860,8 +860,8 @@ impl World {
                     .drains
                     .values()
                     .any(|drain| one.count(drain.instance) == 0);
-                one.gate.why_full(self.clocks.now().mono());
-                let shut = !one.gate.is_open() && !one.gate.has_old();
+                one.admission.why_full(self.clocks.now().mono());
+                let shut = !one.admission.is_open() && !one.admission.has_old();
                 if lags {
                     self.broken(
                         Law(2),

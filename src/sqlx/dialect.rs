@@ -24,7 +24,7 @@ pub trait Sealed: Database {
     /// What an open connection is asked to show that its role still exists.
     const PROBE: &'static str;
     /// Whether the answer to [`PROBE`](Self::PROBE) tells that the role was dropped.
-    const PROBE_TELLS: bool;
+    const PROBE_DETECTS_EXPIRY: bool;
     /// What a handle asks instead of the protocol's own ping.
     const PING: Option<&'static str>;
     /// Whether the server counts aborted logins, and blocks a host for them.

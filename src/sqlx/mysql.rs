@@ -54,7 +54,7 @@ impl Dialect for MySql {}
 impl Sealed for MySql {
     const DEFAULT_PORT: u16 = 3306;
     const PROBE: &'static str = "SELECT CURRENT_USER()";
-    const PROBE_TELLS: bool = false;
+    const PROBE_DETECTS_EXPIRY: bool = false;
     const PING: Option<&'static str> = Some("DO 0");
     const COUNTS_ABORTED_LOGINS: bool = true;
     // sqlx 0.8.6 and 0.9.0 lose count of the responses to a cancelled `prepare` or ping: the next

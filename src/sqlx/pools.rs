@@ -46,7 +46,7 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 ///   before it would have to log in again.
 /// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that
 ///   `before_acquire` is not asked about connections that callers share while the database rejects
-///   new logins, or that are taken from under the gate of a replacement.
+///   new logins, or that are taken past the admission control of a replacement.
 ///
 /// User, password and, where the login says so, host, port and database come from the lease;
 /// everything else from the connect options.
@@ -75,7 +75,7 @@ impl<DB: Dialect> SqlPools<DB> {
         if options.get_test_before_acquire() {
             settings.checks = CheckPolicy::Always;
         }
-        settings.probe_tells = DB::PROBE_TELLS;
+        settings.probe_detects_expiry = DB::PROBE_DETECTS_EXPIRY;
         settings.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
         settings.reuses_cancelled = DB::REUSES_CANCELLED;
         // The handle has a deadline of its own; at sqlx's, a login would be aborted.

@@ -61,7 +61,7 @@ impl SqlPools<Postgres> {
 impl Sealed for Postgres {
     const DEFAULT_PORT: u16 = 5432;
     const PROBE: &'static str = "SELECT current_user, session_user";
-    const PROBE_TELLS: bool = true;
+    const PROBE_DETECTS_EXPIRY: bool = true;
     const PING: Option<&'static str> = None;
     const COUNTS_ABORTED_LOGINS: bool = false;
     const REUSES_CANCELLED: bool = true;
