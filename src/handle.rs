@@ -1,4 +1,4 @@
-//! What application code holds.
+//! The handle for application code.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -145,8 +145,8 @@ impl<P> Admission<P> {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Resolves when the caller is at the front of the queue. Hold the guard until it has a permit or
-    /// an idle connection.
+    /// Resolves when the caller is at the front of the queue. Hold the guard until it has a permit
+    /// or an idle connection.
     pub(crate) async fn front(&self) -> Option<SemaphorePermit<'_>> {
         self.front.acquire().await.ok()
     }
@@ -192,7 +192,7 @@ impl<P> Admission<P> {
         self.refresh(&inner);
     }
 
-    /// A generation begins to drain. To be called before the next one is published.
+    /// Notes that a generation begins to drain. To be called before the next one is published.
     pub(crate) fn begin_drain(&self, number: u64, pool: P) {
         let mut inner = self.lock();
         let server = Arc::clone(&inner.server);
@@ -201,7 +201,7 @@ impl<P> Admission<P> {
         self.refresh(&inner);
     }
 
-    /// A generation has drained.
+    /// Notes that a generation has drained.
     pub(crate) fn end_drain(&self, number: u64) {
         let mut inner = self.lock();
         let at = inner.old.iter().position(|(old, ..)| *old == number);
@@ -279,8 +279,8 @@ impl<P> Admission<P> {
 }
 
 impl<P: Clone> Admission<P> {
-    /// A permit for a caller to open a connection in `current`, or none for the moment. Where the
-    /// overlap has room for it, one place is left for a verification.
+    /// Returns a permit for a caller to open a connection in `current`, or none for the moment.
+    /// Where the overlap has room for it, one place is left for a verification.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Permit<P>> {
         self.count_and_decide(current, |inner, old, new| {
             self.expire(inner, now);
@@ -304,7 +304,7 @@ impl<P: Clone> Admission<P> {
                 } else {
                     self.overlap
                 };
-            // A pool that is full opens nothing: whoever asked for more would only queue in it.
+            // A pool that is full opens nothing: a caller would only queue in it.
             if new + inner.opening >= self.max {
                 return None;
             }
@@ -314,7 +314,7 @@ impl<P: Clone> Admission<P> {
         })
     }
 
-    /// A permit for a verification, whose connection is of no pool.
+    /// Returns a permit for a verification, whose connection is of no pool.
     pub(crate) fn enter_verification(self: &Arc<Self>, current: &P) -> Option<Permit<P>> {
         self.count_and_decide(current, |inner, old, new| {
             (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner))
@@ -338,7 +338,7 @@ impl<P: Clone> Admission<P> {
         None
     }
 
-    /// Decides with the number of connections of old generations to the server that is served from,
+    /// Decides with the number of connections of old generations to the current server,
     /// and of those of the current one. The factory counts them, whose code runs outside of the
     /// lock: what was admitted or given back meanwhile may be in neither figure, so they are
     /// counted again.

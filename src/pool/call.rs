@@ -1,4 +1,4 @@
-//! One call in the acquire loop: its state, and what becomes of what the pool returned.
+//! One call in the acquire loop: its state, and the check of the pool's result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::lease::OldConnections;
 /// Outcome of one try with one generation.
 pub(super) enum Step<F: PoolFactory> {
     Got(F::Connection),
-    /// The generation is over, or another may be served: try again.
+    /// The generation is over, or another may be current: try again.
     Again,
     Failed(F::Error),
 }
@@ -31,7 +31,7 @@ pub(super) struct Call<F: PoolFactory> {
     pub(super) maybe_broken: Option<u32>,
 }
 
-/// What the pool returned, and whether it was opened for this call.
+/// Result of the pool, and whether the connection was opened for this call.
 pub(super) struct Got<F: PoolFactory> {
     pub(super) result: Result<Taken<F::Connection>, F::Error>,
     pub(super) opened: bool,

@@ -102,8 +102,8 @@ pub(super) async fn connect<F: PoolFactory>(
 }
 
 /// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps
-/// them for `head_start` at most; one that queues in a full pool keeps them, because it would log in if a
-/// connection of another ended.
+/// them for `head_start` at most; one that queues in a full pool keeps them, because it would log
+/// in if a connection of another ended.
 async fn acquire<F: PoolFactory>(
     factory: Arc<F>,
     pool: F::Pool,
@@ -125,7 +125,7 @@ fn opens<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -
     factory.idle(pool) == 0 && factory.connections(pool) < shared.settings.max_connections
 }
 
-/// Resolves with what a caller needs to enter the pool: nothing when a connection is idle.
+/// Resolves with the permits to enter the pool: none when a connection is idle.
 async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> Permits {
     if shared.factory.idle(&generation.pool) > 0 {
         return (None, None);
@@ -201,7 +201,8 @@ struct Attempt<'c, F: PoolFactory> {
     opened: bool,
 }
 
-/// A login worked: those that wait for the first one begin, and other pools of the user hear of it.
+/// Notes that a login worked: those that wait for the first one begin, and other pools of the user
+/// are notified.
 fn worked<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) {
     generation.lifecycle.openings.worked(shared.clock.mono());
     if let Some(control_plane) = shared.control_plane() {

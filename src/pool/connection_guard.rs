@@ -10,10 +10,10 @@ use super::factory::{Check, PoolFactory};
 use super::generation::Shared;
 
 /// Time-out for the return of a connection whose call was cancelled. One that the network dropped
-/// would keep its place in the pool for ever.
+/// would keep its place in the pool without end.
 pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a call does with its connection.
+/// State of a call that uses a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallState {
     /// A request is being sent or its response read.
@@ -46,7 +46,7 @@ impl<'s, F: PoolFactory> ConnectionGuard<'s, F> {
         Some((self.connection.as_mut()?, &mut self.used))
     }
 
-    /// The call has ended.
+    /// Notes that the call has ended.
     pub(crate) fn end(mut self) {
         self.used = CallState::Ended;
     }

@@ -1,5 +1,5 @@
-//! What a pool serves now, and how its end is told: the data plane that the control plane writes
-//! and every caller reads.
+//! The current generation of a pool and its life cycle: the data plane, which the control plane
+//! writes and every caller reads.
 
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::next_attempt::NextAttempt;
 use crate::status::PoolStatus;
 use crate::telemetry::{Meters, Origin};
 
-/// Where a generation stands. It only ever moves forward.
+/// Phase of a generation. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -36,13 +36,13 @@ pub(crate) enum Phase {
     Retired = 3,
 }
 
-/// How one generation's end is told to its callers.
+/// Life cycle of one generation. Notifies its callers of its end.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     phase: AtomicU8,
     rejection: OnceLock<ConnectError>,
-    /// Shared with the generations before it in the same pool, so that callers queued there hear of
-    /// its end, too.
+    /// Shared with the generations before it in the same pool, so that callers queued there are
+    /// notified of its end, too.
     ended: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
     pub(crate) openings: Arc<Openings>,
@@ -87,8 +87,8 @@ impl Lifecycle {
             .is_ok()
     }
 
-    /// The end of a generation that serves the same pool: callers of the old one are told of the
-    /// new one's end.
+    /// Returns the life cycle of a generation that serves the same pool. Callers of the old one are
+    /// notified of the new one's end.
     pub(super) fn successor(&self) -> Arc<Self> {
         Self::sharing(
             Phase::Serving,
@@ -112,13 +112,13 @@ impl Lifecycle {
         self.ended.notified()
     }
 
-    /// What the database said when it rejected.
+    /// Returns the database's error for the rejection.
     pub(crate) fn rejection(&self) -> Option<&ConnectError> {
         self.rejection.get()
     }
 
-    /// The database rejected a caller. The first to say so ends the generation; answers whether
-    /// this one was.
+    /// Notes that the database rejected a caller. The first rejection ends the generation. Returns
+    /// whether this is the first.
     pub(super) fn reject(&self, error: ConnectError) -> bool {
         let _ = self.rejection.set(error);
         let first = self
@@ -136,12 +136,12 @@ impl Lifecycle {
         first
     }
 
-    /// A newer generation is there. `quietly` when it serves the same pool: callers queued there
-    /// need not move.
+    /// Notes that a newer generation is published. `quietly` if it serves the same pool: callers
+    /// queued there need not move.
     pub(super) fn retire(&self, quietly: bool) {
         let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
-        // Notified once: by the rejection, or here. Whoever waits for a connection of a rejected
-        // one is woken by the attempt that ended.
+        // Notified once: by the rejection, or here. A caller that waits for a connection of a
+        // rejected one is woken by the attempt that ended.
         if !quietly && before == Phase::Serving as u8 {
             self.ended.notify_waiters();
         }
@@ -192,27 +192,27 @@ impl<P> Generation<P> {
     }
 }
 
-/// What the data plane may ask of the control plane, off the happy path.
+/// Requests of the data plane to the control plane, off the happy path.
 pub(crate) trait ControlPlane: Send + Sync {
-    /// The database rejected a login of this generation.
+    /// Notes that the database rejected a caller of this generation.
     fn rejected(&self, number: u64, error: ConnectError);
-    /// A statement failed in a way that a dropped role would explain.
+    /// Notes that a statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
     fn login_unknown(&self, number: u64);
     /// Notes a rejected login of this generation: counts it, and does what
     /// [`rejected`](Self::rejected) does.
     fn login_rejected(&self, number: u64, error: ConnectError);
-    /// A caller's login of this generation worked.
+    /// Notes that a caller's login of this generation worked.
     fn login_worked(&self, number: u64);
-    /// What the last attempt failed of.
+    /// Returns the error of the last failed attempt.
     fn last_error(&self) -> Option<ConnectError>;
-    /// What an error that a user of the pool met says.
+    /// Classifies an error that a user of the pool got.
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError;
     fn status(&self) -> PoolStatus;
 }
 
-/// What all handles of a pool share.
+/// State that all handles of a pool share.
 pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) name: Arc<str>,
     pub(crate) factory: Arc<F>,
@@ -260,14 +260,14 @@ impl<F: PoolFactory> Shared<F> {
         })
     }
 
-    /// Classifies an error, with what is known of the active credentials. `None` for a pool that is
+    /// Classifies an error, by the active credentials too. `None` for a pool that is
     /// not supervised, or not any more.
     pub(crate) fn classify(&self, error: &F::Error) -> Option<ConnectError> {
         self.control_plane()
             .map(|control_plane| control_plane.classify(error))
     }
 
-    /// A caller moved over from a generation that ended while it waited there.
+    /// Counts a caller whose generation ended while it waited there.
     pub(crate) fn note_moved(&self) {
         self.moved.fetch_add(1, Ordering::Relaxed);
     }
@@ -280,7 +280,7 @@ impl<F: PoolFactory> Shared<F> {
         let _ = self.control_plane.set(control_plane);
     }
 
-    /// The generation that callers get: one atomic load.
+    /// Returns the current generation. Costs one atomic load.
     pub(crate) fn current(&self) -> Arc<Generation<F::Pool>> {
         self.current.load_full()
     }

@@ -20,7 +20,7 @@ use crate::report::{HandoverMode, HandoverReport};
 use crate::rotation::Rotation;
 use crate::telemetry::{self, Origin};
 
-/// How long each step took so far.
+/// Duration of each step so far.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     pub(super) began: Instant,
@@ -29,7 +29,7 @@ pub(super) struct Times {
     pub(super) warm: Duration,
 }
 
-/// The handover's own span, what a drain follows from, and what waiting callers are told of.
+/// The handover's own span, the cause of a drain, and the origin for the spans of waiting callers.
 struct Spans<'s> {
     handover: &'s Span,
     cause: Span,
@@ -145,7 +145,7 @@ pub(super) async fn run<F: PoolFactory>(
     Ok(())
 }
 
-/// The served pool with new options, where the lease, the policy and the factory allow it.
+/// Returns the current pool with new options, where the lease, the policy and the factory allow it.
 fn refit<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     lease_guard: &LeaseGuard<F::Secret>,
@@ -227,7 +227,7 @@ async fn warm<F: PoolFactory>(
         .map(drop)
 }
 
-/// What a publication leaves to be done without the slot's lock.
+/// Rest of a publication, to be done without the slot's lock.
 struct Published<S: Send + Sync + 'static> {
     report: HandoverReport,
     account: Arc<str>,
@@ -324,7 +324,7 @@ fn publish<F: PoolFactory>(
     })
 }
 
-/// A pool that was never published is closed.
+/// Closes a pool that was never published.
 fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
     let slot = Arc::clone(slot);
     tokio::spawn(async move { slot.factory().drain(pool).await });

@@ -1,4 +1,4 @@
-//! The pool side: how a lease is verified, handed over and drained, and what callers get meanwhile.
+//! Pools: verification, handover and drain of a lease, and service to callers meanwhile.
 
 mod acquire;
 pub(crate) mod admission;

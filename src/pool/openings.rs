@@ -43,8 +43,8 @@ impl Openings {
     }
 
     /// Resolves when a login may begin: at once if one has worked lately, otherwise after the login
-    /// ahead, for which it waits for [`head_start`](Self::head_start) at most. A rejected credential then costs one failed login,
-    /// and not one for each place.
+    /// ahead, for which it waits for [`head_start`](Self::head_start) at most. A rejected
+    /// credential then costs one failed login, and not one for each place.
     pub(crate) async fn go_ahead(&self, now: impl Fn() -> Instant) -> Option<OwnedSemaphorePermit> {
         if self.has_worked(now()) {
             return None;

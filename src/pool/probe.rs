@@ -1,5 +1,5 @@
-//! Asks an open connection whether its role still exists: connections of a dropped role answer
-//! pings.
+//! Probes an open connection: does its role still exist? Pings succeed on connections of a dropped
+//! role.
 
 use std::sync::Arc;
 

@@ -126,7 +126,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.inner.lock()
     }
 
-    /// Notifies whoever waits, and wakes the actor.
+    /// Notifies waiting tasks, and wakes the actor.
     pub(super) fn settled(&self) {
         self.settled.notify();
         self.mailbox.wake();
@@ -194,7 +194,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         .await;
     }
 
-    /// Nothing of it uses a lease any more.
+    /// Unsubscribes from the provider: nothing of the pool uses a lease any more.
     pub(crate) fn leave(&self) {
         self.upstream.unsubscribe(self.id);
     }

@@ -1,4 +1,4 @@
-//! How a pool stands.
+//! Status of a pool.
 
 use std::sync::Arc;
 use std::time::Duration;

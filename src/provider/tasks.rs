@@ -128,7 +128,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     };
     let work = tokio::spawn(work);
     tokio::spawn(async move {
-        // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
+        // A panic of ours is one failed attempt, too: nothing may stay "in flight" without end.
         match work.await {
             Err(error) if error.is_panic() => {
                 let error =
@@ -174,7 +174,7 @@ fn spawn_release<S: Send + Sync + 'static>(
     });
 }
 
-/// Held by a task. Feeds the input if the task's runtime ends first.
+/// Belongs to a task. Feeds the input if the task's runtime ends first.
 struct OnLost<S: Send + Sync + 'static> {
     slot: Arc<ProviderSlot<S>>,
     input: Option<Input>,

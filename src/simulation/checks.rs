@@ -853,7 +853,8 @@ impl World {
                     .current
                     .filter(|served| !served.is_rejected)
                     .map(|served| served.secret);
-                // It may be an older one: a backend that goes back and forth is not followed at once.
+                // It may be an older one: a backend that goes back and forth is not followed at
+                // once.
                 let works = served.is_some_and(|served| self.db.accepts(served, truth));
                 let lags = !works && one.since + RECOVERED < now;
                 let stuck = one

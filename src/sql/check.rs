@@ -1,11 +1,11 @@
-//! What is wrong with a login or an address before anything connects.
+//! Checks of credentials and addresses before anything connects.
 
 use std::fmt;
 
 use crate::credentials::{Credentials, host_problem};
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Where connect options lead.
+/// Address in connect options.
 pub(crate) struct Address<'o> {
     pub(crate) host: &'o str,
     pub(crate) port: u16,
@@ -14,7 +14,7 @@ pub(crate) struct Address<'o> {
     pub(crate) socket: bool,
 }
 
-/// Names the field, and what would be right.
+/// Creates an error that names the field, and what would be right.
 pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Misconfigured,
@@ -41,7 +41,7 @@ pub(crate) fn login(login: &Credentials, database: &str) -> Result<(), ConnectEr
     Ok(())
 }
 
-/// Where the login leads, and the connect options where it leaves that to them.
+/// Checks the endpoint of the credentials, and the connect options where it leaves that to them.
 pub(crate) fn address(
     options: &Address<'_>,
     login: &Credentials,

@@ -1,7 +1,7 @@
-//! Which form of a password a server takes: as it is, or as SASLprep prepares it.
+//! Form of a password that a server accepts: as it is, or as SASLprep prepares it.
 //!
 //! libpq prepares a password for SCRAM, and sends it as it is for MD5 and in clear text. sqlx sends
-//! what it is given, whichever method the server asks for, and a client learns that only in the
+//! what it is given, whichever method the server requests, and a client learns that only in the
 //! login. So verifications of a password of which there are two forms take turns: after a rejection
 //! the other form is next.
 
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::credentials::Credentials;
 use crate::lock::{Mutex, MutexGuard};
 
-/// Of how many passwords the form is remembered.
+/// Number of passwords whose form is remembered.
 const REMEMBERED: usize = 16;
 
 /// A form of a password.
@@ -45,7 +45,7 @@ struct Known {
 }
 
 impl Forms {
-    /// The form of which the next login is.
+    /// Returns the form for the next login.
     pub(crate) fn of(&self, login: &Credentials) -> Form {
         let (digest, known) = (digest(login), self.lock());
         known
@@ -55,14 +55,14 @@ impl Forms {
             .map_or(known.worked, |(_, form)| *form)
     }
 
-    /// A login with this form worked.
+    /// Notes that a login with this form worked.
     pub(crate) fn worked(&self, login: &Credentials, form: Form) {
         let mut known = self.lock();
         known.worked = form;
         known.remember(login, form);
     }
 
-    /// A login with this form was rejected.
+    /// Notes that a login with this form was rejected.
     pub(crate) fn rejected(&self, login: &Credentials, form: Form) {
         self.lock().remember(login, form.other());
     }
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(forms.of(&first), Form::Prepared);
         forms.worked(&first, Form::AsItIs);
         assert_eq!(forms.of(&second), Form::AsItIs);
-        // A candidate's rejection says nothing about the password that is served.
+        // A candidate's rejection does not concern the active password.
         forms.rejected(&second, Form::AsItIs);
         assert_eq!(
             (forms.of(&first), forms.of(&second)),

@@ -1,4 +1,4 @@
-//! What the answers of MySQL and MariaDB say to a login.
+//! Kinds of the login errors of MySQL and MariaDB.
 
 use crate::error::ConnectErrorKind;
 

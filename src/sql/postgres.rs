@@ -1,4 +1,4 @@
-//! What the answers of PostgreSQL, and of poolers before it, say to a login.
+//! Kinds of the login errors of PostgreSQL, and of poolers in front of it.
 
 use crate::error::{ConnectError, ConnectErrorKind};
 

@@ -175,7 +175,8 @@ impl<DB: Dialect> Drop for Begin<DB> {
         if let Ok(runtime) = Runtime::try_current() {
             runtime.spawn(async move {
                 let rolled_back = async { begin.await?.rollback().await };
-                // On an error or beyond the time, the connection is closed or goes back by its drop.
+                // On an error or beyond the time, the connection is closed or goes back by its
+                // drop.
                 let _ = timeout(RETURN_TIMEOUT, rolled_back).await;
             });
         }

@@ -39,17 +39,17 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 ///   opened ahead of demand at each replacement.
 /// - `acquire_timeout` is a call's one deadline (30 s), however many generations pass.
 /// - `test_before_acquire` decides whether the handle pings (it does by default); sqlx's own ping
-///   is off, for an acquire cancelled inside of it would cost the connection.
-/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that live 15 minutes
-///   the settings that never show a dead token to the database are a lifetime of 14 min, an idle
-///   time-out of 10 min and 10 connections: a connection opened with a token of any age is gone
-///   before it would have to log in again.
+///   is off, because an acquire cancelled inside of it would cost the connection.
+/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that are valid for 15
+///   minutes, the settings that never send an expired token to the database are a lifetime of 14
+///   min, an idle time-out of 10 min and 10 connections: a connection opened with a token of any
+///   age is gone before it would have to log in again.
 /// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that
-///   `before_acquire` is not asked about connections that callers share while the database rejects
+///   `before_acquire` is not called for connections that callers share while the database rejects
 ///   new logins, or that are taken past the admission control of a replacement.
 ///
-/// User, password and, where the login says so, host, port and database come from the lease;
-/// everything else from the connect options.
+/// User, password and, where the credentials have an endpoint, host, port and database come from
+/// the lease; everything else from the connect options.
 pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,

@@ -49,8 +49,8 @@ impl Dialect for Postgres {}
 
 impl SqlPools<Postgres> {
     /// Lets bearer tokens go over connections whose TLS is not verified: for a server on this
-    /// machine, never elsewhere. MySQL's pools have no such way, for its clear-text plugin is
-    /// switched on over verified TLS alone.
+    /// machine, never elsewhere. MySQL's pools have no such way, because its clear-text plugin is
+    /// enabled over verified TLS alone.
     #[must_use]
     pub fn danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;

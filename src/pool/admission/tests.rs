@@ -136,8 +136,8 @@ fn on_a_full_server_one_tries_for_all_with_back_off() {
     assert!(admission.is_open());
 }
 
-/// The connections are counted by code that reads the admission control itself, as a factory's may ask for the
-/// status.
+/// The connections are counted by code that reads the admission control itself, as a factory's may
+/// ask for the status.
 #[test]
 fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile() {
     let (done, ended) = std::sync::mpsc::channel();

@@ -44,7 +44,7 @@ impl<DB: Dialect> SqlPools<DB> {
         connect_error.with_source(error)
     }
 
-    /// Returns the fault of a login or of what follows it.
+    /// Returns the error of a login or of what follows it.
     pub(super) fn login_fault(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
         self.explained(login, login_error::<DB>(error))
     }

@@ -42,7 +42,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             ("idle_timeout", self.options.get_idle_timeout()),
         ] {
             if life.is_some_and(|life| life.is_zero()) {
-                // sqlx would look after its connections without a pause.
+                // sqlx would check its connections without a pause.
                 return Err(wrong(field, "is 0s; give at least a second, or None"));
             }
         }
