@@ -62,7 +62,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 Box::pin(queue(shared, &generation, over, &mut call, &mut place)).await
             }
             Phase::Serving | Phase::Rejected | Phase::Vacant => {
-                wait.goes_on(now);
+                wait.keep_waiting(now);
                 Box::pin(share(shared, &generation, &mut call, &mut place)).await
             }
         };
@@ -80,7 +80,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
             // A broken connection is replaced without waiting for a generation.
             Step::Again if Instant::now() < deadline => {
                 if generation.lifecycle.phase() != Phase::Serving {
-                    wait.goes_on(now);
+                    wait.keep_waiting(now);
                 }
                 continue;
             }

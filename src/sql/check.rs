@@ -22,20 +22,20 @@ pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
     )
 }
 
-pub(crate) fn login(login: &Credentials, database: &str) -> Result<(), ConnectError> {
-    if login.user().is_empty() {
+pub(crate) fn credentials(credentials: &Credentials, database: &str) -> Result<(), ConnectError> {
+    if credentials.user().is_empty() {
         return Err(wrong(
             "user",
             "the login has none; name the role to log in as",
         ));
     }
-    if login.user().contains('\0') || login.expose_password().contains('\0') {
+    if credentials.user().contains('\0') || credentials.expose_password().contains('\0') {
         return Err(wrong(
             "login",
             format!("user or password contains a NUL, which {database} cannot take; issue another"),
         ));
     }
-    if login.expose_password().is_empty() {
+    if credentials.expose_password().is_empty() {
         return Err(wrong("password", "is empty; issue one"));
     }
     Ok(())
@@ -44,11 +44,11 @@ pub(crate) fn login(login: &Credentials, database: &str) -> Result<(), ConnectEr
 /// Checks the endpoint of the credentials, and the connect options where it leaves that to them.
 pub(crate) fn address(
     options: &Address<'_>,
-    login: &Credentials,
+    credentials: &Credentials,
     default_port: u16,
 ) -> Result<(), ConnectError> {
     let port = format!("the server's port, {default_port} by default");
-    match login.endpoint() {
+    match credentials.endpoint() {
         Some(_) if options.socket => Err(wrong(
             "socket",
             "the connect options name one, and the login says where the database is; leave one of them out",

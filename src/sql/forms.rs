@@ -46,8 +46,8 @@ struct Known {
 
 impl Forms {
     /// Returns the form for the next login.
-    pub(crate) fn of(&self, login: &Credentials) -> Form {
-        let (digest, known) = (digest(login), self.lock());
+    pub(crate) fn form_for(&self, credentials: &Credentials) -> Form {
+        let (digest, known) = (digest(credentials), self.lock());
         known
             .next
             .iter()
@@ -56,15 +56,15 @@ impl Forms {
     }
 
     /// Notes that a login with this form worked.
-    pub(crate) fn worked(&self, login: &Credentials, form: Form) {
+    pub(crate) fn worked(&self, credentials: &Credentials, form: Form) {
         let mut known = self.lock();
         known.worked = form;
-        known.remember(login, form);
+        known.remember(credentials, form);
     }
 
     /// Notes that a login with this form was rejected.
-    pub(crate) fn rejected(&self, login: &Credentials, form: Form) {
-        self.lock().remember(login, form.other());
+    pub(crate) fn rejected(&self, credentials: &Credentials, form: Form) {
+        self.lock().remember(credentials, form.other());
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -73,8 +73,8 @@ impl Forms {
 }
 
 impl Known {
-    fn remember(&mut self, login: &Credentials, form: Form) {
-        let digest = digest(login);
+    fn remember(&mut self, credentials: &Credentials, form: Form) {
+        let digest = digest(credentials);
         self.next.retain(|(of, _)| *of != digest);
         if self.next.len() >= REMEMBERED {
             self.next.remove(0);
@@ -83,11 +83,11 @@ impl Known {
     }
 }
 
-fn digest(login: &Credentials) -> [u8; 32] {
+fn digest(credentials: &Credentials) -> [u8; 32] {
     Sha256::new()
-        .chain_update(login.user())
+        .chain_update(credentials.user())
         .chain_update([0])
-        .chain_update(login.expose_password())
+        .chain_update(credentials.expose_password())
         .finalize()
         .into()
 }
@@ -103,19 +103,19 @@ mod tests {
             Credentials::new("app", "first"),
             Credentials::new("app", "second"),
         );
-        assert_eq!(forms.of(&first), Form::Prepared);
+        assert_eq!(forms.form_for(&first), Form::Prepared);
         // Reported twice by verifications side by side: the other one is next all the same.
         forms.rejected(&first, Form::Prepared);
         forms.rejected(&first, Form::Prepared);
-        assert_eq!(forms.of(&first), Form::AsItIs);
+        assert_eq!(forms.form_for(&first), Form::AsItIs);
         forms.rejected(&first, Form::AsItIs);
-        assert_eq!(forms.of(&first), Form::Prepared);
+        assert_eq!(forms.form_for(&first), Form::Prepared);
         forms.worked(&first, Form::AsItIs);
-        assert_eq!(forms.of(&second), Form::AsItIs);
+        assert_eq!(forms.form_for(&second), Form::AsItIs);
         // A candidate's rejection does not concern the active password.
         forms.rejected(&second, Form::AsItIs);
         assert_eq!(
-            (forms.of(&first), forms.of(&second)),
+            (forms.form_for(&first), forms.form_for(&second)),
             (Form::AsItIs, Form::Prepared)
         );
         for other in 0..100 {

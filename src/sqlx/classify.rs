@@ -6,7 +6,7 @@ use super::sqlx;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Returns an error of this kind with the database's own message and SQLSTATE.
-pub(super) fn of(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
+pub(super) fn connect_error(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
     match error {
         sqlx::Error::Database(database) => {
             let connect_error = ConnectError::new(kind, database.message());

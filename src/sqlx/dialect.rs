@@ -44,7 +44,7 @@ pub trait Sealed: Database {
     /// forms.
     fn options_for(
         options: &ConnectOptionsOf<Self>,
-        login: &Credentials,
+        credentials: &Credentials,
         password: &str,
     ) -> ConnectOptionsOf<Self>;
     /// The other form that a password has for some methods of authentication. Default: none has.
@@ -64,9 +64,9 @@ pub trait Sealed: Database {
     /// Whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
     /// Returns the kind of the server's error.
-    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind;
+    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind;
     /// Reclassifies the error of a verification. Default: returns it unchanged.
-    fn verification_fault(error: ConnectError) -> ConnectError {
+    fn verification_error(error: ConnectError) -> ConnectError {
         error
     }
 }

@@ -232,19 +232,21 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    fn options_for(&self, login: &Credentials) -> ConnectOptionsOf<DB> {
-        match Self::prepared(login).filter(|_| self.forms.of(login) == Form::Prepared) {
-            Some(password) => DB::options_for(&self.connect, login, &password),
-            None => DB::options_for(&self.connect, login, login.expose_password()),
+    fn options_for(&self, credentials: &Credentials) -> ConnectOptionsOf<DB> {
+        match Self::prepared(credentials)
+            .filter(|_| self.forms.form_for(credentials) == Form::Prepared)
+        {
+            Some(password) => DB::options_for(&self.connect, credentials, &password),
+            None => DB::options_for(&self.connect, credentials, credentials.expose_password()),
         }
     }
 
     /// The other form of the password, where there are two.
-    fn prepared(login: &Credentials) -> Option<String> {
-        if login.is_token() {
+    fn prepared(credentials: &Credentials) -> Option<String> {
+        if credentials.is_token() {
             None
         } else {
-            DB::prepared(login.expose_password())
+            DB::prepared(credentials.expose_password())
         }
     }
 }
@@ -294,12 +296,12 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
 }
 
 impl<DB: Dialect> SqlPools<DB> {
-    async fn log_in_and_probe(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         let mut connection: DB::Connection = self
-            .options_for(login)
+            .options_for(credentials)
             .connect()
             .await
-            .map_err(|error| self.connecting_failed(login, error))?;
+            .map_err(|error| self.connecting_failed(credentials, error))?;
         let answer = match (
             DB::execute(&mut connection, &self.probe).await,
             &self.hooks.after_connect,
@@ -311,6 +313,6 @@ impl<DB: Dialect> SqlPools<DB> {
         let _ = connection.close().await;
         // The role exists, because it has just logged in. A probe that it may not run (42501) is
         // wrong itself.
-        answer.map_err(|error| self.login_fault(login, error))
+        answer.map_err(|error| self.explained_login_error(credentials, error))
     }
 }

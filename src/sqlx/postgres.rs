@@ -76,11 +76,14 @@ impl Sealed for Postgres {
 
     fn options_for(
         options: &PgConnectOptions,
-        login: &Credentials,
+        credentials: &Credentials,
         password: &str,
     ) -> PgConnectOptions {
-        let options = options.clone().username(login.user()).password(password);
-        match login.endpoint() {
+        let options = options
+            .clone()
+            .username(credentials.user())
+            .password(password);
+        match credentials.endpoint() {
             Some(endpoint) => {
                 let options = options.host(endpoint.host());
                 let options = match endpoint.own_port() {
@@ -123,14 +126,14 @@ impl Sealed for Postgres {
         matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
     }
 
-    fn verification_fault(error: ConnectError) -> ConnectError {
-        postgres::verification_fault(error)
+    fn verification_error(error: ConnectError) -> ConnectError {
+        postgres::verification_error(error)
     }
 
-    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind {
+    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind {
         let routine = answer
             .try_downcast_ref::<PgDatabaseError>()
             .and_then(|error| error.routine());
-        postgres::kind_of(answer.code().as_deref(), routine, answer.message())
+        postgres::error_kind(answer.code().as_deref(), routine, answer.message())
     }
 }

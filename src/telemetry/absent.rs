@@ -31,7 +31,7 @@ impl Caller {
     }
 
     #[inline]
-    pub(crate) fn asked_for(&self, _rotation: &Span) {}
+    pub(crate) fn link_rotation(&self, _rotation: &Span) {}
 }
 
 /// Time for which a caller has waited for a credential.
@@ -40,7 +40,7 @@ pub(crate) struct Wait(());
 
 impl Wait {
     #[inline]
-    pub(crate) fn goes_on(&mut self, _now: impl FnOnce() -> Instant) {}
+    pub(crate) fn keep_waiting(&mut self, _now: impl FnOnce() -> Instant) {}
 
     #[inline]
     pub(crate) fn served(

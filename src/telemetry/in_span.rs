@@ -29,7 +29,7 @@ impl InSpan {
     }
 
     /// Lets the work continue without the span.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn exit_span(&self) {
         // Dropped without the lock that the work needs, because a layer that observes its end may
         // be slow.
         let last = std::mem::replace(&mut *self.0.lock(), Span::none());

@@ -62,7 +62,7 @@ impl Caller {
     }
 
     /// Links the rotation to the caller's span.
-    pub(crate) fn asked_for(&self, rotation: &Span) {
+    pub(crate) fn link_rotation(&self, rotation: &Span) {
         let span = self.0.span();
         if span.span_context().is_valid() {
             rotation.add_link(span.span_context().clone());
@@ -77,7 +77,7 @@ pub(crate) struct Wait(Option<Instant>);
 
 impl Wait {
     /// Notes that the current generation has no connection for the caller, which tries again.
-    pub(crate) fn goes_on(&mut self, now: impl FnOnce() -> Instant) {
+    pub(crate) fn keep_waiting(&mut self, now: impl FnOnce() -> Instant) {
         self.0.get_or_insert_with(now);
     }
 
