@@ -23,7 +23,7 @@ impl Timestamp {
     ///
     /// A provider should prefer the supervisor's clock:
     /// [`FetchRequest::started`](crate::FetchRequest::started) to count a lifetime from, because
-    /// it was read before the backend was asked, and
+    /// it was read before the request to the backend, and
     /// [`FetchRequest::now`](crate::FetchRequest::now) otherwise.
     pub fn now() -> Self {
         Clock::default().now()
@@ -34,18 +34,18 @@ impl Timestamp {
         Self { wall, mono }
     }
 
-    /// The wall clock's reading.
+    /// Returns the wall clock's reading.
     pub fn wall(&self) -> SystemTime {
         self.wall
     }
 
-    /// The monotonic clock's reading.
+    /// Returns the monotonic clock's reading.
     pub fn mono(&self) -> Instant {
         self.mono
     }
 
-    /// How much further the wall clock moved than the monotonic one since `earlier`, in either
-    /// direction.
+    /// Returns how much further the wall clock moved than the monotonic one since `earlier`, in
+    /// either direction.
     pub(crate) fn skew_since(&self, earlier: &Timestamp) -> Duration {
         let mono = self.mono.saturating_duration_since(earlier.mono);
         match self.wall.duration_since(earlier.wall) {
@@ -92,8 +92,8 @@ impl Clock {
     }
 }
 
-/// A wall clock that follows the monotonic one (tokio's, so also a paused one) and jumps when told
-/// to.
+/// A wall clock that follows the monotonic one (tokio's, so also a paused one) and jumps on
+/// request.
 #[cfg(feature = "testing")]
 #[derive(Clone, Debug)]
 pub struct MovedClock {

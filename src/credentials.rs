@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 /// ```
 /// use claviger::{Endpoint, Credentials};
 ///
-/// let credentials = Credentials::new("orders_app", "s3cret").endpoint(Endpoint::new("db.internal", 5432, "orders"));
+/// let credentials = Credentials::new("orders_app", "s3cret").with_endpoint(Endpoint::new("db.internal", 5432, "orders"));
 /// assert!(!format!("{credentials:?}").contains("s3cret"));
 /// ```
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl Credentials {
     /// Marks the password as a bearer token: whoever reads it *is* the user. Without verified TLS,
     /// pools return an error before the first connect.
     #[must_use]
-    pub fn token(mut self) -> Self {
+    pub fn with_password_as_token(mut self) -> Self {
         self.token = true;
         self
     }
@@ -43,7 +43,7 @@ impl Credentials {
     /// Sets the endpoint. It takes precedence over the pool's connect options; a change of it
     /// always replaces the pool.
     #[must_use]
-    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+    pub fn with_endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = Some(endpoint);
         self
     }
@@ -64,7 +64,7 @@ impl Credentials {
     }
 
     /// Returns the endpoint, if the backend gives one.
-    pub fn location(&self) -> Option<&Endpoint> {
+    pub fn endpoint(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref()
     }
 }
@@ -344,8 +344,8 @@ mod tests {
             "host=h password=s3cret",
         ] {
             let credentials =
-                Credentials::new("orders_app", "p").endpoint(Endpoint::server(url, 5_432));
-            let shown = format!("{credentials:?} {:?}", credentials.location());
+                Credentials::new("orders_app", "p").with_endpoint(Endpoint::server(url, 5_432));
+            let shown = format!("{credentials:?} {:?}", credentials.endpoint());
             assert!(
                 !shown.contains("s3cret") && shown.contains("[malformed]"),
                 "{url}: {shown}"
@@ -354,7 +354,7 @@ mod tests {
         let url = "postgres://u:s3cret@h/db";
         let shown = format!(
             "{:?}",
-            Credentials::new(url, "p").endpoint(Endpoint::new("db.internal", 5_432, url))
+            Credentials::new(url, "p").with_endpoint(Endpoint::new("db.internal", 5_432, url))
         );
         assert!(
             !shown.contains("s3cret") && shown.contains("db.internal"),

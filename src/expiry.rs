@@ -10,13 +10,13 @@ use crate::clock::Timestamp;
 /// use std::time::Duration;
 /// use claviger::{Expiry, Timestamp};
 ///
-/// let asked = Timestamp::now();
+/// let requested = Timestamp::now();
 /// // An RDS token is valid for 15 minutes; the credentials that signed it may expire sooner.
-/// let token = Expiry::after(asked, Duration::from_secs(900));
-/// let signing = Expiry::at(asked, asked.wall() + Duration::from_secs(540));
+/// let token = Expiry::after(requested, Duration::from_secs(900));
+/// let signing = Expiry::at(requested, requested.wall() + Duration::from_secs(540));
 /// let lease = token.earliest(signing);
-/// assert_eq!(lease.remaining(asked), Some(Duration::from_secs(540)));
-/// assert!(Expiry::never().remaining(asked).is_none());
+/// assert_eq!(lease.remaining(requested), Some(Duration::from_secs(540)));
+/// assert!(Expiry::never().remaining(requested).is_none());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -1,4 +1,4 @@
-//! What application code holds.
+//! The handle for application code.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -82,10 +82,10 @@ impl<F: PoolFactory> Handle<F> {
     /// `generation` is the number read *before* the connection was opened. Nothing happens when a
     /// newer one is current by now.
     pub fn rejected(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
-        let Some(keeper) = self.shared.keeper() else {
+        let Some(control_plane) = self.shared.control_plane() else {
             return false;
         };
-        let connect_error = keeper.classify(error);
+        let connect_error = control_plane.classify(error);
         if connect_error.kind() == ConnectErrorKind::Unreachable {
             self.shared.checks.found_broken(self.shared.clock.mono());
         }
@@ -94,20 +94,22 @@ impl<F: PoolFactory> Handle<F> {
         {
             return false;
         }
-        keeper.rejected(generation, connect_error);
+        control_plane.rejected(generation, connect_error);
         true
     }
 
     /// Returns the status of the pool; `None` once the pool is gone.
     #[must_use]
     pub fn status(&self) -> Option<PoolStatus> {
-        self.shared.keeper().map(|keeper| keeper.status())
+        self.shared
+            .control_plane()
+            .map(|control_plane| control_plane.status())
     }
 
     /// Returns whether the pool was removed or shut down.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.current().end.phase() == Phase::Retired
+        self.shared.current().lifecycle.phase() == Phase::Retired
     }
 }
 

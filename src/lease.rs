@@ -51,7 +51,7 @@ impl fmt::Debug for Revision {
     }
 }
 
-/// What to do with open connections once a newer lease is active. Decides the handover mode.
+/// Treatment of open connections once a newer lease is active. Decides the handover mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OldConnections {

@@ -7,12 +7,12 @@ use tokio::sync::Notify;
 pub(crate) struct Notifier(Notify);
 
 impl Notifier {
-    /// To be called after a change of what the tasks check.
+    /// To be called after a change that the tasks check for.
     pub(crate) fn notify(&self) {
         self.0.notify_waiters();
     }
 
-    /// Resolves with what `check` finds. It is called at once and after each notification.
+    /// Resolves with the result of `check`. It is called at once and after each notification.
     pub(crate) async fn until<T>(&self, mut check: impl FnMut() -> Option<T>) -> T {
         loop {
             // Created before the check, so that no notification is missed.

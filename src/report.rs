@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How a rotation ended.
+/// Outcome of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -36,7 +36,7 @@ impl RotationOutcome {
     }
 }
 
-/// How a pool went from one generation to the next.
+/// Way in which a pool went from one generation to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -180,7 +180,7 @@ impl fmt::Display for RotationTrigger {
     }
 }
 
-/// What a shutdown had to leave behind.
+/// Leases and connections that a shutdown left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -194,7 +194,7 @@ pub struct ShutdownReport {
     /// Providers with the number of leases that they did not release in time. Those expire
     /// by themselves.
     pub unreleased: Vec<(Arc<str>, usize)>,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
 }
 
@@ -206,6 +206,6 @@ pub struct Abandoned {
     pub pool: Arc<str>,
     /// The generation.
     pub generation: u64,
-    /// How many connections it had left.
+    /// Number of its connections that were left.
     pub connections: u32,
 }

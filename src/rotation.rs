@@ -160,8 +160,8 @@ impl Rotation {
     }
 
     /// Links it to a caller that requested it, at the attempt that begins now.
-    pub(crate) fn asked_for_by(&self, caller: &Caller, now: Timestamp) {
-        caller.asked_for(&self.span_for_attempt(now));
+    pub(crate) fn requested_by(&self, caller: &Caller, now: Timestamp) {
+        caller.link_rotation(&self.span_for_attempt(now));
     }
 
     /// Notes the end of a fetch.

@@ -1,4 +1,4 @@
-//! How serde writes status, readiness and liveness: durations in seconds, times by RFC 3339, kinds
+//! Serialization of status, readiness and liveness: durations in seconds, times by RFC 3339, kinds
 //! by telemetry's words.
 
 use std::time::{Duration, SystemTime};

@@ -49,7 +49,7 @@ pub use body::MySqlPools;
 pub use body::PgPools;
 pub use body::{SharedError, SqlPools};
 
-/// What the body asks and is not the same in both majors.
+/// Functions that differ between both majors.
 mod shim {
     use std::time::Duration;
 

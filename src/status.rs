@@ -198,6 +198,6 @@ pub struct Liveness {
     pub alive: bool,
     /// Whether shutdown was called.
     pub shutting_down: bool,
-    /// How often an actor was started again since the start, after an error of this library.
+    /// Number of restarts of actors since the start, after errors of this library.
     pub restarts: u64,
 }

@@ -296,7 +296,7 @@ async fn a_changed_endpoint_always_replaces_the_pool() {
     let db = fixture.pool_from(fixture.pools(2).always_in_place()).await;
     let (first, port) = (db.current(), fixture.server.port());
     fixture.provider.return_next(Lease::new(
-        Credentials::new("app", "password-1").endpoint(Endpoint::new(
+        Credentials::new("app", "password-1").with_endpoint(Endpoint::new(
             "127.0.0.1",
             port,
             "elsewhere",
@@ -338,7 +338,7 @@ async fn an_endpoint_without_port_or_database_uses_the_pool_s() {
         ),
     ] {
         let supervisor = Supervisor::start();
-        let credentials = Credentials::new("app", "password-1").endpoint(endpoint);
+        let credentials = Credentials::new("app", "password-1").with_endpoint(endpoint);
         let credentials = supervisor
             .add_provider("login", fixed(credentials))
             .await
@@ -383,7 +383,10 @@ async fn a_rejected_token_names_the_clock() {
     let server = tls_server().await;
     let options = verify_full(&server, server.ca_file().expect("a CA"));
     for (credentials, names_clock) in [
-        (Credentials::new("app", "wrong").token(), true),
+        (
+            Credentials::new("app", "wrong").with_password_as_token(),
+            true,
+        ),
         (Credentials::new("app", "wrong"), false),
     ] {
         let supervisor = Supervisor::builder()
@@ -419,7 +422,7 @@ async fn a_rejected_token_names_the_clock() {
             .add_provider(
                 "login",
                 fixed(if as_token {
-                    credentials.token()
+                    credentials.with_password_as_token()
                 } else {
                     credentials
                 }),
@@ -463,7 +466,7 @@ async fn verify_full_rejects_an_unrelated_ca() {
     let credentials = supervisor
         .add_provider(
             "login",
-            fixed(Credentials::new("app", "password-1").token()),
+            fixed(Credentials::new("app", "password-1").with_password_as_token()),
         )
         .await
         .expect("a fixed provider");

@@ -151,8 +151,8 @@ async fn durations_and_sizes_out_of_range_are_errors() {
                 PgPoolOptions::new().max_connections(10).min_connections(11),
             ),
         ),
-        ("overlap: 0", pools().overlap(0)),
-        ("overlap: 11", pools().overlap(11)),
+        ("overlap: 0", pools().with_overlap(0)),
+        ("overlap: 11", pools().with_overlap(11)),
         (
             "acquire_timeout: 0s",
             PgPools::new(
@@ -184,13 +184,13 @@ async fn invalid_credentials_are_errors() {
         ("login: ", Credentials::new("app", "s3\0cret"), pools()),
         (
             "host: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::new("", 5432, "orders")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::new("", 5432, "orders")),
             pools(),
         ),
         (
             "host: is a URL",
             Credentials::new("app", "s3cret")
-                .endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)),
+                .with_endpoint(Endpoint::server("postgres://u:s3cret@h/db", 5432)),
             pools(),
         ),
         (
@@ -205,17 +205,17 @@ async fn invalid_credentials_are_errors() {
         ),
         (
             "port: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 0, "orders")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::new("db", 0, "orders")),
             pools(),
         ),
         (
             "port: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::of_host("db")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::of_host("db")),
             PgPools::new(options().port(0), PgPoolOptions::new()),
         ),
         (
             "database: ",
-            Credentials::new("app", "s3cret").endpoint(Endpoint::new("db", 5432, "")),
+            Credentials::new("app", "s3cret").with_endpoint(Endpoint::new("db", 5432, "")),
             pools(),
         ),
         (
@@ -235,17 +235,17 @@ async fn invalid_credentials_are_errors() {
         ),
         (
             "ssl_mode: ",
-            Credentials::new("app", "s3cret").token(),
+            Credentials::new("app", "s3cret").with_password_as_token(),
             pools(),
         ),
         (
             "ssl_mode: ",
-            Credentials::new("app", "s3cret").token(),
+            Credentials::new("app", "s3cret").with_password_as_token(),
             PgPools::new(options().ssl_mode(PgSslMode::Require), PgPoolOptions::new()),
         ),
         (
             "ssl_mode: ",
-            Credentials::new("app", "s3cret").token(),
+            Credentials::new("app", "s3cret").with_password_as_token(),
             PgPools::new(
                 options().ssl_mode(PgSslMode::VerifyCa),
                 PgPoolOptions::new(),
@@ -289,7 +289,7 @@ async fn an_unresolvable_host_in_the_connect_options_is_an_error() {
             "{host:?}: {error}"
         );
         // If the credentials name an endpoint, the host of the options is not used.
-        let elsewhere = credentials().endpoint(Endpoint::new("127.0.0.1", 5432, ""));
+        let elsewhere = credentials().with_endpoint(Endpoint::new("127.0.0.1", 5432, ""));
         let error = registration_error(
             elsewhere,
             PgPools::new(options().host(host), PgPoolOptions::new()),
@@ -501,12 +501,12 @@ async fn unbounded_durations_never_elapse() {
     provider.fail_next(
         1,
         ProviderError::new(ProviderErrorKind::Throttled, "later")
-            .retry_after(Duration::from_secs(5)),
+            .with_retry_after(Duration::from_secs(5)),
     );
     lab.add_provider("login", provider.clone()).await;
     provider.fail_next(
         1,
-        ProviderError::new(ProviderErrorKind::Throttled, "never").retry_after(Duration::MAX),
+        ProviderError::new(ProviderErrorKind::Throttled, "never").with_retry_after(Duration::MAX),
     );
     provider.hint();
     tokio::time::sleep(Duration::from_secs(86_400)).await;

@@ -24,7 +24,7 @@ async fn a_rejected_user_is_replaced_before_the_current_one_expires() {
         let created = Arc::clone(&created);
         move |request: FetchRequest<Credentials>| {
             let expiry = Expiry::after(request.started, lifetime);
-            let renewed = request.held.as_ref().filter(|held| {
+            let renewed = request.current.as_ref().filter(|held| {
                 request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
             });
             let fetched = renewed

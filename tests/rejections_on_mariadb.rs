@@ -288,7 +288,7 @@ fn pools(server: &MariaDb, mode: MySqlSslMode) -> MySqlPools {
 
 /// Returns a token with no valid signature.
 fn token() -> Credentials {
-    Credentials::new("app", "host:3306/?Action=connect&DBUser=app").token()
+    Credentials::new("app", "host:3306/?Action=connect&DBUser=app").with_password_as_token()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -197,7 +197,7 @@ async fn a_failed_attempt_is_marked_on_its_own_spans() {
     sleep(Duration::from_secs(11)).await;
     // The retried fetch follows the verification, which is due after about a second.
     let down = backend_down();
-    provider.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
+    provider.fail_next(1, down.with_retry_after(Duration::from_millis(1_500)));
     provider.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(

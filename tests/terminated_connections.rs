@@ -45,7 +45,7 @@ async fn pooled(connections: OldConnections) -> (Fixture, Handle<PgPools>) {
     .await;
     fixture.sql(PROBE).await;
     let pools = PgPools::new(fixture.connect_options(), fixture.pool_options(MAX))
-        .probe_sql("SELECT probe(), current_user, session_user");
+        .with_probe_sql("SELECT probe(), current_user, session_user");
     let db = fixture.pool_from(pools).await;
     (fixture, db)
 }

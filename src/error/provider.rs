@@ -66,7 +66,7 @@ impl ProviderErrorKind {
 /// use std::time::Duration;
 /// use claviger::{ProviderError, ProviderErrorKind};
 ///
-/// let error = ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded").retry_after(Duration::from_secs(3));
+/// let error = ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded").with_retry_after(Duration::from_secs(3));
 /// assert!(error.is_transient());
 /// assert_eq!(error.to_string(), "rate exceeded (throttled)");
 /// ```
@@ -99,9 +99,9 @@ impl ProviderError {
         self
     }
 
-    /// Keeps the time after which the backend wants the next request; none is sent sooner.
+    /// Sets the time that the backend wants to pass before the next request; none is sent sooner.
     #[must_use]
-    pub fn retry_after(mut self, after: Duration) -> Self {
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
@@ -131,7 +131,7 @@ impl ProviderError {
         self.kind.is_transient()
     }
 
-    /// Returns the time that [`retry_after`](Self::retry_after) set.
+    /// Returns the time that [`with_retry_after`](Self::with_retry_after) set.
     pub fn wait_hint(&self) -> Option<Duration> {
         self.retry_after
     }

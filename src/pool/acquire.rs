@@ -45,16 +45,16 @@ pub(crate) async fn acquire<F: PoolFactory>(
     loop {
         let generation = shared.current();
         // Created before the phase is read: no end is missed.
-        let over = std::pin::pin!(generation.end.over());
+        let over = std::pin::pin!(generation.lifecycle.ended());
         // The ways off the happy path are boxed: every query's future would have room for them.
-        let step = match generation.end.phase() {
+        let step = match generation.lifecycle.phase() {
             // A newer one is published before an older one retires: the same number again means
             // that the pool is gone.
             Phase::Retired if shared.current().number == generation.number => {
                 Step::Failed(shared.factory.error(AcquireError::Closed))
             }
             Phase::Retired => Step::Again,
-            Phase::Serving if !is_expired(shared, &generation) && shared.gate.is_open() => {
+            Phase::Serving if !is_expired(shared, &generation) && shared.admission.is_open() => {
                 place = None;
                 serve(shared, &generation, over, &mut call).await
             }
@@ -62,13 +62,14 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 Box::pin(queue(shared, &generation, over, &mut call, &mut place)).await
             }
             Phase::Serving | Phase::Rejected | Phase::Vacant => {
-                wait.goes_on(now);
+                wait.keep_waiting(now);
                 Box::pin(share(shared, &generation, &mut call, &mut place)).await
             }
         };
         let error = match step {
             Step::Got(connection) => {
-                let by = (generation.end.phase() != Phase::Rejected).then_some(&generation.origin);
+                let by =
+                    (generation.lifecycle.phase() != Phase::Rejected).then_some(&generation.origin);
                 wait.served(&shared.meters, &shared.name, now, by);
                 return Ok(Acquired {
                     connection,
@@ -78,8 +79,8 @@ pub(crate) async fn acquire<F: PoolFactory>(
             }
             // A broken connection is replaced without waiting for a generation.
             Step::Again if Instant::now() < deadline => {
-                if generation.end.phase() != Phase::Serving {
-                    wait.goes_on(now);
+                if generation.lifecycle.phase() != Phase::Serving {
+                    wait.keep_waiting(now);
                 }
                 continue;
             }

@@ -1,4 +1,4 @@
-//! One call in the acquire loop: its state, and what becomes of what the pool returned.
+//! One call in the acquire loop: its state, and the check of the pool's result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::checks::Taken;
+use super::connection_guard;
 use super::explain::{note_error, verify_in_background};
 use super::factory::{Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
-use super::lent;
 use crate::error::ConnectErrorKind;
 use crate::lease::OldConnections;
 
 /// Outcome of one try with one generation.
 pub(super) enum Step<F: PoolFactory> {
     Got(F::Connection),
-    /// The generation is over, or another may be served: try again.
+    /// The generation is over, or another may be current: try again.
     Again,
     Failed(F::Error),
 }
@@ -31,7 +31,7 @@ pub(super) struct Call<F: PoolFactory> {
     pub(super) maybe_broken: Option<u32>,
 }
 
-/// What the pool returned, and whether it was opened for this call.
+/// Result of the pool, and whether the connection was opened for this call.
 pub(super) struct Got<F: PoolFactory> {
     pub(super) result: Result<Taken<F::Connection>, F::Error>,
     pub(super) opened: bool,
@@ -44,7 +44,7 @@ pub(crate) fn are_expired<F: PoolFactory>(
     generation: &Generation<F::Pool>,
 ) -> bool {
     generation.old_connections == OldConnections::EndWithLease
-        && !shared.settings.probe_tells
+        && !shared.settings.probe_detects_expiry
         && is_expired(shared, generation)
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn take_in<F: PoolFactory>(
 ) -> Step<F> {
     let error = match got.result {
         Ok(connection) => {
-            let check = if generation.end.is_unsettled() {
+            let check = if generation.lifecycle.needs_probe() {
                 Check::Probe
             } else {
                 Check::Ping
@@ -83,7 +83,7 @@ pub(super) async fn take_in<F: PoolFactory>(
     if shared.factory.is_timeout(&error) {
         return Step::Failed(call.rejection.take().unwrap_or(error));
     }
-    if shared.factory.is_closed(&error) && generation.end.phase() == Phase::Retired {
+    if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Retired {
         return moved(shared);
     }
     let Some(known) = shared.classify(&error) else {
@@ -127,7 +127,7 @@ pub(super) async fn checked<F: PoolFactory>(
     // A caller that queued in a full pool learns only here that the pool opened one for it.
     let opened = opened || idle_for == Some(Duration::ZERO);
     // A frozen server takes no longer than the call may.
-    let failed = match lent::check(shared, connection, check, call.deadline).await {
+    let failed = match connection_guard::check(shared, connection, check, call.deadline).await {
         Ok(connection) => return Step::Got(connection),
         Err(error) => error,
     };
@@ -135,8 +135,8 @@ pub(super) async fn checked<F: PoolFactory>(
     let Some(error) = failed else {
         return Step::Again;
     };
-    let (error, known) = note_error(shared, error, |keeper, rejection| {
-        keeper.rejected(generation.number, rejection);
+    let (error, known) = note_error(shared, error, |control_plane, rejection| {
+        control_plane.rejected(generation.number, rejection);
     });
     if let Some(known) = &known {
         if known.kind() == ConnectErrorKind::Rejected {
@@ -153,9 +153,9 @@ pub(super) async fn checked<F: PoolFactory>(
     }
     // The backend may have ended it, and be about to drop the role.
     if generation.old_connections == OldConnections::EndWithLease
-        && let Some(keeper) = shared.keeper()
+        && let Some(control_plane) = shared.control_plane()
     {
-        keeper.suspect(generation.number);
+        control_plane.suspect(generation.number);
     }
     // An idle connection may have broken meanwhile. When all of those are used up, another login
     // does not help.

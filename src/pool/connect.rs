@@ -14,13 +14,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::admission::Permit;
 use super::call::Got;
 use super::checks::Taken;
+use super::connection_guard::give_back;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
-use super::gate::Pass;
 use super::generation::{Generation, Shared};
-use super::lent::give_back;
 
 /// Longest time for which a login goes on without its caller. A server that takes longer to reject
 /// one is noticed by the next verification.
@@ -52,7 +52,7 @@ pub(super) async fn connect<F: PoolFactory>(
         () = sleep_until(limit) => return None,
     };
     // Meanwhile logins may have been limited, or the server be full.
-    if !shared.gate.is_open() {
+    if !shared.admission.is_open() {
         return None;
     }
     let opened = opens(shared, generation);
@@ -62,7 +62,12 @@ pub(super) async fn connect<F: PoolFactory>(
             Arc::clone(&shared.factory),
             pool,
             permits,
-            opened.then(|| generation.end.openings.lead(shared.clock.mono())),
+            opened.then(|| {
+                generation
+                    .lifecycle
+                    .openings
+                    .head_start(shared.clock.mono())
+            }),
         ))),
         shared,
         generation,
@@ -97,19 +102,19 @@ pub(super) async fn connect<F: PoolFactory>(
 }
 
 /// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps
-/// them for `lead` at most; one that queues in a full pool keeps them, because it would log in if a
-/// connection of another ended.
+/// them for `head_start` at most; one that queues in a full pool keeps them, because it would log
+/// in if a connection of another ended.
 async fn acquire<F: PoolFactory>(
     factory: Arc<F>,
     pool: F::Pool,
     permits: Permits,
-    lead: Option<Duration>,
+    head_start: Option<Duration>,
 ) -> AcquiredWith<F> {
     let mut acquiring = std::pin::pin!(factory.get(&pool));
     tokio::select! {
         biased;
         result = acquiring.as_mut() => return (result, Some(permits)),
-        () = sleep(lead.unwrap_or_default()), if lead.is_some() => drop(permits),
+        () = sleep(head_start.unwrap_or_default()), if head_start.is_some() => drop(permits),
     }
     (acquiring.await, None)
 }
@@ -120,17 +125,17 @@ fn opens<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -
     factory.idle(pool) == 0 && factory.connections(pool) < shared.settings.max_connections
 }
 
-/// Resolves with what a caller needs to enter the pool: nothing when a connection is idle.
+/// Resolves with the permits to enter the pool: none when a connection is idle.
 async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> Permits {
     if shared.factory.idle(&generation.pool) > 0 {
         return (None, None);
     }
-    let place = generation.end.openings.place().await;
+    let place = generation.lifecycle.openings.place().await;
     if !opens(shared, generation) {
         return (place, None);
     }
     let ahead = tokio::select! {
-        ahead = generation.end.openings.go_ahead(|| shared.clock.mono()) => ahead,
+        ahead = generation.lifecycle.openings.go_ahead(|| shared.clock.mono()) => ahead,
         () = returned(shared, &generation.pool) => None,
     };
     (place, ahead)
@@ -196,11 +201,12 @@ struct Attempt<'c, F: PoolFactory> {
     opened: bool,
 }
 
-/// A login worked: those that wait for the first one begin, and other pools of the user hear of it.
+/// Notes that a login worked: those that wait for the first one begin, and other pools of the user
+/// are notified.
 fn worked<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) {
-    generation.end.openings.worked(shared.clock.mono());
-    if let Some(keeper) = shared.keeper() {
-        keeper.login_worked(generation.number);
+    generation.lifecycle.openings.worked(shared.clock.mono());
+    if let Some(control_plane) = shared.control_plane() {
+        control_plane.login_worked(generation.number);
     }
 }
 
@@ -252,12 +258,12 @@ impl<F: PoolFactory> Drop for Attempt<'_, F> {
     }
 }
 
-/// Opens a connection with a permit of the gate, in a task of its own. Returns nothing when the
+/// Opens a connection with a permit, in a task of its own. Returns nothing when the
 /// caller is to try again.
 pub(super) async fn open<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Arc<Generation<F::Pool>>,
-    permit: Pass<F::Pool>,
+    permit: Permit<F::Pool>,
     over: Pin<&mut Notified<'_>>,
     limit: Instant,
 ) -> Option<Got<F>> {
@@ -280,7 +286,7 @@ pub(super) async fn open<F: PoolFactory>(
                 result.map_err(|error| note_login_error(&shared, generation.number, error));
             if opened && result.is_ok() {
                 worked(&shared, &generation);
-                shared.gate.opened(shared.clock.mono());
+                shared.admission.note_opened(shared.clock.mono());
             }
             drop(permit);
             if let Err(Got {
@@ -294,7 +300,7 @@ pub(super) async fn open<F: PoolFactory>(
     tokio::spawn(task);
     // Unless others queue for what is returned.
     let idle = async {
-        if shared.gate.has_queue() {
+        if shared.admission.has_queue() {
             std::future::pending().await
         } else {
             take_returned(shared, generation).await

@@ -58,7 +58,7 @@ pub(super) fn spawn<F: PoolFactory>(
             () = tokio::time::sleep_until(deadline.into()) => None,
             () = slot.context().shutdown_signal.given() => None,
         };
-        inside.let_go();
+        inside.exit_span();
         match outcome {
             Some(ended) => {
                 if ended.is_err() {
@@ -78,7 +78,7 @@ pub(super) fn spawn<F: PoolFactory>(
                 }
             }
         }
-        slot.shared().gate.drained(generation);
+        slot.shared().admission.end_drain(generation);
         let old = slot.lock().draining.remove(&generation);
         drop(old);
         slot.feed(Input::Drained { generation }, None);

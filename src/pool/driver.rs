@@ -57,8 +57,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         // Under the lock of the next attempt: callers get the rejection with the next attempt that
         // belongs to it, whatever the actor decides at the same time.
         let mut is_first = false;
-        self.shared.expect(|| {
-            is_first = current.end.reject(error.clone());
+        self.shared.set_next_attempt(|| {
+            is_first = current.lifecycle.reject(error.clone());
             NextAttempt::Running
         });
         if is_first {
@@ -148,7 +148,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Finds out when something that may help callers is tried next, and notifies them.
     pub(super) fn update_next_attempt(&self) {
-        self.shared.expect(|| {
+        self.shared.set_next_attempt(|| {
             let now = self.clock().now();
             self.own_next_attempt()
                 .or(self.upstream.next_attempt(now.mono()))
@@ -169,7 +169,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         let mut inner = self.lock();
         let is_first = !inner.machine.is_retired();
         let generation = self.shared.current();
-        if is_first && generation.end.phase() != Phase::Vacant {
+        if is_first && generation.lifecycle.phase() != Phase::Vacant {
             let draining = Draining {
                 pool: generation.pool.clone(),
                 cause: Span::none(),
@@ -180,7 +180,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         drop(inner);
         drop(returned);
         if is_first {
-            generation.end.retire(false);
+            generation.lifecycle.retire(false);
             if self.upstream.is_closing() {
                 // Of what ends with the supervisor, nobody is to hear that every pool took it.
                 self.upstream.pools_gone();

@@ -1,7 +1,7 @@
 //! Errors of the acquire loop: what is reported of them, and what callers get.
 
 use super::factory::{AcquireError, PoolFactory};
-use super::generation::{Generation, Keeper, Phase, Shared};
+use super::generation::{ControlPlane, Generation, Phase, Shared};
 use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 
@@ -17,8 +17,8 @@ pub(super) fn verify_in_background<F: PoolFactory>(
         ConnectErrorKind::Other => error.code().is_some(),
         _ => false,
     };
-    if is_every_logins && let Some(keeper) = shared.keeper() {
-        keeper.login_unknown(generation);
+    if is_every_logins && let Some(control_plane) = shared.control_plane() {
+        control_plane.login_unknown(generation);
     }
 }
 
@@ -30,12 +30,12 @@ pub(super) fn note_login_error<F: PoolFactory>(
     error: F::Error,
 ) -> F::Error {
     if shared.factory.is_timeout(&error)
-        && let Some(keeper) = shared.keeper()
+        && let Some(control_plane) = shared.control_plane()
     {
-        keeper.login_unknown(generation);
+        control_plane.login_unknown(generation);
     }
-    note_error(shared, error, |keeper, rejection| {
-        keeper.login_rejected(generation, rejection)
+    note_error(shared, error, |control_plane, rejection| {
+        control_plane.login_rejected(generation, rejection)
     })
     .0
 }
@@ -45,12 +45,12 @@ pub(super) fn note_login_error<F: PoolFactory>(
 pub(super) fn note_error<F: PoolFactory>(
     shared: &Shared<F>,
     error: F::Error,
-    rejected: impl FnOnce(&dyn Keeper, ConnectError),
+    rejected: impl FnOnce(&dyn ControlPlane, ConnectError),
 ) -> (F::Error, Option<ConnectError>) {
-    let Some(keeper) = shared.keeper() else {
+    let Some(control_plane) = shared.control_plane() else {
         return (error, None);
     };
-    let known = keeper.classify(&error);
+    let known = control_plane.classify(&error);
     let kind = known.kind();
     if !matches!(
         kind,
@@ -60,9 +60,11 @@ pub(super) fn note_error<F: PoolFactory>(
     }
     let known = known.with_source(error);
     if kind == ConnectErrorKind::Rejected {
-        rejected(&*keeper, known.clone());
+        rejected(&*control_plane, known.clone());
     } else {
-        shared.gate.full(known.clone(), shared.clock.mono());
+        shared
+            .admission
+            .note_full(known.clone(), shared.clock.mono());
     }
     (
         shared.factory.error(AcquireError::Connect(&known)),
@@ -73,7 +75,7 @@ pub(super) fn note_error<F: PoolFactory>(
 /// Returns the error for a caller whose deadline has passed: the server's own if it has no room,
 /// else a time-out.
 pub(super) fn at_the_deadline<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
-    let full = shared.gate.why_full(shared.clock.mono());
+    let full = shared.admission.why_full(shared.clock.mono());
     let error = full
         .as_ref()
         .map_or(AcquireError::TimedOut, AcquireError::Connect);
@@ -85,8 +87,10 @@ pub(super) fn explanation<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> F::Error {
-    let last = shared.keeper().and_then(|keeper| keeper.last_error());
-    let error = match generation.end.rejection() {
+    let last = shared
+        .control_plane()
+        .and_then(|control_plane| control_plane.last_error());
+    let error = match generation.lifecycle.rejection() {
         // An error that leads to the original is preferred: the last verification was rejected,
         // too.
         Some(rejection) => last
@@ -96,7 +100,7 @@ pub(super) fn explanation<F: PoolFactory>(
                     && last.cause().is_some()
             })
             .unwrap_or_else(|| rejection.clone()),
-        None if generation.end.phase() == Phase::Vacant => match last {
+        None if generation.lifecycle.phase() == Phase::Vacant => match last {
             Some(last) => last,
             None => return shared.factory.error(AcquireError::TimedOut),
         },

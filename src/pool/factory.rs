@@ -9,11 +9,11 @@ use super::checks::{CheckPolicy, Taken};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;
 
-/// How a pool goes from one lease to the next.
+/// Way in which a pool goes from one lease to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandoverPolicy {
-    /// As the lease says: [`OldConnections::Keep`](crate::OldConnections::Keep) in place,
+    /// As the lease requests: [`OldConnections::Keep`](crate::OldConnections::Keep) in place,
     /// everything else by replacing.
     #[default]
     AsLeased,
@@ -26,27 +26,27 @@ pub enum HandoverPolicy {
     AlwaysReplace,
 }
 
-/// What the framework must know of a kind of pool.
+/// Properties of a kind of pool that the framework needs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolSettings {
     /// The most connections one pool opens.
     pub max_connections: u32,
-    /// How many connections are opened ahead of demand when a pool is replaced.
+    /// Number of connections that are opened ahead of demand when a pool is replaced.
     pub warm_connections: u32,
     /// By how many connections old and new pool together may exceed the maximum while a replacement
     /// lasts. Default: a quarter of the maximum, at least 1 (10 connections: 2, so never more than
     /// 12).
     pub overlap: u32,
-    /// How long a caller waits for a connection, however many generations pass meanwhile.
+    /// Time for which a caller waits for a connection, however many generations pass meanwhile.
     pub acquire_timeout: Duration,
-    /// How a pool goes from one lease to the next.
+    /// Way in which a pool goes from one lease to the next.
     pub policy: HandoverPolicy,
     /// When a handle checks a connection before it hands it out. Default: never.
     pub checks: CheckPolicy,
     /// Whether a probe shows that the role still exists. If not, no connection is handed out after
     /// the expiry of a lease that ends its connections. Default: true.
-    pub probe_tells: bool,
+    pub probe_detects_expiry: bool,
     /// Whether a login that has begun completes without its caller, because the server counts
     /// aborted logins. Default: false.
     pub finishes_logins: bool,
@@ -66,7 +66,7 @@ impl PoolSettings {
             acquire_timeout: Duration::from_secs(30),
             policy: HandoverPolicy::AsLeased,
             checks: CheckPolicy::Never,
-            probe_tells: true,
+            probe_detects_expiry: true,
             finishes_logins: false,
             reuses_cancelled: true,
         }
@@ -99,7 +99,8 @@ impl PoolSettings {
 ///     Rejected(ConnectError),
 /// }
 /// # impl std::fmt::Display for ClientError {
-/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}")
+/// }
 /// # }
 /// # impl std::error::Error for ClientError {}
 ///
@@ -147,9 +148,8 @@ impl PoolSettings {
 ///     }
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let supervisor = Supervisor::start();
-/// let token = provider_fn(|_| async {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn
+/// std::error::Error>> { let supervisor = Supervisor::start(); let token = provider_fn(|_| async {
 ///     Ok::<_, ProviderError>(Lease::new("token-1".to_owned(), Revision::new("1")))
 /// });
 /// let token = supervisor.add_provider("api-token", token).await?;
@@ -159,13 +159,13 @@ impl PoolSettings {
 /// # Ok(()) }
 /// ```
 pub trait PoolFactory: Debug + Send + Sync + 'static {
-    /// What a lease must carry.
+    /// Secret of a lease.
     type Secret: Send + Sync + 'static;
     /// The pool; clones lead to the same connections.
     type Pool: Clone + Send + Sync + 'static;
     /// A connection, as the pool hands it out.
     type Connection: Send + 'static;
-    /// What a call on a handle returns instead of a connection.
+    /// Error of a call on a handle.
     type Error: StdError + Send + Sync + 'static;
 
     /// Returns the sizes and deadlines.
@@ -252,8 +252,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// When the secret cannot be used at all.
     fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, ConnectError>;
 
-    /// Opens connections until the pool has `connections` of them. Returns how many it has. Default:
-    /// opens none.
+    /// Opens connections until the pool has `connections` of them. Returns how many it has.
+    /// Default: opens none.
     ///
     /// # Errors
     /// That of the first connection that could not be opened.
@@ -323,7 +323,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropped at the caller's deadline; the connection is discarded then. Dropped with the call,
-    /// too: [`PoolSettings::reuses_cancelled`] says what becomes of the connection.
+    /// too: [`PoolSettings::reuses_cancelled`] decides what becomes of the connection.
     fn check_connection(
         &self,
         connection: &mut Self::Connection,
@@ -348,8 +348,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async {}
     }
 
-    /// Returns whether this is the pool's own time-out while it waited for a connection. Default: it
-    /// has none.
+    /// Returns whether this is the pool's own time-out while it waited for a connection. Default:
+    /// it has none.
     fn is_timeout(&self, error: &Self::Error) -> bool {
         let _ = error;
         false
@@ -365,13 +365,14 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     fn error(&self, error: AcquireError<'_>) -> Self::Error;
 }
 
-/// How an open connection is checked.
+/// Check of an open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Check {
     /// The server responds.
     Ping,
-    /// The role still exists: connections of one that the server dropped may still answer pings.
+    /// The role still exists: connections of one that the server dropped may still respond to
+    /// pings.
     Probe,
 }
 

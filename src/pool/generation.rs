@@ -1,5 +1,5 @@
-//! What a pool serves now, and how its end is told: the data plane that the control plane writes
-//! and every caller reads.
+//! The current generation of a pool and its life cycle: the data plane, which the control plane
+//! writes and every caller reads.
 
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -9,9 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
+use super::admission::Admission;
 use super::checks::Checks;
 use super::factory::{PoolFactory, PoolSettings};
-use super::gate::Gate;
 use super::openings::Openings;
 use crate::clock::Clock;
 use crate::error::ConnectError;
@@ -22,7 +22,7 @@ use crate::next_attempt::NextAttempt;
 use crate::status::PoolStatus;
 use crate::telemetry::{Meters, Origin};
 
-/// Where a generation stands. It only ever moves forward.
+/// Phase of a generation. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
@@ -36,14 +36,14 @@ pub(crate) enum Phase {
     Retired = 3,
 }
 
-/// How one generation's end is told to its callers.
+/// Life cycle of one generation. Notifies its callers of its end.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct Lifecycle {
     phase: AtomicU8,
     rejection: OnceLock<ConnectError>,
-    /// Shared with the generations before it in the same pool, so that callers queued there hear of
-    /// its end, too.
-    over: Arc<Notify>,
+    /// Shared with the generations before it in the same pool, so that callers queued there are
+    /// notified of its end, too.
+    ended: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
     pub(crate) openings: Arc<Openings>,
     /// Set when the server ended a connection, maybe because the role expired. Connections are
@@ -51,23 +51,23 @@ pub(crate) struct End {
     suspicions: AtomicU64,
 }
 
-impl End {
+impl Lifecycle {
     pub(super) fn new(phase: Phase, max: u32) -> Arc<Self> {
         Self::sharing(phase, Arc::default(), Openings::new(max))
     }
 
-    fn sharing(phase: Phase, over: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
+    fn sharing(phase: Phase, ended: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
         Arc::new(Self {
             phase: AtomicU8::new(phase as u8),
             rejection: OnceLock::new(),
-            over,
+            ended,
             openings,
             suspicions: AtomicU64::new(0),
         })
     }
 
     /// Returns whether connections are probed before they are handed out.
-    pub(crate) fn is_unsettled(&self) -> bool {
+    pub(crate) fn needs_probe(&self) -> bool {
         self.suspicions() > 0
     }
 
@@ -81,18 +81,18 @@ impl End {
     }
 
     /// Settles the suspicions that a probe has seen. Returns whether there are no others.
-    pub(super) fn settle(&self, seen: u64) -> bool {
+    pub(super) fn clear_suspicions(&self, seen: u64) -> bool {
         self.suspicions
             .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
-    /// The end of a generation that serves the same pool: callers of the old one are told of the
-    /// new one's end.
+    /// Returns the life cycle of a generation that serves the same pool. Callers of the old one are
+    /// notified of the new one's end.
     pub(super) fn successor(&self) -> Arc<Self> {
         Self::sharing(
             Phase::Serving,
-            Arc::clone(&self.over),
+            Arc::clone(&self.ended),
             Arc::clone(&self.openings),
         )
     }
@@ -108,17 +108,17 @@ impl End {
 
     /// Resolves when the generation is over. To be created before [`phase`](Self::phase) is read:
     /// then no end is missed.
-    pub(crate) fn over(&self) -> Notified<'_> {
-        self.over.notified()
+    pub(crate) fn ended(&self) -> Notified<'_> {
+        self.ended.notified()
     }
 
-    /// What the database said when it rejected.
+    /// Returns the database's error for the rejection.
     pub(crate) fn rejection(&self) -> Option<&ConnectError> {
         self.rejection.get()
     }
 
-    /// The database rejected a caller. The first to say so ends the generation; answers whether
-    /// this one was.
+    /// Notes that the database rejected a caller. The first rejection ends the generation. Returns
+    /// whether this is the first.
     pub(super) fn reject(&self, error: ConnectError) -> bool {
         let _ = self.rejection.set(error);
         let first = self
@@ -131,19 +131,19 @@ impl End {
             )
             .is_ok();
         if first {
-            self.over.notify_waiters();
+            self.ended.notify_waiters();
         }
         first
     }
 
-    /// A newer generation is there. `quietly` when it serves the same pool: callers queued there
-    /// need not move.
+    /// Notes that a newer generation is published. `quietly` if it serves the same pool: callers
+    /// queued there need not move.
     pub(super) fn retire(&self, quietly: bool) {
         let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
-        // Notified once: by the rejection, or here. Whoever waits for a connection of a rejected
-        // one is woken by the attempt that ended.
+        // Notified once: by the rejection, or here. A caller that waits for a connection of a
+        // rejected one is woken by the attempt that ended.
         if !quietly && before == Phase::Serving as u8 {
-            self.over.notify_waiters();
+            self.ended.notify_waiters();
         }
     }
 }
@@ -154,7 +154,7 @@ pub(crate) struct Generation<P> {
     pub(crate) pool: P,
     pub(crate) expiry: Expiry,
     pub(crate) old_connections: OldConnections,
-    pub(crate) end: Arc<End>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// The rotation that brought it.
     pub(crate) origin: Origin,
 }
@@ -167,7 +167,7 @@ impl<P: Clone> Generation<P> {
             pool: self.pool.clone(),
             expiry,
             old_connections: self.old_connections,
-            end: Arc::clone(&self.end),
+            lifecycle: Arc::clone(&self.lifecycle),
             origin: self.origin.clone(),
         }
     }
@@ -186,48 +186,48 @@ impl<P> Generation<P> {
             pool,
             expiry,
             old_connections,
-            end: End::new(Phase::Serving, max),
+            lifecycle: Lifecycle::new(Phase::Serving, max),
             origin: Origin::default(),
         }
     }
 }
 
-/// What the data plane may ask of the control plane, off the happy path.
-pub(crate) trait Keeper: Send + Sync {
-    /// The database rejected a login of this generation.
+/// Requests of the data plane to the control plane, off the happy path.
+pub(crate) trait ControlPlane: Send + Sync {
+    /// Notes that the database rejected a caller of this generation.
     fn rejected(&self, number: u64, error: ConnectError);
-    /// A statement failed in a way that a dropped role would explain.
+    /// Notes that a statement failed in a way that a dropped role would explain.
     fn suspect(&self, number: u64);
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
     fn login_unknown(&self, number: u64);
     /// Notes a rejected login of this generation: counts it, and does what
     /// [`rejected`](Self::rejected) does.
     fn login_rejected(&self, number: u64, error: ConnectError);
-    /// A caller's login of this generation worked.
+    /// Notes that a caller's login of this generation worked.
     fn login_worked(&self, number: u64);
-    /// What the last attempt failed of.
+    /// Returns the error of the last failed attempt.
     fn last_error(&self) -> Option<ConnectError>;
-    /// What an error that a user of the pool met says.
+    /// Classifies an error that a user of the pool got.
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError;
     fn status(&self) -> PoolStatus;
 }
 
-/// What all handles of a pool share.
+/// State that all handles of a pool share.
 pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) name: Arc<str>,
     pub(crate) factory: Arc<F>,
     pub(crate) settings: PoolSettings,
     pub(crate) clock: Clock,
     pub(crate) meters: Meters,
-    pub(crate) gate: Arc<Gate<F::Pool>>,
+    pub(crate) admission: Arc<Admission<F::Pool>>,
     pub(crate) checks: Checks,
     current: ArcSwap<Generation<F::Pool>>,
     changed: watch::Sender<u64>,
     /// Notifies waiting callers of a new generation.
-    news: Notify,
+    waiting: Notify,
     /// When something that may help callers is tried next.
     next_attempt: Mutex<NextAttempt>,
-    keeper: OnceLock<Weak<dyn Keeper>>,
+    control_plane: OnceLock<Weak<dyn ControlPlane>>,
     moved: AtomicU64,
 }
 
@@ -245,28 +245,29 @@ impl<F: PoolFactory> Shared<F> {
         Arc::new(Self {
             name,
             factory,
-            gate: Gate::new(settings.max_connections, settings.overlap, connections),
+            admission: Admission::new(settings.max_connections, settings.overlap, connections),
             checks: Checks::new(settings.checks, clock.mono()),
             settings,
             clock,
             meters,
             changed: watch::Sender::new(first.number),
             current: ArcSwap::from_pointee(first),
-            news: Notify::new(),
+            waiting: Notify::new(),
             // The actor has not decided yet: callers wait for that.
             next_attempt: Mutex::new(NextAttempt::Running),
-            keeper: OnceLock::new(),
+            control_plane: OnceLock::new(),
             moved: AtomicU64::new(0),
         })
     }
 
-    /// Classifies an error, with what is known of the active credentials. `None` for a pool that is
+    /// Classifies an error, by the active credentials too. `None` for a pool that is
     /// not supervised, or not any more.
     pub(crate) fn classify(&self, error: &F::Error) -> Option<ConnectError> {
-        self.keeper().map(|keeper| keeper.classify(error))
+        self.control_plane()
+            .map(|control_plane| control_plane.classify(error))
     }
 
-    /// A caller moved over from a generation that ended while it waited there.
+    /// Counts a caller whose generation ended while it waited there.
     pub(crate) fn note_moved(&self) {
         self.moved.fetch_add(1, Ordering::Relaxed);
     }
@@ -275,11 +276,11 @@ impl<F: PoolFactory> Shared<F> {
         self.moved.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn keep(&self, keeper: Weak<dyn Keeper>) {
-        let _ = self.keeper.set(keeper);
+    pub(crate) fn attach(&self, control_plane: Weak<dyn ControlPlane>) {
+        let _ = self.control_plane.set(control_plane);
     }
 
-    /// The generation that callers get: one atomic load.
+    /// Returns the current generation. Costs one atomic load.
     pub(crate) fn current(&self) -> Arc<Generation<F::Pool>> {
         self.current.load_full()
     }
@@ -298,20 +299,20 @@ impl<F: PoolFactory> Shared<F> {
     }
 
     /// Resolves when waiting callers are notified.
-    pub(crate) fn next_news(&self) -> Notified<'_> {
-        self.news.notified()
+    pub(crate) fn next_notification(&self) -> Notified<'_> {
+        self.waiting.notified()
     }
 
     /// Notifies waiting callers that a generation was published, extended or retired.
     pub(super) fn notify_waiting(&self) {
-        self.news.notify_waiters();
+        self.waiting.notify_waiters();
     }
 
     /// Sets when something that may help callers is tried next. `next_attempt` runs under the lock:
     /// what is noted meanwhile is either seen by it, or written after it. The first callers in the
     /// queue read it from time to time. Those behind them have later deadlines: they need not give
     /// up before those in front do.
-    pub(super) fn expect(&self, next_attempt: impl FnOnce() -> NextAttempt) {
+    pub(super) fn set_next_attempt(&self, next_attempt: impl FnOnce() -> NextAttempt) {
         let mut expected = self.next_attempt.lock();
         *expected = next_attempt();
     }
@@ -321,7 +322,7 @@ impl<F: PoolFactory> Shared<F> {
     }
 
     /// Returns the control plane, while it exists.
-    pub(crate) fn keeper(&self) -> Option<Arc<dyn Keeper>> {
-        self.keeper.get()?.upgrade()
+    pub(crate) fn control_plane(&self) -> Option<Arc<dyn ControlPlane>> {
+        self.control_plane.get()?.upgrade()
     }
 }

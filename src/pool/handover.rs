@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::Span;
 
 use super::factory::{HandoverPolicy, PoolFactory};
-use super::generation::{End, Generation, Phase};
+use super::generation::{Generation, Lifecycle, Phase};
 use super::machine::{Effect, Input};
 use super::slot::PoolSlot;
 use super::state::Draining;
@@ -20,7 +20,7 @@ use crate::report::{HandoverMode, HandoverReport};
 use crate::rotation::Rotation;
 use crate::telemetry::{self, Origin};
 
-/// How long each step took so far.
+/// Duration of each step so far.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     pub(super) began: Instant,
@@ -29,14 +29,14 @@ pub(super) struct Times {
     pub(super) warm: Duration,
 }
 
-/// The handover's own span, what a drain follows from, and what waiting callers are told of.
+/// The handover's own span, the cause of a drain, and the origin for the spans of waiting callers.
 struct Spans<'s> {
     handover: &'s Span,
     cause: Span,
     origin: Origin,
 }
 
-/// How often the gate is asked for leave to open one more connection ahead of demand.
+/// Pause between two requests for a permit to open one more connection ahead of demand.
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
 /// Hands over to a verified lease. An error leaves the old generation as it was.
@@ -145,7 +145,7 @@ pub(super) async fn run<F: PoolFactory>(
     Ok(())
 }
 
-/// The served pool with new options, where the lease, the policy and the factory allow it.
+/// Returns the current pool with new options, where the lease, the policy and the factory allow it.
 fn refit<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     lease_guard: &LeaseGuard<F::Secret>,
@@ -172,10 +172,10 @@ fn refit<F: PoolFactory>(
 fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     let settings = slot.settings();
     // Older generations that still have connections use up the overlap.
-    if slot.shared().gate.has_old() {
+    if slot.shared().admission.has_old() {
         return 0;
     }
-    match slot.shared().current().end.phase() {
+    match slot.shared().current().lifecycle.phase() {
         Phase::Vacant => settings.warm_connections,
         Phase::Rejected => 1,
         _ => settings
@@ -227,7 +227,7 @@ async fn warm<F: PoolFactory>(
         .map(drop)
 }
 
-/// What a publication leaves to be done without the slot's lock.
+/// Rest of a publication, to be done without the slot's lock.
 struct Published<S: Send + Sync + 'static> {
     report: HandoverReport,
     account: Arc<str>,
@@ -254,7 +254,7 @@ fn publish<F: PoolFactory>(
     let now = slot.clock().now();
     // The factory's code runs without the lock.
     let server: Arc<str> = slot.factory().server(lease_guard.lease.secret()).into();
-    let gate = &slot.shared().gate;
+    let admission = &slot.shared().admission;
     let mut inner = slot.lock();
     let current = slot.shared().current();
     let opened = Input::Opened {
@@ -279,30 +279,31 @@ fn publish<F: PoolFactory>(
     let account = Arc::clone(&active.lease.account);
     inner.leases.insert(number, lease_guard);
     if publication.after_rejection {
-        gate.lead(now.mono());
+        admission.give_head_start(now.mono());
     }
     if let Some(old) = publication.replaced {
         let pool = current.pool.clone();
-        gate.drains(old, pool.clone());
+        admission.begin_drain(old, pool.clone());
         inner.draining.insert(old, Draining { pool, cause });
     }
     // After `drains`, because the old generation's connections are to the previous server.
-    gate.serves(server, publication.limited);
-    let end = match mode {
-        HandoverMode::InPlace => current.end.successor(),
-        HandoverMode::Replace => End::new(Phase::Serving, slot.settings().max_connections),
+    admission.set_server(server, publication.limited);
+    let lifecycle = match mode {
+        HandoverMode::InPlace => current.lifecycle.successor(),
+        HandoverMode::Replace => Lifecycle::new(Phase::Serving, slot.settings().max_connections),
     };
-    end.openings
+    lifecycle
+        .openings
         .limit(publication.limited.map(|(_, until)| until));
     slot.shared().publish(Generation {
         number,
         pool: pool.clone(),
         expiry,
         old_connections,
-        end,
+        lifecycle,
         origin,
     });
-    current.end.retire(mode == HandoverMode::InPlace);
+    current.lifecycle.retire(mode == HandoverMode::InPlace);
     let report = HandoverReport {
         pool: Arc::clone(slot.name()),
         generation: number,
@@ -323,7 +324,7 @@ fn publish<F: PoolFactory>(
     })
 }
 
-/// A pool that was never published is closed.
+/// Closes a pool that was never published.
 fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
     let slot = Arc::clone(slot);
     tokio::spawn(async move { slot.factory().drain(pool).await });
@@ -344,13 +345,13 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             let have = slot.factory().connections(&pool);
             let now = slot.clock().mono();
             if generation.number != number
-                || generation.end.phase() != Phase::Serving
+                || generation.lifecycle.phase() != Phase::Serving
                 || have >= wanted
                 || now >= end
             {
                 return;
             }
-            if let Some(_pass) = slot.shared().gate.enter(&pool, now) {
+            if let Some(_permit) = slot.shared().admission.enter(&pool, now) {
                 let deadline = slot.context().settings.verify_deadline;
                 match tokio::time::timeout(deadline, slot.factory().warm(&pool, have + 1)).await {
                     Ok(Ok(opened)) if opened > have => continue,

@@ -1,18 +1,18 @@
-//! The pool side: how a lease is verified, handed over and drained, and what callers get meanwhile.
+//! Pools: verification, handover and drain of a lease, and service to callers meanwhile.
 
 mod acquire;
+pub(crate) mod admission;
 mod attempt;
 mod call;
 mod checks;
 mod connect;
+mod connection_guard;
 mod drain;
 mod driver;
 mod explain;
 mod factory;
-pub(crate) mod gate;
 mod generation;
 mod handover;
-mod lent;
 pub(crate) mod machine;
 mod openings;
 mod probe;
@@ -29,10 +29,10 @@ pub(crate) use call::are_expired;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use connect::WITHOUT_CALLER;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
-pub(crate) use generation::Generation;
-pub(crate) use generation::{Keeper, Phase, Shared};
+pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
-pub(crate) use lent::{Lent, RETURN_TIMEOUT, Use};
+pub(crate) use generation::Generation;
+pub(crate) use generation::{ControlPlane, Phase, Shared};
 pub(crate) use slot::PoolSlot;
 
 pub use checks::{CheckPolicy, Taken};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::admission::HEAD_START;
 use super::connect::WITHOUT_CALLER;
-use super::gate::LEAD;
 use crate::lock::Mutex;
 
 /// Time for which a login that worked lets others begin at once.
@@ -43,16 +43,19 @@ impl Openings {
     }
 
     /// Resolves when a login may begin: at once if one has worked lately, otherwise after the login
-    /// ahead, for which it waits for [`lead`](Self::lead) at most. A rejected credential then costs one failed login,
-    /// and not one for each place.
+    /// ahead, for which it waits for [`head_start`](Self::head_start) at most. A rejected
+    /// credential then costs one failed login, and not one for each place.
     pub(crate) async fn go_ahead(&self, now: impl Fn() -> Instant) -> Option<OwnedSemaphorePermit> {
         if self.has_worked(now()) {
             return None;
         }
-        let first = timeout(self.lead(now()), Arc::clone(&self.ahead).acquire_owned())
-            .await
-            .ok()?
-            .ok()?;
+        let first = timeout(
+            self.head_start(now()),
+            Arc::clone(&self.ahead).acquire_owned(),
+        )
+        .await
+        .ok()?
+        .ok()?;
         // The login ahead may have worked.
         if self.has_worked(now()) {
             None
@@ -67,11 +70,11 @@ impl Openings {
     }
 
     /// Returns for how long a login delays the next ones at most.
-    pub(super) fn lead(&self, now: Instant) -> Duration {
+    pub(super) fn head_start(&self, now: Instant) -> Duration {
         if self.limited_until.lock().is_some_and(|until| now < until) {
             WITHOUT_CALLER
         } else {
-            LEAD
+            HEAD_START
         }
     }
 
@@ -98,7 +101,7 @@ mod tests {
         assert!(first.is_some());
         let began = now();
         assert!(openings.go_ahead(now).await.is_none());
-        assert_eq!(now() - began, LEAD);
+        assert_eq!(now() - began, HEAD_START);
 
         openings.limit(Some(now() + Duration::from_secs(30)));
         let began = now();
@@ -106,6 +109,6 @@ mod tests {
         assert_eq!(now() - began, WITHOUT_CALLER);
 
         openings.limit(Some(now()));
-        assert_eq!(openings.lead(now()), LEAD);
+        assert_eq!(openings.head_start(now()), HEAD_START);
     }
 }

@@ -1,13 +1,13 @@
-//! Asks an open connection whether its role still exists: connections of a dropped role answer
-//! pings.
+//! Probes an open connection: does its role still exist? Pings succeed on connections of a dropped
+//! role.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::Span;
 
+use super::connection_guard;
 use super::factory::{Check, PoolFactory};
-use super::lent;
 use super::machine::{Input, ProbeResult};
 use super::slot::PoolSlot;
 use super::task::in_a_task;
@@ -35,7 +35,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
                 let (probed, rejected) = match probe_idle(&slot, &generation.pool).await {
                     Some(result) => (result, ProbeResult::Rejected),
                     // While old connections are open there may be no room for one more.
-                    None if !slot.shared().gate.is_open() => {
+                    None if !slot.shared().admission.is_open() => {
                         return Ok((ProbeResult::Unknown, None));
                     }
                     None => {
@@ -69,7 +69,7 @@ async fn probe_idle<F: PoolFactory>(
 ) -> Option<Result<(), ConnectError>> {
     let connection = slot.factory().try_get(pool)?.connection;
     let deadline = Instant::now() + slot.context().settings.verify_deadline;
-    match lent::check(slot.shared(), connection, Check::Probe, deadline).await {
+    match connection_guard::check(slot.shared(), connection, Check::Probe, deadline).await {
         Ok(_) => Some(Ok(())),
         Err(error) => {
             let error = error?;

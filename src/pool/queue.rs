@@ -12,34 +12,34 @@ use tokio::sync::SemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
+use super::admission::{Admission, QueueGuard};
 use super::call::{Call, Step, are_expired, checked, limit, moved, take_in};
 use super::connect::{Pace, open};
 use super::explain::explanation;
 use super::factory::{Check, PoolFactory};
-use super::gate::{Gate, QueueGuard};
 use super::generation::{Generation, Phase, Shared};
 use crate::lease::OldConnections;
 
 /// A caller's place in the queue, which it leaves on drop.
 pub(super) struct Place<'g, P> {
-    gate: &'g Gate<P>,
+    admission: &'g Admission<P>,
     turn: Option<SemaphorePermit<'g>>,
     _queued: QueueGuard<'g>,
 }
 
 impl<'g, P> Place<'g, P> {
-    fn join(gate: &'g Gate<P>) -> Self {
+    fn join(admission: &'g Admission<P>) -> Self {
         Self {
-            gate,
+            admission,
             turn: None,
-            _queued: gate.join(),
+            _queued: admission.join(),
         }
     }
 
     /// Resolves when the caller is at the front.
     async fn at_front(&mut self) {
         if self.turn.is_none() {
-            self.turn = self.gate.front().await;
+            self.turn = self.admission.front().await;
         }
     }
 }
@@ -53,7 +53,7 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     place: &mut Option<Place<'g, F::Pool>>,
 ) -> Step<F> {
     let limit = limit(generation, call);
-    let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
+    let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
     tokio::select! {
         biased;
         () = queued.at_front() => {}
@@ -63,23 +63,26 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     let mut pace = Pace::default();
     loop {
         // Created before the state is read, so that no wake-up is missed.
-        let woken = std::pin::pin!(shared.gate.woken());
+        let woken = std::pin::pin!(shared.admission.woken());
         if is_over(shared, generation)
-            || generation.end.phase() != Phase::Serving
-            || shared.gate.is_open()
+            || generation.lifecycle.phase() != Phase::Serving
+            || shared.admission.is_open()
         {
             return Step::Again;
         }
         if let Some(connection) = shared.factory.try_get(&generation.pool) {
             *place = None;
-            let check = if generation.end.is_unsettled() {
+            let check = if generation.lifecycle.needs_probe() {
                 Check::Probe
             } else {
                 Check::Ping
             };
             return checked(shared, generation, connection, call, check, false).await;
         }
-        if let Some(permit) = shared.gate.enter(&generation.pool, shared.clock.mono()) {
+        if let Some(permit) = shared
+            .admission
+            .enter(&generation.pool, shared.clock.mono())
+        {
             *place = None;
             return match open(shared, generation, permit, over, limit).await {
                 Some(got) => take_in(shared, generation, got, call).await,
@@ -107,12 +110,12 @@ pub(super) async fn share<'g, F: PoolFactory>(
     // Connections of a role that the backend drops may be unusable although pings succeed.
     let ends = generation.old_connections == OldConnections::EndWithLease;
     let check = if ends { Check::Probe } else { Check::Ping };
-    let queued = place.get_or_insert_with(|| Place::join(&shared.gate));
+    let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
     let mut pace = Pace::default();
     loop {
-        // Created before the state is read, so that neither news nor a wake-up is missed.
-        let news = std::pin::pin!(shared.next_news());
-        let woken = std::pin::pin!(shared.gate.woken());
+        // Created before the state is read, so that neither a notification nor a wake-up is missed.
+        let notified = std::pin::pin!(shared.next_notification());
+        let woken = std::pin::pin!(shared.admission.woken());
         if is_over(shared, generation) {
             return Step::Again;
         }
@@ -141,14 +144,14 @@ pub(super) async fn share<'g, F: PoolFactory>(
         if is_at_front {
             tokio::select! {
                 biased;
-                () = news => {}
+                () = notified => {}
                 () = woken => pace = Pace::default(),
                 () = sleep_until(call.deadline.min(pace.next())) => {}
             }
         } else {
             tokio::select! {
                 biased;
-                () = news => {}
+                () = notified => {}
                 () = queued.at_front() => {}
                 () = sleep_until(call.deadline) => {}
             }
@@ -159,5 +162,5 @@ pub(super) async fn share<'g, F: PoolFactory>(
 /// Returns whether another generation is served, the same one with a later expiry, or none any
 /// more.
 fn is_over<F: PoolFactory>(shared: &Shared<F>, generation: &Arc<Generation<F::Pool>>) -> bool {
-    !Arc::ptr_eq(&shared.current(), generation) || generation.end.phase() == Phase::Retired
+    !Arc::ptr_eq(&shared.current(), generation) || generation.lifecycle.phase() == Phase::Retired
 }

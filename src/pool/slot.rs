@@ -3,9 +3,9 @@
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
 
+use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
-use super::gate::Pass;
-use super::generation::{End, Generation, Keeper, Phase, Shared};
+use super::generation::{ControlPlane, Generation, Lifecycle, Phase, Shared};
 use super::machine::{Input, Machine};
 use super::state::Inner;
 use crate::actor::Mailbox;
@@ -56,7 +56,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 pool: factory.vacant(),
                 expiry: Expiry::never(),
                 old_connections: OldConnections::Drain,
-                end: End::new(Phase::Vacant, settings.max_connections),
+                lifecycle: Lifecycle::new(Phase::Vacant, settings.max_connections),
                 origin: Origin::default(),
             };
             let shared = Shared::new(
@@ -67,7 +67,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 context.meters.clone(),
                 vacant,
             );
-            shared.keep(weak.clone());
+            shared.attach(weak.clone());
             let machine = Machine::new(
                 settings.max_connections,
                 context.settings.drain,
@@ -126,7 +126,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.inner.lock()
     }
 
-    /// Notifies whoever waits, and wakes the actor.
+    /// Notifies waiting tasks, and wakes the actor.
     pub(super) fn settled(&self) {
         self.settled.notify();
         self.mailbox.wake();
@@ -138,10 +138,10 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Waits briefly for a permit to verify. The login's own connection counts among those that are
     /// open.
-    pub(super) async fn permit_to_verify(&self) -> Option<Pass<F::Pool>> {
+    pub(super) async fn permit_to_verify(&self) -> Option<Permit<F::Pool>> {
         let current = || self.shared.current().pool.clone();
         self.shared
-            .gate
+            .admission
             .permit_to_verify(self.clock(), current)
             .await
     }
@@ -194,7 +194,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         .await;
     }
 
-    /// Nothing of it uses a lease any more.
+    /// Unsubscribes from the provider: nothing of the pool uses a lease any more.
     pub(crate) fn leave(&self) {
         self.upstream.unsubscribe(self.id);
     }
@@ -250,7 +250,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 }
 
-impl<F: PoolFactory> Keeper for PoolSlot<F> {
+impl<F: PoolFactory> ControlPlane for PoolSlot<F> {
     fn rejected(&self, generation: u64, error: ConnectError) {
         self.feed(Input::CallerRejected { generation }, Some(&error));
     }

@@ -77,10 +77,12 @@ impl<F: PoolFactory> Inner<F> {
                     shared.publish(current.extended(*expiry));
                 }
                 Effect::Distrust { generation } if current.number == *generation => {
-                    current.end.suspect();
+                    current.lifecycle.suspect();
                 }
                 Effect::Trust { generation } if current.number == *generation => {
-                    current.end.settle(current.end.suspicions());
+                    current
+                        .lifecycle
+                        .clear_suspicions(current.lifecycle.suspicions());
                 }
                 Effect::Reject { .. } | Effect::ReportFailure { .. } => {
                     self.error = error.cloned();

@@ -1,4 +1,4 @@
-//! How a pool stands.
+//! Status of a pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,9 @@ impl<F: PoolFactory> PoolSlot<F> {
                 name: Arc::clone(self.name()),
                 provider: Arc::clone(self.upstream().name()),
                 generation: generation.number,
-                serving: generation.end.phase() == Phase::Serving
+                serving: generation.lifecycle.phase() == Phase::Serving
                     && !generation.expiry.is_expired(now),
-                rejected: generation.end.phase() == Phase::Rejected,
+                rejected: generation.lifecycle.phase() == Phase::Rejected,
                 revision: active.map(|active| active.lease.revision.digest()),
                 expires: generation.expiry.wall(),
                 remaining: generation.expiry.remaining(now),

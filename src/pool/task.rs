@@ -38,7 +38,7 @@ pub(super) async fn in_a_task<T: Send + 'static>(
     if let Err(error) = &outcome {
         telemetry::failed(&span, error.kind().as_str(), &error.to_string());
     }
-    inside.let_go();
+    inside.exit_span();
     telemetry::ended(span);
     outcome
 }

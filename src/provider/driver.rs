@@ -1,7 +1,7 @@
 //! The machine and its side tables: what its decisions mean for rotations, leases and requests.
 //!
 //! Values, spans and channels are in side tables by id. What an effect needs of them is taken under
-//! the lock; the [`Work`] itself runs without it, because whoever observes spans may be slow, or
+//! the lock; the [`Work`] itself runs without it, because a `tracing` layer may be slow, or
 //! request the status.
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use crate::report::{RotationOutcome, RotationReport, RotationTrigger};
 use crate::rotation::Rotation;
 use crate::telemetry::{Caller, Origin};
 
-/// Somebody requests a new credential.
+/// Request for a new credential.
 #[derive(Debug)]
 pub(crate) struct ManualRequest {
     /// Receives the rotation. It is dropped, which the receiver sees, if there will be none.
@@ -28,7 +28,7 @@ pub(crate) struct ManualRequest {
     pub(crate) caller: Caller,
 }
 
-/// The machine, and by id what it does not know. It survives a crash of the actor.
+/// The machine, and side tables by id. It survives a crash of the actor.
 pub(super) struct Driver<S> {
     pub(super) machine: Machine,
     leases: HashMap<LeaseId, Kept<S>>,
@@ -45,7 +45,7 @@ struct Kept<S> {
     origin: Origin,
 }
 
-/// What an input carries that the machine does not know.
+/// Parts of an input that the machine does not know.
 pub(super) struct Brought<S> {
     pub(super) lease: Option<Lease<S>>,
     /// The pools that are to take a new lease.
@@ -80,11 +80,11 @@ pub(super) struct Fetch<S> {
     pub(super) id: FetchId,
     pub(super) request: FetchRequest<S>,
     pub(super) rotation: Option<Arc<Rotation>>,
-    /// Those whose requests it answers.
+    /// Callers whose requests it fulfils.
     pub(super) callers: Vec<Caller>,
 }
 
-/// The answer to a manual request.
+/// The reply to a manual request.
 pub(super) struct Reply {
     pub(super) request: ManualRequest,
     /// Nothing when there will be none: the caller sees that the request is dropped.
@@ -163,7 +163,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                         trigger,
                         started: now,
                         clock: clock.clone(),
-                        held: self.current().map(|(_, current, _)| current.clone()),
+                        current: self.current().map(|(_, current, _)| current.clone()),
                         rejected,
                     };
                     Some(Work::Fetch(Box::new(Fetch {

@@ -1,10 +1,10 @@
-//! What a successful fetch returns.
+//! Result of a successful fetch.
 
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::expiry::Expiry;
 use crate::lease::Lease;
 
-/// What a successful [`Provider::fetch`](crate::Provider::fetch) returns.
+/// Result of a successful [`Provider::fetch`](crate::Provider::fetch) returns.
 ///
 /// A provider may always return [`New`](Self::New). With the revision of the current lease that is
 /// a renewal: there is no handover and no event.

@@ -1,11 +1,11 @@
-//! Hints: how a provider reports that its backend may have something new.
+//! Hints: reports of a provider that its backend may have something new.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Clock;
 
-/// How a provider's background work reports that the backend may have something new.
+/// Reports of a provider's background work that the backend may have something new.
 #[derive(Clone)]
 pub struct Hints {
     changed: Arc<dyn Fn() + Send + Sync>,
@@ -33,8 +33,8 @@ impl Hints {
         &self.clock
     }
 
-    /// The source has changed: fetch soon. Cheap; any number of calls within a second are one
-    /// fetch.
+    /// Reports that the backend has changed: fetch soon. Cheap; any number of calls within a second
+    /// are one fetch.
     pub fn changed(&self) {
         (self.changed)();
     }

@@ -87,7 +87,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 outcome.as_str(),
                 report.took,
             );
-            // Looking and finding nothing new is no event, however often it happens.
+            // A fetch without news is no event, however often it happens.
             if outcome == RotationOutcome::Unchanged && report.handovers.is_empty() {
                 return;
             }
@@ -97,7 +97,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    /// The one line of a rotation: who, why, how long, and what now.
+    /// The one line of a rotation: provider, trigger, duration, outcome.
     fn log_rotation(&self, report: &RotationReport) {
         let now = self.clock().now();
         let (current, left, next) = {

@@ -1,4 +1,4 @@
-//! Providers, and what the framework does with them: the [`Provider`] trait; the machine that
+//! Providers, and their part of the framework: the [`Provider`] trait; the machine that
 //! decides; the driver that carries out; the slot in which both survive a crash of the actor.
 
 mod driver;

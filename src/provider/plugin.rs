@@ -1,4 +1,4 @@
-//! The trait that a provider implements, and what it is given.
+//! The trait that a provider implements, and the request of a fetch.
 
 use std::fmt::Debug;
 use std::future::{Future, pending};
@@ -46,7 +46,7 @@ use crate::report::RotationTrigger;
 ///         request: FetchRequest<Credentials>,
 ///     ) -> Result<Fetched<Credentials>, ProviderError> {
 ///         let expiry = Expiry::after(request.started, Duration::from_secs(3_600));
-///         if let Some(current) = &request.held
+///         if let Some(current) = &request.current
 ///             && !request.is_rejected(current.revision())
 ///             && self.renew(current.revision()).await?
 ///         {
@@ -60,7 +60,7 @@ use crate::report::RotationTrigger;
 /// }
 /// ```
 pub trait Provider: Debug + Send + Sync + 'static {
-    /// What a lease carries: [`Credentials`](crate::Credentials) for databases.
+    /// Secret of a lease: [`Credentials`](crate::Credentials) for databases.
     type Secret: Send + Sync + 'static;
 
     /// Returns the credential to use now.
@@ -129,25 +129,26 @@ pub struct FetchRequest<S> {
     /// When, read before the request to the backend: count lifetimes from here.
     pub started: Timestamp,
     /// The current lease, if any.
-    pub held: Option<Lease<S>>,
+    pub current: Option<Lease<S>>,
     /// The revisions that the database rejects at present.
     pub rejected: Arc<[Revision]>,
     pub(super) clock: Clock,
 }
 
 impl<S> FetchRequest<S> {
-    /// The first request of a registration: nothing held, nothing rejected.
+    /// Returns the first request of a registration: no current lease, nothing rejected.
     pub fn first() -> Self {
         Self::new(RotationTrigger::Start)
     }
 
-    /// A request with nothing held and nothing rejected, for a provider's own tests.
+    /// Creates a request without a current lease, and with nothing rejected, for a provider's
+    /// tests.
     pub fn new(trigger: RotationTrigger) -> Self {
         let clock = Clock::default();
         Self {
             trigger,
             started: clock.now(),
-            held: None,
+            current: None,
             rejected: Arc::from([]),
             clock,
         }
@@ -166,26 +167,26 @@ impl<S> FetchRequest<S> {
         self.clock.now()
     }
 
-    /// Returns the supervisor's clock, for what outlives the fetch.
+    /// Returns the supervisor's clock, for work that outlives the fetch.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// The same request with a held lease.
+    /// Returns the request with a current lease.
     #[must_use]
-    pub fn held(mut self, lease: Lease<S>) -> Self {
-        self.held = Some(lease);
+    pub fn with_current(mut self, lease: Lease<S>) -> Self {
+        self.current = Some(lease);
         self
     }
 
-    /// The same request with revisions that the database rejects.
+    /// Returns the request with revisions that the database rejects.
     #[must_use]
-    pub fn rejected(mut self, revisions: impl IntoIterator<Item = Revision>) -> Self {
+    pub fn with_rejected(mut self, revisions: impl IntoIterator<Item = Revision>) -> Self {
         self.rejected = revisions.into_iter().collect();
         self
     }
 
-    /// Whether the database rejects that revision at present.
+    /// Returns whether the database rejects that revision at present.
     pub fn is_rejected(&self, revision: &Revision) -> bool {
         self.rejected.contains(revision)
     }
@@ -196,7 +197,7 @@ impl<S> Clone for FetchRequest<S> {
         Self {
             trigger: self.trigger,
             started: self.started,
-            held: self.held.clone(),
+            current: self.current.clone(),
             rejected: Arc::clone(&self.rejected),
             clock: self.clock.clone(),
         }

@@ -1,4 +1,4 @@
-//! When to ask the backend again: pure functions of a lease and of what has failed.
+//! Time of the next fetch: pure functions of a lease and of earlier failures.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::lease::OldConnections;
 use crate::provider::machine::Facts;
 
-/// Nothing is asked for more often than this.
+/// Shortest time between two fetches.
 pub(crate) const FLOOR: Duration = Duration::from_secs(1);
 /// The longest pause between attempts that fail in a passing way.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(10);
@@ -17,10 +17,10 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The pause after a permanent error; less when the current lease expires sooner.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
-/// How long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
+/// Returns how long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
 ///
-/// A 15-minute token: 80 % is 12:00, less up to 10 % of the life is 10:30 at the earliest. A Vault
-/// lease of one hour whose connections end with it: 60 % is 36:00, 30:00 at the earliest.
+/// A 15-minute token: 80 % is 12:00, less up to 10 % of the lifetime is 10:30 at the earliest. A
+/// Vault lease of one hour whose connections end with it: 60 % is 36:00, 30:00 at the earliest.
 pub(super) fn refresh_after(
     lease: &Facts,
     issued: Timestamp,
@@ -51,7 +51,7 @@ pub(crate) fn drain_margin(life: Duration) -> Duration {
     (life / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
-/// Why a lease of this life cannot be handed over in time, if so.
+/// Returns why a lease of this lifetime cannot be handed over in time, if so.
 pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Option<String> {
     let life = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
@@ -72,7 +72,7 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
 
 /// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s; where it will
 /// not pass by itself a minute, or a quarter of what is `left` of the current lease, at least 10 s;
-/// and never sooner than the backend asks.
+/// and never sooner than the backend requests.
 ///
 /// A token with 2:00 left when its renewal is denied is requested again after 0:30, 0:52,
 /// 1:09 …, so that a right that is given back in time is used in time.

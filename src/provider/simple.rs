@@ -83,7 +83,7 @@ impl Provider for StaticCredentials {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        Ok(match request.held {
+        Ok(match request.current {
             Some(_) => Fetched::Unchanged,
             None => Lease::new(self.login.clone(), Revision::new("fixed")).into(),
         })

@@ -1,5 +1,5 @@
-//! A provider's slot: what must outlive a crash of the provider actor, and what the rest of the
-//! framework uses of it.
+//! A provider's slot: the state that outlives a crash of the provider actor, and its interface to
+//! the rest of the framework.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::notifier::Notifier;
 use crate::rotation::Rotation;
 use crate::telemetry::Origin;
 
-/// What takes a provider's leases: a pool.
+/// Subscriber to a provider's leases: a pool.
 pub(crate) trait Subscriber: Send + Sync {
     fn id(&self) -> Id;
     fn name(&self) -> &Arc<str>;
@@ -117,7 +117,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         driver.handle((&self.name, self.clock()), input, brought)
     }
 
-    /// Feeds the machine, and lets everybody who waits know.
+    /// Feeds the machine, and notifies waiting tasks.
     pub(super) fn feed(self: &Arc<Self>, input: Input) {
         let work = self.handle(input, Brought::nothing());
         self.carry_out(work);
@@ -147,8 +147,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.pool_leaves();
     }
 
-    /// Forgets a rejection that concerned only pools that leave: nobody is left who would verify
-    /// the current lease, and it would count as rejected for ever.
+    /// Forgets a rejection that concerned only pools that leave: nobody is left to verify
+    /// the current lease, and it would never count as accepted again.
     pub(crate) fn pool_leaves(self: &Arc<Self>) {
         let Some(current) = self.current_lease() else {
             return;
@@ -208,7 +208,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.settled();
     }
 
-    /// A login with this revision worked, as this database user: news for pools that were rejected.
+    /// A login with this revision worked, as this database user. Notifies pools that were rejected.
     pub(crate) fn notify_verified(&self, revision: &Revision, account: &str) {
         for pool in self.subscribers() {
             pool.verified_elsewhere(revision, account);
@@ -259,7 +259,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.feed(Input::Hint);
     }
 
-    /// Returns what came if there is a lease in it that has not expired.
+    /// Returns the result if there is a lease in it that has not expired.
     pub(super) fn check(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
         let offer = Offer::of(&fetched);
         let now = self.clock().now();

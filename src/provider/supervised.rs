@@ -1,4 +1,4 @@
-//! What the supervisor does with a provider: start, requests, status, end.
+//! The supervisor's interface to a provider: start, requests, status, shutdown.
 
 use std::sync::Arc;
 use std::time::Instant;

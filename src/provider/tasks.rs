@@ -45,7 +45,7 @@ fn send(reply: Reply, now: Timestamp) {
     if let Ok(rotation) = &result
         && joins
     {
-        rotation.asked_for_by(&caller, now);
+        rotation.requested_by(&caller, now);
     }
     let _ = reply.send(result);
 }
@@ -62,7 +62,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     let (started, trigger) = (request.started, request.trigger);
     if let Some(rotation) = &rotation {
         for caller in &callers {
-            rotation.asked_for_by(caller, started);
+            rotation.requested_by(caller, started);
         }
     }
     let parent = rotation
@@ -105,7 +105,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
             if let Some(error) = error {
                 telemetry::failed(&span, error.kind().as_str(), &error.to_string());
             }
-            inside.let_go();
+            inside.exit_span();
             telemetry::ended(span);
             slot.context().meters.fetched(
                 slot.name(),
@@ -128,7 +128,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     };
     let work = tokio::spawn(work);
     tokio::spawn(async move {
-        // A panic of ours is one failed attempt, too: nothing may stay "in flight" for ever.
+        // A panic of ours is one failed attempt, too: nothing may stay "in flight" without end.
         match work.await {
             Err(error) if error.is_panic() => {
                 let error =
@@ -174,7 +174,7 @@ fn spawn_release<S: Send + Sync + 'static>(
     });
 }
 
-/// Held by a task. Feeds the input if the task's runtime ends first.
+/// Belongs to a task. Feeds the input if the task's runtime ends first.
 struct OnLost<S: Send + Sync + 'static> {
     slot: Arc<ProviderSlot<S>>,
     input: Option<Input>,

@@ -133,7 +133,7 @@ impl Backend {
             return match rng.u8(..3) {
                 0 => Answer::Failed(
                     ProviderError::new(ProviderErrorKind::Throttled, "simulated")
-                        .retry_after(Duration::from_secs(rng.u64(1..20))),
+                        .with_retry_after(Duration::from_secs(rng.u64(1..20))),
                 ),
                 _ => error(ProviderErrorKind::Unavailable),
             };

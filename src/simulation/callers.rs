@@ -1,6 +1,6 @@
 //! Callers: they wait for a connection, log in, hold it, return it, or leave.
 //!
-//! The acquire loop in short. The gate is the real one.
+//! The acquire loop in short. The admission control is the real one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use super::world::World;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::OldConnections;
 use crate::next_attempt::NextAttempt;
-use crate::pool::gate::Pass;
+use crate::pool::admission::Permit;
 use crate::pool::machine::Input;
 
 /// Connection that the server ended: none of any secret.
@@ -39,7 +39,7 @@ pub(super) struct Login {
     began: u64,
     call: u64,
     call_left: Option<u64>,
-    pass: Option<Pass<Count>>,
+    permit: Option<Permit<Count>>,
 }
 
 /// What a waiting call comes to.
@@ -250,8 +250,8 @@ impl World {
             return;
         };
         let count = Arc::clone(&instance.count);
-        let mut pass = None;
-        if pool.gate.is_open() {
+        let mut permit = None;
+        if pool.admission.is_open() {
             let has_worked = pool.last_login_worked.is_some_and(|at| mono - at < SEC);
             let places = if has_worked { pool.max.div_ceil(4) } else { 1 } as usize;
             let recent = pool
@@ -263,9 +263,9 @@ impl World {
             }
         } else {
             if is_first {
-                pass = pool.gate.enter(&count, now.mono());
+                permit = pool.admission.enter(&count, now.mono());
             }
-            if pass.is_none() {
+            if permit.is_none() {
                 return;
             }
         }
@@ -280,7 +280,7 @@ impl World {
                 began: mono,
                 call,
                 call_left: None,
-                pass,
+                permit,
             },
         );
         if let Some(call) = pool.calls.get_mut(&call) {
@@ -309,7 +309,7 @@ impl World {
             secret,
             call,
             call_left,
-            pass,
+            permit,
             ..
         } = login;
         if let Some(call) = self.pools[at].calls.get_mut(&call) {
@@ -317,7 +317,7 @@ impl World {
         }
         if call_left.is_some_and(|left| mono - left > WITHOUT_CALLER) {
             self.checks.hazard("logins of unknown result", 1);
-            drop(pass);
+            drop(permit);
             self.connection_closed(at, instance);
             self.feed_pool(at, Input::LoginUnknown { generation });
             return;
@@ -328,8 +328,8 @@ impl World {
                 self.login_worked(at, secret);
                 self.pools[at].last_login_worked = Some(mono);
                 self.feed_pool(at, Input::LoginWorked { generation });
-                self.pools[at].gate.opened(now.mono());
-                drop(pass);
+                self.pools[at].admission.note_opened(now.mono());
+                drop(permit);
                 self.give_back(at, instance, secret);
             }
             Err(kind) => {
@@ -345,14 +345,14 @@ impl World {
                     }
                     ConnectErrorKind::Overloaded => {
                         let error = ConnectError::new(kind, "simulated");
-                        self.pools[at].gate.full(error, now.mono());
+                        self.pools[at].admission.note_full(error, now.mono());
                     }
                     ConnectErrorKind::Misconfigured | ConnectErrorKind::Other => {
                         self.feed_pool(at, Input::LoginUnknown { generation });
                     }
                     ConnectErrorKind::Unreachable => {}
                 }
-                drop(pass);
+                drop(permit);
                 let is_final = !matches!(
                     kind,
                     ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded

@@ -853,15 +853,16 @@ impl World {
                     .current
                     .filter(|served| !served.is_rejected)
                     .map(|served| served.secret);
-                // It may be an older one: a backend that goes back and forth is not followed at once.
+                // It may be an older one: a backend that goes back and forth is not followed at
+                // once.
                 let works = served.is_some_and(|served| self.db.accepts(served, truth));
                 let lags = !works && one.since + RECOVERED < now;
                 let stuck = one
                     .drains
                     .values()
                     .any(|drain| one.count(drain.instance) == 0);
-                one.gate.why_full(self.clocks.now().mono());
-                let shut = !one.gate.is_open() && !one.gate.has_old();
+                one.admission.why_full(self.clocks.now().mono());
+                let shut = !one.admission.is_open() && !one.admission.has_old();
                 if lags {
                     self.broken(
                         Law(2),

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
 use crate::lease::{OldConnections, Revision};
-use crate::pool::gate::{Gate, Pass};
+use crate::pool::admission::{Admission, Permit};
 use crate::pool::machine::{Effect, Input, LeaseFacts, Machine, ProbeResult};
 use crate::provider::machine::{Input as ProviderInput, LeaseId};
 use crate::report::{HandoverMode, HandoverReport};
@@ -25,7 +25,7 @@ use crate::rotation::Rotation;
 const VERIFY_DEADLINE: u64 = 5 * SEC;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A count of connections, which the gate reads.
+/// A count of connections, which the admission control reads.
 pub(super) type Count = Arc<AtomicU32>;
 
 /// The pool behind one or more generations.
@@ -66,7 +66,7 @@ struct Attempt {
     facts: LeaseFacts,
     lifetime: Option<Duration>,
     rotation: Option<Arc<Rotation>>,
-    pass: Option<Pass<Count>>,
+    permit: Option<Permit<Count>>,
     began: u64,
     opening: Option<Opening>,
 }
@@ -84,7 +84,7 @@ pub(super) struct PoolNode {
     pub(super) name: Arc<str>,
     pub(super) provider: Node,
     pub(super) machine: Machine,
-    pub(super) gate: Arc<Gate<Count>>,
+    pub(super) admission: Arc<Admission<Count>>,
     pub(super) max: u32,
     pub(super) overlap: u32,
     warm: u32,
@@ -128,7 +128,7 @@ impl PoolNode {
             name: format!("pool-{}", node.at).into(),
             provider,
             machine: Machine::new(max, PATIENCE, rng.u64(..), now),
-            gate: Gate::new(max, overlap, Arc::new(count)),
+            admission: Admission::new(max, overlap, Arc::new(count)),
             max,
             overlap,
             warm: rng.u32(0..=max),
@@ -174,7 +174,10 @@ impl PoolNode {
     /// Returns all connections, those of a verification that has a permit among them.
     pub(super) fn connections(&self) -> u32 {
         let pooled: u32 = self.instances.keys().map(|one| self.count(*one)).sum();
-        let verification = self.attempt.as_ref().is_some_and(|one| one.pass.is_some());
+        let verification = self
+            .attempt
+            .as_ref()
+            .is_some_and(|one| one.permit.is_some());
         pooled + u32::from(verification)
     }
 
@@ -398,16 +401,16 @@ impl World {
         let rotation = self.open_rotation(provider);
         let pool = &mut self.pools[at];
         let mut waits = 0;
-        let mut pass = None;
-        if !pool.gate.is_open() {
+        let mut permit = None;
+        if !pool.admission.is_open() {
             let current = pool
                 .current
                 .and_then(|one| pool.instances.get(&one.instance));
             let count = current
                 .map(|one| Arc::clone(&one.count))
                 .unwrap_or_default();
-            pass = pool.gate.enter_verification(&count);
-            waits = if pass.is_some() { 0 } else { SEC };
+            permit = pool.admission.enter_verification(&count);
+            waits = if permit.is_some() { 0 } else { SEC };
         }
         let node = pool.node;
         self.checks
@@ -420,7 +423,7 @@ impl World {
             facts,
             lifetime,
             rotation,
-            pass,
+            permit,
             began,
             opening: None,
         });
@@ -456,7 +459,7 @@ impl World {
         let Some(attempt) = self.pools[at].attempt.as_mut() else {
             return;
         };
-        attempt.pass = None;
+        attempt.permit = None;
         let secret = secret_of(&attempt.facts.revision);
         if let Err(kind) = self.log_in(at, secret, hangs) {
             return self.attempt_failed(at, number, kind);
@@ -503,7 +506,7 @@ impl World {
                 pool.instances
                     .insert(pool.next_instance, Instance::default());
                 let ahead = match pool.current {
-                    _ if pool.gate.has_old() => 0,
+                    _ if pool.admission.has_old() => 0,
                     None => pool.warm,
                     Some(current) if current.is_rejected => 1,
                     Some(_) => pool.warm.max(1).min(pool.overlap.saturating_sub(1)),
@@ -523,14 +526,14 @@ impl World {
         let works = ahead > 0 || opening.tries_out;
         let (node, losses) = (pool.node, pool.losses);
         if let Some(attempt) = pool.attempt.as_mut() {
-            if opening.tries_out && !pool.gate.is_open() {
+            if opening.tries_out && !pool.admission.is_open() {
                 let current = pool
                     .current
                     .and_then(|one| pool.instances.get(&one.instance));
                 let count = current
                     .map(|one| Arc::clone(&one.count))
                     .unwrap_or_default();
-                attempt.pass = pool.gate.enter_verification(&count);
+                attempt.permit = pool.admission.enter_verification(&count);
             }
             attempt.opening = Some(opening);
         }
@@ -556,7 +559,7 @@ impl World {
         let Some(attempt) = self.pools[at].attempt.as_mut() else {
             return;
         };
-        attempt.pass = None;
+        attempt.permit = None;
         let Some(Opening {
             instance,
             mode,
@@ -604,18 +607,20 @@ impl World {
         let generation = publication.generation;
         pool.leases.insert(generation, (attempt.lease, secret));
         if publication.after_rejection {
-            pool.gate.lead(now.mono());
+            pool.admission.give_head_start(now.mono());
         }
         if let (Some(replaced), Some(old)) = (publication.replaced, old) {
             let count = pool
                 .instances
                 .get(&old.instance)
                 .map(|one| Arc::clone(&one.count));
-            pool.gate.drains(replaced, count.unwrap_or_default());
+            pool.admission
+                .begin_drain(replaced, count.unwrap_or_default());
             self.begin_drain(at, old);
         }
         let pool = &mut self.pools[at];
-        pool.gate.serves(Arc::from(""), publication.limited);
+        pool.admission
+            .set_server(Arc::from(""), publication.limited);
         // The extension of a lease's expiry between the attempt and now is the machine's to know.
         let expiry = pool
             .machine
@@ -717,7 +722,7 @@ impl World {
                         self.open_window(at, current.secret);
                         ProbeResult::Rejected
                     }
-                } else if !pool.gate.is_open() {
+                } else if !pool.admission.is_open() {
                     ProbeResult::Unknown
                 } else {
                     match self.log_in(at, current.secret, false) {
@@ -791,7 +796,7 @@ impl World {
         }
         pool.instances.remove(&instance);
         pool.drains.remove(&generation);
-        pool.gate.drained(generation);
+        pool.admission.end_drain(generation);
         self.checks.trace.line("drained", node, generation, 0);
         self.checks.hazard("generations drained", 1);
         self.feed_pool(at, Input::Drained { generation });

@@ -33,7 +33,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
-        // The gate draws its pauses from the thread's generator.
+        // Admission control draws its pauses from the thread's generator.
         fastrand::seed(seed);
         let mut world = Self {
             clocks: Clocks::new(),

@@ -1,11 +1,11 @@
-//! What is wrong with a login or an address before anything connects.
+//! Checks of credentials and addresses before anything connects.
 
 use std::fmt;
 
 use crate::credentials::{Credentials, host_problem};
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Where connect options lead.
+/// Address in connect options.
 pub(crate) struct Address<'o> {
     pub(crate) host: &'o str,
     pub(crate) port: u16,
@@ -14,7 +14,7 @@ pub(crate) struct Address<'o> {
     pub(crate) socket: bool,
 }
 
-/// Names the field, and what would be right.
+/// Creates an error that names the field, and what would be right.
 pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Misconfigured,
@@ -22,33 +22,33 @@ pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
     )
 }
 
-pub(crate) fn login(login: &Credentials, database: &str) -> Result<(), ConnectError> {
-    if login.user().is_empty() {
+pub(crate) fn credentials(credentials: &Credentials, database: &str) -> Result<(), ConnectError> {
+    if credentials.user().is_empty() {
         return Err(wrong(
             "user",
             "the login has none; name the role to log in as",
         ));
     }
-    if login.user().contains('\0') || login.expose_password().contains('\0') {
+    if credentials.user().contains('\0') || credentials.expose_password().contains('\0') {
         return Err(wrong(
             "login",
             format!("user or password contains a NUL, which {database} cannot take; issue another"),
         ));
     }
-    if login.expose_password().is_empty() {
+    if credentials.expose_password().is_empty() {
         return Err(wrong("password", "is empty; issue one"));
     }
     Ok(())
 }
 
-/// Where the login leads, and the connect options where it leaves that to them.
+/// Checks the endpoint of the credentials, and the connect options where it leaves that to them.
 pub(crate) fn address(
     options: &Address<'_>,
-    login: &Credentials,
+    credentials: &Credentials,
     default_port: u16,
 ) -> Result<(), ConnectError> {
     let port = format!("the server's port, {default_port} by default");
-    match login.location() {
+    match credentials.endpoint() {
         Some(_) if options.socket => Err(wrong(
             "socket",
             "the connect options name one, and the login says where the database is; leave one of them out",

@@ -11,7 +11,7 @@ use crate::telemetry::Meters;
 
 /// A pool that a handle can lead to without a supervisor. Sealed: those of sqlx, of either major.
 pub trait FixedPool: Clone + Send + Sync + 'static {
-    /// What knows this kind of pool.
+    /// Factory of this kind of pool.
     type Factory: PoolFactory<Pool = Self>;
     /// Returns a factory with the options of this pool.
     fn factory(&self) -> Self::Factory;

@@ -1,7 +1,7 @@
-//! Which form of a password a server takes: as it is, or as SASLprep prepares it.
+//! Form of a password that a server accepts: as it is, or as SASLprep prepares it.
 //!
 //! libpq prepares a password for SCRAM, and sends it as it is for MD5 and in clear text. sqlx sends
-//! what it is given, whichever method the server asks for, and a client learns that only in the
+//! what it is given, whichever method the server requests, and a client learns that only in the
 //! login. So verifications of a password of which there are two forms take turns: after a rejection
 //! the other form is next.
 
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::credentials::Credentials;
 use crate::lock::{Mutex, MutexGuard};
 
-/// Of how many passwords the form is remembered.
+/// Number of passwords whose form is remembered.
 const REMEMBERED: usize = 16;
 
 /// A form of a password.
@@ -45,9 +45,9 @@ struct Known {
 }
 
 impl Forms {
-    /// The form of which the next login is.
-    pub(crate) fn of(&self, login: &Credentials) -> Form {
-        let (digest, known) = (digest(login), self.lock());
+    /// Returns the form for the next login.
+    pub(crate) fn form_for(&self, credentials: &Credentials) -> Form {
+        let (digest, known) = (digest(credentials), self.lock());
         known
             .next
             .iter()
@@ -55,16 +55,16 @@ impl Forms {
             .map_or(known.worked, |(_, form)| *form)
     }
 
-    /// A login with this form worked.
-    pub(crate) fn worked(&self, login: &Credentials, form: Form) {
+    /// Notes that a login with this form worked.
+    pub(crate) fn worked(&self, credentials: &Credentials, form: Form) {
         let mut known = self.lock();
         known.worked = form;
-        known.remember(login, form);
+        known.remember(credentials, form);
     }
 
-    /// A login with this form was rejected.
-    pub(crate) fn rejected(&self, login: &Credentials, form: Form) {
-        self.lock().remember(login, form.other());
+    /// Notes that a login with this form was rejected.
+    pub(crate) fn rejected(&self, credentials: &Credentials, form: Form) {
+        self.lock().remember(credentials, form.other());
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -73,8 +73,8 @@ impl Forms {
 }
 
 impl Known {
-    fn remember(&mut self, login: &Credentials, form: Form) {
-        let digest = digest(login);
+    fn remember(&mut self, credentials: &Credentials, form: Form) {
+        let digest = digest(credentials);
         self.next.retain(|(of, _)| *of != digest);
         if self.next.len() >= REMEMBERED {
             self.next.remove(0);
@@ -83,11 +83,11 @@ impl Known {
     }
 }
 
-fn digest(login: &Credentials) -> [u8; 32] {
+fn digest(credentials: &Credentials) -> [u8; 32] {
     Sha256::new()
-        .chain_update(login.user())
+        .chain_update(credentials.user())
         .chain_update([0])
-        .chain_update(login.expose_password())
+        .chain_update(credentials.expose_password())
         .finalize()
         .into()
 }
@@ -103,19 +103,19 @@ mod tests {
             Credentials::new("app", "first"),
             Credentials::new("app", "second"),
         );
-        assert_eq!(forms.of(&first), Form::Prepared);
+        assert_eq!(forms.form_for(&first), Form::Prepared);
         // Reported twice by verifications side by side: the other one is next all the same.
         forms.rejected(&first, Form::Prepared);
         forms.rejected(&first, Form::Prepared);
-        assert_eq!(forms.of(&first), Form::AsItIs);
+        assert_eq!(forms.form_for(&first), Form::AsItIs);
         forms.rejected(&first, Form::AsItIs);
-        assert_eq!(forms.of(&first), Form::Prepared);
+        assert_eq!(forms.form_for(&first), Form::Prepared);
         forms.worked(&first, Form::AsItIs);
-        assert_eq!(forms.of(&second), Form::AsItIs);
-        // A candidate's rejection says nothing about the password that is served.
+        assert_eq!(forms.form_for(&second), Form::AsItIs);
+        // A candidate's rejection does not concern the active password.
         forms.rejected(&second, Form::AsItIs);
         assert_eq!(
-            (forms.of(&first), forms.of(&second)),
+            (forms.form_for(&first), forms.form_for(&second)),
             (Form::AsItIs, Form::Prepared)
         );
         for other in 0..100 {

@@ -1,4 +1,4 @@
-//! What pools of SQL databases need, whichever driver opens their connections.
+//! Parts of SQL pools that do not depend on the driver.
 
 pub(crate) mod check;
 pub(crate) mod fixed;

@@ -1,10 +1,10 @@
-//! What the answers of MySQL and MariaDB say to a login.
+//! Kinds of the login errors of MySQL and MariaDB.
 
 use crate::error::ConnectErrorKind;
 
 /// Returns the kind of an error by its number, as in the server error references of MySQL 8.4 and
 /// MariaDB 10.11.
-pub(crate) fn kind_of(number: u16) -> ConnectErrorKind {
+pub(crate) fn error_kind(number: u16) -> ConnectErrorKind {
     match number {
         // Wrong password, token or user; without a password (also: not allowed by way of this
         // plugin, such as a socket's).

@@ -1,10 +1,10 @@
-//! What the answers of PostgreSQL, and of poolers before it, say to a login.
+//! Kinds of the login errors of PostgreSQL, and of poolers in front of it.
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Returns the kind of an error by its code, the server's routine and the message. The codes are
 /// PostgreSQL's, appendix A of its manual.
-pub(crate) fn kind_of(
+pub(crate) fn error_kind(
     code: Option<&str>,
     routine: Option<&str>,
     message: &str,
@@ -29,7 +29,7 @@ pub(crate) fn kind_of(
 /// Treats a pooler's error without a cause as an unreachable server. No password reaches the
 /// server. Counted as a rejection, it would be verified again as late as a minute after the server
 /// is back.
-pub(crate) fn verification_fault(error: ConnectError) -> ConnectError {
+pub(crate) fn verification_error(error: ConnectError) -> ConnectError {
     if error.message().contains(FAILING_WITHOUT_CAUSE) {
         error.with_kind(ConnectErrorKind::Unreachable)
     } else {
@@ -95,7 +95,7 @@ mod tests {
             .with_code("08P01")
             .with_target("user \"app\"")
             .with_source(std::io::Error::other("the original"));
-        let error = verification_fault(error);
+        let error = verification_error(error);
         assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
         assert_eq!(
             (error.code(), error.target()),

@@ -15,7 +15,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 /// Most abandoned verifications of one pool that may still compute.
 const MAX_ABANDONED: isize = 2;
 
-/// The message of a fault after a panic.
+/// The message of the error after a panic.
 pub(crate) const PANICKED: &str = "the verification panicked; see its own output";
 
 const RUNNING: u8 = 0;

@@ -1,12 +1,12 @@
-//! What sqlx's errors say, whatever the database.
+//! Kinds of sqlx's errors that do not depend on the database.
 
 use std::error::Error as StdError;
 
 use super::sqlx;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// A fault of this kind with the database's own words and SQLSTATE.
-pub(super) fn of(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
+/// Returns an error of this kind with the database's own message and SQLSTATE.
+pub(super) fn connect_error(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
     match error {
         sqlx::Error::Database(database) => {
             let connect_error = ConnectError::new(kind, database.message());
@@ -19,7 +19,7 @@ pub(super) fn of(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
     }
 }
 
-/// sqlx's error at the bottom of whatever wraps it.
+/// Finds sqlx's error among the sources of an error.
 pub(super) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -63,8 +63,8 @@ pub(super) fn prohibited(error: &sqlx::Error) -> Option<&'static str> {
     .find_map(|(begin, field)| words.starts_with(begin).then_some(field))
 }
 
-/// What a statement answers when the role of its connection was dropped: 42501 no right any more,
-/// 42704 no such role.
+/// Returns whether a statement failed as when the role of its connection was dropped: 42501 no
+/// privilege any more, 42704 no such role.
 pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
     error
         .as_database_error()

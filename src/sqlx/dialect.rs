@@ -1,4 +1,4 @@
-//! What differs between the databases that sqlx speaks to.
+//! Differences between the databases of sqlx.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ pub trait Dialect: Database + Sealed {}
 pub trait Sealed: Database {
     /// The port that it listens on by default.
     const DEFAULT_PORT: u16;
-    /// What an open connection is asked to show that its role still exists.
+    /// Statement that shows whether the role of an open connection still exists.
     const PROBE: &'static str;
-    /// Whether the answer to [`PROBE`](Self::PROBE) tells that the role was dropped.
-    const PROBE_TELLS: bool;
-    /// What a handle asks instead of the protocol's own ping.
+    /// Whether [`PROBE`](Self::PROBE) fails once the role was dropped.
+    const PROBE_DETECTS_EXPIRY: bool;
+    /// Statement that a handle uses instead of the protocol's own ping.
     const PING: Option<&'static str>;
     /// Whether the server counts aborted logins, and blocks a host for them.
     const COUNTS_ABORTED_LOGINS: bool;
     /// Whether the driver still knows which responses are due after a statement was cancelled while
     /// it ran.
     const REUSES_CANCELLED: bool;
-    /// How TLS is to be for a token, in the words of the connect options.
+    /// TLS mode that a token requires, as the connect options name it.
     const VERIFIED_TLS: &'static str;
 
     /// Executes a statement that returns no rows, or none of interest.
@@ -40,10 +40,11 @@ pub trait Sealed: Database {
         connection: &'c mut Self::Connection,
         sql: &'c Arc<str>,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
-    /// The options by which this login connects, with its password in one of its forms.
+    /// Returns the options to connect with these credentials, with the password in one of its
+    /// forms.
     fn options_for(
         options: &ConnectOptionsOf<Self>,
-        login: &Credentials,
+        credentials: &Credentials,
         password: &str,
     ) -> ConnectOptionsOf<Self>;
     /// The other form that a password has for some methods of authentication. Default: none has.
@@ -57,15 +58,15 @@ pub trait Sealed: Database {
         let _ = user;
         false
     }
-    /// Where the options lead.
+    /// Returns the address in the options.
     #[expect(private_interfaces, reason = "nobody outside can name this trait")]
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;
     /// Whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
-    /// What the server's answer to a login says.
-    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind;
+    /// Returns the kind of the server's error.
+    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind;
     /// Reclassifies the error of a verification. Default: returns it unchanged.
-    fn verification_fault(error: ConnectError) -> ConnectError {
+    fn verification_error(error: ConnectError) -> ConnectError {
         error
     }
 }

@@ -16,7 +16,7 @@ use super::pools::SqlPools;
 use crate::error::ConnectErrorKind;
 use crate::handle::Handle;
 use crate::lease::OldConnections;
-use crate::pool::{Acquired, Lent, RETURN_TIMEOUT, Shared, Use, acquire};
+use crate::pool::{Acquired, CallState, ConnectionGuard, RETURN_TIMEOUT, Shared, acquire};
 
 /// Reports what the error of a statement shows: a broken connection, maybe a dropped role, or a
 /// password that has expired.
@@ -26,10 +26,10 @@ fn observe<DB: Dialect>(
     old_connections: OldConnections,
     error: &Error,
 ) {
-    let Some(keeper) = shared.keeper() else {
+    let Some(control_plane) = shared.control_plane() else {
         return;
     };
-    let known = keeper.classify(error);
+    let known = control_plane.classify(error);
     if known.kind() == ConnectErrorKind::Unreachable || matches!(error, Error::Protocol(_)) {
         // Others of the pool may be, too.
         shared.checks.found_broken(shared.clock.mono());
@@ -40,11 +40,11 @@ fn observe<DB: Dialect>(
     if old_connections == OldConnections::EndWithLease
         && (classify::is_suspect(error) || classify::is_ended_by_server(error))
     {
-        keeper.suspect(generation);
+        control_plane.suspect(generation);
     }
     // Class 28 within a statement is about another server, which a foreign table leads to.
     if known.kind() == ConnectErrorKind::Rejected && !code.starts_with("28") {
-        keeper.rejected(generation, known);
+        control_plane.rejected(generation, known);
     }
 }
 
@@ -121,7 +121,7 @@ where
 
 /// A statement on a connection of the current generation.
 struct Statement<'s, DB: Dialect> {
-    lent: Lent<'s, SqlPools<DB>>,
+    guard: ConnectionGuard<'s, SqlPools<DB>>,
     shared: &'s Shared<SqlPools<DB>>,
     generation: u64,
     old_connections: OldConnections,
@@ -131,7 +131,7 @@ impl<'s, DB: Dialect> Statement<'s, DB> {
     async fn start(shared: &'s Arc<Shared<SqlPools<DB>>>) -> Result<Self, Error> {
         let acquired = acquire(shared).await?;
         Ok(Self {
-            lent: Lent::new(shared, acquired.connection),
+            guard: ConnectionGuard::new(shared, acquired.connection),
             shared,
             generation: acquired.generation,
             old_connections: acquired.old_connections,
@@ -139,12 +139,12 @@ impl<'s, DB: Dialect> Statement<'s, DB> {
     }
 
     fn connection(&mut self) -> Result<&mut DB::Connection, Error> {
-        let parts = self.lent.parts().ok_or(Error::PoolClosed)?;
+        let parts = self.guard.parts().ok_or(Error::PoolClosed)?;
         Ok(&mut *parts.0)
     }
 
     fn end<T>(self, result: Result<T, Error>) -> Result<T, Error> {
-        self.lent.end();
+        self.guard.end();
         result.inspect_err(|error| {
             observe(self.shared, self.generation, self.old_connections, error);
         })
@@ -175,7 +175,8 @@ impl<DB: Dialect> Drop for Begin<DB> {
         if let Ok(runtime) = Runtime::try_current() {
             runtime.spawn(async move {
                 let rolled_back = async { begin.await?.rollback().await };
-                // On an error or beyond the time, the connection is closed or goes back by its drop.
+                // On an error or beyond the time, the connection is closed or goes back by its
+                // drop.
                 let _ = timeout(RETURN_TIMEOUT, rolled_back).await;
             });
         }
@@ -218,12 +219,12 @@ where
         Box::pin(async_stream::try_stream! {
             let mut statement = Statement::start(&shared).await?;
             let mut result = Ok(());
-            if let Some((connection, used)) = statement.lent.parts() {
+            if let Some((connection, used)) = statement.guard.parts() {
                 let mut rows = connection.fetch_many(query);
                 loop {
-                    *used = Use::Running;
+                    *used = CallState::Running;
                     let row = rows.try_next().await;
-                    *used = Use::Paused;
+                    *used = CallState::Paused;
                     match row {
                         Ok(Some(row)) => yield row,
                         Ok(None) => break,

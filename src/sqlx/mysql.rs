@@ -54,7 +54,7 @@ impl Dialect for MySql {}
 impl Sealed for MySql {
     const DEFAULT_PORT: u16 = 3306;
     const PROBE: &'static str = "SELECT CURRENT_USER()";
-    const PROBE_TELLS: bool = false;
+    const PROBE_DETECTS_EXPIRY: bool = false;
     const PING: Option<&'static str> = Some("DO 0");
     const COUNTS_ABORTED_LOGINS: bool = true;
     // sqlx 0.8.6 and 0.9.0 lose count of the responses to a cancelled `prepare` or ping: the next
@@ -71,15 +71,18 @@ impl Sealed for MySql {
 
     fn options_for(
         options: &MySqlConnectOptions,
-        login: &Credentials,
+        credentials: &Credentials,
         password: &str,
     ) -> MySqlConnectOptions {
         let verified = Self::verifies(options);
-        let mut options = options.clone().username(login.user()).password(password);
-        if login.is_token() || !verified {
+        let mut options = options
+            .clone()
+            .username(credentials.user())
+            .password(password);
+        if credentials.is_token() || !verified {
             options = options.enable_cleartext_plugin(verified);
         }
-        match login.location() {
+        match credentials.endpoint() {
             Some(endpoint) => {
                 let options = options.host(endpoint.host());
                 let options = match endpoint.own_port() {
@@ -112,11 +115,11 @@ impl Sealed for MySql {
         )
     }
 
-    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind {
+    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind {
         answer
             .try_downcast_ref::<MySqlDatabaseError>()
             .map_or(ConnectErrorKind::Other, |error| {
-                mysql::kind_of(error.number())
+                mysql::error_kind(error.number())
             })
     }
 }
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_port_that_the_endpoint_leaves_out_is_the_pools() {
-        let login = |endpoint| Credentials::new("app", "p").endpoint(endpoint);
+        let credentials = |endpoint| Credentials::new("app", "p").with_endpoint(endpoint);
         for (options, endpoint, port) in [
             (MySqlConnectOptions::new(), Endpoint::of_host("db"), 3_306),
             (
@@ -143,7 +146,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                MySql::options_for(&options, &login(endpoint), "s3cret").get_port(),
+                MySql::options_for(&options, &credentials(endpoint), "s3cret").get_port(),
                 port
             );
         }

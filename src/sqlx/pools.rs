@@ -39,17 +39,17 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 ///   opened ahead of demand at each replacement.
 /// - `acquire_timeout` is a call's one deadline (30 s), however many generations pass.
 /// - `test_before_acquire` decides whether the handle pings (it does by default); sqlx's own ping
-///   is off, for an acquire cancelled inside of it would cost the connection.
-/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that live 15 minutes
-///   the settings that never show a dead token to the database are a lifetime of 14 min, an idle
-///   time-out of 10 min and 10 connections: a connection opened with a token of any age is gone
-///   before it would have to log in again.
+///   is off, because an acquire cancelled inside of it would cost the connection.
+/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that are valid for 15
+///   minutes, the settings that never send an expired token to the database are a lifetime of 14
+///   min, an idle time-out of 10 min and 10 connections: a connection opened with a token of any
+///   age is gone before it would have to log in again.
 /// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that
-///   `before_acquire` is not asked about connections that callers share while the database rejects
-///   new logins, or that are taken from under the gate of a replacement.
+///   `before_acquire` is not called for connections that callers share while the database rejects
+///   new logins, or that are taken past the admission control of a replacement.
 ///
-/// User, password and, where the login says so, host, port and database come from the lease;
-/// everything else from the connect options.
+/// User, password and, where the credentials have an endpoint, host, port and database come from
+/// the lease; everything else from the connect options.
 pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
@@ -75,7 +75,7 @@ impl<DB: Dialect> SqlPools<DB> {
         if options.get_test_before_acquire() {
             settings.checks = CheckPolicy::Always;
         }
-        settings.probe_tells = DB::PROBE_TELLS;
+        settings.probe_detects_expiry = DB::PROBE_DETECTS_EXPIRY;
         settings.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
         settings.reuses_cancelled = DB::REUSES_CANCELLED;
         // The handle has a deadline of its own; at sqlx's, a login would be aborted.
@@ -102,17 +102,17 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// Every handover in place: what [`Handle::current`](crate::Handle::current) returns stays
-    /// valid, for `PgListener`, sea-orm and connection stores, until a lease names another host,
-    /// port or database. Connections of the old credential go when `max_lifetime` says. An error
-    /// with a lease that ends its connections.
+    /// Makes every handover in place, unless a lease names another host, port or database. Until
+    /// then what [`Handle::current`](crate::Handle::current) returns stays valid, for `PgListener`,
+    /// sea-orm and connection stores. Connections of the old credential are closed after
+    /// `max_lifetime`. A lease that ends its connections is an error.
     #[must_use]
     pub fn always_in_place(mut self) -> Self {
         self.settings.policy = HandoverPolicy::AlwaysInPlace;
         self
     }
 
-    /// Every handover by replacing, also for leases whose connections stay good.
+    /// Replaces the pool at every handover, also for leases that keep their connections.
     #[must_use]
     pub fn always_replace(mut self) -> Self {
         self.settings.policy = HandoverPolicy::AlwaysReplace;
@@ -136,24 +136,24 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// By how many connections old and new pool together may exceed `max_connections` during a
-    /// replacement. Default: a quarter, at least 1 (10: 2).
+    /// Sets by how many connections old and new pool together may exceed `max_connections` during
+    /// a replacement. Default: a quarter, at least 1 (10: 2).
     #[must_use]
-    pub fn overlap(mut self, connections: u32) -> Self {
+    pub fn with_overlap(mut self, connections: u32) -> Self {
         self.settings.overlap = connections;
         self
     }
 
-    /// The statement that a connection must answer to count as alive. Default: one that asks who
-    /// the current user is.
+    /// Sets the statement that must succeed on a connection for it to count as alive. Default: one
+    /// that selects the current user.
     #[must_use]
-    pub fn probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
+    pub fn with_probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
         self.probe = sql.into();
         self
     }
 
     /// Calls `hook` on each new connection, as [`PoolOptions::after_connect`] would, and on that of
-    /// each verification. AwsCredentials with which it fails are not served. Replaces an
+    /// each verification. Credentials with which it fails are not served. Replaces an
     /// `after_connect` of the options. Verification cannot call that one: before publication it is
     /// called for one connection alone.
     ///
@@ -232,19 +232,21 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    fn options_for(&self, login: &Credentials) -> ConnectOptionsOf<DB> {
-        match Self::prepared(login).filter(|_| self.forms.of(login) == Form::Prepared) {
-            Some(password) => DB::options_for(&self.connect, login, &password),
-            None => DB::options_for(&self.connect, login, login.expose_password()),
+    fn options_for(&self, credentials: &Credentials) -> ConnectOptionsOf<DB> {
+        match Self::prepared(credentials)
+            .filter(|_| self.forms.form_for(credentials) == Form::Prepared)
+        {
+            Some(password) => DB::options_for(&self.connect, credentials, &password),
+            None => DB::options_for(&self.connect, credentials, credentials.expose_password()),
         }
     }
 
     /// The other form of the password, where there are two.
-    fn prepared(login: &Credentials) -> Option<String> {
-        if login.is_token() {
+    fn prepared(credentials: &Credentials) -> Option<String> {
+        if credentials.is_token() {
             None
         } else {
-            DB::prepared(login.expose_password())
+            DB::prepared(credentials.expose_password())
         }
     }
 }
@@ -294,12 +296,12 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
 }
 
 impl<DB: Dialect> SqlPools<DB> {
-    async fn log_in_and_probe(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         let mut connection: DB::Connection = self
-            .options_for(login)
+            .options_for(credentials)
             .connect()
             .await
-            .map_err(|error| self.connecting_failed(login, error))?;
+            .map_err(|error| self.connecting_failed(credentials, error))?;
         let answer = match (
             DB::execute(&mut connection, &self.probe).await,
             &self.hooks.after_connect,
@@ -311,6 +313,6 @@ impl<DB: Dialect> SqlPools<DB> {
         let _ = connection.close().await;
         // The role exists, because it has just logged in. A probe that it may not run (42501) is
         // wrong itself.
-        answer.map_err(|error| self.login_fault(login, error))
+        answer.map_err(|error| self.explained_login_error(credentials, error))
     }
 }

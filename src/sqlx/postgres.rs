@@ -40,7 +40,7 @@ use crate::sql::{postgres, saslprep};
 ///         .max_lifetime(Duration::from_secs(14 * 60))
 ///         .idle_timeout(Duration::from_secs(10 * 60)),
 /// )
-/// .overlap(2);
+/// .with_overlap(2);
 /// # drop(pools);
 /// ```
 pub type PgPools = SqlPools<Postgres>;
@@ -49,8 +49,8 @@ impl Dialect for Postgres {}
 
 impl SqlPools<Postgres> {
     /// Lets bearer tokens go over connections whose TLS is not verified: for a server on this
-    /// machine, never elsewhere. MySQL's pools have no such way, for its clear-text plugin is
-    /// switched on over verified TLS alone.
+    /// machine, never elsewhere. MySQL's pools have no such way, because its clear-text plugin is
+    /// enabled over verified TLS alone.
     #[must_use]
     pub fn danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;
@@ -61,7 +61,7 @@ impl SqlPools<Postgres> {
 impl Sealed for Postgres {
     const DEFAULT_PORT: u16 = 5432;
     const PROBE: &'static str = "SELECT current_user, session_user";
-    const PROBE_TELLS: bool = true;
+    const PROBE_DETECTS_EXPIRY: bool = true;
     const PING: Option<&'static str> = None;
     const COUNTS_ABORTED_LOGINS: bool = false;
     const REUSES_CANCELLED: bool = true;
@@ -76,11 +76,14 @@ impl Sealed for Postgres {
 
     fn options_for(
         options: &PgConnectOptions,
-        login: &Credentials,
+        credentials: &Credentials,
         password: &str,
     ) -> PgConnectOptions {
-        let options = options.clone().username(login.user()).password(password);
-        match login.location() {
+        let options = options
+            .clone()
+            .username(credentials.user())
+            .password(password);
+        match credentials.endpoint() {
             Some(endpoint) => {
                 let options = options.host(endpoint.host());
                 let options = match endpoint.own_port() {
@@ -123,14 +126,14 @@ impl Sealed for Postgres {
         matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
     }
 
-    fn verification_fault(error: ConnectError) -> ConnectError {
-        postgres::verification_fault(error)
+    fn verification_error(error: ConnectError) -> ConnectError {
+        postgres::verification_error(error)
     }
 
-    fn kind_of(answer: &dyn DatabaseError) -> ConnectErrorKind {
+    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind {
         let routine = answer
             .try_downcast_ref::<PgDatabaseError>()
             .and_then(|error| error.routine());
-        postgres::kind_of(answer.code().as_deref(), routine, answer.message())
+        postgres::error_kind(answer.code().as_deref(), routine, answer.message())
     }
 }

@@ -37,7 +37,7 @@ impl SharedError {
     /// ```
     /// # use claviger::{ConnectErrorKind, SharedError};
     /// fn is_rejected(error: &sqlx::Error) -> bool {
-    ///     SharedError::connect_error(error).is_some_and(|fault| fault.kind() == ConnectErrorKind::Rejected)
+    ///     SharedError::connect_error(error).is_some_and(|error| error.kind() == ConnectErrorKind::Rejected)
     /// }
     /// # assert!(!is_rejected(&sqlx::Error::PoolTimedOut));
     /// ```
@@ -51,7 +51,7 @@ impl SharedError {
         }
     }
 
-    /// Returns the sqlx error for this fault. If the original is the fault's cause, callers can
+    /// Returns the sqlx error for this error. If the original is its cause, callers can
     /// downcast to it.
     pub(super) fn of(error: &ConnectError) -> sqlx::Error {
         let shared = Self {

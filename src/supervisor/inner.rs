@@ -13,7 +13,7 @@ use crate::lock::{Mutex, MutexGuard};
 use crate::report::ShutdownReport;
 use crate::status::Status;
 
-/// What the clones of a supervisor share.
+/// State that the clones of a supervisor share.
 pub(super) struct Inner {
     pub(super) id: Id,
     pub(super) context: Context,
@@ -73,7 +73,7 @@ impl Drop for Inner {
     }
 }
 
-/// How far a shutdown has come.
+/// Progress of a shutdown.
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
     /// Not begun, or under way.

@@ -1,4 +1,4 @@
-//! What a registration of a provider returns.
+//! Reference to a registered provider.
 
 use std::fmt;
 use std::sync::Arc;

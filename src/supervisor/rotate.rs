@@ -34,7 +34,7 @@ pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<Rotatio
             return Err(Error::from_manual_rotation(name, error));
         }
     };
-    // The report says which pools are still to adopt it.
+    // The report lists which pools are still to adopt it.
     let _ = timeout(patience, provider.slot.until_closed(&rotation)).await;
     Ok(rotation.report(inner.context.clock.now()))
 }

@@ -66,7 +66,7 @@ fn of_current_status(inner: &Inner, took: Duration) -> ShutdownReport {
     report
 }
 
-/// Held by the task of a shutdown. If its runtime drops the task before the end, waiting callers
+/// Belongs to the task of a shutdown. If its runtime drops the task before the end, waiting callers
 /// are notified.
 struct LostGuard(Arc<Inner>);
 

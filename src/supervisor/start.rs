@@ -315,7 +315,7 @@ impl<'s> Unregister<'s> {
 }
 
 impl Drop for Unregister<'_> {
-    /// The caller dropped the future: what it had registered is removed in the background.
+    /// Removes the registration in the background if the caller dropped the future.
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
             what.give_up(self.inner);

@@ -1,4 +1,4 @@
-//! Checks of what a service gives; each error names the field and what would be right.
+//! Checks of a service's settings; each error names the field and what would be right.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the feature `otel` would do, left out: no field, no call, no cost.
+//! Stand-ins for the feature `otel`: no field, no call, no cost.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use tracing::Span;
 
 use crate::report::RotationTrigger;
 
-/// Where a rotation is in its trace.
+/// Place of a rotation in its trace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin(());
 
@@ -20,7 +20,7 @@ impl Origin {
     pub(crate) fn link(&self, _span: &Span) {}
 }
 
-/// Whoever asks for a rotation.
+/// Caller that requests a rotation.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller;
 
@@ -31,16 +31,16 @@ impl Caller {
     }
 
     #[inline]
-    pub(crate) fn asked_for(&self, _rotation: &Span) {}
+    pub(crate) fn link_rotation(&self, _rotation: &Span) {}
 }
 
-/// How long a caller has waited for a credential.
+/// Time for which a caller has waited for a credential.
 #[derive(Debug, Default)]
 pub(crate) struct Wait(());
 
 impl Wait {
     #[inline]
-    pub(crate) fn goes_on(&mut self, _now: impl FnOnce() -> Instant) {}
+    pub(crate) fn keep_waiting(&mut self, _now: impl FnOnce() -> Instant) {}
 
     #[inline]
     pub(crate) fn served(

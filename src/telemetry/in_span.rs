@@ -1,5 +1,5 @@
-//! Work inside of a span that may end before it: what hangs for ever must not keep its span from
-//! being exported.
+//! Work inside of a span that may end before it. Work that hangs must not keep its span from being
+//! exported.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tracing::Span;
 
 use crate::lock::Mutex;
 
-/// The span that some work is in, until it is let go.
+/// The span of some work, until it is let go.
 #[derive(Clone, Debug)]
 pub(crate) struct InSpan(Arc<Mutex<Span>>);
 
@@ -19,7 +19,7 @@ impl InSpan {
         Self(Arc::new(Mutex::new(span.clone())))
     }
 
-    /// The work, which enters the span whenever it goes on.
+    /// Runs the work, which enters the span whenever it is polled.
     pub(crate) async fn run<T>(self, work: impl Future<Output = T> + Send + 'static) -> T {
         Entering {
             span: self,
@@ -28,8 +28,8 @@ impl InSpan {
         .await
     }
 
-    /// The work goes on without the span.
-    pub(crate) fn let_go(&self) {
+    /// Lets the work continue without the span.
+    pub(crate) fn exit_span(&self) {
         // Dropped without the lock that the work needs, because a layer that observes its end may
         // be slow.
         let last = std::mem::replace(&mut *self.0.lock(), Span::none());

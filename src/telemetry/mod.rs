@@ -1,5 +1,5 @@
-//! The spans of a rotation; their names and fields in one place. What only OpenTelemetry knows
-//! comes with the feature `otel`.
+//! The spans of a rotation; their names and fields in one place. Links, status
+//! and metrics come with the feature `otel`.
 
 #[cfg(not(feature = "otel"))]
 mod absent;
@@ -87,7 +87,7 @@ pub(crate) fn publish(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.publish", generation = Empty)
 }
 
-/// An old generation is emptied: a root of its own, for it may take long. It follows from the
+/// An old generation is emptied: a root of its own, because it may take long. It follows from the
 /// rotation, or from the handover where none is open.
 pub(crate) fn drain(cause: &Span, pool: &str, generation: u64) -> Span {
     let span = info_span!(parent: None, "pool.drain", pool, generation, abandoned = Empty, error.type = Empty);
@@ -115,8 +115,7 @@ pub(crate) fn failed(span: &Span, error_type: &str, message: &str) {
     let _ = message;
 }
 
-/// The work is over. Where the span was entered for it, its end is now and not when it was entered
-/// last.
+/// Ends the span now. Otherwise a span that was entered would end when it was entered last.
 pub(crate) fn ended(span: Span) {
     span.in_scope(|| ());
 }

@@ -1,6 +1,6 @@
-//! The root span of a rotation. A rotation that lasts is told in parts: a span is exported when it
-//! ends, and while a backend is down for hours its attempts would lie in a trace without a root,
-//! and all of them in one.
+//! The root span of a rotation. A long rotation has several, one after the other. A span is
+//! exported when it ends. With one root, an outage of hours would be one trace, without a root
+//! until its end.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ impl Root {
         long
     }
 
-    /// None when it is over.
+    /// Returns the span; none when it is over.
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }

@@ -1,5 +1,5 @@
-//! What `tracing` cannot say: the status of a span, links to spans that are over, and what a caller
-//! that waited is told in its own span.
+//! What `tracing` cannot express: the status of a span, links to spans that are over, and the event
+//! in the span of a caller that waited.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ pub(super) fn failed(span: &Span, message: &str) {
     span.set_status(Status::error(message.to_owned()));
 }
 
-/// Where a rotation is in its trace. It outlives the span: a generation keeps that of the rotation
+/// Place of a rotation in its trace. It outlives the span: a generation keeps that of the rotation
 /// which brought it.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin(SpanContext);
@@ -45,7 +45,7 @@ impl Origin {
     }
 }
 
-/// Whoever asks for a rotation, or waits for one: the span that is current where they call.
+/// Caller that requests a rotation, or waits for one: its current span.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(Context);
 
@@ -62,7 +62,7 @@ impl Caller {
     }
 
     /// Links the rotation to the caller's span.
-    pub(crate) fn asked_for(&self, rotation: &Span) {
+    pub(crate) fn link_rotation(&self, rotation: &Span) {
         let span = self.0.span();
         if span.span_context().is_valid() {
             rotation.add_link(span.span_context().clone());
@@ -70,18 +70,19 @@ impl Caller {
     }
 }
 
-/// How long a caller has waited for a credential: since the generation that it was to be served by
-/// was rejected, expired or retired.
+/// Time for which a caller has waited for a credential, since its generation was rejected, expired
+/// or retired.
 #[derive(Debug, Default)]
 pub(crate) struct Wait(Option<Instant>);
 
 impl Wait {
-    /// The caller could not be served by what is current, and looks again.
-    pub(crate) fn goes_on(&mut self, now: impl FnOnce() -> Instant) {
+    /// Notes that the current generation has no connection for the caller, which tries again.
+    pub(crate) fn keep_waiting(&mut self, now: impl FnOnce() -> Instant) {
         self.0.get_or_insert_with(now);
     }
 
-    /// It has a connection now, by a rotation unless it shares one of the rejected generation.
+    /// Notes that it has a connection, by a rotation unless it shares one of the rejected
+    /// generation.
     pub(crate) fn served(
         self,
         meters: &Meters,
@@ -100,7 +101,7 @@ impl Wait {
         }
     }
 
-    /// It is told why there is none.
+    /// Notes the error that it gets instead.
     pub(crate) fn failed(
         self,
         meters: &Meters,

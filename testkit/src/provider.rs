@@ -247,7 +247,7 @@ impl Provider for ScriptedProvider {
             Some(Step::Return(fetched)) => Ok(fetched),
             None => {
                 let mut state = self.lock();
-                if state.with_mint_each && request.held.is_some() {
+                if state.with_mint_each && request.current.is_some() {
                     state.version += 1;
                 }
                 Ok(Self::lease(&state, &request).into())
@@ -288,7 +288,7 @@ pub trait FetchLease: Provider {
         request: FetchRequest<Self::Secret>,
     ) -> impl Future<Output = Result<Lease<Self::Secret>, ProviderError>> + Send {
         async {
-            let current = request.held.clone();
+            let current = request.current.clone();
             self.fetch(request).await?.into_lease(current)
         }
     }

@@ -76,7 +76,7 @@ async fn law_13_a_rotation_shows_no_secret() {
 
     // Values that carry the secret, and errors about them.
     let lease = Lease::new(
-        Credentials::new("app", "password-1").endpoint(Endpoint::new("db", 5432, "orders")),
+        Credentials::new("app", "password-1").with_endpoint(Endpoint::new("db", 5432, "orders")),
         Revision::new("password-2"),
     );
     assert_clean(

@@ -62,7 +62,7 @@ impl Provider for HttpSecrets {
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         // A hint or a wake is no reason to mint: what is held is still good.
-        if request.held.is_some()
+        if request.current.is_some()
             && matches!(
                 request.trigger,
                 RotationTrigger::Changed | RotationTrigger::Woke

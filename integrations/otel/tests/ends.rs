@@ -100,7 +100,7 @@ async fn a_request_during_a_long_rotation_is_linked_to_the_part_that_ends_it() {
     // The backend is down. A request arrives when the first part is due to end, and no attempt has
     // ended it.
     provider.fail_next(1, unavailable());
-    provider.fail_next(1, unavailable().retry_after(Duration::from_secs(400)));
+    provider.fail_next(1, unavailable().with_retry_after(Duration::from_secs(400)));
     provider.fail_next(1_000, unavailable());
     provider.hint();
     sleep(Duration::from_secs(310)).await;

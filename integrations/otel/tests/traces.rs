@@ -131,7 +131,7 @@ async fn a_failed_attempt_that_is_retried_marks_only_itself() {
     recorder.forget();
     // Fetched after the second verification, which comes after a second or a little more.
     let down = ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down");
-    provider.fail_next(1, down.retry_after(Duration::from_millis(1_500)));
+    provider.fail_next(1, down.with_retry_after(Duration::from_millis(1_500)));
     provider.rotate();
     database.accept_only(["password-2"]);
     database.fail_next(

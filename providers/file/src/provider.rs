@@ -172,7 +172,7 @@ impl FileProvider {
                     }
                     let credentials = contents.credentials;
                     return Ok(if self.is_token {
-                        credentials.token()
+                        credentials.with_password_as_token()
                     } else {
                         credentials
                     });
@@ -232,7 +232,7 @@ impl Provider for FileProvider {
     ) -> Result<Fetched<Credentials>, ProviderError> {
         let credentials = self.read().await?;
         let revision = revision::digest(&credentials)?;
-        match request.held {
+        match request.current {
             Some(held) if held.revision() == &revision => Ok(Fetched::Unchanged),
             _ => Ok(Lease::new(credentials, revision)
                 .with_old_connections(self.old_connections)

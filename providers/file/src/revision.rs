@@ -17,7 +17,7 @@ pub(crate) fn digest(credentials: &Credentials) -> Result<Revision, ProviderErro
     let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new(key()?.into());
     update_part(&mut mac, credentials.user().as_bytes());
     update_part(&mut mac, credentials.expose_password().as_bytes());
-    if let Some(endpoint) = credentials.location() {
+    if let Some(endpoint) = credentials.endpoint() {
         update_part(&mut mac, endpoint.host().as_bytes());
         update_part(&mut mac, &endpoint.port().to_be_bytes());
         update_part(&mut mac, endpoint.database().as_bytes());
@@ -67,7 +67,7 @@ mod tests {
         let credentials = Credentials::new(user, password);
         match endpoint {
             Some((host, port, database)) => {
-                credentials.endpoint(Endpoint::new(host, *port, database))
+                credentials.with_endpoint(Endpoint::new(host, *port, database))
             }
             None => credentials,
         }

@@ -408,7 +408,7 @@ async fn a_broken_file_fails_the_fetch_and_a_fixed_one_is_read() {
     for broken in ["", "{", r#"{"user":"u"}"#, "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
         let error = provider
-            .fetch(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
+            .fetch(FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone()))
             .await
             .unwrap_err();
         assert!(!error.is_transient(), "{error}");

@@ -19,7 +19,7 @@ async fn json_contains_credentials_and_endpoint() {
     let lease = first(&FileProvider::json(&path).unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert_eq!(
-        lease.secret().location(),
+        lease.secret().endpoint(),
         Some(&Endpoint::new("db", 6432, "shop"))
     );
     assert!(!lease.secret().is_token());
@@ -92,7 +92,7 @@ async fn a_url_contains_credentials_and_endpoint() {
     let lease = first(&FileProvider::url(&path).unwrap()).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "p@ss"));
     assert_eq!(
-        lease.secret().location(),
+        lease.secret().endpoint(),
         Some(&Endpoint::new("db", 6432, "shop"))
     );
 }

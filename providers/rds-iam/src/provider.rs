@@ -179,7 +179,7 @@ impl RdsIam {
         ) {
             return None;
         }
-        let (held, last) = (request.held.as_ref()?, self.last_signature()?);
+        let (held, last) = (request.current.as_ref()?, self.last_signature()?);
         let age = now.duration_since(last.second).unwrap_or_default();
         let good = *held.revision() == last.revision
             && identity::is_same(&last.by, by)
@@ -301,7 +301,8 @@ impl Provider for RdsIam {
             by,
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
-        let credentials = Credentials::new(self.target.user.name(), token.text).token();
+        let credentials =
+            Credentials::new(self.target.user.name(), token.text).with_password_as_token();
         Ok(Lease::new(credentials, revision)
             .with_expiry(Expiry::after(request.started, remaining))
             .with_old_connections(OldConnections::Keep)

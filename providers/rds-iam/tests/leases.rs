@@ -25,7 +25,7 @@ async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
     assert!(
-        lease.secret().location().is_none(),
+        lease.secret().endpoint().is_none(),
         "pools know where to connect"
     );
     assert_eq!(lease.old_connections(), OldConnections::Keep);
@@ -295,7 +295,7 @@ async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
             .expect("a hint comes")
             .expect("it is watched");
         chain.respond_with(|| Err(CredentialsError::provider_error("STS is down")));
-        let request = FetchRequest::new(RotationTrigger::Changed).held(current.clone());
+        let request = FetchRequest::new(RotationTrigger::Changed).with_current(current.clone());
         provider
             .fetch_lease(request)
             .await

@@ -280,7 +280,7 @@ impl Provider for SecretsManager {
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         let held = request
-            .held
+            .current
             .as_ref()
             .filter(|held| !request.is_rejected(held.revision()));
         let mut described = None;

@@ -371,7 +371,7 @@ async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
         .expect("a lease, all the same");
     let poll = async || {
         let lease = provider
-            .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
+            .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone()))
             .await
             .expect("a lease");
         assert_eq!(lease.revision(), current.revision());
@@ -410,7 +410,7 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
-    let poll = FetchRequest::new(RotationTrigger::Schedule).held(current);
+    let poll = FetchRequest::new(RotationTrigger::Schedule).with_current(current);
     let error = provider
         .fetch_lease(poll.clone())
         .await
@@ -476,8 +476,8 @@ async fn a_fetch_after_a_rejection_needs_no_description() {
         .expect("a lease");
     let before = proxy.requests("DescribeSecret");
     let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
-        .rejected([current.revision().clone()])
-        .held(current);
+        .with_rejected([current.revision().clone()])
+        .with_current(current);
     // All three stages return the same version: one candidate.
     provider
         .fetch_lease(rejected)

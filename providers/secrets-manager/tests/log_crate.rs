@@ -73,8 +73,8 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     ] {
         proxy.fault(fault);
         let request = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
-            .rejected([current.revision().clone()])
-            .held(current.clone());
+            .with_rejected([current.revision().clone()])
+            .with_current(current.clone());
         provider
             .fetch_lease(request)
             .await

@@ -37,14 +37,14 @@ async fn rejected(
     rejected: &[&Revision],
 ) -> Lease<Credentials> {
     let request = FetchRequest::new(RotationTrigger::Rejected)
-        .held(current.clone())
-        .rejected(rejected.iter().copied().cloned());
+        .with_current(current.clone())
+        .with_rejected(rejected.iter().copied().cloned());
     provider.fetch_lease(request).await.expect("a lease")
 }
 
 async fn poll(provider: &SecretsManager, current: &Lease<Credentials>) -> Lease<Credentials> {
     provider
-        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone()))
         .await
         .expect("a lease")
 }
@@ -217,7 +217,7 @@ async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected(
     secret
         .put("AWSCURRENT", r#"{"username":"app","password":7}"#)
         .await;
-    let request = FetchRequest::new(RotationTrigger::Schedule).held(current.clone());
+    let request = FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone());
     let error = provider
         .fetch_lease(request)
         .await

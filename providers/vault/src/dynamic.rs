@@ -312,7 +312,7 @@ impl Provider for VaultDynamic {
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         self.user.join(request.clock());
-        let renewable = request.held.as_ref().filter(|held| {
+        let renewable = request.current.as_ref().filter(|held| {
             request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
         });
         let Some(held) = renewable else {

@@ -261,7 +261,7 @@ impl Provider for VaultKv {
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         self.user.join(request.clock());
-        let Some(held) = request.held else {
+        let Some(held) = request.current else {
             return self.read().await.map(Fetched::New);
         };
         match self.current().await? {

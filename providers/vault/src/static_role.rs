@@ -187,7 +187,7 @@ impl Provider for VaultStatic {
             (credentials, revision) = self.read().await?;
         }
         let again = self.next_poll(request.now().mono(), &revision, credentials.ttl);
-        let lease = match request.held {
+        let lease = match request.current {
             Some(held) if *held.revision() == revision => held,
             _ => Lease::new(
                 Credentials::new(credentials.username, credentials.password),

@@ -274,7 +274,7 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     let kv = fixture.kv(SecretId::none());
     let current = fetch(&kv).await.expect("a lease");
     let again = kv
-        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).held(current.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone()))
         .await
         .expect("the same");
     assert_eq!(again.revision(), current.revision());

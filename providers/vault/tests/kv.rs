@@ -67,7 +67,7 @@ fn password(lease: &Lease<Credentials>) -> String {
 }
 
 fn poll(current: &Lease<Credentials>) -> FetchRequest<Credentials> {
-    FetchRequest::new(RotationTrigger::Schedule).held(current.clone())
+    FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone())
 }
 
 fn status(supervisor: &Supervisor) -> ProviderStatus {

@@ -73,7 +73,7 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
         .await
         .expect("a user");
     let mut again = FetchRequest::new(RotationTrigger::Woke);
-    again.held = Some(first);
+    again.current = Some(first);
     assert_eq!(
         dynamic
             .fetch_lease(again)

@@ -226,7 +226,7 @@ async fn the_time_of_the_rotation_is_the_revision() {
         .await
         .expect("there is a lease");
     let same = role
-        .fetch_lease(FetchRequest::new(RotationTrigger::Manual).held(first.clone()))
+        .fetch_lease(FetchRequest::new(RotationTrigger::Manual).with_current(first.clone()))
         .await
         .expect("there is a lease");
     assert_eq!(
@@ -236,8 +236,8 @@ async fn the_time_of_the_rotation_is_the_revision() {
     fixture.admin(|admin| admin.rotate_role("app")).await;
     // A rejected password that is unchanged is read again once, a moment later.
     let rejected = FetchRequest::new(RotationTrigger::Rejected)
-        .held(first.clone())
-        .rejected([first.revision().clone()]);
+        .with_current(first.clone())
+        .with_rejected([first.revision().clone()]);
     let second = role.fetch_lease(rejected).await.expect("there is a lease");
     assert!(
         second.revision() != first.revision()
@@ -245,8 +245,8 @@ async fn the_time_of_the_rotation_is_the_revision() {
     );
     assert_eq!(reads(&fixture).len(), 3);
     let rejected = FetchRequest::new(RotationTrigger::Rejected)
-        .held(second.clone())
-        .rejected([second.revision().clone()]);
+        .with_current(second.clone())
+        .with_rejected([second.revision().clone()]);
     assert_eq!(
         role.fetch_lease(rejected)
             .await

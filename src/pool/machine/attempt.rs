@@ -20,7 +20,7 @@ const RETRY_JITTER: f64 = 0.1;
 /// replica that does not have the user yet.
 const REPORT_AFTER: usize = 4;
 
-/// How many generations that were updated in place are remembered.
+/// Number of generations updated in place that are remembered.
 const UPDATED_MOST: usize = 4;
 
 impl Machine {
@@ -179,7 +179,7 @@ impl Machine {
         }
     }
 
-    /// Counts a rejected verification, and decides what the provider is told of.
+    /// Counts a rejected verification, and decides what is reported to the provider.
     fn verification_rejected(
         &mut self,
         candidate: &Candidate,
@@ -206,7 +206,7 @@ impl Machine {
                 } else if active.ends_its_connections()
                     && self.budget.rejected_in_a_row(account, revision) >= REPORT_AFTER
                 {
-                    // The provider would renew a candidate for ever that the database rejects.
+                    // The provider would renew without end a candidate that the database rejects.
                     vec![revision.clone()]
                 } else {
                     // The candidate is verified again later, without a fetch.

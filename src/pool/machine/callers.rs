@@ -1,4 +1,4 @@
-//! What callers, other pools and probes find out about the current generation.
+//! Results of callers, other pools and probes for the current generation.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,8 +29,8 @@ impl Machine {
         effects.push(Effect::Wake);
     }
 
-    /// Counts a caller's rejected login, of the current generation, of one that drains, or of one that
-    /// was updated in place.
+    /// Counts a caller's rejected login, of the current generation, of one that drains, or of one
+    /// that was updated in place.
     pub(super) fn count_rejected_login(&mut self, generation: u64, now: Instant) {
         let active = self
             .active(generation)

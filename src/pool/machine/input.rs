@@ -1,4 +1,4 @@
-//! What the machine is told, and what it wants done: plain values.
+//! Inputs and effects of the machine: plain values.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::expiry::Expiry;
 use crate::lease::{OldConnections, Revision};
 use crate::report::HandoverMode;
 
-/// What the machine knows of a lease.
+/// Facts about a lease that the machine needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeaseFacts {
     pub(crate) revision: Revision,
@@ -18,7 +18,7 @@ pub(crate) struct LeaseFacts {
     pub(crate) old_connections: OldConnections,
 }
 
-/// What an attempt is for.
+/// Purpose of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Verifies the active lease, and publishes nothing.
@@ -40,7 +40,7 @@ pub(crate) enum ProbeResult {
     Unknown,
 }
 
-/// What happened.
+/// Event that the machine handles.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     /// The driver reconciles; `lease` is the provider's current one. Only this input starts
@@ -96,10 +96,10 @@ pub(crate) enum Input {
     Retire,
 }
 
-/// What the driver is to do.
+/// Action for the driver to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Wake the actor and whoever waits: something may be due.
+    /// Wake the actor and all waiting tasks: something may be due.
     Wake,
     /// Verify the provider's current lease in a task, if it still has this revision.
     StartAttempt {
@@ -120,9 +120,9 @@ pub(crate) enum Effect {
     /// Log that the lease was not verified. `is_early`: backends often have a password before the
     /// database does.
     ReportFailure { revision: Revision, is_early: bool },
-    /// Tell the provider that the database rejects this revision.
+    /// Report to the provider that the database rejects this revision.
     ReportRejected { revision: Revision },
-    /// Tell the provider's other pools that a login with this revision worked.
+    /// Report to the provider's other pools that a login with this revision worked.
     ReportVerified {
         revision: Revision,
         account: Arc<str>,
@@ -155,6 +155,7 @@ pub(crate) struct Publication {
     pub(crate) replaced: Option<u64>,
     /// Whether the previous generation was rejected: the first login runs alone.
     pub(crate) after_rejection: bool,
-    /// How many callers may log in at a time, and until when, if the account was rejected lately.
+    /// Number of callers that may log in at a time, and until when, if the account was rejected
+    /// lately.
     pub(crate) limited: Option<(u32, Instant)>,
 }

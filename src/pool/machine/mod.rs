@@ -33,7 +33,7 @@ use input::Purpose;
 /// A clock jump of more than this leads to a check of the active lease.
 const JUMP: Duration = Duration::from_secs(60);
 
-/// What callers get.
+/// Service to callers.
 #[derive(Debug)]
 enum Service {
     /// Nothing was verified yet. Left by the first publication, or for `Retired`.

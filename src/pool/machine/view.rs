@@ -1,4 +1,4 @@
-//! What the rest of the pool may know of the machine.
+//! Read access to the machine, for the rest of the pool.
 
 use super::active::{Active, Standing};
 use super::drains::Drains;

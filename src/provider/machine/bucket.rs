@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// How many fetches a burst of failures may cost.
+/// Most fetches that a burst of failures may cost.
 const CAPACITY: u32 = 3;
-/// How long one more takes.
+/// Time until one more is granted.
 const REFILL: Duration = Duration::from_secs(10);
-/// How long a new revision has to work before it refills the bucket. Behind a server that lags, a
-/// freshly minted one is rejected sooner.
+/// Time for which a new revision has to work before it refills the bucket. Behind a server that
+/// lags, a freshly minted one is rejected sooner.
 const EARNED_AFTER: Duration = Duration::from_millis(250);
-/// How often in a row new revisions refill the bucket, so that rotations in quick succession are
-/// followed at once. It bounds a backend that mints at each fetch and a server that lags by
+/// Most times in a row that new revisions refill the bucket, so that rotations in quick succession
+/// are followed at once. It bounds a backend that mints at each fetch and a server that lags by
 /// seconds.
 const FILLS: u32 = 20;
-/// How long it takes until one more refill may be earned.
+/// Time until one more refill may be earned.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct TokenBucket {
     tokens: u32,
     /// When the token that is filling began to fill.
     since: Instant,
-    /// How many refills may still be earned, and since when one more is on its way.
+    /// Number of refills that may still be earned, and since when one more is on its way.
     fills: u32,
     fills_since: Instant,
     /// When a new revision will have earned a refill, unless it is rejected before.
@@ -147,8 +147,8 @@ mod tests {
         }
     }
 
-    /// How often a backend is asked within a minute when each new revision is rejected this long
-    /// after it was verified.
+    /// How often a backend is requested within a minute when each new revision is rejected this
+    /// long after it was verified.
     fn asked_in_a_minute(
         bucket: &mut TokenBucket,
         start: Instant,

@@ -1,4 +1,4 @@
-//! Rejected revisions, and how long the provider is not to offer them.
+//! Rejected revisions, and the time for which the provider is not to offer them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::lease::Revision;
 const FIRST: Duration = Duration::from_secs(30);
 /// The longest exclusion.
 const LONGEST: Duration = Duration::from_secs(600);
-/// How long a revision is remembered after its last exclusion, so that a further rejection doubles
-/// it rather than starts afresh.
+/// Time for which a revision is remembered after its last exclusion, so that a further rejection
+/// doubles it rather than starts afresh.
 const MEMORY: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use super::messages::{Facts, FetchId, LeaseId};
 use crate::clock::Timestamp;
 use crate::lease::Revision;
 
-/// How long a superseded lease is not adopted again, unless the current one is rejected, has
+/// Time for which a superseded lease is not adopted again, unless the current one is rejected, has
 /// expired or was never verified.
 const SUPERSEDED_FOR: Duration = Duration::from_secs(3_600);
-/// How many released leases are remembered, the latest: a backend that mints at each fetch has
-/// many.
+/// Number of released leases that are remembered, the latest: a backend that mints at each fetch
+/// has many.
 const RELEASED_MOST: usize = 64;
 /// A lease that does not expire is given up after so many failed releases.
 const ATTEMPTS: u32 = 10;

@@ -1,4 +1,4 @@
-//! What logins with a lease show: the database rejects it, or it works.
+//! Results of logins with a lease: the database rejects it, or it works.
 
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ impl Machine {
         self.works_again(revision);
     }
 
-    /// Nobody is rejected with this revision. If it is current, the rotation that looks for another
+    /// Nobody is rejected with this revision. If it is current, the rotation that seeks another
     /// one ends unless a fetch runs or is due for it.
     pub(super) fn works_again(&mut self, revision: &Revision) {
         if self.leases.is_current(revision) {

@@ -1,4 +1,4 @@
-//! What goes into the machine and what comes out.
+//! Inputs and effects of the machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ ids! {
     RequestId,
 }
 
-/// What happened.
+/// Event that the machine handles.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// Something may be due.
@@ -102,7 +102,7 @@ impl Facts {
     }
 }
 
-/// What a fetch brought.
+/// Result of a successful fetch.
 #[derive(Clone, Debug)]
 pub(crate) enum Offer {
     /// A lease; with the current revision it is a renewal.
@@ -123,7 +123,7 @@ impl Offer {
     }
 }
 
-/// What the driver does.
+/// Action for the driver to carry out.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     OpenRotation {
@@ -158,7 +158,7 @@ pub(crate) enum Effect {
         request: RequestId,
         answer: Answer,
     },
-    /// The failure log, the log and the events receive how a fetch ended.
+    /// Reports the outcome of a fetch to the failure log, the log and the events.
     Report {
         outcome: FetchOutcome,
         rotation: Option<RotationId>,
@@ -166,7 +166,7 @@ pub(crate) enum Effect {
     NotifyPools,
 }
 
-/// The answer to a manual request.
+/// The reply to a manual request.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// The rotation that was begun or joined by its fetch.
@@ -178,7 +178,7 @@ pub(crate) enum Answer {
     Abandoned,
 }
 
-/// How a fetch ended.
+/// Outcome of a fetch.
 #[derive(Clone, Debug)]
 pub(crate) enum FetchOutcome {
     /// A new lease is current.

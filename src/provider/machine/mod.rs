@@ -49,10 +49,10 @@ struct Running {
     evidence: Evidence,
 }
 
-/// What logins with the current revision showed while a fetch runs.
+/// Results of logins with the current revision while a fetch runs.
 #[derive(Debug, PartialEq)]
 enum Evidence {
-    /// Nothing that matters.
+    /// No result that matters.
     None,
     /// It was rejected: what the fetch brings may be older than that.
     Rejected,
@@ -60,7 +60,7 @@ enum Evidence {
     Works,
 }
 
-/// How far the provider's end has come.
+/// Progress of the provider's shutdown.
 #[derive(Debug, PartialEq)]
 enum Phase {
     Open,

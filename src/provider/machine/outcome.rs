@@ -1,4 +1,4 @@
-//! How a fetch ends: a lease that is adopted or not, or a failure and the next attempt.
+//! Outcome of a fetch: a lease that is adopted or not, or a failure and the next attempt.
 
 use std::time::Instant;
 
@@ -84,8 +84,8 @@ impl Machine {
         let pause =
             schedule::retry_after(self.failures, is_permanent, left, error.wait_hint(), jitter);
         let at = now.mono() + pause;
-        // Whoever requested a new credential has received the error; none is minted behind their
-        // back.
+        // The caller that requested a new credential has received the error. None is minted
+        // later without its knowledge.
         self.retry_for = if trigger == RotationTrigger::Manual {
             RotationTrigger::Schedule
         } else {
@@ -132,8 +132,8 @@ impl Machine {
             return FetchOutcome::Unchanged;
         }
         self.timers.cancel(Timer::Retry);
-        // What no login ever verified has no claim to stay: it may be a wrong secret that was put
-        // right.
+        // A lease that no login ever verified need not stay. It may be a wrong secret that was
+        // corrected.
         let is_verified = self
             .leases
             .current()
@@ -170,7 +170,7 @@ impl Machine {
         }
     }
 
-    /// The current lease is to be used on, maybe with other facts.
+    /// Continues with the current lease, maybe with other facts.
     fn renew(&mut self, offer: Offer, started: Timestamp, jitter: f64) {
         let Some((lease, _)) = self.leases.current() else {
             return;

@@ -24,7 +24,7 @@ impl Machine {
         }
     }
 
-    /// A lease came that nobody will use.
+    /// Takes in a lease that nobody will use.
     pub(super) fn release_unused(&mut self, fetch: FetchId, facts: Facts, now: Instant) {
         if let Some(lease) = self.leases.add_unused(fetch, facts, now) {
             self.effects.push(Effect::Keep(lease));
@@ -57,7 +57,8 @@ impl Machine {
     }
 
     /// A release succeeded, failed, or was lost with its runtime (no result). A permanent error is
-    /// not retried: the lease remains until it expires. What fails at the close stays unreleased.
+    /// not retried: the lease remains until it expires. A lease whose release fails at the close
+    /// stays unreleased.
     pub(super) fn release_ended(
         &mut self,
         lease: LeaseId,
@@ -86,7 +87,7 @@ impl Machine {
         self.requeue(lease, failures, now + pause);
     }
 
-    /// The lease is released, or given up.
+    /// Notes that the lease is released, or given up.
     fn forget(&mut self, lease: LeaseId) {
         self.timers.cancel(Timer::Release(lease));
         if let Some(stage) = self.leases.stage_mut(lease) {

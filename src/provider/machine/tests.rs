@@ -851,7 +851,10 @@ fn a_release_is_retried_no_sooner_than_the_backend_asks_and_not_after_a_permanen
     let unavailable = || error(ProviderErrorKind::Unavailable);
     for (error, next) in [
         (unavailable(), Some(SECOND)),
-        (unavailable().retry_after(60 * SECOND), Some(60 * SECOND)),
+        (
+            unavailable().with_retry_after(60 * SECOND),
+            Some(60 * SECOND),
+        ),
         (error(ProviderErrorKind::Denied), None),
     ] {
         let mut provider = Provider::serving();

@@ -1,4 +1,4 @@
-//! What the rest of the framework reads.
+//! Read access to the machine, for the rest of the framework.
 
 use std::time::{Duration, Instant};
 

@@ -19,17 +19,17 @@ impl<DB: Dialect> SqlPools<DB> {
     /// host nor file.
     pub(super) fn connecting_failed(
         &self,
-        login: &Credentials,
+        credentials: &Credentials,
         error: sqlx::Error,
     ) -> ConnectError {
         let sqlx::Error::Io(io) = &error else {
-            return self.login_fault(login, error);
+            return self.explained_login_error(credentials, error);
         };
         let address = DB::address(&self.connect);
-        if address.socket && login.location().is_none() {
+        if address.socket && credentials.endpoint().is_none() {
             return login_error::<DB>(error);
         }
-        let place = self.place(login);
+        let place = self.place(credentials);
         let connect_error = match io.kind() {
             // Of a socket's address there is no file that could be missing: it is one of those for
             // TLS.
@@ -44,18 +44,22 @@ impl<DB: Dialect> SqlPools<DB> {
         connect_error.with_source(error)
     }
 
-    /// Returns the fault of a login or of what follows it.
-    pub(super) fn login_fault(&self, login: &Credentials, error: sqlx::Error) -> ConnectError {
-        self.explained(login, login_error::<DB>(error))
+    /// Returns the error of a login or of what follows it.
+    pub(super) fn explained_login_error(
+        &self,
+        credentials: &Credentials,
+        error: sqlx::Error,
+    ) -> ConnectError {
+        self.explained(credentials, login_error::<DB>(error))
     }
 
-    pub(super) fn explained(&self, login: &Credentials, error: ConnectError) -> ConnectError {
+    pub(super) fn explained(&self, credentials: &Credentials, error: ConnectError) -> ConnectError {
         let error = if error.target().is_none() {
-            error.with_target(self.target(login))
+            error.with_target(self.target(credentials))
         } else {
             error
         };
-        if login.is_token() && error.kind() == ConnectErrorKind::Rejected {
+        if credentials.is_token() && error.kind() == ConnectErrorKind::Rejected {
             error.with_advice(TOKEN_ADVICE)
         } else {
             error
@@ -63,19 +67,19 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Returns user, address and database of a login, for error messages.
-    pub(super) fn target(&self, login: &Credentials) -> String {
+    pub(super) fn target(&self, credentials: &Credentials) -> String {
         let address = DB::address(&self.connect);
-        let database = login
-            .location()
+        let database = credentials
+            .endpoint()
             .and_then(Endpoint::own_database)
             .or(address.database)
             .unwrap_or_default();
-        let place = if address.socket && login.location().is_none() {
+        let place = if address.socket && credentials.endpoint().is_none() {
             "a socket".to_owned()
         } else {
-            self.place(login)
+            self.place(credentials)
         };
-        let form = match Self::prepared(login).map(|_| self.forms.of(login)) {
+        let form = match Self::prepared(credentials).map(|_| self.forms.form_for(credentials)) {
             Some(Form::Prepared) => {
                 "; the password changes under SASLprep, and was sent in that form"
             }
@@ -84,20 +88,20 @@ impl<DB: Dialect> SqlPools<DB> {
         };
         format!(
             "user {:?} at {place}, database {:?}{form}",
-            shown_name(login.user()),
+            shown_name(credentials.user()),
             shown_name(database)
         )
     }
 
     /// Returns host and port of a login, for error messages.
-    pub(super) fn place(&self, login: &Credentials) -> String {
-        let (host, port) = self.host_and_port(login);
+    pub(super) fn place(&self, credentials: &Credentials) -> String {
+        let (host, port) = self.host_and_port(credentials);
         format!("{}:{port}", shown_host(host))
     }
 
-    pub(super) fn host_and_port<'l>(&'l self, login: &'l Credentials) -> (&'l str, u16) {
+    pub(super) fn host_and_port<'l>(&'l self, credentials: &'l Credentials) -> (&'l str, u16) {
         let address = DB::address(&self.connect);
-        match login.location() {
+        match credentials.endpoint() {
             Some(endpoint) => (endpoint.host(), endpoint.own_port().unwrap_or(address.port)),
             None => (address.host, address.port),
         }
@@ -124,7 +128,7 @@ pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
 /// What the answer to a login says.
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
-        sqlx::Error::Database(answer) => DB::kind_of(&**answer),
+        sqlx::Error::Database(answer) => DB::error_kind(&**answer),
         error => classify::common_kind(error),
     }
 }
@@ -133,5 +137,5 @@ pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
     if let Some(field) = classify::prohibited(&error) {
         return unfit_for_scram(field);
     }
-    classify::of(kind::<DB>(&error), &error).with_source(error)
+    classify::connect_error(kind::<DB>(&error), &error).with_source(error)
 }

@@ -34,19 +34,19 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
-        let login = lease.secret();
-        check::login(login, DB::NAME)?;
-        check::address(&DB::address(&self.connect), login, DB::DEFAULT_PORT)?;
+        let credentials = lease.secret();
+        check::credentials(credentials, DB::NAME)?;
+        check::address(&DB::address(&self.connect), credentials, DB::DEFAULT_PORT)?;
         for (field, life) in [
             ("max_lifetime", self.options.get_max_lifetime()),
             ("idle_timeout", self.options.get_idle_timeout()),
         ] {
             if life.is_some_and(|life| life.is_zero()) {
-                // sqlx would look after its connections without a pause.
+                // sqlx would check its connections without a pause.
                 return Err(wrong(field, "is 0s; give at least a second, or None"));
             }
         }
-        if login.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
+        if credentials.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
             let advice = format!(
                 "a token is sent in clear to whoever answers; set {} in the connect options",
                 DB::VERIFIED_TLS
@@ -75,29 +75,29 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         pool
     }
 
-    async fn verify(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         // A hostile server can make the driver compute without end (SCRAM iteration count), so this
         // needs a thread of its own.
-        let (pools, own) = (self.clone(), login.clone());
-        let form = Self::prepared(login).map(|_| self.forms.of(login));
+        let (pools, own) = (self.clone(), credentials.clone());
+        let form = Self::prepared(credentials).map(|_| self.forms.form_for(credentials));
         let verified = self
             .verifier
             .run(async move {
                 pools
                     .log_in_and_probe(&own)
                     .await
-                    .map_err(DB::verification_fault)
+                    .map_err(DB::verification_error)
             })
             .await;
         match (form, &verified) {
-            (Some(form), Ok(())) => self.forms.worked(login, form),
+            (Some(form), Ok(())) => self.forms.worked(credentials, form),
             (Some(form), Err(error)) if error.kind() == ConnectErrorKind::Rejected => {
-                self.forms.rejected(login, form)
+                self.forms.rejected(credentials, form)
             }
             _ => {}
         }
         verified.map_err(|error| {
-            if error.message() == PANICKED && DB::may_panic_with(login.user()) {
+            if error.message() == PANICKED && DB::may_panic_with(credentials.user()) {
                 return unfit_for_scram("user");
             }
             error
@@ -106,7 +106,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
 
     /// Does nothing with a hook of `with_after_connect`, which the verification has called. A hook
     /// of the options is called by sqlx alone, which retries it and logs its error.
-    async fn try_out(&self, login: &Credentials) -> Result<(), ConnectError> {
+    async fn try_out(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         if self.hooks.after_connect.is_some() {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         let pool = self
             .hooks
             .apply(options)
-            .connect_lazy_with(self.options_for(login));
+            .connect_lazy_with(self.options_for(credentials));
         let opened = pool.acquire().await;
         let tried = match opened {
             Ok(connection) => {
@@ -127,23 +127,23 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                 Ok(())
             }
             Err(sqlx::Error::PoolTimedOut) => Err(never_ready()),
-            Err(error) => Err(self.login_fault(login, error)),
+            Err(error) => Err(self.explained_login_error(credentials, error)),
         };
         pool.close().await;
         tried
     }
 
-    fn account(&self, login: &Credentials) -> String {
-        format!("{}@{}", login.user(), self.server(login))
+    fn account(&self, credentials: &Credentials) -> String {
+        format!("{}@{}", credentials.user(), self.server(credentials))
     }
 
-    fn server(&self, login: &Credentials) -> String {
-        let (host, port) = self.host_and_port(login);
+    fn server(&self, credentials: &Credentials) -> String {
+        let (host, port) = self.host_and_port(credentials);
         format!("{host}:{port}")
     }
 
-    fn explain(&self, login: &Credentials, error: ConnectError) -> ConnectError {
-        self.explained(login, error)
+    fn explain(&self, credentials: &Credentials, error: ConnectError) -> ConnectError {
+        self.explained(credentials, error)
     }
 
     /// At most one connection is closed in 15 s, because others may take the room that it makes.
@@ -158,11 +158,11 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         true
     }
 
-    fn open(&self, login: &Credentials) -> Result<Pool<DB>, ConnectError> {
+    fn open(&self, credentials: &Credentials) -> Result<Pool<DB>, ConnectError> {
         Ok(self
             .hooks
             .apply(self.options.clone())
-            .connect_lazy_with(self.options_for(login)))
+            .connect_lazy_with(self.options_for(credentials)))
     }
 
     async fn warm(&self, pool: &Pool<DB>, connections: u32) -> Result<u32, ConnectError> {
@@ -206,7 +206,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     fn refit(&self, pool: &Pool<DB>, old: &Credentials, new: &Credentials) -> bool {
-        let same_place = old.location() == new.location();
+        let same_place = old.endpoint() == new.endpoint();
         if same_place {
             pool.set_connect_options(self.options_for(new));
         }
@@ -235,7 +235,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         classify::find(error).map_or_else(
             || ConnectError::new(ConnectErrorKind::Other, error.to_string()),
-            |error| classify::of(kind::<DB>(error), error),
+            |error| classify::connect_error(kind::<DB>(error), error),
         )
     }
 
@@ -243,7 +243,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         match classify::find(error) {
             // The role was dropped.
             Some(error) if classify::is_suspect(error) => {
-                classify::of(ConnectErrorKind::Rejected, error)
+                classify::connect_error(ConnectErrorKind::Rejected, error)
             }
             _ => self.classify(error),
         }

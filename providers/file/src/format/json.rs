@@ -27,7 +27,7 @@ pub(super) fn parse(
     let password = object.required(&[password_key])?;
     let credentials = Credentials::new(user, password);
     match object.endpoint()? {
-        Some(endpoint) => Ok(credentials.endpoint(endpoint)),
+        Some(endpoint) => Ok(credentials.with_endpoint(endpoint)),
         None => Ok(credentials),
     }
 }
@@ -174,12 +174,12 @@ mod tests {
     fn a_host_makes_an_endpoint() {
         for host in ["", r#","host":null"#] {
             let text = format!(r#"{{"username":"u","password":"p"{host}}}"#);
-            assert!(parsed(&text).unwrap().location().is_none());
+            assert!(parsed(&text).unwrap().endpoint().is_none());
         }
         let credentials =
             parsed(r#"{"user":"u","password":"p","host":"h","database":"d"}"#).unwrap();
         assert_eq!(
-            credentials.location().unwrap(),
+            credentials.endpoint().unwrap(),
             &Endpoint::of_host("h").with_database("d")
         );
         for port in ["6432", "\"6432\""] {
@@ -187,7 +187,7 @@ mod tests {
                 r#"{{"user":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#
             ))
             .unwrap();
-            assert_eq!(credentials.location().unwrap().port(), 6432);
+            assert_eq!(credentials.endpoint().unwrap().port(), 6432);
         }
     }
 
@@ -245,9 +245,9 @@ mod tests {
             };
             let left_out = Endpoint::of_host("h").with_database("d");
             let expected = port.map_or(left_out.clone(), |port| left_out.with_port(port));
-            assert_eq!(named("").unwrap().location(), Some(&expected), "{engine}");
+            assert_eq!(named("").unwrap().endpoint(), Some(&expected), "{engine}");
             assert_eq!(
-                named(r#","port":1"#).unwrap().location(),
+                named(r#","port":1"#).unwrap().endpoint(),
                 Some(&Endpoint::new("h", 1, "d")),
                 "{engine}"
             );
@@ -261,7 +261,7 @@ mod tests {
                 r#"{{"user":"u","password":"p","host":"h","port":5432{keys}}}"#
             ))
             .unwrap();
-            assert_eq!(credentials.location(), Some(&Endpoint::server("h", 5_432)));
+            assert_eq!(credentials.endpoint(), Some(&Endpoint::server("h", 5_432)));
         }
     }
 
@@ -269,7 +269,7 @@ mod tests {
     fn an_ipv6_address_in_brackets_is_accepted() {
         let credentials =
             parsed(r#"{"user":"u","password":"p","host":"[::1]","port":5432}"#).unwrap();
-        assert_eq!(credentials.location().unwrap().host(), "::1");
+        assert_eq!(credentials.endpoint().unwrap().host(), "::1");
     }
 
     #[test]

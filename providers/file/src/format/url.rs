@@ -85,7 +85,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
             "the port in the URL must be a number from 1 to 65535",
         ));
     }
-    Ok(Credentials::new(user, password).endpoint(Endpoint::new(host, port, database)))
+    Ok(Credentials::new(user, password).with_endpoint(Endpoint::new(host, port, database)))
 }
 
 /// Returns what is wrong with the host as it is written, if anything. The host follows the last `@`
@@ -184,7 +184,7 @@ mod tests {
                 (
                     credentials.user(),
                     credentials.expose_password(),
-                    credentials.location()
+                    credentials.endpoint()
                 ),
                 (user, password, Some(&endpoint))
             );
@@ -272,7 +272,7 @@ mod tests {
             assert_eq!(
                 parsed(&format!("postgres://u:p@{host}/d"))
                     .unwrap()
-                    .location()
+                    .endpoint()
                     .unwrap()
                     .host(),
                 is
@@ -289,7 +289,7 @@ mod tests {
             let credentials = parsed(&text).unwrap();
             prop_assert_eq!(credentials.user(), &user);
             prop_assert_eq!(credentials.expose_password(), &password);
-            prop_assert_eq!(credentials.location().unwrap().database(), &database);
+            prop_assert_eq!(credentials.endpoint().unwrap().database(), &database);
         }
 
         #[test]

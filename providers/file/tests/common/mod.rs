@@ -42,7 +42,7 @@ pub(crate) async fn again(
     current: &Lease<Credentials>,
 ) -> Result<Lease<Credentials>, ProviderError> {
     provider
-        .fetch(FetchRequest::new(RotationTrigger::Changed).held(current.clone()))
+        .fetch(FetchRequest::new(RotationTrigger::Changed).with_current(current.clone()))
         .await?
         .into_lease(Some(current.clone()))
 }

@@ -174,9 +174,9 @@ pub(crate) async fn again(
     trigger: RotationTrigger,
     current: &Lease<Credentials>,
 ) -> Lease<Credentials> {
-    let request = FetchRequest::new(trigger).held(current.clone());
+    let request = FetchRequest::new(trigger).with_current(current.clone());
     let request = if trigger == RotationTrigger::Rejected {
-        request.rejected([current.revision().clone()])
+        request.with_rejected([current.revision().clone()])
     } else {
         request
     };

@@ -73,7 +73,7 @@ impl Keys {
         };
         match endpoint.host_problem() {
             Some(problem) => Err(ContentError::of_key(&self.host, problem)),
-            None => Ok(credentials.endpoint(endpoint)),
+            None => Ok(credentials.with_endpoint(endpoint)),
         }
     }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn place(credentials: &Credentials) -> (&str, u16, &str) {
-        let endpoint = credentials.location().unwrap();
+        let endpoint = credentials.endpoint().unwrap();
         (endpoint.host(), endpoint.port(), endpoint.database())
     }
 
@@ -156,7 +156,7 @@ mod tests {
             ("orders", "s3cret")
         );
         assert!(
-            credentials.location().is_none(),
+            credentials.endpoint().is_none(),
             "the pool's connect options name the endpoint"
         );
         assert_eq!(

@@ -96,7 +96,7 @@ mod tests {
                 (credentials.user(), credentials.expose_password()),
                 ("orders", text)
             );
-            assert!(credentials.location().is_none());
+            assert!(credentials.endpoint().is_none());
         }
         assert!(format.read("").is_err());
         assert!(format.read("\u{feff}").is_err());

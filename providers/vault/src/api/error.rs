@@ -161,7 +161,7 @@ impl CallError {
             Self::Deleted(_) => (404, None),
         };
         let later = |error: ProviderError| match retry_after {
-            Some(after) => error.retry_after(after),
+            Some(after) => error.with_retry_after(after),
             None => error,
         };
         match status {
@@ -180,7 +180,7 @@ impl CallError {
                 Kind::Unavailable,
                 "this node of Vault has not yet received what another one wrote",
             )
-            .retry_after(REPLICATION_DELAY),
+            .with_retry_after(REPLICATION_DELAY),
             472 | 473 => error(
                 Kind::Unavailable,
                 "this node of Vault is a standby that does not serve this; set the address of the active one",

@@ -166,7 +166,7 @@ mod tests {
         let pause = |kind, count, sent: Option<u64>| {
             let error = ProviderError::new(kind, "no");
             let error = sent.map_or(error.clone(), |seconds| {
-                error.retry_after(Duration::from_secs(seconds))
+                error.with_retry_after(Duration::from_secs(seconds))
             });
             let failed = Some(FailedAttempt {
                 at: now.mono(),

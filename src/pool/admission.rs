@@ -13,7 +13,7 @@ use crate::error::ConnectError;
 use crate::lock::{Mutex, MutexGuard};
 
 /// Longest time for which the first login after a rejection runs alone. A login takes some 10 ms.
-pub(crate) const LEAD: Duration = Duration::from_millis(100);
+pub(crate) const HEAD_START: Duration = Duration::from_millis(100);
 /// First and longest pause between two attempts to connect to a full server; doubled each time.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 const FULL_PAUSE_LONGEST: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ const VERIFICATION_RETRY: Duration = Duration::from_millis(5);
 /// Admission control of one pool. It is engaged while an old generation has connections, or logins
 /// are limited after a rejection. It is also engaged while the server is full, or the first login
 /// after a rejection runs.
-pub(crate) struct Gate<P> {
+pub(crate) struct Admission<P> {
     engaged: AtomicBool,
     max: u32,
     overlap: u32,
@@ -58,7 +58,7 @@ struct Inner<P> {
     limited: Option<(u32, Instant)>,
     /// Until when logins run one at a time. If all waiting callers logged in at once, the first
     /// result would be as late as the last.
-    lead: Option<Instant>,
+    head_start: Option<Instant>,
     full: Option<Full>,
 }
 
@@ -77,18 +77,18 @@ struct Full {
 }
 
 /// A permit to open a connection; returned on drop.
-pub(crate) struct Pass<P>(Arc<Gate<P>>);
+pub(crate) struct Permit<P>(Arc<Admission<P>>);
 
-impl<P> Drop for Pass<P> {
+impl<P> Drop for Permit<P> {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.opening -= 1;
         inner.changes += 1;
-        if inner.lead.take().is_some() {
+        if inner.head_start.take().is_some() {
             self.0.refresh(&inner);
         }
         drop(inner);
-        self.0.look();
+        self.0.wake_front();
     }
 }
 
@@ -101,7 +101,7 @@ impl Drop for QueueGuard<'_> {
     }
 }
 
-impl<P> Gate<P> {
+impl<P> Admission<P> {
     pub(crate) fn new(
         max: u32,
         overlap: u32,
@@ -121,7 +121,7 @@ impl<P> Gate<P> {
                 opening: 0,
                 changes: 0,
                 limited: None,
-                lead: None,
+                head_start: None,
                 full: None,
             }),
         })
@@ -145,14 +145,14 @@ impl<P> Gate<P> {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Resolves when the caller is at the front of the queue. Hold the guard until it has a permit or
-    /// an idle connection.
+    /// Resolves when the caller is at the front of the queue. Hold the guard until it has a permit
+    /// or an idle connection.
     pub(crate) async fn front(&self) -> Option<SemaphorePermit<'_>> {
         self.front.acquire().await.ok()
     }
 
     /// Wakes a caller at the front of the queue, if there is one.
-    pub(crate) fn look(&self) {
+    pub(crate) fn wake_front(&self) {
         if self.has_queue() {
             self.wake_first.notify_one();
         }
@@ -167,8 +167,8 @@ impl<P> Gate<P> {
         if inner.limited.is_some_and(|(_, until)| now >= until) {
             inner.limited = None;
         }
-        if inner.lead.is_some_and(|until| now >= until) {
-            inner.lead = None;
+        if inner.head_start.is_some_and(|until| now >= until) {
+            inner.head_start = None;
         }
         if inner.full.as_ref().is_some_and(|full| now >= full.until) {
             inner.full = None;
@@ -176,15 +176,15 @@ impl<P> Gate<P> {
         self.refresh(inner);
     }
 
-    fn admit(self: &Arc<Self>, inner: &mut Inner<P>) -> Pass<P> {
+    fn admit(self: &Arc<Self>, inner: &mut Inner<P>) -> Permit<P> {
         inner.opening += 1;
         inner.changes += 1;
-        Pass(Arc::clone(self))
+        Permit(Arc::clone(self))
     }
 
     /// Sets the server of the next generation before its publication. `limited` is how many logins
     /// may run at a time, and until when, if its user was rejected lately.
-    pub(crate) fn serves(&self, server: Arc<str>, limited: Option<(u32, Instant)>) {
+    pub(crate) fn set_server(&self, server: Arc<str>, limited: Option<(u32, Instant)>) {
         let mut inner = self.lock();
         inner.server = server;
         inner.changes += 1;
@@ -192,8 +192,8 @@ impl<P> Gate<P> {
         self.refresh(&inner);
     }
 
-    /// A generation begins to drain. To be called before the next one is published.
-    pub(crate) fn drains(&self, number: u64, pool: P) {
+    /// Notes that a generation begins to drain. To be called before the next one is published.
+    pub(crate) fn begin_drain(&self, number: u64, pool: P) {
         let mut inner = self.lock();
         let server = Arc::clone(&inner.server);
         inner.old.push((number, pool, server));
@@ -201,8 +201,8 @@ impl<P> Gate<P> {
         self.refresh(&inner);
     }
 
-    /// A generation has drained.
-    pub(crate) fn drained(&self, number: u64) {
+    /// Notes that a generation has drained.
+    pub(crate) fn end_drain(&self, number: u64) {
         let mut inner = self.lock();
         let at = inner.old.iter().position(|(old, ..)| *old == number);
         let gone = at.map(|at| inner.old.swap_remove(at));
@@ -211,19 +211,19 @@ impl<P> Gate<P> {
         drop(inner);
         // Dropped outside of the lock: the pool may be the factory's own.
         drop(gone);
-        self.look();
+        self.wake_front();
     }
 
     /// Lets the first login run alone. Called before the successor of a rejected generation is
     /// published.
-    pub(crate) fn lead(&self, now: Instant) {
+    pub(crate) fn give_head_start(&self, now: Instant) {
         let mut inner = self.lock();
-        inner.lead = Some(now + LEAD);
+        inner.head_start = Some(now + HEAD_START);
         self.refresh(&inner);
     }
 
     /// Notes that the server had no room for a connection. From now on one caller tries for all.
-    pub(crate) fn full(&self, error: ConnectError, now: Instant) {
+    pub(crate) fn note_full(&self, error: ConnectError, now: Instant) {
         let mut inner = self.lock();
         let pause = inner
             .full
@@ -248,7 +248,7 @@ impl<P> Gate<P> {
 
     /// Notes that a caller opened a connection: the credentials are accepted, and the server has
     /// room.
-    pub(crate) fn opened(&self, now: Instant) {
+    pub(crate) fn note_opened(&self, now: Instant) {
         if self.is_open() {
             return;
         }
@@ -268,7 +268,7 @@ impl<P> Gate<P> {
     fn refresh(&self, inner: &Inner<P>) {
         let engaged = inner.has_old()
             || inner.limited.is_some()
-            || inner.lead.is_some()
+            || inner.head_start.is_some()
             || inner.full.is_some();
         self.engaged.store(engaged, Ordering::Release);
     }
@@ -278,16 +278,16 @@ impl<P> Gate<P> {
     }
 }
 
-impl<P: Clone> Gate<P> {
-    /// A permit for a caller to open a connection in `current`, or none for the moment. Where the
-    /// overlap has room for it, one place is left for a verification.
-    pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Pass<P>> {
+impl<P: Clone> Admission<P> {
+    /// Returns a permit for a caller to open a connection in `current`, or none for the moment.
+    /// Where the overlap has room for it, one place is left for a verification.
+    pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Permit<P>> {
         self.count_and_decide(current, |inner, old, new| {
             self.expire(inner, now);
             if inner
                 .limited
                 .is_some_and(|(width, _)| inner.opening >= width)
-                || (inner.lead.is_some() && inner.opening > 0)
+                || (inner.head_start.is_some() && inner.opening > 0)
             {
                 return None;
             }
@@ -304,7 +304,7 @@ impl<P: Clone> Gate<P> {
                 } else {
                     self.overlap
                 };
-            // A pool that is full opens nothing: whoever asked for more would only queue in it.
+            // A pool that is full opens nothing: a caller would only queue in it.
             if new + inner.opening >= self.max {
                 return None;
             }
@@ -314,8 +314,8 @@ impl<P: Clone> Gate<P> {
         })
     }
 
-    /// A permit for a verification, whose connection is of no pool.
-    pub(crate) fn enter_verification(self: &Arc<Self>, current: &P) -> Option<Pass<P>> {
+    /// Returns a permit for a verification, whose connection is of no pool.
+    pub(crate) fn enter_verification(self: &Arc<Self>, current: &P) -> Option<Permit<P>> {
         self.count_and_decide(current, |inner, old, new| {
             (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner))
         })
@@ -327,7 +327,7 @@ impl<P: Clone> Gate<P> {
         self: &Arc<Self>,
         clock: &Clock,
         current: impl Fn() -> P,
-    ) -> Option<Pass<P>> {
+    ) -> Option<Permit<P>> {
         let end = clock.mono() + VERIFICATION_WAIT;
         while !self.is_open() && clock.mono() < end {
             if let Some(permit) = self.enter_verification(&current()) {
@@ -338,7 +338,7 @@ impl<P: Clone> Gate<P> {
         None
     }
 
-    /// Decides with the number of connections of old generations to the server that is served from,
+    /// Decides with the number of connections of old generations to the current server,
     /// and of those of the current one. The factory counts them, whose code runs outside of the
     /// lock: what was admitted or given back meanwhile may be in neither figure, so they are
     /// counted again.

@@ -10,12 +10,12 @@ use super::factory::{Check, PoolFactory};
 use super::generation::Shared;
 
 /// Time-out for the return of a connection whose call was cancelled. One that the network dropped
-/// would keep its place in the pool for ever.
+/// would keep its place in the pool without end.
 pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a call does with its connection.
+/// State of a call that uses a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum CallState {
     /// A request is being sent or its response read.
     Running,
     /// The rest of the response is read on return.
@@ -26,29 +26,29 @@ pub(crate) enum Use {
 /// A connection that goes back to its pool on drop. If the call was cancelled while it ran, it goes
 /// back after its response was read, or it is closed: see
 /// [`reuses_cancelled`](super::PoolSettings::reuses_cancelled).
-pub(crate) struct Lent<'s, F: PoolFactory> {
+pub(crate) struct ConnectionGuard<'s, F: PoolFactory> {
     shared: &'s Arc<Shared<F>>,
     connection: Option<F::Connection>,
-    used: Use,
+    used: CallState,
 }
 
-impl<'s, F: PoolFactory> Lent<'s, F> {
+impl<'s, F: PoolFactory> ConnectionGuard<'s, F> {
     pub(crate) fn new(shared: &'s Arc<Shared<F>>, connection: F::Connection) -> Self {
         Self {
             shared,
             connection: Some(connection),
-            used: Use::Running,
+            used: CallState::Running,
         }
     }
 
     /// Returns the connection, which is there until the drop, and what the call does with it.
-    pub(crate) fn parts(&mut self) -> Option<(&mut F::Connection, &mut Use)> {
+    pub(crate) fn parts(&mut self) -> Option<(&mut F::Connection, &mut CallState)> {
         Some((self.connection.as_mut()?, &mut self.used))
     }
 
-    /// The call has ended.
+    /// Notes that the call has ended.
     pub(crate) fn end(mut self) {
-        self.used = Use::Ended;
+        self.used = CallState::Ended;
     }
 }
 
@@ -60,11 +60,11 @@ pub(super) async fn check<F: PoolFactory>(
     check: Check,
     deadline: Instant,
 ) -> Result<F::Connection, Option<F::Error>> {
-    let mut lent = Lent::new(shared, connection);
-    let (connection, _) = lent.parts().ok_or(None)?;
+    let mut guard = ConnectionGuard::new(shared, connection);
+    let (connection, _) = guard.parts().ok_or(None)?;
     let checking = shared.factory.check_connection(connection, check);
     let result = timeout_at(deadline, checking).await;
-    let connection = lent.connection.take().ok_or(None)?;
+    let connection = guard.connection.take().ok_or(None)?;
     let error = match result {
         Ok(Ok(())) => return Ok(connection),
         Ok(Err(error)) => Some(error),
@@ -74,20 +74,20 @@ pub(super) async fn check<F: PoolFactory>(
     Err(error)
 }
 
-impl<F: PoolFactory> Drop for Lent<'_, F> {
+impl<F: PoolFactory> Drop for ConnectionGuard<'_, F> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else {
             return;
         };
         let runtime = match self.used {
             // The usual case: its drop returns it to the pool.
-            Use::Ended if !self.shared.gate.has_queue() => return drop(connection),
-            Use::Running if !self.shared.settings.reuses_cancelled => None,
+            CallState::Ended if !self.shared.admission.has_queue() => return drop(connection),
+            CallState::Running if !self.shared.settings.reuses_cancelled => None,
             _ => Runtime::try_current().ok(),
         };
         let Some(runtime) = runtime else {
             self.shared.factory.discard(connection);
-            return self.shared.gate.look();
+            return self.shared.admission.wake_front();
         };
         let shared = Arc::clone(self.shared);
         runtime.spawn(async move { give_back(&shared, connection).await });
@@ -99,5 +99,5 @@ impl<F: PoolFactory> Drop for Lent<'_, F> {
 pub(crate) async fn give_back<F: PoolFactory>(shared: &Shared<F>, connection: F::Connection) {
     // Beyond the time it is closed, and its place is free.
     let _ = timeout(RETURN_TIMEOUT, shared.factory.give_back(connection)).await;
-    shared.gate.look();
+    shared.admission.wake_front();
 }
