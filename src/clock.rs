@@ -11,7 +11,7 @@ use crate::lock::Mutex;
 /// One instant by both clocks.
 ///
 /// A credential expires by the wall clock ("14:15 UTC") and by the monotonic clock, which nobody
-/// can set back. [`Expiry`](crate::Expiry) keeps both, and the earlier one counts.
+/// can set back. [`Expiry`](crate::lease::Expiry) keeps both, and the earlier one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
     wall: SystemTime,
@@ -22,9 +22,9 @@ impl Timestamp {
     /// Reads both clocks now.
     ///
     /// A provider should prefer the supervisor's clock:
-    /// [`FetchRequest::started`](crate::FetchRequest::started) to count a lifetime from, because
+    /// [`FetchRequest::started`](crate::provider::FetchRequest::started) to count a lifetime from, because
     /// it was read before the request to the backend, and
-    /// [`FetchRequest::now`](crate::FetchRequest::now) otherwise.
+    /// [`FetchRequest::now`](crate::provider::FetchRequest::now) otherwise.
     pub fn now() -> Self {
         Clock::default().now()
     }

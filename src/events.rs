@@ -74,7 +74,8 @@ pub enum Event {
 /// A reader of events.
 ///
 /// ```
-/// use claviger::{Event, Supervisor};
+/// use claviger::Supervisor;
+/// use claviger::events::Event;
 ///
 /// async fn print(supervisor: &Supervisor) {
 ///     let mut events = supervisor.events();

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::{Expiry, Timestamp};
+/// use claviger::lease::{Expiry, Timestamp};
 ///
 /// let requested = Timestamp::now();
 /// // An RDS token is valid for 15 minutes; the credentials that signed it may expire sooner.

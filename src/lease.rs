@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::expiry::Expiry;
+pub use crate::clock::Timestamp;
+pub use crate::expiry::Expiry;
 
 /// The backend's opaque identifier of a credential: a `VersionId`, a lease id, a digest. Equal
 /// revision = same credential.
@@ -81,7 +82,8 @@ impl OldConnections {
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::{Expiry, Lease, Credentials, Timestamp, Revision, OldConnections};
+/// use claviger::{Credentials, Lease, Revision};
+/// use claviger::lease::{Expiry, OldConnections, Timestamp};
 ///
 /// let started = Timestamp::now();
 /// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))

@@ -1,21 +1,22 @@
-//! Keeps a service's connection pools alive through every credential rotation.
+//! Keeps a service's connections working while its credentials rotate.
 //!
-//! A [`Supervisor`] owns providers, which issue credentials, and pools, which log in with them.
-//! When a credential is renewed, changed, rejected or about to die, the new one is verified by a
-//! real login, the pool is handed over to it, and what the old one opened is drained, while queries
-//! go on through a [`Handle`].
+//! A [`Supervisor`] owns providers, which obtain credentials from a backend, and pools, which
+//! connect with them. When a credential is renewed, changed, rejected or about to expire, the new
+//! one is verified by a real login, the pool is handed over to it, and the old connections are
+//! drained. Queries go on through a [`Handle`].
 //!
 //! ```
 //! # #[cfg(all(feature = "postgres", feature = "sqlx-09"))] mod service {
 //! use std::time::Duration;
-//! use claviger::{Credentials, PgPools, Supervisor, fixed};
+//! use claviger::{Credentials, PgPools, Supervisor, static_credentials};
 //! use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 //!
 //! async fn service() -> Result<(), Box<dyn std::error::Error>> {
 //!     let supervisor = Supervisor::start();
-//!     let login = supervisor.add_provider("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
+//!     let credentials = Credentials::new("orders", "s3cret");
+//!     let credentials = supervisor.add_provider("orders-credentials", static_credentials(credentials)).await?;
 //!     let options = PgConnectOptions::new().host("db.internal").database("orders");
-//!     let db = supervisor.add_pool("orders", &login, PgPools::new(options, PgPoolOptions::new())).await?;
+//!     let db = supervisor.add_pool("orders", &credentials, PgPools::new(options, PgPoolOptions::new())).await?;
 //!
 //!     let n: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&db).await?; // as with &PgPool
 //!     println!("{n} orders");
@@ -25,9 +26,18 @@
 //! # }
 //! ```
 //!
-//! The words: a *provider* issues *leases* (a secret, its *revision*, when it dies, what becomes of
-//! its connections); a *pool* serves one *generation* at a time; a *handover* goes from one to the
-//! next; a *rotation* is the whole event, from its *trigger* to the release of the old lease.
+//! Eight words have a meaning of their own here:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | provider | plug-in that obtains credentials from a backend: a file, AWS, Vault, your own |
+//! | lease | one credential as obtained: the secret, its revision, its expiry, what to do with connections opened with it |
+//! | revision | the backend's opaque identifier of a credential; equal revision = same credential |
+//! | rotation | the whole event: trigger, fetch, handover of every pool, release of the old lease |
+//! | generation | counter of what a pool serves: 1, 2, 3 … |
+//! | handover | verify → open → warm → publish → drain (replace), or verify → update → publish (in place) |
+//! | drain | let connections of an old generation finish and close |
+//! | handle | what application code holds; always leads to the current generation |
 
 #![cfg_attr(
     not(any(feature = "sqlx-08", feature = "sqlx-09")),
@@ -38,21 +48,21 @@ mod actor;
 mod clock;
 mod context;
 mod credentials;
-mod error;
-mod events;
+pub mod error;
+pub mod events;
 mod expiry;
 mod failpoints;
 mod failure_log;
 mod handle;
 mod id;
-mod lease;
+pub mod lease;
 mod lock;
 mod next_attempt;
 mod notifier;
-mod pool;
-mod provider;
+pub mod pool;
+pub mod provider;
 pub mod quiet;
-mod report;
+pub mod report;
 mod rotation;
 #[cfg(feature = "serde")]
 mod serialize;
@@ -65,37 +75,20 @@ mod sql;
 pub mod sqlx_08;
 #[cfg(feature = "sqlx-09")]
 pub mod sqlx_09;
-mod status;
-mod supervisor;
+pub mod status;
+pub mod supervisor;
 mod telemetry;
 
-pub use clock::{Clock, Timestamp};
 pub use credentials::{Credentials, Endpoint};
-pub use error::{
-    ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
-};
-pub use events::{Event, Events};
-pub use expiry::Expiry;
+pub use error::Error;
 pub use handle::Handle;
-pub use lease::{Lease, OldConnections, Revision};
-pub use pool::{
-    AcquireError, Check, CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, Taken,
-};
-pub use provider::{
-    FetchRequest, Fetched, Hints, Provider, ProviderFn, StaticCredentials, fixed, provider_fn,
-};
-pub use report::{
-    Abandoned, HandoverMode, HandoverReport, RotationOutcome, RotationReport, RotationTrigger,
-    ShutdownReport,
-};
+pub use lease::{Lease, Revision};
+pub use provider::{Provider, provider_fn, static_credentials};
 #[cfg(all(feature = "sqlx-09", feature = "mysql"))]
 pub use sqlx_09::MySqlPools;
 #[cfg(all(feature = "sqlx-09", feature = "postgres"))]
 pub use sqlx_09::PgPools;
-#[cfg(feature = "sqlx-09")]
-pub use sqlx_09::{SharedError, SqlPools};
-pub use status::{DrainStatus, Liveness, PoolStatus, ProviderStatus, Readiness, Status};
-pub use supervisor::{ProviderRef, Supervisor, SupervisorBuilder};
+pub use supervisor::{Supervisor, SupervisorBuilder};
 
 /// A clock that tests move, and crashes at a named step: for `claviger-testkit` alone, and without
 /// any promise.

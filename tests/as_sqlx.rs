@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{Credentials, Handle, PgPools, Supervisor, fixed};
+use claviger::{Credentials, Handle, PgPools, Supervisor, static_credentials};
 use claviger_fixtures::{Fixture, eventually, sqlstate, until_generation};
 use claviger_servers::Postgres;
 use futures_util::TryStreamExt;
@@ -248,7 +248,7 @@ async fn a_service_starts_while_its_database_is_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_first_lease_callers_get_the_provider_s_error() {
-    use claviger::{ProviderError, ProviderErrorKind};
+    use claviger::error::{ProviderError, ProviderErrorKind};
     let fixture = Fixture::new().await;
     fixture.provider.fail_next(
         1_000,
@@ -340,7 +340,7 @@ async fn an_endpoint_without_port_or_database_uses_the_pool_s() {
         let supervisor = Supervisor::start();
         let credentials = Credentials::new("app", "password-1").with_endpoint(endpoint);
         let credentials = supervisor
-            .add_provider("login", fixed(credentials))
+            .add_provider("login", static_credentials(credentials))
             .await
             .expect("a lease");
         let db = supervisor
@@ -394,7 +394,7 @@ async fn a_rejected_token_names_the_clock() {
             .start()
             .expect("the settings are right");
         let provider = supervisor
-            .add_provider("login", fixed(credentials))
+            .add_provider("login", static_credentials(credentials))
             .await
             .expect("a lease");
         let pools = PgPools::new(options.clone(), PgPoolOptions::new());
@@ -421,7 +421,7 @@ async fn a_rejected_token_names_the_clock() {
         let provider = supervisor
             .add_provider(
                 "login",
-                fixed(if as_token {
+                static_credentials(if as_token {
                     credentials.with_password_as_token()
                 } else {
                     credentials
@@ -447,7 +447,7 @@ async fn a_rejected_token_names_the_clock() {
             .await
             .map(drop)
             .expect_err("the password is another");
-        let connect_error = claviger::SharedError::connect_error(&error)
+        let connect_error = claviger::sqlx_09::SharedError::connect_error(&error)
             .expect("the database's error")
             .to_string();
         assert_eq!(
@@ -466,7 +466,7 @@ async fn verify_full_rejects_an_unrelated_ca() {
     let credentials = supervisor
         .add_provider(
             "login",
-            fixed(Credentials::new("app", "password-1").with_password_as_token()),
+            static_credentials(Credentials::new("app", "password-1").with_password_as_token()),
         )
         .await
         .expect("a fixed provider");
@@ -493,8 +493,10 @@ async fn verify_full_rejects_an_unrelated_ca() {
         .await
         .expect_err("the CA is unrelated");
     assert_eq!(
-        error.connect_error().map(claviger::ConnectError::kind),
-        Some(claviger::ConnectErrorKind::Misconfigured),
+        error
+            .connect_error()
+            .map(claviger::error::ConnectError::kind),
+        Some(claviger::error::ConnectErrorKind::Misconfigured),
         "{error}"
     );
     drop(tokio::task::spawn_blocking(move || drop(server)).await);

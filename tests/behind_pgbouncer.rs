@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Event, Handle, PgPools};
+use claviger::events::Event;
+use claviger::{Handle, PgPools};
 use claviger_fixtures::Fixture;
 use claviger_servers::PgBouncer;
 use claviger_servers::pgbouncer::{PoolMode, Users};

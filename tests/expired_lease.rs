@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use claviger::{OldConnections, ProviderError, ProviderErrorKind, SharedError};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::OldConnections;
+use claviger::sqlx_09::SharedError;
 use claviger_fixtures::{Fixture, query, until_serving};
 use claviger_testkit::ScriptedProvider;
 

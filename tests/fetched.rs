@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use claviger::{Credentials, Expiry, FetchRequest, Fetched, ProviderError, Timestamp, provider_fn};
+use claviger::error::ProviderError;
+use claviger::lease::{Expiry, Timestamp};
+use claviger::provider::{FetchRequest, Fetched};
+use claviger::{Credentials, provider_fn};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use claviger::{Event, PgPools};
+use claviger::PgPools;
+use claviger::events::Event;
 use claviger_testkit::{Lab, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use claviger::{Event, ProviderError, ProviderErrorKind, RotationTrigger};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::events::Event;
+use claviger::report::RotationTrigger;
 use claviger_fixtures::{Scripted, backend_down, fetches, rejection};
 use claviger_testkit::{Call, Lab, ScriptedProvider};
 use tokio::time::sleep;
@@ -146,7 +148,9 @@ async fn law_07_a_backend_that_mints_each_lease_does_not_refill_its_bucket() {
         .await
         .expect_err("nothing is accepted");
     assert_eq!(
-        error.connect_error().and_then(claviger::ConnectError::code),
+        error
+            .connect_error()
+            .and_then(claviger::error::ConnectError::code),
         Some("28P01")
     );
     assert_within_the_bucket(&provider.calls()[1..]);

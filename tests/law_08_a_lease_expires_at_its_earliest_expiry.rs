@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use claviger::RotationTrigger;
+use claviger::report::RotationTrigger;
 use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::ScriptedProvider;
 use tokio::time::{Instant, sleep};

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Revision};
+use claviger::Revision;
+use claviger::events::Event;
 use claviger_fixtures::{Scripted, rejection};
 use tokio::time::sleep;
 
@@ -126,7 +127,7 @@ async fn law_12_user_code_that_panics_is_one_failed_attempt() {
     let mut panicked = 0;
     while let Some(event) = events.next().await {
         if let Event::FetchFailed { error, .. } = event {
-            assert_eq!(error.kind(), claviger::ProviderErrorKind::Panicked);
+            assert_eq!(error.kind(), claviger::error::ProviderErrorKind::Panicked);
             panicked += 1;
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use claviger::{RotationOutcome, RotationTrigger};
+use claviger::report::{RotationOutcome, RotationTrigger};
 use claviger_fixtures::Scripted;
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::task::yield_now;

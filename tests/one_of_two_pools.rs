@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use claviger::{Credentials, Handle, ProviderRef, RotationOutcome};
+use claviger::report::RotationOutcome;
+use claviger::supervisor::ProviderRef;
+use claviger::{Credentials, Handle};
 use claviger_fixtures::{Scripted, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep};
@@ -283,7 +285,7 @@ async fn a_rotation_reports_the_handover_of_each_pool_that_adopted_its_lease() {
         database.accept_only([next]);
         assert!(pool.rejected(1, &rejection()));
         let report = loop {
-            if let Some(claviger::Event::Rotated(report)) = events.next().await
+            if let Some(claviger::events::Event::Rotated(report)) = events.next().await
                 && report.outcome == RotationOutcome::Adopted
             {
                 break report;

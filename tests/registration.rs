@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use claviger::error::{ErrorKind, ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, OldConnections};
+use claviger::provider::FetchRequest;
 use claviger::{
-    Credentials, Endpoint, Error, ErrorKind, Expiry, FetchRequest, Lease, OldConnections, PgPools,
-    ProviderError, ProviderErrorKind, Revision, Supervisor, fixed, provider_fn,
+    Credentials, Endpoint, Error, Lease, PgPools, Revision, Supervisor, provider_fn,
+    static_credentials,
 };
 use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
@@ -26,7 +29,7 @@ fn options() -> PgConnectOptions {
 async fn registration_error(credentials: Credentials, pools: PgPools) -> Error {
     let supervisor = Supervisor::start();
     let provider = supervisor
-        .add_provider("login", fixed(credentials))
+        .add_provider("login", static_credentials(credentials))
         .await
         .expect("a lease");
     let error = supervisor

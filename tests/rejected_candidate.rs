@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{
-    Credentials, Expiry, FetchRequest, Fetched, Lease, OldConnections, ProviderError, Revision,
-    RotationTrigger, provider_fn,
-};
+use claviger::error::ProviderError;
+use claviger::lease::{Expiry, OldConnections};
+use claviger::provider::{FetchRequest, Fetched};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Revision, provider_fn};
 use claviger_testkit::{Lab, ScriptedPools};
 use tokio::time::{Instant, sleep};
 

@@ -8,10 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{
-    ConnectErrorKind, Credentials, ErrorKind, MySqlPools, OldConnections, PoolFactory,
-    RotationTrigger, fixed,
-};
+use claviger::error::{ConnectErrorKind, ErrorKind};
+use claviger::lease::OldConnections;
+use claviger::pool::PoolFactory;
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, MySqlPools, static_credentials};
 use claviger_fixtures::{
     Callers, FixtureOn, backend_down, eventually, fetches, query, short_lived, until_drained,
     until_generation, until_serving,
@@ -295,7 +296,7 @@ fn token() -> Credentials {
 async fn a_token_is_sent_over_verified_tls_only() {
     let server = token_server().await;
     let lab = Lab::new();
-    let credentials = lab.add_provider("login", fixed(token())).await;
+    let credentials = lab.add_provider("login", static_credentials(token())).await;
     for mode in [
         MySqlSslMode::Disabled,
         MySqlSslMode::Preferred,

@@ -10,7 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use claviger::{ErrorKind, Revision, ShutdownReport, Supervisor};
+use claviger::error::ErrorKind;
+use claviger::report::ShutdownReport;
+use claviger::{Revision, Supervisor};
 use claviger_fixtures::{Scripted, eventually};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::runtime::{Builder, Runtime};

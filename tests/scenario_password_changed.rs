@@ -12,7 +12,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Handle, PgPools};
+use claviger::events::Event;
+use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, sqlstate, until_drained};
 
 const INSERTS: i64 = 100;

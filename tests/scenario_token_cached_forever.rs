@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, OldConnections};
+use claviger::Handle;
+use claviger::lease::OldConnections;
 use claviger_fixtures::Scripted;
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep_until};

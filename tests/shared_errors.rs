@@ -9,10 +9,10 @@ use std::error::Error as _;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use claviger::{
-    ConnectErrorKind, Credentials, Handle, PgPools, ProviderError, ProviderErrorKind, ProviderRef,
-    SharedError, Supervisor, fixed,
-};
+use claviger::error::{ConnectErrorKind, ProviderError, ProviderErrorKind};
+use claviger::sqlx_09::SharedError;
+use claviger::supervisor::ProviderRef;
+use claviger::{Credentials, Handle, PgPools, Supervisor, static_credentials};
 use claviger_fixtures::{Fixture, backend_down, eventually};
 use claviger_testkit::ScriptedProvider;
 use futures_util::future::join_all;
@@ -110,7 +110,10 @@ fn unreachable_pool(
 async fn a_database_that_is_down_is_an_io_error() {
     let supervisor = Supervisor::start();
     let credentials = supervisor
-        .add_provider("login", fixed(Credentials::new("app", "s3cret")))
+        .add_provider(
+            "login",
+            static_credentials(Credentials::new("app", "s3cret")),
+        )
         .await
         .expect("a lease");
     let db = unreachable_pool(&supervisor, &credentials);
@@ -167,7 +170,7 @@ async fn a_provider_without_a_lease_is_an_io_error() {
 async fn invalid_settings_are_a_configuration_error() {
     let supervisor = Supervisor::start();
     let credentials = supervisor
-        .add_provider("login", fixed(Credentials::new("app", "")))
+        .add_provider("login", static_credentials(Credentials::new("app", "")))
         .await
         .expect("a lease");
     let db = unreachable_pool(&supervisor, &credentials);

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, OldConnections};
+use claviger::events::Event;
+use claviger::lease::OldConnections;
 use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep, timeout};

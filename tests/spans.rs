@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::OldConnections;
+use claviger::lease::OldConnections;
 use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
@@ -202,8 +202,8 @@ async fn a_failed_attempt_is_marked_on_its_own_spans() {
     database.accept_only(["password-2"]);
     database.fail_next(
         1,
-        claviger::ConnectError::new(
-            claviger::ConnectErrorKind::Unreachable,
+        claviger::error::ConnectError::new(
+            claviger::error::ConnectErrorKind::Unreachable,
             "connection refused",
         ),
     );

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use claviger::{ConnectErrorKind, ErrorKind, Supervisor};
+use claviger::Supervisor;
+use claviger::error::{ConnectErrorKind, ErrorKind};
 use claviger_fixtures::{Fixture, eventually, query};
 use tokio::time::Instant;
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{Handle, OldConnections, PgPools};
+use claviger::lease::OldConnections;
+use claviger::{Handle, PgPools};
 use claviger_fixtures::{
     Fixture, Scripted, eventually, eventually_within, query, query_at_once, signal,
     until_generation, until_rejected, until_serving,

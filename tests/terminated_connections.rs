@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use claviger::{Handle, OldConnections, PgPools};
+use claviger::lease::OldConnections;
+use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, eventually_within, sqlstate};
 use claviger_testkit::ScriptedProvider;
 use sqlx::pool::PoolConnection;

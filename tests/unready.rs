@@ -119,11 +119,13 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     };
     let error = loop {
         match query(&db).await {
-            Err(error) if claviger::SharedError::connect_error(&error).is_some() => break error,
+            Err(error) if claviger::sqlx_09::SharedError::connect_error(&error).is_some() => {
+                break error;
+            }
             _ => {}
         }
     };
-    let connect_error = claviger::SharedError::connect_error(&error).expect("shared");
+    let connect_error = claviger::sqlx_09::SharedError::connect_error(&error).expect("shared");
     assert!(
         connect_error
             .target()

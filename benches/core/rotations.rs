@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{Credentials, Event, Lease, OldConnections, Revision};
+use claviger::events::Event;
+use claviger::lease::OldConnections;
+use claviger::{Credentials, Lease, Revision};
 use claviger_fixtures::Fixture;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use claviger::Event;
+use claviger::events::Event;
 use claviger_fixtures::{Fixture, eventually};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};

@@ -64,7 +64,7 @@ impl ProviderErrorKind {
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::{ProviderError, ProviderErrorKind};
+/// use claviger::error::{ProviderError, ProviderErrorKind};
 ///
 /// let error = ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded").with_retry_after(Duration::from_secs(3));
 /// assert!(error.is_transient());

@@ -13,7 +13,7 @@ use crate::lease::Lease;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandoverPolicy {
-    /// As the lease requests: [`OldConnections::Keep`](crate::OldConnections::Keep) in place,
+    /// As the lease requests: [`OldConnections::Keep`](crate::lease::OldConnections::Keep) in place,
     /// everything else by replacing.
     #[default]
     AsLeased,
@@ -82,10 +82,9 @@ impl PoolSettings {
 /// Anything with credentials is a pool: here clients of an HTTP API, whose token rotates.
 ///
 /// ```
-/// use claviger::{
-///     AcquireError, ConnectError, Lease, PoolFactory, PoolSettings, ProviderError, Revision,
-///     Supervisor, Taken, provider_fn,
-/// };
+/// use claviger::{Lease, Revision, Supervisor, provider_fn};
+/// use claviger::error::{ConnectError, ProviderError};
+/// use claviger::pool::{AcquireError, PoolFactory, PoolSettings, Taken};
 ///
 /// #[derive(Clone)]
 /// struct Client {

@@ -20,7 +20,8 @@ pub(crate) use erased::ErasedProvider;
 pub(crate) use slot::{LeaseGuard, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
+pub use crate::clock::Clock;
 pub use fetched::Fetched;
 pub use hints::Hints;
 pub use plugin::{FetchRequest, Provider};
-pub use simple::{ProviderFn, StaticCredentials, fixed, provider_fn};
+pub use simple::{ProviderFn, StaticCredentials, provider_fn, static_credentials};

@@ -20,9 +20,10 @@ use crate::report::RotationTrigger;
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::{
-///     Credentials, Expiry, FetchRequest, Fetched, Lease, Provider, ProviderError, Revision,
-/// };
+/// use claviger::{Credentials, Lease, Provider, Revision};
+/// use claviger::error::ProviderError;
+/// use claviger::lease::Expiry;
+/// use claviger::provider::{FetchRequest, Fetched};
 ///
 /// #[derive(Debug)]
 /// struct Backend;

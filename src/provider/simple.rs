@@ -1,4 +1,4 @@
-//! Providers without a type of their own: a closure, and a login that never changes.
+//! Providers without a type of their own: a closure, and credentials that never change.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,9 @@ use crate::lease::{Lease, Revision};
 /// Makes a provider of a closure, which returns a [`Lease`] or [`Fetched`].
 ///
 /// ```
-/// use claviger::{FetchRequest, Lease, Credentials, ProviderError, Revision, provider_fn};
+/// use claviger::{Credentials, Lease, Revision, provider_fn};
+/// use claviger::error::ProviderError;
+/// use claviger::provider::FetchRequest;
 ///
 /// let provider = provider_fn(|_request: FetchRequest<Credentials>| async {
 ///     Ok::<_, ProviderError>(Lease::new(Credentials::new("orders", "s3cret"), Revision::new("v1")))
@@ -64,16 +66,17 @@ where
     }
 }
 
-/// A login that never changes, so that development and production differ by one line.
-pub fn fixed(login: Credentials) -> StaticCredentials {
-    StaticCredentials { login }
+/// Returns a provider of credentials that never change, so that development and production differ
+/// by one line.
+pub fn static_credentials(credentials: Credentials) -> StaticCredentials {
+    StaticCredentials { credentials }
 }
 
-/// A login that never changes; made by [`fixed`].
+/// Credentials that never change, as a provider; made by [`static_credentials`].
 #[derive(Debug)]
 #[must_use]
 pub struct StaticCredentials {
-    login: Credentials,
+    credentials: Credentials,
 }
 
 impl Provider for StaticCredentials {
@@ -85,7 +88,7 @@ impl Provider for StaticCredentials {
     ) -> Result<Fetched<Credentials>, ProviderError> {
         Ok(match request.current {
             Some(_) => Fetched::Unchanged,
-            None => Lease::new(self.login.clone(), Revision::new("fixed")).into(),
+            None => Lease::new(self.credentials.clone(), Revision::new("fixed")).into(),
         })
     }
 }

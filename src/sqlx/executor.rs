@@ -71,7 +71,7 @@ where
     /// # Errors
     /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down.
     /// When the database rejects the credential and nothing better is to be had before the pool's
-    /// `acquire_timeout`, its rejection ([`SharedError`](crate::SharedError), with the original
+    /// `acquire_timeout`, its rejection ([`SharedError`](crate::sqlx_09::SharedError), with the original
     /// SQLSTATE).
     ///
     /// # Cancel safety

@@ -35,7 +35,8 @@ impl SharedError {
     /// `None` for an error that is sqlx's own: of a statement, of a pool, of a deadline.
     ///
     /// ```
-    /// # use claviger::{ConnectErrorKind, SharedError};
+    /// # use claviger::error::ConnectErrorKind;
+    /// # use claviger::sqlx_09::SharedError;
     /// fn is_rejected(error: &sqlx::Error) -> bool {
     ///     SharedError::connect_error(error).is_some_and(|error| error.kind() == ConnectErrorKind::Rejected)
     /// }

@@ -40,11 +40,11 @@ use inner::Inner;
 /// WARN: what was registered runs as long as its runtime.
 ///
 /// ```
-/// use claviger::{Credentials, Supervisor, fixed};
+/// use claviger::{Credentials, Supervisor, static_credentials};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
 /// let supervisor = Supervisor::start();
-/// let login = supervisor.add_provider("orders-login", fixed(Credentials::new("orders", "s3cret"))).await?;
+/// let login = supervisor.add_provider("orders-login", static_credentials(Credentials::new("orders", "s3cret"))).await?;
 /// assert_eq!(login.name(), "orders-login");
 /// supervisor.shutdown(std::time::Duration::from_secs(1)).await;
 /// # Ok(()) }
@@ -62,7 +62,7 @@ impl SupervisorBuilder {
     /// # Errors
     /// When a duration is zero or longer than a day, or the poll interval is shorter than a second;
     /// the message names the field. Outside of a tokio runtime
-    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
+    /// ([`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime)).
     pub fn start(self) -> Result<Supervisor, Error> {
         let context = self.context()?;
         let runtime = Runtime::try_current().map_err(|_| Error::no_runtime("start"))?;
@@ -100,10 +100,10 @@ impl Supervisor {
     ///
     /// # Errors
     /// At once when the name is empty or taken, when the provider returns a permanent error
-    /// ([`ProviderError::is_transient`](crate::ProviderError::is_transient) false), or when its
+    /// ([`ProviderError::is_transient`](crate::error::ProviderError::is_transient) false), or when its
     /// lease expires too soon to be handed over. Transient errors are retried until the start
     /// deadline (30 s). Nothing stays registered then. Outside of a tokio runtime
-    /// ([`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime)).
+    /// ([`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime)).
     ///
     /// # Cancel safety
     /// Dropping the future unregisters it.

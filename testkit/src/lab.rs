@@ -1,6 +1,8 @@
 //! A supervisor on a clock that tests move, with failpoints in its actors.
 
-use claviger::{Error, Handle, PoolFactory, Provider, ProviderRef, Supervisor, SupervisorBuilder};
+use claviger::pool::PoolFactory;
+use claviger::supervisor::ProviderRef;
+use claviger::{Error, Handle, Provider, Supervisor, SupervisorBuilder};
 
 use crate::{Failpoints, MovedClock};
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use claviger::{ConnectError, ConnectErrorKind, PoolSettings};
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::PoolSettings;
 use tokio::sync::{Notify, watch};
 
 struct State {

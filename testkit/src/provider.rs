@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::{
-    Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
-    ProviderError, Revision, RotationTrigger,
-};
+use claviger::error::ProviderError;
+use claviger::lease::{Expiry, OldConnections};
+use claviger::provider::{FetchRequest, Fetched, Hints};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider, Revision};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 

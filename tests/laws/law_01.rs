@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::{Event, Handle, OldConnections};
+use claviger::Handle;
+use claviger::events::Event;
+use claviger::lease::OldConnections;
 use claviger_testkit::ScriptedProvider;
 
 use super::fixtures::{Callers, eventually, query, short_lived, sqlx, until_drained};

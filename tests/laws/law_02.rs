@@ -9,7 +9,8 @@
 
 use std::time::Duration;
 
-use claviger::{ConnectError, ConnectErrorKind, Event};
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::events::Event;
 
 use super::Fixture;
 use super::fixtures::{Callers, eventually, eventually_within, sqlx, until_generation};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixtures::{Callers, backend_down, eventually_within};
 use super::{Fixture, Pools};
-use claviger::{ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]

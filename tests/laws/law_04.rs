@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::Fixture;
 use super::fixtures::{Callers, eventually, eventually_within, query, sqlx, until_rejected};
-use claviger::{Event, RotationOutcome};
+use claviger::events::Event;
+use claviger::report::RotationOutcome;
 use claviger_testkit::ScriptedProvider;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +59,9 @@ async fn law_04_a_renewal_changes_only_the_expiry() {
     while let Some(event) = events.next().await {
         match event {
             Event::HandedOver(report) => assert_eq!(report.generation, 1),
-            Event::Rotated(report) => assert_eq!(report.trigger, claviger::RotationTrigger::Start),
+            Event::Rotated(report) => {
+                assert_eq!(report.trigger, claviger::report::RotationTrigger::Start)
+            }
             Event::Drained { generation, .. } => assert_eq!(generation, 1),
             other => panic!("{other:?}"),
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use claviger::RotationTrigger;
+use claviger::report::RotationTrigger;
 use tokio::time::Instant;
 
 use super::fixtures::{

@@ -11,9 +11,10 @@ use super::fixtures::{
     eventually, eventually_within, fetches, query, short_lived, sqlstate, sqlx, until_serving,
 };
 use super::{Fixture, Pools};
-use claviger::{
-    ConnectErrorKind, Credentials, ErrorKind, OldConnections, RotationTrigger, Supervisor, fixed,
-};
+use claviger::error::{ConnectErrorKind, ErrorKind};
+use claviger::lease::OldConnections;
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Supervisor, static_credentials};
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
 
@@ -303,7 +304,10 @@ async fn law_06_registration_names_a_missing_file_and_the_address_of_a_server_th
         .start()
         .expect("a valid duration");
     let credentials = supervisor
-        .add_provider("login", fixed(Credentials::new("app", "password-1")))
+        .add_provider(
+            "login",
+            static_credentials(Credentials::new("app", "password-1")),
+        )
         .await
         .expect("a lease");
     let error = supervisor
@@ -335,7 +339,9 @@ async fn law_06_registration_names_a_missing_file_and_the_address_of_a_server_th
         .await
         .expect_err("the server is down");
     assert_eq!(
-        error.connect_error().map(claviger::ConnectError::kind),
+        error
+            .connect_error()
+            .map(claviger::error::ConnectError::kind),
         Some(ConnectErrorKind::Unreachable),
         "{error}"
     );

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Revision};
+use claviger::Revision;
+use claviger::events::Event;
 use claviger_testkit::ScriptedProvider;
 
 use super::Fixture;
@@ -168,7 +169,7 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
-    use claviger::OldConnections;
+    use claviger::lease::OldConnections;
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(20))

@@ -3,7 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{Handle, OldConnections};
+use claviger::Handle;
+use claviger::lease::OldConnections;
 use claviger_testkit::ScriptedProvider;
 
 use super::fixtures::{Callers, Peak, eventually, until_drained, until_generation};

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::fixtures::{Callers, Capture, backend_down, eventually, until_rejected, until_serving};
 use super::{Fixture, Pools};
-use claviger::{Credentials, Endpoint, Event, Lease, ProviderError, Revision, provider_fn};
+use claviger::error::ProviderError;
+use claviger::events::Event;
+use claviger::{Credentials, Endpoint, Lease, Revision, provider_fn};
 
 const SECRETS: [&str; 3] = ["password-1", "password-2", "kestrel-hidden-in-the-options"];
 

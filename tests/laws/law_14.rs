@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::Fixture;
 use super::fixtures::{Callers, eventually, query, sqlx};
-use claviger::{ErrorKind, Revision};
+use claviger::Revision;
+use claviger::error::ErrorKind;
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,8 @@ use std::sync::{Arc, Once};
 use std::task::Poll;
 use std::time::Duration;
 
-use claviger::{Handle, OldConnections};
+use claviger::Handle;
+use claviger::lease::OldConnections;
 use claviger_testkit::ScriptedProvider;
 use futures_util::{StreamExt, future::poll_fn};
 use tokio::time::{Instant, sleep};

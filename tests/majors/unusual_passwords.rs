@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::fixtures::sqlx::postgres::PgConnectOptions;
 use super::fixtures::sqlx::{ConnectOptions, Connection};
-use claviger::{Credentials, Supervisor, fixed};
+use claviger::{Credentials, Supervisor, static_credentials};
 use claviger_servers::pgbouncer::Users;
 use claviger_servers::{PgBouncer, Postgres};
 use claviger_testkit::{Lab, ScriptedProvider};
@@ -153,7 +153,10 @@ async fn claviger(
 ) -> Result<(), String> {
     let login = fixture
         .supervisor
-        .add_provider("login", fixed(Credentials::new("app", password)))
+        .add_provider(
+            "login",
+            static_credentials(Credentials::new("app", password)),
+        )
         .await
         .expect("it never changes");
     let pools = PgPools::new(options, fixture.pool_options(2));
@@ -261,7 +264,10 @@ async fn a_server_that_switches_from_md5_to_scram_is_logged_in_to_again() {
     set(&fixture, "md5", password);
     let login = fixture
         .supervisor
-        .add_provider("login", fixed(Credentials::new("app", password)))
+        .add_provider(
+            "login",
+            static_credentials(Credentials::new("app", password)),
+        )
         .await
         .expect("it never changes");
     let db = fixture
@@ -298,7 +304,10 @@ async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
     let before = fixture.rejected_logins();
     let login = fixture
         .supervisor
-        .add_provider("login", fixed(Credentials::new("app", "wrong\u{a0}one")))
+        .add_provider(
+            "login",
+            static_credentials(Credentials::new("app", "wrong\u{a0}one")),
+        )
         .await
         .expect("it never changes");
     let wrong = fixture
@@ -329,7 +338,10 @@ async fn a_user_whose_name_saslprep_prohibits_is_named() {
         .expect("PostgreSQL takes it");
     let login = fixture
         .supervisor
-        .add_provider("login", fixed(Credentials::new(user, "password-1")))
+        .add_provider(
+            "login",
+            static_credentials(Credentials::new(user, "password-1")),
+        )
         .await
         .expect("it never changes");
     let error = fixture

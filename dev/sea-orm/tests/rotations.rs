@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger::{Handle, OldConnections, PgPools};
+use claviger::lease::OldConnections;
+use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, eventually, short_lived};
 use claviger_sea_orm::Following;
 use claviger_testkit::ScriptedProvider;

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Credentials, Handle, PoolFactory, Provider, Supervisor, SupervisorBuilder};
+use claviger::pool::PoolFactory;
+use claviger::{Credentials, Handle, Provider, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{HandleOf, Server, eventually_within};
 use claviger_servers::{MariaDb, Postgres, Proxy};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use claviger::ShutdownReport;
+use claviger::report::ShutdownReport;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

@@ -18,10 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
-use claviger::{
-    Credentials, Expiry, Handle, Lease, PgPools, ProviderError, ProviderErrorKind, Revision,
-    Supervisor, Timestamp,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, Timestamp};
+use claviger::{Credentials, Handle, Lease, PgPools, Revision, Supervisor};
 use claviger_fixtures::{Fixture, Server, eventually_within};
 use claviger_otel::WithMeter;
 use claviger_servers::{Postgres, Prometheus};

@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum_service::{Bounds, Metrics, Service, serve};
-use claviger::{Event, Handle, PgPools, ProviderError, ProviderErrorKind, Supervisor};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::events::Event;
+use claviger::{Handle, PgPools, Supervisor};
 use claviger_fixtures::{Capture, Fixture, Server, eventually_within};
 use claviger_otel::WithMeter;
 use claviger_servers::Postgres;
@@ -57,7 +59,7 @@ async fn fixture(metrics: &Metrics) -> Fixture {
 async fn wait_until_adopted(fixture: &Fixture, after: &str) {
     let serve = || {
         let status = fixture.supervisor.status();
-        let serves = |pool: &claviger::PoolStatus| {
+        let serves = |pool: &claviger::status::PoolStatus| {
             pool.revision == status.providers[0].revision && pool.last_error.is_none()
         };
         fixture.supervisor.readiness().ready && status.pools.iter().all(serves)

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use claviger::{
-    Credentials, Expiry, FetchRequest, Fetched, Lease, OldConnections, Provider, ProviderError,
-    ProviderErrorKind, Revision, RotationTrigger,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, OldConnections};
+use claviger::provider::{FetchRequest, Fetched};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider, Revision};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 

@@ -6,7 +6,8 @@ mod postgres;
 
 use std::future::Future;
 
-use claviger::{Credentials, Handle, PoolFactory};
+use claviger::pool::PoolFactory;
+use claviger::{Credentials, Handle};
 
 use sqlx::pool::PoolOptions;
 

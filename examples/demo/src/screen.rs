@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use claviger::{Event, Handle, HandoverMode, PoolFactory, RotationOutcome};
+use claviger::Handle;
+use claviger::events::Event;
+use claviger::pool::PoolFactory;
+use claviger::report::{HandoverMode, RotationOutcome};
 use tokio::time::Instant;
 
 use crate::service::Service;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use claviger::{Events, Handle, Supervisor};
+use claviger::events::Events;
+use claviger::{Handle, Supervisor};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::database::Orders;

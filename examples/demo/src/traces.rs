@@ -7,7 +7,7 @@ mod waterfall;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::Timestamp;
+use claviger::lease::Timestamp;
 use claviger_otel::Telemetry;
 use claviger_servers::Jaeger;
 use tokio::time::{Instant, sleep};

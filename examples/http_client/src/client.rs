@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::net::SocketAddr;
 
-use claviger::{AcquireError, ConnectError, ConnectErrorKind, PoolFactory, PoolSettings, Taken};
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::{AcquireError, PoolFactory, PoolSettings, Taken};
 use reqwest::{Client, StatusCode};
 
 use crate::token::Token;

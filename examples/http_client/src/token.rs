@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use claviger::{
-    Expiry, FetchRequest, Fetched, Lease, Provider, ProviderError, ProviderErrorKind, Revision,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::Expiry;
+use claviger::provider::{FetchRequest, Fetched};
+use claviger::{Lease, Provider, Revision};
 use reqwest::Client;
 use serde::Deserialize;
 

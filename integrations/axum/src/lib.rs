@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `GET /livez` | [`probes`] | 200 while the process responds, whatever the state of databases |
 //! | `GET /readyz` | [`probes`] | 200 while every credential is valid and verified, else 503 |
-//! | `GET /status` | [`status`] | the whole [`Status`](claviger::Status); never mounted by default |
+//! | `GET /status` | [`status`] | the whole [`Status`](claviger::status::Status); never mounted by default |
 //!
 //! All bodies are JSON; that of `/readyz` lists the reasons.
 //!

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use claviger::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use claviger::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use serde_json::{Value, json};
 use tower::ServiceExt;

@@ -7,10 +7,10 @@ mod common;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use claviger::{
-    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, ProviderError, ProviderErrorKind,
-    Revision, RotationOutcome, Timestamp,
-};
+use claviger::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, Timestamp};
+use claviger::report::RotationOutcome;
+use claviger::{Credentials, Lease, Revision};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use common::Recorder;
 use opentelemetry::trace::{SpanId, Status};

@@ -10,7 +10,9 @@ mod api;
 
 use std::time::Duration;
 
-use claviger::{PgPools, ProviderError, ProviderErrorKind, RotationOutcome, Supervisor};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::report::RotationOutcome;
+use claviger::{PgPools, Supervisor};
 use claviger_fixtures::{Fixture, eventually_within};
 use claviger_testkit::Lab;
 use claviger_traces::{Span, handovers_add_up, tree};
@@ -275,7 +277,7 @@ async fn scenario() {
             .calls()
             .iter()
             .skip(before)
-            .any(|call| call.trigger == claviger::RotationTrigger::Woke)
+            .any(|call| call.trigger == claviger::report::RotationTrigger::Woke)
     })
     .await;
 

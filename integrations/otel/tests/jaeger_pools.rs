@@ -9,7 +9,7 @@ mod api;
 
 use std::time::Duration;
 
-use claviger::RotationOutcome;
+use claviger::report::RotationOutcome;
 use claviger_fixtures::{Fixture, eventually_within};
 use claviger_traces::{handovers_add_up, tree};
 

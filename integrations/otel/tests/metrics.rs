@@ -10,10 +10,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use claviger::{
-    ConnectError, ConnectErrorKind, Credentials, Expiry, Lease, OldConnections, ProviderError,
-    ProviderErrorKind, Revision, Supervisor, Timestamp,
-};
+use claviger::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, OldConnections, Timestamp};
+use claviger::{Credentials, Lease, Revision, Supervisor};
 use claviger_otel::WithMeter;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use opentelemetry::KeyValue;

@@ -6,9 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use claviger::{
-    ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind, RotationTrigger, Supervisor,
-};
+use claviger::Supervisor;
+use claviger::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use claviger::report::RotationTrigger;
 use claviger_fixtures::eventually;
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use common::Recorder;

@@ -9,7 +9,8 @@ mod common;
 
 use std::time::Duration;
 
-use claviger::{Handle, PgPools, ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, eventually};
 use common::Recorder;
 use opentelemetry_sdk::trace::SpanData;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
-use claviger::ProviderErrorKind;
+use claviger::error::ProviderErrorKind;
 
 /// Longest part of a chain's own error that is passed on, in characters.
 const LONGEST_REASON: usize = 500;
@@ -27,7 +27,7 @@ const WRONG_CLOCK: [&str; 4] = [
 ];
 
 /// Explains why a chain of AWS credentials returned none. Returns the kind and the message of a
-/// [`ProviderError`](claviger::ProviderError): what to do, and the cause as the chain reports it.
+/// [`ProviderError`](claviger::error::ProviderError): what to do, and the cause as the chain reports it.
 /// Output of a `credential_process` and quoted requests are left out.
 pub fn explain(error: &CredentialsError) -> (ProviderErrorKind, String) {
     let reason = reason(error);
@@ -141,7 +141,7 @@ mod tests {
             (CredentialsError::unhandled("no UTF-8"), Kind::Other, true),
         ] {
             let (found, message) = explain(&error);
-            let explained = claviger::ProviderError::new(found, message);
+            let explained = claviger::error::ProviderError::new(found, message);
             assert_eq!(
                 (explained.kind(), explained.is_transient()),
                 (kind, transient),

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use claviger::{OldConnections, ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::OldConnections;
 
 use crate::format::{CredentialFile, FileFormat};
 use crate::provider::FileProvider;
@@ -25,7 +26,7 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 ///     .with_poll_interval(Duration::from_secs(10)) // a change at 0:01 is adopted at 0:10
 ///     .build()?;
 /// # drop(provider);
-/// # Ok::<_, claviger::ProviderError>(())
+/// # Ok::<_, claviger::error::ProviderError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "call `build` to make the provider"]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::{
-    Credentials, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider, ProviderError,
-    Revision,
-};
+use claviger::error::ProviderError;
+use claviger::lease::OldConnections;
+use claviger::provider::{FetchRequest, Fetched, Hints};
+use claviger::{Credentials, Lease, Provider, Revision};
 use tokio::sync::Mutex;
 
 use crate::builder::FileProviderBuilder;
@@ -57,7 +57,7 @@ const RETRY_PAUSES: [Duration; 5] = [
 ///
 /// let provider = FileProvider::directory("/etc/orders-db")?;
 /// # drop(provider);
-/// # Ok::<_, claviger::ProviderError>(())
+/// # Ok::<_, claviger::error::ProviderError>(())
 /// ```
 pub struct FileProvider {
     file: CredentialFile,

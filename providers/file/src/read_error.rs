@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use claviger::{ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
 
 /// Why a read yielded no credentials.
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use claviger::{Credentials, ProviderError, ProviderErrorKind, Revision};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::{Credentials, Revision};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 

@@ -9,7 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Provider, ProviderErrorKind, RotationTrigger, Supervisor};
+use claviger::error::ProviderErrorKind;
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Provider, Supervisor};
 use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, again, failure, first, parts};
 use tokio::time::timeout;

@@ -7,7 +7,9 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use claviger::{Endpoint, OldConnections, ProviderErrorKind};
+use claviger::Endpoint;
+use claviger::error::ProviderErrorKind;
+use claviger::lease::OldConnections;
 use claviger_file::{FileFormat, FileProvider};
 use common::{again, first, parts, replace};
 

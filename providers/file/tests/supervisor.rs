@@ -7,10 +7,11 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use claviger::{
-    Event, Events, ProviderError, ProviderErrorKind, ProviderStatus, RotationOutcome,
-    RotationReport, RotationTrigger, Supervisor,
-};
+use claviger::Supervisor;
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::events::{Event, Events};
+use claviger::report::{RotationOutcome, RotationReport, RotationTrigger};
+use claviger::status::ProviderStatus;
 use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, replace};
 use tokio::time::timeout;

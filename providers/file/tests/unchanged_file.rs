@@ -8,7 +8,8 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use claviger::{ProviderStatus, Supervisor};
+use claviger::Supervisor;
+use claviger::status::ProviderStatus;
 use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Captured};
 use tokio::time::timeout;

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use claviger::ProviderErrorKind;
+use claviger::error::ProviderErrorKind;
 use claviger_file::FileProvider;
 use common::failure;
 

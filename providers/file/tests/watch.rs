@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use claviger::OldConnections;
+use claviger::lease::OldConnections;
 use claviger_file::{FileFormat, FileProvider};
 use common::{Watched, first, parts, replace};
 

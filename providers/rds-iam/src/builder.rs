@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_types::SdkConfig;
-use claviger::{ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
 
 use crate::host::Host;
 use crate::lifetime::{MAX_LIFETIME, MIN_LIFETIME};
@@ -16,7 +16,7 @@ use crate::user::User;
 /// Builds an [`RdsIam`] with settings other than the defaults.
 ///
 /// ```
-/// # async fn provider() -> Result<(), claviger::ProviderError> {
+/// # async fn provider() -> Result<(), claviger::error::ProviderError> {
 /// use claviger_rds_iam::RdsIam;
 ///
 /// let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use claviger::{ProviderError, ProviderErrorKind, quiet};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::quiet;
 
 /// Longest time for a request to the chain, within the core's default deadline of 30 s for a fetch.
 /// The instance's metadata service responds or fails within 8 s.

@@ -8,10 +8,11 @@ use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::SharedTimeSource;
-use claviger::{
-    Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
-    ProviderError, ProviderErrorKind, Revision, RotationTrigger, Timestamp,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, OldConnections, Timestamp};
+use claviger::provider::{FetchRequest, Fetched, Hints};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider, Revision};
 
 use crate::builder::RdsIamBuilder;
 use crate::token::Target;
@@ -61,7 +62,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(3_600);
 /// until it expires. No error, log line or `Debug` form contains a credential.
 ///
 /// ```
-/// # async fn provider() -> Result<(), claviger::ProviderError> {
+/// # async fn provider() -> Result<(), claviger::error::ProviderError> {
 /// use claviger_rds_iam::RdsIam;
 ///
 /// let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;

@@ -8,7 +8,8 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
 use aws_types::region::Region;
 use aws_types::sdk_config::{SdkConfig, TimeSource};
-use claviger::{ProviderError, ProviderErrorKind, quiet};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::quiet;
 use percent_encoding::utf8_percent_encode;
 use url::form_urlencoded;
 

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use claviger::ProviderErrorKind;
+use claviger::error::ProviderErrorKind;
 use claviger_rds_iam::{RdsIam, RdsIamBuilder};
 use common::{Chain, HOST, USER};
 

@@ -8,7 +8,8 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use claviger::{Credentials, Lease, RotationTrigger};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease};
 use claviger_fixtures::Capture;
 use claviger_rds_iam::RdsIam;
 use common::{Chain, HOST, USER, again, first, now};

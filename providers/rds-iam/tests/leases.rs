@@ -8,9 +8,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
-use claviger::{
-    FetchRequest, Hints, OldConnections, Provider, ProviderErrorKind, RotationTrigger, Timestamp,
-};
+use claviger::Provider;
+use claviger::error::ProviderErrorKind;
+use claviger::lease::{OldConnections, Timestamp};
+use claviger::provider::{FetchRequest, Hints};
+use claviger::report::RotationTrigger;
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::FetchLease;
 use common::{Chain, HOST, USER, again, first, key, now, parameter, session, token};

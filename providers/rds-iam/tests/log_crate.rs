@@ -6,7 +6,7 @@
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use claviger::FetchRequest;
+use claviger::provider::FetchRequest;
 use claviger_fixtures::LogRecorder;
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::FetchLease;

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use aws_types::SdkConfig;
-use claviger::{OldConnections, ProviderError};
+use claviger::error::ProviderError;
+use claviger::lease::OldConnections;
 
 use crate::api::SecretClient;
 use crate::format::{Format, Keys};
@@ -15,7 +16,7 @@ use crate::secret_id::{SecretId, misconfigured};
 /// ```
 /// use claviger_secrets_manager::SecretsManager;
 ///
-/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, claviger::ProviderError> {
+/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, claviger::error::ProviderError> {
 /// // {"login": "orders", "pw": "s3cret", "host": "db.internal", "port": 5432}
 /// let provider = SecretsManager::builder(aws, "prod/orders-db")
 ///     .with_user_key("login")

@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
-use claviger::{
-    Clock, Credentials, FetchRequest, Fetched, Lease, OldConnections, Provider, ProviderError,
-    ProviderErrorKind, Revision, RotationTrigger,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::OldConnections;
+use claviger::provider::{Clock, FetchRequest, Fetched};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider, Revision};
 
 use crate::api::{Content, Description, SecretClient, Version};
 use crate::builder::SecretsManagerBuilder;
@@ -48,7 +49,7 @@ const DESCRIBE_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 /// ```
 /// use claviger_secrets_manager::SecretsManager;
 ///
-/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, claviger::ProviderError> {
+/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, claviger::error::ProviderError> {
 /// // let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
 /// let provider = SecretsManager::new(aws, "prod/orders-db")?;
 /// # Ok(provider)

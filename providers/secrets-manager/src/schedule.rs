@@ -27,7 +27,7 @@ pub(crate) fn refresh_after(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use claviger::Timestamp;
+    use claviger::lease::Timestamp;
 
     #[test]
     fn worked_numbers() {

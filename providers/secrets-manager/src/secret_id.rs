@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use claviger::{ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
 
 /// Longest name and longest ARN of Secrets Manager (its API reference, `SecretId` and `Name`).
 const LONGEST_NAME: usize = 512;

@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Event, Events, Handle, PgPools, ProviderErrorKind, Supervisor, SupervisorBuilder};
+use claviger::error::ProviderErrorKind;
+use claviger::events::{Event, Events};
+use claviger::{Handle, PgPools, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture};

@@ -10,7 +10,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
-use claviger::{Event, FetchRequest};
+use claviger::events::Event;
+use claviger::provider::FetchRequest;
 use claviger_fixtures::{Callers, Capture};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SECRET_ACCESS_KEY, SESSION_TOKEN, SecretsFixture};

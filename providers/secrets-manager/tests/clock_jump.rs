@@ -7,8 +7,9 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use aws_smithy_types::date_time::{DateTime, Format};
+use claviger::lease::Timestamp;
+use claviger::provider::FetchRequest;
 use claviger::testing::MovedClock;
-use claviger::{FetchRequest, Timestamp};
 use claviger_secrets_fixtures::aws;
 use claviger_secrets_manager::SecretsManager;
 use claviger_testkit::FetchLease;

@@ -12,9 +12,10 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::SdkConfig;
-use claviger::{
-    Credentials, FetchRequest, ProviderError, ProviderErrorKind as Kind, RotationTrigger,
-};
+use claviger::Credentials;
+use claviger::error::{ProviderError, ProviderErrorKind as Kind};
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
 use claviger_secrets_fixtures::aws;
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Proxy};
@@ -177,7 +178,7 @@ async fn dated(code: &'static str, ahead: Duration) -> String {
         .await
         .expect("a free port");
     let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
-    let date = DateTime::from(claviger::Timestamp::now().wall() + ahead)
+    let date = DateTime::from(claviger::lease::Timestamp::now().wall() + ahead)
         .fmt(Format::HttpDate)
         .expect("a date");
     let body = format!(r#"{{"__type":"{code}","message":"Signature expired: CANARY"}}"#);

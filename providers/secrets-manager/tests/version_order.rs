@@ -6,9 +6,11 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use aws_sdk_secretsmanager::types::RotationRulesType;
-use claviger::{
-    Credentials, FetchRequest, Lease, OldConnections, ProviderErrorKind, Revision, RotationTrigger,
-};
+use claviger::error::ProviderErrorKind;
+use claviger::lease::OldConnections;
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Revision};
 use claviger_secrets_fixtures::{Secret, aws, login, moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::Moto;

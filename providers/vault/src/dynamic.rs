@@ -8,10 +8,11 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use claviger::{
-    Credentials, Expiry, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider,
-    ProviderError, ProviderErrorKind, Revision, RotationTrigger,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, OldConnections};
+use claviger::provider::{FetchRequest, Fetched, Hints};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider, Revision};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -54,7 +55,7 @@ use lease::IssuedLease;
 /// ```
 /// use claviger_vault::{Auth, VaultDynamic, VaultSession};
 ///
-/// # fn provider() -> Result<VaultDynamic, claviger::ProviderError> {
+/// # fn provider() -> Result<VaultDynamic, claviger::error::ProviderError> {
 /// let session = VaultSession::new("https://vault.internal:8200", Auth::kubernetes("orders"))?;
 /// let provider = VaultDynamic::new(&session, "database", "orders")?;
 /// # Ok(provider)

@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use claviger::{
-    Credentials, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider, ProviderError,
-    ProviderErrorKind, Revision, Timestamp,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::{OldConnections, Timestamp};
+use claviger::provider::{FetchRequest, Fetched, Hints};
+use claviger::{Credentials, Lease, Provider, Revision};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -38,7 +38,7 @@ const API_PATH_ADVICE: &str = "set mount and path as for `vault kv get`, without
 /// ```
 /// use claviger_vault::{Auth, VaultKv, VaultSession};
 ///
-/// # fn provider() -> Result<VaultKv, claviger::ProviderError> {
+/// # fn provider() -> Result<VaultKv, claviger::error::ProviderError> {
 /// let session = VaultSession::new("https://vault.internal:8200", Auth::token_file("/run/vault/token"))?;
 /// let provider = VaultKv::new(&session, "secret", "prod/orders-db")?;
 /// # Ok(provider)

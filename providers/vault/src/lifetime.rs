@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use claviger::{Expiry, Timestamp};
+use claviger::lease::{Expiry, Timestamp};
 
 /// Share of the first lifetime below which a renewal has reached a maximum.
 const FULL_SHARE: f64 = 0.9;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use claviger::{ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
 
 /// A path below `/v1/`. No part is empty or leads elsewhere.
 #[derive(Clone, PartialEq, Eq)]

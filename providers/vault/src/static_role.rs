@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use claviger::{
-    Credentials, FetchRequest, Fetched, Hints, Lease, OldConnections, Provider, ProviderError,
-    ProviderErrorKind, Revision,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::OldConnections;
+use claviger::provider::{FetchRequest, Fetched, Hints};
+use claviger::{Credentials, Lease, Provider, Revision};
 use serde::Deserialize;
 use tokio::time::sleep;
 
@@ -41,7 +41,7 @@ const ROTATION_DELAY: Duration = Duration::from_millis(50);
 /// ```
 /// use claviger_vault::{Auth, VaultSession, VaultStatic};
 ///
-/// # fn provider() -> Result<VaultStatic, claviger::ProviderError> {
+/// # fn provider() -> Result<VaultStatic, claviger::error::ProviderError> {
 /// let session = VaultSession::new("https://vault.internal:8200", Auth::kubernetes("orders"))?;
 /// let provider = VaultStatic::new(&session, "database", "orders")?;
 /// # Ok(provider)
@@ -221,10 +221,10 @@ impl fmt::Debug for VaultStatic {
 /// Builds a [`VaultStatic`] with settings other than the defaults.
 ///
 /// ```
-/// use claviger::OldConnections;
+/// use claviger::lease::OldConnections;
 /// use claviger_vault::{Auth, VaultSession, VaultStatic};
 ///
-/// # fn provider() -> Result<VaultStatic, claviger::ProviderError> {
+/// # fn provider() -> Result<VaultStatic, claviger::error::ProviderError> {
 /// let session = VaultSession::new("https://vault.internal:8200", Auth::kubernetes("orders"))?;
 /// let provider = VaultStatic::builder(&session, "database", "orders")
 ///     .with_old_connections(OldConnections::Keep)
@@ -269,7 +269,7 @@ impl VaultStaticBuilder {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use claviger::Timestamp;
+    use claviger::lease::Timestamp;
 
     use super::*;
     use crate::auth::Auth;

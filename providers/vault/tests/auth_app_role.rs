@@ -6,10 +6,10 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{
-    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, RotationTrigger,
-    Supervisor,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
 use claviger_testkit::FetchLease;

@@ -6,9 +6,10 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use claviger::{
-    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Timestamp,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::Timestamp;
+use claviger::provider::FetchRequest;
+use claviger::{Credentials, Lease, Provider};
 use claviger_servers::JwtIssuer;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};

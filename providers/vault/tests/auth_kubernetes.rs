@@ -6,9 +6,10 @@
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use claviger::{
-    Credentials, FetchRequest, Lease, ProviderError, ProviderErrorKind, Supervisor, Timestamp,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::Timestamp;
+use claviger::provider::FetchRequest;
+use claviger::{Credentials, Lease, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
 use claviger_testkit::FetchLease;

@@ -6,7 +6,8 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{ProviderErrorKind, Supervisor};
+use claviger::Supervisor;
+use claviger::error::ProviderErrorKind;
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, VaultDynamic, VaultKv, VaultSession};

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use claviger::{Event, FetchRequest};
+use claviger::events::Event;
+use claviger::provider::FetchRequest;
 use claviger_fixtures::{Callers, Capture};
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::FetchLease;

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use claviger::{ProviderErrorKind, Timestamp};
+use claviger::error::ProviderErrorKind;
+use claviger::lease::Timestamp;
 use claviger_testkit::Lab;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 use serde_json::json;
@@ -55,6 +56,8 @@ async fn a_version_is_deleted_when_the_moved_clock_reaches_its_deletion_time() {
     lab.clock.jump(Duration::from_secs(7_200));
     let error = lab.supervisor.rotate_now("login").await;
     let error = error.expect_err("the version is deleted");
-    let kind = error.provider_error().map(claviger::ProviderError::kind);
+    let kind = error
+        .provider_error()
+        .map(claviger::error::ProviderError::kind);
     assert_eq!(kind, Some(ProviderErrorKind::NotFound), "{error}");
 }

@@ -6,9 +6,9 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{
-    Credentials, FetchRequest, Lease, Provider, ProviderError, ProviderErrorKind, Supervisor,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::provider::FetchRequest;
+use claviger::{Credentials, Lease, Provider, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, OpenBao, openbao};
 use claviger_testkit::FetchLease;

@@ -3,7 +3,8 @@
 //! Dynamic users under load: renewed, replaced before their maximum, drained, revoked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{ProviderErrorKind, Supervisor};
+use claviger::Supervisor;
+use claviger::error::ProviderErrorKind;
 use claviger_fixtures::Callers;
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use claviger::{
-    Credentials, FetchRequest, Lease, ProviderErrorKind, ProviderStatus, RotationTrigger,
-    Supervisor,
-};
+use claviger::error::ProviderErrorKind;
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::status::ProviderStatus;
+use claviger::{Credentials, Lease, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
 use claviger_testkit::FetchLease;

@@ -3,7 +3,10 @@
 //! Times to live beyond the clock's range count as none. They cause no panic.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::{Credentials, FetchRequest, Lease, ProviderError, RotationTrigger};
+use claviger::error::ProviderError;
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease};
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};

@@ -5,7 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::FetchRequest;
+use claviger::provider::FetchRequest;
 use claviger_fixtures::LogRecorder;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use claviger::{Credentials, FetchRequest, Lease, Provider, ProviderError, Supervisor};
+use claviger::error::ProviderError;
+use claviger::provider::FetchRequest;
+use claviger::{Credentials, Lease, Provider, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;

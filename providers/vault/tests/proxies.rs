@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 
-use claviger::{FetchRequest, ProviderErrorKind};
+use claviger::error::ProviderErrorKind;
+use claviger::provider::FetchRequest;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, VaultKv, VaultSession};
 

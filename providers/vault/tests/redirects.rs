@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{FetchRequest, ProviderErrorKind};
+use claviger::error::ProviderErrorKind;
+use claviger::provider::FetchRequest;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 
@@ -72,7 +73,7 @@ fn body(text: &str) -> String {
     )
 }
 
-async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::ProviderError> {
+async fn fetch(address: &str, auth: Auth) -> Result<String, claviger::error::ProviderError> {
     let session = VaultSession::builder(address, auth)
         .with_timeout(Duration::from_secs(5))
         .build()

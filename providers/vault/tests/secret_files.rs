@@ -5,7 +5,9 @@
 
 use std::fs;
 
-use claviger::{Credentials, FetchRequest, Lease, ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::provider::FetchRequest;
+use claviger::{Credentials, Lease};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::AsyncAdmin;

@@ -7,7 +7,8 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{ProviderErrorKind, ProviderStatus};
+use claviger::error::ProviderErrorKind;
+use claviger::status::ProviderStatus;
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};

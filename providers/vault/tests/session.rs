@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use claviger::{FetchRequest, Provider, RotationTrigger, Supervisor};
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Provider, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::ProviderErrorKind;
+use claviger::error::ProviderErrorKind;
 use claviger_vault::{
     Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultSessionBuilder, VaultStatic,
 };

@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use claviger::{FetchRequest, Handle, PgPools, Provider, RotationTrigger};
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Handle, PgPools, Provider};
 use claviger_fixtures::{Callers, Server, eventually_within, short_lived};
 use claviger_servers::Postgres;
 use claviger_testkit::FetchLease;

@@ -6,7 +6,9 @@
 use std::fs;
 use std::time::Duration;
 
-use claviger::{Handle, PgPools, ProviderErrorKind, ProviderStatus, Supervisor};
+use claviger::error::ProviderErrorKind;
+use claviger::status::ProviderStatus;
+use claviger::{Handle, PgPools, Supervisor};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};

@@ -3,10 +3,9 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use claviger::{
-    AcquireError, Check, ConnectError, ConnectErrorKind, Credentials, Lease, PoolFactory,
-    PoolSettings, Taken,
-};
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::{AcquireError, Check, PoolFactory, PoolSettings, Taken};
+use claviger::{Credentials, Lease};
 use tokio::time::sleep;
 
 use super::{ScriptedConnection, ScriptedPool, ScriptedPools};

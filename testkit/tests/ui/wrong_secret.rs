@@ -1,6 +1,8 @@
 //! A provider of API keys under a database pool.
 
-use claviger::{FetchRequest, Lease, ProviderError, Revision, Supervisor, provider_fn};
+use claviger::{Lease, Revision, Supervisor, provider_fn};
+use claviger::error::ProviderError;
+use claviger::provider::FetchRequest;
 use claviger_testkit::ScriptedPools;
 
 struct ApiKey(&'static str);

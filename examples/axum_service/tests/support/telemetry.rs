@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use claviger::{ConnectErrorKind, Event, ProviderErrorKind};
+use claviger::error::{ConnectErrorKind, ProviderErrorKind};
+use claviger::events::Event;
 use opentelemetry::trace::{SpanId, Status, TracerProvider};
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, InMemorySpanExporterBuilder, SdkTracerProvider, SpanData,

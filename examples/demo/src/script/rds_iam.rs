@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{FetchRequest, Handle, Provider, Supervisor};
+use claviger::provider::FetchRequest;
+use claviger::{Handle, Provider, Supervisor};
 use claviger_rds_iam::RdsIam;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

@@ -6,7 +6,8 @@ mod url;
 
 use std::path::{Component, Path, PathBuf};
 
-use claviger::{Credentials, ProviderError};
+use claviger::Credentials;
+use claviger::error::ProviderError;
 
 use crate::builder::misconfigured;
 use crate::read_error::ReadError;

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
-use claviger::Hints;
+use claviger::provider::Hints;
 
 use directory_watch::{DirectoryWatch, Notifier};
 use symlink_chain::SymlinkChain;

@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use claviger::{
-    Credentials, FetchRequest, Hints, Lease, Provider, ProviderError, ProviderErrorKind,
-    RotationTrigger,
-};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::provider::{FetchRequest, Hints};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider};
 use claviger_file::FileProvider;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

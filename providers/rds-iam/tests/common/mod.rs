@@ -15,7 +15,9 @@ use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use claviger::{Credentials, FetchRequest, Lease, RotationTrigger};
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease};
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::FetchLease;
 
@@ -132,7 +134,7 @@ impl ProvideCredentials for Chain {
 
 /// Returns the wall clock's time, as signers read it.
 pub(crate) fn now() -> SystemTime {
-    claviger::Timestamp::now().wall()
+    claviger::lease::Timestamp::now().wall()
 }
 
 #[derive(Debug)]

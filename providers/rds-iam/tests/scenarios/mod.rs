@@ -230,8 +230,9 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     // Open connections keep working, and are shared.
     many.wait_for_more(200).await;
     few.wait_for_more(200).await;
-    let names_clock =
-        |error: claviger::ConnectError| error.to_string().contains("check this machine's clock");
+    let names_clock = |error: claviger::error::ConnectError| {
+        error.to_string().contains("check this machine's clock")
+    };
     eventually_within(PATIENCE, "the last error names the clock", || {
         db.status()
             .and_then(|status| status.last_error)

@@ -9,7 +9,8 @@
 
 use std::time::SystemTime;
 
-use claviger::{Credentials, PgPools, PoolFactory};
+use claviger::pool::PoolFactory;
+use claviger::{Credentials, PgPools};
 use claviger_fixtures::Queried;
 use claviger_servers::{Postgres, TokenCheck, TokenChecks};
 use sqlx::pool::PoolOptions;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
-use claviger::Event;
+use claviger::events::Event;
 use claviger_fixtures::{Callers, Figures, median, ms};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Supervisor};
+use claviger::Supervisor;
+use claviger::events::Event;
 use claviger_fixtures::{Callers, Figures};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture};

@@ -7,7 +7,7 @@ use aws_sdk_secretsmanager::config::{BehaviorVersion, Builder, Region};
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
-use claviger::ProviderError;
+use claviger::error::ProviderError;
 
 use crate::secret_id::misconfigured;
 
@@ -85,7 +85,7 @@ mod tests {
     use aws_credential_types::Credentials as AwsCredentials;
     use aws_credential_types::provider::SharedCredentialsProvider;
     use aws_types::service_config::LoadServiceConfig;
-    use claviger::ProviderErrorKind;
+    use claviger::error::ProviderErrorKind;
 
     fn config() -> aws_types::sdk_config::Builder {
         SdkConfig::builder()

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use claviger::{ProviderError, ProviderErrorKind as Kind};
+use claviger::error::{ProviderError, ProviderErrorKind as Kind};
 
 use super::skew::skew;
 use crate::fallback::StagingLabel;

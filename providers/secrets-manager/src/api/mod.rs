@@ -12,7 +12,9 @@ use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecret;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValue;
 use aws_types::SdkConfig;
-use claviger::{Clock, ProviderError, Revision, quiet};
+use claviger::error::ProviderError;
+use claviger::provider::Clock;
+use claviger::{Revision, quiet};
 
 use crate::fallback::StagingLabel;
 use crate::secret_id::SecretId;

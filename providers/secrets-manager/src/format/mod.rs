@@ -2,7 +2,8 @@
 
 mod json;
 
-use claviger::{Credentials, ProviderError, ProviderErrorKind};
+use claviger::Credentials;
+use claviger::error::{ProviderError, ProviderErrorKind};
 
 pub(crate) use json::Keys;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Events, Supervisor, SupervisorBuilder};
+use claviger::events::{Event, Events};
+use claviger::{Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, HandleOf, Tally, eventually};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture, rotations, window};

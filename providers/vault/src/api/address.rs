@@ -1,6 +1,6 @@
 //! Address of the server.
 
-use claviger::ProviderError;
+use claviger::error::ProviderError;
 use url::Url;
 
 use crate::path::misconfigured;

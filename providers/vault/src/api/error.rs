@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use claviger::{ProviderError, ProviderErrorKind as Kind};
+use claviger::error::{ProviderError, ProviderErrorKind as Kind};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -10,7 +10,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use claviger::{ProviderError, quiet};
+use claviger::error::ProviderError;
+use claviger::quiet;
 use reqwest::Client;
 use rustify::Endpoint as _;
 use serde::de::DeserializeOwned;

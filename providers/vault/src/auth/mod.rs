@@ -6,7 +6,7 @@ mod secret_id;
 use std::fmt;
 use std::path::PathBuf;
 
-use claviger::ProviderError;
+use claviger::error::ProviderError;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -214,7 +214,7 @@ impl Auth {
     }
 
     fn explain(&self, place: &str, failure: &CallError) -> ProviderError {
-        use claviger::ProviderErrorKind as Kind;
+        use claviger::error::ProviderErrorKind as Kind;
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
         match (&self.method, failure.status()) {
             (_, Some(404)) => error(

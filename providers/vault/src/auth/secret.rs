@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use claviger::{ProviderError, ProviderErrorKind};
+use claviger::error::{ProviderError, ProviderErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::is_header;

@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use claviger::ProviderErrorKind;
+use claviger::error::ProviderErrorKind;
 
 const CANARY: &str = "CANARY";
 

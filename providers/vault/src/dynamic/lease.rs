@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::{Expiry, Timestamp};
+use claviger::lease::{Expiry, Timestamp};
 
 use crate::lifetime::Lifetime;
 use crate::session::Token;

@@ -1,6 +1,7 @@
 //! Settings of a KV provider.
 
-use claviger::{OldConnections, ProviderError};
+use claviger::error::ProviderError;
+use claviger::lease::OldConnections;
 
 use super::VaultKv;
 use crate::path::{MountPath, misconfigured};
@@ -11,7 +12,7 @@ use crate::session::VaultSession;
 /// ```
 /// use claviger_vault::{Auth, VaultKv, VaultSession};
 ///
-/// # fn provider() -> Result<VaultKv, claviger::ProviderError> {
+/// # fn provider() -> Result<VaultKv, claviger::error::ProviderError> {
 /// let session = VaultSession::new("https://vault.internal:8200", Auth::token_file("/run/vault/token"))?;
 /// // {"login": "orders", "pw": "s3cret"}
 /// let provider = VaultKv::builder(&session, "secret", "prod/orders-db")

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use claviger::ProviderError;
+use claviger::error::ProviderError;
 
 use super::VaultSession;
 use crate::api::{Api, Settings};
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///     .with_ca_file("/etc/ssl/vault-ca.pem")
 ///     .with_timeout(Duration::from_secs(5))
 ///     .build()?;
-/// # Ok::<_, claviger::ProviderError>(())
+/// # Ok::<_, claviger::error::ProviderError>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "call `build` to make the session"]

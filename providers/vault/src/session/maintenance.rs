@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::Hints;
+use claviger::provider::Hints;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
 
@@ -140,7 +140,8 @@ mod tests {
 
     use std::sync::Arc;
 
-    use claviger::{ProviderError, ProviderErrorKind, Timestamp};
+    use claviger::error::{ProviderError, ProviderErrorKind};
+    use claviger::lease::Timestamp;
 
     use super::super::{FailedAttempt, Token};
     use super::*;

@@ -10,7 +10,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use claviger::{Clock, ProviderError, Timestamp};
+use claviger::error::ProviderError;
+use claviger::lease::Timestamp;
+use claviger::provider::Clock;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -52,7 +54,7 @@ use crate::auth::Auth;
 /// ```no_run
 /// use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 ///
-/// # fn session() -> Result<(), claviger::ProviderError> {
+/// # fn session() -> Result<(), claviger::error::ProviderError> {
 /// let session = VaultSession::builder("https://vault.internal:8200", Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id")))
 ///     .with_ca_file("/etc/ssl/vault-ca.pem")
 ///     .build()?;

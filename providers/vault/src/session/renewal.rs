@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{ProviderError, ProviderErrorKind, Timestamp};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use claviger::{Expiry, Timestamp};
+use claviger::lease::{Expiry, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::Grant;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use claviger::Clock;
+use claviger::provider::Clock;
 use serde_json::json;
 
 use super::{Inner, VaultSession};

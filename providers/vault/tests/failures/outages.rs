@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger::ProviderErrorKind;
+use claviger::error::ProviderErrorKind;
 use claviger_fixtures::eventually_within;
 use claviger_vault_fixtures::{Revocation, next_generation};
 use tokio::time::timeout;

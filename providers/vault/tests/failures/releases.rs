@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use claviger::{FetchRequest, ProviderErrorKind, Supervisor};
+use claviger::Supervisor;
+use claviger::error::ProviderErrorKind;
+use claviger::provider::FetchRequest;
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::FetchLease;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use claviger::{FetchRequest, Provider, ProviderError, ProviderErrorKind as Kind};
+use claviger::Provider;
+use claviger::error::{ProviderError, ProviderErrorKind as Kind};
+use claviger::provider::FetchRequest;
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use claviger::{Event, Events, Handle, PgPools, ProviderError, Supervisor, SupervisorBuilder};
+use claviger::error::ProviderError;
+use claviger::events::{Event, Events};
+use claviger::{Handle, PgPools, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, Tally};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
