@@ -93,8 +93,9 @@ impl ConnectError {
         self
     }
 
-    /// Changes the kind alone.
-    pub(crate) fn with_kind(mut self, kind: ConnectErrorKind) -> Self {
+    /// Returns the same error with another kind, for a pool that knows better than the server's text.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ConnectErrorKind) -> Self {
         self.kind = kind;
         self
     }
