@@ -160,14 +160,7 @@ async fn law_06_a_missing_privilege_causes_a_probe_and_only_its_rejection_a_fetc
         db.acquire().await.expect("a connection"),
         fixture.provider.rotate(),
     );
-    // In one transaction: a login in between would be rejected, and lead to another fetch.
-    fixture
-        .sql(&format!(
-            "REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; \
-             DROP OWNED BY app; DROP ROLE app; \
-             CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT admin TO app"
-        ))
-        .await;
+    fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
     drop(idle);
     let role = format!("CREATE ROLE app LOGIN PASSWORD '{next}'");
     fixture.sql(&role).await;
@@ -208,10 +201,12 @@ async fn law_06_the_probe_finds_a_dropped_role_after_set_role() {
         db.acquire().await.expect("a connection"),
         fixture.provider.rotate(),
     );
-    fixture.sql("REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app").await;
+    // In one transaction: a login in between would be rejected, and lead to another fetch.
     fixture
         .sql(&format!(
-            "CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT admin TO app"
+            "REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; \
+             DROP OWNED BY app; DROP ROLE app; \
+             CREATE ROLE app LOGIN PASSWORD '{next}'; GRANT admin TO app"
         ))
         .await;
     drop(idle);
