@@ -74,10 +74,11 @@ async fn a_changed_password_costs_callers_a_quarter_of_the_pool_in_failed_logins
     let held = open(&db, 1).await;
     fixture.set_password("nobody knows this one").await;
     drop(query_at_once(&db, 1_000).await);
-    // Five of callers, and the verifications of the first seconds.
+    // Five of callers, five more if the first rejection takes longer than 100 ms, and the
+    // verifications of the first seconds. Without the places all twenty would log in at once.
     let rejected = fixture.rejected_logins() - before;
     assert!(
-        (1..=10).contains(&rejected),
+        (1..=15).contains(&rejected),
         "{rejected} failed logins with a maximum of 20"
     );
     drop(held);
