@@ -22,11 +22,11 @@ pub(crate) struct Rotation {
     provider: Arc<str>,
     trigger: RotationTrigger,
     started: Timestamp,
-    inner: Mutex<Inner>,
+    inner: Mutex<Progress>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Progress {
     /// Ends with the rotation, so that it is exported then.
     root: Root,
     revision: Option<String>,
@@ -52,7 +52,7 @@ struct Failure {
     message: String,
 }
 
-impl Inner {
+impl Progress {
     /// Returns the error that keeps the rotation open.
     fn failure(&self) -> Option<&Failure> {
         self.fetch_failure
@@ -78,7 +78,7 @@ impl Rotation {
             provider: Arc::clone(provider),
             trigger,
             started: now,
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(Progress {
                 root: Root::pending(now.mono()),
                 revision: None,
                 unrecorded: None,
@@ -276,7 +276,12 @@ impl Rotation {
         self.lock().closed.is_some()
     }
 
-    fn report_of(&self, inner: &Inner, outcome: RotationOutcome, now: Timestamp) -> RotationReport {
+    fn report_of(
+        &self,
+        inner: &Progress,
+        outcome: RotationOutcome,
+        now: Timestamp,
+    ) -> RotationReport {
         RotationReport {
             provider: Arc::clone(&self.provider),
             trigger: self.trigger,
@@ -291,7 +296,7 @@ impl Rotation {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
         self.inner.lock()
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use mailbox::Mailbox;
-pub(crate) use root::{Child, Root};
+pub(crate) use root::{Child, RootRef};
 
 /// Longest time between two reconciliations, and so the most that a lost wake-up costs.
 pub(crate) const RECONCILE_EVERY: Duration = Duration::from_secs(15);

@@ -102,9 +102,9 @@ enum RootMessage {
 
 /// The address of the root actor.
 #[derive(Clone, Debug)]
-pub(crate) struct Root(ActorRef<RootMessage>);
+pub(crate) struct RootRef(ActorRef<RootMessage>);
 
-impl Root {
+impl RootRef {
     /// Starts it; needs a tokio runtime.
     pub(crate) fn start(context: Context) -> Option<Self> {
         ActorRuntime::spawn_instant(

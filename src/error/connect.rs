@@ -43,13 +43,13 @@ pub struct ConnectError {
     kind: ConnectErrorKind,
     code: Option<Arc<str>>,
     message: Arc<str>,
-    context: Option<Arc<Context>>,
+    context: Option<Arc<Details>>,
     source: Option<Source>,
 }
 
 /// What is known beside the server's response.
 #[derive(Clone, Default)]
-struct Context {
+struct Details {
     /// User, address and database of the login.
     target: Option<Box<str>>,
     /// A cause that the server does not name, and what to check.

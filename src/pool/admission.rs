@@ -43,10 +43,10 @@ pub(crate) struct Admission<P> {
     waiting: AtomicUsize,
     /// Wakes a caller at the front of the queue.
     wake_first: Notify,
-    inner: Mutex<Inner<P>>,
+    inner: Mutex<Counts<P>>,
 }
 
-struct Inner<P> {
+struct Counts<P> {
     /// Generations that drain, with the server that each is connected to.
     old: Vec<(u64, P, Arc<str>)>,
     /// Server of the current generation.
@@ -62,7 +62,7 @@ struct Inner<P> {
     full: Option<Full>,
 }
 
-impl<P> Inner<P> {
+impl<P> Counts<P> {
     fn has_old(&self) -> bool {
         self.old.iter().any(|(_, _, server)| *server == self.server)
     }
@@ -115,7 +115,7 @@ impl<P> Admission<P> {
             front: Semaphore::new(FRONT),
             waiting: AtomicUsize::new(0),
             wake_first: Notify::new(),
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(Counts {
                 old: Vec::new(),
                 server: Arc::from(""),
                 opening: 0,
@@ -163,7 +163,7 @@ impl<P> Admission<P> {
         self.wake_first.notified()
     }
 
-    fn expire(&self, inner: &mut Inner<P>, now: Instant) {
+    fn expire(&self, inner: &mut Counts<P>, now: Instant) {
         if inner.limited.is_some_and(|(_, until)| now >= until) {
             inner.limited = None;
         }
@@ -176,7 +176,7 @@ impl<P> Admission<P> {
         self.refresh(inner);
     }
 
-    fn admit(self: &Arc<Self>, inner: &mut Inner<P>) -> Permit<P> {
+    fn admit(self: &Arc<Self>, inner: &mut Counts<P>) -> Permit<P> {
         inner.opening += 1;
         inner.changes += 1;
         Permit(Arc::clone(self))
@@ -265,7 +265,7 @@ impl<P> Admission<P> {
         self.lock().has_old()
     }
 
-    fn refresh(&self, inner: &Inner<P>) {
+    fn refresh(&self, inner: &Counts<P>) {
         let engaged = inner.has_old()
             || inner.limited.is_some()
             || inner.head_start.is_some()
@@ -273,7 +273,7 @@ impl<P> Admission<P> {
         self.engaged.store(engaged, Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<P>> {
+    fn lock(&self) -> MutexGuard<'_, Counts<P>> {
         self.inner.lock()
     }
 }
@@ -345,7 +345,7 @@ impl<P: Clone> Admission<P> {
     fn count_and_decide<T>(
         &self,
         current: &P,
-        decide: impl Fn(&mut Inner<P>, u32, u32) -> Option<T>,
+        decide: impl Fn(&mut Counts<P>, u32, u32) -> Option<T>,
     ) -> Option<T> {
         loop {
             let (changes, old) = {

@@ -31,7 +31,7 @@ impl Drop for MarkedByPanic {
 
 /// Starts an attempt to verify the lease with this revision.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revision: &Revision) {
-    let guard = LostGuard {
+    let guard = AttemptGuard {
         slot: Arc::clone(slot),
         attempt,
     };
@@ -63,12 +63,12 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
 }
 
 /// Belongs to the task that waits for an attempt. If its runtime ends first, no attempt remains.
-struct LostGuard<F: PoolFactory> {
+struct AttemptGuard<F: PoolFactory> {
     slot: Arc<PoolSlot<F>>,
     attempt: u64,
 }
 
-impl<F: PoolFactory> Drop for LostGuard<F> {
+impl<F: PoolFactory> Drop for AttemptGuard<F> {
     fn drop(&mut self) {
         let attempt = self.attempt;
         self.slot.feed(Input::Lost { attempt }, None);

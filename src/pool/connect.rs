@@ -57,7 +57,7 @@ pub(super) async fn connect<F: PoolFactory>(
     }
     let opened = opens(shared, generation);
     let pool = generation.pool.clone();
-    let mut attempt = Attempt {
+    let mut attempt = DetachableLogin {
         acquiring: Some(Box::pin(acquire(
             Arc::clone(&shared.factory),
             pool,
@@ -193,7 +193,7 @@ async fn returned<F: PoolFactory>(shared: &Shared<F>, pool: &F::Pool) {
 }
 
 /// An acquire that goes on in a task of its own when its caller drops it.
-struct Attempt<'c, F: PoolFactory> {
+struct DetachableLogin<'c, F: PoolFactory> {
     acquiring: Option<Acquiring<F>>,
     shared: &'c Arc<Shared<F>>,
     generation: &'c Arc<Generation<F::Pool>>,
@@ -210,7 +210,7 @@ fn worked<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) 
     }
 }
 
-impl<F: PoolFactory> Attempt<'_, F> {
+impl<F: PoolFactory> DetachableLogin<'_, F> {
     async fn acquire(&mut self) -> AcquiredWith<F> {
         let Some(acquiring) = &mut self.acquiring else {
             return (Err(self.shared.factory.error(AcquireError::Closed)), None);
@@ -221,7 +221,7 @@ impl<F: PoolFactory> Attempt<'_, F> {
     }
 }
 
-impl<F: PoolFactory> Drop for Attempt<'_, F> {
+impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
     fn drop(&mut self) {
         let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else {
             return;

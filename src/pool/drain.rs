@@ -11,12 +11,12 @@ use crate::events::Event;
 use crate::telemetry::{self, InSpan};
 
 /// Belongs to the task of a drain. If its runtime ends first, the drain can be started on another.
-struct LostGuard<F: PoolFactory> {
+struct DrainGuard<F: PoolFactory> {
     slot: Arc<PoolSlot<F>>,
     generation: u64,
 }
 
-impl<F: PoolFactory> Drop for LostGuard<F> {
+impl<F: PoolFactory> Drop for DrainGuard<F> {
     fn drop(&mut self) {
         let generation = self.generation;
         self.slot.feed(Input::DrainLost { generation }, None);
@@ -37,7 +37,7 @@ pub(super) fn spawn<F: PoolFactory>(
         // Nothing of it is left.
         return drop(slot.feed(Input::Drained { generation }, None));
     };
-    let guard = LostGuard {
+    let guard = DrainGuard {
         slot: Arc::clone(slot),
         generation,
     };

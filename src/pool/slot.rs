@@ -7,7 +7,7 @@ use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase, Shared};
 use super::machine::{Input, Machine};
-use super::state::Inner;
+use super::state::SlotState;
 use crate::actor::Mailbox;
 use crate::clock::Clock;
 use crate::context::Context;
@@ -33,7 +33,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) upstream: Arc<ProviderSlot<F::Secret>>,
     pub(super) context: Context,
     pub(super) shared: Arc<Shared<F>>,
-    inner: Mutex<Inner<F>>,
+    inner: Mutex<SlotState<F>>,
     pub(super) mailbox: Mailbox,
     /// Fires whenever the machine has taken in a task's result.
     pub(super) settled: Notifier,
@@ -76,7 +76,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             );
             Self {
                 id: Id::next(),
-                inner: Mutex::new(Inner::new(machine)),
+                inner: Mutex::new(SlotState::new(machine)),
                 name,
                 factory,
                 settings,
@@ -122,7 +122,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         &self.shared
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner<F>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, SlotState<F>> {
         self.inner.lock()
     }
 

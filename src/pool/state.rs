@@ -14,7 +14,7 @@ use crate::provider::LeaseGuard;
 use crate::report::HandoverReport;
 
 /// The machine, and what it knows by number alone.
-pub(super) struct Inner<F: PoolFactory> {
+pub(super) struct SlotState<F: PoolFactory> {
     pub(super) machine: Machine,
     /// Lease guards by generation.
     pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
@@ -32,7 +32,7 @@ pub(super) struct Draining<P> {
     pub(super) cause: Span,
 }
 
-impl<F: PoolFactory> Inner<F> {
+impl<F: PoolFactory> SlotState<F> {
     pub(super) fn new(machine: Machine) -> Self {
         Self {
             machine,

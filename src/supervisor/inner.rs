@@ -6,7 +6,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
 use super::registry::Registry;
-use crate::actor::Root;
+use crate::actor::RootRef;
 use crate::context::Context;
 use crate::id::Id;
 use crate::lock::{Mutex, MutexGuard};
@@ -19,7 +19,7 @@ pub(super) struct Inner {
     pub(super) context: Context,
     /// Runtime of all work: a caller's own runtime may end before it.
     pub(super) runtime: Runtime,
-    pub(super) root: Option<Root>,
+    pub(super) root: Option<RootRef>,
     registry: Mutex<Registry>,
     pub(super) ending: watch::Sender<Ending>,
     pub(super) leaving: AtomicBool,
@@ -29,7 +29,7 @@ impl Inner {
     pub(super) fn new(context: Context, runtime: Runtime) -> Self {
         Self {
             id: Id::next(),
-            root: Root::start(context.clone()),
+            root: RootRef::start(context.clone()),
             context,
             runtime,
             registry: Mutex::default(),

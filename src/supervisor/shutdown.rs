@@ -68,9 +68,9 @@ fn of_current_status(inner: &Inner, took: Duration) -> ShutdownReport {
 
 /// Belongs to the task of a shutdown. If its runtime drops the task before the end, waiting callers
 /// are notified.
-struct LostGuard(Arc<Inner>);
+struct ShutdownGuard(Arc<Inner>);
 
-impl Drop for LostGuard {
+impl Drop for ShutdownGuard {
     fn drop(&mut self) {
         self.0.ending.send_if_modified(|ending| {
             let pending = matches!(ending, Ending::Pending);
@@ -132,7 +132,7 @@ fn take_over(inner: &Arc<Inner>, here: &Handle, bound: Duration) {
 }
 
 fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bool) {
-    let guard = LostGuard(Arc::clone(inner));
+    let guard = ShutdownGuard(Arc::clone(inner));
     runtime.spawn(async move {
         let inner = Arc::clone(&guard.0);
         let work = tokio::spawn({

@@ -41,7 +41,7 @@ const HANGING_MOST: usize = 3;
 
 /// A fetch within its deadline.
 #[derive(Debug)]
-struct Running {
+struct RunningFetch {
     fetch: FetchId,
     started: Timestamp,
     trigger: RotationTrigger,
@@ -83,7 +83,7 @@ pub(crate) struct Machine {
     /// The revision that a login worked with and that was not rejected since, and when it first
     /// worked.
     working: Option<(Revision, Instant)>,
-    running: Option<Running>,
+    running: Option<RunningFetch>,
     /// Fetches past their deadline, and when they began.
     hanging: BTreeMap<FetchId, Timestamp>,
     fetches: u64,

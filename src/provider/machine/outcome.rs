@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Answer, Effect, Evidence, Facts, FetchId, FetchOutcome, Machine, Offer, Phase, RequestId,
-    Running, Timer,
+    RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
@@ -102,7 +102,7 @@ impl Machine {
     fn take_offer(
         &mut self,
         offer: Offer,
-        running: &Running,
+        running: &RunningFetch,
         now: Timestamp,
         jitter: f64,
     ) -> FetchOutcome {
@@ -160,7 +160,7 @@ impl Machine {
         outcome
     }
 
-    fn adopt(&mut self, facts: Facts, running: &Running, now: Instant, jitter: f64) {
+    fn adopt(&mut self, facts: Facts, running: &RunningFetch, now: Instant, jitter: f64) {
         let renewal = Offer::New(facts.clone());
         let (lease, unused) = self.leases.adopt(running.fetch, facts, now);
         self.timers.cancel(Timer::Release(lease));

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Answer, Effect, Evidence, FetchId, HANGING_MOST, JUMP, Machine, Phase, RotationId, Running,
-    Timer,
+    Answer, Effect, Evidence, FetchId, HANGING_MOST, JUMP, Machine, Phase, RotationId,
+    RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
@@ -72,7 +72,7 @@ impl Machine {
             requests: requests.clone(),
             rejected: self.exclusions.active(now.mono()),
         });
-        self.running = Some(Running {
+        self.running = Some(RunningFetch {
             fetch,
             started: now,
             trigger,
