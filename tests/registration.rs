@@ -184,7 +184,11 @@ async fn invalid_credentials_are_errors() {
     for (expected, credentials, pools) in [
         ("user: ", Credentials::new("", "s3cret"), pools()),
         ("password: ", Credentials::new("app", ""), pools()),
-        ("login: ", Credentials::new("app", "s3\0cret"), pools()),
+        (
+            "credentials: ",
+            Credentials::new("app", "s3\0cret"),
+            pools(),
+        ),
         (
             "host: ",
             Credentials::new("app", "s3cret").with_endpoint(Endpoint::new("", 5432, "orders")),

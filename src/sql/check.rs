@@ -26,17 +26,19 @@ pub(crate) fn credentials(credentials: &Credentials, database: &str) -> Result<(
     if credentials.user().is_empty() {
         return Err(wrong(
             "user",
-            "the login has none; name the role to log in as",
+            "the credentials have none; name the role to connect as",
         ));
     }
     if credentials.user().contains('\0') || credentials.expose_password().contains('\0') {
         return Err(wrong(
-            "login",
-            format!("user or password contains a NUL, which {database} cannot take; issue another"),
+            "credentials",
+            format!(
+                "user or password contains a NUL, which {database} does not accept; create others"
+            ),
         ));
     }
     if credentials.expose_password().is_empty() {
-        return Err(wrong("password", "is empty; issue one"));
+        return Err(wrong("password", "is empty; set one"));
     }
     Ok(())
 }
@@ -51,7 +53,7 @@ pub(crate) fn address(
     match credentials.endpoint() {
         Some(_) if options.socket => Err(wrong(
             "socket",
-            "the connect options name one, and the login says where the database is; leave one of them out",
+            "the connect options name one, and the credentials have an endpoint; leave one of them out",
         )),
         Some(endpoint) if endpoint.host_problem().is_some() => {
             Err(wrong("host", endpoint.host_problem().unwrap_or_default()))
@@ -71,12 +73,12 @@ pub(crate) fn address(
         {
             Err(wrong(
                 "database",
-                "is missing; set it in the connect options, because the login's endpoint leaves it to them",
+                "is missing; set it in the connect options, because the credentials' endpoint leaves it to them",
             ))
         }
         None if !options.socket && options.host.trim().is_empty() => Err(wrong(
             "host",
-            "is empty; set it in the connect options, or in the login's endpoint",
+            "is empty; set it in the connect options, or in the credentials' endpoint",
         )),
         None if !options.socket && host_problem(options.host).is_some() => Err(wrong(
             "host",
@@ -91,7 +93,7 @@ pub(crate) fn address(
         )),
         None if options.database.is_none_or(str::is_empty) => Err(wrong(
             "database",
-            "is missing; set it in the connect options, or in the login's endpoint",
+            "is missing; set it in the connect options, or in the credentials' endpoint",
         )),
         _ => Ok(()),
     }
