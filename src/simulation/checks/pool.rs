@@ -1,0 +1,264 @@
+//! The laws of a pool: attempts, failed logins, drains, connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{JUMP_SEEN, Window};
+use crate::pool::machine::{Effect as PoolEffect, LeaseFacts};
+use crate::simulation::backend::Kind;
+use crate::simulation::clock::{MIN, MS, SEC};
+use crate::simulation::database::SecretId;
+use crate::simulation::pool::{Current, PATIENCE};
+use crate::simulation::report::Law;
+use crate::simulation::world::World;
+
+impl World {
+    pub(in crate::simulation) fn check_pool_after_jump(&mut self, at: usize) {
+        let now = self.clocks.mono;
+        let provider = self.providers[self.pools[at].provider.at].secret();
+        let pool = &mut self.pools[at];
+        let Some(jumped) = pool.model.jumped.filter(|jumped| now > jumped + JUMP_SEEN) else {
+            return;
+        };
+        pool.model.jumped = None;
+        let is_checked = pool
+            .model
+            .last_attempt
+            .is_some_and(|last| last + MIN >= jumped);
+        let is_calm = pool
+            .model
+            .last_failed_login
+            .is_none_or(|last| last + 3 * MIN < jumped)
+            && pool.actor.crashed_until < jumped
+            && !pool.has_attempt()
+            && pool.current.is_some_and(|current| {
+                !current.is_rejected
+                    && Some(current.secret) == provider
+                    && !current.expiry.is_expired(self.clocks.now())
+            });
+        if is_calm && !is_checked {
+            let node = pool.node;
+            self.broken(
+                Law(8),
+                node,
+                "the active lease was not checked after a clock jump",
+            );
+        }
+    }
+
+    pub(in crate::simulation) fn attempt_starts(&mut self, at: usize, facts: &LeaseFacts) {
+        let time = self.clocks.now();
+        let pool = &mut self.pools[at];
+        pool.model.last_attempt = Some(self.clocks.mono);
+        pool.model.verified = None;
+        let (node, is_retired) = (pool.node, pool.is_retired);
+        if facts.expiry.is_expired(time) {
+            self.broken(Law(8), node, "a verification with an expired lease");
+        }
+        if is_retired {
+            self.broken(Law(14), node, "a verification began after the end");
+        }
+        self.checks.hazard("attempts", 1);
+    }
+
+    pub(in crate::simulation) fn pool_effects(&mut self, at: usize, effects: &[PoolEffect]) {
+        let now = self.clocks.mono;
+        for effect in effects {
+            if let PoolEffect::Probe { generation } = effect {
+                let pool = &mut self.pools[at];
+                let node = pool.node;
+                let entry = pool.model.probes.get(generation).copied();
+                let is_early = entry.is_some_and(|(last, _)| now - last + MS < 10 * SEC);
+                // The first suspicion of a generation leads to a probe at once.
+                let was_early = entry.is_some_and(|(_, was)| was);
+                pool.model.probes.clear();
+                pool.model
+                    .probes
+                    .insert(*generation, (now, was_early || is_early));
+                self.checks.hazard("probes", 1);
+                if is_early && was_early {
+                    self.broken(Law(6), node, "two probes within ten seconds");
+                }
+            }
+        }
+    }
+
+    /// Opens the window of failed logins of this secret's user, if none is open.
+    pub(in crate::simulation) fn open_window(
+        &mut self,
+        at: usize,
+        secret: SecretId,
+    ) -> Option<&mut Window> {
+        let now = self.clocks.mono;
+        let account = Arc::clone(&self.db.secrets.get(secret)?.account);
+        let accounts = &mut self.pools[at].model.accounts;
+        accounts.retain(|_, window| now < window.opened + window.length + 3_600 * SEC);
+        let window = accounts.entry(account).or_insert_with(|| Window {
+            opened: now,
+            length: 30 * SEC,
+            failed: 0,
+            costs: BTreeMap::new(),
+        });
+        if now >= window.opened + window.length {
+            (window.opened, window.length, window.failed) = (now, 60 * SEC, 0);
+            window.costs.values_mut().for_each(|(cost, _)| *cost = 0);
+        }
+        Some(window)
+    }
+
+    /// Counts a failed login of this pool.
+    pub(in crate::simulation) fn login_failed(&mut self, at: usize, secret: SecretId) {
+        let pool = &mut self.pools[at];
+        pool.model.last_failed_login = Some(self.clocks.mono);
+        let (node, most) = (pool.node, pool.max + 3);
+        let never_worked = pool.current.is_none_or(|current| current.secret != secret);
+        let Some(window) = self.open_window(at, secret) else {
+            return;
+        };
+        window.failed += 1;
+        window.costs.entry(secret).or_insert((0, never_worked)).0 += 1;
+        let failed = window.failed;
+        self.checks.hazard("failed logins", 1);
+        self.checks.hazard(
+            "windows of failed logins that were used up",
+            u64::from(failed == most),
+        );
+        if failed > most {
+            let text = format!("{failed} failed logins in a window, {most} are allowed");
+            self.broken(Law(11), node, text);
+        }
+    }
+
+    pub(in crate::simulation) fn login_worked(&mut self, _at: usize, _secret: SecretId) {
+        self.checks.hazard("logins that worked", 1);
+    }
+
+    /// What a rotation explains is refunded.
+    pub(super) fn refund(&mut self, at: usize, secret: SecretId, superseded: bool) {
+        let now = self.clocks.mono;
+        let account = &self.db.secrets[secret].account;
+        let pool = &mut self.pools[at];
+        let most = pool.max + 3;
+        if let Some(window) = pool.model.accounts.get_mut(account) {
+            let mut refund = 0;
+            if let Some((cost, never_worked)) = window.costs.remove(&secret)
+                && never_worked
+            {
+                refund += cost;
+            }
+            if superseded {
+                let others = window.costs.values_mut();
+                refund += others.map(|(cost, _)| std::mem::take(cost)).sum::<u32>();
+            }
+            window.failed = window.failed.saturating_sub(refund);
+            if window.failed >= most {
+                window.failed -= 1;
+            }
+            if window.costs.is_empty() && now >= window.opened + window.length {
+                pool.model.accounts.remove(account);
+            }
+        }
+    }
+
+    pub(in crate::simulation) fn published(
+        &mut self,
+        at: usize,
+        attempt: u64,
+        secret: SecretId,
+        old: Option<Current>,
+    ) {
+        let pool = &mut self.pools[at];
+        let node = pool.node;
+        let verified = pool.model.verified.take();
+        self.checks.hazard("handovers", 1);
+        if verified != Some((attempt, secret)) {
+            self.broken(Law(2), node, "published without a verification");
+        }
+        if let Some(old) = old {
+            if old.secret == secret && !old.is_rejected {
+                self.broken(Law(4), node, "an equal revision was published again");
+            }
+            self.checks
+                .hazard("handovers after a rejection", u64::from(old.is_rejected));
+        }
+        let waiting = self.pools[at].waiting.len() as u64;
+        let busy = self.pools[at].calls.len() as u64 - waiting;
+        self.checks
+            .hazard("calls that waited during a handover", waiting);
+        self.checks
+            .hazard("connections in use during a handover", busy);
+        self.refund(at, secret, old.is_some_and(|old| old.secret != secret));
+    }
+
+    pub(in crate::simulation) fn checked_again(&mut self, at: usize, secret: SecretId) {
+        self.refund(at, secret, false);
+    }
+
+    pub(in crate::simulation) fn drain_starts(
+        &mut self,
+        at: usize,
+        generation: u64,
+        since: u64,
+        deadline: u64,
+    ) {
+        let (now, truth) = (self.clocks.mono, self.clocks.truth());
+        let pool = &self.pools[at];
+        let node = pool.node;
+        let Some(drain) = pool.drains.get(&generation) else {
+            return;
+        };
+        let role = &self.db.secrets[drain.secret];
+        let patience = PATIENCE.as_micros() as u64;
+        let is_dynamic = self.backends[role.provider].kind == Kind::Dynamic;
+        let is_late = if is_dynamic {
+            deadline > since + 3 * SEC && truth + deadline.saturating_sub(now) > role.expires
+        } else {
+            deadline > since + patience + SEC
+        };
+        self.checks.hazard("drains", 1);
+        if is_late {
+            self.broken(
+                Law(9),
+                node,
+                "a drain's deadline is after the lease's end, or beyond the settings",
+            );
+        }
+    }
+
+    pub(in crate::simulation) fn drain_overdue(
+        &mut self,
+        at: usize,
+        generation: u64,
+        effects: &[PoolEffect],
+    ) {
+        let pool = &mut self.pools[at];
+        let node = pool.node;
+        let is_first = pool.model.abandoned.insert(generation);
+        let is_reported = effects
+            .iter()
+            .any(|effect| matches!(effect, PoolEffect::ReportAbandoned { .. }));
+        self.checks.hazard("drains past their deadline", 1);
+        if is_first != is_reported {
+            self.broken(
+                Law(9),
+                node,
+                "a drain past its deadline is to be reported once",
+            );
+        }
+    }
+
+    pub(in crate::simulation) fn check_connections(&mut self, at: usize) {
+        let pool = &self.pools[at];
+        let (connections, most) = (pool.connections(), pool.max + pool.overlap);
+        let (node, is_over) = (pool.node, connections > pool.max);
+        self.checks
+            .hazard("connections beyond the maximum", u64::from(is_over));
+        if connections > most {
+            self.broken(
+                Law(10),
+                node,
+                format!("{connections} connections, {most} are allowed"),
+            );
+        }
+    }
+}

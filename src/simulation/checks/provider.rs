@@ -1,0 +1,389 @@
+//! The laws of a provider: fetches, leases, releases.
+
+use super::{Allowance, EXCLUDED, JUMP_SEEN};
+use crate::expiry::Expiry;
+use crate::lease::Revision;
+use crate::provider::machine::{Effect, Input, LeaseId, Offer};
+use crate::report::RotationTrigger;
+use crate::simulation::backend::Kind;
+use crate::simulation::clock::{MS, SEC};
+use crate::simulation::database::{SecretId, secret_of};
+use crate::simulation::report::Law;
+use crate::simulation::world::World;
+
+impl World {
+    pub(in crate::simulation) fn provider_input(&mut self, at: usize, input: &Input) {
+        let now = self.clocks.mono;
+        let model = &mut self.providers[at].model;
+        match input {
+            Input::Rejected(revision) => {
+                let secret = secret_of(revision);
+                model.rejected.insert(secret, now);
+                if let (Some((_, current, _)), Some(bucket)) = (model.current, &mut model.bucket)
+                    && current == secret
+                {
+                    bucket.fill(now);
+                    bucket.refill = None;
+                }
+            }
+            Input::Verified(revision) => {
+                let secret = secret_of(revision);
+                let before = model.verified.insert(secret, now);
+                if let (Some((_, current, since)), Some(bucket)) =
+                    (model.current, &mut model.bucket)
+                    && current == secret
+                    && before.is_none_or(|before| before < since)
+                {
+                    bucket.fill(now);
+                    bucket.refill = Some(now + 250 * MS);
+                }
+            }
+            Input::ReleaseDone {
+                lease,
+                result: Err(_),
+            } => {
+                model.releases_failed.insert(*lease);
+            }
+            Input::FetchLost(_) => model.lost = true,
+            Input::FetchLate {
+                lease: Some(facts), ..
+            } => {
+                let secret = secret_of(&facts.revision);
+                let is_known = model
+                    .current
+                    .is_some_and(|(_, current, _)| current == secret)
+                    || model.superseded.contains_key(&secret);
+                if !is_known && self.backends[at].kind == Kind::Dynamic {
+                    model.unused.insert(secret, (now, facts.expiry));
+                }
+            }
+            Input::FetchHangs { .. } => model.last_succeeded = false,
+            Input::Stop => model.is_stopped = true,
+            _ => {}
+        }
+    }
+
+    pub(in crate::simulation) fn provider_effects(
+        &mut self,
+        at: usize,
+        offered: Option<&Result<Offer, crate::error::ProviderError>>,
+        effects: &[Effect],
+        known_before: Option<Expiry>,
+    ) {
+        let (now, time) = (self.clocks.mono, self.clocks.now());
+        let node = self.providers[at].node;
+        let current = self.providers[at].model.current;
+        let hands_over = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::HandOver { .. }));
+        let is_valid = known_before.is_some_and(|expiry| !expiry.is_expired(time));
+        match offered {
+            Some(Err(_)) => {
+                self.providers[at].model.last_succeeded = false;
+                self.checks.hazard(
+                    "failed fetches while the lease was valid",
+                    u64::from(is_valid),
+                );
+                let touches = |effect: &Effect| match effect {
+                    Effect::HandOver { .. } | Effect::Keep(_) | Effect::Extend(..) => true,
+                    Effect::Release(lease) | Effect::Forget(lease) => {
+                        current.is_some_and(|(id, ..)| id == *lease)
+                    }
+                    _ => false,
+                };
+                let is_closed = self.providers[at].is_closed;
+                if effects.iter().any(touches) && !is_closed
+                    || self.machine_lease(at) != current.map(|(id, ..)| id)
+                {
+                    self.broken(Law(3), node, "a failed fetch replaced the current lease");
+                }
+            }
+            Some(Ok(offer)) => {
+                self.providers[at].model.last_succeeded = true;
+                let secret = match offer {
+                    Offer::New(facts) => Some((secret_of(&facts.revision), facts.expiry)),
+                    Offer::Renewed(_) | Offer::Unchanged => None,
+                };
+                let held = current.map(|(_, secret, _)| secret);
+                if secret.is_none() || secret.map(|(secret, _)| secret) == held {
+                    self.checks.hazard("equal revisions", 1);
+                    if hands_over {
+                        self.broken(Law(4), node, "an equal revision was handed over");
+                    }
+                    let later = match offer {
+                        Offer::Renewed(expiry) => Some(*expiry),
+                        Offer::New(facts) => Some(facts.expiry),
+                        Offer::Unchanged => None,
+                    };
+                    let known = self.providers[at]
+                        .machine
+                        .current()
+                        .map(|(_, facts)| facts.expiry);
+                    if later.is_some() && later != known && !self.providers[at].is_closed {
+                        self.broken(Law(4), node, "a later expiry was not adopted");
+                    }
+                } else if let Some((secret, expiry)) = secret {
+                    let model = &self.providers[at].model;
+                    let superseded = model
+                        .superseded
+                        .get(&secret)
+                        .is_some_and(|(when, _)| now - when < 3_600 * SEC);
+                    let rejected = held.and_then(|held| model.rejected.get(&held).copied());
+                    let verified = held.and_then(|held| model.verified.get(&held).copied());
+                    let stays = is_valid
+                        && verified >= current.map(|(.., since)| since)
+                        && rejected.is_none_or(|rejected| {
+                            verified.is_some_and(|verified| verified > rejected)
+                        })
+                        && model
+                            .superseded
+                            .get(&secret)
+                            .is_some_and(|(_, worked)| *worked);
+                    if superseded && stays {
+                        self.checks.hazard("superseded revisions offered again", 1);
+                        if hands_over {
+                            self.broken(Law(3), node, "a superseded lease replaced a valid one");
+                        }
+                    }
+                    if hands_over {
+                        self.adopted(at, secret, expiry, known_before);
+                    } else if !superseded && self.backends[at].kind == Kind::Dynamic {
+                        self.providers[at]
+                            .model
+                            .unused
+                            .entry(secret)
+                            .or_insert((now, expiry));
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn machine_lease(&self, at: usize) -> Option<LeaseId> {
+        self.providers[at].machine.current().map(|(lease, _)| lease)
+    }
+
+    pub(super) fn adopted(
+        &mut self,
+        at: usize,
+        secret: SecretId,
+        expiry: Expiry,
+        before: Option<Expiry>,
+    ) {
+        let (now, time) = (self.clocks.mono, self.clocks.now());
+        let node = self.providers[at].node;
+        if expiry.is_expired(time) {
+            self.broken(Law(8), node, "an expired lease was adopted");
+        }
+        self.checks.trace.line("adopted", node, secret as u64, 0);
+        self.checks.hazard("leases adopted", 1);
+        let lease = self.machine_lease(at);
+        let model = &mut self.providers[at].model;
+        if let Some((_, old, since)) = model.current {
+            let worked = model.verified.get(&old).is_some_and(|at| *at >= since);
+            model.superseded.insert(old, (now, worked));
+            model
+                .unused
+                .insert(old, (now, before.unwrap_or(Expiry::never())));
+        }
+        model.unused.remove(&secret);
+        model.superseded.remove(&secret);
+        if let Some(lease) = lease {
+            model.releases_failed.remove(&lease);
+            model.released.remove(&lease);
+            model.current = Some((lease, secret, now));
+        }
+    }
+
+    /// A fetch begins. Every failure path draws on the bucket.
+    pub(in crate::simulation) fn check_fetch(
+        &mut self,
+        at: usize,
+        trigger: RotationTrigger,
+        is_requested: bool,
+        excluded: &[Revision],
+    ) {
+        let now = self.clocks.mono;
+        let node = self.providers[at].node;
+        let model = &mut self.providers[at].model;
+        let since_last = model.last_fetch.map(|last| now - last);
+        let is_scheduled = model.last_succeeded
+            && trigger != RotationTrigger::Rejected
+            && since_last.is_some_and(|since| since + MS >= SEC);
+        let is_free = since_last.is_none()
+            || model.asked
+            || is_requested
+            || model.lost
+            || model.jumped.is_some()
+            || is_scheduled;
+        let mut broken = Vec::new();
+        if model.is_stopped {
+            broken.push((Law(14), "a fetch began after the stop".to_owned()));
+        }
+        let bucket = model.bucket.get_or_insert(Allowance {
+            tokens: 3.0,
+            at: now,
+            refill: None,
+            fills: 20.0,
+        });
+        if !is_free {
+            self.checks.hazard("fetches on failure paths", 1);
+            if !bucket.draw(now) {
+                broken.push((
+                    Law(7),
+                    format!("a fetch ({trigger}) on a failure path beyond the bucket"),
+                ));
+            }
+        }
+        if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed)
+            && (model.asked || is_requested)
+        {
+            // A retry may come sooner, if the bucket allows it.
+            let is_early = model.last_asked.is_some_and(|last| now - last + MS < SEC);
+            if is_early && !bucket.draw(now) {
+                let text = "two fetches for hints or requests within a second";
+                broken.push((Law(16), text.to_owned()));
+            }
+            model.last_asked = Some(now);
+        }
+        if trigger == RotationTrigger::Rejected
+            && let Some((_, secret, _)) = model.current
+        {
+            self.checks.hazard("fetches after rejections", 1);
+            let rejected = model.rejected.get(&secret).copied();
+            let verified = model.verified.get(&secret).copied();
+            if rejected.is_none() || verified > rejected {
+                broken.push((
+                    Law(5),
+                    "a fetch for a rejection that is not the current lease's".to_owned(),
+                ));
+            }
+            if self.db.secrets[secret].last_rejected.is_none() {
+                broken.push((
+                    Law(6),
+                    "a fetch for a lease that the database never rejected".to_owned(),
+                ));
+            }
+        }
+        for revision in excluded {
+            self.checks.hazard("exclusions", 1);
+            let reported = model.rejected.get(&secret_of(revision));
+            if reported.is_none_or(|reported| now - reported > EXCLUDED) {
+                broken.push((
+                    Law(5),
+                    "a revision is excluded ten minutes after its last rejection".to_owned(),
+                ));
+            }
+        }
+        model.asked = false;
+        model.lost = false;
+        model.jumped = None;
+        model.last_fetch = Some(now);
+        for (law, text) in broken {
+            self.broken(law, node, text);
+        }
+    }
+
+    pub(in crate::simulation) fn release_starts(&mut self, at: usize, lease: LeaseId) {
+        let now = self.clocks.mono;
+        let node = self.providers[at].node;
+        let is_closed = self.providers[at].is_closed;
+        let Some(secret) = self.providers[at]
+            .leases
+            .get(&lease)
+            .map(|facts| secret_of(&facts.revision))
+        else {
+            return self.broken(Law(9), node, "a release of an unknown lease");
+        };
+        self.checks
+            .trace
+            .line("release", node, lease.0, secret as u64);
+        self.checks.hazard("releases", 1);
+        let keeps = self.backends[at].kind == Kind::Token;
+        let keeps_one_life = self.backends[at].kind == Kind::Dynamic;
+        let mut is_used = false;
+        for pool in self.pools.iter().filter(|pool| pool.provider == node) {
+            is_used |= pool.leases.values().any(|(_, used)| *used == secret);
+            is_used |= pool.attempted() == Some(secret);
+            if !keeps {
+                let idle = pool.instances.values().flat_map(|one| &one.idle);
+                let busy = pool.calls.values().filter_map(|call| call.holds);
+                is_used |= idle
+                    .copied()
+                    .chain(busy.map(|(.., secret)| secret))
+                    .any(|one| one == secret);
+            }
+        }
+        let model = &mut self.providers[at].model;
+        let is_current = model
+            .current
+            .is_some_and(|(_, current, _)| current == secret);
+        let is_gone = keeps_one_life && self.db.secrets[secret].releases > 0;
+        let twice = is_gone || model.released.contains(&lease);
+        let draws = model.releases_failed.contains(&lease) && !is_closed;
+        let within = !draws || model.bucket.as_mut().is_none_or(|bucket| bucket.draw(now));
+        if draws {
+            self.checks.hazard("releases tried again", 1);
+        }
+        if twice {
+            self.broken(Law(9), node, format!("lease {secret} was released twice"));
+        }
+        if (is_used || is_current) && !is_closed {
+            self.broken(
+                Law(9),
+                node,
+                format!("lease {secret} was released while in use"),
+            );
+        }
+        if !within {
+            self.broken(Law(7), node, "a further release beyond the bucket");
+        }
+    }
+
+    pub(in crate::simulation) fn release_worked(
+        &mut self,
+        at: usize,
+        lease: LeaseId,
+        secret: SecretId,
+    ) {
+        let truth = self.clocks.truth();
+        let model = &mut self.providers[at].model;
+        model.released.insert(lease);
+        model.unused.remove(&secret);
+        self.db.secrets[secret].releases += 1;
+        if self.backends[at].kind == Kind::Dynamic {
+            self.db.drop_role(secret, truth);
+        }
+    }
+
+    /// After the close, everything was released or is being released.
+    pub(in crate::simulation) fn check_closed(&mut self, at: usize) {
+        let provider = &self.providers[at];
+        let mut left = provider
+            .leases
+            .keys()
+            .filter(|lease| !provider.releases.contains(lease));
+        if left.next().is_some() {
+            let node = provider.node;
+            self.broken(Law(14), node, "a lease was not released at the close");
+        }
+    }
+
+    pub(in crate::simulation) fn check_after_jump(&mut self, at: usize) {
+        let now = self.clocks.mono;
+        let provider = &self.providers[at];
+        let is_busy =
+            provider.fetches.values().any(|one| !one.hangs) || provider.fetches.len() >= 3;
+        if provider
+            .model
+            .jumped
+            .is_some_and(|jumped| now > jumped + JUMP_SEEN && provider.actor.crashed_until < jumped)
+            && !is_busy
+            && !provider.model.is_stopped
+        {
+            let node = provider.node;
+            self.broken(Law(8), node, "no fetch followed a clock jump");
+        }
+    }
+}

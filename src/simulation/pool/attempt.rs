@@ -1,0 +1,342 @@
+//! Attempts: verification, opening, publication.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Attempt, Current, Instance, Opening, VERIFY_DEADLINE};
+use crate::error::ConnectErrorKind;
+use crate::lease::{OldConnections, Revision};
+use crate::pool::machine::{Effect, Input};
+use crate::provider::machine::Input as ProviderInput;
+use crate::report::{HandoverMode, HandoverReport};
+use crate::simulation::clock::{MS, SEC};
+use crate::simulation::database::{SecretId, secret_of};
+use crate::simulation::event::{Event, Node};
+use crate::simulation::world::World;
+
+impl World {
+    pub(super) fn start_attempt(&mut self, at: usize, number: u64, revision: &Revision) {
+        let provider = self.pools[at].provider.at;
+        let facts = self
+            .known_lease(at)
+            .filter(|lease| lease.revision == *revision);
+        let lease = self.providers[provider].current().map(|(lease, _)| lease);
+        let (Some(facts), Some(lease)) = (facts, lease) else {
+            self.feed_pool(at, Input::Lost { attempt: number });
+            return;
+        };
+        let now = self.clocks.now();
+        let taken = ProviderInput::LeaseTaken(lease);
+        let _no_effects = self.providers[provider].machine.handle(taken, now);
+        self.attempt_starts(at, &facts);
+        let truth = self.clocks.truth();
+        let (takes, _) = self.db.latency(provider, truth, &mut self.rng);
+        let lifetime = self.providers[provider].machine.lifetime();
+        let rotation = self.open_rotation(provider);
+        let pool = &mut self.pools[at];
+        let mut waits = 0;
+        let mut permit = None;
+        if !pool.admission.is_open() {
+            let current = pool
+                .current
+                .and_then(|one| pool.instances.get(&one.instance));
+            let count = current
+                .map(|one| Arc::clone(&one.count))
+                .unwrap_or_default();
+            permit = pool.admission.enter_verification(&count);
+            waits = if permit.is_some() { 0 } else { SEC };
+        }
+        let node = pool.node;
+        self.checks
+            .trace
+            .line("attempt", node, number, secret_of(revision) as u64);
+        let began = self.clocks.mono;
+        pool.attempt = Some(Attempt {
+            number,
+            lease,
+            facts,
+            lifetime,
+            rotation,
+            permit,
+            began,
+            opening: None,
+        });
+        if std::mem::take(&mut self.lose[provider].1) {
+            let soon = began + self.rng.u64(..60 * MS);
+            self.queue.add(
+                soon,
+                Event::Lose {
+                    provider,
+                    pools: true,
+                },
+            );
+        }
+        let pool = &mut self.pools[at];
+        let hangs = takes > VERIFY_DEADLINE;
+        let at = began + waits + takes.min(VERIFY_DEADLINE);
+        let losses = pool.losses;
+        let event = Event::Verified {
+            node,
+            losses,
+            attempt: number,
+            hangs,
+        };
+        self.queue.add(at, event);
+        self.check_connections(node.at);
+    }
+
+    pub(in crate::simulation) fn verified(
+        &mut self,
+        node: Node,
+        losses: u32,
+        number: u64,
+        hangs: bool,
+    ) {
+        let at = node.at;
+        if !self.pools[at].is_attempt(losses, number) {
+            return;
+        }
+        let Some(attempt) = self.pools[at].attempt.as_mut() else {
+            return;
+        };
+        attempt.permit = None;
+        let secret = secret_of(&attempt.facts.revision);
+        if let Err(kind) = self.log_in(at, secret, hangs) {
+            return self.attempt_failed(at, number, kind);
+        }
+        self.pools[at].model.verified = Some((number, secret));
+        let effects = self.feed_pool(at, Input::Verified { attempt: number });
+        if !effects.contains(&Effect::Open) {
+            self.checked_again(at, secret);
+            self.end_attempt(at);
+            self.wake_pool(at);
+            return;
+        }
+        self.open(at, number, secret);
+    }
+
+    /// A login of the control plane's own.
+    pub(super) fn log_in(
+        &mut self,
+        at: usize,
+        secret: SecretId,
+        hangs: bool,
+    ) -> Result<(), ConnectErrorKind> {
+        if hangs {
+            return Err(ConnectErrorKind::Unreachable);
+        }
+        let truth = self.clocks.truth();
+        let result = self.db.login(secret, truth, &mut self.rng);
+        match result {
+            Err(ConnectErrorKind::Rejected) => self.login_failed(at, secret),
+            Err(_) => self.checks.hazard("logins that failed otherwise", 1),
+            Ok(()) => self.login_worked(at, secret),
+        }
+        result
+    }
+
+    pub(super) fn open(&mut self, at: usize, number: u64, secret: SecretId) {
+        let truth = self.clocks.truth();
+        let provider = self.pools[at].provider.at;
+        let (takes, hangs) = self.db.latency(provider, truth, &mut self.rng);
+        let pool = &mut self.pools[at];
+        let is_same = pool.current.is_some_and(|current| current.secret == secret);
+        let in_place = pool.current.filter(|current| {
+            is_same || (!pool.always_replaces && current.old == OldConnections::Keep)
+        });
+        let (instance, mode, ahead) = match in_place {
+            Some(current) => (current.instance, HandoverMode::InPlace, 0),
+            None => {
+                pool.next_instance += 1;
+                pool.instances
+                    .insert(pool.next_instance, Instance::default());
+                let ahead = match pool.current {
+                    _ if pool.admission.has_old() => 0,
+                    None => pool.warm,
+                    Some(current) if current.is_rejected => 1,
+                    Some(_) => pool.warm.max(1).min(pool.overlap.saturating_sub(1)),
+                };
+                (pool.next_instance, HandoverMode::Replace, ahead)
+            }
+        };
+        if let Some(opened) = pool.instances.get(&instance) {
+            opened.count.fetch_add(ahead, Ordering::Relaxed);
+        }
+        let opening = Opening {
+            instance,
+            mode,
+            ahead,
+            tries_out: ahead == 0 && !is_same,
+        };
+        let works = ahead > 0 || opening.tries_out;
+        let (node, losses) = (pool.node, pool.losses);
+        if let Some(attempt) = pool.attempt.as_mut() {
+            if opening.tries_out && !pool.admission.is_open() {
+                let current = pool
+                    .current
+                    .and_then(|one| pool.instances.get(&one.instance));
+                let count = current
+                    .map(|one| Arc::clone(&one.count))
+                    .unwrap_or_default();
+                attempt.permit = pool.admission.enter_verification(&count);
+            }
+            attempt.opening = Some(opening);
+        }
+        let takes = match works {
+            true if hangs || takes > VERIFY_DEADLINE => VERIFY_DEADLINE,
+            true => takes,
+            false => 0,
+        };
+        let opened = Event::Opened {
+            node,
+            losses,
+            attempt: number,
+        };
+        self.queue.add(self.clocks.mono + takes, opened);
+        self.check_connections(at);
+    }
+
+    pub(in crate::simulation) fn opened(&mut self, node: Node, losses: u32, number: u64) {
+        let at = node.at;
+        if !self.pools[at].is_attempt(losses, number) {
+            return;
+        }
+        let Some(attempt) = self.pools[at].attempt.as_mut() else {
+            return;
+        };
+        attempt.permit = None;
+        let Some(Opening {
+            instance,
+            mode,
+            ahead,
+            tries_out,
+        }) = attempt.opening.take()
+        else {
+            return;
+        };
+        let facts = attempt.facts.clone();
+        let secret = secret_of(&facts.revision);
+        let logins = ahead.max(u32::from(tries_out));
+        for _ in 0..logins {
+            if let Err(kind) = self.log_in(at, secret, false) {
+                if mode == HandoverMode::Replace {
+                    self.pools[at].instances.remove(&instance);
+                }
+                return self.attempt_failed(at, number, kind);
+            }
+        }
+        let lifetime = self.pools[at].attempt.as_ref().and_then(|one| one.lifetime);
+        let input = Input::Opened {
+            attempt: number,
+            mode,
+            lifetime,
+        };
+        let old = self.pools[at].current;
+        let effects = self.feed_pool(at, input);
+        let publication = effects.into_iter().find_map(|effect| match effect {
+            Effect::Publish(publication) => Some(publication),
+            _ => None,
+        });
+        let Some(publication) = publication else {
+            if mode == HandoverMode::Replace {
+                self.pools[at].instances.remove(&instance);
+            }
+            self.end_attempt(at);
+            return self.wake_pool(at);
+        };
+        let now = self.clocks.now();
+        let pool = &mut self.pools[at];
+        let Some(attempt) = pool.attempt.take() else {
+            return;
+        };
+        let generation = publication.generation;
+        pool.leases.insert(generation, (attempt.lease, secret));
+        if publication.after_rejection {
+            pool.admission.give_head_start(now.mono());
+        }
+        if let (Some(replaced), Some(old)) = (publication.replaced, old) {
+            let count = pool
+                .instances
+                .get(&old.instance)
+                .map(|one| Arc::clone(&one.count));
+            pool.admission
+                .begin_drain(replaced, count.unwrap_or_default());
+            self.begin_drain(at, old);
+        }
+        let pool = &mut self.pools[at];
+        pool.admission
+            .set_server(Arc::from(""), publication.limited);
+        // The extension of a lease's expiry between the attempt and now is the machine's to know.
+        let expiry = pool
+            .machine
+            .current()
+            .map_or(facts.expiry, |active| active.lease.expiry);
+        pool.current = Some(Current {
+            generation,
+            instance,
+            secret,
+            expiry,
+            old: facts.old_connections,
+            is_rejected: false,
+            is_distrusted: false,
+            since: self.clocks.mono,
+        });
+        if let Some(opened) = pool.instances.get_mut(&instance) {
+            opened.idle.extend((0..ahead).map(|_| secret));
+        }
+        self.checks
+            .trace
+            .line("published", node, generation, secret as u64);
+        self.published(at, number, secret, old);
+        let effects = self.feed_pool(at, Input::StartDrains);
+        self.start(at, effects);
+        self.news(at);
+        let report = HandoverReport {
+            pool: Arc::clone(&self.pools[at].name),
+            generation,
+            mode,
+            verify: Duration::ZERO,
+            open: Duration::ZERO,
+            warm: Duration::ZERO,
+            took: Duration::from_micros(self.clocks.mono - attempt.began),
+        };
+        if let Some(rotation) = &attempt.rotation {
+            rotation.handed_over(report, &facts.revision.digest());
+        }
+        self.feed_pool(at, Input::Reported { attempt: number });
+        let provider = self.pools[at].provider.at;
+        self.verified_upstream(provider, &facts.revision, &facts.account);
+        if let Some(rotation) = &attempt.rotation {
+            self.pool_settled(provider, rotation);
+        }
+        self.wake_pool(at);
+        self.check_connections(at);
+    }
+
+    pub(super) fn verified_upstream(
+        &mut self,
+        provider: usize,
+        revision: &Revision,
+        account: &Arc<str>,
+    ) {
+        self.notify_verified(provider, revision, account);
+        self.feed_provider(provider, ProviderInput::Verified(revision.clone()));
+    }
+
+    pub(super) fn end_attempt(&mut self, at: usize) {
+        if let Some(attempt) = self.pools[at].attempt.take() {
+            self.return_lease(at, attempt.lease);
+        }
+    }
+
+    pub(super) fn attempt_failed(&mut self, at: usize, attempt: u64, kind: ConnectErrorKind) {
+        self.checks
+            .trace
+            .line(kind.as_str(), self.pools[at].node, attempt, 0);
+        self.feed_pool(at, Input::Failed { attempt, kind });
+        self.end_attempt(at);
+        self.wake_pool(at);
+        self.news(at);
+    }
+}

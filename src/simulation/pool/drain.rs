@@ -1,0 +1,143 @@
+//! Drains and probes.
+
+use std::sync::atomic::Ordering;
+
+use super::{Current, Drain};
+use crate::error::ConnectErrorKind;
+use crate::pool::machine::{Input, ProbeResult};
+use crate::simulation::clock::MS;
+use crate::simulation::event::{Event, Node};
+use crate::simulation::world::World;
+
+impl World {
+    pub(super) fn begin_drain(&mut self, at: usize, old: Current) {
+        let drain = Drain {
+            instance: old.instance,
+            secret: old.secret,
+            deadline: None,
+            is_overdue: false,
+        };
+        self.pools[at].drains.insert(old.generation, drain);
+    }
+
+    pub(in crate::simulation) fn probed(&mut self, node: Node, generation: u64) {
+        let at = node.at;
+        let truth = self.clocks.truth();
+        let pool = &mut self.pools[at];
+        let current = pool
+            .current
+            .filter(|one| one.generation == generation && !pool.is_retired);
+        let result = match current {
+            None => ProbeResult::Unknown,
+            Some(current) => {
+                let idle = pool
+                    .instances
+                    .get(&current.instance)
+                    .map_or(0, |one| one.idle.len());
+                if idle > 0 {
+                    // A connection of a dropped role says so, or was ended with it.
+                    if truth < self.db.secrets[current.secret].role_ends {
+                        ProbeResult::Passed
+                    } else {
+                        self.db.secrets[current.secret].last_rejected = Some(truth);
+                        self.open_window(at, current.secret);
+                        ProbeResult::Rejected
+                    }
+                } else if !pool.admission.is_open() {
+                    ProbeResult::Unknown
+                } else {
+                    match self.log_in(at, current.secret, false) {
+                        Ok(()) => ProbeResult::Passed,
+                        Err(ConnectErrorKind::Rejected) => ProbeResult::LoginRejected,
+                        Err(_) => ProbeResult::Unknown,
+                    }
+                }
+            }
+        };
+        self.feed_pool(at, Input::Probed { generation, result });
+        self.wake_pool(at);
+    }
+
+    pub(super) fn start_drain(&mut self, at: usize, generation: u64, since: u64, deadline: u64) {
+        self.drain_starts(at, generation, since, deadline);
+        let pool = &mut self.pools[at];
+        let Some(drain) = pool.drains.get_mut(&generation) else {
+            self.feed_pool(at, Input::Drained { generation });
+            return;
+        };
+        drain.deadline = Some(deadline);
+        if let Some(instance) = pool.instances.get_mut(&drain.instance) {
+            instance.is_closing = true;
+            let idle = std::mem::take(&mut instance.idle).len();
+            instance.count.fetch_sub(idle as u32, Ordering::Relaxed);
+        }
+        let (node, losses) = (pool.node, pool.losses);
+        let now = self.clocks.mono;
+        for when in [now + MS, deadline.max(now + 2 * MS)] {
+            self.queue.add(
+                when,
+                Event::DrainDeadline {
+                    node,
+                    losses,
+                    generation,
+                },
+            );
+        }
+    }
+
+    /// Ends a drain without connections; reports one at its deadline.
+    pub(in crate::simulation) fn check_drain(&mut self, node: Node, losses: u32, generation: u64) {
+        let (at, now) = (node.at, self.clocks.mono);
+        let pool = &mut self.pools[at];
+        if pool.losses != losses {
+            return;
+        }
+        let Some(drain) = pool.drains.get_mut(&generation) else {
+            return;
+        };
+        let Some(deadline) = drain.deadline else {
+            return;
+        };
+        let instance = drain.instance;
+        let first = now >= deadline && !std::mem::replace(&mut drain.is_overdue, now >= deadline);
+        let connections = pool.count(instance);
+        if connections > 0 {
+            if first {
+                let effects = self.feed_pool(
+                    at,
+                    Input::DrainOverdue {
+                        generation,
+                        connections,
+                    },
+                );
+                self.drain_overdue(at, generation, &effects);
+                self.wake_pool(at);
+            }
+            return;
+        }
+        pool.instances.remove(&instance);
+        pool.drains.remove(&generation);
+        pool.admission.end_drain(generation);
+        self.checks.trace.line("drained", node, generation, 0);
+        self.checks.hazard("generations drained", 1);
+        self.feed_pool(at, Input::Drained { generation });
+        self.wake_pool(at);
+        self.news(at);
+        self.leave(at);
+    }
+
+    /// A connection of this instance was closed.
+    pub(in crate::simulation) fn connection_closed(&mut self, at: usize, instance: u64) {
+        let pool = &self.pools[at];
+        if let Some(one) = pool.instances.get(&instance) {
+            one.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        let drain = pool
+            .drains
+            .iter()
+            .find(|(_, drain)| drain.instance == instance);
+        if let Some((&generation, _)) = drain {
+            self.check_drain(pool.node, pool.losses, generation);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A provider's fetches and releases.
+
+use std::time::Duration;
+
+use super::{FETCH_DEADLINE, Fetch};
+use crate::error::{ProviderError, ProviderErrorKind};
+use crate::expiry::Expiry;
+use crate::lease::Revision;
+use crate::provider::machine::{Facts, FetchId, Input, LeaseId, Offer};
+use crate::report::RotationTrigger;
+use crate::simulation::backend::Answer;
+use crate::simulation::clock::{MS, SEC};
+use crate::simulation::database::secret_of;
+use crate::simulation::event::{Event, Node};
+use crate::simulation::report::Law;
+use crate::simulation::world::World;
+
+impl World {
+    pub(super) fn start_fetch(&mut self, at: usize, fetch: FetchId, running: Fetch) {
+        let truth = self.clocks.truth();
+        let takes = self.backends[at].latency(truth, &mut self.rng);
+        let provider = &mut self.providers[at];
+        provider.fetches.insert(fetch, running);
+        let (node, losses) = (provider.node, provider.losses);
+        let now = self.clocks.mono;
+        if std::mem::take(&mut self.lose[at].0) {
+            let soon = now + self.rng.u64(..takes);
+            self.queue.add(
+                soon,
+                Event::Lose {
+                    provider: at,
+                    pools: false,
+                },
+            );
+        }
+        self.queue.add(
+            now + takes,
+            Event::Fetched {
+                node,
+                losses,
+                fetch,
+            },
+        );
+        if takes > FETCH_DEADLINE {
+            let late = Event::FetchDeadline {
+                node,
+                losses,
+                fetch,
+            };
+            self.queue.add(now + FETCH_DEADLINE, late);
+        }
+    }
+
+    pub(in crate::simulation) fn fetch_hangs(&mut self, node: Node, losses: u32, fetch: FetchId) {
+        let provider = &mut self.providers[node.at];
+        if provider.losses != losses {
+            return;
+        }
+        if let Some(running) = provider.fetches.get_mut(&fetch) {
+            running.hangs = true;
+            self.checks.hazard("fetches past their deadline", 1);
+            self.disturb(node.at, 0);
+            let error = ProviderError::new(ProviderErrorKind::TimedOut, "simulated");
+            let jitter = self.rng.f64();
+            self.feed_provider(
+                node.at,
+                Input::FetchHangs {
+                    fetch,
+                    error,
+                    jitter,
+                },
+            );
+        }
+    }
+
+    pub(in crate::simulation) fn fetched(&mut self, node: Node, losses: u32, fetch: FetchId) {
+        let at = node.at;
+        if self.providers[at].losses != losses {
+            return;
+        }
+        let Some(running) = self.providers[at].fetches.remove(&fetch) else {
+            return;
+        };
+        let truth = self.clocks.truth();
+        let held = self.providers[at].secret();
+        let answer = self.backends[at].answer(
+            at,
+            held,
+            &running.rejected,
+            truth,
+            &mut self.db,
+            &mut self.rng,
+        );
+        self.checks
+            .trace
+            .line("answer", node, fetch.0, held.unwrap_or_default() as u64);
+        let started = running.started;
+        let expiry = |ttl: Option<u64>| {
+            ttl.map_or(Expiry::never(), |ttl| {
+                Expiry::after(started, Duration::from_micros(ttl))
+            })
+        };
+        let kind = self.backends[at].kind;
+        let (result, brought) = match answer {
+            Answer::Failed(error) => (Err(error), None),
+            Answer::Unchanged => (Ok(Offer::Unchanged), None),
+            Answer::Renewed { ttl } => (Ok(Offer::Renewed(expiry(Some(ttl)))), None),
+            Answer::New { secret, ttl } => {
+                self.db.secrets[secret].delivered = true;
+                let facts = Facts {
+                    revision: crate::simulation::database::revision(secret),
+                    expiry: expiry(ttl),
+                    old_connections: kind.old_connections(),
+                    refresh_after: None,
+                };
+                (Ok(Offer::New(facts.clone())), Some(facts))
+            }
+        };
+        if running.hangs {
+            self.checks.hazard(
+                "leases that came after the deadline",
+                u64::from(brought.is_some()),
+            );
+            let lease = brought.clone();
+            self.handle_provider(at, Input::FetchLate { fetch, lease }, brought);
+            self.disturb(at, 0);
+        } else {
+            // As the driver does: what has expired on arrival brings no lease.
+            let now = self.clocks.now();
+            let result = result.and_then(|offer| self.providers[at].machine.check(offer, now));
+            if let (Err(_), Some(facts)) = (&result, &brought) {
+                self.db.secrets[secret_of(&facts.revision)].delivered = false;
+                self.checks.hazard("leases expired on arrival", 1);
+            }
+            let brought = brought.filter(|_| result.is_ok());
+            let jitter = self.rng.f64();
+            self.handle_provider(
+                at,
+                Input::FetchDone {
+                    fetch,
+                    result,
+                    jitter,
+                },
+                brought,
+            );
+        }
+        self.wake_provider(at);
+    }
+
+    pub(super) fn start_release(&mut self, at: usize, lease: LeaseId) {
+        self.release_starts(at, lease);
+        let takes = self.rng.u64(5 * MS..2 * SEC);
+        let hangs = self.clocks.truth() < self.backends[at].hangs;
+        let takes = if hangs { FETCH_DEADLINE } else { takes };
+        let provider = &mut self.providers[at];
+        provider.releases.insert(lease);
+        let (node, losses) = (provider.node, provider.losses);
+        let event = Event::Released {
+            node,
+            losses,
+            lease,
+            hangs,
+        };
+        self.queue.add(self.clocks.mono + takes, event);
+    }
+
+    pub(in crate::simulation) fn released(
+        &mut self,
+        node: Node,
+        losses: u32,
+        lease: LeaseId,
+        hangs: bool,
+    ) {
+        let at = node.at;
+        if self.providers[at].losses != losses || !self.providers[at].releases.remove(&lease) {
+            return;
+        }
+        let truth = self.clocks.truth();
+        let backend = &self.backends[at];
+        let fails = |kind| Err(ProviderError::new(kind, "simulated"));
+        let result = if hangs {
+            fails(ProviderErrorKind::TimedOut)
+        } else if truth < backend.down || truth < backend.releases_fail {
+            fails(ProviderErrorKind::Unavailable)
+        } else if truth < backend.denied {
+            fails(ProviderErrorKind::Denied)
+        } else {
+            Ok(())
+        };
+        let secret = self.providers[at]
+            .leases
+            .get(&lease)
+            .map(|facts| secret_of(&facts.revision));
+        if let Some(secret) = secret {
+            self.checks.trace.line(
+                if result.is_ok() {
+                    "released"
+                } else {
+                    "not released"
+                },
+                node,
+                lease.0,
+                secret as u64,
+            );
+            match &result {
+                Ok(()) => self.release_worked(at, lease, secret),
+                Err(error) => {
+                    self.checks.hazard("releases that failed", 1);
+                    let known = &mut self.db.secrets[secret];
+                    known.failed_releases += 1;
+                    // What never expires is given up after ten attempts.
+                    let is_last = known.expires == u64::MAX && known.failed_releases >= 10;
+                    known.release_given_up |= is_last || !error.is_transient();
+                }
+            }
+        }
+        self.feed_provider(at, Input::ReleaseDone { lease, result });
+    }
+
+    /// The tasks of a driver are gone with their runtime.
+    pub(in crate::simulation) fn lose_provider_tasks(&mut self, at: usize) {
+        let provider = &mut self.providers[at];
+        provider.losses += 1;
+        let fetches = std::mem::take(&mut provider.fetches);
+        let releases = std::mem::take(&mut provider.releases);
+        let lost = (fetches.len() + releases.len()) as u64;
+        self.checks.hazard("provider tasks lost", lost);
+        self.disturb(at, 0);
+        for fetch in fetches.into_keys() {
+            self.feed_provider(at, Input::FetchLost(fetch));
+        }
+        for lease in releases {
+            self.feed_provider(at, Input::ReleaseLost(lease));
+        }
+    }
+
+    /// A fetch for this reason is on the failure path, or not: see the checks.
+    pub(super) fn fetch_starts(
+        &mut self,
+        at: usize,
+        fetch: FetchId,
+        trigger: RotationTrigger,
+        is_requested: bool,
+        rejected: &[Revision],
+    ) {
+        let node = self.providers[at].node;
+        self.checks
+            .trace
+            .line(trigger.as_str(), node, fetch.0, rejected.len() as u64);
+        self.check_fetch(at, trigger, is_requested, rejected);
+        let is_long = self.providers[at].fetches.values().any(|one| !one.hangs);
+        if is_long {
+            self.broken(Law(5), node, "two fetches within their deadline at once");
+        }
+        let bound = self.providers[at].fetches.len();
+        if bound > 3 {
+            self.broken(
+                Law(7),
+                node,
+                "more than three fetches hang and another one began",
+            );
+        }
+    }
+}

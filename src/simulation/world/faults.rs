@@ -1,0 +1,272 @@
+//! What goes wrong: outages, rotations, revoked credentials, clock jumps.
+
+use super::{JUMP, World};
+use crate::simulation::backend::Kind;
+use crate::simulation::callers::ENDED;
+use crate::simulation::clock::{DAY, HOUR, MIN, MS, SEC};
+use crate::simulation::event::{Event, Node, RotateStep};
+
+impl World {
+    pub(super) fn plan_fault(&mut self, provider: usize) {
+        let next = self.clocks.mono + self.rng.u64(..10 * HOUR);
+        self.queue.add(next, Event::Fault { provider });
+    }
+
+    pub(super) fn fault(&mut self, at: usize) {
+        self.plan_fault(at);
+        let truth = self.clocks.truth();
+        let node = self.providers[at].node;
+        let (name, until) = match self.rng.u8(..21) {
+            20 => {
+                let until = truth + self.rng.u64(MIN..3 * MIN);
+                self.backends[at].fades = until;
+                self.revoke(at);
+                self.fade(at);
+                ("leases fade", until)
+            }
+            0..8 => self.backends[at].fail(truth, &mut self.rng),
+            8..14 => self.server_fault(at, truth),
+            14 => {
+                // Whoever likes sends hints; they lead to no more than a fetch a second.
+                for _ in 0..self.rng.u32(5..60) {
+                    let soon = self.clocks.mono + self.rng.u64(..3 * SEC);
+                    self.queue.add(soon, Event::Hint { provider: at });
+                }
+                ("forged hints", truth)
+            }
+            15 => {
+                for _ in 0..self.rng.u32(1..5) {
+                    self.rotate_now(at);
+                }
+                ("requests", truth)
+            }
+            16 => {
+                self.lose[at] = (true, true);
+                ("tasks lost", truth)
+            }
+            17 => {
+                self.revoke(at);
+                ("revoked", truth)
+            }
+            18 => {
+                self.end_connections(at);
+                ("connections ended", truth)
+            }
+            _ => {
+                let pools = self.subscribers(at);
+                let until = self.clocks.mono + self.rng.u64(..70 * SEC);
+                for pool in pools {
+                    if self.rng.bool() {
+                        self.pools[pool].actor.crashed_until = until;
+                        self.checks.hazard("actors crashed", 1);
+                    }
+                }
+                self.providers[at].actor.crashed_until = until;
+                self.checks.hazard("actors crashed", 1);
+                ("actors crashed", truth + 70 * SEC)
+            }
+        };
+        self.checks.trace.line(name, node, until - truth, 0);
+        self.checks.hazard(name, 1);
+        self.disturb(at, until - truth);
+        self.burst(at);
+    }
+
+    pub(super) fn fade(&mut self, at: usize) {
+        if self.clocks.truth() >= self.backends[at].fades {
+            return;
+        }
+        self.end_connections(at);
+        for pool in self.subscribers(at) {
+            let node = self.pools[pool].node;
+            self.queue.add(self.clocks.mono, Event::Call { node });
+        }
+        let next = self.clocks.mono + 300 * MS;
+        self.queue.add(next, Event::Fade { provider: at });
+    }
+
+    pub(super) fn server_fault(&mut self, at: usize, truth: u64) -> (&'static str, u64) {
+        let kind = self.rng.u8(..6);
+        let until = truth + self.rng.u64(10 * SEC..20 * MIN);
+        let lag = self.rng.u64(SEC..20 * SEC);
+        let server = &mut self.db.servers[at];
+        let name = match kind {
+            0 => {
+                server.down = until;
+                "server down"
+            }
+            1 => {
+                server.hangs = until.min(truth + 2 * MIN);
+                "server hangs"
+            }
+            2 => {
+                server.slow = until;
+                "server slow"
+            }
+            3 => {
+                server.full = until;
+                "server full"
+            }
+            4 => {
+                server.misconfigured = until;
+                "server misconfigured"
+            }
+            _ => {
+                (server.lags, server.lag) = (until, lag);
+                "server lags"
+            }
+        };
+        if kind == 0 {
+            self.end_connections(at);
+        }
+        (name, until + lag)
+    }
+
+    /// The server ends all idle connections.
+    pub(in crate::simulation) fn end_connections(&mut self, at: usize) {
+        for pool in self.subscribers(at) {
+            for instance in self.pools[pool].instances.values_mut() {
+                instance.idle.iter_mut().for_each(|one| *one = ENDED);
+            }
+        }
+    }
+
+    /// The database does not accept the current credential any more; for a password, only for a
+    /// while.
+    pub(super) fn revoke(&mut self, at: usize) {
+        let truth = self.clocks.truth();
+        let secret = match self.backends[at].kind {
+            Kind::Token | Kind::Dynamic => self.providers[at].secret(),
+            Kind::Rotating | Kind::Static => Some(self.backends[at].current),
+        };
+        let Some(secret) = secret else {
+            return;
+        };
+        self.db.stop_accepting(secret, truth);
+        if self.backends[at].kind == Kind::Dynamic && self.rng.bool() {
+            self.db.drop_role(secret, truth);
+        }
+        if matches!(self.backends[at].kind, Kind::Rotating | Kind::Static) {
+            let wait = self.rng.u64(SEC..30 * MIN);
+            self.disturb(at, wait);
+            let step = RotateStep::Restore;
+            self.queue.add(
+                self.clocks.mono + wait,
+                Event::Rotate { provider: at, step },
+            );
+        }
+    }
+
+    pub(super) fn rotate(&mut self, at: usize, step: RotateStep) {
+        let (mono, truth) = (self.clocks.mono, self.clocks.truth());
+        self.disturb(at, 0);
+        let node = self.providers[at].node;
+        let old = self.backends[at].current;
+        match step {
+            RotateStep::Begin => {
+                let next = mono + self.rng.u64(HOUR..DAY);
+                self.queue.add(next, Event::Rotate { provider: at, step });
+                if !matches!(self.backends[at].kind, Kind::Rotating | Kind::Static) {
+                    return;
+                }
+                let account = self.backends[at].account.clone();
+                let new = self.db.add(at, account, None, u64::MAX, u64::MAX);
+                let window = self.rng.u64(..40 * SEC);
+                self.backends[at].pending = Some(new);
+                let mut plan = |delay: u64, step| {
+                    self.queue
+                        .add(mono + delay, Event::Rotate { provider: at, step });
+                };
+                let begin = 10 * MS;
+                let (backend, database) = match self.rng.u8(..3) {
+                    0 => (begin, window),
+                    1 => (window, begin),
+                    // A wrong secret, put right by what was before.
+                    _ => (begin, u64::MAX),
+                };
+                plan(backend, RotateStep::Backend(new));
+                let rolled_back = 2 * window + 3 * MIN;
+                if database == u64::MAX {
+                    plan(rolled_back, RotateStep::Backend(old));
+                    plan(rolled_back, RotateStep::Restore);
+                    self.checks.hazard("wrong secrets put right", 1);
+                } else {
+                    plan(database, RotateStep::Database(new));
+                    if self.rng.u8(..4) == 0 {
+                        plan(rolled_back, RotateStep::Database(old));
+                        plan(rolled_back + window, RotateStep::Backend(old));
+                        self.checks.hazard("rotations rolled back", 1);
+                    }
+                }
+                self.checks.hazard("credentials rotated", 1);
+                self.disturb(at, rolled_back + window + MIN);
+                self.burst(at);
+            }
+            RotateStep::Backend(new) => {
+                self.checks.trace.line("backend has", node, new as u64, 0);
+                let backend = &mut self.backends[at];
+                if backend.current != new {
+                    backend.previous = Some(old);
+                    backend.current = new;
+                }
+                backend.pending = backend.pending.filter(|pending| *pending != new);
+                if !backend.hints_lost && self.rng.bool() {
+                    self.hint(at);
+                }
+            }
+            RotateStep::Restore => self.rotate(at, RotateStep::Database(old)),
+            RotateStep::Database(new) => {
+                self.checks.trace.line("database has", node, new as u64, 0);
+                for secret in 0..self.db.secrets.len() {
+                    if self.db.secrets[secret].provider == at && secret != new {
+                        self.db.stop_accepting(secret, truth);
+                    }
+                }
+                self.db.accept(new, truth);
+                self.burst(at);
+            }
+        }
+    }
+
+    /// The machine sleeps, or its clock is set.
+    pub(super) fn machine(&mut self) {
+        let next = self.clocks.mono + self.rng.u64(HOUR..2 * DAY);
+        self.queue.add(next, Event::Machine);
+        let by = match self.rng.u8(..3) {
+            0 => self.rng.u64(SEC..5 * MIN),
+            _ => self.rng.u64(MIN..5 * HOUR),
+        };
+        let name = match self.rng.u8(..3) {
+            0 => {
+                self.clocks.sleep(by);
+                "the machine slept"
+            }
+            1 => {
+                self.clocks.set_wall(by as i64);
+                "the clock was set forward"
+            }
+            _ => {
+                self.clocks.set_wall(-(by as i64));
+                "the clock was set back"
+            }
+        };
+        self.checks.trace.line(name, Node { at: 0, life: 0 }, by, 0);
+        self.checks.hazard(name, 1);
+        let mono = self.clocks.mono;
+        for at in 0..self.providers.len() {
+            self.disturb(at, 0);
+            if by > JUMP + SEC {
+                self.providers[at].model.jumped = Some(mono);
+            }
+            // The heartbeats notice it.
+        }
+        for beat in [self.rng.u64(..15 * SEC), 30 * SEC] {
+            self.queue.add(mono + beat, Event::Heartbeat);
+        }
+        for at in 0..self.pools.len() {
+            if by > JUMP + SEC {
+                self.pools[at].model.jumped = Some(mono);
+            }
+        }
+    }
+}

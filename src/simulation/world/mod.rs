@@ -1,0 +1,282 @@
+//! The world of one seed: everything in it, and what befalls it.
+
+mod faults;
+
+use super::backend::{Backend, Kind};
+use super::clock::{Clocks, DAY, HOUR, MIN, Queue, SEC};
+use super::database::{Database, Server};
+use super::event::{Event, Node, RotateStep};
+use super::pool::PoolNode;
+use super::provider::ProviderNode;
+use super::report::Checks;
+use crate::provider::machine::Input as ProviderInput;
+
+pub(super) const PROVIDERS: usize = 4;
+const POOLS: usize = 8;
+/// A jump of the clock that leads to checks.
+const JUMP: u64 = 60 * SEC;
+
+pub(super) struct World {
+    pub(super) clocks: Clocks,
+    pub(super) queue: Queue,
+    pub(super) rng: fastrand::Rng,
+    pub(super) db: Database,
+    pub(super) backends: Vec<Backend>,
+    pub(super) providers: Vec<ProviderNode>,
+    pub(super) pools: Vec<PoolNode>,
+    /// Since when nothing has befallen each provider, in true time.
+    pub(super) quiet: Vec<u64>,
+    pub(super) checks: Checks,
+    /// Whether the tasks of each provider's next fetch, and of its pools' next attempt, are lost.
+    pub(super) lose: Vec<(bool, bool)>,
+    lives: u32,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        // Admission control draws its pauses from the thread's generator.
+        fastrand::seed(seed);
+        let mut world = Self {
+            clocks: Clocks::new(),
+            queue: Queue::default(),
+            rng: fastrand::Rng::with_seed(seed),
+            db: Database::default(),
+            backends: Vec::new(),
+            providers: Vec::new(),
+            pools: Vec::new(),
+            quiet: vec![0; PROVIDERS],
+            checks: Checks::default(),
+            lose: vec![(false, false); PROVIDERS],
+            lives: 0,
+        };
+        let kinds = [Kind::Token, Kind::Rotating, Kind::Dynamic, Kind::Static];
+        for (at, kind) in kinds.into_iter().enumerate() {
+            world.db.servers.push(Server::default());
+            let backend = Backend::new(at, kind, &mut world.db, &mut world.rng);
+            world.backends.push(backend);
+            let node = Node { at, life: 0 };
+            world
+                .providers
+                .push(ProviderNode::new(node, world.clocks.now()));
+            world.wake_provider(at);
+            world.plan_fault(at);
+            let first = world.rng.u64(..DAY);
+            let step = RotateStep::Begin;
+            world.queue.add(first, Event::Rotate { provider: at, step });
+        }
+        for at in 0..POOLS {
+            let provider = world.providers[at % PROVIDERS].node;
+            let now = (world.clocks.now(), 0);
+            let pool = PoolNode::new(Node { at, life: 0 }, provider, now, &mut world.rng);
+            world.pools.push(pool);
+            world.wake_pool(at);
+            world.queue.add(at as u64, Event::Arrival { pool: at });
+        }
+        world.queue.add(HOUR, Event::Machine);
+        world.queue.add(2 * HOUR, Event::Operator);
+        world.queue.add(10 * MIN, Event::Settled);
+        world
+    }
+
+    /// Runs until a law is broken or this time has come.
+    pub(super) fn run(&mut self, until: u64) {
+        while let Some((at, event)) = self.queue.next() {
+            if at > until || self.checks.breach.is_some() {
+                return;
+            }
+            self.clocks.mono = at;
+            self.checks.trace.now = at;
+            self.happens(event);
+        }
+    }
+
+    fn is_provider(&self, node: Node) -> bool {
+        self.providers[node.at].node == node
+    }
+
+    fn is_pool(&self, node: Node) -> bool {
+        self.pools[node.at].node == node
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::ProviderWake { node, alarm } if self.is_provider(node) => {
+                self.provider_wakes(node, alarm)
+            }
+            Event::Fetched {
+                node,
+                losses,
+                fetch,
+            } if self.is_provider(node) => self.fetched(node, losses, fetch),
+            Event::FetchDeadline {
+                node,
+                losses,
+                fetch,
+            } if self.is_provider(node) => {
+                self.fetch_hangs(node, losses, fetch);
+            }
+            Event::Released {
+                node,
+                losses,
+                lease,
+                hangs,
+            } if self.is_provider(node) => {
+                self.released(node, losses, lease, hangs);
+            }
+            Event::Close { node } if self.is_provider(node) => self.close_provider(node.at),
+            Event::PoolWake { node, alarm } if self.is_pool(node) => self.pool_wakes(node, alarm),
+            Event::Verified {
+                node,
+                losses,
+                attempt,
+                hangs,
+            } if self.is_pool(node) => {
+                self.verified(node, losses, attempt, hangs);
+                self.leave(node.at);
+            }
+            Event::Opened {
+                node,
+                losses,
+                attempt,
+            } if self.is_pool(node) => {
+                self.opened(node, losses, attempt);
+                self.leave(node.at);
+            }
+            Event::Probed { node, generation } if self.is_pool(node) => {
+                self.probed(node, generation)
+            }
+            Event::DrainDeadline {
+                node,
+                losses,
+                generation,
+            } if self.is_pool(node) => {
+                self.check_drain(node, losses, generation);
+            }
+            Event::Call { node } if self.is_pool(node) => self.call(node),
+            Event::CallerLeaves {
+                node,
+                call,
+                cancelled,
+            } if self.is_pool(node) => self.leaves(node, call, cancelled),
+            Event::LoggedIn { node, login } if self.is_pool(node) => self.logged_in(node, login),
+            Event::Returned { node, call } if self.is_pool(node) => self.returned(node, call),
+            Event::Pump { node } if self.is_pool(node) => self.pump(node),
+            Event::Arrival { pool } => self.arrives(pool),
+            Event::Fault { provider } => self.fault(provider),
+            Event::Rotate { provider, step } => self.rotate(provider, step),
+            Event::Lose {
+                provider,
+                pools: false,
+            } => self.lose_provider_tasks(provider),
+            Event::Lose { provider, .. } => {
+                for pool in self.subscribers(provider) {
+                    self.lose_pool_tasks(pool);
+                }
+            }
+            Event::Hint { provider } => self.hint(provider),
+            Event::Fade { provider } => self.fade(provider),
+            Event::Machine => self.machine(),
+            Event::Operator => self.operator(),
+            Event::Remove { pool } => self.replace_pool(pool),
+            Event::Restart => self.restart(),
+            Event::Heartbeat => {
+                (0..PROVIDERS).for_each(|at| self.wake_provider(at));
+                (0..POOLS).for_each(|at| self.wake_pool(at));
+            }
+            Event::Settled => {
+                self.check_recovered();
+                self.queue.add(self.clocks.mono + 10 * MIN, Event::Settled);
+            }
+            // Of what is gone.
+            _ => {}
+        }
+    }
+
+    /// Something befalls a provider that goes on for `micros`.
+    pub(super) fn disturb(&mut self, at: usize, micros: u64) {
+        let until = self.clocks.truth() + micros;
+        self.quiet[at] = self.quiet[at].max(until);
+    }
+
+    /// Somebody removes what is there, or shuts everything down and starts it again.
+    fn operator(&mut self) {
+        let mono = self.clocks.mono;
+        let next = mono + self.rng.u64(HOUR..3 * DAY);
+        self.queue.add(next, Event::Operator);
+        match self.rng.u8(..4) {
+            0 | 1 => {
+                let pool = self.rng.usize(..POOLS);
+                self.retire(pool);
+                self.queue.add(
+                    mono + self.rng.u64(70 * SEC..10 * MIN),
+                    Event::Remove { pool },
+                );
+                self.checks.hazard("pools removed", 1);
+            }
+            2 => {
+                let at = self.rng.usize(..PROVIDERS);
+                self.rotate_now(at);
+                self.burst(at);
+            }
+            _ => {
+                for at in 0..PROVIDERS {
+                    self.feed_provider(at, ProviderInput::Stop);
+                    self.disturb(at, HOUR);
+                }
+                for pool in 0..POOLS {
+                    self.retire(pool);
+                    // A second time does no harm.
+                    self.retire(pool);
+                }
+                for at in 0..PROVIDERS {
+                    let node = self.providers[at].node;
+                    self.queue
+                        .add(mono + self.rng.u64(SEC..40 * SEC), Event::Close { node });
+                }
+                self.queue.add(mono + 3 * MIN, Event::Restart);
+                self.checks.hazard("shutdowns", 1);
+            }
+        }
+    }
+
+    fn replace_pool(&mut self, at: usize) {
+        if !self.pools[at].is_retired || self.providers[at % PROVIDERS].model.is_stopped {
+            return;
+        }
+        if self.pools[at].has_subscribed {
+            // Its connections are still in use.
+            return self
+                .queue
+                .add(self.clocks.mono + MIN, Event::Remove { pool: at });
+        }
+        self.add_pool(at);
+    }
+
+    fn add_pool(&mut self, at: usize) {
+        self.lives += 1;
+        let node = Node {
+            at,
+            life: self.lives,
+        };
+        let provider = self.providers[at % PROVIDERS].node;
+        let now = (self.clocks.now(), self.clocks.mono);
+        self.pools[at] = PoolNode::new(node, provider, now, &mut self.rng);
+        self.disturb(at % PROVIDERS, 0);
+        self.wake_pool(at);
+    }
+
+    fn restart(&mut self) {
+        for at in 0..PROVIDERS {
+            self.lives += 1;
+            let node = Node {
+                at,
+                life: self.lives,
+            };
+            self.providers[at] = ProviderNode::new(node, self.clocks.now());
+            self.wake_provider(at);
+        }
+        for at in 0..POOLS {
+            self.add_pool(at);
+        }
+    }
+}
