@@ -5,6 +5,7 @@ use std::time::Duration;
 use claviger::Handle;
 use claviger_fixtures::{Figures, Fixture};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use sqlx::PgExecutor;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
@@ -16,6 +17,11 @@ const STATEMENT: &str = "SELECT pg_sleep(0.25)";
 const ROUND: Duration = Duration::from_secs(8);
 
 const POOLS: usize = 1_000;
+
+async fn run(pool: impl PgExecutor<'_>) {
+    let done = sqlx::query(STATEMENT).execute(pool).await;
+    done.expect("the query succeeds");
+}
 
 /// Measures 1,500 callers with statements of 250 ms on ten connections, and on a plain pool.
 pub(crate) async fn callers(figures: &mut Figures) {
@@ -30,10 +36,7 @@ pub(crate) async fn callers(figures: &mut Figures) {
         let db = db.clone();
         move || {
             let db = db.clone();
-            async move {
-                let slept = sqlx::query(STATEMENT).execute(&db).await;
-                slept.expect("the query succeeds");
-            }
+            async move { run(&db).await }
         }
     });
     let ours = ours.await;
@@ -41,10 +44,7 @@ pub(crate) async fn callers(figures: &mut Figures) {
         let plain = plain.clone();
         move || {
             let plain = plain.clone();
-            async move {
-                let slept = sqlx::query(STATEMENT).execute(&plain).await;
-                slept.expect("the query succeeds");
-            }
+            async move { run(&plain).await }
         }
     });
     let ratio = ours / theirs.await;
