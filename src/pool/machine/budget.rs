@@ -99,19 +99,21 @@ impl Account {
     /// left of the window, whose end brings another login. With 10 connections that is about 2.5 s
     /// in the first window of 30 s, 5 s in later ones of 60 s, and more where callers were
     /// rejected.
-    fn share(&self, budget: u32, now: Instant) -> Duration {
+    fn share(&self, revision: &Revision, budget: u32, now: Instant) -> Duration {
         self.ends().saturating_duration_since(now)
-            / (self.usable(budget).saturating_sub(self.spent) + 1)
+            / (self.usable(revision, budget).saturating_sub(self.spent) + 1)
     }
 
-    /// Returns how much of the budget verifications may use. One login is kept for the callers of a
-    /// revision that is served, who may be rejected at any time.
-    fn usable(&self, budget: u32) -> u32 {
-        let is_served_rejected = self
+    /// Returns how much of the budget verifications of this revision may use. One login is kept for
+    /// the callers of a revision that is served, who may be rejected at any time: also when a
+    /// verification of it works while the result of a caller's login is on its way. Candidates may
+    /// use that one while no caller logs in.
+    fn usable(&self, revision: &Revision, budget: u32) -> u32 {
+        let is_another_served_rejected = self
             .tried
-            .values()
-            .any(|tried| !tried.never_worked && tried.next.is_some());
-        if is_served_rejected {
+            .iter()
+            .any(|(other, tried)| other != revision && !tried.never_worked && tried.next.is_some());
+        if is_another_served_rejected {
             budget
         } else {
             budget - 1
@@ -203,7 +205,7 @@ impl LoginBudget {
         let budget = self.budget();
         let account = self.account(user, now);
         account.spent = account.spent.saturating_add(1);
-        let share = account.share(budget, now);
+        let share = account.share(revision, budget, now);
         let is_first = !account.tried.contains_key(revision);
         let tried = account
             .tried
@@ -254,7 +256,6 @@ impl LoginBudget {
     /// before. Otherwise it stays until the window ends, to bound the logins to a database that
     /// accepts and rejects in turn. All other revisions of the user are verified again soon.
     pub(crate) fn worked(&mut self, user: &str, revision: &Revision, now: Instant) {
-        let budget = self.budget();
         if let Some(account) = self.accounts.get_mut(user) {
             if let Some(tried) = account
                 .tried
@@ -262,10 +263,6 @@ impl LoginBudget {
                 .filter(|tried| tried.never_worked)
             {
                 account.refund(tried.cost);
-            }
-            // One is left for the callers of what works.
-            if account.spent >= budget {
-                account.refund(1);
             }
             for next in account
                 .tried
@@ -306,7 +303,7 @@ impl LoginBudget {
         if at >= account.ends() {
             return at;
         }
-        if account.spent >= account.usable(self.budget()) {
+        if account.spent >= account.usable(revision, self.budget()) {
             return account.ends();
         }
         match (tried, account.last_first_try) {

@@ -206,6 +206,44 @@ proptest! {
         }
     }
 
+    /// The same where the database accepts and rejects one revision in turn, and the result of one
+    /// caller's login arrives while the verification runs. No rotation explains these, so nothing
+    /// is refunded.
+    #[test]
+    fn late_results_of_callers_stay_within_the_budget(
+        max in 1u32..20,
+        rounds in prop::collection::vec((0u64..2_000, any::<bool>(), any::<bool>()), 1..60),
+    ) {
+        let (start, user) = (start(), user());
+        let (mut budget, served) = (LoginBudget::new(max), Revision::new("served"));
+        let (mut now, mut failed) = (start, 0);
+        let mut rejected = false;
+        for (step, good, late) in rounds {
+            now += Duration::from_millis(step);
+            if !rejected {
+                budget.caller_rejected(&user, &served, 0.5, now);
+                failed += 1;
+            }
+            rejected = true;
+            now = now.max(budget.next_at(&user, &served, now));
+            if now >= start + WINDOW {
+                break;
+            }
+            if late {
+                budget.caller_rejected(&user, &served, 0.5, now);
+                failed += 1;
+            }
+            if good {
+                budget.worked(&user, &served, now);
+                rejected = false;
+            } else {
+                budget.verification_rejected(&user, &served, Role::Active, 0.5, now);
+                failed += 1;
+            }
+            prop_assert!(failed <= max + RESERVED, "{failed} of {}", max + RESERVED);
+        }
+    }
+
     /// A revision that was rejected is never given up.
     #[test]
     fn the_next_verification_is_at_most_a_window_away(max in 1u32..20, failures in 1usize..60) {
