@@ -110,13 +110,13 @@ impl Verifier {
                 Some(subscriber) => dispatcher::with_default(subscriber, verify),
                 None => verify(),
             };
-            // A name look-up may hang in a thread of this runtime.
-            runtime.shutdown_background();
             drop(thread_guard);
             if let Some(outcome) = outcome {
                 // The caller may have gone.
                 let _ = result.send(outcome);
             }
+            // A name look-up may hang in a thread of this runtime.
+            runtime.shutdown_background();
         };
         let caller_guard = CallerGuard(shared);
         // Detached: neither the runtime nor the process waits for it.
