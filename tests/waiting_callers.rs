@@ -1,0 +1,134 @@
+//! What many waiting callers cost, and when their calls end. Time is paused: a task that wakes
+//! without need shows in the number of wakes.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use claviger::Handle;
+use claviger::lease::OldConnections;
+use claviger_fixtures::{Scripted, backend_down};
+use claviger_testkit::{ScriptedPools, ScriptedProvider};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+const CALLERS: usize = 1_000;
+/// The pool's time-out.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How exactly a call ends at its deadline.
+const EXACTNESS: Duration = Duration::from_millis(10);
+
+/// Callers that wait for a connection, and how often all of them were woken together.
+struct Waiting {
+    callers: Vec<JoinHandle<(bool, Duration)>>,
+    wakes: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    fn start(pool: &Handle<ScriptedPools>) -> Self {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let callers = (0..CALLERS)
+            .map(|_| {
+                let (pool, wakes) = (pool.clone(), Arc::clone(&wakes));
+                tokio::spawn(async move {
+                    let began = Instant::now();
+                    let mut call = pin!(pool.get());
+                    let result = std::future::poll_fn(|context| {
+                        wakes.fetch_add(1, Ordering::Relaxed);
+                        call.as_mut().poll(context)
+                    })
+                    .await;
+                    (result.is_ok(), began.elapsed())
+                })
+            })
+            .collect();
+        Self { callers, wakes }
+    }
+
+    fn wakes(&self) -> usize {
+        self.wakes.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether each caller got a connection, and when its call ended.
+    async fn end(self) -> Vec<(bool, Duration)> {
+        let mut ends = Vec::new();
+        for caller in self.callers {
+            ends.push(caller.await.expect("no panic"));
+        }
+        ends
+    }
+}
+
+/// The database accepts no password that the backend has, and the pool's only open connection is
+/// busy.
+async fn rejected() -> (Scripted, impl Drop) {
+    let scripted = Scripted::with(ScriptedProvider::new()).await;
+    let busy = scripted.pool.get().await.expect("a connection");
+    scripted.provider.fail_next(1_000, backend_down());
+    scripted.database.accept_only(["nobody knows this one"]);
+    let error = tokio::time::timeout(Duration::from_secs(1), scripted.pool.get()).await;
+    assert!(error.is_err(), "the call waits for the busy connection");
+    let status = scripted.pool.status().expect("a status");
+    assert!(status.rejected, "the hazard: the login was rejected");
+    (scripted, busy)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_end_at_their_deadline() {
+    let (scripted, _busy) = rejected().await;
+    let waiting = Waiting::start(&scripted.pool);
+    for (is_served, took) in waiting.end().await {
+        assert!(!is_served);
+        assert!(
+            (DEADLINE..DEADLINE + EXACTNESS).contains(&took),
+            "a call ended after {took:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_behind_the_front_are_woken_by_nothing_but_news() {
+    let (scripted, _busy) = rejected().await;
+    let waiting = Waiting::start(&scripted.pool);
+    sleep(Duration::from_secs(5)).await;
+    let before = (waiting.wakes(), scripted.provider.calls().len());
+    sleep(Duration::from_secs(20)).await;
+    let after = (waiting.wakes(), scripted.provider.calls().len());
+    assert!(after.1 > before.1, "the hazard: fetches failed meanwhile");
+    // The three at the front try every 16 ms.
+    let tries = 3 * 20_000 / 16;
+    let wakes = after.0 - before.0;
+    assert!(wakes <= tries + CALLERS / 10, "{wakes} wakes");
+    drop(waiting.end().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_lease_wakes_waiting_callers_for_attempts_alone() {
+    let lifetime = Duration::from_secs(60);
+    let provider = ScriptedProvider::new()
+        .with_lifetime(lifetime)
+        .with_old_connections(OldConnections::EndWithLease);
+    let scripted = Scripted::with(provider).await;
+    scripted.provider.fail_next(1_000, backend_down());
+    sleep(lifetime + Duration::from_secs(5)).await;
+    assert!(
+        !scripted.lab.supervisor.readiness().ready,
+        "the hazard: the lease expired"
+    );
+    let waiting = Waiting::start(&scripted.pool);
+    sleep(Duration::from_secs(1)).await;
+    let (wakes, fetches) = (waiting.wakes(), scripted.provider.calls().len());
+    sleep(Duration::from_secs(20)).await;
+    let wakes = waiting.wakes() - wakes;
+    let fetches = scripted.provider.calls().len() - fetches;
+    assert!(fetches >= 1, "the hazard: fetches failed meanwhile");
+    assert!(
+        wakes <= 3 * 20_000 / 16 + CALLERS / 10,
+        "{wakes} wakes, {fetches} fetches"
+    );
+    drop(waiting.end().await);
+}
