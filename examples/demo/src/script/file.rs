@@ -37,7 +37,10 @@ pub(crate) async fn run<D: Database>(
     let supervisor = Supervisor::start();
     let events = supervisor.events();
     let login = supervisor
-        .add_provider("orders-login", FileProvider::json(scenario.secret_file())?)
+        .add_provider(
+            "orders-credentials",
+            FileProvider::json(scenario.secret_file())?,
+        )
         .await?;
     let db = supervisor
         .add_pool("orders", &login, scenario.server.pools())

@@ -46,7 +46,7 @@ pub(crate) async fn run<D: Database>(
     let supervisor = Supervisor::start();
     let events = supervisor.events();
     let login = supervisor
-        .add_provider("orders-login", token_for("app")?)
+        .add_provider("orders-credentials", token_for("app")?)
         .await?;
     let db = supervisor
         .add_pool("orders", &login, server.pools())

@@ -55,7 +55,10 @@ pub(crate) async fn run<D: Database>(
     let supervisor = Supervisor::start();
     let events = supervisor.events();
     let login = supervisor
-        .add_provider("orders-login", VaultDynamic::new(&connection, MOUNT, ROLE)?)
+        .add_provider(
+            "orders-credentials",
+            VaultDynamic::new(&connection, MOUNT, ROLE)?,
+        )
         .await?;
     let db = supervisor
         .add_pool("orders", &login, server.pools())
@@ -108,7 +111,7 @@ where
     let first = db.generation();
     if context.pause(MANUAL_ROTATION_AT).await {
         context.screen.change("manual rotation");
-        if let Err(problem) = supervisor.rotate_now("orders-login").await {
+        if let Err(problem) = supervisor.rotate_now("orders-credentials").await {
             tally.problem(problem.to_string());
         }
     }
