@@ -40,7 +40,7 @@ async fn main() -> Result<(), Problem> {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .init();
-    // First, so that a signal during the start also leads to an orderly shutdown.
+    // Before all else, so that a signal during the start also leads to an orderly shutdown.
     let (mut terminated, mut interrupted) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

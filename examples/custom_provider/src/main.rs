@@ -30,7 +30,10 @@ async fn main() -> Result<(), Problem> {
 
     let supervisor = Supervisor::start();
     let credentials = supervisor
-        .add_provider("minted", HttpSecrets::new(format!("http://{address}"))?)
+        .add_provider(
+            "orders-credentials",
+            HttpSecrets::new(format!("http://{address}"))?,
+        )
         .await?;
     let db = supervisor
         .add_pool(
@@ -44,7 +47,7 @@ async fn main() -> Result<(), Problem> {
             .fetch_one(&db)
             .await?;
         println!("generation {}: logged in as {user}", db.generation());
-        let report = supervisor.rotate_now("minted").await?;
+        let report = supervisor.rotate_now("orders-credentials").await?;
         println!(
             "rotated on demand: {}, took {:?}",
             report.outcome.as_str(),
