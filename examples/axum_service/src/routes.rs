@@ -58,8 +58,8 @@ async fn orders(State(db): State<Handle<PgPools>>) -> Result<String, Failure> {
     Ok(format!("{orders} orders\n"))
 }
 
-/// Runs a slow query and then another one. During a shutdown such a request needs the pool, not only
-/// its connection.
+/// Runs a slow query and then another one. During a shutdown such a request needs the pool, not
+/// only its connection.
 async fn report(
     State(db): State<Handle<PgPools>>,
     Path(seconds): Path<f64>,

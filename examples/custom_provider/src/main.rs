@@ -1,8 +1,8 @@
 //! A custom provider. Run it with `cargo run -p custom_provider`.
 //!
 //! The secret service creates a database user with a ttl of one minute for each `POST /leases`, and
-//! drops it on `DELETE /leases/{id}`. The provider obtains a user, obtains the next one long before
-//! the minute is over, and releases the old one when its last connection has closed.
+//! drops it on `DELETE /leases/{id}`. The provider obtains the next user long before the minute is
+//! over, and releases the old one when its last connection has closed.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

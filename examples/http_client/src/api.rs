@@ -19,7 +19,7 @@ impl Api {
     pub(crate) async fn orders(&self) -> Result<u64, ApiError> {
         let mut attempt = 1;
         loop {
-            // Read before the client is obtained, so that no newer generation is reported as rejected.
+            // Read before the client is obtained, so that no newer generation is reported.
             let generation = self.0.generation();
             let client = self.0.get().await?;
             match client.orders().await {
