@@ -1,4 +1,4 @@
-"""Prints the types of other crates that occur in a crate's public API, one to a line.
+"""Prints the types of other crates that occur in a crate's public API, one per line.
 
 Reads rustdoc's JSON on standard input. A type of another crate in the public API ties the crate's
 major version to that crate's.
@@ -26,8 +26,8 @@ def referenced(value):
 
 
 def is_ours(item):
-    """Returns whether an item is written here: not an implementation for every type, and not one
-    that the compiler adds."""
+    """Returns whether an item is written in the crate: blanket implementations and those that the
+    compiler adds are not."""
     implementation = item["inner"].get("impl")
     if implementation is None:
         return True
@@ -42,7 +42,7 @@ for item in documented["index"].values():
     if item["crate_id"] != 0 or not is_ours(item):
         continue
     ids = set(referenced(item["inner"]))
-    # What is exported again is an item of its own.
+    # A re-export is an item of its own.
     if "use" in item["inner"] and item["inner"]["use"]["id"] is not None:
         ids.add(item["inner"]["use"]["id"])
     for path in (paths.get(str(id)) for id in ids):

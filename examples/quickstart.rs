@@ -1,5 +1,6 @@
-//! A file, a pool, a query; then the password changes. Run it with `cargo run --example
-//! quickstart`.
+//! A service with a credential in a file, a pool and a query, and a rotation of the password.
+//!
+//! Run it with `cargo run --example quickstart`.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -11,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The setting: a server, and the file in which its secret is mounted.
+    // The environment: a server, and the file in which its secret is mounted.
     let server = claviger_servers::Postgres::start()?;
     server.create_role("app", "first")?;
     server.create_database("orders", "app")?;

@@ -1,4 +1,4 @@
-//! Peak number of connections when every connection is held across a replacement.
+//! Peak number of connections when every connection is in use during a replacement.
 
 use claviger_fixtures::{Callers, Fixture, Peak, eventually, until_drained};
 
@@ -10,9 +10,9 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let peak = Peak::watch(&fixture).await;
     for _ in 0..10 {
         let before = db.generation();
-        let mut held = Vec::new();
+        let mut busy = Vec::new();
         for _ in 0..10 {
-            held.push(db.begin().await.expect("a transaction"));
+            busy.push(db.begin().await.expect("a transaction"));
         }
         let callers = Callers::start(&db, 16);
         fixture.rotate_announced().await;
@@ -21,7 +21,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         })
         .await;
         callers.wait_for_more(100).await;
-        for transaction in held {
+        for transaction in busy {
             transaction.commit().await.expect("the transaction commits");
         }
         callers.wait_for_more(100).await;
@@ -30,7 +30,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     }
     let peak = peak.stop().await as f64;
     figures.at_most(
-        "peak connections, 10 held across each of 10 replacements (10 + overlap of 2)",
+        "peak connections, 10 busy across each of 10 replacements (10 + overlap of 2)",
         peak,
         12.0,
     );

@@ -1,8 +1,8 @@
 //! needs: postgresql
 //!
-//! The figures that the library must reach. They are ratios of two measurements in one run, because
-//! absolute times vary on shared machines. `cargo xtask bench` measures all, `cargo xtask bench --
-//! query` one of them. `--rotations N` sets the number of rotations (default 200).
+//! Measures the figures that the library must reach. They are ratios of two measurements in one
+//! run, because absolute times vary on shared machines. `cargo xtask bench` measures all, `cargo
+//! xtask bench -- query` one of them. `--rotations N` sets the number of rotations (default 200).
 
 #![expect(
     clippy::expect_used,
@@ -10,8 +10,8 @@
     reason = "a failing bench panics, and figures are printed"
 )]
 
+mod busy;
 mod connections;
-mod held;
 mod own_work;
 mod query;
 mod rejected;
@@ -26,12 +26,12 @@ fn main() {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let mut turns = 200;
+    let mut rotations_wanted = 200;
     if let Some(at) = arguments
         .iter()
         .position(|argument| argument == "--rotations")
     {
-        turns = arguments
+        rotations_wanted = arguments
             .get(at + 1)
             .and_then(|count| count.parse().ok())
             .expect("--rotations takes a number");
@@ -60,8 +60,8 @@ fn main() {
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        if wanted("held") {
-            held::measure(&mut figures).await;
+        if wanted("busy") {
+            busy::measure(&mut figures).await;
         }
         if wanted("callers") {
             scale::callers(&mut figures).await;
@@ -76,7 +76,7 @@ fn main() {
             connections::measure(&mut figures).await;
         }
         if wanted("rotations") {
-            rotations::measure(&mut figures, turns).await;
+            rotations::measure(&mut figures, rotations_wanted).await;
         }
     });
     println!("\n{figures}");

@@ -12,7 +12,7 @@ use tokio::sync::Barrier;
 use claviger_fixtures::Figures;
 
 const CALLERS: usize = 1_000;
-const LIVE: usize = 3;
+const OPEN: usize = 3;
 
 /// Returns how many of the callers were served.
 async fn served<F: Future<Output = bool> + Send>(
@@ -39,20 +39,20 @@ async fn through(db: Handle<PgPools>) -> bool {
     sqlx::query("SELECT 1").execute(&db).await.is_ok()
 }
 
-async fn live_connections(pool: &PgPool) {
-    let mut held = Vec::new();
-    for _ in 0..LIVE {
-        held.push(pool.acquire().await.expect("a connection"));
+async fn open_connections(pool: &PgPool) {
+    let mut acquired = Vec::new();
+    for _ in 0..OPEN {
+        acquired.push(pool.acquire().await.expect("a connection"));
     }
-    drop(held);
-    eventually("the connections are idle", || pool.num_idle() == LIVE).await;
+    drop(acquired);
+    eventually("the connections are idle", || pool.num_idle() == OPEN).await;
 }
 
 pub(crate) async fn measure(figures: &mut Figures) {
     // The backend has the new password.
     let fixture = Fixture::new().await;
     let db = fixture.pool(10).await;
-    live_connections(&db.current()).await;
+    open_connections(&db.current()).await;
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     let handle = db.clone();
@@ -73,7 +73,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         1_000.0,
     );
 
-    // The backend is down, three connections are live, and `acquire_timeout` is 3 s.
+    // The backend is down, three connections are open, and `acquire_timeout` is 3 s.
     let fixture = Fixture::new().await;
     let options = fixture
         .pool_options(10)
@@ -82,20 +82,20 @@ pub(crate) async fn measure(figures: &mut Figures) {
         .pool_from(PgPools::new(fixture.connect_options(), options.clone()))
         .await;
     let plain = fixture.plain_pool("password-1", options);
-    live_connections(&db.current()).await;
-    live_connections(&plain).await;
-    fixture.set_password("nobody knows this one").await;
+    open_connections(&db.current()).await;
+    open_connections(&plain).await;
+    fixture.set_password("no lease has this one").await;
     fixture.provider.fail_next(1_000, backend_down());
     let handle = db.clone();
     let ours = served(move || through(handle.clone())).await;
     figures.at_least(
-        "backend down, three connections live: served of 1,000",
+        "backend down, three connections open: served of 1,000",
         ours as f64,
         950.0,
     );
     let bad = fixture.rejected_logins();
     figures.at_most(
-        "backend down, three connections live: failed logins",
+        "backend down, three connections open: failed logins",
         bad as f64,
         13.0,
     );

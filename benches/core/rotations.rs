@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use claviger_fixtures::{Figures, quantile};
 
 const TASKS: usize = 16;
-/// Time after publishing in which queries still count as inside the rotation.
+/// Time after publication in which queries still count as inside the rotation.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
-pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
+pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
     for (name, connections) in [
         ("in place", OldConnections::Keep),
         ("replaced", OldConnections::Drain),
@@ -50,7 +50,7 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
             })
             .collect();
         let mut windows = Vec::new();
-        for number in 1..=turns {
+        for number in 1..=rotations {
             fixture.provider.return_next(lease(number));
             fixture
                 .supervisor
@@ -83,25 +83,25 @@ pub(crate) async fn measure(figures: &mut Figures, turns: u32) {
         }
         figures.at_most(
             &format!(
-                "{turns} rotations {name}: failed queries of {}",
+                "{rotations} rotations {name}: failed queries of {}",
                 inside.len() + outside.len()
             ),
             f64::from(failed),
             0.0,
         );
         let (within, without) = (quantile(&mut inside, 0.999), quantile(&mut outside, 0.999));
-        let title = format!("{turns} rotations {name}: p99.9 inside / outside");
+        let title = format!("{rotations} rotations {name}: p99.9 inside / outside");
         if connections == OldConnections::Keep {
             figures.at_most(&title, within / without, 1.5);
         } else {
             figures.for_comparison(&title, within / without);
         }
         figures.for_comparison(
-            &format!("{turns} rotations {name}: p99.9 inside, ms"),
+            &format!("{rotations} rotations {name}: p99.9 inside, ms"),
             within,
         );
         figures.for_comparison(
-            &format!("{turns} rotations {name}: p99.9 outside, ms"),
+            &format!("{rotations} rotations {name}: p99.9 outside, ms"),
             without,
         );
         fixture.supervisor.shutdown(Duration::from_secs(5)).await;

@@ -9,7 +9,7 @@ use sqlx::PgExecutor;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
-use super::held::{processor_time, throughput};
+use super::busy::{processor_time, throughput};
 
 const CALLERS: usize = 1_500;
 const CONNECTIONS: u32 = 10;
@@ -55,7 +55,8 @@ pub(crate) async fn callers(figures: &mut Figures) {
     );
 }
 
-/// Measures what 1,000 pools of nothing cost: memory of ours for each, and processor time at rest.
+/// Measures 1,000 pools without connections: the library's memory for each, and processor time at
+/// rest.
 /// Allocations are counted by thread, so the runtime must have one.
 pub(crate) fn pools(figures: &mut Figures, runtime: &Runtime) {
     let lab = runtime.block_on(async { Lab::new() });
@@ -77,7 +78,7 @@ pub(crate) fn pools(figures: &mut Figures, runtime: &Runtime) {
         });
     });
     figures.at_most(
-        "1,000 pools: KB of ours for each",
+        "1,000 pools: KB of the library for each",
         allocated.bytes_current as f64 / 1_024.0 / POOLS as f64,
         16.0,
     );

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use claviger_fixtures::{Figures, median, ms};
 
-const TURNS: usize = 12;
+const ROTATIONS: usize = 12;
 /// The caller's query. Each new connection prepares it.
 const QUERY: &str = "SELECT 1";
 /// Time between a verification and the next change of the password. A rejection within 10 s of a
@@ -21,8 +21,8 @@ const WORKS_FOR: Duration = Duration::from_millis(10_300);
 pub(crate) async fn measure(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let db = fixture.pool(10).await;
-    let (mut ratios, mut ours, mut floors) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..TURNS {
+    let (mut ratios, mut ours, mut minima) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROTATIONS {
         sqlx::query(QUERY)
             .execute(&db)
             .await
@@ -66,10 +66,10 @@ pub(crate) async fn measure(figures: &mut Figures) {
         // once.
         let began = Instant::now();
         verified_logins(&options).await;
-        let floor = began.elapsed();
-        ratios.push(took.as_secs_f64() / floor.as_secs_f64());
+        let minimum = began.elapsed();
+        ratios.push(took.as_secs_f64() / minimum.as_secs_f64());
         ours.push(ms(took));
-        floors.push(ms(floor));
+        minima.push(ms(minimum));
         sleep(WORKS_FOR).await;
     }
     figures.at_most(
@@ -78,7 +78,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
         1.2,
     );
     figures.for_comparison("rejected → serving again, ms", median(&mut ours));
-    figures.for_comparison("two verified logins, ms", median(&mut floors));
+    figures.for_comparison("two verified logins, ms", median(&mut minima));
 }
 
 /// Logs in twice: once for a verification, and once for the caller's query.

@@ -44,8 +44,8 @@ use inner::Inner;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
 /// let supervisor = Supervisor::start();
-/// let login = supervisor.add_provider("orders-login", static_credentials(Credentials::new("orders", "s3cret"))).await?;
-/// assert_eq!(login.name(), "orders-login");
+/// let login = supervisor.add_provider("orders-credentials", static_credentials(Credentials::new("orders", "s3cret"))).await?;
+/// assert_eq!(login.name(), "orders-credentials");
 /// supervisor.shutdown(std::time::Duration::from_secs(1)).await;
 /// # Ok(()) }
 /// ```

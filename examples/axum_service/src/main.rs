@@ -4,9 +4,10 @@
 //! cargo run -p axum_service -- 127.0.0.1:8080 127.0.0.1:8081 postgres://127.0.0.1/orders /etc/orders-db
 //! ```
 //!
-//! that is: the address for customers, the address for operators, the database without a user, and
-//! a folder with the files `username` and `password`, as Kubernetes mounts a secret. Change the
-//! files, and the pool is handed over. Send SIGTERM, and every request in progress is completed.
+//! The arguments are the address for customers, the address for operators, the URL of the database
+//! without a user, and a folder. The folder has the files `username` and `password`, as Kubernetes
+//! mounts a secret. When the files change, the pool is handed over. After SIGTERM every request in
+//! progress is completed.
 //!
 //! It listens at once and is not ready (`/readyz`) until the first login. A pod that starts while
 //! the database is down, or during a rotation, becomes ready by itself.
@@ -40,7 +41,7 @@ async fn main() -> Result<(), Problem> {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .init();
-    // First, so that a signal during the start also leads to an orderly shutdown.
+    // Before all else, so that a signal during the start also leads to an orderly shutdown.
     let (mut terminated, mut interrupted) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

@@ -58,8 +58,8 @@ async fn orders(State(db): State<Handle<PgPools>>) -> Result<String, Failure> {
     Ok(format!("{orders} orders\n"))
 }
 
-/// Runs a slow query and then another one: shutdown has to leave such a request the pool, not only
-/// its connection.
+/// Runs a slow query and then another one. During a shutdown such a request needs the pool, not
+/// only its connection.
 async fn report(
     State(db): State<Handle<PgPools>>,
     Path(seconds): Path<f64>,
@@ -84,7 +84,7 @@ async fn metrics(State(service): State<Service>) -> Response {
     }
 }
 
-/// A failed query. The operator gets the cause in the log, the customer does not.
+/// A failed query. Its cause is in the log, not in the response.
 struct Failure(sqlx::Error);
 
 impl From<sqlx::Error> for Failure {

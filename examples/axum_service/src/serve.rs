@@ -39,7 +39,6 @@ impl Default for Bounds {
 /// # Errors
 /// A listener failed. Requests that exceed their time limit are cut when the program ends; the
 /// report contains their pools.
-/// end, and is no error here: the report tells of it.
 pub async fn serve(
     service: Service,
     customers: TcpListener,

@@ -31,7 +31,7 @@ use tracing::{Instrument, info_span};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// A password that the provider never has.
-const UNKNOWN: &str = "password-known-to-nobody";
+const UNKNOWN: &str = "password-of-no-lease";
 
 /// A fixture whose drains are abandoned after two seconds.
 async fn fixture(metrics: &Metrics) -> Fixture {
@@ -168,16 +168,16 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         }
         all
     });
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     let warm = fixture.pools_with(fixture.pool_options(8).min_connections(2));
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, warm)
+        .add_pool("orders", &credentials, warm)
         .await
         .expect("verified");
     let reports = fixture
         .supervisor
-        .add_pool("reports", &login, fixture.pools(3).always_in_place())
+        .add_pool("reports", &credentials, fixture.pools(3).always_in_place())
         .await
         .expect("verified");
 

@@ -63,7 +63,7 @@ fn every_kind_of_error_is_documented() {
 }
 
 #[test]
-fn every_event_is_in_it() {
+fn every_event_is_documented() {
     let (manual, source) = (manual(), read("src/events.rs"));
     let (_, events) = source
         .split_once("pub enum Event {\n")

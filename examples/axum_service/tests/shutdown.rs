@@ -86,9 +86,9 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
         }
         tokio::task::yield_now().await;
     }
-    // Requests from clients that do not know of the shutdown still succeed.
+    // Requests still succeed after the shutdown was announced.
     assert_eq!(get_from("/orders").await.expect("it still responds").0, 200);
-    // A request at the moment of closing may be cut off; later connections are refused.
+    // A request at the moment of closing may be interrupted; later connections are refused.
     while !get_from("/livez")
         .await
         .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)

@@ -1,8 +1,8 @@
 //! A custom provider. Run it with `cargo run -p custom_provider`.
 //!
 //! The secret service creates a database user with a ttl of one minute for each `POST /leases`, and
-//! drops it on `DELETE /leases/{id}`. The provider obtains a user, obtains the next one long before
-//! the minute is over, and releases the old one when its last connection has closed.
+//! drops it on `DELETE /leases/{id}`. The provider obtains the next user long before the minute is
+//! over, and releases the old one when its last connection has closed.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -30,7 +30,10 @@ async fn main() -> Result<(), Problem> {
 
     let supervisor = Supervisor::start();
     let credentials = supervisor
-        .add_provider("minted", HttpSecrets::new(format!("http://{address}"))?)
+        .add_provider(
+            "orders-credentials",
+            HttpSecrets::new(format!("http://{address}"))?,
+        )
         .await?;
     let db = supervisor
         .add_pool(
@@ -44,7 +47,7 @@ async fn main() -> Result<(), Problem> {
             .fetch_one(&db)
             .await?;
         println!("generation {}: logged in as {user}", db.generation());
-        let report = supervisor.rotate_now("minted").await?;
+        let report = supervisor.rotate_now("orders-credentials").await?;
         println!(
             "rotated on demand: {}, took {:?}",
             report.outcome.as_str(),

@@ -1,4 +1,4 @@
-//! The provider: all that has to be written.
+//! The provider: the code that you write.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(crate) struct HttpSecrets {
 
 /// A response of the service. It has no `Debug`, because it contains the password.
 #[derive(Deserialize)]
-struct Minted {
+struct CreatedUser {
     id: String,
     user: String,
     password: String,
@@ -62,7 +62,7 @@ impl Provider for HttpSecrets {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        // A hint or a wake is no reason to mint: what is held is still good.
+        // After a hint or a clock jump the current user is still valid, so none is created.
         if request.current.is_some()
             && matches!(
                 request.trigger,
@@ -77,19 +77,19 @@ impl Provider for HttpSecrets {
             .send()
             .await
             .map_err(failed)?;
-        let minted: Minted = response
+        let created: CreatedUser = response
             .error_for_status()
             .map_err(failed)?
             .json()
             .await
             .map_err(failed)?;
         Ok(Lease::new(
-            Credentials::new(minted.user, minted.password),
-            Revision::new(minted.id),
+            Credentials::new(created.user, created.password),
+            Revision::new(created.id),
         )
         .with_expiry(Expiry::after(
             request.started,
-            Duration::from_secs(minted.ttl_seconds),
+            Duration::from_secs(created.ttl_seconds),
         ))
         .with_old_connections(OldConnections::EndWithLease)
         .into())

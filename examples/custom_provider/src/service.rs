@@ -16,11 +16,11 @@ const TTL_SECONDS: u64 = 60;
 
 struct Service {
     server: Postgres,
-    minted: AtomicU64,
+    created: AtomicU64,
 }
 
 #[derive(Serialize)]
-struct Minted {
+struct CreatedUser {
     id: String,
     user: String,
     password: String,
@@ -31,10 +31,10 @@ struct Minted {
 pub(crate) async fn start(server: Postgres) -> std::io::Result<SocketAddr> {
     let service = Arc::new(Service {
         server,
-        minted: AtomicU64::new(0),
+        created: AtomicU64::new(0),
     });
     let routes = Router::new()
-        .route("/leases", post(mint))
+        .route("/leases", post(create))
         .route("/leases/{id}", delete(revoke))
         .with_state(service);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -43,18 +43,18 @@ pub(crate) async fn start(server: Postgres) -> std::io::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn mint(State(service): State<Arc<Service>>) -> Result<Json<Minted>, StatusCode> {
-    let number = service.minted.fetch_add(1, Ordering::Relaxed) + 1;
+async fn create(State(service): State<Arc<Service>>) -> Result<Json<CreatedUser>, StatusCode> {
+    let number = service.created.fetch_add(1, Ordering::Relaxed) + 1;
     let (user, password) = (
-        format!("minted_{number}"),
-        format!("secret of minted_{number}"),
+        format!("orders_{number}"),
+        format!("secret of orders_{number}"),
     );
     let (role, its_password) = (user.clone(), password.clone());
     run_on_server(service, move |server| {
         server.create_role(&role, &its_password).is_ok()
     })
     .await?;
-    Ok(Json(Minted {
+    Ok(Json(CreatedUser {
         id: number.to_string(),
         user,
         password,
@@ -67,7 +67,7 @@ async fn revoke(
     Path(id): Path<u64>,
 ) -> Result<StatusCode, StatusCode> {
     run_on_server(service, move |server| {
-        server.sql(&format!("DROP ROLE minted_{id}")).is_ok()
+        server.sql(&format!("DROP ROLE orders_{id}")).is_ok()
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)

@@ -43,11 +43,11 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     fn create_engine_user(&self, user: &str, password: &str) -> Result<(), Problem>;
     /// Returns how many users created by Vault exist.
     #[cfg(feature = "vault")]
-    fn made_users(&self) -> Result<usize, Problem>;
+    fn created_users(&self) -> Result<usize, Problem>;
 
     /// Returns a pool of short-lived connections without a supervisor, which keeps its credentials.
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<Self::Pools>;
+    fn plain_pool(&self, credentials: &Credentials) -> Handle<Self::Pools>;
     /// Returns the server's checks of a role's tokens.
     #[cfg(feature = "rds-iam")]
     fn token_checks(&self, role: &str) -> Result<TokenChecks, Problem>;
@@ -57,7 +57,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
 #[cfg(feature = "rds-iam")]
 #[derive(Debug, Default)]
 pub(crate) struct TokenChecks {
-    pub(crate) taken: usize,
+    pub(crate) accepted: usize,
     pub(crate) rejected: usize,
     /// Age of the oldest accepted token.
     pub(crate) oldest: std::time::Duration,
@@ -77,7 +77,7 @@ impl TokenChecks {
             .filter(|check| check.user == role)
         {
             if check.accepted {
-                found.taken += 1;
+                found.accepted += 1;
                 found.oldest = found.oldest.max(check.age);
             } else {
                 found.rejected += 1;
@@ -99,9 +99,8 @@ pub(crate) enum Access {
 
 /// Closes returned connections that are older than [`CONNECTION_LIFETIME`].
 ///
-/// `max_lifetime` is not used: with it, sqlx 0.8.6 checks idle connections at that interval, and
-/// spins for ever when it reads a negative idle count. With a lifetime of minutes that does not
-/// occur.
+/// `max_lifetime` is not used. With it, sqlx 0.8.6 checks idle connections at that interval, and
+/// never ends if it reads a negative idle count. With a lifetime of minutes that does not occur.
 fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
     let options = options.max_lifetime(None).idle_timeout(None);
     options.after_release(|_, connection| {

@@ -24,8 +24,8 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 /// Maximum number of connections of a pool.
 const CONNECTIONS: u32 = 10;
 
-/// Shorter than the 500 ms by which the file is late after an unannounced change, so that
-/// connections are opened during that time.
+/// Lifetime of a connection. It is shorter than the 500 ms between an unannounced change and the
+/// new file, so that connections are opened during that time.
 const CONNECTION_LIFETIME: Duration = Duration::from_millis(400);
 
 /// Acquire timeout of the pools.

@@ -18,8 +18,8 @@ usage: demo [--seconds N] [--database NAME] [--with BACKEND] [--window SECONDS] 
   --window SECONDS  with secrets-manager: from setSecret to finishSecret, 0.1 to 60
                     (default 10)
   --jaeger          starts a Jaeger, and draws the trace of the last rotation
-  --otlp URL        sends the traces to your own Jaeger (OTLP over HTTP, as
-                    http://localhost:4318), and draws the last one if its API answers on
+  --otlp URL        sends the traces to your own Jaeger (OTLP over HTTP, such as
+                    http://localhost:4318), and draws the last one if its API responds on
                     port 16686 of the same host; a collector that is not available is
                     reported at the start and the end, and does not fail the demo
 ";
@@ -144,7 +144,7 @@ fn collector(url: &str) -> Result<Traces, String> {
     if is_url {
         Ok(Traces::Collector(url.to_owned()))
     } else {
-        Err("has to be an address as http://localhost:4318".to_owned())
+        Err("must be an address such as http://localhost:4318".to_owned())
     }
 }
 
@@ -160,7 +160,7 @@ fn kind(word: &str) -> Result<Kind, String> {
         "mariadb" => Ok(Kind::MariaDb),
         #[cfg(not(feature = "mariadb"))]
         "mariadb" => Err(not_built("mariadb")),
-        _ => Err("has to be postgresql or mariadb".to_owned()),
+        _ => Err("must be postgresql or mariadb".to_owned()),
     }
 }
 
@@ -179,11 +179,11 @@ fn parse_backend(word: &str) -> Result<Backend, String> {
         "vault" => Ok(Backend::Vault),
         #[cfg(not(feature = "vault"))]
         "vault" => Err(not_built("vault")),
-        _ => Err("has to be file, rds-iam, secrets-manager or vault".to_owned()),
+        _ => Err("must be file, rds-iam, secrets-manager or vault".to_owned()),
     }
 }
 
-/// `cargo xtask demo` enables the features for its arguments; otherwise they have to be named.
+/// `cargo xtask demo` enables the features for its arguments; otherwise name them.
 #[cfg(not(all(
     feature = "mariadb",
     feature = "rds-iam",

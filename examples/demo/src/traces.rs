@@ -59,7 +59,7 @@ impl Watch {
                 screen.line(&format!(
                     "the traces are sent to {collector}, as service {SERVICE}"
                 ));
-                if let Err(problem) = collector::try_it(&collector).await {
+                if let Err(problem) = collector::check(&collector).await {
                     screen.problem(&format!(
                         "{problem}; the demo continues without traces until it is available"
                     ));
@@ -114,7 +114,7 @@ impl Watch {
                 } else if let Err(problem) = show_from_users_jaeger(screen, &collector, began).await
                 {
                     screen.line(&format!(
-                        "\nthe traces were sent to {collector}; look for service {SERVICE} where you read them ({problem})"
+                        "\nthe traces were sent to {collector}; find service {SERVICE} in your trace viewer ({problem})"
                     ));
                 }
             }

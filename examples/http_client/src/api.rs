@@ -1,10 +1,10 @@
-//! What the application calls.
+//! The API as the application calls it.
 
 use claviger::Handle;
 
 use crate::client::{ApiClients, ApiError};
 
-/// Calls of one request at most. The second uses the token that replaced a rejected one.
+/// Maximum attempts of one request. The second one uses the token that replaced a rejected one.
 const ATTEMPTS: usize = 3;
 
 /// The orders API with the current token.
@@ -19,7 +19,7 @@ impl Api {
     pub(crate) async fn orders(&self) -> Result<u64, ApiError> {
         let mut attempt = 1;
         loop {
-            // Read before the client is taken: a newer generation is not blamed for this one.
+            // Read before the client is obtained, so that no newer generation is reported.
             let generation = self.0.generation();
             let client = self.0.get().await?;
             match client.orders().await {

@@ -1,4 +1,4 @@
-//! The pool: for HTTP, a client with a token. All that the supervisor must know of it.
+//! The pool: for HTTP, a client with a token, and what the supervisor needs to use it.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use reqwest::{Client, StatusCode};
 
 use crate::token::Token;
 
-/// Calls of the API that are made at a time.
+/// Maximum number of concurrent calls of the API.
 const CALLS: u32 = 100;
 
 /// Why a call of the API failed.
@@ -18,7 +18,7 @@ pub(crate) enum ApiError {
     /// The API rejected the token and did nothing.
     #[error("the API rejected the token")]
     Rejected,
-    /// There is no client with a token that is accepted.
+    /// No token is accepted.
     #[error("{0}")]
     NoClient(ConnectError),
     /// No client before the deadline, or the supervisor was shut down.
@@ -49,7 +49,7 @@ impl ApiClient {
     }
 }
 
-/// Makes clients of the API.
+/// Creates clients of the API.
 #[derive(Debug)]
 pub(crate) struct ApiClients {
     url: String,
@@ -96,7 +96,7 @@ impl PoolFactory for ApiClients {
         Ok(self.client(&token.0))
     }
 
-    /// A call that runs has its answer still: HTTP has no connections that belong to a token.
+    /// Running calls complete by themselves, because no HTTP connection belongs to a token.
     async fn drain(&self, client: ApiClient) {
         drop(client);
     }
@@ -105,7 +105,7 @@ impl PoolFactory for ApiClients {
         0
     }
 
-    /// A client can be had at any time.
+    /// Returns 1, because a client is always available.
     fn idle(&self, _: &ApiClient) -> u32 {
         1
     }
@@ -121,7 +121,7 @@ impl PoolFactory for ApiClients {
         ConnectError::new(kind, error.to_string())
     }
 
-    /// A client with a rejected token is of no use to anybody.
+    /// Returns nothing, because a client with a rejected token is useless.
     fn try_get(&self, _: &ApiClient) -> Option<Taken<ApiClient>> {
         None
     }

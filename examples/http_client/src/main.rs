@@ -1,8 +1,8 @@
 //! An HTTP client whose bearer token rotates. Run it with `cargo run -p http_client`.
 //!
 //! A token is valid for a minute, and the API may revoke it before. The supervisor obtains the next
-//! one in time, and at once when a token is rejected: with one request, however many calls are
-//! rejected. Calls go on.
+//! one in time. When a token is rejected, it obtains another at once, with one request however many
+//! calls are rejected. Calls continue.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -14,13 +14,13 @@ use tokio::net::TcpListener;
 const LIFETIME_SECONDS: u64 = 60;
 
 #[derive(Default)]
-struct Issuer {
+struct TokenEndpoint {
     issued: u64,
     rejected: u64,
     valid: HashSet<String>,
 }
 
-type Shared = Arc<Mutex<Issuer>>;
+type Shared = Arc<Mutex<TokenEndpoint>>;
 
 #[derive(Serialize)]
 struct Issued {
@@ -31,20 +31,20 @@ struct Issued {
 
 pub(crate) struct Service {
     address: SocketAddr,
-    issuer: Shared,
+    endpoint: Shared,
 }
 
 /// Serves on a free loopback port until the program ends.
 pub(crate) async fn start() -> std::io::Result<Service> {
-    let issuer = Shared::default();
+    let endpoint = Shared::default();
     let routes = Router::new()
         .route("/token", post(issue))
         .route("/orders", get(orders))
-        .with_state(Arc::clone(&issuer));
+        .with_state(Arc::clone(&endpoint));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    Ok(Service { address, issuer })
+    Ok(Service { address, endpoint })
 }
 
 impl Service {
@@ -54,29 +54,29 @@ impl Service {
 
     /// Revokes all tokens that were issued so far.
     pub(crate) fn revoke_tokens(&self) {
-        lock(&self.issuer).valid.clear();
+        lock(&self.endpoint).valid.clear();
     }
 
     pub(crate) fn token_requests(&self) -> u64 {
-        lock(&self.issuer).issued
+        lock(&self.endpoint).issued
     }
 
     #[cfg(test)]
     pub(crate) fn rejected_calls(&self) -> u64 {
-        lock(&self.issuer).rejected
+        lock(&self.endpoint).rejected
     }
 }
 
-fn lock(issuer: &Shared) -> std::sync::MutexGuard<'_, Issuer> {
-    issuer.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(endpoint: &Shared) -> std::sync::MutexGuard<'_, TokenEndpoint> {
+    endpoint.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn issue(State(issuer): State<Shared>) -> Json<Issued> {
-    let mut issuer = lock(&issuer);
-    issuer.issued += 1;
-    let id = issuer.issued;
+async fn issue(State(endpoint): State<Shared>) -> Json<Issued> {
+    let mut endpoint = lock(&endpoint);
+    endpoint.issued += 1;
+    let id = endpoint.issued;
     let access_token = format!("token-{id}");
-    issuer.valid.insert(access_token.clone());
+    endpoint.valid.insert(access_token.clone());
     Json(Issued {
         id,
         access_token,
@@ -84,16 +84,19 @@ async fn issue(State(issuer): State<Shared>) -> Json<Issued> {
     })
 }
 
-async fn orders(State(issuer): State<Shared>, headers: HeaderMap) -> Result<Json<u64>, StatusCode> {
+async fn orders(
+    State(endpoint): State<Shared>,
+    headers: HeaderMap,
+) -> Result<Json<u64>, StatusCode> {
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
         .ok_or(StatusCode::UNAUTHORIZED)?;
-    let mut issuer = lock(&issuer);
-    if issuer.valid.contains(token) {
+    let mut endpoint = lock(&endpoint);
+    if endpoint.valid.contains(token) {
         Ok(Json(42))
     } else {
-        issuer.rejected += 1;
+        endpoint.rejected += 1;
         Err(StatusCode::UNAUTHORIZED)
     }
 }

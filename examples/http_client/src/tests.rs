@@ -1,4 +1,4 @@
-//! Calls go on while tokens rotate, and while they are revoked.
+//! Calls continue while tokens rotate, and while they are revoked.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ async fn supervised() -> (Service, Supervisor, Api) {
     (service, supervisor, api)
 }
 
-/// Starts callers of which each makes this many calls; none may fail.
+/// Starts callers that each make this many calls, none of which may fail.
 fn call(api: &Api, calls: usize) -> Vec<tokio::task::JoinHandle<()>> {
     let caller = |_| {
         let api = api.clone();

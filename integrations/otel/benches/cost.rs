@@ -1,5 +1,7 @@
-//! The cost of the feature `otel`: a query and a rotation without a listener, with meters, with
-//! spans as well, and with both exported to a collector that is down.
+//! Cost of the feature `otel` for a query and a rotation.
+//!
+//! They are measured without a listener, with meters, with meters and spans, and with both exported
+//! to a collector that is down.
 //!
 //! The feature is always on here, because this package enables it. The core's own bench measures
 //! the same without it (`cargo xtask bench query own-work`).
@@ -118,7 +120,8 @@ fn main() {
     println!("\n{figures}");
 }
 
-/// Measures relative to a plain pool with the same listeners, so that the difference is ours.
+/// Measures relative to a plain pool with the same listeners, so that the ratio shows the library's
+/// cost.
 fn queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
     let fixture = runtime.block_on(Fixture::new());
     for listeners in listener_sets {
@@ -129,12 +132,12 @@ fn queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]
         );
         runtime.block_on(async {
             let Lab { supervisor, .. } = listeners.lab();
-            let login = supervisor
+            let credentials = supervisor
                 .add_provider("login", fixture.provider.clone())
                 .await
                 .expect("a lease");
             fixture
-                .compare_with_plain_pool(figures, &title, &supervisor, &login)
+                .compare_with_plain_pool(figures, &title, &supervisor, &credentials)
                 .await;
             supervisor.shutdown(Duration::from_secs(5)).await;
         });
@@ -142,7 +145,7 @@ fn queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]
     runtime.block_on(fixture.supervisor.shutdown(Duration::from_secs(5)));
 }
 
-/// Each with its own supervisor.
+/// Measures each set of listeners with its own supervisor.
 fn rotations(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
     for listeners in listener_sets {
         let _listening = listeners.listen();

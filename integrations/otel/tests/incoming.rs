@@ -21,7 +21,7 @@ use with_remote_parent::with_remote_parent;
 
 async fn rotate(State(supervisor): State<Supervisor>) -> StatusCode {
     supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .await
         .map_or(StatusCode::BAD_GATEWAY, |_| StatusCode::NO_CONTENT)
 }
@@ -36,7 +36,7 @@ async fn the_requests_span_has_the_senders_parent_and_a_linked_rotation() {
     let provider = ScriptedProvider::new();
     let credentials = lab
         .supervisor
-        .add_provider("orders-login", provider.clone())
+        .add_provider("orders-credentials", provider.clone())
         .await
         .expect("a lease");
     let pool = lab

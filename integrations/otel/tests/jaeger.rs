@@ -43,8 +43,8 @@ async fn every_trigger_and_outcome_is_in_jaeger() {
     assert_eq!(
         rotations(&all, "start", "adopted"),
         ["\
-credential.rotation outcome=adopted provider=orders-login span.kind=internal trigger=start
-  credential.fetch provider=orders-login span.kind=client trigger=start
+credential.rotation outcome=adopted provider=orders-credentials span.kind=internal trigger=start
+  credential.fetch provider=orders-credentials span.kind=client trigger=start
 pool.handover generation=1 mode=replace pool=orders span.kind=internal → credential.rotation
   pool.verify span.kind=client
   pool.open span.kind=internal
@@ -70,8 +70,8 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
     );
     let nothing_new = |trigger: &str| {
         format!(
-            "credential.rotation outcome=unchanged provider=orders-login span.kind=internal trigger={trigger}\n  \
-             credential.fetch provider=orders-login span.kind=client trigger={trigger}\n"
+            "credential.rotation outcome=unchanged provider=orders-credentials span.kind=internal trigger={trigger}\n  \
+             credential.fetch provider=orders-credentials span.kind=client trigger={trigger}\n"
         )
     };
     assert_eq!(
@@ -89,7 +89,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
         .try_into()
         .expect("the wrong one came in one rotation");
     let superseded = without_target(&superseded);
-    assert!(superseded.starts_with("credential.rotation outcome=superseded provider=orders-login span.kind=internal trigger=rejected\n"));
+    assert!(superseded.starts_with("credential.rotation outcome=superseded provider=orders-credentials span.kind=internal trigger=rejected\n"));
     for part in [
         down,
         &format!("  pool.handover {rejected} pool=orders"),
@@ -106,7 +106,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
     let (root, rest) = adopted.split_once('\n').expect("it has children");
     assert_eq!(
         root,
-        "credential.rotation generation=5 outcome=adopted provider=orders-login span.kind=internal trigger=rejected"
+        "credential.rotation generation=5 outcome=adopted provider=orders-credentials span.kind=internal trigger=rejected"
     );
     assert!(
         rest.contains("pool.handover generation=5 mode=replace")
@@ -138,8 +138,8 @@ fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> Stri
     };
     format!(
         "\
-credential.rotation generation={generation} outcome=adopted provider=orders-login span.kind=internal trigger={trigger}{link}
-  credential.fetch provider=orders-login span.kind=client trigger={trigger}
+credential.rotation generation={generation} outcome=adopted provider=orders-credentials span.kind=internal trigger={trigger}{link}
+  credential.fetch provider=orders-credentials span.kind=client trigger={trigger}
   pool.handover generation={generation} mode=replace pool=orders span.kind=internal
     pool.verify span.kind=client
     pool.open span.kind=internal
@@ -183,7 +183,7 @@ async fn scenario() {
 
     // Start, adopted.
     let credentials = supervisor
-        .add_provider("orders-login", provider.clone())
+        .add_provider("orders-credentials", provider.clone())
         .await
         .expect("a lease");
     let db = supervisor
@@ -218,7 +218,7 @@ async fn scenario() {
     fixture.set_password(&password).await;
     let request = tracing::info_span!("POST /rotate", otel.kind = "server");
     let report = supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .instrument(request)
         .await
         .expect("it rotates");
@@ -240,7 +240,7 @@ async fn scenario() {
 
     // Manual, without a new credential.
     let report = supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .await
         .expect("it answers");
     assert_eq!(report.outcome, RotationOutcome::Unchanged);

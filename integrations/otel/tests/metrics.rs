@@ -131,7 +131,7 @@ async fn every_metric_is_recorded() {
     provider.return_next(lease("1"));
     let credentials = lab
         .supervisor
-        .add_provider("orders-login", provider.clone())
+        .add_provider("orders-credentials", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
@@ -146,7 +146,7 @@ async fn every_metric_is_recorded() {
     for point in [
         "pool.drain.abandoned {pool=orders}",
         "supervisor.restarts {actor=orders}",
-        "supervisor.restarts {actor=orders-login}",
+        "supervisor.restarts {actor=orders-credentials}",
     ] {
         assert_eq!(
             at_first.value(point),
@@ -188,27 +188,27 @@ async fn every_metric_is_recorded() {
     let collected = collector.collect();
     for (point, expected) in [
         (
-            "credential.fetches {provider=orders-login, trigger=start}",
+            "credential.fetches {provider=orders-credentials, trigger=start}",
             1.0,
         ),
         (
-            "credential.fetches {error.type=unavailable, provider=orders-login, trigger=rejected}",
+            "credential.fetches {error.type=unavailable, provider=orders-credentials, trigger=rejected}",
             1.0,
         ),
         (
-            "credential.fetches {provider=orders-login, trigger=rejected}",
+            "credential.fetches {provider=orders-credentials, trigger=rejected}",
             1.0,
         ),
         (
-            "credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=start}",
+            "credential.refresh.duration {outcome=adopted, provider=orders-credentials, trigger=start}",
             1.0,
         ),
         (
-            "credential.refresh.duration {outcome=adopted, provider=orders-login, trigger=rejected}",
+            "credential.refresh.duration {outcome=adopted, provider=orders-credentials, trigger=rejected}",
             1.0,
         ),
         (
-            "credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-login, trigger=rejected}",
+            "credential.refresh.duration {error.type=unavailable, outcome=failed, provider=orders-credentials, trigger=rejected}",
             1.0,
         ),
         ("pool.handover.duration {mode=replace, pool=orders}", 2.0),
@@ -220,7 +220,7 @@ async fn every_metric_is_recorded() {
         ("pool.drain.duration {pool=orders}", 1.0),
         ("pool.drain.connections {pool=orders}", 0.0),
         ("supervisor.restarts {actor=orders}", 1.0),
-        ("supervisor.restarts {actor=orders-login}", 0.0),
+        ("supervisor.restarts {actor=orders-credentials}", 0.0),
         ("supervisor.ready {}", 1.0),
         ("credential.generation {pool=orders}", 2.0),
         // Opened before the rejected pool served again.
@@ -249,7 +249,7 @@ async fn every_metric_is_recorded() {
         );
     }
     let left = collected
-        .value("credential.expiration {provider=orders-login}")
+        .value("credential.expiration {provider=orders-credentials}")
         .expect("it dies");
     assert!((3_500.0..3_600.0).contains(&left), "{left} s remain");
 
@@ -329,12 +329,12 @@ async fn a_lease_without_an_expiry_has_no_expiration() {
     let lab = collector.lab();
     let _credentials = lab
         .supervisor
-        .add_provider("orders-login", ScriptedProvider::new())
+        .add_provider("orders-credentials", ScriptedProvider::new())
         .await
         .expect("a lease");
     let collected = collector.collect();
     assert_eq!(
-        collected.value("credential.fetches {provider=orders-login, trigger=start}"),
+        collected.value("credential.fetches {provider=orders-credentials, trigger=start}"),
         Some(1.0)
     );
     assert!(

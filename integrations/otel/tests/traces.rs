@@ -28,7 +28,7 @@ async fn fixture(
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let credentials = lab
         .supervisor
-        .add_provider("orders-login", provider.clone())
+        .add_provider("orders-credentials", provider.clone())
         .await
         .expect("a lease");
     let pool = lab
@@ -46,8 +46,8 @@ async fn a_pools_first_handover_is_linked_to_the_rotation_of_its_lease() {
     let lab = Lab::new();
     let _stage = fixture(&lab).await;
     insta::assert_snapshot!(recorder.trees(), @r"
-    credential.rotation outcome=adopted provider=orders-login revision=6b86b273 trigger=start
-      credential.fetch (client) provider=orders-login trigger=start
+    credential.rotation outcome=adopted provider=orders-credentials revision=6b86b273 trigger=start
+      credential.fetch (client) provider=orders-credentials trigger=start
     pool.handover generation=1 mode=replace pool=orders revision=6b86b273 → credential.rotation
       pool.verify (client)
       pool.open
@@ -64,15 +64,15 @@ async fn a_rotation_within_a_request_is_linked_to_the_request() {
     recorder.forget();
     provider.rotate();
     lab.supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .instrument(tracing::info_span!("POST /rotate", otel.kind = "server"))
         .await
         .expect("it rotates");
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(recorder.trees(), @r"
     POST /rotate (server)
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=manual → POST /rotate
-      credential.fetch (client) provider=orders-login trigger=manual
+    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=manual → POST /rotate
+      credential.fetch (client) provider=orders-credentials trigger=manual
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify (client)
         pool.open
@@ -101,7 +101,7 @@ async fn a_request_of_opentelemetrys_api_is_linked_too() {
         // `rotate_now` reads the current context when it is first polled.
         use opentelemetry::context::FutureExt;
         lab.supervisor
-            .rotate_now("orders-login")
+            .rotate_now("orders-credentials")
             .with_context(context)
             .await
             .expect("it rotates");
@@ -147,11 +147,11 @@ async fn a_failed_attempt_that_is_retried_marks_only_itself() {
     );
     sleep(Duration::from_secs(10)).await;
     insta::assert_snapshot!(recorder.trees(), @r#"
-    credential.rotation generation=2 outcome=adopted provider=orders-login revision=d4735e3a trigger=rejected
-      credential.fetch (client) error.type=unavailable provider=orders-login trigger=rejected ERROR "the backend is down (unavailable)"
+    credential.rotation generation=2 outcome=adopted provider=orders-credentials revision=d4735e3a trigger=rejected
+      credential.fetch (client) error.type=unavailable provider=orders-credentials trigger=rejected ERROR "the backend is down (unavailable)"
       pool.handover error.type=unreachable pool=orders revision=6b86b273 ERROR "connection refused (unreachable)"
         pool.verify (client) error.type=unreachable ERROR "connection refused (unreachable)"
-      credential.fetch (client) provider=orders-login trigger=rejected
+      credential.fetch (client) provider=orders-credentials trigger=rejected
       pool.handover generation=2 mode=replace pool=orders revision=d4735e3a
         pool.verify (client)
         pool.open
@@ -175,7 +175,7 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     recorder.forget();
     provider.rotate();
     lab.supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .await
         .expect("it rotates");
     sleep(Duration::from_secs(59)).await;
@@ -207,7 +207,7 @@ async fn a_fetch_that_hangs_is_exported_at_its_deadline() {
     let provider = ScriptedProvider::new();
     provider.stall();
     let _credentials = supervisor
-        .add_provider_in_background("orders-login", provider.clone())
+        .add_provider_in_background("orders-credentials", provider.clone())
         .expect("it is registered");
     eventually("the first attempt was exported", || {
         recorder
@@ -237,7 +237,12 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
-    assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
+    assert!(
+        lab.supervisor
+            .rotate_now("orders-credentials")
+            .await
+            .is_err()
+    );
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
     let root = recorder
         .spans()
@@ -268,7 +273,12 @@ async fn a_long_rotation_is_exported_in_linked_parts() {
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
     provider.rotate();
-    assert!(lab.supervisor.rotate_now("orders-login").await.is_err());
+    assert!(
+        lab.supervisor
+            .rotate_now("orders-credentials")
+            .await
+            .is_err()
+    );
     sleep(Duration::from_secs(1_000)).await;
     let roots = || {
         recorder
@@ -481,7 +491,7 @@ async fn a_handover_is_no_part_of_a_concurrent_reconcile() {
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(10));
     let credentials = lab
         .supervisor
-        .add_provider("orders-login", provider.clone())
+        .add_provider("orders-credentials", provider.clone())
         .await
         .expect("a lease");
     provider.stall();
@@ -497,10 +507,10 @@ async fn a_handover_is_no_part_of_a_concurrent_reconcile() {
     provider.resume();
     sleep(Duration::from_secs(1)).await;
     insta::assert_snapshot!(recorder.trees(), @r"
-    credential.rotation outcome=adopted provider=orders-login revision=6b86b273 trigger=start
-      credential.fetch (client) provider=orders-login trigger=start
-    credential.rotation outcome=unchanged provider=orders-login trigger=changed
-      credential.fetch (client) provider=orders-login trigger=changed
+    credential.rotation outcome=adopted provider=orders-credentials revision=6b86b273 trigger=start
+      credential.fetch (client) provider=orders-credentials trigger=start
+    credential.rotation outcome=unchanged provider=orders-credentials trigger=changed
+      credential.fetch (client) provider=orders-credentials trigger=changed
     pool.handover generation=1 mode=replace pool=orders revision=6b86b273 → credential.rotation
       pool.verify (client)
       pool.open
@@ -530,7 +540,7 @@ async fn every_trigger_is_a_root_that_contains_its_children() {
     );
     sleep(Duration::from_secs(2)).await;
     lab.supervisor
-        .rotate_now("orders-login")
+        .rotate_now("orders-credentials")
         .await
         .expect("it answers");
     lab.clock.jump(Duration::from_secs(3_600));

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::http::get;
 
-/// With the time of the responses, ten times a second.
+/// Pause between two probes; with the time of the responses they run ten times a second.
 const PAUSE: Duration = Duration::from_millis(90);
 
 /// What the probes observed.

@@ -84,7 +84,7 @@ impl Database for MariaDb {
     }
 
     #[cfg(feature = "vault")]
-    fn made_users(&self) -> Result<usize, Problem> {
+    fn created_users(&self) -> Result<usize, Problem> {
         Ok(self
             .sql("SELECT count(*) FROM mysql.user WHERE User LIKE 'v-%'")?
             .trim()
@@ -92,10 +92,10 @@ impl Database for MariaDb {
     }
 
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<MySqlPools> {
+    fn plain_pool(&self, credentials: &Credentials) -> Handle<MySqlPools> {
         let options = connect_options(self)
-            .username(login.user())
-            .password(login.expose_password())
+            .username(credentials.user())
+            .password(credentials.expose_password())
             .enable_cleartext_plugin(true);
         Handle::fixed(
             short_lived(MySqlPoolOptions::new().max_connections(1)).connect_lazy_with(options),

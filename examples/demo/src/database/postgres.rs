@@ -79,7 +79,7 @@ impl Database for Postgres {
     }
 
     #[cfg(feature = "vault")]
-    fn made_users(&self) -> Result<usize, Problem> {
+    fn created_users(&self) -> Result<usize, Problem> {
         Ok(self
             .sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'")?
             .trim()
@@ -87,10 +87,10 @@ impl Database for Postgres {
     }
 
     #[cfg(feature = "rds-iam")]
-    fn plain_pool(&self, login: &Credentials) -> Handle<PgPools> {
+    fn plain_pool(&self, credentials: &Credentials) -> Handle<PgPools> {
         let options = connect_options(self)
-            .username(login.user())
-            .password(login.expose_password());
+            .username(credentials.user())
+            .password(credentials.expose_password());
         Handle::fixed(
             short_lived(PgPoolOptions::new().max_connections(1)).connect_lazy_with(options),
         )

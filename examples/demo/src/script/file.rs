@@ -36,11 +36,14 @@ pub(crate) async fn run<D: Database>(
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor
-        .add_provider("orders-login", FileProvider::json(scenario.secret_file())?)
+    let credentials = supervisor
+        .add_provider(
+            "orders-credentials",
+            FileProvider::json(scenario.secret_file())?,
+        )
         .await?;
     let db = supervisor
-        .add_pool("orders", &login, scenario.server.pools())
+        .add_pool("orders", &credentials, scenario.server.pools())
         .await?;
     // The server continues until the service has ended.
     let script = Script::start(screen, options.duration, |context| {
@@ -120,7 +123,7 @@ async fn rotate<D: Database>(
     }
     context.rest().await;
     tally.summary.push(format!(
-        "{announced} announced and {unannounced} unannounced changes, {} adopted; each new login was verified before it served",
+        "{announced} announced and {unannounced} unannounced changes, {} adopted; each new credential was verified before queries used it",
         tally.adopted
     ));
     if unannounced == 0 {

@@ -1,5 +1,5 @@
-//! Tokens as on RDS with a lifetime of six seconds. A plain pool keeps its first token, and fails
-//! beside the supervised one.
+//! Tokens as on RDS with a lifetime of six seconds. A plain pool keeps its first token and
+//! fails meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,11 +45,11 @@ pub(crate) async fn run<D: Database>(
     };
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor
-        .add_provider("orders-login", token_for("app")?)
+    let credentials = supervisor
+        .add_provider("orders-credentials", token_for("app")?)
         .await?;
     let db = supervisor
-        .add_pool("orders", &login, server.pools())
+        .add_pool("orders", &credentials, server.pools())
         .await?;
     // The plain pool keeps its first token.
     let first = token_for("plain")?
@@ -86,7 +86,7 @@ async fn query_with_one_token<P: Orders>(pool: Handle<P>, mut context: ScriptCon
                 if plain.error.is_none() {
                     let error = problem
                         .as_database_error()
-                        .map_or_else(|| problem.to_string(), |answer| answer.message().to_owned());
+                        .map_or_else(|| problem.to_string(), |error| error.message().to_owned());
                     context.screen.change(&format!(
                         "after {:.1} s the plain pool beside it fails: {error}",
                         began.elapsed().as_secs_f64()
@@ -131,11 +131,11 @@ async fn watch<D: Database>(
         Ok(checks) => {
             tally.summary.push(format!(
                 "the supervised pool: {} logins accepted, {} rejected; its oldest token was {:.1} s old",
-                checks.taken,
+                checks.accepted,
                 checks.rejected,
                 checks.oldest.as_secs_f64()
             ));
-            if checks.rejected > 0 || checks.taken == 0 {
+            if checks.rejected > 0 || checks.accepted == 0 {
                 tally.problem(
                     "the server rejected a token of the supervised pool, or received none",
                 );

@@ -46,13 +46,13 @@ pub(crate) async fn run<D: Database>(
 
     let supervisor = Supervisor::builder().with_poll_interval(POLL).start()?;
     let events = supervisor.events();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("one-user", SecretsManager::new(&config, "one-user")?)
         .await?;
     let first = supervisor
-        .add_pool("one-user", &login, server.pools())
+        .add_pool("one-user", &credentials, server.pools())
         .await?;
-    let login = supervisor
+    let credentials = supervisor
         .add_provider(
             "two-users",
             SecretsManager::builder(&config, "two-users")
@@ -61,7 +61,7 @@ pub(crate) async fn run<D: Database>(
         )
         .await?;
     let second = supervisor
-        .add_pool("two-users", &login, server.pools())
+        .add_pool("two-users", &credentials, server.pools())
         .await?;
 
     let pools = [first.clone(), second.clone()];

@@ -39,26 +39,29 @@ pub(crate) async fn run<D: Database>(
         server.port(),
         admin.vault.address()
     ));
-    let identity = Arc::clone(&admin);
+    let auth_admin = Arc::clone(&admin);
     let (role_id, secret_id) = blocking(move || {
         Ok((
-            identity.app_role(json!({ "token_ttl": "1m", "token_max_ttl": "1h" }))?,
-            identity.secret_id()?,
+            auth_admin.app_role(json!({ "token_ttl": "1m", "token_max_ttl": "1h" }))?,
+            auth_admin.secret_id()?,
         ))
     })
     .await?;
-    let connection = VaultSession::new(
+    let session = VaultSession::new(
         admin.vault.address(),
         Auth::app_role(role_id, SecretId::given(secret_id)),
     )?;
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let login = supervisor
-        .add_provider("orders-login", VaultDynamic::new(&connection, MOUNT, ROLE)?)
+    let credentials = supervisor
+        .add_provider(
+            "orders-credentials",
+            VaultDynamic::new(&session, MOUNT, ROLE)?,
+        )
         .await?;
     let db = supervisor
-        .add_pool("orders", &login, server.pools())
+        .add_pool("orders", &credentials, server.pools())
         .await?;
     let script = Script::start(screen, options.duration, |context| {
         watch(
@@ -91,7 +94,7 @@ fn start_servers<D: Database>() -> Result<(D, Admin), Problem> {
 
 /// Returns the number of leases on the server and of users in the database.
 fn remaining<D: Database>(server: &D, admin: &Admin) -> Result<(usize, usize), Problem> {
-    Ok((admin.leases(ROLE)?.len(), server.made_users()?))
+    Ok((admin.leases(ROLE)?.len(), server.created_users()?))
 }
 
 async fn watch<D: Database>(
@@ -108,7 +111,7 @@ where
     let first = db.generation();
     if context.pause(MANUAL_ROTATION_AT).await {
         context.screen.change("manual rotation");
-        if let Err(problem) = supervisor.rotate_now("orders-login").await {
+        if let Err(problem) = supervisor.rotate_now("orders-credentials").await {
             tally.problem(problem.to_string());
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn endpoint(address: &str) -> String {
 }
 
 /// Sends an empty request to check that a collector accepts spans.
-pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
+pub(super) async fn check(endpoint: &str) -> Result<(), Problem> {
     let request = jaeger::client()?
         .post(endpoint)
         .header("content-type", "application/x-protobuf");
@@ -47,7 +47,7 @@ pub(super) async fn try_it(endpoint: &str) -> Result<(), Problem> {
     if status.is_success() && !is_page || matches!(status.as_u16(), 401 | 403 | 429 | 500..) {
         return Ok(());
     }
-    Err(format!("{endpoint} accepts no traces ({status}); it has to be the address of a collector's OTLP over HTTP, as http://localhost:4318").into())
+    Err(format!("{endpoint} accepts no traces ({status}); set the address of a collector's OTLP over HTTP, such as http://localhost:4318").into())
 }
 
 /// Returns a hint on a wrong port, or nothing.
@@ -114,24 +114,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_address_is_an_error_with_an_example() {
-        let nobody = TcpListener::bind("127.0.0.1:0")
+        let unused = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a free port")
             .local_addr()
             .expect("it is bound");
-        let problem = try_it(&endpoint(&format!("http://{nobody}")))
+        let problem = check(&endpoint(&format!("http://{unused}")))
             .await
-            .expect_err("nobody listens")
+            .expect_err("no program listens")
             .to_string();
         assert!(
-            problem.contains("no collector responds") && problem.contains(&nobody.to_string()),
+            problem.contains("no collector responds") && problem.contains(&unused.to_string()),
             "{problem}"
         );
         assert!(
             hint("http://localhost:4317/v1/traces").contains("4318")
                 && hint("http://localhost:4318/v1/traces").is_empty()
         );
-        let problem = try_it(&respond_once("404 Not Found").await)
+        let problem = check(&respond_once("404 Not Found").await)
             .await
             .expect_err("it is none")
             .to_string();
@@ -141,10 +141,10 @@ mod tests {
             "{problem}"
         );
         let page =
-            try_it(&respond_once("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
+            check(&respond_once("200 OK\r\ncontent-type: text/html; charset=utf-8").await).await;
         assert!(page.is_err_and(|problem| problem.to_string().contains("accepts no traces")));
         for status in ["200 OK", "401 Unauthorized", "503 Service Unavailable"] {
-            let response = try_it(&respond_once(status).await).await;
+            let response = check(&respond_once(status).await).await;
             assert!(response.is_ok(), "{status}");
         }
     }

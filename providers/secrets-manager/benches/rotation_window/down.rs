@@ -1,4 +1,4 @@
-//! A store that is down: nothing is noticed.
+//! A backend that is down: callers are not affected.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use tokio::time::sleep;
 
 pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
     let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
-    // Looked at each second, so that it would be noticed.
+    // Polled each second, so that fetches fail.
     fixture.database.supervisor =
         Lab::with_builder(Supervisor::builder().with_poll_interval(Duration::from_secs(1)))
-            .expect("it can be right")
+            .expect("the settings are valid")
             .supervisor;
     let supervisor = &fixture.database.supervisor;
     let mut events = supervisor.events();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider(
             "login",
-            SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"),
+            SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid"),
         )
         .await
         .expect("a lease");
     let db = supervisor
-        .add_pool("orders", &login, fixture.database.pools(10))
+        .add_pool("orders", &credentials, fixture.database.pools(10))
         .await
         .expect("verified");
     let callers = Callers::start_with_pause(&db, 16, "SELECT 1", Duration::from_millis(10));
@@ -39,14 +39,14 @@ pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
     fixture.proxy.heal();
     let tally = callers.stop().await;
     supervisor.shutdown(Duration::from_secs(5)).await;
-    let mut failed_looks = 0_u32;
+    let mut failed_fetches = 0_u32;
     while let Some(event) = events.next().await {
-        failed_looks += u32::from(matches!(event, Event::FetchFailed { .. }));
+        failed_fetches += u32::from(matches!(event, Event::FetchFailed { .. }));
     }
-    let name = format!("store down for {} s", time.as_secs());
+    let name = format!("backend down for {} s", time.as_secs());
     figures.at_least(
-        &format!("{name}: looks that failed"),
-        f64::from(failed_looks),
+        &format!("{name}: failed fetches"),
+        f64::from(failed_fetches),
         1.0,
     );
     figures.at_most(

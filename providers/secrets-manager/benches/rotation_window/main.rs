@@ -1,18 +1,20 @@
 //! needs: postgresql, moto
 //!
-//! What a service notices of a rotation, of a changed password and of a store that is down, beside
-//! what cannot be saved: calls to the store, and logins. All connections are cut at the start.
-//! `cargo xtask bench --with secrets-manager` measures all; `… window` one of them; `--turns N`
-//! takes N in place of 20, `--window S` another window than 5 s.
+//! Effects of a rotation, a changed password and a backend that is down on a service.
+//!
+//! Times are compared with their minimum: calls to the backend, and logins. All connections are
+//! terminated at the start. `cargo xtask bench --with secrets-manager` measures all, `… window` one
+//! of them. `--rotations N` sets the number of rotations (default 20), `--window S` the window
+//! (default 5 s).
 
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a bench that cannot measure says so by panicking, and prints what it measured"
+    reason = "a failing bench panics, and figures are printed"
 )]
 
-mod again;
 mod down;
+mod serving_again;
 
 use std::time::Duration;
 
@@ -31,9 +33,9 @@ fn main() {
         arguments.drain(at..(at + 2).min(arguments.len()));
         given.expect("the option takes a number")
     };
-    let turns = number("--turns", 20);
+    let rotations = number("--rotations", 20);
     let window = Duration::from_secs(number("--window", 5) as u64);
-    // A test run of all targets only wants to see that this starts.
+    // `cargo test --all-targets` only checks that the bench starts.
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
@@ -43,10 +45,11 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         if wanted("window") {
-            again::measure(&mut figures, again::Case::Window(window), turns).await;
+            serving_again::measure(&mut figures, serving_again::Case::Window(window), rotations)
+                .await;
         }
         if wanted("changed") {
-            again::measure(&mut figures, again::Case::Changed, turns).await;
+            serving_again::measure(&mut figures, serving_again::Case::Changed, rotations).await;
         }
         if wanted("down") {
             down::measure(&mut figures, window).await;

@@ -1,4 +1,4 @@
-//! From the rejection to the first answer.
+//! Time from the rejection to the first successful query.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 const CALLERS: usize = 16;
 const CONNECTIONS: u32 = 10;
-const REST: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy)]
 pub(crate) enum Case {
     /// The database has the new password, and `AWSCURRENT` is moved after this time.
     Window(Duration),
-    /// The database has the new password, and so has the store.
+    /// Both the database and the backend have the new password.
     Changed,
 }
 
@@ -33,7 +33,7 @@ impl Case {
         }
     }
 
-    /// The store calls that cannot be saved.
+    /// Returns the minimum number of calls to the backend.
     fn calls(self) -> usize {
         match self {
             Self::Window(_) => 2,
@@ -42,33 +42,34 @@ impl Case {
     }
 }
 
-pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
+pub(crate) async fn measure(figures: &mut Figures, case: Case, rotations: usize) {
     let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     let supervisor = &fixture.database.supervisor;
-    let login = supervisor
+    let credentials = supervisor
         .add_provider(
             "login",
-            SecretsManager::new(&fixture.aws(), SECRET).expect("it can be right"),
+            SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid"),
         )
         .await
         .expect("a lease");
     let db = supervisor
-        .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
+        .add_pool("orders", &credentials, fixture.database.pools(CONNECTIONS))
         .await
         .expect("verified");
-    let callers = Arc::new(Callers::start_with_pause(&db, CALLERS, "SELECT 1", REST));
+    let callers = Arc::new(Callers::start_with_pause(&db, CALLERS, "SELECT 1", PAUSE));
     callers.wait_for_more(200).await;
-    let (mut ratios, mut since_rejection, mut since_cut, mut floors) =
+    let (mut ratios, mut since_rejection, mut since_termination, mut minima) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut bad, mut asked) = (Vec::new(), Vec::new());
-    for _ in 0..turns {
-        let (bad_before, asked_before) =
+    let (mut rejected_logins, mut requests) = (Vec::new(), Vec::new());
+    for _ in 0..rotations {
+        let (rejected_before, requests_before) =
             (fixture.database.rejected_logins(), fixture.value_requests());
         let pending = fixture.open_window().await;
         if matches!(case, Case::Changed) {
             fixture.close_window(&pending).await;
         }
-        // Before the connections are cut: it is over before whoever cuts them says so.
+        // Started before the connections are terminated, because the pool may serve again before
+        // the statement that terminates them returns.
         let (mut events, watched, handle, before) = (
             supervisor.events(),
             Arc::clone(&callers),
@@ -81,7 +82,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
                 Event::Rejected { .. }
             ) {}
             let rejected = Instant::now();
-            // What the last live connections still answer does not count.
+            // Queries on the last open connections do not count.
             while handle.generation() == before {
                 sleep(Duration::from_millis(1)).await;
             }
@@ -91,34 +92,35 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
             }
             (rejected, Instant::now())
         });
-        let cut = Instant::now();
+        let terminated = Instant::now();
         // All at once, without waiting for each.
         fixture
             .database
             .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
             .await;
-        let (rejected, answered) = again.await.expect("no panic");
+        let (rejected, served) = again.await.expect("no panic");
         if let Case::Window(window) = case {
-            sleep_until(cut + window).await;
+            sleep_until(terminated + window).await;
             fixture.close_window(&pending).await;
         }
         callers.wait_for_more(50).await;
-        let floor = floor(&fixture, case, &pending.password).await;
-        ratios.push((answered - rejected).as_secs_f64() / floor.as_secs_f64());
-        since_rejection.push(ms(answered - rejected));
-        since_cut.push(ms(answered - cut));
-        floors.push(ms(floor));
-        bad.push((fixture.database.rejected_logins() - bad_before) as f64);
-        asked.push((fixture.value_requests() - asked_before) as f64 - (case.calls() + 1) as f64);
+        let minimum = minimum(&fixture, case, &pending.password).await;
+        ratios.push((served - rejected).as_secs_f64() / minimum.as_secs_f64());
+        since_rejection.push(ms(served - rejected));
+        since_termination.push(ms(served - terminated));
+        minima.push(ms(minimum));
+        rejected_logins.push((fixture.database.rejected_logins() - rejected_before) as f64);
+        requests
+            .push((fixture.value_requests() - requests_before) as f64 - (case.calls() + 1) as f64);
     }
     let tally = Arc::into_inner(callers)
-        .expect("nobody else watches")
+        .expect("no other task has them")
         .stop()
         .await;
     let name = case.name();
     figures.at_most(
         &format!(
-            "{name}: rejected → serving again / ({} store calls + two logins), median",
+            "{name}: rejected → serving again / ({} backend calls + two logins), median",
             case.calls()
         ),
         median(&mut ratios),
@@ -129,12 +131,12 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         median(&mut since_rejection),
     );
     figures.for_comparison(
-        &format!("{name}: connections cut → serving again, ms"),
-        median(&mut since_cut),
+        &format!("{name}: connections terminated → serving again, ms"),
+        median(&mut since_termination),
     );
     figures.for_comparison(
-        &format!("{name}: {} store calls + two logins, ms", case.calls()),
-        median(&mut floors),
+        &format!("{name}: {} backend calls + two logins, ms", case.calls()),
+        median(&mut minima),
     );
     let most = if matches!(case, Case::Changed) {
         1.0
@@ -142,18 +144,18 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         3.0
     };
     figures.at_most(
-        &format!("{name}: store calls, most"),
-        asked.iter().copied().fold(0.0, f64::max),
+        &format!("{name}: backend calls, most"),
+        requests.iter().copied().fold(0.0, f64::max),
         most,
     );
     figures.at_most(
         &format!("{name}: failed logins, most"),
-        bad.iter().copied().fold(0.0, f64::max),
+        rejected_logins.iter().copied().fold(0.0, f64::max),
         f64::from(CONNECTIONS + 3),
     );
     figures.at_most(
         &format!("{name}: failed logins, median"),
-        median(&mut bad),
+        median(&mut rejected_logins),
         3.0,
     );
     figures.at_most(
@@ -162,30 +164,30 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, turns: usize) {
         0.0,
     );
     figures.for_comparison(
-        &format!("{name}: statements that the cut interrupted"),
+        &format!("{name}: statements that the server interrupted"),
         tally.interrupted as f64,
     );
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// What cannot be saved: the store's calls, one after the other, the verification and the first
-/// connection. Measured beside it, while the callers go on.
-async fn floor(fixture: &SecretsFixture<Postgres>, case: Case, password: &str) -> Duration {
+/// Measures the minimum while the callers continue: the backend's calls in sequence, the
+/// verification and the first connection.
+async fn minimum(fixture: &SecretsFixture<Postgres>, case: Case, password: &str) -> Duration {
     let client = Client::new(&fixture.aws());
-    let ask = async || {
+    let request = async || {
         client
             .get_secret_value()
             .secret_id(SECRET)
             .version_stage("AWSCURRENT")
             .send()
             .await
-            .expect("it answers")
+            .expect("it responds")
     };
     // The first call of a client connects; the service's client was connected, too.
-    ask().await;
+    request().await;
     let began = Instant::now();
     for _ in 0..case.calls() {
-        ask().await;
+        request().await;
     }
     let login = fixture
         .database
@@ -199,7 +201,7 @@ async fn floor(fixture: &SecretsFixture<Postgres>, case: Case, password: &str) -
         connection
             .execute("SELECT current_user")
             .await
-            .expect("it answers");
+            .expect("it responds");
         connection.close().await.expect("it closes");
         took += began.elapsed();
     }

@@ -1,5 +1,5 @@
-//! Throughput while old connections are held, compared with a plain pool of the remaining size; CPU
-//! time of thousands of waiting callers.
+//! Throughput while old connections are in use, compared with a plain pool of the remaining size;
+//! CPU time of thousands of waiting callers.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 const CALLERS: usize = 64;
 const MAX: u32 = 10;
-const HELD: u32 = 2;
+const BUSY: u32 = 2;
 const PAIRS: usize = 3;
 const ROUND: Duration = Duration::from_millis(1_000);
 const WAITING: usize = 10_000;
@@ -96,16 +96,16 @@ pub(crate) async fn measure(figures: &mut Figures) {
         .pool_options(MAX)
         .acquire_timeout(Duration::from_secs(30));
     let db = fixture.pool_with(options).await;
-    let mut held = Vec::new();
-    for _ in 0..HELD {
-        held.push(db.acquire().await.expect("a connection"));
+    let mut busy = Vec::new();
+    for _ in 0..BUSY {
+        busy.push(db.acquire().await.expect("a connection"));
     }
     let password = fixture.rotate_announced().await;
     until_generation(&db, 2).await;
-    let plain = fixture.plain_pool(&password, fixture.pool_options(MAX - HELD));
+    let plain = fixture.plain_pool(&password, fixture.pool_options(MAX - BUSY));
     compare!(
         figures,
-        "2 of 10 old connections held, statements: ours / a pool of 8",
+        "2 of 10 old connections busy, statements: ours / a pool of 8",
         0.8,
         db,
         plain,
@@ -118,7 +118,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     );
     compare!(
         figures,
-        "2 of 10 old connections held, begin and commit: ours / a pool of 8",
+        "2 of 10 old connections busy, begin and commit: ours / a pool of 8",
         0.5,
         db,
         plain,
@@ -133,7 +133,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     );
     compare!(
         figures,
-        "2 of 10 old connections held, acquire and a statement: ours / a pool of 8",
+        "2 of 10 old connections busy, acquire and a statement: ours / a pool of 8",
         0.15,
         db,
         plain,
@@ -145,21 +145,21 @@ pub(crate) async fn measure(figures: &mut Figures) {
                 .expect("the query succeeds");
         }
     );
-    drop(held);
+    drop(busy);
     waiting(figures).await;
 }
 
 /// Measures waiting callers: the backend is down, the credentials are rejected, the one open
-/// connection is held.
+/// connection is in use.
 async fn waiting(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let options = fixture
         .pool_options(MAX)
         .acquire_timeout(Duration::from_secs(25));
     let db = fixture.pool_with(options).await;
-    let held = db.acquire().await.expect("a connection");
+    let busy = db.acquire().await.expect("a connection");
     fixture.provider.fail_next(1_000_000, backend_down());
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("no lease has this one").await;
     let callers: Vec<_> = (0..WAITING)
         .map(|_| {
             let db = db.clone();
@@ -177,5 +177,5 @@ async fn waiting(figures: &mut Figures) {
         0.02,
     );
     callers.iter().for_each(tokio::task::JoinHandle::abort);
-    drop(held);
+    drop(busy);
 }
