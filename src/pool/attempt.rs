@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::factory::PoolFactory;
 use super::handover::{self, Times};
-use super::machine::{Effect, Input};
+use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::task::in_a_task;
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -71,7 +71,7 @@ struct AttemptGuard<F: PoolFactory> {
 impl<F: PoolFactory> Drop for AttemptGuard<F> {
     fn drop(&mut self) {
         let attempt = self.attempt;
-        self.slot.feed(Input::Lost { attempt }, None);
+        self.slot.feed(PoolInput::Lost { attempt }, None);
     }
 }
 
@@ -91,8 +91,8 @@ async fn run<F: PoolFactory>(
         Err(error) => Err(error),
         Ok(()) => {
             slot.recovered();
-            let effects = slot.feed(Input::Verified { attempt }, None);
-            if effects.contains(&Effect::Open) {
+            let effects = slot.feed(PoolInput::Verified { attempt }, None);
+            if effects.contains(&PoolEffect::Open) {
                 let times = Times {
                     began,
                     verify,
@@ -132,7 +132,7 @@ async fn run<F: PoolFactory>(
 impl<F: PoolFactory> PoolSlot<F> {
     fn attempt_failed(&self, attempt: u64, error: &ConnectError) {
         let kind = error.kind();
-        self.feed(Input::Failed { attempt, kind }, Some(error));
+        self.feed(PoolInput::Failed { attempt, kind }, Some(error));
         self.settled();
         self.update_next_attempt();
     }

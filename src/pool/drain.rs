@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::factory::PoolFactory;
-use super::machine::{Effect, Input};
+use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use crate::error::ConnectErrorKind;
 use crate::events::Event;
@@ -19,7 +19,7 @@ struct DrainGuard<F: PoolFactory> {
 impl<F: PoolFactory> Drop for DrainGuard<F> {
     fn drop(&mut self) {
         let generation = self.generation;
-        self.slot.feed(Input::DrainLost { generation }, None);
+        self.slot.feed(PoolInput::DrainLost { generation }, None);
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) fn spawn<F: PoolFactory>(
         (draining.pool.clone(), cause)
     }) else {
         // Nothing of it is left.
-        return drop(slot.feed(Input::Drained { generation }, None));
+        return drop(slot.feed(PoolInput::Drained { generation }, None));
     };
     let guard = DrainGuard {
         slot: Arc::clone(slot),
@@ -81,7 +81,7 @@ pub(super) fn spawn<F: PoolFactory>(
         slot.shared().admission.end_drain(generation);
         let old = slot.lock().draining.remove(&generation);
         drop(old);
-        slot.feed(Input::Drained { generation }, None);
+        slot.feed(PoolInput::Drained { generation }, None);
         let took = slot.clock().mono().saturating_duration_since(since);
         slot.context().meters.drained(slot.name(), took);
         slot.events().send(Event::Drained {
@@ -101,12 +101,12 @@ fn overdue<F: PoolFactory>(
     pool: &F::Pool,
     span: tracing::Span,
 ) -> bool {
-    let input = Input::DrainOverdue {
+    let input = PoolInput::DrainOverdue {
         generation,
         connections: slot.factory().connections(pool),
     };
     let report = |effect| match effect {
-        Effect::ReportAbandoned { connections, .. } => Some(connections),
+        PoolEffect::ReportAbandoned { connections, .. } => Some(connections),
         _ => None,
     };
     let abandoned = slot.feed(input, None).into_iter().find_map(report);

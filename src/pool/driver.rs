@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::factory::PoolFactory;
 use super::generation::Phase;
-use super::machine::{Effect, Input, LeaseFacts};
+use super::machine::{LeaseFacts, PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::state::Draining;
 use super::{attempt, drain, probe};
@@ -20,7 +20,7 @@ use crate::next_attempt::NextAttempt;
 impl<F: PoolFactory> PoolSlot<F> {
     /// Feeds the machine, and carries out the effects that need no task; returns the others.
     /// `error` is the text of a failure.
-    pub(super) fn feed(&self, input: Input, error: Option<&ConnectError>) -> Vec<Effect> {
+    pub(super) fn feed(&self, input: PoolInput, error: Option<&ConnectError>) -> Vec<PoolEffect> {
         let (effects, returned) = self.lock().handle(&self.shared, input, self.clock(), error);
         drop(returned);
         effects
@@ -30,19 +30,19 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Carries out an effect, or returns it if it needs a task.
-    fn carry_out(&self, effect: Effect, error: Option<&ConnectError>) -> Option<Effect> {
+    fn carry_out(&self, effect: PoolEffect, error: Option<&ConnectError>) -> Option<PoolEffect> {
         match (effect, error) {
-            (Effect::Wake, _) => self.settled(),
-            (Effect::Reject { generation }, Some(error)) => self.reject(generation, error),
-            (Effect::ReportFailure { revision, is_early }, Some(error)) => {
+            (PoolEffect::Wake, _) => self.settled(),
+            (PoolEffect::Reject { generation }, Some(error)) => self.reject(generation, error),
+            (PoolEffect::ReportFailure { revision, is_early }, Some(error)) => {
                 self.report_failure(&revision, is_early, error);
             }
-            (Effect::ReportRejected { revision }, _) => self.upstream.rejected(&revision),
-            (Effect::ReportVerified { revision, account }, _) => {
+            (PoolEffect::ReportRejected { revision }, _) => self.upstream.rejected(&revision),
+            (PoolEffect::ReportVerified { revision, account }, _) => {
                 self.upstream.notify_verified(&revision, &account);
             }
-            (Effect::Settle { revision }, _) => self.settle(&revision),
-            (Effect::Extend { .. }, _) => self.shared.notify_waiting(),
+            (PoolEffect::Settle { revision }, _) => self.settle(&revision),
+            (PoolEffect::Extend { .. }, _) => self.shared.notify_waiting(),
             (effect, _) => return Some(effect),
         }
         None
@@ -118,14 +118,14 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Starts the tasks that carry out these effects.
-    pub(super) fn start(self: &Arc<Self>, effects: Vec<Effect>) {
+    pub(super) fn start(self: &Arc<Self>, effects: Vec<PoolEffect>) {
         for effect in effects {
             match effect {
-                Effect::StartAttempt {
+                PoolEffect::StartAttempt {
                     attempt, revision, ..
                 } => attempt::spawn(self, attempt, &revision),
-                Effect::Probe { generation } => probe::spawn(self, generation),
-                Effect::StartDrain {
+                PoolEffect::Probe { generation } => probe::spawn(self, generation),
+                PoolEffect::StartDrain {
                     generation,
                     since,
                     deadline,
@@ -176,7 +176,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             };
             inner.draining.insert(generation.number, draining);
         }
-        let (effects, returned) = inner.handle(&self.shared, Input::Retire, self.clock(), None);
+        let (effects, returned) = inner.handle(&self.shared, PoolInput::Retire, self.clock(), None);
         drop(inner);
         drop(returned);
         if is_first {
@@ -200,7 +200,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Starts a task for each drain that has none.
     pub(super) fn start_drains(self: &Arc<Self>) {
-        let effects = self.feed(Input::StartDrains, None);
+        let effects = self.feed(PoolInput::StartDrains, None);
         self.start(effects);
     }
 }
@@ -217,7 +217,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "pool.turn");
         let lease = self.current_lease();
-        let effects = self.feed(Input::Wake { lease }, None);
+        let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start(effects);
         self.update_next_attempt();
         self.settled.notify();

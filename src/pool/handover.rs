@@ -8,7 +8,7 @@ use tracing::Span;
 
 use super::factory::{HandoverPolicy, PoolFactory};
 use super::generation::{Generation, Lifecycle, Phase};
-use super::machine::{Effect, Input};
+use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::state::Draining;
 use super::task::in_a_task;
@@ -133,7 +133,7 @@ pub(super) async fn run<F: PoolFactory>(
         rotation.handed_over(report, &revision.digest());
     }
     // Before this: a rotation that ends with the verification reports this handover.
-    slot.feed(Input::Reported { attempt }, None);
+    slot.feed(PoolInput::Reported { attempt }, None);
     slot.upstream().verified(&revision, &account);
     if let Some(rotation) = rotation {
         slot.upstream().pool_settled(rotation);
@@ -257,7 +257,7 @@ fn publish<F: PoolFactory>(
     let admission = &slot.shared().admission;
     let mut inner = slot.lock();
     let current = slot.shared().current();
-    let opened = Input::Opened {
+    let opened = PoolInput::Opened {
         attempt,
         mode,
         lifetime: lease_guard.life,
@@ -267,8 +267,8 @@ fn publish<F: PoolFactory>(
     let mut published = None;
     for effect in effects {
         match effect {
-            Effect::Publish(publication) => published = Some(publication),
-            Effect::ReturnLease { generation } => returned = inner.leases.remove(&generation),
+            PoolEffect::Publish(publication) => published = Some(publication),
+            PoolEffect::ReturnLease { generation } => returned = inner.leases.remove(&generation),
             _ => {}
         }
     }

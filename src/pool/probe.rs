@@ -8,7 +8,7 @@ use tracing::Span;
 
 use super::connection_guard;
 use super::factory::{Check, PoolFactory};
-use super::machine::{Input, ProbeResult};
+use super::machine::{PoolInput, ProbeResult};
 use super::slot::PoolSlot;
 use super::task::in_a_task;
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -17,7 +17,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
     let slot = Arc::clone(slot);
     let probed = move |slot: &PoolSlot<F>, result, error: Option<&ConnectError>| {
-        let input = Input::Probed {
+        let input = PoolInput::Probed {
             generation: number,
             result,
         };

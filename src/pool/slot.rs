@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase, Shared};
-use super::machine::{Input, Machine};
+use super::machine::{PoolInput, PoolMachine};
 use super::state::SlotState;
 use crate::actor::Mailbox;
 use crate::clock::Clock;
@@ -68,7 +68,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 vacant,
             );
             shared.attach(weak.clone());
-            let machine = Machine::new(
+            let machine = PoolMachine::new(
                 settings.max_connections,
                 context.settings.drain,
                 fastrand::u64(..),
@@ -238,7 +238,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 
     fn verified_elsewhere(&self, revision: &Revision, account: &str) {
-        let input = Input::VerifiedElsewhere {
+        let input = PoolInput::VerifiedElsewhere {
             revision: revision.clone(),
             account: account.into(),
         };
@@ -252,23 +252,23 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
 
 impl<F: PoolFactory> ControlPlane for PoolSlot<F> {
     fn rejected(&self, generation: u64, error: ConnectError) {
-        self.feed(Input::CallerRejected { generation }, Some(&error));
+        self.feed(PoolInput::CallerRejected { generation }, Some(&error));
     }
 
     fn login_rejected(&self, generation: u64, error: ConnectError) {
-        self.feed(Input::LoginRejected { generation }, Some(&error));
+        self.feed(PoolInput::LoginRejected { generation }, Some(&error));
     }
 
     fn login_worked(&self, generation: u64) {
-        self.feed(Input::LoginWorked { generation }, None);
+        self.feed(PoolInput::LoginWorked { generation }, None);
     }
 
     fn login_unknown(&self, generation: u64) {
-        self.feed(Input::LoginUnknown { generation }, None);
+        self.feed(PoolInput::LoginUnknown { generation }, None);
     }
 
     fn suspect(&self, generation: u64) {
-        self.feed(Input::Suspected { generation }, None);
+        self.feed(PoolInput::Suspected { generation }, None);
     }
 
     fn last_error(&self) -> Option<ConnectError> {

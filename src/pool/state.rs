@@ -6,7 +6,7 @@ use tracing::Span;
 
 use super::factory::PoolFactory;
 use super::generation::Shared;
-use super::machine::{Effect, Input, Machine};
+use super::machine::{PoolEffect, PoolInput, PoolMachine};
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::lease::Lease;
@@ -15,7 +15,7 @@ use crate::report::HandoverReport;
 
 /// The machine, and what it knows by number alone.
 pub(super) struct SlotState<F: PoolFactory> {
-    pub(super) machine: Machine,
+    pub(super) machine: PoolMachine,
     /// Lease guards by generation.
     pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
     /// Pools of the generations that drain.
@@ -33,7 +33,7 @@ pub(super) struct Draining<P> {
 }
 
 impl<F: PoolFactory> SlotState<F> {
-    pub(super) fn new(machine: Machine) -> Self {
+    pub(super) fn new(machine: PoolMachine) -> Self {
         Self {
             machine,
             leases: HashMap::new(),
@@ -61,30 +61,30 @@ impl<F: PoolFactory> SlotState<F> {
     pub(super) fn handle(
         &mut self,
         shared: &Shared<F>,
-        input: Input,
+        input: PoolInput,
         clock: &Clock,
         error: Option<&ConnectError>,
-    ) -> (Vec<Effect>, Vec<LeaseGuard<F::Secret>>) {
+    ) -> (Vec<PoolEffect>, Vec<LeaseGuard<F::Secret>>) {
         let effects = self.machine.handle(input, clock.now());
         let current = shared.current();
         let mut returned = Vec::new();
         for effect in &effects {
             match effect {
-                Effect::ReturnLease { generation } => {
+                PoolEffect::ReturnLease { generation } => {
                     returned.extend(self.leases.remove(generation));
                 }
-                Effect::Extend { generation, expiry } if current.number == *generation => {
+                PoolEffect::Extend { generation, expiry } if current.number == *generation => {
                     shared.publish(current.extended(*expiry));
                 }
-                Effect::Distrust { generation } if current.number == *generation => {
+                PoolEffect::Distrust { generation } if current.number == *generation => {
                     current.lifecycle.suspect();
                 }
-                Effect::Trust { generation } if current.number == *generation => {
+                PoolEffect::Trust { generation } if current.number == *generation => {
                     current
                         .lifecycle
                         .clear_suspicions(current.lifecycle.suspicions());
                 }
-                Effect::Reject { .. } | Effect::ReportFailure { .. } => {
+                PoolEffect::Reject { .. } | PoolEffect::ReportFailure { .. } => {
                     self.error = error.cloned();
                 }
                 _ => {}

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::machine::{
-    Answer, Effect, FetchId, FetchOutcome, Input, LeaseId, Machine, RequestId, RotationId,
+    FetchId, FetchOutcome, LeaseId, ManualReply, ProviderEffect, ProviderInput, ProviderMachine,
+    RequestId, RotationId,
 };
 use super::plugin::FetchRequest;
 use crate::clock::Clock;
@@ -30,7 +31,7 @@ pub(crate) struct ManualRequest {
 
 /// The machine, and side tables by id. It survives a crash of the actor.
 pub(super) struct Driver<S> {
-    pub(super) machine: Machine,
+    pub(super) machine: ProviderMachine,
     leases: HashMap<LeaseId, Kept<S>>,
     rotations: HashMap<RotationId, Arc<Rotation>>,
     requests: HashMap<RequestId, ManualRequest>,
@@ -94,7 +95,7 @@ pub(super) struct Reply {
 }
 
 impl<S: Send + Sync + 'static> Driver<S> {
-    pub(super) fn new(machine: Machine) -> Self {
+    pub(super) fn new(machine: ProviderMachine) -> Self {
         Self {
             machine,
             leases: HashMap::new(),
@@ -133,7 +134,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
     pub(super) fn handle(
         &mut self,
         (name, clock): (&Arc<str>, &Clock),
-        input: Input,
+        input: ProviderInput,
         brought: Brought<S>,
     ) -> Vec<Work<S>> {
         let now = clock.now();
@@ -142,12 +143,12 @@ impl<S: Send + Sync + 'static> Driver<S> {
         let mut work: Vec<Work<S>> = Vec::with_capacity(effects.len());
         for effect in effects {
             work.extend(match effect {
-                Effect::OpenRotation { rotation, trigger } => {
+                ProviderEffect::OpenRotation { rotation, trigger } => {
                     let opened = Rotation::new(name, trigger, now);
                     self.rotations.insert(rotation, Arc::clone(&opened));
                     Some(Work::OpenRotation(opened))
                 }
-                Effect::StartFetch {
+                ProviderEffect::StartFetch {
                     fetch,
                     trigger,
                     rotation,
@@ -173,7 +174,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                         callers,
                     })))
                 }
-                Effect::Keep(id) => {
+                ProviderEffect::Keep(id) => {
                     if let Some(lease) = lease.take() {
                         let origin = self.leases.remove(&id).map(|kept| kept.origin);
                         let origin = origin.unwrap_or_default();
@@ -181,13 +182,13 @@ impl<S: Send + Sync + 'static> Driver<S> {
                     }
                     None
                 }
-                Effect::Extend(id, expiry) => {
+                ProviderEffect::Extend(id, expiry) => {
                     if let Some(kept) = self.leases.get_mut(&id) {
                         kept.lease = kept.lease.clone().with_expiry(expiry);
                     }
                     None
                 }
-                Effect::HandOver {
+                ProviderEffect::HandOver {
                     rotation: id,
                     lease,
                 } => {
@@ -199,41 +200,41 @@ impl<S: Send + Sync + 'static> Driver<S> {
                         Work::HandOver(rotation)
                     })
                 }
-                Effect::Release(id) => {
+                ProviderEffect::Release(id) => {
                     let kept = self.leases.get(&id);
                     kept.map(|kept| Work::Release(id, kept.lease.clone()))
                 }
-                Effect::Forget(id) => {
+                ProviderEffect::Forget(id) => {
                     let forgotten = self.leases.remove(&id);
                     forgotten.map(|kept| Work::Forget(kept.lease))
                 }
-                Effect::CloseRotation { rotation, outcome } => {
+                ProviderEffect::CloseRotation { rotation, outcome } => {
                     let rotation = self.rotations.remove(&rotation);
                     rotation.map(|rotation| Work::CloseRotation(rotation, outcome))
                 }
-                Effect::Reply { request, answer } => {
+                ProviderEffect::Reply { request, reply } => {
                     let request = self.requests.remove(&request);
-                    request.map(|request| self.reply(request, answer))
+                    request.map(|request| self.reply(request, reply))
                 }
-                Effect::Report { outcome, rotation } => {
+                ProviderEffect::Report { outcome, rotation } => {
                     let rotation = rotation.and_then(|rotation| self.rotation(rotation));
                     let trigger = rotation.map(|rotation| rotation.trigger());
                     Some(Work::Report(outcome, trigger))
                 }
-                Effect::NotifyPools => Some(Work::NotifyPools),
+                ProviderEffect::NotifyPools => Some(Work::NotifyPools),
             });
         }
         work
     }
 
-    fn reply(&self, request: ManualRequest, answer: Answer) -> Work<S> {
-        let joins = matches!(answer, Answer::Earlier(_));
-        let result = match answer {
-            Answer::Rotation(rotation) | Answer::Earlier(rotation) => {
+    fn reply(&self, request: ManualRequest, reply: ManualReply) -> Work<S> {
+        let joins = matches!(reply, ManualReply::Earlier(_));
+        let result = match reply {
+            ManualReply::Rotation(rotation) | ManualReply::Earlier(rotation) => {
                 self.rotation(rotation).map(Ok)
             }
-            Answer::Failed(error) => Some(Err(error)),
-            Answer::Abandoned => None,
+            ManualReply::Failed(error) => Some(Err(error)),
+            ManualReply::Abandoned => None,
         };
         Work::Reply(Reply {
             request,

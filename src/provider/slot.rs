@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::driver::{Brought, Driver, Work};
 use super::erased::ErasedProvider;
 use super::fetched::Fetched;
-use super::machine::{Facts, FetchId, Input, LeaseId, Machine, Offer};
+use super::machine::{Facts, FetchId, LeaseId, Offer, ProviderInput, ProviderMachine};
 use crate::actor::{Mailbox, Slot};
 use crate::clock::Clock;
 use crate::context::Context;
@@ -62,7 +62,7 @@ pub(crate) struct LeaseGuard<S: Send + Sync + 'static> {
 
 impl<S: Send + Sync + 'static> Drop for LeaseGuard<S> {
     fn drop(&mut self) {
-        self.slot.feed(Input::LeaseReturned(self.id));
+        self.slot.feed(ProviderInput::LeaseReturned(self.id));
     }
 }
 
@@ -72,7 +72,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         provider: Arc<dyn ErasedProvider<S>>,
         context: Context,
     ) -> Self {
-        let machine = Machine::new(context.settings.poll, context.clock.now());
+        let machine = ProviderMachine::new(context.settings.poll, context.clock.now());
         Self {
             id: Id::next(),
             name,
@@ -112,13 +112,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Feeds the machine. The work that follows is to be done without the lock.
-    fn handle(&self, input: Input, brought: Brought<S>) -> Vec<Work<S>> {
+    fn handle(&self, input: ProviderInput, brought: Brought<S>) -> Vec<Work<S>> {
         let mut driver = self.lock();
         driver.handle((&self.name, self.clock()), input, brought)
     }
 
     /// Feeds the machine, and notifies waiting tasks.
-    pub(super) fn feed(self: &Arc<Self>, input: Input) {
+    pub(super) fn feed(self: &Arc<Self>, input: ProviderInput) {
         let work = self.handle(input, Brought::nothing());
         self.carry_out(work);
         self.settled();
@@ -130,7 +130,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Resolves with what `check` finds in the machine, at once or after an input.
-    pub(crate) async fn until<T>(&self, mut check: impl FnMut(&Machine) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut check: impl FnMut(&ProviderMachine) -> Option<T>) -> T {
         self.settled.until(|| check(&self.lock().machine)).await
     }
 }
@@ -157,7 +157,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let subscribers = self.subscribers();
         let mut staying = subscribers.iter().filter(|pool| !pool.is_leaving());
         if staying.all(|pool| pool.serves(revision)) {
-            self.feed(Input::RejectionMoot(revision.clone()));
+            self.feed(ProviderInput::RejectionMoot(revision.clone()));
         }
     }
 
@@ -191,18 +191,21 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         // It has no effect.
         driver
             .machine
-            .handle(Input::LeaseTaken(id), self.clock().now());
+            .handle(ProviderInput::LeaseTaken(id), self.clock().now());
         Some(guard)
     }
 
     /// The database rejected a login with this revision.
     pub(crate) fn rejected(self: &Arc<Self>, revision: &Revision) {
-        self.feed(Input::Rejected(revision.clone()));
+        self.feed(ProviderInput::Rejected(revision.clone()));
     }
 
     /// A login with this revision worked, as this database user.
     pub(crate) fn verified(self: &Arc<Self>, revision: &Revision, account: &str) {
-        let work = self.handle(Input::Verified(revision.clone()), Brought::nothing());
+        let work = self.handle(
+            ProviderInput::Verified(revision.clone()),
+            Brought::nothing(),
+        );
         self.notify_verified(revision, account);
         self.carry_out(work);
         self.settled();
@@ -226,7 +229,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn pool_settled(self: &Arc<Self>, rotation: &Arc<Rotation>) {
         let open = self.lock().id_of(rotation);
         if let Some(id) = open.filter(|_| rotation.is_settled()) {
-            self.feed(Input::PoolsSettled(id));
+            self.feed(ProviderInput::PoolsSettled(id));
         } else {
             self.settled();
         }
@@ -234,7 +237,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// No pool takes anything any more: the rotation that waits for some ends as it is.
     pub(crate) fn pools_gone(self: &Arc<Self>) {
-        self.feed(Input::PoolsGone);
+        self.feed(ProviderInput::PoolsGone);
     }
 
     /// Returns whether a fetch runs, or when the next one is due.
@@ -256,7 +259,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 /// For tasks of the driver and of the provider.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn hint(self: &Arc<Self>) {
-        self.feed(Input::Hint);
+        self.feed(ProviderInput::Hint);
     }
 
     /// Returns the result if there is a lease in it that has not expired.
@@ -283,7 +286,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             .collect();
         let (input, lease) = match result {
             Err(error) if hangs => (
-                Input::FetchHangs {
+                ProviderInput::FetchHangs {
                     fetch,
                     error,
                     jitter,
@@ -292,7 +295,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             ),
             result => {
                 let offer = result.as_ref().map(Offer::of).map_err(ProviderError::clone);
-                let input = Input::FetchDone {
+                let input = ProviderInput::FetchDone {
                     fetch,
                     result: offer,
                     jitter,
@@ -312,7 +315,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// A fetch that had not ended by its deadline has ended.
     pub(super) fn fetch_late(self: &Arc<Self>, fetch: FetchId, lease: Option<Lease<S>>) {
-        let input = Input::FetchLate {
+        let input = ProviderInput::FetchLate {
             fetch,
             lease: lease.as_ref().map(Facts::of),
         };
@@ -337,7 +340,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "provider.turn");
-        let work = self.handle(Input::Wake, Brought::nothing());
+        let work = self.handle(ProviderInput::Wake, Brought::nothing());
         self.carry_out(work);
         self.settled.notify();
         let next = self.lock().machine.next_deadline();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::driver::ManualRequest;
-use super::machine::Input;
+use super::machine::ProviderInput;
 use super::schedule;
 use super::slot::ProviderSlot;
 use crate::actor::Slot;
@@ -14,7 +14,7 @@ use crate::status::ProviderStatus;
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn request(self: &Arc<Self>, request: ManualRequest) {
         let id = self.lock().add_request(request);
-        self.feed(Input::Manual(id));
+        self.feed(ProviderInput::Manual(id));
     }
 
     /// Waits for the first lease.
@@ -50,7 +50,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Nothing new starts; manual requests are dropped, which their callers see.
     pub(crate) fn stop_fetching(self: &Arc<Self>) {
-        self.feed(Input::Stop);
+        self.feed(ProviderInput::Stop);
     }
 
     /// Resolves when no fetch runs.
@@ -61,7 +61,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Releases everything. Returns how many leases could not be released by the deadline.
     pub(crate) async fn close(self: &Arc<Self>, deadline: Instant) -> usize {
-        self.feed(Input::Close);
+        self.feed(ProviderInput::Close);
         let released = self.until(|machine| (!machine.is_releasing()).then_some(()));
         let _ = tokio::time::timeout_at(deadline.into(), released).await;
         self.lock().machine.unreleased()

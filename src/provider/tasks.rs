@@ -6,7 +6,7 @@ use tracing::Span;
 
 use super::driver::{Fetch, ManualRequest, Reply, Work};
 use super::fetched::Fetched;
-use super::machine::{Input, LeaseId};
+use super::machine::{LeaseId, ProviderInput};
 use super::slot::ProviderSlot;
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
@@ -77,7 +77,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
             .clone()
             .run(async move { provider.fetch(request).await }),
     );
-    let lost = OnLost::new(slot, Input::FetchLost(fetch));
+    let lost = OnLost::new(slot, ProviderInput::FetchLost(fetch));
     let work = {
         let slot = Arc::clone(slot);
         async move {
@@ -146,7 +146,7 @@ fn spawn_release<S: Send + Sync + 'static>(
     id: LeaseId,
     lease: Lease<S>,
 ) {
-    let lost = OnLost::new(slot, Input::ReleaseLost(id));
+    let lost = OnLost::new(slot, ProviderInput::ReleaseLost(id));
     tokio::spawn(async move {
         let slot = Arc::clone(&lost.slot);
         let revision = lease.revision().clone();
@@ -169,7 +169,7 @@ fn spawn_release<S: Send + Sync + 'static>(
             }
         };
         slot.report_release(&revision, &result);
-        slot.feed(Input::ReleaseDone { lease: id, result });
+        slot.feed(ProviderInput::ReleaseDone { lease: id, result });
         lost.has_ended();
     });
 }
@@ -177,11 +177,11 @@ fn spawn_release<S: Send + Sync + 'static>(
 /// Belongs to a task. Feeds the input if the task's runtime ends first.
 struct OnLost<S: Send + Sync + 'static> {
     slot: Arc<ProviderSlot<S>>,
-    input: Option<Input>,
+    input: Option<ProviderInput>,
 }
 
 impl<S: Send + Sync + 'static> OnLost<S> {
-    fn new(slot: &Arc<ProviderSlot<S>>, input: Input) -> Self {
+    fn new(slot: &Arc<ProviderSlot<S>>, input: ProviderInput) -> Self {
         Self {
             slot: Arc::clone(slot),
             input: Some(input),

@@ -58,15 +58,15 @@ pub(super) struct Backend {
 
 /// What a backend returns.
 #[derive(Clone, Debug)]
-pub(super) enum Answer {
+pub(super) enum BackendReply {
     New { secret: SecretId, ttl: Option<u64> },
     Renewed { ttl: u64 },
     Unchanged,
     Failed(ProviderError),
 }
 
-fn error(kind: ProviderErrorKind) -> Answer {
-    Answer::Failed(ProviderError::new(kind, "simulated"))
+fn error(kind: ProviderErrorKind) -> BackendReply {
+    BackendReply::Failed(ProviderError::new(kind, "simulated"))
 }
 
 impl Backend {
@@ -128,10 +128,10 @@ impl Backend {
         truth: u64,
         db: &mut Database,
         rng: &mut fastrand::Rng,
-    ) -> Answer {
+    ) -> BackendReply {
         if truth < self.down {
             return match rng.u8(..3) {
-                0 => Answer::Failed(
+                0 => BackendReply::Failed(
                     ProviderError::new(ProviderErrorKind::Throttled, "simulated")
                         .with_retry_after(Duration::from_secs(rng.u64(1..20))),
                 ),
@@ -153,11 +153,11 @@ impl Backend {
                     });
                 if let Some(held) = held.filter(|_| renews) {
                     return match rng.u8(..3) {
-                        0 => Answer::Unchanged,
-                        1 => Answer::Renewed {
+                        0 => BackendReply::Unchanged,
+                        1 => BackendReply::Renewed {
                             ttl: db.secrets[held].expires - truth - SEC,
                         },
-                        _ => Answer::New {
+                        _ => BackendReply::New {
                             secret: held,
                             ttl: Some(db.secrets[held].expires - truth - SEC),
                         },
@@ -192,7 +192,7 @@ impl Backend {
                 );
                 // What is minted early in a long outage of the signer may have expired.
                 let ttl = if truth < self.expired { 0 } else { self.ttl };
-                Answer::New {
+                BackendReply::New {
                     secret,
                     ttl: Some(ttl),
                 }
@@ -208,9 +208,9 @@ impl Backend {
                     secret = other.unwrap_or(secret);
                 }
                 if held == Some(secret) && rng.u8(..4) == 0 {
-                    return Answer::Unchanged;
+                    return BackendReply::Unchanged;
                 }
-                Answer::New { secret, ttl: None }
+                BackendReply::New { secret, ttl: None }
             }
         }
     }

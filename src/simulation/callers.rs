@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 
 use super::clock::{MIN, MS, SEC};
 use super::database::SecretId;
-use super::event::{Event, Node};
-use super::pool::{Count, Current};
+use super::event::{NodeId, SimulatedEvent};
+use super::pool::{ConnectionCount, Current};
 use super::world::World;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::OldConnections;
 use crate::next_attempt::NextAttempt;
 use crate::pool::admission::Permit;
-use crate::pool::machine::Input;
+use crate::pool::machine::PoolInput;
 
 /// Connection that the server ended: none of any secret.
 pub(super) const ENDED: SecretId = usize::MAX;
@@ -22,7 +22,7 @@ const WITHOUT_CALLER: u64 = 5 * SEC;
 const LONGEST_PACE: u64 = 500 * MS;
 
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct SimulatedCall {
     pub(super) start: u64,
     pub(super) deadline: u64,
     login: Option<u64>,
@@ -39,11 +39,11 @@ pub(super) struct Login {
     began: u64,
     call: u64,
     call_left: Option<u64>,
-    permit: Option<Permit<Count>>,
+    permit: Option<Permit<ConnectionCount>>,
 }
 
 /// What a waiting call comes to.
-enum Step {
+enum CallStep {
     Got(Current, SecretId),
     Wait,
     Fail(&'static str),
@@ -52,7 +52,7 @@ enum Step {
 impl World {
     pub(super) fn arrives(&mut self, pool: usize) {
         let next = self.clocks.mono + self.rng.u64(..40 * MIN);
-        self.queue.add(next, Event::Arrival { pool });
+        self.queue.add(next, SimulatedEvent::Arrival { pool });
         let node = self.pools[pool].node;
         self.call(node);
     }
@@ -63,12 +63,12 @@ impl World {
             let (node, callers) = (self.pools[pool].node, self.rng.u32(2..16));
             for _ in 0..callers {
                 let at = self.clocks.mono + self.rng.u64(..4 * SEC);
-                self.queue.add(at, Event::Call { node });
+                self.queue.add(at, SimulatedEvent::Call { node });
             }
         }
     }
 
-    pub(super) fn call(&mut self, node: Node) {
+    pub(super) fn call(&mut self, node: NodeId) {
         let start = self.clocks.mono;
         let patience = match self.rng.u8(..5) {
             0 => self.rng.u64(200 * MS..5 * SEC),
@@ -86,7 +86,7 @@ impl World {
         let call = pool.number();
         pool.calls.insert(
             call,
-            Call {
+            SimulatedCall {
                 start,
                 deadline,
                 login: None,
@@ -97,7 +97,7 @@ impl World {
         pool.waiting.push_back(call);
         self.queue.add(
             leaves,
-            Event::CallerLeaves {
+            SimulatedEvent::CallerLeaves {
                 node,
                 call,
                 cancelled,
@@ -118,11 +118,12 @@ impl World {
         let pool = &mut self.pools[at];
         if pool.pump.is_none_or(|planned| planned > when) {
             pool.pump = Some(when);
-            self.queue.add(when, Event::Pump { node: pool.node });
+            self.queue
+                .add(when, SimulatedEvent::Pump { node: pool.node });
         }
     }
 
-    pub(super) fn pump(&mut self, node: Node) {
+    pub(super) fn pump(&mut self, node: NodeId) {
         let (at, now) = (node.at, self.clocks.mono);
         if self.pools[at].pump.is_some_and(|planned| planned <= now) {
             self.pools[at].pump = None;
@@ -131,9 +132,9 @@ impl World {
         let mut is_first = true;
         for call in waiting {
             match self.step(at, call, is_first) {
-                Step::Got(current, secret) => self.got(at, call, current, secret),
-                Step::Wait => is_first = false,
-                Step::Fail(why) => self.fails(at, call, why),
+                CallStep::Got(current, secret) => self.got(at, call, current, secret),
+                CallStep::Wait => is_first = false,
+                CallStep::Fail(why) => self.fails(at, call, why),
             }
         }
         let pool = &mut self.pools[at];
@@ -155,14 +156,14 @@ impl World {
         own.or(provider.machine.next_attempt(now.mono()))
     }
 
-    fn step(&mut self, at: usize, call: u64, is_first: bool) -> Step {
+    fn step(&mut self, at: usize, call: u64, is_first: bool) -> CallStep {
         loop {
             if self.pools[at].is_retired {
-                return Step::Fail("closed");
+                return CallStep::Fail("closed");
             }
             let now = self.clocks.now();
             let Some(known) = self.pools[at].calls.get(&call) else {
-                return Step::Wait;
+                return CallStep::Wait;
             };
             let (deadline, has_login) = (known.deadline, known.login.is_some());
             let pool = &mut self.pools[at];
@@ -180,7 +181,7 @@ impl World {
                         self.checks
                             .hazard("connections shared while rejected or expired", 1);
                     }
-                    return Step::Got(current, secret);
+                    return CallStep::Got(current, secret);
                 }
                 continue;
             }
@@ -189,26 +190,26 @@ impl World {
                 return if connections == 0 {
                     self.wait_or_fail(at, deadline, "rejected or expired")
                 } else {
-                    Step::Wait
+                    CallStep::Wait
                 };
             }
             if !has_login && connections < pool.max {
                 self.try_login(at, call, current, is_first);
             }
-            return Step::Wait;
+            return CallStep::Wait;
         }
     }
 
-    fn wait_or_fail(&self, at: usize, deadline: u64, why: &'static str) -> Step {
+    fn wait_or_fail(&self, at: usize, deadline: u64, why: &'static str) -> CallStep {
         let is_hopeful = match self.next_attempt(at) {
             NextAttempt::Running => true,
             NextAttempt::Due(next) => self.clocks.micros(next) < deadline,
             NextAttempt::Never => false,
         };
         if is_hopeful {
-            Step::Wait
+            CallStep::Wait
         } else {
-            Step::Fail(why)
+            CallStep::Fail(why)
         }
     }
 
@@ -235,10 +236,10 @@ impl World {
             self.db.secrets[secret].last_rejected = Some(truth);
             self.checks.hazard("callers rejected without a login", 1);
             self.open_window(at, secret);
-            self.feed_pool(at, Input::CallerRejected { generation });
+            self.feed_pool(at, PoolInput::CallerRejected { generation });
         } else {
             self.checks.hazard("suspicions", 1);
-            self.feed_pool(at, Input::Suspected { generation });
+            self.feed_pool(at, PoolInput::Suspected { generation });
         }
         false
     }
@@ -293,11 +294,11 @@ impl World {
             .trace
             .line("login", node, login, current.generation);
         self.queue
-            .add(mono + takes, Event::LoggedIn { node, login });
+            .add(mono + takes, SimulatedEvent::LoggedIn { node, login });
         self.check_connections(at);
     }
 
-    pub(super) fn logged_in(&mut self, node: Node, login: u64) {
+    pub(super) fn logged_in(&mut self, node: NodeId, login: u64) {
         let (at, now, truth) = (node.at, self.clocks.now(), self.clocks.truth());
         let Some(login) = self.pools[at].logins.remove(&login) else {
             return;
@@ -319,7 +320,7 @@ impl World {
             self.checks.hazard("logins of unknown result", 1);
             drop(permit);
             self.connection_closed(at, instance);
-            self.feed_pool(at, Input::LoginUnknown { generation });
+            self.feed_pool(at, PoolInput::LoginUnknown { generation });
             return;
         }
         let result = self.db.login(secret, truth, &mut self.rng);
@@ -327,7 +328,7 @@ impl World {
             Ok(()) => {
                 self.login_worked(at, secret);
                 self.pools[at].last_login_worked = Some(mono);
-                self.feed_pool(at, Input::LoginWorked { generation });
+                self.feed_pool(at, PoolInput::LoginWorked { generation });
                 self.pools[at].admission.note_opened(now.mono());
                 drop(permit);
                 self.give_back(at, instance, secret);
@@ -341,14 +342,14 @@ impl World {
                     ConnectErrorKind::Rejected => {
                         self.checks.hazard("callers' logins rejected", 1);
                         self.login_failed(at, secret);
-                        self.feed_pool(at, Input::LoginRejected { generation });
+                        self.feed_pool(at, PoolInput::LoginRejected { generation });
                     }
                     ConnectErrorKind::Overloaded => {
                         let error = ConnectError::new(kind, "simulated");
                         self.pools[at].admission.note_full(error, now.mono());
                     }
                     ConnectErrorKind::Misconfigured | ConnectErrorKind::Other => {
-                        self.feed_pool(at, Input::LoginUnknown { generation });
+                        self.feed_pool(at, PoolInput::LoginUnknown { generation });
                     }
                     ConnectErrorKind::Unreachable => {}
                 }
@@ -391,10 +392,11 @@ impl World {
             one.holds = Some((current.instance, current.generation, secret));
         }
         self.checks.hazard("calls served", 1);
-        self.queue.add(mono + holds, Event::Returned { node, call });
+        self.queue
+            .add(mono + holds, SimulatedEvent::Returned { node, call });
     }
 
-    pub(super) fn returned(&mut self, node: Node, call: u64) {
+    pub(super) fn returned(&mut self, node: NodeId, call: u64) {
         let at = node.at;
         let Some(call) = self.pools[at].calls.remove(&call) else {
             return;
@@ -408,7 +410,7 @@ impl World {
     }
 
     /// A caller's deadline has come, or its call is cancelled.
-    pub(super) fn leaves(&mut self, node: Node, call: u64, cancelled: bool) {
+    pub(super) fn leaves(&mut self, node: NodeId, call: u64, cancelled: bool) {
         if !self.pools[node.at].waiting.contains(&call) {
             return;
         }

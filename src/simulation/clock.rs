@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime};
 
-use super::event::Event;
+use super::event::SimulatedEvent;
 use crate::clock::Timestamp;
 
 pub(super) const MS: u64 = 1_000;
@@ -70,7 +70,7 @@ impl Clocks {
 struct Entry {
     at: u64,
     number: u64,
-    event: Event,
+    event: SimulatedEvent,
 }
 
 impl PartialEq for Entry {
@@ -98,13 +98,13 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn add(&mut self, at: u64, event: Event) {
+    pub(super) fn add(&mut self, at: u64, event: SimulatedEvent) {
         self.numbers += 1;
         let number = self.numbers;
         self.heap.push(Entry { at, number, event });
     }
 
-    pub(super) fn next(&mut self) -> Option<(u64, Event)> {
+    pub(super) fn next(&mut self) -> Option<(u64, SimulatedEvent)> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }
 }

@@ -5,77 +5,77 @@ use crate::provider::machine::{FetchId, LeaseId};
 
 /// A provider or pool: its place, and which one of those that had this place it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Node {
+pub(super) struct NodeId {
     pub(super) at: usize,
     pub(super) life: u32,
 }
 
 /// Events of tasks carry the number of task losses so far: a lost task does nothing.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum SimulatedEvent {
     /// An actor reconciles; `alarm` is the number of its timer, or none if it was woken.
     ProviderWake {
-        node: Node,
+        node: NodeId,
         alarm: Option<u64>,
     },
     PoolWake {
-        node: Node,
+        node: NodeId,
         alarm: Option<u64>,
     },
     Fetched {
-        node: Node,
+        node: NodeId,
         losses: u32,
         fetch: FetchId,
     },
     FetchDeadline {
-        node: Node,
+        node: NodeId,
         losses: u32,
         fetch: FetchId,
     },
     Released {
-        node: Node,
+        node: NodeId,
         losses: u32,
         lease: LeaseId,
         hangs: bool,
     },
     Verified {
-        node: Node,
+        node: NodeId,
         losses: u32,
         attempt: u64,
         hangs: bool,
     },
     Opened {
-        node: Node,
+        node: NodeId,
         losses: u32,
         attempt: u64,
     },
     Probed {
-        node: Node,
+        node: NodeId,
         generation: u64,
     },
     DrainDeadline {
-        node: Node,
+        node: NodeId,
         losses: u32,
         generation: u64,
     },
     Call {
-        node: Node,
+        node: NodeId,
     },
     CallerLeaves {
-        node: Node,
+        node: NodeId,
         call: u64,
         cancelled: bool,
     },
     LoggedIn {
-        node: Node,
+        node: NodeId,
         login: u64,
     },
     Returned {
-        node: Node,
+        node: NodeId,
         call: u64,
     },
     Pump {
-        node: Node,
+        node: NodeId,
     },
     /// A pool's next idle caller.
     Arrival {
@@ -106,7 +106,7 @@ pub(super) enum Event {
     Heartbeat,
     Operator,
     Close {
-        node: Node,
+        node: NodeId,
     },
     Remove {
         pool: usize,

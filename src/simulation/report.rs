@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
 
-use super::event::Node;
+use super::event::NodeId;
 use super::world::PROVIDERS;
 
 /// Number of a law of ARCHITECTURE.md.
@@ -18,7 +18,7 @@ const KEPT: usize = 1_000;
 struct Line {
     at: u64,
     what: &'static str,
-    node: Node,
+    node: NodeId,
     a: u64,
     b: u64,
 }
@@ -33,7 +33,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub(super) fn line(&mut self, what: &'static str, node: Node, a: u64, b: u64) {
+    pub(super) fn line(&mut self, what: &'static str, node: NodeId, a: u64, b: u64) {
         let mut hash = self.hash;
         for word in [
             self.now,
@@ -68,7 +68,7 @@ impl Trace {
 
 impl Trace {
     /// Returns the last lines about a node, its provider and the other pools of that.
-    fn around(&self, node: Node) -> Vec<Line> {
+    fn around(&self, node: NodeId) -> Vec<Line> {
         let lines = self.last.iter().rev();
         let lines = lines.filter(|line| line.node.at % PROVIDERS == node.at % PROVIDERS);
         let mut lines: Vec<_> = lines.take(SHOWN).copied().collect();
@@ -104,19 +104,19 @@ pub(super) struct Breach {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Checks {
+pub(super) struct CheckResults {
     pub(super) trace: Trace,
     pub(super) hazards: BTreeMap<&'static str, u64>,
     pub(super) breach: Option<Breach>,
 }
 
-impl Checks {
+impl CheckResults {
     /// Counts a hazard; also one that has not occurred, so that the summary shows it.
     pub(super) fn hazard(&mut self, name: &'static str, times: u64) {
         *self.hazards.entry(name).or_default() += times;
     }
 
-    pub(super) fn broken(&mut self, law: Law, node: Node, text: impl Into<String>) {
+    pub(super) fn broken(&mut self, law: Law, node: NodeId, text: impl Into<String>) {
         if self.breach.is_none() {
             self.breach = Some(Breach {
                 law,
@@ -144,7 +144,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(seed: u64, days: u64, checks: Checks) -> Self {
+    pub(super) fn of(seed: u64, days: u64, checks: CheckResults) -> Self {
         let failure = checks.breach.map(|breach| {
             let mut text = format!(
                 "law {} broken at {}: {}\n  repeat with: cargo xtask simulate --seed {seed} --days {days}\n",

@@ -29,13 +29,13 @@ pub(crate) struct Verifier {
 }
 
 /// State that a verification's thread shares with its caller.
-struct Work {
+struct VerificationState {
     phase: AtomicU8,
     abandoned: Arc<AtomicIsize>,
 }
 
 /// Held by the caller.
-struct CallerGuard(Arc<Work>);
+struct CallerGuard(Arc<VerificationState>);
 
 impl Drop for CallerGuard {
     fn drop(&mut self) {
@@ -50,7 +50,7 @@ impl Drop for CallerGuard {
 }
 
 /// Held by the thread. A panic drops it, too.
-struct ThreadGuard(Arc<Work>);
+struct ThreadGuard(Arc<VerificationState>);
 
 impl Drop for ThreadGuard {
     fn drop(&mut self) {
@@ -78,7 +78,7 @@ impl Verifier {
             let message = "earlier verifications still compute what the server demanded; check which server listens at this address";
             return Err(ConnectError::new(ConnectErrorKind::Unreachable, message));
         }
-        let shared = Arc::new(Work {
+        let shared = Arc::new(VerificationState {
             phase: AtomicU8::new(RUNNING),
             abandoned: Arc::clone(&self.abandoned),
         });

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::active::{Active, Standing};
 use super::budget::Role;
-use super::input::{Effect, LeaseFacts, Publication, Purpose};
-use super::{Attempt, Candidate, Machine, Retry, Service};
+use super::input::{LeaseFacts, PoolEffect, Publication, Purpose};
+use super::{Attempt, Candidate, PoolMachine, Retry, Service};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::provider::schedule;
@@ -23,8 +23,8 @@ const REPORT_AFTER: usize = 4;
 /// Number of generations updated in place that are remembered.
 const UPDATED_MOST: usize = 4;
 
-impl Machine {
-    pub(super) fn verified(&mut self, attempt: u64, now: Timestamp, effects: &mut Vec<Effect>) {
+impl PoolMachine {
+    pub(super) fn verified(&mut self, attempt: u64, now: Timestamp, effects: &mut Vec<PoolEffect>) {
         let Attempt::Verifying(candidate) = &self.attempt else {
             return;
         };
@@ -34,7 +34,7 @@ impl Machine {
         let candidate = candidate.clone();
         if candidate.purpose == Purpose::HandOver {
             self.attempt = Attempt::Opening(candidate);
-            effects.push(Effect::Open);
+            effects.push(PoolEffect::Open);
             return;
         }
         self.attempt = Attempt::None;
@@ -49,7 +49,7 @@ impl Machine {
             }
             self.budget.worked(&account, &revision, now.mono());
         }
-        effects.push(Effect::ReportVerified { revision, account });
+        effects.push(PoolEffect::ReportVerified { revision, account });
     }
 
     pub(super) fn opened(
@@ -58,15 +58,15 @@ impl Machine {
         mode: HandoverMode,
         lifetime: Option<Duration>,
         now: Timestamp,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<PoolEffect>,
     ) {
         let lease = match &self.attempt {
             Attempt::Opening(candidate) if candidate.attempt == attempt => candidate.lease.clone(),
-            _ => return effects.push(Effect::Discard),
+            _ => return effects.push(PoolEffect::Discard),
         };
         if matches!(self.service, Service::Retired) {
             self.attempt = Attempt::None;
-            return effects.push(Effect::Discard);
+            return effects.push(PoolEffect::Discard);
         }
         self.attempt = Attempt::Reporting { attempt };
         (self.retry, self.failure) = (None, None);
@@ -94,7 +94,7 @@ impl Machine {
                 }
                 // Its connections stay good without the old lease.
                 HandoverMode::InPlace => {
-                    returned = Some(Effect::ReturnLease {
+                    returned = Some(PoolEffect::ReturnLease {
                         generation: old.generation,
                     });
                     self.updated.truncate(UPDATED_MOST - 1);
@@ -102,7 +102,7 @@ impl Machine {
                 }
             }
         }
-        effects.push(Effect::Publish(publication));
+        effects.push(PoolEffect::Publish(publication));
         effects.extend(returned);
     }
 
@@ -111,7 +111,7 @@ impl Machine {
         attempt: u64,
         kind: ConnectErrorKind,
         now: Timestamp,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<PoolEffect>,
     ) {
         if self.attempt.number() != Some(attempt) {
             return;
@@ -137,7 +137,7 @@ impl Machine {
             }
             Service::Vacant | Service::Retired => is_early = false,
         }
-        effects.push(Effect::ReportFailure {
+        effects.push(PoolEffect::ReportFailure {
             revision: candidate.lease.revision.clone(),
             is_early,
         });
@@ -184,7 +184,7 @@ impl Machine {
         &mut self,
         candidate: &Candidate,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<PoolEffect>,
     ) {
         let LeaseFacts {
             revision, account, ..
@@ -216,7 +216,7 @@ impl Machine {
             Service::Active(active) => {
                 let generation = active.generation;
                 if active.is_accepted() {
-                    effects.push(Effect::Reject { generation });
+                    effects.push(PoolEffect::Reject { generation });
                 }
                 if !active.is_rejected() {
                     active.standing = Standing::Noticed {
@@ -227,7 +227,7 @@ impl Machine {
             }
             Service::Vacant => vec![revision.clone()],
         };
-        let report = |revision| Effect::ReportRejected { revision };
+        let report = |revision| PoolEffect::ReportRejected { revision };
         effects.extend(reported.into_iter().map(report));
     }
 }

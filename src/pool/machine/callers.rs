@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::active::Standing;
-use super::input::{Effect, ProbeResult};
-use super::{Machine, Service};
+use super::input::{PoolEffect, ProbeResult};
+use super::{PoolMachine, Service};
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
 
@@ -13,9 +13,9 @@ use crate::lease::Revision;
 /// result is unknown. Such a login may be rejected when nobody waits for it any more.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(10);
 
-impl Machine {
+impl PoolMachine {
     /// The database rejected the current generation.
-    pub(super) fn rejected(&mut self, generation: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn rejected(&mut self, generation: u64, effects: &mut Vec<PoolEffect>) {
         let Some(active) = self.active_mut(generation) else {
             return;
         };
@@ -24,9 +24,9 @@ impl Machine {
                 by_verification: false,
             };
             self.failure = Some(ConnectErrorKind::Rejected);
-            effects.push(Effect::Reject { generation });
+            effects.push(PoolEffect::Reject { generation });
         }
-        effects.push(Effect::Wake);
+        effects.push(PoolEffect::Wake);
     }
 
     /// Counts a caller's rejected login, of the current generation, of one that drains, or of one
@@ -55,7 +55,7 @@ impl Machine {
         &mut self,
         generation: u64,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<PoolEffect>,
     ) {
         let Some(active) = self
             .active(generation)
@@ -67,7 +67,7 @@ impl Machine {
             let verified = active.verified.mono();
             let last = self.last_check.map_or(verified, |last| last.max(verified));
             self.check = Some(now.max(last + UNKNOWN_EVERY));
-            effects.push(Effect::Wake);
+            effects.push(PoolEffect::Wake);
         }
     }
 
@@ -76,7 +76,7 @@ impl Machine {
         revision: &Revision,
         account: &str,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<PoolEffect>,
     ) {
         if let Service::Active(active) = &self.service
             && !active.is_rejected()
@@ -86,7 +86,7 @@ impl Machine {
         }
         let retry = self.retry.take_if(|retry| retry.revision == *revision);
         if self.budget.retry_now(account, revision, now) || retry.is_some() {
-            effects.push(Effect::Wake);
+            effects.push(PoolEffect::Wake);
         }
     }
 
@@ -95,7 +95,7 @@ impl Machine {
         generation: u64,
         result: ProbeResult,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<PoolEffect>,
     ) {
         let Some(probe) = self.probing.take_if(|probe| probe.generation == generation) else {
             return;
@@ -111,7 +111,7 @@ impl Machine {
                     .active_mut(generation)
                     .is_some_and(|active| active.probe_passed(probe))
                 {
-                    effects.push(Effect::Trust { generation });
+                    effects.push(PoolEffect::Trust { generation });
                 }
             }
             ProbeResult::Unknown => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::active::Active;
-use super::input::{Effect, LeaseFacts};
+use super::input::{LeaseFacts, PoolEffect};
 use crate::clock::Timestamp;
 use crate::lease::{OldConnections, Revision};
 use crate::provider::schedule;
@@ -71,14 +71,14 @@ impl Drains {
     }
 
     /// Starts every drain that has no task.
-    pub(super) fn start(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn start(&mut self, effects: &mut Vec<PoolEffect>) {
         let missing = self
             .0
             .iter_mut()
             .filter(|drain| drain.task == Task::Missing);
         effects.extend(missing.map(|drain| {
             drain.task = Task::Running;
-            Effect::StartDrain {
+            PoolEffect::StartDrain {
                 generation: drain.generation,
                 since: drain.since,
                 deadline: drain.deadline,
@@ -87,21 +87,26 @@ impl Drains {
     }
 
     /// The task that worked on it is gone.
-    pub(super) fn lost(&mut self, generation: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn lost(&mut self, generation: u64, effects: &mut Vec<PoolEffect>) {
         if let Some(drain) = self.get_mut(generation) {
             drain.task = Task::Missing;
-            effects.push(Effect::Wake);
+            effects.push(PoolEffect::Wake);
         }
     }
 
     /// Reports connections that are still there, once.
-    pub(super) fn overdue(&mut self, generation: u64, connections: u32, effects: &mut Vec<Effect>) {
+    pub(super) fn overdue(
+        &mut self,
+        generation: u64,
+        connections: u32,
+        effects: &mut Vec<PoolEffect>,
+    ) {
         // Without connections, the drain ends in a moment.
         if connections > 0
             && let Some(drain) = self.get_mut(generation)
             && !std::mem::replace(&mut drain.abandoned, true)
         {
-            effects.push(Effect::ReportAbandoned {
+            effects.push(PoolEffect::ReportAbandoned {
                 generation,
                 connections,
             });
@@ -109,14 +114,14 @@ impl Drains {
     }
 
     /// Its last connection has closed.
-    pub(super) fn end(&mut self, generation: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn end(&mut self, generation: u64, effects: &mut Vec<PoolEffect>) {
         let at = self
             .0
             .iter()
             .position(|drain| drain.generation == generation);
         if let Some(at) = at {
             self.0.swap_remove(at);
-            effects.push(Effect::ReturnLease { generation });
+            effects.push(PoolEffect::ReturnLease { generation });
         }
     }
 }

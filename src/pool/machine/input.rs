@@ -42,7 +42,7 @@ pub(crate) enum ProbeResult {
 
 /// Event that the machine handles.
 #[derive(Clone, Debug)]
-pub(crate) enum Input {
+pub(crate) enum PoolInput {
     /// The driver reconciles; `lease` is the provider's current one. Only this input starts
     /// attempts and probes.
     Wake { lease: Option<LeaseFacts> },
@@ -98,7 +98,7 @@ pub(crate) enum Input {
 
 /// Action for the driver to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum PoolEffect {
     /// Wake the actor and all waiting tasks: something may be due.
     Wake,
     /// Verify the provider's current lease in a task, if it still has this revision.

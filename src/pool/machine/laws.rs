@@ -12,7 +12,7 @@ use crate::report::HandoverMode;
 
 /// What the test knows of the attempt that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
+enum AttemptSeen {
     Verifying,
     Verified,
     Published,
@@ -20,7 +20,7 @@ enum Stage {
 
 /// What the test knows of a generation.
 #[derive(Debug)]
-struct Published {
+struct PublishedModel {
     revision: Revision,
     ends: bool,
     is_rejected: bool,
@@ -28,13 +28,13 @@ struct Published {
 }
 
 /// A machine, and a model of what it has done.
-struct World {
-    machine: Machine,
+struct PoolModel {
+    machine: PoolMachine,
     now: Timestamp,
     lease: Option<LeaseFacts>,
     revisions: u64,
-    attempt: Option<(u64, Revision, Purpose, Stage)>,
-    generations: BTreeMap<u64, Published>,
+    attempt: Option<(u64, Revision, Purpose, AttemptSeen)>,
+    generations: BTreeMap<u64, PublishedModel>,
     /// Leases that were not returned.
     in_use: BTreeSet<u64>,
     /// Generations that drain, and whether a task works on each.
@@ -45,11 +45,11 @@ struct World {
 
 type Checked = Result<(), TestCaseError>;
 
-impl World {
+impl PoolModel {
     fn new(seed: u64) -> Self {
         let now = Timestamp::now();
         Self {
-            machine: Machine::new(4, Duration::from_secs(60), seed, now),
+            machine: PoolMachine::new(4, Duration::from_secs(60), seed, now),
             now,
             lease: None,
             revisions: 0,
@@ -71,7 +71,7 @@ impl World {
     }
 
     /// Returns what the provider, a task or a caller might report next.
-    fn input(&mut self, kind: u8, argument: u8) -> Input {
+    fn input(&mut self, kind: u8, argument: u8) -> PoolInput {
         let current = self.current();
         // Mostly the current generation or an attempt of now, sometimes one of before.
         let generation = current.saturating_sub(u64::from(argument.is_multiple_of(4)));
@@ -99,8 +99,8 @@ impl World {
                 });
                 self.wake()
             }
-            3..=6 => Input::Verified { attempt },
-            7..=10 => Input::Opened {
+            3..=6 => PoolInput::Verified { attempt },
+            7..=10 => PoolInput::Opened {
                 attempt,
                 mode: if argument.is_multiple_of(3) {
                     HandoverMode::InPlace
@@ -109,8 +109,8 @@ impl World {
                 },
                 lifetime: None,
             },
-            11..=12 => Input::Reported { attempt },
-            13 => Input::Failed {
+            11..=12 => PoolInput::Reported { attempt },
+            13 => PoolInput::Failed {
                 attempt,
                 kind: [
                     ConnectErrorKind::Rejected,
@@ -118,13 +118,13 @@ impl World {
                     ConnectErrorKind::Other,
                 ][usize::from(argument % 3)],
             },
-            14 => Input::Lost { attempt },
-            15 => Input::CallerRejected { generation },
-            16 => Input::LoginRejected { generation },
-            17 => Input::LoginUnknown { generation },
-            18 => Input::LoginWorked { generation },
-            19 => Input::Suspected { generation },
-            20 => Input::Probed {
+            14 => PoolInput::Lost { attempt },
+            15 => PoolInput::CallerRejected { generation },
+            16 => PoolInput::LoginRejected { generation },
+            17 => PoolInput::LoginUnknown { generation },
+            18 => PoolInput::LoginWorked { generation },
+            19 => PoolInput::Suspected { generation },
+            20 => PoolInput::Probed {
                 generation,
                 result: [
                     ProbeResult::Passed,
@@ -134,56 +134,58 @@ impl World {
                     ProbeResult::LoginRejected,
                 ][usize::from(argument % 5)],
             },
-            21 => Input::StartDrains,
-            22 => Input::DrainOverdue {
+            21 => PoolInput::StartDrains,
+            22 => PoolInput::DrainOverdue {
                 generation: drain,
                 connections: u32::from(argument % 2),
             },
             23 => {
                 self.draining.entry(drain).and_modify(|task| *task = false);
-                Input::DrainLost { generation: drain }
+                PoolInput::DrainLost { generation: drain }
             }
-            24 => Input::Drained { generation: drain },
-            25 => Input::VerifiedElsewhere {
+            24 => PoolInput::Drained { generation: drain },
+            25 => PoolInput::VerifiedElsewhere {
                 revision: Revision::new(self.revisions.to_string()),
                 account: Arc::from("app"),
             },
-            26 if argument == 0 => Input::Retire,
+            26 if argument == 0 => PoolInput::Retire,
             _ => self.wake(),
         }
     }
 
-    fn wake(&self) -> Input {
-        Input::Wake {
+    fn wake(&self) -> PoolInput {
+        PoolInput::Wake {
             lease: self.lease.clone(),
         }
     }
 
     /// Feeds the machine, and checks each effect against the model.
-    fn feed(&mut self, input: Input) -> Result<Vec<Effect>, TestCaseError> {
+    fn feed(&mut self, input: PoolInput) -> Result<Vec<PoolEffect>, TestCaseError> {
         let effects = self.machine.handle(input.clone(), self.now);
         let before = self.current();
         match &input {
-            Input::Retire if !self.is_retired => {
+            PoolInput::Retire if !self.is_retired => {
                 self.is_retired = true;
                 if before > 0 {
                     self.draining.insert(before, false);
                 }
             }
-            Input::Lost { attempt } | Input::Failed { attempt, .. } => {
+            PoolInput::Lost { attempt } | PoolInput::Failed { attempt, .. } => {
                 self.attempt.take_if(|(running, ..)| running == attempt);
             }
-            Input::Reported { attempt } => {
+            PoolInput::Reported { attempt } => {
                 self.attempt.take_if(|(running, ..)| running == attempt);
             }
-            Input::Verified { attempt } => {
+            PoolInput::Verified { attempt } => {
                 self.attempt.take_if(|(running, _, purpose, stage)| {
-                    running == attempt && *purpose == Purpose::Check && *stage == Stage::Verifying
+                    running == attempt
+                        && *purpose == Purpose::Check
+                        && *stage == AttemptSeen::Verifying
                 });
             }
-            Input::Opened { attempt, .. } if self.is_retired => {
+            PoolInput::Opened { attempt, .. } if self.is_retired => {
                 self.attempt.take_if(|(running, _, _, stage)| {
-                    running == attempt && *stage == Stage::Verified
+                    running == attempt && *stage == AttemptSeen::Verified
                 });
             }
             _ => {}
@@ -192,20 +194,20 @@ impl World {
             self.check(&input, effect, before)?;
         }
         let next = self.machine.next_deadline();
-        if matches!(input, Input::Wake { .. }) {
+        if matches!(input, PoolInput::Wake { .. }) {
             prop_assert!(next.is_none_or(|next| next > self.now.mono()), "{:?}", next);
         }
         Ok(effects)
     }
 
-    fn check(&mut self, input: &Input, effect: &Effect, before: u64) -> Checked {
+    fn check(&mut self, input: &PoolInput, effect: &PoolEffect, before: u64) -> Checked {
         match effect {
-            Effect::StartAttempt {
+            PoolEffect::StartAttempt {
                 attempt,
                 revision,
                 purpose,
             } => {
-                let is_wake = matches!(input, Input::Wake { .. });
+                let is_wake = matches!(input, PoolInput::Wake { .. });
                 prop_assert!(is_wake && !self.is_retired && self.attempt.is_none());
                 let lease = self
                     .lease
@@ -217,30 +219,32 @@ impl World {
                     .get(&before)
                     .is_some_and(|active| active.revision == *revision && !active.is_rejected);
                 prop_assert_eq!(*purpose == Purpose::Check, is_served);
-                self.attempt = Some((*attempt, revision.clone(), *purpose, Stage::Verifying));
+                self.attempt = Some((*attempt, revision.clone(), *purpose, AttemptSeen::Verifying));
             }
-            Effect::Open => match (&mut self.attempt, input) {
-                (Some((running, _, Purpose::HandOver, stage)), Input::Verified { attempt }) => {
-                    prop_assert_eq!(&*stage, &Stage::Verifying);
+            PoolEffect::Open => match (&mut self.attempt, input) {
+                (Some((running, _, Purpose::HandOver, stage)), PoolInput::Verified { attempt }) => {
+                    prop_assert_eq!(&*stage, &AttemptSeen::Verifying);
                     prop_assert_eq!(&*running, attempt);
-                    *stage = Stage::Verified;
+                    *stage = AttemptSeen::Verified;
                 }
                 other => prop_assert!(false, "{other:?}"),
             },
-            Effect::Publish(publication) => {
+            PoolEffect::Publish(publication) => {
                 self.published(input, publication.generation, before)?
             }
-            Effect::Reject { generation } => {
+            PoolEffect::Reject { generation } => {
                 prop_assert_eq!(*generation, before, "a stale rejection");
                 prop_assert!(!self.is_retired);
                 let active = self.generations.get_mut(generation);
                 let was = active.map(|active| std::mem::replace(&mut active.is_rejected, true));
                 prop_assert_eq!(was, Some(false), "rejected once");
             }
-            Effect::ReportRejected { .. } | Effect::Settle { .. } | Effect::Extend { .. } => {
+            PoolEffect::ReportRejected { .. }
+            | PoolEffect::Settle { .. }
+            | PoolEffect::Extend { .. } => {
                 prop_assert!(!self.is_retired);
             }
-            Effect::Probe { generation } => {
+            PoolEffect::Probe { generation } => {
                 let (now, is_retired) = (self.now.mono(), self.is_retired);
                 prop_assert_eq!(*generation, before);
                 let Some(active) = self.generations.get_mut(generation) else {
@@ -251,21 +255,21 @@ impl World {
                     prop_assert!(now - last >= Duration::from_secs(10));
                 }
             }
-            Effect::StartDrain { generation, .. } => {
+            PoolEffect::StartDrain { generation, .. } => {
                 let task = self.draining.insert(*generation, true);
                 prop_assert_eq!(task, Some(false), "one task for each drain");
             }
-            Effect::ReportAbandoned { generation, .. } => {
+            PoolEffect::ReportAbandoned { generation, .. } => {
                 prop_assert!(self.draining.contains_key(generation));
                 prop_assert!(self.abandoned.insert(*generation), "reported once");
             }
-            Effect::ReturnLease { generation } => {
+            PoolEffect::ReturnLease { generation } => {
                 prop_assert!(self.in_use.remove(generation), "returned once");
                 match input {
-                    Input::Drained { .. } => {
+                    PoolInput::Drained { .. } => {
                         prop_assert!(self.draining.remove(generation).is_some());
                     }
-                    Input::Opened { mode, .. } => {
+                    PoolInput::Opened { mode, .. } => {
                         prop_assert_eq!(*mode, HandoverMode::InPlace);
                         prop_assert_eq!(*generation, before);
                     }
@@ -277,8 +281,8 @@ impl World {
         Ok(())
     }
 
-    fn published(&mut self, input: &Input, generation: u64, before: u64) -> Checked {
-        let Input::Opened { mode, .. } = input else {
+    fn published(&mut self, input: &PoolInput, generation: u64, before: u64) -> Checked {
+        let PoolInput::Opened { mode, .. } = input else {
             return Err(TestCaseError::fail("published without a pool"));
         };
         let Some((_, revision, _, stage)) = &mut self.attempt else {
@@ -286,10 +290,10 @@ impl World {
         };
         prop_assert_eq!(
             &*stage,
-            &Stage::Verified,
+            &AttemptSeen::Verified,
             "published without a verification"
         );
-        *stage = Stage::Published;
+        *stage = AttemptSeen::Published;
         prop_assert!(!self.is_retired && generation == before + 1);
         if let Some(old) = self.generations.get(&before) {
             prop_assert!(old.revision != *revision || old.is_rejected);
@@ -301,7 +305,7 @@ impl World {
             .machine
             .current()
             .is_some_and(|active| active.lease.old_connections == OldConnections::EndWithLease);
-        let published = Published {
+        let published = PublishedModel {
             revision: revision.clone(),
             ends,
             is_rejected: false,
@@ -321,7 +325,7 @@ proptest! {
         seed: u64,
         steps in prop::collection::vec((0u8..30, any::<u8>(), 0u64..20_000), 1..150),
     ) {
-        let mut world = World::new(seed);
+        let mut world = PoolModel::new(seed);
         for (kind, argument, millis) in steps {
             world.pass(Duration::from_millis(millis));
             let input = world.input(kind, argument);
@@ -330,13 +334,13 @@ proptest! {
             let is_due = world.machine.next_deadline().is_some_and(|at| at <= world.now.mono());
             if is_due {
                 let effects = world.feed(world.wake())?;
-                let is_idle = effects.iter().all(|effect| matches!(effect, Effect::Settle { .. }));
+                let is_idle = effects.iter().all(|effect| matches!(effect, PoolEffect::Settle { .. }));
                 prop_assert!(!is_idle, "{effects:?}");
             }
         }
-        world.feed(Input::Retire)?;
+        world.feed(PoolInput::Retire)?;
         for generation in world.draining.clone().into_keys() {
-            world.feed(Input::Drained { generation })?;
+            world.feed(PoolInput::Drained { generation })?;
         }
         prop_assert!(world.in_use.is_empty(), "not returned: {:?}", world.in_use);
         prop_assert!(world.machine.drains().is_empty());
@@ -350,8 +354,8 @@ proptest! {
         seed: u64,
         steps in prop::collection::vec((0u8..4, 0u64..4_000), 1..200),
     ) {
-        let mut world = World::new(seed);
-        world.machine = Machine::new(max, Duration::from_secs(60), seed, world.now);
+        let mut world = PoolModel::new(seed);
+        world.machine = PoolMachine::new(max, Duration::from_secs(60), seed, world.now);
         let lease = |revision: u64| LeaseFacts {
             revision: Revision::new(revision.to_string()),
             account: Arc::from("app"),
@@ -360,11 +364,11 @@ proptest! {
         };
         world.lease = Some(lease(0));
         world.feed(world.wake())?;
-        world.feed(Input::Verified { attempt: 1 })?;
+        world.feed(PoolInput::Verified { attempt: 1 })?;
         let (mode, lifetime) = (HandoverMode::Replace, None);
-        world.feed(Input::Opened { attempt: 1, mode, lifetime })?;
-        world.feed(Input::Reported { attempt: 1 })?;
-        world.feed(Input::LoginRejected { generation: 1 })?;
+        world.feed(PoolInput::Opened { attempt: 1, mode, lifetime })?;
+        world.feed(PoolInput::Reported { attempt: 1 })?;
+        world.feed(PoolInput::LoginRejected { generation: 1 })?;
         let (mut window, mut failed) = (world.now.mono() + Duration::from_secs(30), 1);
         for (kind, millis) in steps {
             world.pass(Duration::from_millis(millis));
@@ -373,11 +377,11 @@ proptest! {
                 world.lease = Some(lease(world.revisions));
             } else if kind == 1 {
                 let revision = Revision::new(world.revisions.to_string());
-                world.feed(Input::VerifiedElsewhere { revision, account: Arc::from("app") })?;
+                world.feed(PoolInput::VerifiedElsewhere { revision, account: Arc::from("app") })?;
             }
             world.feed(world.wake())?;
             if let Some((attempt, ..)) = world.attempt {
-                world.feed(Input::Failed { attempt, kind: ConnectErrorKind::Rejected })?;
+                world.feed(PoolInput::Failed { attempt, kind: ConnectErrorKind::Rejected })?;
                 if world.now.mono() >= window {
                     (window, failed) = (world.now.mono() + Duration::from_secs(60), 0);
                 }

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use input::{Effect, Input, LeaseFacts, ProbeResult};
+pub(crate) use input::{LeaseFacts, PoolEffect, PoolInput, ProbeResult};
 
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
@@ -85,14 +85,14 @@ struct Retry {
 
 /// When the machine is to be woken without an input.
 #[derive(Debug, Default)]
-struct Timers {
+struct PoolTimers {
     verification: Option<Instant>,
     probe: Option<Instant>,
 }
 
 /// The state of one pool.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct PoolMachine {
     /// The provider's current lease, as of the last wake.
     lease: Option<LeaseFacts>,
     service: Service,
@@ -108,7 +108,7 @@ pub(crate) struct Machine {
     budget: LoginBudget,
     /// Kind of the last error, until a verification works.
     failure: Option<ConnectErrorKind>,
-    timers: Timers,
+    timers: PoolTimers,
     last_wake: Timestamp,
     /// Numbers given to attempts and to generations so far.
     attempts: u64,
@@ -118,7 +118,7 @@ pub(crate) struct Machine {
     random: fastrand::Rng,
 }
 
-impl Machine {
+impl PoolMachine {
     /// `seed` decides the jitter of pauses.
     pub(crate) fn new(max_connections: u32, patience: Duration, seed: u64, now: Timestamp) -> Self {
         Self {
@@ -133,7 +133,7 @@ impl Machine {
             updated: VecDeque::new(),
             budget: LoginBudget::new(max_connections),
             failure: None,
-            timers: Timers::default(),
+            timers: PoolTimers::default(),
             last_wake: now,
             attempts: 0,
             generations: 0,
@@ -143,60 +143,60 @@ impl Machine {
     }
 
     /// Takes in what happened. Returns what is to be done, in this order.
-    pub(crate) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, input: PoolInput, now: Timestamp) -> Vec<PoolEffect> {
         let mut effects = Vec::new();
         match input {
-            Input::Wake { lease } => self.wake(lease, now, &mut effects),
-            Input::Verified { attempt } => self.verified(attempt, now, &mut effects),
-            Input::Opened {
+            PoolInput::Wake { lease } => self.wake(lease, now, &mut effects),
+            PoolInput::Verified { attempt } => self.verified(attempt, now, &mut effects),
+            PoolInput::Opened {
                 attempt,
                 mode,
                 lifetime,
             } => self.opened(attempt, mode, lifetime, now, &mut effects),
-            Input::Reported { attempt } | Input::Lost { attempt } => {
+            PoolInput::Reported { attempt } | PoolInput::Lost { attempt } => {
                 if self.attempt.number() == Some(attempt) {
                     self.attempt = Attempt::None;
-                    effects.push(Effect::Wake);
+                    effects.push(PoolEffect::Wake);
                 }
             }
-            Input::Failed { attempt, kind } => self.failed(attempt, kind, now, &mut effects),
-            Input::CallerRejected { generation } => self.rejected(generation, &mut effects),
-            Input::LoginRejected { generation } => {
+            PoolInput::Failed { attempt, kind } => self.failed(attempt, kind, now, &mut effects),
+            PoolInput::CallerRejected { generation } => self.rejected(generation, &mut effects),
+            PoolInput::LoginRejected { generation } => {
                 self.count_rejected_login(generation, now.mono());
                 self.rejected(generation, &mut effects);
             }
-            Input::LoginWorked { generation } => {
+            PoolInput::LoginWorked { generation } => {
                 effects.extend(
                     self.active(generation)
-                        .map(|active| Effect::ReportVerified {
+                        .map(|active| PoolEffect::ReportVerified {
                             revision: active.lease.revision.clone(),
                             account: Arc::clone(&active.lease.account),
                         }),
                 );
             }
-            Input::LoginUnknown { generation } => {
+            PoolInput::LoginUnknown { generation } => {
                 self.login_unknown(generation, now.mono(), &mut effects);
             }
-            Input::VerifiedElsewhere { revision, account } => {
+            PoolInput::VerifiedElsewhere { revision, account } => {
                 self.verified_elsewhere(&revision, &account, now.mono(), &mut effects);
             }
-            Input::Suspected { generation } => {
+            PoolInput::Suspected { generation } => {
                 if let Some(active) = self.active_mut(generation) {
                     active.suspect(now);
-                    effects.extend([Effect::Distrust { generation }, Effect::Wake]);
+                    effects.extend([PoolEffect::Distrust { generation }, PoolEffect::Wake]);
                 }
             }
-            Input::Probed { generation, result } => {
+            PoolInput::Probed { generation, result } => {
                 self.probed(generation, result, now.mono(), &mut effects);
             }
-            Input::StartDrains => self.drains.start(&mut effects),
-            Input::DrainOverdue {
+            PoolInput::StartDrains => self.drains.start(&mut effects),
+            PoolInput::DrainOverdue {
                 generation,
                 connections,
             } => self.drains.overdue(generation, connections, &mut effects),
-            Input::DrainLost { generation } => self.drains.lost(generation, &mut effects),
-            Input::Drained { generation } => self.drains.end(generation, &mut effects),
-            Input::Retire => self.retire(now, &mut effects),
+            PoolInput::DrainLost { generation } => self.drains.lost(generation, &mut effects),
+            PoolInput::Drained { generation } => self.drains.end(generation, &mut effects),
+            PoolInput::Retire => self.retire(now, &mut effects),
         }
         self.arm(now);
         effects
@@ -204,7 +204,7 @@ impl Machine {
 
     /// Returns when to wake the machine without an input. Not later than now: something is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let Timers {
+        let PoolTimers {
             verification,
             probe,
         } = self.timers;
@@ -215,7 +215,7 @@ impl Machine {
     fn arm(&mut self, now: Timestamp) {
         let is_free = matches!(self.attempt, Attempt::None);
         let verification = self.plan(now).filter(|_| is_free);
-        self.timers = Timers {
+        self.timers = PoolTimers {
             verification: verification.map(|(at, _)| at),
             probe: self.probe_at(now),
         };
@@ -256,7 +256,7 @@ impl Machine {
             .filter(|retry| retry.revision == *revision)
     }
 
-    fn wake(&mut self, lease: Option<LeaseFacts>, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn wake(&mut self, lease: Option<LeaseFacts>, now: Timestamp, effects: &mut Vec<PoolEffect>) {
         self.lease = lease;
         if now.skew_since(&self.last_wake) > JUMP {
             self.check = Some(now.mono());
@@ -273,7 +273,7 @@ impl Machine {
             && let Service::Active(active) = &mut self.service
         {
             self.probing = Some(active.begin_probe(now));
-            effects.push(Effect::Probe {
+            effects.push(PoolEffect::Probe {
                 generation: active.generation,
             });
         }
@@ -312,7 +312,7 @@ impl Machine {
     }
 
     /// Compares the active lease with the provider's current one.
-    fn compare(&mut self, lease: &LeaseFacts, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn compare(&mut self, lease: &LeaseFacts, now: Timestamp, effects: &mut Vec<PoolEffect>) {
         let Service::Active(active) = &mut self.service else {
             return;
         };
@@ -321,7 +321,7 @@ impl Machine {
         if active.standing == Standing::Rejected
             || (active.standing == Standing::Doubted && !is_current)
         {
-            effects.push(Effect::ReportRejected {
+            effects.push(PoolEffect::ReportRejected {
                 revision: active.lease.revision.clone(),
             });
         }
@@ -331,7 +331,7 @@ impl Machine {
         if active.lease.expiry != lease.expiry {
             active.lease.expiry = lease.expiry;
             active.lifetime = lease.expiry.remaining(now);
-            effects.push(Effect::Extend {
+            effects.push(PoolEffect::Extend {
                 generation: active.generation,
                 expiry: lease.expiry,
             });
@@ -348,7 +348,7 @@ impl Machine {
         }
         // Not before the handover is in its rotation's report.
         if !matches!(self.attempt, Attempt::Reporting { .. }) {
-            effects.push(Effect::Settle {
+            effects.push(PoolEffect::Settle {
                 revision: lease.revision.clone(),
             });
         }
@@ -359,7 +359,7 @@ impl Machine {
         lease: LeaseFacts,
         purpose: Purpose,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<PoolEffect>,
     ) {
         self.check = None;
         if purpose == Purpose::Check {
@@ -367,7 +367,7 @@ impl Machine {
         }
         self.attempts += 1;
         let attempt = self.attempts;
-        effects.push(Effect::StartAttempt {
+        effects.push(PoolEffect::StartAttempt {
             attempt,
             revision: lease.revision.clone(),
             purpose,
@@ -386,7 +386,7 @@ impl Machine {
         }
     }
 
-    fn retire(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn retire(&mut self, now: Timestamp, effects: &mut Vec<PoolEffect>) {
         if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Retired) {
             self.drains.push(active, self.patience, now);
         }

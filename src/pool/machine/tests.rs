@@ -12,8 +12,8 @@ use crate::report::HandoverMode;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine and its clock.
-struct Pool {
-    machine: Machine,
+struct TestPool {
+    machine: PoolMachine,
     now: Timestamp,
     attempt: u64,
 }
@@ -40,16 +40,16 @@ fn ending(revision: &str, now: Timestamp, seconds: u64) -> LeaseFacts {
     }
 }
 
-fn seeded(seed: u64) -> Pool {
+fn seeded(seed: u64) -> TestPool {
     let now = Timestamp::now();
-    Pool {
-        machine: Machine::new(10, PATIENCE, seed, now),
+    TestPool {
+        machine: PoolMachine::new(10, PATIENCE, seed, now),
         now,
         attempt: 0,
     }
 }
 
-impl Pool {
+impl TestPool {
     fn new() -> Self {
         seeded(1)
     }
@@ -66,23 +66,23 @@ impl Pool {
         self.now = after(self.now, Duration::from_secs(seconds));
     }
 
-    fn feed(&mut self, input: Input) -> Vec<Effect> {
+    fn feed(&mut self, input: PoolInput) -> Vec<PoolEffect> {
         let effects = self.machine.handle(input, self.now);
         for effect in &effects {
-            if let Effect::StartAttempt { attempt, .. } = effect {
+            if let PoolEffect::StartAttempt { attempt, .. } = effect {
                 self.attempt = *attempt;
             }
         }
         effects
     }
 
-    fn wake(&mut self, lease: &LeaseFacts) -> Vec<Effect> {
+    fn wake(&mut self, lease: &LeaseFacts) -> Vec<PoolEffect> {
         let lease = Some(lease.clone());
-        self.feed(Input::Wake { lease })
+        self.feed(PoolInput::Wake { lease })
     }
 
     /// Wakes it at its next deadline. Returns the pause.
-    fn wake_when_due(&mut self, lease: &LeaseFacts) -> (Duration, Vec<Effect>) {
+    fn wake_when_due(&mut self, lease: &LeaseFacts) -> (Duration, Vec<PoolEffect>) {
         let Some(at) = self.machine.next_deadline() else {
             panic!("nothing is planned");
         };
@@ -91,63 +91,63 @@ impl Pool {
         (pause, self.wake(lease))
     }
 
-    fn verified(&mut self) -> Vec<Effect> {
+    fn verified(&mut self) -> Vec<PoolEffect> {
         let attempt = self.attempt;
-        self.feed(Input::Verified { attempt })
+        self.feed(PoolInput::Verified { attempt })
     }
 
-    fn opened(&mut self, mode: HandoverMode) -> Vec<Effect> {
+    fn opened(&mut self, mode: HandoverMode) -> Vec<PoolEffect> {
         let attempt = self.attempt;
-        self.feed(Input::Opened {
+        self.feed(PoolInput::Opened {
             attempt,
             mode,
             lifetime: Some(Duration::from_secs(100)),
         })
     }
 
-    fn failed(&mut self, kind: ConnectErrorKind) -> Vec<Effect> {
+    fn failed(&mut self, kind: ConnectErrorKind) -> Vec<PoolEffect> {
         let attempt = self.attempt;
-        self.feed(Input::Failed { attempt, kind })
+        self.feed(PoolInput::Failed { attempt, kind })
     }
 
-    fn hand_over(&mut self, lease: &LeaseFacts, mode: HandoverMode) -> Vec<Effect> {
+    fn hand_over(&mut self, lease: &LeaseFacts, mode: HandoverMode) -> Vec<PoolEffect> {
         self.wake(lease);
         self.verified();
         let effects = self.opened(mode);
         let attempt = self.attempt;
-        self.feed(Input::Reported { attempt });
+        self.feed(PoolInput::Reported { attempt });
         effects
     }
 }
 
-fn started(effects: &[Effect]) -> Option<Purpose> {
+fn started(effects: &[PoolEffect]) -> Option<Purpose> {
     effects.iter().find_map(|effect| match effect {
-        Effect::StartAttempt { purpose, .. } => Some(*purpose),
+        PoolEffect::StartAttempt { purpose, .. } => Some(*purpose),
         _ => None,
     })
 }
 
-fn reported(effects: &[Effect]) -> Vec<&str> {
-    let report = |effect: &'_ Effect| matches!(effect, Effect::ReportRejected { .. });
+fn reported(effects: &[PoolEffect]) -> Vec<&str> {
+    let report = |effect: &'_ PoolEffect| matches!(effect, PoolEffect::ReportRejected { .. });
     effects
         .iter()
         .filter(|effect| report(effect))
         .map(|effect| match effect {
-            Effect::ReportRejected { revision } => revision.as_str(),
+            PoolEffect::ReportRejected { revision } => revision.as_str(),
             _ => "",
         })
         .collect()
 }
 
-const REJECT: Effect = Effect::Reject { generation: 1 };
+const REJECT: PoolEffect = PoolEffect::Reject { generation: 1 };
 
 #[test]
 fn a_lease_is_verified_then_opened_then_published_then_settled() {
-    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    let (mut pool, r1) = (TestPool::new(), lease("r1"));
     assert_eq!(started(&pool.wake(&r1)), Some(Purpose::HandOver));
     assert_eq!(pool.wake(&r1), [], "one attempt at a time");
-    assert_eq!(pool.verified(), [Effect::Open]);
-    let published = Effect::Publish(Publication {
+    assert_eq!(pool.verified(), [PoolEffect::Open]);
+    let published = PoolEffect::Publish(Publication {
         generation: 1,
         replaced: None,
         after_rejection: false,
@@ -155,30 +155,33 @@ fn a_lease_is_verified_then_opened_then_published_then_settled() {
     });
     assert_eq!(pool.opened(HandoverMode::Replace), [published]);
     assert_eq!(pool.wake(&r1), [], "not settled before it is reported");
-    assert_eq!(pool.feed(Input::Reported { attempt: 1 }), [Effect::Wake]);
+    assert_eq!(
+        pool.feed(PoolInput::Reported { attempt: 1 }),
+        [PoolEffect::Wake]
+    );
     let revision = Revision::new("r1");
-    assert_eq!(pool.wake(&r1), [Effect::Settle { revision }]);
+    assert_eq!(pool.wake(&r1), [PoolEffect::Settle { revision }]);
     assert_eq!(pool.machine.next_deadline(), None);
 }
 
 #[test]
 fn nothing_is_published_without_a_verification() {
-    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    let (mut pool, r1) = (TestPool::new(), lease("r1"));
     pool.wake(&r1);
-    assert_eq!(pool.opened(HandoverMode::Replace), [Effect::Discard]);
+    assert_eq!(pool.opened(HandoverMode::Replace), [PoolEffect::Discard]);
     assert!(pool.machine.current().is_none());
 }
 
 #[test]
 fn results_of_another_attempt_change_nothing() {
-    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    let (mut pool, r1) = (TestPool::new(), lease("r1"));
     pool.wake(&r1);
     let (attempt, kind) = (7, ConnectErrorKind::Other);
     for input in [
-        Input::Verified { attempt },
-        Input::Failed { attempt, kind },
-        Input::Lost { attempt },
-        Input::Reported { attempt },
+        PoolInput::Verified { attempt },
+        PoolInput::Failed { attempt, kind },
+        PoolInput::Lost { attempt },
+        PoolInput::Reported { attempt },
     ] {
         assert_eq!(pool.feed(input), []);
     }
@@ -187,19 +190,22 @@ fn results_of_another_attempt_change_nothing() {
 
 #[test]
 fn an_attempt_whose_task_is_lost_is_started_again() {
-    let (mut pool, r1) = (Pool::new(), lease("r1"));
+    let (mut pool, r1) = (TestPool::new(), lease("r1"));
     pool.wake(&r1);
-    assert_eq!(pool.feed(Input::Lost { attempt: 1 }), [Effect::Wake]);
+    assert_eq!(
+        pool.feed(PoolInput::Lost { attempt: 1 }),
+        [PoolEffect::Wake]
+    );
     assert_eq!(started(&pool.wake(&r1)), Some(Purpose::HandOver));
     pool.verified();
     pool.opened(HandoverMode::Replace);
-    pool.feed(Input::Lost { attempt: 2 });
+    pool.feed(PoolInput::Lost { attempt: 2 });
     assert_eq!(started(&pool.wake(&r1)), None, "it was published");
 }
 
 #[test]
 fn an_equal_revision_is_extended_and_not_handed_over() {
-    let mut pool = Pool::serving(&lease("r1"), 1);
+    let mut pool = TestPool::serving(&lease("r1"), 1);
     let expiry = Expiry::after(pool.now, Duration::from_secs(500));
     let renewed = LeaseFacts {
         expiry,
@@ -207,14 +213,14 @@ fn an_equal_revision_is_extended_and_not_handed_over() {
     };
     let effects = pool.wake(&renewed);
     let generation = 1;
-    assert_eq!(effects[0], Effect::Extend { generation, expiry });
+    assert_eq!(effects[0], PoolEffect::Extend { generation, expiry });
     assert_eq!(started(&effects), None);
     assert_eq!(started(&pool.wake(&renewed)), None);
 }
 
 #[test]
 fn an_expired_lease_is_not_verified() {
-    let mut pool = Pool::new();
+    let mut pool = TestPool::new();
     let r1 = ending("r1", pool.now, 5);
     pool.wait(5);
     assert_eq!(pool.wake(&r1), []);
@@ -225,9 +231,9 @@ fn an_expired_lease_is_not_verified() {
 fn a_rejection_shortly_after_a_verification_is_verified_before_it_is_reported() {
     let r1 = lease("r1");
     for (seconds, is_reported) in [(1, false), (60, true)] {
-        let mut pool = Pool::serving(&r1, seconds);
-        let effects = pool.feed(Input::CallerRejected { generation: 1 });
-        assert_eq!(effects, [REJECT, Effect::Wake]);
+        let mut pool = TestPool::serving(&r1, seconds);
+        let effects = pool.feed(PoolInput::CallerRejected { generation: 1 });
+        assert_eq!(effects, [REJECT, PoolEffect::Wake]);
         let effects = pool.wake(&r1);
         assert_eq!(reported(&effects).len(), usize::from(is_reported));
         assert_eq!(started(&effects).is_some(), !is_reported, "{effects:?}");
@@ -241,8 +247,8 @@ fn a_rejection_shortly_after_a_verification_is_verified_before_it_is_reported() 
 #[test]
 fn a_doubted_rejection_is_reported_after_one_failed_verification_of_any_kind() {
     let r1 = lease("r1");
-    let mut pool = Pool::serving(&r1, 1);
-    pool.feed(Input::CallerRejected { generation: 1 });
+    let mut pool = TestPool::serving(&r1, 1);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
     pool.wake(&r1);
     assert_eq!(
         reported(&pool.failed(ConnectErrorKind::Unreachable)),
@@ -253,51 +259,54 @@ fn a_doubted_rejection_is_reported_after_one_failed_verification_of_any_kind() {
 
 #[test]
 fn a_doubted_rejection_is_reported_at_once_if_the_provider_has_another_lease() {
-    let mut pool = Pool::serving(&lease("r1"), 1);
-    pool.feed(Input::CallerRejected { generation: 1 });
+    let mut pool = TestPool::serving(&lease("r1"), 1);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
     assert_eq!(reported(&pool.wake(&lease("r2"))), ["r1"]);
 }
 
 #[test]
 fn a_rejected_revision_that_is_verified_again_is_published_as_a_new_generation() {
     let r1 = lease("r1");
-    let mut pool = Pool::serving(&r1, 1);
-    pool.feed(Input::LoginRejected { generation: 1 });
+    let mut pool = TestPool::serving(&r1, 1);
+    pool.feed(PoolInput::LoginRejected { generation: 1 });
     let effects = pool.hand_over(&r1, HandoverMode::InPlace);
-    let Effect::Publish(publication) = &effects[0] else {
+    let PoolEffect::Publish(publication) = &effects[0] else {
         panic!("{effects:?}");
     };
     assert_eq!((publication.generation, publication.replaced), (2, None));
     assert!(publication.after_rejection);
     // One failed login of the ten and three; one of these is kept.
     assert_eq!(publication.limited.map(|(width, _)| width), Some(10));
-    assert_eq!(effects[1], Effect::ReturnLease { generation: 1 });
+    assert_eq!(effects[1], PoolEffect::ReturnLease { generation: 1 });
 }
 
 #[test]
 fn only_the_first_rejection_of_the_current_generation_ends_it() {
     let r1 = lease("r1");
-    let mut pool = Pool::serving(&r1, 20);
+    let mut pool = TestPool::serving(&r1, 20);
     pool.hand_over(&lease("r2"), HandoverMode::Replace);
     for input in [
-        Input::CallerRejected { generation: 1 },
-        Input::LoginRejected { generation: 1 },
+        PoolInput::CallerRejected { generation: 1 },
+        PoolInput::LoginRejected { generation: 1 },
     ] {
         assert_eq!(pool.feed(input), [], "an older one");
     }
     let generation = 2;
-    let effects = pool.feed(Input::CallerRejected { generation });
-    assert_eq!(effects, [Effect::Reject { generation }, Effect::Wake]);
-    let effects = pool.feed(Input::CallerRejected { generation });
-    assert_eq!(effects, [Effect::Wake]);
+    let effects = pool.feed(PoolInput::CallerRejected { generation });
+    assert_eq!(
+        effects,
+        [PoolEffect::Reject { generation }, PoolEffect::Wake]
+    );
+    let effects = pool.feed(PoolInput::CallerRejected { generation });
+    assert_eq!(effects, [PoolEffect::Wake]);
 }
 
 #[test]
 fn a_rejected_login_of_a_draining_generation_is_counted() {
-    let mut pool = Pool::serving(&lease("r1"), 20);
+    let mut pool = TestPool::serving(&lease("r1"), 20);
     pool.hand_over(&lease("r2"), HandoverMode::Replace);
     for _ in 0..13 {
-        pool.feed(Input::LoginRejected { generation: 1 });
+        pool.feed(PoolInput::LoginRejected { generation: 1 });
     }
     pool.wake(&lease("r3"));
     let (pause, _) = pool.wake_when_due(&lease("r3"));
@@ -307,7 +316,7 @@ fn a_rejected_login_of_a_draining_generation_is_counted() {
 #[test]
 fn an_early_candidate_is_verified_again_without_a_report() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let mut pool = Pool::serving(&r1, 60);
+    let mut pool = TestPool::serving(&r1, 60);
     for _ in 0..9 {
         if started(&pool.wake(&r2)).is_none() {
             pool.wake_when_due(&r2);
@@ -315,7 +324,7 @@ fn an_early_candidate_is_verified_again_without_a_report() {
         let effects = pool.failed(ConnectErrorKind::Rejected);
         let revision = Revision::new("r2");
         let is_early = true;
-        assert_eq!(effects, [Effect::ReportFailure { revision, is_early }]);
+        assert_eq!(effects, [PoolEffect::ReportFailure { revision, is_early }]);
     }
 }
 
@@ -323,7 +332,7 @@ fn an_early_candidate_is_verified_again_without_a_report() {
 fn a_candidate_that_stays_rejected_is_reported_if_the_active_lease_ends_its_connections() {
     let now = Timestamp::now();
     let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
-    let mut pool = Pool::serving(&r1, 1);
+    let mut pool = TestPool::serving(&r1, 1);
     let mut reports = Vec::new();
     for _ in 0..4 {
         if started(&pool.wake(&r2)).is_none() {
@@ -337,8 +346,8 @@ fn a_candidate_that_stays_rejected_is_reported_if_the_active_lease_ends_its_conn
 #[test]
 fn both_are_reported_if_the_active_lease_is_rejected_too() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let mut pool = Pool::serving(&r1, 60);
-    pool.feed(Input::CallerRejected { generation: 1 });
+    let mut pool = TestPool::serving(&r1, 60);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
     pool.wake(&r2);
     let effects = pool.failed(ConnectErrorKind::Rejected);
     assert_eq!(reported(&effects), ["r1", "r2"]);
@@ -347,7 +356,7 @@ fn both_are_reported_if_the_active_lease_is_rejected_too() {
 #[test]
 fn a_rejection_of_the_active_lease_makes_a_rejected_candidate_worth_a_verification() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let mut pool = Pool::serving(&r1, 60);
+    let mut pool = TestPool::serving(&r1, 60);
     for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
         if started(&pool.wake(&r2)).is_none() {
             pool.wake_when_due(&r2);
@@ -355,7 +364,7 @@ fn a_rejection_of_the_active_lease_makes_a_rejected_candidate_worth_a_verificati
         pool.failed(kind);
     }
     assert_eq!(started(&pool.wake(&r2)), None);
-    pool.feed(Input::CallerRejected { generation: 1 });
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
     assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
 }
 
@@ -366,7 +375,7 @@ fn a_verification_that_fails_without_a_rejection_is_retried_with_back_off() {
         (ConnectErrorKind::Unreachable, [1, 2, 4, 8, 15]),
         (ConnectErrorKind::Misconfigured, [15; 5]),
     ] {
-        let mut pool = Pool::new();
+        let mut pool = TestPool::new();
         pool.wake(&r1);
         for expected in seconds {
             let effects = pool.failed(kind);
@@ -397,7 +406,7 @@ fn pauses_between_verifications_differ_from_pool_to_pool() {
 fn a_clock_jump_leads_to_a_check() {
     let r1 = lease("r1");
     for (seconds, purpose) in [(60, None), (61, Some(Purpose::Check))] {
-        let mut pool = Pool::serving(&r1, 1);
+        let mut pool = TestPool::serving(&r1, 1);
         let jump = Duration::from_secs(seconds);
         pool.now = Timestamp::at(pool.now.wall() + jump, pool.now.mono());
         assert_eq!(started(&pool.wake(&r1)), purpose);
@@ -408,16 +417,16 @@ fn a_clock_jump_leads_to_a_check() {
 fn a_login_of_unknown_result_leads_to_a_check_ten_seconds_after_the_last_verification() {
     let r1 = lease("r1");
     for (seconds, pause) in [(1, 9), (30, 0)] {
-        let mut pool = Pool::serving(&r1, seconds);
-        let unknown = Input::LoginUnknown { generation: 1 };
-        assert_eq!(pool.feed(unknown.clone()), [Effect::Wake]);
+        let mut pool = TestPool::serving(&r1, seconds);
+        let unknown = PoolInput::LoginUnknown { generation: 1 };
+        assert_eq!(pool.feed(unknown.clone()), [PoolEffect::Wake]);
         assert_eq!(pool.feed(unknown.clone()), [], "one check for all of them");
         let (waited, effects) = pool.wake_when_due(&r1);
         assert_eq!(waited.as_secs(), pause);
         assert_eq!(started(&effects), Some(Purpose::Check));
         let revision = Revision::new("r1");
         let account = Arc::from("app@db");
-        let verified = Effect::ReportVerified { revision, account };
+        let verified = PoolEffect::ReportVerified { revision, account };
         assert_eq!(pool.verified(), [verified]);
         pool.feed(unknown);
         assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
@@ -433,8 +442,8 @@ fn a_check_that_fails_of_an_unknown_cause_is_unexplained_until_one_works() {
         (ConnectErrorKind::Unreachable, false),
         (ConnectErrorKind::Overloaded, false),
     ] {
-        let mut pool = Pool::serving(&r1, 30);
-        pool.feed(Input::LoginUnknown { generation: 1 });
+        let mut pool = TestPool::serving(&r1, 30);
+        pool.feed(PoolInput::LoginUnknown { generation: 1 });
         pool.wake(&r1);
         pool.failed(kind);
         pool.wake(&r1);
@@ -450,8 +459,8 @@ fn a_check_that_fails_of_an_unknown_cause_is_unexplained_until_one_works() {
 #[test]
 fn a_rejected_check_ends_the_generation_and_is_reported() {
     let r1 = lease("r1");
-    let mut pool = Pool::serving(&r1, 30);
-    pool.feed(Input::LoginUnknown { generation: 1 });
+    let mut pool = TestPool::serving(&r1, 30);
+    pool.feed(PoolInput::LoginUnknown { generation: 1 });
     pool.wake(&r1);
     let effects = pool.failed(ConnectErrorKind::Rejected);
     assert!(effects.contains(&REJECT), "{effects:?}");
@@ -462,7 +471,7 @@ fn a_rejected_check_ends_the_generation_and_is_reported() {
 #[test]
 fn a_failure_of_another_lease_is_over_with_that_lease() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let mut pool = Pool::serving(&r1, 30);
+    let mut pool = TestPool::serving(&r1, 30);
     pool.wake(&r2);
     pool.failed(ConnectErrorKind::Rejected);
     assert_eq!(pool.machine.failure(), Some(ConnectErrorKind::Rejected));
@@ -472,19 +481,19 @@ fn a_failure_of_another_lease_is_over_with_that_lease() {
 
 #[test]
 fn a_login_that_worked_is_reported_for_the_current_generation_alone() {
-    let mut pool = Pool::serving(&lease("r1"), 1);
+    let mut pool = TestPool::serving(&lease("r1"), 1);
     pool.hand_over(&lease("r2"), HandoverMode::Replace);
-    assert_eq!(pool.feed(Input::LoginWorked { generation: 1 }), []);
+    assert_eq!(pool.feed(PoolInput::LoginWorked { generation: 1 }), []);
     let (revision, account) = (Revision::new("r2"), Arc::from("app@db"));
-    let worked = pool.feed(Input::LoginWorked { generation: 2 });
-    assert_eq!(worked, [Effect::ReportVerified { revision, account }]);
+    let worked = pool.feed(PoolInput::LoginWorked { generation: 2 });
+    assert_eq!(worked, [PoolEffect::ReportVerified { revision, account }]);
 }
 
 #[test]
 fn a_login_elsewhere_leads_to_a_verification_of_what_was_rejected() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let mut pool = Pool::serving(&r1, 60);
-    let elsewhere = |revision: &str| Input::VerifiedElsewhere {
+    let mut pool = TestPool::serving(&r1, 60);
+    let elsewhere = |revision: &str| PoolInput::VerifiedElsewhere {
         revision: Revision::new(revision),
         account: Arc::from("app@db"),
     };
@@ -495,7 +504,7 @@ fn a_login_elsewhere_leads_to_a_verification_of_what_was_rejected() {
         }
         pool.failed(kind);
         assert_eq!(pool.feed(elsewhere("r3")), [], "another one");
-        assert_eq!(pool.feed(elsewhere("r2")), [Effect::Wake]);
+        assert_eq!(pool.feed(elsewhere("r2")), [PoolEffect::Wake]);
         assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
         pool.failed(kind);
     }
@@ -505,35 +514,41 @@ fn a_login_elsewhere_leads_to_a_verification_of_what_was_rejected() {
 fn connections_of_a_lease_that_ends_them_are_probed_every_30_seconds() {
     let now = Timestamp::now();
     let r1 = ending("r1", now, 900);
-    let mut pool = Pool::serving(&r1, 0);
+    let mut pool = TestPool::serving(&r1, 0);
     let generation = 1;
     for _ in 0..3 {
         let (pause, effects) = pool.wake_when_due(&r1);
         assert_eq!(
             (pause.as_secs(), effects.last()),
-            (30, Some(&Effect::Probe { generation }))
+            (30, Some(&PoolEffect::Probe { generation }))
         );
         assert_eq!(pool.machine.next_deadline(), None, "one probe at a time");
         let result = ProbeResult::Passed;
-        pool.feed(Input::Probed { generation, result });
+        pool.feed(PoolInput::Probed { generation, result });
     }
-    assert_eq!(Pool::serving(&lease("r1"), 0).machine.next_deadline(), None);
+    assert_eq!(
+        TestPool::serving(&lease("r1"), 0).machine.next_deadline(),
+        None
+    );
 }
 
 #[test]
 fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
     let now = Timestamp::now();
     let r1 = ending("r1", now, 900);
-    let mut pool = Pool::serving(&r1, 5);
+    let mut pool = TestPool::serving(&r1, 5);
     let generation = 1;
-    let suspect = Input::Suspected { generation };
-    let passed = Input::Probed {
+    let suspect = PoolInput::Suspected { generation };
+    let passed = PoolInput::Probed {
         generation,
         result: ProbeResult::Passed,
     };
     let effects = pool.feed(suspect.clone());
-    assert_eq!(effects, [Effect::Distrust { generation }, Effect::Wake]);
-    let probe = Effect::Probe { generation };
+    assert_eq!(
+        effects,
+        [PoolEffect::Distrust { generation }, PoolEffect::Wake]
+    );
+    let probe = PoolEffect::Probe { generation };
     assert!(pool.wake(&r1).contains(&probe), "at once");
     assert_eq!(pool.feed(passed.clone()), [], "too early to settle it");
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
@@ -541,9 +556,9 @@ fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
     assert_eq!(pool.feed(passed.clone()), [], "another one came meanwhile");
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
     let result = ProbeResult::Unknown;
-    assert_eq!(pool.feed(Input::Probed { generation, result }), []);
+    assert_eq!(pool.feed(PoolInput::Probed { generation, result }), []);
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
-    assert_eq!(pool.feed(passed), [Effect::Trust { generation }]);
+    assert_eq!(pool.feed(passed), [PoolEffect::Trust { generation }]);
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 30);
 }
 
@@ -551,15 +566,15 @@ fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
 fn a_rejected_probe_ends_its_generation_alone() {
     let now = Timestamp::now();
     let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
-    let rejected = Input::Probed {
+    let rejected = PoolInput::Probed {
         generation: 1,
         result: ProbeResult::Rejected,
     };
-    let mut pool = Pool::serving(&r1, 0);
+    let mut pool = TestPool::serving(&r1, 0);
     pool.wake_when_due(&r1);
-    assert_eq!(pool.feed(rejected.clone()), [REJECT, Effect::Wake]);
+    assert_eq!(pool.feed(rejected.clone()), [REJECT, PoolEffect::Wake]);
     assert_eq!(pool.feed(rejected.clone()), [], "it was taken in");
-    let mut pool = Pool::serving(&r1, 0);
+    let mut pool = TestPool::serving(&r1, 0);
     pool.wake_when_due(&r1);
     pool.hand_over(&r2, HandoverMode::Replace);
     assert_eq!(pool.feed(rejected), []);
@@ -569,9 +584,9 @@ fn a_rejected_probe_ends_its_generation_alone() {
 fn a_rejected_login_of_a_generation_updated_in_place_counts() {
     let now = Timestamp::now();
     let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
-    let mut pool = Pool::serving(&r1, 0);
+    let mut pool = TestPool::serving(&r1, 0);
     pool.hand_over(&r2, HandoverMode::InPlace);
-    pool.feed(Input::LoginRejected { generation: 1 });
+    pool.feed(PoolInput::LoginRejected { generation: 1 });
     let width = pool.machine.budget.width(&r1.account, pool.now.mono());
     assert!(width.is_some());
 }
@@ -584,10 +599,10 @@ fn a_rejected_login_in_a_probes_place_counts_as_a_failed_login() {
         (ProbeResult::Rejected, false),
         (ProbeResult::LoginRejected, true),
     ] {
-        let mut pool = Pool::serving(&r1, 0);
+        let mut pool = TestPool::serving(&r1, 0);
         pool.wake_when_due(&r1);
         let generation = 1;
-        pool.feed(Input::Probed { generation, result });
+        pool.feed(PoolInput::Probed { generation, result });
         let width = pool.machine.budget.width(&r1.account, pool.now.mono());
         assert_eq!(width.is_some(), limited);
     }
@@ -597,13 +612,13 @@ fn a_rejected_login_in_a_probes_place_counts_as_a_failed_login() {
 fn nothing_is_probed_once_the_lease_has_expired() {
     let start = Timestamp::now();
     let r1 = ending("r1", start, 20);
-    let mut pool = Pool::serving(&r1, 0);
+    let mut pool = TestPool::serving(&r1, 0);
     for seconds in 0..120 {
-        pool.feed(Input::Suspected { generation: 1 });
-        let effects = pool.feed(Input::Wake { lease: None });
-        let probe = Effect::Probe { generation: 1 };
+        pool.feed(PoolInput::Suspected { generation: 1 });
+        let effects = pool.feed(PoolInput::Wake { lease: None });
+        let probe = PoolEffect::Probe { generation: 1 };
         assert!(seconds < 20 || !effects.contains(&probe), "{seconds} s");
-        pool.feed(Input::Probed {
+        pool.feed(PoolInput::Probed {
             generation: 1,
             result: ProbeResult::Unknown,
         });
@@ -617,42 +632,48 @@ fn nothing_is_probed_once_the_lease_has_expired() {
 fn a_lease_that_was_extended_after_it_had_expired_is_probed_at_once() {
     let now = Timestamp::now();
     let r1 = ending("r1", now, 20);
-    let mut pool = Pool::serving(&r1, 60);
+    let mut pool = TestPool::serving(&r1, 60);
     pool.wake(&r1);
     let effects = pool.wake(&ending("r1", now, 900));
-    assert!(effects.contains(&Effect::Probe { generation: 1 }));
+    assert!(effects.contains(&PoolEffect::Probe { generation: 1 }));
     assert_eq!(pool.machine.next_deadline(), None);
 }
 
 #[test]
 fn a_replaced_generation_keeps_its_lease_until_it_has_drained() {
-    let mut pool = Pool::serving(&lease("r1"), 1);
+    let mut pool = TestPool::serving(&lease("r1"), 1);
     let effects = pool.hand_over(&lease("r2"), HandoverMode::Replace);
     let generation = 1;
-    assert!(!effects.contains(&Effect::ReturnLease { generation }));
-    let start = Effect::StartDrain {
+    assert!(!effects.contains(&PoolEffect::ReturnLease { generation }));
+    let start = PoolEffect::StartDrain {
         generation,
         since: pool.now.mono(),
         deadline: pool.now.mono() + PATIENCE,
     };
-    assert_eq!(pool.feed(Input::StartDrains), std::slice::from_ref(&start));
-    assert_eq!(pool.feed(Input::StartDrains), [], "it has a task");
-    assert_eq!(pool.feed(Input::DrainLost { generation }), [Effect::Wake]);
+    assert_eq!(
+        pool.feed(PoolInput::StartDrains),
+        std::slice::from_ref(&start)
+    );
+    assert_eq!(pool.feed(PoolInput::StartDrains), [], "it has a task");
+    assert_eq!(
+        pool.feed(PoolInput::DrainLost { generation }),
+        [PoolEffect::Wake]
+    );
     assert!(pool.wake(&lease("r2")).contains(&start));
-    let overdue = |connections| Input::DrainOverdue {
+    let overdue = |connections| PoolInput::DrainOverdue {
         generation,
         connections,
     };
     assert_eq!(pool.feed(overdue(0)), [], "it ends in a moment");
-    let abandoned = Effect::ReportAbandoned {
+    let abandoned = PoolEffect::ReportAbandoned {
         generation,
         connections: 3,
     };
     assert_eq!(pool.feed(overdue(3)), [abandoned]);
     assert_eq!(pool.feed(overdue(3)), [], "reported once");
     assert!(!pool.machine.drains().is_empty(), "nothing is cut");
-    let drained = Input::Drained { generation };
-    let returned = Effect::ReturnLease { generation };
+    let drained = PoolInput::Drained { generation };
+    let returned = PoolEffect::ReturnLease { generation };
     assert_eq!(pool.feed(drained.clone()), [returned]);
     assert_eq!(pool.feed(drained), [], "returned once");
     assert!(pool.machine.drains().is_empty());
@@ -664,10 +685,10 @@ fn a_generation_drains_before_its_lease_ends_its_connections() {
     for (left, expected) in [(100, 90), (50, 40), (11, 2), (0, 2)] {
         let now = Timestamp::now();
         let r1 = ending("r1", now, 200);
-        let mut pool = Pool::serving(&r1, 200 - left);
+        let mut pool = TestPool::serving(&r1, 200 - left);
         pool.hand_over(&lease("r2"), HandoverMode::Replace);
-        let effects = pool.feed(Input::StartDrains);
-        let Effect::StartDrain {
+        let effects = pool.feed(PoolInput::StartDrains);
+        let PoolEffect::StartDrain {
             since, deadline, ..
         } = effects[0]
         else {
@@ -683,29 +704,29 @@ fn a_generation_drains_before_its_lease_ends_its_connections() {
 #[test]
 fn nothing_starts_after_the_pool_was_retired() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let mut pool = Pool::serving(&r1, 20);
+    let mut pool = TestPool::serving(&r1, 20);
     pool.wake(&r2);
     pool.verified();
-    let effects = pool.feed(Input::Retire);
+    let effects = pool.feed(PoolInput::Retire);
     assert!(matches!(
         effects[..],
-        [Effect::StartDrain { generation: 1, .. }]
+        [PoolEffect::StartDrain { generation: 1, .. }]
     ));
-    assert_eq!(pool.opened(HandoverMode::Replace), [Effect::Discard]);
+    assert_eq!(pool.opened(HandoverMode::Replace), [PoolEffect::Discard]);
     assert_eq!(pool.wake(&r2), []);
-    assert_eq!(pool.feed(Input::CallerRejected { generation: 1 }), []);
+    assert_eq!(pool.feed(PoolInput::CallerRejected { generation: 1 }), []);
     assert_eq!(pool.machine.next_deadline(), None);
-    assert_eq!(pool.feed(Input::Retire), []);
+    assert_eq!(pool.feed(PoolInput::Retire), []);
     let generation = 1;
-    let effects = pool.feed(Input::Drained { generation });
-    assert_eq!(effects, [Effect::ReturnLease { generation }]);
+    let effects = pool.feed(PoolInput::Drained { generation });
+    assert_eq!(effects, [PoolEffect::ReturnLease { generation }]);
 }
 
 #[test]
 fn a_verification_that_a_retired_pool_fails_is_not_reported_to_the_provider() {
-    let mut pool = Pool::new();
+    let mut pool = TestPool::new();
     pool.wake(&lease("r1"));
-    pool.feed(Input::Retire);
+    pool.feed(PoolInput::Retire);
     let effects = pool.failed(ConnectErrorKind::Rejected);
     assert_eq!(reported(&effects), [""; 0]);
 }
@@ -713,11 +734,11 @@ fn a_verification_that_a_retired_pool_fails_is_not_reported_to_the_provider() {
 #[test]
 fn the_outlook_is_the_next_attempt_that_may_help_callers() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let next_attempt = |pool: &Pool, lease: &LeaseFacts| {
+    let next_attempt = |pool: &TestPool, lease: &LeaseFacts| {
         let known = (&lease.revision, lease.expiry);
         pool.machine.next_attempt(Some(known), pool.now)
     };
-    let mut pool = Pool::new();
+    let mut pool = TestPool::new();
     assert_eq!(
         pool.machine.next_attempt(None, pool.now),
         NextAttempt::Never
@@ -739,7 +760,7 @@ fn the_outlook_is_the_next_attempt_that_may_help_callers() {
     pool.wake_when_due(&r1);
     pool.verified();
     pool.opened(HandoverMode::Replace);
-    pool.feed(Input::Reported { attempt: 2 });
+    pool.feed(PoolInput::Reported { attempt: 2 });
     pool.wake(&r1);
     assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never, "it is served");
     assert_eq!(
@@ -747,14 +768,14 @@ fn the_outlook_is_the_next_attempt_that_may_help_callers() {
         NextAttempt::Running,
         "the wake is to come"
     );
-    pool.feed(Input::LoginUnknown { generation: 1 });
+    pool.feed(PoolInput::LoginUnknown { generation: 1 });
     assert_eq!(
         next_attempt(&pool, &r1),
         NextAttempt::Never,
         "a check helps nobody"
     );
     pool.wait(60);
-    pool.feed(Input::CallerRejected { generation: 1 });
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
     assert_eq!(
         next_attempt(&pool, &r1),
         NextAttempt::Running,
@@ -763,6 +784,6 @@ fn the_outlook_is_the_next_attempt_that_may_help_callers() {
     pool.wake(&r1);
     pool.failed(ConnectErrorKind::Rejected);
     assert!(matches!(next_attempt(&pool, &r1), NextAttempt::Due(_)));
-    pool.feed(Input::Retire);
+    pool.feed(PoolInput::Retire);
     assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never);
 }

@@ -3,14 +3,14 @@
 use super::active::{Active, Standing};
 use super::drains::Drains;
 use super::input::Purpose;
-use super::{Attempt, Machine, Service};
+use super::{Attempt, PoolMachine, Service};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
 use crate::lease::Revision;
 use crate::next_attempt::NextAttempt;
 
-impl Machine {
+impl PoolMachine {
     /// Returns the current generation.
     pub(crate) fn current(&self) -> Option<&Active> {
         match &self.service {

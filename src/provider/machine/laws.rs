@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::tests::{POLL, Provider, error, lease};
+use super::tests::{POLL, TestProvider, error, lease};
 use super::*;
 use crate::error::ProviderErrorKind;
 use crate::expiry::Expiry;
@@ -12,7 +12,7 @@ use crate::provider::schedule;
 
 /// A step of the world around a provider. Numbers choose among what there is.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum LawStep {
     Pass(u64),
     Jump,
     Wake,
@@ -24,7 +24,7 @@ enum Step {
     RejectionMoot(usize),
     Take,
     Return(usize),
-    FetchEnds(Ending),
+    FetchEnds(FetchEnd),
     HangingEnds(usize, Option<usize>),
     ReleaseEnds(usize, Option<Result<(), ProviderErrorKind>>),
     PoolsSettle,
@@ -33,7 +33,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Ending {
+enum FetchEnd {
     /// With this revision, which expires after so many seconds.
     New(usize, Option<u64>),
     Renewed(u64),
@@ -55,52 +55,52 @@ fn revisions() -> std::ops::Range<usize> {
     0..5
 }
 
-fn endings() -> impl Strategy<Value = Ending> {
+fn endings() -> impl Strategy<Value = FetchEnd> {
     prop_oneof![
-        6 => (revisions(), prop::option::of(60u64..4_000)).prop_map(|(revision, ttl)| Ending::New(revision, ttl)),
-        1 => revisions().prop_map(|revision| Ending::New(revision, Some(0))),
-        1 => (60u64..4_000).prop_map(Ending::Renewed),
-        1 => Just(Ending::Unchanged),
-        3 => kinds().prop_map(Ending::Fails),
-        1 => Just(Ending::Hangs),
-        1 => Just(Ending::Lost),
+        6 => (revisions(), prop::option::of(60u64..4_000)).prop_map(|(revision, ttl)| FetchEnd::New(revision, ttl)),
+        1 => revisions().prop_map(|revision| FetchEnd::New(revision, Some(0))),
+        1 => (60u64..4_000).prop_map(FetchEnd::Renewed),
+        1 => Just(FetchEnd::Unchanged),
+        3 => kinds().prop_map(FetchEnd::Fails),
+        1 => Just(FetchEnd::Hangs),
+        1 => Just(FetchEnd::Lost),
     ]
 }
 
-fn steps() -> impl Strategy<Value = Step> {
+fn steps() -> impl Strategy<Value = LawStep> {
     prop_oneof![
-        6 => (0u64..2_000).prop_map(Step::Pass),
-        2 => (2_000u64..15_000).prop_map(Step::Pass),
-        1 => (15_000u64..700_000).prop_map(Step::Pass),
-        1 => Just(Step::Jump),
-        12 => Just(Step::Wake),
-        2 => Just(Step::Hint),
-        1 => Just(Step::Manual),
-        1 => revisions().prop_map(|revision| Step::Verified(Some(revision))),
-        3 => Just(Step::Verified(None)),
-        2 => revisions().prop_map(|revision| Step::Rejected(Some(revision))),
-        6 => Just(Step::Rejected(None)),
-        1 => revisions().prop_map(Step::RejectionMoot),
-        3 => Just(Step::Take),
-        3 => (0usize..9).prop_map(Step::Return),
-        9 => endings().prop_map(Step::FetchEnds),
-        1 => (0usize..3, prop::option::of(revisions())).prop_map(|(which, lease)| Step::HangingEnds(which, lease)),
+        6 => (0u64..2_000).prop_map(LawStep::Pass),
+        2 => (2_000u64..15_000).prop_map(LawStep::Pass),
+        1 => (15_000u64..700_000).prop_map(LawStep::Pass),
+        1 => Just(LawStep::Jump),
+        12 => Just(LawStep::Wake),
+        2 => Just(LawStep::Hint),
+        1 => Just(LawStep::Manual),
+        1 => revisions().prop_map(|revision| LawStep::Verified(Some(revision))),
+        3 => Just(LawStep::Verified(None)),
+        2 => revisions().prop_map(|revision| LawStep::Rejected(Some(revision))),
+        6 => Just(LawStep::Rejected(None)),
+        1 => revisions().prop_map(LawStep::RejectionMoot),
+        3 => Just(LawStep::Take),
+        3 => (0usize..9).prop_map(LawStep::Return),
+        9 => endings().prop_map(LawStep::FetchEnds),
+        1 => (0usize..3, prop::option::of(revisions())).prop_map(|(which, lease)| LawStep::HangingEnds(which, lease)),
         4 => (0usize..9, prop::option::of(prop_oneof![Just(Ok(())), kinds().prop_map(Err)]))
-            .prop_map(|(which, result)| Step::ReleaseEnds(which, result)),
-        1 => Just(Step::PoolsSettle),
-        1 => Just(Step::PoolsGone),
+            .prop_map(|(which, result)| LawStep::ReleaseEnds(which, result)),
+        1 => Just(LawStep::PoolsSettle),
+        1 => Just(LawStep::PoolsGone),
     ]
 }
 
 /// The most that law 7 allows: a bucket that never rounds down.
-struct Allowance {
+struct BucketModel {
     tokens: f64,
     at: Instant,
     /// When a verified revision will have refilled it.
     refill: Option<Instant>,
 }
 
-impl Allowance {
+impl BucketModel {
     fn draw(&mut self, now: Instant) -> bool {
         let refilled = self.refill.take_if(|at| *at <= now).is_some();
         let earned = now.saturating_duration_since(self.at).as_secs_f64() / 10.0;
@@ -116,8 +116,8 @@ impl Allowance {
 }
 
 /// What the world knows of the provider by its effects alone.
-struct World {
-    provider: Provider,
+struct ProviderModel {
+    provider: TestProvider,
     running: Option<(FetchId, Timestamp, RotationTrigger)>,
     hanging: Vec<FetchId>,
     /// Leases whose value is kept.
@@ -126,7 +126,7 @@ struct World {
     releasing: Vec<LeaseId>,
     retried: BTreeSet<LeaseId>,
     users: Vec<LeaseId>,
-    allowance: Allowance,
+    allowance: BucketModel,
     /// When the next scheduled fetch is free.
     refresh: Option<Instant>,
     asked: bool,
@@ -154,9 +154,9 @@ fn revision(number: usize) -> Revision {
     Revision::new(number.to_string())
 }
 
-impl World {
+impl ProviderModel {
     fn new() -> Self {
-        let provider = Provider::new();
+        let provider = TestProvider::new();
         let at = provider.now.mono();
         Self {
             provider,
@@ -167,7 +167,7 @@ impl World {
             releasing: Vec::new(),
             retried: BTreeSet::new(),
             users: Vec::new(),
-            allowance: Allowance {
+            allowance: BucketModel {
                 tokens: 3.0,
                 at,
                 refill: None,
@@ -201,30 +201,30 @@ impl World {
             .is_some_and(|(_, facts)| facts.revision == *revision)
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: LawStep) {
         let now = self.provider.now;
         let current = self.current().map(|(_, facts)| facts.revision);
         if let Some(at) = current.and_then(|current| self.verified.get_mut(&current)) {
             *at = now.mono();
         }
         match step {
-            Step::Pass(millis) => self.provider.pass(Duration::from_millis(millis)),
-            Step::Jump => {
+            LawStep::Pass(millis) => self.provider.pass(Duration::from_millis(millis)),
+            LawStep::Jump => {
                 self.provider.now = Timestamp::at(now.wall() + 2 * JUMP, now.mono());
                 self.jumped = true;
             }
-            Step::Wake => self.wake(),
-            Step::Hint => {
+            LawStep::Wake => self.wake(),
+            LawStep::Hint => {
                 self.asked = true;
-                self.feed(Input::Hint);
+                self.feed(ProviderInput::Hint);
             }
-            Step::Manual => {
+            LawStep::Manual => {
                 self.asked = true;
                 self.requests += 1;
                 self.waiting.insert(RequestId(self.requests));
-                self.feed(Input::Manual(RequestId(self.requests)));
+                self.feed(ProviderInput::Manual(RequestId(self.requests)));
             }
-            Step::Verified(number) => {
+            LawStep::Verified(number) => {
                 let Some(revision) = self.revision(number) else {
                     return;
                 };
@@ -236,9 +236,9 @@ impl World {
                     self.allowance.refill = Some(now.mono() + Duration::from_millis(250));
                     self.verified.insert(revision.clone(), now.mono());
                 }
-                self.feed(Input::Verified(revision));
+                self.feed(ProviderInput::Verified(revision));
             }
-            Step::Rejected(number) => {
+            LawStep::Rejected(number) => {
                 let Some(revision) = self.revision(number) else {
                     return;
                 };
@@ -246,45 +246,45 @@ impl World {
                 if self.is_current(&revision) {
                     self.allowance.refill.take_if(|at| *at > now.mono());
                 }
-                self.feed(Input::Rejected(revision));
+                self.feed(ProviderInput::Rejected(revision));
             }
-            Step::RejectionMoot(number) => {
+            LawStep::RejectionMoot(number) => {
                 self.rejected.remove(&revision(number));
-                self.feed(Input::RejectionMoot(revision(number)));
+                self.feed(ProviderInput::RejectionMoot(revision(number)));
             }
-            Step::Take => {
+            LawStep::Take => {
                 if let Some((lease, _)) = self.current() {
                     self.users.push(lease);
-                    self.feed(Input::LeaseTaken(lease));
+                    self.feed(ProviderInput::LeaseTaken(lease));
                 }
             }
-            Step::Return(which) if !self.users.is_empty() => {
+            LawStep::Return(which) if !self.users.is_empty() => {
                 let lease = self.users.swap_remove(which % self.users.len());
-                self.feed(Input::LeaseReturned(lease));
+                self.feed(ProviderInput::LeaseReturned(lease));
             }
-            Step::FetchEnds(ending) => self.fetch_ends(ending),
-            Step::HangingEnds(which, brings) if !self.hanging.is_empty() => {
+            LawStep::FetchEnds(ending) => self.fetch_ends(ending),
+            LawStep::HangingEnds(which, brings) if !self.hanging.is_empty() => {
                 let fetch = self.hanging.swap_remove(which % self.hanging.len());
                 let lease = brings.map(|number| lease(&number.to_string(), Expiry::never()));
-                self.feed(Input::FetchLate { fetch, lease });
+                self.feed(ProviderInput::FetchLate { fetch, lease });
             }
-            Step::ReleaseEnds(which, result) if !self.releasing.is_empty() => {
+            LawStep::ReleaseEnds(which, result) if !self.releasing.is_empty() => {
                 let lease = self.releasing.swap_remove(which % self.releasing.len());
                 let Some(result) = result else {
-                    return self.feed(Input::ReleaseLost(lease));
+                    return self.feed(ProviderInput::ReleaseLost(lease));
                 };
                 self.retried.insert(lease);
                 let result = result.map_err(error);
-                self.feed(Input::ReleaseDone { lease, result });
+                self.feed(ProviderInput::ReleaseDone { lease, result });
             }
-            Step::PoolsSettle => {
+            LawStep::PoolsSettle => {
                 if let Some(rotation) = self.provider.machine.handing_over {
-                    self.feed(Input::PoolsSettled(rotation));
+                    self.feed(ProviderInput::PoolsSettled(rotation));
                 }
             }
-            Step::PoolsGone => self.feed(Input::PoolsGone),
-            Step::Stop => self.feed(Input::Stop),
-            Step::Return(_) | Step::HangingEnds(..) | Step::ReleaseEnds(..) => {}
+            LawStep::PoolsGone => self.feed(ProviderInput::PoolsGone),
+            LawStep::Stop => self.feed(ProviderInput::Stop),
+            LawStep::Return(_) | LawStep::HangingEnds(..) | LawStep::ReleaseEnds(..) => {}
         }
     }
 
@@ -296,54 +296,54 @@ impl World {
             .machine
             .next_deadline()
             .is_some_and(|at| at <= now);
-        let effects = self.feed_counted(Input::Wake);
+        let effects = self.feed_counted(ProviderInput::Wake);
         assert!(!is_due || effects > 0, "due, and nothing done");
         let next = self.provider.machine.next_deadline();
         assert!(next.is_none_or(|at| at > now), "still due after a wake");
     }
 
-    fn fetch_ends(&mut self, ending: Ending) {
+    fn fetch_ends(&mut self, ending: FetchEnd) {
         let Some((fetch, started, trigger)) = self.running.take() else {
             return;
         };
-        if matches!(ending, Ending::Lost) && trigger_has_no_timer(trigger) {
+        if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) {
             self.asked = true;
         }
         let now = self.provider.now;
-        let done = |result| Input::FetchDone {
+        let done = |result| ProviderInput::FetchDone {
             fetch,
             result,
             jitter: 0.0,
         };
         let offer = match ending {
-            Ending::New(number, ttl) => {
+            FetchEnd::New(number, ttl) => {
                 let expiry = ttl.map_or(Expiry::never(), |ttl| {
                     Expiry::after(now, Duration::from_secs(ttl))
                 });
                 Some(Offer::New(lease(&number.to_string(), expiry)))
             }
-            Ending::Renewed(ttl) => {
+            FetchEnd::Renewed(ttl) => {
                 Some(Offer::Renewed(Expiry::after(now, Duration::from_secs(ttl))))
             }
-            Ending::Unchanged => Some(Offer::Unchanged),
+            FetchEnd::Unchanged => Some(Offer::Unchanged),
             _ => None,
         };
         let before = self.current();
-        if matches!(ending, Ending::Hangs) {
+        if matches!(ending, FetchEnd::Hangs) {
             self.hanging.push(fetch);
         }
         self.feed(match (ending, &offer) {
             (_, Some(offer)) => done(Ok(offer.clone())),
-            (Ending::Fails(kind), _) => done(Err(error(kind))),
-            (Ending::Hangs, _) => Input::FetchHangs {
+            (FetchEnd::Fails(kind), _) => done(Err(error(kind))),
+            (FetchEnd::Hangs, _) => ProviderInput::FetchHangs {
                 fetch,
                 error: error(ProviderErrorKind::TimedOut),
                 jitter: 0.0,
             },
-            _ => Input::FetchLost(fetch),
+            _ => ProviderInput::FetchLost(fetch),
         });
         let outcomes = self.provider.take(|effect| match effect {
-            Effect::Report { outcome, .. } => Some(outcome.clone()),
+            ProviderEffect::Report { outcome, .. } => Some(outcome.clone()),
             _ => None,
         });
         let after = self.current();
@@ -352,7 +352,7 @@ impl World {
             _ => None,
         };
         match outcomes.first() {
-            None => assert!(matches!(ending, Ending::Lost)),
+            None => assert!(matches!(ending, FetchEnd::Lost)),
             Some(FetchOutcome::Failed(_)) => {
                 assert_eq!(before, after, "law 3: a failure changes no lease");
                 self.refresh = None;
@@ -385,18 +385,18 @@ impl World {
             .map(|(_, facts)| started.mono() + schedule::refresh_after(&facts, started, POLL, 0.0));
     }
 
-    fn feed(&mut self, input: Input) {
+    fn feed(&mut self, input: ProviderInput) {
         self.feed_counted(input);
     }
 
-    fn feed_counted(&mut self, input: Input) -> usize {
+    fn feed_counted(&mut self, input: ProviderInput) -> usize {
         let before = self.provider.effects.len();
         self.provider.feed(input);
         let effects = self.provider.effects.split_off(before);
         let count = effects.len();
         for effect in effects {
             self.check(&effect);
-            if matches!(effect, Effect::Report { .. }) {
+            if matches!(effect, ProviderEffect::Report { .. }) {
                 self.provider.effects.push(effect);
             }
         }
@@ -404,12 +404,12 @@ impl World {
         count
     }
 
-    fn check(&mut self, effect: &Effect) {
+    fn check(&mut self, effect: &ProviderEffect) {
         let now = self.provider.now;
         match effect {
-            Effect::OpenRotation { rotation, .. } => assert!(self.open.insert(*rotation)),
-            Effect::CloseRotation { rotation, .. } => assert!(self.open.remove(rotation)),
-            Effect::StartFetch {
+            ProviderEffect::OpenRotation { rotation, .. } => assert!(self.open.insert(*rotation)),
+            ProviderEffect::CloseRotation { rotation, .. } => assert!(self.open.remove(rotation)),
+            ProviderEffect::StartFetch {
                 fetch,
                 trigger,
                 rotation,
@@ -429,17 +429,17 @@ impl World {
                 }
                 self.running = Some((*fetch, now, *trigger));
             }
-            Effect::Keep(lease) => {
+            ProviderEffect::Keep(lease) => {
                 self.kept.insert(*lease);
                 // Once it was current again, its next release is a first attempt.
                 self.retried.remove(lease);
                 self.ever_kept.insert(*lease);
             }
-            Effect::Extend(lease, _) | Effect::HandOver { lease, .. } => {
+            ProviderEffect::Extend(lease, _) | ProviderEffect::HandOver { lease, .. } => {
                 assert!(self.kept.contains(lease));
                 assert_eq!(self.current().map(|(current, _)| current), Some(*lease));
             }
-            Effect::Release(lease) => {
+            ProviderEffect::Release(lease) => {
                 assert!(self.kept.contains(lease), "law 9: released once");
                 assert!(!self.releasing.contains(lease));
                 assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
@@ -449,13 +449,13 @@ impl World {
                 }
                 self.releasing.push(*lease);
             }
-            Effect::Forget(lease) => {
+            ProviderEffect::Forget(lease) => {
                 assert!(self.kept.remove(lease), "law 9: forgotten once");
                 assert!(!self.users.contains(lease) || self.closed);
                 assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
             }
-            Effect::Reply { request, .. } => assert!(self.waiting.remove(request)),
-            Effect::Report { .. } | Effect::NotifyPools => {}
+            ProviderEffect::Reply { request, .. } => assert!(self.waiting.remove(request)),
+            ProviderEffect::Report { .. } | ProviderEffect::NotifyPools => {}
         }
     }
 
@@ -463,12 +463,12 @@ impl World {
     fn check_price(&mut self, trigger: RotationTrigger) {
         let now = self.provider.now.mono();
         let is_asked = self.asked && self.last_asked.is_none_or(|last| now >= last + COALESCE);
-        let answers = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
-        if answers {
+        let has_reply = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
+        if has_reply {
             self.last_asked = Some(now);
         }
         match trigger {
-            _ if answers && is_asked => {}
+            _ if has_reply && is_asked => {}
             RotationTrigger::Woke if self.jumped => {}
             RotationTrigger::Start | RotationTrigger::Schedule
                 if self.refresh.is_some_and(|at| at <= now) => {}
@@ -490,17 +490,17 @@ impl World {
     /// Everything is returned, released and answered once.
     fn close(&mut self) {
         self.closed = true;
-        self.feed(Input::Close);
+        self.feed(ProviderInput::Close);
         while let Some(lease) = self.users.pop() {
-            self.feed(Input::LeaseReturned(lease));
+            self.feed(ProviderInput::LeaseReturned(lease));
         }
-        self.fetch_ends(Ending::New(99, None));
+        self.fetch_ends(FetchEnd::New(99, None));
         while let Some(fetch) = self.hanging.pop() {
             let lease = Some(lease("98", Expiry::never()));
-            self.feed(Input::FetchLate { fetch, lease });
+            self.feed(ProviderInput::FetchLate { fetch, lease });
         }
         while let Some(lease) = self.releasing.pop() {
-            self.feed(Input::ReleaseDone {
+            self.feed(ProviderInput::ReleaseDone {
                 lease,
                 result: Ok(()),
             });
@@ -509,7 +509,7 @@ impl World {
         assert_eq!(self.provider.machine.unreleased(), 0);
         assert_eq!(self.provider.machine.next_deadline(), None);
         assert_eq!(self.kept, BTreeSet::new(), "law 9: every lease is released");
-        assert_eq!(self.waiting, BTreeSet::new(), "every request is answered");
+        assert_eq!(self.waiting, BTreeSet::new(), "every request has its reply");
         assert_eq!(self.open, BTreeSet::new(), "every rotation ends");
     }
 }
@@ -520,13 +520,13 @@ proptest! {
         steps in prop::collection::vec(steps(), 1..150),
         stops: bool,
     ) {
-        let mut world = World::new();
+        let mut world = ProviderModel::new();
         for step in steps {
             world.step(step);
         }
         if stops {
-            world.step(Step::Stop);
-            world.fetch_ends(Ending::New(97, None));
+            world.step(LawStep::Stop);
+            world.fetch_ends(FetchEnd::New(97, None));
         }
         world.close();
     }

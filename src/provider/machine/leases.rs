@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 10;
 
 /// Where a lease is in its life cycle.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum LeaseState {
     /// Pools take it; left when another one is adopted.
     Current { users: usize },
     /// Left when its last user returns it.
@@ -31,7 +31,7 @@ pub(super) enum Stage {
     Released,
 }
 
-impl Stage {
+impl LeaseState {
     fn is_in_use(self) -> bool {
         matches!(self, Self::Current { .. } | Self::Superseded { .. })
     }
@@ -48,11 +48,11 @@ pub(super) struct Record {
     pub(super) since: Instant,
     /// It was offered again after it was superseded, and that was logged.
     pub(super) offered_again: bool,
-    pub(super) stage: Stage,
+    pub(super) stage: LeaseState,
 }
 
 impl Record {
-    fn new(facts: Facts, now: Instant, stage: Stage) -> Self {
+    fn new(facts: Facts, now: Instant, stage: LeaseState) -> Self {
         Self {
             facts,
             lifetime: None,
@@ -80,7 +80,7 @@ impl Leases {
     pub(super) fn current(&self) -> Option<(LeaseId, &Record)> {
         let mut latest_first = self.0.iter().rev();
         latest_first
-            .find(|(_, record)| matches!(record.stage, Stage::Current { .. }))
+            .find(|(_, record)| matches!(record.stage, LeaseState::Current { .. }))
             .map(|(lease, record)| (*lease, record))
     }
 
@@ -111,7 +111,8 @@ impl Leases {
     }
 
     pub(super) fn taken(&mut self, lease: LeaseId) {
-        if let Some(Stage::Current { users } | Stage::Superseded { users }) = self.stage_mut(lease)
+        if let Some(LeaseState::Current { users } | LeaseState::Superseded { users }) =
+            self.stage_mut(lease)
         {
             *users += 1;
         }
@@ -120,11 +121,11 @@ impl Leases {
     /// Returns whether the lease is superseded and this was its last user.
     pub(super) fn returned(&mut self, lease: LeaseId) -> bool {
         match self.stage_mut(lease) {
-            Some(Stage::Current { users }) => {
+            Some(LeaseState::Current { users }) => {
                 *users = users.saturating_sub(1);
                 false
             }
-            Some(Stage::Superseded { users }) => {
+            Some(LeaseState::Superseded { users }) => {
                 *users = users.saturating_sub(1);
                 *users == 0
             }
@@ -132,7 +133,7 @@ impl Leases {
         }
     }
 
-    pub(super) fn stage_mut(&mut self, lease: LeaseId) -> Option<&mut Stage> {
+    pub(super) fn stage_mut(&mut self, lease: LeaseId) -> Option<&mut LeaseState> {
         self.0.get_mut(&lease).map(|record| &mut record.stage)
     }
 
@@ -141,7 +142,7 @@ impl Leases {
         self.0.values_mut().find(|record| {
             &record.facts.revision == revision
                 && record.verified
-                && !matches!(record.stage, Stage::Current { .. })
+                && !matches!(record.stage, LeaseState::Current { .. })
                 && now.saturating_duration_since(record.since) < SUPERSEDED_FOR
         })
     }
@@ -158,10 +159,10 @@ impl Leases {
         let mut unused = None;
         if let Some(old) = superseded.and_then(|lease| self.0.get_mut(&lease)) {
             let users = match old.stage {
-                Stage::Current { users } => users,
+                LeaseState::Current { users } => users,
                 _ => 0,
             };
-            old.stage = Stage::Superseded { users };
+            old.stage = LeaseState::Superseded { users };
             old.since = now;
             old.offered_again = false;
             unused = superseded.filter(|_| users == 0);
@@ -172,15 +173,15 @@ impl Leases {
         let (again, users) = self
             .of(&facts.revision)
             .find_map(|(lease, record)| match record.stage {
-                Stage::Superseded { users } => Some((lease, users)),
-                Stage::Queued { .. } => Some((lease, 0)),
+                LeaseState::Superseded { users } => Some((lease, users)),
+                LeaseState::Queued { .. } => Some((lease, 0)),
                 _ => None,
             })
             .unwrap_or((LeaseId(fetch.0), 0));
         self.0.retain(|_, record| {
-            record.facts.revision != facts.revision || record.stage != Stage::Released
+            record.facts.revision != facts.revision || record.stage != LeaseState::Released
         });
-        let mut record = Record::new(facts, now, Stage::Current { users });
+        let mut record = Record::new(facts, now, LeaseState::Current { users });
         record.verified = was_verified;
         self.0.insert(again, record);
         (again, unused)
@@ -197,7 +198,7 @@ impl Leases {
             return None;
         }
         let lease = LeaseId(fetch.0);
-        let record = Record::new(facts, now, Stage::Superseded { users: 0 });
+        let record = Record::new(facts, now, LeaseState::Superseded { users: 0 });
         self.0.insert(lease, record);
         Some(lease)
     }
@@ -213,14 +214,17 @@ impl Leases {
 
     pub(super) fn is_first_attempt(&self, lease: LeaseId) -> bool {
         let record = self.0.get(&lease);
-        record.is_some_and(|record| record.stage == Stage::Queued { failures: 0 })
+        record.is_some_and(|record| record.stage == LeaseState::Queued { failures: 0 })
     }
 
     /// Returns the records in the release queue, those that are being released among them.
     pub(super) fn in_queue(&self) -> impl Iterator<Item = &Record> {
-        self.0
-            .values()
-            .filter(|record| matches!(record.stage, Stage::Queued { .. } | Stage::Releasing { .. }))
+        self.0.values().filter(|record| {
+            matches!(
+                record.stage,
+                LeaseState::Queued { .. } | LeaseState::Releasing { .. }
+            )
+        })
     }
 
     /// Returns the leases that wait in the release queue: how often each failed, and whether it is
@@ -229,7 +233,7 @@ impl Leases {
         self.0
             .iter()
             .filter_map(|(lease, record)| match record.stage {
-                Stage::Queued { failures } => {
+                LeaseState::Queued { failures } => {
                     Some((*lease, failures, record.is_given_up(failures, now)))
                 }
                 _ => None,
@@ -242,7 +246,10 @@ impl Leases {
         self.0
             .iter()
             .filter(|(_, record)| {
-                !matches!(record.stage, Stage::Releasing { .. } | Stage::Released)
+                !matches!(
+                    record.stage,
+                    LeaseState::Releasing { .. } | LeaseState::Released
+                )
             })
             .map(|(lease, _)| *lease)
             .collect()
@@ -250,13 +257,13 @@ impl Leases {
 
     pub(super) fn prune(&mut self, now: Instant) {
         self.0.retain(|_, record| {
-            record.stage != Stage::Released
+            record.stage != LeaseState::Released
                 || now.saturating_duration_since(record.since) < SUPERSEDED_FOR
         });
         let mut released: Vec<_> = self
             .0
             .iter()
-            .filter(|(_, record)| record.stage == Stage::Released)
+            .filter(|(_, record)| record.stage == LeaseState::Released)
             .map(|(lease, record)| (record.since, *lease))
             .collect();
         released.sort();

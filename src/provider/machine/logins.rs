@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::{Evidence, Machine, Timer};
+use super::{Evidence, ProviderMachine, Timer};
 use crate::lease::Revision;
 use crate::report::{RotationOutcome, RotationTrigger};
 
-impl Machine {
+impl ProviderMachine {
     pub(super) fn rejected(&mut self, revision: &Revision, now: Instant) {
         // What worked does not any more: the database was changed, maybe back to what it rejected
         // before (a rotation rolled back).

@@ -29,7 +29,7 @@ ids! {
 
 /// Event that the machine handles.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub(crate) enum ProviderInput {
     /// Something may be due.
     Wake,
     /// A fetch ended by its deadline. `jitter` is between 0 and 1.
@@ -125,7 +125,7 @@ impl Offer {
 
 /// Action for the driver to carry out.
 #[derive(Clone, Debug)]
-pub(crate) enum Effect {
+pub(crate) enum ProviderEffect {
     OpenRotation {
         rotation: RotationId,
         trigger: RotationTrigger,
@@ -156,7 +156,7 @@ pub(crate) enum Effect {
     },
     Reply {
         request: RequestId,
-        answer: Answer,
+        reply: ManualReply,
     },
     /// Reports the outcome of a fetch to the failure log, the log and the events.
     Report {
@@ -168,7 +168,7 @@ pub(crate) enum Effect {
 
 /// The reply to a manual request.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ManualReply {
     /// The rotation that was begun or joined by its fetch.
     Rotation(RotationId),
     /// An earlier rotation, whose lease pools are still taking.

@@ -1,8 +1,9 @@
 //! Decides what a provider does: when it fetches, which lease is current, when a lease is released.
 //!
-//! A value without clock, lock, task, channel or secret. [`Machine::handle`] takes an [`Input`] and
-//! returns [`Effect`]s; the [driver](super::driver) carries them out and feeds the results back.
-//! Only [`Input::Wake`] starts fetches and releases; the other inputs note facts and set timers.
+//! A value without clock, lock, task, channel or secret. [`ProviderMachine::handle`] takes a
+//! [`ProviderInput`] and returns [`ProviderEffect`]s. The [driver](super::driver) carries them out
+//! and feeds the results back. Only [`ProviderInput::Wake`] starts fetches and releases; the other
+//! inputs note facts and set timers.
 
 mod bucket;
 mod exclusions;
@@ -19,13 +20,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub(crate) use messages::{
-    Answer, Effect, Facts, FetchId, FetchOutcome, Input, LeaseId, Offer, RequestId, RotationId,
+    Facts, FetchId, FetchOutcome, LeaseId, ManualReply, Offer, ProviderEffect, ProviderInput,
+    RequestId, RotationId,
 };
 
 use bucket::TokenBucket;
 use exclusions::Exclusions;
-use leases::{Leases, Stage};
-use timers::{Timer, Timers};
+use leases::{LeaseState, Leases};
+use timers::{ProviderTimers, Timer};
 
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
@@ -62,7 +64,7 @@ enum Evidence {
 
 /// Progress of the provider's shutdown.
 #[derive(Debug, PartialEq)]
-enum Phase {
+enum Closing {
     Open,
     /// Nothing new starts; what runs may end.
     Stopped,
@@ -72,11 +74,11 @@ enum Phase {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Machine {
-    phase: Phase,
+pub(crate) struct ProviderMachine {
+    phase: Closing,
     poll: Duration,
     leases: Leases,
-    timers: Timers,
+    timers: ProviderTimers,
     bucket: TokenBucket,
     /// The rejected revisions: the one place that knows them.
     exclusions: Exclusions,
@@ -99,15 +101,15 @@ pub(crate) struct Machine {
     fetching: Option<RotationId>,
     /// The rotation whose lease pools have not all taken.
     handing_over: Option<RotationId>,
-    effects: Vec<Effect>,
+    effects: Vec<ProviderEffect>,
 }
 
-impl Machine {
+impl ProviderMachine {
     pub(crate) fn new(poll: Duration, now: Timestamp) -> Self {
-        let mut timers = Timers::default();
+        let mut timers = ProviderTimers::default();
         timers.set(Timer::Refresh, now.mono());
         Self {
-            phase: Phase::Open,
+            phase: Closing::Open,
             poll,
             leases: Leases::default(),
             timers,
@@ -129,16 +131,16 @@ impl Machine {
         }
     }
 
-    pub(crate) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, input: ProviderInput, now: Timestamp) -> Vec<ProviderEffect> {
         let mono = now.mono();
         match input {
-            Input::Wake => self.wake(now),
-            Input::FetchDone {
+            ProviderInput::Wake => self.wake(now),
+            ProviderInput::FetchDone {
                 fetch,
                 result,
                 jitter,
             } => self.fetch_ended(fetch, result, jitter, now),
-            Input::FetchHangs {
+            ProviderInput::FetchHangs {
                 fetch,
                 error,
                 jitter,
@@ -148,13 +150,13 @@ impl Machine {
                 }
                 self.fetch_ended(fetch, Err(error), jitter, now);
             }
-            Input::FetchLate { fetch, lease } => {
+            ProviderInput::FetchLate { fetch, lease } => {
                 self.hanging.remove(&fetch);
                 if let Some(facts) = lease {
                     self.release_unused(fetch, facts, mono);
                 }
             }
-            Input::FetchLost(fetch) => {
+            ProviderInput::FetchLost(fetch) => {
                 self.hanging.remove(&fetch);
                 if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
                     // What led to it has no timer any more, and may not come again.
@@ -164,41 +166,41 @@ impl Machine {
                     ) {
                         self.timers.set_unless_set(Timer::Hint, mono);
                     }
-                    self.reply(running.requests, &Answer::Abandoned);
+                    self.reply(running.requests, &ManualReply::Abandoned);
                 }
             }
-            Input::Verified(revision) => self.verified(&revision, mono),
-            Input::Rejected(revision) => self.rejected(&revision, mono),
-            Input::RejectionMoot(revision) => {
+            ProviderInput::Verified(revision) => self.verified(&revision, mono),
+            ProviderInput::Rejected(revision) => self.rejected(&revision, mono),
+            ProviderInput::RejectionMoot(revision) => {
                 self.exclusions.clear(&revision);
                 self.works_again(&revision);
             }
-            Input::Hint => self.timers.set_unless_set(Timer::Hint, mono),
-            Input::Manual(request) if self.phase == Phase::Open => {
+            ProviderInput::Hint => self.timers.set_unless_set(Timer::Hint, mono),
+            ProviderInput::Manual(request) if self.phase == Closing::Open => {
                 self.requests.push(request);
                 self.timers.set_unless_set(Timer::Manual, mono);
             }
-            Input::Manual(request) => self.reply(vec![request], &Answer::Abandoned),
-            Input::LeaseTaken(lease) => self.leases.taken(lease),
-            Input::LeaseReturned(lease) => {
+            ProviderInput::Manual(request) => self.reply(vec![request], &ManualReply::Abandoned),
+            ProviderInput::LeaseTaken(lease) => self.leases.taken(lease),
+            ProviderInput::LeaseReturned(lease) => {
                 if self.leases.returned(lease) {
                     self.enqueue(lease, mono);
                 }
             }
-            Input::ReleaseDone { lease, result } => {
+            ProviderInput::ReleaseDone { lease, result } => {
                 self.release_ended(lease, Some(result), mono);
             }
-            Input::ReleaseLost(lease) => self.release_ended(lease, None, mono),
-            Input::PoolsSettled(rotation) => {
+            ProviderInput::ReleaseLost(lease) => self.release_ended(lease, None, mono),
+            ProviderInput::PoolsSettled(rotation) => {
                 let taken = self.handing_over.take_if(|waiting| *waiting == rotation);
                 self.close_rotation(taken, RotationOutcome::Adopted);
             }
-            Input::PoolsGone => {
+            ProviderInput::PoolsGone => {
                 let waiting = self.handing_over.take();
                 self.close_rotation(waiting, RotationOutcome::Unfinished);
             }
-            Input::Stop => self.stop(),
-            Input::Close => self.close(mono),
+            ProviderInput::Stop => self.stop(),
+            ProviderInput::Close => self.close(mono),
         }
         std::mem::take(&mut self.effects)
     }
@@ -219,7 +221,7 @@ impl Machine {
     fn due_at(&self, timer: Timer, at: Instant) -> Option<Instant> {
         let is_blocked = self.hanging.len() >= HANGING_MOST;
         match timer {
-            _ if self.phase != Phase::Open => None,
+            _ if self.phase != Closing::Open => None,
             Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),
             Timer::Release(_) => Some(self.bucket.spare_at(at)),
             // It fails at once.
@@ -234,16 +236,16 @@ impl Machine {
     }
 
     fn stop(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Stopped;
+        if self.phase == Closing::Open {
+            self.phase = Closing::Stopped;
         }
         let requests = std::mem::take(&mut self.requests);
-        self.reply(requests, &Answer::Abandoned);
+        self.reply(requests, &ManualReply::Abandoned);
     }
 
     fn close(&mut self, now: Instant) {
         self.stop();
-        self.phase = Phase::Closed;
+        self.phase = Closing::Closed;
         for rotation in [self.fetching.take(), self.handing_over.take()] {
             self.close_rotation(rotation, RotationOutcome::Unfinished);
         }
@@ -252,7 +254,7 @@ impl Machine {
             .running
             .as_mut()
             .map(|running| std::mem::take(&mut running.requests));
-        self.reply(requests.unwrap_or_default(), &Answer::Abandoned);
+        self.reply(requests.unwrap_or_default(), &ManualReply::Abandoned);
         for lease in self.leases.unreleased() {
             self.enqueue(lease, now);
         }
@@ -260,15 +262,15 @@ impl Machine {
 
     fn close_rotation(&mut self, rotation: Option<RotationId>, outcome: RotationOutcome) {
         self.effects
-            .extend(rotation.map(|rotation| Effect::CloseRotation { rotation, outcome }));
+            .extend(rotation.map(|rotation| ProviderEffect::CloseRotation { rotation, outcome }));
     }
 
-    fn reply(&mut self, requests: Vec<RequestId>, answer: &Answer) {
-        let answer = |request| Effect::Reply {
+    fn reply(&mut self, requests: Vec<RequestId>, reply: &ManualReply) {
+        let reply = |request| ProviderEffect::Reply {
             request,
-            answer: answer.clone(),
+            reply: reply.clone(),
         };
-        self.effects.extend(requests.into_iter().map(answer));
+        self.effects.extend(requests.into_iter().map(reply));
     }
 }
 

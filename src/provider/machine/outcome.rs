@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{
-    Answer, Effect, Evidence, Facts, FetchId, FetchOutcome, Machine, Offer, Phase, RequestId,
-    RunningFetch, Timer,
+    Closing, Evidence, Facts, FetchId, FetchOutcome, ManualReply, Offer, ProviderEffect,
+    ProviderMachine, RequestId, RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
@@ -12,7 +12,7 @@ use crate::expiry::Expiry;
 use crate::provider::schedule;
 use crate::report::{RotationOutcome, RotationTrigger};
 
-impl Machine {
+impl ProviderMachine {
     pub(super) fn fetch_ended(
         &mut self,
         fetch: FetchId,
@@ -31,7 +31,7 @@ impl Machine {
             self.move_rotation_on(outcome, running.requests, now.mono());
         }
         // Also for a fetch that has ended before: its effects may have been lost in a panic.
-        self.effects.push(Effect::NotifyPools);
+        self.effects.push(ProviderEffect::NotifyPools);
     }
 
     /// Moves the rotation on: to the pools, to its end, or to its next attempt.
@@ -53,17 +53,19 @@ impl Machine {
             _ => None,
         };
         let hands_over = matches!(outcome, FetchOutcome::Adopted);
-        self.effects.push(Effect::Report { outcome, rotation });
+        self.effects
+            .push(ProviderEffect::Report { outcome, rotation });
         if let Some((rotation, (lease, _))) = rotation.filter(|_| hands_over).zip(self.current()) {
-            self.effects.push(Effect::HandOver { rotation, lease });
+            self.effects
+                .push(ProviderEffect::HandOver { rotation, lease });
         }
-        let answer = match (failure, self.handing_over, rotation) {
-            (Some(error), ..) => Answer::Failed(error),
-            (None, Some(earlier), _) if Some(earlier) != rotation => Answer::Earlier(earlier),
-            (None, _, Some(rotation)) => Answer::Rotation(rotation),
-            (None, _, None) => Answer::Abandoned,
+        let reply = match (failure, self.handing_over, rotation) {
+            (Some(error), ..) => ManualReply::Failed(error),
+            (None, Some(earlier), _) if Some(earlier) != rotation => ManualReply::Earlier(earlier),
+            (None, _, Some(rotation)) => ManualReply::Rotation(rotation),
+            (None, _, None) => ManualReply::Abandoned,
         };
-        self.reply(requests, &answer);
+        self.reply(requests, &reply);
         if self.fetching.is_none() && !hands_over {
             self.close_rotation(rotation, RotationOutcome::Unchanged);
         }
@@ -112,7 +114,7 @@ impl Machine {
             .current()
             .is_none_or(|(_, current)| current.expiry.is_expired(now));
         let facts = match offer {
-            Offer::New(facts) if self.phase == Phase::Closed => {
+            Offer::New(facts) if self.phase == Closing::Closed => {
                 self.release_unused(running.fetch, facts, mono);
                 return FetchOutcome::Unchanged;
             }
@@ -183,12 +185,12 @@ impl Machine {
             Offer::New(facts) => {
                 current.lifetime = lifetime(facts.expiry);
                 current.facts = facts;
-                self.effects.push(Effect::Keep(lease));
+                self.effects.push(ProviderEffect::Keep(lease));
             }
             Offer::Renewed(expiry) => {
                 current.lifetime = lifetime(expiry);
                 current.facts.expiry = expiry;
-                self.effects.push(Effect::Extend(lease, expiry));
+                self.effects.push(ProviderEffect::Extend(lease, expiry));
             }
             Offer::Unchanged => {}
         }

@@ -2,24 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Effect, Facts, FetchId, LeaseId, Machine, Phase, Stage, Timer};
+use super::{Closing, Facts, FetchId, LeaseId, LeaseState, ProviderEffect, ProviderMachine, Timer};
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
 use crate::provider::schedule;
 
-impl Machine {
+impl ProviderMachine {
     /// Puts a lease that nobody uses into the release queue. Once the provider is closed, it is
     /// released at once: no wake will.
     pub(super) fn enqueue(&mut self, lease: LeaseId, now: Instant) {
         self.requeue(lease, 0, now);
-        if self.phase == Phase::Closed {
+        if self.phase == Closing::Closed {
             self.start_release(lease, 0);
         }
     }
 
     fn requeue(&mut self, lease: LeaseId, failures: u32, at: Instant) {
         if let Some(stage) = self.leases.stage_mut(lease) {
-            *stage = Stage::Queued { failures };
+            *stage = LeaseState::Queued { failures };
             self.timers.set(Timer::Release(lease), at);
         }
     }
@@ -27,7 +27,7 @@ impl Machine {
     /// Takes in a lease that nobody will use.
     pub(super) fn release_unused(&mut self, fetch: FetchId, facts: Facts, now: Instant) {
         if let Some(lease) = self.leases.add_unused(fetch, facts, now) {
-            self.effects.push(Effect::Keep(lease));
+            self.effects.push(ProviderEffect::Keep(lease));
             self.enqueue(lease, now);
         }
     }
@@ -51,8 +51,8 @@ impl Machine {
     fn start_release(&mut self, lease: LeaseId, failures: u32) {
         self.timers.cancel(Timer::Release(lease));
         if let Some(stage) = self.leases.stage_mut(lease) {
-            *stage = Stage::Releasing { failures };
-            self.effects.push(Effect::Release(lease));
+            *stage = LeaseState::Releasing { failures };
+            self.effects.push(ProviderEffect::Release(lease));
         }
     }
 
@@ -65,12 +65,12 @@ impl Machine {
         result: Option<Result<(), ProviderError>>,
         now: Instant,
     ) {
-        let Some(Stage::Releasing { failures }) = self.leases.stage_mut(lease).copied() else {
+        let Some(LeaseState::Releasing { failures }) = self.leases.stage_mut(lease).copied() else {
             return;
         };
         let (failures, pause) = match result {
             Some(Ok(())) => return self.forget(lease),
-            Some(Err(error)) if error.is_transient() || self.phase == Phase::Closed => {
+            Some(Err(error)) if error.is_transient() || self.phase == Closing::Closed => {
                 let failures = failures + 1;
                 let asked = error.wait_hint();
                 (
@@ -91,8 +91,8 @@ impl Machine {
     fn forget(&mut self, lease: LeaseId) {
         self.timers.cancel(Timer::Release(lease));
         if let Some(stage) = self.leases.stage_mut(lease) {
-            *stage = Stage::Released;
-            self.effects.push(Effect::Forget(lease));
+            *stage = LeaseState::Released;
+            self.effects.push(ProviderEffect::Forget(lease));
         }
     }
 }

@@ -3,21 +3,21 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Answer, Effect, Evidence, FetchId, HANGING_MOST, JUMP, Machine, Phase, RotationId,
-    RunningFetch, Timer,
+    Closing, Evidence, FetchId, HANGING_MOST, JUMP, ManualReply, ProviderEffect, ProviderMachine,
+    RotationId, RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::report::RotationTrigger;
 
-impl Machine {
+impl ProviderMachine {
     pub(super) fn wake(&mut self, now: Timestamp) {
         let mono = now.mono();
         if now.skew_since(&self.last_wake) > JUMP {
             self.timers.set(Timer::Woke, mono);
         }
         self.last_wake = now;
-        if self.phase != Phase::Open {
+        if self.phase != Closing::Open {
             return;
         }
         self.fail_blocked_requests(mono);
@@ -60,12 +60,12 @@ impl Machine {
         let rotation = self.fetching.unwrap_or_else(|| {
             let rotation = RotationId(self.fetches);
             self.effects
-                .push(Effect::OpenRotation { rotation, trigger });
+                .push(ProviderEffect::OpenRotation { rotation, trigger });
             rotation
         });
         self.fetching = Some(rotation);
         let requests = std::mem::take(&mut self.requests);
-        self.effects.push(Effect::StartFetch {
+        self.effects.push(ProviderEffect::StartFetch {
             fetch,
             trigger,
             rotation,
@@ -101,6 +101,6 @@ impl Machine {
             ),
         );
         let requests = std::mem::take(&mut self.requests);
-        self.reply(requests, &Answer::Failed(error));
+        self.reply(requests, &ManualReply::Failed(error));
     }
 }

@@ -21,18 +21,18 @@ pub(super) fn error(kind: ProviderErrorKind) -> ProviderError {
 }
 
 /// A provider on a clock of the test's own.
-pub(super) struct Provider {
-    pub(super) machine: Machine,
+pub(super) struct TestProvider {
+    pub(super) machine: ProviderMachine,
     pub(super) now: Timestamp,
     /// Every effect so far that was not taken.
-    pub(super) effects: Vec<Effect>,
+    pub(super) effects: Vec<ProviderEffect>,
 }
 
-impl Provider {
+impl TestProvider {
     pub(super) fn new() -> Self {
         let now = Timestamp::now();
         Self {
-            machine: Machine::new(POLL, now),
+            machine: ProviderMachine::new(POLL, now),
             now,
             effects: Vec::new(),
         }
@@ -48,7 +48,7 @@ impl Provider {
         provider
     }
 
-    pub(super) fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: ProviderInput) {
         let effects = self.machine.handle(input, self.now);
         self.effects.extend(effects);
     }
@@ -58,7 +58,7 @@ impl Provider {
     }
 
     /// Takes the effects that `pick` picks.
-    pub(super) fn take<T>(&mut self, pick: impl Fn(&Effect) -> Option<T>) -> Vec<T> {
+    pub(super) fn take<T>(&mut self, pick: impl Fn(&ProviderEffect) -> Option<T>) -> Vec<T> {
         let picked = self.effects.iter().filter_map(&pick).collect();
         self.effects.retain(|effect| pick(effect).is_none());
         picked
@@ -70,9 +70,9 @@ impl Provider {
     }
 
     fn wake(&mut self) -> Option<(FetchId, RotationTrigger)> {
-        self.feed(Input::Wake);
+        self.feed(ProviderInput::Wake);
         let started = self.take(|effect| match effect {
-            Effect::StartFetch { fetch, trigger, .. } => Some((*fetch, *trigger)),
+            ProviderEffect::StartFetch { fetch, trigger, .. } => Some((*fetch, *trigger)),
             _ => None,
         });
         assert!(started.len() <= 1);
@@ -84,7 +84,7 @@ impl Provider {
         fetch: Option<FetchId>,
         result: Result<Offer, ProviderError>,
     ) -> Option<FetchOutcome> {
-        self.feed(Input::FetchDone {
+        self.feed(ProviderInput::FetchDone {
             fetch: fetch?,
             result,
             jitter: 0.0,
@@ -94,7 +94,7 @@ impl Provider {
 
     fn outcome(&mut self) -> Option<FetchOutcome> {
         let outcomes = self.take(|effect| match effect {
-            Effect::Report { outcome, .. } => Some(outcome.clone()),
+            ProviderEffect::Report { outcome, .. } => Some(outcome.clone()),
             _ => None,
         });
         outcomes.into_iter().next()
@@ -112,17 +112,17 @@ impl Provider {
     /// A hint leads to a fetch, which brings this.
     fn fetch(&mut self, revision: &str) -> Option<FetchOutcome> {
         self.pass(2 * SECOND);
-        self.feed(Input::Hint);
+        self.feed(ProviderInput::Hint);
         let fetch = self.begin();
         self.bring(fetch, revision)
     }
 
     fn verified(&mut self, revision: &str) {
-        self.feed(Input::Verified(Revision::new(revision)));
+        self.feed(ProviderInput::Verified(Revision::new(revision)));
     }
 
     fn rejected(&mut self, revision: &str) {
-        self.feed(Input::Rejected(Revision::new(revision)));
+        self.feed(ProviderInput::Rejected(Revision::new(revision)));
     }
 
     fn is_current(&self, revision: &str) -> bool {
@@ -132,39 +132,39 @@ impl Provider {
     /// A pool takes the current lease.
     fn lend(&mut self) -> Option<LeaseId> {
         let lease = self.machine.current().map(|(lease, _)| lease)?;
-        self.feed(Input::LeaseTaken(lease));
+        self.feed(ProviderInput::LeaseTaken(lease));
         Some(lease)
     }
 
     fn give_back(&mut self, lease: Option<LeaseId>) {
         if let Some(lease) = lease {
-            self.feed(Input::LeaseReturned(lease));
+            self.feed(ProviderInput::LeaseReturned(lease));
         }
     }
 
     /// Starts the releases that are due.
     fn releases(&mut self) -> Vec<LeaseId> {
-        self.feed(Input::Wake);
+        self.feed(ProviderInput::Wake);
         self.take(|effect| match effect {
-            Effect::Release(lease) => Some(*lease),
+            ProviderEffect::Release(lease) => Some(*lease),
             _ => None,
         })
     }
 
     fn released(&mut self, lease: LeaseId, result: Result<(), ProviderError>) {
-        self.feed(Input::ReleaseDone { lease, result });
+        self.feed(ProviderInput::ReleaseDone { lease, result });
     }
 
-    fn answers(&mut self) -> Vec<Answer> {
+    fn replies(&mut self) -> Vec<ManualReply> {
         self.take(|effect| match effect {
-            Effect::Reply { answer, .. } => Some(answer.clone()),
+            ProviderEffect::Reply { reply, .. } => Some(reply.clone()),
             _ => None,
         })
     }
 
     fn closed(&mut self) -> Vec<(RotationId, RotationOutcome)> {
         self.take(|effect| match effect {
-            Effect::CloseRotation { rotation, outcome } => Some((*rotation, *outcome)),
+            ProviderEffect::CloseRotation { rotation, outcome } => Some((*rotation, *outcome)),
             _ => None,
         })
     }
@@ -179,25 +179,25 @@ impl Provider {
 
 #[test]
 fn each_trigger_leads_to_a_fetch_of_its_own() {
-    let cases: [(Input, RotationTrigger); 3] = [
-        (Input::Hint, RotationTrigger::Changed),
-        (Input::Manual(RequestId(1)), RotationTrigger::Manual),
+    let cases: [(ProviderInput, RotationTrigger); 3] = [
+        (ProviderInput::Hint, RotationTrigger::Changed),
+        (ProviderInput::Manual(RequestId(1)), RotationTrigger::Manual),
         (
-            Input::Rejected(Revision::new("current")),
+            ProviderInput::Rejected(Revision::new("current")),
             RotationTrigger::Rejected,
         ),
     ];
     for (input, trigger) in cases {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         assert_eq!(provider.wake(), None);
         provider.feed(input);
         assert_eq!(provider.next(), Some(Duration::ZERO));
         assert_eq!(provider.wake(), Some((FetchId(2), trigger)));
         assert_eq!(provider.next(), None, "one fetch at a time");
     }
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     assert_eq!(provider.wake(), Some((FetchId(1), RotationTrigger::Start)));
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.pass(POLL);
     assert_eq!(
         provider.wake(),
@@ -208,7 +208,7 @@ fn each_trigger_leads_to_a_fetch_of_its_own() {
 #[test]
 fn a_clock_jump_leads_to_a_fetch() {
     for jump in [61, -61i64] {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         assert_eq!(provider.wake(), None);
         let seconds = Duration::from_secs(jump.unsigned_abs());
         let wall = if jump > 0 {
@@ -226,38 +226,38 @@ fn a_clock_jump_leads_to_a_fetch() {
 
 #[test]
 fn hints_and_manual_requests_are_fetched_for_once_a_second() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::Hint);
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
     provider.bring(fetch, "current");
     for request in 0..3 {
-        provider.feed(Input::Manual(RequestId(request)));
-        provider.feed(Input::Hint);
+        provider.feed(ProviderInput::Manual(RequestId(request)));
+        provider.feed(ProviderInput::Hint);
     }
     assert_eq!(provider.begin(), None);
     assert_eq!(provider.next(), Some(COALESCE));
     provider.pass(COALESCE);
     let fetch = provider.begin();
     provider.bring(fetch, "new");
-    assert_eq!(provider.answers().len(), 3, "one fetch for all");
+    assert_eq!(provider.replies().len(), 3, "one fetch for all");
     provider.pass(COALESCE);
     assert_eq!(provider.begin(), None);
 }
 
 #[test]
 fn the_next_planned_fetch_is_the_earliest_of_all() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     provider.fetch("current");
     let now = provider.now.mono();
     assert_eq!(provider.machine.next_planned_fetch(), Some(now + POLL));
-    provider.feed(Input::Hint);
+    provider.feed(ProviderInput::Hint);
     assert_eq!(provider.machine.next_planned_fetch(), Some(now + COALESCE));
 }
 
 #[test]
 fn a_failed_fetch_keeps_the_lease_and_is_retried_with_back_off() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::Hint);
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hint);
     for pause in [1, 2, 4, 8, 10, 10] {
         let fetch = provider.begin();
         assert!(fetch.is_some(), "{pause}");
@@ -270,12 +270,12 @@ fn a_failed_fetch_keeps_the_lease_and_is_retried_with_back_off() {
 }
 
 #[test]
-fn a_failed_manual_fetch_is_answered_and_retried_by_schedule() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::Manual(RequestId(1)));
+fn a_failed_manual_fetch_is_reported_and_retried_by_schedule() {
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Manual(RequestId(1)));
     let fetch = provider.begin();
     provider.fail(fetch, ProviderErrorKind::Unavailable);
-    assert!(matches!(provider.answers()[..], [Answer::Failed(_)]));
+    assert!(matches!(provider.replies()[..], [ManualReply::Failed(_)]));
     provider.pass(10 * SECOND);
     assert_eq!(
         provider.wake().map(|(_, trigger)| trigger),
@@ -285,11 +285,11 @@ fn a_failed_manual_fetch_is_answered_and_retried_by_schedule() {
 
 #[test]
 fn a_lost_fetch_abandons_its_requests_and_begins_again() {
-    let mut provider = Provider::new();
-    provider.feed(Input::Manual(RequestId(1)));
+    let mut provider = TestProvider::new();
+    provider.feed(ProviderInput::Manual(RequestId(1)));
     let fetch = provider.begin();
-    provider.feed(Input::FetchLost(fetch.unwrap_or(FetchId(0))));
-    assert!(matches!(provider.answers()[..], [Answer::Abandoned]));
+    provider.feed(ProviderInput::FetchLost(fetch.unwrap_or(FetchId(0))));
+    assert!(matches!(provider.replies()[..], [ManualReply::Abandoned]));
     assert_eq!(provider.begin(), Some(FetchId(2)));
     assert!(provider.bring(fetch, "late").is_none(), "it was given up");
 }
@@ -297,15 +297,15 @@ fn a_lost_fetch_abandons_its_requests_and_begins_again() {
 #[test]
 fn a_lost_fetch_for_a_clock_jump_or_a_hint_begins_again() {
     for jumps in [true, false] {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         if jumps {
             let wall = provider.now.wall() + 120 * SECOND;
             provider.now = Timestamp::at(wall, provider.now.mono());
         } else {
-            provider.feed(Input::Hint);
+            provider.feed(ProviderInput::Hint);
         }
         let fetch = provider.begin();
-        provider.feed(Input::FetchLost(fetch.unwrap_or(FetchId(0))));
+        provider.feed(ProviderInput::FetchLost(fetch.unwrap_or(FetchId(0))));
         provider.pass(SECOND);
         assert!(provider.begin().is_some(), "jumps: {jumps}");
     }
@@ -313,10 +313,10 @@ fn a_lost_fetch_for_a_clock_jump_or_a_hint_begins_again() {
 
 #[test]
 fn no_fourth_fetch_is_begun_while_three_hang() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     for number in 1..=3 {
         assert_eq!(provider.begin(), Some(FetchId(number)));
-        provider.feed(Input::FetchHangs {
+        provider.feed(ProviderInput::FetchHangs {
             fetch: FetchId(number),
             error: error(ProviderErrorKind::TimedOut),
             jitter: 0.0,
@@ -326,17 +326,17 @@ fn no_fourth_fetch_is_begun_while_three_hang() {
     assert_eq!(provider.begin(), None);
     provider.pass(HOUR);
     assert_eq!(provider.begin(), None);
-    provider.feed(Input::Manual(RequestId(1)));
+    provider.feed(ProviderInput::Manual(RequestId(1)));
     assert_eq!(provider.next(), Some(Duration::ZERO));
     assert_eq!(provider.begin(), None);
-    let answers = provider.answers();
+    let replies = provider.replies();
     assert!(
-        matches!(&answers[..], [Answer::Failed(error)] if error.kind() == ProviderErrorKind::TimedOut
+        matches!(&replies[..], [ManualReply::Failed(error)] if error.kind() == ProviderErrorKind::TimedOut
             && error.to_string().contains("3 fetches have not ended, the first for 1h 3m")),
-        "{answers:?}"
+        "{replies:?}"
     );
     assert_eq!(provider.next(), None);
-    provider.feed(Input::FetchLate {
+    provider.feed(ProviderInput::FetchLate {
         fetch: FetchId(2),
         lease: None,
     });
@@ -347,7 +347,7 @@ fn no_fourth_fetch_is_begun_while_three_hang() {
 
 #[test]
 fn an_equal_revision_is_no_handover_and_moves_expiry_and_refresh() {
-    let now = Provider::serving().now;
+    let now = TestProvider::serving().now;
     let in_seconds = |seconds| Expiry::after(now, seconds * SECOND);
     let hinted = Facts {
         refresh_after: Some(7 * SECOND),
@@ -364,9 +364,9 @@ fn an_equal_revision_is_no_handover_and_moves_expiry_and_refresh() {
         ),
         (Offer::Unchanged, Expiry::never(), 300, None),
     ] {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         provider.now = now;
-        provider.feed(Input::Hint);
+        provider.feed(ProviderInput::Hint);
         let fetch = provider.begin();
         let outcome = provider.end(fetch, Ok(offer));
         assert!(matches!(outcome, Some(FetchOutcome::Unchanged)));
@@ -386,18 +386,16 @@ fn an_equal_revision_is_no_handover_and_moves_expiry_and_refresh() {
             provider.closed()[..],
             [(_, RotationOutcome::Unchanged)]
         ));
-        assert!(
-            !provider
-                .effects
-                .iter()
-                .any(|effect| matches!(effect, Effect::HandOver { .. } | Effect::Release(_)))
-        );
+        assert!(!provider.effects.iter().any(|effect| matches!(
+            effect,
+            ProviderEffect::HandOver { .. } | ProviderEffect::Release(_)
+        )));
     }
 }
 
 #[test]
 fn a_renewal_of_nothing_and_an_expired_lease_are_errors() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     let expired = Offer::New(lease("a", Expiry::after(provider.now, Duration::ZERO)));
     for (offer, expected) in [
         (Offer::Renewed(Expiry::never()), ProviderErrorKind::Other),
@@ -417,7 +415,7 @@ fn a_renewal_of_nothing_and_an_expired_lease_are_errors() {
 
 #[test]
 fn a_wrong_secret_that_is_put_right_is_followed_at_once() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     provider.fetch("a");
     provider.verified("a");
     provider.fetch("b");
@@ -429,7 +427,7 @@ fn a_wrong_secret_that_is_put_right_is_followed_at_once() {
 
 #[test]
 fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     for revision in ["a", "b"] {
         provider.fetch(revision);
         provider.verified(revision);
@@ -452,7 +450,7 @@ fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
 
 #[test]
 fn a_superseded_revision_is_taken_back_after_an_hour() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     for revision in ["a", "b"] {
         provider.fetch(revision);
         provider.verified(revision);
@@ -463,7 +461,7 @@ fn a_superseded_revision_is_taken_back_after_an_hour() {
 
 #[test]
 fn superseded_revisions_that_come_in_turn_are_logged_once_each() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     for revision in ["a", "b", "c"] {
         provider.fetch(revision);
         provider.verified(revision);
@@ -482,7 +480,7 @@ fn superseded_revisions_that_come_in_turn_are_logged_once_each() {
 
 #[test]
 fn released_leases_are_remembered_within_bounds() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     for number in 0..1_000 {
         let revision = number.to_string();
         provider.fetch(&revision);
@@ -498,7 +496,7 @@ fn released_leases_are_remembered_within_bounds() {
 
 #[test]
 fn a_rejection_of_another_revision_leads_to_no_fetch() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.fetch("new");
     provider.pass(10 * SECOND);
     for revision in ["current", "unknown"] {
@@ -510,17 +508,17 @@ fn a_rejection_of_another_revision_leads_to_no_fetch() {
 
 #[test]
 fn a_fetch_learns_which_revisions_are_rejected_for_as_long_as_they_are_excluded() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     for (seconds, excluded) in [(0, 1), (29, 1), (2, 0)] {
         provider.pass(seconds * SECOND);
         if seconds == 0 {
             provider.rejected("current");
             provider.verified("unknown");
         }
-        provider.feed(Input::Hint);
-        provider.feed(Input::Wake);
+        provider.feed(ProviderInput::Hint);
+        provider.feed(ProviderInput::Wake);
         let rejected = provider.take(|effect| match effect {
-            Effect::StartFetch {
+            ProviderEffect::StartFetch {
                 fetch, rejected, ..
             } => Some((*fetch, rejected.len())),
             _ => None,
@@ -539,7 +537,7 @@ fn a_fetch_learns_which_revisions_are_rejected_for_as_long_as_they_are_excluded(
 
 #[test]
 fn a_rejected_lease_is_fetched_for_ever_more_slowly() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.rejected("current");
     let mut fetches = 0;
     for _ in 0..600 {
@@ -554,8 +552,8 @@ fn a_rejected_lease_is_fetched_for_ever_more_slowly() {
 
 #[test]
 fn a_rejection_during_a_fetch_leads_to_another_one_at_once() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::Hint);
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
     provider.rejected("current");
     provider.bring(fetch, "current");
@@ -564,7 +562,7 @@ fn a_rejection_during_a_fetch_leads_to_another_one_at_once() {
 
 #[test]
 fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.rejected("current");
     let fetch = provider.begin();
     assert!(
@@ -584,7 +582,7 @@ fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
 #[test]
 fn a_fetch_for_a_rejection_that_lasts_or_comes_back_is_adopted() {
     for comes_back in [false, true] {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         provider.rejected("current");
         let fetch = provider.begin();
         if comes_back {
@@ -600,7 +598,7 @@ fn a_fetch_for_a_rejection_that_lasts_or_comes_back_is_adopted() {
 
 #[test]
 fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_has_expired() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     let expiry = Expiry::after(provider.now, 60 * SECOND);
     let fetch = provider.begin();
     provider.end(fetch, Ok(Offer::New(lease("current", expiry))));
@@ -618,7 +616,7 @@ fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_ha
 
 #[test]
 fn rejections_that_pass_cost_nine_fetches_a_minute() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     let mut fetches = 0;
     for _ in 0..600 {
         provider.rejected("current");
@@ -640,7 +638,7 @@ fn rejections_that_pass_cost_nine_fetches_a_minute() {
 
 #[test]
 fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
-    let mut provider = Provider::new();
+    let mut provider = TestProvider::new();
     provider.fetch("0");
     provider.verified("0");
     provider.pass(60 * SECOND);
@@ -660,7 +658,7 @@ fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
 
 #[test]
 fn a_rollback_of_the_database_ends_the_exclusions_from_before_it() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.rejected("current");
     let fetch = provider.begin();
     provider.bring(fetch, "new");
@@ -682,9 +680,9 @@ fn a_rollback_of_the_database_ends_the_exclusions_from_before_it() {
 
 #[test]
 fn a_rejection_of_which_no_pool_is_left_is_forgotten() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.rejected("current");
-    provider.feed(Input::RejectionMoot(Revision::new("current")));
+    provider.feed(ProviderInput::RejectionMoot(Revision::new("current")));
     assert!(!provider.machine.is_rejected(provider.now.mono()));
     assert_eq!(provider.begin(), None);
 }
@@ -693,8 +691,8 @@ fn a_rejection_of_which_no_pool_is_left_is_forgotten() {
 
 #[test]
 fn a_rotation_ends_when_pools_have_taken_its_lease_or_a_newer_one_supersedes_it() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::PoolsSettled(RotationId(1)));
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::PoolsSettled(RotationId(1)));
     assert_eq!(
         provider.closed(),
         [(RotationId(1), RotationOutcome::Adopted)]
@@ -705,9 +703,9 @@ fn a_rotation_ends_when_pools_have_taken_its_lease_or_a_newer_one_supersedes_it(
         provider.closed(),
         [(RotationId(2), RotationOutcome::Superseded)]
     );
-    provider.feed(Input::PoolsSettled(RotationId(2)));
+    provider.feed(ProviderInput::PoolsSettled(RotationId(2)));
     assert!(provider.closed().is_empty(), "it has ended");
-    provider.feed(Input::PoolsGone);
+    provider.feed(ProviderInput::PoolsGone);
     assert_eq!(
         provider.closed(),
         [(RotationId(3), RotationOutcome::Unfinished)]
@@ -716,8 +714,8 @@ fn a_rotation_ends_when_pools_have_taken_its_lease_or_a_newer_one_supersedes_it(
 
 #[test]
 fn a_rotation_goes_on_over_failures_and_ends_when_the_lease_works_again() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::PoolsGone);
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::PoolsGone);
     provider.closed();
     provider.rejected("current");
     let fetch = provider.begin();
@@ -737,15 +735,15 @@ fn a_rotation_goes_on_over_failures_and_ends_when_the_lease_works_again() {
 
 #[test]
 fn a_manual_request_gets_the_rotation_that_pools_still_settle() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.fetch("new");
-    provider.feed(Input::Manual(RequestId(1)));
+    provider.feed(ProviderInput::Manual(RequestId(1)));
     provider.pass(COALESCE);
     let fetch = provider.begin();
     provider.bring(fetch, "new");
     assert!(matches!(
-        provider.answers()[..],
-        [Answer::Earlier(RotationId(2))]
+        provider.replies()[..],
+        [ManualReply::Earlier(RotationId(2))]
     ));
 }
 
@@ -753,7 +751,7 @@ fn a_manual_request_gets_the_rotation_that_pools_still_settle() {
 
 #[test]
 fn a_lease_is_released_once_after_its_last_user_has_returned_it() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     let users = [provider.lend(), provider.lend()];
     provider.fetch("new");
     assert_eq!(provider.releases(), []);
@@ -771,7 +769,7 @@ fn a_lease_is_released_once_after_its_last_user_has_returned_it() {
 
 #[test]
 fn a_superseded_lease_that_is_offered_again_is_current_again() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     let user = provider.lend();
     provider.fetch("new");
     provider.rejected("new");
@@ -783,7 +781,7 @@ fn a_superseded_lease_that_is_offered_again_is_current_again() {
 
 #[test]
 fn a_queued_lease_that_is_offered_again_is_current_again() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.fetch("new");
     assert_eq!(provider.releases(), [LeaseId(1)]);
     provider.rejected("new");
@@ -801,7 +799,7 @@ fn a_queued_lease_that_is_offered_again_is_current_again() {
 #[test]
 fn one_that_is_offered_again_during_its_release_is_another_lease() {
     for error in [None, Some(error(ProviderErrorKind::Unavailable))] {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         provider.fetch("new");
         assert_eq!(provider.releases(), [LeaseId(1)]);
         provider.rejected("new");
@@ -819,9 +817,9 @@ fn one_that_is_offered_again_during_its_release_is_another_lease() {
 
 /// How often a lease is tried to be released while every attempt fails, up to so many times.
 fn attempts(expiry: impl Fn(Timestamp) -> Expiry, most: u32) -> u32 {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     let facts = lease("late", expiry(provider.now));
-    provider.feed(Input::FetchLate {
+    provider.feed(ProviderInput::FetchLate {
         fetch: FetchId(9),
         lease: Some(facts),
     });
@@ -857,7 +855,7 @@ fn a_release_is_retried_no_sooner_than_the_backend_asks_and_not_after_a_permanen
         ),
         (error(ProviderErrorKind::Denied), None),
     ] {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         provider.fetch("new");
         assert_eq!(provider.releases(), [LeaseId(1)]);
         provider.released(LeaseId(1), Err(error));
@@ -871,7 +869,7 @@ fn a_release_is_retried_no_sooner_than_the_backend_asks_and_not_after_a_permanen
 
 #[test]
 fn a_retried_release_leaves_a_token_for_a_fetch() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.fetch("new");
     while provider.machine.bucket.take_spare(provider.now.mono()) {}
     assert_eq!(provider.releases(), [LeaseId(1)], "the first one is free");
@@ -884,20 +882,20 @@ fn a_retried_release_leaves_a_token_for_a_fetch() {
 
 #[test]
 fn a_lost_release_is_started_again() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     provider.fetch("new");
     assert_eq!(provider.releases(), [LeaseId(1)]);
-    provider.feed(Input::ReleaseLost(LeaseId(1)));
+    provider.feed(ProviderInput::ReleaseLost(LeaseId(1)));
     assert_eq!(provider.releases(), [LeaseId(1)]);
 }
 
 #[test]
 fn a_late_lease_is_released_unless_it_is_known() {
     for (revision, released) in [("current", 0), ("new", 0), ("other", 1)] {
-        let mut provider = Provider::serving();
+        let mut provider = TestProvider::serving();
         let _user = provider.lend();
         provider.fetch("new");
-        provider.feed(Input::FetchLate {
+        provider.feed(ProviderInput::FetchLate {
             fetch: FetchId(9),
             lease: Some(lease(revision, Expiry::never())),
         });
@@ -909,15 +907,15 @@ fn a_late_lease_is_released_unless_it_is_known() {
 
 #[test]
 fn nothing_starts_after_stop_and_what_runs_is_adopted() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::Hint);
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
-    provider.feed(Input::Manual(RequestId(1)));
-    provider.feed(Input::Stop);
-    provider.feed(Input::Manual(RequestId(2)));
+    provider.feed(ProviderInput::Manual(RequestId(1)));
+    provider.feed(ProviderInput::Stop);
+    provider.feed(ProviderInput::Manual(RequestId(2)));
     assert!(matches!(
-        provider.answers()[..],
-        [Answer::Abandoned, Answer::Abandoned]
+        provider.replies()[..],
+        [ManualReply::Abandoned, ManualReply::Abandoned]
     ));
     assert!(matches!(
         provider.bring(fetch, "new"),
@@ -929,16 +927,16 @@ fn nothing_starts_after_stop_and_what_runs_is_adopted() {
 
 #[test]
 fn the_close_releases_everything_once_and_what_comes_later_at_once() {
-    let mut provider = Provider::serving();
+    let mut provider = TestProvider::serving();
     let user = provider.lend();
     provider.fetch("new");
-    provider.feed(Input::Hint);
+    provider.feed(ProviderInput::Hint);
     provider.pass(COALESCE);
     let fetch = provider.begin();
-    provider.feed(Input::Close);
-    let released = |provider: &mut Provider| {
+    provider.feed(ProviderInput::Close);
+    let released = |provider: &mut TestProvider| {
         provider.take(|effect| match effect {
-            Effect::Release(lease) => Some(*lease),
+            ProviderEffect::Release(lease) => Some(*lease),
             _ => None,
         })
     };
@@ -946,14 +944,14 @@ fn the_close_releases_everything_once_and_what_comes_later_at_once() {
     assert!(provider.machine.current().is_none());
     provider.give_back(user);
     provider.bring(fetch, "later");
-    provider.feed(Input::FetchLate {
+    provider.feed(ProviderInput::FetchLate {
         fetch: FetchId(9),
         lease: Some(lease("latest", Expiry::never())),
     });
     assert_eq!(released(&mut provider), [LeaseId(3), LeaseId(9)]);
     provider.released(LeaseId(1), Ok(()));
     provider.released(LeaseId(2), Err(error(ProviderErrorKind::Denied)));
-    provider.feed(Input::ReleaseLost(LeaseId(3)));
+    provider.feed(ProviderInput::ReleaseLost(LeaseId(3)));
     provider.released(LeaseId(9), Ok(()));
     assert!(!provider.machine.is_releasing());
     assert_eq!(provider.machine.unreleased(), 2, "those that failed");
@@ -962,10 +960,10 @@ fn the_close_releases_everything_once_and_what_comes_later_at_once() {
 
 #[test]
 fn the_close_ends_rotations_and_requests() {
-    let mut provider = Provider::serving();
-    provider.feed(Input::Manual(RequestId(1)));
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Manual(RequestId(1)));
     provider.begin();
-    provider.feed(Input::Close);
+    provider.feed(ProviderInput::Close);
     assert_eq!(
         provider.closed(),
         [
@@ -973,5 +971,5 @@ fn the_close_ends_rotations_and_requests() {
             (RotationId(1), RotationOutcome::Unfinished)
         ]
     );
-    assert!(matches!(provider.answers()[..], [Answer::Abandoned]));
+    assert!(matches!(provider.replies()[..], [ManualReply::Abandoned]));
 }

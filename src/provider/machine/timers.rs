@@ -32,9 +32,9 @@ impl Timer {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Timers(BTreeMap<Timer, Instant>);
+pub(super) struct ProviderTimers(BTreeMap<Timer, Instant>);
 
-impl Timers {
+impl ProviderTimers {
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
         self.0.insert(timer, at);
     }

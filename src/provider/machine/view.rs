@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Facts, LeaseId, Machine, Offer, Phase, RotationId, Stage, Timer};
+use super::{Closing, Facts, LeaseId, LeaseState, Offer, ProviderMachine, RotationId, Timer};
 use crate::clock::{Timestamp, rfc3339};
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::next_attempt::NextAttempt;
 use crate::provider::fetched::no_current_lease;
 
-impl Machine {
+impl ProviderMachine {
     pub(crate) fn current(&self) -> Option<(LeaseId, &Facts)> {
         self.leases
             .current()
@@ -37,7 +37,7 @@ impl Machine {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.phase != Phase::Open
+        self.phase != Closing::Open
     }
 
     pub(crate) fn fetches(&self) -> u64 {
@@ -62,7 +62,7 @@ impl Machine {
     pub(crate) fn is_releasing(&self) -> bool {
         self.leases
             .in_queue()
-            .any(|record| matches!(record.stage, Stage::Releasing { .. }))
+            .any(|record| matches!(record.stage, LeaseState::Releasing { .. }))
     }
 
     /// Returns the rotation that a handover now belongs to. A fetch that only checks for news is

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::clock::{MIN, SEC};
 use super::database::SecretId;
-use super::event::Node;
+use super::event::NodeId;
 use super::report::Law;
 use super::world::World;
 use crate::expiry::Expiry;
@@ -35,7 +35,7 @@ pub(super) struct ProviderModel {
     unused: BTreeMap<SecretId, (u64, Expiry)>,
     released: BTreeSet<LeaseId>,
     releases_failed: BTreeSet<LeaseId>,
-    bucket: Option<Allowance>,
+    bucket: Option<FetchAllowance>,
     pub(super) asked: bool,
     pub(super) lost: bool,
     /// A clock jump that no fetch followed yet.
@@ -48,14 +48,14 @@ pub(super) struct ProviderModel {
 
 /// The most that law 7 allows: a bucket that never rounds down.
 #[derive(Debug)]
-struct Allowance {
+struct FetchAllowance {
     tokens: f64,
     at: u64,
     refill: Option<u64>,
     fills: f64,
 }
 
-impl Allowance {
+impl FetchAllowance {
     fn advance(&mut self, to: u64) {
         let passed = to.saturating_sub(self.at) as f64 / SEC as f64;
         self.fills = (self.fills + passed / 60.0).min(20.0);
@@ -105,7 +105,7 @@ pub(super) struct Window {
     costs: BTreeMap<SecretId, (u32, bool)>,
 }
 impl World {
-    pub(super) fn broken(&mut self, law: Law, node: Node, text: impl Into<String>) {
+    pub(super) fn broken(&mut self, law: Law, node: NodeId, text: impl Into<String>) {
         self.checks.broken(law, node, text);
     }
 

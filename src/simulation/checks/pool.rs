@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{JUMP_SEEN, Window};
-use crate::pool::machine::{Effect as PoolEffect, LeaseFacts};
+use crate::pool::machine::{LeaseFacts, PoolEffect};
 use crate::simulation::backend::Kind;
 use crate::simulation::clock::{MIN, MS, SEC};
 use crate::simulation::database::SecretId;

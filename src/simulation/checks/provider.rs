@@ -1,9 +1,9 @@
 //! The laws of a provider: fetches, leases, releases.
 
-use super::{Allowance, EXCLUDED, JUMP_SEEN};
+use super::{EXCLUDED, FetchAllowance, JUMP_SEEN};
 use crate::expiry::Expiry;
 use crate::lease::Revision;
-use crate::provider::machine::{Effect, Input, LeaseId, Offer};
+use crate::provider::machine::{LeaseId, Offer, ProviderEffect, ProviderInput};
 use crate::report::RotationTrigger;
 use crate::simulation::backend::Kind;
 use crate::simulation::clock::{MS, SEC};
@@ -12,11 +12,11 @@ use crate::simulation::report::Law;
 use crate::simulation::world::World;
 
 impl World {
-    pub(in crate::simulation) fn provider_input(&mut self, at: usize, input: &Input) {
+    pub(in crate::simulation) fn provider_input(&mut self, at: usize, input: &ProviderInput) {
         let now = self.clocks.mono;
         let model = &mut self.providers[at].model;
         match input {
-            Input::Rejected(revision) => {
+            ProviderInput::Rejected(revision) => {
                 let secret = secret_of(revision);
                 model.rejected.insert(secret, now);
                 if let (Some((_, current, _)), Some(bucket)) = (model.current, &mut model.bucket)
@@ -26,7 +26,7 @@ impl World {
                     bucket.refill = None;
                 }
             }
-            Input::Verified(revision) => {
+            ProviderInput::Verified(revision) => {
                 let secret = secret_of(revision);
                 let before = model.verified.insert(secret, now);
                 if let (Some((_, current, since)), Some(bucket)) =
@@ -38,14 +38,14 @@ impl World {
                     bucket.refill = Some(now + 250 * MS);
                 }
             }
-            Input::ReleaseDone {
+            ProviderInput::ReleaseDone {
                 lease,
                 result: Err(_),
             } => {
                 model.releases_failed.insert(*lease);
             }
-            Input::FetchLost(_) => model.lost = true,
-            Input::FetchLate {
+            ProviderInput::FetchLost(_) => model.lost = true,
+            ProviderInput::FetchLate {
                 lease: Some(facts), ..
             } => {
                 let secret = secret_of(&facts.revision);
@@ -57,8 +57,8 @@ impl World {
                     model.unused.insert(secret, (now, facts.expiry));
                 }
             }
-            Input::FetchHangs { .. } => model.last_succeeded = false,
-            Input::Stop => model.is_stopped = true,
+            ProviderInput::FetchHangs { .. } => model.last_succeeded = false,
+            ProviderInput::Stop => model.is_stopped = true,
             _ => {}
         }
     }
@@ -67,7 +67,7 @@ impl World {
         &mut self,
         at: usize,
         offered: Option<&Result<Offer, crate::error::ProviderError>>,
-        effects: &[Effect],
+        effects: &[ProviderEffect],
         known_before: Option<Expiry>,
     ) {
         let (now, time) = (self.clocks.mono, self.clocks.now());
@@ -75,7 +75,7 @@ impl World {
         let current = self.providers[at].model.current;
         let hands_over = effects
             .iter()
-            .any(|effect| matches!(effect, Effect::HandOver { .. }));
+            .any(|effect| matches!(effect, ProviderEffect::HandOver { .. }));
         let is_valid = known_before.is_some_and(|expiry| !expiry.is_expired(time));
         match offered {
             Some(Err(_)) => {
@@ -84,9 +84,11 @@ impl World {
                     "failed fetches while the lease was valid",
                     u64::from(is_valid),
                 );
-                let touches = |effect: &Effect| match effect {
-                    Effect::HandOver { .. } | Effect::Keep(_) | Effect::Extend(..) => true,
-                    Effect::Release(lease) | Effect::Forget(lease) => {
+                let touches = |effect: &ProviderEffect| match effect {
+                    ProviderEffect::HandOver { .. }
+                    | ProviderEffect::Keep(_)
+                    | ProviderEffect::Extend(..) => true,
+                    ProviderEffect::Release(lease) | ProviderEffect::Forget(lease) => {
                         current.is_some_and(|(id, ..)| id == *lease)
                     }
                     _ => false,
@@ -221,7 +223,7 @@ impl World {
         if model.is_stopped {
             broken.push((Law(14), "a fetch began after the stop".to_owned()));
         }
-        let bucket = model.bucket.get_or_insert(Allowance {
+        let bucket = model.bucket.get_or_insert(FetchAllowance {
             tokens: 3.0,
             at: now,
             refill: None,

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Attempt, Current, Instance, Opening, VERIFY_DEADLINE};
+use super::{Current, Instance, Opening, SimulatedAttempt, VERIFY_DEADLINE};
 use crate::error::ConnectErrorKind;
 use crate::lease::{OldConnections, Revision};
-use crate::pool::machine::{Effect, Input};
-use crate::provider::machine::Input as ProviderInput;
+use crate::pool::machine::{PoolEffect, PoolInput};
+use crate::provider::machine::ProviderInput;
 use crate::report::{HandoverMode, HandoverReport};
 use crate::simulation::clock::{MS, SEC};
 use crate::simulation::database::{SecretId, secret_of};
-use crate::simulation::event::{Event, Node};
+use crate::simulation::event::{NodeId, SimulatedEvent};
 use crate::simulation::world::World;
 
 impl World {
@@ -23,7 +23,7 @@ impl World {
             .filter(|lease| lease.revision == *revision);
         let lease = self.providers[provider].current().map(|(lease, _)| lease);
         let (Some(facts), Some(lease)) = (facts, lease) else {
-            self.feed_pool(at, Input::Lost { attempt: number });
+            self.feed_pool(at, PoolInput::Lost { attempt: number });
             return;
         };
         let now = self.clocks.now();
@@ -52,7 +52,7 @@ impl World {
             .trace
             .line("attempt", node, number, secret_of(revision) as u64);
         let began = self.clocks.mono;
-        pool.attempt = Some(Attempt {
+        pool.attempt = Some(SimulatedAttempt {
             number,
             lease,
             facts,
@@ -66,7 +66,7 @@ impl World {
             let soon = began + self.rng.u64(..60 * MS);
             self.queue.add(
                 soon,
-                Event::Lose {
+                SimulatedEvent::Lose {
                     provider,
                     pools: true,
                 },
@@ -76,7 +76,7 @@ impl World {
         let hangs = takes > VERIFY_DEADLINE;
         let at = began + waits + takes.min(VERIFY_DEADLINE);
         let losses = pool.losses;
-        let event = Event::Verified {
+        let event = SimulatedEvent::Verified {
             node,
             losses,
             attempt: number,
@@ -88,7 +88,7 @@ impl World {
 
     pub(in crate::simulation) fn verified(
         &mut self,
-        node: Node,
+        node: NodeId,
         losses: u32,
         number: u64,
         hangs: bool,
@@ -106,8 +106,8 @@ impl World {
             return self.attempt_failed(at, number, kind);
         }
         self.pools[at].model.verified = Some((number, secret));
-        let effects = self.feed_pool(at, Input::Verified { attempt: number });
-        if !effects.contains(&Effect::Open) {
+        let effects = self.feed_pool(at, PoolInput::Verified { attempt: number });
+        if !effects.contains(&PoolEffect::Open) {
             self.checked_again(at, secret);
             self.end_attempt(at);
             self.wake_pool(at);
@@ -188,7 +188,7 @@ impl World {
             true => takes,
             false => 0,
         };
-        let opened = Event::Opened {
+        let opened = SimulatedEvent::Opened {
             node,
             losses,
             attempt: number,
@@ -197,7 +197,7 @@ impl World {
         self.check_connections(at);
     }
 
-    pub(in crate::simulation) fn opened(&mut self, node: Node, losses: u32, number: u64) {
+    pub(in crate::simulation) fn opened(&mut self, node: NodeId, losses: u32, number: u64) {
         let at = node.at;
         if !self.pools[at].is_attempt(losses, number) {
             return;
@@ -227,7 +227,7 @@ impl World {
             }
         }
         let lifetime = self.pools[at].attempt.as_ref().and_then(|one| one.lifetime);
-        let input = Input::Opened {
+        let input = PoolInput::Opened {
             attempt: number,
             mode,
             lifetime,
@@ -235,7 +235,7 @@ impl World {
         let old = self.pools[at].current;
         let effects = self.feed_pool(at, input);
         let publication = effects.into_iter().find_map(|effect| match effect {
-            Effect::Publish(publication) => Some(publication),
+            PoolEffect::Publish(publication) => Some(publication),
             _ => None,
         });
         let Some(publication) = publication else {
@@ -289,7 +289,7 @@ impl World {
             .trace
             .line("published", node, generation, secret as u64);
         self.published(at, number, secret, old);
-        let effects = self.feed_pool(at, Input::StartDrains);
+        let effects = self.feed_pool(at, PoolInput::StartDrains);
         self.start(at, effects);
         self.news(at);
         let report = HandoverReport {
@@ -304,7 +304,7 @@ impl World {
         if let Some(rotation) = &attempt.rotation {
             rotation.handed_over(report, &facts.revision.digest());
         }
-        self.feed_pool(at, Input::Reported { attempt: number });
+        self.feed_pool(at, PoolInput::Reported { attempt: number });
         let provider = self.pools[at].provider.at;
         self.verified_upstream(provider, &facts.revision, &facts.account);
         if let Some(rotation) = &attempt.rotation {
@@ -334,7 +334,7 @@ impl World {
         self.checks
             .trace
             .line(kind.as_str(), self.pools[at].node, attempt, 0);
-        self.feed_pool(at, Input::Failed { attempt, kind });
+        self.feed_pool(at, PoolInput::Failed { attempt, kind });
         self.end_attempt(at);
         self.wake_pool(at);
         self.news(at);

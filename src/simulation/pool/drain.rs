@@ -2,16 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Current, Drain};
+use super::{Current, SimulatedDrain};
 use crate::error::ConnectErrorKind;
-use crate::pool::machine::{Input, ProbeResult};
+use crate::pool::machine::{PoolInput, ProbeResult};
 use crate::simulation::clock::MS;
-use crate::simulation::event::{Event, Node};
+use crate::simulation::event::{NodeId, SimulatedEvent};
 use crate::simulation::world::World;
 
 impl World {
     pub(super) fn begin_drain(&mut self, at: usize, old: Current) {
-        let drain = Drain {
+        let drain = SimulatedDrain {
             instance: old.instance,
             secret: old.secret,
             deadline: None,
@@ -20,7 +20,7 @@ impl World {
         self.pools[at].drains.insert(old.generation, drain);
     }
 
-    pub(in crate::simulation) fn probed(&mut self, node: Node, generation: u64) {
+    pub(in crate::simulation) fn probed(&mut self, node: NodeId, generation: u64) {
         let at = node.at;
         let truth = self.clocks.truth();
         let pool = &mut self.pools[at];
@@ -54,7 +54,7 @@ impl World {
                 }
             }
         };
-        self.feed_pool(at, Input::Probed { generation, result });
+        self.feed_pool(at, PoolInput::Probed { generation, result });
         self.wake_pool(at);
     }
 
@@ -62,7 +62,7 @@ impl World {
         self.drain_starts(at, generation, since, deadline);
         let pool = &mut self.pools[at];
         let Some(drain) = pool.drains.get_mut(&generation) else {
-            self.feed_pool(at, Input::Drained { generation });
+            self.feed_pool(at, PoolInput::Drained { generation });
             return;
         };
         drain.deadline = Some(deadline);
@@ -76,7 +76,7 @@ impl World {
         for when in [now + MS, deadline.max(now + 2 * MS)] {
             self.queue.add(
                 when,
-                Event::DrainDeadline {
+                SimulatedEvent::DrainDeadline {
                     node,
                     losses,
                     generation,
@@ -86,7 +86,12 @@ impl World {
     }
 
     /// Ends a drain without connections; reports one at its deadline.
-    pub(in crate::simulation) fn check_drain(&mut self, node: Node, losses: u32, generation: u64) {
+    pub(in crate::simulation) fn check_drain(
+        &mut self,
+        node: NodeId,
+        losses: u32,
+        generation: u64,
+    ) {
         let (at, now) = (node.at, self.clocks.mono);
         let pool = &mut self.pools[at];
         if pool.losses != losses {
@@ -105,7 +110,7 @@ impl World {
             if first {
                 let effects = self.feed_pool(
                     at,
-                    Input::DrainOverdue {
+                    PoolInput::DrainOverdue {
                         generation,
                         connections,
                     },
@@ -120,7 +125,7 @@ impl World {
         pool.admission.end_drain(generation);
         self.checks.trace.line("drained", node, generation, 0);
         self.checks.hazard("generations drained", 1);
-        self.feed_pool(at, Input::Drained { generation });
+        self.feed_pool(at, PoolInput::Drained { generation });
         self.wake_pool(at);
         self.news(at);
         self.leave(at);

@@ -8,19 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::callers::{Call, Login};
+use super::callers::{Login, SimulatedCall};
 use super::checks::PoolModel;
 use super::clock::{MS, SEC};
 use super::database::{SecretId, secret_of};
-use super::event::{Event, Node};
-use super::provider::{ActorState, Wake};
+use super::event::{NodeId, SimulatedEvent};
+use super::provider::{ActorState, WakeAction};
 use super::world::World;
 use crate::clock::Timestamp;
 use crate::expiry::Expiry;
 use crate::lease::{OldConnections, Revision};
 use crate::pool::admission::{Admission, Permit};
-use crate::pool::machine::{Effect, Input, LeaseFacts, Machine};
-use crate::provider::machine::{Input as ProviderInput, LeaseId};
+use crate::pool::machine::{LeaseFacts, PoolEffect, PoolInput, PoolMachine};
+use crate::provider::machine::{LeaseId, ProviderInput};
 use crate::report::HandoverMode;
 use crate::rotation::Rotation;
 
@@ -28,12 +28,12 @@ const VERIFY_DEADLINE: u64 = 5 * SEC;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A count of connections, which the admission control reads.
-pub(super) type Count = Arc<AtomicU32>;
+pub(super) type ConnectionCount = Arc<AtomicU32>;
 
 /// The pool behind one or more generations.
 #[derive(Debug, Default)]
 pub(super) struct Instance {
-    pub(super) count: Count,
+    pub(super) count: ConnectionCount,
     /// The secret that each was opened with.
     pub(super) idle: Vec<SecretId>,
     pub(super) is_closing: bool,
@@ -54,7 +54,7 @@ pub(super) struct Current {
 }
 
 #[derive(Debug)]
-pub(super) struct Drain {
+pub(super) struct SimulatedDrain {
     pub(super) instance: u64,
     pub(super) secret: SecretId,
     pub(super) deadline: Option<u64>,
@@ -62,13 +62,13 @@ pub(super) struct Drain {
 }
 
 /// An attempt whose task runs.
-struct Attempt {
+struct SimulatedAttempt {
     number: u64,
     lease: LeaseId,
     facts: LeaseFacts,
     lifetime: Option<Duration>,
     rotation: Option<Arc<Rotation>>,
-    permit: Option<Permit<Count>>,
+    permit: Option<Permit<ConnectionCount>>,
     began: u64,
     opening: Option<Opening>,
 }
@@ -81,12 +81,12 @@ struct Opening {
     tries_out: bool,
 }
 
-pub(super) struct PoolNode {
-    pub(super) node: Node,
+pub(super) struct SimulatedPool {
+    pub(super) node: NodeId,
     pub(super) name: Arc<str>,
-    pub(super) provider: Node,
-    pub(super) machine: Machine,
-    pub(super) admission: Arc<Admission<Count>>,
+    pub(super) provider: NodeId,
+    pub(super) machine: PoolMachine,
+    pub(super) admission: Arc<Admission<ConnectionCount>>,
     pub(super) max: u32,
     pub(super) overlap: u32,
     warm: u32,
@@ -95,9 +95,9 @@ pub(super) struct PoolNode {
     pub(super) instances: BTreeMap<u64, Instance>,
     next_instance: u64,
     pub(super) current: Option<Current>,
-    pub(super) drains: BTreeMap<u64, Drain>,
-    attempt: Option<Attempt>,
-    pub(super) calls: BTreeMap<u64, Call>,
+    pub(super) drains: BTreeMap<u64, SimulatedDrain>,
+    attempt: Option<SimulatedAttempt>,
+    pub(super) calls: BTreeMap<u64, SimulatedCall>,
     pub(super) waiting: VecDeque<u64>,
     pub(super) logins: BTreeMap<u64, Login>,
     pub(super) numbers: u64,
@@ -115,21 +115,21 @@ pub(super) struct PoolNode {
     pub(super) model: PoolModel,
 }
 
-impl PoolNode {
+impl SimulatedPool {
     pub(super) fn new(
-        node: Node,
-        provider: Node,
+        node: NodeId,
+        provider: NodeId,
         (now, since): (Timestamp, u64),
         rng: &mut fastrand::Rng,
     ) -> Self {
         let max = rng.u32(2..13);
         let overlap = (max / 4).max(1);
-        let count = |count: &Count| count.load(Ordering::Relaxed);
+        let count = |count: &ConnectionCount| count.load(Ordering::Relaxed);
         Self {
             node,
             name: format!("pool-{}", node.at).into(),
             provider,
-            machine: Machine::new(max, PATIENCE, rng.u64(..), now),
+            machine: PoolMachine::new(max, PATIENCE, rng.u64(..), now),
             admission: Admission::new(max, overlap, Arc::new(count)),
             max,
             overlap,
@@ -203,16 +203,21 @@ impl World {
         let node = self.pools[at].node;
         if self.pools[at].actor.wake() {
             let soon = self.clocks.mono + self.rng.u64(20..MS);
-            self.queue.add(soon, Event::PoolWake { node, alarm: None });
+            self.queue
+                .add(soon, SimulatedEvent::PoolWake { node, alarm: None });
         }
     }
 
-    pub(super) fn pool_wakes(&mut self, node: Node, alarm: Option<u64>) {
+    pub(super) fn pool_wakes(&mut self, node: NodeId, alarm: Option<u64>) {
         let (at, now) = (node.at, self.clocks.mono);
         match self.pools[at].actor.take(alarm, now) {
-            Wake::Ignore => return,
-            Wake::Later(later) => return self.queue.add(later, Event::PoolWake { node, alarm }),
-            Wake::Reconcile => {}
+            WakeAction::Ignore => return,
+            WakeAction::Later(later) => {
+                return self
+                    .queue
+                    .add(later, SimulatedEvent::PoolWake { node, alarm });
+            }
+            WakeAction::Reconcile => {}
         }
         let lease = self.known_lease(at);
         let now_both = self.clocks.now();
@@ -221,7 +226,7 @@ impl World {
             .is_some_and(|lease| lease.expiry.is_expired(now_both));
         self.checks
             .hazard("wakes with an expired lease", u64::from(has_expired));
-        let effects = self.feed_pool(at, Input::Wake { lease });
+        let effects = self.feed_pool(at, PoolInput::Wake { lease });
         self.start(at, effects);
         self.check_pool_after_jump(at);
         // Callers learn of the outlook.
@@ -230,7 +235,8 @@ impl World {
             let next = self.clocks.micros(next).max(now + 5 * MS);
             if let Some(number) = self.pools[at].actor.arm(next) {
                 let alarm = Some(number);
-                self.queue.add(next, Event::PoolWake { node, alarm });
+                self.queue
+                    .add(next, SimulatedEvent::PoolWake { node, alarm });
             }
         }
     }
@@ -249,7 +255,7 @@ impl World {
     }
 
     /// Feeds a pool's machine, and carries out the effects that need no task; returns the others.
-    pub(super) fn feed_pool(&mut self, at: usize, input: Input) -> Vec<Effect> {
+    pub(super) fn feed_pool(&mut self, at: usize, input: PoolInput) -> Vec<PoolEffect> {
         let effects = self.pools[at].machine.handle(input, self.clocks.now());
         self.pool_effects(at, &effects);
         let mut returned = Vec::new();
@@ -257,17 +263,17 @@ impl World {
         for effect in &effects {
             let current = pool.current.as_mut();
             match effect {
-                Effect::ReturnLease { generation } => {
+                PoolEffect::ReturnLease { generation } => {
                     returned.extend(pool.leases.remove(generation))
                 }
-                Effect::Extend { generation, expiry } => {
+                PoolEffect::Extend { generation, expiry } => {
                     if let Some(current) = current.filter(|one| one.generation == *generation) {
                         current.expiry = *expiry;
                     }
                 }
-                Effect::Distrust { generation } | Effect::Trust { generation } => {
+                PoolEffect::Distrust { generation } | PoolEffect::Trust { generation } => {
                     if let Some(current) = current.filter(|one| one.generation == *generation) {
-                        current.is_distrusted = matches!(effect, Effect::Distrust { .. });
+                        current.is_distrusted = matches!(effect, PoolEffect::Distrust { .. });
                     }
                 }
                 _ => {}
@@ -291,11 +297,11 @@ impl World {
     }
 
     /// Carries out an effect, or returns it if it needs a task or its caller.
-    fn carry_out(&mut self, at: usize, effect: Effect) -> Option<Effect> {
+    fn carry_out(&mut self, at: usize, effect: PoolEffect) -> Option<PoolEffect> {
         let provider = self.pools[at].provider.at;
         match effect {
-            Effect::Wake => self.wake_pool(at),
-            Effect::Reject { generation } => {
+            PoolEffect::Wake => self.wake_pool(at),
+            PoolEffect::Reject { generation } => {
                 let pool = &mut self.pools[at];
                 if let Some(current) = pool
                     .current
@@ -307,14 +313,14 @@ impl World {
                 }
                 self.news(at);
             }
-            Effect::ReportFailure { .. } => self.checks.hazard("verifications failed", 1),
-            Effect::ReportRejected { revision } => {
+            PoolEffect::ReportFailure { .. } => self.checks.hazard("verifications failed", 1),
+            PoolEffect::ReportRejected { revision } => {
                 self.feed_provider(provider, ProviderInput::Rejected(revision));
             }
-            Effect::ReportVerified { revision, account } => {
+            PoolEffect::ReportVerified { revision, account } => {
                 self.notify_verified(provider, &revision, &account);
             }
-            Effect::Settle { revision } => {
+            PoolEffect::Settle { revision } => {
                 let name = Arc::clone(&self.pools[at].name);
                 if let Some(rotation) = self.open_rotation(provider)
                     && rotation.waits_for(&name, &revision.digest())
@@ -322,23 +328,25 @@ impl World {
                     self.excuse(at);
                 }
             }
-            Effect::Extend { .. } => self.news(at),
+            PoolEffect::Extend { .. } => self.news(at),
             // Done with the tables, or by whoever fed the input.
-            Effect::ReturnLease { .. } | Effect::Distrust { .. } | Effect::Trust { .. } => {}
-            Effect::StartAttempt { .. }
-            | Effect::Open
-            | Effect::Publish(_)
-            | Effect::Discard
-            | Effect::Probe { .. }
-            | Effect::StartDrain { .. }
-            | Effect::ReportAbandoned { .. } => return Some(effect),
+            PoolEffect::ReturnLease { .. }
+            | PoolEffect::Distrust { .. }
+            | PoolEffect::Trust { .. } => {}
+            PoolEffect::StartAttempt { .. }
+            | PoolEffect::Open
+            | PoolEffect::Publish(_)
+            | PoolEffect::Discard
+            | PoolEffect::Probe { .. }
+            | PoolEffect::StartDrain { .. }
+            | PoolEffect::ReportAbandoned { .. } => return Some(effect),
         }
         None
     }
 
     fn notify_verified(&mut self, provider: usize, revision: &Revision, account: &Arc<str>) {
         for other in self.subscribers(provider) {
-            let input = Input::VerifiedElsewhere {
+            let input = PoolInput::VerifiedElsewhere {
                 revision: revision.clone(),
                 account: Arc::clone(account),
             };
@@ -355,20 +363,22 @@ impl World {
     }
 
     /// Starts the tasks that carry out these effects.
-    fn start(&mut self, at: usize, effects: Vec<Effect>) {
+    fn start(&mut self, at: usize, effects: Vec<PoolEffect>) {
         for effect in effects {
             match effect {
-                Effect::StartAttempt {
+                PoolEffect::StartAttempt {
                     attempt, revision, ..
                 } => self.start_attempt(at, attempt, &revision),
-                Effect::Probe { generation } => {
+                PoolEffect::Probe { generation } => {
                     let node = self.pools[at].node;
                     self.checks.trace.line("probe", node, generation, 0);
                     let takes = self.rng.u64(MS..20 * MS);
-                    self.queue
-                        .add(self.clocks.mono + takes, Event::Probed { node, generation });
+                    self.queue.add(
+                        self.clocks.mono + takes,
+                        SimulatedEvent::Probed { node, generation },
+                    );
                 }
-                Effect::StartDrain {
+                PoolEffect::StartDrain {
                     generation,
                     since,
                     deadline,
@@ -407,14 +417,14 @@ impl World {
             }
             self.feed_pool(
                 at,
-                Input::Lost {
+                PoolInput::Lost {
                     attempt: attempt.number,
                 },
             );
             self.return_lease(at, attempt.lease);
         }
         for generation in drains {
-            self.feed_pool(at, Input::DrainLost { generation });
+            self.feed_pool(at, PoolInput::DrainLost { generation });
         }
     }
 
@@ -429,7 +439,7 @@ impl World {
         if is_first {
             self.pools[at].retired = self.clocks.mono;
         }
-        let effects = self.feed_pool(at, Input::Retire);
+        let effects = self.feed_pool(at, PoolInput::Retire);
         if is_first {
             let provider = self.pools[at].provider.at;
             if self.providers[provider].machine.is_stopped() {

@@ -9,12 +9,13 @@ use std::time::Duration;
 use super::checks::ProviderModel;
 use super::clock::{MS, SEC};
 use super::database::{SecretId, secret_of};
-use super::event::{Event, Node};
+use super::event::{NodeId, SimulatedEvent};
 use super::world::World;
 use crate::clock::Timestamp;
 use crate::lease::Revision;
 use crate::provider::machine::{
-    Answer as Reply, Effect, Facts, FetchId, Input, LeaseId, Machine, RequestId, RotationId,
+    Facts, FetchId, LeaseId, ManualReply, ProviderEffect, ProviderInput, ProviderMachine,
+    RequestId, RotationId,
 };
 use crate::report::RotationOutcome;
 use crate::rotation::Rotation;
@@ -24,23 +25,23 @@ const POLL: Duration = Duration::from_secs(300);
 
 /// A fetch whose task runs.
 #[derive(Debug)]
-pub(super) struct Fetch {
+pub(super) struct SimulatedFetch {
     started: Timestamp,
     rejected: Arc<[Revision]>,
     pub(super) hangs: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct ProviderNode {
-    pub(super) node: Node,
+pub(super) struct SimulatedProvider {
+    pub(super) node: NodeId,
     name: Arc<str>,
-    pub(super) machine: Machine,
+    pub(super) machine: ProviderMachine,
     /// The values of leases.
     pub(super) leases: BTreeMap<LeaseId, Facts>,
     pub(super) rotations: BTreeMap<RotationId, Arc<Rotation>>,
     pub(super) requests: BTreeSet<RequestId>,
     pub(super) next_request: u64,
-    pub(super) fetches: BTreeMap<FetchId, Fetch>,
+    pub(super) fetches: BTreeMap<FetchId, SimulatedFetch>,
     pub(super) releases: BTreeSet<LeaseId>,
     pub(super) losses: u32,
     pub(super) actor: ActorState,
@@ -60,7 +61,7 @@ pub(super) struct ActorState {
 
 /// What the actor is to do with a wake.
 #[derive(Debug, PartialEq)]
-pub(super) enum Wake {
+pub(super) enum WakeAction {
     Ignore,
     Later(u64),
     Reconcile,
@@ -71,14 +72,16 @@ impl ActorState {
         !std::mem::replace(&mut self.is_poked, true)
     }
 
-    pub(super) fn take(&mut self, alarm: Option<u64>, now: u64) -> Wake {
+    pub(super) fn take(&mut self, alarm: Option<u64>, now: u64) -> WakeAction {
         match alarm {
-            Some(number) if self.alarm.is_none_or(|(_, set)| set != number) => return Wake::Ignore,
-            _ if now < self.crashed_until => return Wake::Later(self.crashed_until),
+            Some(number) if self.alarm.is_none_or(|(_, set)| set != number) => {
+                return WakeAction::Ignore;
+            }
+            _ if now < self.crashed_until => return WakeAction::Later(self.crashed_until),
             Some(_) => self.alarm = None,
             None => self.is_poked = false,
         }
-        Wake::Reconcile
+        WakeAction::Reconcile
     }
 
     /// Sets the alarm, if none comes before. Returns its number. A wake too many does no harm: the
@@ -94,20 +97,20 @@ impl ActorState {
 }
 
 /// The part of an effect that follows when all tables are up to date.
-enum Work {
-    StartFetch(FetchId, Fetch),
+enum NodeWork {
+    StartFetch(FetchId, SimulatedFetch),
     Settle(Arc<Rotation>),
     Release(LeaseId),
     CloseRotation(Arc<Rotation>, RotationOutcome),
     WakePools,
 }
 
-impl ProviderNode {
-    pub(super) fn new(node: Node, now: Timestamp) -> Self {
+impl SimulatedProvider {
+    pub(super) fn new(node: NodeId, now: Timestamp) -> Self {
         Self {
             node,
             name: format!("provider-{}", node.at).into(),
-            machine: Machine::new(POLL, now),
+            machine: ProviderMachine::new(POLL, now),
             leases: BTreeMap::new(),
             rotations: BTreeMap::new(),
             requests: BTreeSet::new(),
@@ -134,7 +137,7 @@ impl ProviderNode {
 
 impl World {
     /// Feeds a provider's machine, and wakes its actor.
-    pub(super) fn feed_provider(&mut self, at: usize, input: Input) {
+    pub(super) fn feed_provider(&mut self, at: usize, input: ProviderInput) {
         self.handle_provider(at, input, None);
         self.wake_provider(at);
     }
@@ -144,34 +147,39 @@ impl World {
         if self.providers[at].actor.wake() {
             let soon = self.clocks.mono + self.rng.u64(20..MS);
             self.queue
-                .add(soon, Event::ProviderWake { node, alarm: None });
+                .add(soon, SimulatedEvent::ProviderWake { node, alarm: None });
         }
     }
 
-    pub(super) fn provider_wakes(&mut self, node: Node, alarm: Option<u64>) {
+    pub(super) fn provider_wakes(&mut self, node: NodeId, alarm: Option<u64>) {
         let now = self.clocks.mono;
         match self.providers[node.at].actor.take(alarm, now) {
-            Wake::Ignore => return,
-            Wake::Later(at) => return self.queue.add(at, Event::ProviderWake { node, alarm }),
-            Wake::Reconcile => {}
+            WakeAction::Ignore => return,
+            WakeAction::Later(at) => {
+                return self
+                    .queue
+                    .add(at, SimulatedEvent::ProviderWake { node, alarm });
+            }
+            WakeAction::Reconcile => {}
         }
-        self.handle_provider(node.at, Input::Wake, None);
+        self.handle_provider(node.at, ProviderInput::Wake, None);
         self.check_after_jump(node.at);
         if let Some(next) = self.providers[node.at].machine.next_deadline() {
             let at = self.clocks.micros(next).max(now + 5 * MS);
             if let Some(number) = self.providers[node.at].actor.arm(at) {
                 let alarm = Some(number);
-                self.queue.add(at, Event::ProviderWake { node, alarm });
+                self.queue
+                    .add(at, SimulatedEvent::ProviderWake { node, alarm });
             }
         }
     }
 
     /// `brought` is the lease that came with the input.
-    fn handle_provider(&mut self, at: usize, input: Input, mut brought: Option<Facts>) {
+    fn handle_provider(&mut self, at: usize, input: ProviderInput, mut brought: Option<Facts>) {
         self.provider_input(at, &input);
         let now = self.clocks.now();
         let offered = match &input {
-            Input::FetchDone { result, .. } => Some(result.clone()),
+            ProviderInput::FetchDone { result, .. } => Some(result.clone()),
             _ => None,
         };
         let before = self.providers[at].current().map(|(_, facts)| facts.expiry);
@@ -181,11 +189,11 @@ impl World {
         for effect in effects {
             let provider = &mut self.providers[at];
             match effect {
-                Effect::OpenRotation { rotation, trigger } => {
+                ProviderEffect::OpenRotation { rotation, trigger } => {
                     let opened = Rotation::new(&provider.name, trigger, now);
                     provider.rotations.insert(rotation, opened);
                 }
-                Effect::StartFetch {
+                ProviderEffect::StartFetch {
                     fetch,
                     trigger,
                     rotation: _,
@@ -193,24 +201,24 @@ impl World {
                     rejected,
                 } => {
                     self.fetch_starts(at, fetch, trigger, !requests.is_empty(), &rejected);
-                    let running = Fetch {
+                    let running = SimulatedFetch {
                         started: now,
                         rejected,
                         hangs: false,
                     };
-                    work.push(Work::StartFetch(fetch, running));
+                    work.push(NodeWork::StartFetch(fetch, running));
                 }
-                Effect::Keep(id) => {
+                ProviderEffect::Keep(id) => {
                     if let Some(lease) = brought.take() {
                         provider.leases.insert(id, lease);
                     }
                 }
-                Effect::Extend(id, expiry) => {
+                ProviderEffect::Extend(id, expiry) => {
                     if let Some(lease) = provider.leases.get_mut(&id) {
                         lease.expiry = expiry;
                     }
                 }
-                Effect::HandOver { rotation, lease } => {
+                ProviderEffect::HandOver { rotation, lease } => {
                     let rotation = provider.rotations.get(&rotation).cloned();
                     let revision = provider.leases.get(&lease).map(|lease| &lease.revision);
                     if let (Some(rotation), Some(revision)) = (rotation, revision) {
@@ -219,39 +227,41 @@ impl World {
                         });
                         let pools: Vec<_> = pools.map(|pool| Arc::clone(&pool.name)).collect();
                         rotation.adopted(revision, pools);
-                        work.push(Work::Settle(rotation));
+                        work.push(NodeWork::Settle(rotation));
                     }
                 }
-                Effect::Release(id) => work.push(Work::Release(id)),
-                Effect::Forget(id) => {
+                ProviderEffect::Release(id) => work.push(NodeWork::Release(id)),
+                ProviderEffect::Forget(id) => {
                     provider.leases.remove(&id);
                 }
-                Effect::CloseRotation { rotation, outcome } => {
+                ProviderEffect::CloseRotation { rotation, outcome } => {
                     let rotation = provider.rotations.remove(&rotation);
-                    work.extend(rotation.map(|rotation| Work::CloseRotation(rotation, outcome)));
+                    work.extend(
+                        rotation.map(|rotation| NodeWork::CloseRotation(rotation, outcome)),
+                    );
                 }
-                Effect::Reply { request, answer } => {
+                ProviderEffect::Reply { request, reply } => {
                     let waited = provider.requests.remove(&request);
                     self.checks
                         .hazard("manual requests answered", u64::from(waited));
-                    let (Reply::Rotation(_)
-                    | Reply::Earlier(_)
-                    | Reply::Failed(_)
-                    | Reply::Abandoned) = answer;
+                    let (ManualReply::Rotation(_)
+                    | ManualReply::Earlier(_)
+                    | ManualReply::Failed(_)
+                    | ManualReply::Abandoned) = reply;
                 }
-                Effect::Report { .. } => {}
-                Effect::NotifyPools => work.push(Work::WakePools),
+                ProviderEffect::Report { .. } => {}
+                ProviderEffect::NotifyPools => work.push(NodeWork::WakePools),
             }
         }
         for one in work {
             match one {
-                Work::StartFetch(fetch, running) => self.start_fetch(at, fetch, running),
-                Work::Settle(rotation) => self.pool_settled(at, &rotation),
-                Work::Release(lease) => self.start_release(at, lease),
-                Work::CloseRotation(rotation, outcome) => {
+                NodeWork::StartFetch(fetch, running) => self.start_fetch(at, fetch, running),
+                NodeWork::Settle(rotation) => self.pool_settled(at, &rotation),
+                NodeWork::Release(lease) => self.start_release(at, lease),
+                NodeWork::CloseRotation(rotation, outcome) => {
                     rotation.close(outcome, now);
                 }
-                Work::WakePools => {
+                NodeWork::WakePools => {
                     for pool in self.subscribers(at) {
                         self.wake_pool(pool);
                     }
@@ -266,7 +276,7 @@ impl World {
             .find(|(_, one)| Arc::ptr_eq(one, rotation))
             .map(|(id, _)| *id);
         if let Some(id) = open.filter(|_| rotation.is_settled()) {
-            self.feed_provider(at, Input::PoolsSettled(id));
+            self.feed_provider(at, ProviderInput::PoolsSettled(id));
         } else {
             self.wake_provider(at);
         }
@@ -297,13 +307,13 @@ impl World {
             .into_iter()
             .map(|pool| &self.pools[pool]);
         let mut staying = staying.filter(|pool| !pool.is_retired);
-        let serves = |pool: &super::pool::PoolNode| {
+        let serves = |pool: &super::pool::SimulatedPool| {
             pool.machine
                 .current()
                 .is_some_and(|active| active.lease.revision == revision && !active.is_rejected())
         };
         if staying.all(serves) {
-            self.feed_provider(at, Input::RejectionMoot(revision));
+            self.feed_provider(at, ProviderInput::RejectionMoot(revision));
         }
     }
 
@@ -313,13 +323,13 @@ impl World {
         let request = RequestId(provider.next_request);
         provider.requests.insert(request);
         provider.model.asked = true;
-        self.feed_provider(at, Input::Manual(request));
+        self.feed_provider(at, ProviderInput::Manual(request));
     }
 
     pub(super) fn hint(&mut self, at: usize) {
         self.providers[at].model.asked = true;
         self.checks.hazard("hints", 1);
-        self.feed_provider(at, Input::Hint);
+        self.feed_provider(at, ProviderInput::Hint);
     }
 
     pub(super) fn close_provider(&mut self, at: usize) {
@@ -327,7 +337,7 @@ impl World {
             return;
         }
         self.providers[at].is_closed = true;
-        self.feed_provider(at, Input::Close);
+        self.feed_provider(at, ProviderInput::Close);
         self.check_closed(at);
         self.checks.hazard("providers closed", 1);
     }

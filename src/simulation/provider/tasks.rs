@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use super::{FETCH_DEADLINE, Fetch};
+use super::{FETCH_DEADLINE, SimulatedFetch};
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::expiry::Expiry;
 use crate::lease::Revision;
-use crate::provider::machine::{Facts, FetchId, Input, LeaseId, Offer};
+use crate::provider::machine::{Facts, FetchId, LeaseId, Offer, ProviderInput};
 use crate::report::RotationTrigger;
-use crate::simulation::backend::Answer;
+use crate::simulation::backend::BackendReply;
 use crate::simulation::clock::{MS, SEC};
 use crate::simulation::database::secret_of;
-use crate::simulation::event::{Event, Node};
+use crate::simulation::event::{NodeId, SimulatedEvent};
 use crate::simulation::report::Law;
 use crate::simulation::world::World;
 
 impl World {
-    pub(super) fn start_fetch(&mut self, at: usize, fetch: FetchId, running: Fetch) {
+    pub(super) fn start_fetch(&mut self, at: usize, fetch: FetchId, running: SimulatedFetch) {
         let truth = self.clocks.truth();
         let takes = self.backends[at].latency(truth, &mut self.rng);
         let provider = &mut self.providers[at];
@@ -27,7 +27,7 @@ impl World {
             let soon = now + self.rng.u64(..takes);
             self.queue.add(
                 soon,
-                Event::Lose {
+                SimulatedEvent::Lose {
                     provider: at,
                     pools: false,
                 },
@@ -35,14 +35,14 @@ impl World {
         }
         self.queue.add(
             now + takes,
-            Event::Fetched {
+            SimulatedEvent::Fetched {
                 node,
                 losses,
                 fetch,
             },
         );
         if takes > FETCH_DEADLINE {
-            let late = Event::FetchDeadline {
+            let late = SimulatedEvent::FetchDeadline {
                 node,
                 losses,
                 fetch,
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    pub(in crate::simulation) fn fetch_hangs(&mut self, node: Node, losses: u32, fetch: FetchId) {
+    pub(in crate::simulation) fn fetch_hangs(&mut self, node: NodeId, losses: u32, fetch: FetchId) {
         let provider = &mut self.providers[node.at];
         if provider.losses != losses {
             return;
@@ -64,7 +64,7 @@ impl World {
             let jitter = self.rng.f64();
             self.feed_provider(
                 node.at,
-                Input::FetchHangs {
+                ProviderInput::FetchHangs {
                     fetch,
                     error,
                     jitter,
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    pub(in crate::simulation) fn fetched(&mut self, node: Node, losses: u32, fetch: FetchId) {
+    pub(in crate::simulation) fn fetched(&mut self, node: NodeId, losses: u32, fetch: FetchId) {
         let at = node.at;
         if self.providers[at].losses != losses {
             return;
@@ -102,10 +102,10 @@ impl World {
         };
         let kind = self.backends[at].kind;
         let (result, brought) = match answer {
-            Answer::Failed(error) => (Err(error), None),
-            Answer::Unchanged => (Ok(Offer::Unchanged), None),
-            Answer::Renewed { ttl } => (Ok(Offer::Renewed(expiry(Some(ttl)))), None),
-            Answer::New { secret, ttl } => {
+            BackendReply::Failed(error) => (Err(error), None),
+            BackendReply::Unchanged => (Ok(Offer::Unchanged), None),
+            BackendReply::Renewed { ttl } => (Ok(Offer::Renewed(expiry(Some(ttl)))), None),
+            BackendReply::New { secret, ttl } => {
                 self.db.secrets[secret].delivered = true;
                 let facts = Facts {
                     revision: crate::simulation::database::revision(secret),
@@ -122,7 +122,7 @@ impl World {
                 u64::from(brought.is_some()),
             );
             let lease = brought.clone();
-            self.handle_provider(at, Input::FetchLate { fetch, lease }, brought);
+            self.handle_provider(at, ProviderInput::FetchLate { fetch, lease }, brought);
             self.disturb(at, 0);
         } else {
             // As the driver does: what has expired on arrival brings no lease.
@@ -136,7 +136,7 @@ impl World {
             let jitter = self.rng.f64();
             self.handle_provider(
                 at,
-                Input::FetchDone {
+                ProviderInput::FetchDone {
                     fetch,
                     result,
                     jitter,
@@ -155,7 +155,7 @@ impl World {
         let provider = &mut self.providers[at];
         provider.releases.insert(lease);
         let (node, losses) = (provider.node, provider.losses);
-        let event = Event::Released {
+        let event = SimulatedEvent::Released {
             node,
             losses,
             lease,
@@ -166,7 +166,7 @@ impl World {
 
     pub(in crate::simulation) fn released(
         &mut self,
-        node: Node,
+        node: NodeId,
         losses: u32,
         lease: LeaseId,
         hangs: bool,
@@ -214,7 +214,7 @@ impl World {
                 }
             }
         }
-        self.feed_provider(at, Input::ReleaseDone { lease, result });
+        self.feed_provider(at, ProviderInput::ReleaseDone { lease, result });
     }
 
     /// The tasks of a driver are gone with their runtime.
@@ -227,10 +227,10 @@ impl World {
         self.checks.hazard("provider tasks lost", lost);
         self.disturb(at, 0);
         for fetch in fetches.into_keys() {
-            self.feed_provider(at, Input::FetchLost(fetch));
+            self.feed_provider(at, ProviderInput::FetchLost(fetch));
         }
         for lease in releases {
-            self.feed_provider(at, Input::ReleaseLost(lease));
+            self.feed_provider(at, ProviderInput::ReleaseLost(lease));
         }
     }
 

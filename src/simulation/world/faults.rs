@@ -4,12 +4,12 @@ use super::{JUMP, World};
 use crate::simulation::backend::Kind;
 use crate::simulation::callers::ENDED;
 use crate::simulation::clock::{DAY, HOUR, MIN, MS, SEC};
-use crate::simulation::event::{Event, Node, RotateStep};
+use crate::simulation::event::{NodeId, RotateStep, SimulatedEvent};
 
 impl World {
     pub(super) fn plan_fault(&mut self, provider: usize) {
         let next = self.clocks.mono + self.rng.u64(..10 * HOUR);
-        self.queue.add(next, Event::Fault { provider });
+        self.queue.add(next, SimulatedEvent::Fault { provider });
     }
 
     pub(super) fn fault(&mut self, at: usize) {
@@ -30,7 +30,7 @@ impl World {
                 // Whoever likes sends hints; they lead to no more than a fetch a second.
                 for _ in 0..self.rng.u32(5..60) {
                     let soon = self.clocks.mono + self.rng.u64(..3 * SEC);
-                    self.queue.add(soon, Event::Hint { provider: at });
+                    self.queue.add(soon, SimulatedEvent::Hint { provider: at });
                 }
                 ("forged hints", truth)
             }
@@ -79,10 +79,11 @@ impl World {
         self.end_connections(at);
         for pool in self.subscribers(at) {
             let node = self.pools[pool].node;
-            self.queue.add(self.clocks.mono, Event::Call { node });
+            self.queue
+                .add(self.clocks.mono, SimulatedEvent::Call { node });
         }
         let next = self.clocks.mono + 300 * MS;
-        self.queue.add(next, Event::Fade { provider: at });
+        self.queue.add(next, SimulatedEvent::Fade { provider: at });
     }
 
     pub(super) fn server_fault(&mut self, at: usize, truth: u64) -> (&'static str, u64) {
@@ -152,7 +153,7 @@ impl World {
             let step = RotateStep::Restore;
             self.queue.add(
                 self.clocks.mono + wait,
-                Event::Rotate { provider: at, step },
+                SimulatedEvent::Rotate { provider: at, step },
             );
         }
     }
@@ -165,7 +166,8 @@ impl World {
         match step {
             RotateStep::Begin => {
                 let next = mono + self.rng.u64(HOUR..DAY);
-                self.queue.add(next, Event::Rotate { provider: at, step });
+                self.queue
+                    .add(next, SimulatedEvent::Rotate { provider: at, step });
                 if !matches!(self.backends[at].kind, Kind::Rotating | Kind::Static) {
                     return;
                 }
@@ -175,7 +177,7 @@ impl World {
                 self.backends[at].pending = Some(new);
                 let mut plan = |delay: u64, step| {
                     self.queue
-                        .add(mono + delay, Event::Rotate { provider: at, step });
+                        .add(mono + delay, SimulatedEvent::Rotate { provider: at, step });
                 };
                 let begin = 10 * MS;
                 let (backend, database) = match self.rng.u8(..3) {
@@ -231,7 +233,7 @@ impl World {
     /// The machine sleeps, or its clock is set.
     pub(super) fn machine(&mut self) {
         let next = self.clocks.mono + self.rng.u64(HOUR..2 * DAY);
-        self.queue.add(next, Event::Machine);
+        self.queue.add(next, SimulatedEvent::Machine);
         let by = match self.rng.u8(..3) {
             0 => self.rng.u64(SEC..5 * MIN),
             _ => self.rng.u64(MIN..5 * HOUR),
@@ -250,7 +252,9 @@ impl World {
                 "the clock was set back"
             }
         };
-        self.checks.trace.line(name, Node { at: 0, life: 0 }, by, 0);
+        self.checks
+            .trace
+            .line(name, NodeId { at: 0, life: 0 }, by, 0);
         self.checks.hazard(name, 1);
         let mono = self.clocks.mono;
         for at in 0..self.providers.len() {
@@ -261,7 +265,7 @@ impl World {
             // The heartbeats notice it.
         }
         for beat in [self.rng.u64(..15 * SEC), 30 * SEC] {
-            self.queue.add(mono + beat, Event::Heartbeat);
+            self.queue.add(mono + beat, SimulatedEvent::Heartbeat);
         }
         for at in 0..self.pools.len() {
             if by > JUMP + SEC {

@@ -5,11 +5,11 @@ mod faults;
 use super::backend::{Backend, Kind};
 use super::clock::{Clocks, DAY, HOUR, MIN, Queue, SEC};
 use super::database::{Database, Server};
-use super::event::{Event, Node, RotateStep};
-use super::pool::PoolNode;
-use super::provider::ProviderNode;
-use super::report::Checks;
-use crate::provider::machine::Input as ProviderInput;
+use super::event::{NodeId, RotateStep, SimulatedEvent};
+use super::pool::SimulatedPool;
+use super::provider::SimulatedProvider;
+use super::report::CheckResults;
+use crate::provider::machine::ProviderInput;
 
 pub(super) const PROVIDERS: usize = 4;
 const POOLS: usize = 8;
@@ -22,11 +22,11 @@ pub(super) struct World {
     pub(super) rng: fastrand::Rng,
     pub(super) db: Database,
     pub(super) backends: Vec<Backend>,
-    pub(super) providers: Vec<ProviderNode>,
-    pub(super) pools: Vec<PoolNode>,
+    pub(super) providers: Vec<SimulatedProvider>,
+    pub(super) pools: Vec<SimulatedPool>,
     /// Since when nothing has befallen each provider, in true time.
     pub(super) quiet: Vec<u64>,
-    pub(super) checks: Checks,
+    pub(super) checks: CheckResults,
     /// Whether the tasks of each provider's next fetch, and of its pools' next attempt, are lost.
     pub(super) lose: Vec<(bool, bool)>,
     lives: u32,
@@ -45,7 +45,7 @@ impl World {
             providers: Vec::new(),
             pools: Vec::new(),
             quiet: vec![0; PROVIDERS],
-            checks: Checks::default(),
+            checks: CheckResults::default(),
             lose: vec![(false, false); PROVIDERS],
             lives: 0,
         };
@@ -54,27 +54,31 @@ impl World {
             world.db.servers.push(Server::default());
             let backend = Backend::new(at, kind, &mut world.db, &mut world.rng);
             world.backends.push(backend);
-            let node = Node { at, life: 0 };
+            let node = NodeId { at, life: 0 };
             world
                 .providers
-                .push(ProviderNode::new(node, world.clocks.now()));
+                .push(SimulatedProvider::new(node, world.clocks.now()));
             world.wake_provider(at);
             world.plan_fault(at);
             let first = world.rng.u64(..DAY);
             let step = RotateStep::Begin;
-            world.queue.add(first, Event::Rotate { provider: at, step });
+            world
+                .queue
+                .add(first, SimulatedEvent::Rotate { provider: at, step });
         }
         for at in 0..POOLS {
             let provider = world.providers[at % PROVIDERS].node;
             let now = (world.clocks.now(), 0);
-            let pool = PoolNode::new(Node { at, life: 0 }, provider, now, &mut world.rng);
+            let pool = SimulatedPool::new(NodeId { at, life: 0 }, provider, now, &mut world.rng);
             world.pools.push(pool);
             world.wake_pool(at);
-            world.queue.add(at as u64, Event::Arrival { pool: at });
+            world
+                .queue
+                .add(at as u64, SimulatedEvent::Arrival { pool: at });
         }
-        world.queue.add(HOUR, Event::Machine);
-        world.queue.add(2 * HOUR, Event::Operator);
-        world.queue.add(10 * MIN, Event::Settled);
+        world.queue.add(HOUR, SimulatedEvent::Machine);
+        world.queue.add(2 * HOUR, SimulatedEvent::Operator);
+        world.queue.add(10 * MIN, SimulatedEvent::Settled);
         world
     }
 
@@ -90,32 +94,32 @@ impl World {
         }
     }
 
-    fn is_provider(&self, node: Node) -> bool {
+    fn is_provider(&self, node: NodeId) -> bool {
         self.providers[node.at].node == node
     }
 
-    fn is_pool(&self, node: Node) -> bool {
+    fn is_pool(&self, node: NodeId) -> bool {
         self.pools[node.at].node == node
     }
 
-    fn happens(&mut self, event: Event) {
+    fn happens(&mut self, event: SimulatedEvent) {
         match event {
-            Event::ProviderWake { node, alarm } if self.is_provider(node) => {
+            SimulatedEvent::ProviderWake { node, alarm } if self.is_provider(node) => {
                 self.provider_wakes(node, alarm)
             }
-            Event::Fetched {
+            SimulatedEvent::Fetched {
                 node,
                 losses,
                 fetch,
             } if self.is_provider(node) => self.fetched(node, losses, fetch),
-            Event::FetchDeadline {
+            SimulatedEvent::FetchDeadline {
                 node,
                 losses,
                 fetch,
             } if self.is_provider(node) => {
                 self.fetch_hangs(node, losses, fetch);
             }
-            Event::Released {
+            SimulatedEvent::Released {
                 node,
                 losses,
                 lease,
@@ -123,9 +127,13 @@ impl World {
             } if self.is_provider(node) => {
                 self.released(node, losses, lease, hangs);
             }
-            Event::Close { node } if self.is_provider(node) => self.close_provider(node.at),
-            Event::PoolWake { node, alarm } if self.is_pool(node) => self.pool_wakes(node, alarm),
-            Event::Verified {
+            SimulatedEvent::Close { node } if self.is_provider(node) => {
+                self.close_provider(node.at)
+            }
+            SimulatedEvent::PoolWake { node, alarm } if self.is_pool(node) => {
+                self.pool_wakes(node, alarm)
+            }
+            SimulatedEvent::Verified {
                 node,
                 losses,
                 attempt,
@@ -134,7 +142,7 @@ impl World {
                 self.verified(node, losses, attempt, hangs);
                 self.leave(node.at);
             }
-            Event::Opened {
+            SimulatedEvent::Opened {
                 node,
                 losses,
                 attempt,
@@ -142,50 +150,55 @@ impl World {
                 self.opened(node, losses, attempt);
                 self.leave(node.at);
             }
-            Event::Probed { node, generation } if self.is_pool(node) => {
+            SimulatedEvent::Probed { node, generation } if self.is_pool(node) => {
                 self.probed(node, generation)
             }
-            Event::DrainDeadline {
+            SimulatedEvent::DrainDeadline {
                 node,
                 losses,
                 generation,
             } if self.is_pool(node) => {
                 self.check_drain(node, losses, generation);
             }
-            Event::Call { node } if self.is_pool(node) => self.call(node),
-            Event::CallerLeaves {
+            SimulatedEvent::Call { node } if self.is_pool(node) => self.call(node),
+            SimulatedEvent::CallerLeaves {
                 node,
                 call,
                 cancelled,
             } if self.is_pool(node) => self.leaves(node, call, cancelled),
-            Event::LoggedIn { node, login } if self.is_pool(node) => self.logged_in(node, login),
-            Event::Returned { node, call } if self.is_pool(node) => self.returned(node, call),
-            Event::Pump { node } if self.is_pool(node) => self.pump(node),
-            Event::Arrival { pool } => self.arrives(pool),
-            Event::Fault { provider } => self.fault(provider),
-            Event::Rotate { provider, step } => self.rotate(provider, step),
-            Event::Lose {
+            SimulatedEvent::LoggedIn { node, login } if self.is_pool(node) => {
+                self.logged_in(node, login)
+            }
+            SimulatedEvent::Returned { node, call } if self.is_pool(node) => {
+                self.returned(node, call)
+            }
+            SimulatedEvent::Pump { node } if self.is_pool(node) => self.pump(node),
+            SimulatedEvent::Arrival { pool } => self.arrives(pool),
+            SimulatedEvent::Fault { provider } => self.fault(provider),
+            SimulatedEvent::Rotate { provider, step } => self.rotate(provider, step),
+            SimulatedEvent::Lose {
                 provider,
                 pools: false,
             } => self.lose_provider_tasks(provider),
-            Event::Lose { provider, .. } => {
+            SimulatedEvent::Lose { provider, .. } => {
                 for pool in self.subscribers(provider) {
                     self.lose_pool_tasks(pool);
                 }
             }
-            Event::Hint { provider } => self.hint(provider),
-            Event::Fade { provider } => self.fade(provider),
-            Event::Machine => self.machine(),
-            Event::Operator => self.operator(),
-            Event::Remove { pool } => self.replace_pool(pool),
-            Event::Restart => self.restart(),
-            Event::Heartbeat => {
+            SimulatedEvent::Hint { provider } => self.hint(provider),
+            SimulatedEvent::Fade { provider } => self.fade(provider),
+            SimulatedEvent::Machine => self.machine(),
+            SimulatedEvent::Operator => self.operator(),
+            SimulatedEvent::Remove { pool } => self.replace_pool(pool),
+            SimulatedEvent::Restart => self.restart(),
+            SimulatedEvent::Heartbeat => {
                 (0..PROVIDERS).for_each(|at| self.wake_provider(at));
                 (0..POOLS).for_each(|at| self.wake_pool(at));
             }
-            Event::Settled => {
+            SimulatedEvent::Settled => {
                 self.check_recovered();
-                self.queue.add(self.clocks.mono + 10 * MIN, Event::Settled);
+                self.queue
+                    .add(self.clocks.mono + 10 * MIN, SimulatedEvent::Settled);
             }
             // Of what is gone.
             _ => {}
@@ -202,14 +215,14 @@ impl World {
     fn operator(&mut self) {
         let mono = self.clocks.mono;
         let next = mono + self.rng.u64(HOUR..3 * DAY);
-        self.queue.add(next, Event::Operator);
+        self.queue.add(next, SimulatedEvent::Operator);
         match self.rng.u8(..4) {
             0 | 1 => {
                 let pool = self.rng.usize(..POOLS);
                 self.retire(pool);
                 self.queue.add(
                     mono + self.rng.u64(70 * SEC..10 * MIN),
-                    Event::Remove { pool },
+                    SimulatedEvent::Remove { pool },
                 );
                 self.checks.hazard("pools removed", 1);
             }
@@ -230,10 +243,12 @@ impl World {
                 }
                 for at in 0..PROVIDERS {
                     let node = self.providers[at].node;
-                    self.queue
-                        .add(mono + self.rng.u64(SEC..40 * SEC), Event::Close { node });
+                    self.queue.add(
+                        mono + self.rng.u64(SEC..40 * SEC),
+                        SimulatedEvent::Close { node },
+                    );
                 }
-                self.queue.add(mono + 3 * MIN, Event::Restart);
+                self.queue.add(mono + 3 * MIN, SimulatedEvent::Restart);
                 self.checks.hazard("shutdowns", 1);
             }
         }
@@ -247,20 +262,20 @@ impl World {
             // Its connections are still in use.
             return self
                 .queue
-                .add(self.clocks.mono + MIN, Event::Remove { pool: at });
+                .add(self.clocks.mono + MIN, SimulatedEvent::Remove { pool: at });
         }
         self.add_pool(at);
     }
 
     fn add_pool(&mut self, at: usize) {
         self.lives += 1;
-        let node = Node {
+        let node = NodeId {
             at,
             life: self.lives,
         };
         let provider = self.providers[at % PROVIDERS].node;
         let now = (self.clocks.now(), self.clocks.mono);
-        self.pools[at] = PoolNode::new(node, provider, now, &mut self.rng);
+        self.pools[at] = SimulatedPool::new(node, provider, now, &mut self.rng);
         self.disturb(at % PROVIDERS, 0);
         self.wake_pool(at);
     }
@@ -268,11 +283,11 @@ impl World {
     fn restart(&mut self) {
         for at in 0..PROVIDERS {
             self.lives += 1;
-            let node = Node {
+            let node = NodeId {
                 at,
                 life: self.lives,
             };
-            self.providers[at] = ProviderNode::new(node, self.clocks.now());
+            self.providers[at] = SimulatedProvider::new(node, self.clocks.now());
             self.wake_provider(at);
         }
         for at in 0..POOLS {
