@@ -28,7 +28,7 @@ struct PublishedModel {
 }
 
 /// A machine, and a model of what it has done.
-struct PoolModel {
+struct ModelledPool {
     machine: PoolMachine,
     now: Timestamp,
     lease: Option<LeaseFacts>,
@@ -45,7 +45,7 @@ struct PoolModel {
 
 type Checked = Result<(), TestCaseError>;
 
-impl PoolModel {
+impl ModelledPool {
     fn new(seed: u64) -> Self {
         let now = Timestamp::now();
         Self {
@@ -325,7 +325,7 @@ proptest! {
         seed: u64,
         steps in prop::collection::vec((0u8..30, any::<u8>(), 0u64..20_000), 1..150),
     ) {
-        let mut world = PoolModel::new(seed);
+        let mut world = ModelledPool::new(seed);
         for (kind, argument, millis) in steps {
             world.pass(Duration::from_millis(millis));
             let input = world.input(kind, argument);
@@ -354,7 +354,7 @@ proptest! {
         seed: u64,
         steps in prop::collection::vec((0u8..4, 0u64..4_000), 1..200),
     ) {
-        let mut world = PoolModel::new(seed);
+        let mut world = ModelledPool::new(seed);
         world.machine = PoolMachine::new(max, Duration::from_secs(60), seed, world.now);
         let lease = |revision: u64| LeaseFacts {
             revision: Revision::new(revision.to_string()),

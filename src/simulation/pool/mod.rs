@@ -2,202 +2,26 @@
 
 mod attempt;
 mod drain;
+mod state;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use super::callers::{Login, SimulatedCall};
-use super::checks::PoolModel;
 use super::clock::{MS, SEC};
-use super::database::{SecretId, secret_of};
+use super::database::secret_of;
 use super::event::{NodeId, SimulatedEvent};
-use super::provider::{ActorState, WakeAction};
+use super::provider::WakeAction;
 use super::world::World;
-use crate::clock::Timestamp;
-use crate::expiry::Expiry;
-use crate::lease::{OldConnections, Revision};
-use crate::pool::admission::{Admission, Permit};
-use crate::pool::machine::{LeaseFacts, PoolEffect, PoolInput, PoolMachine};
+use crate::lease::Revision;
+use crate::pool::machine::{LeaseFacts, PoolEffect, PoolInput};
 use crate::provider::machine::{LeaseId, ProviderInput};
 use crate::report::HandoverMode;
-use crate::rotation::Rotation;
+
+pub(super) use state::{
+    ConnectionCount, Current, Instance, PATIENCE, SimulatedDrain, SimulatedPool,
+};
+use state::{Opening, SimulatedAttempt};
 
 const VERIFY_DEADLINE: u64 = 5 * SEC;
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A count of connections, which the admission control reads.
-pub(super) type ConnectionCount = Arc<AtomicU32>;
-
-/// The pool behind one or more generations.
-#[derive(Debug, Default)]
-pub(super) struct Instance {
-    pub(super) count: ConnectionCount,
-    /// The secret that each was opened with.
-    pub(super) idle: Vec<SecretId>,
-    pub(super) is_closing: bool,
-}
-
-/// What callers get.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Current {
-    pub(super) generation: u64,
-    pub(super) instance: u64,
-    pub(super) secret: SecretId,
-    pub(super) expiry: Expiry,
-    pub(super) old: OldConnections,
-    pub(super) is_rejected: bool,
-    pub(super) is_distrusted: bool,
-    /// When it was published.
-    pub(super) since: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct SimulatedDrain {
-    pub(super) instance: u64,
-    pub(super) secret: SecretId,
-    pub(super) deadline: Option<u64>,
-    is_overdue: bool,
-}
-
-/// An attempt whose task runs.
-struct SimulatedAttempt {
-    number: u64,
-    lease: LeaseId,
-    facts: LeaseFacts,
-    lifetime: Option<Duration>,
-    rotation: Option<Arc<Rotation>>,
-    permit: Option<Permit<ConnectionCount>>,
-    began: u64,
-    opening: Option<Opening>,
-}
-
-struct Opening {
-    instance: u64,
-    mode: HandoverMode,
-    /// Logins before publication: those of connections, or the one that tries the lease out.
-    ahead: u32,
-    tries_out: bool,
-}
-
-pub(super) struct SimulatedPool {
-    pub(super) node: NodeId,
-    pub(super) name: Arc<str>,
-    pub(super) provider: NodeId,
-    pub(super) machine: PoolMachine,
-    pub(super) admission: Arc<Admission<ConnectionCount>>,
-    pub(super) max: u32,
-    pub(super) overlap: u32,
-    warm: u32,
-    always_replaces: bool,
-    pub(super) leases: BTreeMap<u64, (LeaseId, SecretId)>,
-    pub(super) instances: BTreeMap<u64, Instance>,
-    next_instance: u64,
-    pub(super) current: Option<Current>,
-    pub(super) drains: BTreeMap<u64, SimulatedDrain>,
-    attempt: Option<SimulatedAttempt>,
-    pub(super) calls: BTreeMap<u64, SimulatedCall>,
-    pub(super) waiting: VecDeque<u64>,
-    pub(super) logins: BTreeMap<u64, Login>,
-    pub(super) numbers: u64,
-    pub(super) pump: Option<u64>,
-    pub(super) pace: u64,
-    pub(super) last_login_worked: Option<u64>,
-    losses: u32,
-    pub(super) actor: ActorState,
-    pub(super) is_retired: bool,
-    pub(super) has_subscribed: bool,
-    /// When it was added.
-    pub(super) since: u64,
-    /// When it was removed.
-    pub(super) retired: u64,
-    pub(super) model: PoolModel,
-}
-
-impl SimulatedPool {
-    pub(super) fn new(
-        node: NodeId,
-        provider: NodeId,
-        (now, since): (Timestamp, u64),
-        rng: &mut fastrand::Rng,
-    ) -> Self {
-        let max = rng.u32(2..13);
-        let overlap = (max / 4).max(1);
-        let count = |count: &ConnectionCount| count.load(Ordering::Relaxed);
-        Self {
-            node,
-            name: format!("pool-{}", node.at).into(),
-            provider,
-            machine: PoolMachine::new(max, PATIENCE, rng.u64(..), now),
-            admission: Admission::new(max, overlap, Arc::new(count)),
-            max,
-            overlap,
-            warm: rng.u32(0..=max),
-            always_replaces: rng.u8(..4) == 0,
-            leases: BTreeMap::new(),
-            instances: BTreeMap::new(),
-            next_instance: 0,
-            current: None,
-            drains: BTreeMap::new(),
-            attempt: None,
-            calls: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            logins: BTreeMap::new(),
-            numbers: 0,
-            pump: None,
-            pace: 0,
-            last_login_worked: None,
-            losses: 0,
-            actor: ActorState::default(),
-            is_retired: false,
-            has_subscribed: true,
-            since,
-            retired: u64::MAX / 2,
-            model: PoolModel::default(),
-        }
-    }
-
-    pub(super) fn has_attempt(&self) -> bool {
-        self.attempt.is_some()
-    }
-
-    pub(super) fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    pub(super) fn count(&self, instance: u64) -> u32 {
-        self.instances
-            .get(&instance)
-            .map_or(0, |one| one.count.load(Ordering::Relaxed))
-    }
-
-    /// Returns all connections, those of a verification that has a permit among them.
-    pub(super) fn connections(&self) -> u32 {
-        let pooled: u32 = self.instances.keys().map(|one| self.count(*one)).sum();
-        let verification = self
-            .attempt
-            .as_ref()
-            .is_some_and(|one| one.permit.is_some());
-        pooled + u32::from(verification)
-    }
-
-    fn is_attempt(&self, losses: u32, attempt: u64) -> bool {
-        self.losses == losses
-            && self
-                .attempt
-                .as_ref()
-                .is_some_and(|one| one.number == attempt)
-    }
-
-    /// Returns the secret of the lease that an attempt holds.
-    pub(super) fn attempted(&self) -> Option<SecretId> {
-        self.attempt
-            .as_ref()
-            .map(|one| secret_of(&one.facts.revision))
-    }
-}
 impl World {
     pub(super) fn wake_pool(&mut self, at: usize) {
         let node = self.pools[at].node;

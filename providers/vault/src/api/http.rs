@@ -86,3 +86,28 @@ pub(super) async fn send(
     }
     whole.body(body).map_err(|_| CallError::InvalidResponse)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_for_an_https_address_sends_nothing_over_http() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address = Url::parse(&format!("https://127.0.0.1:{port}")).unwrap();
+        let client = client(&address, None).ok().unwrap();
+        client
+            .get(format!("http://127.0.0.1:{port}/v1/secret"))
+            .timeout(Duration::from_secs(1))
+            .send()
+            .await
+            .unwrap_err();
+        assert!(listener.accept().is_err(), "nothing was connected");
+    }
+}

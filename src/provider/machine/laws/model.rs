@@ -1,0 +1,409 @@
+//! A model of the provider, which checks every law at each effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::tests::{POLL, TestProvider, error, lease};
+use super::super::*;
+use super::{BucketModel, FetchEnd, LawStep};
+use crate::error::ProviderErrorKind;
+use crate::expiry::Expiry;
+use crate::provider::schedule;
+
+/// What the world knows of the provider by its effects alone.
+pub(super) struct ModelledProvider {
+    provider: TestProvider,
+    running: Option<(FetchId, Timestamp, RotationTrigger)>,
+    hanging: Vec<FetchId>,
+    /// Leases whose value is kept.
+    kept: BTreeSet<LeaseId>,
+    ever_kept: BTreeSet<LeaseId>,
+    releasing: Vec<LeaseId>,
+    retried: BTreeSet<LeaseId>,
+    users: Vec<LeaseId>,
+    allowance: BucketModel,
+    /// When the next scheduled fetch is free.
+    refresh: Option<Instant>,
+    asked: bool,
+    jumped: bool,
+    last_asked: Option<Instant>,
+    /// The revisions that were rejected and did not work since, and when.
+    rejected: BTreeMap<Revision, Instant>,
+    /// The revisions that worked while they were current, and when they last were.
+    verified: BTreeMap<Revision, Instant>,
+    open: BTreeSet<RotationId>,
+    waiting: BTreeSet<RequestId>,
+    requests: u64,
+    closed: bool,
+}
+
+/// What leads to such a fetch comes again if the fetch is lost.
+fn trigger_has_no_timer(trigger: RotationTrigger) -> bool {
+    matches!(
+        trigger,
+        RotationTrigger::Woke | RotationTrigger::Changed | RotationTrigger::Manual
+    )
+}
+
+fn revision(number: usize) -> Revision {
+    Revision::new(number.to_string())
+}
+
+impl ModelledProvider {
+    pub(super) fn new() -> Self {
+        let provider = TestProvider::new();
+        let at = provider.now.mono();
+        Self {
+            provider,
+            running: None,
+            hanging: Vec::new(),
+            kept: BTreeSet::new(),
+            ever_kept: BTreeSet::new(),
+            releasing: Vec::new(),
+            retried: BTreeSet::new(),
+            users: Vec::new(),
+            allowance: BucketModel {
+                tokens: 3.0,
+                at,
+                refill: None,
+            },
+            refresh: Some(at),
+            asked: false,
+            jumped: false,
+            last_asked: None,
+            rejected: BTreeMap::new(),
+            verified: BTreeMap::new(),
+            open: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            requests: 0,
+            closed: false,
+        }
+    }
+
+    fn current(&self) -> Option<(LeaseId, Facts)> {
+        let (lease, facts) = self.provider.machine.current()?;
+        Some((lease, facts.clone()))
+    }
+
+    fn revision(&self, number: Option<usize>) -> Option<Revision> {
+        number
+            .map(revision)
+            .or_else(|| self.current().map(|(_, facts)| facts.revision))
+    }
+
+    fn is_current(&self, revision: &Revision) -> bool {
+        self.current()
+            .is_some_and(|(_, facts)| facts.revision == *revision)
+    }
+
+    pub(super) fn step(&mut self, step: LawStep) {
+        let now = self.provider.now;
+        let current = self.current().map(|(_, facts)| facts.revision);
+        if let Some(at) = current.and_then(|current| self.verified.get_mut(&current)) {
+            *at = now.mono();
+        }
+        match step {
+            LawStep::Pass(millis) => self.provider.pass(Duration::from_millis(millis)),
+            LawStep::Jump => {
+                self.provider.now = Timestamp::at(now.wall() + 2 * JUMP, now.mono());
+                self.jumped = true;
+            }
+            LawStep::Wake => self.wake(),
+            LawStep::Hint => {
+                self.asked = true;
+                self.feed(ProviderInput::Hint);
+            }
+            LawStep::Manual => {
+                self.asked = true;
+                self.requests += 1;
+                self.waiting.insert(RequestId(self.requests));
+                self.feed(ProviderInput::Manual(RequestId(self.requests)));
+            }
+            LawStep::Verified(number) => {
+                let Some(revision) = self.revision(number) else {
+                    return;
+                };
+                self.rejected.remove(&revision);
+                // One that was verified before is new again once it is forgotten.
+                let last = self.verified.get(&revision);
+                let is_new = last.is_none_or(|at| now.mono() >= *at + Duration::from_secs(3_600));
+                if self.is_current(&revision) && is_new {
+                    self.allowance.refill = Some(now.mono() + Duration::from_millis(250));
+                    self.verified.insert(revision.clone(), now.mono());
+                }
+                self.feed(ProviderInput::Verified(revision));
+            }
+            LawStep::Rejected(number) => {
+                let Some(revision) = self.revision(number) else {
+                    return;
+                };
+                self.rejected.insert(revision.clone(), now.mono());
+                if self.is_current(&revision) {
+                    self.allowance.refill.take_if(|at| *at > now.mono());
+                }
+                self.feed(ProviderInput::Rejected(revision));
+            }
+            LawStep::RejectionMoot(number) => {
+                self.rejected.remove(&revision(number));
+                self.feed(ProviderInput::RejectionMoot(revision(number)));
+            }
+            LawStep::Take => {
+                if let Some((lease, _)) = self.current() {
+                    self.users.push(lease);
+                    self.feed(ProviderInput::LeaseTaken(lease));
+                }
+            }
+            LawStep::Return(which) if !self.users.is_empty() => {
+                let lease = self.users.swap_remove(which % self.users.len());
+                self.feed(ProviderInput::LeaseReturned(lease));
+            }
+            LawStep::FetchEnds(ending) => self.fetch_ends(ending),
+            LawStep::HangingEnds(which, brings) if !self.hanging.is_empty() => {
+                let fetch = self.hanging.swap_remove(which % self.hanging.len());
+                let lease = brings.map(|number| lease(&number.to_string(), Expiry::never()));
+                self.feed(ProviderInput::FetchLate { fetch, lease });
+            }
+            LawStep::ReleaseEnds(which, result) if !self.releasing.is_empty() => {
+                let lease = self.releasing.swap_remove(which % self.releasing.len());
+                let Some(result) = result else {
+                    return self.feed(ProviderInput::ReleaseLost(lease));
+                };
+                self.retried.insert(lease);
+                let result = result.map_err(error);
+                self.feed(ProviderInput::ReleaseDone { lease, result });
+            }
+            LawStep::PoolsSettle => {
+                if let Some(rotation) = self.provider.machine.handing_over {
+                    self.feed(ProviderInput::PoolsSettled(rotation));
+                }
+            }
+            LawStep::PoolsGone => self.feed(ProviderInput::PoolsGone),
+            LawStep::Stop => self.feed(ProviderInput::Stop),
+            LawStep::Return(_) | LawStep::HangingEnds(..) | LawStep::ReleaseEnds(..) => {}
+        }
+    }
+
+    /// A deadline in the past announces an action, and after the wake none is left.
+    fn wake(&mut self) {
+        let now = self.provider.now.mono();
+        let is_due = self
+            .provider
+            .machine
+            .next_deadline()
+            .is_some_and(|at| at <= now);
+        let effects = self.feed_counted(ProviderInput::Wake);
+        assert!(!is_due || effects > 0, "due, and nothing done");
+        let next = self.provider.machine.next_deadline();
+        assert!(next.is_none_or(|at| at > now), "still due after a wake");
+    }
+
+    pub(super) fn fetch_ends(&mut self, ending: FetchEnd) {
+        let Some((fetch, started, trigger)) = self.running.take() else {
+            return;
+        };
+        if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) {
+            self.asked = true;
+        }
+        let now = self.provider.now;
+        let done = |result| ProviderInput::FetchDone {
+            fetch,
+            result,
+            jitter: 0.0,
+        };
+        let offer = match ending {
+            FetchEnd::New(number, ttl) => {
+                let expiry = ttl.map_or(Expiry::never(), |ttl| {
+                    Expiry::after(now, Duration::from_secs(ttl))
+                });
+                Some(Offer::New(lease(&number.to_string(), expiry)))
+            }
+            FetchEnd::Renewed(ttl) => {
+                Some(Offer::Renewed(Expiry::after(now, Duration::from_secs(ttl))))
+            }
+            FetchEnd::Unchanged => Some(Offer::Unchanged),
+            _ => None,
+        };
+        let before = self.current();
+        if matches!(ending, FetchEnd::Hangs) {
+            self.hanging.push(fetch);
+        }
+        self.feed(match (ending, &offer) {
+            (_, Some(offer)) => done(Ok(offer.clone())),
+            (FetchEnd::Fails(kind), _) => done(Err(error(kind))),
+            (FetchEnd::Hangs, _) => ProviderInput::FetchHangs {
+                fetch,
+                error: error(ProviderErrorKind::TimedOut),
+                jitter: 0.0,
+            },
+            _ => ProviderInput::FetchLost(fetch),
+        });
+        let outcomes = self.provider.take(|effect| match effect {
+            ProviderEffect::Report { outcome, .. } => Some(outcome.clone()),
+            _ => None,
+        });
+        let after = self.current();
+        let offered = match &offer {
+            Some(Offer::New(facts)) => Some(facts),
+            _ => None,
+        };
+        match outcomes.first() {
+            None => assert!(matches!(ending, FetchEnd::Lost)),
+            Some(FetchOutcome::Failed(_)) => {
+                assert_eq!(before, after, "law 3: a failure changes no lease");
+                self.refresh = None;
+            }
+            Some(FetchOutcome::Adopted) => {
+                let offered = offered.map(|facts| &facts.revision);
+                let of = |lease: &Option<(LeaseId, Facts)>| {
+                    lease.as_ref().map(|(_, facts)| facts.revision.clone())
+                };
+                assert_ne!(of(&before).as_ref(), offered, "law 4: equal revision");
+                assert_eq!(of(&after).as_ref(), offered);
+                assert!(after.is_some_and(|(_, facts)| !facts.expiry.is_expired(now)));
+                self.schedule(started);
+            }
+            Some(_) => {
+                let of = |lease: &Option<(LeaseId, Facts)>| lease.as_ref().map(|(lease, _)| *lease);
+                assert_eq!(of(&before), of(&after));
+                let is_other = offered.is_some_and(|facts| !self.is_current(&facts.revision));
+                let is_stale = matches!(outcomes[0], FetchOutcome::Stale { .. });
+                if !is_other || is_stale {
+                    self.schedule(started);
+                }
+            }
+        }
+    }
+
+    fn schedule(&mut self, started: Timestamp) {
+        self.refresh = self
+            .current()
+            .map(|(_, facts)| started.mono() + schedule::refresh_after(&facts, started, POLL, 0.0));
+    }
+
+    fn feed(&mut self, input: ProviderInput) {
+        self.feed_counted(input);
+    }
+
+    fn feed_counted(&mut self, input: ProviderInput) -> usize {
+        let before = self.provider.effects.len();
+        self.provider.feed(input);
+        let effects = self.provider.effects.split_off(before);
+        let count = effects.len();
+        for effect in effects {
+            self.check(&effect);
+            if matches!(effect, ProviderEffect::Report { .. }) {
+                self.provider.effects.push(effect);
+            }
+        }
+        assert!(self.hanging.len() <= 3);
+        count
+    }
+
+    fn check(&mut self, effect: &ProviderEffect) {
+        let now = self.provider.now;
+        match effect {
+            ProviderEffect::OpenRotation { rotation, .. } => assert!(self.open.insert(*rotation)),
+            ProviderEffect::CloseRotation { rotation, .. } => assert!(self.open.remove(rotation)),
+            ProviderEffect::StartFetch {
+                fetch,
+                trigger,
+                rotation,
+                rejected,
+                ..
+            } => {
+                assert!(self.running.is_none() && self.hanging.len() < 3);
+                assert!(!self.closed && self.open.contains(rotation));
+                self.check_price(*trigger);
+                for revision in rejected.iter() {
+                    let at = self.rejected.get(revision);
+                    let since = at.map(|at| now.mono().saturating_duration_since(*at));
+                    assert!(
+                        since < Some(Duration::from_secs(601)),
+                        "{revision}: {since:?}"
+                    );
+                }
+                self.running = Some((*fetch, now, *trigger));
+            }
+            ProviderEffect::Keep(lease) => {
+                self.kept.insert(*lease);
+                // Once it was current again, its next release is a first attempt.
+                self.retried.remove(lease);
+                self.ever_kept.insert(*lease);
+            }
+            ProviderEffect::Extend(lease, _) | ProviderEffect::HandOver { lease, .. } => {
+                assert!(self.kept.contains(lease));
+                assert_eq!(self.current().map(|(current, _)| current), Some(*lease));
+            }
+            ProviderEffect::Release(lease) => {
+                assert!(self.kept.contains(lease), "law 9: released once");
+                assert!(!self.releasing.contains(lease));
+                assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
+                assert!(self.closed || !self.users.contains(lease), "law 9: in use");
+                if !self.closed && self.retried.contains(lease) {
+                    assert!(self.allowance.draw(now.mono()), "law 7: releases");
+                }
+                self.releasing.push(*lease);
+            }
+            ProviderEffect::Forget(lease) => {
+                assert!(self.kept.remove(lease), "law 9: forgotten once");
+                assert!(!self.users.contains(lease) || self.closed);
+                assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
+            }
+            ProviderEffect::Reply { request, .. } => assert!(self.waiting.remove(request)),
+            ProviderEffect::Report { .. } | ProviderEffect::NotifyPools => {}
+        }
+    }
+
+    /// Law 7: what no question, no schedule and no clock jump explains draws on the bucket.
+    fn check_price(&mut self, trigger: RotationTrigger) {
+        let now = self.provider.now.mono();
+        let is_asked = self.asked && self.last_asked.is_none_or(|last| now >= last + COALESCE);
+        let has_reply = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
+        if has_reply {
+            self.last_asked = Some(now);
+        }
+        match trigger {
+            _ if has_reply && is_asked => {}
+            RotationTrigger::Woke if self.jumped => {}
+            RotationTrigger::Start | RotationTrigger::Schedule
+                if self.refresh.is_some_and(|at| at <= now) => {}
+            _ => {
+                if trigger == RotationTrigger::Rejected {
+                    let current = self.current().map(|(_, facts)| facts.revision);
+                    assert!(
+                        current.is_some_and(|current| self.rejected.contains_key(&current)),
+                        "law 5: only for a rejection of the current lease"
+                    );
+                }
+                assert!(self.allowance.draw(now), "law 7: {trigger}");
+            }
+        }
+        self.asked = false;
+        self.jumped = false;
+    }
+
+    /// Everything is returned, released and answered once.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.feed(ProviderInput::Close);
+        while let Some(lease) = self.users.pop() {
+            self.feed(ProviderInput::LeaseReturned(lease));
+        }
+        self.fetch_ends(FetchEnd::New(99, None));
+        while let Some(fetch) = self.hanging.pop() {
+            let lease = Some(lease("98", Expiry::never()));
+            self.feed(ProviderInput::FetchLate { fetch, lease });
+        }
+        while let Some(lease) = self.releasing.pop() {
+            self.feed(ProviderInput::ReleaseDone {
+                lease,
+                result: Ok(()),
+            });
+        }
+        assert!(!self.provider.machine.is_releasing());
+        assert_eq!(self.provider.machine.unreleased(), 0);
+        assert_eq!(self.provider.machine.next_deadline(), None);
+        assert_eq!(self.kept, BTreeSet::new(), "law 9: every lease is released");
+        assert_eq!(self.waiting, BTreeSet::new(), "every request has its reply");
+        assert_eq!(self.open, BTreeSet::new(), "every rotation ends");
+    }
+}

@@ -1,0 +1,138 @@
+//! Logins of callers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::clock::{MS, SEC};
+use super::super::event::{NodeId, SimulatedEvent};
+use super::super::pool::Current;
+use super::super::world::World;
+use super::{Login, WITHOUT_CALLER};
+use crate::error::{ConnectError, ConnectErrorKind};
+use crate::pool::machine::PoolInput;
+
+impl World {
+    pub(super) fn try_login(&mut self, at: usize, call: u64, current: Current, is_first: bool) {
+        let (mono, now, truth) = (self.clocks.mono, self.clocks.now(), self.clocks.truth());
+        let pool = &mut self.pools[at];
+        let Some(instance) = pool.instances.get(&current.instance) else {
+            return;
+        };
+        let count = Arc::clone(&instance.count);
+        let mut permit = None;
+        if pool.admission.is_open() {
+            let has_worked = pool.last_login_worked.is_some_and(|at| mono - at < SEC);
+            let places = if has_worked { pool.max.div_ceil(4) } else { 1 } as usize;
+            let recent = pool
+                .logins
+                .values()
+                .filter(|one| mono - one.began < 100 * MS);
+            if recent.count() >= places {
+                return;
+            }
+        } else {
+            if is_first {
+                permit = pool.admission.enter(&count, now.mono());
+            }
+            if permit.is_none() {
+                return;
+            }
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        let login = pool.number();
+        pool.logins.insert(
+            login,
+            Login {
+                generation: current.generation,
+                instance: current.instance,
+                secret: current.secret,
+                began: mono,
+                call,
+                call_left: None,
+                permit,
+            },
+        );
+        if let Some(call) = pool.calls.get_mut(&call) {
+            call.login = Some(login);
+        }
+        let node = pool.node;
+        let provider = pool.provider.at;
+        let (takes, _) = self.db.latency(provider, truth, &mut self.rng);
+        self.checks
+            .trace
+            .line("login", node, login, current.generation);
+        self.queue
+            .add(mono + takes, SimulatedEvent::LoggedIn { node, login });
+        self.check_connections(at);
+    }
+
+    pub(in crate::simulation) fn logged_in(&mut self, node: NodeId, login: u64) {
+        let (at, now, truth) = (node.at, self.clocks.now(), self.clocks.truth());
+        let Some(login) = self.pools[at].logins.remove(&login) else {
+            return;
+        };
+        let mono = self.clocks.mono;
+        let Login {
+            generation,
+            instance,
+            secret,
+            call,
+            call_left,
+            permit,
+            ..
+        } = login;
+        if let Some(call) = self.pools[at].calls.get_mut(&call) {
+            call.login = None;
+        }
+        if call_left.is_some_and(|left| mono - left > WITHOUT_CALLER) {
+            self.checks.hazard("logins of unknown result", 1);
+            drop(permit);
+            self.connection_closed(at, instance);
+            self.feed_pool(at, PoolInput::LoginUnknown { generation });
+            return;
+        }
+        let result = self.db.login(secret, truth, &mut self.rng);
+        match result {
+            Ok(()) => {
+                self.login_worked(at, secret);
+                self.pools[at].last_login_worked = Some(mono);
+                self.feed_pool(at, PoolInput::LoginWorked { generation });
+                self.pools[at].admission.note_opened(now.mono());
+                drop(permit);
+                self.give_back(at, instance, secret);
+            }
+            Err(kind) => {
+                self.connection_closed(at, instance);
+                self.checks
+                    .trace
+                    .line(kind.as_str(), node, generation, secret as u64);
+                match kind {
+                    ConnectErrorKind::Rejected => {
+                        self.checks.hazard("callers' logins rejected", 1);
+                        self.login_failed(at, secret);
+                        self.feed_pool(at, PoolInput::LoginRejected { generation });
+                    }
+                    ConnectErrorKind::Overloaded => {
+                        let error = ConnectError::new(kind, "simulated");
+                        self.pools[at].admission.note_full(error, now.mono());
+                    }
+                    ConnectErrorKind::Misconfigured | ConnectErrorKind::Other => {
+                        self.feed_pool(at, PoolInput::LoginUnknown { generation });
+                    }
+                    ConnectErrorKind::Unreachable => {}
+                }
+                drop(permit);
+                let is_final = !matches!(
+                    kind,
+                    ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
+                );
+                if is_final && self.pools[at].waiting.contains(&call) {
+                    self.checks
+                        .hazard("callers failed by a server in trouble", 1);
+                    self.forget_call(at, call);
+                }
+            }
+        }
+        self.pump(node);
+    }
+}

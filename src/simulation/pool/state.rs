@@ -1,0 +1,194 @@
+//! State of a simulated pool.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::super::callers::{Login, SimulatedCall};
+use super::super::checks::PoolModel;
+use super::super::database::{SecretId, secret_of};
+use super::super::event::NodeId;
+use super::super::provider::ActorState;
+use crate::clock::Timestamp;
+use crate::expiry::Expiry;
+use crate::lease::OldConnections;
+use crate::pool::admission::{Admission, Permit};
+use crate::pool::machine::{LeaseFacts, PoolMachine};
+use crate::provider::machine::LeaseId;
+use crate::report::HandoverMode;
+use crate::rotation::Rotation;
+
+pub(in crate::simulation) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A count of connections, which the admission control reads.
+pub(in crate::simulation) type ConnectionCount = Arc<AtomicU32>;
+
+/// The pool behind one or more generations.
+#[derive(Debug, Default)]
+pub(in crate::simulation) struct Instance {
+    pub(in crate::simulation) count: ConnectionCount,
+    /// The secret that each was opened with.
+    pub(in crate::simulation) idle: Vec<SecretId>,
+    pub(in crate::simulation) is_closing: bool,
+}
+
+/// What callers get.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::simulation) struct Current {
+    pub(in crate::simulation) generation: u64,
+    pub(in crate::simulation) instance: u64,
+    pub(in crate::simulation) secret: SecretId,
+    pub(in crate::simulation) expiry: Expiry,
+    pub(in crate::simulation) old: OldConnections,
+    pub(in crate::simulation) is_rejected: bool,
+    pub(in crate::simulation) is_distrusted: bool,
+    /// When it was published.
+    pub(in crate::simulation) since: u64,
+}
+
+#[derive(Debug)]
+pub(in crate::simulation) struct SimulatedDrain {
+    pub(in crate::simulation) instance: u64,
+    pub(in crate::simulation) secret: SecretId,
+    pub(in crate::simulation) deadline: Option<u64>,
+    pub(super) is_overdue: bool,
+}
+
+/// An attempt whose task runs.
+pub(super) struct SimulatedAttempt {
+    pub(super) number: u64,
+    pub(super) lease: LeaseId,
+    pub(super) facts: LeaseFacts,
+    pub(super) lifetime: Option<Duration>,
+    pub(super) rotation: Option<Arc<Rotation>>,
+    pub(super) permit: Option<Permit<ConnectionCount>>,
+    pub(super) began: u64,
+    pub(super) opening: Option<Opening>,
+}
+
+pub(super) struct Opening {
+    pub(super) instance: u64,
+    pub(super) mode: HandoverMode,
+    /// Logins before publication: those of connections, or the one that tries the lease out.
+    pub(super) ahead: u32,
+    pub(super) tries_out: bool,
+}
+
+pub(in crate::simulation) struct SimulatedPool {
+    pub(in crate::simulation) node: NodeId,
+    pub(in crate::simulation) name: Arc<str>,
+    pub(in crate::simulation) provider: NodeId,
+    pub(in crate::simulation) machine: PoolMachine,
+    pub(in crate::simulation) admission: Arc<Admission<ConnectionCount>>,
+    pub(in crate::simulation) max: u32,
+    pub(in crate::simulation) overlap: u32,
+    pub(super) warm: u32,
+    pub(super) always_replaces: bool,
+    pub(in crate::simulation) leases: BTreeMap<u64, (LeaseId, SecretId)>,
+    pub(in crate::simulation) instances: BTreeMap<u64, Instance>,
+    pub(super) next_instance: u64,
+    pub(in crate::simulation) current: Option<Current>,
+    pub(in crate::simulation) drains: BTreeMap<u64, SimulatedDrain>,
+    pub(super) attempt: Option<SimulatedAttempt>,
+    pub(in crate::simulation) calls: BTreeMap<u64, SimulatedCall>,
+    pub(in crate::simulation) waiting: VecDeque<u64>,
+    pub(in crate::simulation) logins: BTreeMap<u64, Login>,
+    pub(in crate::simulation) numbers: u64,
+    pub(in crate::simulation) pump: Option<u64>,
+    pub(in crate::simulation) pace: u64,
+    pub(in crate::simulation) last_login_worked: Option<u64>,
+    pub(super) losses: u32,
+    pub(in crate::simulation) actor: ActorState,
+    pub(in crate::simulation) is_retired: bool,
+    pub(in crate::simulation) has_subscribed: bool,
+    /// When it was added.
+    pub(in crate::simulation) since: u64,
+    /// When it was removed.
+    pub(in crate::simulation) retired: u64,
+    pub(in crate::simulation) model: PoolModel,
+}
+
+impl SimulatedPool {
+    pub(in crate::simulation) fn new(
+        node: NodeId,
+        provider: NodeId,
+        (now, since): (Timestamp, u64),
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        let max = rng.u32(2..13);
+        let overlap = (max / 4).max(1);
+        let count = |count: &ConnectionCount| count.load(Ordering::Relaxed);
+        Self {
+            node,
+            name: format!("pool-{}", node.at).into(),
+            provider,
+            machine: PoolMachine::new(max, PATIENCE, rng.u64(..), now),
+            admission: Admission::new(max, overlap, Arc::new(count)),
+            max,
+            overlap,
+            warm: rng.u32(0..=max),
+            always_replaces: rng.u8(..4) == 0,
+            leases: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            next_instance: 0,
+            current: None,
+            drains: BTreeMap::new(),
+            attempt: None,
+            calls: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            logins: BTreeMap::new(),
+            numbers: 0,
+            pump: None,
+            pace: 0,
+            last_login_worked: None,
+            losses: 0,
+            actor: ActorState::default(),
+            is_retired: false,
+            has_subscribed: true,
+            since,
+            retired: u64::MAX / 2,
+            model: PoolModel::default(),
+        }
+    }
+
+    pub(in crate::simulation) fn has_attempt(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    pub(in crate::simulation) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(in crate::simulation) fn count(&self, instance: u64) -> u32 {
+        self.instances
+            .get(&instance)
+            .map_or(0, |one| one.count.load(Ordering::Relaxed))
+    }
+
+    /// Returns all connections, those of a verification that has a permit among them.
+    pub(in crate::simulation) fn connections(&self) -> u32 {
+        let pooled: u32 = self.instances.keys().map(|one| self.count(*one)).sum();
+        let verification = self
+            .attempt
+            .as_ref()
+            .is_some_and(|one| one.permit.is_some());
+        pooled + u32::from(verification)
+    }
+
+    pub(super) fn is_attempt(&self, losses: u32, attempt: u64) -> bool {
+        self.losses == losses
+            && self
+                .attempt
+                .as_ref()
+                .is_some_and(|one| one.number == attempt)
+    }
+
+    /// Returns the secret of the lease that an attempt holds.
+    pub(in crate::simulation) fn attempted(&self) -> Option<SecretId> {
+        self.attempt
+            .as_ref()
+            .map(|one| secret_of(&one.facts.revision))
+    }
+}
