@@ -11,7 +11,7 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-/// Returns whether [`run`] and [`during`] silence this process; otherwise they change nothing.
+/// Returns whether [`call_quietly`] and [`await_quietly`] silence this process; otherwise they change nothing.
 pub fn is_possible() -> bool {
     dispatcher::has_been_set()
 }
@@ -19,10 +19,10 @@ pub fn is_possible() -> bool {
 /// Runs the work in silence.
 ///
 /// ```
-/// let client = claviger::quiet::run(|| "made in silence");
+/// let client = claviger::quiet::call_quietly(|| "made in silence");
 /// assert_eq!(client, "made in silence");
 /// ```
-pub fn run<T>(work: impl FnOnce() -> T) -> T {
+pub fn call_quietly<T>(work: impl FnOnce() -> T) -> T {
     if is_possible() {
         dispatcher::with_default(&silence(), work)
     } else {
@@ -34,7 +34,7 @@ pub fn run<T>(work: impl FnOnce() -> T) -> T {
 ///
 /// # Cancel safety
 /// That of the future.
-pub async fn during<T>(work: impl Future<Output = T>) -> T {
+pub async fn await_quietly<T>(work: impl Future<Output = T>) -> T {
     if is_possible() {
         work.with_subscriber(silence()).await
     } else {

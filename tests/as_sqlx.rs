@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use claviger::pool::HandoverPolicy;
 use claviger::{Credentials, Handle, PgPools, Supervisor, static_credentials};
 use claviger_fixtures::{Fixture, eventually, sqlstate, until_generation};
 use claviger_servers::Postgres;
@@ -293,7 +294,13 @@ async fn a_changed_endpoint_always_replaces_the_pool() {
                 .expect("the database is created")
         })
         .await;
-    let db = fixture.pool_from(fixture.pools(2).always_in_place()).await;
+    let db = fixture
+        .pool_from(
+            fixture
+                .pools(2)
+                .with_handover_policy(HandoverPolicy::AlwaysInPlace),
+        )
+        .await;
     let (first, port) = (db.current(), fixture.server.port());
     fixture.provider.return_next(Lease::new(
         Credentials::new("app", "password-1").with_endpoint(Endpoint::new(

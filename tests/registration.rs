@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use claviger::error::{ErrorKind, ProviderError, ProviderErrorKind};
 use claviger::lease::{Expiry, OldConnections};
+use claviger::pool::HandoverPolicy;
 use claviger::provider::FetchRequest;
 use claviger::{
     Credentials, Endpoint, Error, Lease, PgPools, Revision, Supervisor, provider_fn,
@@ -318,10 +319,14 @@ async fn always_in_place_rejects_a_lease_that_ends_its_connections() {
     let credentials = lab.add_provider("login", provider).await;
     let error = lab
         .supervisor
-        .add_pool("orders", &credentials, pools().always_in_place())
+        .add_pool(
+            "orders",
+            &credentials,
+            pools().with_handover_policy(HandoverPolicy::AlwaysInPlace),
+        )
         .await
         .expect_err("the lease ends its connections");
-    assert!(error.to_string().contains("always_in_place"), "{error}");
+    assert!(error.to_string().contains("handover_policy"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

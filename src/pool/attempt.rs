@@ -52,7 +52,13 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
         lease_guard.origin.link(&span);
     }
     drop(parent);
-    let work = tokio::spawn(run(Arc::clone(slot), attempt, lease_guard, rotation, span));
+    let work = tokio::spawn(run_attempt(
+        Arc::clone(slot),
+        attempt,
+        lease_guard,
+        rotation,
+        span,
+    ));
     tokio::spawn(async move {
         // A panic of ours is one failed attempt, too.
         if work.await.is_err() {
@@ -75,7 +81,7 @@ impl<F: PoolFactory> Drop for AttemptGuard<F> {
     }
 }
 
-async fn run<F: PoolFactory>(
+async fn run_attempt<F: PoolFactory>(
     slot: Arc<PoolSlot<F>>,
     attempt: u64,
     lease_guard: LeaseGuard<F::Secret>,
@@ -99,7 +105,7 @@ async fn run<F: PoolFactory>(
                     open: Duration::ZERO,
                     warm: Duration::ZERO,
                 };
-                handover::run(
+                handover::hand_over(
                     &slot,
                     attempt,
                     lease_guard,

@@ -40,7 +40,7 @@ struct Spans<'s> {
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
 /// Hands over to a verified lease. An error leaves the old generation as it was.
-pub(super) async fn run<F: PoolFactory>(
+pub(super) async fn hand_over<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     attempt: u64,
     lease_guard: LeaseGuard<F::Secret>,

@@ -102,20 +102,16 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// Makes every handover in place, unless a lease names another host, port or database. Until
-    /// then what [`Handle::current`](crate::Handle::current) returns stays valid, for `PgListener`,
-    /// sea-orm and connection stores. Connections of the old credential are closed after
-    /// `max_lifetime`. A lease that ends its connections is an error.
+    /// Sets the way in which the pool goes from one lease to the next. Default:
+    /// [`HandoverPolicy::AsLeased`].
+    ///
+    /// With [`HandoverPolicy::AlwaysInPlace`] the pool of
+    /// [`Handle::current`](crate::Handle::current) stays valid until a lease names another host,
+    /// port or database: for `PgListener`, sea-orm and connection stores. Connections of the old
+    /// credential are closed after `max_lifetime`. A lease that ends its connections is an error.
     #[must_use]
-    pub fn always_in_place(mut self) -> Self {
-        self.settings.policy = HandoverPolicy::AlwaysInPlace;
-        self
-    }
-
-    /// Replaces the pool at every handover, also for leases that keep their connections.
-    #[must_use]
-    pub fn always_replace(mut self) -> Self {
-        self.settings.policy = HandoverPolicy::AlwaysReplace;
+    pub fn with_handover_policy(mut self, policy: HandoverPolicy) -> Self {
+        self.settings.policy = policy;
         self
     }
 

@@ -53,8 +53,8 @@ impl ThreadDeadline {
 }
 
 /// Runs work on the supervisor's runtime and waits for it, for `patience` and [`GRACE`] at most.
-/// The work goes on without the caller. If that runtime is gone, the caller's runs it.
-pub(super) async fn run(
+/// The work continues without the caller. If that runtime is gone, the caller's runs it.
+pub(super) async fn run_on_runtime(
     inner: &Inner,
     work: impl Fn() -> BoxFuture<'static, ()>,
     patience: Duration,

@@ -254,7 +254,7 @@ pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Er
     let pool = inner.lock().take_pool(name)?;
     let work =
         || Box::pin(end_pool(Arc::clone(inner), Arc::clone(&pool))) as BoxFuture<'static, ()>;
-    runtime::run(inner, work, inner.context.settings.drain).await
+    runtime::run_on_runtime(inner, work, inner.context.settings.drain).await
 }
 
 /// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until
@@ -276,7 +276,7 @@ pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<()
     let work = || {
         Box::pin(end_provider(Arc::clone(inner), Arc::clone(&provider))) as BoxFuture<'static, ()>
     };
-    runtime::run(inner, work, inner.context.settings.fetch_deadline).await
+    runtime::run_on_runtime(inner, work, inner.context.settings.fetch_deadline).await
 }
 
 async fn end_provider(inner: Arc<Inner>, provider: Arc<ProviderNode>) {

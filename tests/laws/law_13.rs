@@ -10,6 +10,7 @@ use super::fixtures::{Callers, Capture, backend_down, eventually, until_rejected
 use super::{Fixture, Pools};
 use claviger::error::ProviderError;
 use claviger::events::Event;
+use claviger::pool::HandoverPolicy;
 use claviger::{Credentials, Endpoint, Lease, Revision, provider_fn};
 
 const SECRETS: [&str; 3] = ["password-1", "password-2", "kestrel-hidden-in-the-options"];
@@ -98,7 +99,8 @@ async fn law_13_a_rotation_shows_no_secret() {
         }),
     );
     let provider = given.await.expect("a lease");
-    let wrong = Pools::new(fixture.connect_options(), fixture.pool_options(1)).always_replace();
+    let wrong = Pools::new(fixture.connect_options(), fixture.pool_options(1))
+        .with_handover_policy(HandoverPolicy::AlwaysReplace);
     let error = tokio::time::timeout(
         Duration::from_secs(1),
         supervisor.add_pool("bad", &provider, wrong),

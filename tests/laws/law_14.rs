@@ -9,6 +9,7 @@ use super::Fixture;
 use super::fixtures::{Callers, eventually, query, sqlx};
 use claviger::Revision;
 use claviger::error::ErrorKind;
+use claviger::pool::HandoverPolicy;
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +115,13 @@ async fn law_14_dropping_handles_and_supervisors_stops_nothing() {
     let credentials = fixture.add_provider().await;
     // As sea-orm and session stores do: only the plain pool is kept.
     let plain = fixture
-        .add_pool("orders", &credentials, fixture.pools(2).always_in_place())
+        .add_pool(
+            "orders",
+            &credentials,
+            fixture
+                .pools(2)
+                .with_handover_policy(HandoverPolicy::AlwaysInPlace),
+        )
         .await
         .current();
     drop(credentials);

@@ -1,7 +1,7 @@
 //! sea-orm 2 on pools of Claviger's.
 //!
-//! With [`SqlPools::always_in_place`](claviger::sqlx_09::SqlPools::always_in_place), sea-orm takes
-//! `handle.current()` once, at start. [`Following`] is for pools that are replaced.
+//! With [`HandoverPolicy::AlwaysInPlace`](claviger::pool::HandoverPolicy::AlwaysInPlace), sea-orm
+//! takes `handle.current()` once, at start. [`Following`] is for pools that are replaced.
 //!
 //! Either way sea-orm opens connections by the pool itself, not by the handle: between a change of
 //! the password on the server and the handover, it may return a rejected login (`DbErr::Conn`).

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger::lease::OldConnections;
+use claviger::pool::HandoverPolicy;
 use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, eventually, short_lived};
 use claviger_sea_orm::Following;
@@ -109,7 +110,9 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
     let login = fixture.add_provider().await;
     // Connections are short-lived, so that logins happen all the time.
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
-    let pools = fixture.pools_with(options).always_in_place();
+    let pools = fixture
+        .pools_with(options)
+        .with_handover_policy(HandoverPolicy::AlwaysInPlace);
     let db = fixture
         .supervisor
         .add_pool("orders", &login, pools)

@@ -19,6 +19,7 @@ use std::time::Duration;
 use axum_service::{Bounds, Metrics, Service, serve};
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::events::Event;
+use claviger::pool::HandoverPolicy;
 use claviger::{Handle, PgPools, Supervisor};
 use claviger_fixtures::{Capture, Fixture, Server, eventually_within};
 use claviger_otel::WithMeter;
@@ -177,7 +178,13 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         .expect("verified");
     let reports = fixture
         .supervisor
-        .add_pool("reports", &credentials, fixture.pools(3).always_in_place())
+        .add_pool(
+            "reports",
+            &credentials,
+            fixture
+                .pools(3)
+                .with_handover_policy(HandoverPolicy::AlwaysInPlace),
+        )
         .await
         .expect("verified");
 

@@ -9,6 +9,7 @@ mod api;
 
 use std::time::Duration;
 
+use claviger::pool::HandoverPolicy;
 use claviger::report::RotationOutcome;
 use claviger_fixtures::{Fixture, eventually_within};
 use claviger_traces::{handovers_add_up, tree};
@@ -81,7 +82,13 @@ async fn scenario() {
         .expect("verified");
     let reports = fixture
         .supervisor
-        .add_pool("reports", &credentials, fixture.pools(2).always_in_place())
+        .add_pool(
+            "reports",
+            &credentials,
+            fixture
+                .pools(2)
+                .with_handover_policy(HandoverPolicy::AlwaysInPlace),
+        )
         .await
         .expect("verified");
     sqlx::query("SELECT 1")

@@ -23,7 +23,7 @@ pub(crate) async fn resolve(
     chain: &SharedCredentialsProvider,
 ) -> Result<AwsCredentials, ProviderError> {
     // The HTTP clients of the chain log requests and responses at TRACE.
-    let resolved = quiet::during(chain.provide_credentials());
+    let resolved = quiet::await_quietly(chain.provide_credentials());
     match tokio::time::timeout(RESOLVE_TIMEOUT, resolved).await {
         Ok(Ok(credentials)) => Ok(credentials),
         Ok(Err(error)) => {

@@ -79,7 +79,7 @@ pub(crate) async fn sign(
         .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
         .time_source(FixedTime(second))
         .build();
-    let signed = quiet::during(AuthTokenGenerator::new(config).auth_token(&sdk)).await;
+    let signed = quiet::await_quietly(AuthTokenGenerator::new(config).auth_token(&sdk)).await;
     let signed = signed.map_err(|error| signing_failed(&error.to_string()))?;
     let query = signed
         .as_str()

@@ -57,8 +57,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             && lease.old_connections() == OldConnections::EndWithLease
         {
             return Err(wrong(
-                "policy",
-                "always_in_place cannot be kept with a lease that ends its connections; leave it out",
+                "handover_policy",
+                "AlwaysInPlace cannot be kept with a lease that ends its connections; use AsLeased",
             ));
         }
         Ok(())

@@ -59,7 +59,7 @@ impl SecretClient {
     /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn new(aws: &SdkConfig, secret: SecretId) -> Result<Self, ProviderError> {
         let region = secret.region(aws.region().map(AsRef::as_ref))?;
-        let client = quiet::run(|| client::build_client(aws, &region))?;
+        let client = quiet::call_quietly(|| client::build_client(aws, &region))?;
         Ok(Self {
             client,
             secret,
@@ -89,7 +89,7 @@ impl SecretClient {
         let request = request
             .customize()
             .interceptor(Redacted::new(&GetSecretValue::new()));
-        let response = quiet::during(request.send())
+        let response = quiet::await_quietly(request.send())
             .await
             .map_err(|error| self.explain(clock, Operation::Value(stage), &error))?;
         let Some(revision) = response.version_id.map(Revision::new) else {
@@ -125,7 +125,7 @@ impl SecretClient {
             request = request
                 .config_override(aws_sdk_secretsmanager::Config::builder().timeout_config(time));
         }
-        let response = match quiet::during(request.send()).await {
+        let response = match quiet::await_quietly(request.send()).await {
             Ok(response) => response,
             Err(error) if error::is_not_granted(&error) => return Ok(None),
             Err(error) => return Err(self.explain(clock, Operation::Description, &error)),

@@ -108,7 +108,7 @@ impl Api {
                 misconfigured("ca_file", "set the path of a file of PEM certificates, of 1 MiB at most, that this process may read")
             })?),
         };
-        let built = quiet::run(|| http::client(&url, authorities.as_deref()));
+        let built = quiet::call_quietly(|| http::client(&url, authorities.as_deref()));
         let client = built.map_err(|error| match error {
             http::ClientError::Certificates => {
                 misconfigured("ca_file", "the file contains no PEM certificate")
@@ -157,7 +157,7 @@ impl Api {
             }
         };
         // Log lines of the HTTP client contain secrets at TRACE.
-        let sending = quiet::during(sending);
+        let sending = quiet::await_quietly(sending);
         match late {
             None => timeout(self.timeout, sending)
                 .await

@@ -6,14 +6,14 @@ fn user() -> Arc<str> {
     Arc::from("app")
 }
 
-fn start() -> Instant {
+fn start_of_test() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 /// The longest time that a candidate waits for its next verification, in the first window and in
 /// the next ones, while the served revision is rejected and nothing else happens.
 fn longest_waits(max: u32) -> [Duration; 2] {
-    let (start, user) = (start(), user());
+    let (start, user) = (start_of_test(), user());
     let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
     budget.rejected(&user, &Revision::new("served"), 0.5, start);
     let mut longest = [Duration::ZERO; 2];
@@ -44,7 +44,7 @@ fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
 
 #[test]
 fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
-    let (now, user) = (start(), user());
+    let (now, user) = (start_of_test(), user());
     for max in [1, 4, 10] {
         let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
         budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
@@ -55,7 +55,7 @@ fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
 
 #[test]
 fn a_change_makes_a_candidate_worth_a_verification_at_once() {
-    let (now, user) = (start(), user());
+    let (now, user) = (start_of_test(), user());
     let (mut budget, revision) = (LoginBudget::new(10), Revision::new("r"));
     for _ in 0..3 {
         budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
@@ -67,7 +67,7 @@ fn a_change_makes_a_candidate_worth_a_verification_at_once() {
 
 #[test]
 fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_second() {
-    let (now, user) = (start(), user());
+    let (now, user) = (start_of_test(), user());
     let (mut budget, bad, good) = (
         LoginBudget::new(4),
         Revision::new("bad"),
@@ -82,7 +82,7 @@ fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_secon
 
 #[test]
 fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
-    let (start, user) = (start(), user());
+    let (start, user) = (start_of_test(), user());
     let mut budget = LoginBudget::new(10);
     let mut failed = 0;
     for second in 0..30 {
@@ -110,7 +110,7 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
 
 #[test]
 fn users_have_budgets_of_their_own() {
-    let now = start();
+    let now = start_of_test();
     let (mut budget, one, other) = (LoginBudget::new(1), user(), Arc::from("other"));
     for revision in 0..4 {
         budget.verification_rejected(
@@ -130,7 +130,7 @@ fn users_have_budgets_of_their_own() {
 
 #[test]
 fn rotations_may_be_rolled_back_one_after_the_other() {
-    let (start, user) = (start(), user());
+    let (start, user) = (start_of_test(), user());
     let (mut budget, first) = (LoginBudget::new(10), Revision::new("first"));
     let mut failed = 0;
     for turn in 0..100 {
@@ -149,7 +149,7 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
 
 #[test]
 fn a_revision_that_the_database_accepts_late_costs_nothing() {
-    let (start, user) = (start(), user());
+    let (start, user) = (start_of_test(), user());
     let mut budget = LoginBudget::new(4);
     for turn in 0..10 {
         let (now, revision) = (
@@ -171,7 +171,7 @@ proptest! {
         max in 1u32..20,
         steps in prop::collection::vec((0u64..8_000, 0u8..5, any::<bool>()), 1..300),
     ) {
-        let (start, user) = (start(), user());
+        let (start, user) = (start_of_test(), user());
         let mut budget = LoginBudget::new(max);
         let served = Revision::new("served");
         let mut now = start;
@@ -214,7 +214,7 @@ proptest! {
         max in 1u32..20,
         rounds in prop::collection::vec((0u64..2_000, any::<bool>(), any::<bool>()), 1..60),
     ) {
-        let (start, user) = (start(), user());
+        let (start, user) = (start_of_test(), user());
         let (mut budget, served) = (LoginBudget::new(max), Revision::new("served"));
         let (mut now, mut failed) = (start, 0);
         let mut rejected = false;
@@ -247,7 +247,7 @@ proptest! {
     /// A revision that was rejected is never given up.
     #[test]
     fn the_next_verification_is_at_most_a_window_away(max in 1u32..20, failures in 1usize..60) {
-        let (mut now, user) = (start(), user());
+        let (mut now, user) = (start_of_test(), user());
         let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
         for _ in 0..failures {
             budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
