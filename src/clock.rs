@@ -22,8 +22,8 @@ impl Timestamp {
     /// Reads both clocks now.
     ///
     /// A provider should prefer the supervisor's clock:
-    /// [`FetchRequest::started`](crate::provider::FetchRequest::started) to count a lifetime from, because
-    /// it was read before the request to the backend, and
+    /// [`FetchRequest::started`](crate::provider::FetchRequest::started) to count a lifetime from,
+    /// because it was read before the request to the backend, and
     /// [`FetchRequest::now`](crate::provider::FetchRequest::now) otherwise.
     pub fn now() -> Self {
         Clock::default().now()

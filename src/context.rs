@@ -47,28 +47,28 @@ pub(crate) struct Context {
 
 impl Context {
     /// Waits for the task, until the deadline or the supervisor's end.
-    pub(crate) async fn answer<T>(
+    pub(crate) async fn wait_for<T>(
         &self,
         task: &mut JoinHandle<T>,
         deadline: Duration,
-    ) -> Result<Result<T, JoinError>, NoAnswer> {
+    ) -> Result<Result<T, JoinError>, NoResponse> {
         tokio::select! {
             biased;
             ended = task => Ok(ended),
-            () = tokio::time::sleep(deadline) => Err(NoAnswer::Deadline(deadline)),
-            () = self.shutdown_signal.given() => Err(NoAnswer::Shutdown),
+            () = tokio::time::sleep(deadline) => Err(NoResponse::Deadline(deadline)),
+            () = self.shutdown_signal.given() => Err(NoResponse::Shutdown),
         }
     }
 }
 
 /// Why a task is no longer waited for. `Display` names the limit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum NoAnswer {
+pub(crate) enum NoResponse {
     Deadline(Duration),
     Shutdown,
 }
 
-impl fmt::Display for NoAnswer {
+impl fmt::Display for NoResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deadline(deadline) => {

@@ -163,8 +163,8 @@ impl Endpoint {
         self.database.as_deref()
     }
 
-    /// Returns why the host is invalid, and what to give instead. Such a host fails every look-up,
-    /// but only after its time-out. `None` if there is no problem.
+    /// Returns why the host is invalid, and what to give instead. Such a host fails every name
+    /// resolution, but only after its time-out. `None` if there is no problem.
     ///
     /// ```
     /// use claviger::Endpoint;

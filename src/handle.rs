@@ -144,8 +144,8 @@ impl<F: PoolFactory> Handle<F> {
 
     /// Returns the pool of the current generation, for libraries that want one. It is closed when
     /// the pool is replaced; it stays valid where every handover is in place (see
-    /// [`HandoverPolicy::AlwaysInPlace`](crate::pool::HandoverPolicy::AlwaysInPlace)). Connections opened
-    /// through it are outside of the connection budget.
+    /// [`HandoverPolicy::AlwaysInPlace`](crate::pool::HandoverPolicy::AlwaysInPlace)). Connections
+    /// opened through it are outside of the connection budget.
     #[must_use]
     pub fn current(&self) -> F::Pool {
         self.shared.current().pool.clone()

@@ -3,7 +3,7 @@
 //! A [`Supervisor`] owns providers, which obtain credentials from a backend, and pools, which
 //! connect with them. When a credential is renewed, changed, rejected or about to expire, the new
 //! one is verified by a real login, the pool is handed over to it, and the old connections are
-//! drained. Queries go on through a [`Handle`].
+//! drained. Queries continue through a [`Handle`].
 //!
 //! ```
 //! # #[cfg(all(feature = "postgres", feature = "sqlx-09"))] mod service {

@@ -11,7 +11,8 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-/// Returns whether [`call_quietly`] and [`await_quietly`] silence this process; otherwise they change nothing.
+/// Returns whether [`call_quietly`] and [`await_quietly`] silence this process; otherwise they
+/// change nothing.
 pub fn is_possible() -> bool {
     dispatcher::has_been_set()
 }

@@ -93,7 +93,8 @@ impl ConnectError {
         self
     }
 
-    /// Returns the same error with another kind, for a pool that knows better than the server's text.
+    /// Returns the same error with another kind, where a pool can tell more exactly than by the
+    /// server's text.
     #[must_use]
     pub fn with_kind(mut self, kind: ConnectErrorKind) -> Self {
         self.kind = kind;

@@ -79,7 +79,7 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
-    /// Creates an error of `kind`; the message says what to do.
+    /// Creates an error of `kind`; the message contains what to do.
     ///
     /// It is kept on one line: control characters, and those that hide or reorder text,
     /// become spaces. What follows the 500th character is cut.

@@ -18,7 +18,7 @@ use crate::telemetry;
 
 const PANICKED: &str = "the attempt panicked; see its own output";
 
-/// The span of an attempt, which says so when the attempt ends by a panic of ours.
+/// The span of an attempt, marked when the attempt ends by a panic of ours.
 struct MarkedByPanic(Span);
 
 impl Drop for MarkedByPanic {
@@ -129,7 +129,7 @@ async fn run_attempt<F: PoolFactory>(
         if let Some(rotation) = rotation {
             rotation.handover_failed(slot.name(), &error);
         }
-        // Before anybody hears of it.
+        // Before it is reported.
         drop(span);
         slot.attempt_failed(attempt, &error);
     }

@@ -1,7 +1,7 @@
 //! A caller's login. One that has begun ends by itself, whatever becomes of the caller.
 //!
 //! MySQL counts a login that is broken off against the host, and its result would be lost. So it
-//! goes on without its caller. The pool then takes the connection in, or the control plane the
+//! continues without its caller. The pool then takes the connection in, or the control plane the
 //! rejection.
 
 use std::future::Future;
@@ -22,8 +22,8 @@ use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
 
-/// Longest time for which a login goes on without its caller. A server that takes longer to reject
-/// one is noticed by the next verification.
+/// Longest time for which a login continues without its caller. A server that takes longer to
+/// reject one is noticed by the next verification.
 pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
 type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
@@ -192,7 +192,7 @@ async fn returned<F: PoolFactory>(shared: &Shared<F>, pool: &F::Pool) {
     }
 }
 
-/// An acquire that goes on in a task of its own when its caller drops it.
+/// An acquire that continues in a task of its own when its caller drops it.
 struct DetachableLogin<'c, F: PoolFactory> {
     acquiring: Option<Acquiring<F>>,
     shared: &'c Arc<Shared<F>>,

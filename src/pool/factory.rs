@@ -13,8 +13,8 @@ use crate::lease::Lease;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandoverPolicy {
-    /// As the lease requests: [`OldConnections::Keep`](crate::lease::OldConnections::Keep) in place,
-    /// everything else by replacing.
+    /// As the lease requests: [`OldConnections::Keep`](crate::lease::OldConnections::Keep) in
+    /// place, everything else by replacing.
     #[default]
     AsLeased,
     /// In place while the lease names the same endpoint: what
@@ -82,6 +82,8 @@ impl PoolSettings {
 /// Anything with credentials is a pool: here clients of an HTTP API, whose token rotates.
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use claviger::{Lease, Revision, Supervisor, provider_fn};
 /// use claviger::error::{ConnectError, ProviderError};
 /// use claviger::pool::{AcquireError, PoolFactory, PoolSettings, Taken};
@@ -98,8 +100,9 @@ impl PoolSettings {
 ///     Rejected(ConnectError),
 /// }
 /// # impl std::fmt::Display for ClientError {
-/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}")
-/// }
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// #         write!(f, "{self:?}")
+/// #     }
 /// # }
 /// # impl std::error::Error for ClientError {}
 ///
@@ -147,15 +150,18 @@ impl PoolSettings {
 ///     }
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn
-/// std::error::Error>> { let supervisor = Supervisor::start(); let token = provider_fn(|_| async {
-///     Ok::<_, ProviderError>(Lease::new("token-1".to_owned(), Revision::new("1")))
-/// });
-/// let token = supervisor.add_provider("api-token", token).await?;
-/// let api = supervisor.add_pool("api", &token, Clients).await?;
-/// assert_eq!(api.get().await?.token, "token-1");
-/// # supervisor.shutdown(std::time::Duration::from_secs(1)).await;
-/// # Ok(()) }
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let supervisor = Supervisor::start();
+///     let token = provider_fn(|_| async {
+///         Ok::<_, ProviderError>(Lease::new("token-1".to_owned(), Revision::new("1")))
+///     });
+///     let token = supervisor.add_provider("api-token", token).await?;
+///     let api = supervisor.add_pool("api", &token, Clients).await?;
+///     assert_eq!(api.get().await?.token, "token-1");
+///     supervisor.shutdown(Duration::from_secs(1)).await;
+///     Ok(())
+/// }
 /// ```
 pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Secret of a lease.

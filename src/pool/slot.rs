@@ -185,7 +185,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Resolves when every retired generation has drained. A drain whose task is lost with its
-    /// runtime, now or later, goes on in a task of the caller's runtime.
+    /// runtime, now or later, continues in a task of the caller's runtime.
     pub(crate) async fn drained(self: &Arc<Self>) {
         self.until(|| {
             self.start_drains();

@@ -19,7 +19,7 @@ pub(super) async fn in_a_task<T: Send + 'static>(
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(inside.clone().run(code));
     let outcome = match context
-        .answer(&mut task, context.settings.verify_deadline)
+        .wait_for(&mut task, context.settings.verify_deadline)
         .await
     {
         Ok(Ok(outcome)) => outcome,

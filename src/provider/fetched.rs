@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn a_new_lease_replaces_the_current_one() {
         let new = || Lease::new((), Revision::new("new"));
-        for held in [None, Some(current())] {
-            let lease = Fetched::from(new()).into_lease(held);
+        for current_lease in [None, Some(current())] {
+            let lease = Fetched::from(new()).into_lease(current_lease);
             assert_eq!(lease.expect("it is a lease").revision(), new().revision());
         }
     }

@@ -81,12 +81,12 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     let work = {
         let slot = Arc::clone(slot);
         async move {
-            let answer = slot
+            let response = slot
                 .context()
-                .answer(&mut task, slot.context().settings.fetch_deadline)
+                .wait_for(&mut task, slot.context().settings.fetch_deadline)
                 .await;
-            let hangs = answer.is_err();
-            let result = match answer {
+            let hangs = response.is_err();
+            let result = match response {
                 Ok(Ok(result)) => result.and_then(|fetched| slot.check(fetched)),
                 Ok(Err(_)) => Err(ProviderError::new(
                     ProviderErrorKind::Panicked,
@@ -94,7 +94,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
                 )),
                 Err(silence) => Err(ProviderError::new(
                     ProviderErrorKind::TimedOut,
-                    format!("the provider did not answer {silence}"),
+                    format!("the provider did not respond {silence}"),
                 )),
             };
             let took = slot
@@ -164,7 +164,7 @@ fn spawn_release<S: Send + Sync + 'static>(
                 task.abort();
                 Err(ProviderError::new(
                     ProviderErrorKind::TimedOut,
-                    "the provider did not answer in time",
+                    "the provider did not respond in time",
                 ))
             }
         };

@@ -44,10 +44,10 @@ const FAILING_WITHOUT_CAUSE: &str = "server login has been failing, try again la
 /// Classifies an error of PgBouncer, or of a pooler derived from it (as in Cloud SQL). They know no
 /// other code than 08P01.
 fn pooler_kind(message: &str) -> ConnectErrorKind {
-    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    let contains_any = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     // Newer versions append the cause ("cached error: connect failed"), so causes are matched
     // first. One may be a rejection.
-    if says(&[
+    if contains_any(&[
         "connect failed",
         "cannot connect to server",
         "DNS lookup failed",
@@ -60,18 +60,18 @@ fn pooler_kind(message: &str) -> ConnectErrorKind {
         "terminating connection",
     ]) {
         ConnectErrorKind::Unreachable
-    } else if says(&[
+    } else if contains_any(&[
         "no more connections allowed",
         "too many clients",
         "too many connections",
         "remaining connection slots",
     ]) {
         ConnectErrorKind::Overloaded
-    } else if says(&["no pg_hba.conf entry"])
-        || (says(&["no such database", "does not exist"]) && !message.contains("role "))
+    } else if contains_any(&["no pg_hba.conf entry"])
+        || (contains_any(&["no such database", "does not exist"]) && !message.contains("role "))
     {
         ConnectErrorKind::Misconfigured
-    } else if says(&[
+    } else if contains_any(&[
         "SASL authentication failed",
         "password authentication failed",
         "no such user",

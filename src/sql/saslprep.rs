@@ -5,9 +5,9 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Returns the prepared password, or `None` where libpq and the server take the password as it is.
 ///
-/// PostgreSQL looks for prohibited and unassigned characters before it normalises (`pg_saslprep` in
-/// `src/common/saslprep.c`), and takes a password with one of them as it is. That is why
-/// `stringprep::saslprep`, which looks afterwards, would be wrong for some.
+/// PostgreSQL checks for prohibited and unassigned characters before it normalises (`pg_saslprep`
+/// in `src/common/saslprep.c`), and takes a password with one of them as it is. That is why
+/// `stringprep::saslprep`, which checks afterwards, would be wrong for some.
 pub(crate) fn prepared(password: &str) -> Option<String> {
     if password.is_ascii() {
         return None;

@@ -68,8 +68,8 @@ impl Verifier {
     /// [`ConnectErrorKind::Other`] after a panic, or without a thread.
     ///
     /// # Cancel safety
-    /// The work is dropped when it next waits. If it computes instead, its thread goes on until it
-    /// is done, and the process may end meanwhile.
+    /// The work is dropped when it next waits. If it computes instead, its thread continues until
+    /// it is done, and the process may end meanwhile.
     pub(crate) async fn run(
         &self,
         work: impl Future<Output = Result<(), ConnectError>> + Send + 'static,
@@ -115,7 +115,7 @@ impl Verifier {
                 // The caller may have gone.
                 let _ = result.send(outcome);
             }
-            // A name look-up may hang in a thread of this runtime.
+            // A name resolution may hang in a thread of this runtime.
             runtime.shutdown_background();
         };
         let caller_guard = CallerGuard(shared);
@@ -160,18 +160,18 @@ mod tests {
     #[tokio::test]
     async fn abandoned_verifications_are_bounded_until_they_end() {
         let verifier = Verifier::default();
-        let mut held = Vec::new();
+        let mut senders = Vec::new();
         for _ in 0..MAX_ABANDONED {
             let (go, work) = stuck();
             tokio::time::timeout(Duration::from_millis(50), verifier.run(work))
                 .await
                 .unwrap_err();
-            held.push(go);
+            senders.push(go);
         }
         let error = verifier.run(async { Ok(()) }).await.unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
         assert!(error.message().contains("still compute"), "{error}");
-        drop(held);
+        drop(senders);
         while verifier.abandoned.load(Ordering::Acquire) > 0 {
             tokio::task::yield_now().await;
         }

@@ -64,7 +64,7 @@ pub trait Sealed: Database {
     /// Whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
     /// Returns the kind of the server's error.
-    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind;
+    fn error_kind(error: &dyn DatabaseError) -> ConnectErrorKind;
     /// Reclassifies the error of a verification. Default: returns it unchanged.
     fn verification_error(error: ConnectError) -> ConnectError {
         error

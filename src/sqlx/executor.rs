@@ -71,8 +71,8 @@ where
     /// # Errors
     /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down.
     /// When the database rejects the credential and nothing better is to be had before the pool's
-    /// `acquire_timeout`, its rejection ([`SharedError`](crate::sqlx_09::SharedError), with the original
-    /// SQLSTATE).
+    /// `acquire_timeout`, its rejection ([`SharedError`](crate::sqlx_09::SharedError), with the
+    /// original SQLSTATE).
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.

@@ -40,7 +40,7 @@ tokio::task_local! {
 }
 
 /// Returns the connection of an acquire with its idle time. One that `before_acquire` was not
-/// called for was just opened. In an async function the acquire, of 15 kB, would be held twice.
+/// called for was just opened. In an async function the acquire, of 15 kB, would be stored twice.
 pub(super) fn taken<C, E>(
     acquiring: impl Future<Output = Result<C, E>>,
 ) -> impl Future<Output = Result<Taken<C>, E>> {

@@ -115,8 +115,8 @@ impl Sealed for MySql {
         )
     }
 
-    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind {
-        answer
+    fn error_kind(error: &dyn DatabaseError) -> ConnectErrorKind {
+        error
             .try_downcast_ref::<MySqlDatabaseError>()
             .map_or(ConnectErrorKind::Other, |error| {
                 mysql::error_kind(error.number())

@@ -22,7 +22,7 @@ use crate::sql::check::wrong;
 use crate::sql::forms::{Form, Forms};
 use crate::sql::verifier::Verifier;
 
-/// How often a pool that drains is looked at while connections of it are busy.
+/// How often a pool that drains is counted again while connections of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
 
 /// Time-out of a connection that is opened as the pool would open it. Shorter than the verify
@@ -140,7 +140,7 @@ impl<DB: Dialect> SqlPools<DB> {
         self
     }
 
-    /// Sets the statement that must succeed on a connection for it to count as alive. Default: one
+    /// Sets the statement that must succeed on a connection for it to count as usable. Default: one
     /// that selects the current user.
     #[must_use]
     pub fn with_probe_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
@@ -298,17 +298,17 @@ impl<DB: Dialect> SqlPools<DB> {
             .connect()
             .await
             .map_err(|error| self.connecting_failed(credentials, error))?;
-        let answer = match (
+        let probed = match (
             DB::execute(&mut connection, &self.probe).await,
             &self.hooks.after_connect,
         ) {
             (Ok(_), Some(hook)) => hook(&mut connection).await,
-            (answer, _) => answer.map(drop),
+            (probed, _) => probed.map(drop),
         };
         // It is closed either way; an error of the close does not concern the credentials.
         let _ = connection.close().await;
         // The role exists, because it has just logged in. A probe that it may not run (42501) is
         // wrong itself.
-        answer.map_err(|error| self.explained_login_error(credentials, error))
+        probed.map_err(|error| self.explained_login_error(credentials, error))
     }
 }

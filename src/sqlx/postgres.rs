@@ -130,10 +130,10 @@ impl Sealed for Postgres {
         postgres::verification_error(error)
     }
 
-    fn error_kind(answer: &dyn DatabaseError) -> ConnectErrorKind {
-        let routine = answer
+    fn error_kind(error: &dyn DatabaseError) -> ConnectErrorKind {
+        let routine = error
             .try_downcast_ref::<PgDatabaseError>()
             .and_then(|error| error.routine());
-        postgres::error_kind(answer.code().as_deref(), routine, answer.message())
+        postgres::error_kind(error.code().as_deref(), routine, error.message())
     }
 }

@@ -22,8 +22,8 @@ use crate::error::{ConnectError, ConnectErrorKind};
 /// `downcast_ref` and `try_downcast_ref` of a shared database error lead to the original, a
 /// `PgDatabaseError` or `MySqlDatabaseError`, with its detail, hint and routine. The original
 /// cannot be taken out of it: `downcast` and `try_downcast` by value panic. They are for errors of
-/// statements, which are never shared. [`connect_error`](Self::connect_error) returns the library's own
-/// classification.
+/// statements, which are never shared. [`connect_error`](Self::connect_error) returns the library's
+/// own classification.
 #[derive(Clone)]
 pub struct SharedError {
     error: ConnectError,

@@ -100,8 +100,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// At once when the name is empty or taken, when the provider returns a permanent error
-    /// ([`ProviderError::is_transient`](crate::error::ProviderError::is_transient) false), or when its
-    /// lease expires too soon to be handed over. Transient errors are retried until the start
+    /// ([`ProviderError::is_transient`](crate::error::ProviderError::is_transient) false), or when
+    /// its lease expires too soon to be handed over. Transient errors are retried until the start
     /// deadline (30 s). Nothing stays registered then. Outside of a tokio runtime
     /// ([`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime)).
     ///
@@ -182,7 +182,7 @@ impl Supervisor {
     /// outside of one.
     ///
     /// # Cancel safety
-    /// The removal goes on without the future, on the supervisor's runtime.
+    /// The removal continues without the future, on the supervisor's runtime.
     pub async fn remove_pool(&self, name: &str) -> Result<(), Error> {
         shutdown::remove_pool(&self.inner, name).await
     }
@@ -195,7 +195,7 @@ impl Supervisor {
     /// call is made outside of one.
     ///
     /// # Cancel safety
-    /// The removal goes on without the future, on the supervisor's runtime.
+    /// The removal continues without the future, on the supervisor's runtime.
     pub async fn remove_provider(&self, name: &str) -> Result<(), Error> {
         shutdown::remove_provider(&self.inner, name).await
     }
@@ -243,7 +243,7 @@ impl Supervisor {
     /// and the report names everything as left behind.
     ///
     /// # Cancel safety
-    /// The shutdown goes on without the future.
+    /// The shutdown continues without the future.
     pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
         shutdown::shutdown(&self.inner, bound).await
     }

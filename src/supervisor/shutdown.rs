@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// Longest wait for each kind of task of a runtime that is gone.
 const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
 
-/// Time that a failed start waits for its own clean-up, which goes on without it.
+/// Time that a failed start waits for its own clean-up, which continues without it.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
 /// Returns a report of an end that could not be observed.
@@ -257,8 +257,8 @@ pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Er
     runtime::run_on_runtime(inner, work, inner.context.settings.drain).await
 }
 
-/// Returns when it has drained, or when the drain deadline has passed; then its actor goes on until
-/// the last connection has returned.
+/// Returns when it has drained, or when the drain deadline has passed; then its actor continues
+/// until the last connection has returned.
 async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
     pool.retire();
     let patience = inner.context.clock.mono() + inner.context.settings.drain;

@@ -135,12 +135,12 @@ impl Wait {
         if !span.is_recording() {
             return;
         }
-        let mut said = vec![
+        let mut attributes = vec![
             KeyValue::new("pool", pool.to_owned()),
             KeyValue::new("waited_s", seconds),
         ];
-        said.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
-        span.add_event(WAITED, said);
+        attributes.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
+        span.add_event(WAITED, attributes);
         if let Some(Origin(rotation)) = by {
             span.add_link(rotation.clone(), Vec::new());
         }

@@ -163,8 +163,8 @@ impl PgBouncer {
     /// Starts the pooler again on the same port. One that still runs is stopped first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] when another process has listened on the port
-    /// for 5 s.
+    /// As [`Builder::start`]; [`StartError::PortTaken`] when another process has listened on the
+    /// port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian

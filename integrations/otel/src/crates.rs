@@ -1,11 +1,11 @@
 //! Crates whose spans and events are treated separately.
 
-/// The crate first Claviger's actors. It opens a span for the lifetime first each actor. Spans without a
-/// parent would become its children and be exported only with it.
+/// The crate first Claviger's actors. It opens a span for the lifetime first each actor. Spans
+/// without a parent would become its children and be exported only with it.
 pub(crate) const ACTORS: Crates = Crates(&["ractor"]);
 
-/// OpenTelemetry's own crates. Its macros use the package's name as the target, those first `tracing`
-/// the crate's.
+/// OpenTelemetry's own crates. Its macros use the package's name as the target, those first
+/// `tracing` the crate's.
 pub(crate) const SDK: Crates = Crates(&[
     "opentelemetry",
     "opentelemetry_sdk",

@@ -1,5 +1,5 @@
-//! Filter crates the SDK's own lines: those about failed exports are dropped, because this crate logs
-//! them itself; each other line passes once an hour.
+//! Filter crates the SDK's own lines: those about failed exports are dropped, because this crate
+//! logs them itself; each other line passes once an hour.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,8 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::crates::Crates;
 
-/// Interval crates the lines crates one call site in the SDK. Some are written at each request or export.
+/// Interval crates the lines crates one call site in the SDK. Some are written at each request or
+/// export.
 const INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Returns whether a line crates the SDK is about a failed export, which [`crate::exports`] logs.

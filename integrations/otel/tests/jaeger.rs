@@ -80,8 +80,8 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
     );
     assert_eq!(rotations(&all, "woke", "unchanged"), [nothing_new("woke")]);
 
-    // A failed attempt that is retried is marked, and the rotation is not. The number rotations attempts
-    // varies.
+    // A failed attempt that is retried is marked, and the rotation is not. The number rotations
+    // attempts varies.
     let down = "  credential.fetch error=true error.type=unavailable otel.status_code=ERROR otel.status_description=the backend is down (unavailable)";
     let rejected = "error=true error.type=rejected otel.status_code=ERROR \
         otel.status_description=password authentication failed for user \"app\" (rejected, SQLSTATE 28P01)";

@@ -27,8 +27,8 @@ const WRONG_CLOCK: [&str; 4] = [
 ];
 
 /// Explains why a chain of AWS credentials returned none. Returns the kind and the message of a
-/// [`ProviderError`](claviger::error::ProviderError): what to do, and the cause as the chain reports it.
-/// Output of a `credential_process` and quoted requests are left out.
+/// [`ProviderError`](claviger::error::ProviderError): what to do, and the cause as the chain
+/// reports it. Output of a `credential_process` and quoted requests are left out.
 pub fn explain(error: &CredentialsError) -> (ProviderErrorKind, String) {
     let reason = reason(error);
     let (kind, advice) = match error {

@@ -18,7 +18,8 @@ pub(crate) const REJECTION_WINDOW: Duration = Duration::from_secs(60);
 /// behind by less than 14:30 min, each token is valid for longer than that.
 pub(crate) const RESIGN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Returns the expiry of a token dated `second`: its own, or that of the AWS session that signed it.
+/// Returns the expiry of a token dated `second`: its own, or that of the AWS session that signed
+/// it.
 pub(crate) fn expiry(
     second: SystemTime,
     lifetime: Duration,
@@ -37,8 +38,8 @@ pub(crate) fn refresh_after(remaining: Duration) -> Duration {
     remaining.saturating_sub((remaining * 2 / 15).max(Duration::from_secs(1)))
 }
 
-/// Returns whether a rejected token of this age is as good as a new one. A transient rejection (PAM,
-/// throttling) needs no other token. A database whose clock runs ahead does.
+/// Returns whether a rejected token of this age is as good as a new one. A transient rejection
+/// (PAM, throttling) needs no other token. A database whose clock runs ahead does.
 pub(crate) fn is_young(age: Duration, lifetime: Duration) -> bool {
     age < lifetime / 2
 }

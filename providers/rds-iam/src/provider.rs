@@ -109,8 +109,8 @@ struct LastSignature {
 }
 
 impl RdsIam {
-    /// Signs tokens for this user of the database at this endpoint, the name of an instance, cluster
-    /// or proxy as AWS shows it: `orders.c1a2b3.eu-west-1.rds.amazonaws.com`.
+    /// Signs tokens for this user of the database at this endpoint, the name of an instance,
+    /// cluster or proxy as AWS shows it: `orders.c1a2b3.eu-west-1.rds.amazonaws.com`.
     ///
     /// The region is that of the `SdkConfig` or of the endpoint's name. If both have one, they must
     /// agree. [`builder`](Self::builder) sets the region of any other host, or a shorter lifetime.
@@ -240,8 +240,8 @@ impl RdsIam {
         true
     }
 
-    /// Returns the second to sign in. A manual rotation waits for the next second if needed, because
-    /// within one second an identity signs equal tokens.
+    /// Returns the second to sign in. A manual rotation waits for the next second if needed,
+    /// because within one second an identity signs equal tokens.
     async fn signing_second(
         &self,
         request: &FetchRequest<Credentials>,

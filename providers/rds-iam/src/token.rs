@@ -47,7 +47,8 @@ pub(crate) fn start_of_second(time: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-/// Signs a token that is dated `second` and valid for `lifetime`, in whole seconds. Uses no network.
+/// Signs a token that is dated `second` and valid for `lifetime`, in whole seconds. Uses no
+/// network.
 ///
 /// The SDK signs. Its result is rewritten to the form of boto3: the SDK expects an encoded user,
 /// writes the host in lower case and without port 443, and puts the session token behind the

@@ -17,8 +17,8 @@ use crate::fallback::{Fallback, StagingLabel};
 use crate::format::{ContentError, Format};
 use crate::schedule;
 
-/// Time after which a denied DescribeSecret is called again. A later grant needs no restart, and 720
-/// calls a month cost 0.004 USD.
+/// Time after which a denied DescribeSecret is called again. A later grant needs no restart, and
+/// 720 calls a month cost 0.004 USD.
 const DESCRIBE_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Reads database credentials from AWS Secrets Manager.
@@ -65,15 +65,15 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// Reads a secret that is a JSON object with the keys `username` and `password`, as AWS lays out
-    /// the secret of a database. Other keys are ignored. The pool's connect options name the
+    /// Reads a secret that is a JSON object with the keys `username` and `password`, as AWS lays
+    /// out the secret of a database. Other keys are ignored. The pool's connect options name the
     /// endpoint; see
     /// [`with_endpoint_from_secret`](SecretsManagerBuilder::with_endpoint_from_secret).
     ///
     /// `aws` is loaded by `aws_config`, with its region, credentials, retries, endpoint and
     /// time-outs. Default time-outs are 3 s to connect, 5 s an attempt and 20 s for an operation
-    /// with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN without the six
-    /// random characters at the end.
+    /// with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN without the
+    /// six random characters at the end.
     ///
     /// # Errors
     /// As [`SecretsManagerBuilder::build`].
@@ -137,8 +137,8 @@ impl SecretsManager {
         Ok(description)
     }
 
-    /// Returns whether the current lease, which is not rejected, is kept although this version is at
-    /// `AWSCURRENT`.
+    /// Returns whether the current lease, which is not rejected, is kept although this version is
+    /// at `AWSCURRENT`.
     fn is_kept(
         &self,
         request: &FetchRequest<Credentials>,

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Time after the announced date by which a rotation is over. AWS rotates on or before that date, and
-/// the four steps take about a minute.
+/// Time after the announced date by which a rotation is over. AWS rotates on or before that date,
+/// and the four steps take about a minute.
 const MARGIN: Duration = Duration::from_secs(300);
 /// Time over which the fetches of services that share a secret are spread.
 const SPREAD: Duration = Duration::from_secs(60);

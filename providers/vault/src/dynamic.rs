@@ -247,8 +247,8 @@ impl VaultDynamic {
         Ok(())
     }
 
-    /// Revokes leases that could not be revoked before their known expiry. They may still be valid, because
-    /// their token has been renewed since.
+    /// Revokes leases that could not be revoked before their known expiry. They may still be valid,
+    /// because their token has been renewed since.
     async fn retry_revocations(&self) {
         loop {
             tokio::time::sleep(REVOKE_RETRY_INTERVAL).await;

@@ -29,9 +29,9 @@ const API_PATH_ADVICE: &str = "set mount and path as for `vault kv get`, without
 ///
 /// The revision is the version with its creation time. A lease has no expiry. Open connections
 /// [drain](OldConnections::Drain) once a newer version is current. The secret's metadata are polled
-/// every 5 minutes (`Supervisor::builder().with_poll_interval(…)`). Its data are read if the version
-/// has changed. If the policy does not allow reading the metadata, the data are polled, and the
-/// metadata are tried again once an hour.
+/// every 5 minutes (`Supervisor::builder().with_poll_interval(…)`). Its data are read if the
+/// version has changed. If the policy does not allow reading the metadata, the data are polled, and
+/// the metadata are tried again once an hour.
 ///
 /// A deleted or destroyed version is an error, `NotFound`. The current lease stays in use.
 ///
@@ -84,8 +84,8 @@ struct Version {
 }
 
 impl VaultKv {
-    /// Reads the secret at `path` of the store at `mount`, as in `secret`, with the keys `username` and
-    /// `password`.
+    /// Reads the secret at `path` of the store at `mount`, as in `secret`, with the keys `username`
+    /// and `password`.
     ///
     /// # Errors
     /// As [`VaultKvBuilder::build`].
@@ -194,7 +194,8 @@ impl VaultKv {
                 "its version {number} was destroyed; write another. The current lease stays in use"
             )));
         }
-        // A time in the future is when the store will delete the version. The credentials stay valid.
+        // A time in the future is when the store will delete the version. The credentials stay
+        // valid.
         if !deletion_time.is_empty() && is_past(deletion_time, self.session.now()) {
             return Err(self.not_found(&format!(
                 "its version {number} was deleted; undelete it or write another. The current lease stays in use"

@@ -58,8 +58,8 @@ impl Lifetime {
         }
     }
 
-    /// Returns the lifetime after a renewal. A lifetime with an expiry keeps one, even if less than a
-    /// second was granted, which the server reports as none.
+    /// Returns the lifetime after a renewal. A lifetime with an expiry keeps one, even if less than
+    /// a second was granted, which the server reports as none.
     pub(crate) fn renewed(self, from: Timestamp, span: Option<Duration>) -> Self {
         Self {
             from,
@@ -92,13 +92,13 @@ impl Lifetime {
             .is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
     }
 
-    /// Returns the next task for a token of this lifetime, and its time. `jitter` is between 0 and 1.
-    /// Returns `None` if there is no task, or if its time is beyond the clock's range.
+    /// Returns the next task for a token of this lifetime, and its time. `jitter` is between 0 and
+    /// 1. Returns `None` if there is no task, or if its time is beyond the clock's range.
     ///
-    /// A token of one hour is renewed between 34 and 40 minutes. If its last renewal before a maximum
-    /// of 32 days grants less than 54 minutes, it is replaced at once. A token that cannot be renewed
-    /// is replaced between 30 and 36 minutes. In a file, it is looked up then, and again after the
-    /// same share of the rest.
+    /// A token of one hour is renewed between 34 and 40 minutes. If its last renewal before a
+    /// maximum of 32 days grants less than 54 minutes, it is replaced at once. A token that cannot
+    /// be renewed is replaced between 30 and 36 minutes. In a file, it is looked up then, and again
+    /// after the same share of the rest.
     pub(crate) fn next_task(
         &self,
         renewable: bool,

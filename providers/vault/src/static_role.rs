@@ -17,8 +17,8 @@ use crate::session::{LeaseBinding, SessionUser, VaultSession};
 
 /// Time after a rotation is due at which it is polled.
 const MARGIN: Duration = Duration::from_secs(1);
-/// Longest pause between two polls for a rotation that is due: 1 s, doubling to this. Vault rotates on
-/// a tick of 5 s, and not while the database is down.
+/// Longest pause between two polls for a rotation that is due: 1 s, doubling to this. Vault rotates
+/// on a tick of 5 s, and not while the database is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Time after its due time for which a rotation is polled for although Vault reports the next one
 /// already. A role with a schedule reports that at once, and Vault may be outside of the schedule's
@@ -27,16 +27,17 @@ const LATE_LIMIT: Duration = Duration::from_secs(600);
 /// Vault sets a new password in the database a few milliseconds before it returns it.
 const ROTATION_DELAY: Duration = Duration::from_millis(50);
 
-/// Reads the credentials of a static role of the database engine: one user whose password is rotated.
+/// Reads the credentials of a static role of the database engine: one user whose password is
+/// rotated.
 ///
 /// The revision is the time of the last rotation. A lease has no expiry. Open connections
 /// [drain](OldConnections::Drain) after a rotation.
 ///
-/// The role is polled one second after the next rotation is due, then after 1, 2, 4, 8 and 10 s until
-/// it has happened. While the database is down, Vault returns the old password, which stays in use.
-/// A role with a schedule reports the time of its next rotation before the due one has happened. The
-/// due one is polled for nevertheless, for ten minutes. After a manual `rotate-role`, the first
-/// rejected login leads to the new password.
+/// The role is polled one second after the next rotation is due, then after 1, 2, 4, 8 and 10 s
+/// until it has happened. While the database is down, Vault returns the old password, which stays
+/// in use. A role with a schedule reports the time of its next rotation before the due one has
+/// happened. The due one is polled for nevertheless, for ten minutes. After a manual `rotate-role`,
+/// the first rejected login leads to the new password.
 ///
 /// ```
 /// use claviger_vault::{Auth, VaultSession, VaultStatic};

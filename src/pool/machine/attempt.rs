@@ -166,7 +166,7 @@ impl PoolMachine {
         if candidate.purpose == Purpose::HandOver {
             return;
         }
-        // An unreachable database says nothing about the active lease.
+        // An unreachable database is no evidence against the active lease.
         self.check = Some(now);
         if let Service::Active(active) = &mut self.service
             && active.standing == Standing::Accepted

@@ -10,7 +10,7 @@ use crate::expiry::Expiry;
 use crate::lease::OldConnections;
 use crate::report::HandoverMode;
 
-/// What the test knows of the attempt that runs.
+/// The test's record of the attempt that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum AttemptSeen {
     Verifying,
@@ -18,7 +18,7 @@ enum AttemptSeen {
     Published,
 }
 
-/// What the test knows of a generation.
+/// The test's record of a generation.
 #[derive(Debug)]
 struct PublishedModel {
     revision: Revision,
@@ -177,15 +177,15 @@ impl ModelledPool {
                 self.attempt.take_if(|(running, ..)| running == attempt);
             }
             PoolInput::Verified { attempt } => {
-                self.attempt.take_if(|(running, _, purpose, stage)| {
+                self.attempt.take_if(|(running, _, purpose, seen)| {
                     running == attempt
                         && *purpose == Purpose::Check
-                        && *stage == AttemptSeen::Verifying
+                        && *seen == AttemptSeen::Verifying
                 });
             }
             PoolInput::Opened { attempt, .. } if self.is_retired => {
-                self.attempt.take_if(|(running, _, _, stage)| {
-                    running == attempt && *stage == AttemptSeen::Verified
+                self.attempt.take_if(|(running, _, _, seen)| {
+                    running == attempt && *seen == AttemptSeen::Verified
                 });
             }
             _ => {}
@@ -222,10 +222,10 @@ impl ModelledPool {
                 self.attempt = Some((*attempt, revision.clone(), *purpose, AttemptSeen::Verifying));
             }
             PoolEffect::Open => match (&mut self.attempt, input) {
-                (Some((running, _, Purpose::HandOver, stage)), PoolInput::Verified { attempt }) => {
-                    prop_assert_eq!(&*stage, &AttemptSeen::Verifying);
+                (Some((running, _, Purpose::HandOver, seen)), PoolInput::Verified { attempt }) => {
+                    prop_assert_eq!(&*seen, &AttemptSeen::Verifying);
                     prop_assert_eq!(&*running, attempt);
-                    *stage = AttemptSeen::Verified;
+                    *seen = AttemptSeen::Verified;
                 }
                 other => prop_assert!(false, "{other:?}"),
             },
@@ -285,15 +285,15 @@ impl ModelledPool {
         let PoolInput::Opened { mode, .. } = input else {
             return Err(TestCaseError::fail("published without a pool"));
         };
-        let Some((_, revision, _, stage)) = &mut self.attempt else {
+        let Some((_, revision, _, seen)) = &mut self.attempt else {
             return Err(TestCaseError::fail("published without an attempt"));
         };
         prop_assert_eq!(
-            &*stage,
+            &*seen,
             &AttemptSeen::Verified,
             "published without a verification"
         );
-        *stage = AttemptSeen::Published;
+        *seen = AttemptSeen::Published;
         prop_assert!(!self.is_retired && generation == before + 1);
         if let Some(old) = self.generations.get(&before) {
             prop_assert!(old.revision != *revision || old.is_rejected);

@@ -48,18 +48,18 @@ pub(super) struct Record {
     pub(super) since: Instant,
     /// It was offered again after it was superseded, and that was logged.
     pub(super) offered_again: bool,
-    pub(super) stage: LeaseState,
+    pub(super) state: LeaseState,
 }
 
 impl Record {
-    fn new(facts: Facts, now: Instant, stage: LeaseState) -> Self {
+    fn new(facts: Facts, now: Instant, state: LeaseState) -> Self {
         Self {
             facts,
             lifetime: None,
             verified: false,
             since: now,
             offered_again: false,
-            stage,
+            state,
         }
     }
 
@@ -80,7 +80,7 @@ impl Leases {
     pub(super) fn current(&self) -> Option<(LeaseId, &Record)> {
         let mut latest_first = self.0.iter().rev();
         latest_first
-            .find(|(_, record)| matches!(record.stage, LeaseState::Current { .. }))
+            .find(|(_, record)| matches!(record.state, LeaseState::Current { .. }))
             .map(|(lease, record)| (*lease, record))
     }
 
@@ -112,7 +112,7 @@ impl Leases {
 
     pub(super) fn taken(&mut self, lease: LeaseId) {
         if let Some(LeaseState::Current { users } | LeaseState::Superseded { users }) =
-            self.stage_mut(lease)
+            self.state_mut(lease)
         {
             *users += 1;
         }
@@ -120,7 +120,7 @@ impl Leases {
 
     /// Returns whether the lease is superseded and this was its last user.
     pub(super) fn returned(&mut self, lease: LeaseId) -> bool {
-        match self.stage_mut(lease) {
+        match self.state_mut(lease) {
             Some(LeaseState::Current { users }) => {
                 *users = users.saturating_sub(1);
                 false
@@ -133,8 +133,8 @@ impl Leases {
         }
     }
 
-    pub(super) fn stage_mut(&mut self, lease: LeaseId) -> Option<&mut LeaseState> {
-        self.0.get_mut(&lease).map(|record| &mut record.stage)
+    pub(super) fn state_mut(&mut self, lease: LeaseId) -> Option<&mut LeaseState> {
+        self.0.get_mut(&lease).map(|record| &mut record.state)
     }
 
     /// Returns the verified lease of this revision that was superseded within the last hour.
@@ -142,7 +142,7 @@ impl Leases {
         self.0.values_mut().find(|record| {
             &record.facts.revision == revision
                 && record.verified
-                && !matches!(record.stage, LeaseState::Current { .. })
+                && !matches!(record.state, LeaseState::Current { .. })
                 && now.saturating_duration_since(record.since) < SUPERSEDED_FOR
         })
     }
@@ -158,11 +158,11 @@ impl Leases {
         let superseded = self.current().map(|(lease, _)| lease);
         let mut unused = None;
         if let Some(old) = superseded.and_then(|lease| self.0.get_mut(&lease)) {
-            let users = match old.stage {
+            let users = match old.state {
                 LeaseState::Current { users } => users,
                 _ => 0,
             };
-            old.stage = LeaseState::Superseded { users };
+            old.state = LeaseState::Superseded { users };
             old.since = now;
             old.offered_again = false;
             unused = superseded.filter(|_| users == 0);
@@ -172,14 +172,14 @@ impl Leases {
         let was_verified = self.of(&facts.revision).any(|(_, record)| record.verified);
         let (again, users) = self
             .of(&facts.revision)
-            .find_map(|(lease, record)| match record.stage {
+            .find_map(|(lease, record)| match record.state {
                 LeaseState::Superseded { users } => Some((lease, users)),
                 LeaseState::Queued { .. } => Some((lease, 0)),
                 _ => None,
             })
             .unwrap_or((LeaseId(fetch.0), 0));
         self.0.retain(|_, record| {
-            record.facts.revision != facts.revision || record.stage != LeaseState::Released
+            record.facts.revision != facts.revision || record.state != LeaseState::Released
         });
         let mut record = Record::new(facts, now, LeaseState::Current { users });
         record.verified = was_verified;
@@ -208,20 +208,20 @@ impl Leases {
     pub(super) fn is_back(&self, lease: LeaseId) -> bool {
         self.0.get(&lease).is_some_and(|record| {
             self.of(&record.facts.revision)
-                .any(|(other, other_record)| other != lease && other_record.stage.is_in_use())
+                .any(|(other, other_record)| other != lease && other_record.state.is_in_use())
         })
     }
 
     pub(super) fn is_first_attempt(&self, lease: LeaseId) -> bool {
         let record = self.0.get(&lease);
-        record.is_some_and(|record| record.stage == LeaseState::Queued { failures: 0 })
+        record.is_some_and(|record| record.state == LeaseState::Queued { failures: 0 })
     }
 
     /// Returns the records in the release queue, those that are being released among them.
     pub(super) fn in_queue(&self) -> impl Iterator<Item = &Record> {
         self.0.values().filter(|record| {
             matches!(
-                record.stage,
+                record.state,
                 LeaseState::Queued { .. } | LeaseState::Releasing { .. }
             )
         })
@@ -232,7 +232,7 @@ impl Leases {
     pub(super) fn queued(&self, now: Timestamp) -> Vec<(LeaseId, u32, bool)> {
         self.0
             .iter()
-            .filter_map(|(lease, record)| match record.stage {
+            .filter_map(|(lease, record)| match record.state {
                 LeaseState::Queued { failures } => {
                     Some((*lease, failures, record.is_given_up(failures, now)))
                 }
@@ -247,7 +247,7 @@ impl Leases {
             .iter()
             .filter(|(_, record)| {
                 !matches!(
-                    record.stage,
+                    record.state,
                     LeaseState::Releasing { .. } | LeaseState::Released
                 )
             })
@@ -257,13 +257,13 @@ impl Leases {
 
     pub(super) fn prune(&mut self, now: Instant) {
         self.0.retain(|_, record| {
-            record.stage != LeaseState::Released
+            record.state != LeaseState::Released
                 || now.saturating_duration_since(record.since) < SUPERSEDED_FOR
         });
         let mut released: Vec<_> = self
             .0
             .iter()
-            .filter(|(_, record)| record.stage == LeaseState::Released)
+            .filter(|(_, record)| record.state == LeaseState::Released)
             .map(|(lease, record)| (record.since, *lease))
             .collect();
         released.sort();

@@ -38,7 +38,7 @@ pub(crate) enum ProviderInput {
         result: Result<Offer, ProviderError>,
         jitter: f64,
     },
-    /// A fetch did not end by its deadline; it goes on.
+    /// A fetch did not end by its deadline; it continues.
     FetchHangs {
         fetch: FetchId,
         error: ProviderError,

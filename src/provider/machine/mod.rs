@@ -80,7 +80,7 @@ pub(crate) struct ProviderMachine {
     leases: Leases,
     timers: ProviderTimers,
     bucket: TokenBucket,
-    /// The rejected revisions: the one place that knows them.
+    /// The rejected revisions: stored in this one place.
     exclusions: Exclusions,
     /// The revision that a login worked with and that was not rejected since, and when it first
     /// worked.

@@ -18,8 +18,8 @@ impl ProviderMachine {
     }
 
     fn requeue(&mut self, lease: LeaseId, failures: u32, at: Instant) {
-        if let Some(stage) = self.leases.stage_mut(lease) {
-            *stage = LeaseState::Queued { failures };
+        if let Some(state) = self.leases.state_mut(lease) {
+            *state = LeaseState::Queued { failures };
             self.timers.set(Timer::Release(lease), at);
         }
     }
@@ -50,8 +50,8 @@ impl ProviderMachine {
 
     fn start_release(&mut self, lease: LeaseId, failures: u32) {
         self.timers.cancel(Timer::Release(lease));
-        if let Some(stage) = self.leases.stage_mut(lease) {
-            *stage = LeaseState::Releasing { failures };
+        if let Some(state) = self.leases.state_mut(lease) {
+            *state = LeaseState::Releasing { failures };
             self.effects.push(ProviderEffect::Release(lease));
         }
     }
@@ -65,7 +65,7 @@ impl ProviderMachine {
         result: Option<Result<(), ProviderError>>,
         now: Instant,
     ) {
-        let Some(LeaseState::Releasing { failures }) = self.leases.stage_mut(lease).copied() else {
+        let Some(LeaseState::Releasing { failures }) = self.leases.state_mut(lease).copied() else {
             return;
         };
         let (failures, pause) = match result {
@@ -90,8 +90,8 @@ impl ProviderMachine {
     /// Notes that the lease is released, or given up.
     fn forget(&mut self, lease: LeaseId) {
         self.timers.cancel(Timer::Release(lease));
-        if let Some(stage) = self.leases.stage_mut(lease) {
-            *stage = LeaseState::Released;
+        if let Some(state) = self.leases.state_mut(lease) {
+            *state = LeaseState::Released;
             self.effects.push(ProviderEffect::Forget(lease));
         }
     }

@@ -62,7 +62,7 @@ impl ProviderMachine {
     pub(crate) fn is_releasing(&self) -> bool {
         self.leases
             .in_queue()
-            .any(|record| matches!(record.stage, LeaseState::Releasing { .. }))
+            .any(|record| matches!(record.state, LeaseState::Releasing { .. }))
     }
 
     /// Returns the rotation that a handover now belongs to. A fetch that only checks for news is

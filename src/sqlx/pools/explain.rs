@@ -1,4 +1,4 @@
-//! What an error of a login or of a connection says, and of whom and where.
+//! Explains errors of logins and connections: which user, and which server.
 
 use std::io::ErrorKind;
 
@@ -15,7 +15,7 @@ const TOKEN_ADVICE: &str =
     "a token is rejected, too, if its date is wrong: check this machine's clock";
 
 impl<DB: Dialect> SqlPools<DB> {
-    /// Why nothing came of a connect, and where to: what the operating system says names neither
+    /// Why nothing came of a connect, and where to: the text of the operating system names neither
     /// host nor file.
     pub(super) fn connecting_failed(
         &self,
@@ -125,10 +125,10 @@ pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
     wrong(field, problem)
 }
 
-/// What the answer to a login says.
+/// Returns what the response to a login means.
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
-        sqlx::Error::Database(answer) => DB::error_kind(&**answer),
+        sqlx::Error::Database(error) => DB::error_kind(&**error),
         error => classify::common_kind(error),
     }
 }

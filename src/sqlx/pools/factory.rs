@@ -166,7 +166,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     async fn warm(&self, pool: &Pool<DB>, connections: u32) -> Result<u32, ConnectError> {
-        // Idle connections are held until each acquire has begun to connect; otherwise it would
+        // Idle connections are kept until each acquire has begun to connect; otherwise it would
         // take one of them. Callers can use them again before the first login completes.
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire())
             .take(connections as usize)
@@ -227,7 +227,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         pool.size()
     }
 
-    /// sqlx counts after the fact, and for a moment below zero.
+    /// sqlx counts after the fact, and briefly below zero.
     fn idle(&self, pool: &Pool<DB>) -> u32 {
         u32::try_from(pool.num_idle()).unwrap_or(0).min(pool.size())
     }

@@ -11,8 +11,8 @@ use crate::read_file::without_nul;
 
 const SCHEMES: &str = "`postgres://`, `postgresql://`, `mysql://` or `mariadb://`";
 
-/// Parses the credentials in `text`. No message contains a part of it, because in a malformed URL any
-/// part may be the password.
+/// Parses the credentials in `text`. No message contains a part of it, because in a malformed URL
+/// any part may be the password.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     let malformed = |problem: &str| ReadError::malformed(path, problem);
     let text = text.trim_ascii();

@@ -34,8 +34,8 @@ const GONE: EventMask = EventMask::DELETE
 static INSTANCE: Mutex<Option<Instance>> = Mutex::new(None);
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// The process's inotify instance. Its thread ends with the last watch. If nothing could be watched,
-/// it stays for the next attempt.
+/// The process's inotify instance. Its thread ends with the last watch. If nothing could be
+/// watched, it stays for the next attempt.
 struct Instance {
     id: u64,
     watches: Watches,

@@ -21,7 +21,8 @@ use crate::secret_id::SecretId;
 use error::Operation;
 use redacted::Redacted;
 
-/// Time-out for a description that is not needed yet, so that a service's start does not wait for it.
+/// Time-out for a description that is not needed yet, so that a service's start does not wait for
+/// it.
 const BRIEF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Client for one secret in Secrets Manager.

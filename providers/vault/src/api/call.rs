@@ -52,8 +52,8 @@ impl Call {
         self.is_optional
     }
 
-    /// Passes a response that arrives after the time-out to `late`, so that what the call created is
-    /// not lost.
+    /// Passes a response that arrives after the time-out to `late`, so that what the call created
+    /// is not lost.
     pub(crate) fn when_late(mut self, late: impl FnOnce(Response) + Send + Sync + 'static) -> Self {
         self.late = Some(Box::new(late));
         self

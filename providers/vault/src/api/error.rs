@@ -1,5 +1,5 @@
-//! Errors of requests, classified and explained. Statuses alone do not separate transient errors from
-//! permanent ones, so texts are matched. No text is shown.
+//! Errors of requests, classified and explained. Statuses alone do not separate transient errors
+//! from permanent ones, so texts are matched. No text is shown.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -66,7 +66,8 @@ impl CallError {
         }
     }
 
-    /// Classifies a request that could not be sent, or got no response. No text of the error is kept.
+    /// Classifies a request that could not be sent, or got no response. No text of the error is
+    /// kept.
     pub(super) fn from_reqwest(error: &reqwest::Error) -> Self {
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(cause) = next {
@@ -117,20 +118,22 @@ impl CallError {
         self.is_forbidden() && self.mentions(&["invalid token", "bad token"])
     }
 
-    /// Returns whether the server reports a valid token without the permission. OpenBao 2.7 and Vault
-    /// 1.21 both return `1 error occurred: permission denied`. For an invalid token, OpenBao returns
-    /// `permission denied` only.
+    /// Returns whether the server reports a valid token without the permission. OpenBao 2.7 and
+    /// Vault
+    /// 1.21 both return `1 error occurred: permission denied`. For an invalid token, OpenBao
+    /// returns `permission denied` only.
     pub(crate) fn is_policy_denial(&self) -> bool {
         self.is_forbidden() && self.mentions(&["1 error occurred"])
     }
 
-    /// Returns whether the server rejects the request permanently: an unknown lease, a renewal beyond
-    /// its maximum.
+    /// Returns whether the server rejects the request permanently: an unknown lease, a renewal
+    /// beyond its maximum.
     pub(crate) fn is_rejection(&self) -> bool {
         matches!(self.status(), Some(400 | 404))
     }
 
-    /// Explains the error. `place` is the server and path; `grant` is the permission that is needed.
+    /// Explains the error. `place` is the server and path; `grant` is the permission that is
+    /// needed.
     pub(crate) fn explain(&self, place: &str, grant: &str) -> ProviderError {
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
         let (status, retry_after) = match self {

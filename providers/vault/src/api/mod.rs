@@ -27,8 +27,8 @@ pub(crate) use response::{Envelope, Grant, LoginResponse, TokenLookup};
 use crate::bounded_file::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
-/// Time after its time-out for which a late response is awaited. A Vault whose database hangs responds
-/// after 90 s.
+/// Time after its time-out for which a late response is awaited. A Vault whose database hangs
+/// responds after 90 s.
 const LATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Settings of the connection to a server.
@@ -166,8 +166,8 @@ impl Api {
         }
     }
 
-    /// Sends a request with a token that was issued a moment ago. After a 403 it is sent once more, a
-    /// second later, because a standby may not have received the token yet.
+    /// Sends a request with a token that was issued a moment ago. After a 403 it is sent once more,
+    /// a second later, because a standby may not have received the token yet.
     pub(crate) async fn send_with_new_token(
         &self,
         token: &str,

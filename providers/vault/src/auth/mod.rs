@@ -82,8 +82,8 @@ impl Auth {
         Self::kubernetes_file(role, SERVICE_ACCOUNT)
     }
 
-    /// Uses the Kubernetes method with a service account's token in another file, such as a projected
-    /// volume.
+    /// Uses the Kubernetes method with a service account's token in another file, such as a
+    /// projected volume.
     pub fn kubernetes_file(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::from_method(AuthMethod::Kubernetes {
             role: role.into(),
@@ -226,8 +226,8 @@ impl Auth {
                 Kind::Denied,
                 "AppRole rejects role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
             ),
-            // Also if nothing is mounted there, and if Vault cannot reach the cluster that reviews the
-            // token, which is transient.
+            // Also if nothing is mounted there, and if Vault cannot reach the cluster that reviews
+            // the token, which is transient.
             (AuthMethod::Kubernetes { .. }, Some(403 | 500))
                 if !failure.mentions(&["not authorized"]) =>
             {
@@ -245,8 +245,8 @@ impl Auth {
     }
 }
 
-/// Returns a handler that revokes a token that was issued after the time-out. A batch token cannot be
-/// revoked and stays valid until it expires.
+/// Returns a handler that revokes a token that was issued after the time-out. A batch token cannot
+/// be revoked and stays valid until it expires.
 fn late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
     let api = api.clone();
     move |response| {

@@ -52,14 +52,14 @@ impl SecretId {
         Self(SecretIdKind::Plain(AuthSecret::file(path)))
     }
 
-    /// Uses a response-wrapped secret id. The wrapping token is unwrapped once, at the first login. If
-    /// it was unwrapped before, the login is an error that says so.
+    /// Uses a response-wrapped secret id. The wrapping token is unwrapped once, at the first login.
+    /// If it was unwrapped before, the login is an error that says so.
     pub fn wrapped(token: impl Into<String>) -> Self {
         Self::wrapped_in(AuthSecret::given(token))
     }
 
-    /// Uses a response-wrapped secret id, with the wrapping token in a file. Another one in the file is
-    /// unwrapped at the next login.
+    /// Uses a response-wrapped secret id, with the wrapping token in a file. Another one in the
+    /// file is unwrapped at the next login.
     pub fn wrapped_file(path: impl Into<PathBuf>) -> Self {
         Self::wrapped_in(AuthSecret::file(path))
     }

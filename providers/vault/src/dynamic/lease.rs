@@ -24,8 +24,8 @@ impl IssuedLease {
         self.lifetime.expiry().earliest(token.expiry())
     }
 
-    /// Returns whether it expires with its token rather than by itself. The server limits the lease of
-    /// a batch token, and rounds both times to whole seconds.
+    /// Returns whether it expires with its token rather than by itself. The server limits the lease
+    /// of a batch token, and rounds both times to whole seconds.
     pub(super) fn is_bound_by(&self, token: &Token, now: Timestamp) -> bool {
         let cut = if token.is_batch() {
             Duration::from_secs(2)

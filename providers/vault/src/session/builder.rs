@@ -68,8 +68,9 @@ impl VaultSessionBuilder {
     }
 
     /// Allows tokens and secrets to be sent unencrypted to an `http://` address of another machine.
-    /// Anyone on the way can read them and impersonate Vault, a proxy of `HTTP_PROXY` or `ALL_PROXY`
-    /// included. Default: such an address is an error. Addresses of this machine need no permission.
+    /// Anyone on the way can read them and impersonate Vault, a proxy of `HTTP_PROXY` or
+    /// `ALL_PROXY` included. Default: such an address is an error. Addresses of this machine need
+    /// no permission.
     pub fn with_danger_plain_http(mut self) -> Self {
         self.settings.plain_http = true;
         self

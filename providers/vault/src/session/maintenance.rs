@@ -76,8 +76,8 @@ impl Inner {
         next_due(&self.lock())
     }
 
-    /// Returns whether a file may contain the next token or secret: a token file always, the secret of
-    /// a login once it was rejected.
+    /// Returns whether a file may contain the next token or secret: a token file always, the secret
+    /// of a login once it was rejected.
     fn awaits_file(&self) -> bool {
         let is_file = self.auth.secret().is_some_and(AuthSecret::is_file);
         is_file && (self.is_token_file() || self.lock().rejected.is_some())
@@ -197,7 +197,8 @@ mod tests {
         );
     }
 
-    /// Providers watch before the first fetch has logged in. That login must not cause a second fetch.
+    /// Providers watch before the first fetch has logged in. That login must not cause a second
+    /// fetch.
     #[test]
     fn the_first_token_replaces_none_and_leads_to_no_second_fetch() {
         let auth = crate::auth::Auth::app_role("role", crate::auth::SecretId::none());

@@ -26,9 +26,9 @@ pub(crate) use users::SessionUser;
 use crate::api::{Api, Call, CallError, Envelope, Response};
 use crate::auth::Auth;
 
-/// One identity at one Vault or OpenBao server. Clones and all providers of a session share one login
-/// and one token. The token is renewed while one of the providers is registered. A token from a login
-/// is revoked when the last of them is removed.
+/// One identity at one Vault or OpenBao server. Clones and all providers of a session share one
+/// login and one token. The token is renewed while one of the providers is registered. A token from
+/// a login is revoked when the last of them is removed.
 ///
 /// The first request is sent when the first provider fetches.
 ///
@@ -42,14 +42,14 @@ use crate::auth::Auth;
 /// | rejected by the server | a new login; in a token file, the next token |
 /// | external, not renewable or at its maximum | used until it expires; in a file, the next token, polled every 2 s |
 ///
-/// Leases expire with the token that created them, at the latest. After a new login, pools are handed
-/// over to new leases while the old token stays valid until it expires.
+/// Leases expire with the token that created them, at the latest. After a new login, pools are
+/// handed over to new leases while the old token stays valid until it expires.
 ///
 /// A rejected login is retried once a minute, and at once when the file of its secret id or JWT
 /// changes. Meanwhile the token is used until it expires, and the provider's status has the error.
 ///
-/// A transient failure of a renewal or login is retried after 2 s, doubling to 60 s. The token is used
-/// until it expires meanwhile.
+/// A transient failure of a renewal or login is retried after 2 s, doubling to 60 s. The token is
+/// used until it expires meanwhile.
 ///
 /// ```no_run
 /// use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
@@ -270,8 +270,8 @@ impl Inner {
         }
     }
 
-    /// Returns whether a rejected token is invalid, rather than without the permission. If the error
-    /// does not say which, the token is looked up.
+    /// Returns whether a rejected token is invalid, rather than without the permission. If the
+    /// error does not say which, the token is looked up.
     async fn is_token_invalid(
         &self,
         token: &Token,

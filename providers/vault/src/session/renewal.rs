@@ -48,7 +48,8 @@ impl VaultSession {
             .map(|failed| failed.error.clone())
     }
 
-    /// Obtains, renews or replaces the token if that is still `due` after earlier updates have ended.
+    /// Obtains, renews or replaces the token if that is still `due` after earlier updates have
+    /// ended.
     ///
     /// # Cancel safety
     /// The update is a task of its own and continues without the caller, so that no token is lost.

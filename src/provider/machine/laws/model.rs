@@ -9,7 +9,7 @@ use crate::error::ProviderErrorKind;
 use crate::expiry::Expiry;
 use crate::provider::schedule;
 
-/// What the world knows of the provider by its effects alone.
+/// The test's record of the provider, by its effects alone.
 pub(super) struct ModelledProvider {
     provider: TestProvider,
     running: Option<(FetchId, Timestamp, RotationTrigger)>,
