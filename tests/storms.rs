@@ -296,7 +296,7 @@ async fn opening_idle_connections_delays_no_caller() {
         eventually("all are idle", || db.current().num_idle() == others).await;
         drop(held.pop());
         eventually("one more connection is being opened", || {
-            entered.load(Ordering::Acquire) as usize == 11 + others
+            entered.load(Ordering::Acquire) as usize >= 11 + others
         })
         .await;
         // A login that takes longer than 5 s is abandoned.
