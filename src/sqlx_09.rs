@@ -74,7 +74,8 @@ mod shim {
     ///
     /// The `close` of 0.9.0 keeps idle connections until no other is busy, and nobody can take them
     /// out of a closed pool. So they are closed before, and with them those that are pinged for
-    /// their return, which would be idle a moment later.
+    /// their return, which would be idle afterwards. One whose return begins within the last
+    /// millisecond stays idle until no other is busy.
     pub(super) async fn close<DB: Database>(pool: &Pool<DB>) {
         let closing = async {
             loop {

@@ -11,6 +11,7 @@ mod api;
 use std::time::Duration;
 
 use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::events::Event;
 use claviger::report::RotationOutcome;
 use claviger::{PgPools, Supervisor};
 use claviger_fixtures::{Fixture, eventually_within};
@@ -181,11 +182,13 @@ async fn scenario() {
         supervisor, clock, ..
     } = Lab::with_builder(builder).expect("the durations are right");
 
-    // Start, adopted.
+    // Start, adopted. The pool comes when the rotation has ended.
+    let mut events = supervisor.events();
     let credentials = supervisor
         .add_provider("orders-credentials", provider.clone())
         .await
         .expect("a lease");
+    while !matches!(events.next().await, Some(Event::Rotated(_)) | None) {}
     let db = supervisor
         .add_pool(
             "orders",
