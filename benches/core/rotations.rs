@@ -8,13 +8,16 @@ use claviger::events::Event;
 use claviger::lease::OldConnections;
 use claviger::{Credentials, Lease, Revision};
 use claviger_fixtures::Fixture;
-use tokio::time::Instant;
+use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::time::{Instant, sleep};
 
 use claviger_fixtures::{Figures, quantile};
 
 const TASKS: usize = 16;
 /// Time after publication in which queries still count as inside the rotation.
 const AFTERMATH: Duration = Duration::from_millis(50);
+/// Pause between two logins beside the pool.
+const BETWEEN_LOGINS: Duration = Duration::from_millis(250);
 
 pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
     for (name, connections) in [
@@ -67,24 +70,28 @@ pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
                 }
             }
         }
+        let login_windows = logins(&fixture, rotations).await;
         stop.store(true, Ordering::Relaxed);
         let (mut inside, mut outside, mut failed) = (Vec::new(), Vec::new(), 0);
+        let mut beside_logins = Vec::new();
         for task in tasks {
             let (latencies, errors) = task.await.expect("no panic");
             failed += errors;
             for (began, took) in latencies {
-                let at = windows.partition_point(|(_, end)| *end < began);
-                let within = windows
-                    .get(at)
-                    .is_some_and(|(start, _)| began + took >= *start);
-                (if within { &mut inside } else { &mut outside })
-                    .push(took.as_secs_f64() * 1_000.0);
+                let latencies = if overlaps(&windows, began, took) {
+                    &mut inside
+                } else if overlaps(&login_windows, began, took) {
+                    &mut beside_logins
+                } else {
+                    &mut outside
+                };
+                latencies.push(took.as_secs_f64() * 1_000.0);
             }
         }
         figures.at_most(
             &format!(
                 "{rotations} rotations {name}: failed queries of {}",
-                inside.len() + outside.len()
+                inside.len() + beside_logins.len() + outside.len()
             ),
             f64::from(failed),
             0.0,
@@ -104,6 +111,40 @@ pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
             &format!("{rotations} rotations {name}: p99.9 outside, ms"),
             without,
         );
+        figures.for_comparison(
+            &format!("{rotations} logins beside the pool: p99.9 inside / outside"),
+            quantile(&mut beside_logins, 0.999) / without,
+        );
         fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     }
+}
+
+/// Logs in `times` times beside the pool, as a verification does. A login keeps a core busy for
+/// some milliseconds, whoever makes it. Returns its windows as those of rotations.
+async fn logins(fixture: &Fixture, times: u32) -> Vec<(Instant, Instant)> {
+    let options = fixture
+        .connect_options()
+        .username("app")
+        .password("password-1");
+    let mut windows = Vec::new();
+    for _ in 0..times {
+        sleep(BETWEEN_LOGINS).await;
+        let began = Instant::now();
+        let mut connection = options.connect().await.expect("the login is accepted");
+        connection
+            .execute("SELECT current_user, session_user")
+            .await
+            .expect("a row");
+        connection.close().await.expect("the connection closes");
+        windows.push((began, Instant::now() + AFTERMATH));
+    }
+    windows
+}
+
+/// Returns whether a query ran inside of one of the windows, which are in order.
+fn overlaps(windows: &[(Instant, Instant)], began: Instant, took: Duration) -> bool {
+    let at = windows.partition_point(|(_, end)| *end < began);
+    windows
+        .get(at)
+        .is_some_and(|(start, _)| began + took >= *start)
 }
