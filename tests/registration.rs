@@ -352,7 +352,7 @@ async fn unusable_leases_are_errors() {
     let error = provide("expired", 0, OldConnections::Keep).await;
     assert_eq!(
         error.provider_error().expect("the provider's error").kind(),
-        ProviderErrorKind::DeadLease
+        ProviderErrorKind::ExpiredLease
     );
     let error = provide("short", 1, OldConnections::Keep).await;
     assert!(error.to_string().contains("too short"), "{error}");

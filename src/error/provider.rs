@@ -26,7 +26,7 @@ pub enum ProviderErrorKind {
     /// A setting of the provider is wrong. Permanent.
     Misconfigured,
     /// The lease had expired when it was returned. Transient.
-    DeadLease,
+    ExpiredLease,
     /// The provider panicked. Counts as transient.
     Panicked,
     /// Anything else. Counts as transient.
@@ -44,7 +44,7 @@ impl ProviderErrorKind {
             Self::NotFound => "not_found",
             Self::Malformed => "malformed",
             Self::Misconfigured => "misconfigured",
-            Self::DeadLease => "dead_lease",
+            Self::ExpiredLease => "expired_lease",
             Self::Panicked => "panicked",
             Self::Other => "other",
         }

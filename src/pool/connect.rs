@@ -1,6 +1,6 @@
 //! A caller's login. One that has begun ends by itself, whatever becomes of the caller.
 //!
-//! MySQL counts a login that is broken off against the host, and its result would be lost. So it
+//! MySQL counts an aborted login against the host, and its result would be lost. So it
 //! continues without its caller. The pool then takes the connection in, or the control plane the
 //! rejection.
 
@@ -72,7 +72,7 @@ pub(super) async fn connect<F: PoolFactory>(
         shared,
         generation,
         // In a full pool the caller merely queues: nothing is lost with it.
-        goes_on: opened || shared.settings.finishes_logins,
+        continues_alone: opened || shared.settings.finishes_logins,
         opened,
     };
     // A connection that is returned before a slow login has ended serves as well.
@@ -165,7 +165,7 @@ impl Pace {
     }
 }
 
-/// Takes a connection that is returned. Where the server counts logins that are broken off, without
+/// Takes a connection that is returned. Where the server counts aborted logins, without
 /// a call that might begin another one; a hook before the acquire is not called there.
 async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
@@ -197,7 +197,7 @@ struct DetachableLogin<'c, F: PoolFactory> {
     acquiring: Option<Acquiring<F>>,
     shared: &'c Arc<Shared<F>>,
     generation: &'c Arc<Generation<F::Pool>>,
-    goes_on: bool,
+    continues_alone: bool,
     opened: bool,
 }
 
@@ -223,7 +223,7 @@ impl<F: PoolFactory> DetachableLogin<'_, F> {
 
 impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
     fn drop(&mut self) {
-        let Some(acquiring) = self.acquiring.take().filter(|_| self.goes_on) else {
+        let Some(acquiring) = self.acquiring.take().filter(|_| self.continues_alone) else {
             return;
         };
         let opened = self.opened;

@@ -62,7 +62,7 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
     };
     (life < needed).then(|| {
         format!(
-            "a life of {} is too short: refreshed after {}, verified and drained it needs at least {}; issue longer leases",
+            "a lifetime of {} is too short: refreshed after {}, verified and drained it needs at least {}; issue longer leases",
             humantime::format_duration(life),
             humantime::format_duration(refresh),
             humantime::format_duration(needed),

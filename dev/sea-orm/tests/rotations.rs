@@ -145,7 +145,7 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_follows_goes_on_when_its_pool_is_replaced() {
+async fn a_connection_that_follows_continues_when_its_pool_is_replaced() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     let first = db.current();

@@ -217,7 +217,7 @@ async fn an_expired_lease_is_a_failed_fetch() {
         .into_iter()
         .map(|span| attribute(span, "error.type"))
         .collect();
-    assert_eq!(words, [Some("dead_lease".to_owned()), None]);
+    assert_eq!(words, [Some("expired_lease".to_owned()), None]);
     drop(credentials);
 }
 

@@ -400,7 +400,7 @@ fn a_renewal_of_nothing_and_an_expired_lease_are_errors() {
     for (offer, expected) in [
         (Offer::Renewed(Expiry::never()), ProviderErrorKind::Other),
         (Offer::Unchanged, ProviderErrorKind::Other),
-        (expired, ProviderErrorKind::DeadLease),
+        (expired, ProviderErrorKind::ExpiredLease),
     ] {
         let fetch = provider.begin();
         let outcome = provider.end(fetch, Ok(offer));
@@ -713,7 +713,7 @@ fn a_rotation_ends_when_pools_have_taken_its_lease_or_a_newer_one_supersedes_it(
 }
 
 #[test]
-fn a_rotation_goes_on_over_failures_and_ends_when_the_lease_works_again() {
+fn a_rotation_continues_over_failures_and_ends_when_the_lease_works_again() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::PoolsGone);
     provider.closed();

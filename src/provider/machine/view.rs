@@ -121,7 +121,7 @@ impl ProviderMachine {
         }
         let expired = expiry.wall().map(rfc3339).unwrap_or_default();
         Err(ProviderError::new(
-            ProviderErrorKind::DeadLease,
+            ProviderErrorKind::ExpiredLease,
             format!(
                 "the lease {} that came had already expired at {expired}; return one that has not, or check this machine's clock",
                 facts.revision

@@ -48,7 +48,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         }
         if credentials.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
             let advice = format!(
-                "a token is sent in clear to whoever answers; set {} in the connect options",
+                "a token is sent in clear to any server at this address; set {} in the connect options",
                 DB::VERIFIED_TLS
             );
             return Err(wrong("ssl_mode", advice));
@@ -188,7 +188,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                     Poll::Pending => acquiring.await,
                 }
             });
-        // All end, also when one fails: MySQL counts a login that is broken off against the host.
+        // All end, also when one fails: MySQL counts an aborted login against the host.
         let opened = timeout(TRY_OUT_TIMEOUT, futures_util::future::join_all(rest)).await;
         match opened.map(|opened| opened.into_iter().collect::<Result<Vec<_>, _>>()) {
             Ok(Ok(connections)) => {

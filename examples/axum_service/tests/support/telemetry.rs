@@ -21,7 +21,7 @@ const ERROR_TYPES: [&str; 16] = [
     ProviderErrorKind::NotFound.as_str(),
     ProviderErrorKind::Malformed.as_str(),
     ProviderErrorKind::Misconfigured.as_str(),
-    ProviderErrorKind::DeadLease.as_str(),
+    ProviderErrorKind::ExpiredLease.as_str(),
     ProviderErrorKind::Panicked.as_str(),
     ProviderErrorKind::Other.as_str(),
     ConnectErrorKind::Rejected.as_str(),
