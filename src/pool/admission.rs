@@ -247,13 +247,15 @@ impl<P> Admission<P> {
     }
 
     /// Notes that a caller opened a connection: the credentials are accepted, and the server has
-    /// room.
+    /// room. Logins stay limited where the budget has less left than callers may spend at once: a
+    /// server that rejects every other login would exceed it.
     pub(crate) fn note_opened(&self, now: Instant) {
         if self.is_open() {
             return;
         }
         let mut inner = self.lock();
-        inner.limited = None;
+        let at_once = self.max.div_ceil(4);
+        inner.limited = inner.limited.filter(|(width, _)| *width < at_once);
         if let Some(full) = &mut inner.full {
             (full.pause, full.next) = (FULL_PAUSE, now);
         }

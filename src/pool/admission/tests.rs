@@ -79,9 +79,14 @@ fn limited_logins_end_with_the_window_or_the_first_success() {
             .is_some()
     );
     assert!(admission.is_open());
-    admission.set_server(Arc::from("a:5432"), limited);
-    admission.note_opened(now);
-    assert!(admission.is_open());
+
+    // A success ends the limit where the budget has enough left for a quarter of the pool.
+    for (width, is_open) in [(3, true), (2, false)] {
+        let limited = Some((width, now + Duration::from_secs(30)));
+        admission.set_server(Arc::from("a:5432"), limited);
+        admission.note_opened(now);
+        assert_eq!(admission.is_open(), is_open, "{width}");
+    }
 }
 
 #[test]

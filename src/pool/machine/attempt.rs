@@ -20,8 +20,8 @@ const RETRY_JITTER: f64 = 0.1;
 /// replica that does not have the user yet.
 const REPORT_AFTER: usize = 4;
 
-/// Number of generations updated in place that are remembered.
-const UPDATED_MOST: usize = 4;
+/// Number of previous generations that are remembered.
+const PREVIOUS_MOST: usize = 4;
 
 impl PoolMachine {
     pub(super) fn verified(&mut self, attempt: u64, now: Timestamp, effects: &mut Vec<PoolEffect>) {
@@ -87,6 +87,9 @@ impl PoolMachine {
             if old.lease.revision != lease.revision {
                 self.budget.superseded(&lease.account, &lease.revision);
             }
+            self.previous.truncate(PREVIOUS_MOST - 1);
+            self.previous
+                .push_front((old.generation, old.lease.clone()));
             match mode {
                 HandoverMode::Replace => {
                     publication.replaced = Some(old.generation);
@@ -97,8 +100,6 @@ impl PoolMachine {
                     returned = Some(PoolEffect::ReturnLease {
                         generation: old.generation,
                     });
-                    self.updated.truncate(UPDATED_MOST - 1);
-                    self.updated.push_front((old.generation, old.lease));
                 }
             }
         }

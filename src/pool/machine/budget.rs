@@ -72,7 +72,9 @@ impl Tried {
 /// Failed logins of one database user, over all its revisions.
 #[derive(Debug)]
 struct Account {
+    /// When the window opened; before that, when the account was created.
     opened: Instant,
+    /// Zero until the first failed login.
     length: Duration,
     /// Failed logins in this window.
     spent: u32,
@@ -85,6 +87,22 @@ struct Account {
 impl Account {
     fn ends(&self) -> Instant {
         self.opened + self.length
+    }
+
+    /// Counts a failed login, which opens the window if none is open. A rejection without a login
+    /// opens none.
+    fn count(&mut self, now: Instant) {
+        if now >= self.ends() {
+            self.opened = now;
+            self.length = if self.length.is_zero() {
+                WINDOW
+            } else {
+                LONGEST
+            };
+            (self.spent, self.refunds) = (0, 0);
+            self.tried.values_mut().for_each(|tried| tried.cost = 0);
+        }
+        self.spent = self.spent.saturating_add(1);
     }
 
     /// Refunds the cost of a revision that works after all, or that was superseded.
@@ -178,7 +196,7 @@ impl LoginBudget {
         now: Instant,
     ) {
         let account = self.account(user, now);
-        account.spent = account.spent.saturating_add(1);
+        account.count(now);
         account.rejected(revision, 1, jitter, now);
     }
 
@@ -204,7 +222,7 @@ impl LoginBudget {
     ) {
         let budget = self.budget();
         let account = self.account(user, now);
-        account.spent = account.spent.saturating_add(1);
+        account.count(now);
         let share = account.share(revision, budget, now);
         let is_first = !account.tried.contains_key(revision);
         let tried = account
@@ -334,24 +352,16 @@ impl LoginBudget {
     fn account(&mut self, user: &Arc<str>, now: Instant) -> &mut Account {
         self.accounts
             .retain(|_, account| now < account.ends() + MEMORY);
-        let account = self
-            .accounts
+        self.accounts
             .entry(Arc::clone(user))
             .or_insert_with(|| Account {
                 opened: now,
-                length: WINDOW,
+                length: Duration::ZERO,
                 spent: 0,
                 last_first_try: None,
                 refunds: 0,
                 tried: BTreeMap::new(),
-            });
-        if now >= account.ends() {
-            account.opened = now;
-            account.length = LONGEST;
-            (account.spent, account.refunds) = (0, 0);
-            account.tried.values_mut().for_each(|tried| tried.cost = 0);
-        }
-        account
+            })
     }
 }
 

@@ -29,8 +29,7 @@ impl PoolMachine {
         effects.push(PoolEffect::Wake);
     }
 
-    /// Counts a caller's rejected login, of the current generation, of one that drains, or of one
-    /// that was updated in place.
+    /// Counts a caller's rejected login, of the current generation or of one before it.
     pub(super) fn count_rejected_login(&mut self, generation: u64, now: Instant) {
         let active = self
             .active(generation)
@@ -39,11 +38,11 @@ impl PoolMachine {
             .drains
             .get(generation)
             .map(|drain| (&drain.account, &drain.revision));
-        let mut updated = self.updated.iter();
-        let updated = updated
+        let mut previous = self.previous.iter();
+        let previous = previous
             .find(|(number, _)| *number == generation)
             .map(|(_, lease)| (&lease.account, &lease.revision));
-        if let Some((account, revision)) = active.or(draining).or(updated) {
+        if let Some((account, revision)) = active.or(draining).or(previous) {
             let (account, revision) = (Arc::clone(account), revision.clone());
             let jitter = self.random.f64();
             self.budget

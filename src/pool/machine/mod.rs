@@ -103,8 +103,9 @@ pub(crate) struct PoolMachine {
     last_check: Option<Instant>,
     probing: Option<Probing>,
     drains: Drains,
-    /// The latest generations that were updated in place: logins of theirs may still run.
-    updated: VecDeque<(u64, LeaseFacts)>,
+    /// The latest generations before the current one. The result of a login may come after an
+    /// update in place, or when the last connection of a drain has closed.
+    previous: VecDeque<(u64, LeaseFacts)>,
     budget: LoginBudget,
     /// Kind of the last error, until a verification works.
     failure: Option<ConnectErrorKind>,
@@ -130,7 +131,7 @@ impl PoolMachine {
             last_check: None,
             probing: None,
             drains: Drains::default(),
-            updated: VecDeque::new(),
+            previous: VecDeque::new(),
             budget: LoginBudget::new(max_connections),
             failure: None,
             timers: PoolTimers::default(),

@@ -314,6 +314,19 @@ fn a_rejected_login_of_a_draining_generation_is_counted() {
 }
 
 #[test]
+fn a_rejected_login_counts_when_its_generation_has_drained() {
+    let mut pool = TestPool::serving(&lease("r1"), 20);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    pool.feed(PoolInput::Drained { generation: 1 });
+    for _ in 0..13 {
+        pool.feed(PoolInput::LoginRejected { generation: 1 });
+    }
+    pool.wake(&lease("r3"));
+    let (pause, _) = pool.wake_when_due(&lease("r3"));
+    assert_eq!(pause.as_secs(), 30, "the budget is spent");
+}
+
+#[test]
 fn an_early_candidate_is_verified_again_without_a_report() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let mut pool = TestPool::serving(&r1, 60);

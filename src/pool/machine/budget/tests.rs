@@ -43,6 +43,22 @@ fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
 }
 
 #[test]
+fn the_window_opens_with_the_first_failed_login() {
+    let (start, user) = (start_of_test(), user());
+    let (mut budget, revision) = (LoginBudget::new(10), Revision::new("r"));
+    // A probe found the role gone: a rejection without a login.
+    budget.rejected(&user, &revision, 0.5, start);
+    let first = start + Duration::from_secs(20);
+    let (mut now, mut failed) = (first, 0);
+    while now < first + WINDOW {
+        budget.verification_rejected(&user, &revision, Role::Active, 0.5, now);
+        failed += 1;
+        now = budget.next_at(&user, &revision, now);
+    }
+    assert!((11..=13).contains(&failed), "{failed}");
+}
+
+#[test]
 fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
     let (now, user) = (start_of_test(), user());
     for max in [1, 4, 10] {
