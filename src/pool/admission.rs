@@ -29,6 +29,11 @@ const FRONT: usize = 3;
 const VERIFICATION_WAIT: Duration = Duration::from_secs(1);
 const VERIFICATION_RETRY: Duration = Duration::from_millis(5);
 
+/// Returns how many callers of a pool may begin a login at a time: a quarter of its maximum.
+pub(crate) fn logins_at_once(max: u32) -> u32 {
+    max.div_ceil(4)
+}
+
 /// Admission control of one pool. It is engaged while an old generation has connections, or logins
 /// are limited after a rejection. It is also engaged while the server is full, or the first login
 /// after a rejection runs.
@@ -254,7 +259,7 @@ impl<P> Admission<P> {
             return;
         }
         let mut inner = self.lock();
-        let at_once = self.max.div_ceil(4);
+        let at_once = logins_at_once(self.max);
         inner.limited = inner.limited.filter(|(width, _)| *width < at_once);
         if let Some(full) = &mut inner.full {
             (full.pause, full.next) = (FULL_PAUSE, now);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::admission::HEAD_START;
+use super::admission::{HEAD_START, logins_at_once};
 use super::connect::WITHOUT_CALLER;
 use crate::lock::Mutex;
 
@@ -30,7 +30,7 @@ pub(crate) struct Openings {
 impl Openings {
     pub(super) fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(max.div_ceil(4) as usize)),
+            places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
             ahead: Arc::new(Semaphore::new(1)),
             worked: Mutex::default(),
             limited_until: Mutex::default(),

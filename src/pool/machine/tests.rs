@@ -302,28 +302,20 @@ fn only_the_first_rejection_of_the_current_generation_ends_it() {
 }
 
 #[test]
-fn a_rejected_login_of_a_draining_generation_is_counted() {
-    let mut pool = TestPool::serving(&lease("r1"), 20);
-    pool.hand_over(&lease("r2"), HandoverMode::Replace);
-    for _ in 0..13 {
-        pool.feed(PoolInput::LoginRejected { generation: 1 });
+fn a_rejected_login_of_a_generation_that_drains_or_has_drained_is_counted() {
+    for has_drained in [false, true] {
+        let mut pool = TestPool::serving(&lease("r1"), 20);
+        pool.hand_over(&lease("r2"), HandoverMode::Replace);
+        if has_drained {
+            pool.feed(PoolInput::Drained { generation: 1 });
+        }
+        for _ in 0..13 {
+            pool.feed(PoolInput::LoginRejected { generation: 1 });
+        }
+        pool.wake(&lease("r3"));
+        let (pause, _) = pool.wake_when_due(&lease("r3"));
+        assert_eq!(pause.as_secs(), 30, "the budget is spent: {has_drained}");
     }
-    pool.wake(&lease("r3"));
-    let (pause, _) = pool.wake_when_due(&lease("r3"));
-    assert_eq!(pause.as_secs(), 30, "the budget is spent");
-}
-
-#[test]
-fn a_rejected_login_counts_when_its_generation_has_drained() {
-    let mut pool = TestPool::serving(&lease("r1"), 20);
-    pool.hand_over(&lease("r2"), HandoverMode::Replace);
-    pool.feed(PoolInput::Drained { generation: 1 });
-    for _ in 0..13 {
-        pool.feed(PoolInput::LoginRejected { generation: 1 });
-    }
-    pool.wake(&lease("r3"));
-    let (pause, _) = pool.wake_when_due(&lease("r3"));
-    assert_eq!(pause.as_secs(), 30, "the budget is spent");
 }
 
 #[test]
