@@ -8,8 +8,9 @@ use claviger::events::Event;
 use claviger::lease::OldConnections;
 use claviger::{Credentials, Lease, Revision};
 use claviger_fixtures::Fixture;
-use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::time::{Instant, sleep};
+
+use super::serving_again::verified_login;
 
 use claviger_fixtures::{Figures, quantile};
 
@@ -130,12 +131,7 @@ async fn logins(fixture: &Fixture, times: u32) -> Vec<(Instant, Instant)> {
     for _ in 0..times {
         sleep(BETWEEN_LOGINS).await;
         let began = Instant::now();
-        let mut connection = options.connect().await.expect("the login is accepted");
-        connection
-            .execute("SELECT current_user, session_user")
-            .await
-            .expect("a row");
-        connection.close().await.expect("the connection closes");
+        verified_login(&options).await;
         windows.push((began, Instant::now() + AFTERMATH));
     }
     windows

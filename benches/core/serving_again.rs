@@ -81,15 +81,19 @@ pub(crate) async fn measure(figures: &mut Figures) {
     figures.for_comparison("two verified logins, ms", median(&mut minima));
 }
 
-/// Logs in twice: once for a verification, and once for the caller's query.
-async fn verified_logins(options: &PgConnectOptions) {
+/// Logs in, probes the connection and closes it, as a verification does.
+pub(crate) async fn verified_login(options: &PgConnectOptions) {
     let mut connection = options.connect().await.expect("the login is accepted");
     connection
         .execute("SELECT current_user, session_user")
         .await
         .expect("a row");
     connection.close().await.expect("the connection closes");
+}
 
+/// Logs in twice: once for a verification, and once for the caller's query.
+async fn verified_logins(options: &PgConnectOptions) {
+    verified_login(options).await;
     let mut connection = options.connect().await.expect("the login is accepted");
     connection.ping().await.expect("the connection works");
     sqlx::query(QUERY)
