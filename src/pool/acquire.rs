@@ -17,6 +17,7 @@ use super::connect::connect;
 use super::explain::{at_the_deadline, error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
+use super::login_permits::get_in_pool;
 use super::queue::{Place, queue, share};
 use crate::lease::OldConnections;
 use crate::telemetry::Wait;
@@ -54,6 +55,10 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 Step::Failed(shared.factory.error(AcquireError::Closed))
             }
             Phase::Retired => Step::Again,
+            Phase::Serving if shared.settings.own_queue && !is_expired(shared, &generation) => {
+                place = None;
+                Box::pin(get_in_pool(shared, &generation, over, &mut call)).await
+            }
             Phase::Serving if !is_expired(shared, &generation) && shared.admission.is_open() => {
                 place = None;
                 serve(shared, &generation, over, &mut call).await

@@ -21,12 +21,14 @@ use super::connection_guard::give_back;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
+use super::openings::Openings;
 
 /// Longest time for which a login continues without its caller. A server that takes longer to
 /// reject one is noticed by the next verification.
 pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
-type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
+/// A place among the callers that log in, and the right to go ahead of the others.
+pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
     Result<Taken<<F as PoolFactory>::Connection>, <F as PoolFactory>::Error>,
@@ -95,22 +97,30 @@ pub(super) async fn connect<F: PoolFactory>(
     };
     let result = result.map_err(|error| note_login_error(shared, generation.number, error));
     if opened && result.is_ok() {
-        worked(shared, generation);
+        note_worked(shared, &generation.lifecycle.openings, generation.number);
     }
     drop(permits);
     Some(Got { result, opened })
 }
 
-/// Acquires from the pool. The permits are returned with the result. A caller that logs in keeps
-/// them for `head_start` at most; one that queues in a full pool keeps them, because it would log
-/// in if a connection of another ended.
 async fn acquire<F: PoolFactory>(
     factory: Arc<F>,
     pool: F::Pool,
     permits: Permits,
     head_start: Option<Duration>,
 ) -> AcquiredWith<F> {
-    let mut acquiring = std::pin::pin!(factory.get(&pool));
+    with_head_start(factory.get(&pool), permits, head_start).await
+}
+
+/// Acquires or logs in. The permits are returned with the result. A caller that logs in keeps them
+/// for `head_start` at most; one that queues in a full pool keeps them, because it would log in if
+/// a connection of another ended.
+pub(super) async fn with_head_start<T>(
+    acquiring: impl Future<Output = T>,
+    permits: Permits,
+    head_start: Option<Duration>,
+) -> (T, Option<Permits>) {
+    let mut acquiring = std::pin::pin!(acquiring);
     tokio::select! {
         biased;
         result = acquiring.as_mut() => return (result, Some(permits)),
@@ -203,10 +213,14 @@ struct DetachableLogin<'c, F: PoolFactory> {
 
 /// Notes that a login worked: those that wait for the first one begin, and other pools of the user
 /// are notified.
-fn worked<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) {
-    generation.lifecycle.openings.worked(shared.clock.mono());
+pub(super) fn note_worked<F: PoolFactory>(
+    shared: &Shared<F>,
+    openings: &Openings,
+    generation: u64,
+) {
+    openings.worked(shared.clock.mono());
     if let Some(control_plane) = shared.control_plane() {
-        control_plane.login_worked(generation.number);
+        control_plane.login_worked(generation);
     }
 }
 
@@ -240,7 +254,7 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
             let taken = match result {
                 Ok(taken) => {
                     if opened {
-                        worked(&shared, &generation);
+                        note_worked(&shared, &generation.lifecycle.openings, generation.number);
                     }
                     Some(taken)
                 }
@@ -285,7 +299,7 @@ pub(super) async fn open<F: PoolFactory>(
             let result =
                 result.map_err(|error| note_login_error(&shared, generation.number, error));
             if opened && result.is_ok() {
-                worked(&shared, &generation);
+                note_worked(&shared, &generation.lifecycle.openings, generation.number);
                 shared.admission.note_opened(shared.clock.mono());
             }
             drop(permit);

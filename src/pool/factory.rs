@@ -6,6 +6,7 @@ use std::future::{Future, ready};
 use std::time::Duration;
 
 use super::checks::{CheckPolicy, Taken};
+use super::login_permits::LoginPermits;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;
 
@@ -50,6 +51,9 @@ pub struct PoolSettings {
     /// Whether a login that has begun completes without its caller, because the server counts
     /// aborted logins. Default: false.
     pub finishes_logins: bool,
+    /// Whether callers wait in the pool's own queue. Such a pool makes every login by
+    /// [`LoginPermits::log_in`]. Default: false, they wait in a queue of the handle.
+    pub own_queue: bool,
     /// Whether a connection can be used again after a call on it was cancelled while it ran. If
     /// not, it is closed. Default: true.
     pub reuses_cancelled: bool,
@@ -68,6 +72,7 @@ impl PoolSettings {
             checks: CheckPolicy::Never,
             probe_detects_expiry: true,
             finishes_logins: false,
+            own_queue: false,
             reuses_cancelled: true,
         }
     }
@@ -86,7 +91,7 @@ impl PoolSettings {
 ///
 /// use claviger::{Lease, Revision, Supervisor, provider_fn};
 /// use claviger::error::{ConnectError, ProviderError};
-/// use claviger::pool::{AcquireError, PoolFactory, PoolSettings, Taken};
+/// use claviger::pool::{AcquireError, LoginPermits, PoolFactory, PoolSettings, Taken};
 ///
 /// #[derive(Clone)]
 /// struct Client {
@@ -125,7 +130,7 @@ impl PoolSettings {
 ///         // A request with this token: 401 is `ConnectErrorKind::Rejected`.
 ///         Ok(())
 ///     }
-///     fn open(&self, token: &String) -> Result<Option<Client>, ConnectError> {
+///     fn open(&self, token: &String, _: LoginPermits) -> Result<Option<Client>, ConnectError> {
 ///         Ok(Some(Client { token: token.clone() }))
 ///     }
 ///     async fn drain(&self, _: Option<Client>) {}
@@ -251,11 +256,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { false }
     }
 
-    /// Creates a pool for this secret; opens no connection.
+    /// Creates a pool for this secret; opens no connection. A pool with
+    /// [a queue of its own](PoolSettings::own_queue) keeps `logins` for each of its logins.
     ///
     /// # Errors
     /// When the secret cannot be used at all.
-    fn open(&self, secret: &Self::Secret) -> Result<Self::Pool, ConnectError>;
+    fn open(&self, secret: &Self::Secret, logins: LoginPermits)
+    -> Result<Self::Pool, ConnectError>;
 
     /// Opens connections until the pool has `connections` of them. Returns how many it has.
     /// Default: opens none.
@@ -305,7 +312,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         self.classify(error)
     }
 
-    /// Returns an idle connection, without waiting; `None` when there is none.
+    /// Returns an idle connection, without waiting and without a login; `None` when there is none.
     fn try_get(&self, pool: &Self::Pool) -> Option<Taken<Self::Connection>>;
 
     /// Returns a connection: an idle one, or one that is opened where the pool has room. Waits for

@@ -52,8 +52,8 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    pub(super) fn new(phase: Phase, max: u32) -> Arc<Self> {
-        Self::sharing(phase, Arc::default(), Openings::new(max))
+    pub(super) fn new(phase: Phase, openings: Arc<Openings>) -> Arc<Self> {
+        Self::sharing(phase, Arc::default(), openings)
     }
 
     fn sharing(phase: Phase, ended: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
@@ -186,7 +186,7 @@ impl<P> Generation<P> {
             pool,
             expiry,
             old_connections,
-            lifecycle: Lifecycle::new(Phase::Serving, max),
+            lifecycle: Lifecycle::new(Phase::Serving, Openings::new(max)),
             origin: Origin::default(),
         }
     }

@@ -8,7 +8,9 @@ use tracing::Span;
 
 use super::factory::{HandoverPolicy, PoolFactory};
 use super::generation::{Generation, Lifecycle, Phase};
+use super::login_permits::LoginPermits;
 use super::machine::{PoolEffect, PoolInput};
+use super::openings::Openings;
 use super::slot::PoolSlot;
 use super::state::Draining;
 use super::task::in_a_task;
@@ -50,18 +52,21 @@ pub(super) async fn hand_over<F: PoolFactory>(
 ) -> Result<(), ConnectError> {
     let opening = slot.clock().mono();
     let open_span = telemetry::open(span);
-    let (pool, mode) = match refit(slot, &lease_guard) {
-        Some(pool) => (pool, HandoverMode::InPlace),
+    let (pool, openings) = match refit(slot, &lease_guard) {
+        Some(pool) => (pool, None),
         None => {
+            let openings = Openings::new(slot.settings().max_connections);
+            let logins = LoginPermits::new(slot.shared(), Arc::clone(&openings));
             let pool = slot
                 .factory()
-                .open(lease_guard.lease.secret())
+                .open(lease_guard.lease.secret(), logins)
                 .inspect_err(|error| {
                     telemetry::failed(&open_span, error.kind().as_str(), &error.to_string())
                 })?;
-            (pool, HandoverMode::Replace)
+            (pool, Some(openings))
         }
     };
+    let mode = mode(openings.as_ref());
     drop(open_span);
     times.open = slot.clock().mono().saturating_duration_since(opening);
     span.record("mode", mode.as_str());
@@ -105,7 +110,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
         attempt,
         lease_guard,
         &pool,
-        mode,
+        openings,
         times,
         Spans {
             handover: span,
@@ -143,6 +148,15 @@ pub(super) async fn hand_over<F: PoolFactory>(
         top_up(slot, number, pool);
     }
     Ok(())
+}
+
+/// Returns how a pool is handed over to: only one that replaces another has limits of its own on
+/// logins.
+fn mode(openings: Option<&Arc<Openings>>) -> HandoverMode {
+    match openings {
+        None => HandoverMode::InPlace,
+        Some(_) => HandoverMode::Replace,
+    }
 }
 
 /// Returns the current pool with new options, where the lease, the policy and the factory allow it.
@@ -242,7 +256,7 @@ fn publish<F: PoolFactory>(
     attempt: u64,
     lease_guard: LeaseGuard<F::Secret>,
     pool: &F::Pool,
-    mode: HandoverMode,
+    openings: Option<Arc<Openings>>,
     times: Times,
     Spans {
         handover,
@@ -251,6 +265,7 @@ fn publish<F: PoolFactory>(
     }: Spans<'_>,
 ) -> Option<Published<F::Secret>> {
     let span = telemetry::publish(handover);
+    let mode = mode(openings.as_ref());
     let now = slot.clock().now();
     // The factory's code runs without the lock.
     let server: Arc<str> = slot.factory().server(lease_guard.lease.secret()).into();
@@ -288,13 +303,14 @@ fn publish<F: PoolFactory>(
     }
     // After `drains`, because the old generation's connections are to the previous server.
     admission.set_server(server, publication.limited);
-    let lifecycle = match mode {
-        HandoverMode::InPlace => current.lifecycle.successor(),
-        HandoverMode::Replace => Lifecycle::new(Phase::Serving, slot.settings().max_connections),
+    let lifecycle = match openings {
+        None => current.lifecycle.successor(),
+        Some(openings) => Lifecycle::new(Phase::Serving, openings),
     };
     lifecycle
         .openings
         .limit(publication.limited.map(|(_, until)| until));
+    lifecycle.openings.publish();
     slot.shared().publish(Generation {
         number,
         pool: pool.clone(),
@@ -351,7 +367,12 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             {
                 return;
             }
-            if let Some(_permit) = slot.shared().admission.enter(&pool, now) {
+            // A pool with a queue of its own requests the permit by itself.
+            let own_queue = slot.settings().own_queue;
+            let permit = (!own_queue)
+                .then(|| slot.shared().admission.enter(&pool, now))
+                .flatten();
+            if own_queue || permit.is_some() {
                 let deadline = slot.context().settings.verify_deadline;
                 match tokio::time::timeout(deadline, slot.factory().warm(&pool, have + 1)).await {
                     Ok(Ok(opened)) if opened > have => continue,

@@ -13,6 +13,7 @@ mod explain;
 mod factory;
 mod generation;
 mod handover;
+mod login_permits;
 pub(crate) mod machine;
 mod openings;
 mod probe;
@@ -37,3 +38,4 @@ pub(crate) use slot::PoolSlot;
 
 pub use checks::{CheckPolicy, Taken};
 pub use factory::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
+pub use login_permits::{LoginError, LoginPermits};

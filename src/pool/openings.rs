@@ -1,6 +1,7 @@
 //! Limits on callers' logins in one pool.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -8,6 +9,7 @@ use tokio::time::timeout;
 
 use super::admission::{HEAD_START, logins_at_once};
 use super::connect::WITHOUT_CALLER;
+use crate::id::Id;
 use crate::lock::Mutex;
 
 /// Time for which a login that worked lets others begin at once.
@@ -21,6 +23,8 @@ const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 /// slowly, again and again, would cost more than the login budget.
 #[derive(Debug)]
 pub(crate) struct Openings {
+    id: Id,
+    published: AtomicBool,
     places: Arc<Semaphore>,
     ahead: Arc<Semaphore>,
     worked: Mutex<Option<Instant>>,
@@ -30,11 +34,27 @@ pub(crate) struct Openings {
 impl Openings {
     pub(super) fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
+            id: Id::next(),
+            published: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
             ahead: Arc::new(Semaphore::new(1)),
             worked: Mutex::default(),
             limited_until: Mutex::default(),
         })
+    }
+
+    /// Identifies the pool: generations that serve it one after the other have the same id.
+    pub(super) fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Notes that the pool serves callers from now on.
+    pub(super) fn publish(&self) {
+        self.published.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_published(&self) -> bool {
+        self.published.load(Ordering::Acquire)
     }
 
     /// Waits for a place inside of the pool; returned on drop.

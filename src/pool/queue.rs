@@ -12,7 +12,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::admission::{Admission, QueueGuard};
+use super::admission::{Admission, Permit, QueueGuard};
 use super::call::{Call, Step, are_expired, checked, limit, moved, take_in};
 use super::connect::{Pace, open};
 use super::explain::explanation;
@@ -28,7 +28,7 @@ pub(super) struct Place<'g, P> {
 }
 
 impl<'g, P> Place<'g, P> {
-    fn join(admission: &'g Admission<P>) -> Self {
+    pub(super) fn join(admission: &'g Admission<P>) -> Self {
         Self {
             admission,
             turn: None,
@@ -53,12 +53,59 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     place: &mut Option<Place<'g, F::Pool>>,
 ) -> Step<F> {
     let limit = limit(generation, call);
+    let take = || shared.factory.try_get(&generation.pool);
     let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
+    let front = wait_at_front(shared, generation, over.as_mut(), limit, queued, take).await;
+    let (taken, permit) = match front {
+        Front::Moved => return moved(shared),
+        Front::Again => return Step::Again,
+        Front::Taken(connection) => (Some(connection), None),
+        Front::Permit(permit) => (None, Some(permit)),
+    };
+    *place = None;
+    if let Some(connection) = taken {
+        let check = if generation.lifecycle.needs_probe() {
+            Check::Probe
+        } else {
+            Check::Ping
+        };
+        return checked(shared, generation, connection, call, check, false).await;
+    }
+    let Some(permit) = permit else {
+        return Step::Again;
+    };
+    match open(shared, generation, permit, over, limit).await {
+        Some(got) => take_in(shared, generation, got, call).await,
+        None => Step::Again,
+    }
+}
+
+/// Outcome of a wait in the queue.
+pub(super) enum Front<T, P> {
+    /// An idle connection.
+    Taken(T),
+    /// A permit to open one.
+    Permit(Permit<P>),
+    /// The generation is over.
+    Moved,
+    /// The limit has come, or nothing is to be waited for any more.
+    Again,
+}
+
+/// Waits for the front of the queue, and there for an idle connection or a permit.
+pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
+    shared: &'g Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
+    mut over: Pin<&mut Notified<'_>>,
+    limit: Instant,
+    place: &mut Place<'g, F::Pool>,
+    take: impl Fn() -> Option<T>,
+) -> Front<T, F::Pool> {
     tokio::select! {
         biased;
-        () = queued.at_front() => {}
-        () = over.as_mut() => return moved(shared),
-        () = sleep_until(limit) => return Step::Again,
+        () = place.at_front() => {}
+        () = over.as_mut() => return Front::Moved,
+        () = sleep_until(limit) => return Front::Again,
     }
     let mut pace = Pace::default();
     loop {
@@ -68,33 +115,21 @@ pub(super) async fn queue<'g, F: PoolFactory>(
             || generation.lifecycle.phase() != Phase::Serving
             || shared.admission.is_open()
         {
-            return Step::Again;
+            return Front::Again;
         }
-        if let Some(connection) = shared.factory.try_get(&generation.pool) {
-            *place = None;
-            let check = if generation.lifecycle.needs_probe() {
-                Check::Probe
-            } else {
-                Check::Ping
-            };
-            return checked(shared, generation, connection, call, check, false).await;
+        if let Some(taken) = take() {
+            return Front::Taken(taken);
         }
-        if let Some(permit) = shared
-            .admission
-            .enter(&generation.pool, shared.clock.mono())
-        {
-            *place = None;
-            return match open(shared, generation, permit, over, limit).await {
-                Some(got) => take_in(shared, generation, got, call).await,
-                None => Step::Again,
-            };
+        let admission = &shared.admission;
+        if let Some(permit) = admission.enter(&generation.pool, shared.clock.mono()) {
+            return Front::Permit(permit);
         }
         let again = limit.min(pace.next());
         tokio::select! {
             biased;
-            () = over.as_mut() => return moved(shared),
+            () = over.as_mut() => return Front::Moved,
             () = woken => pace = Pace::default(),
-            () = sleep_until(again) => if again == limit { return Step::Again },
+            () = sleep_until(again) => if again == limit { return Front::Again },
         }
     }
 }

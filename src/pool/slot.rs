@@ -7,6 +7,7 @@ use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase, Shared};
 use super::machine::{PoolInput, PoolMachine};
+use super::openings::Openings;
 use super::state::SlotState;
 use crate::actor::Mailbox;
 use crate::clock::Clock;
@@ -56,7 +57,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 pool: factory.vacant(),
                 expiry: Expiry::never(),
                 old_connections: OldConnections::Drain,
-                lifecycle: Lifecycle::new(Phase::Vacant, settings.max_connections),
+                lifecycle: Lifecycle::new(Phase::Vacant, Openings::new(settings.max_connections)),
                 origin: Origin::default(),
             };
             let shared = Shared::new(

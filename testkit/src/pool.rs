@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use claviger::error::{ConnectError, ConnectErrorKind};
-use claviger::pool::PoolSettings;
-use tokio::sync::{Notify, watch};
+use claviger::pool::{LoginPermits, PoolSettings};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 struct State {
     settings: PoolSettings,
@@ -20,6 +20,10 @@ struct State {
     in_place: bool,
     /// Time that closing a pool takes.
     closing: Duration,
+    /// Time that a login of a pool with a queue of its own takes.
+    login: Duration,
+    /// Whether each login of a pool was accepted.
+    logins: Vec<bool>,
 }
 
 type CallHook = Box<dyn Fn(&str) + Send + Sync>;
@@ -56,11 +60,20 @@ impl ScriptedPools {
                     opened: Vec::new(),
                     in_place: true,
                     closing: Duration::ZERO,
+                    login: Duration::ZERO,
+                    logins: Vec::new(),
                 }),
                 stalled: watch::Sender::new(false),
                 on_call: OnceLock::new(),
             }),
         }
+    }
+
+    /// Gives each pool a queue of its own: callers wait there, and every login waits for a permit.
+    #[must_use]
+    pub fn with_own_queue(self) -> Self {
+        self.lock().settings.own_queue = true;
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -91,6 +104,16 @@ impl ScriptedPools {
     /// Makes every pool take this long to close, even without a connection. Default: no time.
     pub fn close_within(&self, time: Duration) {
         self.lock().closing = time;
+    }
+
+    /// Makes every login of a pool with a queue of its own take this long. Default: no time.
+    pub fn log_in_within(&self, time: Duration) {
+        self.lock().login = time;
+    }
+
+    /// Returns whether each login of a pool so far was accepted. Verifications do not count.
+    pub fn logins(&self) -> Vec<bool> {
+        self.lock().logins.clone()
     }
 
     /// Calls `hook` at the start of each method of the factory, with the method's name. Only the
@@ -156,7 +179,9 @@ impl ScriptedPools {
 
     /// Opens a connection, which counts as busy.
     fn log_in(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
-        match self.rejects(&pool.password()) {
+        let rejection = self.rejects(&pool.password());
+        self.lock().logins.push(rejection.is_none());
+        match rejection {
             Some(rejection) => Err(rejection),
             None => Ok(pool.connection()),
         }
@@ -179,6 +204,14 @@ struct PoolInner {
     idle: AtomicU32,
     max: u32,
     returned: Notify,
+    /// For a pool with a queue of its own.
+    own: Option<OwnQueue>,
+}
+
+struct OwnQueue {
+    logins: LoginPermits,
+    /// One place for each connection. Its waiters are the queue.
+    places: Arc<Semaphore>,
 }
 
 /// A pool without a database. Clones are the same pool.
@@ -196,7 +229,7 @@ impl std::fmt::Debug for ScriptedPool {
 }
 
 impl ScriptedPool {
-    fn new(password: &str, max: u32) -> Self {
+    fn new(password: &str, max: u32, own: Option<OwnQueue>) -> Self {
         Self {
             inner: Arc::new(PoolInner {
                 password: Mutex::new(password.to_owned()),
@@ -205,6 +238,7 @@ impl ScriptedPool {
                 idle: AtomicU32::new(0),
                 max,
                 returned: Notify::new(),
+                own,
             }),
         }
     }
@@ -243,6 +277,7 @@ impl ScriptedPool {
         ScriptedConnection {
             pool: self.clone(),
             is_discarded: false,
+            place: None,
         }
     }
 }
@@ -252,6 +287,8 @@ impl ScriptedPool {
 pub struct ScriptedConnection {
     pool: ScriptedPool,
     is_discarded: bool,
+    /// Its place in a pool with a queue of its own; free after the drop.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for ScriptedConnection {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 
 use claviger::error::{ConnectError, ConnectErrorKind};
-use claviger::pool::{AcquireError, PoolFactory, PoolSettings, Taken};
+use claviger::pool::{AcquireError, LoginPermits, PoolFactory, PoolSettings, Taken};
 use reqwest::{Client, StatusCode};
 
 use crate::token::Token;
@@ -92,7 +92,7 @@ impl PoolFactory for ApiClients {
         }
     }
 
-    fn open(&self, token: &Token) -> Result<ApiClient, ConnectError> {
+    fn open(&self, token: &Token, _: LoginPermits) -> Result<ApiClient, ConnectError> {
         Ok(self.client(&token.0))
     }
 

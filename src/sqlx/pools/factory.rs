@@ -18,7 +18,8 @@ use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
 use crate::pool::{
-    AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings, RETURN_TIMEOUT, Taken,
+    AcquireError, Check, HandoverPolicy, LoginPermits, PoolFactory, PoolSettings, RETURN_TIMEOUT,
+    Taken,
 };
 use crate::sql::check::{self, wrong};
 use crate::sql::verifier::PANICKED;
@@ -158,7 +159,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         true
     }
 
-    fn open(&self, credentials: &Credentials) -> Result<Pool<DB>, ConnectError> {
+    fn open(&self, credentials: &Credentials, _: LoginPermits) -> Result<Pool<DB>, ConnectError> {
         Ok(self
             .hooks
             .apply(self.options.clone())

@@ -1,14 +1,20 @@
 //! The scripted pools as the framework uses them.
 
-use std::sync::PoisonError;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use claviger::error::{ConnectError, ConnectErrorKind};
-use claviger::pool::{AcquireError, Check, PoolFactory, PoolSettings, Taken};
+use claviger::pool::{
+    AcquireError, Check, LoginError, LoginPermits, PoolFactory, PoolSettings, Taken,
+};
 use claviger::{Credentials, Lease};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::{ScriptedConnection, ScriptedPool, ScriptedPools};
+use super::{OwnQueue, ScriptedConnection, ScriptedPool, ScriptedPools};
 
 impl PoolFactory for ScriptedPools {
     type Secret = Credentials;
@@ -38,7 +44,7 @@ impl PoolFactory for ScriptedPools {
 
     fn vacant(&self) -> ScriptedPool {
         self.called("vacant");
-        let pool = ScriptedPool::new("", 0);
+        let pool = ScriptedPool::new("", 0, None);
         pool.inner.closed.store(true, Ordering::Release);
         pool
     }
@@ -57,17 +63,32 @@ impl PoolFactory for ScriptedPools {
         outcome
     }
 
-    fn open(&self, credentials: &Credentials) -> Result<ScriptedPool, ConnectError> {
+    fn open(
+        &self,
+        credentials: &Credentials,
+        logins: LoginPermits,
+    ) -> Result<ScriptedPool, ConnectError> {
         self.called("open");
         let mut state = self.lock();
         let max = state.settings.max_connections;
-        let pool = ScriptedPool::new(credentials.expose_password(), max);
+        let own = state.settings.own_queue.then(|| OwnQueue {
+            logins,
+            places: Arc::new(Semaphore::new(max as usize)),
+        });
+        let pool = ScriptedPool::new(credentials.expose_password(), max, own);
         state.opened.push(pool.clone());
         Ok(pool)
     }
 
     async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
         self.called("warm");
+        if pool.inner.own.is_some() {
+            let mut opened = Vec::new();
+            for _ in 0..connections {
+                opened.push(self.get(pool).await?);
+            }
+            return Ok(pool.size());
+        }
         let missing = connections.saturating_sub(pool.size());
         let opened: Vec<_> = (0..missing)
             .map(|_| self.log_in(pool))
@@ -127,6 +148,13 @@ impl PoolFactory for ScriptedPools {
 
     fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
         self.called("try_get");
+        if pool.inner.own.is_some() {
+            let get = pin!(self.get(pool));
+            return match get.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(got) => got.ok(),
+                Poll::Pending => None,
+            };
+        }
         if pool.is_closed() {
             None
         } else {
@@ -136,6 +164,9 @@ impl PoolFactory for ScriptedPools {
 
     async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
         self.called("get");
+        if let Some(own) = &pool.inner.own {
+            return self.get_from_own_queue(pool, own).await;
+        }
         loop {
             let returned = pool.inner.returned.notified();
             if pool.is_closed() {
@@ -181,6 +212,45 @@ impl PoolFactory for ScriptedPools {
             AcquireError::Connect(error) => error.clone(),
             AcquireError::Closed => closed(),
             _ => ConnectError::new(ConnectErrorKind::Other, TIMED_OUT),
+        }
+    }
+}
+
+impl ScriptedPools {
+    async fn get_from_own_queue(
+        &self,
+        pool: &ScriptedPool,
+        own: &OwnQueue,
+    ) -> Result<Taken<ScriptedConnection>, ConnectError> {
+        let place = Arc::clone(&own.places).acquire_owned().await;
+        let place = place.map_err(|_| closed())?;
+        if pool.is_closed() {
+            return Err(closed());
+        }
+        let idle = pool.take_idle();
+        let got = match idle {
+            Some(connection) => Ok(connection),
+            None => {
+                let log_in = || {
+                    let (pools, pool) = (self.clone(), pool.clone());
+                    async move {
+                        let time = pools.lock().login;
+                        if !time.is_zero() {
+                            sleep(time).await;
+                        }
+                        pools.log_in(&pool)
+                    }
+                };
+                own.logins.log_in(log_in).await
+            }
+        };
+        match got {
+            Ok(mut connection) => {
+                connection.place = Some(place);
+                Ok(connection.into())
+            }
+            Err(LoginError::Failed(error)) => Err(error),
+            Err(_) => Err(closed()),
         }
     }
 }

@@ -1,0 +1,359 @@
+//! Pools with a queue of their own: their logins wait here for a permit, and their callers wait in
+//! the pool.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::futures::Notified;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::call::{Call, Got, Step, is_expired, limit, moved, take_in};
+use super::connect::{Permits, WITHOUT_CALLER, note_worked, with_head_start};
+use super::explain::verify_in_background;
+use super::factory::PoolFactory;
+use super::generation::{Generation, Phase, Shared};
+use super::openings::Openings;
+use super::queue::{Front, Place, wait_at_front};
+use crate::error::ConnectErrorKind;
+
+/// Time for which a call waits for a permit before it queues in its pool again. Otherwise it would
+/// keep a place there that a returned connection needs.
+const REQUEUE_AFTER: Duration = Duration::from_millis(10);
+
+/// Limits the logins of one pool that has a queue of its own, as
+/// [`PoolSettings::own_queue`](super::PoolSettings::own_queue) says.
+///
+/// The pool keeps it where it connects, and makes every login by [`log_in`](Self::log_in). The
+/// connection budget of a handover, the login budget of a user and a full server are respected
+/// there. Clones limit the same pool.
+#[derive(Clone)]
+pub struct LoginPermits {
+    source: Arc<dyn Source>,
+}
+
+/// Why [`LoginPermits::log_in`] returned no connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoginError<E> {
+    /// The pool was replaced or removed, so nobody logs in for it any more.
+    Over,
+    /// The error of the login.
+    Failed(E),
+}
+
+impl LoginPermits {
+    pub(super) fn new<F: PoolFactory>(shared: &Arc<Shared<F>>, openings: Arc<Openings>) -> Self {
+        Self {
+            source: Arc::new(PoolLogins {
+                shared: Arc::downgrade(shared),
+                openings,
+            }),
+        }
+    }
+
+    /// Waits for a permit and calls `login`, which reads the current credentials. The login runs in
+    /// a task of its own. Its error is classified by
+    /// [`PoolFactory::classify`](super::PoolFactory::classify), and a rejection is counted.
+    ///
+    /// While the credentials are rejected or expired it waits for others. Nothing begins in the
+    /// first poll: [`PoolFactory::try_get`](super::PoolFactory::try_get) may poll the pool once.
+    ///
+    /// # Errors
+    /// Those of the login, or that the pool is over.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped while it waits for a permit. A login that has
+    /// begun continues for 5 s at most, so that its result counts; its connection is closed.
+    pub async fn log_in<C, E, L>(
+        &self,
+        login: impl FnOnce() -> L + Send,
+    ) -> Result<C, LoginError<E>>
+    where
+        C: Send + 'static,
+        E: StdError + Send + Sync + 'static,
+        L: Future<Output = Result<C, E>> + Send + 'static,
+    {
+        let waiting = Waiting::begin();
+        tokio::task::yield_now().await;
+        let permit = self.source.permit().await.ok_or(LoginError::Over)?;
+        drop(waiting);
+        let login = login();
+        let source = Arc::clone(&self.source);
+        let (mut caller, present) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let (generation, head_start) = (permit.generation, permit.head_start);
+            let without_caller = async {
+                caller.closed().await;
+                sleep(WITHOUT_CALLER).await;
+            };
+            let login = with_head_start(login, permit.permits, head_start);
+            let ended = tokio::select! {
+                biased;
+                ended = login => Some(ended),
+                () = without_caller => None,
+            };
+            let (result, permits) = ended.unzip();
+            if let Some(generation) = generation {
+                let outcome = match &result {
+                    Some(Ok(_)) => Outcome::Worked,
+                    Some(Err(error)) => Outcome::Failed(error),
+                    None => Outcome::Unknown,
+                };
+                source.note(generation, outcome);
+            }
+            // Noted before the next one has a permit.
+            drop((permits, permit.admitted));
+            result
+        });
+        let ended = task.await;
+        drop(present);
+        match ended {
+            Ok(Some(result)) => result.map_err(LoginError::Failed),
+            // A panic of the login is its caller's, as if it had run there.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime ends.
+            Ok(None) | Err(_) => Err(LoginError::Over),
+        }
+    }
+}
+
+impl fmt::Debug for LoginPermits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginPermits").finish_non_exhaustive()
+    }
+}
+
+/// Result of a login.
+enum Outcome<'e> {
+    Worked,
+    Failed(&'e (dyn StdError + 'static)),
+    /// It outlasted its caller.
+    Unknown,
+}
+
+/// Permit for one login.
+#[derive(Default)]
+struct LoginPermit {
+    /// Generation that it is counted for. None before the publication: the handover counts it.
+    generation: Option<u64>,
+    /// Limits on callers' logins, and for how long the login keeps them.
+    permits: Permits,
+    head_start: Option<Duration>,
+    /// Permit of the admission control while it is engaged.
+    admitted: Option<Box<dyn Send>>,
+}
+
+type Permission<'s> = Pin<Box<dyn Future<Output = Option<LoginPermit>> + Send + 's>>;
+
+/// The pool's side, whatever its kind.
+trait Source: Send + Sync {
+    /// Resolves with a permit; with none when the pool is over.
+    fn permit(&self) -> Permission<'_>;
+    fn note(&self, generation: u64, outcome: Outcome<'_>);
+}
+
+struct PoolLogins<F: PoolFactory> {
+    /// Weak, because the pool, which keeps this, belongs to it.
+    shared: Weak<Shared<F>>,
+    openings: Arc<Openings>,
+}
+
+impl<F: PoolFactory> Source for PoolLogins<F> {
+    fn permit(&self) -> Permission<'_> {
+        Box::pin(async move {
+            let shared = self.shared.upgrade()?;
+            let mut place = None;
+            loop {
+                // Created before the state is read, so that no notification is missed.
+                let changed = std::pin::pin!(shared.next_notification());
+                let generation = shared.current();
+                let mut over = std::pin::pin!(generation.lifecycle.ended());
+                let phase = generation.lifecycle.phase();
+                if generation.lifecycle.openings.id() != self.openings.id() {
+                    // Before its publication the handover warms the pool, within its own permit.
+                    return (!self.openings.is_published()).then(LoginPermit::default);
+                }
+                if phase == Phase::Retired && shared.current().number == generation.number {
+                    return None;
+                }
+                let permit = if phase != Phase::Serving || is_expired(&shared, &generation) {
+                    changed.await;
+                    None
+                } else if shared.admission.is_open() {
+                    self.open_permit(&shared, &generation, over.as_mut()).await
+                } else {
+                    let place = place.get_or_insert_with(|| Place::join(&shared.admission));
+                    engaged_permit(&shared, &generation, over.as_mut(), place).await
+                };
+                if permit.is_some() {
+                    return permit;
+                }
+            }
+        })
+    }
+
+    fn note(&self, generation: u64, outcome: Outcome<'_>) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        match outcome {
+            Outcome::Worked => {
+                note_worked(&shared, &self.openings, generation);
+                shared.admission.note_opened(shared.clock.mono());
+            }
+            Outcome::Failed(error) => note_failed(&shared, generation, error),
+            Outcome::Unknown => {
+                if let Some(control_plane) = shared.control_plane() {
+                    control_plane.login_unknown(generation);
+                }
+            }
+        }
+    }
+}
+
+impl<F: PoolFactory> PoolLogins<F> {
+    async fn open_permit(
+        &self,
+        shared: &Shared<F>,
+        generation: &Generation<F::Pool>,
+        over: Pin<&mut Notified<'_>>,
+    ) -> Option<LoginPermit> {
+        let permits = async {
+            let place = self.openings.place().await;
+            let ahead = self.openings.go_ahead(|| shared.clock.mono()).await;
+            (place, ahead)
+        };
+        let permits = tokio::select! {
+            biased;
+            () = over => return None,
+            permits = permits => permits,
+        };
+        // Meanwhile logins may have been limited, or the server be full.
+        shared.admission.is_open().then(|| LoginPermit {
+            generation: Some(generation.number),
+            permits,
+            head_start: Some(self.openings.head_start(shared.clock.mono())),
+            admitted: None,
+        })
+    }
+}
+
+async fn engaged_permit<'g, F: PoolFactory>(
+    shared: &'g Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
+    over: Pin<&mut Notified<'_>>,
+    place: &mut Place<'g, F::Pool>,
+) -> Option<LoginPermit> {
+    // The pool ends the wait.
+    let limit = Instant::now() + shared.settings.acquire_timeout;
+    let nothing = || None::<std::convert::Infallible>;
+    match wait_at_front(shared, generation, over, limit, place, nothing).await {
+        Front::Permit(permit) => Some(LoginPermit {
+            generation: Some(generation.number),
+            admitted: Some(Box::new(permit)),
+            ..LoginPermit::default()
+        }),
+        Front::Taken(never) => match never {},
+        Front::Moved | Front::Again => None,
+    }
+}
+
+/// Notes the error of a login. The pool or its caller has the original, so this one is a copy.
+fn note_failed<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: u64,
+    error: &(dyn StdError + 'static),
+) {
+    let Some(control_plane) = shared.control_plane() else {
+        return;
+    };
+    let known = control_plane.classify(error);
+    match known.kind() {
+        ConnectErrorKind::Rejected => control_plane.login_rejected(generation, known),
+        ConnectErrorKind::Overloaded => shared.admission.note_full(known, shared.clock.mono()),
+        _ => verify_in_background(shared, generation, &known),
+    }
+}
+
+/// Waits in the pool's own queue for a connection of the current generation.
+pub(super) async fn get_in_pool<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
+    mut over: Pin<&mut Notified<'_>>,
+    call: &mut Call<F>,
+) -> Step<F> {
+    let limit = limit(generation, call);
+    let waits = Arc::new(AtomicBool::new(false));
+    let getting = WAITS_FOR_PERMIT.scope(Arc::clone(&waits), shared.factory.get(&generation.pool));
+    let mut getting = std::pin::pin!(getting);
+    // An idle connection is returned at once: no timer, no waiter.
+    let first = poll_fn(|context| Poll::Ready(getting.as_mut().poll(context))).await;
+    let result = match first {
+        Poll::Ready(result) => result,
+        Poll::Pending => tokio::select! {
+            biased;
+            () = over.as_mut() => return moved(shared),
+            result = getting => result,
+            // After the acquire, whose poll sets what this reads.
+            () = has_waited(&waits) => return Step::Again,
+            () = sleep_until(limit) => return Step::Again,
+        },
+    };
+    let got = Got {
+        result,
+        opened: false,
+    };
+    take_in(shared, generation, got, call).await
+}
+
+tokio::task_local! {
+    /// Whether the acquire of this task waits for a permit.
+    static WAITS_FOR_PERMIT: Arc<AtomicBool>;
+}
+
+/// Marks the wait for a permit, until dropped.
+struct Waiting(Option<Arc<AtomicBool>>);
+
+impl Waiting {
+    fn begin() -> Self {
+        // Some pools log in from a task of their own, which no call waits in.
+        let call = WAITS_FOR_PERMIT.try_with(Arc::clone).ok();
+        if let Some(waits) = &call {
+            waits.store(true, Ordering::Release);
+        }
+        Self(call)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(waits) = &self.0 {
+            waits.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Resolves when the call has waited for a permit for some time.
+async fn has_waited(waits: &AtomicBool) {
+    let mut timer = std::pin::pin!(sleep(REQUEUE_AFTER));
+    let mut began = false;
+    poll_fn(|context| {
+        if !waits.load(Ordering::Acquire) {
+            began = false;
+            return Poll::Pending;
+        }
+        if !began {
+            timer.as_mut().reset(Instant::now() + REQUEUE_AFTER);
+            began = true;
+        }
+        timer.as_mut().poll(context)
+    })
+    .await;
+}
