@@ -1,6 +1,7 @@
 //! Errors: one type per boundary.
 
 mod connect;
+mod postgres;
 mod provider;
 mod text;
 

@@ -6,7 +6,5 @@ pub(crate) mod forms;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
-pub(crate) mod postgres;
-#[cfg(feature = "postgres")]
 pub(crate) mod saslprep;
 pub(crate) mod verifier;

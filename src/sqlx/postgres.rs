@@ -13,7 +13,7 @@ use super::{SqlPools, shim};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::sql::check::Address;
-use crate::sql::{postgres, saslprep};
+use crate::sql::saslprep;
 
 /// Makes PostgreSQL pools of [`Credentials`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and
 /// `PgPoolOptions`.
@@ -127,13 +127,13 @@ impl Sealed for Postgres {
     }
 
     fn verification_error(error: ConnectError) -> ConnectError {
-        postgres::verification_error(error)
+        error.into_postgres_verification()
     }
 
     fn error_kind(error: &dyn DatabaseError) -> ConnectErrorKind {
         let routine = error
             .try_downcast_ref::<PgDatabaseError>()
             .and_then(|error| error.routine());
-        postgres::error_kind(error.code().as_deref(), routine, error.message())
+        ConnectErrorKind::from_postgres(error.code().as_deref(), routine, error.message())
     }
 }

@@ -1,39 +1,51 @@
 //! Kinds of the login errors of PostgreSQL, and of poolers in front of it.
 
-use crate::error::{ConnectError, ConnectErrorKind};
+use super::connect::{ConnectError, ConnectErrorKind};
 
-/// Returns the kind of an error by its code, the server's routine and the message. The codes are
-/// PostgreSQL's, appendix A of its manual.
-pub(crate) fn error_kind(
-    code: Option<&str>,
-    routine: Option<&str>,
-    message: &str,
-) -> ConnectErrorKind {
-    match code {
-        // No line of pg_hba.conf lets us in, whatever the password.
-        Some("28000") if routine == Some("ClientAuthentication") => ConnectErrorKind::Misconfigured,
-        // Wrong or expired password; PAM rejected, no such role, or it may not log in.
-        Some("28P01" | "28000") => ConnectErrorKind::Rejected,
-        // No room; the role's own limit is 53300, too.
-        Some("53300") => ConnectErrorKind::Overloaded,
-        // Starting up, shutting down, terminated, or idle for too long.
-        Some("57P01" | "57P02" | "57P03" | "57P05") => ConnectErrorKind::Unreachable,
-        // No such database; no right to connect to it.
-        Some("3D000" | "42501") => ConnectErrorKind::Misconfigured,
-        // Protocol violation: poolers report everything with it, so the text decides.
-        Some("08P01") => pooler_kind(message),
-        _ => ConnectErrorKind::Other,
+impl ConnectErrorKind {
+    /// Returns the kind of an error of PostgreSQL, or of a pooler in front of it, by its SQLSTATE,
+    /// the server's routine and the message. For pools of any driver.
+    ///
+    /// The codes are PostgreSQL's, appendix A of its manual.
+    ///
+    /// ```
+    /// use claviger::error::ConnectErrorKind;
+    ///
+    /// let kind = ConnectErrorKind::from_postgres(Some("28P01"), Some("auth_failed"), "");
+    /// assert_eq!(kind, ConnectErrorKind::Rejected);
+    /// ```
+    pub fn from_postgres(code: Option<&str>, routine: Option<&str>, message: &str) -> Self {
+        match code {
+            // No line of pg_hba.conf lets us in, whatever the password.
+            Some("28000") if routine == Some("ClientAuthentication") => Self::Misconfigured,
+            // Wrong or expired password; PAM rejected, no such role, or it may not log in.
+            Some("28P01" | "28000") => Self::Rejected,
+            // No room; the role's own limit is 53300, too.
+            Some("53300") => Self::Overloaded,
+            // Starting up, shutting down, terminated, or idle for too long.
+            Some("57P01" | "57P02" | "57P03" | "57P05") => Self::Unreachable,
+            // No such database; no right to connect to it.
+            Some("3D000" | "42501") => Self::Misconfigured,
+            // Protocol violation: poolers report everything with it, so the text decides.
+            Some("08P01") => pooler_kind(message),
+            _ => Self::Other,
+        }
     }
 }
 
-/// Treats a pooler's error without a cause as an unreachable server. No password reaches the
-/// server. Counted as a rejection, it would be verified again as late as a minute after the server
-/// is back.
-pub(crate) fn verification_error(error: ConnectError) -> ConnectError {
-    if error.message().contains(FAILING_WITHOUT_CAUSE) {
-        error.with_kind(ConnectErrorKind::Unreachable)
-    } else {
-        error
+impl ConnectError {
+    /// Returns the error of a verification on PostgreSQL: a pooler's error without a cause becomes
+    /// that of an unreachable server.
+    ///
+    /// No password reaches the server then. Counted as a rejection, it would be verified again as
+    /// late as a minute after the server is back.
+    #[must_use]
+    pub fn into_postgres_verification(self) -> Self {
+        if self.message().contains(FAILING_WITHOUT_CAUSE) {
+            self.with_kind(ConnectErrorKind::Unreachable)
+        } else {
+            self
+        }
     }
 }
 
@@ -95,7 +107,7 @@ mod tests {
             .with_code("08P01")
             .with_target("user \"app\"")
             .with_source(std::io::Error::other("the original"));
-        let error = verification_error(error);
+        let error = error.into_postgres_verification();
         assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
         assert_eq!(
             (error.code(), error.target()),
