@@ -1,4 +1,4 @@
-//! A lease that is never verified, while the current one expires.
+//! Leases that are not verified: the current one expires meanwhile, or stays as it was.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use claviger::error::ProviderError;
+use claviger::error::{ConnectError, ConnectErrorKind, ProviderError};
 use claviger::lease::{Expiry, OldConnections};
 use claviger::provider::{FetchRequest, Fetched};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Revision, provider_fn};
-use claviger_testkit::{Lab, ScriptedPools};
+use claviger_fixtures::Scripted;
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::{Instant, sleep};
 
 /// The backend renews the current user. It creates another one at a manual rotation, or when the
@@ -72,4 +73,27 @@ async fn a_rejected_user_is_replaced_before_the_current_one_expires() {
         .await
         .expect("no panic")
         .expect("another user serves");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_fails_with_new_credentials_leaves_the_pool_with_the_old_ones() {
+    let keep = ScriptedProvider::new().with_old_connections(OldConnections::Keep);
+    let scripted = Scripted::with(keep).await;
+    let no_role = ConnectError::new(ConnectErrorKind::Misconfigured, "permission denied");
+    scripted.database.fail_next_try_outs(3, no_role);
+    scripted.provider.rotate();
+    scripted.provider.hint();
+    while scripted.database.verifications().len() < 4 {
+        sleep(Duration::from_millis(10)).await;
+        let pool = scripted.pool.current();
+        assert_eq!(
+            pool.password(),
+            "password-1",
+            "new connections log in with it"
+        );
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(scripted.pool.generation(), 2, "the hook works again");
+    assert_eq!(scripted.pool.current().password(), "password-2");
+    assert_eq!(scripted.database.opened().len(), 1, "the hazard: in place");
 }

@@ -50,9 +50,20 @@ pub(super) async fn hand_over<F: PoolFactory>(
     span: &Span,
     rotation: Option<&Arc<Rotation>>,
 ) -> Result<(), ConnectError> {
+    let tries_in_place = may_refit(slot, &lease_guard);
+    let is_same = slot
+        .active_lease()
+        .is_some_and(|active| active.revision() == lease_guard.lease.revision());
+    let trying = slot.clock().mono();
+    // Before the current pool gets the new options, because its callers would log in with them.
+    if tries_in_place && !is_same {
+        try_out(slot, &lease_guard).await?;
+    }
     let opening = slot.clock().mono();
+    times.warm = opening.saturating_duration_since(trying);
     let open_span = telemetry::open(span);
-    let (pool, openings) = match refit(slot, &lease_guard) {
+    let refitted = tries_in_place.then(|| refit(slot, &lease_guard)).flatten();
+    let (pool, openings) = match refitted {
         Some(pool) => (pool, None),
         None => {
             let openings = Openings::new(slot.settings().max_connections);
@@ -79,10 +90,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     let warming = slot.clock().mono();
     let warmed = if ahead > 0 {
         warm(slot, &pool, ahead, span).await
-    } else if slot
-        .active_lease()
-        .is_some_and(|served| served.revision() == lease_guard.lease.revision())
-    {
+    } else if tries_in_place || is_same {
         Ok(())
     } else {
         try_out(slot, &lease_guard).await
@@ -93,7 +101,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
         }
         return Err(error);
     }
-    times.warm = slot.clock().mono().saturating_duration_since(warming);
+    times.warm += slot.clock().mono().saturating_duration_since(warming);
 
     let origin = rotation.map_or_else(|| lease_guard.origin.clone(), |rotation| rotation.origin());
     let cause = rotation
@@ -159,25 +167,30 @@ fn mode(openings: Option<&Arc<Openings>>) -> HandoverMode {
     }
 }
 
-/// Returns the current pool with new options, where the lease, the policy and the factory allow it.
+/// Returns whether the lease and the policy allow a handover in place.
+fn may_refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease_guard: &LeaseGuard<F::Secret>) -> bool {
+    let Some(active) = slot.active_lease() else {
+        return false;
+    };
+    // A rejected revision that works again: nothing about the pool is wrong.
+    let is_same = active.revision() == lease_guard.lease.revision();
+    match slot.settings().policy {
+        HandoverPolicy::AlwaysInPlace => true,
+        HandoverPolicy::AlwaysReplace => is_same,
+        HandoverPolicy::AsLeased => is_same || active.old_connections() == OldConnections::Keep,
+    }
+}
+
+/// Returns the current pool with new options, where the factory allows it.
 fn refit<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     lease_guard: &LeaseGuard<F::Secret>,
 ) -> Option<F::Pool> {
-    let served = slot.active_lease()?;
-    // A rejected revision that works again: nothing about the pool is wrong.
-    let same = served.revision() == lease_guard.lease.revision();
-    let in_place = match slot.settings().policy {
-        HandoverPolicy::AlwaysInPlace => true,
-        HandoverPolicy::AlwaysReplace => same,
-        HandoverPolicy::AsLeased => same || served.old_connections() == OldConnections::Keep,
-    };
+    let active = slot.active_lease()?;
     let pool = slot.shared().current().pool.clone();
-    (in_place
-        && slot
-            .factory()
-            .refit(&pool, served.secret(), lease_guard.lease.secret()))
-    .then_some(pool)
+    slot.factory()
+        .refit(&pool, active.secret(), lease_guard.lease.secret())
+        .then_some(pool)
 }
 
 /// Returns how many connections are opened before publication. Without an old generation it is all

@@ -15,6 +15,8 @@ struct State {
     settings: PoolSettings,
     accepted: Option<Vec<String>>,
     script: VecDeque<ConnectError>,
+    /// Errors of the next connections that are tried out.
+    try_outs: VecDeque<ConnectError>,
     verifications: Vec<(String, bool)>,
     opened: Vec<ScriptedPool>,
     in_place: bool,
@@ -56,6 +58,7 @@ impl ScriptedPools {
                     settings: PoolSettings::new(max_connections),
                     accepted: None,
                     script: VecDeque::new(),
+                    try_outs: VecDeque::new(),
                     verifications: Vec::new(),
                     opened: Vec::new(),
                     in_place: true,
@@ -93,6 +96,15 @@ impl ScriptedPools {
         let mut state = self.lock();
         state
             .script
+            .extend(std::iter::repeat_with(|| error.clone()).take(times));
+    }
+
+    /// Makes the next `times` connections fail that are tried out after a verification, as by a
+    /// hook.
+    pub fn fail_next_try_outs(&self, times: usize, error: ConnectError) {
+        let mut state = self.lock();
+        state
+            .try_outs
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 

@@ -63,6 +63,14 @@ impl PoolFactory for ScriptedPools {
         outcome
     }
 
+    async fn try_out(&self, _: &Credentials) -> Result<(), ConnectError> {
+        self.called("try_out");
+        match self.lock().try_outs.pop_front() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     fn open(
         &self,
         credentials: &Credentials,
