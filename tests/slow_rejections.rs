@@ -92,7 +92,7 @@ async fn queued_callers_of_a_full_pool_cost_no_login_after_a_slow_rejection() {
     let connections: Vec<_> = futures_util::future::join_all((0..10).map(|_| db.acquire())).await;
     assert!(connections.iter().all(Result::is_ok), "the pool is full");
     drop(connections);
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     fixture.terminate_connections().await;
     let outcomes = query_at_once(&db, 300).await;
     assert!(outcomes.iter().all(Result::is_err), "no login is accepted");

@@ -21,7 +21,7 @@ async fn a_start_that_is_rejected_until_the_deadline_returns_the_sqlstate() {
     // The deadline allows three attempts within a second and a half, then one per seventh of the
     // window.
     let fixture = fixture(Duration::from_secs(6)).await;
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     let credentials = fixture.add_provider().await;
     let began = Instant::now();
     let error = fixture

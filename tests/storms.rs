@@ -52,7 +52,7 @@ async fn a_changed_password_during_a_drain_costs_one_login_budget() {
     until_generation(&db, 3).await;
 
     let before = fixture.rejected_logins();
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     drop(query_at_once(&db, 1_000).await);
     let rejected = fixture.rejected_logins() - before;
     assert!(
@@ -72,7 +72,7 @@ async fn a_changed_password_costs_callers_a_quarter_of_the_pool_in_failed_logins
     let before = fixture.rejected_logins();
     // After a recent successful login, callers are admitted without waiting for a first one.
     let held = open(&db, 1).await;
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     let began = Instant::now();
     let rejection = async {
         until_rejected(&db).await;
@@ -102,7 +102,7 @@ async fn queued_callers_are_served_after_a_handover_in_place() {
     let db = fixture.pool(2).await;
     let held = open(&db, 1).await;
     // Rejected and verified again: logins are limited for a while.
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { query(&db).await.is_ok() }

@@ -156,7 +156,7 @@ async fn a_login_in_progress_continues_when_another_one_is_rejected() {
         })
         .collect();
     eventually("both callers log in", || db.current().size() == 2).await;
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     permits.add_permits(1);
     eventually("the other caller was moved", || {
         db.status()

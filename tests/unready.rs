@@ -107,7 +107,7 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
     fixture.provider.roll_back_to(1);
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     fixture.terminate_connections().await;
     let is_named = || {
         let connect_error = db.status().and_then(|status| status.last_error);

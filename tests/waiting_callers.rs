@@ -69,7 +69,7 @@ async fn rejected() -> (Scripted, impl Drop) {
     let scripted = Scripted::with(ScriptedProvider::new()).await;
     let busy = scripted.pool.get().await.expect("a connection");
     scripted.provider.fail_next(1_000, backend_down());
-    scripted.database.accept_only(["nobody knows this one"]);
+    scripted.database.accept_only(["another password"]);
     let error = tokio::time::timeout(Duration::from_secs(1), scripted.pool.get()).await;
     assert!(error.is_err(), "the call waits for the busy connection");
     let status = scripted.pool.status().expect("a status");

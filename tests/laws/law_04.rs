@@ -73,7 +73,7 @@ async fn law_04_a_temporary_rejection_clears_itself() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     // The database rejects the password for a while, and the backend has no other.
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     fixture.terminate_connections().await;
     let waiting = tokio::spawn({
         let db = db.clone();

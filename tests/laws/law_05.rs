@@ -65,7 +65,7 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
     let db = fixture.pool_with(options).await;
     open_connections(&db, 3).await;
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     fixture.provider.fail_next(1_000, backend_down());
     // The three would serve all callers before one of them logs in.
     let mut held = Vec::new();
@@ -106,7 +106,7 @@ async fn law_05_without_a_timely_attempt_the_original_rejection_is_returned_at_o
     let patience = Duration::from_secs(2);
     let options = fixture.pool_options(4).acquire_timeout(patience);
     let db = fixture.pool_with(options).await;
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     fixture.terminate_connections().await;
     fixture.provider.fail_next(1_000, backend_down());
     // After the first attempts the next one is due later than these callers wait.

@@ -28,7 +28,7 @@ async fn retrying_callers(fixture: &Fixture) -> (Handle<Pools>, Callers) {
 async fn law_11_rejected_callers_cost_one_budget_per_window() {
     let fixture = Fixture::new().await;
     let (_db, callers) = retrying_callers(&fixture).await;
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     let began = Instant::now();
     eventually_within(
         Duration::from_secs(20),
@@ -53,7 +53,7 @@ async fn law_11_alternating_rejections_cost_one_budget() {
     // The same password is rejected and accepted alternately, within the first window of thirty
     // seconds.
     while began.elapsed() < Duration::from_secs(14) {
-        fixture.set_password("nobody knows this one").await;
+        fixture.set_password("another password").await;
         eventually_within(Duration::from_secs(20), "the lease is rejected", || {
             db.status().is_some_and(|status| status.rejected)
         })

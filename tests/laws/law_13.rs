@@ -43,7 +43,7 @@ async fn law_13_a_rotation_shows_no_secret() {
     callers.wait_for_more(50).await;
 
     // A rejection, a failing backend, a failing verification, a rotation, a shutdown.
-    fixture.set_password("nobody knows this one").await;
+    fixture.set_password("another password").await;
     fixture.terminate_connections().await;
     fixture.provider.fail_next(1, backend_down());
     until_rejected(&db).await;

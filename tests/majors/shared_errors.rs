@@ -32,7 +32,7 @@ async fn every_caller_of_an_outage_can_downcast_the_rejection() {
         let fixture = Fixture::new().await;
         let options = fixture.pool_options(4).acquire_timeout(patience);
         let db = fixture.pool_with(options).await;
-        fixture.set_password("a password without a lease").await;
+        fixture.set_password("another password").await;
         fixture.terminate_connections().await;
         fixture.provider.fail_next(1_000, backend_down());
         let mut errors = errors_of(&db, 8).await;

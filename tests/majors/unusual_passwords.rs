@@ -20,14 +20,15 @@ use claviger_testkit::{Lab, ScriptedProvider};
 use super::fixtures::pools::PgPools;
 use super::fixtures::{Fixture, FixtureOn, PREPARES_PASSWORDS, eventually_within, sqlx};
 
-/// What SASLprep makes of a password.
+/// How SASLprep treats a password.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Saslprep {
     Same,
     Changes,
-    /// It is sent as it is by libpq: unassigned in Unicode 3.2, prohibited, of two directions.
+    /// Prohibited: unassigned in Unicode 3.2, a prohibited character, or text of two directions.
+    /// libpq sends such a password unchanged.
     Prohibits,
-    /// The same, but only once it is normalised, or only before.
+    /// Prohibited only before normalisation, or only after it.
     Order,
 }
 
@@ -49,38 +50,38 @@ const PASSWORDS: [(&str, Saslprep); 18] = [
     ("emoji \u{1f600}", Prohibits),
     ("cafe\u{301} \u{1f600}", Prohibits),
     ("a\u{5d0}", Prohibits),
-    // libpq takes it as it is, and sqlx 0.9 normalises it first.
+    // Prohibited before normalisation: libpq sends them unchanged, but sqlx 0.9 normalises first.
     ("subscript \u{2090}", Order),
     ("tone\u{340} mark", Order),
-    // Only once it is normalised it is of two directions: libpq looks before.
+    // Of two directions only after normalisation: libpq checks before it.
     ("x\u{2135}\u{2168}", Order),
 ];
 
-/// Whether sqlx logs in by SCRAM with such a password; whether a pool does.
-fn by_scram(password: &str, saslprep: Saslprep) -> (bool, bool) {
+/// Returns whether sqlx logs in by SCRAM with such a password, and whether a pool does.
+fn scram_logins(password: &str, saslprep: Saslprep) -> (bool, bool) {
     if PREPARES_PASSWORDS {
-        let works = matches!(saslprep, Same | Changes);
-        (works, works)
+        let succeeds = matches!(saslprep, Same | Changes);
+        (succeeds, succeeds)
     } else {
-        // The first of the two is prohibited, and therefore the same.
+        // Of those of `Order`, PostgreSQL normalises this one and leaves the others unchanged.
         let changes = saslprep == Changes || password == "x\u{2135}\u{2168}";
         (!changes, true)
     }
 }
 
-/// How a role's password is set, and what pg_hba.conf demands of it.
+/// `password_encryption` when the role's password is set, and the method in pg_hba.conf.
 const METHODS: [(&str, &str); 3] = [
     ("scram-sha-256", "scram-sha-256"),
     ("md5", "md5"),
     ("scram-sha-256", "password"),
 ];
 
-/// A supervisor for logins that may be rejected again and again.
-fn short_of_patience() -> Supervisor {
+/// Starts a supervisor with a short deadline, because many starts here end with a rejection.
+fn impatient_supervisor() -> Supervisor {
     Supervisor::builder()
         .with_start_deadline(Duration::from_secs(6))
         .start()
-        .expect("it can be right")
+        .expect("the settings are right")
 }
 
 async fn fixture_with(method: &str) -> Fixture {
@@ -89,13 +90,13 @@ async fn fixture_with(method: &str) -> Fixture {
         let server = Postgres::builder()
             .hba(line)
             .start()
-            .expect("a server starts");
+            .expect("the server starts");
         server
             .create_role("app", "password-1")
-            .expect("a role is made");
+            .expect("the role is created");
         server
             .create_database("orders", "app")
-            .expect("a database is made");
+            .expect("the database is created");
         server
     };
     let server = tokio::task::spawn_blocking(start)
@@ -107,7 +108,7 @@ async fn fixture_with(method: &str) -> Fixture {
     FixtureOn {
         server: Arc::new(server),
         provider: ScriptedProvider::new(),
-        supervisor: short_of_patience(),
+        supervisor: impatient_supervisor(),
         clock,
         failpoints,
     }
@@ -119,8 +120,8 @@ fn set(fixture: &Fixture, encryption: &str, password: &str) {
     fixture.server.sql(&sql).expect("the password is set");
 }
 
-/// psql as the role, over TCP.
-fn psql(fixture: &Fixture, password: &str, sql: &str) -> bool {
+/// Returns whether psql runs a statement as the role, over TCP.
+fn psql_succeeds(fixture: &Fixture, password: &str, sql: &str) -> bool {
     let psql = fixture.server.programs().join("psql");
     let mut command = Command::new(if psql.exists() {
         psql.as_os_str()
@@ -139,35 +140,41 @@ fn psql(fixture: &Fixture, password: &str, sql: &str) -> bool {
     command.output().expect("psql runs").status.success()
 }
 
-async fn plain_sqlx(options: PgConnectOptions, password: &str) -> bool {
+/// Returns whether sqlx logs in without a pool.
+async fn sqlx_logs_in(options: PgConnectOptions, password: &str) -> bool {
     match options.username("app").password(password).connect().await {
         Ok(connection) => connection.close().await.is_ok(),
         Err(_) => false,
     }
 }
 
-async fn claviger(
+/// Registers a pool with this password, and queries once.
+async fn query_a_pool(
     fixture: &Fixture,
     options: PgConnectOptions,
     password: &str,
 ) -> Result<(), String> {
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider(
             "login",
             static_credentials(Credentials::new("app", password)),
         )
         .await
-        .expect("it never changes");
+        .expect("a lease");
     let pools = PgPools::new(options, fixture.pool_options(2));
-    let outcome = match fixture.supervisor.add_pool("orders", &login, pools).await {
+    let outcome = match fixture
+        .supervisor
+        .add_pool("orders", &credentials, pools)
+        .await
+    {
         Ok(db) => {
             let outcome = sqlx::query("SELECT 1").execute(&db).await;
             fixture
                 .supervisor
                 .remove_pool("orders")
                 .await
-                .expect("it was registered");
+                .expect("the pool is removed");
             outcome.map(drop).map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
@@ -176,13 +183,14 @@ async fn claviger(
         .supervisor
         .remove_provider("login")
         .await
-        .expect("it has no pool");
+        .expect("the provider is removed");
     outcome
 }
 
-/// Where a pool cannot log in, its error says why, and nothing of the password.
-fn check(password: &str, ours: Result<(), String>, works: bool) {
-    let error = match (ours, works) {
+/// Asserts the outcome of a pool's query. Its error names the cause and shows nothing of the
+/// password.
+fn assert_outcome(password: &str, ours: Result<(), String>, succeeds: bool) {
+    let error = match (ours, succeeds) {
         (Ok(()), true) => return,
         (Err(error), false) => error,
         (ours, _) => panic!("{password:?}: {ours:?}"),
@@ -207,28 +215,28 @@ async fn passwords_that_saslprep_changes_work_as_in_psql() {
         for (password, saslprep) in PASSWORDS {
             set(&fixture, encryption, password);
             assert!(
-                psql(&fixture, password, "SELECT 1"),
+                psql_succeeds(&fixture, password, "SELECT 1"),
                 "psql with {password:?} by {method}"
             );
-            let works = plain_sqlx(fixture.connect_options(), password).await;
-            hazards += usize::from(!works);
-            let (sqlx_does, ours_does) = if method == "scram-sha-256" {
-                by_scram(password, saslprep)
+            let logs_in = sqlx_logs_in(fixture.connect_options(), password).await;
+            hazards += usize::from(!logs_in);
+            let (expected, ours_succeeds) = if method == "scram-sha-256" {
+                scram_logins(password, saslprep)
             } else {
                 (true, true)
             };
-            assert_eq!(works, sqlx_does, "sqlx with {password:?} by {method}");
-            let ours = claviger(&fixture, fixture.connect_options(), password).await;
-            check(password, ours, ours_does);
+            assert_eq!(logs_in, expected, "sqlx with {password:?} by {method}");
+            let ours = query_a_pool(&fixture, fixture.connect_options(), password).await;
+            assert_outcome(password, ours, ours_succeeds);
         }
     }
-    assert!(hazards > 5, "the hazard: sqlx is rejected, {hazards} times");
+    assert!(hazards > 5, "the hazard: sqlx was rejected {hazards} times");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_that_saslprep_changes_work_through_a_pooler() {
     let mut fixture = Fixture::new().await;
-    fixture.supervisor = short_of_patience();
+    fixture.supervisor = impatient_supervisor();
     let users = Users::File(
         PASSWORDS.map(|(password, _)| ("app".to_owned(), password.to_owned()))[..1].to_vec(),
     );
@@ -236,15 +244,17 @@ async fn passwords_that_saslprep_changes_work_through_a_pooler() {
         .on_the_server(move |server| {
             PgBouncer::builder(users)
                 .start(server)
-                .expect("a pooler starts")
+                .expect("the pooler starts")
         })
         .await;
     let pooler = Arc::new(pooler);
     for (password, saslprep) in PASSWORDS {
         set(&fixture, "scram-sha-256", password);
-        let at = Arc::clone(&pooler);
+        let setting = Arc::clone(&pooler);
         tokio::task::spawn_blocking(move || {
-            at.set_password("app", password).expect("it reads its file")
+            setting
+                .set_password("app", password)
+                .expect("the pooler reads its file")
         })
         .await
         .expect("no panic");
@@ -252,69 +262,69 @@ async fn passwords_that_saslprep_changes_work_through_a_pooler() {
             .connect_options()
             .host(pooler.host())
             .port(pooler.port());
-        let ours = claviger(&fixture, options, password).await;
-        check(password, ours, by_scram(password, saslprep).1);
+        let ours = query_a_pool(&fixture, options, password).await;
+        assert_outcome(password, ours, scram_logins(password, saslprep).1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_switches_from_md5_to_scram_is_logged_in_to_again() {
+async fn a_pool_logs_in_again_after_its_server_switched_from_md5_to_scram() {
     let fixture = fixture_with("md5").await;
     let password = "cafe\u{301}";
     set(&fixture, "md5", password);
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider(
             "login",
             static_credentials(Credentials::new("app", password)),
         )
         .await
-        .expect("it never changes");
+        .expect("a lease");
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(2))
+        .add_pool("orders", &credentials, fixture.pools(2))
         .await
         .expect("verified");
     sqlx::query("SELECT 1")
         .execute(&db)
         .await
-        .expect("the password is sent as it is");
-    // The same password, of which the server keeps the other form from now on.
+        .expect("md5 hashes the password unchanged");
+    // The same password, of which the server now stores the normalised form.
     set(&fixture, "scram-sha-256", password);
     fixture.terminate_connections().await;
     let rejected = fixture.rejected_logins();
     assert!(
         sqlx::query("SELECT 1").execute(&db).await.is_ok(),
-        "the caller waits until the other form was verified"
+        "the caller waits until the normalised form is verified"
     );
     assert!(
         PREPARES_PASSWORDS || fixture.rejected_logins() > rejected,
-        "the hazard: the first form is rejected"
+        "the hazard: the unchanged form is rejected"
     );
-    eventually_within(Duration::from_secs(5), "it serves", || {
+    eventually_within(Duration::from_secs(5), "the pool serves callers", || {
         db.status().is_some_and(|status| status.serving)
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
+async fn a_wrong_password_of_two_forms_costs_one_budget_and_its_error_names_saslprep() {
     let mut fixture = Fixture::new().await;
-    fixture.supervisor = short_of_patience();
+    fixture.supervisor = impatient_supervisor();
     let before = fixture.rejected_logins();
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider(
             "login",
             static_credentials(Credentials::new("app", "wrong\u{a0}one")),
         )
         .await
-        .expect("it never changes");
+        .expect("a lease");
     let wrong = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(2))
+        .add_pool("orders", &credentials, fixture.pools(2))
         .await
-        .expect_err("it is rejected")
+        .expect_err("the password is wrong")
         .to_string();
     let rejected = fixture.rejected_logins() - before;
     assert!(
@@ -329,26 +339,26 @@ async fn a_wrong_password_of_two_forms_costs_one_budget_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_whose_name_saslprep_prohibits_is_named() {
+async fn the_error_names_the_user_field_when_saslprep_prohibits_its_name() {
     let fixture = fixture_with("scram-sha-256").await;
     let user = "\u{5d0}\u{5d1}";
     fixture
         .server
         .create_role(user, "password-1")
-        .expect("PostgreSQL takes it");
-    let login = fixture
+        .expect("PostgreSQL accepts the name");
+    let credentials = fixture
         .supervisor
         .add_provider(
             "login",
             static_credentials(Credentials::new(user, "password-1")),
         )
         .await
-        .expect("it never changes");
+        .expect("a lease");
     let error = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(2))
+        .add_pool("orders", &credentials, fixture.pools(2))
         .await
-        .expect_err("sqlx panics, or reports it");
+        .expect_err("sqlx panics, or returns an error");
     assert!(
         !error.is_transient() && error.to_string().contains("user: "),
         "{error}"
