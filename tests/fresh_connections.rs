@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! New connections that are already dead: a pooler or load balancer accepts clients although its
+//! New connections that are already broken: a pooler or load balancer accepts clients although its
 //! server is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -178,7 +178,7 @@ async fn one_call(ending: Ending, open: u32) -> sqlx::Error {
     );
     assert!(
         made > 0 || open > 0,
-        "the hazard: a new connection was dead"
+        "the hazard: a new connection was broken"
     );
     error
 }
@@ -192,17 +192,14 @@ async fn the_pooler_s_error_is_returned_after_a_few_logins() {
         ),
         (
             "08P01",
-            "the backend has gone away, and nobody knows this text",
+            "the backend has gone away, and no version has this text",
         ),
         ("57P03", "the database system is starting up"),
     ];
     let calls = texts.into_iter().flat_map(|(code, text)| {
         [0, 3].map(|open| async move {
             let error = one_call(Ending::WithError(code, text), open).await;
-            assert!(
-                error.to_string().contains(text),
-                "{error:?} does not say {text:?}"
-            );
+            assert!(error.to_string().contains(text), "{error:?} lacks {text:?}");
         })
     });
     join_all(calls).await;

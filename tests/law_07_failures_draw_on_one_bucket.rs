@@ -127,7 +127,7 @@ async fn law_07_hints_and_manual_rotations_are_free_and_coalesced_to_one_a_secon
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_backend_that_mints_each_lease_does_not_refill_its_bucket() {
+async fn law_07_a_backend_that_creates_a_lease_at_each_fetch_does_not_refill_its_bucket() {
     let Scripted {
         lab,
         provider,
@@ -135,18 +135,22 @@ async fn law_07_a_backend_that_mints_each_lease_does_not_refill_its_bucket() {
         database,
         pool,
     } = Scripted::with(ScriptedProvider::new().with_mint_each()).await;
-    database.accept_only(["nothing that is minted"]);
+    database.accept_only(["none of the new passwords"]);
     pool.rejected(1, &rejection());
     sleep(Duration::from_secs(120)).await;
     let calls = provider.calls();
-    assert!(calls.len() > 10, "the hazard: {} were minted", calls.len());
+    assert!(
+        calls.len() > 10,
+        "the hazard: {} leases were created",
+        calls.len()
+    );
     assert_within_the_bucket(&calls[1..]);
     // Another registration draws on the bucket as well.
     let error = lab
         .supervisor
         .add_pool("other", &credentials, database.clone())
         .await
-        .expect_err("nothing is accepted");
+        .expect_err("no password is accepted");
     assert_eq!(
         error
             .connect_error()

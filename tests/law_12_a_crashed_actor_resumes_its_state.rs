@@ -10,8 +10,8 @@ use claviger::events::Event;
 use claviger_fixtures::{Scripted, rejection};
 use tokio::time::sleep;
 
-/// Longer than the interval between two clock checks, the most that a lost wake-up costs.
-const HEARTBEAT: Duration = Duration::from_secs(16);
+/// Longer than the interval of clock checks, which is what a lost wake-up costs at most.
+const CLOCK_CHECK: Duration = Duration::from_secs(16);
 
 #[tokio::test(start_paused = true)]
 async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
@@ -35,7 +35,7 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
         "the actor crashed"
     );
     provider.resume();
-    sleep(HEARTBEAT).await;
+    sleep(CLOCK_CHECK).await;
     assert_eq!(
         pool.current().password(),
         "password-2",
@@ -55,7 +55,7 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
+async fn law_12_a_crash_after_each_step_costs_at_most_one_clock_check() {
     for (actor, step) in [
         ("login", "provider.turn"),
         ("login", "provider.settled"),
@@ -73,7 +73,7 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
         lab.failpoints.set(actor, step, 1);
         provider.rotate();
         provider.hint();
-        sleep(2 * HEARTBEAT).await;
+        sleep(2 * CLOCK_CHECK).await;
         assert_eq!(
             lab.failpoints.left(actor, step),
             0,
@@ -82,7 +82,7 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
         assert_eq!(
             pool.current().password(),
             "password-2",
-            "{step}: the rotation went through"
+            "{step}: the rotation completed"
         );
         assert_eq!(
             provider.released(),
@@ -90,7 +90,7 @@ async fn law_12_a_crash_after_each_step_costs_at_most_a_heartbeat() {
             "{step}: a connection of the old lease is open"
         );
         drop(connection);
-        sleep(2 * HEARTBEAT).await;
+        sleep(2 * CLOCK_CHECK).await;
         assert_eq!(
             provider.released(),
             [Revision::new("1")],
@@ -156,9 +156,9 @@ async fn law_12_restarts_are_bounded_and_end_readiness() {
     let crashes = u32::MAX - lab.failpoints.left("orders", "pool.turn");
     assert!(
         (12..=17).contains(&crashes),
-        "{crashes} crashes; restarts go on at one a minute"
+        "{crashes} crashes; restarts continue at one a minute"
     );
-    // The pool went on serving, because queries need no actor.
+    // The pool continued to serve, because queries need no actor.
     assert_eq!(pool.current().password(), "password-1");
     lab.failpoints.set("orders", "pool.turn", 0);
     database.accept_only(["password-1"]);
@@ -196,7 +196,7 @@ async fn law_12_restarts_are_counted_in_the_handle_s_status() {
         lab.failpoints.set(actor, step, times);
         provider.rotate();
         provider.hint();
-        sleep(HEARTBEAT).await;
+        sleep(CLOCK_CHECK).await;
         assert_eq!(lab.failpoints.left(actor, step), 0, "the actor crashed");
         assert_eq!(restarts(), expected, "after {times} more of {actor}");
     }

@@ -1,6 +1,6 @@
 //! needs: mariadb, postgresql
 //!
-//! The laws in which a database server has a part, with sqlx 0.8.
+//! The laws that involve a database server, with sqlx 0.8.
 
 #[expect(clippy::duplicate_mod, reason = "the same laws on two servers")]
 #[path = "laws"]

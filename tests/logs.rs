@@ -63,7 +63,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 
 impl Lines {
     /// Records what this thread logs until the guard is dropped.
-    fn read() -> (Self, DefaultGuard) {
+    fn record() -> (Self, DefaultGuard) {
         let lines = Self::default();
         let guard =
             tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.clone()));
@@ -78,7 +78,7 @@ impl Lines {
 
 #[tokio::test(start_paused = true)]
 async fn a_rotation_logs_one_line_and_a_lasting_error_few() {
-    let (lines, _guard) = Lines::read();
+    let (lines, _guard) = Lines::record();
     let Scripted {
         provider,
         database,
@@ -124,7 +124,7 @@ async fn a_rotation_logs_one_line_and_a_lasting_error_few() {
 /// The file is rewritten before the password changes: a rotation that needs no alert.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_precedes_its_password_logs_no_warning() {
-    let (lines, _guard) = Lines::read();
+    let (lines, _guard) = Lines::record();
     let Scripted {
         provider,
         database,
@@ -167,7 +167,7 @@ async fn a_lease_that_precedes_its_password_logs_no_warning() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
-    let (lines, _guard) = Lines::read();
+    let (lines, _guard) = Lines::record();
     let lab = Lab::new();
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     provider.fail_next(1, backend_down());
@@ -179,7 +179,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     );
     database.disable_in_place();
     let _pool = lab.add_pool("orders", &credentials, database.clone()).await;
-    let held = database.connection();
+    let busy = database.connection();
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
     sleep(Duration::from_secs(70)).await;
@@ -189,7 +189,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
             .contains("WARN connections of an old generation outlive its drain deadline"),
         "the hazard"
     );
-    drop(held);
+    drop(busy);
     sleep(Duration::from_secs(1)).await;
     assert!(lines.take().starts_with(
         "INFO connections that outlived their drain deadline have closed pool=orders generation=1"
@@ -198,7 +198,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_that_hangs_logs_its_reason_within_a_second() {
-    let (lines, _guard) = Lines::read();
+    let (lines, _guard) = Lines::record();
     let lab = Lab::new();
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let register = |name: &'static str, provider: &ScriptedProvider| {
@@ -267,7 +267,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_that_is_dropped_without_shutdown_is_logged_with_what_still_runs() {
-    let (lines, _guard) = Lines::read();
+    let (lines, _guard) = Lines::record();
     let start = async || {
         let lab = Lab::new();
         let credentials = lab

@@ -152,7 +152,7 @@ async fn rotate_during(during: During, before: bool, steps: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rotate_now_at_any_moment_of_a_rotation_returns_promptly() {
+async fn rotate_now_at_any_step_of_a_rotation_returns_promptly() {
     for during in [During::Fetch, During::Verification] {
         for before in [true, false] {
             for steps in 0..50 {

@@ -332,11 +332,11 @@ async fn always_in_place_rejects_a_lease_that_ends_its_connections() {
 #[tokio::test(start_paused = true)]
 async fn unusable_leases_are_errors() {
     let lab = Lab::new();
-    let provide = |name: &'static str, life: u64, connections: OldConnections| {
+    let provide = |name: &'static str, seconds: u64, connections: OldConnections| {
         let supervisor = lab.supervisor.clone();
         async move {
             let provider = provider_fn(move |request: FetchRequest<Credentials>| async move {
-                let expiry = Expiry::after(request.started, Duration::from_secs(life));
+                let expiry = Expiry::after(request.started, Duration::from_secs(seconds));
                 Ok::<_, ProviderError>(
                     Lease::new(Credentials::new("app", "s3cret"), Revision::new("1"))
                         .with_expiry(expiry)

@@ -26,8 +26,9 @@ async fn a_rejected_user_is_replaced_before_the_current_one_expires() {
         let created = Arc::clone(&created);
         move |request: FetchRequest<Credentials>| {
             let expiry = Expiry::after(request.started, lifetime);
-            let renewed = request.current.as_ref().filter(|held| {
-                request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
+            let renewed = request.current.as_ref().filter(|current| {
+                request.trigger != RotationTrigger::Manual
+                    && !request.is_rejected(current.revision())
             });
             let fetched = renewed
                 .map(|_| Fetched::Renewed(expiry))
@@ -61,9 +62,9 @@ async fn a_rejected_user_is_replaced_before_the_current_one_expires() {
     assert_eq!(
         created.load(Ordering::Acquire),
         3,
-        "the hazard: the second one was created"
+        "the hazard: the second user was created"
     );
-    // Not at the first rejection, because a replica may not know the user yet.
+    // Not at the first rejection, because a replica may not have the user yet.
     assert!(
         began.elapsed() > Duration::from_secs(2),
         "{:?}",

@@ -47,7 +47,7 @@ async fn each_authentication_error_is_classified_as_a_rejection() {
         rejected("28000")
     );
     assert_eq!(
-        verification(&fixture, Credentials::new("nobody", "password-1")).await,
+        verification(&fixture, Credentials::new("unknown", "password-1")).await,
         rejected("28000")
     );
     // 1698: no password authentication.
@@ -113,7 +113,7 @@ async fn other_errors_cause_no_fetch() {
         .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
         .await;
     let other = fixture.plain_pool("password-1", fixture.pool_options(1));
-    let held = other.acquire().await.expect("the only connection");
+    let busy = other.acquire().await.expect("the only connection");
     let waiting = tokio::spawn({
         let db = db.clone();
         async move { query(&db).await }
@@ -123,7 +123,7 @@ async fn other_errors_cause_no_fetch() {
         assert!(!waiting.is_finished(), "no connection is free");
     }
     assert!(!waiting.is_finished(), "no connection is free");
-    held.close().await.expect("the connection closes");
+    busy.close().await.expect("the connection closes");
     waiting
         .await
         .expect("no panic")

@@ -123,7 +123,7 @@ fn a_shutdown_continues_when_its_runtime_is_dropped() {
     let own = runtime();
     let service = service_on(&own);
     // A connection that is not returned delays the drain.
-    let held = service.database.connection();
+    let busy = service.database.connection();
     let other = runtime();
     let (supervisor, handle) = (service.supervisor.clone(), other.handle().clone());
     let ending =
@@ -134,7 +134,7 @@ fn a_shutdown_continues_when_its_runtime_is_dropped() {
     let report = within("shutdown", move || ending.join().expect("no panic"));
     assert!(!report.clean && !report.abandoned.is_empty(), "{report:?}");
     assert_eq!(report.abandoned[0].connections, 1);
-    drop(held);
+    drop(busy);
 }
 
 #[test]
@@ -184,29 +184,29 @@ fn a_shutdown_outside_of_any_runtime_is_bounded() {
 fn a_removal_outlives_the_runtime_of_its_caller() {
     let own = runtime();
     let service = service_on(&own);
-    let held = service.database.connection();
-    let passing = runtime();
+    let busy = service.database.connection();
+    let temporary = runtime();
     let supervisor = service.supervisor.clone();
-    passing.spawn(async move { supervisor.remove_pool("orders").await });
+    temporary.spawn(async move { supervisor.remove_pool("orders").await });
     own.block_on(eventually("the drain has begun", || {
         service.database.opened()[0].is_closed()
     }));
-    passing.shutdown_background();
+    temporary.shutdown_background();
     let error = own
         .block_on(service.supervisor.remove_provider("login"))
         .expect_err("the hazard: the provider is in use");
     assert_eq!(error.kind(), ErrorKind::InUse);
-    drop(held);
+    drop(busy);
     own.block_on(eventually("the provider has no pools", || {
         service.supervisor.status().providers[0].pools.is_empty()
     }));
-    let passing = runtime();
+    let temporary = runtime();
     let supervisor = service.supervisor.clone();
-    passing.spawn(async move { supervisor.remove_provider("login").await });
+    temporary.spawn(async move { supervisor.remove_provider("login").await });
     own.block_on(eventually("the provider is removed", || {
         service.supervisor.status().providers.is_empty()
     }));
-    passing.shutdown_background();
+    temporary.shutdown_background();
     own.block_on(eventually("the lease is released", || {
         service.provider.released() == [Revision::new("1")]
     }));
@@ -234,7 +234,7 @@ fn a_removal_runs_on_the_caller_s_runtime_after_its_own_is_gone() {
             supervisor.remove_provider("login").await
         })
     });
-    removed.expect("both go");
+    removed.expect("both are removed");
     assert_eq!(service.provider.released(), [Revision::new("1")]);
 }
 
@@ -243,11 +243,11 @@ fn a_provider_s_hints_outlive_the_runtime_of_its_registration() {
     let own = runtime();
     let supervisor = own.block_on(async { Supervisor::start() });
     let provider = ScriptedProvider::new();
-    let passing = runtime();
-    let credentials = passing
+    let temporary = runtime();
+    let credentials = temporary
         .block_on(supervisor.add_provider("login", provider.clone()))
         .expect("a lease");
-    passing.shutdown_background();
+    temporary.shutdown_background();
     let fetched = provider.calls().len();
     provider.rotate();
     provider.hint();

@@ -131,7 +131,7 @@ async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
     let mut seen = Vec::new();
     for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
         clock.at(minutes, seconds).await;
-        // The renewal is due at 14:00 sharp and takes a moment.
+        // The renewal is due at exactly 14:00 and takes some milliseconds.
         tokio::time::sleep(Duration::from_millis(10)).await;
         seen.push(token(&db));
     }
@@ -167,7 +167,7 @@ async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
     );
     assert!(
         oldest > Duration::from_secs(13 * 60),
-        "the hazard: tokens grew old"
+        "the hazard: some tokens were old"
     );
     assert_eq!(provider.calls().len(), 5);
     assert!(

@@ -65,10 +65,10 @@ async fn a_lease_of_eight_seconds_that_is_not_renewed_ends_readiness_before_it_e
 }
 
 /// The lease expired in an outage of the backend, and another is current now. Returns when the
-/// drain was reported as abandoned and as finished, if a connection was held for `held_for`.
+/// drain was reported as abandoned and as finished, if a connection was busy for `busy_for`.
 async fn drained_after_an_outage(
     close: Duration,
-    held_for: Option<Duration>,
+    busy_for: Option<Duration>,
 ) -> (Option<Duration>, Option<Duration>) {
     let provider = ScriptedProvider::new()
         .with_lifetime(LIFETIME)
@@ -81,7 +81,7 @@ async fn drained_after_an_outage(
         pool,
         ..
     } = Scripted::with_database(provider, database).await;
-    let connection = held_for.map(|_| pool.current().connection());
+    let connection = busy_for.map(|_| pool.current().connection());
     provider.fail_next(1_000, backend_down());
     sleep(3 * LIFETIME).await;
     assert!(
@@ -95,9 +95,9 @@ async fn drained_after_an_outage(
     provider.hint();
     assert_eq!(changed.await, 2, "the pool serves callers again");
     let published = Instant::now();
-    if let Some(held_for) = held_for {
+    if let Some(busy_for) = busy_for {
         tokio::spawn(async move {
-            sleep(held_for).await;
+            sleep(busy_for).await;
             drop(connection);
         });
     }
@@ -140,17 +140,17 @@ async fn a_drain_without_a_connection_is_never_reported_as_abandoned() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_has_two_seconds_even_if_its_lease_expired() {
-    let held =
+    let drained_after =
         |millis| drained_after_an_outage(Duration::ZERO, Some(Duration::from_millis(millis)));
     for millis in [10, 1_000, 1_900] {
-        let (abandoned, over) = held(millis).await;
+        let (abandoned, over) = drained_after(millis).await;
         assert_eq!(
             (abandoned, over.is_some()),
             (None, true),
-            "held for {millis} ms"
+            "busy for {millis} ms"
         );
     }
-    let (abandoned, over) = held(5_000).await;
+    let (abandoned, over) = drained_after(5_000).await;
     let abandoned = abandoned.expect("reported");
     assert!(
         (Duration::from_secs(2)..Duration::from_millis(2_100)).contains(&abandoned),

@@ -77,7 +77,7 @@ async fn a_rejection_later_than_the_acquire_timeout_still_leads_to_a_fetch() {
     assert_eq!(
         fixture.provider.calls().len(),
         2,
-        "one refresh, however many gave up"
+        "one refresh, however many callers timed out"
     );
 }
 

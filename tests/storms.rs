@@ -19,15 +19,16 @@ use sqlx::Executor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
+/// Opens connections and keeps them busy.
 async fn open(
     db: &Handle<PgPools>,
     connections: usize,
 ) -> Vec<sqlx::pool::PoolConnection<sqlx::Postgres>> {
-    let mut held = Vec::new();
+    let mut opened = Vec::new();
     for _ in 0..connections {
-        held.push(db.acquire().await.expect("a connection"));
+        opened.push(db.acquire().await.expect("a connection"));
     }
-    held
+    opened
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +38,7 @@ async fn a_changed_password_during_a_drain_costs_one_login_budget() {
         .pool_options(10)
         .acquire_timeout(Duration::from_secs(2));
     let db = fixture.pool_with(options).await;
-    let held = open(&db, 1).await;
+    let busy = open(&db, 1).await;
     fixture.rotate_announced().await;
     until_generation(&db, 2).await;
     assert_eq!(
@@ -46,8 +47,8 @@ async fn a_changed_password_during_a_drain_costs_one_login_budget() {
         "the hazard: an old connection is open"
     );
     fixture.terminate_connections().await;
-    drop(held);
-    let held = open(&db, 1).await;
+    drop(busy);
+    let busy = open(&db, 1).await;
     fixture.rotate_announced().await;
     until_generation(&db, 3).await;
 
@@ -59,7 +60,7 @@ async fn a_changed_password_during_a_drain_costs_one_login_budget() {
         (1..=13).contains(&rejected),
         "{rejected} failed logins with a maximum of 10"
     );
-    drop(held);
+    drop(busy);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +72,7 @@ async fn a_changed_password_costs_callers_a_quarter_of_the_pool_in_failed_logins
     let db = fixture.pool_with(options).await;
     let before = fixture.rejected_logins();
     // After a recent successful login, callers are admitted without waiting for a first one.
-    let held = open(&db, 1).await;
+    let busy = open(&db, 1).await;
     fixture.set_password("another password").await;
     let began = Instant::now();
     let rejection = async {
@@ -92,7 +93,7 @@ async fn a_changed_password_costs_callers_a_quarter_of_the_pool_in_failed_logins
         (1..=most).contains(&rejected),
         "{rejected} failed logins with a maximum of 20, the first rejected after {took:?}"
     );
-    drop(held);
+    drop(busy);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +101,7 @@ async fn queued_callers_are_served_after_a_handover_in_place() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = fixture.pool(2).await;
-    let held = open(&db, 1).await;
+    let busy = open(&db, 1).await;
     // Rejected and verified again: logins are limited for a while.
     fixture.set_password("another password").await;
     let waiting = tokio::spawn({
@@ -111,8 +112,8 @@ async fn queued_callers_are_served_after_a_handover_in_place() {
     fixture.set_password("password-1").await;
     until_serving(&db).await;
     waiting.await.expect("no panic");
-    let mut all = held;
-    all.extend(open(&db, 1).await);
+    let mut connections = busy;
+    connections.extend(open(&db, 1).await);
     let before = db.generation();
 
     let callers: Vec<_> = (0..6)
@@ -129,7 +130,7 @@ async fn queued_callers_are_served_after_a_handover_in_place() {
         db.generation() > before
     })
     .await;
-    drop(all);
+    drop(connections);
     for caller in callers {
         caller.await.expect("no panic").expect("the query succeeds");
     }
@@ -170,7 +171,7 @@ async fn a_role_with_a_connection_limit_of_the_pool_s_maximum_is_rotated() {
         let db = fixture.pool(4).await;
         fixture.sql("ALTER ROLE app CONNECTION LIMIT 4").await;
         drop(open(&db, 4).await);
-        eventually("all are idle", || db.current().num_idle() == 4).await;
+        eventually("all connections are idle", || db.current().num_idle() == 4).await;
         fixture.rotate_announced().await;
         eventually_within(
             Duration::from_secs(5),
@@ -286,7 +287,7 @@ async fn opening_idle_connections_delays_no_caller() {
         })
     });
     let db = fixture.pool_from(pools).await;
-    let mut held = open(&db, 8).await;
+    let mut busy = open(&db, 8).await;
     // The second generation needs one for its verification and one for the connection opened before
     // publishing. The overlap then allows no more until an old connection closes.
     permits.add_permits(2);
@@ -296,8 +297,11 @@ async fn opening_idle_connections_delays_no_caller() {
     // instant would stay idle until no other is busy.
     sleep(Duration::from_millis(300)).await;
     for others in 1..=3 {
-        eventually("all are idle", || db.current().num_idle() == others).await;
-        drop(held.pop());
+        eventually("all connections are idle", || {
+            db.current().num_idle() == others
+        })
+        .await;
+        drop(busy.pop());
         eventually("one more connection is being opened", || {
             entered.load(Ordering::Acquire) as usize >= 11 + others
         })
@@ -316,7 +320,7 @@ async fn opening_idle_connections_delays_no_caller() {
         permits.add_permits(1);
     }
     permits.add_permits(100);
-    drop(held);
+    drop(busy);
     let opened = || db.current().size() >= 6;
     eventually_within(Duration::from_secs(10), "min_connections are open", opened).await;
 }

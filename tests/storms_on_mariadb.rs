@@ -36,7 +36,7 @@ async fn only_one_caller_at_a_time_tries_a_full_server() {
         .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 1")
         .await;
     let other = fixture.plain_pool("password-1", fixture.pool_options(1));
-    let held = other.acquire().await.expect("the only connection");
+    let busy = other.acquire().await.expect("the only connection");
     let before = status(&fixture, "ABORTED_CONNECTS").await;
     let mut full = 0;
     for outcome in query_at_once(&db, 1_000).await {
@@ -54,7 +54,7 @@ async fn only_one_caller_at_a_time_tries_a_full_server() {
     );
     assert!(full > 900, "{full} of 1,000 errors name the limit");
     // Once connections are available again, callers are served.
-    held.close().await.expect("the connection closes");
+    busy.close().await.expect("the connection closes");
     query(&db).await.expect("a connection is free");
     assert_eq!(
         fixture.provider.calls().len(),
@@ -95,8 +95,11 @@ async fn a_rejection_aborts_no_login() {
         db.current().num_idle() as u32 == db.current().size()
     })
     .await;
-    let broken_off = status(&fixture, "ABORTED_CONNECTS").await - aborted - rejected;
-    assert_eq!(broken_off, 0, "of {rejected} rejected ones");
+    let aborted_logins = status(&fixture, "ABORTED_CONNECTS").await - aborted - rejected;
+    assert_eq!(
+        aborted_logins, 0,
+        "aborted logins, besides {rejected} rejected ones"
+    );
 }
 
 /// Forwards connections to a server. A client's reply to the server's greeting waits for a permit.
@@ -108,13 +111,13 @@ async fn serve_with(permits: Arc<Semaphore>, server: (String, u16)) -> u16 {
             let server = TcpStream::connect(&server)
                 .await
                 .expect("the server listens");
-            tokio::spawn(pass_on(client, server, Arc::clone(&permits)));
+            tokio::spawn(forward(client, server, Arc::clone(&permits)));
         }
     });
     port
 }
 
-async fn pass_on(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) -> io::Result<()> {
+async fn forward(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) -> io::Result<()> {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });

@@ -1,5 +1,5 @@
 //! Tracing layers and pool factories may read the supervisor's status and may be slow. No lock that
-//! a caller needs is held while they run.
+//! a caller needs is locked while they run.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -162,11 +162,11 @@ async fn a_layer_that_reads_the_status_never_waits_for_a_lock() {
     provider.rotate();
     supervisor.rotate_now("login").await.expect("a report");
     database.disable_in_place();
-    let held = database.connection();
+    let busy = database.connection();
     provider.rotate();
     provider.hint();
     sleep(100 * second()).await;
-    drop(held);
+    drop(busy);
     database.accept_only(["nothing"]);
     provider.rotate();
     provider.hint();
@@ -197,9 +197,9 @@ async fn a_layer_that_reads_the_status_never_waits_for_a_lock() {
         .await
         .expect("the pool is removed");
     drop(reports);
-    let held = database.connection();
+    let busy = database.connection();
     let report = supervisor.shutdown(2 * second()).await;
-    drop((held, report));
+    drop((busy, report));
     sleep(second()).await;
 
     assert_eq!(
@@ -260,7 +260,7 @@ async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
     database.disable_in_place();
-    let held = database.connection();
+    let busy = database.connection();
     provider.rotate();
     lab.supervisor.rotate_now("login").await.expect("a report");
     assert_eq!(
@@ -273,7 +273,7 @@ async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
     sleep(Duration::from_secs(60)).await;
     drop((lab.supervisor.status(), lab.supervisor.readiness()));
     let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
-    drop((held, report));
+    drop((busy, report));
 
     assert_eq!(
         *reader.stuck.lock().expect("no panic"),
@@ -311,7 +311,7 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
         reader.rejects_in.store(nth, Ordering::Release);
         scripted.provider.rotate();
         scripted.provider.hint();
-        // A wake calls `account` once, and there are ten by the heartbeat alone.
+        // A wake calls `account` once, and clock checks alone make ten.
         sleep(Duration::from_secs(150)).await;
         assert!(
             reader.rejects_in.load(Ordering::Acquire) <= 0,

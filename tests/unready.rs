@@ -65,10 +65,7 @@ async fn a_failing_after_connect_hook_is_named_in_the_status() {
                 let fails = fails.load(Ordering::SeqCst);
                 Box::pin(async move {
                     if fails {
-                        connection
-                            .execute("SET ROLE nobody_has_this_one")
-                            .await
-                            .map(drop)
+                        connection.execute("SET ROLE missing_role").await.map(drop)
                     } else {
                         Ok(())
                     }

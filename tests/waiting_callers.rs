@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 const CALLERS: usize = 1_000;
-/// The pool's time-out.
+/// The pool's acquire timeout.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How exactly a call ends at its deadline.
-const EXACTNESS: Duration = Duration::from_millis(10);
+/// Tolerance of the end of a call at its deadline.
+const TOLERANCE: Duration = Duration::from_millis(10);
 
 /// Callers that wait for a connection, and how often all of them were woken together.
 struct Waiting {
@@ -84,14 +84,14 @@ async fn calls_that_wait_end_at_their_deadline() {
     for (is_served, took) in waiting.end().await {
         assert!(!is_served);
         assert!(
-            (DEADLINE..DEADLINE + EXACTNESS).contains(&took),
+            (DEADLINE..DEADLINE + TOLERANCE).contains(&took),
             "a call ended after {took:?}"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_behind_the_front_are_woken_by_nothing_but_news() {
+async fn callers_behind_the_first_three_are_woken_only_by_changes() {
     let (scripted, _busy) = rejected().await;
     let waiting = Waiting::start(&scripted.pool);
     sleep(Duration::from_secs(5)).await;
@@ -99,7 +99,7 @@ async fn callers_behind_the_front_are_woken_by_nothing_but_news() {
     sleep(Duration::from_secs(20)).await;
     let after = (waiting.wakes(), scripted.provider.calls().len());
     assert!(after.1 > before.1, "the hazard: fetches failed meanwhile");
-    // The three at the front try every 16 ms.
+    // The first three try every 16 ms.
     let tries = 3 * 20_000 / 16;
     let wakes = after.0 - before.0;
     assert!(wakes <= tries + CALLERS / 10, "{wakes} wakes");

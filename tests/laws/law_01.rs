@@ -22,7 +22,7 @@ async fn rotate_under_load(fixture: &Fixture, db: &Handle<Pools>, times: u32) {
     for _ in 0..times {
         let before = db.generation();
         let mut transaction = db.begin().await.expect("a transaction begins");
-        sqlx::query("INSERT INTO orders (note) VALUES ('held across a rotation')")
+        sqlx::query("INSERT INTO orders (note) VALUES ('open across a rotation')")
             .execute(&mut *transaction)
             .await
             .expect("the insert succeeds");
@@ -72,7 +72,7 @@ async fn law_01_replacing_loses_no_query() {
 async fn law_01_updating_in_place_loses_no_query() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
-    // Connections are short-lived, so that logins happen all the time.
+    // Connections are short-lived, so that logins continue throughout.
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(20));
     let pools = fixture.pools_with(options);
     let db = fixture.pool_from(pools).await;
@@ -80,7 +80,7 @@ async fn law_01_updating_in_place_loses_no_query() {
     rotate_under_load(&fixture, &db, 8).await;
     assert!(
         fixture.accepted_logins() > before + 40,
-        "logins went on all the time"
+        "the hazard: connections were opened during the rotations"
     );
     assert!(!db.current().is_closed(), "the pool is still the first one");
 }
@@ -89,7 +89,7 @@ async fn law_01_updating_in_place_loses_no_query() {
 async fn law_01_pool_closed_is_returned_only_after_shutdown() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
-    let held = (
+    let connections = (
         db.acquire().await.expect("one"),
         db.acquire().await.expect("two"),
     );
@@ -122,9 +122,9 @@ async fn law_01_pool_closed_is_returned_only_after_shutdown() {
     }
     assert!(
         db.status().is_none_or(|status| status.moved > 0),
-        "the hazard: they waited in its queue"
+        "the hazard: callers waited in its queue"
     );
-    drop(held);
+    drop(connections);
     assert!(shutdown.await.expect("no panic").clean);
     assert!(matches!(query(&db).await, Err(sqlx::Error::PoolClosed)));
 }

@@ -16,7 +16,7 @@ use super::Fixture;
 use super::fixtures::{Callers, eventually, eventually_within, sqlx, until_generation};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_02_an_unverified_lease_serves_nobody() {
+async fn law_02_an_unverified_lease_serves_no_caller() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     let callers = Callers::start(&db, 8);

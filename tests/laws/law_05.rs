@@ -26,11 +26,11 @@ async fn thousand_queries(db: &claviger::Handle<Pools>) -> (usize, Vec<sqlx::Err
 
 /// Opens `connections` connections and leaves them idle.
 async fn open_connections(db: &claviger::Handle<Pools>, connections: usize) {
-    let mut held = Vec::new();
+    let mut opened = Vec::new();
     for _ in 0..connections {
-        held.push(db.acquire().await.expect("a connection"));
+        opened.push(db.acquire().await.expect("a connection"));
     }
-    drop(held);
+    drop(opened);
     eventually("the connections are idle", || {
         db.current().num_idle() == connections
     })
@@ -68,16 +68,16 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     fixture.set_password("another password").await;
     fixture.provider.fail_next(1_000, backend_down());
     // The three would serve all callers before one of them logs in.
-    let mut held = Vec::new();
+    let mut opened = Vec::new();
     for _ in 0..3 {
-        held.push(db.acquire().await.expect("a live connection"));
+        opened.push(db.acquire().await.expect("a live connection"));
     }
     let first = tokio::spawn({
         let db = db.clone();
         async move { query(&db).await }
     });
     until_rejected(&db).await;
-    drop(held);
+    drop(opened);
     first.await.expect("no panic").expect("a live connection");
     let began = Instant::now();
     let (served, errors) = thousand_queries(&db).await;
@@ -92,7 +92,7 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     );
 }
 
-/// Queries again and again.
+/// Queries every 20 ms, without an end.
 async fn while_rejected(db: claviger::Handle<Pools>) {
     loop {
         drop(query(&db).await);

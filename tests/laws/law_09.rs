@@ -22,7 +22,7 @@ async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {
     let writer = fixture
         .add_pool("writer", &credentials, fixture.pools(2))
         .await;
-    let held = writer.begin().await.expect("a transaction");
+    let transaction = writer.begin().await.expect("a transaction");
     query(&reader).await.expect("the query succeeds");
     fixture.rotate_announced().await;
     eventually("both pools adopt the next lease", || {
@@ -39,9 +39,9 @@ async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {
     assert_eq!(
         fixture.provider.released(),
         [],
-        "not while a connection is open"
+        "no release while a connection is open"
     );
-    held.commit().await.expect("the transaction commits");
+    transaction.commit().await.expect("the transaction commits");
     eventually("the old lease is released", || {
         fixture.provider.released() == [Revision::new("1")]
     })
@@ -50,21 +50,21 @@ async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {
     assert_eq!(
         fixture.provider.released(),
         [Revision::new("1"), Revision::new("2")],
-        "each once"
+        "each lease is released once"
     );
     assert_eq!(fixture.provider.closed(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_09_a_busy_connection_counts_after_idle_ones_closed() {
+async fn law_09_a_busy_connection_keeps_its_lease_after_idle_ones_closed() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
-    let mut held = Vec::new();
+    let mut transactions = Vec::new();
     for _ in 0..4 {
-        held.push(db.begin().await.expect("a transaction"));
+        transactions.push(db.begin().await.expect("a transaction"));
     }
-    let mut busy = held.pop().expect("one of four");
-    for other in held {
+    let mut busy = transactions.pop().expect("one of four");
+    for other in transactions {
         other.commit().await.expect("the transaction commits");
     }
     eventually("the others are idle", || db.current().num_idle() == 3).await;
@@ -89,7 +89,7 @@ async fn law_09_a_busy_connection_counts_after_idle_ones_closed() {
     assert_eq!(
         fixture.provider.released(),
         [],
-        "not while a connection is open"
+        "no release while a connection is open"
     );
     sqlx::query("SELECT 1")
         .execute(&mut *busy)
@@ -108,7 +108,7 @@ async fn law_09_an_abandoned_drain_is_reported_and_closes_nothing() {
     let fixture = Fixture::with_builder(builder).await;
     let mut events = fixture.supervisor.events();
     let db = fixture.pool(2).await;
-    let mut held = db.begin().await.expect("a transaction");
+    let mut transaction = db.begin().await.expect("a transaction");
     fixture.rotate_announced().await;
     let abandoned = tokio::time::timeout(Duration::from_secs(10), async {
         loop {
@@ -129,10 +129,10 @@ async fn law_09_an_abandoned_drain_is_reported_and_closes_nothing() {
     assert!(draining[0].abandoned, "still counted");
     assert_eq!(fixture.provider.released(), []);
     sqlx::query("SELECT 1")
-        .execute(&mut *held)
+        .execute(&mut *transaction)
         .await
         .expect("the connection is open");
-    held.commit().await.expect("the transaction commits");
+    transaction.commit().await.expect("the transaction commits");
     eventually("released when its last connection returned", || {
         fixture.provider.released() == [Revision::new("1")]
     })
@@ -145,7 +145,7 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
     let builder = claviger::Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
     let fixture = Fixture::with_builder(builder).await;
     let db = fixture.pool(2).await;
-    let held = db.begin().await.expect("a transaction");
+    let transaction = db.begin().await.expect("a transaction");
     fixture
         .supervisor
         .remove_pool("orders")
@@ -158,7 +158,7 @@ async fn law_09_a_removed_pool_keeps_its_lease_until_its_last_connection() {
         .expect_err("a connection is open");
     assert!(error.to_string().contains("orders"), "{error}");
     assert_eq!(fixture.provider.released(), []);
-    held.commit().await.expect("the transaction commits");
+    transaction.commit().await.expect("the transaction commits");
     let mut removed = fixture.supervisor.remove_provider("login").await;
     while removed.is_err() {
         tokio::task::yield_now().await;
@@ -189,7 +189,7 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
         db.status().expect("supervised").serving,
         "renewals extend the lease"
     );
-    let held = db.begin().await.expect("a transaction");
+    let transaction = db.begin().await.expect("a transaction");
     fixture.rotate_announced().await;
     until_generation(&db, 2).await;
     let draining = db.status().expect("supervised").draining;
@@ -197,14 +197,14 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
         draining.len() == 1 && !draining[0].abandoned,
         "its connections have until the later expiry: {draining:?}"
     );
-    held.commit().await.expect("the transaction commits");
+    transaction.commit().await.expect("the transaction commits");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_09_shutdown_releases_leases_despite_an_abandoned_drain() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
-    let held = db.begin().await.expect("a transaction");
+    let transaction = db.begin().await.expect("a transaction");
     let report = fixture.supervisor.shutdown(Duration::from_secs(1)).await;
     assert!(!report.clean);
     assert_eq!(
@@ -213,5 +213,5 @@ async fn law_09_shutdown_releases_leases_despite_an_abandoned_drain() {
     );
     assert_eq!(fixture.provider.released(), [Revision::new("1")]);
     assert_eq!(fixture.provider.closed(), 1);
-    drop(held);
+    drop(transaction);
 }

@@ -52,12 +52,12 @@ async fn law_10_updating_in_place_under_load_stays_within_the_overlap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_10_replacing_with_every_connection_held_stays_within_the_overlap() {
+async fn law_10_replacing_a_pool_of_busy_connections_stays_within_the_overlap() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(10).await;
-    let mut held = Vec::new();
+    let mut transactions = Vec::new();
     for _ in 0..10 {
-        held.push(db.begin().await.expect("a transaction"));
+        transactions.push(db.begin().await.expect("a transaction"));
     }
     let peak = Peak::watch(&fixture).await;
     fixture.rotate_announced().await;
@@ -68,11 +68,11 @@ async fn law_10_replacing_with_every_connection_held_stays_within_the_overlap() 
     let now = db.status().expect("supervised");
     assert_eq!(
         now.draining[0].connections, 10,
-        "the hazard: all old connections are held"
+        "the hazard: all old connections are busy"
     );
     assert!(now.connections <= 2, "{} new connections", now.connections);
     // As old connections return, new ones are opened.
-    for transaction in held {
+    for transaction in transactions {
         transaction.commit().await.expect("the transaction commits");
         callers.wait_for_more(20).await;
     }

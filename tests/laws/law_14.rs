@@ -17,7 +17,7 @@ async fn law_14_shutdown_is_bounded_when_everything_hangs() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(2).await;
     // A fetch and a verification that never end, and a connection that is never returned.
-    let held = db.begin().await.expect("a transaction");
+    let transaction = db.begin().await.expect("a transaction");
     fixture
         .on_the_server(|server| server.stall().expect("the server stalls"))
         .await;
@@ -54,7 +54,7 @@ async fn law_14_shutdown_is_bounded_when_everything_hangs() {
     fixture
         .on_the_server(|server| server.resume().expect("the server resumes"))
         .await;
-    drop(held);
+    drop(transaction);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +64,7 @@ async fn law_14_shutdown_is_ordered_and_final() {
     let db = fixture
         .add_pool("orders", &credentials, fixture.pools(4))
         .await;
-    let held = db.begin().await.expect("a transaction");
+    let transaction = db.begin().await.expect("a transaction");
     let shutdown = tokio::spawn({
         let supervisor = fixture.supervisor.clone();
         async move { supervisor.shutdown(Duration::from_secs(10)).await }
@@ -76,7 +76,10 @@ async fn law_14_shutdown_is_ordered_and_final() {
         [],
         "not before the last connection is back"
     );
-    held.commit().await.expect("an open transaction commits");
+    transaction
+        .commit()
+        .await
+        .expect("an open transaction commits");
     let report = shutdown.await.expect("no panic");
     assert!(report.clean, "{report:?}");
     assert_eq!(

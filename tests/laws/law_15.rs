@@ -42,7 +42,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn all(counters: &[AtomicU64; 4]) -> u64 {
+    fn total(counters: &[AtomicU64; 4]) -> u64 {
         counters
             .iter()
             .map(|counter| counter.load(Ordering::Relaxed))
@@ -81,8 +81,8 @@ async fn cancelled_after<T>(
     output
 }
 
-/// Counts the panics of tasks from now on: a driver that lost track of its responses panics where
-/// nobody waits for it.
+/// Counts the panics of tasks from now on: a driver that lost track of its responses panics in a
+/// task that no caller awaits.
 fn count_panics() -> &'static AtomicU64 {
     static PANICS: AtomicU64 = AtomicU64::new(0);
     static HOOK: Once = Once::new();
@@ -96,7 +96,7 @@ fn count_panics() -> &'static AtomicU64 {
     &PANICS
 }
 
-/// Makes calls of all kinds and cancels each at a random moment.
+/// Makes calls of all kinds and cancels each after a random number of polls.
 async fn call_and_cancel(db: Handle<Pools>, counts: Arc<Counts>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     while !counts.enough.load(Ordering::Relaxed) {
@@ -141,7 +141,7 @@ async fn call_and_cancel(db: Handle<Pools>, counts: Arc<Counts>, seed: u64) {
             Some(Err(error)) => panic!("a call of kind {kind} failed: {error}"),
         };
         counters[kind].fetch_add(1, Ordering::Relaxed);
-        let is_enough = Counts::all(&counts.cancelled) >= CANCELLED
+        let is_enough = Counts::total(&counts.cancelled) >= CANCELLED
             && counts.rotations.load(Ordering::Relaxed) == 0;
         counts.enough.fetch_or(is_enough, Ordering::Relaxed);
     }
@@ -175,7 +175,7 @@ async fn storm(fixture: &Fixture, rotations: u64) {
     }
     assert!(
         db.generation() > rotations,
-        "the hazard: there are rotations"
+        "the hazard: the pool was rotated"
     );
     assert_eq!(
         counts.wrong.load(Ordering::Relaxed),
@@ -188,23 +188,23 @@ async fn storm(fixture: &Fixture, rotations: u64) {
     })
     .await;
     // All are taken at once: none has leaked, and none is in a transaction of a cancelled call.
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
-        held.push(
+        connections.push(
             tokio::time::timeout(SETTLED, db.acquire())
                 .await
                 .expect("the pool has its full size")
                 .expect("a connection"),
         );
     }
-    for connection in &mut held {
+    for connection in &mut connections {
         let open: i64 = sqlx::query_scalar(IN_TRANSACTION)
             .fetch_one(&mut **connection)
             .await
-            .expect("an answer");
-        assert_eq!(open, 0, "connections in a transaction that nobody has");
+            .expect("a count");
+        assert_eq!(open, 0, "connections in a transaction that no caller has");
     }
-    drop(held);
+    drop(connections);
     eventually_within(SETTLED, "all connections are idle", || {
         db.current().num_idle() == CONNECTIONS as usize
     })
@@ -212,19 +212,19 @@ async fn storm(fixture: &Fixture, rotations: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_15_cancelled_calls() {
+async fn law_15_cancelled_calls_cost_only_their_connections() {
     let fixture = Fixture::new().await;
     storm(&fixture, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_15_cancelled_calls_while_pools_are_replaced() {
+async fn law_15_calls_cancelled_while_pools_are_replaced_cost_only_their_connections() {
     let fixture = Fixture::new().await;
     storm(&fixture, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_15_cancelled_calls_while_pools_are_updated_in_place() {
+async fn law_15_calls_cancelled_during_updates_in_place_cost_only_their_connections() {
     let provider = ScriptedProvider::new().with_old_connections(OldConnections::Keep);
     let fixture = Fixture::with(provider).await;
     storm(&fixture, 3).await;

@@ -15,17 +15,17 @@ use super::fixtures::sqlx::pool::PoolConnection;
 use super::fixtures::{Fixture, eventually_within, sqlstate, sqlx};
 
 const MAX: u32 = 6;
-/// Longer than any step here, shorter than a test may hang.
+/// Longer than any step here, shorter than a hanging test may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Counts the probes and blocks the one with the given number. The function runs as its owner, who
 /// is never dropped.
 const PROBE: &str = "CREATE SEQUENCE probes;
-    CREATE TABLE held_up (number bigint);
+    CREATE TABLE blocked (number bigint);
     CREATE FUNCTION probe() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
         DECLARE mine bigint := nextval('probes');
         BEGIN
-            WHILE EXISTS (SELECT FROM held_up WHERE number = mine) LOOP PERFORM pg_sleep(0.01); END LOOP;
+            WHILE EXISTS (SELECT FROM blocked WHERE number = mine) LOOP PERFORM pg_sleep(0.01); END LOOP;
         END $$";
 
 async fn probes(fixture: &Fixture) -> i64 {
@@ -63,10 +63,10 @@ async fn terminate_a_statement(
         let db = db.clone();
         async move { sqlx::query("SELECT pg_sleep(600)").execute(&db).await }
     });
-    let of_it = "FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE '%pg_sleep(600)%'";
+    let statement = "FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' AND query LIKE '%pg_sleep(600)%'";
     let began = tokio::time::Instant::now();
     while fixture
-        .sql(&format!("SELECT count(*) {of_it}"))
+        .sql(&format!("SELECT count(*) {statement}"))
         .await
         .trim()
         != "1"
@@ -82,7 +82,7 @@ async fn terminate_a_statement(
         .await;
     }
     let number = probes(fixture).await + 1;
-    fixture.sql(&format!("INSERT INTO held_up VALUES ({number}); CREATE TEMPORARY TABLE victims AS SELECT pid {of_it}; {and} SELECT pg_terminate_backend(pid) FROM victims")).await;
+    fixture.sql(&format!("INSERT INTO blocked VALUES ({number}); CREATE TEMPORARY TABLE victims AS SELECT pid {statement}; {and} SELECT pg_terminate_backend(pid) FROM victims")).await;
     let error = running
         .await
         .expect("no panic")
@@ -138,7 +138,7 @@ async fn each_connection_is_probed_until_the_pool_s_own_probe_succeeds() {
         );
     }
 
-    fixture.sql("DELETE FROM held_up").await;
+    fixture.sql("DELETE FROM blocked").await;
     let began = tokio::time::Instant::now();
     loop {
         let before = probes(&fixture).await;
@@ -172,12 +172,12 @@ async fn no_statement_runs_as_a_dropped_role_after_a_termination() {
     fixture
         .sql(&format!("CREATE TABLE private (n int); {grant}"))
         .await;
-    let ask = || async {
+    let select = || async {
         timeout(PATIENCE, sqlx::query("SELECT * FROM private").execute(&db))
             .await
             .expect("within the timeout")
     };
-    ask().await.expect("permission granted");
+    select().await.expect("permission granted");
     // Connections that the backend does not terminate.
     let (first, others) = (
         acquire(&db).await,
@@ -193,16 +193,16 @@ async fn no_statement_runs_as_a_dropped_role_after_a_termination() {
     assert_eq!(
         db.generation(),
         1,
-        "the hazard: the pool's own probe has not found out yet"
+        "the hazard: the pool's own probe has not failed yet"
     );
     drop(others);
     for _ in 0..2 * MAX {
-        ask()
+        select()
             .await
             .expect("no connection of the dropped role was handed out");
     }
-    fixture.sql("DELETE FROM held_up").await;
-    assert_eq!(db.generation(), 2, "the next credential is served");
+    fixture.sql("DELETE FROM blocked").await;
+    assert_eq!(db.generation(), 2, "the next generation is current");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,11 +210,11 @@ async fn a_probe_right_after_a_termination_is_not_conclusive() {
     let (fixture, db) = pooled(OldConnections::EndWithLease).await;
     let number = terminate_a_statement(&fixture, &db, None, "").await;
     until_probed(&fixture, number).await;
-    fixture.sql("DELETE FROM held_up").await;
+    fixture.sql("DELETE FROM blocked").await;
     // The role still exists, because backends terminate its connections before they drop it.
-    let is_answered =
+    let active_statements =
         "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'";
-    while fixture.sql(is_answered).await.trim() != "0" {
+    while fixture.sql(active_statements).await.trim() != "0" {
         sleep(Duration::from_millis(10)).await;
     }
     sleep(Duration::from_millis(200)).await;
@@ -223,6 +223,6 @@ async fn a_probe_right_after_a_termination_is_not_conclusive() {
     assert_eq!(
         probes(&fixture).await,
         before + 1,
-        "connections are probed still"
+        "connections are still probed"
     );
 }
