@@ -115,7 +115,7 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
     assert_eq!(
         fixture.provider.calls().len(),
         2,
-        "the start, and one fetch"
+        "one fetch after the start"
     );
     assert_eq!(db.generation(), 2);
     let failed = rejections(&pooler);
@@ -250,7 +250,11 @@ async fn an_unknown_error_of_every_login_ends_readiness() {
             .last_error
             .is_some_and(|error| error.message().contains("unsupported startup parameter"))
     );
-    assert_eq!(fixture.provider.calls().len(), 1, "it causes no fetch");
+    assert_eq!(
+        fixture.provider.calls().len(),
+        1,
+        "the error causes no fetch"
+    );
     set("extra_float_digits").await;
     while !fixture.supervisor.readiness().ready {
         assert!(

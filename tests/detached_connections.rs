@@ -30,7 +30,7 @@ async fn a_detached_connection_does_not_keep_its_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leaked_connection_keeps_its_lease_until_the_end() {
+async fn a_leaked_connection_keeps_its_lease_until_shutdown() {
     let builder = Supervisor::builder().with_drain_deadline(Duration::from_millis(200));
     let fixture = Fixture::with_builder(builder).await;
     let db = fixture.pool(2).await;
@@ -56,7 +56,7 @@ async fn a_leaked_connection_keeps_its_lease_until_the_end() {
     assert_eq!(report.abandoned.len(), 1, "{report:?}");
     assert!(
         fixture.provider.released().contains(&Revision::new("1")),
-        "released at the end: {:?}",
+        "released at shutdown: {:?}",
         fixture.provider.released()
     );
 }

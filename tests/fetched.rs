@@ -17,7 +17,7 @@ async fn a_registration_fails_when_there_is_no_current_lease_to_keep() {
         Ok::<_, ProviderError>(Fetched::Unchanged)
     });
     let error = lab.supervisor.add_provider("login", unchanged).await;
-    let text = error.expect_err("it has no lease").to_string();
+    let text = error.expect_err("there is no lease").to_string();
     assert!(text.contains("without a current lease"), "{text}");
 }
 
@@ -26,9 +26,9 @@ async fn renewed_and_unchanged_leases_lead_to_no_handover() {
     let lab = Lab::new();
     let (backend, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let login = lab.supervisor.add_provider("login", backend.clone()).await;
-    let login = login.expect("it has a lease");
+    let login = login.expect("a lease");
     let pool = lab.supervisor.add_pool("pool", &login, database).await;
-    let pool = pool.expect("it is verified");
+    let pool = pool.expect("verified");
     let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(7_200));
     for fetched in [Fetched::Renewed(expiry), Fetched::Unchanged] {
         let before = backend.calls().len();

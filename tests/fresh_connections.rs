@@ -159,7 +159,7 @@ async fn one_call(ending: Ending, open: u32) -> sqlx::Error {
     }
     drop(connections);
     // All connections are idle when the pooler ends them.
-    eventually("the others are idle", || {
+    eventually("all connections are idle", || {
         (db.current().size(), db.current().num_idle()) == (open, open as usize)
     })
     .await;

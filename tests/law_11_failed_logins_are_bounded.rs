@@ -68,7 +68,10 @@ async fn law_11_a_rolled_back_rotation_is_adopted_at_once() {
     let until_password = async |password: &str| {
         let began = Instant::now();
         while pool.current().password() != password {
-            assert!(began.elapsed() < Duration::from_millis(100), "not at once");
+            assert!(
+                began.elapsed() < Duration::from_millis(100),
+                "the password is not adopted at once"
+            );
             sleep(Duration::from_millis(1)).await;
         }
     };

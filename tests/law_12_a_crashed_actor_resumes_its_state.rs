@@ -149,7 +149,7 @@ async fn law_12_restarts_are_bounded_and_end_readiness() {
     let crashes = u32::MAX - lab.failpoints.left("orders", "pool.turn");
     assert_eq!(
         crashes, 6,
-        "five restarts at once, the sixth waits for its minute"
+        "five restarts at once, the sixth a minute later"
     );
     assert!(!lab.supervisor.readiness().ready);
     sleep(Duration::from_secs(600)).await;
@@ -198,6 +198,10 @@ async fn law_12_restarts_are_counted_in_the_handle_s_status() {
         provider.hint();
         sleep(CLOCK_CHECK).await;
         assert_eq!(lab.failpoints.left(actor, step), 0, "the actor crashed");
-        assert_eq!(restarts(), expected, "after {times} more of {actor}");
+        assert_eq!(
+            restarts(),
+            expected,
+            "after {times} more crashes of {actor}"
+        );
     }
 }

@@ -211,7 +211,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     let line = "WARN start still waits for a verified lease provider=login fails_in=29s reason=the provider has not returned its first lease\n";
     assert_eq!(lines.take(), line);
     sleep(Duration::from_secs(10)).await;
-    assert_eq!(lines.take(), "", "once");
+    assert_eq!(lines.take(), "", "the line is logged once");
     provider.resume();
     let credentials = starting.await.expect("no panic").expect("a lease");
 
@@ -274,12 +274,12 @@ async fn a_supervisor_that_is_dropped_without_shutdown_is_logged_with_what_still
             .supervisor
             .add_provider("orders-credentials", ScriptedProvider::new())
             .await
-            .expect("it starts");
+            .expect("a lease");
         let pool = lab
             .supervisor
             .add_pool("orders", &credentials, ScriptedPools::new(4))
             .await
-            .expect("it is verified");
+            .expect("verified");
         sleep(Duration::from_millis(100)).await;
         lines.take();
         (lab, credentials, pool)
@@ -299,5 +299,5 @@ async fn a_supervisor_that_is_dropped_without_shutdown_is_logged_with_what_still
     lines.take();
     drop(lab);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(lines.take(), "", "it was shut down");
+    assert_eq!(lines.take(), "", "nothing is logged after a shutdown");
 }

@@ -89,6 +89,10 @@ async fn with_the_hook_the_next_call_gets_a_writable_connection() {
     for _ in 0..5 {
         insert(&db).await.expect("a connection that may write");
     }
-    assert_eq!(fixture.provider.calls().len(), 1, "it causes no fetch");
+    assert_eq!(
+        fixture.provider.calls().len(),
+        1,
+        "the error causes no fetch"
+    );
     assert_eq!(db.generation(), 1);
 }

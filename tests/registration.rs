@@ -93,7 +93,7 @@ async fn invalid_names_are_errors() {
         .supervisor
         .rotate_now("logni")
         .await
-        .expect_err("not registered");
+        .expect_err("the provider is not registered");
     assert!(
         error.to_string().contains("\"login\""),
         "the registered providers are named: {error}"
@@ -384,7 +384,7 @@ async fn failing_providers_end_registration_with_their_error() {
     assert_eq!(
         (began.elapsed(), denied.calls().len()),
         (Duration::ZERO, 1),
-        "at once"
+        "one fetch, and the error at once"
     );
     assert!(
         error
@@ -400,7 +400,7 @@ async fn failing_providers_end_registration_with_their_error() {
         .add_provider("down", down.clone())
         .await
         .expect_err("down");
-    assert_eq!(began.elapsed().as_secs(), 30, "to the deadline");
+    assert_eq!(began.elapsed().as_secs(), 30, "retried until the deadline");
     assert!(error.is_transient() && down.calls().len() > 2, "{error}");
 
     let silent = ScriptedProvider::new();
@@ -526,7 +526,7 @@ async fn unbounded_durations_never_elapse() {
 }
 
 #[tokio::test]
-async fn an_abandoned_registration_leaves_a_newer_one_alone() {
+async fn dropping_a_registration_does_not_affect_a_newer_one() {
     let lab = Lab::new();
     let (provider, database) = (ScriptedProvider::new(), ScriptedPools::new(1));
     let credentials = lab.add_provider("login", provider).await;

@@ -128,11 +128,7 @@ async fn other_errors_cause_no_fetch() {
         .await
         .expect("no panic")
         .expect("a connection is free");
-    assert_eq!(
-        fixture.provider.calls().len(),
-        1,
-        "the start, and nothing else"
-    );
+    assert_eq!(fixture.provider.calls().len(), 1, "only the start fetches");
     assert_eq!(db.generation(), 1);
 }
 
@@ -204,7 +200,7 @@ async fn connections_of_a_dropped_user_close_with_their_generation() {
 /// No probe finds these connections. They are not handed out after the lease's end, even if no next
 /// lease is available.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_connection_is_handed_out_after_its_lease_ended_it() {
+async fn no_connection_is_handed_out_after_its_lease_expired() {
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::EndWithLease)
         .with_lifetime(Duration::from_secs(3_600));
@@ -222,11 +218,14 @@ async fn no_connection_is_handed_out_after_its_lease_ended_it() {
     fixture.sql("DROP USER app@'%'").await;
     fixture.clock.jump(Duration::from_secs(4_000));
 
-    let error = query(&db).await.expect_err("not served");
+    let error = query(&db).await.expect_err("the lease has expired");
     assert!(error.to_string().contains("expired at 2"), "{error}");
     assert!(db.try_acquire().is_none());
     drop(busy);
-    assert!(db.try_acquire().is_none(), "nor a returned one");
+    assert!(
+        db.try_acquire().is_none(),
+        "no returned connection is handed out"
+    );
     assert!(db.acquire().await.is_err());
     let old = db.current().try_acquire();
     assert!(

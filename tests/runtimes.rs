@@ -17,6 +17,7 @@ use claviger_fixtures::{Scripted, eventually};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::runtime::{Builder, Runtime};
 
+/// Bound on a shutdown.
 const BOUND: Duration = Duration::from_secs(2);
 /// Longer than any bound here; a call that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(30);

@@ -112,7 +112,7 @@ async fn with_claviger_no_insert_is_lost_and_none_doubled() {
     assert_eq!(
         fixture.provider.calls().len(),
         2,
-        "the start, and one fetch"
+        "one fetch after the start"
     );
     assert_eq!(db.generation(), 2);
     assert!(

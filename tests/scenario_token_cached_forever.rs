@@ -46,7 +46,7 @@ impl Aws {
         }
     }
 
-    async fn at(&self, minutes: u64, seconds: u64) {
+    async fn sleep_until(&self, minutes: u64, seconds: u64) {
         sleep_until(self.began + Duration::from_secs(minutes * 60 + seconds)).await;
     }
 }
@@ -81,7 +81,7 @@ async fn without_claviger_a_connection_opened_late_fails() {
         (29, 0),
         (30, 1),
     ] {
-        aws.at(minutes, seconds).await;
+        aws.sleep_until(minutes, seconds).await;
         seen.push(provider.connect(&mut aws).map(|age| age.as_secs() / 60));
     }
     // At 14:00 a connection is opened with a token of fourteen minutes. A minute later a caller
@@ -130,7 +130,7 @@ async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
 
     let mut seen = Vec::new();
     for (minutes, seconds) in [(0, 0), (0, 30), (13, 0), (14, 0), (14, 5), (28, 0)] {
-        clock.at(minutes, seconds).await;
+        clock.sleep_until(minutes, seconds).await;
         // The renewal is due at exactly 14:00 and takes some milliseconds.
         tokio::time::sleep(Duration::from_millis(10)).await;
         seen.push(token(&db));
@@ -154,7 +154,7 @@ async fn with_claviger_no_login_uses_a_token_older_than_fourteen_minutes() {
     // fetches suffice.
     let mut oldest = Duration::ZERO;
     for second in 28 * 60 + 1..3_600 {
-        clock.at(0, second).await;
+        clock.sleep_until(0, second).await;
         let version: usize = token(&db)
             .trim_start_matches("password-")
             .parse()

@@ -98,7 +98,7 @@ async fn a_returned_connection_serves_a_waiting_caller_after_the_before_acquire_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_abandoned_login_whose_connection_hangs_holds_no_permit() {
+async fn an_abandoned_login_whose_connection_hangs_keeps_no_permit() {
     let fixture = Fixture::new().await;
     let (on, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
     let options = fixture

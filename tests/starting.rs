@@ -31,7 +31,7 @@ async fn a_start_that_is_rejected_until_the_deadline_returns_the_sqlstate() {
         .expect_err("rejected");
     assert!(
         began.elapsed() >= Duration::from_secs(6),
-        "after {:?}",
+        "rejected after {:?}",
         began.elapsed()
     );
     let connect_error = error.connect_error().expect("the database's error");
@@ -68,7 +68,7 @@ async fn a_start_that_is_rejected_until_the_deadline_returns_the_sqlstate() {
     );
     assert!(
         (2..=4).contains(&fixture.provider.calls().len()),
-        "the start and the bucket: {}",
+        "only the start and the bucket's tokens fetch: {}",
         fixture.provider.calls().len()
     );
     assert!(

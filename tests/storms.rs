@@ -255,7 +255,7 @@ impl Frozen {
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()")
             .fetch_one(connection)
             .await
-            .expect("its process");
+            .expect("the connection's process");
         signal("-STOP", pid);
         Self(pid)
     }
@@ -309,7 +309,7 @@ async fn opening_idle_connections_delays_no_caller() {
         // A login that takes longer than 5 s is abandoned.
         eventually_within(
             Duration::from_secs(2),
-            "the others are idle meanwhile",
+            "the other connections are idle",
             || db.current().num_idle() == others,
         )
         .await;

@@ -56,11 +56,7 @@ async fn only_one_caller_at_a_time_tries_a_full_server() {
     // Once connections are available again, callers are served.
     busy.close().await.expect("the connection closes");
     query(&db).await.expect("a connection is free");
-    assert_eq!(
-        fixture.provider.calls().len(),
-        1,
-        "the start, and nothing else"
-    );
+    assert_eq!(fixture.provider.calls().len(), 1, "only the start fetches");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -320,7 +320,7 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
         assert_eq!(
             *reader.stuck.lock().expect("no panic"),
             Vec::<String>::new(),
-            "in call {nth}"
+            "blocked in call {nth}"
         );
         assert!(scripted.pool.status().expect("supervised").serving);
     }

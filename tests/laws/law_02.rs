@@ -46,7 +46,7 @@ async fn law_02_an_unverified_lease_serves_no_caller() {
     assert_eq!(
         fixture.provider.calls().len(),
         2,
-        "the start and the hint, nothing else"
+        "only the start and the hint fetch"
     );
 
     fixture.set_password(&next).await;
@@ -86,7 +86,7 @@ async fn law_02_a_rejection_of_the_old_lease_verifies_the_new_one_at_once() {
     // `max_connections + 3`.
     assert!(
         third.elapsed() < Duration::from_millis(3_500),
-        "not at once but after {:?}",
+        "the caller waited {:?}",
         third.elapsed()
     );
     assert_eq!(db.generation(), 2);

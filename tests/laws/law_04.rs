@@ -69,7 +69,7 @@ async fn law_04_a_renewal_changes_only_the_expiry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_04_a_temporary_rejection_clears_itself() {
+async fn law_04_the_pool_recovers_from_a_temporary_rejection() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     // The database rejects the password for a while, and the backend has no other.

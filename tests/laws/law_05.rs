@@ -88,7 +88,7 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     let refilled = usize::try_from(began.elapsed().as_secs() / 10).expect("a few");
     assert!(
         fixture.provider.calls().len() <= 1 + 3 + refilled,
-        "the start and the bucket"
+        "only the start and the bucket's tokens fetch"
     );
 }
 
@@ -127,7 +127,7 @@ async fn law_05_without_a_timely_attempt_the_original_rejection_is_returned_at_o
     let (served, errors) = thousand_queries(&db).await;
     assert!(
         began.elapsed() < patience,
-        "not at once but after {:?}",
+        "the callers waited {:?}",
         began.elapsed()
     );
     assert_eq!(served, 0);

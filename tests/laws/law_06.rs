@@ -94,11 +94,7 @@ async fn law_06_a_full_a_stopped_and_a_frozen_database_cause_no_fetch() {
     }
     served.expect("the query succeeds without a restart");
     assert_eq!(failures, 4, "each hazard occurred");
-    assert_eq!(
-        fixture.provider.calls().len(),
-        1,
-        "the start, and nothing else"
-    );
+    assert_eq!(fixture.provider.calls().len(), 1, "only the start fetches");
     assert_eq!(db.generation(), 1);
 }
 
@@ -123,7 +119,7 @@ async fn law_06_a_frozen_server_delays_a_caller_by_its_timeout_at_most() {
     // Without a bound the call would last as long as the server is frozen.
     assert!(
         began.elapsed() < Duration::from_secs(20),
-        "after {:?}",
+        "the caller waited {:?}",
         began.elapsed()
     );
     fixture
@@ -210,12 +206,12 @@ async fn law_06_the_probe_finds_a_dropped_role_after_set_role() {
         ))
         .await;
     drop(idle);
-    let who: String = sqlx::query_scalar("SELECT current_user::text")
+    let current_user: String = sqlx::query_scalar("SELECT current_user::text")
         .fetch_one(&db)
         .await
         .expect("the query succeeds");
     assert_eq!(
-        who, "admin",
+        current_user, "admin",
         "the hazard: the role that was dropped is not the current one"
     );
     let error = sqlx::query("SELECT * FROM secret")
@@ -273,7 +269,7 @@ async fn law_06_registration_returns_permanent_errors() {
     assert_eq!(fixture.provider.calls().len(), 1);
 }
 
-/// Errors of the operating system name neither the file nor the server; ours do.
+/// Errors of the operating system name neither the file nor the server; those of the library do.
 #[tokio::test(flavor = "multi_thread")]
 async fn law_06_registration_names_a_missing_file_and_the_address_of_a_server_that_is_down() {
     let server =

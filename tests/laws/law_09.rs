@@ -67,7 +67,10 @@ async fn law_09_a_busy_connection_keeps_its_lease_after_idle_ones_closed() {
     for other in transactions {
         other.commit().await.expect("the transaction commits");
     }
-    eventually("the others are idle", || db.current().num_idle() == 3).await;
+    eventually("the other connections are idle", || {
+        db.current().num_idle() == 3
+    })
+    .await;
     fixture.rotate_announced().await;
     until_generation(&db, 2).await;
     eventually("the idle connections are closed", || {

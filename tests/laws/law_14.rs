@@ -74,7 +74,7 @@ async fn law_14_shutdown_is_ordered_and_final() {
     assert_eq!(
         fixture.provider.released(),
         [],
-        "not before the last connection is back"
+        "no release before the last connection is returned"
     );
     transaction
         .commit()

@@ -125,7 +125,7 @@ async fn the_future_of_an_acquire_is_hardly_larger_than_a_plain_pool_s() {
     let (ours, theirs) = (size_of_val(&db.acquire()), size_of_val(&pool.acquire()));
     assert!(
         ours < theirs + 2_048,
-        "{ours} bytes, a plain pool's has {theirs}"
+        "{ours} bytes, and {theirs} with a plain pool"
     );
 }
 
@@ -304,7 +304,7 @@ async fn a_changed_endpoint_always_replaces_the_pool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_without_port_or_database_uses_the_pool_s() {
+async fn an_endpoint_without_port_or_database_takes_them_from_the_pool() {
     use claviger::Endpoint;
     let fixture = Fixture::new().await;
     fixture
