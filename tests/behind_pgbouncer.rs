@@ -298,7 +298,7 @@ async fn one_caller_causes_few_logins_during_an_outage(mode: PoolMode, users: Us
     sleep(WATCHED.saturating_sub(began.elapsed())).await;
     let made = logins().await - before;
     assert!(made <= 10, "{made} logins in five seconds: {causes:#?}");
-    let names_it = |cause: &String| {
+    let names_the_cause = |cause: &String| {
         [
             "server login",
             "query_wait_timeout",
@@ -309,7 +309,7 @@ async fn one_caller_causes_few_logins_during_an_outage(mode: PoolMode, users: Us
         .iter()
         .any(|text| cause.contains(text))
     };
-    assert!(causes.iter().all(names_it), "{causes:#?}");
+    assert!(causes.iter().all(names_the_cause), "{causes:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,9 +25,12 @@ async fn a_registration_fails_when_there_is_no_current_lease_to_keep() {
 async fn renewed_and_unchanged_leases_lead_to_no_handover() {
     let lab = Lab::new();
     let (backend, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
-    let login = lab.supervisor.add_provider("login", backend.clone()).await;
-    let login = login.expect("a lease");
-    let pool = lab.supervisor.add_pool("pool", &login, database).await;
+    let credentials = lab.supervisor.add_provider("login", backend.clone()).await;
+    let credentials = credentials.expect("a lease");
+    let pool = lab
+        .supervisor
+        .add_pool("pool", &credentials, database)
+        .await;
     let pool = pool.expect("verified");
     let expiry = Expiry::after(Timestamp::now(), Duration::from_secs(7_200));
     for fetched in [Fetched::Renewed(expiry), Fetched::Unchanged] {

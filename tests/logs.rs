@@ -138,7 +138,11 @@ async fn a_lease_that_precedes_its_password_logs_no_warning() {
         provider.hint();
         let before = database.rejected();
         sleep(Duration::from_millis(50)).await;
-        assert_eq!(database.rejected(), before + 1, "the hazard");
+        assert_eq!(
+            database.rejected(),
+            before + 1,
+            "the hazard: the first login is rejected"
+        );
         database.accept_only([next]);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(pool.generation(), round + 1);
@@ -187,7 +191,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
         lines
             .take()
             .contains("WARN connections of an old generation outlive its drain deadline"),
-        "the hazard"
+        "the hazard: the drain is abandoned"
     );
     drop(busy);
     sleep(Duration::from_secs(1)).await;

@@ -46,7 +46,10 @@ impl Fixture {
         database.accept_only(["another"]);
         assert!(pool.rejected(1, &rejection()));
         sleep(Duration::from_secs(100)).await;
-        assert!(self.is_rejected() && database.rejected() > 3, "the hazard");
+        assert!(
+            self.is_rejected() && database.rejected() > 3,
+            "the hazard: the lease is rejected again and again"
+        );
         (pool, database)
     }
 
@@ -70,7 +73,7 @@ impl Fixture {
     async fn assert_not_rejected(&self) {
         assert!(!self.is_rejected());
         let fetches = self.fetches_within_an_hour().await;
-        assert!(fetches <= POLLS, "{fetches}");
+        assert!(fetches <= POLLS, "{fetches} fetches");
         assert!(!self.is_rejected());
     }
 }
@@ -88,7 +91,10 @@ async fn a_pool_that_could_not_start_leaves_no_rejection_behind() {
             .await
             .is_err()
     );
-    assert!(database.rejected() > 1, "the hazard");
+    assert!(
+        database.rejected() > 1,
+        "the hazard: the database rejected the lease"
+    );
     fixture.assert_not_rejected().await;
 }
 
@@ -125,7 +131,11 @@ async fn a_verification_that_ends_after_its_pool_was_removed_is_not_reported() {
     tokio::join!(fixture.lab.supervisor.remove_pool("rejected"), resumed)
         .0
         .expect("the pool is removed");
-    assert_eq!(database.rejected(), before + 1, "the hazard");
+    assert_eq!(
+        database.rejected(),
+        before + 1,
+        "the hazard: the verification ended with a rejection"
+    );
     fixture.assert_not_rejected().await;
 }
 
@@ -151,17 +161,17 @@ async fn removing_the_last_pool_ends_its_rejection() {
 #[tokio::test(start_paused = true)]
 async fn fetches_continue_for_a_rejected_pool_when_another_is_removed() {
     let fixture = Fixture::new().await;
-    let (pool, database) = fixture.rejected("stays").await;
-    let _ = fixture.rejected("leaves").await;
+    let (pool, database) = fixture.rejected("kept").await;
+    let _ = fixture.rejected("removed").await;
     fixture
         .lab
         .supervisor
-        .remove_pool("leaves")
+        .remove_pool("removed")
         .await
         .expect("the pool is removed");
     assert!(fixture.is_rejected());
     let fetches = fixture.fetches_within_an_hour().await;
-    assert!((300..=361).contains(&fetches), "{fetches}");
+    assert!((300..=361).contains(&fetches), "{fetches} fetches");
     assert!(fixture.is_rejected());
     database.accept_only([fixture.provider.rotate()]);
     sleep(Duration::from_secs(70)).await;
@@ -180,17 +190,21 @@ async fn two_alternating_candidates_do_not_slow_down_fetches() {
         .await
         .expect("the pool is removed");
     let (pool, database) = fixture.rejected("rejected").await;
-    let mut seen = fixture.provider.calls().len();
-    let before = seen;
+    let mut calls = fixture.provider.calls().len();
+    let before = calls;
     for _ in 0..3_600 {
         sleep(Duration::from_secs(1)).await;
-        let calls = fixture.provider.calls().len();
-        if calls != seen {
-            seen = calls;
+        let count = fixture.provider.calls().len();
+        if count != calls {
+            calls = count;
             fixture.provider.roll_back_to(1 + u32::from(calls % 2 == 0));
         }
     }
-    assert!((300..=361).contains(&(seen - before)), "{}", seen - before);
+    assert!(
+        (300..=361).contains(&(calls - before)),
+        "{} fetches",
+        calls - before
+    );
     database.accept_only([fixture.provider.rotate()]);
     sleep(Duration::from_secs(75)).await;
     assert!(pool.generation() > 1);

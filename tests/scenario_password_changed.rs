@@ -71,7 +71,7 @@ async fn insert_all(fixture: &Fixture, db: &Handle<PgPools>) {
     for number in 0..INSERTS {
         pace.tick().await;
         if number == 30 {
-            // Unannounced; the backend has it.
+            // An unannounced rotation; the backend has the new password.
             fixture.provider.rotate();
             fixture.set_password("password-2").await;
         }
@@ -86,13 +86,13 @@ async fn insert_all(fixture: &Fixture, db: &Handle<PgPools>) {
             {
                 Ok(_) => break,
                 Err(sqlx::Error::Io(_)) => {
-                    let there: bool =
+                    let exists: bool =
                         sqlx::query_scalar("SELECT exists(SELECT FROM orders WHERE note = $1)")
                             .bind(number.to_string())
                             .fetch_one(db)
                             .await
                             .expect("the query succeeds");
-                    if there {
+                    if exists {
                         break;
                     }
                 }

@@ -186,7 +186,7 @@ async fn a_role_with_a_connection_limit_of_the_pool_s_maximum_is_rotated() {
                 .count("too many connections for role")
                 .expect("the log")
                 >= 1,
-            "the hazard"
+            "the hazard: the role reached its connection limit"
         );
         query(&db).await.expect("the query succeeds");
     }

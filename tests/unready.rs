@@ -32,7 +32,7 @@ async fn a_missing_connect_privilege_ends_readiness_after_the_first_failed_call(
             break;
         }
     }
-    assert!(error.is_some(), "the hazard");
+    assert!(error.is_some(), "the hazard: a call fails with 42501");
     eventually_within(Duration::from_secs(15), "readiness ends", || {
         !fixture.supervisor.readiness().ready
     })

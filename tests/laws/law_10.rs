@@ -65,12 +65,16 @@ async fn law_10_replacing_a_pool_of_busy_connections_stays_within_the_overlap() 
     // Ten old connections are busy: the callers share the overlap.
     let callers = Callers::start(&db, 16);
     callers.wait_for_more(300).await;
-    let now = db.status().expect("supervised");
+    let status = db.status().expect("supervised");
     assert_eq!(
-        now.draining[0].connections, 10,
+        status.draining[0].connections, 10,
         "the hazard: all old connections are busy"
     );
-    assert!(now.connections <= 2, "{} new connections", now.connections);
+    assert!(
+        status.connections <= 2,
+        "{} new connections",
+        status.connections
+    );
     // As old connections return, new ones are opened.
     for transaction in transactions {
         transaction.commit().await.expect("the transaction commits");
