@@ -50,7 +50,7 @@ impl Ending {
 
 /// A pooler that accepts clients as the server does. When the server goes down, it ends open
 /// connections, and from then on each connection at its first statement. Newer versions of
-/// PgBouncer do so; Debian's does it at the login.
+/// PgBouncer do the same; Debian's version ends them at the login.
 struct Pooler {
     port: u16,
     down: watch::Sender<Option<Ending>>,

@@ -77,7 +77,7 @@ async fn each_authentication_error_is_classified_as_a_rejection() {
     assert_eq!(verification(&fixture, app()).await, rejected("HY000"));
 }
 
-/// Returns how many logins failed, for whatever reason.
+/// Returns how many logins failed, for any reason.
 async fn failed_logins(fixture: &Fixture) -> u64 {
     let status = fixture.sql("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'ABORTED_CONNECTS'").await;
     status.parse().expect("a number")
@@ -197,8 +197,8 @@ async fn connections_of_a_dropped_user_close_with_their_generation() {
     assert_eq!((db.generation(), since > 0), (2, true));
 }
 
-/// No probe finds these connections. They are not handed out after the lease's end, even if no next
-/// lease is available.
+/// No probe finds the connections of a dropped user. They are not handed out after the lease
+/// expired, even if no next lease is available.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_connection_is_handed_out_after_its_lease_expired() {
     let provider = ScriptedProvider::new()

@@ -219,7 +219,8 @@ impl Terminator {
 async fn a_new_connection_that_is_terminated_costs_one_login_per_call_and_returns_its_error() {
     let fixture = Fixture::new().await;
     let terminator = Terminator::new(&fixture);
-    // Room for all: a call that queues in a full pool cannot distinguish new connections.
+    // There is room for all, because a call that queues in a full pool cannot distinguish new
+    // connections.
     let options = fixture
         .pool_options(64)
         .acquire_timeout(Duration::from_secs(30));

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Many callers meet one error: what it costs the database, and recovery when it ends.
+//! Many callers get one error: what it costs the database, and recovery when it ends.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -81,8 +81,8 @@ async fn a_changed_password_costs_callers_a_quarter_of_the_pool_in_failed_logins
     };
     let (results, took) = tokio::join!(query_at_once(&db, 1_000), rejection);
     drop(results);
-    // Five of callers, and the verifications of the first seconds. A caller keeps its place for 100
-    // ms: if the first rejection takes longer, five more have begun.
+    // Five logins of callers, and the verifications of the first seconds. A caller keeps its place
+    // for 100 ms. If the first rejection takes longer, five more logins have begun.
     let most = if took < Duration::from_millis(100) {
         10
     } else {
@@ -102,7 +102,7 @@ async fn queued_callers_are_served_after_a_handover_in_place() {
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
     let db = fixture.pool(2).await;
     let busy = open(&db, 1).await;
-    // Rejected and verified again: logins are limited for a while.
+    // After a rejection and a new verification, logins are limited for a while.
     fixture.set_password("another password").await;
     let waiting = tokio::spawn({
         let db = db.clone();

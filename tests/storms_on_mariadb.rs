@@ -1,6 +1,6 @@
 //! needs: mariadb
 //!
-//! Many callers meet one error of a MySQL or MariaDB server, which counts aborted connects.
+//! Many callers get one error of a MySQL or MariaDB server, which counts aborted connects.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -132,7 +132,7 @@ async fn forward(client: TcpStream, server: TcpStream, permits: Arc<Semaphore>) 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_in_progress_continues_when_another_one_is_rejected() {
     let fixture = Fixture::new().await;
-    // One for the verification, and one for the connection opened before publishing.
+    // One permit for the verification, and one for the connection opened before publishing.
     let permits = Arc::new(Semaphore::new(2));
     let port = serve_with(
         Arc::clone(&permits),

@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Tolerance of the end of a call at its deadline.
 const TOLERANCE: Duration = Duration::from_millis(10);
 
-/// Callers that wait for a connection, and how often all of them were woken together.
+/// Callers that wait for a connection, and the sum of their wakes.
 struct Waiting {
     callers: Vec<JoinHandle<(bool, Duration)>>,
     wakes: Arc<AtomicUsize>,

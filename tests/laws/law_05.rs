@@ -43,7 +43,7 @@ async fn law_05_a_thousand_rejected_callers_cause_one_fetch() {
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
     let db = fixture.pool_with(options).await;
     open_connections(&db, 3).await;
-    // Unannounced, but the backend has it before the fetch.
+    // An unannounced rotation; the backend has the password before the fetch.
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     let (served, errors) = thousand_queries(&db).await;
@@ -67,7 +67,7 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     open_connections(&db, 3).await;
     fixture.set_password("another password").await;
     fixture.provider.fail_next(1_000, backend_down());
-    // The three would serve all callers before one of them logs in.
+    // While idle, the three connections would serve every caller, and none would log in.
     let mut opened = Vec::new();
     for _ in 0..3 {
         opened.push(db.acquire().await.expect("a live connection"));

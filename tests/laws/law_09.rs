@@ -179,7 +179,8 @@ async fn law_09_a_renewed_lease_moves_the_drain_deadline() {
         .with_refresh_after(Duration::from_secs(1));
     let fixture = Fixture::with(provider).await;
     let db = fixture.pool(2).await;
-    // Renewed as the wall clock advances: its first expiry has passed when it is replaced.
+    // The lease is renewed as the wall clock advances. Its first expiry has passed when it is
+    // replaced.
     for _ in 0..3 {
         fixture.clock.jump(Duration::from_secs(10));
         let calls = fixture.provider.calls().len();

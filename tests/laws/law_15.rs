@@ -51,7 +51,7 @@ impl Counts {
 }
 
 /// Polls a call until it is pending for the `polls`-th time, waits for `pause` without polling it,
-/// and drops it. Returns its output if it ended before.
+/// and drops it. Returns its output if it completed before that.
 async fn cancelled_after<T>(
     polls: u32,
     pause: Duration,

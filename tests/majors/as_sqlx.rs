@@ -174,7 +174,7 @@ async fn a_rejection_that_the_caller_reports_rotates_the_credentials() {
     let db = fixture.pool(2).await;
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
-    // The caller opens connections of its own and is rejected; it read the generation before.
+    // The caller read the generation, opens a connection of its own and is rejected.
     let generation = db.generation();
     let plain = fixture.plain_pool("password-1", fixture.pool_options(1));
     let error = plain.acquire().await.expect_err("rejected");

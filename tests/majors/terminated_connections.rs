@@ -18,8 +18,8 @@ const MAX: u32 = 6;
 /// Longer than any step here, shorter than a hanging test may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Counts the probes and blocks the one with the given number. The function runs as its owner, who
-/// is never dropped.
+/// Counts the probes and blocks the one with the given number. The function runs as its owner,
+/// which is never dropped.
 const PROBE: &str = "CREATE SEQUENCE probes;
     CREATE TABLE blocked (number bigint);
     CREATE FUNCTION probe() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
