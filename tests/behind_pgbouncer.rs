@@ -20,7 +20,7 @@ const MAX: u32 = 4;
 /// Longer than any step here takes; a hanging test fails after this time.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-fn file() -> Users {
+fn auth_file() -> Users {
     Users::File(vec![("app".to_owned(), "password-1".to_owned())])
 }
 
@@ -140,7 +140,7 @@ async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_in_session_mode_with_an_auth_file_costs_one_fetch() {
-    a_rotation_costs_one_fetch(PoolMode::Session, file()).await;
+    a_rotation_costs_one_fetch(PoolMode::Session, auth_file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +150,7 @@ async fn a_rotation_in_session_mode_with_an_auth_query_costs_one_fetch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_in_transaction_mode_with_an_auth_file_costs_one_fetch() {
-    a_rotation_costs_one_fetch(PoolMode::Transaction, file()).await;
+    a_rotation_costs_one_fetch(PoolMode::Transaction, auth_file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn a_rotation_in_transaction_mode_with_an_auth_query_costs_one_fetch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_served_once_the_auth_file_is_updated() {
-    let (fixture, pooler, db) = pooled(PoolMode::Transaction, file(), |options| options).await;
+    let (fixture, pooler, db) = pooled(PoolMode::Transaction, auth_file(), |options| options).await;
     query(&db).await.expect("the query succeeds");
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
@@ -169,7 +169,7 @@ async fn callers_are_served_once_the_auth_file_is_updated() {
     // The pooler still accepts the old password of clients, but the server rejects the pooler.
     let error = query(&db).await.expect_err("the server is down");
     assert!(!fixture.supervisor.readiness().ready, "{error}");
-    update_pooler(&pooler, &file(), &password).await;
+    update_pooler(&pooler, &auth_file(), &password).await;
     until_served(&db).await;
     assert_eq!(db.generation(), 2);
     assert!(fixture.supervisor.readiness().ready);
@@ -207,7 +207,7 @@ async fn callers_are_served_after_an_outage(users: Users) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_served_after_an_outage_behind_an_auth_file() {
-    callers_are_served_after_an_outage(file()).await;
+    callers_are_served_after_an_outage(auth_file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +217,7 @@ async fn callers_are_served_after_an_outage_behind_an_auth_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_error_of_every_login_ends_readiness() {
-    let (fixture, pooler, db) = pooled(PoolMode::Session, file(), |options| {
+    let (fixture, pooler, db) = pooled(PoolMode::Session, auth_file(), |options| {
         options.max_lifetime(Duration::from_millis(1))
     })
     .await;
@@ -314,10 +314,10 @@ async fn one_caller_causes_few_logins_during_an_outage(mode: PoolMode, users: Us
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_caller_causes_few_logins_during_an_outage_in_session_mode() {
-    one_caller_causes_few_logins_during_an_outage(PoolMode::Session, file()).await;
+    one_caller_causes_few_logins_during_an_outage(PoolMode::Session, auth_file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_caller_causes_few_logins_during_an_outage_in_transaction_mode() {
-    one_caller_causes_few_logins_during_an_outage(PoolMode::Transaction, file()).await;
+    one_caller_causes_few_logins_during_an_outage(PoolMode::Transaction, auth_file()).await;
 }

@@ -92,8 +92,8 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     );
 }
 
-/// Queries every 20 ms, without an end.
-async fn while_rejected(db: claviger::Handle<Pools>) {
+/// Queries every 20 ms until the task is aborted.
+async fn query_forever(db: claviger::Handle<Pools>) {
     loop {
         drop(query(&db).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -115,7 +115,7 @@ async fn law_05_without_a_timely_attempt_the_original_rejection_is_returned_at_o
             .and_then(|status| status.next_verification)
             .is_some_and(|next| next > patience + Duration::from_secs(1))
     };
-    let first = tokio::spawn(while_rejected(db.clone()));
+    let first = tokio::spawn(query_forever(db.clone()));
     eventually_within(
         Duration::from_secs(20),
         "the first attempts have failed",

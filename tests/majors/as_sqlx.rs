@@ -116,8 +116,8 @@ async fn a_fixed_handle_replaces_a_pool_reference() {
     assert_eq!(sqlstate(&error).as_deref(), Some("28P01"));
 }
 
-/// sqlx's own future is large because a login is part of it. If a future contains it twice, each query
-/// allocates and moves it twice, which cost a third of the throughput.
+/// sqlx's own future is large because a login is part of it. If a future contains it twice, each
+/// query allocates and moves it twice, which cost a third of the throughput.
 #[tokio::test]
 async fn the_future_of_an_acquire_is_hardly_larger_than_a_plain_pool_s() {
     let pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
