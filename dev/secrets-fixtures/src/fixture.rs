@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use aws_types::SdkConfig;
-use claviger_fixtures::{FixtureOn, Server};
+use claviger::{Credentials, Provider, SupervisorBuilder};
+use claviger_fixtures::{Callers, FixtureOn, HandleOf, Server, Tally};
 use claviger_rotator::{Pending, Rotator};
 use claviger_servers::{Moto, Proxy};
 
@@ -52,12 +53,24 @@ impl<S: Server + Users> SecretsFixture<S> {
     /// # Panics
     /// All methods panic on errors of the servers.
     pub async fn new(users: claviger_rotator::Users) -> Self {
-        let (fixture, moto) = tokio::join!(FixtureOn::<S>::new(), moto());
+        Self::with_database(users, FixtureOn::new()).await
+    }
+
+    /// Like [`new`](Self::new), with a supervisor's builder.
+    pub async fn with_builder(users: claviger_rotator::Users, builder: SupervisorBuilder) -> Self {
+        Self::with_database(users, FixtureOn::with_builder(builder)).await
+    }
+
+    async fn with_database(
+        users: claviger_rotator::Users,
+        database: impl Future<Output = FixtureOn<S>>,
+    ) -> Self {
+        let (database, moto) = tokio::join!(database, moto());
         let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
         if users == claviger_rotator::Users::Alternating {
-            fixture.on_the_server(S::create_clone).await;
+            database.on_the_server(S::create_clone).await;
         }
-        let server = Arc::clone(&fixture.server);
+        let server = Arc::clone(&database.server);
         let set_password = move |user: &str, password: &str| {
             server.set_user_password(user, password);
             Ok(())
@@ -68,7 +81,7 @@ impl<S: Server + Users> SecretsFixture<S> {
             .await
             .expect("the secret is created");
         Self {
-            database: fixture,
+            database,
             moto,
             proxy,
             rotator,
@@ -80,6 +93,29 @@ impl<S: Server + Users> SecretsFixture<S> {
     /// Returns the service's AWS configuration.
     pub fn aws(&self) -> SdkConfig {
         aws(&self.proxy.endpoint())
+    }
+
+    /// Registers a provider as `login`, and a pool `orders` of this factory on it.
+    pub async fn pool<P: Provider<Secret = Credentials>>(
+        &self,
+        provider: P,
+        pools: S::Pools,
+    ) -> HandleOf<S> {
+        let login = self
+            .database
+            .supervisor
+            .add_provider("login", provider)
+            .await
+            .expect("the provider returns a lease");
+        self.database.add_pool("orders", &login, pools).await
+    }
+
+    /// Shuts the service down.
+    pub async fn shutdown(&self) {
+        self.database
+            .supervisor
+            .shutdown(Duration::from_secs(5))
+            .await;
     }
 
     /// Runs the first two steps. From here on, with a single user, `AWSCURRENT` is rejected.
@@ -160,4 +196,19 @@ impl<S: Server + Users> SecretsFixture<S> {
     pub fn value_requests(&self) -> usize {
         self.proxy.requests("GetSecretValue")
     }
+}
+
+/// Stops the callers and checks that no query failed or was interrupted.
+///
+/// # Panics
+/// Panics if one was.
+pub async fn stop_without_failure(callers: Callers) -> Tally {
+    let tally = callers.stop().await;
+    assert_eq!(
+        (tally.failed.len(), tally.interrupted),
+        (0, 0),
+        "{:?}",
+        tally.failed.first()
+    );
+    tally
 }

@@ -12,50 +12,33 @@ pub trait Users {
     fn set_user_password(&self, user: &str, password: &str);
 }
 
-impl Users for Postgres {
-    fn create_clone(&self) {
-        self.create_role("app_clone", "an unknown password")
-            .expect("a role is created");
-        self.sql("GRANT app TO app_clone")
-            .expect("privileges are granted");
-    }
+/// Implements [`Users`] for a server; `$grant` gives the clone the privileges of `app`.
+macro_rules! impl_users {
+    ($server:ty, $grant:literal) => {
+        impl Users for $server {
+            fn create_clone(&self) {
+                self.create_role("app_clone", "an unknown password")
+                    .expect("the clone is created");
+                self.sql($grant).expect("privileges are granted");
+            }
 
-    fn terminate_both(&self) -> usize {
-        ["app", "app_clone"]
-            .into_iter()
-            .map(|user| {
-                self.terminate_connections(user)
-                    .expect("connections are terminated")
-            })
-            .sum()
-    }
+            fn terminate_both(&self) -> usize {
+                ["app", "app_clone"]
+                    .into_iter()
+                    .map(|user| {
+                        self.terminate_connections(user)
+                            .expect("connections are terminated")
+                    })
+                    .sum()
+            }
 
-    fn set_user_password(&self, user: &str, password: &str) {
-        self.set_password(user, password)
-            .expect("the password is set");
-    }
+            fn set_user_password(&self, user: &str, password: &str) {
+                self.set_password(user, password)
+                    .expect("the password is set");
+            }
+        }
+    };
 }
 
-impl Users for MariaDb {
-    fn create_clone(&self) {
-        self.create_role("app_clone", "an unknown password")
-            .expect("a user is created");
-        self.sql("GRANT ALL ON orders.* TO app_clone")
-            .expect("privileges are granted");
-    }
-
-    fn terminate_both(&self) -> usize {
-        ["app", "app_clone"]
-            .into_iter()
-            .map(|user| {
-                self.terminate_connections(user)
-                    .expect("connections are terminated")
-            })
-            .sum()
-    }
-
-    fn set_user_password(&self, user: &str, password: &str) {
-        self.set_password(user, password)
-            .expect("the password is set");
-    }
-}
+impl_users!(Postgres, "GRANT app TO app_clone");
+impl_users!(MariaDb, "GRANT ALL ON orders.* TO app_clone");

@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! What is requested of the backend, and what callers see, while it works, throttles, cuts
+//! Requests to the backend, and results of callers, while the backend works, throttles, cuts
 //! responses off, hangs or is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -13,10 +13,9 @@ use claviger::events::{Event, Events};
 use claviger::{Handle, PgPools, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_rotator::Users;
-use claviger_secrets_fixtures::{SECRET, SecretsFixture};
+use claviger_secrets_fixtures::{SECRET, SecretsFixture, stop_without_failure};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Postgres};
-use claviger_testkit::Lab;
 use sqlx::ConnectOptions;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep};
@@ -31,24 +30,10 @@ struct Service {
 
 /// Starts a service with a pool on the secret.
 async fn service(builder: SupervisorBuilder) -> Service {
-    let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
-    fixture.database.supervisor = Lab::with_builder(builder)
-        .expect("the settings are valid")
-        .supervisor;
+    let fixture = SecretsFixture::<Postgres>::with_builder(Users::Single, builder).await;
     let events = fixture.database.supervisor.events();
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
-    let login = fixture
-        .database
-        .supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("a lease");
-    let db = fixture
-        .database
-        .supervisor
-        .add_pool("orders", &login, fixture.database.pools(10))
-        .await
-        .expect("verified");
+    let db = fixture.pool(provider, fixture.database.pools(10)).await;
     Service {
         fixture,
         db,
@@ -61,13 +46,14 @@ impl Service {
         Callers::start_with_pause(&self.db, 16, "SELECT 1", Duration::from_millis(10))
     }
 
-    /// Shuts down and returns the errors of all fetches.
+    /// Returns how many polls the backend received, with or without a response.
+    fn polls(&self) -> usize {
+        self.fixture.proxy.requests("DescribeSecret")
+    }
+
+    /// Shuts down and returns the kinds of the errors of all fetches.
     async fn failed_fetches(&mut self) -> Vec<ProviderErrorKind> {
-        self.fixture
-            .database
-            .supervisor
-            .shutdown(Duration::from_secs(5))
-            .await;
+        self.fixture.shutdown().await;
         let mut kinds = Vec::new();
         while let Some(event) = self.events.next().await {
             if let Event::FetchFailed { error, .. } = event {
@@ -85,30 +71,30 @@ fn polled() -> SupervisorBuilder {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_steady_state_costs_one_call_per_poll() {
     let mut service = service(polled()).await;
-    let (values, polls) = (
-        |fixture: &SecretsFixture<Postgres>| fixture.value_requests(),
-        |fixture: &SecretsFixture<Postgres>| fixture.proxy.requests("DescribeSecret"),
+    eventually_within(10 * SECOND, "it is polled", || service.polls() >= 4).await;
+    assert_eq!(
+        service.fixture.value_requests(),
+        1,
+        "the value is requested once"
     );
-    eventually_within(10 * SECOND, "it is polled", || polls(&service.fixture) >= 4).await;
-    assert_eq!(values(&service.fixture), 1, "the value is requested once");
     // The permission is gone: each poll requests the value, and the description is not requested
     // again.
     service.fixture.proxy.fault_on(
         "DescribeSecret",
         InjectedFault::reply(400, r#"{"__type":"AccessDeniedException"}"#),
     );
-    let before = polls(&service.fixture);
+    let before = service.polls();
     eventually_within(10 * SECOND, "it is polled", || {
-        values(&service.fixture) >= 4
+        service.fixture.value_requests() >= 4
     })
     .await;
-    assert_eq!(polls(&service.fixture), before + 1);
+    assert_eq!(service.polls(), before + 1);
     assert_eq!(service.db.generation(), 1);
     assert_eq!(service.failed_fetches().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_rejections_in_the_window_is_two_calls() {
+async fn a_burst_of_rejections_in_the_window_costs_two_calls() {
     let service = service(Supervisor::builder()).await;
     service.fixture.open_window().await;
     service.fixture.terminate_connections().await;
@@ -136,12 +122,7 @@ async fn a_burst_of_rejections_in_the_window_is_two_calls() {
     assert_eq!(service.fixture.value_requests(), 1 + 2);
     let rejected = service.fixture.database.rejected_logins();
     assert!((1..=13).contains(&rejected), "{rejected} failed logins");
-    service
-        .fixture
-        .database
-        .supervisor
-        .shutdown(Duration::from_secs(5))
-        .await;
+    service.fixture.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,26 +135,20 @@ async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
     while began.elapsed() < 30 * SECOND {
         callers.wait_for_more(100).await;
     }
-    let tried = service.fixture.proxy.connections() - before;
+    let attempts = service.fixture.proxy.connections() - before;
     service.fixture.proxy.heal();
-    let polls = service.fixture.proxy.requests("DescribeSecret");
+    let polls = service.polls();
     eventually_within(20 * SECOND, "it is polled again", || {
-        service.fixture.proxy.requests("DescribeSecret") >= polls + 2
+        service.polls() >= polls + 2
     })
     .await;
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed.len(), tally.interrupted),
-        (0, 0),
-        "{:?}",
-        tally.failed.first()
-    );
+    stop_without_failure(callers).await;
     assert_eq!(service.db.generation(), 1);
-    // One poll, three from the token bucket, one every ten seconds; each with the SDK's three
-    // attempts.
+    // One poll, three fetches from the token bucket, and one every ten seconds. The SDK makes
+    // three attempts for each.
     assert!(
-        (3..=3 * (1 + 3 + 3)).contains(&tried),
-        "{tried} connections in 30 s"
+        (3..=3 * (1 + 3 + 3)).contains(&attempts),
+        "{attempts} connections in 30 s"
     );
     let failed = service.failed_fetches().await;
     assert!(
@@ -185,8 +160,8 @@ async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
     );
 }
 
-/// The window opens, all connections are cut, and the backend fails for a while. Callers wait, and
-/// the backend receives no more requests for it.
+/// Opens the window, terminates all connections, and lets the backend fail for a while. Returns the
+/// number of requests for the value and the kinds of the errors of all fetches.
 async fn failure_in_the_window(
     fault: InjectedFault,
     lasts: Duration,
@@ -204,8 +179,8 @@ async fn failure_in_the_window(
     .await;
     sleep(lasts).await;
     service.fixture.proxy.heal();
-    // A connection that was opened at the moment of the cut may be shared by all callers until
-    // then.
+    // All callers may share a connection that was opened while the others were terminated. Then
+    // the rejection is noticed later.
     eventually_within(30 * SECOND, "the next generation is current", || {
         service.db.generation() == 2
     })
@@ -225,8 +200,8 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
         Duration::from_millis(800),
     )
     .await;
-    // Three attempts for each failed fetch, and at most three for each of the two stages of the
-    // successful one.
+    // Three attempts for each failed fetch. The successful fetch reads two stages, with at most
+    // three attempts each.
     assert!(
         (3..=3 * (failed.len() + 2)).contains(&calls),
         "{calls} calls, {failed:?}"
@@ -279,7 +254,7 @@ async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
     .await;
     assert!(
         callers.succeeded() >= succeeded_before + 100,
-        "callers go on meanwhile"
+        "callers succeed meanwhile"
     );
     service.fixture.proxy.heal();
     eventually_within(20 * SECOND, "another version is published", || {
@@ -287,17 +262,6 @@ async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
     })
     .await;
     service.fixture.close_window(&pending).await;
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed.len(), tally.interrupted),
-        (0, 0),
-        "{:?}",
-        tally.failed.first()
-    );
-    service
-        .fixture
-        .database
-        .supervisor
-        .shutdown(Duration::from_secs(5))
-        .await;
+    stop_without_failure(callers).await;
+    service.fixture.shutdown().await;
 }

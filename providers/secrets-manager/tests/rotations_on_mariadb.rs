@@ -1,10 +1,9 @@
 //! needs: mariadb, moto
 //!
-//! The same on MariaDB.
+//! The cases of `rotations_on_postgresql`, on MariaDB.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-#[path = "rotations/all.rs"]
-mod all;
+mod rotations;
 
 use claviger_servers::MariaDb as Server;

@@ -6,7 +6,6 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-#[path = "rotations/all.rs"]
-mod all;
+mod rotations;
 
 use claviger_servers::Postgres as Server;

@@ -1,23 +1,22 @@
-//! Callers succeed during every step of a rotation. The including file names the `Server`.
+//! Callers succeed during every step of a rotation. The file that declares this module names the
+//! `Server`.
 
 use std::time::Duration;
 
 use claviger::events::{Event, Events};
-use claviger::{Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, HandleOf, Tally, eventually};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture, rotations, window};
 use claviger_secrets_manager::{SecretsManager, SecretsManagerBuilder};
-use claviger_testkit::Lab;
 use tokio::time::{Instant, sleep_until};
 
 use super::Server;
 
 const CALLERS: usize = 16;
 const CONNECTIONS: u32 = 10;
-/// Callers leave some CPU to the others. (They run no statement that sleeps: killing one delays
-/// MariaDB for seconds.)
-const REST: Duration = Duration::from_millis(10);
+/// Pause of a caller after each query, which leaves CPU time to others. A statement that sleeps is
+/// no alternative: terminating its connection delays MariaDB for seconds.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A fixture with a service: a pool on the secret, and callers.
 struct Service {
@@ -29,35 +28,22 @@ struct Service {
 
 impl Service {
     async fn start(users: Users) -> Self {
-        Self::start_with(users, Supervisor::builder(), |provider| provider).await
+        Self::start_with(users, |provider| provider).await
     }
 
     async fn start_with(
         users: Users,
-        builder: SupervisorBuilder,
         settings: impl FnOnce(SecretsManagerBuilder) -> SecretsManagerBuilder,
     ) -> Self {
-        let mut fixture = SecretsFixture::<Server>::new(users).await;
-        fixture.database.supervisor = Lab::with_builder(builder)
-            .expect("the settings are valid")
-            .supervisor;
+        let fixture = SecretsFixture::<Server>::new(users).await;
         let provider = settings(SecretsManager::builder(&fixture.aws(), SECRET))
             .build()
             .expect("the settings are valid");
         let events = fixture.database.supervisor.events();
-        let login = fixture
-            .database
-            .supervisor
-            .add_provider("login", provider)
-            .await
-            .expect("a lease");
         let db = fixture
-            .database
-            .supervisor
-            .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
-            .await
-            .expect("verified");
-        let callers = Callers::start_with_pause(&db, CALLERS, "SELECT 1", REST);
+            .pool(provider, fixture.database.pools(CONNECTIONS))
+            .await;
+        let callers = Callers::start_with_pause(&db, CALLERS, "SELECT 1", PAUSE);
         callers.wait_for_more(50).await;
         Self {
             fixture,
@@ -67,24 +53,20 @@ impl Service {
         }
     }
 
-    /// Cuts all connections after the database was changed. The callers' queries still succeed, and
-    /// the service uses the new credentials for a while.
-    async fn through_the_window(&self) {
+    /// Terminates all connections after the database was changed. Waits until the callers' queries
+    /// have succeeded with the new credentials for a while.
+    async fn cross_the_window(&self) {
         assert!(
             self.fixture.terminate_connections().await > 0,
-            "the hazard: there are connections to cut"
+            "the hazard: there are connections to terminate"
         );
         self.callers.wait_for_the_refill().await;
     }
 
-    /// Stops the callers: none has failed, and some succeeded all along.
+    /// Stops the callers, checks that no query failed, and shuts down.
     async fn stop(mut self) -> (SecretsFixture<Server>, Tally, Vec<Event>) {
         let tally = self.callers.stop().await;
-        self.fixture
-            .database
-            .supervisor
-            .shutdown(Duration::from_secs(5))
-            .await;
+        self.fixture.shutdown().await;
         let mut events = Vec::new();
         while let Some(event) = self.events.next().await {
             events.push(event);
@@ -109,7 +91,7 @@ async fn a_single_user() {
     let mut requests = vec![service.fixture.value_requests()];
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
-        service.through_the_window().await;
+        service.cross_the_window().await;
         service.fixture.close_window(&pending).await;
         requests.push(service.fixture.value_requests());
     }
@@ -118,7 +100,7 @@ async fn a_single_user() {
     assert_eq!(
         rejections(&events),
         rotations(),
-        "the hazard: each rotation was met by callers"
+        "the hazard: callers were rejected in each rotation"
     );
     let rejected = fixture.database.rejected_logins();
     assert!(rejected >= rotations(), "{rejected} failed logins");
@@ -139,14 +121,14 @@ async fn a_single_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
+async fn a_single_user_whose_rotations_are_rolled_back() {
     let service = Service::start(Users::Single).await;
-    let is_rolled_back = |turn: usize| turn % 8 != 7;
-    for turn in 0..rotations() {
+    let is_rolled_back = |rotation: usize| rotation % 8 != 7;
+    for rotation in 0..rotations() {
         let before = service.fixture.value_requests();
         let pending = service.fixture.open_window().await;
-        service.through_the_window().await;
-        if is_rolled_back(turn) {
+        service.cross_the_window().await;
+        if is_rolled_back(rotation) {
             service
                 .fixture
                 .rotator
@@ -162,33 +144,32 @@ async fn a_single_user_whose_rotations_are_rolled_back_one_after_the_other() {
         // Forward: AWSCURRENT, AWSPENDING. Rolled back: AWSCURRENT.
         assert_eq!(
             requests,
-            if is_rolled_back(turn) { 3 } else { 2 },
-            "turn {turn}"
+            if is_rolled_back(rotation) { 3 } else { 2 },
+            "rotation {rotation}"
         );
     }
     let (_, _, events) = service.stop().await;
     let rolled_back = (0..rotations())
-        .filter(|turn| is_rolled_back(*turn))
+        .filter(|rotation| is_rolled_back(*rotation))
         .count();
     assert_eq!(
         rejections(&events),
         rotations() + rolled_back,
-        "the hazard: there, and back"
+        "the hazard: rejected by each change, and by each rollback"
     );
 }
 
-/// Rotations that stop at one step after another, each in the worst way. A further rotation
-/// completes them, or they are rolled back.
+/// Runs rotations that stop at one step after another. Each is completed later, or rolled back.
 async fn each_step_fails(users: Users) {
-    let service = Service::start_with(users, Supervisor::builder(), |provider| match users {
+    let service = Service::start_with(users, |provider| match users {
         Users::Alternating => provider.with_alternating_users(),
         Users::Single => provider,
     })
     .await;
     let rotator = &service.fixture.rotator;
-    for turn in 0..rotations() {
+    for rotation in 0..rotations() {
         let before = service.fixture.value_requests();
-        let failed = match turn % 4 {
+        let failed = match rotation % 4 {
             // createSecret: half a version is written.
             0 => {
                 service.fixture.put_pending("half a secr").await;
@@ -212,11 +193,11 @@ async fn each_step_fails(users: Users) {
             }
         };
         if failed.is_some() {
-            service.through_the_window().await;
+            service.cross_the_window().await;
         }
         match failed {
-            // The rotation is abandoned, and AWSCURRENT is what the database has again.
-            Some(pending) if turn % 8 == 1 => {
+            // The rotation is abandoned, and the database accepts AWSCURRENT again.
+            Some(pending) if rotation % 8 == 1 => {
                 rotator
                     .roll_back(&pending)
                     .await
@@ -224,20 +205,20 @@ async fn each_step_fails(users: Users) {
                 service.fixture.terminate_connections().await;
                 service.callers.wait_for_more(50).await;
             }
-            // It continues where it stopped.
-            Some(pending) if turn % 4 != 3 => service.fixture.close_window(&pending).await,
+            // The rotation continues where it stopped.
+            Some(pending) if rotation % 4 != 3 => service.fixture.close_window(&pending).await,
             Some(pending) => service.fixture.unstage(&pending.version).await,
-            // It runs once more from the start.
+            // The rotation runs once more from the first step.
             None => {
                 let pending = service.fixture.open_window().await;
-                service.through_the_window().await;
+                service.cross_the_window().await;
                 service.fixture.close_window(&pending).await;
             }
         }
         let requests = service.fixture.value_requests() - before;
         assert!(
             requests <= 6,
-            "turn {turn}: at most three each time that the database rejects: {requests}"
+            "rotation {rotation}: {requests} requests; at most three for each rejection"
         );
     }
     let (fixture, _, events) = service.stop().await;
@@ -268,13 +249,12 @@ async fn alternating_users_each_step_failing() {
 async fn alternating_users_that_are_not_polled() {
     let service = Service::start_with(
         Users::Alternating,
-        Supervisor::builder(),
         SecretsManagerBuilder::with_alternating_users,
     )
     .await;
     for _ in 0..rotations() {
         let pending = service.fixture.open_window().await;
-        service.through_the_window().await;
+        service.cross_the_window().await;
         service.fixture.close_window(&pending).await;
     }
     let requests = service.fixture.value_requests();
@@ -285,7 +265,7 @@ async fn alternating_users_that_are_not_polled() {
     assert_eq!(
         requests,
         rotations(),
-        "the start, and one for each rejection"
+        "one at the start, and one for each rejection"
     );
 }
 
@@ -293,7 +273,6 @@ async fn alternating_users_that_are_not_polled() {
 async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_early() {
     let service = Service::start_with(
         Users::Alternating,
-        Supervisor::builder(),
         SecretsManagerBuilder::with_alternating_users,
     )
     .await;
@@ -341,22 +320,13 @@ async fn alternating_users_that_are_polled_are_never_rejected_and_never_retried_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_in_the_window() {
-    let mut fixture = SecretsFixture::<Server>::new(Users::Single).await;
-    fixture.database.supervisor = Lab::new().supervisor;
+    let fixture = SecretsFixture::<Server>::new(Users::Single).await;
     let pending = fixture.open_window().await;
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
-    let login = fixture
-        .database
-        .supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("a lease");
+    // AWSPENDING is verified.
     let db = fixture
-        .database
-        .supervisor
-        .add_pool("orders", &login, fixture.database.pools(CONNECTIONS))
-        .await
-        .expect("verified by what is pending");
+        .pool(provider, fixture.database.pools(CONNECTIONS))
+        .await;
     assert_eq!(db.generation(), 1);
     assert_eq!(
         fixture.database.rejected_logins(),
@@ -369,9 +339,5 @@ async fn a_start_in_the_window() {
         db.status().is_some_and(|status| status.serving)
     })
     .await;
-    fixture
-        .database
-        .supervisor
-        .shutdown(Duration::from_secs(5))
-        .await;
+    fixture.shutdown().await;
 }
