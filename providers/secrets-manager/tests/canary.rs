@@ -13,7 +13,7 @@ use aws_sdk_secretsmanager::Client;
 use claviger::events::Event;
 use claviger::provider::FetchRequest;
 use claviger_fixtures::{Callers, Capture};
-use claviger_rotator::Users;
+use claviger_rotator::{Pending, Users};
 use claviger_secrets_fixtures::{SECRET, SECRET_ACCESS_KEY, SESSION_TOKEN, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Postgres};
@@ -24,7 +24,7 @@ use tracing::subscriber::NoSubscriber;
 /// Matches `password-1`, `password-2` …; an Authorization header contains its signature.
 const SECRETS: [&str; 4] = ["password-", SESSION_TOKEN, SECRET_ACCESS_KEY, "Signature="];
 
-fn shown_in(text: &str) -> Vec<&str> {
+fn lines_with_secrets(text: &str) -> Vec<&str> {
     text.lines()
         .filter(|line| SECRETS.iter().any(|secret| line.contains(secret)))
         .collect()
@@ -33,10 +33,24 @@ fn shown_in(text: &str) -> Vec<&str> {
 fn assert_clean(what: &str, value: &impl Debug) {
     let text = format!("{value:?} {value:#?}");
     assert!(
-        shown_in(&text).is_empty(),
+        lines_with_secrets(&text).is_empty(),
         "{what} shows a secret: {:?}",
-        shown_in(&text)
+        lines_with_secrets(&text)
     );
+}
+
+/// Opens the window, terminates all connections, and waits until callers succeed again.
+async fn serve_in_an_opened_window(
+    fixture: &SecretsFixture<Postgres>,
+    callers: &Callers,
+) -> Pending {
+    let pending = fixture
+        .open_window()
+        .with_subscriber(NoSubscriber::default())
+        .await;
+    fixture.terminate_connections().await;
+    callers.wait_for_more(50).await;
+    pending
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,24 +64,12 @@ async fn no_output_of_a_rotation_contains_a_secret() {
     let mut events = supervisor.events();
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
     assert_clean("the provider", &provider);
-    let login = supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("a lease");
-    let db = supervisor
-        .add_pool("orders", &login, fixture.database.pools(4))
-        .await
-        .expect("verified");
+    let db = fixture.pool(provider, fixture.database.pools(4)).await;
     let callers = Callers::start_with_pause(&db, 8, "SELECT 1", Duration::from_millis(10));
     callers.wait_for_more(50).await;
 
     // A window that is rolled back, one that is closed, a backend that fails, a fetch on demand.
-    let pending = fixture
-        .open_window()
-        .with_subscriber(NoSubscriber::default())
-        .await;
-    fixture.terminate_connections().await;
-    callers.wait_for_more(50).await;
+    let pending = serve_in_an_opened_window(&fixture, &callers).await;
     fixture
         .rotator
         .roll_back(&pending)
@@ -76,28 +78,23 @@ async fn no_output_of_a_rotation_contains_a_secret() {
         .expect("it is rolled back");
     fixture.terminate_connections().await;
     callers.wait_for_more(50).await;
-    let pending = fixture
-        .open_window()
-        .with_subscriber(NoSubscriber::default())
-        .await;
-    fixture.terminate_connections().await;
-    callers.wait_for_more(50).await;
+    let pending = serve_in_an_opened_window(&fixture, &callers).await;
     fixture
         .close_window(&pending)
         .with_subscriber(NoSubscriber::default())
         .await;
-    for connect_error in [
+    for fault in [
         InjectedFault::reply(
             400,
             r#"{"__type":"InvalidSignatureException","message":"password-9"}"#,
         ),
         InjectedFault::Cut,
     ] {
-        fixture.proxy.fault(connect_error);
+        fixture.proxy.fault(fault);
         let error = supervisor
             .rotate_now("login")
             .await
-            .expect_err("the store fails");
+            .expect_err("the backend fails");
         assert_clean("an error", &error);
     }
     fixture.proxy.heal();
@@ -123,7 +120,7 @@ async fn no_output_of_a_rotation_contains_a_secret() {
     assert_clean("the status", &supervisor.status());
     let tally = callers.stop().await;
     assert_clean("a caller's error", &tally);
-    supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.shutdown().await;
     let (mut rejected, mut failed) = (0, 0);
     while let Some(event) = events.next().await {
         assert_clean("an event", &event);
@@ -143,9 +140,13 @@ async fn no_output_of_a_rotation_contains_a_secret() {
     ] {
         assert!(output.contains(line), "nothing was captured of {line}");
     }
-    assert!(shown_in(&output).is_empty(), "{:#?}", shown_in(&output));
+    assert!(
+        lines_with_secrets(&output).is_empty(),
+        "{:#?}",
+        lines_with_secrets(&output)
+    );
 
-    // The connections' own tasks log how many bytes they move.
+    // Tasks of connections log their throughput outside of a fetch.
     let of_the_sdk = |text: &str| {
         text.lines()
             .filter(|line| line.contains(" aws_") && !line.contains("minimum_throughput"))
@@ -161,17 +162,13 @@ async fn no_output_of_a_rotation_contains_a_secret() {
     // The search finds a secret that is there, and the SDK's output is captured when it is not
     // silenced.
     tracing::trace!(canary = "password-1", "planted");
-    assert_eq!(shown_in(&capture.text()).len(), 1);
-    let received = Client::new(&fixture.aws());
-    received
+    assert_eq!(lines_with_secrets(&capture.text()).len(), 1);
+    Client::new(&fixture.aws())
         .get_secret_value()
         .secret_id(SECRET)
         .version_stage("AWSCURRENT")
         .send()
         .await
         .expect("it responds");
-    assert!(
-        of_the_sdk(&capture.text()) > 10,
-        "the hazard: the SDK talks"
-    );
+    assert!(of_the_sdk(&capture.text()) > 10, "the hazard: the SDK logs");
 }

@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! Secrets with an endpoint: what they name has priority, and what they leave out is the pool's.
+//! An endpoint in a secret: its fields have priority over the pool's options, which supply the rest.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,9 +13,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
-    let (stage, moto) = tokio::join!(FixtureOn::<Postgres>::new(), moto());
+    let (database, moto) = tokio::join!(FixtureOn::<Postgres>::new(), moto());
     let text = serde_json::json!({
-        "engine": "postgres", "host": stage.server.host(), "port": stage.server.port(),
+        "engine": "postgres", "host": database.server.host(), "port": database.server.port(),
         "username": "app", "password": "password-1",
     });
     Secret::create(&moto, "orders", &text.to_string()).await;
@@ -40,11 +40,11 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
         .add_pool("orders", &login, pools)
         .await
         .expect("it is verified");
-    let database: String = sqlx::query_scalar("SELECT current_database()")
+    let name: String = sqlx::query_scalar("SELECT current_database()")
         .fetch_one(&db)
         .await
         .expect("the query succeeds");
-    assert_eq!(database, "orders", "not the engine's default, postgres");
+    assert_eq!(name, "orders", "not the engine's default, postgres");
 
     let pools = PgPools::new(elsewhere, PgPoolOptions::new().max_connections(2));
     let error = supervisor

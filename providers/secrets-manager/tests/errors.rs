@@ -12,10 +12,10 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_types::date_time::{DateTime, Format};
 use aws_types::SdkConfig;
-use claviger::Credentials;
 use claviger::error::{ProviderError, ProviderErrorKind as Kind};
 use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease};
 use claviger_secrets_fixtures::aws;
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Proxy};
@@ -23,7 +23,7 @@ use claviger_testkit::FetchLease;
 
 const CANARY: &str = "CANARY";
 
-/// No server is behind it.
+/// Starts a proxy without a server behind it.
 fn proxy() -> Proxy {
     Proxy::start("http://127.0.0.1:1").expect("a proxy starts")
 }
@@ -33,16 +33,35 @@ fn config(proxy: &Proxy, attempts: u32) -> SdkConfig {
     let retries = RetryConfig::standard()
         .with_max_attempts(attempts)
         .with_initial_backoff(Duration::from_millis(10));
-    let time_outs = TimeoutConfig::builder()
+    let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_millis(400))
         .build();
     aws(&proxy.endpoint())
         .into_builder()
         .retry_config(retries)
-        .timeout_config(time_outs)
+        .timeout_config(timeouts)
         .build()
 }
 
+/// Returns a provider with this number of the SDK's attempts, and its proxy.
+fn provider(attempts: u32) -> (Proxy, SecretsManager) {
+    let proxy = proxy();
+    let provider = new_provider(&config(&proxy, attempts));
+    (proxy, provider)
+}
+
+fn new_provider(config: &SdkConfig) -> SecretsManager {
+    SecretsManager::new(config, "orders").expect("the settings are valid")
+}
+
+async fn first_lease(provider: &SecretsManager) -> Lease<Credentials> {
+    provider
+        .fetch_lease(FetchRequest::first())
+        .await
+        .expect("a lease")
+}
+
+/// Fails a first fetch and returns its error, which contains no text of the response.
 async fn failure(provider: &SecretsManager) -> ProviderError {
     let error = provider
         .fetch_lease(FetchRequest::first())
@@ -64,11 +83,22 @@ fn value(version: &str, text: &str) -> InjectedFault {
     InjectedFault::reply(200, body.to_string())
 }
 
+/// Returns a response with credentials.
+fn credentials() -> InjectedFault {
+    value("1", r#"{"username":"app","password":"p"}"#)
+}
+
+/// Returns how many descriptions and how many values were requested.
+fn requests(proxy: &Proxy) -> (usize, usize) {
+    (
+        proxy.requests("DescribeSecret"),
+        proxy.requests("GetSecretValue"),
+    )
+}
+
 #[tokio::test]
 async fn every_error_names_the_remedy_and_no_response_text() {
-    let proxy = proxy();
-    let provider =
-        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
+    let (proxy, provider) = provider(1);
     for (status, code, message, kind, expected) in [
         (
             400,
@@ -173,7 +203,7 @@ async fn every_error_names_the_remedy_and_no_response_text() {
 
 /// Starts a server that responds to each request with this error, dated `ahead` of now. Returns the
 /// endpoint.
-async fn dated(code: &'static str, ahead: Duration) -> String {
+async fn start_dated_server(code: &'static str, ahead: Duration) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a free port");
@@ -190,7 +220,7 @@ async fn dated(code: &'static str, ahead: Duration) -> String {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 65_536];
             let read = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await;
-            read.expect("a request comes");
+            read.expect("a request is received");
             tokio::io::AsyncWriteExt::write_all(&mut stream, response.as_bytes())
                 .await
                 .expect("it is sent");
@@ -202,13 +232,12 @@ async fn dated(code: &'static str, ahead: Duration) -> String {
 #[tokio::test]
 async fn a_rejected_signature_names_how_far_the_clock_is_off() {
     for code in ["InvalidSignatureException", "RequestExpired"] {
-        let endpoint = dated(code, Duration::from_secs(12 * 60 + 30)).await;
+        let endpoint = start_dated_server(code, Duration::from_secs(12 * 60 + 30)).await;
         let aws = config(&proxy(), 1)
             .into_builder()
             .endpoint_url(endpoint)
             .build();
-        let error =
-            failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
+        let error = failure(&new_provider(&aws)).await;
         assert!(
             error
                 .to_string()
@@ -219,10 +248,9 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
     }
     let aws = config(&proxy(), 1)
         .into_builder()
-        .endpoint_url(dated("InvalidSignatureException", Duration::ZERO).await)
+        .endpoint_url(start_dated_server("InvalidSignatureException", Duration::ZERO).await)
         .build();
-    let error =
-        failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
+    let error = failure(&new_provider(&aws)).await;
     assert!(
         error.kind() == Kind::Denied && !error.to_string().contains(" min "),
         "{error}"
@@ -231,9 +259,7 @@ async fn a_rejected_signature_names_how_far_the_clock_is_off() {
 
 #[tokio::test]
 async fn a_missing_or_broken_response_is_a_transient_error() {
-    let proxy = proxy();
-    let provider =
-        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
+    let (proxy, provider) = provider(1);
     for fault in [
         InjectedFault::reply(200, "<html>CANARY</html>"),
         InjectedFault::reply(200, r#"{"SecretString":"CANARY""#),
@@ -309,10 +335,8 @@ async fn the_content_of_the_secret_is_never_in_an_error() {
 }
 
 #[tokio::test]
-async fn the_sdk_alone_tries_again() {
-    let proxy = proxy();
-    let provider =
-        SecretsManager::new(&config(&proxy, 3), "orders").expect("the settings are valid");
+async fn only_the_sdk_retries() {
+    let (proxy, provider) = provider(3);
     for (fault, attempts) in [
         (
             InjectedFault::reply(400, r#"{"__type":"ThrottlingException"}"#),
@@ -352,13 +376,8 @@ async fn advance(time: Duration) {
 
 #[tokio::test]
 async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
-    let proxy = proxy();
-    let provider =
-        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
-    proxy.fault_on(
-        "GetSecretValue",
-        value("1", r#"{"username":"app","password":"p"}"#),
-    );
+    let (proxy, provider) = provider(1);
+    proxy.fault_on("GetSecretValue", credentials());
     proxy.fault_on(
         "DescribeSecret",
         InjectedFault::reply(
@@ -366,20 +385,14 @@ async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
             r#"{"__type":"AccessDeniedException","Message":"not authorized"}"#,
         ),
     );
-    let current = provider
-        .fetch_lease(FetchRequest::first())
-        .await
-        .expect("a lease, all the same");
+    let current = first_lease(&provider).await;
     let poll = async || {
         let lease = provider
             .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone()))
             .await
             .expect("a lease");
         assert_eq!(lease.revision(), current.revision());
-        (
-            proxy.requests("DescribeSecret"),
-            proxy.requests("GetSecretValue"),
-        )
+        requests(&proxy)
     };
     for polls in 1..=3 {
         assert_eq!(poll().await, (1, 1 + polls));
@@ -399,18 +412,10 @@ async fn a_description_that_is_not_granted_is_requested_once_an_hour() {
 
 #[tokio::test]
 async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() {
-    let proxy = proxy();
-    let provider =
-        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
-    proxy.fault_on(
-        "GetSecretValue",
-        value("1", r#"{"username":"app","password":"p"}"#),
-    );
+    let (proxy, provider) = provider(1);
+    proxy.fault_on("GetSecretValue", credentials());
     proxy.fault_on("DescribeSecret", InjectedFault::reply(500, "{}"));
-    let current = provider
-        .fetch_lease(FetchRequest::first())
-        .await
-        .expect("a lease");
+    let current = first_lease(&provider).await;
     let poll = FetchRequest::new(RotationTrigger::Schedule).with_current(current);
     let error = provider
         .fetch_lease(poll.clone())
@@ -427,55 +432,28 @@ async fn a_failing_description_does_not_fail_the_first_fetch_but_fails_a_poll() 
         .await
         .map(drop)
         .expect_err("the backend fails");
-    assert_eq!(
-        (
-            proxy.requests("DescribeSecret"),
-            proxy.requests("GetSecretValue")
-        ),
-        (3, 1)
-    );
+    assert_eq!(requests(&proxy), (3, 1));
 }
 
 #[tokio::test]
 async fn a_description_that_hangs_does_not_delay_the_start() {
     let proxy = proxy();
     // With the SDK's default timeouts.
-    let provider =
-        SecretsManager::new(&aws(&proxy.endpoint()), "orders").expect("the settings are valid");
-    proxy.fault_on(
-        "GetSecretValue",
-        value("1", r#"{"username":"app","password":"p"}"#),
-    );
+    let provider = new_provider(&aws(&proxy.endpoint()));
+    proxy.fault_on("GetSecretValue", credentials());
     proxy.fault_on("DescribeSecret", InjectedFault::Stall);
-    provider
-        .fetch_lease(FetchRequest::first())
-        .await
-        .expect("a lease");
+    first_lease(&provider).await;
     // The start waited for less than one attempt, after which the SDK makes another.
-    assert_eq!(
-        (
-            proxy.requests("DescribeSecret"),
-            proxy.requests("GetSecretValue")
-        ),
-        (1, 1)
-    );
+    assert_eq!(requests(&proxy), (1, 1));
 }
 
 #[tokio::test]
 async fn a_fetch_after_a_rejection_needs_no_description() {
-    let proxy = proxy();
-    let provider =
-        SecretsManager::new(&config(&proxy, 1), "orders").expect("the settings are valid");
+    let (proxy, provider) = provider(1);
     proxy.fault_on("DescribeSecret", InjectedFault::reply(200, "{}"));
-    proxy.fault_on(
-        "GetSecretValue",
-        value("1", r#"{"username":"app","password":"p"}"#),
-    );
-    let current = provider
-        .fetch_lease(FetchRequest::first())
-        .await
-        .expect("a lease");
-    let before = proxy.requests("DescribeSecret");
+    proxy.fault_on("GetSecretValue", credentials());
+    let current = first_lease(&provider).await;
+    let (described, _) = requests(&proxy);
     let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
         .with_rejected([current.revision().clone()])
         .with_current(current);
@@ -484,18 +462,12 @@ async fn a_fetch_after_a_rejection_needs_no_description() {
         .fetch_lease(rejected)
         .await
         .expect("the first choice again");
-    assert_eq!(
-        (
-            proxy.requests("DescribeSecret") - before,
-            proxy.requests("GetSecretValue")
-        ),
-        (0, 1 + 3)
-    );
+    assert_eq!(requests(&proxy), (described, 1 + 3));
     let stages: Vec<_> = proxy
         .log()
         .iter()
-        .filter(|one| one.operation == "GetSecretValue")
-        .map(|one| one.body.clone())
+        .filter(|request| request.operation == "GetSecretValue")
+        .map(|request| request.body.clone())
         .collect();
     for (body, stage) in
         stages
@@ -509,12 +481,13 @@ async fn a_fetch_after_a_rejection_needs_no_description() {
     }
 }
 
-type Fails = fn() -> CredentialsError;
+type MakeError = fn() -> CredentialsError;
 
+/// A credentials chain that fails.
 #[derive(Debug)]
-struct Broken(Fails);
+struct BrokenChain(MakeError);
 
-impl ProvideCredentials for Broken {
+impl ProvideCredentials for BrokenChain {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -526,7 +499,7 @@ impl ProvideCredentials for Broken {
 #[tokio::test]
 async fn a_failure_of_the_credentials_chain_carries_its_cause() {
     let proxy = proxy();
-    let cases: [(Fails, Kind, &str, &str); 5] = [
+    let cases: [(MakeError, Kind, &str, &str); 5] = [
         (
             || CredentialsError::not_loaded("no profile"),
             Kind::Unavailable,
@@ -558,14 +531,16 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
             "profile loops",
         ),
     ];
-    for (broken, kind, advice, cause) in cases {
-        let provider = SharedCredentialsProvider::new(Broken(broken));
+    let with_chain = |make_error: MakeError| {
+        let chain = SharedCredentialsProvider::new(BrokenChain(make_error));
         let aws = config(&proxy, 1)
             .into_builder()
-            .credentials_provider(provider)
+            .credentials_provider(chain)
             .build();
-        let error =
-            failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
+        new_provider(&aws)
+    };
+    for (make_error, kind, advice, cause) in cases {
+        let error = failure(&with_chain(make_error)).await;
         assert_eq!(error.kind(), kind, "{error}");
         let text = error.to_string();
         assert!(
@@ -575,16 +550,12 @@ async fn a_failure_of_the_credentials_chain_carries_its_cause() {
         assert!(text.contains(advice) && text.contains(cause), "{text}");
     }
     // Output of a process and quoted requests are left out.
-    for quoting in [
+    let quoting_errors: [MakeError; 2] = [
         || CredentialsError::provider_error("exit status: 1. Stderr: CANARY"),
         || CredentialsError::provider_error("Canonical String 'x-amz-security-token:CANARY'"),
-    ] {
-        let provider = SharedCredentialsProvider::new(Broken(quoting));
-        let aws = config(&proxy, 1)
-            .into_builder()
-            .credentials_provider(provider)
-            .build();
-        failure(&SecretsManager::new(&aws, "orders").expect("the settings are valid")).await;
+    ];
+    for quoting in quoting_errors {
+        failure(&with_chain(quoting)).await;
     }
     assert_eq!(proxy.connections(), 0, "no request was sent");
 }

@@ -1,7 +1,7 @@
 //! needs: moto
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber. A fetch leaves its
-//! logger as it was, and logs no secret at any level, whatever AWS returns.
+//! A service that logs through the `log` crate and has no tracing subscriber. A fetch does not
+//! change its logger, and logs no secret at any level, whatever AWS returns.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,8 +18,8 @@ use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;
 
-/// A configuration whose connection comes from STS at this endpoint.
-async fn assumed(endpoint: &str) -> SdkConfig {
+/// Returns a configuration that assumes a role, by STS at this endpoint.
+async fn assuming_a_role(endpoint: &str) -> SdkConfig {
     let key = AwsCredentials::new(
         "AKIAEXAMPLE",
         SECRET_ACCESS_KEY,
@@ -53,7 +53,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     assert_eq!(
         current.secret().expose_password(),
         "CANARY-password",
-        "the hazard: a secret went through"
+        "the hazard: a secret was fetched"
     );
     let canonical = format!(
         "The Canonical String should have been 'POST x-amz-security-token:{SESSION_TOKEN} CANARY'"
@@ -84,18 +84,18 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
             .expect_err("it fails");
     }
     proxy.heal();
-    let assumed = assumed(&proxy.endpoint()).await;
-    SecretsManager::new(&assumed, "orders")
+    let assuming = assuming_a_role(&proxy.endpoint()).await;
+    SecretsManager::new(&assuming, "orders")
         .expect("the settings are valid")
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease");
-    let connection = assumed
+    let session = assuming
         .credentials_provider()
         .expect("it has one")
         .provide_credentials()
         .await
-        .expect("STS issues connections");
+        .expect("STS issues a session");
 
     log.assert_not_silenced();
     assert!(
@@ -104,13 +104,13 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
             .any(|line| line.target.starts_with("aws_")),
         "the hazard: the SDK logs"
     );
-    let token = connection.session_token().expect("a connection has one");
+    let token = session.session_token().expect("it has a token");
     let shown = log.showing(&[
         "CANARY",
         SESSION_TOKEN,
         SECRET_ACCESS_KEY,
         "Signature=",
-        connection.secret_access_key(),
+        session.secret_access_key(),
         token,
     ]);
     assert!(shown.is_empty(), "{shown:#?}");

@@ -10,7 +10,8 @@ use std::time::Duration;
 use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{
-    Connect, FetchPolicy, PlainService, SECRET, SecretsFixture, aws, rotations, window,
+    Connect, FetchPolicy, PlainService, SECRET, SecretsFixture, aws, rotations,
+    stop_without_failure, window,
 };
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{Postgres, Proxy};
@@ -19,37 +20,31 @@ use tokio::time::{Instant, sleep_until};
 #[tokio::test(flavor = "multi_thread")]
 async fn other_clients_fail_for_the_whole_window_or_longer() {
     let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
-    let supervisor = &fixture.database.supervisor;
     let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
-    let login = supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("a lease");
-    // The lifetime of a connection, no longer than the interval of the others' connects.
+    // A connection's lifetime is no longer than the interval at which the others connect.
     let options = short_lived(fixture.database.pool_options(4), Duration::from_millis(20));
-    let db = supervisor
-        .add_pool("orders", &login, fixture.database.pools_with(options))
-        .await
-        .expect("verified");
+    let db = fixture
+        .pool(provider, fixture.database.pools_with(options))
+        .await;
     let ours = Callers::start_with_pause(&db, 4, "SELECT 1", Duration::from_millis(20));
     ours.wait_for_more(20).await;
 
     let their_proxies: Vec<_> = (0..2)
         .map(|_| Proxy::start(&fixture.moto.endpoint()).expect("a proxy starts"))
         .collect();
-    let habits = [
+    let policies = [
         FetchPolicy::EachTime,
         FetchPolicy::Cached(Duration::from_secs(300)),
     ];
-    let theirs = [0, 1].map(|which| {
+    let theirs = [0, 1].map(|index| {
         PlainService::start(
             &fixture.database,
-            &aws(&their_proxies[which].endpoint()),
-            habits[which],
+            &aws(&their_proxies[index].endpoint()),
+            policies[index],
         )
     });
     eventually("they connect", || {
-        theirs.iter().all(|one| one.connected() > 1)
+        theirs.iter().all(|service| service.connected() > 1)
     })
     .await;
     let mut windows = Vec::new();
@@ -69,15 +64,9 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
     let end = Instant::now();
     let [each_time, cached] = theirs;
     let (each_time, cached) = (each_time.stop().await, cached.stop().await);
-    let tally = ours.stop().await;
 
     // Ours: no failure, and two calls for each rotation.
-    assert_eq!(
-        (tally.failed.len(), tally.interrupted),
-        (0, 0),
-        "{:?}",
-        tally.failed.first()
-    );
+    stop_without_failure(ours).await;
     assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
     // A request before each connect: down in each window, and a call for each connect.
     let (calls, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
@@ -90,35 +79,31 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
             .iter()
             .any(|(opened, closed)| connect.began > *opened && connect.ended < *closed)
     };
-    let within: Vec<_> = each_time.iter().filter(in_a_window).collect();
+    let in_windows: Vec<_> = each_time.iter().filter(in_a_window).collect();
     assert!(
-        !within.is_empty() && within.iter().all(|connect| !connect.worked),
+        !in_windows.is_empty() && in_windows.iter().all(|connect| !connect.worked),
         "down for the whole of each window"
     );
     // A cache: down from the first window on, until it is refreshed.
     assert_eq!(their_proxies[1].requests("GetSecretValue"), 1);
-    let since = windows
+    let first_opened = windows
         .first()
         .map(|(opened, _)| *opened)
         .expect("a window");
     assert!(
         cached
             .iter()
-            .any(|connect| connect.ended < since && connect.worked),
+            .any(|connect| connect.ended < first_opened && connect.worked),
         "it worked before"
     );
     let after: Vec<_> = cached
         .iter()
-        .filter(|connect| connect.began > since)
+        .filter(|connect| connect.began > first_opened)
         .collect();
     assert!(
         after.len() > 3 * rotations() && after.iter().all(|connect| !connect.worked),
         "down for {:?} and more",
-        end - since
+        end - first_opened
     );
-    fixture
-        .database
-        .supervisor
-        .shutdown(Duration::from_secs(5))
-        .await;
+    fixture.shutdown().await;
 }

@@ -1,6 +1,6 @@
 //! needs: moto
 //!
-//! Which version is offered: `AWSCURRENT`, and after it the first in the fallback order that the
+//! The version that a fetch returns: `AWSCURRENT`, or else the first in the fallback order that the
 //! database has not rejected.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -24,14 +24,14 @@ async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
     (moto, secret, Revision::new(first), provider)
 }
 
-async fn start(provider: &SecretsManager) -> Lease<Credentials> {
+async fn first_lease(provider: &SecretsManager) -> Lease<Credentials> {
     provider
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a lease")
 }
 
-/// Returns the lease that is offered when `current` is the current one and the database rejects
+/// Returns the lease that is fetched when `current` is the current one and the database rejects
 /// these revisions.
 async fn rejected(
     provider: &SecretsManager,
@@ -58,7 +58,7 @@ fn password(lease: &Lease<Credentials>) -> &str {
 #[tokio::test]
 async fn the_current_version_comes_first_and_its_id_is_the_revision() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let lease = start(&provider).await;
+    let lease = first_lease(&provider).await;
     assert_eq!(
         (lease.secret().user(), password(&lease), lease.revision()),
         ("app", "password-1", &first)
@@ -82,7 +82,7 @@ async fn the_current_version_comes_first_and_its_id_is_the_revision() {
 #[tokio::test]
 async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     assert_eq!(
         poll(&provider, &current).await.revision(),
@@ -108,8 +108,8 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
         poll(&provider, &adopted).await.revision(),
         adopted.revision()
     );
-    // The end of the next rotation is seen. (Its version is not put at AWSCURRENT: after a stage
-    // was moved, moto would have two versions there.)
+    // The end of the next rotation is noticed. Its version is not put at AWSCURRENT: after a stage
+    // was moved, moto would have two versions there.
     secret.stage("AWSPENDING", None, Some(&second)).await;
     let third = secret.put("AWSPENDING", &login("password-3")).await;
     secret
@@ -121,7 +121,7 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
 #[tokio::test]
 async fn a_finished_rotation_that_is_reverted_is_followed() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let adopted = rejected(&provider, &current, &[&first]).await;
     secret
@@ -138,12 +138,12 @@ async fn a_finished_rotation_that_is_reverted_is_followed() {
 #[tokio::test]
 async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let adopted = rejected(&provider, &current, &[&first]).await;
     assert_eq!(adopted.revision().as_str(), second);
     secret.stage("AWSPENDING", None, Some(&second)).await;
-    // The core no longer lists what was rejected before the change.
+    // The supervisor no longer lists revisions that were rejected before the handover.
     let back = rejected(&provider, &adopted, &[adopted.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
     assert_eq!(poll(&provider, &back).await.revision(), &first);
@@ -156,7 +156,7 @@ async fn a_version_both_pending_and_current_is_one_candidate() {
     secret
         .stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
         .await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     assert_eq!(current.revision(), &second);
     // The database was restored from yesterday's copy: AWSPREVIOUS works.
     let adopted = rejected(&provider, &current, &[&second]).await;
@@ -167,18 +167,18 @@ async fn a_version_both_pending_and_current_is_one_candidate() {
     assert_eq!(
         poll(&provider, &adopted).await.revision(),
         &first,
-        "and stays, for AWSCURRENT is what was rejected"
+        "it is kept, because AWSCURRENT is the rejected version"
     );
 }
 
 #[tokio::test]
 async fn the_first_choice_is_offered_again_when_all_are_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     assert_eq!(
         rejected(&provider, &current, &[&first]).await.revision(),
         &first,
-        "nothing is pending, and nothing came before"
+        "there is no pending and no previous version"
     );
     let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
     assert_eq!(
@@ -192,7 +192,7 @@ async fn the_first_choice_is_offered_again_when_all_are_rejected() {
 #[tokio::test]
 async fn an_unreadable_pending_version_is_no_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     for text in ["half a secr", "{}", r#"{"username":"app"}"#, "[]"] {
         secret.put("AWSPENDING", text).await;
         assert_eq!(
@@ -208,14 +208,14 @@ async fn an_unreadable_pending_version_is_no_candidate() {
     assert_eq!(
         rejected(&provider, &current, &[&second]).await.revision(),
         &first,
-        "the next step down"
+        "the next in the fallback order"
     );
 }
 
 #[tokio::test]
 async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     secret
         .put("AWSCURRENT", r#"{"username":"app","password":7}"#)
         .await;
@@ -242,11 +242,11 @@ async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected(
     );
 }
 
-/// A rotation without a function leaves a version without a value at `AWSCURRENT`.
+/// In moto, a rotation without a function leaves a version without a value at `AWSCURRENT`.
 #[tokio::test]
 async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let current = start(&provider).await;
+    let current = first_lease(&provider).await;
     secret.start_rotation_without_function().await;
     let second = secret.put("AWSPENDING", &login("password-2")).await;
     let error = provider
@@ -264,25 +264,28 @@ async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
 #[tokio::test]
 async fn old_connections_follow_the_strategy_unless_configured() {
     let (moto, ..) = fixture("orders").await;
-    let made = || SecretsManager::builder(&aws(&moto.endpoint()), "orders");
+    let builder = || SecretsManager::builder(&aws(&moto.endpoint()), "orders");
     for (provider, old_connections) in [
-        (made(), OldConnections::Drain),
-        (made().with_alternating_users(), OldConnections::Keep),
+        (builder(), OldConnections::Drain),
+        (builder().with_alternating_users(), OldConnections::Keep),
         (
-            made()
+            builder()
                 .with_alternating_users()
                 .with_old_connections(OldConnections::Drain),
             OldConnections::Drain,
         ),
         (
-            made()
+            builder()
                 .with_old_connections(OldConnections::EndWithLease)
                 .with_alternating_users(),
             OldConnections::EndWithLease,
         ),
     ] {
         let provider = provider.build().expect("the settings are valid");
-        assert_eq!(start(&provider).await.old_connections(), old_connections);
+        assert_eq!(
+            first_lease(&provider).await.old_connections(),
+            old_connections
+        );
     }
 }
 
@@ -297,7 +300,7 @@ async fn a_secret_rotated_by_schedule_is_polled_after_its_next_rotation() {
             .expect("it is shown")
     };
     assert!(
-        hint(&start(&provider).await).starts_with("None"),
+        hint(&first_lease(&provider).await).starts_with("None"),
         "without a schedule the poll decides"
     );
     let rules = RotationRulesType::builder()
@@ -312,7 +315,7 @@ async fn a_secret_rotated_by_schedule_is_polled_after_its_next_rotation() {
         .send()
         .await
         .expect("it is configured");
-    let lease = start(&provider).await;
+    let lease = first_lease(&provider).await;
     // Ten days are 864,000 s; the margin is 300 s, and up to 60 s more.
     let seconds: f64 = hint(&lease)
         .trim_start_matches("Some(")
@@ -330,7 +333,7 @@ async fn a_secret_rotated_by_schedule_is_polled_after_its_next_rotation() {
 }
 
 #[tokio::test]
-async fn a_secret_by_its_arn() {
+async fn a_secret_is_found_by_its_full_or_partial_arn() {
     let (moto, secret, first, _) = fixture("prod/orders").await;
     let described = secret
         .client
@@ -343,6 +346,6 @@ async fn a_secret_by_its_arn() {
     for id in [&arn, &arn[..arn.len() - 7]] {
         let provider =
             SecretsManager::new(&aws(&moto.endpoint()), id).expect("the settings are valid");
-        assert_eq!(start(&provider).await.revision(), &first, "{id}");
+        assert_eq!(first_lease(&provider).await.revision(), &first, "{id}");
     }
 }

@@ -9,36 +9,22 @@ use claviger_rotator::Users;
 use claviger_secrets_fixtures::{SECRET, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Postgres};
-use claviger_testkit::Lab;
 use tokio::time::sleep;
 
 pub(crate) async fn measure(figures: &mut Figures, time: Duration) {
-    let mut fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
     // Polled each second, so that fetches fail.
-    fixture.database.supervisor =
-        Lab::with_builder(Supervisor::builder().with_poll_interval(Duration::from_secs(1)))
-            .expect("the settings are valid")
-            .supervisor;
-    let supervisor = &fixture.database.supervisor;
-    let mut events = supervisor.events();
-    let credentials = supervisor
-        .add_provider(
-            "login",
-            SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid"),
-        )
-        .await
-        .expect("a lease");
-    let db = supervisor
-        .add_pool("orders", &credentials, fixture.database.pools(10))
-        .await
-        .expect("verified");
+    let builder = Supervisor::builder().with_poll_interval(Duration::from_secs(1));
+    let fixture = SecretsFixture::<Postgres>::with_builder(Users::Single, builder).await;
+    let mut events = fixture.database.supervisor.events();
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
+    let db = fixture.pool(provider, fixture.database.pools(10)).await;
     let callers = Callers::start_with_pause(&db, 16, "SELECT 1", Duration::from_millis(10));
     callers.wait_for_more(200).await;
     fixture.proxy.fault(InjectedFault::Refuse);
     sleep(time).await;
     fixture.proxy.heal();
     let tally = callers.stop().await;
-    supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.shutdown().await;
     let mut failed_fetches = 0_u32;
     while let Some(event) = events.next().await {
         failed_fetches += u32::from(matches!(event, Event::FetchFailed { .. }));

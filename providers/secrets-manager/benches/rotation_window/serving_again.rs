@@ -44,18 +44,10 @@ impl Case {
 
 pub(crate) async fn measure(figures: &mut Figures, case: Case, rotations: usize) {
     let fixture = SecretsFixture::<Postgres>::new(Users::Single).await;
-    let supervisor = &fixture.database.supervisor;
-    let credentials = supervisor
-        .add_provider(
-            "login",
-            SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid"),
-        )
-        .await
-        .expect("a lease");
-    let db = supervisor
-        .add_pool("orders", &credentials, fixture.database.pools(CONNECTIONS))
-        .await
-        .expect("verified");
+    let provider = SecretsManager::new(&fixture.aws(), SECRET).expect("the settings are valid");
+    let db = fixture
+        .pool(provider, fixture.database.pools(CONNECTIONS))
+        .await;
     let callers = Arc::new(Callers::start_with_pause(&db, CALLERS, "SELECT 1", PAUSE));
     callers.wait_for_more(200).await;
     let (mut ratios, mut since_rejection, mut since_termination, mut minima) =
@@ -71,7 +63,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, rotations: usize)
         // Started before the connections are terminated, because the pool may serve again before
         // the statement that terminates them returns.
         let (mut events, watched, handle, before) = (
-            supervisor.events(),
+            fixture.database.supervisor.events(),
             Arc::clone(&callers),
             db.clone(),
             db.generation(),
@@ -114,7 +106,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, rotations: usize)
             .push((fixture.value_requests() - requests_before) as f64 - (case.calls() + 1) as f64);
     }
     let tally = Arc::into_inner(callers)
-        .expect("no other task has them")
+        .expect("no other task uses the callers")
         .stop()
         .await;
     let name = case.name();
@@ -167,7 +159,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, rotations: usize)
         &format!("{name}: statements that the server interrupted"),
         tally.interrupted as f64,
     );
-    supervisor.shutdown(Duration::from_secs(5)).await;
+    fixture.shutdown().await;
 }
 
 /// Measures the minimum while the callers continue: the backend's calls in sequence, the
@@ -183,7 +175,7 @@ async fn minimum(fixture: &SecretsFixture<Postgres>, case: Case, password: &str)
             .await
             .expect("it responds")
     };
-    // The first call of a client connects; the service's client was connected, too.
+    // The first call of a client connects. The service's client was connected before.
     request().await;
     let began = Instant::now();
     for _ in 0..case.calls() {
