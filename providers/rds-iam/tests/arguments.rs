@@ -12,8 +12,8 @@ use claviger_rds_iam::{RdsIam, RdsIamBuilder};
 use common::{Chain, HOST, USER};
 
 /// Returns the error for invalid arguments.
-fn problem(builder: RdsIamBuilder) -> String {
-    let error = builder.build().expect_err("it cannot be right");
+fn build_error(builder: RdsIamBuilder) -> String {
+    let error = builder.build().expect_err("the arguments are invalid");
     assert_eq!(error.kind(), ProviderErrorKind::Misconfigured, "{error}");
     assert!(!error.is_transient());
     error.to_string()
@@ -51,29 +51,29 @@ fn each_argument_is_named() {
             "\"lifetime\" must be between 3 s and 15 min, not 2.999s",
         ),
     ] {
-        let problem = problem(builder);
+        let message = build_error(builder);
         assert!(
-            problem.contains(expected),
-            "{problem} should contain {expected}"
+            message.contains(expected),
+            "{message} should contain {expected}"
         );
     }
     let bare = SdkConfig::builder()
         .region(aws_config::Region::new("eu-west-1"))
         .build();
     assert!(
-        problem(RdsIam::builder(&bare, "db", 5432, USER))
+        build_error(RdsIam::builder(&bare, "db", 5432, USER))
             .contains("\"SdkConfig\" has no credentials provider")
     );
 }
 
 #[test]
 fn no_region_is_an_error_and_none_is_guessed() {
-    let silent = Chain::key().config(None);
-    let message = problem(RdsIam::builder(&silent, "db.internal", 5432, USER));
+    let no_region = Chain::key().config(None);
+    let message = build_error(RdsIam::builder(&no_region, "db.internal", 5432, USER));
     assert!(message.contains("\"region\" is missing"), "{message}");
     for builder in [
-        RdsIam::builder(&silent, HOST, 5432, USER),
-        RdsIam::builder(&silent, "db.internal", 5432, USER).with_region("eu-west-1"),
+        RdsIam::builder(&no_region, HOST, 5432, USER),
+        RdsIam::builder(&no_region, "db.internal", 5432, USER).with_region("eu-west-1"),
         RdsIam::builder(
             &Chain::key().config(Some("eu-west-1")),
             "db.internal",
@@ -106,7 +106,7 @@ fn regions_that_disagree_are_both_named() {
             ["the caller", "the endpoint's name"],
         ),
     ] {
-        let message = problem(builder);
+        let message = build_error(builder);
         assert!(
             message.contains("us-east-1") && message.contains("eu-west-1"),
             "{message}"
@@ -129,10 +129,10 @@ fn an_invalid_host_is_not_shown() {
     ] {
         let builder = RdsIam::builder(&aws, host, 5432, USER);
         assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
-        let problem = problem(builder);
+        let message = build_error(builder);
         assert!(
-            problem.contains("\"host\"") && !problem.contains("hunter2"),
-            "{problem}"
+            message.contains("\"host\"") && !message.contains("hunter2"),
+            "{message}"
         );
     }
 }

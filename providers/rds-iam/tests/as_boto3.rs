@@ -1,6 +1,7 @@
 //! needs: moto
 //!
-//! A token equals boto3's to the byte. Where boto3 or the SDK is wrong, it is right, or an error.
+//! Tokens are identical to boto3's. Where boto3 or the SDK is wrong, the token is right, or the
+//! fetch fails.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -23,9 +24,9 @@ use claviger_servers::Moto;
 use claviger_testkit::FetchLease;
 
 #[derive(Debug)]
-struct At(SystemTime);
+struct FixedTime(SystemTime);
 
-impl TimeSource for At {
+impl TimeSource for FixedTime {
     fn now(&self) -> SystemTime {
         self.0
     }
@@ -43,25 +44,25 @@ fn config(case: Case<'_>) -> SdkConfig {
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::new(case.region.to_owned()))
         // Fractions of a second are not signed.
-        .time_source(At(UNIX_EPOCH
-            + Duration::from_secs(case.at)
-            + Duration::from_millis(999)))
+        .time_source(FixedTime(
+            UNIX_EPOCH + Duration::from_secs(case.at) + Duration::from_millis(999),
+        ))
         .build()
 }
 
-async fn ours(case: Case<'_>) -> Result<String, ProviderError> {
+async fn our_token(case: Case<'_>) -> Result<String, ProviderError> {
     let provider = RdsIam::new(&config(case), case.host, case.port, case.user)?;
     let lease = provider.fetch_lease(FetchRequest::first()).await?;
     Ok(lease.secret().expose_password().to_owned())
 }
 
-/// Returns the token that the SDK's own function makes.
-async fn sdk(case: Case<'_>) -> String {
-    let config_of = Config::builder()
+/// Returns the token that the SDK's own function signs.
+async fn sdk_token(case: Case<'_>) -> String {
+    let generator_config = Config::builder()
         .hostname(case.host)
         .port(u64::from(case.port))
         .username(case.user);
-    let generator = AuthTokenGenerator::new(config_of.build().expect("it is complete"));
+    let generator = AuthTokenGenerator::new(generator_config.build().expect("it is complete"));
     generator
         .auth_token(&config(case))
         .await
@@ -70,7 +71,8 @@ async fn sdk(case: Case<'_>) -> String {
         .to_owned()
 }
 
-const SIGNED: u64 = 1_795_603_199;
+/// Time of signature, in seconds since 1970.
+const SIGNED_AT: u64 = 1_795_603_199;
 
 fn case<'c>(host: &'c str, region: &'c str, user: &'c str) -> Case<'c> {
     Case {
@@ -78,11 +80,20 @@ fn case<'c>(host: &'c str, region: &'c str, user: &'c str) -> Case<'c> {
         port: 5432,
         user,
         region,
-        at: SIGNED,
+        at: SIGNED_AT,
         key: "AKIAIOSFODNN7EXAMPLE",
         secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         session: None,
     }
+}
+
+/// Returns a case for which boto3 and the SDK sign the same token.
+fn usual_case() -> Case<'static> {
+    case(
+        "orders.c1a2b3.eu-west-1.rds.amazonaws.com",
+        "eu-west-1",
+        "orders_app",
+    )
 }
 
 const USERS: [&str; 31] = [
@@ -119,7 +130,7 @@ const USERS: [&str; 31] = [
     "rds_iam",
 ];
 
-const PLACES: [(&str, &str); 18] = [
+const ENDPOINTS: [(&str, &str); 18] = [
     ("orders.c1a2b3.eu-west-1.rds.amazonaws.com", "eu-west-1"),
     (
         "orders.cluster-c1a2b3.us-east-1.rds.amazonaws.com",
@@ -156,7 +167,7 @@ const PLACES: [(&str, &str); 18] = [
 ];
 
 #[tokio::test]
-async fn every_user_on_every_host_to_the_byte() {
+async fn every_user_on_every_host_has_boto3s_token() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     // A session token as STS issues it: a thousand bytes of base64.
@@ -165,7 +176,7 @@ async fn every_user_on_every_host_to_the_byte() {
         "MEUCIQDab0/+".repeat(80)
     );
     let mut compared = 0;
-    for (host, region) in PLACES {
+    for (host, region) in ENDPOINTS {
         for user in USERS {
             for session in [None, Some(session.as_str())] {
                 let case = Case {
@@ -176,7 +187,7 @@ async fn every_user_on_every_host_to_the_byte() {
                     .token(case)
                     .unwrap_or_else(|error| format!("boto3 fails for {case:?}: {error}"));
                 assert_eq!(
-                    ours(case).await.expect("it signs"),
+                    our_token(case).await.expect("it signs"),
                     theirs,
                     "{user:?} at {host:?}"
                 );
@@ -184,20 +195,16 @@ async fn every_user_on_every_host_to_the_byte() {
             }
         }
     }
-    assert_eq!(compared, USERS.len() * PLACES.len() * 2);
+    assert_eq!(compared, USERS.len() * ENDPOINTS.len() * 2);
 }
 
 #[tokio::test]
-async fn every_port_time_and_identity_to_the_byte() {
+async fn every_port_time_and_identity_has_boto3s_token() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
-    let base = case(
-        "orders.c1a2b3.eu-west-1.rds.amazonaws.com",
-        "eu-west-1",
-        "orders_app",
-    );
+    let base = usual_case();
     let ports = [1, 80, 443, 3306, 5432, 65535].map(|port| Case { port, ..base });
-    // New year, a leap day, the last second of a day.
+    // 1970, a leap day, the last second of a year, a new year.
     let times = [0, 1_709_164_800, 1_767_225_599, 4_102_444_800].map(|at| Case { at, ..base });
     let sessions = ["", "a b~c", "+/=", "ключ", "%2F", "&X-Amz-Expires=1"].map(|session| Case {
         session: Some(session),
@@ -206,7 +213,7 @@ async fn every_port_time_and_identity_to_the_byte() {
     let keys = ["AKIA~*'", "A/B", "ASIA0"].map(|key| Case { key, ..base });
     for case in [&ports[..], &times[..], &sessions[..], &keys[..]].concat() {
         let theirs = boto3.token(case).expect("boto3 signs");
-        assert_eq!(ours(case).await.expect("it signs"), theirs, "{case:?}");
+        assert_eq!(our_token(case).await.expect("it signs"), theirs, "{case:?}");
     }
 }
 
@@ -214,15 +221,11 @@ async fn every_port_time_and_identity_to_the_byte() {
 async fn tokens_are_right_where_the_sdk_is_wrong() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
-    let base = case(
-        "orders.c1a2b3.eu-west-1.rds.amazonaws.com",
-        "eu-west-1",
-        "orders_app",
-    );
+    let base = usual_case();
     assert_eq!(
-        sdk(base).await,
+        sdk_token(base).await,
         boto3.token(base).expect("boto3 signs"),
-        "for plain credentials they agree"
+        "they are equal in the usual case"
     );
     for case in [
         Case {
@@ -237,18 +240,18 @@ async fn tokens_are_right_where_the_sdk_is_wrong() {
         case("Orders.Example.COM", "eu-west-1", "orders_app"),
     ] {
         let theirs = boto3.token(case).expect("boto3 signs");
-        assert_ne!(sdk(case).await, theirs, "the hazard: {case:?}");
-        assert_eq!(ours(case).await.expect("it signs"), theirs);
+        assert_ne!(sdk_token(case).await, theirs, "the hazard: {case:?}");
+        assert_eq!(our_token(case).await.expect("it signs"), theirs);
     }
 }
 
-/// boto3 does not take an IPv6 address without brackets for one; here brackets make no difference.
+/// boto3 does not recognize an IPv6 address without brackets. This provider does.
 #[tokio::test]
 async fn tokens_are_right_or_an_error_where_boto3_is_wrong() {
     let moto = Moto::start().expect("moto starts");
     let mut boto3 = Boto3::start(moto.python());
     for (bare, bracketed) in [("::1", "[::1]"), ("2001:DB8::A", "[2001:DB8::A]")] {
-        let ours = ours(case(bare, "eu-west-1", "orders_app"))
+        let ours = our_token(case(bare, "eu-west-1", "orders_app"))
             .await
             .expect("it signs");
         let case = |host| case(host, "eu-west-1", "orders_app");
@@ -276,7 +279,7 @@ async fn tokens_are_right_or_an_error_where_boto3_is_wrong() {
         "1.2.3.4.5",
     ] {
         let case = case(host, "eu-west-1", "orders_app");
-        let error = ours(case).await.expect_err(host);
+        let error = our_token(case).await.expect_err(host);
         assert!(
             error.to_string().contains("\"host\""),
             "{error}; boto3: {:?}",

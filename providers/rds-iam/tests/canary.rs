@@ -14,8 +14,8 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
@@ -24,9 +24,9 @@ use claviger::provider::FetchRequest;
 use claviger::{Credentials, Lease, Supervisor};
 use claviger_fixtures::{Callers, Capture, eventually, eventually_within, short_lived};
 use claviger_rds_iam::RdsIam;
-use claviger_servers::{Moto, Postgres};
+use claviger_servers::Postgres;
 use claviger_testkit::FetchLease;
-use common::{HOST, USER, token};
+use common::{HOST, USER, assume_role, first_lease, start_moto, token};
 use server::TokenServer;
 use sqlx::postgres::PgPoolOptions;
 
@@ -45,7 +45,7 @@ impl Secrets {
             .insert(secret.to_owned());
     }
 
-    fn session(&self, credentials: &AwsCredentials) {
+    fn add_session(&self, credentials: &AwsCredentials) {
         self.add(credentials.secret_access_key());
         let session = credentials.session_token().expect("STS issues sessions");
         self.add(session);
@@ -55,7 +55,7 @@ impl Secrets {
         );
     }
 
-    fn token(&self, lease: &Lease<Credentials>) {
+    fn add_token(&self, lease: &Lease<Credentials>) {
         self.add(token(lease));
         for name in ["X-Amz-Signature", "X-Amz-Security-Token"] {
             self.add(common::parameter(token(lease), name).expect("it is there"));
@@ -66,40 +66,40 @@ impl Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Returns the secrets in a text.
-    fn shown_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
+    /// Returns the lines of a text that contain a secret.
+    fn lines_with_secrets<'t>(&self, text: &'t str) -> Vec<&'t str> {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The value of an Authorization header contains its signature.
-        let shown = |line: &&str| {
+        let has_secret = |line: &&str| {
             secrets.iter().any(|secret| line.contains(&**secret)) || line.contains("Signature=")
         };
-        text.lines().filter(shown).collect()
+        text.lines().filter(has_secret).collect()
     }
 
     fn assert_absent(&self, what: &str, text: &str) {
         assert!(
-            self.shown_in(text).is_empty(),
+            self.lines_with_secrets(text).is_empty(),
             "{what} shows a secret: {:#?}",
-            self.shown_in(text)
+            self.lines_with_secrets(text)
         );
     }
 }
 
-/// Passes on the credentials that STS issues, and records them.
+/// Returns the credentials that STS issues, and records them.
 #[derive(Debug)]
-struct Recorded {
+struct RecordingChain {
     chain: AssumeRoleProvider,
     secrets: Secrets,
 }
 
-impl ProvideCredentials for Recorded {
+impl ProvideCredentials for RecordingChain {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
             let credentials = self.chain.provide_credentials().await?;
-            self.secrets.session(&credentials);
+            self.secrets.add_session(&credentials);
             Ok(credentials)
         })
     }
@@ -107,24 +107,15 @@ impl ProvideCredentials for Recorded {
 
 /// Returns a configuration whose sessions come from this STS.
 async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
-    let key = AwsCredentials::new("AKIAEXAMPLE", SECRET_KEY, None, None, "test");
-    let base = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new("eu-west-1"))
-        .credentials_provider(key);
-    let base = base.endpoint_url(endpoint).load().await;
-    let chain = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders")
-        .session_name("orders")
-        .configure(&base)
-        .build()
-        .await;
-    let chain = SharedCredentialsProvider::new(Recorded {
+    let (base, chain) = assume_role(endpoint, SECRET_KEY).await;
+    let chain = SharedCredentialsProvider::new(RecordingChain {
         chain,
         secrets: secrets.clone(),
     });
     base.into_builder().credentials_provider(chain).build()
 }
 
-fn shown(value: &impl Debug) -> String {
+fn debug_texts(value: &impl Debug) -> String {
     format!("{value:?} {value:#?}")
 }
 
@@ -133,18 +124,16 @@ async fn no_secret_is_in_any_output_at_trace() {
     let capture = Capture::everything();
     let secrets = Secrets::default();
     secrets.add(SECRET_KEY);
-    let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts"))
-        .await
-        .expect("its thread ends");
+    let moto = start_moto().await;
     let server: Postgres = server::start_server().await;
     let aws = configuration(&moto.endpoint(), &secrets).await;
     let builder = || RdsIam::builder(&aws, HOST, 5432, USER).with_lifetime(Duration::from_secs(3));
-    secrets.assert_absent("a builder's Debug", &shown(&builder()));
+    secrets.assert_absent("a builder's Debug", &debug_texts(&builder()));
     let provider = builder().build().expect("the arguments are valid");
-    secrets.assert_absent("a provider's Debug", &shown(&provider));
+    secrets.assert_absent("a provider's Debug", &debug_texts(&provider));
 
-    // STS sessions sign tokens, and connections open with them under load. For a moment every login
-    // is rejected.
+    // STS sessions sign tokens, and connections open with them under load. Then every login is
+    // rejected for a short time.
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
     let login = supervisor
@@ -198,12 +187,12 @@ async fn no_secret_is_in_any_output_at_trace() {
         .expect_err("STS is down");
     assert!(error.is_transient(), "{error}");
     for value in [
-        shown(&error),
+        debug_texts(&error),
         error.to_string(),
-        shown(&supervisor.status()),
-        shown(&supervisor.readiness()),
-        shown(&login),
-        shown(&db),
+        debug_texts(&supervisor.status()),
+        debug_texts(&supervisor.readiness()),
+        debug_texts(&login),
+        debug_texts(&db),
     ] {
         secrets.assert_absent("a Debug", &value);
     }
@@ -211,28 +200,25 @@ async fn no_secret_is_in_any_output_at_trace() {
     supervisor.shutdown(Duration::from_secs(5)).await;
     let mut failed = 0;
     while let Some(event) = events.next().await {
-        secrets.assert_absent("an event", &shown(&event));
+        secrets.assert_absent("an event", &debug_texts(&event));
         failed += usize::from(matches!(event, Event::FetchFailed { .. }));
     }
     assert!(failed > 0 && tally.succeeded > 0);
-    secrets.assert_absent("a caller's error", &shown(&tally));
+    secrets.assert_absent("a caller's error", &debug_texts(&tally));
 
-    // A token whose text is known.
+    // A token that the search looks for.
     moto.start_again().expect("it starts again");
-    let lease = direct
-        .fetch_lease(FetchRequest::first())
-        .await
-        .expect("a token is signed");
-    secrets.token(&lease);
+    let lease = first_lease(&direct).await;
+    secrets.add_token(&lease);
     secrets.assert_absent(
         "a lease",
-        &format!("{} {}", shown(&lease), shown(lease.secret())),
+        &format!("{} {}", debug_texts(&lease), debug_texts(lease.secret())),
     );
     assert!(secrets.len() >= 9, "sessions were issued and recorded");
 
     let output = capture.text();
-    for crates in ["credential.rotation", "claviger_rds_iam", "sqlx"] {
-        assert!(output.contains(crates), "nothing was captured of {crates}");
+    for text in ["credential.rotation", "claviger_rds_iam", "sqlx"] {
+        assert!(output.contains(text), "nothing was captured of {text}");
     }
     secrets.assert_absent("the log", &output);
 
@@ -243,7 +229,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         .provide_credentials()
         .await
         .expect("STS responds");
-    let found = secrets.shown_in(&capture.text()).len();
+    let found = secrets.lines_with_secrets(&capture.text()).len();
     let config = Config::builder()
         .hostname(HOST)
         .port(5432)
@@ -255,14 +241,14 @@ async fn no_secret_is_in_any_output_at_trace() {
         .await
         .expect("it signs");
     assert!(
-        secrets.shown_in(&capture.text()).len() > found,
+        secrets.lines_with_secrets(&capture.text()).len() > found,
         "the signer logs the session token"
     );
     drop((session, token));
     tracing::info!(secret = SECRET_KEY, "planted canary");
     assert!(
         secrets
-            .shown_in(&capture.text())
+            .lines_with_secrets(&capture.text())
             .iter()
             .any(|line| line.contains("planted canary"))
     );

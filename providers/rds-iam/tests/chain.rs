@@ -8,9 +8,6 @@ mod common;
 
 use std::time::Duration;
 
-use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::provider::FetchRequest;
@@ -18,7 +15,9 @@ use claviger::report::RotationTrigger;
 use claviger_rds_iam::RdsIam;
 use claviger_servers::{InjectedFault, Moto, Proxy};
 use claviger_testkit::FetchLease;
-use common::{HOST, USER, again, first, now, parameter, token};
+use common::{
+    HOST, USER, assume_role, fetch_again, first_lease, parameter, start_moto, token, wall_time,
+};
 
 /// A role at STS, behind a proxy.
 struct Role {
@@ -29,29 +28,12 @@ struct Role {
 
 impl Role {
     async fn new() -> Self {
-        let moto = tokio::task::spawn_blocking(|| Moto::start().expect("moto starts"))
-            .await
-            .expect("its thread ends");
+        let moto = start_moto().await;
         let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
-        let key = AwsCredentials::new(
-            "AKIAEXAMPLE",
-            "wJalrXUtnFEMI/EXAMPLEKEY",
-            None,
-            None,
-            "test",
-        );
-        let base = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .credentials_provider(key);
-        let base = base.endpoint_url(proxy.endpoint()).load().await;
-        let role = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders")
-            .session_name("orders")
-            .configure(&base)
-            .build()
-            .await;
+        let (base, chain) = assume_role(&proxy.endpoint(), "wJalrXUtnFEMI/EXAMPLEKEY").await;
         let aws = base
             .into_builder()
-            .credentials_provider(SharedCredentialsProvider::new(role))
+            .credentials_provider(SharedCredentialsProvider::new(chain))
             .build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
         Self {
@@ -61,8 +43,8 @@ impl Role {
         }
     }
 
-    /// Returns the error of a fetch with this fault of STS; afterwards STS works again.
-    async fn failing(&self, fault: InjectedFault) -> ProviderError {
+    /// Returns the error of a fetch during this fault of STS. Afterwards STS works again.
+    async fn fetch_error(&self, fault: InjectedFault) -> ProviderError {
         self.proxy.fault(fault);
         let error = self
             .provider
@@ -70,12 +52,12 @@ impl Role {
             .await
             .expect_err("STS fails");
         self.proxy.heal();
-        first(&self.provider).await;
+        first_lease(&self.provider).await;
         error
     }
 }
 
-fn response(status: u16, code: &str) -> InjectedFault {
+fn sts_error(status: u16, code: &str) -> InjectedFault {
     let error = format!(
         "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>not here</Message></Error></ErrorResponse>"
     );
@@ -83,9 +65,9 @@ fn response(status: u16, code: &str) -> InjectedFault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_signs_and_each_token_is_one_call() {
+async fn a_session_signs_and_each_token_costs_one_call() {
     let role = Role::new().await;
-    let current = first(&role.provider).await;
+    let current = first_lease(&role.provider).await;
     assert_eq!(role.proxy.requests("AssumeRole"), 1);
     let key = parameter(token(&current), "X-Amz-Credential").expect("it names the key");
     assert!(key.starts_with("ASIA"), "{key}");
@@ -95,10 +77,10 @@ async fn a_session_signs_and_each_token_is_one_call() {
         .expiry()
         .wall()
         .expect("it ends")
-        .duration_since(now())
+        .duration_since(wall_time())
         .unwrap_or_default();
     assert!(end.as_secs() >= 898 && end.as_secs() <= 900, "{end:?}");
-    let next = again(&role.provider, RotationTrigger::Schedule, &current).await;
+    let next = fetch_again(&role.provider, RotationTrigger::Schedule, &current).await;
     assert_ne!(next.revision(), current.revision());
     assert_eq!(role.proxy.requests("AssumeRole"), 2);
 }
@@ -107,16 +89,21 @@ async fn a_session_signs_and_each_token_is_one_call() {
 async fn each_failure_of_sts_has_its_error_kind() {
     use ProviderErrorKind::{Denied, Throttled, Unavailable};
     let role = Role::new().await;
-    for (fault, kind, passes, expected) in [
-        (response(403, "AccessDenied"), Denied, false, "trust policy"),
+    for (fault, kind, transient, expected) in [
         (
-            response(400, "Throttling"),
+            sts_error(403, "AccessDenied"),
+            Denied,
+            false,
+            "trust policy",
+        ),
+        (
+            sts_error(400, "Throttling"),
             Throttled,
             true,
             "throttles requests",
         ),
         (
-            response(500, "InternalFailure"),
+            sts_error(500, "InternalFailure"),
             Unavailable,
             true,
             "this is retried",
@@ -125,10 +112,10 @@ async fn each_failure_of_sts_has_its_error_kind() {
         (InjectedFault::Cut, Unavailable, true, "this is retried"),
     ] {
         let case = format!("{fault:?}");
-        let error = role.failing(fault).await;
+        let error = role.fetch_error(fault).await;
         assert_eq!(
             (error.kind(), error.is_transient()),
-            (kind, passes),
+            (kind, transient),
             "{case}: {error}"
         );
         assert!(error.to_string().contains(expected), "{case}: {error}");
@@ -137,11 +124,14 @@ async fn each_failure_of_sts_has_its_error_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_hangs_times_out_before_the_fetch_does() {
+async fn an_sts_that_hangs_times_out_before_the_fetch_does() {
     let role = Role::new().await;
-    let error = tokio::time::timeout(Duration::from_secs(30), role.failing(InjectedFault::Stall))
-        .await
-        .expect("within the core's default deadline");
+    let error = tokio::time::timeout(
+        Duration::from_secs(30),
+        role.fetch_error(InjectedFault::Stall),
+    )
+    .await
+    .expect("within the default deadline of a fetch");
     assert!(
         error.is_transient() && error.kind() == ProviderErrorKind::TimedOut,
         "{error}"

@@ -12,7 +12,7 @@ use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease};
 use claviger_fixtures::Capture;
 use claviger_rds_iam::RdsIam;
-use common::{Chain, HOST, USER, again, first, now};
+use common::{Chain, HOST, USER, fetch_again, first_lease, wall_time};
 use tokio::time::{Instant, advance};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ struct Clock {
 impl Clock {
     fn new() -> Self {
         Self {
-            started: (now() - 10 * MINUTE, Instant::now()),
+            started: (wall_time() - 10 * MINUTE, Instant::now()),
             set_back: Arc::default(),
         }
     }
@@ -53,14 +53,14 @@ impl aws_types::sdk_config::TimeSource for Clock {
     }
 }
 
-/// Returns the lease after a rejection, `seconds` later.
-async fn rejected(
+/// Waits for `seconds`, rejects the lease, and returns what is then fetched.
+async fn lease_after_rejection(
     provider: &RdsIam,
     current: &Lease<Credentials>,
     seconds: u64,
 ) -> Lease<Credentials> {
     advance(Duration::from_secs(seconds)).await;
-    again(provider, RotationTrigger::Rejected, current).await
+    fetch_again(provider, RotationTrigger::Rejected, current).await
 }
 
 /// By the database's clock a token expires at an age of five minutes here, which still counts as
@@ -69,23 +69,29 @@ async fn rejected(
 async fn a_young_token_is_signed_again_at_the_second_rejection_within_a_minute() {
     for seconds in [1, 7, 59] {
         let provider = Clock::new().provider();
-        let current = first(&provider).await;
+        let current = first_lease(&provider).await;
         assert_eq!(
-            rejected(&provider, &current, 300).await.revision(),
+            lease_after_rejection(&provider, &current, 300)
+                .await
+                .revision(),
             current.revision(),
             "it may be transient"
         );
         assert_ne!(
-            rejected(&provider, &current, seconds).await.revision(),
+            lease_after_rejection(&provider, &current, seconds)
+                .await
+                .revision(),
             current.revision(),
             "rejected again after {seconds} s"
         );
     }
     let provider = Clock::new().provider();
-    let current = first(&provider).await;
+    let current = first_lease(&provider).await;
     for _ in 0..5 {
         assert_eq!(
-            rejected(&provider, &current, 61).await.revision(),
+            lease_after_rejection(&provider, &current, 61)
+                .await
+                .revision(),
             current.revision(),
             "more than a minute apart"
         );
@@ -96,11 +102,11 @@ async fn a_young_token_is_signed_again_at_the_second_rejection_within_a_minute()
 async fn a_rejected_young_token_is_signed_again_once_in_half_a_minute() {
     // PAM rejects everything for a while: not each attempt gets a new token.
     let provider = Clock::new().provider();
-    let mut current = first(&provider).await;
+    let mut current = first_lease(&provider).await;
     let began = Instant::now();
     let mut signed = Vec::new();
     for _ in 0..60 {
-        let next = rejected(&provider, &current, 2).await;
+        let next = lease_after_rejection(&provider, &current, 2).await;
         if next.revision() != current.revision() {
             signed.push(began.elapsed().as_secs());
         }
@@ -113,13 +119,15 @@ async fn a_rejected_young_token_is_signed_again_once_in_half_a_minute() {
 async fn a_clock_that_is_set_back_does_not_delay_the_signature() {
     let clock = Clock::new();
     let provider = clock.provider();
-    let current = first(&provider).await;
-    rejected(&provider, &current, 1).await;
-    let current = rejected(&provider, &current, 1).await;
+    let current = first_lease(&provider).await;
+    lease_after_rejection(&provider, &current, 1).await;
+    let current = lease_after_rejection(&provider, &current, 1).await;
     *clock.set_back.lock().expect("no thread panics") = 60 * MINUTE;
-    rejected(&provider, &current, 30).await;
+    lease_after_rejection(&provider, &current, 30).await;
     assert_ne!(
-        rejected(&provider, &current, 1).await.revision(),
+        lease_after_rejection(&provider, &current, 1)
+            .await
+            .revision(),
         current.revision()
     );
 }
@@ -130,10 +138,10 @@ async fn the_clock_is_named_at_warn_once_an_hour_for_as_long_as_tokens_are_rejec
     let capture = Capture::everything();
     // Lines of other tests in this process are captured as well.
     let provider = Clock::new().provider_for("warned");
-    let mut current = first(&provider).await;
+    let mut current = first_lease(&provider).await;
     for _ in 0..36 {
-        current = rejected(&provider, &current, 299).await;
-        current = rejected(&provider, &current, 1).await;
+        current = lease_after_rejection(&provider, &current, 299).await;
+        current = lease_after_rejection(&provider, &current, 1).await;
     }
     let text = capture.text();
     let warned = text.lines().filter(|line| {

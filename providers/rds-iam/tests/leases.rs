@@ -15,7 +15,9 @@ use claviger::provider::{FetchRequest, Hints};
 use claviger::report::RotationTrigger;
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::FetchLease;
-use common::{Chain, HOST, USER, again, first, key, now, parameter, session, token};
+use common::{
+    Chain, HOST, USER, fetch_again, first_lease, key, parameter, session, token, wall_time,
+};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 
@@ -23,12 +25,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
-    let lease = first(&Chain::key().provider()).await;
+    let lease = first_lease(&Chain::key().provider()).await;
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
     assert!(
         lease.secret().endpoint().is_none(),
-        "pools know where to connect"
+        "a pool's options contain the endpoint"
     );
     assert_eq!(lease.old_connections(), OldConnections::Keep);
     assert!(token(&lease).starts_with(&format!("{HOST}:5432/?Action=connect&DBUser={USER}&")));
@@ -36,19 +38,22 @@ async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
 }
 
 #[tokio::test]
-async fn a_lease_ends_with_its_token_or_with_the_session_that_signed_it() {
+async fn a_lease_expires_with_its_token_or_with_the_session_that_signed_it() {
     let before = Timestamp::now();
-    let lease = first(&Chain::key().provider()).await;
+    let lease = first_lease(&Chain::key().provider()).await;
     let end = lease.expiry().wall().expect("it ends");
     // Tokens are dated by the second, so less than a second is lost.
     assert!(
-        end <= now() + 15 * MINUTE && end > before.wall() + 15 * MINUTE - Duration::from_secs(1)
+        end <= wall_time() + 15 * MINUTE
+            && end > before.wall() + 15 * MINUTE - Duration::from_secs(1)
     );
     assert!(lease.expiry().remaining(before).expect("it ends") <= 15 * MINUTE);
 
-    let expires_at = now() + 9 * MINUTE;
-    let lease =
-        first(&Chain::of(move || Ok(session("ASIA1", "t", Some(expires_at)))).provider()).await;
+    let expires_at = wall_time() + 9 * MINUTE;
+    let lease = first_lease(
+        &Chain::scripted(move || Ok(session("ASIA1", "t", Some(expires_at)))).provider(),
+    )
+    .await;
     let late = lease
         .expiry()
         .wall()
@@ -60,16 +65,16 @@ async fn a_lease_ends_with_its_token_or_with_the_session_that_signed_it() {
 }
 
 #[tokio::test]
-async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
+async fn every_new_token_has_its_own_revision() {
     let chain = Chain::key();
     let provider = chain.provider();
-    let current = first(&provider).await;
+    let current = first_lease(&provider).await;
     let mut seen = HashSet::from([current.revision().clone()]);
     for id in ["AKIA2", "AKIA3"] {
         chain.respond_with(move || Ok(key(id)));
         assert!(
             seen.insert(
-                again(&provider, RotationTrigger::Schedule, &current)
+                fetch_again(&provider, RotationTrigger::Schedule, &current)
                     .await
                     .revision()
                     .clone()
@@ -83,18 +88,18 @@ async fn every_new_token_has_a_revision_of_its_own_and_an_old_one_keeps_its() {
     );
 
     // Equal revision means equal token: the same identity in the same second.
-    let again = [first(&provider).await, first(&provider).await];
+    let equal = [first_lease(&provider).await, first_lease(&provider).await];
     assert_eq!(
-        again[0].revision() == again[1].revision(),
-        token(&again[0]) == token(&again[1])
+        equal[0].revision() == equal[1].revision(),
+        token(&equal[0]) == token(&equal[1])
     );
 }
 
 #[tokio::test]
 async fn a_manual_rotation_signs_a_new_token() {
     let provider = Chain::key().provider();
-    let current = first(&provider).await;
-    let new = again(&provider, RotationTrigger::Manual, &current).await;
+    let current = first_lease(&provider).await;
+    let new = fetch_again(&provider, RotationTrigger::Manual, &current).await;
     assert_ne!(new.revision(), current.revision());
     assert_ne!(token(&new), token(&current));
     assert!(!new.expiry().is_expired(Timestamp::now()));
@@ -104,9 +109,9 @@ async fn a_manual_rotation_signs_a_new_token() {
 async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
     let chain = Chain::key();
     let provider = chain.provider();
-    let current = first(&provider).await;
+    let current = first_lease(&provider).await;
     for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
-        let same = again(&provider, trigger, &current).await;
+        let same = fetch_again(&provider, trigger, &current).await;
         assert_eq!(same.revision(), current.revision());
         assert_eq!(
             (same.expiry(), token(&same)),
@@ -118,7 +123,7 @@ async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
 
     chain.respond_with(|| Ok(session("AKIAEXAMPLE", "another session", None)));
     for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
-        let new = again(&provider, trigger, &current).await;
+        let new = fetch_again(&provider, trigger, &current).await;
         assert_ne!(new.revision(), current.revision());
         assert_eq!(
             parameter(token(&new), "X-Amz-Security-Token"),
@@ -128,16 +133,16 @@ async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
 }
 
 #[tokio::test]
-async fn an_old_token_that_is_rejected_is_signed_again() {
-    let provider = Chain::key().provider_of(Duration::from_secs(3));
-    let current = first(&provider).await;
+async fn a_rejected_old_token_is_signed_again() {
+    let provider = Chain::key().provider_with_lifetime(Duration::from_secs(3));
+    let current = first_lease(&provider).await;
     let signed_at = current.expiry().wall().expect("it ends") - Duration::from_secs(3);
     claviger_fixtures::eventually("half of its lifetime is over", || {
-        now() >= signed_at + Duration::from_millis(1_550)
+        wall_time() >= signed_at + Duration::from_millis(1_550)
     })
     .await;
     assert_ne!(
-        again(&provider, RotationTrigger::Rejected, &current)
+        fetch_again(&provider, RotationTrigger::Rejected, &current)
             .await
             .revision(),
         current.revision()
@@ -145,10 +150,10 @@ async fn an_old_token_that_is_rejected_is_signed_again() {
 }
 
 #[tokio::test]
-async fn a_session_about_to_end_signs_nothing() {
+async fn a_session_about_to_expire_signs_nothing() {
     for left in [Some(Duration::from_millis(1_200)), None] {
-        let chain = Chain::of(move || {
-            let end = left.map_or(now() - MINUTE, |left| now() + left);
+        let chain = Chain::scripted(move || {
+            let end = left.map_or(wall_time() - MINUTE, |left| wall_time() + left);
             Ok(session("ASIA1", "t", Some(end)))
         });
         let error = chain
@@ -170,7 +175,7 @@ async fn a_session_about_to_end_signs_nothing() {
 
 #[tokio::test]
 async fn a_chain_without_credentials_is_a_transient_error() {
-    let chain = Chain::of(|| {
+    let chain = Chain::scripted(|| {
         Err(CredentialsError::not_loaded(
             "no providers in chain provided credentials",
         ))
@@ -189,7 +194,7 @@ async fn a_chain_without_credentials_is_a_transient_error() {
         "{error}"
     );
     chain.respond_with(|| Ok(key("AKIA1")));
-    first(&provider).await;
+    first_lease(&provider).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,17 +223,25 @@ async fn a_chain_that_hangs_times_out() {
     assert_eq!(error.kind(), ProviderErrorKind::TimedOut);
 }
 
-/// Runs the watch and receives its hints.
-fn watched(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()>) {
+/// Waits up to a minute for the next hint.
+async fn next_hint(hints: &mut mpsc::UnboundedReceiver<()>) {
+    tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv())
+        .await
+        .expect("a hint is received")
+        .expect("the watch runs");
+}
+
+/// Runs the watch of a provider and receives its hints.
+fn start_watch(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()>) {
     let provider = std::sync::Arc::new(chain.provider());
     let (sender, hints) = mpsc::unbounded_channel();
     tokio::spawn({
         let provider = std::sync::Arc::clone(&provider);
         async move {
-            let hinting = Hints::new(move || {
+            let hints = Hints::new(move || {
                 let _ = sender.send(());
             });
-            provider.watch(hinting).await;
+            provider.watch(hints).await;
         }
     });
     (provider, hints)
@@ -237,21 +250,18 @@ fn watched(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()
 #[tokio::test(start_paused = true)]
 async fn another_identity_is_detected_within_a_minute() {
     let chain = Chain::key();
-    let (provider, mut hints) = watched(&chain);
-    let current = first(&provider).await;
+    let (provider, mut hints) = start_watch(&chain);
+    let current = first_lease(&provider).await;
     tokio::time::sleep(10 * MINUTE).await;
     assert!(
         hints.try_recv().is_err() && chain.calls() > 5,
-        "it is polled, and is the same"
+        "the identity is requested, and is the same"
     );
 
     chain.respond_with(|| Ok(key("AKIA2")));
-    tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv())
-        .await
-        .expect("a hint comes")
-        .expect("it is watched");
+    next_hint(&mut hints).await;
     assert_ne!(
-        again(&provider, RotationTrigger::Changed, &current)
+        fetch_again(&provider, RotationTrigger::Changed, &current)
             .await
             .revision(),
         current.revision()
@@ -263,81 +273,76 @@ async fn another_identity_is_detected_within_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_chain_that_issues_a_session_each_time_is_not_polled_for_ever() {
     let mut number = 0;
-    let chain = Chain::of(move || {
+    let chain = Chain::scripted(move || {
         number += 1;
         Ok(key(&format!("AKIA{number}")))
     });
-    let (provider, mut hints) = watched(&chain);
-    let mut current = first(&provider).await;
+    let (provider, mut hints) = start_watch(&chain);
+    let mut current = first_lease(&provider).await;
     let mut count = 0;
     while tokio::time::timeout(10 * MINUTE, hints.recv())
         .await
         .is_ok()
     {
-        current = again(&provider, RotationTrigger::Changed, &current).await;
+        current = fetch_again(&provider, RotationTrigger::Changed, &current).await;
         count += 1;
     }
-    assert_eq!(count, 1, "it was believed once");
+    assert_eq!(count, 1, "the first hint was followed, and the watch ended");
     let calls = chain.calls();
     tokio::time::sleep(60 * MINUTE).await;
     assert_eq!(chain.calls(), calls);
 }
 
-/// The chain fails for the fetch after a hint, and has another identity a minute later. It is not
-/// taken for a chain without a cache.
+/// The chain fails in the fetch after a hint, and has another identity a minute later. The watch
+/// does not mistake it for a chain without a cache.
 #[tokio::test(start_paused = true)]
 async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
     let chain = Chain::key();
-    let (provider, mut hints) = watched(&chain);
-    let current = first(&provider).await;
+    let (provider, mut hints) = start_watch(&chain);
+    let current = first_lease(&provider).await;
     for id in ["AKIA2", "AKIA3"] {
         chain.respond_with(move || Ok(key(id)));
-        tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv())
-            .await
-            .expect("a hint comes")
-            .expect("it is watched");
+        next_hint(&mut hints).await;
         chain.respond_with(|| Err(CredentialsError::provider_error("STS is down")));
         let request = FetchRequest::new(RotationTrigger::Changed).with_current(current.clone());
         provider
             .fetch_lease(request)
             .await
-            .expect_err("the hazard: the hint leads to nothing");
+            .expect_err("the hazard: the fetch after the hint fails");
     }
     chain.respond_with(|| Ok(key("AKIA3")));
-    let current = again(&provider, RotationTrigger::Changed, &current).await;
+    let current = fetch_again(&provider, RotationTrigger::Changed, &current).await;
     assert!(
         parameter(token(&current), "X-Amz-Credential")
             .is_some_and(|credential| credential.starts_with("AKIA3"))
     );
     chain.respond_with(|| Ok(key("AKIA4")));
-    tokio::time::timeout(MINUTE + Duration::from_secs(1), hints.recv())
-        .await
-        .expect("a hint comes")
-        .expect("it is watched still");
+    next_hint(&mut hints).await;
 }
 
-/// The configuration's clock signs, and the machine's is wrong by hours. Each lifetime is counted
-/// by its own clock.
+/// Tokens are signed by the configuration's clock, hours ahead of the machine's. A lease's lifetime
+/// by the machine's clock is right all the same.
 #[tokio::test]
 async fn a_configuration_with_its_own_clock_gives_the_same_lifetime() {
     #[derive(Debug)]
     struct Ahead;
     impl aws_types::sdk_config::TimeSource for Ahead {
         fn now(&self) -> std::time::SystemTime {
-            now() + 600 * MINUTE
+            wall_time() + 600 * MINUTE
         }
     }
     for (session_left, lifetime) in [(60, 15), (9, 9)] {
-        let chain = Chain::of(move || {
+        let chain = Chain::scripted(move || {
             Ok(session(
                 "ASIA1",
                 "t",
-                Some(now() + (600 + session_left) * MINUTE),
+                Some(wall_time() + (600 + session_left) * MINUTE),
             ))
         });
         let aws = chain.config(None).into_builder().time_source(Ahead).build();
         let lease =
-            first(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid")).await;
+            first_lease(&RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid"))
+                .await;
         let left = lease.expiry().remaining(Timestamp::now()).expect("it ends");
         assert!(
             left <= lifetime * MINUTE && left > lifetime * MINUTE - Duration::from_secs(3),
@@ -354,7 +359,7 @@ proptest! {
         let aws = Chain::key().config(Some("eu-west-1"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         if let Ok(provider) = RdsIam::new(&aws, &*host, port, &*user) {
-            let lease = runtime.block_on(first(&provider));
+            let lease = runtime.block_on(first_lease(&provider));
             let signed = parameter(token(&lease), "DBUser").expect("it has a user");
             let read = percent_encoding::percent_decode_str(signed).decode_utf8().expect("it is UTF-8");
             prop_assert_eq!(&*read, &*user);

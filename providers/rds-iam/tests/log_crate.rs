@@ -39,7 +39,7 @@ async fn a_token_neither_silences_the_process_nor_shows_a_secret() {
     let token = lease.secret().expose_password();
     assert!(
         token.contains("CANARY-session-token"),
-        "the hazard: the session token went through"
+        "the hazard: the token contains the session token"
     );
     let signature = token.rsplit('=').next().expect("a signature");
 

@@ -21,19 +21,19 @@ use tokio::time::{Instant, sleep};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A chain that responds slowly, and whose sessions end by the paused clock.
+/// A chain that responds slowly, and whose sessions expire by the paused clock.
 #[derive(Debug)]
-struct Slow {
-    takes: Duration,
-    sessions: Option<Duration>,
+struct SlowChain {
+    delay: Duration,
+    session_lifetime: Option<Duration>,
     started: (SystemTime, Instant),
 }
 
-impl Slow {
-    /// Keeps a session until 10 s before its end, as the SDK's cache does.
+impl SlowChain {
+    /// Returns a key, or a session that is kept until 10 s before its end, as in the SDK's cache.
     async fn response(&self) -> AwsCredentials {
-        sleep(self.takes).await;
-        let Some(lifetime) = self.sessions else {
+        sleep(self.delay).await;
+        let Some(lifetime) = self.session_lifetime else {
             return key("AKIAEXAMPLE");
         };
         let kept = lifetime - Duration::from_secs(10);
@@ -47,7 +47,7 @@ impl Slow {
     }
 }
 
-impl ProvideCredentials for Slow {
+impl ProvideCredentials for SlowChain {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -65,14 +65,14 @@ struct Setup {
 }
 
 impl Setup {
-    async fn new(takes: Duration, sessions: Option<Duration>) -> Self {
+    async fn new(delay: Duration, session_lifetime: Option<Duration>) -> Self {
         let (lab, database) = (Lab::new(), ScriptedPools::new(10));
         let started = (Timestamp::now().wall(), Instant::now());
-        // It has no clock of its own, so that the supervisor's paused clock signs.
+        // Without a clock of its own: tokens are signed by the supervisor's paused clock.
         let aws = SdkConfig::builder()
-            .credentials_provider(SharedCredentialsProvider::new(Slow {
-                takes,
-                sessions,
+            .credentials_provider(SharedCredentialsProvider::new(SlowChain {
+                delay,
+                session_lifetime,
                 started,
             }))
             .build();
@@ -99,8 +99,8 @@ impl Setup {
         self.started.0 + self.started.1.elapsed()
     }
 
-    /// Returns the ages of the tokens that new connections would get, a second apart; of each token
-    /// the last age.
+    /// Reads the token that new connections would get, each second. Returns the last age of each
+    /// token, by its date.
     async fn watch(
         &self,
         span: Duration,
@@ -125,7 +125,7 @@ impl Setup {
 fn aws_date(date: &str) -> SystemTime {
     let part = |range: std::ops::Range<usize>| date[range].parse::<i64>().expect("digits");
     let (year, month, day) = (part(0..4), part(4..6), part(6..8));
-    // Days since 1970, as in "Euclidean affine functions": the year begins in March.
+    // Days since 1970, as in "Euclidean affine functions", in which a year begins in March.
     let (y, m) = if month > 2 {
         (year, month - 3)
     } else {
@@ -138,8 +138,8 @@ fn aws_date(date: &str) -> SystemTime {
 
 #[tokio::test(start_paused = true)]
 async fn no_connection_opens_with_a_token_older_than_14_minutes() {
-    for takes in [Duration::ZERO, Duration::from_secs(19)] {
-        let setup = Setup::new(takes, None).await;
+    for delay in [Duration::ZERO, Duration::from_secs(19)] {
+        let setup = Setup::new(delay, None).await;
         let ages = setup.watch(130 * MINUTE, |_| {}).await;
         assert!(ages.values().all(|age| *age <= 14 * MINUTE), "{ages:?}");
         assert!(
@@ -159,9 +159,12 @@ async fn no_connection_opens_with_a_token_older_than_14_minutes() {
     }
 }
 
-/// Rejects the token in those seconds. Returns the last age of each token, and how many rejections
-/// there were.
-async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String, Duration>, usize) {
+/// Rejects the token in the seconds that `at` selects. Returns the last age of each token, and how
+/// many rejections there were.
+async fn watch_with_rejections(
+    at: impl Fn(u64) -> bool,
+    span: Duration,
+) -> (BTreeMap<String, Duration>, usize) {
     let setup = Setup::new(Duration::ZERO, None).await;
     let mut rejections = 0;
     let ages = setup
@@ -177,18 +180,19 @@ async fn rejected(at: impl Fn(u64) -> bool, span: Duration) -> (BTreeMap<String,
     (ages, rejections)
 }
 
-/// The rejections at 100 s lead to a new token. That at 115 s comes too soon for another.
+/// The rejection at 100 s leads to a new token. The one at 115 s is too soon for another.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_does_not_delay_the_renewal() {
-    let (ages, rejections) = rejected(|second| second == 100 || second == 115, 20 * MINUTE).await;
+    let (ages, rejections) =
+        watch_with_rejections(|second| second == 100 || second == 115, 20 * MINUTE).await;
     assert_eq!((rejections, ages.len()), (2, 3), "{ages:?}");
     let renewal = 13 * MINUTE + Duration::from_secs(2);
     assert!(ages.values().all(|age| *age <= renewal), "{ages:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_rejected_now_and_then_is_signed_again_after_half_its_lifetime() {
-    let (ages, rejections) = rejected(
+async fn a_token_that_is_rejected_repeatedly_is_signed_again_after_half_its_lifetime() {
+    let (ages, rejections) = watch_with_rejections(
         |second| second >= 90 && (second - 90).is_multiple_of(95),
         60 * MINUTE,
     )
@@ -203,7 +207,7 @@ async fn a_token_rejected_now_and_then_is_signed_again_after_half_its_lifetime()
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_connection_opens_with_a_token_whose_session_has_ended() {
+async fn no_connection_opens_with_a_token_whose_session_has_expired() {
     let lifetime = 9 * MINUTE;
     let setup = Setup::new(Duration::from_secs(1), Some(lifetime)).await;
     let mut shortest = lifetime;
@@ -216,7 +220,7 @@ async fn no_connection_opens_with_a_token_whose_session_has_ended() {
                 .and_then(|token| token.strip_prefix("token-")?.parse().ok())
                 .expect("numbered");
             let end = setup.started.0 + (lifetime - Duration::from_secs(10)) * number + lifetime;
-            assert!(setup.now() < end, "session {number} has ended");
+            assert!(setup.now() < end, "session {number} has expired");
         })
         .await;
     assert!(

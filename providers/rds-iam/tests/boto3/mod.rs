@@ -22,7 +22,7 @@ pub(crate) struct Case<'c> {
     pub(crate) session: Option<&'c str>,
 }
 
-/// A Python process that signs with boto3. It ends when its input does.
+/// A Python process that signs with boto3. It exits when its input is closed.
 pub(crate) struct Boto3 {
     process: Child,
     cases: Option<ChildStdin>,

@@ -1,4 +1,4 @@
-"""Answers each line of JSON on stdin with the token that boto3 makes of it, or with its error."""
+"""Reads a case as JSON from each line of stdin, and writes boto3's token or error for it."""
 
 import datetime
 import json
@@ -10,7 +10,7 @@ import botocore.auth
 clients = {}
 now = None
 
-# The one place where botocore's signer reads the clock.
+# The only place where botocore's signer reads the clock.
 botocore.auth.get_current_datetime = lambda *_, **__: now
 
 for line in sys.stdin:
@@ -21,7 +21,7 @@ for line in sys.stdin:
         if identity not in clients:
             key, secret, session, region = identity
             clients[identity] = boto3.Session(key, secret, session, region).client("rds")
-        answer = {"token": clients[identity].generate_db_auth_token(case["host"], case["port"], case["user"])}
+        response = {"token": clients[identity].generate_db_auth_token(case["host"], case["port"], case["user"])}
     except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), flush=True)
+        response = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(response), flush=True)

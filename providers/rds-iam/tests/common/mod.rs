@@ -1,4 +1,4 @@
-//! Shared helpers: a scripted credentials chain, and a provider on it.
+//! Shared helpers: scripted and assumed credentials, and providers with them.
 
 #![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 #![allow(
@@ -11,7 +11,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::{Region, SdkConfig};
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
@@ -19,6 +20,7 @@ use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease};
 use claviger_rds_iam::RdsIam;
+use claviger_servers::Moto;
 use claviger_testkit::FetchLease;
 
 /// The endpoint that tokens are signed for.
@@ -39,7 +41,7 @@ pub(crate) struct Chain(Arc<Mutex<Script>>);
 
 impl Chain {
     /// Creates a chain that returns what `respond` returns, for each call.
-    pub(crate) fn of(respond: impl FnMut() -> Response + Send + 'static) -> Self {
+    pub(crate) fn scripted(respond: impl FnMut() -> Response + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Script {
             respond: Box::new(respond),
             calls: 0,
@@ -48,21 +50,21 @@ impl Chain {
 
     /// Creates a chain of one key that never expires.
     pub(crate) fn key() -> Self {
-        Self::of(|| Ok(key("AKIAEXAMPLE")))
+        Self::scripted(|| Ok(key("AKIAEXAMPLE")))
     }
 
-    /// Creates a chain of sessions with this lifetime. Each is returned until `kept` before its
+    /// Creates a chain of sessions with this lifetime. Each is returned until `margin` before its
     /// end, as a cache does. `issued` receives each key and its end.
     pub(crate) fn sessions(
         lifetime: Duration,
-        kept: Duration,
+        margin: Duration,
         issued: impl Fn(&str, SystemTime) + Send + 'static,
     ) -> Self {
         let (mut number, mut current) = (0, None::<(AwsCredentials, SystemTime)>);
-        Self::of(move || {
-            let now = now();
+        Self::scripted(move || {
+            let now = wall_time();
             if let Some((session, end)) = &current
-                && now + kept < *end
+                && now + margin < *end
             {
                 return Ok(session.clone());
             }
@@ -107,7 +109,7 @@ impl Chain {
     }
 
     /// Returns a provider on this chain whose tokens have this lifetime.
-    pub(crate) fn provider_of(&self, lifetime: Duration) -> RdsIam {
+    pub(crate) fn provider_with_lifetime(&self, lifetime: Duration) -> RdsIam {
         RdsIam::builder(&self.config(None), HOST, 5432, USER)
             .with_lifetime(lifetime)
             .build()
@@ -133,7 +135,7 @@ impl ProvideCredentials for Chain {
 }
 
 /// Returns the wall clock's time, as signers read it.
-pub(crate) fn now() -> SystemTime {
+pub(crate) fn wall_time() -> SystemTime {
     claviger::lease::Timestamp::now().wall()
 }
 
@@ -142,7 +144,7 @@ struct WallClock;
 
 impl aws_types::sdk_config::TimeSource for WallClock {
     fn now(&self) -> SystemTime {
-        now()
+        wall_time()
     }
 }
 
@@ -162,8 +164,34 @@ pub(crate) fn session(id: &str, token: &str, end: Option<SystemTime>) -> AwsCred
     )
 }
 
+/// Starts a moto server, off the async threads.
+pub(crate) async fn start_moto() -> Moto {
+    tokio::task::spawn_blocking(|| Moto::start().expect("moto starts"))
+        .await
+        .expect("its thread ends")
+}
+
+/// Returns a configuration for this endpoint, and a chain that assumes a role at its STS.
+/// `secret_key` signs the calls to STS.
+pub(crate) async fn assume_role(
+    endpoint: &str,
+    secret_key: &str,
+) -> (SdkConfig, AssumeRoleProvider) {
+    let key = AwsCredentials::new("AKIAEXAMPLE", secret_key, None, None, "test");
+    let base = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(key);
+    let base = base.endpoint_url(endpoint).load().await;
+    let chain = AssumeRoleProvider::builder("arn:aws:iam::123456789012:role/orders")
+        .session_name("orders")
+        .configure(&base)
+        .build()
+        .await;
+    (base, chain)
+}
+
 /// Runs the first fetch of a registration.
-pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
+pub(crate) async fn first_lease(provider: &RdsIam) -> Lease<Credentials> {
     provider
         .fetch_lease(FetchRequest::first())
         .await
@@ -171,7 +199,7 @@ pub(crate) async fn first(provider: &RdsIam) -> Lease<Credentials> {
 }
 
 /// Fetches while `current` is the current lease.
-pub(crate) async fn again(
+pub(crate) async fn fetch_again(
     provider: &RdsIam,
     trigger: RotationTrigger,
     current: &Lease<Credentials>,

@@ -7,15 +7,15 @@ pub(crate) mod server;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use claviger::Supervisor;
+use claviger::{Handle, Supervisor};
 use claviger_fixtures::{Callers, eventually, eventually_within, short_lived};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::TokenCheck;
 use sqlx::Connection;
 use sqlx::pool::PoolOptions;
 
-use crate::common::{Chain, HOST, USER, first, now, session, token};
-use server::{TokenServer, signed, start_server};
+use crate::common::{Chain, HOST, USER, first_lease, session, token, wall_time};
+use server::{TokenServer, signed_at, start_server};
 
 /// Time limit of every wait here.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,18 +30,51 @@ pub(crate) fn reconnecting_options<S: TokenServer>(max: u32) -> PoolOptions<S::D
     )
 }
 
-/// The problem that this library solves: a token that is kept for ever works only as long as no
+/// Starts a supervisor with this provider as `login`, and a pool `orders` with these options on it.
+async fn serve<S: TokenServer>(
+    server: &S,
+    provider: RdsIam,
+    options: PoolOptions<S::Db>,
+) -> (Supervisor, Handle<S::Pools>) {
+    let supervisor = Supervisor::start();
+    let login = supervisor
+        .add_provider("login", provider)
+        .await
+        .expect("a token is signed");
+    let db = supervisor
+        .add_pool("orders", &login, server.pools(options))
+        .await
+        .expect("it is verified");
+    (supervisor, db)
+}
+
+/// Stops the callers, shuts down, and checks that no query failed or was interrupted.
+async fn stop_without_failure(callers: Callers, supervisor: &Supervisor) {
+    let tally = callers.stop().await;
+    supervisor.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(
+        (tally.failed.as_slice(), tally.interrupted),
+        ([].as_slice(), 0)
+    );
+}
+
+/// Returns the logins that the server rejected.
+fn rejected(logins: &[TokenCheck]) -> Vec<&TokenCheck> {
+    logins.iter().filter(|check| !check.accepted).collect()
+}
+
+/// The problem that this library solves: a token that is never replaced works only as long as no
 /// connection is opened.
 pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: TokenServer>() {
     let server: S = start_server().await;
-    let lease = first(&Chain::key().provider_of(Duration::from_secs(3))).await;
+    let lease = first_lease(&Chain::key().provider_with_lifetime(Duration::from_secs(3))).await;
     let options = PoolOptions::<S::Db>::new()
         .max_connections(2)
         .acquire_timeout(Duration::from_secs(5));
     let pool = options.connect_lazy_with(server.options_for(token(&lease)));
-    let mut early = pool.acquire().await.expect("a young token lets in");
-    let expires_at = lease.expiry().wall().expect("it ends");
-    eventually("the token has expired", || now() > expires_at).await;
+    let mut early = pool.acquire().await.expect("a young token is accepted");
+    let expires_at = lease.expiry().wall().expect("it expires");
+    eventually("the token has expired", || wall_time() > expires_at).await;
 
     let error = pool
         .acquire()
@@ -54,8 +87,8 @@ pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: Token
         "{rejection}"
     );
     assert!(rejection.message().contains(S::REJECTION.1), "{rejection}");
-    let checks = server.checks().entries().expect("the checks can be read");
-    let results: Vec<_> = checks
+    let logins = server.logins();
+    let results: Vec<_> = logins
         .iter()
         .map(|check| (check.accepted, &*check.reason))
         .collect();
@@ -67,45 +100,32 @@ pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: Token
         .expect("the first connection still works");
 }
 
-/// Twenty lifetimes of a token pass, with connections opened all the time.
+/// Callers open connections all the time during twenty lifetimes of a token.
 pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer>() {
     const LIFETIME: Duration = Duration::from_secs(3);
     let server: S = start_server().await;
     let chain = Chain::key();
-    let supervisor = Supervisor::start();
-    let login = supervisor
-        .add_provider("login", chain.provider_of(LIFETIME))
-        .await
-        .expect("a token is signed");
-    let db = supervisor
-        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
-        .await
-        .expect("it is verified");
+    let provider = chain.provider_with_lifetime(LIFETIME);
+    let (supervisor, db) = serve(&server, provider, reconnecting_options::<S>(4)).await;
     let callers = Callers::start(&db, 8);
-    let end = now() + 20 * LIFETIME;
+    let end = wall_time() + 20 * LIFETIME;
     eventually_within(25 * LIFETIME, "twenty lifetimes are over", || {
-        now() >= end || callers.failures() > 0
+        wall_time() >= end || callers.failures() > 0
     })
     .await;
-    let tally = callers.stop().await;
-    supervisor.shutdown(Duration::from_secs(5)).await;
+    stop_without_failure(callers, &supervisor).await;
 
-    assert_eq!(
-        (tally.failed.as_slice(), tally.interrupted),
-        ([].as_slice(), 0)
-    );
-    let checks = server.checks().entries().expect("the checks can be read");
-    let rejected: Vec<_> = checks.iter().filter(|check| !check.accepted).collect();
-    assert!(rejected.is_empty(), "{rejected:?}");
+    let logins = server.logins();
+    assert!(rejected(&logins).is_empty(), "{:?}", rejected(&logins));
     // The hazard: logins all the time, some with tokens in the second half of their lifetime.
-    let tokens: BTreeSet<_> = checks.iter().map(signed).collect();
+    let tokens: BTreeSet<_> = logins.iter().map(signed_at).collect();
     assert!(
-        tokens.len() >= 20 && checks.len() > 400,
+        tokens.len() >= 20 && logins.len() > 400,
         "{} tokens, {} logins",
         tokens.len(),
-        checks.len()
+        logins.len()
     );
-    let oldest = checks
+    let oldest = logins
         .iter()
         .map(|check| check.age)
         .max()
@@ -134,19 +154,11 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
                 .expect("the server accepts it");
         },
     );
-    let supervisor = Supervisor::start();
-    let login = supervisor
-        .add_provider("login", chain.provider())
-        .await
-        .expect("a token is signed");
-    let db = supervisor
-        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
-        .await
-        .expect("it is verified");
+    let (supervisor, db) = serve(&server, chain.provider(), reconnecting_options::<S>(4)).await;
     let callers = Callers::start(&db, 8);
     let keys = || {
-        let checks = server.checks().entries().expect("the checks can be read");
-        checks
+        server
+            .logins()
             .into_iter()
             .map(|check| check.access_key)
             .collect::<BTreeSet<_>>()
@@ -155,18 +167,12 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         keys().len() >= 6 || callers.failures() > 0
     })
     .await;
-    let tally = callers.stop().await;
-    supervisor.shutdown(Duration::from_secs(5)).await;
+    stop_without_failure(callers, &supervisor).await;
 
-    assert_eq!(
-        (tally.failed.as_slice(), tally.interrupted),
-        ([].as_slice(), 0)
-    );
-    let entries = server.checks().entries().expect("the checks can be read");
-    let rejected: Vec<_> = entries.iter().filter(|check| !check.accepted).collect();
-    assert!(rejected.is_empty(), "{rejected:?}");
+    let logins = server.logins();
+    assert!(rejected(&logins).is_empty(), "{:?}", rejected(&logins));
     assert!(
-        entries
+        logins
             .iter()
             .all(|check| check.expires == Duration::from_secs(900)),
         "the tokens themselves are valid for longer"
@@ -174,21 +180,18 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
 
     // The hazard: a token of an expired session is rejected, whatever its own expiry.
     let checks = server.checks().clone();
-    let expires_at = now() + Duration::from_secs(2);
+    let expires_at = wall_time() + Duration::from_secs(2);
     checks
         .expire_session("ASIALAST", expires_at)
         .expect("the server accepts it");
-    let lease =
-        first(&Chain::of(move || Ok(session("ASIALAST", "t", Some(expires_at)))).provider()).await;
-    eventually("the session has expired", || now() > expires_at).await;
+    let lease = first_lease(
+        &Chain::scripted(move || Ok(session("ASIALAST", "t", Some(expires_at)))).provider(),
+    )
+    .await;
+    eventually("the session has expired", || wall_time() > expires_at).await;
     let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
     pool.acquire().await.expect_err("its session has expired");
-    let last = server
-        .checks()
-        .entries()
-        .expect("the checks can be read")
-        .pop()
-        .expect("there is one");
+    let last = server.logins().pop().expect("there is one");
     assert_eq!(last.reason, "the signing session has expired");
 }
 
@@ -197,27 +200,19 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     const MAX: u32 = 10;
     let server: S = start_server().await;
     let chain = Chain::key();
-    let supervisor = Supervisor::start();
-    let login = supervisor
-        .add_provider("login", chain.provider())
-        .await
-        .expect("a token is signed");
     let options = PoolOptions::new()
         .max_connections(MAX)
         .acquire_timeout(PATIENCE);
-    let db = supervisor
-        .add_pool("orders", &login, server.pools(options))
-        .await
-        .expect("it is verified");
-    // A few connections are open. More callers come while every login is rejected, and need more
+    let (supervisor, db) = serve(&server, chain.provider(), options).await;
+    // A few connections are open. More callers start while every login is rejected, and need more
     // connections.
     let few = Callers::start(&db, 1);
     few.wait_for_more(50).await;
     let open = db.status().expect("it is supervised").connections;
     assert!(open < MAX, "{open} connections for one caller");
-    let before = server.checks().entries().expect("the checks can be read");
+    let before = server.logins();
     let during = server.checks().from_now().expect("the checks can be read");
-    let began = now();
+    let began = wall_time();
     server
         .checks()
         .reject_all(true)
@@ -240,7 +235,7 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     })
     .await;
     let end = began + Duration::from_secs(5);
-    eventually_within(PATIENCE, "five seconds are over", || now() >= end).await;
+    eventually_within(PATIENCE, "five seconds are over", || wall_time() >= end).await;
     server
         .checks()
         .reject_all(false)
@@ -266,15 +261,14 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
         many.failed
     );
     assert_eq!(few.interrupted + many.interrupted, 0);
-    assert!(before.iter().all(|check| check.accepted));
+    assert!(rejected(&before).is_empty());
 
     let rejected = during.rejected().expect("the checks can be read");
     assert!(
         rejected >= 2 && rejected <= MAX as usize + 3,
         "{rejected} failed logins with a maximum of {MAX}"
     );
-    let all = server.checks().entries().expect("the checks can be read");
-    let tokens: BTreeSet<_> = all.iter().map(signed).collect();
+    let tokens: BTreeSet<_> = server.logins().iter().map(signed_at).collect();
     assert!(
         tokens.len() <= 2,
         "at most one new token in half a minute: {tokens:?}"
@@ -282,67 +276,52 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// The clock of this machine is 32 s behind, and tokens have 40 s: the database accepts each for
+/// This machine's clock is 32 s behind, and tokens are valid for 40 s: the database accepts each for
 /// eight seconds only.
 pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
     #[derive(Debug)]
-    struct Behind;
-    impl aws_types::sdk_config::TimeSource for Behind {
+    struct SlowClock;
+    impl aws_types::sdk_config::TimeSource for SlowClock {
         fn now(&self) -> SystemTime {
-            now() - Duration::from_secs(32)
+            wall_time() - Duration::from_secs(32)
         }
     }
     let server: S = start_server().await;
     let aws = Chain::key()
         .config(None)
         .into_builder()
-        .time_source(Behind)
+        .time_source(SlowClock)
         .build();
     let provider = RdsIam::builder(&aws, HOST, 5432, USER)
         .with_lifetime(Duration::from_secs(40))
         .build()
         .expect("the arguments are valid");
-    let supervisor = Supervisor::start();
-    let login = supervisor
-        .add_provider("login", provider)
-        .await
-        .expect("a token is signed");
-    let db = supervisor
-        .add_pool("orders", &login, server.pools(reconnecting_options::<S>(4)))
-        .await
-        .expect("it is verified");
+    let (supervisor, db) = serve(&server, provider, reconnecting_options::<S>(4)).await;
     let callers = Callers::start(&db, 8);
-    let checks = || server.checks().entries().expect("the checks can be read");
-    let first = signed(&checks()[0]);
+    let first = signed_at(&server.logins()[0]);
     let accepted_again = || {
-        checks()
+        server
+            .logins()
             .into_iter()
-            .find(|check| check.accepted && signed(check) != first)
+            .find(|check| check.accepted && signed_at(check) != first)
     };
     eventually_within(PATIENCE, "another token is accepted", || {
         accepted_again().is_some()
     })
     .await;
-    let tally = callers.stop().await;
-    supervisor.shutdown(Duration::from_secs(5)).await;
+    stop_without_failure(callers, &supervisor).await;
 
-    assert_eq!(
-        (tally.failed.as_slice(), tally.interrupted),
-        ([].as_slice(), 0)
-    );
-    let rejected: Vec<_> = checks()
-        .into_iter()
-        .filter(|check| !check.accepted)
-        .collect();
+    let logins = server.logins();
+    let rejected = rejected(&logins);
     assert!(rejected[0].reason.contains("expired"), "{rejected:?}");
-    let between = accepted_again()
-        .expect("it was")
+    let gap = accepted_again()
+        .expect("it was accepted")
         .checked_at
         .duration_since(rejected[0].checked_at)
         .unwrap_or_default();
     assert!(
-        between < Duration::from_secs(5),
-        "{between:?} until the next token: {rejected:?}"
+        gap < Duration::from_secs(5),
+        "{gap:?} until the next token: {rejected:?}"
     );
 }
 
@@ -371,11 +350,11 @@ pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
         assert!(callers.stop().await.failed.is_empty());
     }
     supervisor.shutdown(Duration::from_secs(5)).await;
-    let checks: Vec<TokenCheck> = server.checks().entries().expect("the checks can be read");
     assert_eq!(
-        checks
+        server
+            .logins()
             .iter()
-            .map(|check| (signed(check), check.length))
+            .map(|check| (signed_at(check), check.length))
             .collect::<BTreeSet<_>>()
             .len(),
         1

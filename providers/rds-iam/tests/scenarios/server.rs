@@ -33,11 +33,17 @@ pub(crate) trait TokenServer: Send + Sync + Sized + 'static {
 
     /// Starts a server.
     fn start_server() -> Self;
+    /// Returns its checks of tokens.
     fn checks(&self) -> &TokenChecks;
+    /// Returns all checks so far, one for each login.
+    fn logins(&self) -> Vec<TokenCheck> {
+        self.checks().entries().expect("the checks can be read")
+    }
     /// Returns its connect options over verified TLS, without user and password.
     fn options(&self) -> OptionsOf<Self>;
     /// Returns the same with user and token.
     fn options_for(&self, token: &str) -> OptionsOf<Self>;
+    /// Returns a pool factory with these options.
     fn pools(&self, options: PoolOptions<Self::Db>) -> Self::Pools;
 }
 
@@ -49,7 +55,7 @@ pub(crate) async fn start_server<S: TokenServer>() -> S {
 }
 
 /// Returns when the token of a check was signed, to the second, as in its date.
-pub(crate) fn signed(check: &TokenCheck) -> SystemTime {
+pub(crate) fn signed_at(check: &TokenCheck) -> SystemTime {
     let signed = check.checked_at - check.age;
     let since = signed
         .duration_since(SystemTime::UNIX_EPOCH)
