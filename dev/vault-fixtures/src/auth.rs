@@ -26,6 +26,38 @@ impl Admin {
             .map(drop)
     }
 
+    /// Revokes all tokens of the policy `orders`, and returns how many there were.
+    ///
+    /// # Errors
+    /// Errors of the server.
+    pub fn revoke_tokens(&self) -> Result<usize, Problem> {
+        let mut revoked = 0;
+        for accessor in self.tokens()? {
+            let body = json!({ "accessor": accessor });
+            let token = self.write("auth/token/lookup-accessor", &body)?;
+            if token["data"]["policies"]
+                .as_array()
+                .is_some_and(|policies| policies.contains(&json!("orders")))
+            {
+                self.write("auth/token/revoke-accessor", &body)?;
+                revoked += 1;
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// Revokes all tokens of logins by the method at this mount.
+    ///
+    /// # Errors
+    /// Errors of the server.
+    pub fn revoke_logins(&self, mount: &str) -> Result<(), Problem> {
+        self.write(
+            &format!("sys/leases/revoke-prefix/auth/{mount}"),
+            &json!({}),
+        )
+        .map(drop)
+    }
+
     /// Looks a token up; returns `None` for one that expired or was revoked.
     ///
     /// # Errors

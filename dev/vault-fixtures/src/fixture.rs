@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use claviger::pool::PoolFactory;
 use claviger::{Credentials, Handle, Provider, Supervisor, SupervisorBuilder};
-use claviger_fixtures::{HandleOf, Server, eventually_within};
+use claviger_fixtures::{Callers, HandleOf, Queried, Server, eventually_within};
 use claviger_servers::{MariaDb, Postgres, Proxy};
 use serde_json::{Value, json};
 use sqlx::pool::PoolOptions;
@@ -17,6 +17,9 @@ use crate::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Problem, Revocation};
 
 /// Name of the dynamic role.
 pub const ROLE: &str = "orders";
+
+/// A statement that needs the user's privileges.
+pub const ORDERS: &str = "SELECT count(*) FROM orders";
 
 /// A database in which the engine creates users.
 pub trait EngineDatabase: Server {
@@ -208,6 +211,13 @@ impl<S: EngineDatabase> VaultFixture<S> {
         self.proxy.requests(&format!("/v1/{path}"))
     }
 
+    /// Revokes the first lease of the dynamic role.
+    pub async fn revoke_first_lease(&self) {
+        let leases = self.leases().await;
+        self.admin(move |admin| admin.revoke_lease(&leases[0]))
+            .await;
+    }
+
     /// Waits until one lease and one user are left: those of the current generation.
     pub async fn one_lease_is_left(&self) {
         let waited = tokio::time::timeout(Duration::from_secs(40), async {
@@ -250,4 +260,20 @@ pub async fn next_generation<P: PoolFactory>(db: &Handle<P>, before: u64) -> u64
     )
     .await;
     db.generation()
+}
+
+/// Starts eight callers that run [`ORDERS`], with pauses that leave CPU time to others.
+pub fn start_callers<P: Queried>(db: &Handle<P>) -> Callers {
+    Callers::start_with_pause(db, 8, ORDERS, Duration::from_millis(10))
+}
+
+/// Stops the callers and checks that no query failed or was interrupted.
+pub async fn stop_without_failure(callers: Callers) {
+    let tally = callers.stop().await;
+    assert_eq!(
+        (tally.failed, tally.interrupted),
+        (Vec::new(), 0),
+        "{} succeeded",
+        tally.succeeded
+    );
 }

@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 #[cfg(feature = "fixture")]
 pub use async_admin::AsyncAdmin;
 #[cfg(feature = "fixture")]
-pub use fixture::{EngineDatabase, Identity, ROLE, VaultFixture, next_generation};
+pub use fixture::{
+    EngineDatabase, Identity, ORDERS, ROLE, VaultFixture, next_generation, start_callers,
+    stop_without_failure,
+};
 
 /// Any error.
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;

@@ -86,13 +86,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     fetch(&kv).await.expect("a lease");
     fs::write(&file, token(&issuer, "orders", -600)).expect("it is written");
     fetch(&kv).await.expect("a lease without a login");
-    admin
-        .run(|admin| {
-            admin
-                .write("sys/leases/revoke-prefix/auth/jwt", &json!({}))
-                .map(drop)
-        })
-        .await;
+    admin.run(|admin| admin.revoke_logins("jwt")).await;
     assert_eq!(
         fetch(&kv).await.err().map(|error| error.kind()),
         Some(ProviderErrorKind::Denied),

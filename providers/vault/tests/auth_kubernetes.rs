@@ -125,11 +125,7 @@ async fn the_mounted_token_is_read_again_at_each_login() {
     fixture.mount(2);
     fixture
         .admin
-        .run(|admin| {
-            admin
-                .write("sys/leases/revoke-prefix/auth/kubernetes", &json!({}))
-                .map(drop)
-        })
+        .run(|admin| admin.revoke_logins("kubernetes"))
         .await;
     eventually_within(Duration::from_secs(10), "there is another login", || {
         fixture.logins() == 2

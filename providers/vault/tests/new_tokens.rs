@@ -208,22 +208,7 @@ async fn a_new_token_that_was_revoked_is_replaced_after_the_retry() {
     let session = fixture.session();
     fetch(&session).await.expect("there is a lease");
     let before = fixture.proxy.requests(DATA);
-    fixture
-        .admin
-        .run(|admin| {
-            for accessor in admin.tokens()? {
-                let body = json!({ "accessor": accessor });
-                let poll = admin.write("auth/token/lookup-accessor", &body)?;
-                if poll["data"]["policies"]
-                    .as_array()
-                    .is_some_and(|policies| policies.contains(&json!("orders")))
-                {
-                    admin.write("auth/token/revoke-accessor", &body)?;
-                }
-            }
-            Ok(())
-        })
-        .await;
+    assert_eq!(fixture.admin.run(Admin::revoke_tokens).await, 1);
     fetch(&session).await.expect("by another token");
     assert_eq!(
         (fixture.proxy.requests(DATA), fixture.proxy.requests(LOGIN)),

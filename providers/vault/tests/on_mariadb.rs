@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use claviger::{Handle, MySqlPools};
-use claviger_fixtures::{Callers, eventually_within};
+use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, MariaDb};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture, next_generation};
+use claviger_vault_fixtures::{
+    Identity, MOUNT, ORDERS, ROLE, Revocation, VaultFixture, next_generation, start_callers,
+    stop_without_failure,
+};
 
-const ORDERS: &str = "SELECT count(*) FROM orders";
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySqlPools>) {
@@ -26,14 +28,10 @@ async fn service(ttl: u64, max_ttl: u64) -> (VaultFixture<MariaDb>, Handle<MySql
     (fixture, db)
 }
 
-fn callers(db: &Handle<MySqlPools>) -> Callers {
-    Callers::start_with_pause(db, 8, ORDERS, Duration::from_millis(10))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn users_rotate_under_load_and_none_is_left() {
     let (fixture, db) = service(10, 24).await;
-    let callers = callers(&db);
+    let callers = start_callers(&db);
     // Once by the lease's maximum, then manually.
     let mut generation = next_generation(&db, 1).await;
     for _ in 0..4 {
@@ -46,13 +44,7 @@ async fn users_rotate_under_load_and_none_is_left() {
         callers.wait_for_more(50).await;
     }
     fixture.one_lease_is_left().await;
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
+    stop_without_failure(callers).await;
     assert_eq!(db.generation(), 6);
     fixture.end().await;
 }
@@ -66,7 +58,7 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
         .expect("it succeeds");
     // One connection in use, and idle ones.
     let mut old_connection = db.current().acquire().await.expect("a session");
-    let callers = callers(&db);
+    let callers = start_callers(&db);
     callers.wait_for_more(50).await;
     // The service cannot renew; the server drops the user when the lease ends.
     fixture.proxy.fault(InjectedFault::Refuse);

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use claviger::error::ProviderErrorKind;
 use claviger::status::ProviderStatus;
-use claviger_fixtures::{Callers, eventually_within};
+use claviger_fixtures::eventually_within;
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
+use claviger_vault_fixtures::{
+    Identity, ORDERS, Revocation, VaultFixture, next_generation, start_callers,
+    stop_without_failure,
+};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -59,12 +62,7 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
     };
 
     // The next id comes in time: no caller fails.
-    let callers = Callers::start_with_pause(
-        &db,
-        8,
-        "SELECT count(*) FROM orders",
-        Duration::from_millis(5),
-    );
+    let callers = start_callers(&db);
     error_is_reported(&fixture).await;
     assert!(
         status(&fixture)
@@ -75,23 +73,11 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
     next_secret_id().await;
     let generation = next_generation(&db, 1).await;
     callers.wait_for_more(100).await;
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
+    stop_without_failure(callers).await;
 
     // The next id comes too late: the token has expired, and the user with it.
     error_is_reported(&fixture).await;
-    let ended = async {
-        while sqlx::query("SELECT count(*) FROM orders")
-            .execute(&db)
-            .await
-            .is_ok()
-        {}
-    };
+    let ended = async { while sqlx::query(ORDERS).execute(&db).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), ended)
         .await
         .expect("the hazard: callers fail");
@@ -100,12 +86,7 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
     assert!(tried <= 8, "{tried} logins");
     next_secret_id().await;
     next_generation(&db, generation).await;
-    let callers = Callers::start_with_pause(
-        &db,
-        8,
-        "SELECT count(*) FROM orders",
-        Duration::from_millis(5),
-    );
+    let callers = start_callers(&db);
     callers.wait_for_more(100).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
     fixture.end().await;

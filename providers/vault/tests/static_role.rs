@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
 use claviger::{Handle, PgPools, Provider};
-use claviger_fixtures::{Callers, Server, eventually_within, short_lived};
+use claviger_fixtures::{Server, eventually_within, short_lived};
 use claviger_servers::Postgres;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
-use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
+use claviger_vault_fixtures::{
+    Identity, Revocation, VaultFixture, next_generation, start_callers, stop_without_failure,
+};
 use sqlx::postgres::PgPoolOptions;
 
 const READ: &str = "database/static-creds/app";
@@ -59,15 +61,6 @@ async fn pool_of_short_lived_connections(fixture: &VaultFixture<Postgres>) -> Ha
         .expect("it is verified")
 }
 
-fn callers(db: &Handle<PgPools>) -> Callers {
-    Callers::start_with_pause(
-        db,
-        8,
-        "SELECT count(*) FROM orders",
-        Duration::from_millis(5),
-    )
-}
-
 /// Returns when the credentials were read.
 fn reads(fixture: &VaultFixture<Postgres>) -> Vec<Instant> {
     let path = format!("/v1/{READ}");
@@ -94,7 +87,7 @@ fn ttl(fixture: &VaultFixture<Postgres>) -> u64 {
 async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
     let fixture = fixture(8).await;
     let db = fixture.pool(provider(&fixture).await).await;
-    let callers = callers(&db);
+    let callers = start_callers(&db);
     let next = fixture
         .supervisor
         .status()
@@ -113,13 +106,7 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
         callers.wait_for_more(50).await;
     }
     let polls = reads(&fixture);
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
+    stop_without_failure(callers).await;
     // The old password is never published as a new one: each generation has its own password, and
     // each verification succeeded.
     assert_eq!(generation, 3);
@@ -144,7 +131,7 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
 async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
     let fixture = fixture(3_600).await;
     let db = pool_of_short_lived_connections(&fixture).await;
-    let callers = callers(&db);
+    let callers = start_callers(&db);
     callers.wait_for_more(100).await;
     let mut generation = db.generation();
     for rotation in 1..=4 {
@@ -163,13 +150,7 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
             "{reads} reads in rotation {rotation}"
         );
     }
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
+    stop_without_failure(callers).await;
     assert_eq!(generation, 5);
     fixture.end().await;
 }
@@ -180,7 +161,7 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
 async fn a_rotation_that_does_not_come_is_waited_for() {
     let fixture = fixture(5).await;
     let db = pool_of_short_lived_connections(&fixture).await;
-    let callers = callers(&db);
+    let callers = start_callers(&db);
     fixture.sql("ALTER ROLE engine NOLOGIN").await;
     fixture
         .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'engine'")
@@ -209,13 +190,7 @@ async fn a_rotation_that_does_not_come_is_waited_for() {
     fixture.sql("ALTER ROLE engine LOGIN").await;
     next_generation(&db, generation).await;
     callers.wait_for_more(100).await;
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
+    stop_without_failure(callers).await;
     fixture.end().await;
 }
 

@@ -9,10 +9,12 @@ use std::time::Duration;
 use claviger::error::ProviderErrorKind;
 use claviger::status::ProviderStatus;
 use claviger::{Handle, PgPools, Supervisor};
-use claviger_fixtures::{Callers, eventually_within};
+use claviger_fixtures::eventually_within;
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};
-use claviger_vault_fixtures::{AsyncAdmin, Identity, Revocation, VaultFixture};
+use claviger_vault_fixtures::{
+    AsyncAdmin, Identity, Revocation, VaultFixture, start_callers, stop_without_failure,
+};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 
@@ -42,15 +44,6 @@ fn status(supervisor: &Supervisor) -> ProviderStatus {
     supervisor.status().providers.remove(0)
 }
 
-fn callers(db: &Handle<PgPools>) -> Callers {
-    Callers::start_with_pause(
-        db,
-        8,
-        "SELECT count(*) FROM orders",
-        Duration::from_millis(5),
-    )
-}
-
 /// Runs two services of one session under load, until there were further logins. No caller fails,
 /// and no lease is reported to outlive its token.
 async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Duration) {
@@ -72,7 +65,7 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Dura
         .await
         .expect("it is verified");
     let dbs = [first, second];
-    let tasks: Vec<_> = dbs.iter().map(callers).collect();
+    let tasks: Vec<_> = dbs.iter().map(start_callers).collect();
     for callers in &tasks {
         callers.wait_for_more(50).await;
     }
@@ -93,13 +86,7 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Dura
     )
     .await;
     for callers in tasks {
-        let tally = callers.stop().await;
-        assert_eq!(
-            (tally.failed, tally.interrupted),
-            (Vec::new(), 0),
-            "{} succeeded",
-            tally.succeeded
-        );
+        stop_without_failure(callers).await;
     }
     let generations = dbs.each_ref().map(Handle::generation);
     assert!(
@@ -150,7 +137,7 @@ async fn a_periodic_token_is_renewed_for_ever() {
         app_role(&fixture, json!({ "token_period": "7s" })).await,
     )
     .await;
-    let callers = callers(&db);
+    let callers = start_callers(&db);
     eventually_within(
         Duration::from_secs(40),
         "it is renewed again and again",
@@ -158,13 +145,7 @@ async fn a_periodic_token_is_renewed_for_ever() {
     )
     .await;
     callers.wait_for_more(50).await;
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
+    stop_without_failure(callers).await;
     assert_eq!(
         (fixture.requests_to(LOG_IN), db.generation()),
         (1, 1),
@@ -205,7 +186,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
         .admin(|admin| admin.token(json!({ "ttl": "8s", "renewable": false })))
         .await;
     let db = serve(&fixture, Auth::token(&*token)).await;
-    let callers = callers(&db);
+    let callers = start_callers(&db);
     callers.wait_for_more(50).await;
     let left = status(&fixture.supervisor)
         .remaining

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use claviger_fixtures::eventually_within;
-use claviger_vault_fixtures::Revocation;
+use claviger_vault_fixtures::{Revocation, stop_without_failure};
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -20,11 +20,7 @@ async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
     drop(connections);
     let callers = service.callers("SELECT 1");
     callers.wait_for_more(50).await;
-    let leases = service.fixture.leases().await;
-    service
-        .fixture
-        .admin(move |admin| admin.revoke_lease(&leases[0]))
-        .await;
+    service.fixture.revoke_first_lease().await;
     let dropped = Instant::now();
     assert_eq!(service.fixture.users().await, Vec::<String>::new());
     callers.wait_for_more(50).await;
@@ -43,13 +39,7 @@ async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
         dropped.elapsed()
     );
     callers.wait_for_more(50).await;
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
+    stop_without_failure(callers).await;
     assert_eq!(
         service.fixture.requests_to("database/creds/orders"),
         2,

@@ -2,35 +2,17 @@
 
 use std::time::Duration;
 
-use claviger_vault_fixtures::{Admin, Problem, Revocation, next_generation};
-use serde_json::json;
+use claviger_vault_fixtures::{Admin, ORDERS, Revocation, next_generation};
 use tokio::time::Instant;
 
-use crate::service::{ORDERS, Service, assert_only_dropped_users_failed};
-
-/// Revokes the tokens of the policy `orders`; returns how many there were.
-fn revoke_tokens(admin: &Admin) -> Result<usize, Problem> {
-    let mut revoked = 0;
-    for accessor in admin.tokens()? {
-        let body = json!({ "accessor": accessor });
-        let poll = admin.write("auth/token/lookup-accessor", &body)?;
-        if poll["data"]["policies"]
-            .as_array()
-            .is_some_and(|policies| policies.contains(&json!("orders")))
-        {
-            admin.write("auth/token/revoke-accessor", &body)?;
-            revoked += 1;
-        }
-    }
-    Ok(revoked)
-}
+use crate::service::{Service, assert_only_dropped_users_failed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_ends_its_leases_and_is_replaced() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     callers.wait_for_more(50).await;
-    assert_eq!(service.fixture.admin(revoke_tokens).await, 1);
+    assert_eq!(service.fixture.admin(Admin::revoke_tokens).await, 1);
     next_generation(&service.db, 1).await;
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
@@ -50,11 +32,7 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
     let callers = service.callers(ORDERS);
     for generation in 1..=3 {
         callers.wait_for_more(50).await;
-        let leases = service.fixture.leases().await;
-        service
-            .fixture
-            .admin(move |admin| admin.revoke_lease(&leases[0]))
-            .await;
+        service.fixture.revoke_first_lease().await;
         next_generation(&service.db, generation).await;
         assert_eq!(
             service.fixture.requests_to("database/creds/orders") as u64,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_servers::InjectedFault;
-use claviger_vault_fixtures::{Revocation, next_generation};
+use claviger_vault_fixtures::{ORDERS, Revocation, next_generation};
 use tokio::sync::Barrier;
 
-use crate::service::{ORDERS, Service};
+use crate::service::Service;
 
 impl Service {
     fn received_requests(&self) -> BTreeMap<String, usize> {
@@ -66,11 +66,7 @@ async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_rejections_is_one_fetch() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    let leases = service.fixture.leases().await;
-    service
-        .fixture
-        .admin(move |admin| admin.revoke_lease(&leases[0]))
-        .await;
+    service.fixture.revoke_first_lease().await;
     let before = service.received_requests();
     let barrier = Arc::new(Barrier::new(500));
     let callers: Vec<_> = (0..500)
@@ -122,11 +118,7 @@ async fn a_sealed_server_receives_ever_fewer_requests() {
     ));
     let before = service.fixture.proxy.log().len();
     // The user is rejected and cannot be replaced.
-    let leases = service.fixture.leases().await;
-    service
-        .fixture
-        .admin(move |admin| admin.revoke_lease(&leases[0]))
-        .await;
+    service.fixture.revoke_first_lease().await;
     let callers = service.callers(ORDERS);
     let seconds = 25;
     tokio::time::sleep(Duration::from_secs(seconds)).await;

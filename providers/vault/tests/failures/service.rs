@@ -10,9 +10,6 @@ use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, MOUNT, ROLE, Revocation, VaultFixture};
 
-/// A statement that needs the user's privileges.
-pub(crate) const ORDERS: &str = "SELECT count(*) FROM orders";
-
 pub(crate) struct Service {
     pub(crate) fixture: VaultFixture<Postgres>,
     pub(crate) db: Handle<PgPools>,
