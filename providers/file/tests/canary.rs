@@ -10,7 +10,7 @@ use std::fs;
 use std::time::Duration;
 
 use claviger_file::{FileFormat, FileProvider};
-use common::{BOUND, Captured, Watched, first, replace};
+use common::{BOUND, Captured, Watched, first_lease, replace};
 use tokio::time::timeout;
 use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
@@ -132,7 +132,7 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
             watched.hint().await;
         }
         for provider in shapes() {
-            let text = match first(&provider).await {
+            let text = match first_lease(&provider).await {
                 Ok(lease) => {
                     leases += 1;
                     format!(
@@ -152,6 +152,10 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
         }
     }
     replace(&path, "");
-    assert!(first(&FileProvider::json(&path).unwrap()).await.is_err());
+    assert!(
+        first_lease(&FileProvider::json(&path).unwrap())
+            .await
+            .is_err()
+    );
     (failures, leases)
 }

@@ -13,7 +13,7 @@ use claviger_file::FileProvider;
 use common::{BOUND, Watched, inotify_instances};
 
 /// Returns the numbers of threads and of inotify instances of all watches.
-fn left() -> (usize, usize) {
+fn threads_and_instances() -> (usize, usize) {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
     let threads = threads.filter(|task| {
         fs::read_to_string(task.path().join("comm"))
@@ -23,20 +23,24 @@ fn left() -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn a_dropped_watch_ends_its_thread() {
+async fn a_dropped_watch_stops_its_thread() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();
     let mut watches = Vec::new();
     for _ in 0..10 {
-        watches.push(Watched::begin(FileProvider::password(&path, "orders").unwrap()).await);
+        watches.push(Watched::start(FileProvider::password(&path, "orders").unwrap()).await);
     }
-    assert_eq!(left(), (1, 1), "the count finds what is there");
+    assert_eq!(
+        threads_and_instances(),
+        (1, 1),
+        "the hazard: both are counted"
+    );
     for watched in watches {
         watched.end().await;
     }
     tokio::time::timeout(BOUND, async {
-        while left() != (0, 0) {
+        while threads_and_instances() != (0, 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

@@ -14,7 +14,7 @@ use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
 use claviger::{Provider, Supervisor};
 use claviger_file::{FileFormat, FileProvider};
-use common::{BOUND, again, failure, first, parts};
+use common::{BOUND, failure, fetch_again, first_lease, parts};
 use tokio::time::timeout;
 
 const CANARY: &str = "CANARY";
@@ -407,7 +407,7 @@ async fn a_broken_file_fails_the_fetch_and_a_fixed_one_is_read() {
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    let current = first(&provider).await.unwrap();
+    let current = first_lease(&provider).await.unwrap();
     for broken in ["", "{", r#"{"user":"u"}"#, "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
         let error = provider
@@ -418,7 +418,7 @@ async fn a_broken_file_fails_the_fetch_and_a_fixed_one_is_read() {
     }
     fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
     assert_eq!(
-        again(&provider, &current).await.unwrap().revision(),
+        fetch_again(&provider, &current).await.unwrap().revision(),
         current.revision()
     );
 }
@@ -434,7 +434,7 @@ async fn a_file_that_is_being_written_is_waited_for() {
         "{\"user\":\"u\",\"password\":\"on",
     ] {
         fs::write(&path, begun).unwrap();
-        let mut fetch = std::pin::pin!(first(&provider));
+        let mut fetch = std::pin::pin!(first_lease(&provider));
         // The first read has found it incomplete well before this.
         assert!(
             timeout(Duration::from_millis(30), &mut fetch)

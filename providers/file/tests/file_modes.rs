@@ -12,16 +12,16 @@ use std::time::Duration;
 
 use claviger::Supervisor;
 use claviger_file::FileProvider;
-use common::{BOUND, Captured, first};
+use common::{BOUND, Captured, first_lease};
 use tracing::subscriber::DefaultGuard;
 
-fn written(path: &Path, content: &str, mode: u32) {
+fn write_with_mode(path: &Path, content: &str, mode: u32) {
     fs::write(path, content).unwrap();
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 /// Captures what this thread logs at WARN and above.
-fn captured() -> (Captured, DefaultGuard) {
+fn capture_warnings() -> (Captured, DefaultGuard) {
     let log = Captured::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -32,7 +32,7 @@ fn captured() -> (Captured, DefaultGuard) {
 }
 
 /// Returns the lines about permissions.
-fn lines(log: &Captured) -> Vec<String> {
+fn permission_lines(log: &Captured) -> Vec<String> {
     log.take()
         .lines()
         .filter(|line| line.contains("readable by other users"))
@@ -44,11 +44,11 @@ fn lines(log: &Captured) -> Vec<String> {
 async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let (log, _guard) = captured();
-    written(&path("json"), r#"{"user":"u","password":"CANARY"}"#, 0o644);
-    written(&path("url"), "postgres://u:CANARY@h/d", 0o640);
-    written(&path("password"), "CANARY", 0o604);
-    written(&path("username"), "u", 0o600);
+    let (log, _guard) = capture_warnings();
+    write_with_mode(&path("json"), r#"{"user":"u","password":"CANARY"}"#, 0o644);
+    write_with_mode(&path("url"), "postgres://u:CANARY@h/d", 0o640);
+    write_with_mode(&path("password"), "CANARY", 0o604);
+    write_with_mode(&path("username"), "u", 0o600);
     let shapes: [(FileProvider, PathBuf, &str); 4] = [
         (
             FileProvider::json(path("json")).unwrap(),
@@ -69,9 +69,9 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
     ];
     for (provider, path, mode) in shapes {
         for _ in 0..3 {
-            first(&provider).await.unwrap();
+            first_lease(&provider).await.unwrap();
         }
-        let lines = lines(&log);
+        let lines = permission_lines(&log);
         assert_eq!(lines.len(), 1, "{lines:?}");
         for part in [
             path.to_str().unwrap(),
@@ -88,19 +88,19 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
 #[tokio::test]
 async fn a_file_that_its_owner_alone_may_read_is_not_logged() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _guard) = captured();
+    let (log, _guard) = capture_warnings();
     // A user name is no secret.
-    written(&dir.path().join("username"), "u", 0o644);
+    write_with_mode(&dir.path().join("username"), "u", 0o644);
     for mode in [0o400, 0o600] {
-        written(&dir.path().join("password"), "CANARY", mode);
-        first(&FileProvider::directory(dir.path()).unwrap())
+        write_with_mode(&dir.path().join("password"), "CANARY", mode);
+        first_lease(&FileProvider::directory(dir.path()).unwrap())
             .await
             .unwrap();
-        first(&FileProvider::password(dir.path().join("password"), "u").unwrap())
+        first_lease(&FileProvider::password(dir.path().join("password"), "u").unwrap())
             .await
             .unwrap();
     }
-    assert_eq!(lines(&log), Vec::<String>::new());
+    assert_eq!(permission_lines(&log), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
             ("username", "u".to_owned()),
             ("password", format!("CANARY-{number}")),
         ] {
-            written(&dir.path().join(&name).join(file), &content, 0o644);
+            write_with_mode(&dir.path().join(&name).join(file), &content, 0o644);
         }
         symlink(&name, dir.path().join("..data_tmp")).unwrap();
         fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
@@ -122,7 +122,7 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
     for name in ["username", "password"] {
         symlink(Path::new("..data").join(name), dir.path().join(name)).unwrap();
     }
-    let (log, _guard) = captured();
+    let (log, _guard) = capture_warnings();
     let supervisor = Supervisor::start();
     supervisor
         .add_provider("login", FileProvider::directory(dir.path()).unwrap())
@@ -135,7 +135,7 @@ async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced
         tokio::time::sleep(Duration::from_secs(300)).await;
         assert!(fetches() >= before + 5, "it is polled");
     }
-    let lines = lines(&log);
+    let lines = permission_lines(&log);
     assert_eq!(lines.len(), 1, "{lines:?}");
     let path = dir.path().join("password");
     assert!(

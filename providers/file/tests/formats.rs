@@ -11,14 +11,16 @@ use claviger::Endpoint;
 use claviger::error::ProviderErrorKind;
 use claviger::lease::OldConnections;
 use claviger_file::{FileFormat, FileProvider};
-use common::{again, first, parts, replace};
+use common::{fetch_again, first_lease, parts, replace};
 
 #[tokio::test]
 async fn json_contains_credentials_and_endpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
     fs::write(&path, r#"{"username":"orders","password":"s3cret","engine":"postgres","host":"db","port":"6432","dbname":"shop"}"#).unwrap();
-    let lease = first(&FileProvider::json(&path).unwrap()).await.unwrap();
+    let lease = first_lease(&FileProvider::json(&path).unwrap())
+        .await
+        .unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert_eq!(
         lease.secret().endpoint(),
@@ -44,7 +46,7 @@ async fn json_takes_other_keys_instead_of_its_own() {
         .build()
         .unwrap();
     assert_eq!(
-        parts(&first(&provider).await.unwrap()),
+        parts(&first_lease(&provider).await.unwrap()),
         ("orders", "s3cret")
     );
 
@@ -67,7 +69,7 @@ async fn a_directory_contains_a_file_for_each_field() {
     ] {
         fs::write(dir.path().join(name), content).unwrap();
     }
-    let lease = first(&FileProvider::directory(dir.path()).unwrap())
+    let lease = first_lease(&FileProvider::directory(dir.path()).unwrap())
         .await
         .unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
@@ -77,7 +79,7 @@ async fn a_directory_contains_a_file_for_each_field() {
         .build()
         .unwrap();
     assert_eq!(
-        parts(&first(&provider).await.unwrap()),
+        parts(&first_lease(&provider).await.unwrap()),
         ("other", " spaced \n")
     );
 }
@@ -91,7 +93,9 @@ async fn a_url_contains_credentials_and_endpoint() {
         "postgres://orders:p%40ss@db:6432/shop?sslmode=verify-full\n",
     )
     .unwrap();
-    let lease = first(&FileProvider::url(&path).unwrap()).await.unwrap();
+    let lease = first_lease(&FileProvider::url(&path).unwrap())
+        .await
+        .unwrap();
     assert_eq!(parts(&lease), ("orders", "p@ss"));
     assert_eq!(
         lease.secret().endpoint(),
@@ -109,7 +113,7 @@ async fn a_password_file_uses_the_configured_user() {
         .with_old_connections(OldConnections::Keep)
         .build()
         .unwrap();
-    let lease = first(&provider).await.unwrap();
+    let lease = first_lease(&provider).await.unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));
     assert!(lease.secret().is_token());
     assert_eq!(lease.old_connections(), OldConnections::Keep);
@@ -124,31 +128,31 @@ async fn unchanged_content_keeps_the_revision_whatever_file_it_is_in() {
         .with_poll_interval(Duration::from_secs(7))
         .build()
         .unwrap();
-    let current = first(&provider).await.unwrap();
+    let current = first_lease(&provider).await.unwrap();
     assert!(
         format!("{current:?}").contains("refresh_after: Some(7s)"),
         "{current:?}"
     );
 
     replace(&path, "s3cret\n");
-    let same = again(&provider, &current).await.unwrap();
+    let same = fetch_again(&provider, &current).await.unwrap();
     assert!(
         std::ptr::eq(current.secret(), same.secret()),
         "clones share the secret"
     );
 
     replace(&path, "other");
-    let new = again(&provider, &current).await.unwrap();
+    let new = fetch_again(&provider, &current).await.unwrap();
     assert_ne!(current.revision(), new.revision());
     assert_eq!(parts(&new), ("orders", "other"));
 
     // Another instance, as after another registration, returns the same revision.
-    let lease = first(&FileProvider::password(&path, "orders").unwrap())
+    let lease = first_lease(&FileProvider::password(&path, "orders").unwrap())
         .await
         .unwrap();
     assert_eq!(lease.revision(), new.revision());
     assert_ne!(
-        first(&FileProvider::password(&path, "another").unwrap())
+        first_lease(&FileProvider::password(&path, "another").unwrap())
             .await
             .unwrap()
             .revision(),
@@ -162,7 +166,7 @@ async fn links_are_followed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("real"), "s3cret").unwrap();
     std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
-    let lease = first(&FileProvider::password(dir.path().join("link"), "orders").unwrap())
+    let lease = first_lease(&FileProvider::password(dir.path().join("link"), "orders").unwrap())
         .await
         .unwrap();
     assert_eq!(parts(&lease), ("orders", "s3cret"));

@@ -20,10 +20,10 @@ use tokio::time::timeout;
 use tracing::Dispatch;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Set for the run as another user: the folder of the files.
+/// Environment variable of the process that runs as another user: the directory of the files.
 const FILES: &str = "CLAVIGER_FILE_LIMITS";
 #[test]
-fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_logged_once() {
+fn without_an_inotify_instance_changes_are_polled_and_the_limit_is_logged_once() {
     if let Some(dir) = std::env::var_os(FILES) {
         return check(Path::new(&dir));
     }
@@ -37,14 +37,14 @@ fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_log
     let output = Command::new(&copy)
         .args([
             "--exact",
-            "without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_logged_once",
+            "without_an_inotify_instance_changes_are_polled_and_the_limit_is_logged_once",
         ])
         .env(FILES, dir.path())
         .current_dir(dir.path())
         .uid(user)
         .gid(user)
         .output();
-    // Only root can become another user. Any other user takes instances of its own for a moment.
+    // Only root can become another user. Any other user takes its own instances for a short time.
     let Ok(output) = output else {
         return check(dir.path());
     };
@@ -56,7 +56,7 @@ fn without_an_inotify_instance_changes_are_seen_by_the_poll_and_the_limit_is_log
 }
 
 /// Takes every instance that is left.
-fn all_instances() -> Vec<Inotify> {
+fn take_all_instances() -> Vec<Inotify> {
     let mut taken = Vec::new();
     while let Ok(instance) = Inotify::init() {
         taken.push(instance);
@@ -65,7 +65,7 @@ fn all_instances() -> Vec<Inotify> {
 }
 
 fn check(dir: &Path) {
-    let taken = all_instances();
+    let taken = take_all_instances();
     assert!(!taken.is_empty());
     assert!(
         File::open("/dev/null").is_ok(),

@@ -17,11 +17,11 @@ use common::{Watched, inotify_instances, parts, replace};
 
 /// More than the default limit of instances per user, 128.
 const PROVIDERS: usize = 200;
-/// So long that every change seen was seen by an event.
-const HARDLY_EVER: Duration = Duration::from_secs(3_600);
+/// A poll interval so long that every change is noticed by an event.
+const RARE_POLLS: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_change() {
+async fn two_hundred_providers_share_an_inotify_instance_and_each_notices_its_own_change() {
     let dir = tempfile::tempdir().unwrap();
     let mut paths = Vec::new();
     for number in 0..PROVIDERS {
@@ -36,14 +36,14 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
     }
     let provider = |path: &Path| {
         FileProvider::builder(path, FileFormat::password("orders"))
-            .with_poll_interval(HARDLY_EVER)
+            .with_poll_interval(RARE_POLLS)
             .build()
             .unwrap()
     };
     let mut watches = Vec::new();
     for path in &paths {
         fs::write(path, "one").unwrap();
-        watches.push((path.as_path(), Watched::begin(provider(path)).await));
+        watches.push((path.as_path(), Watched::start(provider(path)).await));
     }
     assert_eq!(inotify_instances(), 1);
     let all_see = async |watches: &mut [(&Path, Watched)], content: &str| {
@@ -60,7 +60,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
         all_see(&mut watches, content).await;
     }
 
-    // When some watches end, the others continue, in the shared directory too.
+    // When some watches stop, the others continue, in the shared directory too.
     for (_, watched) in watches.drain(..PROVIDERS / 2) {
         watched.end().await;
     }
@@ -69,7 +69,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_sees_its_own_c
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change() {
+async fn a_watch_that_starts_while_others_of_the_directory_stop_notices_every_change() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("neighbour");
     fs::write(&path, "one").unwrap();
@@ -80,7 +80,7 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
         others.push(tokio::spawn(async move {
             let mut rounds = 0;
             while !stop.load(Ordering::Relaxed) {
-                Watched::begin(FileProvider::password(&path, "orders").unwrap())
+                Watched::start(FileProvider::password(&path, "orders").unwrap())
                     .await
                     .end()
                     .await;
@@ -92,10 +92,10 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
     for round in 0..100 {
         let path = dir.path().join("password");
         let provider = FileProvider::builder(&path, FileFormat::password("orders"))
-            .with_poll_interval(HARDLY_EVER)
+            .with_poll_interval(RARE_POLLS)
             .build()
             .unwrap();
-        let mut watched = Watched::begin(provider).await;
+        let mut watched = Watched::start(provider).await;
         let content = round.to_string();
         replace(&path, &content);
         watched.hint().await;
@@ -103,6 +103,9 @@ async fn a_watch_that_begins_while_others_of_the_directory_end_sees_every_change
     }
     stop.store(true, Ordering::Relaxed);
     for other in others {
-        assert!(other.await.unwrap() > 20, "the hazard: others come and go");
+        assert!(
+            other.await.unwrap() > 20,
+            "the hazard: other watches start and stop"
+        );
     }
 }

@@ -13,15 +13,23 @@ use claviger::events::{Event, Events};
 use claviger::report::{RotationOutcome, RotationReport, RotationTrigger};
 use claviger::status::ProviderStatus;
 use claviger_file::{FileFormat, FileProvider};
-use common::{BOUND, replace};
+use common::{BOUND, file_in_directory, replace};
 use tokio::time::timeout;
 
 fn json(password: &str) -> String {
     format!(r#"{{"username":"orders","password":"{password}"}}"#)
 }
 
+/// Starts a supervisor with this provider as `login`, and returns its events from the start.
+async fn supervise(provider: FileProvider) -> (Supervisor, Events) {
+    let supervisor = Supervisor::start();
+    let events = supervisor.events();
+    supervisor.add_provider("login", provider).await.unwrap();
+    (supervisor, events)
+}
+
 /// Waits until another lease was adopted.
-async fn adopted(events: &mut Events) -> RotationReport {
+async fn next_adopted(events: &mut Events) -> RotationReport {
     timeout(BOUND, async {
         loop {
             match events.next().await.unwrap() {
@@ -33,11 +41,11 @@ async fn adopted(events: &mut Events) -> RotationReport {
         }
     })
     .await
-    .expect("no rotation came")
+    .expect("a lease is adopted")
 }
 
 /// Waits until a fetch has failed; no other lease may be adopted before.
-async fn failed(events: &mut Events) -> ProviderError {
+async fn next_failure(events: &mut Events) -> ProviderError {
     timeout(BOUND, async {
         loop {
             match events.next().await.unwrap() {
@@ -45,14 +53,14 @@ async fn failed(events: &mut Events) -> ProviderError {
                 Event::Rotated(report) => assert_ne!(
                     report.outcome,
                     RotationOutcome::Adopted,
-                    "a broken file gave a lease"
+                    "a broken file led to a lease"
                 ),
                 _ => {}
             }
         }
     })
     .await
-    .expect("no failure came")
+    .expect("a fetch fails")
 }
 
 fn status(supervisor: &Supervisor) -> ProviderStatus {
@@ -61,23 +69,16 @@ fn status(supervisor: &Supervisor) -> ProviderStatus {
 
 #[tokio::test]
 async fn a_rewritten_file_is_a_rotation() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("login.json");
-    fs::write(&path, json("one")).unwrap();
-    let supervisor = Supervisor::start();
-    let mut events = supervisor.events();
-    supervisor
-        .add_provider("login", FileProvider::json(&path).unwrap())
-        .await
-        .unwrap();
-    let first = adopted(&mut events).await;
+    let (_dir, path) = file_in_directory("login.json", &json("one"));
+    let (supervisor, mut events) = supervise(FileProvider::json(&path).unwrap()).await;
+    let first = next_adopted(&mut events).await;
     assert_eq!(
         (first.trigger, &first.revision),
         (RotationTrigger::Start, &status(&supervisor).revision)
     );
 
     replace(&path, &json("two"));
-    let second = adopted(&mut events).await;
+    let second = next_adopted(&mut events).await;
     assert_eq!(
         (second.trigger, &second.revision),
         (RotationTrigger::Changed, &status(&supervisor).revision)
@@ -88,56 +89,43 @@ async fn a_rewritten_file_is_a_rotation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_on_an_unchanged_file_is_one_fetch_and_a_change_one_more() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("login.json");
-    fs::write(&path, json("one")).unwrap();
-    let supervisor = Supervisor::start();
-    let mut events = supervisor.events();
-    supervisor
-        .add_provider(
-            "login",
-            FileProvider::builder(&path, FileFormat::Json)
-                .with_poll_interval(Duration::from_secs(3_600))
-                .build()
-                .unwrap(),
-        )
-        .await
+async fn an_unchanged_file_is_fetched_once_and_a_change_costs_one_fetch() {
+    let (_dir, path) = file_in_directory("login.json", &json("one"));
+    let provider = FileProvider::builder(&path, FileFormat::Json)
+        .with_poll_interval(Duration::from_secs(3_600))
+        .build()
         .unwrap();
-    adopted(&mut events).await;
+    let (supervisor, mut events) = supervise(provider).await;
+    next_adopted(&mut events).await;
     // Time advances only while no file is being read or registered for watching.
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(status(&supervisor).fetches, 1);
 
     replace(&path, &json("two"));
     tokio::time::resume();
-    assert_eq!(adopted(&mut events).await.trigger, RotationTrigger::Changed);
+    assert_eq!(
+        next_adopted(&mut events).await.trigger,
+        RotationTrigger::Changed
+    );
     assert_eq!(status(&supervisor).fetches, 2);
     supervisor.shutdown(BOUND).await;
 }
 
 #[tokio::test]
 async fn a_broken_file_keeps_the_current_lease_and_a_fixed_one_replaces_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("login.json");
-    fs::write(&path, json("one")).unwrap();
-    let supervisor = Supervisor::start();
-    let mut events = supervisor.events();
-    supervisor
-        .add_provider("login", FileProvider::json(&path).unwrap())
-        .await
-        .unwrap();
-    let current = adopted(&mut events).await.revision;
+    let (_dir, path) = file_in_directory("login.json", &json("one"));
+    let (supervisor, mut events) = supervise(FileProvider::json(&path).unwrap()).await;
+    let current = next_adopted(&mut events).await.revision;
 
     fs::write(&path, "").unwrap();
-    let error = failed(&mut events).await;
+    let error = next_failure(&mut events).await;
     assert_eq!(error.kind(), ProviderErrorKind::Malformed);
     let broken = status(&supervisor);
     assert_eq!(broken.revision, current);
     assert_eq!(broken.last_error.unwrap().to_string(), error.to_string());
 
     replace(&path, &json("two"));
-    let fixed = adopted(&mut events).await;
+    let fixed = next_adopted(&mut events).await;
     assert_ne!(fixed.revision, current);
     assert!(status(&supervisor).last_error.is_none());
     supervisor.shutdown(BOUND).await;
@@ -160,10 +148,10 @@ async fn a_missing_file_fails_a_registration_at_once_or_is_waited_for() {
         .add_provider_in_background("login", FileProvider::json(&path).unwrap())
         .unwrap();
     assert_eq!(
-        failed(&mut events).await.kind(),
+        next_failure(&mut events).await.kind(),
         ProviderErrorKind::NotFound
     );
     replace(&path, &json("one"));
-    adopted(&mut events).await;
+    next_adopted(&mut events).await;
     supervisor.shutdown(BOUND).await;
 }

@@ -16,7 +16,7 @@ use claviger::error::ProviderErrorKind;
 use claviger_file::FileProvider;
 use common::failure;
 
-/// Set for the run as another user: the folder of the files.
+/// Environment variable of the process that runs as another user: the directory of the files.
 const FILES: &str = "CLAVIGER_FILE_DENIED";
 const NOBODY: u32 = 65_534;
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger_file::{FileFormat, FileProvider};
-use common::{BOUND, Watched, first, parts};
+use common::{BOUND, Watched, first_lease, parts};
 use tokio::time::timeout;
 
 /// Swaps the directory link as the kubelet's atomic writer does.
@@ -62,10 +62,10 @@ impl Mount {
 }
 
 #[tokio::test]
-async fn a_moved_link_is_seen_through_every_shape() {
+async fn a_moved_link_is_noticed_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
     let mut mount = Mount::new(dir.path());
-    let hardly_ever = Duration::from_secs(3_600);
+    let rare_polls = Duration::from_secs(3_600);
     let shapes = || {
         [
             FileProvider::builder(dir.path(), FileFormat::Directory),
@@ -76,7 +76,7 @@ async fn a_moved_link_is_seen_through_every_shape() {
     for (provider, seen) in shapes().into_iter().zip(shapes()) {
         let provider = provider.build().unwrap();
         let mut watched =
-            Watched::begin(seen.with_poll_interval(hardly_ever).build().unwrap()).await;
+            Watched::start(seen.with_poll_interval(rare_polls).build().unwrap()).await;
         for _ in 0..3 {
             mount.next();
             let password = format!("password-v{}", mount.versions);
@@ -110,7 +110,7 @@ async fn a_user_is_never_paired_with_another_versions_password() {
     let reading = timeout(BOUND, async {
         while seen.len() < 200 {
             let before = written.load(Ordering::Relaxed);
-            let lease = first(&provider).await.unwrap();
+            let lease = first_lease(&provider).await.unwrap();
             overtaken += u32::from(written.load(Ordering::Relaxed) > before);
             let (user, password) = parts(&lease);
             let version = user.strip_prefix("user-v").unwrap().to_owned();
@@ -121,7 +121,7 @@ async fn a_user_is_never_paired_with_another_versions_password() {
     .await;
     stop.store(true, Ordering::Relaxed);
     kubelet.join().unwrap();
-    assert!(reading.is_ok(), "only {} versions were seen", seen.len());
+    assert!(reading.is_ok(), "only {} versions were read", seen.len());
     assert!(
         overtaken > 50,
         "only {overtaken} readings were overtaken by a swap"
@@ -129,7 +129,7 @@ async fn a_user_is_never_paired_with_another_versions_password() {
 }
 
 #[tokio::test]
-async fn a_link_to_the_directory_itself_is_followed_once_too() {
+async fn a_link_to_the_directory_itself_is_followed() {
     let dir = tempfile::tempdir().unwrap();
     for version in ["v1", "v2"] {
         fs::create_dir(dir.path().join(version)).unwrap();
@@ -148,10 +148,10 @@ async fn a_link_to_the_directory_itself_is_followed_once_too() {
     symlink("v1", &current).unwrap();
     let provider = FileProvider::directory(&current).unwrap();
     assert_eq!(
-        parts(&first(&provider).await.unwrap()),
+        parts(&first_lease(&provider).await.unwrap()),
         ("user-v1", "password-v1")
     );
-    let mut watched = Watched::begin(
+    let mut watched = Watched::start(
         FileProvider::builder(&current, FileFormat::Directory)
             .with_poll_interval(Duration::from_secs(3_600))
             .build()

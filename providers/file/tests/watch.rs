@@ -1,4 +1,4 @@
-//! Every change is a hint, wherever it happens, and nothing else is.
+//! Every change is a hint, wherever it happens. Nothing else is one.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -13,61 +13,64 @@ use std::time::Duration;
 
 use claviger::lease::OldConnections;
 use claviger_file::{FileFormat, FileProvider};
-use common::{Watched, first, parts, replace};
+use common::{Watched, file_in_directory, first_lease, parts, replace};
 
-/// So long that every change seen was seen by an event.
-const HARDLY_EVER: Duration = Duration::from_secs(3_600);
+/// A poll interval so long that every change is noticed by an event.
+const RARE_POLLS: Duration = Duration::from_secs(3_600);
 
-fn password(path: &Path) -> FileProvider {
+fn password_provider(path: &Path) -> FileProvider {
     FileProvider::builder(path, FileFormat::password("orders"))
-        .with_poll_interval(HARDLY_EVER)
+        .with_poll_interval(RARE_POLLS)
         .with_old_connections(OldConnections::Drain)
         .build()
         .unwrap()
 }
 
+fn polled_each_second(path: &Path) -> FileProvider {
+    FileProvider::builder(path, FileFormat::password("orders"))
+        .with_poll_interval(Duration::from_secs(1))
+        .build()
+        .unwrap()
+}
+
 #[tokio::test]
-async fn a_file_renamed_over_the_old_one_is_seen_every_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("password");
-    fs::write(&path, "v0").unwrap();
-    let provider = password(&path);
-    let mut watched = Watched::begin(password(&path)).await;
+async fn a_file_renamed_over_the_old_one_is_noticed_every_time() {
+    let (_dir, path) = file_in_directory("password", "v0");
+    let provider = password_provider(&path);
+    let mut watched = Watched::start(password_provider(&path)).await;
     for version in 1..=5 {
         let content = format!("v{version}");
         replace(&path, &content);
-        let lease = watched
-            .until(&provider, |lease| parts(lease).1 == content)
-            .await;
+        let lease = watched.until_password(&provider, &content).await;
         assert_eq!(parts(&lease).0, "orders");
     }
     watched.end().await;
 }
 
 #[tokio::test]
-async fn a_watch_of_what_the_fetch_read_begins_without_a_hint() {
+async fn a_watch_of_an_unchanged_file_starts_without_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
-    let fetched = || async {
-        let provider = password(&path);
-        let _ = first(&provider).await;
+    let fetched_provider = || async {
+        let provider = password_provider(&path);
+        let _ = first_lease(&provider).await;
         provider
     };
-    let missing = fetched().await;
-    assert!(!Watched::begin(missing).await.was_hinted(), "still missing");
+    let missing = fetched_provider().await;
+    assert!(!Watched::start(missing).await.was_hinted(), "still missing");
     fs::write(&path, "one").unwrap();
     assert!(
-        !Watched::begin(fetched().await).await.was_hinted(),
+        !Watched::start(fetched_provider().await).await.was_hinted(),
         "the same content"
     );
-    let provider = fetched().await;
+    let provider = fetched_provider().await;
     replace(&path, "one");
     assert!(
-        !Watched::begin(provider).await.was_hinted(),
+        !Watched::start(provider).await.was_hinted(),
         "the same content in another file"
     );
     assert!(
-        !Watched::begin(password(&path)).await.was_hinted(),
+        !Watched::start(password_provider(&path)).await.was_hinted(),
         "the first fetch is still to come"
     );
 }
@@ -76,52 +79,53 @@ async fn a_watch_of_what_the_fetch_read_begins_without_a_hint() {
 async fn a_change_between_the_fetch_and_the_watch_is_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
-    let missing = password(&path);
-    assert!(first(&missing).await.is_err());
+    let missing = password_provider(&path);
+    assert!(first_lease(&missing).await.is_err());
     fs::write(&path, "v0").unwrap();
-    assert!(Watched::begin(missing).await.was_hinted(), "it appeared");
+    assert!(
+        Watched::start(missing).await.was_hinted(),
+        "the file was created"
+    );
     for version in 1..=20 {
-        let provider = password(&path);
-        first(&provider).await.unwrap();
+        let provider = password_provider(&path);
+        first_lease(&provider).await.unwrap();
         // Written in place, with the same length, and usually within the same tick of the file
         // system's clock.
         fs::write(&path, format!("v{}", version % 10)).unwrap();
         assert!(
-            Watched::begin(provider).await.was_hinted(),
+            Watched::start(provider).await.was_hinted(),
             "written in place"
         );
     }
-    let provider = password(&path);
-    first(&provider).await.unwrap();
+    let provider = password_provider(&path);
+    first_lease(&provider).await.unwrap();
     fs::remove_file(&path).unwrap();
-    assert!(Watched::begin(provider).await.was_hinted(), "it is gone");
+    assert!(
+        Watched::start(provider).await.was_hinted(),
+        "the file was removed"
+    );
 }
 
 #[tokio::test]
-async fn a_file_written_in_place_is_seen() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("login.json");
-    fs::write(&path, r#"{"user":"u","password":"one"}"#).unwrap();
-    let provider = FileProvider::builder(&path, FileFormat::Json)
-        .with_poll_interval(HARDLY_EVER)
-        .build()
-        .unwrap();
-    let mut watched = Watched::begin(
+async fn a_file_written_in_place_is_noticed() {
+    let (_dir, path) = file_in_directory("login.json", r#"{"user":"u","password":"one"}"#);
+    let new_provider = || {
         FileProvider::builder(&path, FileFormat::Json)
-            .with_poll_interval(HARDLY_EVER)
+            .with_poll_interval(RARE_POLLS)
             .build()
-            .unwrap(),
-    )
-    .await;
+            .unwrap()
+    };
+    let provider = new_provider();
+    let mut watched = Watched::start(new_provider()).await;
     let mut file = fs::File::create(&path).unwrap();
     watched.hint().await;
     assert!(
-        first(&provider).await.is_err(),
+        first_lease(&provider).await.is_err(),
         "truncated, and not written for longer than a reader waits"
     );
     file.write_all(br#"{"user":"u","pass"#).unwrap();
     watched.hint().await;
-    assert!(first(&provider).await.is_err());
+    assert!(first_lease(&provider).await.is_err());
     file.write_all(br#"word":"two"}"#).unwrap();
     drop(file);
     watched
@@ -130,35 +134,29 @@ async fn a_file_written_in_place_is_seen() {
 }
 
 #[tokio::test]
-async fn a_missing_file_that_appears_is_seen() {
+async fn a_missing_file_that_appears_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
-    let provider = password(&path);
-    assert!(first(&provider).await.is_err());
-    let mut watched = Watched::begin(password(&path)).await;
+    let provider = password_provider(&path);
+    assert!(first_lease(&provider).await.is_err());
+    let mut watched = Watched::start(password_provider(&path)).await;
     fs::write(&path, "here").unwrap();
-    watched
-        .until(&provider, |lease| parts(lease).1 == "here")
-        .await;
+    watched.until_password(&provider, "here").await;
 }
 
 #[tokio::test]
-async fn a_missing_directory_that_appears_is_seen_and_its_file_stays_watched() {
+async fn a_missing_directory_that_appears_is_noticed_and_its_file_is_watched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/password");
-    let provider = password(&path);
-    let mut watched = Watched::begin(password(&path)).await;
+    let provider = password_provider(&path);
+    let mut watched = Watched::start(password_provider(&path)).await;
     fs::create_dir(dir.path().join("a")).unwrap();
     watched.hint().await;
     fs::create_dir(dir.path().join("a/b")).unwrap();
     fs::write(&path, "one").unwrap();
-    watched
-        .until(&provider, |lease| parts(lease).1 == "one")
-        .await;
+    watched.until_password(&provider, "one").await;
     replace(&path, "two");
-    watched
-        .until(&provider, |lease| parts(lease).1 == "two")
-        .await;
+    watched.until_password(&provider, "two").await;
 }
 
 #[tokio::test]
@@ -168,34 +166,28 @@ async fn a_directory_that_is_replaced_is_watched_again() {
     let path = mounted.join("password");
     fs::create_dir(&mounted).unwrap();
     fs::write(&path, "v0").unwrap();
-    let provider = password(&path);
-    let mut watched = Watched::begin(password(&path)).await;
+    let provider = password_provider(&path);
+    let mut watched = Watched::start(password_provider(&path)).await;
     for version in 1..=6 {
         fs::remove_dir_all(&mounted).unwrap();
         if version % 2 == 0 {
             watched.hint().await;
         }
         // Created at once, perhaps with the inode number of the previous one, or after the removal
-        // was seen.
+        // was noticed.
         fs::create_dir(&mounted).unwrap();
         let content = format!("v{version}");
         replace(&path, &content);
-        watched
-            .until(&provider, |lease| parts(lease).1 == content)
-            .await;
+        watched.until_password(&provider, &content).await;
         replace(&path, "again");
-        watched
-            .until(&provider, |lease| parts(lease).1 == "again")
-            .await;
+        watched.until_password(&provider, "again").await;
     }
 }
 
 #[tokio::test]
 async fn a_directory_that_one_provider_no_longer_watches_is_watched_for_the_other() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("password");
-    fs::write(&path, "one").unwrap();
-    let watch = || Watched::begin(password(&path));
+    let (_dir, path) = file_in_directory("password", "one");
+    let watch = || Watched::start(password_provider(&path));
     let (first, mut second) = (watch().await, watch().await);
     first.end().await;
     replace(&path, "two");
@@ -207,67 +199,53 @@ async fn a_directory_that_one_provider_no_longer_watches_is_watched_for_the_othe
 }
 
 #[tokio::test]
-async fn links_to_a_file_elsewhere_are_watched_at_both_ends() {
-    let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let path = near.path().join("password");
-    fs::write(far.path().join("one"), "one").unwrap();
-    fs::write(far.path().join("two"), "two").unwrap();
-    symlink(far.path().join("one"), &path).unwrap();
-    let provider = password(&path);
-    let mut watched = Watched::begin(password(&path)).await;
+async fn a_link_and_the_file_it_leads_to_are_both_watched() {
+    let (link_dir, file_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = link_dir.path().join("password");
+    fs::write(file_dir.path().join("one"), "one").unwrap();
+    fs::write(file_dir.path().join("two"), "two").unwrap();
+    symlink(file_dir.path().join("one"), &path).unwrap();
+    let provider = password_provider(&path);
+    let mut watched = Watched::start(password_provider(&path)).await;
 
-    replace(&far.path().join("one"), "one more");
-    watched
-        .until(&provider, |lease| parts(lease).1 == "one more")
-        .await;
+    replace(&file_dir.path().join("one"), "one more");
+    watched.until_password(&provider, "one more").await;
 
-    symlink(far.path().join("two"), near.path().join("new")).unwrap();
-    fs::rename(near.path().join("new"), &path).unwrap();
-    watched
-        .until(&provider, |lease| parts(lease).1 == "two")
-        .await;
+    symlink(file_dir.path().join("two"), link_dir.path().join("new")).unwrap();
+    fs::rename(link_dir.path().join("new"), &path).unwrap();
+    watched.until_password(&provider, "two").await;
 
-    replace(&far.path().join("two"), "two more");
-    watched
-        .until(&provider, |lease| parts(lease).1 == "two more")
-        .await;
+    replace(&file_dir.path().join("two"), "two more");
+    watched.until_password(&provider, "two more").await;
 }
 
 #[tokio::test]
-async fn a_right_to_read_that_is_granted_is_seen() {
+async fn a_permission_to_read_that_is_granted_is_noticed() {
     use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("password");
-    fs::write(&path, "s3cret").unwrap();
-    let mut watched = Watched::begin(password(&path)).await;
+    let (_dir, path) = file_in_directory("password", "s3cret");
+    let mut watched = Watched::start(password_provider(&path)).await;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
     watched.hint().await;
 }
 
 #[tokio::test]
-async fn reading_it_and_writing_its_neighbours_is_no_change() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("password");
-    fs::write(&path, "s3cret").unwrap();
-    let provider = password(&path);
-    let mut watched = Watched::begin(password(&path)).await;
+async fn reading_a_file_and_writing_its_neighbours_is_no_change() {
+    let (dir, path) = file_in_directory("password", "s3cret");
+    let provider = password_provider(&path);
+    let mut watched = Watched::start(password_provider(&path)).await;
     for round in 0..20 {
-        first(&provider).await.unwrap();
+        first_lease(&provider).await.unwrap();
         fs::write(dir.path().join("neighbour"), round.to_string()).unwrap();
     }
     assert_eq!(watched.count(Duration::from_millis(300)).await, 0);
     replace(&path, "other");
-    watched
-        .until(&provider, |lease| parts(lease).1 == "other")
-        .await;
+    watched.until_password(&provider, "other").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_file_costs_a_hint_per_debounce_at_most() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("password");
-    fs::write(&path, "s3cret").unwrap();
-    let mut watched = Watched::begin(password(&path)).await;
+    let (_dir, path) = file_in_directory("password", "s3cret");
+    let mut watched = Watched::start(password_provider(&path)).await;
     let began = tokio::time::Instant::now();
     for round in 0..2_000 {
         replace(&path, &round.to_string());
@@ -279,7 +257,7 @@ async fn a_busy_file_costs_a_hint_per_debounce_at_most() {
 }
 
 #[tokio::test]
-async fn a_change_without_an_event_is_seen_by_the_poll() {
+async fn a_change_without_an_event_is_noticed_by_the_poll() {
     // Moving a directory far above causes no event in the watched one, as on a network mount.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c/password");
@@ -289,36 +267,18 @@ async fn a_change_without_an_event_is_seen_by_the_poll() {
         fs::write(below.join("password"), content).unwrap();
     }
     let provider = FileProvider::password(&path, "orders").unwrap();
-    let mut watched = Watched::begin(
-        FileProvider::builder(&path, FileFormat::password("orders"))
-            .with_poll_interval(Duration::from_secs(1))
-            .build()
-            .unwrap(),
-    )
-    .await;
+    let mut watched = Watched::start(polled_each_second(&path)).await;
     fs::rename(dir.path().join("a"), dir.path().join("old")).unwrap();
     fs::rename(dir.path().join("new"), dir.path().join("a")).unwrap();
-    watched
-        .until(&provider, |lease| parts(lease).1 == "two")
-        .await;
+    watched.until_password(&provider, "two").await;
     // The new directory is watched from now on.
     replace(&path, "three");
-    watched
-        .until(&provider, |lease| parts(lease).1 == "three")
-        .await;
+    watched.until_password(&provider, "three").await;
 }
 
 #[tokio::test]
 async fn an_unchanged_file_is_polled_without_a_hint() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("password");
-    fs::write(&path, "s3cret").unwrap();
-    let mut watched = Watched::begin(
-        FileProvider::builder(&path, FileFormat::password("orders"))
-            .with_poll_interval(Duration::from_secs(1))
-            .build()
-            .unwrap(),
-    )
-    .await;
+    let (_dir, path) = file_in_directory("password", "s3cret");
+    let mut watched = Watched::start(polled_each_second(&path)).await;
     assert_eq!(watched.count(Duration::from_millis(2_500)).await, 0);
 }

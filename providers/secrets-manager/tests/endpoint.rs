@@ -1,6 +1,7 @@
 //! needs: postgresql, moto
 //!
-//! An endpoint in a secret: its fields have priority over the pool's options, which supply the rest.
+//! An endpoint in a secret: its fields have priority over the pool's options, which supply the
+//! rest.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use claviger::provider::{FetchRequest, Hints};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Provider};
 use claviger_file::FileProvider;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -29,7 +30,9 @@ use tracing_subscriber::filter::LevelFilter;
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// Runs the first fetch of a registration.
-pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>, ProviderError> {
+pub(crate) async fn first_lease(
+    provider: &FileProvider,
+) -> Result<Lease<Credentials>, ProviderError> {
     provider
         .fetch(FetchRequest::first())
         .await?
@@ -37,7 +40,7 @@ pub(crate) async fn first(provider: &FileProvider) -> Result<Lease<Credentials>,
 }
 
 /// Fetches while `current` is the current lease.
-pub(crate) async fn again(
+pub(crate) async fn fetch_again(
     provider: &FileProvider,
     current: &Lease<Credentials>,
 ) -> Result<Lease<Credentials>, ProviderError> {
@@ -54,7 +57,7 @@ pub(crate) fn parts(lease: &Lease<Credentials>) -> (&str, &str) {
 
 /// Returns the error of a fetch that must fail.
 pub(crate) async fn failure(provider: &FileProvider, kind: ProviderErrorKind) -> String {
-    let error = first(provider).await.unwrap_err();
+    let error = first_lease(provider).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     error.to_string()
 }
@@ -64,6 +67,15 @@ pub(crate) fn replace(path: &Path, content: &str) {
     let new = path.with_extension("new");
     fs::write(&new, content).unwrap();
     fs::rename(new, path).unwrap();
+}
+
+/// Creates a directory with a file of this name and content. Returns the directory, and the path
+/// of the file.
+pub(crate) fn file_in_directory(name: &str, content: &str) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, content).unwrap();
+    (dir, path)
 }
 
 /// Captured log output.
@@ -124,29 +136,28 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Runs the provider's watch and returns once it has begun. Its first hint is not taken yet.
-    pub(crate) async fn begin(provider: FileProvider) -> Self {
+    /// Runs the provider's watch and returns once it has started. Its first hint is not taken yet.
+    pub(crate) async fn start(provider: FileProvider) -> Self {
         let (sender, mut lines) = mpsc::unbounded_channel();
-        let begun = tracing_subscriber::fmt()
+        let subscriber = tracing_subscriber::fmt()
             .with_max_level(LevelFilter::DEBUG)
             .with_writer(move || Lines(sender.clone()))
             .finish();
-        let watched = Self::spawn(provider, begun.into());
-        let has_begun = async { while !lines.recv().await.unwrap().contains("watching") {} };
-        timeout(BOUND, has_begun)
-            .await
-            .expect("the watch did not begin");
+        let watched = Self::spawn(provider, subscriber.into());
+        let started = async { while !lines.recv().await.unwrap().contains("watching") {} };
+        timeout(BOUND, started).await.expect("the watch starts");
         watched
     }
 
     /// Runs the provider's watch, which logs to this dispatcher.
     pub(crate) fn spawn(provider: FileProvider, dispatch: Dispatch) -> Self {
         let (sender, hints) = mpsc::unbounded_channel();
-        let hinting = Hints::new(move || {
+        let watch_hints = Hints::new(move || {
             let _ = sender.send(());
         });
-        let task =
-            tokio::spawn(async move { provider.watch(hinting).await }.with_subscriber(dispatch));
+        let task = tokio::spawn(
+            async move { provider.watch(watch_hints).await }.with_subscriber(dispatch),
+        );
         Self { hints, task }
     }
 
@@ -159,11 +170,11 @@ impl Watched {
     pub(crate) async fn hint(&mut self) {
         timeout(BOUND, self.hints.recv())
             .await
-            .expect("no hint came")
+            .expect("a hint is received")
             .unwrap();
     }
 
-    /// Fetches at every hint, as the core does, until `done` returns true.
+    /// Fetches at every hint, as the supervisor does, until `done` returns true.
     pub(crate) async fn until(
         &mut self,
         provider: &FileProvider,
@@ -172,7 +183,7 @@ impl Watched {
         timeout(BOUND, async {
             loop {
                 self.hints.recv().await.unwrap();
-                if let Ok(lease) = first(provider).await
+                if let Ok(lease) = first_lease(provider).await
                     && done(&lease)
                 {
                     return lease;
@@ -180,7 +191,17 @@ impl Watched {
             }
         })
         .await
-        .expect("the change was not seen")
+        .expect("the change is noticed")
+    }
+
+    /// Fetches at every hint until the lease has this password.
+    pub(crate) async fn until_password(
+        &mut self,
+        provider: &FileProvider,
+        password: &str,
+    ) -> Lease<Credentials> {
+        self.until(provider, |lease| parts(lease).1 == password)
+            .await
     }
 
     /// Returns how many hints arrive within `time`.
@@ -200,7 +221,7 @@ impl Watched {
         self.task.abort();
         assert!(
             (&mut self.task).await.unwrap_err().is_cancelled(),
-            "a watch never ends by itself"
+            "a watch never returns by itself"
         );
         while self.hints.recv().await.is_some() {}
     }

@@ -276,8 +276,8 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
-/// This machine's clock is 32 s behind, and tokens are valid for 40 s: the database accepts each for
-/// eight seconds only.
+/// This machine's clock is 32 s behind, and tokens are valid for 40 s: the database accepts each
+/// for eight seconds only.
 pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
     #[derive(Debug)]
     struct SlowClock;
