@@ -1,22 +1,26 @@
 //! needs: openbao
 //!
-//! Logins by AppRole: where the secret id comes from, and the error when it is used up or expired.
+//! Logins by AppRole: the sources of the secret id, and the error when it is used up or expired.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
 
 use std::fs;
 use std::time::Duration;
 
-use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::Provider;
+use claviger::error::ProviderErrorKind;
 use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
-use claviger::{Credentials, Lease, Provider, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::Proxy;
 use claviger_testkit::FetchLease;
-use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
+use claviger_vault::{Auth, SecretId, VaultKv};
 use claviger_vault_fixtures::{AsyncAdmin, Problem};
+use common::{
+    assert_permanent, fetch, kv, polling_supervisor, registration_error, session, temp_file,
+};
 use serde_json::json;
-use tempfile::NamedTempFile;
 
 const LOG_IN: &str = "/v1/auth/approle/login";
 const UNWRAP: &str = "/v1/sys/wrapping/unwrap";
@@ -41,28 +45,26 @@ async fn fixture(settings: serde_json::Value) -> VaultFixture {
 impl VaultFixture {
     fn kv(&self, secret_id: SecretId) -> VaultKv {
         let auth = Auth::app_role(&*self.role_id, secret_id);
-        let session =
-            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings are valid");
-        VaultKv::new(&session, "kv", "orders").expect("a path")
+        kv(&session(self.proxy.endpoint(), auth))
     }
 
     async fn secret_id(&self) -> String {
         self.admin.run(|admin| admin.secret_id()).await
     }
 
-    async fn wrapped(&self, seconds: u64) -> String {
+    async fn wrapped_secret_id(&self, seconds: u64) -> String {
         self.admin
             .run(move |admin| admin.wrapped_secret_id(seconds))
             .await
     }
 
-    /// Revokes every token but the administrator's.
+    /// Revokes every token but the administrator's, and returns how many there were.
     async fn revoke_all(&self) -> usize {
         self.admin
             .run(|admin| {
                 let own = admin
                     .look_up(admin.vault.root_token())?
-                    .ok_or("it is alive")?["accessor"]
+                    .ok_or("it is valid")?["accessor"]
                     .clone();
                 let others: Vec<_> = admin
                     .tokens()?
@@ -81,37 +83,12 @@ impl VaultFixture {
     }
 }
 
-async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
-    kv.fetch_lease(FetchRequest::first()).await
-}
-
-fn file(text: &str) -> NamedTempFile {
-    let file = NamedTempFile::new().expect("a file");
-    fs::write(&file, text).expect("it is written");
-    file
-}
-
 /// Checks that a registration fails at once with a permanent error, which does not contain the
 /// secret.
-async fn is_denied(kv: VaultKv, expected: &str, secret: &str) {
-    let supervisor = Supervisor::start();
-    let registered = tokio::time::timeout(
-        Duration::from_secs(15),
-        supervisor.add_provider("login", kv),
-    )
-    .await;
-    let error = registered
-        .expect("nothing is waited for")
-        .expect_err("it is invalid");
-    let error = error.provider_error().cloned().expect("the provider's own");
-    assert_eq!(
-        (error.kind(), error.is_transient()),
-        (ProviderErrorKind::Denied, false),
-        "{error}"
-    );
-    assert!(error.to_string().contains(expected), "{error}");
+async fn assert_denied(kv: VaultKv, expected: &str, secret: &str) {
+    let error = registration_error(kv).await;
+    assert_permanent(&error, ProviderErrorKind::Denied, expected);
     assert!(!format!("{error} {error:?}").contains(secret));
-    supervisor.shutdown(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,13 +96,13 @@ async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
     let fixture = fixture(json!({})).await;
     let id = fixture.secret_id().await;
     let (plain, wrapped) = (
-        file(&format!("{id}\n")),
-        file(&format!("{}\n", fixture.wrapped(60).await)),
+        temp_file(&format!("{id}\n")),
+        temp_file(&format!("{}\n", fixture.wrapped_secret_id(60).await)),
     );
     let sources = [
         SecretId::given(&*id),
         SecretId::file(plain.path()),
-        SecretId::wrapped(fixture.wrapped(60).await),
+        SecretId::wrapped(fixture.wrapped_secret_id(60).await),
         SecretId::wrapped_file(wrapped.path()),
     ];
     for (number, secret_id) in sources.into_iter().enumerate() {
@@ -135,7 +112,7 @@ async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
         assert_eq!(fixture.proxy.requests(LOG_IN), number + 1);
         kv.close().await;
     }
-    is_denied(
+    assert_denied(
         fixture.kv(SecretId::given("no-such-id")),
         "AppRole rejects role id or secret id",
         "no-such-id",
@@ -162,10 +139,10 @@ async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrapping_token_opens_once() {
+async fn a_wrapping_token_is_unwrapped_once() {
     let fixture = fixture(json!({})).await;
-    // It is unwrapped once for all logins, also when its file is gone.
-    let wrapped = file(&fixture.wrapped(60).await);
+    // It is unwrapped once. Later logins work although its file is removed.
+    let wrapped = temp_file(&fixture.wrapped_secret_id(60).await);
     let kv = fixture.kv(SecretId::wrapped_file(wrapped.path()));
     fetch(&kv).await.expect("a lease");
     drop(wrapped);
@@ -179,20 +156,20 @@ async fn a_wrapping_token_opens_once() {
         (1, 2)
     );
 
-    let used = fixture.wrapped(60).await;
+    let used = fixture.wrapped_secret_id(60).await;
     let by_another = used.clone();
     fixture
         .admin
         .run(move |admin| admin.unwrap(&by_another))
         .await;
-    is_denied(
+    assert_denied(
         fixture.kv(SecretId::wrapped(&*used)),
         "was already unwrapped",
         &used,
     )
     .await;
 
-    let expired = fixture.wrapped(1).await;
+    let expired = fixture.wrapped_secret_id(1).await;
     let admin = fixture.admin.admin.clone();
     eventually_within(
         Duration::from_secs(10),
@@ -200,7 +177,7 @@ async fn a_wrapping_token_opens_once() {
         || matches!(admin.look_up(&expired), Ok(None)),
     )
     .await;
-    is_denied(
+    assert_denied(
         fixture.kv(SecretId::wrapped(&*expired)),
         "has expired",
         &expired,
@@ -213,10 +190,8 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_
 -> Result<(), Problem> {
     let fixture =
         fixture(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
-    let id = file(&fixture.secret_id().await);
-    let supervisor = Supervisor::builder()
-        .with_poll_interval(Duration::from_secs(1))
-        .start()?;
+    let id = temp_file(&fixture.secret_id().await);
+    let supervisor = polling_supervisor();
     let login = supervisor
         .add_provider("login", fixture.kv(SecretId::file(id.path())))
         .await?;
@@ -228,16 +203,10 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_
     )
     .await;
     let error = status().last_error.ok_or("it is there")?;
-    assert_eq!(
-        (error.kind(), error.is_transient()),
-        (ProviderErrorKind::Denied, false),
-        "{error}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("the secret id has expired or is used up; issue another"),
-        "{error}"
+    assert_permanent(
+        &error,
+        ProviderErrorKind::Denied,
+        "the secret id has expired or is used up; issue another",
     );
     // The current lease stays. Further logins were tried only while the token was still valid.
     assert!(status().revision.is_some() && !status().rejected);
@@ -269,11 +238,11 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
+async fn no_secret_id_is_sent_for_a_role_without_one_and_errors_name_the_mount() {
     let fixture = fixture(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
-    let kv = fixture.kv(SecretId::none());
-    let current = fetch(&kv).await.expect("a lease");
-    let again = kv
+    let provider = fixture.kv(SecretId::none());
+    let current = fetch(&provider).await.expect("a lease");
+    let again = provider
         .fetch_lease(FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone()))
         .await
         .expect("the same");
@@ -281,9 +250,7 @@ async fn a_role_that_needs_no_secret_id_gets_none_and_another_mount_is_named() {
     assert_eq!(fixture.proxy.requests(LOG_IN), 1, "one token for both");
 
     let elsewhere = Auth::app_role(&*fixture.role_id, SecretId::none()).with_mount("elsewhere");
-    let session =
-        VaultSession::new(fixture.proxy.endpoint(), elsewhere).expect("the settings are valid");
-    let error = fetch(&VaultKv::new(&session, "kv", "orders").expect("a path"))
+    let error = fetch(&kv(&session(fixture.proxy.endpoint(), elsewhere)))
         .await
         .expect_err("nothing is mounted there");
     assert!(

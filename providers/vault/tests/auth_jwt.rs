@@ -3,17 +3,18 @@
 //! Logins by JSON Web Tokens, signed by a key of this test.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
-use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::Provider;
+use claviger::error::ProviderErrorKind;
 use claviger::lease::Timestamp;
-use claviger::provider::FetchRequest;
-use claviger::{Credentials, Lease, Provider};
 use claviger_servers::JwtIssuer;
-use claviger_testkit::FetchLease;
-use claviger_vault::{Auth, VaultKv, VaultSession};
+use claviger_vault::{Auth, VaultKv};
 use claviger_vault_fixtures::AsyncAdmin;
+use common::{fetch, kv, session};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -29,14 +30,8 @@ fn token(issuer: &JwtIssuer, subject: &str, seconds: i64) -> String {
     issuer.sign(&claims.to_string()).expect("it signs")
 }
 
-fn kv(admin: &AsyncAdmin, auth: Auth) -> VaultKv {
-    let session =
-        VaultSession::new(admin.admin.vault.address(), auth).expect("the settings are valid");
-    VaultKv::new(&session, "kv", "orders").expect("a path")
-}
-
-async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
-    kv.fetch_lease(FetchRequest::first()).await
+fn provider(admin: &AsyncAdmin, auth: Auth) -> VaultKv {
+    kv(&session(admin.admin.vault.address(), auth))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +43,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     let key = issuer.public_key();
     admin.run(move |admin| admin.jwt(&key)).await;
     let before = admin.run(|admin| admin.tokens()).await.len();
-    let given = kv(&admin, Auth::jwt("orders", token(&issuer, "orders", 600)));
+    let given = provider(&admin, Auth::jwt("orders", token(&issuer, "orders", 600)));
     assert_eq!(fetch(&given).await.expect("a lease").secret().user(), "app");
     assert_eq!(admin.run(|admin| admin.tokens()).await.len(), before + 1);
     given.close().await;
@@ -66,7 +61,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
         ("orders", "no.such.token".to_owned()),
         ("absent", token(&issuer, "orders", 600)),
     ] {
-        let error = fetch(&kv(&admin, Auth::jwt(role, &*jwt)))
+        let error = fetch(&provider(&admin, Auth::jwt(role, &*jwt)))
             .await
             .expect_err("it is rejected");
         assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
@@ -82,23 +77,23 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
     // A file is read again at each login.
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
-    let kv = kv(&admin, Auth::jwt_file("orders", file.path()));
-    fetch(&kv).await.expect("a lease");
+    let from_file = provider(&admin, Auth::jwt_file("orders", file.path()));
+    fetch(&from_file).await.expect("a lease");
     fs::write(&file, token(&issuer, "orders", -600)).expect("it is written");
-    fetch(&kv).await.expect("a lease without a login");
+    fetch(&from_file).await.expect("a lease without a login");
     admin.run(|admin| admin.revoke_logins("jwt")).await;
     assert_eq!(
-        fetch(&kv).await.err().map(|error| error.kind()),
+        fetch(&from_file).await.err().map(|error| error.kind()),
         Some(ProviderErrorKind::Denied),
-        "the one in the file has expired"
+        "the token in the file has expired"
     );
     fs::write(&file, token(&issuer, "orders", 600)).expect("it is written");
     let again = async {
-        while fetch(&kv).await.is_err() {
+        while fetch(&from_file).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(5), again)
         .await
-        .expect("the next one is read");
+        .expect("the next token is read");
 }

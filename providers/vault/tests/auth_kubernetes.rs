@@ -3,18 +3,18 @@
 //! Logins by a pod's token, which a cluster reviews.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::lease::Timestamp;
-use claviger::provider::FetchRequest;
-use claviger::{Credentials, Lease, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{JwtIssuer, Proxy, TokenReviews};
-use claviger_testkit::FetchLease;
-use claviger_vault::{Auth, VaultKv, VaultSession};
+use claviger_vault::{Auth, VaultKv};
 use claviger_vault_fixtures::AsyncAdmin;
+use common::{fetch, kv, polling_supervisor, session};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -76,16 +76,14 @@ impl VaultFixture {
 
     fn kv(&self) -> VaultKv {
         let auth = Auth::kubernetes_file("orders", self.file.path());
-        let session =
-            VaultSession::new(self.proxy.endpoint(), auth).expect("the settings are valid");
-        VaultKv::new(&session, "kv", "orders").expect("a path")
+        kv(&session(self.proxy.endpoint(), auth))
     }
 
     fn logins(&self) -> usize {
         self.proxy.requests("/v1/auth/kubernetes/login")
     }
 
-    async fn rejected(&self, token: &str) -> ProviderError {
+    async fn login_error(&self, token: &str) -> ProviderError {
         fs::write(&self.file, token).expect("it is written");
         let error = fetch(&self.kv()).await.expect_err("it is rejected");
         assert!(!format!("{error} {error:?}").contains(token));
@@ -97,18 +95,11 @@ impl VaultFixture {
     }
 }
 
-async fn fetch(kv: &VaultKv) -> Result<Lease<Credentials>, ProviderError> {
-    kv.fetch_lease(FetchRequest::first()).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mounted_token_is_read_again_at_each_login() {
     let fixture = fixture("3s").await;
     fixture.mount(1);
-    let supervisor = Supervisor::builder()
-        .with_poll_interval(Duration::from_secs(1))
-        .start()
-        .expect("the settings are valid");
+    let supervisor = polling_supervisor();
     supervisor
         .add_provider("login", fixture.kv())
         .await
@@ -118,8 +109,8 @@ async fn the_mounted_token_is_read_again_at_each_login() {
         reviews > 0 && fixture.logins() == 1,
         "the hazard: it was reviewed"
     );
-    // The issued token is renewed, then revoked by the administrator. The next login sends the
-    // file's content of that time.
+    // The issued token is renewed, then revoked by the administrator. The next login sends what
+    // the file then contains.
     let renewals = || fixture.proxy.requests("/v1/auth/token/renew-self");
     eventually_within(Duration::from_secs(10), "it is renewed", || renewals() > 0).await;
     fixture.mount(2);
@@ -150,8 +141,8 @@ async fn the_mounted_token_is_read_again_at_each_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_login_names_the_possible_causes() {
     let fixture = fixture("60s").await;
-    // The cluster rejects the token, which may be the cluster's own error.
-    let error = fixture.rejected(&fixture.token("orders", 1)).await;
+    // The cluster rejects the token. The cause may be an error of the cluster itself.
+    let error = fixture.login_error(&fixture.token("orders", 1)).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
     assert!(
         error
@@ -163,7 +154,7 @@ async fn a_rejected_login_names_the_possible_causes() {
     // The role does not allow this service account.
     let other = fixture.token("others", 1);
     fixture.cluster.add_token(&other, "shop", "others");
-    let error = fixture.rejected(&other).await;
+    let error = fixture.login_error(&other).await;
     assert_eq!(error.kind(), ProviderErrorKind::Denied, "{error}");
     assert!(
         error
@@ -195,6 +186,6 @@ async fn a_rejected_login_names_the_possible_causes() {
         cluster,
         file,
     };
-    let error = fixture.rejected(&token).await;
+    let error = fixture.login_error(&token).await;
     assert_eq!(error.kind(), ProviderErrorKind::Unavailable, "{error}");
 }

@@ -3,6 +3,8 @@
 //! Tokens that this library did not obtain: given, or in a file that an agent rewrites.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs;
 use std::time::Duration;
 
@@ -10,8 +12,9 @@ use claviger::Supervisor;
 use claviger::error::ProviderErrorKind;
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
-use claviger_vault::{Auth, VaultDynamic, VaultKv, VaultSession};
+use claviger_vault::{Auth, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{AsyncAdmin, Revocation, VaultFixture, next_generation};
+use common::{assert_permanent, kv};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -48,7 +51,7 @@ impl Sink {
     }
 }
 
-async fn is_alive(fixture: &VaultFixture<Postgres>, token: &str) -> bool {
+async fn is_valid(fixture: &VaultFixture<Postgres>, token: &str) -> bool {
     let token = token.to_owned();
     fixture
         .admin(move |admin| admin.look_up(&token))
@@ -58,6 +61,15 @@ async fn is_alive(fixture: &VaultFixture<Postgres>, token: &str) -> bool {
 
 async fn revoke(fixture: &VaultFixture<Postgres>, token: String) {
     fixture.admin(move |admin| admin.revoke_token(&token)).await;
+}
+
+/// Shuts down and checks that no lease and no user is left.
+async fn shut_down_without_a_rest(fixture: &VaultFixture<Postgres>) {
+    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
+    assert_eq!(
+        (fixture.leases().await.len(), fixture.users().await.len()),
+        (0, 0)
+    );
 }
 
 /// The agent is early: the old token is valid for a while. Pools move over to leases of the new
@@ -72,7 +84,7 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     let old = sink.next(&fixture).await;
     assert_eq!(next_generation(&db, 1).await, 2);
     assert!(
-        is_alive(&fixture, &old).await,
+        is_valid(&fixture, &old).await,
         "the hazard: the old one is valid, and could be renewed"
     );
     fixture.one_lease_is_left().await;
@@ -88,20 +100,16 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
         (1, 1),
         "the current lease is the new token's"
     );
-    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!(
-        (fixture.leases().await.len(), fixture.users().await.len()),
-        (0, 0)
-    );
+    shut_down_without_a_rest(&fixture).await;
     assert!(
-        is_alive(&fixture, &sink.token).await,
-        "it is not ours to revoke"
+        is_valid(&fixture, &sink.token).await,
+        "the provider revokes no token that it was given"
     );
 }
 
 /// The old token is revoked, and its leases with it, as soon as the new one is written.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_old_token_is_revoked_while_the_file_is_swapped() {
+async fn a_token_that_is_revoked_when_the_next_one_is_written_is_replaced() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
     let db = fixture.pool(sink.provider(&fixture)).await;
@@ -123,14 +131,11 @@ async fn the_old_token_is_revoked_while_the_file_is_swapped() {
         "the hazard"
     );
     fixture.one_lease_is_left().await;
-    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!(
-        (fixture.leases().await.len(), fixture.users().await.len()),
-        (0, 0)
-    );
+    shut_down_without_a_rest(&fixture).await;
 }
 
-/// The agent writes no token: the error is reported, and the next token is used without a call.
+/// The agent has not yet written another token: the error is reported. The next token is used
+/// without a call.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_token_in_the_file_is_reported_and_the_next_one_is_used() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
@@ -162,21 +167,17 @@ async fn an_invalid_token_in_the_file_is_reported_and_the_next_one_is_used() {
         status().last_error.is_none() && status().revision != before
     })
     .await;
-    fixture.supervisor.shutdown(Duration::from_secs(10)).await;
-    assert_eq!(
-        (fixture.leases().await.len(), fixture.users().await.len()),
-        (0, 0)
-    );
+    shut_down_without_a_rest(&fixture).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_given_token_is_used_and_left_alone() {
+async fn a_given_token_is_used_and_not_revoked() {
     let admin = AsyncAdmin::with_a_secret().await;
     let proxy = admin.proxy();
     let provider = |token: &str| {
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
             .expect("the settings are valid");
-        VaultKv::new(&session, "kv", "orders").expect("a path")
+        kv(&session)
     };
     let good = admin
         .run(|admin| admin.token(json!({ "ttl": "10m" })))
@@ -207,15 +208,8 @@ async fn a_given_token_is_used_and_left_alone() {
             .await
             .expect_err("it is invalid");
         let error = error.provider_error().cloned().expect("the provider's own");
-        assert_eq!(
-            (error.kind(), error.is_transient()),
-            (ProviderErrorKind::Denied, false),
-            "{error}"
-        );
-        assert!(
-            error.to_string().contains(expected) && !format!("{error:?}").contains(&token),
-            "{error}"
-        );
+        assert_permanent(&error, ProviderErrorKind::Denied, expected);
+        assert!(!format!("{error:?}").contains(&token), "{error}");
     }
     supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!(proxy.requests("/v1/auth/token/revoke-self"), 0);

@@ -1,30 +1,26 @@
 //! needs: openbao
 //!
-//! How the server is reached: by TLS, in a namespace, in time; and the errors when it is not.
+//! Connections to the server: TLS, namespaces, timeouts, and the errors when they fail.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
 
 use std::fs;
 use std::time::Duration;
 
-use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::Provider;
+use claviger::error::ProviderErrorKind;
 use claviger::provider::FetchRequest;
-use claviger::{Credentials, Lease, Provider, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, OpenBao, openbao};
 use claviger_testkit::FetchLease;
-use claviger_vault::{Auth, SecretId, VaultKv, VaultSession, VaultStatic};
+use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
 use claviger_vault_fixtures::AsyncAdmin;
+use common::{assert_permanent, fetch, kv, registration_error};
 use serde_json::json;
 
-async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
-    VaultKv::new(session, "kv", "orders")
-        .expect("a path")
-        .fetch_lease(FetchRequest::first())
-        .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
+async fn a_certificate_is_trusted_by_the_configured_authority_alone() {
     let admin = AsyncAdmin::start_with(openbao::Builder::default().tls()).await;
     let token = admin
         .run(|admin| {
@@ -44,7 +40,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         .build()
         .expect("the settings are valid");
     assert_eq!(
-        fetch(&good)
+        fetch(&kv(&good))
             .await
             .expect("there is a lease")
             .secret()
@@ -59,7 +55,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         .with_ca_file(both.path())
         .build()
         .expect("the settings are valid");
-    fetch(&good).await.expect("there is a lease");
+    fetch(&kv(&good)).await.expect("there is a lease");
 
     // With a byte order mark, and a comment in Latin-1.
     let commented = [
@@ -73,7 +69,7 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         .with_ca_file(both.path())
         .build()
         .expect("the settings are valid");
-    fetch(&good).await.expect("there is a lease");
+    fetch(&kv(&good)).await.expect("there is a lease");
 
     // Neither the system's authorities nor the other one signed it. The error is permanent and not
     // retried.
@@ -82,44 +78,28 @@ async fn a_certificate_verifies_by_the_named_authority_or_not_at_all() {
         session(&address).with_ca_file(&unrelated),
     ] {
         let session = bad.build().expect("the settings are valid");
-        let supervisor = Supervisor::start();
-        let kv = VaultKv::new(&session, "kv", "orders").expect("a path");
-        let registered = tokio::time::timeout(
-            Duration::from_secs(15),
-            supervisor.add_provider("login", kv),
-        )
-        .await;
-        let error = registered
-            .expect("nothing is waited for")
-            .expect_err("it is not trusted");
-        let error = error.provider_error().cloned().expect("the provider's own");
-        assert_eq!(
-            (error.kind(), error.is_transient()),
-            (ProviderErrorKind::Misconfigured, false),
-            "{error}"
+        assert_permanent(
+            &registration_error(kv(&session)).await,
+            ProviderErrorKind::Misconfigured,
+            "certificate is not trusted; set its authority by \"ca_file\"",
         );
-        assert!(
-            error
-                .to_string()
-                .contains("certificate is not trusted; set its authority by \"ca_file\""),
-            "{error}"
-        );
-        supervisor.shutdown(Duration::from_secs(5)).await;
     }
     // Plain text to a TLS port, and the other way round: a server responds, in another protocol.
     for address in [
         address.replace("https", "http"),
         vault.address().replace("http", "https"),
     ] {
-        let error = fetch(&session(&address).build().expect("the settings are valid"))
-            .await
-            .expect_err("that is no conversation");
+        let error = fetch(&kv(&session(&address)
+            .build()
+            .expect("the settings are valid")))
+        .await
+        .expect_err("the protocols differ");
         assert!(error.to_string().contains("check the address"), "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_goes_with_every_request() {
+async fn a_namespace_is_sent_with_every_request() {
     let admin = AsyncAdmin::start().await;
     // OpenBao has namespaces. Vault's community edition has none, and silently ignores the header.
     let has_namespaces = admin
@@ -130,15 +110,15 @@ async fn a_namespace_goes_with_every_request() {
                 .is_success())
         })
         .await;
-    let below = if has_namespaces { "team/" } else { "" };
+    let prefix = if has_namespaces { "team/" } else { "" };
     let (role_id, secret_id) = admin
         .run(move |admin| {
-            let write = |path: &str, body| admin.write(&format!("{below}{path}"), &body);
+            let write = |path: &str, body| admin.write(&format!("{prefix}{path}"), &body);
             write("sys/policies/acl/team", json!({ "policy": r#"path "database/static-creds/*" { capabilities = ["read"] }"# }))?;
             write("sys/mounts/database", json!({ "type": "database" }))?;
             write("sys/auth/approle", json!({ "type": "approle" }))?;
             write("auth/approle/role/team", json!({ "token_policies": ["team"] }))?;
-            let role_id = admin.read(&format!("{below}auth/approle/role/team/role-id"))?["data"]["role_id"].clone();
+            let role_id = admin.read(&format!("{prefix}auth/approle/role/team/role-id"))?["data"]["role_id"].clone();
             let secret_id = write("auth/approle/role/team/secret-id", json!({}))?["data"]["secret_id"].clone();
             Ok((claviger_vault_fixtures::text(&role_id)?, claviger_vault_fixtures::text(&secret_id)?))
         })
@@ -169,21 +149,18 @@ async fn a_namespace_goes_with_every_request() {
     assert_eq!(proxy.requests("/v1/auth/token/revoke-self"), 1);
 
     if has_namespaces {
-        let error = fetch(&builder().build().expect("the settings are valid"))
+        let error = fetch(&kv(&builder().build().expect("the settings are valid")))
             .await
-            .expect_err("that role is elsewhere");
+            .expect_err("the role is in the namespace");
         assert!(
             !error.is_transient() && error.to_string().contains("login at auth/approle"),
             "{error}"
         );
-        let error = fetch(
-            &builder()
-                .with_namespace("absent")
-                .build()
-                .expect("the settings are valid"),
-        )
-        .await
-        .expect_err("there is none");
+        let absent = builder()
+            .with_namespace("absent")
+            .build()
+            .expect("the settings are valid");
+        let error = fetch(&kv(&absent)).await.expect_err("there is none");
         assert!(
             !error.is_transient() && error.to_string().contains("login at auth/approle"),
             "{error}"
@@ -200,24 +177,28 @@ async fn a_server_that_hangs_times_out_after_the_configured_time() {
         .with_timeout(Duration::from_secs(1));
     let session = session.build().expect("the settings are valid");
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Stall);
-    let error = fetch(&session).await.expect_err("there is no response");
+    let error = fetch(&kv(&session))
+        .await
+        .expect_err("there is no response");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::TimedOut, true),
         "{error}"
     );
     proxy.fault_on("/v1/kv/data/orders", InjectedFault::Cut);
-    let error = fetch(&session).await.expect_err("there is half a response");
+    let error = fetch(&kv(&session))
+        .await
+        .expect_err("the response is cut off");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::Unavailable, true),
         "{error}"
     );
     proxy.heal();
-    fetch(&session).await.expect("there is a lease");
+    fetch(&kv(&session)).await.expect("there is a lease");
     let nowhere = VaultSession::new("http://127.0.0.1:1", Auth::token("token"))
         .expect("the settings are valid");
-    let error = fetch(&nowhere).await.expect_err("no server is there");
+    let error = fetch(&kv(&nowhere)).await.expect_err("no server is there");
     assert!(
         error.kind() == ProviderErrorKind::Unavailable
             && error.to_string().contains("cannot be reached"),
@@ -234,7 +215,7 @@ async fn a_sealed_server_is_reported_at_login() {
     vault.seal().expect("it is sealed");
     let auth = Auth::app_role("role", SecretId::given("secret-id"));
     let session = VaultSession::new(vault.address(), auth).expect("the settings are valid");
-    let error = fetch(&session).await.expect_err("it is sealed");
+    let error = fetch(&kv(&session)).await.expect_err("it is sealed");
     assert_eq!(
         (error.kind(), error.is_transient()),
         (ProviderErrorKind::Unavailable, true),
@@ -246,7 +227,7 @@ async fn a_sealed_server_is_reported_at_login() {
     );
 }
 
-/// A standby may not yet have the token that the active node issued a moment ago.
+/// A standby may not yet have the token that the active node has just issued.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_403_right_after_the_login_does_not_fail_the_start() {
     let admin = AsyncAdmin::with_a_secret().await;
@@ -273,7 +254,8 @@ async fn one_403_right_after_the_login_does_not_fail_the_start() {
         let healed = eventually_within(Duration::from_secs(10), "it is denied", || {
             proxy.requests(operation) >= 1
         });
-        let (fetched, ()) = tokio::join!(fetch(&session), async {
+        let provider = kv(&session);
+        let (fetched, ()) = tokio::join!(fetch(&provider), async {
             healed.await;
             proxy.heal();
         });

@@ -1,28 +1,18 @@
 //! needs: openbao
 //!
-//! Times to live beyond the clock's range count as none. They cause no panic.
+//! A time to live beyond the clock's range is taken for none, and causes no panic.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::error::ProviderError;
+mod common;
+
 use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
-use claviger::{Credentials, Lease};
-use claviger_servers::{InjectedFault, Proxy};
+use claviger_servers::InjectedFault;
 use claviger_testkit::FetchLease;
-use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
+use claviger_vault::{Auth, SecretId, VaultDynamic, VaultStatic};
 use claviger_vault_fixtures::AsyncAdmin;
+use common::{fetch, kv, session, temp_file};
 use serde_json::json;
-
-async fn fetch(session: &VaultSession) -> Result<Lease<Credentials>, ProviderError> {
-    VaultKv::new(session, "kv", "orders")
-        .expect("a path")
-        .fetch_lease(FetchRequest::first())
-        .await
-}
-
-fn session(proxy: &Proxy, auth: Auth) -> VaultSession {
-    VaultSession::new(proxy.endpoint(), auth).expect("the settings are valid")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
@@ -35,22 +25,27 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
             "/v1/auth/token/lookup-self",
             InjectedFault::reply(200, poll.to_string()),
         );
-        fetch(&session(&proxy, Auth::token(&*token)))
+        fetch(&kv(&session(proxy.endpoint(), Auth::token(&*token))))
             .await
             .expect("a given token");
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(&file, &token).expect("it is written");
-        fetch(&session(&proxy, Auth::token_file(file.path())))
-            .await
-            .expect("a token in a file");
+        let file = temp_file(&token);
+        fetch(&kv(&session(
+            proxy.endpoint(),
+            Auth::token_file(file.path()),
+        )))
+        .await
+        .expect("a token in a file");
         let login = json!({ "auth": { "client_token": token, "lease_duration": u64::MAX, "renewable": renewable, "token_type": "service" } });
         proxy.fault_on(
             "/v1/auth/approle/login",
             InjectedFault::reply(200, login.to_string()),
         );
-        fetch(&session(&proxy, Auth::app_role("role", SecretId::none())))
-            .await
-            .expect("a token of a login");
+        fetch(&kv(&session(
+            proxy.endpoint(),
+            Auth::app_role("role", SecretId::none()),
+        )))
+        .await
+        .expect("a token of a login");
     }
 }
 
@@ -68,7 +63,7 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
     ] {
         proxy.fault_on(operation, InjectedFault::reply(200, &*lease));
     }
-    let session = session(&proxy, Auth::token(&*token));
+    let session = session(proxy.endpoint(), Auth::token(&*token));
     let dynamic = VaultDynamic::new(&session, "database", "orders").expect("a role");
     let fixed = VaultStatic::new(&session, "database", "orders").expect("a role");
     let first = dynamic
@@ -98,11 +93,11 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_and_versions_beyond_the_clock_are_no_panic() {
+async fn times_and_versions_beyond_the_clock_cause_no_panic() {
     let admin = AsyncAdmin::with_a_secret().await;
     let token = admin.run(|admin| admin.token(json!({}))).await;
     let proxy = admin.proxy();
-    let session = session(&proxy, Auth::token(&*token));
+    let session = session(proxy.endpoint(), Auth::token(&*token));
     for time in [
         "9999-12-31T23:59:60Z",
         "1970-01-01T00:00:00Z",
@@ -115,7 +110,7 @@ async fn times_and_versions_beyond_the_clock_are_no_panic() {
             "/v1/kv/data/orders",
             InjectedFault::reply(200, json!({ "data": data }).to_string()),
         );
-        if let Err(error) = fetch(&session).await {
+        if let Err(error) = fetch(&kv(&session)).await {
             assert!(error.to_string().contains("was deleted"), "{time}: {error}");
         }
     }

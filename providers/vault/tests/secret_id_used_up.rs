@@ -4,6 +4,8 @@
 //! next id in the file is used at once.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs;
 use std::time::Duration;
 
@@ -11,11 +13,12 @@ use claviger::error::ProviderErrorKind;
 use claviger::status::ProviderStatus;
 use claviger_fixtures::eventually_within;
 use claviger_servers::Postgres;
-use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
+use claviger_vault::{Auth, SecretId, VaultDynamic};
 use claviger_vault_fixtures::{
     Identity, ORDERS, Revocation, VaultFixture, next_generation, start_callers,
     stop_without_failure,
 };
+use common::{assert_permanent, session};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -23,22 +26,16 @@ fn status(fixture: &VaultFixture<Postgres>) -> ProviderStatus {
     fixture.supervisor.status().providers.remove(0)
 }
 
-async fn error_is_reported(fixture: &VaultFixture<Postgres>) {
+async fn wait_for_the_reported_error(fixture: &VaultFixture<Postgres>) {
     eventually_within(Duration::from_secs(30), "the error is reported", || {
         status(fixture).last_error.is_some()
     })
     .await;
     let error = status(fixture).last_error.expect("it is there");
-    assert_eq!(
-        (error.kind(), error.is_transient()),
-        (ProviderErrorKind::Denied, false),
-        "{error}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("the secret id has expired or is used up; issue another"),
-        "{error}"
+    assert_permanent(
+        &error,
+        ProviderErrorKind::Denied,
+        "the secret id has expired or is used up; issue another",
     );
 }
 
@@ -50,8 +47,7 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, secret_id).expect("it is written");
     let auth = Auth::app_role(role_id, SecretId::file(file.path()));
-    let session =
-        VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
+    let session = session(fixture.proxy.endpoint(), auth);
     let db = fixture
         .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
         .await;
@@ -61,9 +57,9 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
         fs::write(&file, secret_id).expect("it is written");
     };
 
-    // The next id comes in time: no caller fails.
+    // The next id is written in time: no caller fails.
     let callers = start_callers(&db);
-    error_is_reported(&fixture).await;
+    wait_for_the_reported_error(&fixture).await;
     assert!(
         status(&fixture)
             .remaining
@@ -75,8 +71,8 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
     callers.wait_for_more(100).await;
     stop_without_failure(callers).await;
 
-    // The next id comes too late: the token has expired, and the user with it.
-    error_is_reported(&fixture).await;
+    // The next id is written too late: the token has expired, and the user with it.
+    wait_for_the_reported_error(&fixture).await;
     let ended = async { while sqlx::query(ORDERS).execute(&db).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), ended)
         .await

@@ -4,6 +4,8 @@
 //! removed.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::time::Duration;
 
 use claviger::provider::FetchRequest;
@@ -14,6 +16,7 @@ use claviger_servers::{InjectedFault, Proxy};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
 use claviger_vault_fixtures::{Admin, AsyncAdmin};
+use common::{kv, polling_supervisor};
 use serde_json::{Value, json};
 
 const LOG_IN: &str = "/v1/auth/approle/login";
@@ -48,7 +51,7 @@ async fn fixture(settings: Value) -> VaultFixture {
 
 impl VaultFixture {
     fn kv(&self) -> VaultKv {
-        VaultKv::new(&self.session, "kv", "orders").expect("a path")
+        kv(&self.session)
     }
 
     /// Returns the number of the session's tokens on the server.
@@ -75,7 +78,7 @@ async fn providers_share_one_login_and_the_last_one_revokes_the_token() {
         (fixture.proxy.requests(LOG_IN), fixture.own_tokens().await),
         (1, 1)
     );
-    // The session renews the token once for all: after 2.3 s at the earliest.
+    // The session renews the token once for all providers, after 2.3 s at the earliest.
     let began = fixture
         .proxy
         .log()
@@ -151,7 +154,7 @@ async fn no_login_happens_after_the_last_provider_was_removed() {
                 .await
         }
     });
-    eventually_within(Duration::from_secs(5), "it is under way", || {
+    eventually_within(Duration::from_secs(5), "the fetch runs", || {
         fixture.proxy.requests(DATA) == 2
     })
     .await;
@@ -159,7 +162,7 @@ async fn no_login_happens_after_the_last_provider_was_removed() {
     assert_eq!(
         fixture.proxy.requests(REVOKE),
         1,
-        "the hazard: the token is revoked under it"
+        "the hazard: the token is revoked during the fetch"
     );
     let error = late
         .await
@@ -233,10 +236,7 @@ async fn a_failed_registration_revokes_the_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_not_renew_itself_is_replaced() {
     let fixture = fixture(json!({ "token_no_default_policy": true, "token_ttl": "5s" })).await;
-    let supervisor = Supervisor::builder()
-        .with_poll_interval(Duration::from_secs(1))
-        .start()
-        .expect("the settings are valid");
+    let supervisor = polling_supervisor();
     supervisor
         .add_provider("login", fixture.kv())
         .await
