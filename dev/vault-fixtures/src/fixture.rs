@@ -1,5 +1,5 @@
-//! A server of secrets with its engine on a database, a proxy in front of it, and a supervisor; at
-//! the end checks that nothing is left.
+//! A server of secrets with its engine on a database, a proxy in front of it, and a supervisor. At
+//! the end it checks that nothing is left.
 
 #![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use claviger::pool::PoolFactory;
 use claviger::{Credentials, Handle, Provider, Supervisor, SupervisorBuilder};
-use claviger_fixtures::{Callers, HandleOf, Queried, Server, eventually_within};
+use claviger_fixtures::{Callers, HandleOf, Queried, Server, Tally, eventually_within};
 use claviger_servers::{MariaDb, Postgres, Proxy};
 use serde_json::{Value, json};
 use sqlx::pool::PoolOptions;
@@ -201,6 +201,15 @@ impl<S: EngineDatabase> VaultFixture<S> {
             .expect("the lease is verified")
     }
 
+    /// Rotates `login` manually and waits for the generation after `before`. Returns its number.
+    pub async fn rotate<P: PoolFactory>(&self, db: &Handle<P>, before: u64) -> u64 {
+        self.supervisor
+            .rotate_now("login")
+            .await
+            .expect("there is a new user");
+        next_generation(db, before).await
+    }
+
     /// Returns a pool factory of the database.
     pub fn pools(&self, options: PoolOptions<S::Db>) -> S::Pools {
         S::factory(self.server.options(None), options)
@@ -265,6 +274,15 @@ pub async fn next_generation<P: PoolFactory>(db: &Handle<P>, before: u64) -> u64
 /// Starts eight callers that run [`ORDERS`], with pauses that leave CPU time to others.
 pub fn start_callers<P: Queried>(db: &Handle<P>) -> Callers {
     Callers::start_with_pause(db, 8, ORDERS, Duration::from_millis(10))
+}
+
+/// Checks that all failed queries failed because the lease had expired.
+pub fn assert_only_expired_leases_failed(tally: &Tally) {
+    let other = tally
+        .failed
+        .iter()
+        .find(|error| !error.contains("expired at"));
+    assert!(other.is_none(), "{other:?}");
 }
 
 /// Stops the callers and checks that no query failed or was interrupted.

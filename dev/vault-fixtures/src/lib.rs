@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 pub use async_admin::AsyncAdmin;
 #[cfg(feature = "fixture")]
 pub use fixture::{
-    EngineDatabase, Identity, ORDERS, ROLE, VaultFixture, next_generation, start_callers,
-    stop_without_failure,
+    EngineDatabase, Identity, ORDERS, ROLE, VaultFixture, assert_only_expired_leases_failed,
+    next_generation, start_callers, stop_without_failure,
 };
 
 /// Any error.

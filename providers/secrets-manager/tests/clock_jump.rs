@@ -15,7 +15,7 @@ use claviger_secrets_manager::SecretsManager;
 use claviger_testkit::FetchLease;
 
 /// Returns the endpoint of a server that rejects the signature of each request, dated now.
-fn server() -> String {
+fn start_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let date = DateTime::from(Timestamp::now().wall())
@@ -38,7 +38,7 @@ fn server() -> String {
 
 #[tokio::test]
 async fn a_rejected_signature_names_the_difference_of_the_supervisors_clock() {
-    let provider = SecretsManager::new(&aws(&server()), "orders").expect("valid settings");
+    let provider = SecretsManager::new(&aws(&start_server()), "orders").expect("valid settings");
     let clock = MovedClock::default();
     clock.jump(Duration::from_secs(3_660));
     let request = FetchRequest::first().with_clock(clock.clock());

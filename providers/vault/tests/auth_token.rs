@@ -8,12 +8,12 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
-use claviger::Supervisor;
 use claviger::error::ProviderErrorKind;
+use claviger::{Handle, PgPools, Supervisor};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, VaultDynamic, VaultSession};
-use claviger_vault_fixtures::{AsyncAdmin, Revocation, VaultFixture, next_generation};
+use claviger_vault_fixtures::{AsyncAdmin, ORDERS, Revocation, VaultFixture, next_generation};
 use common::{assert_permanent, kv};
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -51,6 +51,13 @@ impl Sink {
     }
 }
 
+/// Starts eight callers without pauses, and waits for their first queries.
+async fn start_busy_callers(db: &Handle<PgPools>) -> Callers {
+    let callers = Callers::start_with(db, 8, ORDERS);
+    callers.wait_for_more(100).await;
+    callers
+}
+
 async fn is_valid(fixture: &VaultFixture<Postgres>, token: &str) -> bool {
     let token = token.to_owned();
     fixture
@@ -64,7 +71,7 @@ async fn revoke(fixture: &VaultFixture<Postgres>, token: String) {
 }
 
 /// Shuts down and checks that no lease and no user is left.
-async fn shut_down_without_a_rest(fixture: &VaultFixture<Postgres>) {
+async fn shut_down_and_assert_nothing_is_left(fixture: &VaultFixture<Postgres>) {
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
     assert_eq!(
         (fixture.leases().await.len(), fixture.users().await.len()),
@@ -79,8 +86,7 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
     let db = fixture.pool(sink.provider(&fixture)).await;
-    let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
-    callers.wait_for_more(100).await;
+    let callers = start_busy_callers(&db).await;
     let old = sink.next(&fixture).await;
     assert_eq!(next_generation(&db, 1).await, 2);
     assert!(
@@ -100,7 +106,7 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
         (1, 1),
         "the current lease is the new token's"
     );
-    shut_down_without_a_rest(&fixture).await;
+    shut_down_and_assert_nothing_is_left(&fixture).await;
     assert!(
         is_valid(&fixture, &sink.token).await,
         "the provider revokes no token that it was given"
@@ -113,8 +119,7 @@ async fn a_token_that_is_revoked_when_the_next_one_is_written_is_replaced() {
     let fixture = VaultFixture::<Postgres>::new(60, 600, Revocation::Terminating).await;
     let mut sink = Sink::new(&fixture).await;
     let db = fixture.pool(sink.provider(&fixture)).await;
-    let callers = Callers::start_with(&db, 8, "SELECT count(*) FROM orders");
-    callers.wait_for_more(100).await;
+    let callers = start_busy_callers(&db).await;
     let old = sink.next(&fixture).await;
     revoke(&fixture, old).await;
     assert!(next_generation(&db, 1).await >= 2);
@@ -131,7 +136,7 @@ async fn a_token_that_is_revoked_when_the_next_one_is_written_is_replaced() {
         "the hazard"
     );
     fixture.one_lease_is_left().await;
-    shut_down_without_a_rest(&fixture).await;
+    shut_down_and_assert_nothing_is_left(&fixture).await;
 }
 
 /// The agent has not yet written another token: the error is reported. The next token is used
@@ -167,7 +172,7 @@ async fn an_invalid_token_in_the_file_is_reported_and_the_next_one_is_used() {
         status().last_error.is_none() && status().revision != before
     })
     .await;
-    shut_down_without_a_rest(&fixture).await;
+    shut_down_and_assert_nothing_is_left(&fixture).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

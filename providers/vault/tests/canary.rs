@@ -46,7 +46,7 @@ fn collect(value: &Value, secrets: &mut BTreeSet<String>) {
 struct Secrets(BTreeSet<String>);
 
 impl Secrets {
-    fn of(fixture: &VaultFixture<Postgres>, more: &[&str]) -> Self {
+    fn issued_by(fixture: &VaultFixture<Postgres>, more: &[&str]) -> Self {
         let mut secrets: BTreeSet<String> = more.iter().map(|&secret| secret.to_owned()).collect();
         for response in fixture.proxy.responses() {
             if let Ok(response) = serde_json::from_str(&response) {
@@ -56,7 +56,7 @@ impl Secrets {
         Self(secrets)
     }
 
-    fn shown_in<'t>(&self, text: &'t str) -> Vec<&'t str> {
+    fn lines_with_secrets<'t>(&self, text: &'t str) -> Vec<&'t str> {
         text.lines()
             .filter(|line| self.0.iter().any(|secret| line.contains(secret)))
             .collect()
@@ -89,7 +89,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     let session =
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let mut outputs = vec![format!("{session:?} {session:#?}")];
-    let mut say = |value: &dyn Debug| outputs.push(format!("{value:?} {value:#?}"));
+    let mut record = |value: &dyn Debug| outputs.push(format!("{value:?} {value:#?}"));
 
     // Providers of each kind, in use.
     let supervisor = &fixture.supervisor;
@@ -97,7 +97,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     let dynamic = || VaultDynamic::new(&session, MOUNT, ROLE).expect("the settings are valid");
     let rotated = VaultStatic::new(&session, MOUNT, "rotated").expect("the settings are valid");
     let kept = VaultKv::new(&session, "kv", "orders").expect("the settings are valid");
-    say(&(dynamic(), &rotated, &kept));
+    record(&(dynamic(), &rotated, &kept));
     let db = fixture.pool(dynamic()).await;
     let mut callers = vec![Callers::start_with_pause(
         &db,
@@ -141,7 +141,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     // A manual rotation, a revoked lease and token, a changed password and secret.
     supervisor.rotate_now("login").await.expect("a new user");
     let leases = fixture.leases().await;
-    let served = db.generation();
+    let generation = db.generation();
     fixture
         .admin(move |admin| {
             leases
@@ -149,8 +149,8 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
                 .try_for_each(|lease| admin.revoke_lease(lease))
         })
         .await;
-    next_generation(&db, served).await;
-    let tokens = Secrets::of(&fixture, &[]).0;
+    next_generation(&db, generation).await;
+    let tokens = Secrets::issued_by(&fixture, &[]).0;
     fixture
         .admin(move |admin| {
             Ok(tokens
@@ -170,7 +170,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         })
         .await;
     for provider in ["rotated-login", "kept-login"] {
-        say(&supervisor.rotate_now(provider).await);
+        record(&supervisor.rotate_now(provider).await);
     }
     // Responses that are malformed, reject, or are cut off.
     let secret = "CANARY-s3cret";
@@ -197,22 +197,24 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         InjectedFault::Refuse,
     ] {
         fixture.proxy.fault(error);
-        say(&dynamic()
-            .fetch_lease(FetchRequest::first())
-            .await
-            .map(drop)
-            .expect_err("there is no user"));
-        say(&supervisor.rotate_now("kept-login").await.map(drop));
+        record(
+            &dynamic()
+                .fetch_lease(FetchRequest::first())
+                .await
+                .map(drop)
+                .expect_err("there is no user"),
+        );
+        record(&supervisor.rotate_now("kept-login").await.map(drop));
     }
     fixture.proxy.heal();
-    say(&supervisor.status());
+    record(&supervisor.status());
     for callers in callers {
-        say(&callers.stop().await);
+        record(&callers.stop().await);
     }
-    say(&supervisor.shutdown(Duration::from_secs(10)).await);
+    record(&supervisor.shutdown(Duration::from_secs(10)).await);
     let (mut rejected, mut failed, mut rotated) = (0, 0, 0);
     while let Some(event) = events.next().await {
-        say(&event);
+        record(&event);
         rejected += usize::from(matches!(event, Event::Rejected { .. }));
         failed += usize::from(matches!(event, Event::FetchFailed { .. }));
         rotated += usize::from(matches!(event, Event::Rotated(_)));
@@ -224,7 +226,7 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
 
     // At least two tokens, a secret id, three dynamic users, and the passwords of the other two.
     let root = fixture.admin.vault.root_token();
-    let secrets = Secrets::of(
+    let secrets = Secrets::issued_by(
         &fixture,
         &[
             &wrapped,
@@ -242,9 +244,9 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     );
     for output in &outputs {
         assert!(
-            secrets.shown_in(output).is_empty(),
+            secrets.lines_with_secrets(output).is_empty(),
             "{:#?}",
-            secrets.shown_in(output)
+            secrets.lines_with_secrets(output)
         );
     }
     let logged = capture.text();
@@ -256,9 +258,9 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         assert!(logged.contains(line), "nothing was captured of {line}");
     }
     assert!(
-        secrets.shown_in(&logged).is_empty(),
+        secrets.lines_with_secrets(&logged).is_empty(),
         "{:#?}",
-        secrets.shown_in(&logged)
+        secrets.lines_with_secrets(&logged)
     );
     let of_vaultrs = |text: &str| {
         text.lines()
@@ -275,15 +277,15 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     // The search finds a secret that is there, and vaultrs's output is captured when it is not
     // silenced.
     tracing::trace!(canary = secrets.0.first(), "planted");
-    assert_eq!(secrets.shown_in(&capture.text()).len(), 1);
+    assert_eq!(secrets.lines_with_secrets(&capture.text()).len(), 1);
     let settings = VaultClientSettingsBuilder::default()
         .address(fixture.proxy.endpoint())
         .token(root)
         .build()
         .expect("settings");
-    let received = VaultClient::new(settings).expect("a client");
-    vaultrs::kv2::read::<Value>(&received, "kv", "orders")
+    let client = VaultClient::new(settings).expect("a client");
+    vaultrs::kv2::read::<Value>(&client, "kv", "orders")
         .await
         .expect("it responds");
-    assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs talks");
+    assert!(of_vaultrs(&capture.text()) > 0, "the hazard: vaultrs logs");
 }

@@ -1,4 +1,4 @@
-//! The provider judges times by the supervisor's clock.
+//! The provider compares times with the supervisor's clock.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use claviger_vault::{Auth, VaultKv, VaultSession};
 use serde_json::json;
 
 /// Returns the address of a server that returns this to every request.
-fn server(body: String) -> String {
+fn start_server(body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
@@ -46,7 +46,7 @@ async fn a_version_is_deleted_when_the_moved_clock_reaches_its_deletion_time() {
         "data": { "username": "app", "password": "s3cret" },
         "metadata": version,
     });
-    let address = server(json!({ "data": data }).to_string());
+    let address = start_server(json!({ "data": data }).to_string());
     let session =
         VaultSession::new(address, Auth::token("s.token")).expect("the settings are valid");
     let kv = VaultKv::new(&session, "kv", "orders").expect("a path");

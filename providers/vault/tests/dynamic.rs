@@ -42,12 +42,7 @@ async fn rotate_users(revocation: Revocation, wanted: u64) {
     let mut generation = next_generation(&db, db.generation()).await;
     let mut most = 0;
     for _ in 1..wanted {
-        fixture
-            .supervisor
-            .rotate_now("login")
-            .await
-            .expect("there is a new user");
-        generation = next_generation(&db, generation).await;
+        generation = fixture.rotate(&db, generation).await;
         callers.wait_for_more(50).await;
         most = most.max(fixture.leases().await.len());
     }

@@ -31,11 +31,11 @@ struct VaultFixture {
 async fn fixture() -> VaultFixture {
     let admin = AsyncAdmin::with_a_secret().await;
     let token = admin.run(|admin| admin.token(json!({ "ttl": "1h" }))).await;
-    VaultFixture::of(admin, token)
+    VaultFixture::with_token(admin, token)
 }
 
 impl VaultFixture {
-    fn of(admin: AsyncAdmin, token: String) -> Self {
+    fn with_token(admin: AsyncAdmin, token: String) -> Self {
         let proxy = admin.proxy();
         let session = VaultSession::new(proxy.endpoint(), Auth::token(token))
             .expect("the settings are valid");
@@ -182,7 +182,7 @@ async fn keys_are_configurable_and_errors_name_them() {
         let error = kv
             .fetch_lease(FetchRequest::first())
             .await
-            .expect_err("it is no login");
+            .expect_err("they are no credentials");
         assert!(
             error.kind() == ProviderErrorKind::Malformed && error.to_string().contains(expected),
             "{error}"
@@ -206,7 +206,7 @@ async fn keys_are_configurable_and_errors_name_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
+async fn a_deleted_version_is_reported_and_the_previous_lease_stays_current() {
     let fixture = fixture().await;
     let current = fixture
         .kv
@@ -227,8 +227,8 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
                 .await;
         }
         fixture.versions(what, 2).await;
-        // A poll finds it by the metadata, without a request for the data; a start has only the
-        // data.
+        // A poll finds it by the metadata, without a request for the data. A start requests only
+        // the data.
         let before = fixture.requests_to();
         let error = fixture
             .kv
@@ -261,7 +261,7 @@ async fn a_deleted_version_is_reported_and_the_last_good_one_stays_current() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_supervisor_keeps_what_it_has_while_the_version_is_gone_and_polls_the_metadata() {
+async fn a_supervisor_keeps_its_lease_while_the_version_is_deleted_and_polls_the_metadata() {
     let VaultFixture {
         admin, proxy, kv, ..
     } = fixture().await;
@@ -318,7 +318,7 @@ async fn the_data_are_polled_when_the_metadata_are_forbidden() {
             claviger_vault_fixtures::text(&response["auth"]["client_token"])
         })
         .await;
-    let fixture = VaultFixture::of(admin, token);
+    let fixture = VaultFixture::with_token(admin, token);
     let mut current = fixture
         .kv
         .fetch_lease(FetchRequest::first())

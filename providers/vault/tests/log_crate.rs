@@ -49,7 +49,7 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     assert_eq!(
         lease.secret().expose_password(),
         "CANARY-password",
-        "the hazard: secrets went through"
+        "the hazard: a secret was fetched"
     );
 
     log.assert_not_silenced();

@@ -1,7 +1,7 @@
 //! needs: openbao
 //!
-//! A standby returns 403 for a token that it has not received yet. That delays by a second; it
-//! fails no start and replaces no valid token.
+//! A standby returns 403 for a token that it has not received yet. That delays a fetch by a second.
+//! It fails no start and replaces no valid token.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -118,7 +118,7 @@ async fn one_403_after_the_login_does_not_fail_the_second_provider() {
     }
 }
 
-/// Leases end with their token: replacing it by mistake would end those of all providers.
+/// Leases expire with their token: replacing it by mistake would end those of all providers.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_403_after_the_login_keeps_the_token() {
     let mut fixture = Fixture::new(json!({})).await;
@@ -180,7 +180,7 @@ async fn one_403_at_the_end_leaves_no_token_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_403_leaves_no_token_behind_that_came_after_the_time_out() {
+async fn one_403_leaves_no_token_behind_that_was_issued_after_the_timeout() {
     let mut fixture = Fixture::new(json!({})).await;
     let session = fixture.session();
     fixture
@@ -188,7 +188,7 @@ async fn one_403_leaves_no_token_behind_that_came_after_the_time_out() {
         .fault_on(LOGIN, InjectedFault::Delay(Duration::from_secs(3)));
     let rejected = fixture.reject(BODIES[0], &[REVOKE]);
     let (fetched, ()) = tokio::join!(fetch(&session), rejected);
-    fetched.expect_err("the login comes too late");
+    fetched.expect_err("the login times out");
     eventually_within(Duration::from_secs(10), "the token is revoked", || {
         fixture.proxy.requests(REVOKE) >= 2
     })

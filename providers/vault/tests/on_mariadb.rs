@@ -10,8 +10,8 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, MariaDb};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{
-    Identity, MOUNT, ORDERS, ROLE, Revocation, VaultFixture, next_generation, start_callers,
-    stop_without_failure,
+    Identity, MOUNT, ORDERS, ROLE, Revocation, VaultFixture, assert_only_expired_leases_failed,
+    next_generation, start_callers, stop_without_failure,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,12 +35,7 @@ async fn users_rotate_under_load_and_none_is_left() {
     // Once by the lease's maximum, then manually.
     let mut generation = next_generation(&db, 1).await;
     for _ in 0..4 {
-        fixture
-            .supervisor
-            .rotate_now("login")
-            .await
-            .expect("there is a new user");
-        generation = next_generation(&db, generation).await;
+        generation = fixture.rotate(&db, generation).await;
         callers.wait_for_more(50).await;
     }
     fixture.one_lease_is_left().await;
@@ -57,10 +52,10 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
         .await
         .expect("it succeeds");
     // One connection in use, and idle ones.
-    let mut old_connection = db.current().acquire().await.expect("a session");
+    let mut old_connection = db.current().acquire().await.expect("a connection");
     let callers = start_callers(&db);
     callers.wait_for_more(50).await;
-    // The service cannot renew; the server drops the user when the lease ends.
+    // The service cannot renew. The server drops the user when the lease expires.
     fixture.proxy.fault(InjectedFault::Refuse);
     let users = || {
         let server = &fixture.server;
@@ -100,14 +95,7 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
     next_generation(&db, 1).await;
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
-    assert!(
-        tally
-            .failed
-            .iter()
-            .all(|error| error.contains("expired at")),
-        "{:?}",
-        tally.failed.first()
-    );
+    assert_only_expired_leases_failed(&tally);
     fixture.one_lease_is_left().await;
     fixture.end().await;
 }

@@ -1,4 +1,4 @@
-//! The token and the secret id are sent to the named server alone, whatever it returns.
+//! The token and the secret id are sent only to the configured server, whatever it returns.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};

@@ -76,7 +76,7 @@ async fn a_byte_order_mark_is_no_part_of_a_token_or_a_secret_id() {
         let in_file = file(content);
         let error = fetch(&address, Auth::token_file(in_file.path()))
             .await
-            .expect_err("it is no word");
+            .expect_err("it is no token");
         assert_eq!(error.kind(), ProviderErrorKind::Malformed, "{error}");
         assert!(
             error.to_string().contains("one word in visible ASCII")

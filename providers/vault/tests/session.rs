@@ -135,8 +135,8 @@ async fn providers_share_one_login_and_the_last_one_revokes_the_token() {
     );
 }
 
-/// A fetch is still running when the last provider is removed, and finds the token revoked. Another
-/// login would leave a token that nothing revokes.
+/// A fetch still runs when the last provider is removed, and finds the token revoked. Another login
+/// would leave a token that is never revoked.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_login_happens_after_the_last_provider_was_removed() {
     let fixture = fixture(json!({})).await;

@@ -112,13 +112,13 @@ fn an_invalid_setting_is_an_error_at_construction_that_names_it() {
     }
     let session = good().build().expect("the settings are valid");
     for bad in ["", "/", "a//b", "../sys", "a\nb", "a?b"] {
-        let of_mount = [
+        let results = [
             VaultDynamic::new(&session, bad, "orders").map(drop),
             VaultStatic::new(&session, bad, "orders").map(drop),
             VaultKv::new(&session, bad, "orders").map(drop),
         ];
         assert!(
-            of_mount.iter().all(|made| made
+            results.iter().all(|result| result
                 .as_ref()
                 .is_err_and(|error| error.to_string().starts_with("\"mount\""))),
             "{bad:?}"

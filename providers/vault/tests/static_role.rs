@@ -158,7 +158,7 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
 /// The engine cannot log in, so nothing is rotated. The password keeps working, and is polled ever
 /// more rarely.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_does_not_come_is_waited_for() {
+async fn an_overdue_rotation_is_polled_ever_more_rarely() {
     let fixture = fixture(5).await;
     let db = pool_of_short_lived_connections(&fixture).await;
     let callers = start_callers(&db);
@@ -211,7 +211,7 @@ async fn the_time_of_the_rotation_is_the_revision() {
         (first.revision(), "app")
     );
     fixture.admin(|admin| admin.rotate_role("app")).await;
-    // A rejected password that is unchanged is read again once, a moment later.
+    // A rejected password that is unchanged is read again once, shortly after.
     let rejected = FetchRequest::new(RotationTrigger::Rejected)
         .with_current(first.clone())
         .with_rejected([first.revision().clone()]);

@@ -27,7 +27,7 @@ async fn fixture() -> VaultFixture<Postgres> {
     VaultFixture::new(300, 600, Revocation::Terminating).await
 }
 
-async fn serve(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPools> {
+async fn pool_with_auth(fixture: &VaultFixture<Postgres>, auth: Auth) -> Handle<PgPools> {
     let session =
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     fixture
@@ -44,9 +44,9 @@ fn status(supervisor: &Supervisor) -> ProviderStatus {
     supervisor.status().providers.remove(0)
 }
 
-/// Runs two services of one session under load, until there were further logins. No caller fails,
-/// and no lease is reported to outlive its token.
-async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Duration) {
+/// Runs two pools of one session under load, until there were further logins. Checks that no caller
+/// fails, and that no lease is reported to outlive its token.
+async fn assert_pools_move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Duration) {
     let session =
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
@@ -90,7 +90,9 @@ async fn move_over(fixture: &VaultFixture<Postgres>, auth: Auth, token_ttl: Dura
     }
     let generations = dbs.each_ref().map(Handle::generation);
     assert!(
-        generations.iter().all(|&served| served <= logins() as u64),
+        generations
+            .iter()
+            .all(|&generation| generation <= logins() as u64),
         "{generations:?} of {} tokens",
         logins()
     );
@@ -105,7 +107,7 @@ async fn near_its_maximum_a_token_is_replaced_and_pools_move_over_before() {
         json!({ "token_ttl": "10s", "token_max_ttl": "17s" }),
     )
     .await;
-    move_over(&fixture, auth, Duration::from_secs(10)).await;
+    assert_pools_move_over(&fixture, auth, Duration::from_secs(10)).await;
     assert!(
         fixture.requests_to(RENEW) >= 2,
         "the hazard: it was renewed to its maximum"
@@ -120,7 +122,7 @@ async fn a_batch_token_is_replaced_and_pools_move_over_before() {
         json!({ "token_type": "batch", "token_ttl": "10s" }),
     )
     .await;
-    move_over(&fixture, auth, Duration::from_secs(10)).await;
+    assert_pools_move_over(&fixture, auth, Duration::from_secs(10)).await;
     assert_eq!(fixture.requests_to(RENEW), 0, "it cannot be renewed");
     assert_eq!(
         fixture.requests_to("auth/token/revoke-self"),
@@ -130,9 +132,9 @@ async fn a_batch_token_is_replaced_and_pools_move_over_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_periodic_token_is_renewed_for_ever() {
+async fn a_periodic_token_is_renewed_without_limit() {
     let fixture = fixture().await;
-    let db = serve(
+    let db = pool_with_auth(
         &fixture,
         app_role(&fixture, json!({ "token_period": "7s" })).await,
     )
@@ -158,11 +160,14 @@ async fn a_periodic_token_is_renewed_for_ever() {
 async fn a_token_without_an_end_needs_nothing() {
     let fixture = fixture().await;
     let root = fixture.admin.vault.root_token().to_owned();
-    let db = serve(&fixture, Auth::token(root)).await;
+    let db = pool_with_auth(&fixture, Auth::token(root)).await;
     let left = status(&fixture.supervisor)
         .remaining
         .expect("the lease has an end");
-    assert!(left > Duration::from_secs(250), "the lease's own: {left:?}");
+    assert!(
+        left > Duration::from_secs(250),
+        "the lease's own expiry: {left:?}"
+    );
     fixture
         .supervisor
         .rotate_now("login")
@@ -185,7 +190,7 @@ async fn a_given_token_that_is_not_renewable_is_used_to_its_end() {
     let token = fixture
         .admin(|admin| admin.token(json!({ "ttl": "8s", "renewable": false })))
         .await;
-    let db = serve(&fixture, Auth::token(&*token)).await;
+    let db = pool_with_auth(&fixture, Auth::token(&*token)).await;
     let callers = start_callers(&db);
     callers.wait_for_more(50).await;
     let left = status(&fixture.supervisor)

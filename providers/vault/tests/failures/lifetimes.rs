@@ -24,7 +24,7 @@ async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximu
     // A renewal that adds 90 % of a ttl counts; at least the last third of a ttl is left.
     assert!(
         took < Duration::from_secs(MAX - TTL / 4),
-        "the rest is for pools to move over: {took:?}"
+        "the rest is left for the handover: {took:?}"
     );
     assert!(
         service.fixture.requests_to("sys/leases/renew") >= 2,

@@ -51,7 +51,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
     let service = Service::start(60, 120, Revocation::Default).await;
     let callers = service.callers(ORDERS);
     let mut failed = 0;
-    // Shortly after each other.
+    // The drops follow shortly after each other.
     for generation in 1..=3 {
         callers.wait_for_more(50).await;
         let user = service.user().await;
@@ -60,7 +60,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         next_generation(&service.db, generation).await;
         assert!(
             dropped.elapsed() < Duration::from_secs(9),
-            "later than at the first: {:?}",
+            "later than the first failed statement: {:?}",
             dropped.elapsed()
         );
         assert!(
@@ -79,7 +79,7 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         "{:?}",
         tally.failed
     );
-    // A caller may have used a connection of the old user at that moment.
+    // Each caller may have used a connection of the old user when it was dropped.
     assert!(
         tally.failed.len() <= failed + 8,
         "{} failed, and then {}",

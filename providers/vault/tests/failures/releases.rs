@@ -47,6 +47,11 @@ async fn a_user_created_too_late_is_released() {
     service.end().await;
 }
 
+/// Returns the response of a server that cannot revoke a lease.
+fn failed_revocation() -> InjectedFault {
+    InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#)
+}
+
 /// Returns a session that waits a second for each response.
 async fn session_with_short_timeout(fixture: &VaultFixture<Postgres>) -> VaultSession {
     let Identity { role_id, secret_id } = fixture.identity().await;
@@ -84,7 +89,7 @@ async fn a_token_that_no_caller_waits_for_is_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_that_nobody_waits_for_is_released() {
+async fn a_user_that_no_caller_waits_for_is_released() {
     let fixture = VaultFixture::<Postgres>::new(60, 120, Revocation::Terminating).await;
     let session = session_with_short_timeout(&fixture).await;
     let db = fixture.pool(dynamic(&session)).await;
@@ -113,7 +118,7 @@ async fn a_user_that_nobody_waits_for_is_released() {
             fixture.requests_to("database/creds/orders")
         ),
         (1, 2),
-        "the hazard: a second user was made"
+        "the hazard: a second user was created"
     );
     fixture.end().await;
 }
@@ -167,12 +172,9 @@ async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_release_is_tried_again() {
+async fn a_failed_release_is_retried() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
-    service.fixture.proxy.fault_on(
-        REVOKE,
-        InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#),
-    );
+    service.fixture.proxy.fault_on(REVOKE, failed_revocation());
     service.rotate().await;
     eventually_within(20 * SECOND, "it is tried twice", || {
         service.fixture.proxy.requests(REVOKE) >= 2
@@ -188,8 +190,8 @@ async fn a_failed_release_is_tried_again() {
     service.end().await;
 }
 
-/// The reported expiry is no later than the token's end. The token is renewed, and the lease is
-/// valid for longer.
+/// The reported expiry is no later than the token's. The token is renewed, and the lease is valid
+/// for longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
     let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Terminating).await;
@@ -199,10 +201,7 @@ async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
     let auth = Auth::app_role(role_id, SecretId::given(secret_id));
     let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("a session");
     let db = fixture.pool(dynamic(&session)).await;
-    fixture.proxy.fault_on(
-        REVOKE,
-        InjectedFault::reply(500, r#"{"errors":["failed to revoke entry"]}"#),
-    );
+    fixture.proxy.fault_on(REVOKE, failed_revocation());
     fixture
         .supervisor
         .rotate_now("login")
@@ -213,7 +212,7 @@ async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    eventually_within(40 * SECOND, "it is taken to be expired", || {
+    eventually_within(40 * SECOND, "the lease counts as expired", || {
         unreleased_leases() == 0
     })
     .await;
@@ -248,7 +247,7 @@ async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay(
         .next_fetch
         .expect("it is renewed");
     assert!(next_fetch > 10 * SECOND, "{next_fetch:?}");
-    // The forbidden release delays nothing.
+    // The forbidden release does not delay a rotation.
     let (callers, generation) = (service.callers(ORDERS), service.db.generation());
     callers.wait_for_more(50).await;
     let user = service.user().await;
@@ -275,6 +274,6 @@ async fn a_policy_that_forbids_release_costs_one_request_per_lease_and_no_delay(
     let report = service.fixture.supervisor.shutdown(10 * SECOND).await;
     assert!(
         !report.clean && report.unreleased.len() == 1,
-        "what is left is reported: {report:?}"
+        "the unreleased lease is reported: {report:?}"
     );
 }

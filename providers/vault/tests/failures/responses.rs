@@ -19,7 +19,7 @@ async fn fixture() -> VaultFixture<Postgres> {
     VaultFixture::new(60, 120, Revocation::Terminating).await
 }
 
-async fn rejected(provider: &VaultDynamic) -> ProviderError {
+async fn fetch_error(provider: &VaultDynamic) -> ProviderError {
     provider
         .fetch_lease(FetchRequest::first())
         .await
@@ -27,7 +27,7 @@ async fn rejected(provider: &VaultDynamic) -> ProviderError {
         .expect_err("there is no user")
 }
 
-fn assert_is(error: &ProviderError, kind: Kind, expected: &str) {
+fn assert_error(error: &ProviderError, kind: Kind, expected: &str) {
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(expected), "{error}");
 }
@@ -43,7 +43,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .expect("a user");
     provider.release(lease).await.expect("it is released");
 
-    // The token is valid and lacks the permission; a look-up tells this from an invalid one.
+    // The token is valid and lacks the permission. A look-up distinguishes it from an invalid one.
     fixture
         .admin(|admin| {
             admin.write(
@@ -52,8 +52,8 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
             )
         })
         .await;
-    assert_is(
-        &rejected(&provider).await,
+    assert_error(
+        &fetch_error(&provider).await,
         Kind::Denied,
         "grant `read` on database/creds/orders",
     );
@@ -70,8 +70,8 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .await
         .expect("no panic")
         .expect("it is down");
-    assert_is(
-        &rejected(&provider).await,
+    assert_error(
+        &fetch_error(&provider).await,
         Kind::Unavailable,
         "the database",
     );
@@ -88,8 +88,8 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .build()
         .expect("a session");
     fixture.admin(|admin| Ok(admin.vault.stall()?)).await;
-    assert_is(
-        &rejected(&dynamic(&session_with_short_timeout)).await,
+    assert_error(
+        &fetch_error(&dynamic(&session_with_short_timeout)).await,
         Kind::TimedOut,
         "timed out",
     );
@@ -97,13 +97,13 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
     let lease = provider
         .fetch_lease(FetchRequest::first())
         .await
-        .expect("all is well again");
+        .expect("a new user");
     provider.release(lease).await.expect("it is released");
     assert_eq!(fixture.leases().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_cannot_serve_a_request_are_told_apart() {
+async fn each_response_of_a_node_that_cannot_serve_has_its_error() {
     let fixture = fixture().await;
     let provider = dynamic(&session(&fixture, fixture.identity().await));
     for (status, body, kind, expected) in [
@@ -155,23 +155,23 @@ async fn nodes_that_cannot_serve_a_request_are_told_apart() {
         fixture
             .proxy
             .fault_on(CREDS, InjectedFault::reply(status, body));
-        assert_is(&rejected(&provider).await, kind, expected);
+        assert_error(&fetch_error(&provider).await, kind, expected);
     }
     fixture.proxy.fault_on(CREDS, InjectedFault::Refuse);
-    assert_is(
-        &rejected(&provider).await,
+    assert_error(
+        &fetch_error(&provider).await,
         Kind::Unavailable,
         "cannot be reached",
     );
     assert_eq!(
         fixture.requests_to("auth/approle/login"),
         1,
-        "none of that is the token's fault"
+        "no response makes the token invalid"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_is_respected_and_so_is_its_retry_time() {
+async fn the_retry_time_of_a_quota_is_respected() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
     service
@@ -188,13 +188,13 @@ async fn a_quota_is_respected_and_so_is_its_retry_time() {
         })
         .await;
     service.rotate().await;
-    assert_is(&service.rotation_fails().await, Kind::Throttled, "quota");
+    assert_error(&service.rotation_fails().await, Kind::Throttled, "quota");
     let wait = service.fixture.supervisor.status().providers[0]
         .next_fetch
-        .expect("it is tried again");
+        .expect("it is retried");
     assert!(
         wait > Duration::from_secs(5),
-        "a failure without such a word is tried again after a second: {wait:?}"
+        "without the quota's retry time, a failure is retried after a second: {wait:?}"
     );
     callers.wait_for_more(50).await;
     stop_without_failure(callers).await;

@@ -32,16 +32,16 @@ pub(crate) fn dynamic(session: &VaultSession) -> VaultDynamic {
     VaultDynamic::new(session, MOUNT, ROLE).expect("the settings are valid")
 }
 
-/// Asserts that queries failed only on connections of dropped users. A statement may run after the
-/// user lost its rights and before its connection is terminated.
-pub(crate) fn assert_only_dropped_users_failed(tally: &Tally, sessions: usize) {
-    let is_struck =
+/// Checks that queries failed only on connections of dropped users, at most one on each. A
+/// statement may run after the user lost its rights and before its connection is terminated.
+pub(crate) fn assert_only_dropped_users_failed(tally: &Tally, connections: usize) {
+    let is_without_rights =
         |error: &&String| error.contains("permission denied") || error.contains("does not exist");
-    let struck = tally.failed.iter().filter(is_struck).count();
-    assert_eq!(struck, tally.failed.len(), "{:?}", tally.failed);
+    let without_rights = tally.failed.iter().filter(is_without_rights).count();
+    assert_eq!(without_rights, tally.failed.len(), "{:?}", tally.failed);
     assert!(
-        struck as u64 + tally.interrupted <= sessions as u64,
-        "{struck} without rights and {} interrupted",
+        without_rights as u64 + tally.interrupted <= connections as u64,
+        "{without_rights} without rights and {} interrupted",
         tally.interrupted
     );
 }
