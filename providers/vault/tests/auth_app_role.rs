@@ -96,8 +96,8 @@ async fn a_secret_id_is_given_directly_by_file_or_wrapped() {
     let fixture = fixture(json!({})).await;
     let id = fixture.secret_id().await;
     let (plain, wrapped) = (
-        temp_file(&format!("{id}\n")),
-        temp_file(&format!("{}\n", fixture.wrapped_secret_id(60).await)),
+        temp_file(format!("{id}\n")),
+        temp_file(format!("{}\n", fixture.wrapped_secret_id(60).await)),
     );
     let sources = [
         SecretId::given(&*id),
