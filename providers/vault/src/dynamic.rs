@@ -32,9 +32,8 @@ use lease::IssuedLease;
 ///   first lifetime. If it grants less, the lease has reached its maximum: a new user is created, and
 ///   the old one stays valid meanwhile. With leases of 1 h and at most 24 h, a new user is created
 ///   every 23.5 h or so.
-/// - A user that the database rejects, or that was dropped, is replaced by a new one and never
-///   renewed. So is a user whose token was replaced, and every user on
-///   [`rotate_now`](claviger::Supervisor::rotate_now).
+/// - A user is replaced, not renewed, if the database rejects it, if it was dropped, if its token was
+///   replaced, or on [`rotate_now`](claviger::Supervisor::rotate_now).
 /// - A lease is revoked once the last connection of the last pool that used it is closed. A lease
 ///   that was never used is revoked at once.
 ///
@@ -78,16 +77,16 @@ struct UserData {
 
 /// Result of a renewal.
 enum Renewal {
-    /// The lease was renewed until then.
+    /// The lease was renewed until this expiry.
     Renewed(Expiry),
-    /// The lease was renewed until then, for the last time before its maximum.
+    /// The lease was renewed until this expiry, for the last time before its maximum.
     Last(Expiry),
     /// The lease cannot be renewed, or no longer exists.
     Impossible,
 }
 
 impl VaultDynamic {
-    /// Creates users by the role `role` of the database engine at `mount`, as in `database`.
+    /// Creates users by the role `role` of the database engine at `mount`, such as `database`.
     ///
     /// # Errors
     /// `Misconfigured`, naming "mount" or "role".
@@ -107,10 +106,10 @@ impl VaultDynamic {
 
     async fn renew(
         &self,
-        held: &Lease<Credentials>,
+        lease: &Lease<Credentials>,
         trigger: RotationTrigger,
     ) -> Result<Renewal, ProviderError> {
-        let Some(issued) = self.leases().get(held.revision()).copied() else {
+        let Some(issued) = self.leases().get(lease.revision()).copied() else {
             return Ok(Renewal::Impossible);
         };
         let token = self.session.token(true).await?;
@@ -118,16 +117,16 @@ impl VaultDynamic {
         if token.serial() != issued.serial {
             return Ok(Renewal::Impossible);
         }
-        // The token's expiry is what is near. A new user would expire with it, too.
+        // The token expires first. A new user would expire with it, too.
         let now = self.session.now();
         if issued.is_bound_by(&token, now) {
-            // The missing token is reported while the lease is still valid.
+            // The error of the token is reported while the lease is still valid.
             return match self.session.last_error().filter(|_| token.is_stale(now)) {
                 Some(error) => Err(error),
                 None => Ok(Renewal::Renewed(issued.expiry(&token))),
             };
         }
-        // The token's expiry was near, and the token was renewed.
+        // The token was near its expiry and has just been renewed.
         if trigger != RotationTrigger::Woke && !issued.lifetime.is_stale(now) {
             return Ok(Renewal::Renewed(issued.expiry(&token)));
         }
@@ -136,16 +135,16 @@ impl VaultDynamic {
         };
         let sent = self.session.now();
         let body =
-            || json!({ "lease_id": held.revision().as_str(), "increment": increment.as_secs() });
+            || json!({ "lease_id": lease.revision().as_str(), "increment": increment.as_secs() });
         let response = self
             .session
             .request::<Value>(false, || Call::post("sys/leases/renew", body()))
             .await;
         let (envelope, token) = match response {
             Ok(response) => response,
-            // Revoked, past its maximum, not allowed: a new user is created. So it is for a renewal
-            // that fails because the database is down, which has the same status. The request for
-            // the new user then fails.
+            // The lease was revoked, is past its maximum, or may not be renewed: a new user is
+            // created. The status is the same if the database is down. The request for the new user
+            // then fails, too.
             Err(SessionError::Call(failure))
                 if failure.is_rejection() || failure.is_forbidden() =>
             {
@@ -163,7 +162,7 @@ impl VaultDynamic {
             renewable: envelope.renewable,
             ..issued
         };
-        self.leases().insert(held.revision().clone(), issued);
+        self.leases().insert(lease.revision().clone(), issued);
         let expiry = issued.expiry(&token);
         Ok(if issued.lifetime.is_capped() {
             Renewal::Last(expiry)
@@ -173,7 +172,7 @@ impl VaultDynamic {
     }
 
     async fn create_user(&self) -> Result<Lease<Credentials>, ProviderError> {
-        let path = self.role.below("creds");
+        let path = self.role.api_path("creds");
         let place = self.session.place(&path);
         let sent = self.session.now();
         let response = self
@@ -224,11 +223,11 @@ impl VaultDynamic {
 
     async fn revoke(&self, revision: &Revision) -> Result<(), ProviderError> {
         let serial = self.leases().get(revision).map(|issued| issued.serial);
-        // Synchronous, so that the result says whether the user was dropped.
+        // Synchronous, so that success means that the user was dropped.
         let body = || json!({ "lease_id": revision.as_str(), "sync": true });
         let is_token_invalid = serial.is_some_and(|serial| self.session.is_invalidated(serial));
         if !is_token_invalid {
-            // A policy that forbids it costs one request.
+            // Optional, so that a denial by the policy costs one request only.
             match self
                 .session
                 .execute(|| Call::post("sys/leases/revoke", body()).optional())
@@ -313,24 +312,24 @@ impl Provider for VaultDynamic {
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         self.user.join(request.clock());
-        let renewable = request.current.as_ref().filter(|held| {
-            request.trigger != RotationTrigger::Manual && !request.is_rejected(held.revision())
+        let renewable = request.current.as_ref().filter(|lease| {
+            request.trigger != RotationTrigger::Manual && !request.is_rejected(lease.revision())
         });
-        let Some(held) = renewable else {
+        let Some(lease) = renewable else {
             return self.create_user().await.map(Fetched::New);
         };
-        match self.renew(held, request.trigger).await? {
+        match self.renew(lease, request.trigger).await? {
             Renewal::Renewed(expiry) => Ok(Fetched::Renewed(expiry)),
             Renewal::Impossible => self.create_user().await.map(Fetched::New),
             Renewal::Last(expiry) => {
                 let created = self.create_user().await;
                 let gained = expiry.remaining(self.session.now())
-                    > held
+                    > lease
                         .expiry()
                         .remaining(self.session.now())
                         .map(|left| left.saturating_add(left / 10));
                 match created {
-                    // The last renewal is used once. The next one gains nothing, and the error is
+                    // A last renewal is used once. Another one gains nothing, so the error is
                     // returned.
                     Err(error) if error.is_transient() && gained => {
                         tracing::warn!(error = %error, "no new user; the lease of the old one was renewed for the last time");

@@ -22,7 +22,7 @@ pub use builder::VaultKvBuilder;
 /// Time after which denied metadata are requested again, so that a later grant needs no restart.
 const METADATA_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Remedy for a path of the API in place of a secret's name.
+/// Advice for a mount or path that contains the API's prefix.
 const API_PATH_ADVICE: &str = "set mount and path as for `vault kv get`, without `data/` or `metadata/`, which is added automatically";
 
 /// Reads database credentials from a KV store of version 2.
@@ -70,7 +70,7 @@ struct Data {
     metadata: Version,
 }
 
-/// One version, as in metadata and data.
+/// A version, as in the responses to both requests.
 #[derive(Clone, Deserialize)]
 struct Version {
     #[serde(default)]
@@ -84,8 +84,8 @@ struct Version {
 }
 
 impl VaultKv {
-    /// Reads the secret at `path` of the store at `mount`, as in `secret`, with the keys `username`
-    /// and `password`.
+    /// Reads the secret at `path` of the store at `mount`, such as `secret`, with the keys
+    /// `username` and `password`.
     ///
     /// # Errors
     /// As [`VaultKvBuilder::build`].
@@ -106,8 +106,8 @@ impl VaultKv {
         VaultKvBuilder::new(session, mount.into(), path.into())
     }
 
-    /// Returns the current version by the metadata; `None` if they may not be read.
-    async fn current(&self) -> Result<Option<Revision>, ProviderError> {
+    /// Returns the revision of the current version; `None` if reading the metadata is denied.
+    async fn current_revision(&self) -> Result<Option<Revision>, ProviderError> {
         let now = self.session.now().mono();
         let denied = *self.metadata_denied();
         if denied
@@ -115,7 +115,7 @@ impl VaultKv {
         {
             return Ok(None);
         }
-        let path = self.secret.below("metadata");
+        let path = self.secret.api_path("metadata");
         let (envelope, _) = match self
             .session
             .request::<Metadata>(false, || Call::get(path.clone()).optional())
@@ -150,7 +150,7 @@ impl VaultKv {
     }
 
     async fn read(&self) -> Result<Lease<Credentials>, ProviderError> {
-        let path = self.secret.below("data");
+        let path = self.secret.api_path("data");
         let (envelope, _) = match self
             .session
             .request::<Data>(false, || Call::get(path.clone()))
@@ -177,7 +177,7 @@ impl VaultKv {
         Ok(Lease::new(credentials, revision).with_old_connections(self.old_connections))
     }
 
-    /// Returns the revision of a version. It contains the creation time, because a secret that was
+    /// Returns the revision of a version. It contains the creation time, because a secret that is
     /// removed and written again begins at version 1.
     ///
     /// # Errors
@@ -210,19 +210,19 @@ impl VaultKv {
     fn explain(&self, error: SessionError, path: &str) -> ProviderError {
         match error.call_error() {
             Some(CallError::Deleted(response)) => {
-                let known = response.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
-                known.unwrap_or_else(|| self.not_found("its current version is gone; restore it, or write one"))
+                let cause = response.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
+                cause.unwrap_or_else(|| self.not_found("its current version is gone; restore it, or write one"))
             }
             Some(failure) if failure.mentions(&["pgrading from non-versioned"]) => {
-                self.error(ProviderErrorKind::Unavailable, "the store is being upgraded; it is retried")
+                self.error(ProviderErrorKind::Unavailable, "the store is being upgraded; the fetch is retried")
             }
-            Some(failure) if failure.status() == Some(404) && self.secret.looks_like_api_path() => {
-                self.not_found(&format!("there is none; {API_PATH_ADVICE}"))
+            Some(failure) if failure.status() == Some(404) && self.secret.has_api_prefix() => {
+                self.not_found(&format!("there is no such secret; {API_PATH_ADVICE}"))
             }
             Some(failure) if failure.status() == Some(404) && !failure.mentions(&["no handler for route"]) => {
-                self.not_found("there is none; check mount and path, or write one. The mount must be a KV store of version 2")
+                self.not_found("there is no such secret; check mount and path, or write it. The mount must be a KV store of version 2")
             }
-            Some(failure) if failure.is_forbidden() && self.secret.looks_like_api_path() => {
+            Some(failure) if failure.is_forbidden() && self.secret.has_api_prefix() => {
                 self.error(ProviderErrorKind::Denied, &format!("not allowed; {API_PATH_ADVICE}, or grant `read` on {path}"))
             }
             _ => error.explain(&self.session.place(path), &format!("grant `read` on {path}")),
@@ -262,11 +262,11 @@ impl Provider for VaultKv {
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         self.user.join(request.clock());
-        let Some(held) = request.current else {
+        let Some(lease) = request.current else {
             return self.read().await.map(Fetched::New);
         };
-        match self.current().await? {
-            Some(current) if current == *held.revision() => Ok(Fetched::Unchanged),
+        match self.current_revision().await? {
+            Some(current) if current == *lease.revision() => Ok(Fetched::Unchanged),
             // A version that was written between the two requests is newer.
             _ => self.read().await.map(Fetched::New),
         }

@@ -34,7 +34,7 @@ pub(crate) enum TokenTask {
     Renew,
     /// Replace it by a new one.
     Replace,
-    /// Look it up again: its owner may have renewed it.
+    /// Request its expiry again: another process may have renewed it.
     Reread,
 }
 
@@ -78,7 +78,8 @@ impl Lifetime {
         self.first
     }
 
-    /// Returns whether a renewal has reached a maximum: not with 27 s of first 30 s, but with 26 s.
+    /// Returns whether a renewal has reached a maximum: 26 s after a first lifetime of 30 s are
+    /// capped, 27 s are not.
     pub(crate) fn is_capped(&self) -> bool {
         match (self.span, self.first) {
             (Some(span), Some(first)) => span.as_secs_f64() < first.as_secs_f64() * FULL_SHARE,
@@ -89,7 +90,7 @@ impl Lifetime {
     /// Returns whether half of it has passed.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.span
-            .is_some_and(|span| self.passed(now) >= span.mul_f64(STALE_AT))
+            .is_some_and(|span| self.elapsed(now) >= span.mul_f64(STALE_AT))
     }
 
     /// Returns the next task for a token of this lifetime, and its time. `jitter` is between 0 and
@@ -97,12 +98,12 @@ impl Lifetime {
     ///
     /// A token of one hour is renewed between 34 and 40 minutes. If its last renewal before a
     /// maximum of 32 days grants less than 54 minutes, it is replaced at once. A token that cannot
-    /// be renewed is replaced between 30 and 36 minutes. In a file, it is looked up then, and again
-    /// after the same share of the rest.
+    /// be renewed is replaced between 30 and 36 minutes. A token in a file is looked up then, and
+    /// again after the same share of the rest.
     pub(crate) fn next_task(
         &self,
         renewable: bool,
-        source: TokenOrigin,
+        origin: TokenOrigin,
         jitter: f64,
     ) -> Option<(Instant, TokenTask)> {
         let span = self.span?;
@@ -110,7 +111,7 @@ impl Lifetime {
         // The server's time to live may be beyond the clock's range.
         let at =
             |share: f64| from.checked_add(span.mul_f64(share - JITTER * jitter.clamp(0.0, 1.0)));
-        match (source, renewable) {
+        match (origin, renewable) {
             (_, true) if !self.is_capped() => Some((at(RENEW_AT)?, TokenTask::Renew)),
             (TokenOrigin::Login, true) => Some((from, TokenTask::Replace)),
             (TokenOrigin::Login, false) => Some((at(REPLACE_AT)?, TokenTask::Replace)),
@@ -122,7 +123,7 @@ impl Lifetime {
         }
     }
 
-    fn passed(&self, now: Timestamp) -> Duration {
+    fn elapsed(&self, now: Timestamp) -> Duration {
         now.mono().saturating_duration_since(self.from.mono())
     }
 }
@@ -138,15 +139,15 @@ mod tests {
     fn after(
         lifetime: &Lifetime,
         renewable: bool,
-        source: TokenOrigin,
+        origin: TokenOrigin,
         jitter: f64,
     ) -> (u64, TokenTask) {
-        let (at, task) = lifetime.next_task(renewable, source, jitter).unwrap();
+        let (at, task) = lifetime.next_task(renewable, origin, jitter).unwrap();
         ((at - lifetime.from.mono()).as_secs(), task)
     }
 
     #[test]
-    fn worked_numbers() {
+    fn a_token_is_renewed_after_two_thirds_or_replaced_after_three_fifths_of_its_lifetime() {
         let lifetime = Lifetime::new(Timestamp::now(), Some(HOUR));
         assert_eq!(
             after(&lifetime, true, TokenOrigin::Login, 0.0),
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_an_expiry_needs_nothing() {
+    fn a_token_without_an_expiry_has_no_task() {
         let lifetime = Lifetime::new(Timestamp::now(), None);
         assert_eq!(lifetime.next_task(true, TokenOrigin::Login, 0.0), None);
         assert!(
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_a_file_is_reread_ever_sooner_and_never_in_a_loop() {
+    fn a_token_file_is_reread_at_intervals_that_shrink_to_one_second() {
         let lifetime =
             |seconds| Lifetime::new(Timestamp::now(), Some(Duration::from_secs(seconds)));
         assert_eq!(
@@ -237,16 +238,16 @@ mod tests {
     fn a_time_to_live_beyond_the_clock_has_no_expiry() {
         let begun = Lifetime::new(Timestamp::now(), Some(Duration::from_secs(u64::MAX)));
         for lifetime in [begun, begun.renewed(Timestamp::now(), Some(Duration::MAX))] {
-            for (renewable, source) in [
+            for (renewable, origin) in [
                 (true, TokenOrigin::Login),
                 (false, TokenOrigin::Login),
                 (false, TokenOrigin::File),
                 (false, TokenOrigin::Fixed),
             ] {
                 assert_eq!(
-                    lifetime.next_task(renewable, source, 0.0),
+                    lifetime.next_task(renewable, origin, 0.0),
                     None,
-                    "{renewable} {source:?}"
+                    "{renewable} {origin:?}"
                 );
             }
             assert!(

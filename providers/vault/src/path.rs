@@ -4,7 +4,7 @@ use std::fmt;
 
 use claviger::error::{ProviderError, ProviderErrorKind};
 
-/// A path below `/v1/`. No part is empty or leads elsewhere.
+/// A path below `/v1/`. No part is empty, `.` or `..`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct MountPath {
     mount: String,
@@ -12,7 +12,7 @@ pub(crate) struct MountPath {
 }
 
 impl MountPath {
-    /// `setting` is the setting that `name` comes from.
+    /// Checks both parts. `setting` is what errors call the name.
     ///
     /// # Errors
     /// `Misconfigured`, naming the setting.
@@ -27,16 +27,17 @@ impl MountPath {
         })
     }
 
-    /// Returns `mount/word/name`.
-    pub(crate) fn below(&self, word: &str) -> String {
-        format!("{}/{word}/{}", self.mount, self.name)
+    /// Returns the path of the API, `mount/prefix/name`.
+    pub(crate) fn api_path(&self, prefix: &str) -> String {
+        format!("{}/{prefix}/{}", self.mount, self.name)
     }
 
-    /// Returns whether it has the prefix that the API of a KV store puts between mount and name, as
-    /// in policies. It may be right all the same.
-    pub(crate) fn looks_like_api_path(&self) -> bool {
-        ["data", "metadata"].iter().any(|word| {
-            self.name.split('/').next() == Some(word) || self.mount.rsplit('/').next() == Some(word)
+    /// Returns whether it contains the prefix that the API of a KV store puts between mount and
+    /// name. It may still be right.
+    pub(crate) fn has_api_prefix(&self) -> bool {
+        ["data", "metadata"].iter().any(|prefix| {
+            self.name.split('/').next() == Some(prefix)
+                || self.mount.rsplit('/').next() == Some(prefix)
         })
     }
 }
@@ -86,14 +87,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_joined() {
+    fn the_prefix_is_between_mount_and_name() {
         let place = MountPath::new("team/database", "role", "orders").unwrap();
-        assert_eq!(place.below("creds"), "team/database/creds/orders");
+        assert_eq!(place.api_path("creds"), "team/database/creds/orders");
         assert_eq!(place.to_string(), "team/database/orders");
     }
 
     #[test]
-    fn a_path_that_leads_elsewhere_is_an_error() {
+    fn an_invalid_path_is_an_error_that_names_the_setting() {
         for bad in [
             "",
             "/database",

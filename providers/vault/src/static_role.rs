@@ -17,14 +17,14 @@ use crate::session::{LeaseBinding, SessionUser, VaultSession};
 
 /// Time after a rotation is due at which it is polled.
 const MARGIN: Duration = Duration::from_secs(1);
-/// Longest pause between two polls for a rotation that is due: 1 s, doubling to this. Vault rotates
-/// on a tick of 5 s, and not while the database is down.
+/// Longest pause between two polls for a rotation that is due. Pauses double from 1 s. Vault
+/// rotates on a tick of 5 s, and not while the database is down.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Time after its due time for which a rotation is polled for although Vault reports the next one
-/// already. A role with a schedule reports that at once, and Vault may be outside of the schedule's
-/// window.
-const LATE_LIMIT: Duration = Duration::from_secs(600);
-/// Vault sets a new password in the database a few milliseconds before it returns it.
+/// Time for which an overdue rotation is polled for although Vault already reports the next one. A
+/// role with a schedule reports that at once, even if the due one has not happened.
+const OVERDUE_LIMIT: Duration = Duration::from_secs(600);
+/// Pause before a rejected password is read again. Vault sets a new one in the database a few
+/// milliseconds before it returns it.
 const ROTATION_DELAY: Duration = Duration::from_millis(50);
 
 /// Reads the credentials of a static role of the database engine: one user whose password is
@@ -37,7 +37,7 @@ const ROTATION_DELAY: Duration = Duration::from_millis(50);
 /// until it has happened. While the database is down, Vault returns the old password, which stays
 /// in use. A role with a schedule reports the time of its next rotation before the due one has
 /// happened. The due one is polled for nevertheless, for ten minutes. After a manual `rotate-role`,
-/// the first rejected login leads to the new password.
+/// the new password is read at the first rejected login.
 ///
 /// ```
 /// use claviger_vault::{Auth, VaultSession, VaultStatic};
@@ -63,7 +63,7 @@ struct NextRotation {
     /// Revision that it replaces.
     revision: Revision,
     due: Instant,
-    /// Polls since it is due.
+    /// Number of polls since it was due.
     polls: u32,
 }
 
@@ -80,7 +80,7 @@ struct StaticCredentials {
 }
 
 impl VaultStatic {
-    /// Reads the credentials of the static role `role` of the database engine at `mount`, as in
+    /// Reads the credentials of the static role `role` of the database engine at `mount`, such as
     /// `database`.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl VaultStatic {
     }
 
     async fn read(&self) -> Result<(StaticCredentials, Revision), ProviderError> {
-        let path = self.role.below("static-creds");
+        let path = self.role.api_path("static-creds");
         let place = self.session.place(&path);
         let response = self
             .session
@@ -143,13 +143,13 @@ impl VaultStatic {
     fn next_poll(&self, now: Instant, revision: &Revision, ttl: u64) -> Duration {
         let ttl = Duration::from_secs(ttl);
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited_for = next
+        let overdue = next
             .as_mut()
             .filter(|next| next.revision == *revision && next.due <= now);
-        if let Some(late) = waited_for
-            && (ttl.is_zero() || now.saturating_duration_since(late.due) < LATE_LIMIT)
+        if let Some(overdue) = overdue
+            && (ttl.is_zero() || now.saturating_duration_since(overdue.due) < OVERDUE_LIMIT)
         {
-            return late.pause();
+            return overdue.pause();
         }
         // A time beyond the clock's range needs no wait.
         let due = now.checked_add(ttl).unwrap_or(now);
@@ -187,16 +187,16 @@ impl Provider for VaultStatic {
             sleep(ROTATION_DELAY).await;
             (credentials, revision) = self.read().await?;
         }
-        let again = self.next_poll(request.now().mono(), &revision, credentials.ttl);
+        let refresh_after = self.next_poll(request.now().mono(), &revision, credentials.ttl);
         let lease = match request.current {
-            Some(held) if *held.revision() == revision => held,
+            Some(lease) if *lease.revision() == revision => lease,
             _ => Lease::new(
                 Credentials::new(credentials.username, credentials.password),
                 revision,
             )
             .with_old_connections(self.old_connections),
         };
-        Ok(lease.with_refresh_after(again).into())
+        Ok(lease.with_refresh_after(refresh_after).into())
     }
 
     async fn watch(&self, hints: Hints) {
@@ -300,14 +300,13 @@ mod tests {
         );
     }
 
-    /// The time to live jumps to the next period at the schedule's time. The password follows
-    /// later.
+    /// The TTL is that of the next period from the scheduled time on. The password changes later.
     #[test]
     fn a_scheduled_rotation_is_polled_for_until_it_has_happened() {
         let (role, now) = (role(), Timestamp::now().mono());
         let (first, second) = (Revision::new("1"), Revision::new("2"));
         assert_eq!(role.next_poll(now, &first, 60), Duration::from_secs(61));
-        // Polled before it is due, only the time that is left changes.
+        // An early poll changes nothing but the remaining time.
         assert_eq!(
             role.next_poll(now + Duration::from_secs(30), &first, 30),
             Duration::from_secs(31)
@@ -321,11 +320,11 @@ mod tests {
             role.next_poll(at, &second, 3_560),
             Duration::from_secs(3_561)
         );
-        // After ten minutes a missing rotation is given up, and the next one is waited for.
+        // After ten minutes only the next rotation is polled for.
         let due = at + Duration::from_secs(3_560);
         assert_eq!(role.next_poll(due, &second, 3_600), Duration::from_secs(1));
         assert_eq!(
-            role.next_poll(due + LATE_LIMIT, &second, 3_000),
+            role.next_poll(due + OVERDUE_LIMIT, &second, 3_000),
             Duration::from_secs(3_001)
         );
     }

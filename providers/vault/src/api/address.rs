@@ -5,14 +5,14 @@ use url::Url;
 
 use crate::path::misconfigured;
 
-const RIGHT: &str = "set scheme, host and port only, as in https://vault.internal:8200";
+const ADDRESS_ADVICE: &str = "set scheme, host and port only, as in https://vault.internal:8200";
 
 /// Parses an address.
 ///
 /// # Errors
 /// `Misconfigured`, without the address, because it may contain a password.
 pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
-    let url = Url::parse(address).map_err(|_| misconfigured("address", RIGHT))?;
+    let url = Url::parse(address).map_err(|_| misconfigured("address", ADDRESS_ADVICE))?;
     let is_bare =
         matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let is_anonymous = url.username().is_empty() && url.password().is_none();
@@ -20,7 +20,7 @@ pub(super) fn parse(address: &str) -> Result<Url, ProviderError> {
     if matches!(url.scheme(), "http" | "https") && has_host && is_bare && is_anonymous {
         Ok(url)
     } else {
-        Err(misconfigured("address", RIGHT))
+        Err(misconfigured("address", ADDRESS_ADVICE))
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 }
 
 /// Formats the address without a slash at its end.
-pub(super) fn shown(url: &Url) -> String {
+pub(super) fn format(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
@@ -57,7 +57,7 @@ mod tests {
             ("http://127.0.0.1:8200/", "http://127.0.0.1:8200"),
             ("https://[::1]:8200", "https://[::1]:8200"),
         ] {
-            assert_eq!(shown(&parse(address).unwrap()), expected);
+            assert_eq!(format(&parse(address).unwrap()), expected);
         }
     }
 

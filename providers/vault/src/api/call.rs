@@ -1,4 +1,4 @@
-//! One request. The endpoints of vaultrs drop leases and versions from the response.
+//! One request. vaultrs' own endpoints drop leases and versions from the response.
 
 use rustify::Endpoint;
 use rustify::enums::{RequestMethod, RequestType, ResponseType};
@@ -20,7 +20,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Returns a read of this path.
+    /// Makes a request that reads this path.
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self {
             method: RequestMethod::GET,
@@ -31,7 +31,7 @@ impl Call {
         }
     }
 
-    /// Returns a write to this path.
+    /// Makes a request that writes to this path.
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
         Self {
             method: RequestMethod::POST,

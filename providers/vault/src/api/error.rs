@@ -13,7 +13,7 @@ use super::{Envelope, Response};
 /// Time after which a standby has received what was written on another node.
 pub(super) const REPLICATION_DELAY: Duration = Duration::from_secs(1);
 
-/// Why a request failed. Without `Debug`, because the texts are those of the server.
+/// Cause of a failed request. Without `Debug`, because the texts are those of the server.
 pub(crate) enum CallError {
     /// The server returned an error status.
     Status {
@@ -21,7 +21,7 @@ pub(crate) enum CallError {
         texts: Vec<String>,
         retry_after: Option<Duration>,
     },
-    /// Status 404 with data: a KV store reports a deleted version so.
+    /// Status 404 with data, which a KV store returns for a deleted version.
     Deleted(Response),
     /// The request timed out.
     TimedOut,
@@ -119,8 +119,7 @@ impl CallError {
     }
 
     /// Returns whether the server reports a valid token without the permission. OpenBao 2.7 and
-    /// Vault
-    /// 1.21 both return `1 error occurred: permission denied`. For an invalid token, OpenBao
+    /// Vault 1.21 both return `1 error occurred: permission denied`. For an invalid token, OpenBao
     /// returns `permission denied` only.
     pub(crate) fn is_policy_denial(&self) -> bool {
         self.is_forbidden() && self.mentions(&["1 error occurred"])
@@ -170,7 +169,7 @@ impl CallError {
         match status {
             300..=399 => error(
                 Kind::Misconfigured,
-                "Vault redirects to another address, to which neither token nor secrets are sent; set that address, or that of a load balancer in front of the active node",
+                "Vault redirects to another address, which is sent neither token nor secrets; set that address, or that of a load balancer before the active node",
             ),
             503 if self.mentions(&["sealed"]) => {
                 error(Kind::Unavailable, "Vault is sealed; unseal it")
@@ -355,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_token_differs_from_a_missing_permission_if_the_server_reports_which() {
+    fn an_invalid_token_differs_from_a_missing_permission_if_the_server_reports_it() {
         let denied = |texts: &[&str]| CallError::Status {
             status: 403,
             texts: texts.iter().map(|text| (*text).to_owned()).collect(),

@@ -1,4 +1,4 @@
-//! One request and its response, over a client that sends the token to no other server.
+//! The HTTP client, which sends the token to no other server.
 
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::tls::Certificate;
@@ -14,7 +14,7 @@ const REDIRECTS: usize = 3;
 /// Largest body that is read, in bytes. A secret in Vault has a megabyte at most.
 const LARGEST_BODY: usize = 4 << 20;
 
-/// Why no client could be built.
+/// Reason why no client could be built.
 pub(super) enum ClientError {
     Certificates,
     Client,
@@ -89,7 +89,7 @@ pub(super) async fn send(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use std::time::Duration;
 

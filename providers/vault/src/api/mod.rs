@@ -27,8 +27,8 @@ pub(crate) use response::{Envelope, Grant, LoginResponse, TokenLookup};
 use crate::bounded_file::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
-/// Time after its time-out for which a late response is awaited. A Vault whose database hangs
-/// responds after 90 s.
+/// Time for which a response is awaited after the time-out. A Vault whose database hangs responds
+/// after 90 s.
 const LATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Settings of the connection to a server.
@@ -47,7 +47,7 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = address::parse(&self.address).map_or_else(
             |_| "[not a valid address]".to_owned(),
-            |url| address::shown(&url),
+            |url| address::format(&url),
         );
         f.debug_struct("Settings")
             .field("address", &address)
@@ -69,6 +69,8 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    /// Makes the client. Sends no request.
+    ///
     /// # Errors
     /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn new(settings: Settings) -> Result<Self, ProviderError> {
@@ -86,10 +88,10 @@ impl Api {
                 "tokens and secrets would be sent unencrypted over the network; set an https address, or call with_danger_plain_http()",
             ));
         }
-        let address = address::shown(&url);
+        let address = address::format(&url);
         if namespace
             .as_deref()
-            .is_some_and(|namespace| !is_header(namespace))
+            .is_some_and(|namespace| !is_header_value(namespace))
         {
             return Err(misconfigured(
                 "namespace",
@@ -137,7 +139,7 @@ impl Api {
         token: Option<&str>,
         mut call: Call,
     ) -> Result<Response, CallError> {
-        let middle = EndpointMiddleware {
+        let middleware = EndpointMiddleware {
             token: token.unwrap_or_default().to_owned(),
             version: "v1".to_owned(),
             wrap: None,
@@ -146,7 +148,7 @@ impl Api {
         let (client, address, late) = (self.client.clone(), self.address.clone(), call.late.take());
         let sending = async move {
             let request = call
-                .with_middleware(&middle)
+                .with_middleware(&middleware)
                 .request(&address)
                 .map_err(|_| CallError::InvalidResponse)?;
             let response = http::send(&client, request).await?;
@@ -162,12 +164,12 @@ impl Api {
             None => timeout(self.timeout, sending)
                 .await
                 .map_err(|_| CallError::TimedOut)?,
-            Some(late) => send_or_hand_over(late, self.timeout, sending).await,
+            Some(late) => send_with_late_handler(late, self.timeout, sending).await,
         }
     }
 
-    /// Sends a request with a token that was issued a moment ago. After a 403 it is sent once more,
-    /// a second later, because a standby may not have received the token yet.
+    /// Sends a request with a token that has just been issued. After a 403 it is sent once more, a
+    /// second later, because a standby may not have received the token yet.
     pub(crate) async fn send_with_new_token(
         &self,
         token: &str,
@@ -189,7 +191,7 @@ impl Api {
 }
 
 /// Times out like `timeout`, but passes a late response to `late`.
-async fn send_or_hand_over(
+async fn send_with_late_handler(
     late: LateHandler,
     limit: Duration,
     sending: impl Future<Output = Result<Response, CallError>> + Send + 'static,
@@ -223,7 +225,7 @@ impl Response {
     }
 }
 
-/// Returns whether this is valid as the value of a header. vaultrs panics if it is not.
-pub(crate) fn is_header(value: &str) -> bool {
+/// Returns whether the value is valid in a header. vaultrs panics if it is not.
+pub(crate) fn is_header_value(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
 }

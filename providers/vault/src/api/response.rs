@@ -42,7 +42,7 @@ pub(crate) struct Grant {
     /// `None` without an expiry.
     pub(crate) lifetime: Option<Duration>,
     pub(crate) renewable: bool,
-    /// A batch token, which cannot be renewed or revoked.
+    /// Set for a batch token, which cannot be renewed or revoked.
     pub(crate) batch: bool,
 }
 
@@ -66,7 +66,7 @@ impl LoginResponse {
 pub(crate) struct TokenLookup {
     #[serde(default)]
     ttl: u64,
-    /// Null without an expiry. `ttl` is 0 then, and also in the last second of a lifetime.
+    /// Null without an expiry. `ttl` is 0 in this case, and in the last second of a lifetime.
     #[serde(default)]
     expire_time: Option<String>,
     #[serde(default)]
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_in_its_last_second_is_not_one_without_an_end() {
+    fn a_token_in_its_last_second_has_an_expiry() {
         let lifetime = |text: &str| {
             serde_json::from_str::<TokenLookup>(text)
                 .unwrap()

@@ -25,7 +25,7 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/tok
 /// |---|---|---|
 /// | [`token`](Self::token) | none; the token is external | it is used until it expires |
 /// | [`token_file`](Self::token_file) | none; the file is read again when it changes | the session waits for the next token in the file |
-/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | returns a token of the session | a new login, before it expires |
+/// | [`app_role`](Self::app_role), [`kubernetes`](Self::kubernetes), [`jwt`](Self::jwt), [`jwt_file`](Self::jwt_file) | returns a token | a new login, before it expires |
 ///
 /// ```
 /// use claviger_vault::{Auth, SecretId};
@@ -33,7 +33,7 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/tok
 /// let auth = Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id"))
 ///     .with_mount("approle-blue");
 /// ```
-#[must_use = "pass it to `VaultSession::new` or `VaultSession::builder`"]
+#[must_use = "give it to `VaultSession::new` or `VaultSession::builder`"]
 pub struct Auth {
     method: AuthMethod,
     mount: Option<String>,
@@ -107,7 +107,7 @@ impl Auth {
         })
     }
 
-    /// Sets the mount of the method without `auth/`, as in `approle-blue`.
+    /// Sets the mount of the method without `auth/`, such as `approle-blue`.
     pub fn with_mount(mut self, mount: impl Into<String>) -> Self {
         self.mount = Some(mount.into());
         self
@@ -120,6 +120,8 @@ impl Auth {
         }
     }
 
+    /// Checks the values. Sends no request.
+    ///
     /// # Errors
     /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn validate(&self) -> Result<(), ProviderError> {
@@ -170,7 +172,7 @@ impl Auth {
     /// Logs in.
     ///
     /// # Errors
-    /// Each names the mount of the method and what to do.
+    /// Every error names the mount of the method and what to do.
     pub(crate) async fn login(&self, api: &Api) -> Result<LoginResponse, ProviderError> {
         let (method, body) = match &self.method {
             AuthMethod::Token(_) => return Err(misconfigured("auth", "a token has no login")),
@@ -195,7 +197,7 @@ impl Auth {
         let response = api
             .send(
                 None,
-                Call::post(format!("auth/{mount}/login"), body).when_late(late_token(api)),
+                Call::post(format!("auth/{mount}/login"), body).when_late(revoke_late_token(api)),
             )
             .await;
         let envelope = response
@@ -207,7 +209,7 @@ impl Auth {
                 )
             })?;
         match envelope.auth {
-            Some(login) if crate::api::is_header(&login.client_token) => Ok(login),
+            Some(login) if crate::api::is_header_value(&login.client_token) => Ok(login),
             _ => Err(CallError::InvalidResponse
                 .explain(&format!("{}, login at auth/{mount}", api.address()), "")),
         }
@@ -221,13 +223,13 @@ impl Auth {
                 Kind::NotFound,
                 "no auth method is mounted there; check the mount, or enable the method",
             ),
-            // One response for all of these.
+            // Vault returns one response for all of these.
             (AuthMethod::AppRole { .. }, Some(400)) => error(
                 Kind::Denied,
                 "AppRole rejects role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
             ),
-            // Also if nothing is mounted there, and if Vault cannot reach the cluster that reviews
-            // the token, which is transient.
+            // The status is the same if nothing is mounted there, or if Vault cannot reach the
+            // cluster that reviews the token. The latter is transient.
             (AuthMethod::Kubernetes { .. }, Some(403 | 500))
                 if !failure.mentions(&["not authorized"]) =>
             {
@@ -247,7 +249,7 @@ impl Auth {
 
 /// Returns a handler that revokes a token that was issued after the time-out. A batch token cannot
 /// be revoked and stays valid until it expires.
-fn late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
+fn revoke_late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
     let api = api.clone();
     move |response| {
         let token = response
@@ -255,7 +257,8 @@ fn late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
             .ok()
             .and_then(|envelope| envelope.auth)
             .map(LoginResponse::into_token);
-        let Some(token) = token.filter(|token| crate::api::is_header(token.expose_secret())) else {
+        let Some(token) = token.filter(|token| crate::api::is_header_value(token.expose_secret()))
+        else {
             return;
         };
         tokio::spawn(async move {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use claviger::error::{ProviderError, ProviderErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::api::is_header;
+use crate::api::is_header_value;
 use crate::bounded_file::{MAX_SECRET_FILE, read_bounded, strip_bom};
 use crate::path::misconfigured;
 
@@ -26,11 +26,13 @@ impl AuthSecret {
         Self::File(path.into())
     }
 
+    /// Checks the secret or the path of its file. Reads no file.
+    ///
     /// # Errors
     /// `Misconfigured`, naming the setting.
     pub(super) fn validate(&self, setting: &str) -> Result<(), ProviderError> {
         match self {
-            Self::Given(secret) if is_header(secret.expose_secret()) => Ok(()),
+            Self::Given(secret) if is_header_value(secret.expose_secret()) => Ok(()),
             Self::Given(_) => Err(misconfigured(
                 setting,
                 "set it in visible ASCII, without white space or a line break",
@@ -70,7 +72,7 @@ impl AuthSecret {
             })
         });
         match read {
-            Ok(Ok(Some(word))) if is_header(&word) => Ok(SecretString::from(word)),
+            Ok(Ok(Some(word))) if is_header_value(&word) => Ok(SecretString::from(word)),
             Ok(Ok(Some(word))) if word.is_empty() => Err(error(
                 ProviderErrorKind::Unavailable,
                 "the file is empty; it is read again",

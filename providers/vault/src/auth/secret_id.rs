@@ -13,7 +13,7 @@ use super::AuthSecret;
 use crate::api::{Api, Call};
 
 /// Secret id of an AppRole. Its `Debug` form shows no secret.
-#[must_use = "pass it to `Auth::app_role`"]
+#[must_use = "give it to `Auth::app_role`"]
 pub struct SecretId(SecretIdKind);
 
 enum SecretIdKind {
@@ -25,7 +25,7 @@ enum SecretIdKind {
     },
 }
 
-/// An unwrapped secret id, kept for the next logins, because a wrapping token opens once.
+/// An unwrapped secret id, kept for later logins. A wrapping token can be unwrapped once.
 struct Unwrapped {
     token: SecretString,
     secret_id: SecretString,
@@ -53,7 +53,7 @@ impl SecretId {
     }
 
     /// Uses a response-wrapped secret id. The wrapping token is unwrapped once, at the first login.
-    /// If it was unwrapped before, the login is an error that says so.
+    /// If it was unwrapped before, the error of the login names this cause.
     pub fn wrapped(token: impl Into<String>) -> Self {
         Self::wrapped_in(AuthSecret::given(token))
     }
@@ -93,19 +93,19 @@ impl SecretId {
             SecretIdKind::Plain(secret) => return secret.read().await.map(Some),
             SecretIdKind::Wrapped { token, unwrapped } => (token, unwrapped),
         };
-        let known = |token: Option<&SecretString>| {
+        let kept = |token: Option<&SecretString>| {
             let unwrapped = unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = unwrapped.as_ref().filter(|known| {
-                token.is_none_or(|token| known.token.expose_secret() == token.expose_secret())
+            let kept = unwrapped.as_ref().filter(|kept| {
+                token.is_none_or(|token| kept.token.expose_secret() == token.expose_secret())
             });
-            known.map(|known| known.secret_id.clone())
+            kept.map(|kept| kept.secret_id.clone())
         };
         let token = match token.read().await {
             Ok(token) => token,
             // The file of a wrapping token may be removed after delivery.
-            Err(error) => return known(None).map(Some).ok_or(error),
+            Err(error) => return kept(None).map(Some).ok_or(error),
         };
-        if let Some(secret_id) = known(Some(&token)) {
+        if let Some(secret_id) = kept(Some(&token)) {
             return Ok(Some(secret_id));
         }
         let place = format!("{}, sys/wrapping/unwrap", api.address());
@@ -118,7 +118,7 @@ impl SecretId {
         let envelope = response.and_then(|response| response.read::<UnwrappedData>()).map_err(|failure| match failure.status() {
             Some(400 | 403) => ProviderError::new(
                 ProviderErrorKind::Denied,
-                format!("{place}: the wrapping token of the secret id has expired or was already unwrapped, maybe without permission; issue another"),
+                format!("{place}: the wrapping token of the secret id has expired or was already unwrapped, maybe by someone else; issue another"),
             ),
             _ => failure.explain(&place, "grant it"),
         })?;
@@ -129,11 +129,11 @@ impl SecretId {
             ));
         };
         let secret_id = SecretString::from(secret_id);
-        let opened = Unwrapped {
+        let kept = Unwrapped {
             token,
             secret_id: secret_id.clone(),
         };
-        *unwrapped.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        *unwrapped.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         Ok(Some(secret_id))
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct IssuedLease {
     pub(super) serial: u64,
     pub(super) lifetime: Lifetime,
     pub(super) renewable: bool,
-    /// Set if it could not be revoked: time of its known expiry, at which that is tried again.
+    /// Time of its last known expiry, at which a failed revocation is tried again.
     pub(super) revoke_after: Option<Expiry>,
 }
 
@@ -25,9 +25,9 @@ impl IssuedLease {
     }
 
     /// Returns whether it expires with its token rather than by itself. The server limits the lease
-    /// of a batch token, and rounds both times to whole seconds.
+    /// of a batch token, and rounds both expiries to whole seconds.
     pub(super) fn is_bound_by(&self, token: &Token, now: Timestamp) -> bool {
-        let cut = if token.is_batch() {
+        let rounding = if token.is_batch() {
             Duration::from_secs(2)
         } else {
             Duration::ZERO
@@ -36,7 +36,7 @@ impl IssuedLease {
             self.lifetime.expiry().remaining(now),
             token.expiry().remaining(now),
         ) {
-            (Some(lease), Some(token)) => lease.saturating_add(cut) >= token,
+            (Some(lease), Some(token)) => lease.saturating_add(rounding) >= token,
             (lease, token) => lease.is_none() && token.is_some(),
         }
     }

@@ -18,7 +18,7 @@ fn version(number: u64, created: &str, deleted: &str, destroyed: bool) -> Versio
 }
 
 #[test]
-fn a_version_written_again_is_another_revision() {
+fn a_version_that_is_written_again_has_another_revision() {
     let revision = |version: &Version| kv().revision(version).unwrap();
     let first = version(1, "2026-01-01T00:00:00Z", "", false);
     assert_eq!(revision(&first), revision(&first.clone()));
@@ -33,7 +33,7 @@ fn a_version_written_again_is_another_revision() {
 }
 
 #[test]
-fn a_deleted_version_is_an_error_that_says_so() {
+fn a_deleted_version_is_not_found() {
     for (deleted, word) in [
         (
             version(
@@ -57,7 +57,7 @@ fn a_deleted_version_is_an_error_that_says_so() {
         assert_eq!(error.kind(), ProviderErrorKind::NotFound);
         assert!(error.to_string().contains(word), "{error}");
     }
-    // It will be, one day.
+    // Its deletion is scheduled for later.
     assert!(
         kv().revision(&version(
             3,

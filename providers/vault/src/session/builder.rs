@@ -46,8 +46,8 @@ impl VaultSessionBuilder {
         }
     }
 
-    /// Sets the namespace, as `team/orders`. Default: none. Vault's community edition ignores it
-    /// silently.
+    /// Sets the namespace, such as `team/orders`. Default: none. Vault's community edition ignores
+    /// it silently.
     pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
         self.settings.namespace = Some(namespace.into());
         self
@@ -68,9 +68,9 @@ impl VaultSessionBuilder {
     }
 
     /// Allows tokens and secrets to be sent unencrypted to an `http://` address of another machine.
-    /// Anyone on the way can read them and impersonate Vault, a proxy of `HTTP_PROXY` or
-    /// `ALL_PROXY` included. Default: such an address is an error. Addresses of this machine need
-    /// no permission.
+    /// Anyone on the network path can read them and impersonate Vault. So can a proxy of
+    /// `HTTP_PROXY` or `ALL_PROXY`. Default: such an address is an error. Addresses of this machine
+    /// are always allowed.
     pub fn with_danger_plain_http(mut self) -> Self {
         self.settings.plain_http = true;
         self

@@ -19,12 +19,13 @@ const FILE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait without a task.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How leases depend on the token, and so when a provider fetches after a change of the token.
+/// Dependence of leases on the token. It determines when a provider fetches after a change of the
+/// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseBinding {
-    /// They expire with the token: fetch after any change.
+    /// They expire with the token: fetch after every replacement.
     ToToken,
-    /// They do not: fetch only if there was no token meanwhile.
+    /// They are independent of it: fetch only after failed attempts to obtain a token.
     None,
 }
 
@@ -58,7 +59,7 @@ impl VaultSession {
                         polled = now.mono();
                         let used = self.0.lock().serial;
                         if self.0.file_has_changed().await {
-                            // The result is stored in the session. Other providers do the same.
+                            // The session stores the result. Other providers do the same.
                             let _ = self.update_token(move |state, _| state.serial == used).await;
                         }
                     }
@@ -88,7 +89,7 @@ impl Inner {
         let Some(secret) = self.auth.secret() else {
             return false;
         };
-        let known = {
+        let used_or_rejected = {
             let state = self.lock();
             let used = state
                 .token
@@ -102,10 +103,10 @@ impl Inner {
         let Ok(secret) = secret.read().await else {
             return false;
         };
-        !known.is_empty()
-            && known
+        !used_or_rejected.is_empty()
+            && used_or_rejected
                 .iter()
-                .all(|known| known.expose_secret() != secret.expose_secret())
+                .all(|old| old.expose_secret() != secret.expose_secret())
     }
 }
 
@@ -164,9 +165,9 @@ mod tests {
             grant,
             TokenOrigin::Login,
         ));
-        let pause = |kind, count, sent: Option<u64>| {
+        let pause = |kind, count, retry_after: Option<u64>| {
             let error = ProviderError::new(kind, "no");
-            let error = sent.map_or(error.clone(), |seconds| {
+            let error = retry_after.map_or(error.clone(), |seconds| {
                 error.with_retry_after(Duration::from_secs(seconds))
             });
             let failed = Some(FailedAttempt {
@@ -200,7 +201,7 @@ mod tests {
     /// Providers watch before the first fetch has logged in. That login must not cause a second
     /// fetch.
     #[test]
-    fn the_first_token_replaces_none_and_leads_to_no_second_fetch() {
+    fn the_first_token_replaces_none_and_causes_no_second_fetch() {
         let auth = crate::auth::Auth::app_role("role", crate::auth::SecretId::none());
         let session = VaultSession::new("http://127.0.0.1:1", auth).unwrap();
         let changes = session.0.changes.subscribe();

@@ -35,7 +35,7 @@ use crate::auth::Auth;
 /// | token | action |
 /// |---|---|
 /// | renewable | renewed after two thirds of its lifetime, less up to 10 %: of an hour, between minutes 34 and 40 |
-/// | renewable, its last renewal cut short by the maximum | a new login at once |
+/// | renewable, its last renewal limited by the maximum | a new login at once |
 /// | not renewable, or a batch token | a new login after 60 % of its lifetime, less up to 10 % |
 /// | periodic | renewed indefinitely |
 /// | without an expiry | none |
@@ -82,7 +82,7 @@ struct State {
     token: Option<Arc<Token>>,
     /// Serial of the last token.
     serial: u64,
-    /// Serial of the first token since the session has users.
+    /// Serial of the first token since the session has had users.
     first: Option<u64>,
     /// Tokens that were replaced while valid. Their leases may be in use.
     replaced: Vec<Arc<Token>>,
@@ -90,7 +90,7 @@ struct State {
     invalid: InvalidTokens,
     users: usize,
     failed: Option<FailedAttempt>,
-    /// Content of the file, of a token or for a login, that was rejected.
+    /// Rejected content of the file: a token, or the secret of a login.
     rejected: Option<SecretString>,
 }
 
@@ -100,7 +100,7 @@ struct Change {
     serial: u64,
     /// Set if there was another token before, whose leases may be in use.
     replaces: bool,
-    /// Set if there was no valid token meanwhile.
+    /// Set if the last attempt before it had failed.
     recovered: bool,
 }
 
@@ -112,7 +112,7 @@ struct FailedAttempt {
     error: ProviderError,
 }
 
-/// Why a request of a session failed.
+/// Cause of a failed request.
 pub(crate) enum SessionError {
     /// There is no token.
     NoToken(ProviderError),
@@ -162,7 +162,7 @@ impl VaultSession {
         Self(Arc::new(inner))
     }
 
-    /// Reads time from this clock from now on.
+    /// Sets the clock that is read from now on.
     pub(crate) fn set_clock(&self, clock: &Clock) {
         *self.0.clock() = clock.clone();
     }
@@ -189,7 +189,7 @@ impl VaultSession {
         Ok((envelope, token))
     }
 
-    /// Sends a request whose response is only its success.
+    /// Sends a request and drops the content of the response.
     pub(crate) async fn execute(
         &self,
         call: impl Fn() -> Call + Send + Sync,
@@ -270,8 +270,8 @@ impl Inner {
         }
     }
 
-    /// Returns whether a rejected token is invalid, rather than without the permission. If the
-    /// error does not say which, the token is looked up.
+    /// Returns whether a 403 means that the token is invalid, not that it lacks the permission. If
+    /// the error does not show which it is, the token is looked up.
     async fn is_token_invalid(
         &self,
         token: &Token,
@@ -290,7 +290,7 @@ impl Inner {
         }
     }
 
-    /// Stops using a token that the server does not know any more.
+    /// Stops using a token that the server no longer accepts.
     fn invalidate(&self, serial: u64) {
         let mut state = self.lock();
         state.invalid.insert(serial);

@@ -48,8 +48,7 @@ impl VaultSession {
             .map(|failed| failed.error.clone())
     }
 
-    /// Obtains, renews or replaces the token if that is still `due` after earlier updates have
-    /// ended.
+    /// Obtains, renews or replaces the token, if `due` still returns true after earlier updates.
     ///
     /// # Cancel safety
     /// The update is a task of its own and continues without the caller, so that no token is lost.
@@ -120,7 +119,7 @@ impl Inner {
                     .as_ref()
                     .map_or(0, |failed| failed.count)
                     .saturating_add(1);
-                // Three times, then at DEBUG.
+                // At WARN three times, then at DEBUG.
                 if count <= 3 {
                     tracing::warn!(vault = %self.api.address(), error = %error, "no new token; the current one is used until it expires");
                 } else {
@@ -152,7 +151,7 @@ impl Inner {
             current.filter(|token| matches!(token.next_task(), Some((_, TokenTask::Renew))))
         {
             match self.renew(&token).await {
-                // Otherwise it has reached its maximum.
+                // A token at its maximum is replaced below.
                 Ok(renewed) if !matches!(renewed.next_task(), Some((_, TokenTask::Replace))) => {
                     return Ok(renewed);
                 }
@@ -163,7 +162,8 @@ impl Inner {
         self.login().await
     }
 
-    /// Another token in the file takes precedence over the current one, even if that is valid.
+    /// Obtains the external token. Another one in the file takes precedence over the current one,
+    /// even if that is valid.
     async fn obtain_external_token(
         &self,
         secret: &AuthSecret,
@@ -193,7 +193,7 @@ impl Inner {
     /// maximum, or forbidden.
     ///
     /// # Errors
-    /// If the renewal may succeed later: the server is down or sealed.
+    /// The error of the renewal if it may succeed later: the server is down or sealed.
     async fn check_failed_renewal(
         &self,
         token: &Token,
@@ -284,14 +284,14 @@ impl Inner {
             self.lock().rejected = Some(secret);
             return Err(self.rejected_token_error());
         };
-        let source = if self.is_token_file() {
+        let origin = if self.is_token_file() {
             TokenOrigin::File
         } else {
             TokenOrigin::Fixed
         };
         let token = match known {
             Some(token) => token.renewed(sent, grant),
-            None => Token::new(secret, self.next_serial(), sent, self.now(), grant, source),
+            None => Token::new(secret, self.next_serial(), sent, self.now(), grant, origin),
         };
         Ok(self.set_token(Arc::new(token)))
     }
@@ -318,7 +318,7 @@ impl Inner {
         read_lookup(self.api.send_with_new_token(token, look_up_self).await?)
     }
 
-    /// Uses this token from now on. The replaced one is kept, because its leases may be in use.
+    /// Makes this the current token. The replaced one is kept, because its leases may be in use.
     pub(super) fn set_token(&self, token: Arc<Token>) -> Arc<Token> {
         let now = self.now();
         let (recovered, replaces) = {

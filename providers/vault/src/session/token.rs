@@ -10,7 +10,7 @@ use crate::api::Grant;
 use crate::lifetime::{Lifetime, TokenOrigin, TokenTask};
 
 /// Age up to which a 403 may come from a standby that has not received the token yet.
-const NEW_FOR: Duration = Duration::from_secs(5);
+const NEW_TOKEN_MAX_AGE: Duration = Duration::from_secs(5);
 
 /// A token with its lifetime. Without `Debug`, because it is a secret.
 pub(crate) struct Token {
@@ -21,7 +21,7 @@ pub(crate) struct Token {
     obtained: Instant,
     lifetime: Lifetime,
     batch: bool,
-    source: TokenOrigin,
+    origin: TokenOrigin,
     task: Option<(Instant, TokenTask)>,
 }
 
@@ -32,17 +32,17 @@ impl Token {
         sent: Timestamp,
         obtained: Timestamp,
         grant: Grant,
-        source: TokenOrigin,
+        origin: TokenOrigin,
     ) -> Self {
         let lifetime = Lifetime::new(sent, grant.lifetime);
-        let task = lifetime.next_task(grant.renewable, source, fastrand::f64());
+        let task = lifetime.next_task(grant.renewable, origin, fastrand::f64());
         Self {
             secret,
             serial,
             obtained: obtained.mono(),
             lifetime,
             batch: grant.batch,
-            source,
+            origin,
             task,
         }
     }
@@ -50,7 +50,7 @@ impl Token {
     /// Returns the token after a renewal or lookup.
     pub(super) fn renewed(&self, sent: Timestamp, grant: Grant) -> Self {
         let lifetime = self.lifetime.renewed(sent, grant.lifetime);
-        let task = lifetime.next_task(grant.renewable, self.source, fastrand::f64());
+        let task = lifetime.next_task(grant.renewable, self.origin, fastrand::f64());
         Self {
             secret: self.secret.clone(),
             lifetime,
@@ -71,9 +71,9 @@ impl Token {
         self.lifetime.expiry()
     }
 
-    /// Returns whether a 403 at this time does not yet mean that the token is invalid.
+    /// Returns whether a 403 may come from a standby that has not received the token yet.
     pub(super) fn is_new(&self, now: Timestamp) -> bool {
-        now.mono().saturating_duration_since(self.obtained) < NEW_FOR
+        now.mono().saturating_duration_since(self.obtained) < NEW_TOKEN_MAX_AGE
     }
 
     pub(super) fn is_valid(&self, now: Timestamp) -> bool {
@@ -95,7 +95,7 @@ impl Token {
 
     /// Returns whether it is the session's own, from a login.
     pub(super) fn is_own(&self) -> bool {
-        self.source == TokenOrigin::Login
+        self.origin == TokenOrigin::Login
     }
 
     /// Returns whether it is revoked when the session ends. A batch token cannot be revoked.

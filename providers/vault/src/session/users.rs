@@ -19,8 +19,7 @@ pub(crate) struct SessionUser {
 }
 
 impl SessionUser {
-    /// Joins the session, which reads this clock from now on. A provider that has left does not
-    /// join again.
+    /// Joins the session, and sets its clock. A provider that has left does not join again.
     pub(crate) fn join(&self, clock: &Clock) {
         self.session.set_clock(clock);
         if self
