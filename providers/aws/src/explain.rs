@@ -1,11 +1,11 @@
-//! Why a chain of AWS credentials returned none.
+//! Explains why a chain of AWS credentials returned none.
 
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use claviger::error::ProviderErrorKind;
 
-/// Longest part of a chain's own error that is passed on, in characters.
+/// Longest part of a chain's own error that is included, in characters.
 const LONGEST_REASON: usize = 500;
 
 /// Texts after which an error may quote secrets: output of a `credential_process`, and headers of a
@@ -63,7 +63,7 @@ pub fn explain(error: &CredentialsError) -> (ProviderErrorKind, String) {
         ),
         _ => (
             ProviderErrorKind::Other,
-            "AWS credentials could not be understood; check the source in the chain",
+            "AWS credentials could not be parsed; check where the chain obtains them",
         ),
     };
     (kind, format!("{advice}: {reason}"))
@@ -73,8 +73,8 @@ pub fn explain(error: &CredentialsError) -> (ProviderErrorKind, String) {
 fn reason(error: &dyn Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();
-    while let Some(one) = cause {
-        let text = one.to_string();
+    while let Some(error) = cause {
+        let text = error.to_string();
         let end = SECRETS_AFTER
             .iter()
             .filter_map(|marker| text.find(marker))
@@ -84,7 +84,7 @@ fn reason(error: &dyn Error) -> String {
             reason.push_str(": ");
             reason.push_str(text);
         }
-        cause = one.source();
+        cause = error.source();
     }
     reason
         .chars()

@@ -32,7 +32,7 @@ pub struct SecretsManagerBuilder {
     aws: SdkConfig,
     secret_id: String,
     keys: Keys,
-    /// First setting that only a JSON object has.
+    /// First setting that requires a JSON object.
     json_setting: Option<&'static str>,
     /// User of a secret that is the password alone.
     password_of: Option<String>,
@@ -98,9 +98,9 @@ impl SecretsManagerBuilder {
         self
     }
 
-    /// Declares that the secret is rotated between two users in turn: the previous user stays valid
-    /// for one more rotation. Open connections are then kept ([`OldConnections::Keep`]) until the
-    /// pool's `max_lifetime`, so that both users have connections in the pool meanwhile.
+    /// Declares that the secret alternates between two users: the previous user stays valid for one
+    /// more rotation. Open connections are then kept ([`OldConnections::Keep`]) until the pool's
+    /// `max_lifetime`. Meanwhile both users have connections in the pool.
     ///
     /// Default: one user, whose connections are drained ([`OldConnections::Drain`]).
     pub fn with_alternating_users(mut self) -> Self {
@@ -108,8 +108,8 @@ impl SecretsManagerBuilder {
         self
     }
 
-    /// Sets what is done with open connections once another version is current, whatever the
-    /// rotation strategy.
+    /// Sets what is done with open connections once another version is current. Overrides the
+    /// default of the rotation strategy.
     pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
         self.old_connections = Some(old_connections);
         self

@@ -7,7 +7,7 @@ use claviger::Revision;
 pub(crate) enum StagingLabel {
     /// The version that clients use.
     Current,
-    /// The version that a running rotation has created, and maybe set in the database already.
+    /// The version that a running rotation has created, and may have set in the database.
     Pending,
     /// The version that was current before.
     Previous,
@@ -26,19 +26,19 @@ impl StagingLabel {
 
 /// Version that is used because the database rejected `AWSCURRENT`.
 ///
-/// It is kept until it is rejected itself or `AWSCURRENT` is another version. A rotation that stops
+/// It is used until it is rejected or `AWSCURRENT` is another version. A rotation that stops
 /// half-way may leave `AWSCURRENT` wrong for days, and each retry would cost a failed login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fallback {
     /// Rejected version at `AWSCURRENT`.
     pub(crate) rejected: Revision,
     /// Version that is used instead.
-    pub(crate) taken: Revision,
+    pub(crate) used: Revision,
 }
 
 impl Fallback {
-    /// Returns whether `held`, which is not rejected, is preferred to `current` at `AWSCURRENT`.
-    pub(crate) fn is_preferred(&self, held: &Revision, current: &Revision) -> bool {
-        self.taken == *held && self.rejected == *current
+    /// Returns whether `active`, which is not rejected, is preferred to `current` at `AWSCURRENT`.
+    pub(crate) fn is_preferred(&self, active: &Revision, current: &Revision) -> bool {
+        self.used == *active && self.rejected == *current
     }
 }

@@ -25,7 +25,7 @@ const DESCRIBE_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 ///
 /// A lease is a version of the secret. Its revision is the `VersionId`, and it has no expiry. The
 /// provider returns `AWSCURRENT`. If the database rejects that, it returns the version at
-/// `AWSPENDING`, then the one at `AWSPREVIOUS`; each is verified by a login before it is used. So
+/// `AWSPENDING`, then the one at `AWSPREVIOUS`. Each is verified by a login before it is used. So
 /// the service stays available between a rotation's setSecret and finishSecret, and when a rotation
 /// is rolled back.
 ///
@@ -115,8 +115,8 @@ impl SecretsManager {
         }
     }
 
-    /// Returns the secret's description; `None` while that is not granted, which is checked once an
-    /// hour.
+    /// Returns the secret's description; `None` while DescribeSecret is not granted. A denied call
+    /// is repeated once an hour.
     async fn describe(
         &self,
         clock: &Clock,
@@ -137,66 +137,68 @@ impl SecretsManager {
         Ok(description)
     }
 
-    /// Returns whether the current lease, which is not rejected, is kept although this version is
-    /// at `AWSCURRENT`.
+    /// Returns whether the current lease, which is not rejected, is kept while this version is at
+    /// `AWSCURRENT`.
     fn is_kept(
         &self,
         request: &FetchRequest<Credentials>,
-        held: &Revision,
+        active: &Revision,
         current: &Revision,
     ) -> bool {
         let mut fallback = self.fallback();
-        // The rotation was finished. If AWSCURRENT is moved back one day, that is intended.
+        // The rotation was finished. If AWSCURRENT is moved back later, that is intended.
         fallback.take_if(|fallback| fallback.rejected != *current);
-        held == current
+        active == current
             || request.is_rejected(current)
             || fallback
                 .as_ref()
-                .is_some_and(|fallback| fallback.is_preferred(held, current))
+                .is_some_and(|fallback| fallback.is_preferred(active, current))
     }
 
-    /// Returns the credentials to use: of `AWSCURRENT`, or of a lower candidate if the database
-    /// rejects that. `held` is the current lease unless it is rejected.
+    /// Returns the credentials to use: those at `AWSCURRENT`, or of a lower candidate if the
+    /// database rejects them. `active` is the current lease unless it is rejected.
     async fn choose(
         &self,
         request: &FetchRequest<Credentials>,
-        held: Option<&Lease<Credentials>>,
+        active: Option<&Lease<Credentials>>,
     ) -> Result<(Credentials, Revision), ProviderError> {
         let clock = request.clock();
         let current = match self.client.value(clock, StagingLabel::Current).await {
             Ok(current) => current,
-            // An abandoned rotation may leave a version without a value there.
+            // An abandoned rotation may leave a version without a value at this label.
             Err(error)
-                if held.is_none()
+                if active.is_none()
                     && !request.rejected.is_empty()
                     && error.kind() == ProviderErrorKind::NotFound =>
             {
                 return self
                     .lower_candidate(request)
                     .await?
-                    .map(|(_, credentials, taken)| (credentials, taken))
+                    .map(|(_, credentials, used)| (credentials, used))
                     .ok_or(error);
             }
             Err(error) => return Err(error),
         };
         let revision = current.revision.clone();
-        if let Some(held) = held.filter(|held| self.is_kept(request, held.revision(), &revision)) {
-            return Ok((held.secret().clone(), held.revision().clone()));
+        if let Some(lease) =
+            active.filter(|lease| self.is_kept(request, lease.revision(), &revision))
+        {
+            return Ok((lease.secret().clone(), lease.revision().clone()));
         }
         let first = self.read(StagingLabel::Current, current);
-        if held.is_some() || !is_current_unusable(request, &revision, &first) {
+        if active.is_some() || !is_current_unusable(request, &revision, &first) {
             *self.fallback() = None;
             return Ok((first?, revision));
         }
-        if let Some((stage, credentials, taken)) = self.lower_candidate(request).await? {
-            tracing::info!(secret = %self.client.secret(), stage = stage.as_str(), revision = %taken, "AWSCURRENT is rejected; another version is tried");
+        if let Some((label, credentials, used)) = self.lower_candidate(request).await? {
+            tracing::info!(secret = %self.client.secret(), staging_label = label.as_str(), revision = %used, "AWSCURRENT is rejected; another version is tried");
             *self.fallback() = Some(Fallback {
                 rejected: revision,
-                taken: taken.clone(),
+                used: used.clone(),
             });
-            return Ok((credentials, taken));
+            return Ok((credentials, used));
         }
-        // All candidates are rejected: the first choice again.
+        // All candidates are rejected: AWSCURRENT is tried again.
         *self.fallback() = None;
         Ok((first?, revision))
     }
@@ -206,9 +208,9 @@ impl SecretsManager {
         &self,
         request: &FetchRequest<Credentials>,
     ) -> Result<Option<(StagingLabel, Credentials, Revision)>, ProviderError> {
-        for stage in [StagingLabel::Pending, StagingLabel::Previous] {
-            if let Some((credentials, taken)) = self.candidate(request, stage).await? {
-                return Ok(Some((stage, credentials, taken)));
+        for label in [StagingLabel::Pending, StagingLabel::Previous] {
+            if let Some((credentials, used)) = self.candidate(request, label).await? {
+                return Ok(Some((label, credentials, used)));
             }
         }
         Ok(None)
@@ -218,14 +220,14 @@ impl SecretsManager {
     async fn candidate(
         &self,
         request: &FetchRequest<Credentials>,
-        stage: StagingLabel,
+        label: StagingLabel,
     ) -> Result<Option<(Credentials, Revision)>, ProviderError> {
-        let version = match self.client.value(request.clock(), stage).await {
+        let version = match self.client.value(request.clock(), label).await {
             Ok(version) => version,
-            // It is fetched again. Skipping this candidate might choose the wrong one.
+            // The fetch is retried. Skipping this candidate might choose the wrong one.
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
-                tracing::debug!(secret = %self.client.secret(), stage = stage.as_str(), reason = %error, "no candidate");
+                tracing::debug!(secret = %self.client.secret(), staging_label = label.as_str(), reason = %error, "no candidate");
                 return Ok(None);
             }
         };
@@ -233,16 +235,16 @@ impl SecretsManager {
         if request.is_rejected(&revision) {
             return Ok(None);
         }
-        match self.read(stage, version) {
+        match self.read(label, version) {
             Ok(credentials) => Ok(Some((credentials, revision))),
             Err(error) => {
-                tracing::warn!(secret = %self.client.secret(), stage = stage.as_str(), reason = %error, "no candidate");
+                tracing::warn!(secret = %self.client.secret(), staging_label = label.as_str(), reason = %error, "no candidate");
                 Ok(None)
             }
         }
     }
 
-    fn read(&self, stage: StagingLabel, version: Version) -> Result<Credentials, ProviderError> {
+    fn read(&self, label: StagingLabel, version: Version) -> Result<Credentials, ProviderError> {
         let credentials = match version.content {
             Content::Text(text) => self.format.read(&text),
             Content::Binary => Err(ContentError::new(
@@ -255,12 +257,12 @@ impl SecretsManager {
                 "secret {} in {}, {}",
                 self.client.secret(),
                 self.client.region(),
-                stage.as_str()
+                label.as_str()
             ))
         })
     }
 
-    /// Returns a lease without the refresh time that an older lease may have.
+    /// Makes a lease without a refresh time, which an older lease may have.
     fn lease(&self, credentials: Credentials, revision: Revision) -> Lease<Credentials> {
         Lease::new(credentials, revision).with_old_connections(self.old_connections)
     }
@@ -274,31 +276,31 @@ impl Provider for SecretsManager {
     type Secret = Credentials;
 
     /// Makes one call for an unchanged secret: DescribeSecret, or GetSecretValue if that is not
-    /// granted. A changed secret costs one more. If the database rejects the current lease, each
-    /// candidate is a call, three at most.
+    /// granted. A changed secret costs one call more. If the database rejects the current lease,
+    /// each candidate costs one call, three at most.
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        let held = request
+        let active = request
             .current
             .as_ref()
-            .filter(|held| !request.is_rejected(held.revision()));
+            .filter(|lease| !request.is_rejected(lease.revision()));
         let mut described = None;
-        if let Some(held) = held {
+        if let Some(active) = active {
             described = self.describe(request.clock(), false).await?;
             let current = described
                 .as_ref()
                 .filter(|description| !description.deleted)
                 .and_then(|description| description.current.as_ref());
-            if current.is_some_and(|current| self.is_kept(&request, held.revision(), current)) {
-                let lease = self.lease(held.secret().clone(), held.revision().clone());
+            if current.is_some_and(|current| self.is_kept(&request, active.revision(), current)) {
+                let lease = self.lease(active.secret().clone(), active.revision().clone());
                 return Ok(with_schedule(lease, described, &request).into());
             }
         }
-        let (credentials, revision) = self.choose(&request, held).await?;
+        let (credentials, revision) = self.choose(&request, active).await?;
         if described.is_none() && request.trigger != RotationTrigger::Rejected {
-            // There is a lease. What is not known now is known at the next fetch.
+            // A lease is available. An error is reported by the next fetch.
             described = self
                 .describe(request.clock(), true)
                 .await
@@ -319,7 +321,7 @@ fn is_current_unusable(
     request.is_rejected(current) || (read.is_err() && !request.rejected.is_empty())
 }
 
-/// Returns the lease, to be fetched again once the next rotation is over.
+/// Adds the time of the next fetch, once the next rotation is over.
 fn with_schedule(
     lease: Lease<Credentials>,
     described: Option<Description>,

@@ -9,7 +9,7 @@ const MARGIN: Duration = Duration::from_secs(300);
 const SPREAD: Duration = Duration::from_secs(60);
 
 /// Returns the time after `now` at which a secret that is rotated by `next_rotation` is fetched
-/// again. Returns `None` without a rotation and for an overdue one: the supervisor polls then.
+/// again. Returns `None` without a rotation, and if it is overdue: the supervisor polls instead.
 /// `jitter` is between 0 and 1.
 ///
 /// A rotation announced for 14:00 leads to a fetch between 14:05 and 14:06.
@@ -30,7 +30,7 @@ mod tests {
     use claviger::lease::Timestamp;
 
     #[test]
-    fn worked_numbers() {
+    fn the_secret_is_fetched_five_to_six_minutes_after_the_announced_rotation() {
         let now = Timestamp::now().wall();
         let hour = Duration::from_secs(3_600);
         assert_eq!(
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overdue_rotation_is_left_to_the_poll() {
+    fn an_overdue_rotation_has_no_time_of_a_next_fetch() {
         let now = Timestamp::now().wall();
         assert_eq!(refresh_after(Some(now - MARGIN), now, 0.0), None);
         assert_eq!(

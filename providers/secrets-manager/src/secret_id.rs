@@ -4,15 +4,16 @@ use std::fmt;
 
 use claviger::error::{ProviderError, ProviderErrorKind};
 
-/// Longest name and longest ARN of Secrets Manager (its API reference, `SecretId` and `Name`).
+/// Longest name in Secrets Manager, in characters (its API reference, `Name`).
 const LONGEST_NAME: usize = 512;
+/// Longest ARN, in characters (its API reference, `SecretId`).
 const LONGEST_ARN: usize = 2_048;
 /// Length of the hyphen and six random characters after the name in an ARN.
 const SUFFIX: usize = 7;
 
 /// Advice for an ARN of ECS's task definitions, which append three fields, each of which may be
 /// empty: `:JSON-KEY:VERSION-STAGE:VERSION-ID`.
-const ECS_FIELDS: &str = "has a JSON key or a version behind the secret's name, as ECS's `valueFrom` has them; end the ARN with the name, \
+const ECS_FIELDS: &str = "has a JSON key or a version after the secret's name, as in ECS's `valueFrom`; end the ARN with the name, \
     and set the key by \"password_key\", \"user_key\" …; the version is always the one at AWSCURRENT";
 
 /// A secret's name, its whole ARN, or its ARN without the six random characters at the end.
@@ -23,7 +24,7 @@ pub(crate) struct SecretId {
 }
 
 impl SecretId {
-    /// Checks the form.
+    /// Parses an id.
     ///
     /// # Errors
     /// `Misconfigured`, naming `secret_id` and what would be right.
@@ -125,7 +126,8 @@ impl fmt::Debug for SecretId {
     }
 }
 
-/// Letters, digits and `/_+=.@-`; AWS itself also makes names with `!`, such as `rds!db-…`.
+/// Checks a name: letters, digits and `/_+=.@-`. AWS itself also makes names with `!`, such as
+/// `rds!db-…`.
 fn check_name(name: &str, longest: usize) -> Result<(), ProviderError> {
     if name.is_empty() {
         return Err(invalid(
@@ -148,7 +150,7 @@ fn check_name(name: &str, longest: usize) -> Result<(), ProviderError> {
     }
 }
 
-/// A name such as `eu-west-1`: it becomes part of a host's name.
+/// Returns whether the text has the form of `eu-west-1`. It becomes part of a host name.
 fn is_region(region: &str) -> bool {
     !region.is_empty()
         && region.len() <= 63
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_id_is_an_error_that_says_why() {
+    fn an_invalid_id_is_an_error_that_names_the_cause() {
         for (text, expected) in [
             ("", "is empty"),
             ("orders db", "' '"),

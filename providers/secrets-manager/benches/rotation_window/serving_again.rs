@@ -85,7 +85,7 @@ pub(crate) async fn measure(figures: &mut Figures, case: Case, rotations: usize)
             (rejected, Instant::now())
         });
         let terminated = Instant::now();
-        // All at once, without waiting for each.
+        // All connections in one statement.
         fixture
             .database
             .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")

@@ -13,7 +13,7 @@ use crate::secret_id::misconfigured;
 
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// Includes the SDK's retries. Below the core's fetch deadline of 30 s.
+/// Time-out of an operation. Includes the SDK's retries. Below the core's fetch deadline of 30 s.
 const OPERATION: Duration = Duration::from_secs(20);
 
 /// Builds the client.
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sdk_would_panic_about_is_an_error_or_has_a_default() {
+    fn a_setting_that_would_make_the_sdk_panic_is_an_error_or_has_a_default() {
         assert!(
             build_client(&config().build(), "eu-west-1").is_ok(),
             "no behaviour version, sleep or HTTP client"
@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    /// Endpoint that an environment or a profile sets for this service only.
+    /// An endpoint that an environment variable or a profile sets for this service only.
     #[derive(Debug)]
     struct ServiceOnly(&'static str);
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_for_this_service_alone_goes_first_and_has_to_be_one_too() {
+    fn an_endpoint_of_this_service_takes_precedence_and_is_validated() {
         let with = |own| {
             config()
                 .endpoint_url("https://general.example")
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn time_outs_are_the_configurations_own_where_it_has_them() {
+    fn time_outs_of_the_configuration_replace_the_defaults() {
         let own = TimeoutConfig::builder()
             .operation_timeout(Duration::from_secs(7))
             .disable_connect_timeout()

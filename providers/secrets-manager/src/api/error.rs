@@ -128,7 +128,8 @@ struct ErrorResponse<'a> {
     skew: Option<String>,
 }
 
-/// The codes are those of the API reference, of its common errors and of older front ends.
+/// Explains an error response. The codes are those of the API reference, of its common errors and
+/// of older servers.
 fn explain_response(
     operation: Operation,
     place: &str,
@@ -144,12 +145,12 @@ fn explain_response(
         .unwrap_or_default();
     match code {
         "ResourceNotFoundException" => match operation {
-            Operation::Value(stage) => error(
+            Operation::Value(label) => error(
                 Kind::NotFound,
                 place,
                 &format!(
                     "there is no such secret, or no version of it at {}; check name, region and account, or write a value",
-                    stage.as_str()
+                    label.as_str()
                 ),
             ),
             Operation::Description => error(

@@ -21,8 +21,7 @@ use crate::secret_id::SecretId;
 use error::Operation;
 use redacted::Redacted;
 
-/// Time-out for a description that is not needed yet, so that a service's start does not wait for
-/// it.
+/// Time-out for a description that is not needed yet. A service's start does not wait longer.
 const BRIEF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Client for one secret in Secrets Manager.
@@ -56,6 +55,8 @@ pub(crate) struct Description {
 }
 
 impl SecretClient {
+    /// Makes the client. Sends no request.
+    ///
     /// # Errors
     /// `Misconfigured`, naming the invalid setting.
     pub(crate) fn new(aws: &SdkConfig, secret: SecretId) -> Result<Self, ProviderError> {
@@ -80,22 +81,22 @@ impl SecretClient {
     pub(crate) async fn value(
         &self,
         clock: &Clock,
-        stage: StagingLabel,
+        label: StagingLabel,
     ) -> Result<Version, ProviderError> {
         let request = self
             .client
             .get_secret_value()
             .secret_id(self.secret.as_str())
-            .version_stage(stage.as_str());
+            .version_stage(label.as_str());
         let request = request
             .customize()
             .interceptor(Redacted::new(&GetSecretValue::new()));
         let response = quiet::await_quietly(request.send())
             .await
-            .map_err(|error| self.explain(clock, Operation::Value(stage), &error))?;
+            .map_err(|error| self.explain(clock, Operation::Value(label), &error))?;
         let Some(revision) = response.version_id.map(Revision::new) else {
             return Err(error::incomplete_response(
-                &self.place(Operation::Value(stage)),
+                &self.place(Operation::Value(label)),
             ));
         };
         let content = match (response.secret_string, response.secret_binary) {
@@ -106,7 +107,8 @@ impl SecretClient {
         Ok(Version { revision, content })
     }
 
-    /// Returns the description; `None` if that is not granted. `briefly` waits for 2 s at most.
+    /// Returns the description; `None` if that is not granted. With `briefly` set, the time-out is
+    /// 2 s.
     pub(crate) async fn describe(
         &self,
         clock: &Clock,
@@ -131,16 +133,16 @@ impl SecretClient {
             Err(error) if error::is_not_granted(&error) => return Ok(None),
             Err(error) => return Err(self.explain(clock, Operation::Description, &error)),
         };
-        let is_current = |stages: &Vec<String>| {
-            stages
+        let is_current = |labels: &Vec<String>| {
+            labels
                 .iter()
-                .any(|stage| stage == StagingLabel::Current.as_str())
+                .any(|label| label == StagingLabel::Current.as_str())
         };
         let current = response
             .version_ids_to_stages
             .iter()
             .flatten()
-            .find(|(_, stages)| is_current(stages));
+            .find(|(_, labels)| is_current(labels));
         Ok(Some(Description {
             current: current.map(|(version, _)| Revision::new(version.as_str())),
             next_rotation: response
@@ -168,11 +170,11 @@ impl SecretClient {
     /// Names the secret and the operation, for messages.
     fn place(&self, operation: Operation) -> String {
         match operation {
-            Operation::Value(stage) => format!(
+            Operation::Value(label) => format!(
                 "secret {} in {}, {}",
                 self.secret,
                 self.region,
-                stage.as_str()
+                label.as_str()
             ),
             Operation::Description => format!("secret {} in {}", self.secret, self.region),
         }

@@ -1,6 +1,6 @@
 //! Removes the request's headers from errors of Secrets Manager. The error of a rejected signature
 //! quotes them, the session token among them, and the SDK logs each error at TRACE. Without a
-//! `tracing` subscriber these lines go to the `log` crate, which nothing may silence.
+//! `tracing` subscriber these lines go to the `log` crate and cannot be silenced.
 
 use aws_sdk_secretsmanager::config::http::HttpResponse;
 use aws_sdk_secretsmanager::config::interceptors::BeforeSerializationInterceptorContextRef;
@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponse
 use aws_smithy_types::body::SdkBody;
 use serde_json::Value;
 
-/// Replaces a text that quotes the request.
+/// Text in place of one that quotes the request.
 const REDACTED: &str = "redacted: it quotes the request";
 
 /// Interceptor that redacts an operation's errors before they are read.

@@ -1,10 +1,10 @@
-//! Difference of this machine's clock, by the `Date` of AWS's response.
+//! Difference between this machine's clock and the `Date` of AWS's response.
 
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_types::date_time::{DateTime, Format};
 
-/// Smallest difference that is reported. A response has whole seconds, and takes some.
+/// Smallest difference that is reported. A response has whole seconds, and takes time.
 const REPORTED_FROM: Duration = Duration::from_secs(30);
 
 /// Describes the difference between `now` and the date of a response, if it is half a minute or
@@ -31,7 +31,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     #[test]
-    fn the_difference_is_named_from_half_a_minute_on() {
+    fn a_difference_of_half_a_minute_or_more_is_reported() {
         let date = Some("Thu, 01 Jan 1970 01:00:00 GMT");
         let at = |seconds| skew(date, UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(

@@ -33,7 +33,7 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// Returns the name of each key as a setting, and the key.
+    /// Returns each key with the name of its setting.
     pub(crate) fn settings(&self) -> [(&'static str, &str); 5] {
         [
             ("user_key", &self.user),
@@ -47,9 +47,9 @@ impl Keys {
     pub(super) fn read(&self, text: &str) -> Result<Credentials, ContentError> {
         // The parser's own message may quote what it read.
         let value: Value = serde_json::from_str(text).map_err(|error| {
-            let how = if error.classify() == Category::Eof { "ends early" } else { "is not JSON" };
+            let defect = if error.classify() == Category::Eof { "ends early" } else { "is not JSON" };
             let position = format!("at line {}, column {}", error.line(), error.column());
-            ContentError::new(format!("the secret {how}, {position}; write a JSON object, or read a lone password with SecretsManager::password"))
+            ContentError::new(format!("the secret {defect}, {position}; write a JSON object, or read a lone password with SecretsManager::password"))
         })?;
         let Value::Object(object) = value else {
             return Err(ContentError::new(
@@ -77,7 +77,7 @@ impl Keys {
         }
     }
 
-    /// Returns the port: a number, or a string of one. Default: that of the `engine`.
+    /// Returns the port: a number or a numeric string. Default: that of the `engine`.
     fn port(&self, object: &Map<String, Value>) -> Result<u16, ContentError> {
         let key = &self.port;
         let port = match object.get(key) {
@@ -134,14 +134,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn located() -> Keys {
+    fn keys_with_endpoint() -> Keys {
         Keys {
             endpoint: true,
             ..Keys::default()
         }
     }
 
-    fn place(credentials: &Credentials) -> (&str, u16, &str) {
+    fn endpoint(credentials: &Credentials) -> (&str, u16, &str) {
         let endpoint = credentials.endpoint().unwrap();
         (endpoint.host(), endpoint.port(), endpoint.database())
     }
@@ -160,13 +160,13 @@ mod tests {
             "the pool's connect options name the endpoint"
         );
         assert_eq!(
-            place(&located().read(text).unwrap()),
+            endpoint(&keys_with_endpoint().read(text).unwrap()),
             ("db.internal", 5432, "orders")
         );
     }
 
     #[test]
-    fn a_port_is_a_number_a_string_of_one_or_the_engines_default() {
+    fn a_port_is_a_number_a_numeric_string_or_the_engines_default() {
         for (port, engine, is) in [
             ("5433", "postgres", 5433),
             ("\"5433\"", "postgres", 5433),
@@ -178,7 +178,7 @@ mod tests {
             let text = format!(
                 r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port},"engine":"{engine}"}}"#
             );
-            assert_eq!(place(&located().read(&text).unwrap()).1, is);
+            assert_eq!(endpoint(&keys_with_endpoint().read(&text).unwrap()).1, is);
         }
         for port in [
             "0",
@@ -198,7 +198,7 @@ mod tests {
                 r#"{{"username":"u","password":"p","host":"h","dbname":"d","port":{port}}}"#
             );
             assert!(
-                located()
+                keys_with_endpoint()
                     .read(&text)
                     .unwrap_err()
                     .0
@@ -212,7 +212,7 @@ mod tests {
         }
         let text = r#"{"username":"u","password":"p","host":"h","dbname":"d","engine":"oracle"}"#;
         assert!(
-            located()
+            keys_with_endpoint()
                 .read(text)
                 .unwrap_err()
                 .0
@@ -231,9 +231,11 @@ mod tests {
             let text = format!(
                 r#"{{"username":"u","password":"p","host":"h","dbname":{database},"engine":"{engine}"}}"#
             );
-            let read = located().read(&text);
+            let read = keys_with_endpoint().read(&text);
             assert_eq!(
-                read.as_ref().ok().map(|credentials| place(credentials).2),
+                read.as_ref()
+                    .ok()
+                    .map(|credentials| endpoint(credentials).2),
                 is,
                 "{database} {engine}"
             );
@@ -256,7 +258,7 @@ mod tests {
             (
                 credentials.user(),
                 credentials.expose_password(),
-                place(&credentials)
+                endpoint(&credentials)
             ),
             ("u", "p", ("h", 1, "d"))
         );
@@ -323,7 +325,7 @@ mod tests {
                 "the key \"port\" must be a number",
             ),
         ] {
-            let problem = located().read(text).unwrap_err().0;
+            let problem = keys_with_endpoint().read(text).unwrap_err().0;
             assert!(problem.contains(expected), "{text}: {problem}");
             assert!(
                 !problem.contains("CANARY") && !problem.contains("271828"),
@@ -346,7 +348,7 @@ mod tests {
         fn no_error_shows_a_long_value(value in "[A-Z]{12}", cut in 0usize..80) {
             let text = format!(r#"{{"username":"{value}","password":"{value}","host":"{value}"}}"#);
             let text: String = text.chars().take(cut).collect();
-            if let Err(error) = located().read(&text) {
+            if let Err(error) = keys_with_endpoint().read(&text) {
                 prop_assert!(!error.0.contains(&value), "{}", error.0);
             }
         }

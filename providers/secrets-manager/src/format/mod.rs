@@ -9,7 +9,7 @@ pub(crate) use json::Keys;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Format in which the secret holds credentials.
+/// Format of the credentials in the secret.
 #[derive(Clone, Debug)]
 pub(crate) enum Format {
     /// A JSON object with these keys.
@@ -18,7 +18,7 @@ pub(crate) enum Format {
     Password { user: String },
 }
 
-/// Why a secret's content cannot be used. Names the part and contains no content.
+/// Reason why a secret's content cannot be used. Names the part and contains no content.
 #[derive(Clone, Debug)]
 pub(crate) struct ContentError(String);
 
@@ -27,12 +27,12 @@ impl ContentError {
         Self(problem.into())
     }
 
-    /// Names the key and what would be right.
+    /// Makes an error that names the key.
     fn of_key(key: &str, problem: &str) -> Self {
         Self(format!("the key \"{key}\" {problem}"))
     }
 
-    /// Returns the error of a fetch. `place` names the version.
+    /// Makes the error of a fetch. `place` names the version.
     pub(crate) fn into_provider_error(self, place: &str) -> ProviderError {
         ProviderError::new(ProviderErrorKind::Malformed, format!("{place}: {}", self.0))
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_order_mark_at_the_beginning_is_left_out() {
+    fn a_byte_order_mark_at_the_beginning_is_skipped() {
         let credentials = Format::Json(Keys::default())
             .read("\u{feff}{\"username\":\"u\",\"password\":\"\u{feff}p\"}")
             .unwrap();
