@@ -56,7 +56,7 @@ impl RdsIamBuilder {
     }
 
     /// Sets the region of the database. Default: the region of the `SdkConfig` or of the endpoint's
-    /// name. Those of the three that are set must agree.
+    /// name. If more than one of them is set, they must agree.
     pub fn with_region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
@@ -64,9 +64,9 @@ impl RdsIamBuilder {
 
     /// Sets the lifetime of a token, from 3 s to 15 min. Default: 15 min, the maximum of RDS.
     ///
-    /// It counts in whole seconds from the second in which the token is signed. Signed at 0:00.7, a
-    /// token is valid until 15:00.0 and renewed at 13:00. Shorter lifetimes are for tests: with 6 s
-    /// it is valid until 0:06.0 and renewed 1 s before.
+    /// It counts in whole seconds from the second in which the token is signed. A token that is
+    /// signed at 0:00.7 is valid until 15:00.0 and renewed at 13:00. Shorter lifetimes are for
+    /// tests: with 6 s it is valid until 0:06.0 and renewed 1 s before.
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -75,8 +75,11 @@ impl RdsIamBuilder {
     /// Checks the settings and makes the provider. Sends no request.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting and what would be right: an invalid host, port or user;
-    /// regions that disagree, or none; a lifetime out of range; an `SdkConfig` without credentials.
+    /// `Misconfigured`, naming the setting and what would be right:
+    /// - "host", "port" or "user": invalid
+    /// - "region": none, or two that differ
+    /// - "lifetime": out of range
+    /// - "SdkConfig": without a credentials provider
     pub fn build(self) -> Result<RdsIam, ProviderError> {
         let host = Host::parse(&self.host).map_err(|problem| misconfigured("host", &problem))?;
         if self.port == 0 {
@@ -90,8 +93,8 @@ impl RdsIamBuilder {
         if region::is_global(host.signed()) && self.region.is_none() {
             return Err(misconfigured(
                 "host",
-                "is the endpoint of an Aurora global database, which leads to another region after a failover, and a token is valid in one region only; \
-                 set the writer's regional endpoint, or the region that it leads to by `with_region`",
+                "is the endpoint of an Aurora global database, whose region changes at a failover, and a token is valid in one region only; \
+                 set the writer's regional endpoint, or the current region by `with_region`",
             ));
         }
         let region = region::resolve(

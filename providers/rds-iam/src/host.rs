@@ -16,10 +16,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Accepts a name, an IPv4 address, or an IPv6 address with or without brackets.
+    /// Parses a name, an IPv4 address, or an IPv6 address with or without brackets.
     ///
     /// # Errors
-    /// Says what is wrong and what would be right.
+    /// The problem and what would be right.
     pub(crate) fn parse(host: &str) -> Result<Self, String> {
         if host.is_empty() {
             return Err(
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_gets_its_brackets() {
+    fn an_ipv6_address_is_written_in_brackets() {
         for host in ["::1", "[::1]"] {
             assert_eq!(parsed(host), ("[::1]".to_owned(), "[::1]".to_owned()));
         }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_host_is_an_error_that_says_why() {
+    fn an_invalid_host_is_an_error_that_names_the_cause() {
         let long = "a".repeat(64);
         for (host, why) in [
             ("", "is empty"),

@@ -1,4 +1,4 @@
-//! Identity that signs: requested from the configuration's chain for each signature.
+//! Identity that signs, requested from the configuration's chain for each signature.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests credentials from the chain, which may call STS, the instance or read a file.
 ///
 /// # Errors
-/// Says why there are no credentials and what to do. Errors of the chain are shown by their
+/// Every error names the cause and what to do. Errors of the chain are shown by their
 /// `Display` only, because their `Debug` may contain whole responses.
 ///
 /// # Cancel safety
@@ -40,7 +40,7 @@ pub(crate) async fn resolve(
     }
 }
 
-/// Returns whether both sign alike, whatever their expiry.
+/// Returns whether both sign alike. Their expiries may differ.
 pub(crate) fn is_same(one: &AwsCredentials, other: &AwsCredentials) -> bool {
     let parts = |credentials: &AwsCredentials| {
         (

@@ -11,11 +11,11 @@ pub(crate) const MIN_LIFETIME: Duration = Duration::from_secs(3);
 /// in time, because the core fetches at most once a second.
 pub(crate) const MIN_REMAINING: Duration = Duration::from_millis(1_500);
 
-/// Time within which a second rejection of a young token leads to a new signature. A rejection by
-/// PAM or IAM that happens once needs no new token.
+/// Time within which a second rejection of a young token causes a new signature. A single rejection
+/// by PAM or IAM needs no new token.
 pub(crate) const REJECTION_WINDOW: Duration = Duration::from_secs(60);
-/// Shortest time between two signatures of young tokens that are rejected. With a clock that is
-/// behind by less than 14:30 min, each token is valid for longer than that.
+/// Shortest time between two new signatures because of rejected young tokens. A token is valid for
+/// longer than this if the clock is behind by less than 14:30 min.
 pub(crate) const RESIGN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Returns the expiry of a token dated `second`: its own, or that of the AWS session that signed
@@ -29,17 +29,17 @@ pub(crate) fn expiry(
     session.map_or(token, |session| token.min(session))
 }
 
-/// Returns the time after which a token that is valid for `remaining` is renewed: two fifteenths of
-/// that, and at least a second, before its expiry.
+/// Returns the time after which a token that is valid for `remaining` is renewed. Two fifteenths of
+/// its lifetime are left then, at least a second.
 ///
-/// Of 15 minutes these are the last two. Renewed at 13:00, there is a minute for a slow credentials
-/// chain and the verification before the token is 14 minutes old.
+/// A token of 15 minutes is renewed at 13:00. That leaves a minute for a slow credentials chain and
+/// the verification before the token is 14 minutes old.
 pub(crate) fn refresh_after(remaining: Duration) -> Duration {
     remaining.saturating_sub((remaining * 2 / 15).max(Duration::from_secs(1)))
 }
 
 /// Returns whether a rejected token of this age is as good as a new one. A transient rejection
-/// (PAM, throttling) needs no other token. A database whose clock runs ahead does.
+/// (PAM, throttling) needs no other token. A database whose clock is ahead needs one.
 pub(crate) fn is_young(age: Duration, lifetime: Duration) -> bool {
     age < lifetime / 2
 }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn worked_numbers() {
+    fn a_token_is_renewed_when_two_fifteenths_of_its_lifetime_are_left() {
         assert_eq!(refresh_after(s(900)), s(780));
         assert_eq!(refresh_after(s(540)), s(468));
         assert_eq!(refresh_after(s(6)), s(5));
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earlier_expiry_counts() {
+    fn a_lease_expires_at_the_earlier_expiry_of_token_and_session() {
         let signed = UNIX_EPOCH + s(1_000);
         assert_eq!(expiry(signed, s(900), None), signed + s(900));
         assert_eq!(

@@ -18,7 +18,7 @@ use crate::builder::RdsIamBuilder;
 use crate::token::Target;
 use crate::{identity, lifetime, token};
 
-/// Time between two checks whether the chain's identity is still the one that signed.
+/// Time between two checks whether the chain's identity has changed since the last signature.
 const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Shortest time between two WARN lines on rejected young tokens.
@@ -26,25 +26,24 @@ const WARN_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
 ///
-/// - **Lifetime:** a token is valid for 15 minutes from the second in which it was signed, and no
-///   longer than the AWS session that signed it (STS, IRSA, ECS, EC2). The lease expires at the
-///   earlier of the two. It is renewed at 13:00, or when two fifteenths of a shorter lifetime are
-///   left. While renewals succeed, no connection opens with a token older than 14 minutes.
-/// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute besides.
+/// - **Lifetime:** a token is valid for 15 minutes from the second in which it was signed. The lease
+///   expires then, or with the AWS session that signed it (STS, IRSA, ECS, EC2) if that is earlier.
+///   It is renewed at 13:00, or when two fifteenths of a shorter lifetime are left. While renewals
+///   succeed, no connection opens with a token older than 14 minutes.
+/// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute.
 ///   If it returns another identity, a new token is signed. A chain that returns a new session at
 ///   each call is only called for signatures.
 /// - **Open connections** stay usable after their token's expiry ([`OldConnections::Keep`]): pools
 ///   adopt the next token in place.
 /// - **Rejected tokens:** a young token of the chain's current identity is not signed again at the
-///   first rejection, because PAM or IAM may reject it only for a moment. It is signed again at the
-///   second fetch for a rejection within a minute, at most once in 30 s. From half of its lifetime
-///   on, it is signed again at once. While no login succeeds, the second fetch follows the first
-///   after a second.
+///   first rejection: PAM or IAM may reject it briefly. It is signed again at the second fetch for a
+///   rejection within a minute, at most once in 30 s. From half of its lifetime on, it is signed
+///   again at once. While no login succeeds, the second fetch follows the first after a second.
 /// - **Clock:** tokens are dated by the `SdkConfig`'s time source, or by the supervisor's clock if
 ///   it has none. If this machine's clock is 15 minutes behind the database's, no token is accepted.
 ///   Signing involves no response of AWS that could show the difference, so the error and a WARN
 ///   line name the clock as a possible cause.
-/// - **Host:** the endpoint as AWS shows it. It is signed and not connected to. Pools connect to the
+/// - **Host:** the endpoint as AWS shows it. It is signed, not connected to. Pools connect to the
 ///   host in their own connect options: set a tunnel or proxy there, and the endpoint here.
 ///
 /// Errors of a fetch:
@@ -105,7 +104,7 @@ struct LastSignature {
     second: SystemTime,
     /// Time at which the next signature is due.
     renewal: SystemTime,
-    by: AwsCredentials,
+    identity: AwsCredentials,
 }
 
 impl RdsIam {
@@ -152,8 +151,8 @@ impl RdsIam {
         }
     }
 
-    /// Returns the time that dates a signature: that of the configuration's time source, else `now`
-    /// of the supervisor's clock.
+    /// Returns the time of a signature: that of the configuration's time source, else `now` of the
+    /// supervisor's clock.
     fn signing_time(&self, now: Timestamp) -> SystemTime {
         self.time_source
             .as_ref()
@@ -167,11 +166,11 @@ impl RdsIam {
             .clone()
     }
 
-    /// Returns the current lease if a token signed now would be no better.
+    /// Returns the current lease if a new token would be no better.
     fn reusable_lease(
         &self,
         request: &FetchRequest<Credentials>,
-        by: &AwsCredentials,
+        identity: &AwsCredentials,
         now: SystemTime,
     ) -> Option<Lease<Credentials>> {
         if !matches!(
@@ -180,28 +179,28 @@ impl RdsIam {
         ) {
             return None;
         }
-        let (held, last) = (request.current.as_ref()?, self.last_signature()?);
+        let (lease, last) = (request.current.as_ref()?, self.last_signature()?);
         let age = now.duration_since(last.second).unwrap_or_default();
-        let good = *held.revision() == last.revision
-            && identity::is_same(&last.by, by)
+        let good = *lease.revision() == last.revision
+            && identity::is_same(&last.identity, identity)
             && lifetime::is_young(age, self.lifetime)
-            && !held.expiry().is_expired(request.started);
+            && !lease.expiry().is_expired(request.started);
         // The token may have expired by the database's clock, if this machine's is behind.
         if good
             && request.trigger == RotationTrigger::Rejected
-            && self.is_rejected_again(held.revision(), request.started.mono())
+            && self.is_rejected_again(lease.revision(), request.started.mono())
         {
             return None;
         }
-        // Counted from now, because otherwise each such fetch would postpone the renewal.
+        // Counted from now. Otherwise each such fetch would postpone the renewal.
         let due = last.renewal.duration_since(now).unwrap_or_default();
-        good.then(|| held.clone().with_refresh_after(due))
+        good.then(|| lease.clone().with_refresh_after(due))
     }
 
-    /// Returns whether a rejected young token is signed again: at the second fetch for a rejection
-    /// within a minute, if none was signed for that reason within half a minute.
+    /// Returns whether a rejected young token is signed again. It is at the second fetch for a
+    /// rejection within a minute, at most once in half a minute.
     ///
-    /// Times are monotonic, because the wall clock is what may be wrong, and may be set meanwhile.
+    /// Times are monotonic, because the wall clock may be wrong, and may be set meanwhile.
     fn is_rejected_again(&self, revision: &Revision, now: Instant) -> bool {
         let mut rejected = self
             .rejections
@@ -211,9 +210,9 @@ impl RdsIam {
             revision: revision.clone(),
             last: now,
         });
-        let again = before.is_some_and(|one| {
-            one.revision == *revision
-                && now.saturating_duration_since(one.last) <= lifetime::REJECTION_WINDOW
+        let again = before.is_some_and(|before| {
+            before.revision == *revision
+                && now.saturating_duration_since(before.last) <= lifetime::REJECTION_WINDOW
         });
         let is_within = |last: Option<Instant>, span| {
             last.is_some_and(|last| now.saturating_duration_since(last) < span)
@@ -245,7 +244,7 @@ impl RdsIam {
     async fn signing_second(
         &self,
         request: &FetchRequest<Credentials>,
-        by: &AwsCredentials,
+        identity: &AwsCredentials,
         now: SystemTime,
     ) -> SystemTime {
         let second = token::start_of_second(now);
@@ -255,7 +254,7 @@ impl RdsIam {
         else {
             return second;
         };
-        if !identity::is_same(&last.by, by) {
+        if !identity::is_same(&last.identity, identity) {
             return second;
         }
         let next = second + Duration::from_secs(1);
@@ -271,26 +270,26 @@ impl Provider for RdsIam {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
-        // `request.started` by the clock that signs, which may be another one.
+        // `request.started` by the clock of signatures, which may be another one.
         let started = self.signing_time(request.started);
-        let by = identity::resolve(&self.chain).await?;
+        let identity = identity::resolve(&self.chain).await?;
         let now = self.signing_time(request.now());
-        check_session(by.expiry(), now)?;
-        if let Some(held) = self.reusable_lease(&request, &by, now) {
+        check_session(identity.expiry(), now)?;
+        if let Some(lease) = self.reusable_lease(&request, &identity, now) {
             tracing::debug!(
                 user = self.target.user.name(),
                 "current token is as good as a new one"
             );
-            return Ok(held.into());
+            return Ok(lease.into());
         }
-        let second = self.signing_second(&request, &by, now).await;
-        let token = token::sign(&self.target, &by, second, self.lifetime).await?;
+        let second = self.signing_second(&request, &identity, now).await;
+        let token = token::sign(&self.target, &identity, second, self.lifetime).await?;
         tracing::debug!(
             user = self.target.user.name(),
             host = self.target.host.written(),
             "token signed"
         );
-        let remaining = lifetime::expiry(second, self.lifetime, by.expiry())
+        let remaining = lifetime::expiry(second, self.lifetime, identity.expiry())
             .duration_since(started)
             .unwrap_or_default();
         let due = lifetime::refresh_after(remaining);
@@ -299,7 +298,7 @@ impl Provider for RdsIam {
             revision: revision.clone(),
             second,
             renewal: now + due,
-            by,
+            identity,
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
         let credentials =
@@ -312,27 +311,27 @@ impl Provider for RdsIam {
     }
 
     async fn watch(&self, hints: Hints) {
-        // The identity that had signed when another one was found, and that other one.
+        // Identities at the last hint: the one that had signed, and the one that was found.
         let mut hinted: Option<(AwsCredentials, AwsCredentials)> = None;
         loop {
             tokio::time::sleep(IDENTITY_CHECK_INTERVAL).await;
             let Some(last) = self.last_signature() else {
                 continue;
             };
-            // An error here recurs when a token is due, and is reported then.
-            let Ok(now) = identity::resolve(&self.chain).await else {
+            // An error is reported by the next fetch.
+            let Ok(current) = identity::resolve(&self.chain).await else {
                 continue;
             };
-            if identity::is_same(&last.by, &now) {
+            if identity::is_same(&last.identity, &current) {
                 hinted = None;
                 continue;
             }
-            // If the last hint led to no signature (the chain failed), nothing is known about the
+            // A hint that caused no signature, because the chain failed, shows nothing about the
             // chain.
             if hinted.is_some_and(|(before, seen)| {
                 ![before, seen]
                     .iter()
-                    .any(|one| identity::is_same(one, &last.by))
+                    .any(|identity| identity::is_same(identity, &last.identity))
             }) {
                 tracing::debug!(
                     user = self.target.user.name(),
@@ -340,7 +339,7 @@ impl Provider for RdsIam {
                 );
                 return std::future::pending().await;
             }
-            hinted = Some((last.by, now));
+            hinted = Some((last.identity, current));
             hints.changed();
         }
     }

@@ -1,5 +1,5 @@
-//! Region that a token is signed for: of the caller, the configuration or the endpoint's name,
-//! which must agree.
+//! Region that a token is signed for: that of the caller, the configuration or the endpoint's name.
+//! They must agree.
 
 /// Domains of AWS's partitions, from botocore's `endpoints.json`: commercial and GovCloud,
 /// China, the isolated ones, the European Sovereign Cloud.
@@ -34,8 +34,8 @@ pub(crate) fn from_endpoint(host: &str) -> Option<&str> {
 }
 
 /// Returns whether this is the writer endpoint of an Aurora global database,
-/// `NAME.global-ID.global.rds.DOMAIN`. It leads to another region after a failover, and a token is
-/// valid in one region only.
+/// `NAME.global-ID.global.rds.DOMAIN`. Its region changes at a failover, and a token is valid in
+/// one region only.
 pub(crate) fn is_global(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let name = DOMAINS
@@ -44,24 +44,24 @@ pub(crate) fn is_global(host: &str) -> bool {
     name.is_some_and(|name| name.ends_with(".global.rds"))
 }
 
-/// Returns the region on which all given sources agree.
+/// Returns the region if all settings agree.
 ///
 /// # Errors
-/// Names the sources that disagree, or that there is none, and what would be right.
+/// The settings that differ, or that there is none, and what would be right.
 pub(crate) fn resolve(
     caller: Option<&str>,
     config: Option<&str>,
     endpoint: Option<&str>,
 ) -> Result<String, String> {
-    let sources = [
+    let settings = [
         ("the caller", caller),
         ("the SdkConfig", config),
         ("the endpoint's name", endpoint),
     ];
-    let mut known = sources
+    let mut given = settings
         .into_iter()
-        .filter_map(|(source, region)| region.map(|region| (source, region)));
-    let Some((first, region)) = known.next() else {
+        .filter_map(|(setting, region)| region.map(|region| (setting, region)));
+    let Some((first, region)) = given.next() else {
         return Err(
             "is missing: neither the SdkConfig nor the endpoint's name has one; set it by `RdsIam::builder(…).with_region(…)`".to_owned()
         );
@@ -71,7 +71,7 @@ pub(crate) fn resolve(
             "of {first} is {region:?}; set a name such as eu-west-1"
         ));
     }
-    match known.find(|(_, other)| *other != region) {
+    match given.find(|(_, other)| *other != region) {
         Some((second, other)) => Err(format!(
             "is {region:?} by {first} and {other:?} by {second}; set the region of the database, in the SdkConfig by `aws.into_builder().region(…)`"
         )),
@@ -183,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn all_given_sources_must_agree() {
+    fn all_given_regions_must_agree() {
         let (west, east) = (Some("eu-west-1"), Some("us-east-1"));
-        for sources in [
+        for given in [
             (west, None, None),
             (None, west, None),
             (None, None, west),
@@ -193,19 +193,17 @@ mod tests {
             (None, west, west),
         ] {
             assert_eq!(
-                resolve(sources.0, sources.1, sources.2),
+                resolve(given.0, given.1, given.2),
                 Ok("eu-west-1".to_owned())
             );
         }
-        for (sources, names) in [
+        for (given, names) in [
             ((west, east, None), ["the caller", "the SdkConfig"]),
             ((west, None, east), ["the caller", "the endpoint's name"]),
             ((None, east, west), ["the SdkConfig", "the endpoint's name"]),
             ((west, west, east), ["the caller", "the endpoint's name"]),
         ] {
-            let problem = resolve(sources.0, sources.1, sources.2)
-                .err()
-                .unwrap_or_default();
+            let problem = resolve(given.0, given.1, given.2).err().unwrap_or_default();
             assert!(
                 problem.contains("eu-west-1") && problem.contains("us-east-1"),
                 "{problem}"

@@ -1,6 +1,5 @@
-//! Signature Version 4 of a presigned `connect` request, if the SDK's signer cannot be used. The
-//! SDK's signer logs the session token at TRACE. Nothing silences it in a process that logs through
-//! the `log` crate alone.
+//! Signature Version 4 of a presigned `connect` request, used in a process that logs through the
+//! `log` crate alone. There the SDK's signer would log the session token at TRACE.
 //!
 //! The algorithm is AWS's, "Authenticating requests: using query parameters". The result equals
 //! that of the SDK and of boto3 to the byte.
@@ -19,7 +18,7 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "rds-db";
 const SESSION_TOKEN: &str = "X-Amz-Security-Token";
 
-/// Returns the query of the presigned request, its signature last.
+/// Returns the query of the presigned request. Its last parameter is the signature.
 pub(crate) fn signed_query(
     target: &Target,
     credentials: &AwsCredentials,
@@ -47,9 +46,9 @@ pub(crate) fn signed_query(
         parameters.push((SESSION_TOKEN, token.to_owned()));
     }
     parameters.push(("X-Amz-SignedHeaders", "host".to_owned()));
-    // Signed in alphabetical order.
+    // The parameters are signed in alphabetical order.
     let query = join_query(&parameters);
-    // As in the header of a client, without the scheme's default port.
+    // A client's header has no port if it is the scheme's default.
     let host = if target.port == 443 {
         target.host.signed().to_owned()
     } else {

@@ -20,7 +20,7 @@ use crate::user::{RESERVED, User};
 const DATE: &str = "X-Amz-Date";
 const SIGNATURE: &str = "X-Amz-Signature";
 
-/// Digits of a signature in the revision: 64 of its 256 bits, which do not reveal the rest.
+/// Digits of a signature in the revision: 64 of its 256 bits. They do not reveal the rest.
 const REVISION_DIGITS: usize = 16;
 
 /// Database user at one endpoint in one region that a token is signed for.
@@ -50,12 +50,12 @@ pub(crate) fn start_of_second(time: SystemTime) -> SystemTime {
 /// Signs a token that is dated `second` and valid for `lifetime`, in whole seconds. Uses no
 /// network.
 ///
-/// The SDK signs. Its result is rewritten to the form of boto3: the SDK expects an encoded user,
-/// writes the host in lower case and without port 443, and puts the session token behind the
+/// The SDK signs, and its result is rewritten to the form of boto3. The SDK expects an encoded
+/// user, writes the host in lower case and without port 443, and puts the session token after the
 /// signature.
 ///
 /// # Errors
-/// Errors of the SDK, which are not expected for a valid [`Target`].
+/// Errors of the SDK. None is expected for a valid [`Target`].
 pub(crate) async fn sign(
     target: &Target,
     credentials: &AwsCredentials,
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    /// With a subscriber set, the SDK's signer is used; ours is called directly.
+    /// With a subscriber, the SDK's signer is used. The other one is called directly.
     #[tokio::test]
     async fn both_signers_return_the_same_token() {
         let _subscriber =

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// MariaDB: 128). The SDK panics from 65,534 on.
 const MAX_LENGTH: usize = 1_024;
 
-/// Everything but RFC 3986's unreserved characters, as Signature Version 4 demands.
+/// All characters but the unreserved ones of RFC 3986, as Signature Version 4 requires.
 pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -21,10 +21,10 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Accepts any name that a database may have.
+    /// Parses any name that a database may have.
     ///
     /// # Errors
-    /// Says what is wrong and what would be right.
+    /// The problem and what would be right.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         if name.is_empty() {
             return Err("is empty; set the database user".to_owned());
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_user_is_an_error_that_says_why() {
+    fn an_invalid_user_is_an_error_that_names_the_cause() {
         let long = "a".repeat(1_025);
         for (name, why) in [
             ("", "is empty"),

@@ -26,7 +26,7 @@ impl ProvideCredentials for SlowChain {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_time_source_the_supervisors_clock_dates_the_token_when_it_is_signed() {
+async fn without_a_time_source_a_token_is_dated_by_the_supervisors_clock_when_it_is_signed() {
     let aws = SdkConfig::builder()
         .region(Region::new("eu-west-1"))
         .credentials_provider(SharedCredentialsProvider::new(SlowChain))
