@@ -53,15 +53,15 @@ impl FileProviderBuilder {
         }
     }
 
-    /// Sets the key of the user: in [`FileFormat::Json`] instead of `username` and `user`, in
-    /// [`FileFormat::Directory`] the file's name instead of `username`.
+    /// Sets the key of the user. In [`FileFormat::Json`] it replaces `username` and `user`. In
+    /// [`FileFormat::Directory`] it is a file's name and replaces `username`.
     pub fn with_user_key(mut self, key: impl Into<String>) -> Self {
         self.user_key = Some(key.into());
         self
     }
 
-    /// Sets the key of the password instead of `password`, in [`FileFormat::Json`] and
-    /// [`FileFormat::Directory`], where a key is a file's name.
+    /// Sets the key of the password, which replaces `password`. In [`FileFormat::Directory`] it is
+    /// a file's name.
     pub fn with_password_key(mut self, key: impl Into<String>) -> Self {
         self.password_key = Some(key.into());
         self
@@ -83,7 +83,7 @@ impl FileProviderBuilder {
         self
     }
 
-    /// Sets what is done with open connections once the files hold other credentials. Default:
+    /// Sets what is done with open connections once the files contain other credentials. Default:
     /// [`OldConnections::Drain`].
     pub fn with_old_connections(mut self, old_connections: OldConnections) -> Self {
         self.old_connections = old_connections;

@@ -17,7 +17,7 @@ use crate::format::{CredentialFile, FileContents, FileFormat};
 use crate::read_error::ReadError;
 use crate::{revision, watch};
 
-/// Pauses before a file that looks half-written is read again: 250 ms in all.
+/// Pauses before an incomplete file is read again: 250 ms in all.
 const RETRY_PAUSES: [Duration; 5] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
@@ -26,9 +26,9 @@ const RETRY_PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
 ];
 
-/// Reads database credentials from mounted files, and again when they change.
+/// Reads database credentials from mounted files. Reads them again when they change.
 ///
-/// The files are watched, and polled every 30 s besides. A lease has no expiry. Its revision is a
+/// The files are watched, and polled every 30 s. A lease has no expiry. Its revision is a
 /// digest of the content under a random key of the process: equal content is the same credential.
 /// A relative path is resolved against the working directory at construction.
 ///
@@ -41,13 +41,13 @@ const RETRY_PAUSES: [Duration; 5] = [
 /// |---|---|
 /// | `NotFound` | does not exist |
 /// | `Denied` | may not be read |
-/// | `Malformed` | is empty, longer than 64 KiB or not UTF-8; is not in its format, lacks a required field, sets a field twice, or has a NUL or an invalid host in a field |
+/// | `Malformed` | is empty, longer than 64 KiB, not UTF-8 or not in its format; or a field is missing, set twice, or has a NUL or an invalid host |
 /// | `Misconfigured` | is a directory, pipe or device instead of a file, or the reverse |
 /// | `Unavailable` | could not be read for another reason, or kept changing |
 ///
-/// All but the last end a registration at once. Later the current lease stays in use. A file that
-/// looks half-written (empty, or JSON that ends early) is read again for 250 ms first. No error,
-/// log line or `Debug` form contains content.
+/// All but the last end a registration at once. Later the current lease stays in use. An incomplete
+/// file (empty, or JSON that ends early) is read again for 250 ms first. No error, log line or
+/// `Debug` form contains content.
 ///
 /// A password file that other users may read is logged once at WARN. Other users are all users, or
 /// the group if the file belongs to this process's user.
@@ -64,21 +64,22 @@ pub struct FileProvider {
     poll_interval: Duration,
     is_token: bool,
     old_connections: OldConnections,
-    /// Locked while files are read: a mount that hangs costs one thread, not one per attempt.
+    /// Locked while files are read, so that a mount that hangs costs one thread, not one per
+    /// attempt.
     last_read: Arc<Mutex<LastRead>>,
-    /// Set once it was logged that other users may read the password.
+    /// Set once the WARN line about a file that other users may read was logged.
     open_to_others_logged: AtomicBool,
 }
 
 /// Result of the last fetch, as far as the watch needs it.
 #[derive(Default)]
 enum LastRead {
-    /// No fetch has read yet.
+    /// No fetch has read the files yet.
     #[default]
     Pending,
-    /// The files held no usable credentials.
+    /// The files contained no usable credentials.
     Unusable,
-    /// The files held the credentials of this revision.
+    /// The files contained the credentials of this revision.
     Usable(Revision),
 }
 
@@ -93,7 +94,7 @@ impl LastRead {
         }
     }
 
-    /// Returns whether a fetch now would find something else than the last one did.
+    /// Returns whether another fetch would have another result.
     fn is_superseded_by(&self, now: &Self) -> bool {
         match (self, now) {
             (Self::Usable(last), Self::Usable(now)) => last != now,
@@ -161,7 +162,7 @@ impl FileProvider {
         }
     }
 
-    /// Reads in a blocking thread, and again while the files look half-written.
+    /// Reads the files in a blocking thread. Incomplete files are read again.
     async fn read(&self) -> Result<Credentials, ProviderError> {
         let mut pauses = RETRY_PAUSES.into_iter();
         loop {
@@ -181,7 +182,7 @@ impl FileProvider {
             };
             match pauses.next().filter(|_| error.is_unfinished()) {
                 Some(pause) => {
-                    tracing::debug!(path = %self.file.path().display(), pause = ?pause, "file looks half-written; reading again");
+                    tracing::debug!(path = %self.file.path().display(), pause = ?pause, "file may be half-written; reading it again");
                     tokio::time::sleep(pause).await;
                 }
                 None => return Err(error.into_provider_error()),
@@ -200,7 +201,7 @@ impl FileProvider {
         .await
     }
 
-    /// Logs, once for this provider, that other users may read the password.
+    /// Logs that other users may read the password, once for this provider.
     fn log_open_to_others(&self, mode: u32) {
         if !self.open_to_others_logged.swap(true, Ordering::Relaxed) {
             let path = self.file.password_path();
@@ -233,7 +234,7 @@ impl Provider for FileProvider {
         let credentials = self.read().await?;
         let revision = revision::digest(&credentials)?;
         match request.current {
-            Some(held) if held.revision() == &revision => Ok(Fetched::Unchanged),
+            Some(lease) if lease.revision() == &revision => Ok(Fetched::Unchanged),
             _ => Ok(Lease::new(credentials, revision)
                 .with_old_connections(self.old_connections)
                 .with_refresh_after(self.poll_interval)

@@ -1,11 +1,11 @@
-//! Why a file yields no credentials. No error contains content of the file.
+//! Errors of reading a file. None contains content of the file.
 
 use std::io;
 use std::path::Path;
 
 use claviger::error::{ProviderError, ProviderErrorKind};
 
-/// Why a read yielded no credentials.
+/// Error of reading a file.
 #[derive(Debug)]
 pub(crate) struct ReadError {
     error: ProviderError,
@@ -13,24 +13,22 @@ pub(crate) struct ReadError {
 }
 
 impl ReadError {
-    /// The content at `path` cannot be used. `problem` says what would be right and contains no
-    /// content.
+    /// Makes the error of unusable content at `path`. `problem` contains the remedy and no content.
     pub(crate) fn malformed(path: &Path, problem: &str) -> Self {
         Self::new(ProviderErrorKind::Malformed, path, problem)
     }
 
-    /// The path leads to another kind of file than the format needs.
+    /// Makes the error of a file of another kind than the format needs.
     pub(crate) fn misconfigured(path: &Path, problem: &str) -> Self {
         Self::new(ProviderErrorKind::Misconfigured, path, problem)
     }
 
-    /// The read may succeed a moment later.
+    /// Makes the error of a read that may succeed later.
     pub(crate) fn unavailable(path: &Path, problem: &str) -> Self {
         Self::new(ProviderErrorKind::Unavailable, path, problem)
     }
 
-    /// The file system returned an error. `wanted` is what the path should lead to, with its
-    /// article.
+    /// Explains an error of the file system. `wanted` is what the path should be, with its article.
     pub(crate) fn io(path: &Path, wanted: &str, error: io::Error) -> Self {
         let (kind, problem) = match error.kind() {
             io::ErrorKind::NotFound => (
@@ -47,7 +45,7 @@ impl ReadError {
             ),
             io::ErrorKind::NotADirectory => (
                 ProviderErrorKind::Misconfigured,
-                format!("leads through a file as if it were a directory; set the path of {wanted}"),
+                format!("uses a file as a directory; set the path of {wanted}"),
             ),
             io::ErrorKind::IsADirectory => (
                 ProviderErrorKind::Misconfigured,
@@ -63,19 +61,19 @@ impl ReadError {
         failed
     }
 
-    /// Marks a state that a writer leaves for a moment: reading again soon may help.
+    /// Marks a state that a writer leaves behind briefly, so that the file is read again soon.
     #[must_use]
     pub(crate) fn unfinished(mut self) -> Self {
         self.unfinished = true;
         self
     }
 
-    /// Returns whether a writer may be at work.
+    /// Returns whether a writer may not have finished.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished
     }
 
-    /// Returns the error that a fetch returns.
+    /// Returns the error of the fetch.
     pub(crate) fn into_provider_error(self) -> ProviderError {
         self.error
     }

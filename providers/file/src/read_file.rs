@@ -1,4 +1,4 @@
-//! Reads one file: bounded, regular files only, text only.
+//! Reads one regular file of text, up to a limit.
 
 #[cfg(unix)]
 use std::fs::OpenOptions;
@@ -25,12 +25,12 @@ pub(crate) struct FileText {
 /// Reads a regular file of at most [`MAX_LENGTH`] bytes. Blocks only while the file system does.
 pub(crate) fn read_text(path: &Path) -> Result<FileText, ReadError> {
     let io = |error| ReadError::io(path, "a file", error);
-    // Before it is opened: opening a device may have effects.
+    // Checked before it is opened, because opening a device may have effects.
     check_is_file(path, &fs::metadata(path).map_err(io)?)?;
     read_opened(path, open(path).map_err(io)?)
 }
 
-/// Reads the opened file, whatever `path` leads to by now.
+/// Reads the opened file. Another file may be at `path` by now.
 fn read_opened(path: &Path, file: File) -> Result<FileText, ReadError> {
     let io = |error| ReadError::io(path, "a file", error);
     let metadata = file.metadata().map_err(io)?;
@@ -63,7 +63,7 @@ fn read_opened(path: &Path, file: File) -> Result<FileText, ReadError> {
                 error.valid_up_to()
             ),
         );
-        // A character cut short by the end of the file.
+        // The end of the file truncates a character.
         if error.error_len().is_none() {
             failed.unfinished()
         } else {
@@ -109,8 +109,8 @@ fn open_to_others(_about: &Metadata) -> Option<u32> {
     None
 }
 
-/// Reads a file that holds one value. One newline at its end is not part of the value, other white
-/// space is.
+/// Reads a file that contains one value. One newline at its end is not part of the value. Other
+/// white space is.
 pub(crate) fn read_value(path: &Path) -> Result<FileText, ReadError> {
     let FileText {
         mut text,
@@ -131,7 +131,7 @@ pub(crate) fn read_value(path: &Path) -> Result<FileText, ReadError> {
     })
 }
 
-/// Returns an error for a NUL, because database protocols end a text at it.
+/// Returns the value, or an error if it has a NUL: database protocols end a text at it.
 pub(crate) fn without_nul(path: &Path, what: &str, value: String) -> Result<String, ReadError> {
     if value.contains('\0') {
         return Err(ReadError::malformed(
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_exact() {
+    fn a_file_of_64_kib_is_read_and_a_longer_one_is_an_error() {
         let (_dir, path) = written("x".repeat(MAX_LENGTH).as_bytes());
         assert_eq!(read_text(&path).unwrap().text.len(), MAX_LENGTH);
         let (_dir, path) = written("x".repeat(MAX_LENGTH + 1).as_bytes());
@@ -237,7 +237,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn others_are_all_users_or_the_group_if_the_owner_reads_the_file() {
+    fn a_file_is_open_to_others_if_all_users_or_the_owners_group_may_read_it() {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         let (_dir, path) = written(b"s3cret");
         let open_to = |mode| {
@@ -250,7 +250,7 @@ mod tests {
         for mode in [0o440, 0o640, 0o644, 0o444, 0o604] {
             assert_eq!(open_to(mode), Some(mode), "{mode:o}");
         }
-        // Only root can give a file away.
+        // Only root can change the owner.
         if chown(&path, Some(65_534), None).is_ok() {
             assert_eq!(
                 (open_to(0o440), open_to(0o444)),

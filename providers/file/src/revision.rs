@@ -7,7 +7,7 @@ use claviger::{Credentials, Revision};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// Random for each process. As long as a block of SHA-256.
+/// Key of the digest, random for each process. As long as a block of SHA-256.
 type Key = [u8; 64];
 
 static KEY: OnceLock<Key> = OnceLock::new();
@@ -59,7 +59,7 @@ mod tests {
     type Parts = (String, String, Option<(String, u16, String)>);
 
     fn parts() -> impl Strategy<Value = Parts> {
-        // Few letters, so that equal contents and shifted boundaries do come up.
+        // Few letters, so that equal contents and shifted boundaries occur.
         let short = "[ab]{0,3}";
         (short, short, proptest::option::of((short, 1u16..3, short)))
     }
@@ -78,7 +78,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
         #[test]
-        fn revisions_are_equal_exactly_when_contents_are(a in parts(), b in parts()) {
+        fn revisions_are_equal_if_and_only_if_contents_are(a in parts(), b in parts()) {
             let equal = digest(&credentials(&a)).unwrap() == digest(&credentials(&b)).unwrap();
             prop_assert_eq!(equal, a == b);
         }

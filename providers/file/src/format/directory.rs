@@ -1,7 +1,7 @@
 //! A directory with a file for the user and one for the password, read as one.
 //!
 //! The kubelet writes every version of a secret into its own directory. Then it moves the link
-//! `..data` to that directory. The visible files lead through that link: reading one after the
+//! `..data` to that directory. The visible files are links through `..data`: reading one after the
 //! other may pair two versions. Here the link is resolved once and both files are read from its
 //! target.
 
@@ -58,8 +58,8 @@ pub(super) fn read(
                 .zip(&after)
                 .all(|(before, after)| after.is_none() || before == after)
         {
-            // Both files are of one version, though no longer the newest. It is returned if the
-            // next read is overtaken as well.
+            // Both files are of one version, which is no longer the newest. It is returned if the
+            // version changes during the remaining reads, too.
             last = Some(pair);
         }
     }
@@ -81,13 +81,13 @@ fn stamps(version: &Path, names: [&str; 2]) -> Stamps {
     names.map(|name| Stamp::read(&version.join(name)))
 }
 
-/// Resolves the directory that holds the current version.
+/// Resolves the directory of the current version.
 fn current_version(dir: &Path) -> Result<PathBuf, ReadError> {
     let io = |error| ReadError::io(dir, "a directory with the credential files", error);
     check_is_directory(dir, dir)?;
     let link = dir.join(VERSION_LINK);
     let version = match fs::symlink_metadata(&link) {
-        // A dangling link may be moved a moment later.
+        // A dangling link may be moved soon.
         Ok(_) => fs::canonicalize(&link).map_err(|error| io(error).unfinished()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::canonicalize(dir).map_err(io),
         Err(error) => Err(io(error)),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::read_error::ReadError;
 use crate::read_file::without_nul;
 
-/// Parses the credentials in `text`. No message carries content: serde's messages would.
+/// Parses the credentials in `text`. No message contains content, unlike serde's messages.
 pub(super) fn parse(
     path: &Path,
     text: &str,
@@ -87,7 +87,7 @@ impl Object<'_> {
         }
     }
 
-    /// Returns the one of `keys`, names of one field, that is present and not null.
+    /// Returns the key that is present and not null. `keys` are names of one field.
     fn find<'k>(&self, keys: &[&'k str]) -> Result<Option<(&'k str, &Value)>, ReadError> {
         let mut found = keys
             .iter()
@@ -144,8 +144,7 @@ impl Object<'_> {
         })
     }
 
-    /// Returns the port of the `engine`, if it is known. Any other `engine` is ignored, as unknown
-    /// keys are.
+    /// Returns the default port of the `engine`, if it has one. Any other `engine` is ignored.
     fn default_port(&self) -> Option<u16> {
         Endpoint::default_port(self.map.get("engine")?.as_str()?)
     }
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_makes_an_endpoint() {
+    fn an_object_with_a_host_has_an_endpoint() {
         for host in ["", r#","host":null"#] {
             let text = format!(r#"{{"username":"u","password":"p"{host}}}"#);
             assert!(parsed(&text).unwrap().endpoint().is_none());
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_port_is_that_of_a_known_engine_or_of_the_pool() {
+    fn the_default_port_is_that_of_the_engine_or_of_the_pool() {
         for (engine, port) in [
             (r#""mysql""#, Some(3_306)),
             (r#""mariadb""#, Some(3_306)),
@@ -243,8 +242,8 @@ mod tests {
                     r#"{{"user":"u","password":"p","host":"h","dbname":"d","engine":{engine}{port}}}"#
                 ))
             };
-            let left_out = Endpoint::of_host("h").with_database("d");
-            let expected = port.map_or(left_out.clone(), |port| left_out.with_port(port));
+            let without_port = Endpoint::of_host("h").with_database("d");
+            let expected = port.map_or(without_port.clone(), |port| without_port.with_port(port));
             assert_eq!(named("").unwrap().endpoint(), Some(&expected), "{engine}");
             assert_eq!(
                 named(r#","port":1"#).unwrap().endpoint(),

@@ -1,4 +1,4 @@
-//! Formats in which files hold credentials.
+//! Formats of files with credentials.
 
 mod directory;
 mod json;
@@ -13,15 +13,15 @@ use crate::builder::misconfigured;
 use crate::read_error::ReadError;
 use crate::read_file;
 
-/// Format in which a file, or a directory of files, holds credentials.
+/// Format of a file, or a directory of files, with credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileFormat {
-    /// A JSON object with `username` (or `user`) and `password`, and optionally the endpoint:
-    /// `host`, `port` (a number, or a string of one) and `dbname` (or `database`).
+    /// A JSON object with `username` (or `user`) and `password`. The endpoint is optional: `host`,
+    /// `port` (a number or a numeric string) and `dbname` (or `database`).
     ///
     /// - Without `port`, it is the default port of the `engine`, by AWS's names (`postgres`,
-    ///   `mysql` …). Without a known engine, it is the port of the pool's connect options.
+    ///   `mysql` …). Without such an engine, it is the port of the pool's connect options.
     /// - Without `dbname`, it is the database of the pool's connect options.
     /// - Without `host`, the pool's connect options name the endpoint. `port` and `dbname` are
     ///   errors then, because they would have no effect.
@@ -78,6 +78,8 @@ pub(crate) struct FileContents {
 }
 
 impl CredentialFile {
+    /// Checks the settings. Reads no file.
+    ///
     /// # Errors
     /// `Misconfigured`, naming the setting that is invalid for this format.
     pub(crate) fn new(
@@ -132,7 +134,7 @@ impl CredentialFile {
         })
     }
 
-    /// Returns the path of the file that holds the password.
+    /// Returns the path of the file that contains the password.
     pub(crate) fn password_path(&self) -> PathBuf {
         match self.format {
             FileFormat::Directory => self.path.join(self.password_key()),
@@ -140,7 +142,7 @@ impl CredentialFile {
         }
     }
 
-    /// Returns every path at which a change of the credentials shows.
+    /// Returns every path at which a change of the credentials is visible.
     pub(crate) fn watched_paths(&self) -> Vec<PathBuf> {
         match self.format {
             FileFormat::Directory => {

@@ -19,14 +19,14 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     if text.is_empty() {
         return Err(malformed("is empty; write a connection URL there").unfinished());
     }
-    if text.contains(|one: char| one.is_ascii_whitespace() || one.is_ascii_control()) {
+    if text.contains(|c: char| c.is_ascii_whitespace() || c.is_ascii_control()) {
         // The parser would drop some of them.
         return Err(malformed(
             "the URL has white space or a control character inside; percent-encode it",
         ));
     }
-    // Before parsing, because the parser reports several hosts, or a second port, as an invalid
-    // port.
+    // Checked before parsing, because the parser reports several hosts, or a second port, as an
+    // invalid port.
     if let Some(problem) = written_host_problem(text) {
         return Err(malformed(&format!("the host in the URL {problem}")));
     }
@@ -53,7 +53,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     };
     let user = part("user", url.username())?;
     let password = part("password", url.password().unwrap_or_default())?;
-    // From the text, because the parser resolves `.` and `..`, which are names here.
+    // Taken from the text, because the parser resolves `.` and `..`, which are names here.
     let authority = text.split_once("://").map_or("", |(_, rest)| rest);
     let rest = authority
         .find(['/', '?', '#'])
@@ -88,8 +88,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     Ok(Credentials::new(user, password).with_endpoint(Endpoint::new(host, port, database)))
 }
 
-/// Returns what is wrong with the host as it is written, if anything. The host follows the last `@`
-/// of the authority and ends before the port.
+/// Returns the problem of the host as it is written, if any. The host follows the last `@` of the
+/// authority and ends before the port.
 fn written_host_problem(text: &str) -> Option<&'static str> {
     let (_, rest) = text.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

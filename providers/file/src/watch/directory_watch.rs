@@ -1,4 +1,4 @@
-//! Watch over the directories of a symlink chain. Only events at entries of the chain notify.
+//! Watch over the directories of a symlink chain. Only events at its entries notify.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::portable as system;
 use super::run_blocking;
 use super::symlink_chain::SymlinkChain;
 
-/// Notifies from the watcher's thread. Notifications that were not yet received are one.
+/// Notifies from the watcher's thread. Notifications that were not received yet are merged.
 #[derive(Clone)]
 pub(super) struct Notifier(Arc<watch::Sender<()>>);
 
@@ -22,7 +22,7 @@ pub(super) struct Notifier(Arc<watch::Sender<()>>);
 pub(super) struct Notifications {
     received: watch::Receiver<()>,
     /// Keeps the channel open.
-    _bell: Notifier,
+    _notifier: Notifier,
 }
 
 impl Notifier {
@@ -33,7 +33,7 @@ impl Notifier {
             notifier.clone(),
             Notifications {
                 received,
-                _bell: notifier,
+                _notifier: notifier,
             },
         )
     }
@@ -44,7 +44,7 @@ impl Notifier {
 }
 
 impl Notifications {
-    /// Resolves once a notification has arrived that was neither received nor forgotten.
+    /// Resolves once a notification has arrived that was neither received nor discarded.
     ///
     /// # Cancel safety
     /// No notification is lost when the future is dropped.
@@ -53,7 +53,7 @@ impl Notifications {
         let _ = self.received.changed().await;
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.received.mark_unchanged();
     }
 }
@@ -93,7 +93,7 @@ impl DirectoryWatch {
         })
     }
 
-    /// Returns whether every change along `chain` makes an event.
+    /// Returns whether every change along `chain` causes an event.
     pub(super) fn covers(&self, chain: &SymlinkChain) -> bool {
         !self.filter.broken.load(Ordering::Acquire) && self.filter.chain.has_same_paths_as(chain)
     }
@@ -102,10 +102,10 @@ impl DirectoryWatch {
 /// The directories that could not be watched.
 pub(super) type Failures = Vec<(PathBuf, io::Error)>;
 
-/// Passes the events of one symlink chain to its notifier.
+/// Filter that notifies of events of one symlink chain.
 pub(super) struct Filter {
     chain: SymlinkChain,
-    /// Set once a directory is not watched, or no longer.
+    /// Set once a directory is not or no longer watched.
     broken: AtomicBool,
     notifier: Notifier,
 }
@@ -116,8 +116,8 @@ impl Filter {
         self.chain.directories()
     }
 
-    /// Handles an event at `path`. `is_gone`: it was removed or moved away, and the watch of a
-    /// directory with it.
+    /// Handles an event at `path`. `is_gone` is set if it was removed or moved. The watch of such a
+    /// directory has ended.
     pub(super) fn event(&self, path: &Path, is_gone: bool) {
         if self.chain.concerns(path) {
             if is_gone && self.chain.is_directory(path) {
@@ -148,7 +148,7 @@ mod unavailable {
 
     pub(super) fn log(error: &io::Error) {
         let (logged, limit) = match error.kind() {
-            // Also what inotify returns where the process has no file descriptor left.
+            // inotify returns the same error if the process has no file descriptor left.
             _ if is_out_of_instances(error) => (
                 &INSTANCES,
                 "fs.inotify.max_user_instances, or the open files of the process",

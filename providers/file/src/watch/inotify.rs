@@ -1,5 +1,5 @@
-//! inotify: one instance and one thread for all providers of the process while anything is watched,
-//! because a user has only 128 instances by default.
+//! inotify: one instance and one thread for all providers of the process, while anything is
+//! watched. A user has only 128 instances by default.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
 use super::directory_watch::{Failures, Filter};
 
-/// Events of changes. Reads are left out, because a provider's own reads would wake it.
+/// Events of changes. Reads are excluded, because a provider's own reads would wake it.
 const CHANGES: WatchMask = WatchMask::ATTRIB
     .union(WatchMask::CREATE)
     .union(WatchMask::DELETE)
@@ -35,15 +35,15 @@ static INSTANCE: Mutex<Option<Instance>> = Mutex::new(None);
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// The process's inotify instance. Its thread ends with the last watch. If nothing could be
-/// watched, it stays for the next attempt.
+/// watched, it is kept for the next attempt.
 struct Instance {
     id: u64,
     watches: Watches,
-    /// Subscribers of each descriptor. One descriptor is one directory, by whatever paths it is
-    /// watched.
+    /// Subscribers of each descriptor. One descriptor is one directory, even if it is watched by
+    /// several paths.
     watched: HashMap<WatchDescriptor, Vec<Subscriber>>,
-    /// Number of calls of [`watch`] between their two locks. While there are any, a descriptor may
-    /// soon get a subscriber.
+    /// Number of calls of [`watch`] that are between their two locks. Until they end, a descriptor
+    /// may get another subscriber.
     adding: usize,
     /// Descriptors without a subscriber, kept while `adding` is not 0.
     unused: Vec<WatchDescriptor>,
@@ -65,7 +65,7 @@ pub(super) struct Watching {
 }
 
 /// Watches those directories of this filter's chain that can be watched. Blocks while their file
-/// systems do, without the lock.
+/// systems do, without taking the lock.
 ///
 /// # Errors
 /// If no instance or no thread can be created.
@@ -74,7 +74,7 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
         let mut guard = lock();
         let instance = match &mut *guard {
             Some(instance) => instance,
-            none => none.insert(Instance::spawn()?),
+            empty => empty.insert(Instance::spawn()?),
         };
         instance.adding += 1;
         (instance.id, instance.watches.clone())
@@ -87,7 +87,7 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
     let instance = guard
         .as_mut()
         .filter(|present| present.id == instance)
-        .ok_or_else(|| io::Error::other("inotify failed meanwhile"))?;
+        .ok_or_else(|| io::Error::other("inotify has failed"))?;
     let id = next_id();
     let (descriptors, failures) = instance.subscribe(id, filter, added);
     instance.adding -= 1;
@@ -98,7 +98,7 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
         }
     }
     drop(guard);
-    // Dropping it takes the lock.
+    // Made after the lock is released, because dropping it takes the lock.
     let watching = (!descriptors.is_empty()).then(|| Watching { id, descriptors });
     Ok((watching, failures))
 }
@@ -184,7 +184,7 @@ impl Instance {
     /// Ends the watch unless it has a subscriber. The event of its end wakes the thread.
     fn unwatch(&mut self, descriptor: WatchDescriptor) {
         if !self.watched.contains_key(&descriptor) {
-            // It fails if the directory is gone, and its watch with it.
+            // Fails if the directory was removed, which ends its watch.
             let _ = self.watches.remove(descriptor);
         }
     }
@@ -250,7 +250,7 @@ fn listen(mut inotify: Inotify) {
                 true
             }
         };
-        // Without the lock, because a waker runs code of others.
+        // Called without the lock, because a waker may run any code.
         for (filter, event) in found {
             match event {
                 DirectoryEvent::Event { path, is_gone } => filter.event(&path, is_gone),

@@ -19,13 +19,13 @@ use symlink_chain::SymlinkChain;
 
 pub(crate) use symlink_chain::Stamp;
 
-/// Time within which several events count as one change, because a writer makes several.
+/// Time within which several events are one change. A writer causes several.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// Hints at every change of the files at `paths`. Never returns.
 ///
 /// `changed_before` is polled once the watch has begun. It returns whether the files have changed
-/// since they were last read. Later changes make events.
+/// since they were last read. Later changes cause events.
 ///
 /// # Cancel safety
 /// Dropping the future ends the watch.
@@ -44,13 +44,13 @@ pub(crate) async fn watch_paths(
         let mut chain = resolve_links(&paths).await;
         let is_new = watch.as_ref().is_none_or(|watch| !watch.covers(&chain));
         if is_new {
-            // The old watch stays until the new one is in place, so that no change is missed.
+            // The old watch continues until the new one has begun, so that no change is missed.
             watch = DirectoryWatch::start(&chain, &notifier).await;
-            let now = resolve_links(&paths).await;
-            if !now.has_same_paths_as(&chain) {
+            let resolved = resolve_links(&paths).await;
+            if !resolved.has_same_paths_as(&chain) {
                 notifier.notify();
             }
-            chain = now;
+            chain = resolved;
         }
         let changed = match changed_before.take() {
             Some(changed_before) => changed_before.await,
@@ -70,8 +70,8 @@ pub(crate) async fn watch_paths(
         };
         if notified {
             tokio::time::sleep(DEBOUNCE).await;
-            // Before the files are read: a later event is another change.
-            notifications.forget();
+            // Discarded before the files are read: a later event is another change.
+            notifications.discard();
         }
     }
 }
@@ -81,12 +81,12 @@ async fn resolve_links(paths: &[PathBuf]) -> SymlinkChain {
     run_blocking(move || SymlinkChain::follow_all(&paths)).await
 }
 
-/// Runs `work` in a blocking thread. A panic continues in the caller.
+/// Runs `work` in a blocking thread. A panic is resumed in the caller.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
+        Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime shuts down, and this task with it.

@@ -1,4 +1,4 @@
-//! Systems without inotify: one watcher of the crate `notify` for each provider.
+//! Watch on systems without inotify: one watcher of the crate `notify` for each provider.
 
 use std::io;
 use std::sync::Arc;

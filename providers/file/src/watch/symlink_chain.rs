@@ -1,4 +1,4 @@
-//! Chain of symbolic links that a path leads through, and the state of each entry.
+//! Chain of symbolic links from a path to its file, and the state of each entry.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -18,11 +18,11 @@ pub(crate) struct Stamp {
     unix: (Identity, i64, i64),
 }
 
-/// Device and inode: identify a file or directory whatever its name.
+/// Device and inode, which identify a file or directory by any name.
 type Identity = (u64, u64);
 
 impl Stamp {
-    /// Returns the stamp of the file that `path` leads to, if it exists.
+    /// Returns the stamp of the file at `path`, if it exists. Follows links.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         fs::metadata(path)
             .ok()
@@ -37,7 +37,7 @@ impl From<&Metadata> for Stamp {
         Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),
-            // The change time, too, because it shows that a right to read was granted.
+            // Includes the change time, which changes when a permission is granted.
             #[cfg(unix)]
             unix: (identity(metadata), metadata.ctime(), metadata.ctime_nsec()),
         }
@@ -51,11 +51,11 @@ fn identity(metadata: &Metadata) -> Identity {
 }
 
 #[cfg(not(unix))]
-fn identity(_about: &Metadata) -> Identity {
+fn identity(_metadata: &Metadata) -> Identity {
     (0, 0)
 }
 
-/// Entries and directories in which a change of some files shows.
+/// Entries and directories in which a change of some files is visible.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SymlinkChain {
     /// Every link of the chain, and the file at its end or the first name that does not exist. Each
@@ -80,8 +80,7 @@ impl SymlinkChain {
         self.directories.keys().map(PathBuf::as_path)
     }
 
-    /// Returns whether an event at `path` concerns the chain. Creation and removal of a directory
-    /// do.
+    /// Returns whether `path` is an entry or a directory of the chain.
     pub(crate) fn concerns(&self, path: &Path) -> bool {
         self.entries.contains_key(path) || self.is_directory(path)
     }
@@ -91,57 +90,56 @@ impl SymlinkChain {
         self.directories.contains_key(path)
     }
 
-    /// Returns whether both lead through the same entries and directories, whatever the entries'
-    /// state.
+    /// Returns whether both have the same entries and directories. The state of entries may differ.
     pub(crate) fn has_same_paths_as(&self, other: &Self) -> bool {
         self.directories == other.directories && self.entries.keys().eq(other.entries.keys())
     }
 
     fn follow(&mut self, path: &Path) {
-        let mut ahead: VecDeque<Step> = steps(path).collect();
-        let mut here = PathBuf::new();
+        let mut remaining: VecDeque<Step> = steps(path).collect();
+        let mut directory = PathBuf::new();
         let mut links = 0;
-        while let Some(step) = ahead.pop_front() {
+        while let Some(step) = remaining.pop_front() {
             let name = match step {
                 Step::Root(root) => {
-                    here.push(root);
+                    directory.push(root);
                     continue;
                 }
                 Step::Up => {
-                    here.pop();
+                    directory.pop();
                     continue;
                 }
                 Step::Down(name) => name,
             };
-            let there = here.join(&name);
-            let metadata = fs::symlink_metadata(&there).ok();
+            let entry = directory.join(&name);
+            let metadata = fs::symlink_metadata(&entry).ok();
             match &metadata {
                 Some(found) if found.is_symlink() => {
                     links += 1;
-                    self.note(&here, &there, metadata.as_ref());
-                    let Ok(target) = fs::read_link(&there) else {
+                    self.add_entry(&directory, &entry, metadata.as_ref());
+                    let Ok(target) = fs::read_link(&entry) else {
                         return;
                     };
                     if links > MAX_LINKS {
                         return;
                     }
                     // The target comes before the remaining steps.
-                    let mut onward: VecDeque<Step> = steps(&target).collect();
-                    onward.append(&mut ahead);
-                    ahead = onward;
+                    let mut target: VecDeque<Step> = steps(&target).collect();
+                    target.append(&mut remaining);
+                    remaining = target;
                 }
-                Some(found) if found.is_dir() && !ahead.is_empty() => here = there,
-                _ => return self.note(&here, &there, metadata.as_ref()),
+                Some(found) if found.is_dir() && !remaining.is_empty() => directory = entry,
+                _ => return self.add_entry(&directory, &entry, metadata.as_ref()),
             }
         }
     }
 
-    fn note(&mut self, directory: &Path, entry: &Path, metadata: Option<&Metadata>) {
+    fn add_entry(&mut self, directory: &Path, entry: &Path, metadata: Option<&Metadata>) {
         self.entries
             .insert(entry.to_owned(), metadata.map(Stamp::from));
         if !self.directories.contains_key(directory) {
-            let which = fs::metadata(directory).ok().as_ref().map(identity);
-            self.directories.insert(directory.to_owned(), which);
+            let identity = fs::metadata(directory).ok().as_ref().map(identity);
+            self.directories.insert(directory.to_owned(), identity);
         }
     }
 }
@@ -170,8 +168,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// Returns a directory by its real path.
-    fn real() -> (tempfile::TempDir, PathBuf) {
+    /// Makes a temporary directory, and returns its real path.
+    fn temp_dir() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = fs::canonicalize(dir.path()).unwrap();
         (dir, path)
@@ -186,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_link_of_the_chain_is_an_entry() {
-        let (_dir, dir) = real();
+        let (_dir, dir) = temp_dir();
         fs::create_dir(dir.join("..v1")).unwrap();
         fs::write(dir.join("..v1/password"), "one").unwrap();
         symlink("..v1", dir.join("..data")).unwrap();
@@ -209,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_an_entry_of_its_parent() {
-        let (_dir, dir) = real();
+        let (_dir, dir) = temp_dir();
         assert_eq!(
             entries(&dir.join("missing/password")),
             [dir.join("missing")]
@@ -218,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_cycle_of_links_ends() {
-        let (_dir, dir) = real();
+        let (_dir, dir) = temp_dir();
         symlink("b", dir.join("a")).unwrap();
         symlink("a", dir.join("b")).unwrap();
         assert_eq!(entries(&dir.join("a")), [dir.join("a"), dir.join("b")]);
@@ -226,7 +224,7 @@ mod tests {
 
     #[test]
     fn parent_directories_and_absolute_links_are_followed() {
-        let (_dir, dir) = real();
+        let (_dir, dir) = temp_dir();
         fs::create_dir_all(dir.join("x/y")).unwrap();
         fs::write(dir.join("x/password"), "one").unwrap();
         symlink(dir.join("x/y/../password"), dir.join("link")).unwrap();
@@ -238,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_replaced_file_has_another_stamp_in_the_same_chain() {
-        let (_dir, dir) = real();
+        let (_dir, dir) = temp_dir();
         let path = dir.join("password");
         fs::write(&path, "one").unwrap();
         let first = SymlinkChain::follow_all(std::slice::from_ref(&path));
