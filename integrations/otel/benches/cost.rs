@@ -1,13 +1,13 @@
 //! Cost of the feature `otel` for a query and a rotation.
 //!
-//! They are measured without a listener, with meters, with meters and spans, and with both exported
-//! to a collector that is down.
+//! It is measured without a listener, with meters, with meters and spans, and with both exported to
+//! a collector that is down.
 //!
-//! The feature is always on here, because this package enables it. The core's own bench measures
-//! the same without it (`cargo xtask bench query own-work`).
+//! This package enables the feature. The core's own bench measures the same without it (`cargo
+//! xtask bench query own-work`).
 
 #![expect(clippy::expect_used, reason = "a bench that cannot measure panics")]
-#![expect(clippy::print_stdout, reason = "it prints what it measured")]
+#![expect(clippy::print_stdout, reason = "it prints its figures")]
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Listeners {
         ))
     }
 
-    /// Starts a supervisor with these meters; without any, with the global provider, which does
+    /// Starts a supervisor with these meters. Without any it uses the global provider, which does
     /// nothing.
     fn lab(&self) -> Lab {
         let builder = Supervisor::builder();
@@ -63,7 +63,7 @@ fn listener_sets(jaeger: &Jaeger) -> [Listeners; 4] {
     let spans =
         |collector: &str| Some(Telemetry::traces_to("bench", collector).expect("it exports"));
     // Jaeger accepts no metrics.
-    let collected = || Some(collecting(InMemoryMetricExporter::default()));
+    let collected = || Some(meter_provider(InMemoryMetricExporter::default()));
     let lost = MetricExporter::builder()
         .with_http()
         .with_endpoint(format!("{DOWN}/v1/metrics"))
@@ -88,12 +88,12 @@ fn listener_sets(jaeger: &Jaeger) -> [Listeners; 4] {
         Listeners {
             name: "meters and spans, collector down",
             spans: spans(DOWN),
-            meters: Some(collecting(lost)),
+            meters: Some(meter_provider(lost)),
         },
     ]
 }
 
-fn collecting(exporter: impl PushMetricExporter) -> SdkMeterProvider {
+fn meter_provider(exporter: impl PushMetricExporter) -> SdkMeterProvider {
     SdkMeterProvider::builder()
         .with_reader(
             PeriodicReader::builder(exporter)
@@ -104,7 +104,7 @@ fn collecting(exporter: impl PushMetricExporter) -> SdkMeterProvider {
 }
 
 fn main() {
-    // A test run of all targets checks only that this starts.
+    // `cargo test --all-targets` only checks that the bench starts.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
@@ -115,14 +115,14 @@ fn main() {
         .build()
         .expect("a runtime");
     let mut figures = Figures::default();
-    queries(&mut figures, &runtime, &listener_sets);
-    rotations(&mut figures, &runtime, &listener_sets);
+    measure_queries(&mut figures, &runtime, &listener_sets);
+    measure_rotations(&mut figures, &runtime, &listener_sets);
     println!("\n{figures}");
 }
 
-/// Measures relative to a plain pool with the same listeners, so that the ratio shows the library's
+/// Measures queries relative to a plain pool with the same listeners. The ratio is the library's
 /// cost.
-fn queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
+fn measure_queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
     let fixture = runtime.block_on(Fixture::new());
     for listeners in listener_sets {
         let _listening = listeners.listen();
@@ -145,8 +145,8 @@ fn queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]
     runtime.block_on(fixture.supervisor.shutdown(Duration::from_secs(5)));
 }
 
-/// Measures each set of listeners with its own supervisor.
-fn rotations(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
+/// Measures rotations, each set of listeners with its own supervisor.
+fn measure_rotations(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
     for listeners in listener_sets {
         let _listening = listeners.listen();
         let mut took = runtime.block_on(async { own_work(&listeners.lab().supervisor).await });

@@ -1,11 +1,11 @@
 //! Crates whose spans and events are treated separately.
 
-/// The crate first Claviger's actors. It opens a span for the lifetime first each actor. Spans
-/// without a parent would become its children and be exported only with it.
+/// The crate of Claviger's actors. It opens a span for the lifetime of each actor. Spans without a
+/// parent would become its children and be exported only with it.
 pub(crate) const ACTORS: Crates = Crates(&["ractor"]);
 
-/// OpenTelemetry's own crates. Its macros use the package's name as the target, those first
-/// `tracing` the crate's.
+/// OpenTelemetry's own crates. The target is the package's name with its own macros, and the
+/// crate's name with those of `tracing`.
 pub(crate) const SDK: Crates = Crates(&[
     "opentelemetry",
     "opentelemetry_sdk",
@@ -15,11 +15,11 @@ pub(crate) const SDK: Crates = Crates(&[
     "opentelemetry_http",
 ]);
 
-/// The crates first the exporter, whose own spans would be exported in turn.
+/// The crates of the exporter. Exporting their spans would create further spans.
 pub(crate) const EXPORTER: Crates = Crates(&["reqwest", "hyper", "hyper_util", "h2", "rustls"]);
 
-/// Crates by the first segment first their targets: `h2` contains `h2::client`, but not `h2_thing`.
-/// The filters first `tracing-subscriber` compare prefixes.
+/// Crates by the first segment of their targets: `h2` contains `h2::client`, but not `h2_thing`.
+/// The filters of `tracing-subscriber` compare prefixes instead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crates(&'static [&'static str]);
 
@@ -29,7 +29,7 @@ impl Crates {
         self.0.contains(&first)
     }
 
-    /// Returns whether a directive first `RUST_LOG` names one first them.
+    /// Returns whether a directive of `RUST_LOG` names one of them.
     pub(crate) fn are_named_in(self, directives: &str) -> bool {
         directives.split(',').any(|directive| {
             self.contain(

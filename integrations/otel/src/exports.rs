@@ -18,7 +18,7 @@ const REPEAT_INTERVAL: Duration = Duration::from_secs(3_600);
 /// fill the log.
 const OUTAGE_INTERVAL: Duration = Duration::from_secs(300);
 
-/// What is exported.
+/// A kind of telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// Spans.
@@ -44,13 +44,13 @@ struct State {
     failing: [bool; Signal::ALL],
     /// The signal in the last WARN line, while its exports fail.
     reported: Option<Signal>,
-    /// Whether an outage was logged and its end was not.
+    /// Set while an outage was logged and its end was not.
     is_open: bool,
     reported_at: Option<Instant>,
 }
 
 impl State {
-    /// Records a failed export and returns whether to log it.
+    /// Records a failed export. Returns whether to log it.
     fn failed(&mut self, signal: Signal, now: Instant) -> bool {
         self.failing[signal as usize] = true;
         let pause = if self.reported.is_some() {
@@ -67,8 +67,8 @@ impl State {
         is_due
     }
 
-    /// Records a successful export. Returns whether to log the end of an outage, because no signal
-    /// fails any more.
+    /// Records a successful export. Returns whether to log the end of an outage: no signal fails
+    /// any more.
     fn succeeded(&mut self, signal: Signal) -> bool {
         self.failing[signal as usize] = false;
         self.reported = self.reported.filter(|reported| *reported != signal);
@@ -77,7 +77,7 @@ impl State {
 }
 
 impl Exports {
-    /// Creates the state; `advice` tells the user how to disable exporting.
+    /// Creates the state. `advice` is how to disable exporting.
     pub(crate) fn new(advice: &'static str) -> Arc<Self> {
         Arc::new(Self {
             advice,
@@ -97,7 +97,7 @@ impl Exports {
                     tracing::info!(endpoint, "telemetry is exported again");
                 }
             }
-            // The service has ended, which is no error of the collector.
+            // The service has ended. This is no error of the collector.
             Err(OTelSdkError::AlreadyShutdown) => {}
             Err(error) => {
                 #[expect(
@@ -224,7 +224,7 @@ impl<E: PushMetricExporter> PushMetricExporter for Observed<E> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "a test counts from some moment")]
+    #![expect(clippy::disallowed_methods, reason = "a test needs some start time")]
 
     use super::*;
 

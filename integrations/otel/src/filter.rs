@@ -8,17 +8,17 @@ use tracing_subscriber::layer::Filter;
 use crate::crates::{ACTORS, EXPORTER, SDK};
 use crate::quiet::Quiet;
 
-/// Passes spans and events from INFO on.
+/// Exports spans and events from INFO on, without those of actors, the SDK and the exporter.
 pub(crate) fn exported<S: 'static>() -> impl Filter<S> {
-    of_levels(LevelFilter::INFO, |passed_targets| {
+    up_to_level(LevelFilter::INFO, |target| {
         ![ACTORS, SDK, EXPORTER]
             .into_iter()
-            .any(|crates| crates.contain(passed_targets))
+            .any(|crates| crates.contain(target))
     })
 }
 
-/// Applies `RUST_LOG`, by default INFO. Lines of the SDK pass from WARN on and rarely, unless it is
-/// named there.
+/// Applies `RUST_LOG`, by default INFO. Lines of the SDK are logged from WARN on and rarely, unless
+/// `RUST_LOG` names it.
 pub(crate) fn logged<S: 'static>() -> Box<dyn Filter<S> + Send + Sync> {
     logged_as(&std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default())
 }
@@ -28,30 +28,28 @@ fn logged_as<S: 'static>(directives: &str) -> Box<dyn Filter<S> + Send + Sync> {
         .with_default_directive(LevelFilter::INFO.into())
         .parse_lossy(directives);
     let actors = ACTORS.are_named_in(directives);
-    let filter = filter.and(of_levels(LevelFilter::TRACE, move |passed_targets| {
-        actors || !ACTORS.contain(passed_targets)
+    let filter = filter.and(up_to_level(LevelFilter::TRACE, move |target| {
+        actors || !ACTORS.contain(target)
     }));
     if SDK.are_named_in(directives) {
         return Box::new(filter);
     }
-    let others = filter.and(of_levels(LevelFilter::TRACE, |passed_targets| {
-        !SDK.contain(passed_targets)
+    let others = filter.and(up_to_level(LevelFilter::TRACE, |target| {
+        !SDK.contain(target)
     }));
     Box::new(
-        others.or(of_levels(LevelFilter::WARN, |passed_targets| {
-            SDK.contain(passed_targets)
-        })
-        .and(Quiet::new(SDK))),
+        others
+            .or(up_to_level(LevelFilter::WARN, |target| SDK.contain(target)).and(Quiet::new(SDK))),
     )
 }
 
-/// Passes targets that match, up to this level.
-fn of_levels<F: Fn(&str) -> bool>(
+/// Accepts targets that match, up to this level.
+fn up_to_level<F: Fn(&str) -> bool>(
     max_level: LevelFilter,
     matches: F,
 ) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
-    filter_fn(move |passed_targets: &Metadata<'_>| {
-        *passed_targets.level() <= max_level && matches(passed_targets.target())
+    filter_fn(move |metadata: &Metadata<'_>| {
+        *metadata.level() <= max_level && matches(metadata.target())
     })
     .with_max_level_hint(max_level)
 }
@@ -76,8 +74,8 @@ mod tests {
         }
     }
 
-    /// Returns the targets that pass, each with one line at INFO.
-    fn passed_targets(
+    /// Returns the targets that the filter accepts, of one line at INFO for each.
+    fn accepted_targets(
         filter: impl Filter<tracing_subscriber::Registry> + Send + Sync + 'static,
     ) -> Vec<&'static str> {
         let targets = Targets::default();
@@ -96,14 +94,14 @@ mod tests {
                 tracing::info!(target: "opentelemetry_shop", "");
             },
         );
-        let passed_targets = targets.0.lock().unwrap_or_else(PoisonError::into_inner);
-        passed_targets.clone()
+        let targets = targets.0.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.clone()
     }
 
     #[test]
-    fn only_named_crates_are_not_exported() {
+    fn spans_of_actors_sdk_and_exporter_are_not_exported() {
         assert_eq!(
-            passed_targets(exported()),
+            accepted_targets(exported()),
             [
                 "h2_thing",
                 "hyperlocal",
@@ -114,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_named_crates_are_not_logged_unless_requested() {
+    fn lines_of_actors_and_sdk_are_logged_only_if_rust_log_names_them() {
         let others = [
             "h2",
             "h2::client",
@@ -131,17 +129,17 @@ mod tests {
             "info,opentelemetry_shop=debug",
         ] {
             assert_eq!(
-                passed_targets(logged_as(directives)),
+                accepted_targets(logged_as(directives)),
                 others,
                 "{directives}"
             );
         }
         let with = |directives: &str, target: &str| {
-            passed_targets(logged_as(directives)).contains(&target)
+            accepted_targets(logged_as(directives)).contains(&target)
         };
         assert!(
             !with("shop=debug", "h2"),
-            "what is not named is left out, as ever"
+            "a target that RUST_LOG does not name is not logged"
         );
         assert!(
             with("ractor=info", "ractor::actor")

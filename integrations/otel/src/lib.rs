@@ -1,10 +1,10 @@
 //! OpenTelemetry for a service in one line.
 //!
 //! [`init`] exports spans and metrics to the collector of the standard `OTEL_*` variables, and
-//! writes log lines to stderr. It sets the global propagator to W3C trace context and baggage, with
-//! which a layer of the web framework reads them from requests (the README has one for axum). With
-//! the feature `otel` of [claviger](https://docs.rs/claviger), every rotation is then a trace and
-//! its metrics are exported, because both use the global providers.
+//! writes log lines to stderr. It sets the global propagator to W3C trace context and baggage,
+//! which a layer of the web framework reads from requests (the README has one for axum). With the
+//! feature `otel` of [claviger](https://docs.rs/claviger), every rotation is a trace and its
+//! metrics are exported, because both use the global providers.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,10 +24,10 @@
 //! | `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` | `otlp`; or `none` |
 //! | `OTEL_BSP_*`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_SPAN_*_LIMIT` | the SDK's: spans each 5 s, metrics each 60 s |
 //! | `OTEL_SDK_DISABLED` | `false` |
-//! | `RUST_LOG` | `info`: what is logged. Spans are exported from INFO on, whatever it says. Exports that fail are one WARN line, once an hour while it lasts; the SDK's own lines about them are left out unless it names `opentelemetry` |
+//! | `RUST_LOG` | `info`. It filters log lines; spans are exported from INFO on. Failed exports are one WARN line an hour. The SDK's own lines about them are logged only if it names `opentelemetry` |
 //!
-//! A service with its own subscriber calls [`Telemetry::start`] and adds [`Telemetry::layer`];
-//! nothing global is set then.
+//! A service with its own subscriber calls [`Telemetry::start`] and adds [`Telemetry::layer`]. This
+//! sets nothing global.
 
 mod crates;
 mod exports;
@@ -40,7 +40,7 @@ mod telemetry;
 pub use meter::WithMeter;
 pub use telemetry::{InitError, Telemetry, init};
 
-/// The README's code compiles.
+/// Compiles the README's code.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

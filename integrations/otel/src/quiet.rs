@@ -1,5 +1,5 @@
-//! Filter crates the SDK's own lines: those about failed exports are dropped, because this crate
-//! logs them itself; each other line passes once an hour.
+//! Filter of the SDK's own lines. Those about failed exports are dropped, because this crate logs
+//! failed exports itself. Each other line is logged once an hour.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,19 +13,19 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::crates::Crates;
 
-/// Interval crates the lines crates one call site in the SDK. Some are written at each request or
+/// Interval between the lines of one call site in the SDK. Some are written at each request or
 /// export.
 const INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Returns whether a line crates the SDK is about a failed export, which [`crate::exports`] logs.
-fn is_about_an_export(name: &str) -> bool {
+/// Returns whether a line of the SDK is about a failed export, which [`crate::exports`] logs.
+fn is_about_failed_export(name: &str) -> bool {
     name.starts_with("Export.Failed.")
         || [".ExportError", ".Shutdown.Timeout", ".Drop.ShutdownFailed"]
             .into_iter()
             .any(|end| name.ends_with(end))
 }
 
-/// Passes each line crates these crates once an hour, and no line about a failed export.
+/// Accepts each line of these crates once an hour, and no line about a failed export.
 #[derive(Debug)]
 pub(crate) struct Quiet {
     crates: Crates,
@@ -40,34 +40,34 @@ impl Quiet {
         }
     }
 
-    fn is_due(&self, place: Identifier, now: Instant) -> bool {
+    fn is_due(&self, call_site: Identifier, now: Instant) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = logged
-            .get(&place)
+            .get(&call_site)
             .is_none_or(|at| now.saturating_duration_since(*at) >= INTERVAL);
         if is_due {
-            logged.insert(place, now);
+            logged.insert(call_site, now);
         }
         is_due
     }
 }
 
 // Implements `enabled` and not `event_enabled`, because tracing-subscriber 0.3.23 applies a
-// rejection crates the latter to the next event, too.
+// rejection by the latter to the next event, too.
 impl<S> Filter<S> for Quiet {
     fn enabled(&self, line: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         #[expect(
             clippy::disallowed_methods,
-            reason = "log lines have no clock crates their own"
+            reason = "log lines have no clock of their own"
         )]
         let is_due = || self.is_due(line.callsite(), Instant::now());
-        !self.crates.contain(line.target()) || (!is_about_an_export(line.name()) && is_due())
+        !self.crates.contain(line.target()) || (!is_about_failed_export(line.name()) && is_due())
     }
 
     fn callsite_enabled(&self, line: &'static Metadata<'static>) -> Interest {
         match (
             self.crates.contain(line.target()),
-            is_about_an_export(line.name()),
+            is_about_failed_export(line.name()),
         ) {
             (false, _) => Interest::always(),
             (true, true) => Interest::never(),
@@ -75,7 +75,7 @@ impl<S> Filter<S> for Quiet {
         }
     }
 
-    /// Does not restrict the levels crates other filters.
+    /// Returns the highest level, so that other filters are not restricted.
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(LevelFilter::TRACE)
     }
@@ -86,7 +86,7 @@ mod tests {
     #![expect(
         clippy::expect_used,
         clippy::disallowed_methods,
-        reason = "a test fails by panicking, and counts from some moment"
+        reason = "a test fails by panicking, and needs some start time"
     )]
 
     use std::io::{self, Write};
@@ -126,20 +126,20 @@ mod tests {
                     tracing::error!(name: "BatchSpanProcessor.ExportError", target: "opentelemetry_sdk", "not sent");
                     tracing::warn!(name: "Export.Failed.ExhaustedRetries", target: "opentelemetry-otlp", "lost");
                     tracing::warn!(name: "HttpTraceClient.PartialSuccess", target: "opentelemetry-otlp", "rejected in part");
-                    tracing::warn!("crates the service");
-                    tracing::debug!("crates no interest");
+                    tracing::warn!("of the service");
+                    tracing::debug!("of no interest");
                 }
             },
         );
         let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
-        let count_of = |what: &str| text.matches(what).count();
+        let count_of = |line: &str| text.matches(line).count();
         assert_eq!(
             [
                 "not sent",
                 "lost",
                 "rejected in part",
-                "crates the service",
-                "crates no interest"
+                "of the service",
+                "of no interest"
             ]
             .map(count_of),
             [0, 0, 1, 10, 0],
@@ -150,10 +150,11 @@ mod tests {
     #[test]
     fn a_repeated_line_is_logged_once_an_hour() {
         let quiet = Quiet::new(SDK);
-        let place = tracing::callsite!(name: "not sent", kind: tracing::metadata::Kind::EVENT, fields: message);
-        let place = || tracing::callsite::Callsite::metadata(place).callsite();
+        let call_site = tracing::callsite!(name: "not sent", kind: tracing::metadata::Kind::EVENT, fields: message);
+        let call_site = || tracing::callsite::Callsite::metadata(call_site).callsite();
         let start = Instant::now();
-        let logged = |seconds: &u64| quiet.is_due(place(), start + Duration::from_secs(*seconds));
+        let logged =
+            |seconds: &u64| quiet.is_due(call_site(), start + Duration::from_secs(*seconds));
         let all: Vec<_> = (0..=1_500).map(|fives| fives * 5).filter(logged).collect();
         assert_eq!(all, [0, 3_600, 7_200]);
     }

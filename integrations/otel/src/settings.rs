@@ -23,7 +23,7 @@ pub(crate) fn is_exported(exporter: &'static str) -> Result<bool, InitError> {
     }
 }
 
-/// Checks for the only built-in protocol.
+/// Checks that the variables set no protocol but the built-in one.
 pub(crate) fn check_protocol() -> Result<(), InitError> {
     for variable in [
         "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -43,8 +43,8 @@ pub(crate) fn check_protocol() -> Result<(), InitError> {
 
 /// Returns the endpoint of a signal as the exporter determines it: the signal's variable unchanged,
 /// else the general variable with the signal's path.
-pub(crate) fn endpoint(of_signal: &str, path: &str) -> String {
-    value(of_signal).unwrap_or_else(|| {
+pub(crate) fn endpoint(variable: &str, path: &str) -> String {
+    value(variable).unwrap_or_else(|| {
         let collector = value(OTEL_EXPORTER_OTLP_ENDPOINT).unwrap_or_else(|| COLLECTOR.to_owned());
         format!(
             "{}{path}",
@@ -55,21 +55,21 @@ pub(crate) fn endpoint(of_signal: &str, path: &str) -> String {
 
 /// Returns the resource of the environment, with the service's name as default.
 pub(crate) fn resource(service: &str) -> Resource {
-    let named = value("OTEL_SERVICE_NAME").is_some()
+    let has_name = value("OTEL_SERVICE_NAME").is_some()
         || value("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|attributes| {
             attributes
                 .split(',')
-                .any(|one| one.trim_start().starts_with("service.name="))
+                .any(|attribute| attribute.trim_start().starts_with("service.name="))
         });
     let resource = Resource::builder();
-    if named {
+    if has_name {
         resource.build()
     } else {
         resource.with_service_name(service.to_owned()).build()
     }
 }
 
-/// Returns a variable; an empty one counts as unset, by the specification.
+/// Returns the value of a variable. By the specification an empty one counts as unset.
 fn value(name: &str) -> Option<String> {
     env::var(name)
         .ok()

@@ -1,4 +1,4 @@
-//! The providers and their setup.
+//! OpenTelemetry's providers and their setup.
 
 use std::error::Error;
 use std::fmt;
@@ -34,29 +34,29 @@ const TRACES: &str = "/v1/traces";
 /// Path for metrics.
 const METRICS: &str = "/v1/metrics";
 
-/// How to disable exporting that is configured by variables.
-const BY_VARIABLES: &str = "start a collector there or name another one in OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true switches exporting \
-     off, OTEL_TRACES_EXPORTER=none and OTEL_METRICS_EXPORTER=none one signal";
+/// Advice for exporting that is configured by variables.
+const VARIABLES_ADVICE: &str = "start a collector there, or set another one in OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true disables exporting, \
+     OTEL_TRACES_EXPORTER=none or OTEL_METRICS_EXPORTER=none one signal";
 
-/// How to disable exporting that is configured by code.
-const BY_CODE: &str = "start a collector there; the service's code names it, by Telemetry::traces_to, and without that call nothing is exported";
+/// Advice for exporting that is configured by code.
+const CODE_ADVICE: &str = "start a collector there, or change or remove the call of Telemetry::traces_to in the service's code";
 
 /// Timeout of the last export, for a collector that does not respond.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sets up telemetry for the whole process: spans and metrics are exported by OTLP, log lines are
-/// written to stderr, W3C trace context and baggage are propagated. Call it once, first in `main`.
+/// Sets up telemetry for the whole process. Spans and metrics are exported by OTLP. Log lines are
+/// written to stderr. W3C trace context and baggage are propagated. Call it once, first in `main`.
 /// The collector need not be available.
 ///
 /// `service` is the `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` sets
 /// it.
 ///
 /// # Errors
-/// A variable is invalid (the message names it), or a subscriber for `tracing` is set already; use
-/// [`Telemetry::start`] then.
+/// A variable is invalid (the message names it), or a subscriber of `tracing` is already set. In
+/// the latter case use [`Telemetry::start`].
 pub fn init(service: &str) -> Result<Telemetry, InitError> {
     let telemetry = Telemetry::start(service)?;
-    // Colours are for terminals; in a file they hinder searching.
+    // Colours in a file would make searching harder.
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -70,7 +70,7 @@ pub fn init(service: &str) -> Result<Telemetry, InitError> {
     Ok(telemetry)
 }
 
-/// Exports spans and metrics, until it is [shut down](Self::shutdown) or dropped.
+/// Exports spans and metrics until it is [shut down](Self::shutdown) or dropped.
 pub struct Telemetry {
     traces: SdkTracerProvider,
     /// `None` without an exporter, because the SDK would report an error for each observable
@@ -81,15 +81,15 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts the exporters; nothing global is set. A signal that the variables disable has a
-    /// provider that exports nothing.
+    /// Starts the exporters. Sets nothing global. A signal that the variables disable is not
+    /// exported.
     ///
     /// # Errors
     /// A variable is invalid; the message names it.
     pub fn start(service: &str) -> Result<Self, InitError> {
         settings::check_protocol()?;
         let resource = settings::resource(service);
-        let exports = Exports::new(BY_VARIABLES);
+        let exports = Exports::new(VARIABLES_ADVICE);
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
         let (mut metrics, mut traces_watch, mut metrics_watch) = (None, None, None);
         if settings::is_exported("OTEL_TRACES_EXPORTER")? {
@@ -133,8 +133,8 @@ impl Telemetry {
     }
 
     /// Exports spans only, to the collector at this address (`http://localhost:4318`, or the
-    /// complete `http://localhost:4318/v1/traces`), whatever the variables are; nothing global is
-    /// set. For demos and tests, and for Jaeger, which accepts no metrics.
+    /// complete `http://localhost:4318/v1/traces`). Ignores the variables of the exporter, and sets
+    /// nothing global. For demos and tests, and for Jaeger, which accepts no metrics.
     ///
     /// # Errors
     /// The address is invalid.
@@ -146,7 +146,7 @@ impl Telemetry {
         } else {
             format!("{address}{TRACES}")
         };
-        let watch = Watch::new(&Exports::new(BY_CODE), Signal::Traces, &endpoint);
+        let watch = Watch::new(&Exports::new(CODE_ADVICE), Signal::Traces, &endpoint);
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
@@ -167,8 +167,8 @@ impl Telemetry {
         })
     }
 
-    /// Returns a layer for your own subscriber that exports spans of `tracing`: from INFO on,
-    /// without those of ractor, which last as long as an actor, and those of the exporter itself.
+    /// Returns a layer for your own subscriber that exports spans of `tracing` from INFO on. It
+    /// exports no spans of ractor, which last as long as an actor, and none of the exporter itself.
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -182,7 +182,7 @@ impl Telemetry {
             .with_filter(filter::exported())
     }
 
-    /// Returns a meter whose metrics are exported here, for
+    /// Returns a meter whose metrics are exported here. Set it by
     /// [`with_meter`](crate::WithMeter::with_meter) if the global provider is another.
     pub fn meter(&self, name: &'static str) -> Meter {
         self.metrics.as_ref().map_or_else(
@@ -191,7 +191,7 @@ impl Telemetry {
         )
     }
 
-    /// Exports what is buffered, and waits for it.
+    /// Exports buffered telemetry, and waits for the result.
     ///
     /// # Errors
     /// The collector could not be reached, or rejected the export.
@@ -208,8 +208,8 @@ impl Telemetry {
         })
     }
 
-    /// Exports what is buffered and stops. Blocks for up to 5 s per signal if the collector does
-    /// not respond; what it does not accept is lost.
+    /// Exports buffered telemetry and stops. Blocks for up to 5 s per signal if the collector does
+    /// not respond. Telemetry that it does not accept is lost.
     pub fn shutdown(self) {
         drop(self);
     }
@@ -253,7 +253,7 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-/// An error of setting telemetry up, or of exporting.
+/// Error of setting up telemetry, or of exporting.
 #[derive(Debug)]
 pub struct InitError {
     message: String,
@@ -261,9 +261,9 @@ pub struct InitError {
 }
 
 impl InitError {
-    pub(crate) fn unknown(variable: &str, value: &str, right: &str) -> Self {
+    pub(crate) fn unknown(variable: &str, value: &str, valid: &str) -> Self {
         Self {
-            message: format!("{variable}={value:?} is unknown; it has to be {right}"),
+            message: format!("{variable}={value:?} is unknown; set it to {valid}"),
             source: None,
         }
     }
@@ -279,7 +279,7 @@ impl InitError {
 
     fn subscriber(error: TryInitError) -> Self {
         Self {
-            message: "a subscriber for tracing is set already; add Telemetry::layer to it"
+            message: "a subscriber of tracing is already set; add Telemetry::layer to it"
                 .to_owned(),
             source: Some(Box::new(error)),
         }
