@@ -1,16 +1,15 @@
-//! Routes for Kubernetes and operators of a service that embeds [Claviger](claviger), to merge into
-//! the service's own router.
+//! Routes for Kubernetes and operators, to merge into the router of a service that uses
+//! [Claviger](claviger).
 //!
 //! | route | function | response |
 //! |---|---|---|
-//! | `GET /livez` | [`probes`] | 200 while the process responds, whatever the state of databases |
+//! | `GET /livez` | [`probes`] | 200 while the process responds, independent of databases |
 //! | `GET /readyz` | [`probes`] | 200 while every credential is valid and verified, else 503 |
 //! | `GET /status` | [`status`] | the whole [`Status`](claviger::status::Status); never mounted by default |
 //!
-//! All bodies are JSON; that of `/readyz` lists the reasons.
-//!
-//! None of them contains a secret. `/status` contains the names of providers and pools, and error
-//! messages of the database: serve it to operators only.
+//! All bodies are JSON. That of `/readyz` lists the reasons. None of them contains a secret.
+//! `/status` contains the names of providers and pools, and error messages of the database: serve
+//! it to operators only.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -37,21 +36,21 @@ use claviger::Supervisor;
 /// cached.
 ///
 /// `/livez` is 200 while the process can respond, also during shutdown. It does not depend on a
-/// database, because a restart would not repair one. `/readyz` is 503 from the call of
-/// [`Supervisor::shutdown`] on, so that traffic stops while requests in progress complete.
+/// database, because a restart would not repair one. `/readyz` is 503 once
+/// [`Supervisor::shutdown`] was called, so that traffic stops while requests in progress complete.
 ///
 /// The routes respond from memory: a probe costs no query and no request to a backend.
 pub fn probes<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Router<S> {
-    let (alive, ready) = (supervisor.clone(), supervisor.clone());
+    let (livez, readyz) = (supervisor.clone(), supervisor.clone());
     Router::new()
         .route(
             "/livez",
-            get(async move || uncached(Json(alive.liveness()).into_response())),
+            get(async move || uncached(Json(livez.liveness()).into_response())),
         )
         .route(
             "/readyz",
             get(async move || {
-                let readiness = ready.readiness();
+                let readiness = readyz.readiness();
                 let code = if readiness.ready {
                     StatusCode::OK
                 } else {
@@ -62,11 +61,11 @@ pub fn probes<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Rout
         )
 }
 
-/// Returns the route for operators, `/status`: the state of everything in JSON. Durations are in
-/// seconds, points in time in RFC 3339.
+/// Returns the route for operators, `/status`: the whole
+/// [`Status`](claviger::status::Status) in JSON. Durations are in seconds, times in RFC 3339.
 ///
 /// It contains names of providers and pools, digests of revisions, expiries and the last errors.
-/// None of it is secret, but it is not public either.
+/// None of it is secret, but none of it is meant for the public.
 pub fn status<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Router<S> {
     let supervisor = supervisor.clone();
     Router::new().route(

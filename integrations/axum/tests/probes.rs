@@ -1,4 +1,4 @@
-//! The responses of the routes, from the first lease to the shutdown.
+//! Responses of the routes, from the first lease to the shutdown.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 async fn get_json(router: &Router, path: &str) -> (StatusCode, Value, String) {
     let request = Request::get(path).body(Body::empty()).expect("a request");
-    let response = router.clone().oneshot(request).await.expect("it answers");
+    let response = router.clone().oneshot(request).await.expect("it responds");
     let (code, cache) = (
         response.status(),
         response.headers().get("cache-control").cloned(),
@@ -41,7 +41,7 @@ async fn livez_is_always_200_and_readyz_while_credentials_are_valid() {
     assert_eq!(
         get_json(&router, "/readyz").await.0,
         StatusCode::OK,
-        "nothing is registered, so nothing is missing"
+        "nothing is registered"
     );
 
     let credentials = lab
@@ -87,7 +87,7 @@ async fn livez_is_always_200_and_readyz_while_credentials_are_valid() {
     tokio::time::sleep(Duration::from_secs(61)).await;
     assert_eq!(get_json(&router, "/readyz").await.0, StatusCode::OK);
 
-    // Announced first: everything else is unchanged.
+    // Announcing a shutdown changes nothing else.
     lab.supervisor.announce_shutdown();
     let (code, body, _) = get_json(&router, "/readyz").await;
     assert_eq!(
@@ -105,7 +105,7 @@ async fn livez_is_always_200_and_readyz_while_credentials_are_valid() {
     provider.recover();
     assert!(
         lab.supervisor.rotate_now("login").await.is_ok(),
-        "it goes on"
+        "rotations continue"
     );
 
     lab.supervisor.shutdown(Duration::from_secs(1)).await;
@@ -151,7 +151,7 @@ async fn status_is_a_separate_router_without_secrets() {
     assert_eq!(
         get_json(&probes, "/status").await.0,
         StatusCode::NOT_FOUND,
-        "never by default"
+        "it is not mounted by default"
     );
     let operators: Router = claviger_axum::status(&lab.supervisor);
     let (code, body, text) = get_json(&operators, "/status").await;

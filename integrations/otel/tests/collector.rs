@@ -1,5 +1,5 @@
-//! The log lines of a service, in a process of its own, whose collector is down, hangs, or accepts
-//! one signal only.
+//! Log lines of a service whose collector is down, hangs, or accepts one signal only. The service
+//! is a process of its own.
 
 #![expect(
     clippy::expect_used,
@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use opentelemetry::global;
 
-/// Marks the process that is the service.
+/// Variable that marks the process of the service.
 const SERVICE: &str = "CLAVIGER_TEST_IS_THE_SERVICE";
 
-/// The service finishes at once, and exports nothing before its end.
+/// Variable with which the service ends at once, and exports nothing before its end.
 const END_AT_ONCE: &str = "CLAVIGER_TEST_AT_ONCE";
 
 /// Returns an unused address.
@@ -35,20 +35,21 @@ fn unused_address() -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// Responds to each request with the status of its path. Returns the number of requests so far.
-fn collector(at: SocketAddr, status: fn(&str) -> &'static str) -> Arc<AtomicUsize> {
-    let (listener, answered) = (
+/// Starts a collector that responds to each request with the status of its path. Returns the number
+/// of requests so far.
+fn start_collector(at: SocketAddr, status: fn(&str) -> &'static str) -> Arc<AtomicUsize> {
+    let (listener, requests) = (
         TcpListener::bind(at).expect("the port is still free"),
         Arc::new(AtomicUsize::new(0)),
     );
-    let count = Arc::clone(&answered);
+    let count = Arc::clone(&requests);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, count) = (stream.expect("a client"), Arc::clone(&count));
             std::thread::spawn(move || respond(stream, status, &count));
         }
     });
-    answered
+    requests
 }
 
 fn respond(stream: TcpStream, status: fn(&str) -> &'static str, count: &AtomicUsize) {
@@ -119,16 +120,16 @@ impl Service {
             .expect("it is open")
             .write_all(b"export\n")
             .expect("it reads");
-        let respond = |line: String| {
+        let result = |line: String| {
             line.split_once("exported: ")
-                .map(|(_, taken)| taken == "true")
+                .map(|(_, accepted)| accepted == "true")
         };
         self.output
-            .find_map(|line| respond(line.expect("text")))
-            .expect("it answers")
+            .find_map(|line| result(line.expect("text")))
+            .expect("it responds")
     }
 
-    /// Ends it and returns its log, all of stderr.
+    /// Ends the service and returns its log, all of stderr.
     fn end(mut self) -> Vec<String> {
         drop(self.process.stdin.take());
         let mut log = String::new();
@@ -138,13 +139,13 @@ impl Service {
     }
 }
 
-/// Not a test by itself, but the process that the others start.
+/// Runs the service in the process that the other tests start. It is no test by itself.
 #[test]
 fn the_service() {
     if std::env::var_os(SERVICE).is_none() {
         return;
     }
-    let telemetry = claviger_otel::init("orders").expect("the variables are right");
+    let telemetry = claviger_otel::init("orders").expect("the variables are valid");
     let counter = global::meter("orders").u64_counter("orders").build();
     let order = || tracing::info_span!("order").in_scope(|| counter.add(1, &[]));
     if std::env::var_os(END_AT_ONCE).is_some() {
@@ -158,7 +159,7 @@ fn the_service() {
     telemetry.shutdown();
 }
 
-fn of_level(log: &[String], level: &str) -> Vec<String> {
+fn lines_of_level(log: &[String], level: &str) -> Vec<String> {
     log.iter()
         .filter(|line| line.split_whitespace().nth(1) == Some(level))
         .cloned()
@@ -171,14 +172,14 @@ fn an_outage_of_the_collector_is_one_warn_line_and_its_end_one_info_line() {
     let address = format!("http://user:s3cret@{at}");
     let mut service = Service::start(&address, &[]);
     for _ in 0..3 {
-        assert!(!service.export(), "nobody listens");
+        assert!(!service.export(), "nothing listens");
     }
-    let answered = collector(at, |_| "200 OK");
-    assert!(service.export(), "it is there now");
-    assert!(answered.load(Ordering::SeqCst) >= 2, "both signals");
+    let requests = start_collector(at, |_| "200 OK");
+    assert!(service.export(), "the collector has started");
+    assert!(requests.load(Ordering::SeqCst) >= 2, "both signals");
     let log = service.end();
     assert_eq!(log.len(), 2, "{log:#?}");
-    let (warned, informed) = (of_level(&log, "WARN"), of_level(&log, "INFO"));
+    let (warned, informed) = (lines_of_level(&log, "WARN"), lines_of_level(&log, "INFO"));
     assert_eq!((warned.len(), informed.len()), (1, 1), "{log:#?}");
     assert!(
         warned[0].contains("telemetry cannot be exported")
@@ -198,7 +199,7 @@ fn an_outage_of_the_collector_is_one_warn_line_and_its_end_one_info_line() {
 #[test]
 fn a_collector_without_metrics_is_one_warn_line_with_advice() {
     let at = unused_address();
-    let _answered = collector(at, |path| {
+    let _requests = start_collector(at, |path| {
         if path == "/v1/traces" {
             "200 OK"
         } else {
@@ -221,7 +222,7 @@ fn a_collector_without_metrics_is_one_warn_line_with_advice() {
     }
 }
 
-/// Also for a service that ends at once, before anything was exported.
+/// The service ends at once, before anything was exported.
 #[test]
 fn a_collector_that_hangs_at_shutdown_is_one_warn_line() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -271,7 +272,7 @@ fn lines_of_the_sdk_are_logged_if_rust_log_names_it() {
     );
     assert!(!service.export());
     let log = service.end();
-    // The cause, which the SDK does not include in the error.
+    // The line has the cause, which the SDK does not include in the error.
     assert!(
         log.iter()
             .any(|line| line.contains("HttpClient.NetworkError")
@@ -279,7 +280,7 @@ fn lines_of_the_sdk_are_logged_if_rust_log_names_it() {
         "{log:#?}"
     );
     assert!(
-        of_level(&log, "ERROR")
+        lines_of_level(&log, "ERROR")
             .iter()
             .any(|line| line.contains("opentelemetry_sdk")),
         "{log:#?}"

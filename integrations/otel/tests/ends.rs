@@ -1,4 +1,4 @@
-//! The spans of rotations that last long, and of work that ends early.
+//! Spans of rotations that last long, and of work that ends early.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,8 +25,8 @@ fn unavailable() -> ProviderError {
 fn attribute(span: &SpanData, name: &str) -> Option<String> {
     span.attributes
         .iter()
-        .find(|one| one.key.as_str() == name)
-        .map(|one| one.value.to_string())
+        .find(|attribute| attribute.key.as_str() == name)
+        .map(|attribute| attribute.value.to_string())
 }
 
 fn named<'s>(spans: &'s [SpanData], name: &str) -> Vec<&'s SpanData> {
@@ -36,14 +36,14 @@ fn named<'s>(spans: &'s [SpanData], name: &str) -> Vec<&'s SpanData> {
 /// Asserts that each span is exported once, within an exported parent, that links are valid, and
 /// that exactly the failed spans have an `error.type`.
 fn assert_complete(spans: &[SpanData]) {
-    let known: HashMap<SpanId, &SpanData> = spans
+    let by_id: HashMap<SpanId, &SpanData> = spans
         .iter()
         .map(|span| (span.span_context.span_id(), span))
         .collect();
-    assert_eq!(known.len(), spans.len(), "one was exported twice");
+    assert_eq!(by_id.len(), spans.len(), "one was exported twice");
     for span in spans {
         if span.parent_span_id != SpanId::INVALID {
-            let parent = known
+            let parent = by_id
                 .get(&span.parent_span_id)
                 .expect("its parent was exported");
             assert!(
@@ -56,7 +56,7 @@ fn assert_complete(spans: &[SpanData]) {
         assert!(
             span.links
                 .iter()
-                .all(|link| known.contains_key(&link.span_context.span_id())),
+                .all(|link| by_id.contains_key(&link.span_context.span_id())),
             "{span:?}"
         );
         assert_eq!(
@@ -95,10 +95,10 @@ async fn a_request_during_a_long_rotation_is_linked_to_the_part_that_ends_it() {
         .add_pool("reports", &credentials, slow.clone())
         .await
         .expect("verified");
-    recorder.forget();
+    recorder.clear();
 
-    // The backend is down. A request arrives when the first part is due to end, and no attempt has
-    // ended it.
+    // The backend is down. A request arrives when the first part is due to end, before an attempt
+    // ends it.
     provider.fail_next(1, unavailable());
     provider.fail_next(1, unavailable().with_retry_after(Duration::from_secs(400)));
     provider.fail_next(1_000, unavailable());
@@ -131,33 +131,33 @@ async fn a_request_during_a_long_rotation_is_linked_to_the_part_that_ends_it() {
 
     let spans = recorder.spans();
     assert_complete(&spans);
-    let asked = named(&spans, "POST /rotate")[0].span_context.clone();
+    let request = named(&spans, "POST /rotate")[0].span_context.clone();
     let fetch = named(&spans, "credential.fetch")
         .into_iter()
         .find(|span| attribute(span, "trigger").as_deref() == Some("manual"));
-    let answers = spans
+    let rotation = spans
         .iter()
         .find(|span| span.span_context.span_id() == fetch.expect("it was fetched").parent_span_id)
         .expect("a root");
     let linked: Vec<_> = spans
         .iter()
-        .filter(|span| span.links.iter().any(|link| link.span_context == asked))
+        .filter(|span| span.links.iter().any(|link| link.span_context == request))
         .collect();
     assert_eq!(
         linked
             .iter()
             .map(|span| span.span_context.span_id())
             .collect::<Vec<_>>(),
-        [answers.span_context.span_id()],
+        [rotation.span_context.span_id()],
         "{}",
         recorder.trees()
     );
 
-    // The part in which the last pool adopted it is the end.
-    let is_it = |root: &&SpanData| attribute(root, "trigger").as_deref() == Some("changed");
+    // The last part is the one in which the last pool adopted it.
+    let is_changed = |root: &&SpanData| attribute(root, "trigger").as_deref() == Some("changed");
     let roots: Vec<_> = named(&spans, "credential.rotation")
         .into_iter()
-        .filter(is_it)
+        .filter(is_changed)
         .collect();
     let outcomes: Vec<_> = roots
         .iter()
@@ -173,15 +173,15 @@ async fn a_request_during_a_long_rotation_is_linked_to_the_part_that_ends_it() {
         "{outcomes:?}"
     );
     assert_eq!(outcomes.last().map(String::as_str), Some("adopted"));
-    for handed in named(&spans, "pool.handover")
+    for handover in named(&spans, "pool.handover")
         .into_iter()
         .filter(|span| attribute(span, "generation").is_some())
     {
         let part = roots
             .iter()
-            .position(|root| root.span_context.span_id() == handed.parent_span_id)
+            .position(|root| root.span_context.span_id() == handover.parent_span_id)
             .expect("it is in a rotation");
-        if attribute(handed, "pool").as_deref() == Some("reports") {
+        if attribute(handover, "pool").as_deref() == Some("reports") {
             assert_eq!(part, roots.len() - 1);
         } else {
             assert!(part < roots.len() - 1);
@@ -200,12 +200,12 @@ async fn an_expired_lease_is_a_failed_fetch() {
         .add_provider("login", provider.clone())
         .await
         .expect("a lease");
-    recorder.forget();
+    recorder.clear();
     let past = Expiry::after(Timestamp::now(), Duration::ZERO);
     provider.return_next(
         Lease::new(
-            Credentials::new("app", "dead"),
-            Revision::new("dead".to_owned()),
+            Credentials::new("app", "expired"),
+            Revision::new("expired".to_owned()),
         )
         .with_expiry(past),
     );
@@ -213,11 +213,11 @@ async fn an_expired_lease_is_a_failed_fetch() {
     sleep(Duration::from_secs(5)).await;
     let spans = recorder.spans();
     assert_complete(&spans);
-    let words: Vec<_> = named(&spans, "credential.fetch")
+    let error_types: Vec<_> = named(&spans, "credential.fetch")
         .into_iter()
         .map(|span| attribute(span, "error.type"))
         .collect();
-    assert_eq!(words, [Some("expired_lease".to_owned()), None]);
+    assert_eq!(error_types, [Some("expired_lease".to_owned()), None]);
     drop(credentials);
 }
 
@@ -237,7 +237,7 @@ async fn an_attempt_that_panics_is_marked() {
         .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
-    recorder.forget();
+    recorder.clear();
     lab.failpoints.set("orders", "pool.verified", 1);
     provider.rotate();
     lab.supervisor
@@ -254,12 +254,12 @@ async fn an_attempt_that_panics_is_marked() {
     );
     let spans = recorder.spans();
     assert_complete(&spans);
-    let words: Vec<_> = named(&spans, "pool.handover")
+    let error_types: Vec<_> = named(&spans, "pool.handover")
         .into_iter()
         .map(|span| attribute(span, "error.type"))
         .collect();
     assert_eq!(
-        words,
+        error_types,
         [Some("other".to_owned()), None],
         "{}",
         recorder.trees()
@@ -271,7 +271,7 @@ async fn a_rotation_that_one_pool_did_not_adopt_is_marked() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let (provider, quick, never) = (
+    let (provider, quick, rejecting) = (
         ScriptedProvider::new(),
         ScriptedPools::new(4),
         ScriptedPools::new(4),
@@ -288,16 +288,16 @@ async fn a_rotation_that_one_pool_did_not_adopt_is_marked() {
         .expect("verified");
     let _reports = lab
         .supervisor
-        .add_pool("reports", &credentials, never.clone())
+        .add_pool("reports", &credentials, rejecting.clone())
         .await
         .expect("verified");
-    recorder.forget();
-    never.accept_only(["password-1"]);
+    recorder.clear();
+    rejecting.accept_only(["password-1"]);
     quick.stall();
     provider.rotate();
     provider.hint();
     sleep(Duration::from_millis(1_500)).await;
-    assert!(never.rejected() > 0, "one could not");
+    assert!(rejecting.rejected() > 0, "one pool could not adopt it");
     quick.resume();
     sleep(Duration::from_millis(100)).await;
     lab.supervisor
@@ -354,11 +354,11 @@ async fn a_generation_without_connections_has_no_drain() {
     );
 }
 
-/// A fetch, a verification and a drain, each of which hangs.
+/// Covers a fetch, a verification and a drain that hang.
 #[tokio::test(start_paused = true)]
 async fn unfinished_work_is_exported_at_shutdown() {
-    for what in ["fetch", "verification", "drain"] {
-        for how in ["shutdown", "removal"] {
+    for work in ["fetch", "verification", "drain"] {
+        for end in ["shutdown", "removal"] {
             let recorder = Recorder::new();
             let _guard = tracing::subscriber::set_default(recorder.subscriber());
             let lab = Lab::new();
@@ -373,9 +373,9 @@ async fn unfinished_work_is_exported_at_shutdown() {
                 .add_pool("orders", &credentials, database.clone())
                 .await
                 .expect("verified");
-            let mut at_once = None;
-            let held = (what == "drain").then(|| database.opened()[0].connection());
-            match what {
+            let mut at_shutdown = None;
+            let connection = (work == "drain").then(|| database.opened()[0].connection());
+            match work {
                 "fetch" => provider.stall(),
                 "verification" => database.stall(),
                 _ => database.disable_in_place(),
@@ -383,16 +383,16 @@ async fn unfinished_work_is_exported_at_shutdown() {
             provider.rotate();
             provider.hint();
             sleep(Duration::from_secs(2)).await;
-            if how == "shutdown" {
+            if end == "shutdown" {
                 let report = lab.supervisor.shutdown(Duration::from_secs(2)).await;
-                assert!(!report.clean, "{what} {report:?}");
-                at_once = Some(recorder.spans().len());
+                assert!(!report.clean, "{work} {report:?}");
+                at_shutdown = Some(recorder.spans().len());
             } else {
                 lab.supervisor
                     .remove_pool("orders")
                     .await
                     .expect("it is removed");
-                drop(held);
+                drop(connection);
                 sleep(Duration::from_secs(1)).await;
                 lab.supervisor
                     .remove_provider("login")
@@ -406,15 +406,15 @@ async fn unfinished_work_is_exported_at_shutdown() {
             assert_complete(&spans);
             // A process ends after a shutdown, so spans that end later are lost.
             assert!(
-                at_once.is_none_or(|shown| shown == spans.len()),
-                "{what}: {at_once:?}\n{}",
+                at_shutdown.is_none_or(|exported| exported == spans.len()),
+                "{work}: {at_shutdown:?}\n{}",
                 recorder.trees()
             );
             let changed: Vec<_> = named(&spans, "credential.rotation")
                 .into_iter()
                 .filter(|root| attribute(root, "trigger").as_deref() == Some("changed"))
                 .collect();
-            assert_eq!(changed.len(), 1, "{what} {how}");
+            assert_eq!(changed.len(), 1, "{work} {end}");
         }
     }
 }

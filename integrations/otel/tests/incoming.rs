@@ -1,4 +1,4 @@
-//! A request with a `traceparent` that calls for a rotation.
+//! A request with a `traceparent` that causes a rotation.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ async fn rotate(State(supervisor): State<Supervisor>) -> StatusCode {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_requests_span_has_the_senders_parent_and_a_linked_rotation() {
+async fn a_requests_span_has_the_remote_parent_and_a_linked_rotation() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     // As in `init`.
@@ -49,38 +49,38 @@ async fn the_requests_span_has_the_senders_parent_and_a_linked_rotation() {
         .layer(axum::middleware::from_fn(with_remote_parent))
         .with_state(lab.supervisor.clone());
 
-    for (generation, sender) in [
+    for (generation, traceparent) in [
         (
             2,
             Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ),
         (3, None),
     ] {
-        recorder.forget();
+        recorder.clear();
         provider.rotate();
         let mut request = Request::post("/rotate");
-        if let Some(sender) = sender {
-            request = request.header("traceparent", sender);
+        if let Some(traceparent) = traceparent {
+            request = request.header("traceparent", traceparent);
         }
-        let answer = service
+        let response = service
             .clone()
             .oneshot(request.body(Body::empty()).expect("a request"))
             .await
-            .expect("it answers");
+            .expect("it responds");
         assert_eq!(
-            (answer.status(), pool.generation()),
+            (response.status(), pool.generation()),
             (StatusCode::NO_CONTENT, generation)
         );
 
         let spans = recorder.spans();
-        let of = |name: &str| {
+        let named = |name: &str| {
             spans
                 .iter()
                 .find(|span| span.name == name)
                 .expect("it was exported")
         };
-        let (request, rotation) = (of("POST"), of("credential.rotation"));
-        if sender.is_some() {
+        let (request, rotation) = (named("POST"), named("credential.rotation"));
+        if traceparent.is_some() {
             assert_eq!(
                 request.span_context.trace_id(),
                 TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c)

@@ -18,22 +18,22 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_pool_has_a_handover_with_its_steps() {
-    let (response, all) = api::traced("/v1/traces", scenario()).await;
+    let (response, all) = api::run_traced("/v1/traces", scenario()).await;
     assert!(
         !response.contains("password-"),
         "a trace contains a password"
     );
 
-    let of = |trigger: &str| {
+    let rotation = |trigger: &str| {
         let mut found = all.iter().filter(|span| {
             span.name == "credential.rotation" && span.tag("trigger") == Some(trigger)
         });
-        let root = found.next().expect("it was shown");
+        let root = found.next().expect("it was exported");
         assert!(found.next().is_none(), "one rotation of each trigger");
         tree(&all, root)
     };
     // There is no old generation: all minimum connections are opened.
-    let first = of("start");
+    let first = rotation("start");
     let warmed = "\
 pool.handover generation=1 mode=replace pool=orders span.kind=internal → credential.rotation
   pool.verify span.kind=client
@@ -47,7 +47,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
 credential.rotation generation=2 outcome=adopted provider=login span.kind=internal trigger=manual
   credential.fetch provider=login span.kind=client trigger=manual
 ";
-    // Its verification uses one more connection, and the overlap of a pool of eight is two.
+    // The overlap of a pool of eight is two connections. The verification uses one of them.
     let replaced = "  pool.handover generation=2 mode=replace pool=orders span.kind=internal
     pool.verify span.kind=client
     pool.open span.kind=internal
@@ -66,8 +66,8 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
         [head, replaced, in_place, drain].concat(),
         [head, in_place, replaced, drain].concat(),
     ];
-    let shown = of("manual");
-    assert!(either.contains(&shown), "{shown}");
+    let manual = rotation("manual");
+    assert!(either.contains(&manual), "{manual}");
     assert_eq!(handovers_add_up(&all), Ok(4));
 }
 

@@ -1,4 +1,4 @@
-//! The metrics of rotations: names, units, buckets and values. No attribute is a revision or a
+//! Metrics of rotations: names, units, buckets and values. No attribute is a revision or a
 //! generation.
 
 #![expect(
@@ -43,7 +43,7 @@ impl Collected {
 
     fn add<'a>(&mut self, name: &str, attributes: impl Iterator<Item = &'a KeyValue>, value: f64) {
         let attributes: BTreeMap<_, _> = attributes
-            .map(|one| (one.key.as_str(), one.value.to_string()))
+            .map(|attribute| (attribute.key.as_str(), attribute.value.to_string()))
             .collect();
         let attributes: Vec<_> = attributes
             .iter()
@@ -65,7 +65,7 @@ impl Collector {
 
     fn lab(&self) -> Lab {
         Lab::with_builder(Supervisor::builder().with_meter(self.provider.meter("claviger")))
-            .expect("the durations are right")
+            .expect("the durations are valid")
     }
 
     fn collect(&self) -> Collected {
@@ -139,7 +139,7 @@ async fn every_metric_is_recorded() {
         .add_pool("orders", &credentials, database.clone())
         .await
         .expect("verified");
-    let held = pool.current().connection();
+    let connection = pool.current().connection();
 
     // Counters start at zero, because only then is their first increase visible.
     let at_first = collector.collect();
@@ -182,7 +182,7 @@ async fn every_metric_is_recorded() {
         while_draining.value("pool.drain.connections {pool=orders}"),
         Some(1.0)
     );
-    drop(held);
+    drop(connection);
     sleep(Duration::from_secs(1)).await;
 
     let collected = collector.collect();
@@ -223,7 +223,7 @@ async fn every_metric_is_recorded() {
         ("supervisor.restarts {actor=orders-credentials}", 0.0),
         ("supervisor.ready {}", 1.0),
         ("credential.generation {pool=orders}", 2.0),
-        // Opened before the rejected pool served again.
+        // It was opened before the rejected pool was used again.
         (
             "db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=idle}",
             1.0,
@@ -250,7 +250,7 @@ async fn every_metric_is_recorded() {
     }
     let left = collected
         .value("credential.expiration {provider=orders-credentials}")
-        .expect("it dies");
+        .expect("it expires");
     assert!((3_500.0..3_600.0).contains(&left), "{left} s remain");
 
     let units: Vec<_> = collected
@@ -279,7 +279,7 @@ async fn every_metric_is_recorded() {
     }
 
     // No attribute identifies a single rotation.
-    let known = [
+    let allowed = [
         "provider",
         "trigger",
         "outcome",
@@ -298,7 +298,7 @@ async fn every_metric_is_recorded() {
         }
         for attribute in attributes.trim_end_matches('}').split(", ") {
             let (name, value) = attribute.split_once('=').expect("it has a value");
-            assert!(known.contains(&name), "{point}");
+            assert!(allowed.contains(&name), "{point}");
             assert!(
                 !["6b86b273", "d4735e3a", "1", "2"].contains(&value),
                 "{point}"
@@ -310,9 +310,9 @@ async fn every_metric_is_recorded() {
     lab.supervisor.shutdown(Duration::from_secs(5)).await;
     drop((lab, pool, credentials));
     sleep(Duration::from_secs(1)).await;
-    let gone = collector.collect();
-    assert_eq!(gone.value("supervisor.ready {}"), None);
-    let observed: Vec<_> = gone
+    let collected = collector.collect();
+    assert_eq!(collected.value("supervisor.ready {}"), None);
+    let observed: Vec<_> = collected
         .values
         .keys()
         .filter(|point| {
@@ -344,15 +344,15 @@ async fn a_lease_without_an_expiry_has_no_expiration() {
     );
 }
 
-/// As documented at `WithMeter::with_meter`.
+/// Tests what `WithMeter::with_meter` documents.
 #[tokio::test(start_paused = true)]
 async fn two_supervisors_need_a_meter_each() {
     let collector = Collector::new();
-    let on = |scope: &'static str| {
+    let lab = |scope: &'static str| {
         Lab::with_builder(Supervisor::builder().with_meter(collector.provider.meter(scope)))
-            .expect("the durations are right")
+            .expect("the durations are valid")
     };
-    let (one, other, apart) = (on("claviger"), on("claviger"), on("claviger.billing"));
+    let (one, other, separate) = (lab("claviger"), lab("claviger"), lab("claviger.billing"));
     let _first = one
         .supervisor
         .add_provider("login", ScriptedProvider::new())
@@ -366,7 +366,7 @@ async fn two_supervisors_need_a_meter_each() {
     // This one has no lease and is not ready.
     let stalled = ScriptedProvider::new();
     stalled.stall();
-    let _third = apart
+    let _third = separate
         .supervisor
         .add_provider_in_background("billing-login", stalled.clone())
         .expect("it is registered");

@@ -1,4 +1,4 @@
-//! Rotations as OpenTelemetry exports them: kinds, status, links and ends.
+//! Rotations as OpenTelemetry exports them: kinds, status, links and when spans end.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -44,7 +44,7 @@ async fn a_pools_first_handover_is_linked_to_the_rotation_of_its_lease() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
-    let _stage = fixture(&lab).await;
+    let _fixture = fixture(&lab).await;
     insta::assert_snapshot!(recorder.trees(), @r"
     credential.rotation outcome=adopted provider=orders-credentials revision=6b86b273 trigger=start
       credential.fetch (client) provider=orders-credentials trigger=start
@@ -61,7 +61,7 @@ async fn a_rotation_within_a_request_is_linked_to_the_request() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (provider, _, _) = fixture(&lab).await;
-    recorder.forget();
+    recorder.clear();
     provider.rotate();
     lab.supervisor
         .rotate_now("orders-credentials")
@@ -82,14 +82,14 @@ async fn a_rotation_within_a_request_is_linked_to_the_request() {
     ");
 }
 
-/// A service with OpenTelemetry's own API, whose trace came from another service.
+/// The service uses OpenTelemetry's own API, and its trace has a remote parent.
 #[tokio::test(start_paused = true)]
-async fn a_request_of_opentelemetrys_api_is_linked_too() {
+async fn a_request_of_opentelemetrys_api_is_linked() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (provider, _, _) = fixture(&lab).await;
-    recorder.forget();
+    recorder.clear();
     provider.rotate();
     let span = SdkTracerProvider::builder()
         .build()
@@ -128,8 +128,9 @@ async fn a_failed_attempt_that_is_retried_marks_only_itself() {
     let (provider, database, pool) = fixture(&lab).await;
     // A recent verification would be repeated before a fetch.
     sleep(Duration::from_secs(11)).await;
-    recorder.forget();
-    // Fetched after the second verification, which comes after a second or a little more.
+    recorder.clear();
+    // The fetch succeeds after the second verification, which comes after a second or a little
+    // more.
     let down = ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down");
     provider.fail_next(1, down.with_retry_after(Duration::from_millis(1_500)));
     provider.rotate();
@@ -167,12 +168,12 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (provider, database, _) = fixture(&lab).await;
-    let held = database
+    let connection = database
         .opened()
         .first()
         .expect("one was opened")
         .connection();
-    recorder.forget();
+    recorder.clear();
     provider.rotate();
     lab.supervisor
         .rotate_now("orders-credentials")
@@ -187,12 +188,12 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
     let trees = recorder.trees();
     let drain = &trees[trees
         .find("pool.drain")
-        .expect("it was exported while its connection is held")..];
+        .expect("it was exported while its connection is open")..];
     insta::assert_snapshot!(drain, @r#"
     pool.drain abandoned=true error.type=drain_abandoned generation=1 pool=orders ERROR "connections of an old generation outlive its drain deadline" → credential.rotation
       ! connections of an old generation outlive its drain deadline; they are not cut, and still counted {connections, generation, level, pool, target}
     "#);
-    drop(held);
+    drop(connection);
 }
 
 #[tokio::test]
@@ -232,7 +233,7 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (provider, _, _) = fixture(&lab).await;
-    recorder.forget();
+    recorder.clear();
     provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
@@ -260,14 +261,14 @@ async fn a_rotation_that_ends_with_the_supervisor_is_marked_by_its_last_failure(
     );
 }
 
-/// An outage is readable while it lasts, and no trace has thousands of spans.
+/// An outage can be read while it lasts, and no trace has thousands of spans.
 #[tokio::test(start_paused = true)]
 async fn a_long_rotation_is_exported_in_linked_parts() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (provider, _, _) = fixture(&lab).await;
-    recorder.forget();
+    recorder.clear();
     provider.fail_next(
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
@@ -319,7 +320,7 @@ async fn a_long_rotation_is_exported_in_linked_parts() {
         (attribute(last, "outcome"), attribute(last, "trigger")),
         (Some("adopted".to_owned()), Some("manual".to_owned()))
     );
-    let known: Vec<_> = spans
+    let ids: Vec<_> = spans
         .iter()
         .map(|span| span.span_context.span_id())
         .collect();
@@ -331,7 +332,7 @@ async fn a_long_rotation_is_exported_in_linked_parts() {
         fetches.len() > 90
             && fetches
                 .iter()
-                .all(|fetch| known.contains(&fetch.parent_span_id)),
+                .all(|fetch| ids.contains(&fetch.parent_span_id)),
         "{}",
         fetches.len()
     );
@@ -349,7 +350,7 @@ async fn a_part_is_marked_by_its_last_failed_verification() {
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (provider, database, _) = fixture(&lab).await;
-    recorder.forget();
+    recorder.clear();
     database.fail_next(
         1_000,
         ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
@@ -384,15 +385,15 @@ async fn a_part_is_marked_by_its_last_failed_verification() {
     assert_eq!(revisions, vec![Some("d4735e3a".to_owned()); 2]);
 }
 
-/// The password was changed, and the backend still returns the rejected one. That is one rotation,
-/// however long it lasts.
+/// The password was changed, and the backend still returns the rejected one. This is one rotation,
+/// even if it lasts long.
 #[tokio::test(start_paused = true)]
 async fn a_rejected_credential_without_a_successor_is_one_rotation() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (provider, database, pool) = fixture(&lab).await;
-    recorder.forget();
+    recorder.clear();
     database.accept_only(["unknown"]);
     assert!(
         pool.rejected(
@@ -443,14 +444,14 @@ async fn a_rejected_credential_without_a_successor_is_one_rotation() {
     );
 }
 
-/// No pool needs another credential any more.
+/// After the removal no pool needs another credential.
 #[tokio::test(start_paused = true)]
-async fn an_outage_ends_with_the_pool_that_it_concerned() {
+async fn a_rotation_after_a_rejection_ends_when_its_pool_is_removed() {
     let recorder = Recorder::new();
     let _guard = tracing::subscriber::set_default(recorder.subscriber());
     let lab = Lab::new();
     let (_provider, database, pool) = fixture(&lab).await;
-    recorder.forget();
+    recorder.clear();
     database.accept_only(["unknown"]);
     assert!(
         pool.rejected(
@@ -471,13 +472,13 @@ async fn an_outage_ends_with_the_pool_that_it_concerned() {
     lab.supervisor
         .remove_pool("orders")
         .await
-        .expect("it is there");
-    let shown: Vec<_> = roots()
+        .expect("it is removed");
+    let ended: Vec<_> = roots()
         .iter()
         .map(|root| (attribute(root, "trigger"), attribute(root, "outcome")))
         .collect();
     assert_eq!(
-        shown,
+        ended,
         [(Some("rejected".to_owned()), Some("unchanged".to_owned()))]
     );
 }
@@ -518,7 +519,7 @@ async fn a_handover_is_no_part_of_a_concurrent_reconcile() {
     ");
 }
 
-/// Children lie within their parents, and the steps of a handover take no longer than the whole.
+/// Children are within their parents, and the steps of a handover take no longer than the handover.
 #[tokio::test(start_paused = true)]
 async fn every_trigger_is_a_root_that_contains_its_children() {
     let recorder = Recorder::new();
@@ -542,7 +543,7 @@ async fn every_trigger_is_a_root_that_contains_its_children() {
     lab.supervisor
         .rotate_now("orders-credentials")
         .await
-        .expect("it answers");
+        .expect("it responds");
     lab.clock.jump(Duration::from_secs(3_600));
     sleep(Duration::from_secs(16)).await;
 
@@ -603,8 +604,8 @@ async fn every_trigger_is_a_root_that_contains_its_children() {
 fn attribute(span: &SpanData, name: &str) -> Option<String> {
     span.attributes
         .iter()
-        .find(|one| one.key.as_str() == name)
-        .map(|one| one.value.to_string())
+        .find(|attribute| attribute.key.as_str() == name)
+        .map(|attribute| attribute.value.to_string())
 }
 
 fn length(span: &SpanData) -> Duration {

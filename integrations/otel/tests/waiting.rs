@@ -22,7 +22,7 @@ async fn query(db: &Handle<PgPools>) {
     sqlx::query("SELECT 1")
         .execute(db)
         .await
-        .expect("it is answered");
+        .expect("it succeeds");
 }
 
 fn requests(recorder: &Recorder) -> Vec<SpanData> {
@@ -42,17 +42,17 @@ async fn only_a_caller_that_waited_has_an_event() {
     for _ in 0..20 {
         query(&db).instrument(tracing::info_span!("request")).await;
     }
-    let undisturbed = requests(&recorder);
-    assert_eq!(undisturbed.len(), 20);
+    let without_wait = requests(&recorder);
+    assert_eq!(without_wait.len(), 20);
     assert!(
-        undisturbed
+        without_wait
             .iter()
             .all(|span| span.events.is_empty() && span.links.is_empty())
     );
-    let told_of = |name: &str| recorder.spans().iter().any(|span| span.name.contains(name));
+    let has_span = |name: &str| recorder.spans().iter().any(|span| span.name.contains(name));
     assert!(
-        !told_of("acquire") && !told_of("query"),
-        "the query path has no span of ours: {}",
+        !has_span("acquire") && !has_span("query"),
+        "the query path has no span of the library: {}",
         recorder.trees()
     );
 
@@ -84,8 +84,8 @@ async fn only_a_caller_that_waited_has_an_event() {
         recorder.trees()
     );
 
-    // Unannounced; the provider gets the password while the caller waits.
-    recorder.forget();
+    // The password changes without a hint. The provider gets it while the caller waits.
+    recorder.clear();
     fixture.set_password("password-2").await;
     fixture.terminate_connections().await;
     eventually("the connections are closed", || {
@@ -111,7 +111,7 @@ async fn only_a_caller_that_waited_has_an_event() {
     fixture.provider.hint();
     tokio::time::timeout(Duration::from_secs(10), waiting)
         .await
-        .expect("it is freed")
+        .expect("it gets a connection")
         .expect("no panic");
     eventually("the rotation is over", || {
         recorder
@@ -127,13 +127,13 @@ async fn only_a_caller_that_waited_has_an_event() {
         .events
         .iter()
         .find(|event| event.name == "pool.rejected.wait")
-        .expect("it is shown that it waited");
-    let shown: Vec<_> = event
+        .expect("the wait is an event");
+    let attributes: Vec<_> = event
         .attributes
         .iter()
-        .map(|one| one.key.as_str())
+        .map(|attribute| attribute.key.as_str())
         .collect();
-    assert_eq!(shown, ["pool", "waited_s"]);
+    assert_eq!(attributes, ["pool", "waited_s"]);
     let adopted = recorder
         .spans()
         .into_iter()
@@ -150,7 +150,7 @@ async fn only_a_caller_that_waited_has_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_waited_in_vain_has_an_event_with_the_error() {
+async fn a_caller_that_got_no_connection_has_an_event_with_the_error() {
     let recorder = Recorder::new();
     let fixture = Fixture::new().await;
     let credentials = fixture.add_provider().await;
@@ -169,7 +169,7 @@ async fn a_caller_that_waited_in_vain_has_an_event_with_the_error() {
     );
     fixture.terminate_connections().await;
     let rejected = loop {
-        recorder.forget();
+        recorder.clear();
         let dispatch = tracing::Dispatch::new(recorder.subscriber());
         let span = tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("request"));
         match sqlx::query("SELECT 1")
@@ -196,12 +196,13 @@ async fn a_caller_that_waited_in_vain_has_an_event_with_the_error() {
         .events
         .iter()
         .find(|event| event.name == "pool.rejected.wait")
-        .expect("it is shown that it waited");
+        .expect("the wait is an event");
     assert!(
         event
             .attributes
             .iter()
-            .any(|one| one.key.as_str() == "error.type" && one.value.as_str() == "rejected"),
+            .any(|attribute| attribute.key.as_str() == "error.type"
+                && attribute.value.as_str() == "rejected"),
         "{event:?}"
     );
     assert!(request.links.is_empty());
@@ -210,5 +211,5 @@ async fn a_caller_that_waited_in_vain_has_an_event_with_the_error() {
 fn has(span: &SpanData, name: &str, value: &str) -> bool {
     span.attributes
         .iter()
-        .any(|one| one.key.as_str() == name && one.value.as_str() == value)
+        .any(|attribute| attribute.key.as_str() == name && attribute.value.as_str() == value)
 }

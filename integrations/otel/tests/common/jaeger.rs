@@ -16,9 +16,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Counts the ended spans of Claviger and of the test, because Jaeger stores spans in no order.
 #[derive(Clone, Debug, Default)]
-struct Ended(Arc<AtomicUsize>);
+struct EndedSpans(Arc<AtomicUsize>);
 
-impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Ended {
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for EndedSpans {
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let target = context.metadata(&id).map_or("", Metadata::target);
         if target.starts_with("claviger") || target.starts_with("jaeger") {
@@ -27,16 +27,19 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Ended {
     }
 }
 
-/// Runs the scenario and returns the response and spans of a new Jaeger for the service `orders`.
-/// The address for spans ends with `path`.
-pub(crate) async fn traced(path: &str, scenario: impl Future<Output = ()>) -> (String, Vec<Span>) {
+/// Runs the scenario. Returns the response and spans of a new Jaeger for the service `orders`. The
+/// address for spans ends with `path`.
+pub(crate) async fn run_traced(
+    path: &str,
+    scenario: impl Future<Output = ()>,
+) -> (String, Vec<Span>) {
     let jaeger = tokio::task::spawn_blocking(Jaeger::start)
         .await
         .expect("no panic")
         .expect("Jaeger starts");
     let telemetry = Telemetry::traces_to("orders", &format!("{}{path}", jaeger.otlp_endpoint()))
         .expect("it exports");
-    let ended = Ended::default();
+    let ended = EndedSpans::default();
     tracing_subscriber::registry()
         .with(telemetry.layer())
         .with(ended.clone())
@@ -52,22 +55,22 @@ pub(crate) async fn traced(path: &str, scenario: impl Future<Output = ()>) -> (S
 }
 
 /// Reads the spans once all have been received.
-fn spans_in(jaeger: &Jaeger, ended: &Ended) -> (String, Vec<Span>) {
+fn spans_in(jaeger: &Jaeger, ended: &EndedSpans) -> (String, Vec<Span>) {
     let expected = ended.0.load(Ordering::Relaxed);
-    let ask = || {
+    let request = || {
         jaeger
             .get("/api/traces?service=orders&limit=1000")
-            .expect("it answers")
+            .expect("it responds")
     };
     (0..250)
-        .map(|_| ask())
+        .map(|_| request())
         .map(|response| (spans(&response).expect("it is JSON"), response))
         .find(|(spans, _)| {
-            let all_there = spans.len() == expected;
-            if !all_there {
+            let is_complete = spans.len() == expected;
+            if !is_complete {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            all_there
+            is_complete
         })
         .map(|(spans, response)| (response, spans))
         .expect("exactly these spans arrive within five seconds")

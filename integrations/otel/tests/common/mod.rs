@@ -1,4 +1,4 @@
-//! Exported spans as an indented text: kind, status, attributes, events and links.
+//! Exported spans as indented text: kind, status, attributes, events and links.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -45,7 +45,7 @@ impl Recorder {
         spans
     }
 
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear(&self) {
         self.exporter.reset();
     }
 
@@ -57,13 +57,13 @@ impl Recorder {
             .iter()
             .filter(|span| span.parent_span_id == SpanId::INVALID)
         {
-            show(&spans, root, 0, &mut text);
+            append_tree(&spans, root, 0, &mut text);
         }
         text
     }
 }
 
-fn show(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
+fn append_tree(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
     let mut line = span.name.to_string();
     if span.span_kind != SpanKind::Internal {
         let _ = write!(
@@ -75,7 +75,7 @@ fn show(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
     let attributes: BTreeMap<_, _> = span
         .attributes
         .iter()
-        .map(|one| (one.key.as_str(), one.value.to_string()))
+        .map(|attribute| (attribute.key.as_str(), attribute.value.to_string()))
         .collect();
     for (name, value) in attributes {
         let _ = write!(line, " {name}={value}");
@@ -94,7 +94,7 @@ fn show(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
         let attributes: BTreeMap<_, _> = event
             .attributes
             .iter()
-            .map(|one| (one.key.as_str(), one.value.to_string()))
+            .map(|attribute| (attribute.key.as_str(), attribute.value.to_string()))
             .collect();
         let names: Vec<_> = attributes.keys().copied().collect();
         let _ = writeln!(
@@ -108,6 +108,6 @@ fn show(spans: &[SpanData], span: &SpanData, depth: usize, text: &mut String) {
     }
     let id = span.span_context.span_id();
     for child in spans.iter().filter(|child| child.parent_span_id == id) {
-        show(spans, child, depth + 1, text);
+        append_tree(spans, child, depth + 1, text);
     }
 }
