@@ -1,8 +1,8 @@
-//! A service with a credential in a file, a pool and a query, and a rotation of the password.
+//! A service with credentials in a file, a pool, a query and a rotation of the password.
 //!
 //! Run it with `cargo run --example quickstart`.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The environment: a server, and the file in which its secret is mounted.
+    // The environment: a server and a mounted file with the secret.
     let server = claviger_servers::Postgres::start()?;
     server.create_role("app", "first")?;
     server.create_database("orders", "app")?;

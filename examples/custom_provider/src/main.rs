@@ -1,10 +1,10 @@
 //! A custom provider. Run it with `cargo run -p custom_provider`.
 //!
 //! The secret service creates a database user with a ttl of one minute for each `POST /leases`, and
-//! drops it on `DELETE /leases/{id}`. The provider obtains the next user long before the minute is
-//! over, and releases the old one when its last connection has closed.
+//! drops it on `DELETE /leases/{id}`. The provider obtains the next user long before the old one
+//! expires. It releases the old one when its last connection has closed.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 mod provider;
 mod service;

@@ -1,4 +1,4 @@
-//! The provider: the code that you write.
+//! The provider, which is the code that you write.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use claviger::{Credentials, Lease, Provider, Revision};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 
-/// A client of the secret service. Its `Debug` form shows the address and no secret.
+/// Requests users from the secret service. Its `Debug` form shows the address and no secret.
 #[derive(Debug)]
 pub(crate) struct HttpSecrets {
     address: String,
@@ -43,14 +43,14 @@ impl HttpSecrets {
 }
 
 /// Converts an HTTP error to a provider error, transient or permanent.
-fn failed(error: reqwest::Error) -> ProviderError {
+fn provider_error(error: reqwest::Error) -> ProviderError {
     let kind = match error.status() {
         Some(StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => ProviderErrorKind::Denied,
         Some(StatusCode::NOT_FOUND) => ProviderErrorKind::NotFound,
         Some(StatusCode::TOO_MANY_REQUESTS) => ProviderErrorKind::Throttled,
         _ => ProviderErrorKind::Unavailable,
     };
-    // Without the URL, which might contain a token.
+    // The URL is left out, because it might contain a token.
     ProviderError::new(kind, "the secret service returned no lease")
         .with_source(error.without_url())
 }
@@ -76,13 +76,13 @@ impl Provider for HttpSecrets {
             .post(format!("{}/leases", self.address))
             .send()
             .await
-            .map_err(failed)?;
+            .map_err(provider_error)?;
         let created: CreatedUser = response
             .error_for_status()
-            .map_err(failed)?
+            .map_err(provider_error)?
             .json()
             .await
-            .map_err(failed)?;
+            .map_err(provider_error)?;
         Ok(Lease::new(
             Credentials::new(created.user, created.password),
             Revision::new(created.id),
@@ -103,6 +103,6 @@ impl Provider for HttpSecrets {
             .await
             .and_then(reqwest::Response::error_for_status)
             .map(drop)
-            .map_err(failed)
+            .map_err(provider_error)
     }
 }

@@ -27,7 +27,7 @@ struct CreatedUser {
     ttl_seconds: u64,
 }
 
-/// Serves on a free loopback port until the program ends.
+/// Starts the service on a free loopback port. It runs until the program ends.
 pub(crate) async fn start(server: Postgres) -> std::io::Result<SocketAddr> {
     let service = Arc::new(Service {
         server,
@@ -49,9 +49,9 @@ async fn create(State(service): State<Arc<Service>>) -> Result<Json<CreatedUser>
         format!("orders_{number}"),
         format!("secret of orders_{number}"),
     );
-    let (role, its_password) = (user.clone(), password.clone());
+    let (role, role_password) = (user.clone(), password.clone());
     run_on_server(service, move |server| {
-        server.create_role(&role, &its_password).is_ok()
+        server.create_role(&role, &role_password).is_ok()
     })
     .await?;
     Ok(Json(CreatedUser {

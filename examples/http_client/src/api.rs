@@ -1,4 +1,4 @@
-//! The API as the application calls it.
+//! The API for the rest of the application.
 
 use claviger::Handle;
 
@@ -19,11 +19,11 @@ impl Api {
     pub(crate) async fn orders(&self) -> Result<u64, ApiError> {
         let mut attempt = 1;
         loop {
-            // Read before the client is obtained, so that no newer generation is reported.
+            // Read before the client is obtained, so that a newer generation is never reported.
             let generation = self.0.generation();
             let client = self.0.get().await?;
             match client.orders().await {
-                // The API has done nothing, so the request may be repeated.
+                // A rejected request had no effect, so it may be repeated.
                 Err(ApiError::Rejected) if attempt < ATTEMPTS => {
                     self.0.rejected(generation, &ApiError::Rejected);
                     attempt += 1;

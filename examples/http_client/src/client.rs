@@ -1,4 +1,4 @@
-//! The pool: for HTTP, a client with a token, and what the supervisor needs to use it.
+//! The pool: an HTTP client with a token, and its integration with the supervisor.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -12,16 +12,16 @@ use crate::token::Token;
 /// Maximum number of concurrent calls of the API.
 const CALLS: u32 = 100;
 
-/// Why a call of the API failed.
+/// Error of a call of the API.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// The API rejected the token and did nothing.
+    /// The API rejected the token. The call had no effect.
     #[error("the API rejected the token")]
     Rejected,
     /// No token is accepted.
     #[error("{0}")]
     NoClient(ConnectError),
-    /// No client before the deadline, or the supervisor was shut down.
+    /// There was no client before the deadline, or the supervisor was shut down.
     #[error("{0}")]
     Unavailable(&'static str),
     /// The call itself failed.
@@ -96,7 +96,8 @@ impl PoolFactory for ApiClients {
         Ok(self.client(&token.0))
     }
 
-    /// Running calls complete by themselves, because no HTTP connection belongs to a token.
+    /// Drops the client. Running calls complete by themselves, because no HTTP connection belongs
+    /// to a token.
     async fn drain(&self, client: ApiClient) {
         drop(client);
     }
@@ -121,7 +122,7 @@ impl PoolFactory for ApiClients {
         ConnectError::new(kind, error.to_string())
     }
 
-    /// Returns nothing, because a client with a rejected token is useless.
+    /// Returns nothing: no connection of a client with a rejected token is usable.
     fn try_get(&self, _: &ApiClient) -> Option<Taken<ApiClient>> {
         None
     }

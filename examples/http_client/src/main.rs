@@ -1,10 +1,10 @@
 //! An HTTP client whose bearer token rotates. Run it with `cargo run -p http_client`.
 //!
 //! A token is valid for a minute, and the API may revoke it before. The supervisor obtains the next
-//! one in time. When a token is rejected, it obtains another at once, with one request however many
-//! calls are rejected. Calls continue.
+//! one in time. When a token is rejected, it obtains another at once. It sends one request, even if
+//! many calls are rejected. Calls continue.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 mod api;
 mod client;
@@ -19,7 +19,7 @@ use claviger::Supervisor;
 
 use api::Api;
 use client::ApiClients;
-use token::Tokens;
+use token::TokenProvider;
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,8 +31,8 @@ async fn main() -> Result<(), Problem> {
         .build()?;
 
     let supervisor = Supervisor::start();
-    let tokens = Tokens::new(service.address(), http.clone());
-    let token = supervisor.add_provider("api-token", tokens).await?;
+    let provider = TokenProvider::new(service.address(), http.clone());
+    let token = supervisor.add_provider("api-token", provider).await?;
     let clients = ApiClients::new(service.address(), http);
     let api = Api::new(supervisor.add_pool("orders-api", &token, clients).await?);
 

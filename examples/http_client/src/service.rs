@@ -1,4 +1,4 @@
-//! The API with its token endpoint. A token is valid for a minute, until it is revoked.
+//! The API with its token endpoint. A token is valid for a minute, unless it is revoked.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ struct TokenEndpoint {
     valid: HashSet<String>,
 }
 
-type Shared = Arc<Mutex<TokenEndpoint>>;
+type SharedEndpoint = Arc<Mutex<TokenEndpoint>>;
 
 #[derive(Serialize)]
-struct Issued {
+struct IssuedToken {
     id: u64,
     access_token: String,
     expires_in: u64,
@@ -31,15 +31,15 @@ struct Issued {
 
 pub(crate) struct Service {
     address: SocketAddr,
-    endpoint: Shared,
+    endpoint: SharedEndpoint,
 }
 
-/// Serves on a free loopback port until the program ends.
+/// Starts the API on a free loopback port. It runs until the program ends.
 pub(crate) async fn start() -> std::io::Result<Service> {
-    let endpoint = Shared::default();
+    let endpoint = SharedEndpoint::default();
     let routes = Router::new()
-        .route("/token", post(issue))
-        .route("/orders", get(orders))
+        .route("/token", post(issue_token))
+        .route("/orders", get(count_orders))
         .with_state(Arc::clone(&endpoint));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
@@ -67,25 +67,25 @@ impl Service {
     }
 }
 
-fn lock(endpoint: &Shared) -> std::sync::MutexGuard<'_, TokenEndpoint> {
+fn lock(endpoint: &SharedEndpoint) -> std::sync::MutexGuard<'_, TokenEndpoint> {
     endpoint.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn issue(State(endpoint): State<Shared>) -> Json<Issued> {
+async fn issue_token(State(endpoint): State<SharedEndpoint>) -> Json<IssuedToken> {
     let mut endpoint = lock(&endpoint);
     endpoint.issued += 1;
     let id = endpoint.issued;
     let access_token = format!("token-{id}");
     endpoint.valid.insert(access_token.clone());
-    Json(Issued {
+    Json(IssuedToken {
         id,
         access_token,
         expires_in: LIFETIME_SECONDS,
     })
 }
 
-async fn orders(
-    State(endpoint): State<Shared>,
+async fn count_orders(
+    State(endpoint): State<SharedEndpoint>,
     headers: HeaderMap,
 ) -> Result<Json<u64>, StatusCode> {
     let token = headers

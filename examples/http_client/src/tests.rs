@@ -9,17 +9,17 @@ use claviger::Supervisor;
 use crate::api::Api;
 use crate::client::ApiClients;
 use crate::service::{self, Service};
-use crate::token::Tokens;
+use crate::token::TokenProvider;
 
 const CALLERS: usize = 16;
 
-async fn supervised() -> (Service, Supervisor, Api) {
+async fn start_api() -> (Service, Supervisor, Api) {
     let service = service::start().await.expect("a free port");
     let http = reqwest::Client::new();
     let supervisor = Supervisor::start();
-    let tokens = Tokens::new(service.address(), http.clone());
+    let provider = TokenProvider::new(service.address(), http.clone());
     let token = supervisor
-        .add_provider("api-token", tokens)
+        .add_provider("api-token", provider)
         .await
         .expect("a token");
     let clients = ApiClients::new(service.address(), http);
@@ -28,8 +28,8 @@ async fn supervised() -> (Service, Supervisor, Api) {
     (service, supervisor, api)
 }
 
-/// Starts callers that each make this many calls, none of which may fail.
-fn call(api: &Api, calls: usize) -> Vec<tokio::task::JoinHandle<()>> {
+/// Starts callers that each make this many calls. None of them may fail.
+fn start_callers(api: &Api, calls: usize) -> Vec<tokio::task::JoinHandle<()>> {
     let caller = |_| {
         let api = api.clone();
         tokio::spawn(async move {
@@ -43,8 +43,8 @@ fn call(api: &Api, calls: usize) -> Vec<tokio::task::JoinHandle<()>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_fails_while_tokens_rotate() {
-    let (service, supervisor, api) = supervised().await;
-    let callers = call(&api, 200);
+    let (service, supervisor, api) = start_api().await;
+    let callers = start_callers(&api, 200);
     for _ in 0..3 {
         supervisor.rotate_now("api-token").await.expect("rotated");
     }
@@ -56,13 +56,13 @@ async fn no_call_fails_while_tokens_rotate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request_replaces_a_revoked_token_however_many_calls_are_rejected() {
-    let (service, supervisor, api) = supervised().await;
-    for caller in call(&api, 1) {
+async fn one_token_request_replaces_a_revoked_token_for_all_rejected_calls() {
+    let (service, supervisor, api) = start_api().await;
+    for caller in start_callers(&api, 1) {
         caller.await.expect("no call fails");
     }
     service.revoke_tokens();
-    for caller in call(&api, 20) {
+    for caller in start_callers(&api, 20) {
         caller.await.expect("no call fails");
     }
     assert!(

@@ -1,4 +1,4 @@
-//! The provider: obtains tokens.
+//! The provider of tokens.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,31 +10,31 @@ use claviger::{Lease, Provider, Revision};
 use reqwest::Client;
 use serde::Deserialize;
 
-/// A bearer token. It has no `Debug`.
+/// A bearer token. It has no `Debug`, because it is a secret.
 pub(crate) struct Token(pub(crate) String);
 
-/// A client of the token endpoint.
+/// Requests tokens from the token endpoint.
 #[derive(Debug)]
-pub(crate) struct Tokens {
+pub(crate) struct TokenProvider {
     url: String,
     http: Client,
 }
 
 #[derive(Deserialize)]
-struct Issued {
+struct IssuedToken {
     id: u64,
     access_token: String,
     expires_in: u64,
 }
 
-impl Tokens {
+impl TokenProvider {
     pub(crate) fn new(address: SocketAddr, http: Client) -> Self {
         let url = format!("http://{address}/token");
         Self { url, http }
     }
 }
 
-impl Provider for Tokens {
+impl Provider for TokenProvider {
     type Secret = Token;
 
     async fn fetch(&self, request: FetchRequest<Token>) -> Result<Fetched<Token>, ProviderError> {
@@ -52,7 +52,7 @@ impl Provider for Tokens {
             .await
             .map_err(unavailable)?;
         let response = response.error_for_status().map_err(unavailable)?;
-        let issued: Issued = response.json().await.map_err(unavailable)?;
+        let issued: IssuedToken = response.json().await.map_err(unavailable)?;
         let lifetime = Duration::from_secs(issued.expires_in);
         let lease = Lease::new(
             Token(issued.access_token),

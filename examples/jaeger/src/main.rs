@@ -1,12 +1,12 @@
-//! The shortest service whose rotations can be watched in Jaeger.
+//! The shortest service whose rotations are traces in Jaeger.
 //!
 //! ```console
 //! $ docker run --rm -p 4318:4318 -p 16686:16686 jaegertracing/jaeger    # or any other Jaeger
 //! $ OTEL_METRICS_EXPORTER=none PGHOST=localhost PGDATABASE=orders cargo run -p jaeger -- /etc/orders/secret.json
 //! ```
 //!
-//! Rewrite the file and change the password: the service `orders` then has a trace
-//! `credential.rotation`. Jaeger accepts no metrics; other collectors do.
+//! Rewrite the file and change the password. The service `orders` then has a trace
+//! `credential.rotation`. Jaeger accepts no metrics. Other collectors do.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Problem> {
     let file = std::env::args()
         .nth(1)
         .ok_or("give the path of the secret: {\"username\": …, \"password\": …}")?;
-    // First, so that a signal during the start also leads to an orderly shutdown.
+    // Installed first, so that a signal during the start also causes an orderly shutdown.
     let (mut interrupted, mut terminated) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
@@ -40,7 +40,7 @@ async fn main() -> Result<(), Problem> {
     let db = supervisor.add_pool("orders", &credentials, pools).await?;
 
     loop {
-        // A request with its own span, which records a wait for a credential.
+        // A request with a span of its own, which records a wait for a credential.
         let request = async {
             sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_database")
                 .fetch_one(&db)

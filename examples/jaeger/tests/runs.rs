@@ -1,7 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! The example as a user runs it: configured by the standard variables, rotated by its file,
-//! stopped by Ctrl-C. Its traces are in Jaeger.
+//! The example as a user runs it. Standard variables configure it, its file rotates, and Ctrl-C
+//! stops it. Its traces are in Jaeger.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 use claviger_servers::{Jaeger, Postgres};
 use serde_json::Value;
 
-fn write(folder: &Path, password: &str) {
+fn write_secret(folder: &Path, password: &str) {
     let file = folder.join("new.json");
     fs::write(
         &file,
@@ -43,8 +43,8 @@ impl Service {
         Self(child)
     }
 
-    /// Stops it with SIGINT and checks its exit.
-    fn end(&mut self) {
+    /// Stops the program with SIGINT and checks its exit.
+    fn stop(&mut self) {
         let interrupted = Command::new("kill")
             .args(["-INT", &self.0.id().to_string()])
             .status()
@@ -67,13 +67,13 @@ impl Drop for Service {
 }
 
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let there = (0..600).any(|_| {
+    let is_met = (0..600).any(|_| {
         condition() || {
             sleep(Duration::from_millis(50));
             false
         }
     });
-    assert!(there, "not within 30 s: {what}");
+    assert!(is_met, "not within 30 s: {what}");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn traces_of_a_rotation_are_in_jaeger() {
         .create_role("app", "password-0")
         .expect("a role is made");
     let folder = tempfile::tempdir().expect("a folder");
-    write(folder.path(), "password-0");
+    write_secret(folder.path(), "password-0");
     let mut service = Service::start(
         &server,
         folder.path(),
@@ -107,7 +107,7 @@ fn traces_of_a_rotation_are_in_jaeger() {
     server
         .set_password("app", "password-1")
         .expect("the password is set");
-    write(folder.path(), "password-1");
+    write_secret(folder.path(), "password-1");
     eventually("it has logged in with the next one", || {
         logins() >= before + 2
     });
@@ -116,14 +116,14 @@ fn traces_of_a_rotation_are_in_jaeger() {
             .get("/api/traces?service=named-by-the-variable&limit=1000")
             .expect("the API responds")
     };
-    // Both logins verify the password: the publication comes later. The SDK exports every five
-    // seconds.
+    // Both logins verify the password. The publication follows later, and the SDK exports every
+    // five seconds.
     eventually("both rotations have ended", || {
         traces().matches("adopted").count() >= 2
     });
 
-    // The rest is sent at the end.
-    service.end();
+    // The other spans are sent at the end.
+    service.stop();
 
     let response = traces();
     for password in ["password-0", "password-1"] {
@@ -155,7 +155,7 @@ fn traces_of_a_rotation_are_in_jaeger() {
         expected.iter().all(|name| names.contains(name)),
         "{names:?}"
     );
-    // Neither the lifetime span of an actor, nor a span of the exporter.
+    // There is no lifetime span of an actor and no span of the exporter.
     assert!(
         names
             .iter()
@@ -178,7 +178,7 @@ fn traces_of_a_rotation_are_in_jaeger() {
     assert!(adopted >= 2, "the start, and the change");
 }
 
-/// The operating system accepts connections, and the collector never responds.
+/// The operating system accepts connections, but the collector never responds.
 #[test]
 fn a_collector_that_hangs_does_not_affect_the_service() {
     let server = Postgres::start().expect("a server starts");
@@ -186,7 +186,7 @@ fn a_collector_that_hangs_does_not_affect_the_service() {
         .create_role("app", "password-0")
         .expect("a role is made");
     let folder = tempfile::tempdir().expect("a folder");
-    write(folder.path(), "password-0");
+    write_secret(folder.path(), "password-0");
     let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!(
         "http://{}",
@@ -204,7 +204,7 @@ fn a_collector_that_hangs_does_not_affect_the_service() {
             .expect("the log can be read")
     };
     eventually("it has logged in", || logins() >= 2);
-    service.end();
+    service.stop();
     collector
         .set_nonblocking(true)
         .expect("it becomes non-blocking");

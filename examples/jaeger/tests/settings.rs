@@ -1,4 +1,4 @@
-//! Invalid standard variables are errors at the start that name the variable.
+//! Invalid standard variables are errors at the start. They name the variable.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ fn error_with(variable: &str, value: &str) -> String {
 
 #[test]
 fn an_invalid_variable_is_an_error_with_the_valid_values() {
-    for (variable, value, right) in [
+    for (variable, value, valid) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "otlp or none"),
         ("OTEL_METRICS_EXPORTER", "prometheus", "otlp or none"),
@@ -31,13 +31,13 @@ fn an_invalid_variable_is_an_error_with_the_valid_values() {
             message.contains(variable) || message.contains("OTEL_EXPORTER_OTLP_"),
             "{message}"
         );
-        assert!(message.contains(right), "{variable}: {message}");
+        assert!(message.contains(valid), "{variable}: {message}");
     }
 }
 
 #[test]
 fn a_disabled_exporter_needs_no_valid_settings() {
-    // The missing secret ends the program then.
+    // The missing secret ends the program instead.
     for (variable, value) in [
         ("OTEL_SDK_DISABLED", "true"),
         ("OTEL_TRACES_EXPORTER", "none"),

@@ -4,15 +4,15 @@
 //! cargo run -p rds_iam -- ENDPOINT PORT USER DATABASE CA_FILE
 //! ```
 //!
-//! as in `orders.c1a2b3.eu-west-1.rds.amazonaws.com 5432 orders_app orders global-bundle.pem`, with
-//! AWS credentials from wherever `aws-config` finds them: the environment, a profile, SSO, web
-//! identity, ECS, EC2. It queries its user once a second, until Ctrl-C. A token expires after 15
-//! minutes, and the service continues.
+//! with arguments such as `orders.c1a2b3.eu-west-1.rds.amazonaws.com 5432 orders_app orders
+//! global-bundle.pem`. `aws-config` finds the AWS credentials: environment, profile, SSO, web
+//! identity, ECS, EC2. The service queries its user once a second, until Ctrl-C. A token expires
+//! after 15 minutes, and the service continues.
 //!
-//! The README of `claviger-rds-iam` describes the setup of the database and the role, and the
-//! source of the file with RDS's certificate authorities.
+//! The README of `claviger-rds-iam` describes the setup of the database and the role. It also has
+//! the address of the file with RDS's certificate authorities.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Problem> {
     };
     let port = port.parse().map_err(|_| USAGE)?;
 
-    // AWS's SDK determines the identity, so nothing about it is configured here.
+    // AWS's SDK determines the identity.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
     let credentials = supervisor
@@ -66,7 +66,7 @@ async fn main() -> Result<(), Problem> {
     outcome
 }
 
-/// The work of a service: here one query a second.
+/// Does the work of the service: one query a second.
 async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {

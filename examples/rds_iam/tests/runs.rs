@@ -1,6 +1,6 @@
 //! needs: postgresql, pam
 //!
-//! The example as it is, on a PostgreSQL that verifies tokens as RDS does.
+//! The example with a PostgreSQL that verifies tokens as RDS does.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -30,7 +30,7 @@ fn example(server: &Postgres, region: Option<&str>) -> Example {
             "postgres",
         ])
         .arg(authority);
-    // Without any other environment variable: no profile of the user, no metadata service.
+    // The example uses no profile of the user and no metadata service.
     command
         .env_clear()
         .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")

@@ -4,14 +4,14 @@
 //! cargo run -p secrets_manager -- SECRET CA_FILE
 //! ```
 //!
-//! as in `prod/orders-db global-bundle.pem`, with AWS credentials from wherever `aws-config` finds
-//! them: the environment, a profile, SSO, web identity, ECS, EC2. The secret has AWS's JSON fields,
-//! the database's address included. The service queries its user once a second, until Ctrl-C;
-//! rotate the secret meanwhile.
+//! with arguments such as `prod/orders-db global-bundle.pem`. `aws-config` finds the AWS
+//! credentials: environment, profile, SSO, web identity, ECS, EC2. The secret has AWS's JSON
+//! fields, including the database's address. The service queries its user once a second, until
+//! Ctrl-C. Rotate the secret meanwhile.
 //!
 //! The README of `claviger-secrets-manager` lists the permissions that it needs.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Problem> {
         return Err(USAGE.into());
     };
 
-    // AWS's SDK determines the identity, so nothing about it is configured here.
+    // AWS's SDK determines the identity.
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let supervisor = Supervisor::start();
     let credentials = supervisor
@@ -61,7 +61,7 @@ async fn main() -> Result<(), Problem> {
     outcome
 }
 
-/// The work of a service: here one query a second.
+/// Does the work of the service: one query a second.
 async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {

@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! The example as it is, through a rotation, with moto in place of AWS.
+//! The example during a rotation, with moto in place of AWS.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -69,7 +69,7 @@ async fn it_continues_through_a_rotation_and_shuts_down() {
     command
         .arg("orders-db")
         .arg(server.ca_file().expect("it speaks TLS"));
-    // Without any other environment variable: no profile of the user, no metadata service.
+    // The example uses no profile of the user and no metadata service.
     command
         .env_clear()
         .env("AWS_ACCESS_KEY_ID", KEY)
@@ -90,7 +90,7 @@ async fn it_continues_through_a_rotation_and_shuts_down() {
         Some("generation 1: logged in as orders")
     );
 
-    // The connection continues with the old password; a new one needs the new password.
+    // The connection continues after the rotation. A new connection needs the new password.
     let pending = rotator.create_secret("password-2").await.expect("step 1");
     rotator.set_secret(&pending).await.expect("step 2");
     server

@@ -4,14 +4,14 @@
 //! cargo run -p vault_dynamic -- VAULT ROLE_ID SECRET_ID_FILE DB_HOST DB_PORT DATABASE CA_FILE
 //! ```
 //!
-//! as in `https://vault.internal:8200 2f7c… /run/secrets/secret-id db.internal 5432 orders
-//! db-ca.pem`. The database engine is mounted at `database`, and its role is `orders`. The service
-//! queries its user once a second, until Ctrl-C: the user changes, and no query fails.
+//! with arguments such as `https://vault.internal:8200 2f7c… /run/secrets/secret-id db.internal
+//! 5432 orders db-ca.pem`. The database engine is mounted at `database`, and its role is `orders`.
+//! The service queries its user once a second, until Ctrl-C. The user changes, and no query fails.
 //!
 //! The README of `claviger-vault` describes the policy that it needs, and how the role should
 //! terminate a user's connections.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Duration;
 
@@ -58,13 +58,13 @@ async fn main() -> Result<(), Problem> {
         outcome = serve(&db) => outcome,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Problem::from),
     };
-    // The last user is dropped, and the token revoked.
+    // The shutdown drops the last user and revokes the token.
     let report = supervisor.shutdown(Duration::from_secs(10)).await;
     println!("shut down, nothing remains: {}", report.clean);
     outcome
 }
 
-/// The work of a service: here one query a second.
+/// Does the work of the service: one query a second.
 async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {

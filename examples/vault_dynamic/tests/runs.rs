@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! The example as it is, while users are created and dropped.
+//! The example while users are created and dropped.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -61,7 +61,7 @@ fn it_continues_while_users_change_and_leaves_none() {
         .arg(server.port().to_string())
         .arg("orders")
         .arg(server.ca_file().expect("it speaks TLS"));
-    // Without any other environment variable.
+    // The example has no environment variables.
     let mut example = Example(
         command
             .env_clear()

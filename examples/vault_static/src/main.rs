@@ -4,13 +4,14 @@
 //! cargo run -p vault_static -- VAULT TOKEN_FILE ROLE DB_HOST DB_PORT DATABASE CA_FILE
 //! ```
 //!
-//! as in `https://vault.internal:8200 /run/vault/token orders db.internal 5432 orders db-ca.pem`,
-//! with the token file of a Vault agent's sink. The database engine is mounted at `database`. The
-//! service queries its user once a second, until Ctrl-C; rotate the role's password meanwhile.
+//! with arguments such as `https://vault.internal:8200 /run/vault/token orders db.internal 5432
+//! orders db-ca.pem`. The token file is that of a Vault agent's sink. The database engine is
+//! mounted at `database`. The service queries its user once a second, until Ctrl-C. Rotate the
+//! role's password meanwhile.
 //!
 //! The README of `claviger-vault` describes the policy that it needs.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ async fn main() -> Result<(), Problem> {
     outcome
 }
 
-/// The work of a service: here one query a second.
+/// Does the work of the service: one query a second.
 async fn serve(db: &Handle<PgPools>) -> Result<(), Problem> {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {

@@ -1,6 +1,6 @@
 //! needs: postgresql, openbao
 //!
-//! The example as it is, through a manual rotation.
+//! The example during a manual rotation.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -58,7 +58,7 @@ fn it_continues_through_a_manual_rotation() {
         .arg(server.port().to_string())
         .arg("orders")
         .arg(server.ca_file().expect("it speaks TLS"));
-    // Without any other environment variable.
+    // The example has no environment variables.
     let mut example = Example(
         command
             .env_clear()
@@ -74,7 +74,7 @@ fn it_continues_through_a_manual_rotation() {
         Some("generation 1: logged in as orders")
     );
 
-    // The connection continues with the old password; a new one needs the new password.
+    // The connection continues after the rotation. A new connection needs the new password.
     admin.rotate_role("orders").expect("it is rotated");
     server
         .terminate_connections("orders")
