@@ -1,6 +1,6 @@
 //! A web service for a cluster, in three parts to copy:
 //!
-//! - `routes`: the state of handlers, and Kubernetes probes beside them;
+//! - `routes`: the state of handlers, and Kubernetes probes;
 //! - `metrics`: Claviger's metrics for Prometheus;
 //! - `serve`: from the first request to a shutdown that completes every request and releases every
 //!   credential.

@@ -9,10 +9,10 @@
 //! mounts a secret. When the files change, the pool is handed over. After SIGTERM every request in
 //! progress is completed.
 //!
-//! It listens at once and is not ready (`/readyz`) until the first login. A pod that starts while
-//! the database is down, or during a rotation, becomes ready by itself.
+//! The service listens at once and is not ready (`/readyz`) until the first login. A pod that
+//! starts while the database is down, or during a rotation, becomes ready by itself.
 
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Problem> {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .init();
-    // Before all else, so that a signal during the start also leads to an orderly shutdown.
+    // Installed first, so that a signal during the start also causes an orderly shutdown.
     let (mut terminated, mut interrupted) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

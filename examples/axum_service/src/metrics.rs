@@ -7,7 +7,7 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::Problem;
 
-/// The service's own registry; nothing global is set. Clones share it.
+/// The service's own registry of metrics. Nothing global is set. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -21,7 +21,7 @@ impl Metrics {
     /// The exporter cannot be registered.
     pub fn new(service: &'static str) -> Result<Self, Problem> {
         let registry = Registry::new();
-        // The scope would add two labels to each series without any use.
+        // The scope would add two useless labels to each series.
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
@@ -34,12 +34,12 @@ impl Metrics {
         Ok(Self { registry, provider })
     }
 
-    /// Makes these the metrics of the process, which a supervisor writes to by default.
+    /// Sets these as the global metrics, which a supervisor uses by default.
     pub fn set_global(&self) {
         opentelemetry::global::set_meter_provider(self.provider.clone());
     }
 
-    /// Returns the meter of one supervisor, where a process has several.
+    /// Returns the meter of one supervisor, if a process has several.
     pub fn meter(&self) -> Meter {
         self.provider.meter("claviger")
     }
@@ -53,6 +53,6 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Content type of that text.
+    /// Content type of the text of [`text`](Self::text).
     pub const CONTENT_TYPE: &'static str = prometheus::TEXT_FORMAT;
 }

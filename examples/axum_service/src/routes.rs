@@ -1,4 +1,4 @@
-//! The routes for customers and for operators.
+//! Routes for customers and operators.
 
 use axum::Router;
 use axum::extract::{FromRef, Path, State};
@@ -9,7 +9,7 @@ use claviger::{Handle, PgPools, Supervisor};
 
 use crate::Metrics;
 
-/// The state of the handlers. Clones are the same service.
+/// State of the handlers. Clones are the same service.
 #[derive(Clone, Debug)]
 pub struct Service {
     pub(crate) supervisor: Supervisor,
@@ -38,9 +38,9 @@ impl Service {
     /// `/livez`, `/readyz`, `/metrics`.
     pub fn routes(&self) -> Router {
         Router::new()
-            .route("/orders", get(orders))
-            .route("/report/{seconds}", get(report))
-            .route("/metrics", get(metrics))
+            .route("/orders", get(count_orders))
+            .route("/report/{seconds}", get(report_orders))
+            .route("/metrics", get(metrics_text))
             .with_state(self.clone())
             .merge(claviger_axum::probes(&self.supervisor))
     }
@@ -51,19 +51,19 @@ impl Service {
     }
 }
 
-async fn orders(State(db): State<Handle<PgPools>>) -> Result<String, Failure> {
+async fn count_orders(State(db): State<Handle<PgPools>>) -> Result<String, QueryError> {
     let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
         .fetch_one(&db)
         .await?;
     Ok(format!("{orders} orders\n"))
 }
 
-/// Runs a slow query and then another one. During a shutdown such a request needs the pool, not
-/// only its connection.
-async fn report(
+/// Runs a slow query and then another one. During a shutdown the second one needs the pool, not
+/// only a connection.
+async fn report_orders(
     State(db): State<Handle<PgPools>>,
     Path(seconds): Path<f64>,
-) -> Result<String, Failure> {
+) -> Result<String, QueryError> {
     sqlx::query("SELECT pg_sleep($1)")
         .bind(seconds)
         .execute(&db)
@@ -74,7 +74,7 @@ async fn report(
     Ok(format!("{orders} orders, counted in {seconds} s\n"))
 }
 
-async fn metrics(State(service): State<Service>) -> Response {
+async fn metrics_text(State(service): State<Service>) -> Response {
     match service.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
@@ -85,15 +85,15 @@ async fn metrics(State(service): State<Service>) -> Response {
 }
 
 /// A failed query. Its cause is in the log, not in the response.
-struct Failure(sqlx::Error);
+struct QueryError(sqlx::Error);
 
-impl From<sqlx::Error> for Failure {
+impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
         Self(error)
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for QueryError {
     fn into_response(self) -> Response {
         tracing::warn!(error = %self.0, "a query failed");
         (

@@ -1,4 +1,4 @@
-//! Serving and shutdown.
+//! Serves requests, and shuts down.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::{Problem, Service};
 /// Time limits of the shutdown: 23 s in all, within the 30 s after which Kubernetes sends SIGKILL.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Time in which requests are still accepted while `/readyz` returns 503, because load
-    /// balancers notice that with a delay. Default 3 s.
+    /// Time in which requests are still accepted while `/readyz` returns 503. Load balancers notice
+    /// the 503 with a delay. Default: 3 s.
     pub not_ready: Duration,
-    /// Time for requests in progress. Default 10 s.
+    /// Time for requests in progress. Default: 10 s.
     pub requests: Duration,
-    /// Time for pools to drain and leases to be released. Default 10 s.
+    /// Time for pools to drain and leases to be released. Default: 10 s.
     pub pools: Duration,
 }
 
@@ -32,13 +32,17 @@ impl Default for Bounds {
     }
 }
 
-/// Serves customers and operators until `stop`, then shuts down in this order: `/readyz` returns
-/// 503 → no new connection is accepted and requests in progress end → pools drain → leases are
-/// released. `/status` is served until the end.
+/// Serves customers and operators until `stop`, then shuts down in this order:
+///
+/// 1. `/readyz` returns 503.
+/// 2. No new connection is accepted, and requests in progress end.
+/// 3. Pools drain, and leases are released.
+///
+/// `/status` is served until the end.
 ///
 /// # Errors
-/// A listener failed. Requests that exceed their time limit are cut when the program ends; the
-/// report contains their pools.
+/// The error of a listener that failed. Requests that exceed their time limit are cut when the
+/// program ends, and the report contains their pools.
 pub async fn serve(
     service: Service,
     customers: TcpListener,
@@ -61,7 +65,7 @@ pub async fn serve(
         () = stop => {}
     }
 
-    tracing::info!("shutdown requested: not ready from now on");
+    tracing::info!("shutdown requested; no longer ready");
     service.supervisor.announce_shutdown();
     tokio::time::sleep(bounds.not_ready).await;
     // The receiver is dropped when the server has ended.

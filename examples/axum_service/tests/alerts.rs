@@ -1,7 +1,7 @@
 //! needs: postgresql, prometheus
 //!
-//! Fires each alert in a real Prometheus by a real failure, and runs each query of the dashboard
-//! afterwards.
+//! Each alert fires in a real Prometheus after a real failure. Each query of the dashboard returns
+//! data.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -34,16 +34,16 @@ use tokio::net::TcpListener;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Writes the shipped rules with shorter times, because a test cannot wait for minutes.
-fn faster_rules(folder: &Path) -> std::path::PathBuf {
-    let mut rules =
-        fs::read_to_string(repository("ops/prometheus/claviger.rules.yml")).expect("it is there");
+fn write_faster_rules(folder: &Path) -> std::path::PathBuf {
+    let mut rules = fs::read_to_string(repository_path("ops/prometheus/claviger.rules.yml"))
+        .expect("it is there");
     for (time, faster) in [
         ("for: 1m\n", "for: 1s\n"),
         ("for: 3m\n", "for: 1s\n"),
         ("for: 45s\n", "for: 1s\n"),
         ("[3m]", "[15s]"),
     ] {
-        assert!(rules.contains(time), "{time:?} is in the rules no more");
+        assert!(rules.contains(time), "the rules do not contain {time:?}");
         rules = rules.replace(time, faster);
     }
     let file = folder.join("faster.rules.yml");
@@ -51,7 +51,7 @@ fn faster_rules(folder: &Path) -> std::path::PathBuf {
     file
 }
 
-fn repository(path: &str) -> std::path::PathBuf {
+fn repository_path(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
@@ -95,7 +95,7 @@ async fn get_from(address: SocketAddr, path: &'static str) -> (u16, String) {
 }
 
 /// Returns the names of the firing alerts.
-fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
+fn firing_alerts(prometheus: &Prometheus) -> BTreeSet<String> {
     let response: Value =
         serde_json::from_str(&prometheus.alerts().expect("it responds")).expect("JSON");
     let alerts = response["data"]["alerts"]
@@ -113,14 +113,14 @@ fn firing(prometheus: &Prometheus) -> BTreeSet<String> {
         .collect()
 }
 
-async fn until_fires(prometheus: &Prometheus, alert: &str) {
-    eventually_within(TIMEOUT, alert, || firing(prometheus).contains(alert)).await;
+async fn wait_until_firing(prometheus: &Prometheus, alert: &str) {
+    eventually_within(TIMEOUT, alert, || firing_alerts(prometheus).contains(alert)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     let folder = tempfile::tempdir().expect("a folder");
-    let metrics = Metrics::new("orders").expect("it counts");
+    let metrics = Metrics::new("orders").expect("the exporter is registered");
     let (fixture, db) = fixture(&metrics).await;
     let service = Service::new(fixture.supervisor.clone(), db.clone(), metrics);
     let ((customers, address), (operators, _)) = (free_listener().await, free_listener().await);
@@ -133,8 +133,11 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
         let _ = stopped.await;
     };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
-    let prometheus = Prometheus::start(&[&address.to_string()], Some(&faster_rules(folder.path())))
-        .expect("it starts");
+    let prometheus = Prometheus::start(
+        &[&address.to_string()],
+        Some(&write_faster_rules(folder.path())),
+    )
+    .expect("it starts");
 
     // A healthy service fires nothing, and its counters exist with value 0.
     eventually_within(TIMEOUT, "the service is scraped", || {
@@ -149,39 +152,39 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     ] {
         assert_eq!(values(&prometheus, zero), ["0"], "{zero}");
     }
-    assert_eq!(firing(&prometheus), BTreeSet::new());
+    assert_eq!(firing_alerts(&prometheus), BTreeSet::new());
 
     // An actor of the library fails during a rotation.
     fixture.failpoints.set("orders", "pool.turn", 1);
     fixture.rotate_announced().await;
-    until_fires(&prometheus, "ClavigerActorRestarting").await;
+    wait_until_firing(&prometheus, "ClavigerActorRestarting").await;
     assert_eq!(
         fixture.failpoints.left("orders", "pool.turn"),
         0,
         "it has failed"
     );
     assert_eq!(
-        firing(&prometheus).len(),
+        firing_alerts(&prometheus).len(),
         1,
         "no other alert fires: {:?}",
-        firing(&prometheus)
+        firing_alerts(&prometheus)
     );
 
     // A transaction continues beyond the drain deadline.
     eventually_within(TIMEOUT, "the rotation is over", || db.generation() == 2).await;
     let transaction = db.begin().await.expect("a connection");
     fixture.rotate_announced().await;
-    until_fires(&prometheus, "ClavigerDrainAbandoned").await;
+    wait_until_firing(&prometheus, "ClavigerDrainAbandoned").await;
     transaction.commit().await.expect("it was not cut");
 
     // Every connection is in use, which fires no alert.
     eventually_within(TIMEOUT, "the rotation is over", || db.generation() == 3).await;
-    let mut taken = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..4 {
-        taken.push(db.acquire().await.expect("a connection"));
+        connections.push(db.acquire().await.expect("a connection"));
     }
     assert_eq!(get_from(address, "/orders").await.0, 503);
-    drop(taken);
+    drop(connections);
     eventually_within(TIMEOUT, "it is counted", || {
         values(&prometheus, "db_client_connection_timeouts_total") == ["1"]
     })
@@ -191,7 +194,7 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     // requests still succeed.
     let password = fixture.provider.rotate();
     fixture.provider.hint();
-    until_fires(&prometheus, "ClavigerHandoverFailing").await;
+    wait_until_firing(&prometheus, "ClavigerHandoverFailing").await;
     assert_eq!(
         (
             get_from(address, "/readyz").await.0,
@@ -209,7 +212,7 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     .await;
 
     // The password is changed in the database only.
-    assert!(!firing(&prometheus).contains("ClavigerNotReady"));
+    assert!(!firing_alerts(&prometheus).contains("ClavigerNotReady"));
     assert_eq!(get_from(address, "/orders").await.0, 200);
     fixture.set_password("an unknown password").await;
     assert!(fixture.terminate_connections().await > 0);
@@ -219,20 +222,20 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
         (503, "the database is not available\n")
     );
     assert!(fixture.rejected_logins() > 0);
-    until_fires(&prometheus, "ClavigerNotReady").await;
+    wait_until_firing(&prometheus, "ClavigerNotReady").await;
     assert_eq!(get_from(address, "/readyz").await.0, 503);
     assert_eq!(get_from(address, "/livez").await.0, 200);
     fixture.rotate_announced().await;
     eventually_within(TIMEOUT, "no alert fires", || {
-        !firing(&prometheus).contains("ClavigerNotReady")
+        !firing_alerts(&prometheus).contains("ClavigerNotReady")
     })
     .await;
     assert_eq!(get_from(address, "/orders").await.0, 200);
 
-    // A credential of twenty seconds, and a backend that is down when it is due for a refresh.
+    // A credential is valid for twenty seconds, and the backend is down when a refresh is due.
     assert!(
-        !firing(&prometheus).contains("ClavigerRefreshFailing")
-            && !firing(&prometheus).contains("ClavigerCredentialExpiresSoon")
+        !firing_alerts(&prometheus).contains("ClavigerRefreshFailing")
+            && !firing_alerts(&prometheus).contains("ClavigerCredentialExpiresSoon")
     );
     let password = fixture.provider.rotate();
     fixture.set_password(&password).await;
@@ -240,7 +243,7 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     fixture.provider.return_next(
         Lease::new(
             Credentials::new("app", password),
-            Revision::new("mortal".to_owned()),
+            Revision::new("expires".to_owned()),
         )
         .with_expiry(expiry),
     );
@@ -253,19 +256,22 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
         1_000,
         ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down"),
     );
-    until_fires(&prometheus, "ClavigerRefreshFailing").await;
-    until_fires(&prometheus, "ClavigerCredentialExpiresSoon").await;
+    wait_until_firing(&prometheus, "ClavigerRefreshFailing").await;
+    wait_until_firing(&prometheus, "ClavigerCredentialExpiresSoon").await;
 
     assert_dashboard_queries_return_data(&prometheus).await;
 
     fixture.provider.recover();
     stop.send(()).expect("it runs");
-    running.await.expect("no panic").expect("it ran to its end");
+    running
+        .await
+        .expect("no panic")
+        .expect("the server has no error");
 }
 
 async fn assert_dashboard_queries_return_data(prometheus: &Prometheus) {
     let dashboard =
-        fs::read_to_string(repository("ops/grafana/claviger.json")).expect("it is there");
+        fs::read_to_string(repository_path("ops/grafana/claviger.json")).expect("it is there");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("a list");
     let queries: Vec<_> = panels
@@ -274,7 +280,7 @@ async fn assert_dashboard_queries_return_data(prometheus: &Prometheus) {
         .collect();
     assert!(panels.len() > 8 && queries.len() > panels.len());
     for query in queries {
-        // The variables as Grafana substitutes them without a selection.
+        // Grafana substitutes the variables so without a selection.
         let query = query["expr"].as_str().expect("an expression");
         let expression = query
             .replace("$job", ".*")

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! One failure after another, while probes and an operator read ten times a second and every trace
-//! is collected. No probe misleads, and spans, events and metrics agree.
+//! A series of failures. Meanwhile probes and an operator send requests ten times a second, and
+//! every trace is collected. All probes are right, and spans, events and metrics agree.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -34,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// A password that the provider never has.
 const UNKNOWN: &str = "password-of-no-lease";
 
-/// A fixture whose drains are abandoned after two seconds.
+/// Makes a fixture whose drains are abandoned after two seconds.
 async fn fixture(metrics: &Metrics) -> Fixture {
     let server = spawn_blocking(Postgres::start_with_app)
         .await
@@ -58,14 +58,14 @@ async fn fixture(metrics: &Metrics) -> Fixture {
 
 /// Waits until both pools use the provider's current password.
 async fn wait_until_adopted(fixture: &Fixture, after: &str) {
-    let serve = || {
+    let is_adopted = || {
         let status = fixture.supervisor.status();
-        let serves = |pool: &claviger::status::PoolStatus| {
+        let is_current = |pool: &claviger::status::PoolStatus| {
             pool.revision == status.providers[0].revision && pool.last_error.is_none()
         };
-        fixture.supervisor.readiness().ready && status.pools.iter().all(serves)
+        fixture.supervisor.readiness().ready && status.pools.iter().all(is_current)
     };
-    eventually_within(TIMEOUT, after, serve).await;
+    eventually_within(TIMEOUT, after, is_adopted).await;
 }
 
 async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
@@ -123,7 +123,7 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
     fixture.rotate_announced().await;
     wait_until_adopted(
         fixture,
-        "a database that is down during a rotation, and then another one",
+        "a rotation after one during which the database is down",
     )
     .await;
 
@@ -159,7 +159,7 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
 async fn probes_spans_events_and_metrics_agree_during_failures() {
     let log = Capture::default();
     let (exporter, provider) = telemetry::collect(log.clone());
-    let metrics = Metrics::new("orders").expect("it counts");
+    let metrics = Metrics::new("orders").expect("the exporter is registered");
     let fixture = fixture(&metrics).await;
     let mut events = fixture.supervisor.events();
     let listener = tokio::spawn(async move {
@@ -191,7 +191,7 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
     let service = Service::new(fixture.supervisor.clone(), db.clone(), metrics.clone());
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let (address, aside) = (
+    let (customers_address, operators_address) = (
         customers.local_addr().expect("an address"),
         operators.local_addr().expect("an address"),
     );
@@ -208,7 +208,7 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
     let over = Arc::new(AtomicBool::new(false));
     let probing = spawn_blocking({
         let over = Arc::clone(&over);
-        move || probes::probe(address, aside, &over)
+        move || probes::probe(customers_address, operators_address, &over)
     });
     let load: Vec<_> = [db.clone(), db.clone(), db.clone(), reports]
         .into_iter()
@@ -227,12 +227,15 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         .collect();
     run_failures(&fixture, &db).await;
     over.store(true, Ordering::Release);
-    let seen = probing.await.expect("every probe got a response");
-    for one in load {
-        one.await.expect("no panic");
+    let observed = probing.await.expect("every probe got a response");
+    for task in load {
+        task.await.expect("no panic");
     }
     stop.send(()).expect("it runs");
-    let report = running.await.expect("no panic").expect("it ran to its end");
+    let report = running
+        .await
+        .expect("no panic")
+        .expect("the server has no error");
     assert!(report.clean, "{report:?}");
     let events = tokio::time::timeout(TIMEOUT, listener)
         .await
@@ -243,10 +246,10 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
 
     // The hazards occurred.
     assert!(
-        seen.ready > 0 && seen.unready > 0,
-        "{} probes at a ready service, {} at another",
-        seen.ready,
-        seen.unready
+        observed.ready > 0 && observed.unready > 0,
+        "{} probes of a ready service, {} of another",
+        observed.ready,
+        observed.unready
     );
     assert!(fixture.rejected_logins() > 0);
     let restarted = events
@@ -254,7 +257,7 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         .filter(|event| matches!(event, Event::Restarted { .. }))
         .count();
     assert_eq!(restarted, 2, "an actor of a pool and one of a provider");
-    for word in [
+    for error_type in [
         "panicked",
         "unavailable",
         "unreachable",
@@ -262,9 +265,9 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         "drain_abandoned",
     ] {
         let has = |span: &&_| {
-            telemetry::attribute(span, "error.type").is_some_and(|message| message == word)
+            telemetry::attribute(span, "error.type").is_some_and(|value| value == error_type)
         };
-        assert!(spans.iter().any(|span| has(&span)), "{word}");
+        assert!(spans.iter().any(|span| has(&span)), "{error_type}");
     }
     assert!(
         spans
@@ -289,17 +292,17 @@ async fn probes_spans_events_and_metrics_agree_during_failures() {
         .filter(|span| span.name == "credential.fetch")
         .count();
     assert_eq!(fetches, fixture.provider.calls().len());
-    let counted = metrics.text().expect("text");
+    let metrics_text = metrics.text().expect("text");
     let outputs = [
         ("a span", format!("{spans:?}")),
         ("the log", log.text()),
-        ("a metric", counted),
-        ("a page", seen.bodies.join("\n")),
+        ("a metric", metrics_text),
+        ("a response", observed.bodies.join("\n")),
     ];
     for (what, text) in outputs {
         assert!(
             !text.is_empty() && !text.contains("password-"),
-            "{what} shows a password"
+            "{what} contains a password"
         );
     }
 }

@@ -5,14 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn repository(path: &str) -> PathBuf {
+fn repository_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(repository(path)).expect("it is there")
+    fs::read_to_string(repository_path(path)).expect("it can be read")
 }
 
 fn manual() -> String {
@@ -20,11 +20,11 @@ fn manual() -> String {
 }
 
 /// Reads all sources below a folder.
-fn sources(folder: &Path, found: &mut Vec<String>) {
+fn read_sources(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("it can be read").path();
         if path.is_dir() {
-            sources(&path, found);
+            read_sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(fs::read_to_string(path).expect("text"));
         }
@@ -45,7 +45,7 @@ fn every_kind_of_error_is_documented() {
         "src/error/connect.rs",
     ]
     .map(read);
-    let words: Vec<_> = sources
+    let kinds: Vec<_> = sources
         .iter()
         .flat_map(|source| {
             source
@@ -53,11 +53,11 @@ fn every_kind_of_error_is_documented() {
                 .filter_map(|arm| arm.split_once(" => \"")?.1.split_once("\",\n"))
         })
         .collect();
-    assert!(words.len() >= 22, "{words:?}");
-    for (word, _) in words {
+    assert!(kinds.len() >= 22, "{kinds:?}");
+    for (kind, _) in kinds {
         assert!(
-            manual.contains(&format!("`{word}`")),
-            "the kind {word:?} is not in the manual"
+            manual.contains(&format!("`{kind}`")),
+            "the kind {kind:?} is not in the manual"
         );
     }
 }
@@ -95,7 +95,7 @@ fn every_reason_for_not_being_ready_is_documented() {
         .collect();
     assert!(reasons.len() >= 8, "{reasons:?}");
     for reason in reasons {
-        // With the default margin.
+        // The manual has the default margin.
         let written = reason.replace("{:?}", "\"…\"").replace("{}", "5s");
         assert!(
             manual.contains(&format!("`{written}`")),
@@ -115,7 +115,7 @@ fn every_log_line_from_info_on_is_documented() {
         "providers/secrets-manager/src",
         "providers/vault/src",
     ] {
-        sources(&repository(folder), &mut all);
+        read_sources(&repository_path(folder), &mut all);
     }
     all.push(read("integrations/otel/src/exports.rs"));
     let mut lines = 0;
@@ -124,7 +124,7 @@ fn every_log_line_from_info_on_is_documented() {
             for call in source.split(level).skip(1) {
                 let (call, _) = call.split_once(");").expect("it ends");
                 let message = quoted(call).last().expect("it has a message");
-                // The first part, before a placeholder.
+                // A message may have a placeholder. The manual has the part before it.
                 let fixed = message.split('{').next().expect("there is a first part");
                 assert!(
                     manual.contains(fixed),
@@ -149,13 +149,13 @@ fn every_log_line_from_info_on_is_documented() {
 }
 
 #[test]
-fn its_links_are_valid() {
+fn the_links_of_the_manual_are_valid() {
     let manual = manual();
     let slug = |heading: &str| -> String {
-        let kept = heading.trim_start_matches('#').trim().to_lowercase();
-        kept.chars()
-            .filter(|one| one.is_alphanumeric() || *one == ' ' || *one == '-')
-            .map(|one| if one == ' ' { '-' } else { one })
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        text.chars()
+            .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-')
+            .map(|c| if c == ' ' { '-' } else { c })
             .collect()
     };
     let headings: Vec<_> = manual
@@ -174,7 +174,7 @@ fn its_links_are_valid() {
             Some(("", anchor)) => {
                 assert!(headings.iter().any(|heading| heading == anchor), "{link}")
             }
-            _ => assert!(repository("docs").join(link).exists(), "{link}"),
+            _ => assert!(repository_path("docs").join(link).exists(), "{link}"),
         }
     }
 }

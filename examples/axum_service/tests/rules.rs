@@ -10,7 +10,7 @@ use std::process::Command;
 
 use claviger_servers::Server;
 
-fn repository(path: &str) -> PathBuf {
+fn repository_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
@@ -23,7 +23,7 @@ fn promtool(arguments: &[&str]) -> (bool, String) {
         .join("promtool");
     let output = Command::new(promtool)
         .args(arguments)
-        .current_dir(repository("ops/prometheus"))
+        .current_dir(repository_path("ops/prometheus"))
         .output()
         .expect("it runs");
     (
@@ -51,14 +51,14 @@ fn every_alert_is_tested_and_links_to_its_section_of_the_manual() {
         "ops/prometheus/claviger.test.yml",
         "docs/operating.md",
     ]
-    .map(|path| fs::read_to_string(repository(path)).expect("it is there"));
-    let after = |mark: &str| -> Vec<String> {
+    .map(|path| fs::read_to_string(repository_path(path)).expect("it can be read"));
+    let values_of = |key: &str| -> Vec<String> {
         rules
             .lines()
-            .filter_map(|line| Some(line.split_once(mark)?.1.trim().to_owned()))
+            .filter_map(|line| Some(line.split_once(key)?.1.trim().to_owned()))
             .collect()
     };
-    let (alerts, runbooks) = (after("- alert: "), after("runbook_url: "));
+    let (alerts, runbooks) = (values_of("- alert: "), values_of("runbook_url: "));
     assert_eq!((alerts.len(), runbooks.len()), (6, 6));
     for (alert, runbook) in alerts.iter().zip(&runbooks) {
         let fires = tests

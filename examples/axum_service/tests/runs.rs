@@ -1,7 +1,7 @@
 //! needs: postgresql, prometheus
 //!
-//! The program as users run it: scraped by a Prometheus, stopped under load, and started while its
-//! database is down.
+//! The program as users run it. Prometheus scrapes it, it is stopped under load, and it starts
+//! while its database is down.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -99,7 +99,7 @@ impl Program {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
+async fn every_request_under_load_completes_during_a_rotation_and_a_shutdown() {
     let server = Postgres::start_with_app();
     let folder = tempfile::tempdir().expect("a folder");
     let mut program = Program::start(&server, folder.path());
@@ -114,7 +114,7 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
         ["1"]
     );
 
-    // A rotation: the files change, and the metrics show it.
+    // A rotation: the files change, and the metrics report it.
     server.set_password("app", "password-2").expect("it is set");
     fs::write(folder.path().join("password"), "password-2").expect("it is written");
     eventually_within(TIMEOUT, "it is rotated", || {
@@ -129,7 +129,7 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
     );
 
     let customers = program.customers;
-    let (not_ready, succeeded, after) = (
+    let (not_ready, succeeded, succeeded_while_ready) = (
         AtomicBool::new(false),
         AtomicUsize::new(0),
         AtomicUsize::new(0),
@@ -138,22 +138,22 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
         let load: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    // Until the load balancer has stopped sending requests.
+                    // Requests are sent until the load balancer stops sending them.
                     while !not_ready.load(Ordering::Acquire) {
-                        let response = get(customers, "/orders").expect("it is succeeded");
+                        let response = get(customers, "/orders").expect("it responds");
                         assert_eq!(response, (200, "0 orders\n".to_owned()));
                         succeeded.fetch_add(1, Ordering::Relaxed);
                     }
                 })
             })
             .collect();
-        // A load balancer.
+        // The load balancer polls `/readyz`.
         let balancer = scope.spawn(|| {
-            while get(customers, "/readyz").expect("it is succeeded").0 == 200 {
-                after.store(succeeded.load(Ordering::Relaxed), Ordering::Relaxed);
+            while get(customers, "/readyz").expect("it responds").0 == 200 {
+                succeeded_while_ready.store(succeeded.load(Ordering::Relaxed), Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(10));
             }
-            // It stops sending requests with a delay.
+            // The load balancer stops sending requests with a delay.
             thread::sleep(Duration::from_millis(300));
             not_ready.store(true, Ordering::Release);
         });
@@ -169,16 +169,16 @@ async fn under_load_a_rotation_and_a_shutdown_complete_every_request() {
             thread::yield_now();
         }
         program.terminate();
-        balancer.join().expect("it saw the shutdown");
+        balancer.join().expect("it was not ready");
         for customer in load {
             customer.join().expect("every request got a response");
         }
         assert!(
-            succeeded.load(Ordering::Relaxed) > after.load(Ordering::Relaxed),
-            "requests came while it was not ready"
+            succeeded.load(Ordering::Relaxed) > succeeded_while_ready.load(Ordering::Relaxed),
+            "requests succeeded while it was not ready"
         );
         assert!(!report.is_finished(), "the slow query is in progress");
-        let report = report.join().expect("no panic").expect("it is succeeded");
+        let report = report.join().expect("no panic").expect("it responds");
         assert_eq!(report, (200, "0 orders, counted in 6 s\n".to_owned()));
     });
     program.assert_clean_exit();

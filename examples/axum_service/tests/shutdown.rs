@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! Shutdown: first not ready, then closed; every request is completed and every credential
-//! released.
+//! Shutdown: the service is not ready, then its listener is closed. Every request is completed and
+//! every credential released.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -24,11 +24,11 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
     let service = Service::new(
         fixture.supervisor.clone(),
         db.clone(),
-        Metrics::new("orders").expect("it counts"),
+        Metrics::new("orders").expect("the exporter is registered"),
     );
     let customers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let operators = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let (address, aside) = (
+    let (customers_address, operators_address) = (
         customers.local_addr().expect("an address"),
         operators.local_addr().expect("an address"),
     );
@@ -42,7 +42,7 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
     };
     let running = tokio::spawn(serve(service, customers, operators, stopped, bounds));
     let get_from = move |path: &'static str| async move {
-        spawn_blocking(move || get(address, path))
+        spawn_blocking(move || get(customers_address, path))
             .await
             .expect("the thread ends")
     };
@@ -53,7 +53,7 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
         404,
         "not for customers"
     );
-    let status = spawn_blocking(move || get(aside, "/status"))
+    let status = spawn_blocking(move || get(operators_address, "/status"))
         .await
         .expect("the thread ends")
         .expect("it responds");
@@ -62,7 +62,7 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
         "{status:?}"
     );
 
-    // A query that takes longer than the time of not being ready.
+    // The query takes longer than `not_ready`.
     let report = tokio::spawn(get_from("/report/6"));
     eventually("the query runs", || {
         fixture
@@ -88,14 +88,14 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
     }
     // Requests still succeed after the shutdown was announced.
     assert_eq!(get_from("/orders").await.expect("it still responds").0, 200);
-    // A request at the moment of closing may be interrupted; later connections are refused.
+    // A request may be interrupted while the listener closes. Later connections are refused.
     while !get_from("/livez")
         .await
         .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     {}
     assert!(
         !report.is_finished(),
-        "it is in progress when new connections are refused"
+        "it is in progress while new connections are refused"
     );
     assert!(
         fixture.provider.released().is_empty(),
@@ -104,7 +104,10 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
 
     let (status, body) = report.await.expect("no panic").expect("it succeeds");
     assert_eq!((status, body.as_str()), (200, "0 orders, counted in 6 s\n"));
-    let outcome = running.await.expect("no panic").expect("it ran to its end");
+    let outcome = running
+        .await
+        .expect("no panic")
+        .expect("the server has no error");
     assert!(outcome.clean, "{outcome:?}");
     assert_eq!(fixture.provider.released().len(), 1);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Probes and an operator, ten times a second.
+//! Requests of Kubernetes' probes and of an operator, ten times a second.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::http::get;
 
-/// Pause between two probes; with the time of the responses they run ten times a second.
+/// Pause between two probes. With the time of the responses, there are ten a second.
 const PAUSE: Duration = Duration::from_millis(90);
 
-/// What the probes observed.
+/// Observations of the probes.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     pub(crate) ready: usize,
@@ -21,13 +21,16 @@ pub(crate) struct Observed {
     pub(crate) bodies: Vec<String>,
 }
 
-/// Probes until `over`: `/livez` is always 200, and `/readyz` is 503 exactly while `/status` has
-/// the same reason.
+/// Probes until `over` is set. Asserts that `/livez` is always 200, and that `/readyz` is 503 if
+/// and only if `/status` has a reason.
 pub(crate) fn probe(customers: SocketAddr, operators: SocketAddr, over: &AtomicBool) -> Observed {
     let mut observed = Observed::default();
     while !over.load(Ordering::Acquire) {
-        let (code, alive) = get_from(customers, "/livez", &mut observed);
-        assert!(code == 200 && alive["alive"] == true, "{code} {alive}");
+        let (code, liveness) = get_from(customers, "/livez", &mut observed);
+        assert!(
+            code == 200 && liveness["alive"] == true,
+            "{code} {liveness}"
+        );
         let (_, before) = get_from(operators, "/status", &mut observed);
         let (code, ready) = get_from(customers, "/readyz", &mut observed);
         let (_, after) = get_from(operators, "/status", &mut observed);
@@ -75,8 +78,8 @@ fn generations(status: &Value) -> Vec<&Value> {
 
 /// Returns whether a status allows traffic.
 fn is_good(status: &Value) -> bool {
-    let is_unexpired = |one: &Value| {
-        one["remaining_seconds"]
+    let is_unexpired = |lease: &Value| {
+        lease["remaining_seconds"]
             .as_f64()
             .is_none_or(|left| left >= 5.0)
     };

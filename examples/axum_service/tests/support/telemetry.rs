@@ -1,4 +1,4 @@
-//! Exported spans, and whether they agree with each other and with the events.
+//! Exported spans. Checks whether they agree with each other and with the events.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ const ERROR_TYPES: [&str; 16] = [
     "drain_abandoned",
 ];
 
-/// Collects the spans of this process from now on, and passes its log lines to the writer.
+/// Collects the spans of this process from now on, and writes its log lines to `log`.
 pub(crate) fn collect<W>(log: W) -> (InMemorySpanExporter, SdkTracerProvider)
 where
     W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
@@ -63,8 +63,8 @@ where
 pub(crate) fn attribute(span: &SpanData, name: &str) -> Option<String> {
     span.attributes
         .iter()
-        .find(|one| one.key.as_str() == name)
-        .map(|one| one.value.to_string())
+        .find(|attribute| attribute.key.as_str() == name)
+        .map(|attribute| attribute.value.to_string())
 }
 
 fn has_failed(span: &SpanData) -> bool {
@@ -73,64 +73,65 @@ fn has_failed(span: &SpanData) -> bool {
 
 /// Returns every inconsistency within the spans.
 pub(crate) fn inconsistencies(spans: &[SpanData]) -> Vec<String> {
-    let known: HashMap<SpanId, &SpanData> = spans
+    let by_id: HashMap<SpanId, &SpanData> = spans
         .iter()
         .map(|span| (span.span_context.span_id(), span))
         .collect();
     let mut inconsistencies = Vec::new();
-    let mut find = |is_wrong: bool, what: &str, span: &SpanData| {
-        if is_wrong {
-            inconsistencies.push(format!("{what}: {span:?}"));
+    let mut check = |is_inconsistent: bool, problem: &str, span: &SpanData| {
+        if is_inconsistent {
+            inconsistencies.push(format!("{problem}: {span:?}"));
         }
     };
     for span in spans {
         let context = &span.span_context;
-        find(
-            known[&context.span_id()].start_time != span.start_time || known.len() != spans.len(),
+        check(
+            by_id[&context.span_id()].start_time != span.start_time || by_id.len() != spans.len(),
             "possibly exported twice",
             span,
         );
         if span.parent_span_id != SpanId::INVALID {
-            let parent = known.get(&span.parent_span_id);
-            find(parent.is_none(), "its parent was not exported", span);
+            let parent = by_id.get(&span.parent_span_id);
+            check(parent.is_none(), "its parent was not exported", span);
             let is_within = |parent: &&SpanData| {
                 parent.start_time <= span.start_time && span.end_time <= parent.end_time
             };
-            find(!parent.is_none_or(is_within), "not within its parent", span);
-            find(
+            check(!parent.is_none_or(is_within), "not within its parent", span);
+            check(
                 !parent.is_none_or(|parent| parent.span_context.trace_id() == context.trace_id()),
                 "another trace than its parent",
                 span,
             );
         }
         for link in span.links.iter() {
-            find(
-                known
+            check(
+                by_id
                     .get(&link.span_context.span_id())
-                    .is_none_or(|to| to.span_context != link.span_context),
+                    .is_none_or(|linked| linked.span_context != link.span_context),
                 "a link to an unknown span",
                 span,
             );
         }
-        let word = attribute(span, "error.type");
-        find(
-            word.as_ref()
-                .is_some_and(|word| !ERROR_TYPES.contains(&word.as_str())),
+        let error_type = attribute(span, "error.type");
+        check(
+            error_type
+                .as_ref()
+                .is_some_and(|error_type| !ERROR_TYPES.contains(&error_type.as_str())),
             "no such error.type",
             span,
         );
-        find(
-            word.is_some() != has_failed(span),
+        check(
+            error_type.is_some() != has_failed(span),
             "error.type and the status do not agree",
             span,
         );
-        find(
+        check(
             span.name == "credential.rotation" && attribute(span, "outcome").is_none(),
             "without an outcome",
             span,
         );
         let ended = has_failed(span) || attribute(span, "generation").is_some();
-        find(
+        check(
             span.name == "pool.handover" && !ended,
             "neither failed nor published",
             span,
@@ -139,7 +140,7 @@ pub(crate) fn inconsistencies(spans: &[SpanData]) -> Vec<String> {
     inconsistencies
 }
 
-/// Returns how often each thing happened, by the spans and by the events.
+/// Returns counts by the spans and by the events.
 pub(crate) fn counts(spans: &[SpanData], events: &[Event]) -> [(&'static str, usize, usize); 6] {
     let named = |name: &str, failed: &[bool]| {
         spans
