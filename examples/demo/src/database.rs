@@ -27,7 +27,7 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     #[cfg(feature = "rds-iam")]
     fn host(&self) -> &str;
     fn port(&self) -> u16;
-    /// Returns pools of short-lived connections, so that logins are frequent.
+    /// Returns pools whose connections have a short lifetime, so that logins are frequent.
     fn pools(&self) -> Self::Pools;
     /// Creates another role with this password that may read the orders.
     #[cfg(feature = "secrets-manager")]
@@ -38,14 +38,14 @@ pub(crate) trait Database: Send + Sync + Sized + 'static {
     /// The plugin of Vault's database engine.
     #[cfg(feature = "vault")]
     const KIND: claviger_vault_fixtures::Kind;
-    /// Creates the user with which Vault's database engine creates others.
+    /// Creates the user with which Vault's database engine creates users.
     #[cfg(feature = "vault")]
     fn create_engine_user(&self, user: &str, password: &str) -> Result<(), Problem>;
-    /// Returns how many users created by Vault exist.
+    /// Returns the number of users that Vault has created.
     #[cfg(feature = "vault")]
     fn created_users(&self) -> Result<usize, Problem>;
 
-    /// Returns a pool of short-lived connections without a supervisor, which keeps its credentials.
+    /// Returns such a pool without a supervisor. It keeps its credentials.
     #[cfg(feature = "rds-iam")]
     fn plain_pool(&self, credentials: &Credentials) -> Handle<Self::Pools>;
     /// Returns the server's checks of a role's tokens.
@@ -87,21 +87,21 @@ impl TokenChecks {
     }
 }
 
-/// How the role `app` authenticates.
+/// Authentication of the role `app`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// With the password `password-0`.
     Password,
-    /// With tokens as on RDS, over TLS; a role `plain` likewise.
+    /// With tokens as on RDS, over TLS. There is a second such role, `plain`.
     #[cfg(feature = "rds-iam")]
     Tokens,
 }
 
-/// Closes returned connections that are older than [`CONNECTION_LIFETIME`].
+/// Closes returned connections whose age is over [`CONNECTION_LIFETIME`].
 ///
 /// `max_lifetime` is not used. With it, sqlx 0.8.6 checks idle connections at that interval, and
 /// never ends if it reads a negative idle count. With a lifetime of minutes that does not occur.
-fn short_lived<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
+fn with_short_lifetime<DB: sqlx::Database>(options: PoolOptions<DB>) -> PoolOptions<DB> {
     let options = options.max_lifetime(None).idle_timeout(None);
     options.after_release(|_, connection| {
         Box::pin(async move { Ok(connection.age < CONNECTION_LIFETIME) })

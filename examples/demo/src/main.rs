@@ -1,5 +1,5 @@
-//! A small service of 16 tasks queries a real database through a handle, while its credential
-//! changes again and again.
+//! Demo: a service of 16 tasks queries a real database through a handle, while its credentials
+//! change repeatedly.
 
 mod database;
 mod options;
@@ -31,7 +31,7 @@ const CONNECTION_LIFETIME: Duration = Duration::from_millis(400);
 /// Acquire timeout of the pools.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A query that waited longer counts as failed.
+/// Longest wait of a query that counts as succeeded.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 #[tokio::main]
@@ -58,24 +58,24 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs the demo, and draws the trace of its last rotation if requested; returns whether it
+/// Runs the demo, and draws the trace of its last rotation if requested. Returns whether it
 /// succeeded.
 async fn run_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     #[cfg(feature = "traces")]
-    let watch = traces::Watch::start(screen, &options.traces).await?;
-    let well = run_on_database(screen, options).await?;
+    let export = traces::TraceExport::start(screen, &options.traces).await?;
+    let succeeded = run_on_database(screen, options).await?;
     #[cfg(feature = "traces")]
-    let shown = match watch {
-        Some(watch) => watch.show(screen).await,
+    let drawn = match export {
+        Some(export) => export.draw(screen).await,
         None => Ok(()),
     };
     #[cfg(not(feature = "traces"))]
-    let shown: Result<(), Problem> = Ok(());
-    if let Err(problem) = &shown {
+    let drawn: Result<(), Problem> = Ok(());
+    if let Err(problem) = &drawn {
         screen.problem(&with_causes(&**problem));
     }
-    screen.result_line();
-    Ok(well && shown.is_ok())
+    screen.print_result_line();
+    Ok(succeeded && drawn.is_ok())
 }
 
 /// Formats an error and its sources on one line.

@@ -1,4 +1,4 @@
-//! The command line.
+//! Options of the command line.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use lexopt::ValueExt;
 pub(crate) const USAGE: &str = "\
 usage: demo [--seconds N] [--database NAME] [--with BACKEND] [--window SECONDS] [--jaeger | --otlp URL]
 
-  --seconds N       how long the service runs, 5 to 86400 (default 30);
+  --seconds N       duration of the service, 5 to 86400 (default 30);
                     with rds-iam at least 8, so that a token expires
   --database NAME   postgresql (default) or mariadb
-  --with BACKEND     where the credentials come from:
+  --with BACKEND     backend of the credentials:
                       file             a file that is rewritten (default)
                       rds-iam          tokens as on RDS, with a lifetime of 6 s
                       secrets-manager  AWS's four rotation steps, by moto
@@ -24,7 +24,7 @@ usage: demo [--seconds N] [--database NAME] [--with BACKEND] [--window SECONDS] 
                     reported at the start and the end, and does not fail the demo
 ";
 
-/// The shortest run has two changes of each kind.
+/// Shortest duration, in seconds. It has two changes of each kind.
 const SHORTEST: u64 = 5;
 const LONGEST: u64 = 86_400;
 
@@ -39,15 +39,15 @@ pub(crate) struct Options {
     pub(crate) window: Duration,
     #[cfg_attr(
         not(feature = "traces"),
-        expect(dead_code, reason = "read where there are traces")
+        expect(dead_code, reason = "read with the feature traces only")
     )]
     pub(crate) traces: Traces,
 }
 
-/// Where the traces are sent.
+/// Destination of the traces.
 #[derive(Debug)]
 pub(crate) enum Traces {
-    Nowhere,
+    None,
     #[cfg(feature = "traces")]
     OwnJaeger,
     #[cfg(feature = "traces")]
@@ -77,7 +77,7 @@ impl Backend {
     const fn shortest(self) -> u64 {
         match self {
             Self::File => SHORTEST,
-            // The lifetime of a token, and some seconds in which the plain pool fails.
+            // The plain pool fails after the lifetime of its token, for some seconds.
             #[cfg(feature = "rds-iam")]
             Self::RdsIam => 8,
             #[cfg(feature = "secrets-manager")]
@@ -94,16 +94,16 @@ impl Options {
         use lexopt::Arg::{Long, Short};
         let (mut seconds, mut window) = (30, 10.0);
         let (mut database, mut backend) = (Kind::PostgreSql, Backend::File);
-        let mut traces = Traces::Nowhere;
+        let mut traces = Traces::None;
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("seconds") => seconds = parser.value()?.parse()?,
                 Long("window") => window = parser.value()?.parse()?,
-                Long("database") => database = parser.value()?.parse_with(kind)?,
+                Long("database") => database = parser.value()?.parse_with(parse_database)?,
                 Long("with") => backend = parser.value()?.parse_with(parse_backend)?,
                 Long("jaeger") => traces = own_jaeger()?,
-                Long("otlp") => traces = parser.value()?.parse_with(collector)?,
+                Long("otlp") => traces = parser.value()?.parse_with(parse_collector)?,
                 Short('h') | Long("help") => return Ok(None),
                 argument => return Err(argument.unexpected()),
             }
@@ -111,11 +111,11 @@ impl Options {
         let shortest = backend.shortest();
         if !(shortest..=LONGEST).contains(&seconds) {
             return Err(
-                format!("--seconds {seconds}: has to be between {shortest} and {LONGEST}").into(),
+                format!("--seconds {seconds}: must be between {shortest} and {LONGEST}").into(),
             );
         }
         if !(0.1..=60.0).contains(&window) {
-            return Err(format!("--window {window}: has to be between 0.1 and 60").into());
+            return Err(format!("--window {window}: must be between 0.1 and 60").into());
         }
         Ok(Some(Self {
             duration: Duration::from_secs(seconds),
@@ -138,7 +138,7 @@ fn own_jaeger() -> Result<Traces, String> {
 }
 
 #[cfg(feature = "traces")]
-fn collector(url: &str) -> Result<Traces, String> {
+fn parse_collector(url: &str) -> Result<Traces, String> {
     let is_url = reqwest::Url::parse(url)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if is_url {
@@ -149,11 +149,11 @@ fn collector(url: &str) -> Result<Traces, String> {
 }
 
 #[cfg(not(feature = "traces"))]
-fn collector(_: &str) -> Result<Traces, String> {
+fn parse_collector(_: &str) -> Result<Traces, String> {
     Err(not_built("traces"))
 }
 
-fn kind(word: &str) -> Result<Kind, String> {
+fn parse_database(word: &str) -> Result<Kind, String> {
     match word {
         "postgresql" => Ok(Kind::PostgreSql),
         #[cfg(feature = "mariadb")]
@@ -183,7 +183,8 @@ fn parse_backend(word: &str) -> Result<Backend, String> {
     }
 }
 
-/// `cargo xtask demo` enables the features for its arguments; otherwise name them.
+/// Returns the error of a feature that is not enabled. `cargo xtask demo` enables those of its
+/// arguments.
 #[cfg(not(all(
     feature = "mariadb",
     feature = "rds-iam",

@@ -49,7 +49,7 @@ impl Screen {
             .unwrap_or_else(PoisonError::into_inner) = Some(line);
     }
 
-    pub(crate) fn result_line(&self) {
+    pub(crate) fn print_result_line(&self) {
         if let Some(line) = self
             .result_line
             .lock()
@@ -64,7 +64,7 @@ impl Screen {
         eprintln!("error: {text}");
     }
 
-    fn stamped(&self, colour: &str, text: &str) {
+    fn line_with_time(&self, colour: &str, text: &str) {
         let at = self.began.elapsed().as_secs_f64();
         if self.colours {
             println!("\x1b[2m{at:6.2} s\x1b[0m  \x1b[{colour}m{text}\x1b[0m");
@@ -73,9 +73,9 @@ impl Screen {
         }
     }
 
-    /// Prints that a credential is about to change.
+    /// Prints an announcement, such as a change of a credential.
     pub(crate) fn change(&self, what: &str) {
-        self.stamped("1", what);
+        self.line_with_time("1", what);
     }
 
     /// Prints the state, once a second: generations, rate, connections, failures.
@@ -96,7 +96,7 @@ impl Screen {
             "generation {generations:<3} {rate:>6} queries/s  {connections:>2} connections  {} failed",
             service.failed()
         );
-        self.stamped("0", &text);
+        self.line_with_time("0", &text);
     }
 
     pub(crate) fn event(&self, event: &Event) {
@@ -106,7 +106,7 @@ impl Screen {
                 generation,
                 error: connect_error,
             } => {
-                self.stamped(
+                self.line_with_time(
                     "33",
                     &format!(
                         "  {pool}: the database rejects generation {generation}: {}",
@@ -118,25 +118,25 @@ impl Screen {
                 pool,
                 error: connect_error,
             } => {
-                self.stamped(
+                self.line_with_time(
                     "33",
                     &format!(
-                        "  {pool}: not verified: {} (the current generation stays in service)",
+                        "  {pool}: not verified: {} (the current generation stays in use)",
                         connect_error.message()
                     ),
                 );
             }
             Event::FetchFailed { provider, error } => {
-                self.stamped("33", &format!("  {provider}: not fetched: {error}"))
+                self.line_with_time("33", &format!("  {provider}: not fetched: {error}"))
             }
             Event::HandedOver(report) => {
-                let how = if report.mode == HandoverMode::InPlace {
+                let mode = if report.mode == HandoverMode::InPlace {
                     "in place"
                 } else {
                     "replaced"
                 };
                 let text = format!(
-                    "  {}: generation {} is current, {how}: verify {} + open {} + warm {} = {} ms",
+                    "  {}: generation {} is current, {mode}: verify {} + open {} + warm {} = {} ms",
                     report.pool,
                     report.generation,
                     ms(report.verify),
@@ -144,7 +144,7 @@ impl Screen {
                     ms(report.warm),
                     ms(report.took),
                 );
-                self.stamped("32", &text);
+                self.line_with_time("32", &text);
             }
             Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => {
                 let text = format!(
@@ -156,14 +156,14 @@ impl Screen {
                     if report.attempts == 1 { "" } else { "s" },
                     ms(report.took),
                 );
-                self.stamped("32", &text);
+                self.line_with_time("32", &text);
             }
             Event::Drained {
                 pool,
                 generation,
                 took,
             } => {
-                self.stamped(
+                self.line_with_time(
                     "2",
                     &format!(
                         "  {pool}: generation {generation} has drained after {} ms",
@@ -176,12 +176,14 @@ impl Screen {
                 generation,
                 connections,
             } => {
-                self.stamped("33", &format!("  {pool}: generation {generation} still has {connections} connections; they stay open"));
+                self.line_with_time("33", &format!("  {pool}: generation {generation} still has {connections} connections; they stay open"));
             }
             Event::Restarted { actor } => {
-                self.stamped("31", &format!("  the actor of {actor} was restarted"))
+                self.line_with_time("31", &format!("  the actor of {actor} was restarted"))
             }
-            Event::Missed(missed) => self.stamped("31", &format!("  {missed} events were missed")),
+            Event::Missed(missed) => {
+                self.line_with_time("31", &format!("  {missed} events were missed"))
+            }
             _ => {}
         }
     }

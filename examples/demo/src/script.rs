@@ -39,9 +39,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Adds the other tally.
+    /// Returns the sum of both tallies.
     #[cfg(feature = "secrets-manager")]
-    pub(crate) fn and(mut self, other: Self) -> Self {
+    pub(crate) fn sum(mut self, other: Self) -> Self {
         self.changes += other.changes;
         self.adopted += other.adopted;
         self.summary.extend(other.summary);
@@ -54,7 +54,7 @@ impl Tally {
     }
 }
 
-/// When a script ends, and where it prints.
+/// End of a script, and its screen.
 #[derive(Clone)]
 pub(crate) struct ScriptContext {
     pub(crate) screen: Arc<Screen>,
@@ -63,7 +63,7 @@ pub(crate) struct ScriptContext {
 }
 
 impl ScriptContext {
-    /// Waits; returns false if the last change was made.
+    /// Waits. Returns false if no further change is to be made.
     pub(crate) async fn pause(&mut self, pause: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(pause) => true,
@@ -105,7 +105,7 @@ impl Script {
         }
     }
 
-    /// Makes the present change the last one.
+    /// Stops the script after its current change.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -125,7 +125,7 @@ impl Script {
 }
 
 /// Makes a change and waits until the pool uses another credential.
-pub(crate) async fn adopted<P: Orders>(
+pub(crate) async fn change_and_wait<P: Orders>(
     db: &Handle<P>,
     change: impl Future<Output = Result<(), Problem>>,
 ) -> Result<(), Problem> {
@@ -157,11 +157,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Starts something off the async threads that needs an orderly stop. A signal meanwhile leaves
-/// nothing behind.
+/// Starts a server off the async threads. A signal meanwhile stops it in order.
 ///
 /// # Errors
-/// It does not start, or a signal arrives.
+/// The server does not start, or a signal arrives.
 pub(crate) async fn start_interruptible<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -171,8 +170,8 @@ pub(crate) async fn start_interruptible<T: Send + 'static>(
     );
     tokio::select! {
         outcome = blocking(work) => outcome,
-        _ = tokio::signal::ctrl_c() => Err("interrupted before it began".into()),
-        _ = terminate.recv() => Err("terminated before it began".into()),
-        _ = hangup.recv() => Err("terminated before it began".into()),
+        _ = tokio::signal::ctrl_c() => Err("interrupted during the start".into()),
+        _ = terminate.recv() => Err("terminated during the start".into()),
+        _ = hangup.recv() => Err("terminated during the start".into()),
     }
 }

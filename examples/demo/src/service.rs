@@ -12,7 +12,7 @@ use crate::database::Orders;
 
 const TASKS: usize = 16;
 /// Pause of each task between two queries.
-const OTHER_WORK: Duration = Duration::from_millis(5);
+const QUERY_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct Counters {
@@ -27,8 +27,8 @@ pub(crate) struct Service {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// The service's counts.
-pub(crate) struct Count {
+/// Results of the service.
+pub(crate) struct QueryCount {
     pub(crate) queries: u64,
     pub(crate) failures: Vec<String>,
     pub(crate) longest_wait: Duration,
@@ -42,7 +42,7 @@ impl Service {
             .iter()
             .cycle()
             .take(TASKS)
-            .map(|db| tokio::spawn(work(db.clone(), Arc::clone(&counters))))
+            .map(|db| tokio::spawn(run_queries(db.clone(), Arc::clone(&counters))))
             .collect();
         Self { counters, tasks }
     }
@@ -59,7 +59,7 @@ impl Service {
             .len()
     }
 
-    pub(crate) async fn stop(self) -> Count {
+    pub(crate) async fn stop(self) -> QueryCount {
         self.counters.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             if task.await.is_err() {
@@ -70,7 +70,7 @@ impl Service {
                     .push("a task panicked".to_owned());
             }
         }
-        Count {
+        QueryCount {
             queries: self.counters.queries.load(Ordering::Relaxed),
             failures: self
                 .counters
@@ -83,7 +83,7 @@ impl Service {
     }
 }
 
-async fn work<P: Orders>(db: Handle<P>, counters: Arc<Counters>) {
+async fn run_queries<P: Orders>(db: Handle<P>, counters: Arc<Counters>) {
     while !counters.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let result = P::count(&db).await;
@@ -99,6 +99,6 @@ async fn work<P: Orders>(db: Handle<P>, counters: Arc<Counters>) {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(error.to_string()),
         }
-        tokio::time::sleep(OTHER_WORK).await;
+        tokio::time::sleep(QUERY_PAUSE).await;
     }
 }

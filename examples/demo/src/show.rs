@@ -1,4 +1,4 @@
-//! Runs the service and the script, and prints what happens.
+//! Runs the service and the script, and prints events and results.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::script::Script;
 use crate::service::Service;
 use crate::{LONGEST_WAIT, Problem};
 
-/// Queries through the handles until the script has ended; returns whether it succeeded.
+/// Queries through the handles until the script has ended. Returns whether the demo succeeded.
 pub(crate) async fn show<P: Orders>(
     screen: &Screen,
     supervisor: &Supervisor,
@@ -65,8 +65,9 @@ pub(crate) async fn show<P: Orders>(
         count.failures.len(),
         count.longest_wait.as_millis()
     ));
-    let all = tally.changes > 0 && tally.adopted == tally.changes && tally.problems.is_empty();
-    Ok(all
+    let is_complete =
+        tally.changes > 0 && tally.adopted == tally.changes && tally.problems.is_empty();
+    Ok(is_complete
         && count.queries > 0
         && count.failures.is_empty()
         && count.longest_wait < LONGEST_WAIT

@@ -1,4 +1,4 @@
-//! The rotations as traces: sent to a Jaeger, and the last one drawn.
+//! Traces of the rotations: sent to a Jaeger, and the last one is drawn.
 
 mod collector;
 mod jaeger;
@@ -21,38 +21,39 @@ use crate::{Problem, with_causes};
 
 /// The service name of the traces.
 const SERVICE: &str = "claviger-demo";
-/// Time until Jaeger returns what it received.
+/// Time until Jaeger returns received spans.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
-/// The export of traces.
-pub(crate) struct Watch {
+
+/// Export of the traces.
+pub(crate) struct TraceExport {
     telemetry: Telemetry,
     began: SystemTime,
     destination: Destination,
 }
 
 enum Destination {
-    /// Our own Jaeger, without web pages.
-    Own(Jaeger),
+    /// The demo's own Jaeger, without web pages.
+    OwnJaeger(Jaeger),
     /// The user's collector.
-    Users(String),
+    UserCollector(String),
 }
 
-impl Watch {
-    /// Starts the export; returns `None` if no traces are requested.
+impl TraceExport {
+    /// Starts the export. Returns `None` if no traces are requested.
     pub(crate) async fn start(
         screen: &Arc<Screen>,
-        wanted: &Traces,
+        requested: &Traces,
     ) -> Result<Option<Self>, Problem> {
-        let (collector, destination) = match wanted {
-            Traces::Nowhere => return Ok(None),
+        let (collector, destination) = match requested {
+            Traces::None => return Ok(None),
             Traces::OwnJaeger => {
                 let jaeger = start_interruptible(|| Ok(Jaeger::start()?)).await?;
                 screen.line(&format!(
-                    "a Jaeger receives the traces; its API is destination {}",
+                    "a Jaeger receives the traces; its API is at {}",
                     jaeger.query_address()
                 ));
-                (jaeger.otlp_endpoint(), Destination::Own(jaeger))
+                (jaeger.otlp_endpoint(), Destination::OwnJaeger(jaeger))
             }
             Traces::Collector(url) => {
                 let collector = collector::endpoint(url);
@@ -64,7 +65,7 @@ impl Watch {
                         "{problem}; the demo continues without traces until it is available"
                     ));
                 }
-                (collector.clone(), Destination::Users(collector))
+                (collector.clone(), Destination::UserCollector(collector))
             }
         };
         let telemetry = Telemetry::traces_to(SERVICE, &collector)?;
@@ -82,8 +83,8 @@ impl Watch {
     /// demo.
     ///
     /// # Errors
-    /// Our own Jaeger does not return it.
-    pub(crate) async fn show(self, screen: &Screen) -> Result<(), Problem> {
+    /// The demo's own Jaeger does not return the rotation.
+    pub(crate) async fn draw(self, screen: &Screen) -> Result<(), Problem> {
         let Self {
             telemetry,
             began,
@@ -96,7 +97,7 @@ impl Watch {
         })
         .await;
         match destination {
-            Destination::Own(jaeger) => {
+            Destination::OwnJaeger(jaeger) => {
                 sent?;
                 let rotation = last_rotation(&jaeger.query_address(), began).await?;
                 screen.line(&format!(
@@ -105,13 +106,13 @@ impl Watch {
                 ));
                 screen.line(&waterfall::draw(&rotation));
             }
-            Destination::Users(collector) => {
+            Destination::UserCollector(collector) => {
                 if let Err(problem) = sent {
                     screen.problem(&format!(
                         "the traces could not be sent to {collector}: {}",
                         with_causes(&*problem)
                     ));
-                } else if let Err(problem) = show_from_users_jaeger(screen, &collector, began).await
+                } else if let Err(problem) = draw_from_user_jaeger(screen, &collector, began).await
                 {
                     screen.line(&format!(
                         "\nthe traces were sent to {collector}; find service {SERVICE} in your trace viewer ({problem})"
@@ -123,8 +124,8 @@ impl Watch {
     }
 }
 
-/// Draws it from a Jaeger on the collector's host, if there is one.
-async fn show_from_users_jaeger(
+/// Draws the last rotation from a Jaeger on the collector's host, if there is one.
+async fn draw_from_user_jaeger(
     screen: &Screen,
     collector: &str,
     began: SystemTime,
@@ -137,11 +138,11 @@ async fn show_from_users_jaeger(
     ));
     screen.line(&waterfall::draw(&rotation));
     let page = format!("{query}/trace/{}", rotation.trace);
-    let there = jaeger::has_page(&page).await;
-    screen.line(&if there {
-        format!("see it destination {page}")
+    let has_page = jaeger::has_page(&page).await;
+    screen.line(&if has_page {
+        format!("it is at {page}")
     } else {
-        format!("(there is no Jaeger page destination {query})")
+        format!("(there is no Jaeger page at {query})")
     });
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! needs: postgresql, jaeger
 //!
-//! The demo's own run, read from a real Jaeger: every rotation is a consistent trace, and none
-//! contains a password.
+//! Traces of the demo in a real Jaeger. Every rotation is a consistent trace, and none contains a
+//! password.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use claviger_servers::Jaeger;
 use claviger_traces::{Span, handovers_add_up, in_order, linked_to, spans, tree};
 
-/// The spans of a rotation, without failed attempts.
+/// Spans of an adopted rotation, without failed attempts.
 const ADOPTED: [(usize, &str); 6] = [
     (0, "credential.rotation"),
     (1, "credential.fetch"),
@@ -41,7 +41,7 @@ fn every_rotation_of_the_demo_is_a_trace() {
         .expect("it counts them");
     assert!(
         adopted >= 2,
-        "one that was announced and one that was not: {result_line}"
+        "an announced and an unannounced change: {result_line}"
     );
 
     let (response, all) = traces_in(&jaeger, adopted);
@@ -68,35 +68,35 @@ fn every_rotation_of_the_demo_is_a_trace() {
     );
     // A reconcile after a rejection may read the changed file first. The watch then finds nothing
     // new.
-    let brought: Vec<_> = [changed, rejected]
+    let adopted_roots: Vec<_> = [changed, rejected]
         .concat()
         .into_iter()
         .filter(|root| root.tag("outcome") == Some("adopted"))
         .collect();
-    assert_eq!(brought.len(), adopted);
-    for root in brought {
-        let whole: Vec<_> = in_order(&all, root)
+    assert_eq!(adopted_roots.len(), adopted);
+    for root in adopted_roots {
+        let succeeded: Vec<_> = in_order(&all, root)
             .into_iter()
             .filter(|(_, span)| span.tag("error").is_none())
             .collect();
-        let shape: Vec<_> = whole
+        let shape: Vec<_> = succeeded
             .iter()
             .map(|(depth, span)| (*depth, span.name.as_str()))
             .filter(|(_, name)| *name != "pool.warm")
             .collect();
-        // A secret that is late is fetched more than once.
-        let first_fetches = shape
+        // A late secret is fetched more than once.
+        let fetches = shape
             .iter()
             .filter(|(_, name)| *name == "credential.fetch")
             .count();
-        let once: Vec<_> = shape
+        let with_one_fetch: Vec<_> = shape
             .iter()
             .enumerate()
             .filter(|(at, (_, name))| *name != "credential.fetch" || *at == 1)
             .map(|(_, span)| *span)
             .collect();
         assert!(
-            first_fetches >= 1 && once == ADOPTED,
+            fetches >= 1 && with_one_fetch == ADOPTED,
             "{}",
             tree(&all, root)
         );
@@ -117,8 +117,8 @@ fn every_rotation_of_the_demo_is_a_trace() {
     }
 }
 
-/// Returns the demo's traces from Jaeger, once it has all rotations and drains, those of start and
-/// end included: the response, and its spans.
+/// Returns the response of Jaeger and its spans, once it has all rotations and drains. Those of
+/// start and end are included.
 fn traces_in(jaeger: &Jaeger, adopted: usize) -> (String, Vec<Span>) {
     let query = || {
         jaeger
@@ -140,11 +140,12 @@ fn traces_in(jaeger: &Jaeger, adopted: usize) -> (String, Vec<Span>) {
                     })
                     .count()
             };
-            let all_there = count("credential.rotation") > adopted && count("pool.drain") > adopted;
-            if !all_there {
+            let is_complete =
+                count("credential.rotation") > adopted && count("pool.drain") > adopted;
+            if !is_complete {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            all_there
+            is_complete
         })
         .map(|(spans, response)| (response, spans))
         .expect("all spans arrive within five seconds")

@@ -8,7 +8,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
 #[cfg(feature = "rds-iam")]
 use super::TokenChecks;
-use super::{Access, Database, Orders, short_lived};
+use super::{Access, Database, Orders, with_short_lifetime};
 use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem};
 
 const ORDERS: &str = "CREATE TABLE orders AS SELECT seq AS id FROM seq_1_to_1000";
@@ -54,7 +54,7 @@ impl Database for MariaDb {
     }
 
     fn pools(&self) -> MySqlPools {
-        let pool = short_lived(
+        let pool = with_short_lifetime(
             MySqlPoolOptions::new()
                 .max_connections(CONNECTIONS)
                 .acquire_timeout(ACQUIRE_TIMEOUT),
@@ -98,7 +98,8 @@ impl Database for MariaDb {
             .password(credentials.expose_password())
             .enable_cleartext_plugin(true);
         Handle::fixed(
-            short_lived(MySqlPoolOptions::new().max_connections(1)).connect_lazy_with(options),
+            with_short_lifetime(MySqlPoolOptions::new().max_connections(1))
+                .connect_lazy_with(options),
         )
     }
 

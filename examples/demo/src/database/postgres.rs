@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[cfg(feature = "rds-iam")]
 use super::TokenChecks;
-use super::{Access, Database, Orders, short_lived};
+use super::{Access, Database, Orders, with_short_lifetime};
 use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem};
 
 const ORDERS: &str = "CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 1000) n; GRANT ALL ON orders TO PUBLIC";
@@ -50,7 +50,7 @@ impl Database for Postgres {
     }
 
     fn pools(&self) -> PgPools {
-        let pool = short_lived(
+        let pool = with_short_lifetime(
             PgPoolOptions::new()
                 .max_connections(CONNECTIONS)
                 .acquire_timeout(ACQUIRE_TIMEOUT),
@@ -92,7 +92,7 @@ impl Database for Postgres {
             .username(credentials.user())
             .password(credentials.expose_password());
         Handle::fixed(
-            short_lived(PgPoolOptions::new().max_connections(1)).connect_lazy_with(options),
+            with_short_lifetime(PgPoolOptions::new().max_connections(1)).connect_lazy_with(options),
         )
     }
 

@@ -1,10 +1,10 @@
-//! The result of `aws_config::load_defaults` on AWS: a region and an identity.
+//! A configuration as `aws_config::load_defaults` returns it on AWS.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 
-/// Returns a configuration with an endpoint other than AWS's.
+/// Returns a configuration with a region and an identity. `endpoint` replaces AWS's.
 pub(crate) fn config(endpoint: Option<String>) -> SdkConfig {
     let identity = AwsCredentials::new(
         "AKIDEXAMPLE",

@@ -1,5 +1,4 @@
-//! The secret is in a file. The password changes again and again, alternately announced and
-//! unannounced.
+//! Credentials in a file. The password changes repeatedly, alternately announced and unannounced.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use claviger_file::FileProvider;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{Script, ScriptContext, Tally, adopted, blocking, start_interruptible};
+use super::{Script, ScriptContext, Tally, blocking, change_and_wait, start_interruptible};
 use crate::database::{Access, Database};
 use crate::options::Options;
 use crate::screen::Screen;
@@ -45,7 +44,7 @@ pub(crate) async fn run<D: Database>(
     let db = supervisor
         .add_pool("orders", &credentials, scenario.server.pools())
         .await?;
-    // The server continues until the service has ended.
+    // The script keeps the server running until the service has ended.
     let script = Script::start(screen, options.duration, |context| {
         rotate(Arc::clone(&scenario), db.clone(), context)
     });
@@ -92,8 +91,7 @@ async fn rotate<D: Database>(
     let mut tally = Tally::default();
     let (mut announced, mut unannounced) = (0, 0);
     while context.pause(PAUSE).await {
-        // A change that cannot be adopted before the end is not made; both kinds happen at least
-        // once.
+        // No change is made that cannot be adopted before the end. Both kinds happen at least once.
         if Instant::now() + LAG >= context.end && unannounced > 0 {
             break;
         }
@@ -108,7 +106,7 @@ async fn rotate<D: Database>(
             "unannounced: the password changes, the file half a second later"
         };
         context.screen.change(&format!("change {number}, {what}"));
-        match adopted(
+        match change_and_wait(
             &db,
             change(&scenario, is_announced, format!("password-{number}")),
         )

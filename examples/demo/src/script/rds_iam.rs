@@ -1,5 +1,4 @@
-//! Tokens as on RDS with a lifetime of six seconds. A plain pool keeps its first token and
-//! fails meanwhile.
+//! Tokens as on RDS with a lifetime of six seconds. A plain pool keeps its first token and fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
-/// Instead of RDS's 15 minutes.
+/// Lifetime of a token, instead of RDS's 15 minutes.
 const LIFETIME: Duration = Duration::from_secs(6);
 /// Pause between two queries on the plain pool.
 const QUERY_INTERVAL: Duration = Duration::from_millis(250);
@@ -38,7 +37,7 @@ pub(crate) async fn run<D: Database>(
     ));
 
     let aws = super::aws::config(None);
-    let token_for = |user: &str| {
+    let provider_for = |user: &str| {
         RdsIam::builder(&aws, server.host(), server.port(), user)
             .with_lifetime(LIFETIME)
             .build()
@@ -46,13 +45,13 @@ pub(crate) async fn run<D: Database>(
     let supervisor = Supervisor::start();
     let events = supervisor.events();
     let credentials = supervisor
-        .add_provider("orders-credentials", token_for("app")?)
+        .add_provider("orders-credentials", provider_for("app")?)
         .await?;
     let db = supervisor
         .add_pool("orders", &credentials, server.pools())
         .await?;
     // The plain pool keeps its first token.
-    let first = token_for("plain")?
+    let first = provider_for("plain")?
         .fetch(FetchRequest::first())
         .await?
         .into_lease(None)?;
@@ -61,22 +60,25 @@ pub(crate) async fn run<D: Database>(
             server.plain_pool(first.secret()),
             context.clone(),
         ));
-        watch(Arc::clone(&server), db.clone(), plain, context)
+        count_rotations(Arc::clone(&server), db.clone(), plain, context)
     });
     show::show(screen, &supervisor, events, &[db], script).await
 }
 
-/// The outcome of the plain pool's queries.
+/// Results of the plain pool's queries.
 #[derive(Default)]
-struct Plain {
+struct PlainPoolResult {
     succeeded: u32,
     failed: u32,
     error: Option<String>,
 }
 
 /// Queries through a pool that keeps its first token and opens connections later.
-async fn query_with_one_token<P: Orders>(pool: Handle<P>, mut context: ScriptContext) -> Plain {
-    let mut plain = Plain::default();
+async fn query_with_one_token<P: Orders>(
+    pool: Handle<P>,
+    mut context: ScriptContext,
+) -> PlainPoolResult {
+    let mut plain = PlainPoolResult::default();
     let began = Instant::now();
     while Instant::now() < context.end && context.pause(QUERY_INTERVAL).await {
         match P::count(&pool).await {
@@ -88,7 +90,7 @@ async fn query_with_one_token<P: Orders>(pool: Handle<P>, mut context: ScriptCon
                         .as_database_error()
                         .map_or_else(|| problem.to_string(), |error| error.message().to_owned());
                     context.screen.change(&format!(
-                        "after {:.1} s the plain pool beside it fails: {error}",
+                        "after {:.1} s the plain pool fails: {error}",
                         began.elapsed().as_secs_f64()
                     ));
                     plain.error = Some(error);
@@ -99,10 +101,10 @@ async fn query_with_one_token<P: Orders>(pool: Handle<P>, mut context: ScriptCon
     plain
 }
 
-async fn watch<D: Database>(
+async fn count_rotations<D: Database>(
     server: Arc<D>,
     db: Handle<D::Pools>,
-    plain: JoinHandle<Plain>,
+    plain: JoinHandle<PlainPoolResult>,
     mut context: ScriptContext,
 ) -> Tally {
     let mut tally = Tally::default();
@@ -124,7 +126,7 @@ async fn watch<D: Database>(
         return tally;
     };
     tally.summary.push(format!(
-        "the plain pool beside it: {} queries succeeded, then {} failed: {error}",
+        "the plain pool: {} queries succeeded, then {} failed: {error}",
         plain.succeeded, plain.failed
     ));
     match blocking(move || D::token_checks(&server, "app")).await {

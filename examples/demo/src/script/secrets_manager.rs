@@ -13,15 +13,15 @@ use claviger_servers::Moto;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Script, ScriptContext, Tally, adopted, aws, blocking, start_interruptible};
+use super::{Script, ScriptContext, Tally, aws, blocking, change_and_wait, start_interruptible};
 use crate::database::{Access, Database};
 use crate::options::Options;
 use crate::screen::Screen;
 use crate::{Problem, show};
 
-/// Instead of a service's five minutes. The poll finds versions when the old credential remains
-/// valid.
-const POLL: Duration = Duration::from_secs(3);
+/// Poll interval, instead of a service's five minutes. With alternating users only a poll finds a
+/// new version.
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// Pause between two rotations.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,10 +41,12 @@ pub(crate) async fn run<D: Database>(
         window.as_secs_f64()
     ));
     let config = aws::config(Some(moto.endpoint()));
-    let one = secret(&server, &config, "one-user", Users::Single).await?;
-    let two = secret(&server, &config, "two-users", Users::Alternating).await?;
+    let one = create_secret(&server, &config, "one-user", Users::Single).await?;
+    let two = create_secret(&server, &config, "two-users", Users::Alternating).await?;
 
-    let supervisor = Supervisor::builder().with_poll_interval(POLL).start()?;
+    let supervisor = Supervisor::builder()
+        .with_poll_interval(POLL_INTERVAL)
+        .start()?;
     let events = supervisor.events();
     let credentials = supervisor
         .add_provider("one-user", SecretsManager::new(&config, "one-user")?)
@@ -70,13 +72,13 @@ pub(crate) async fn run<D: Database>(
             rotate("one-user", one, first, window, context.clone()),
             rotate("two-users", two, second, window, context)
         );
-        one.and(two)
+        one.sum(two)
     });
     show::show(screen, &supervisor, events, &pools, script).await
 }
 
 /// Creates a secret with RDS's JSON fields, and its users in the database.
-async fn secret<D: Database>(
+async fn create_secret<D: Database>(
     server: &Arc<D>,
     config: &SdkConfig,
     name: &str,
@@ -85,14 +87,14 @@ async fn secret<D: Database>(
     let user = if users == Users::Single {
         "app"
     } else {
-        "turn"
+        "alternating"
     };
     if users == Users::Alternating {
         let server = Arc::clone(server);
         blocking(move || {
             server
-                .create_reader("turn", "password-0")
-                .and_then(|()| server.create_reader("turn_clone", "not used yet"))
+                .create_reader("alternating", "password-0")
+                .and_then(|()| server.create_reader("alternating_clone", "not used yet"))
         })
         .await?;
     }
@@ -121,7 +123,12 @@ async fn rotate<P: crate::database::Orders>(
             break;
         }
         tally.changes += 1;
-        match adopted(&db, steps(name, &rotator, tally.changes, window, &context)).await {
+        match change_and_wait(
+            &db,
+            run_steps(name, &rotator, tally.changes, window, &context),
+        )
+        .await
+        {
             Ok(()) => tally.adopted += 1,
             Err(problem) => {
                 tally.problem(format!("{name}, rotation {}: {problem}", tally.changes));
@@ -137,7 +144,7 @@ async fn rotate<P: crate::database::Orders>(
     tally
 }
 
-async fn steps(
+async fn run_steps(
     name: &str,
     rotator: &Rotator,
     number: u32,
@@ -154,7 +161,7 @@ async fn steps(
     rotator.set_secret(&pending).await?;
     announce("setSecret: the database accepts it; AWSCURRENT is still the old one");
     rotator.test_secret(&pending).await?;
-    // A stop ends the waiting, and this rotation completes at once.
+    // A stop ends the wait, and this rotation completes at once.
     context.clone().pause(window).await;
     rotator.finish_secret(&pending).await?;
     announce("finishSecret: AWSCURRENT is the new one");

@@ -20,7 +20,7 @@ const ROLE: &str = "orders";
 /// Lifetime of a user in seconds, and its maximum with renewals.
 const TTL: u64 = 10;
 const MAX_TTL: u64 = 30;
-/// Time of one manual rotation; all others are scheduled.
+/// Time of the manual rotation. All others are scheduled.
 const MANUAL_ROTATION_AT: Duration = Duration::from_secs(3);
 /// Timeout for the release of the previous user.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -64,7 +64,7 @@ pub(crate) async fn run<D: Database>(
         .add_pool("orders", &credentials, server.pools())
         .await?;
     let script = Script::start(screen, options.duration, |context| {
-        watch(
+        rotate_once(
             Arc::clone(&server),
             Arc::clone(&admin),
             supervisor.clone(),
@@ -72,14 +72,14 @@ pub(crate) async fn run<D: Database>(
             context,
         )
     });
-    let well = show::show(screen, &supervisor, events, &[db], script).await?;
-    let (leases, users) = blocking(move || remaining(&*server, &admin)).await?;
+    let succeeded = show::show(screen, &supervisor, events, &[db], script).await?;
+    let (leases, users) = blocking(move || count_remaining(&*server, &admin)).await?;
     if leases + users > 0 {
         screen.problem(&format!(
-            "after the service has ended {leases} leases and {users} users remain"
+            "{leases} leases and {users} users remain after the service has ended"
         ));
     }
-    Ok(well && leases + users == 0)
+    Ok(succeeded && leases + users == 0)
 }
 
 fn start_servers<D: Database>() -> Result<(D, Admin), Problem> {
@@ -93,11 +93,11 @@ fn start_servers<D: Database>() -> Result<(D, Admin), Problem> {
 }
 
 /// Returns the number of leases on the server and of users in the database.
-fn remaining<D: Database>(server: &D, admin: &Admin) -> Result<(usize, usize), Problem> {
+fn count_remaining<D: Database>(server: &D, admin: &Admin) -> Result<(usize, usize), Problem> {
     Ok((admin.leases(ROLE)?.len(), server.created_users()?))
 }
 
-async fn watch<D: Database>(
+async fn rotate_once<D: Database>(
     server: Arc<D>,
     admin: Arc<Admin>,
     supervisor: Supervisor,
@@ -119,7 +119,7 @@ where
     let deadline = Instant::now() + TIMEOUT;
     let found = loop {
         let (server, admin) = (Arc::clone(&server), Arc::clone(&admin));
-        let found = blocking(move || remaining(&*server, &admin)).await;
+        let found = blocking(move || count_remaining(&*server, &admin)).await;
         if matches!(found, Ok((1, 1))) || Instant::now() >= deadline {
             break found;
         }

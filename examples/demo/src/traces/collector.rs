@@ -62,7 +62,7 @@ fn hint(endpoint: &str) -> &'static str {
     }
 }
 
-/// `http://host:16686` for a collector on the same host.
+/// Returns the address of a Jaeger on the collector's host, `http://host:16686`.
 pub(super) fn query_address(collector: &str) -> Option<String> {
     let url = reqwest::Url::parse(collector).ok()?;
     Some(format!("http://{}:{QUERY_PORT}", url.host_str()?))
@@ -94,12 +94,12 @@ mod tests {
         assert_eq!(endpoint("https://host/otlp"), "https://host/otlp/v1/traces");
     }
 
-    /// Responds to one request with this status.
+    /// Starts a server that responds to one request with this status. Returns its endpoint.
     async fn respond_once(status: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.expect("it is asked");
+            let (mut stream, _) = listener.accept().await.expect("a client");
             let read = stream.read(&mut [0; 4_096]).await.expect("a request");
             assert!(read > 0);
             let response =
@@ -133,7 +133,7 @@ mod tests {
         );
         let problem = check(&respond_once("404 Not Found").await)
             .await
-            .expect_err("it is none")
+            .expect_err("it is no collector")
             .to_string();
         assert!(
             problem.contains("/v1/traces accepts no traces (404 Not Found)")

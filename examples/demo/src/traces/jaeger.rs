@@ -1,4 +1,4 @@
-//! Rotations from Jaeger's API.
+//! Reads rotations from Jaeger's API.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,10 +8,11 @@ use crate::Problem;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The response of a Jaeger that was built without its pages.
+/// Text of a Jaeger that was built without its pages.
 const PLACEHOLDER: &str = "This is not the Jaeger UI";
 
-/// A rotation's spans in drawing order, each with its depth; then the spans linked to them.
+/// Spans of a rotation in drawing order, each with its depth, and the spans that are linked to
+/// them.
 #[derive(Debug)]
 pub(super) struct Rotation {
     pub(super) trace: String,
@@ -29,7 +30,7 @@ impl Rotation {
     }
 }
 
-/// Returns the last rotation that was adopted since then, if there is one.
+/// Returns the last rotation that was adopted after `since`, if any.
 pub(super) async fn last_rotation(
     query: &str,
     service: &str,

@@ -1,4 +1,4 @@
-//! A trace on the terminal: one line per span, with a bar at its time.
+//! Draws a trace on the terminal: one line per span, with a bar at its time.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,11 +7,12 @@ use claviger_traces::Span;
 
 use super::jaeger::Rotation;
 
-/// Width of the whole rotation in columns.
+/// Width of the bars, in columns.
 const WIDTH: usize = 44;
+/// Width of the names, in columns.
 const NAMES: usize = 24;
 
-/// Draws a rotation. The scale goes from the trigger to the end of the last span.
+/// Draws a rotation. The scale is from the trigger to the end of the last span.
 pub(super) fn draw(rotation: &Rotation) -> String {
     let Some(root) = rotation.root() else {
         return String::new();
@@ -32,12 +33,12 @@ pub(super) fn draw(rotation: &Rotation) -> String {
         "", "", "at ms", "took ms"
     );
     for (depth, span) in &rotation.spans {
-        let within = rotation
+        let parent = rotation
             .spans
             .iter()
             .map(|(_, other)| other)
             .find(|other| span.parent.as_ref() == Some(&other.id));
-        let in_place = within.is_some_and(|handover| handover.tag("mode") == Some("in_place"));
+        let in_place = parent.is_some_and(|handover| handover.tag("mode") == Some("in_place"));
         scale.draw(&mut picture, *depth, span, &notes(span, in_place));
     }
     for span in &rotation.linked {
@@ -69,12 +70,12 @@ impl Scale {
 
     /// Returns the column of a time, from 0 to the width.
     fn column(&self, at: Duration) -> usize {
-        let whole = self
+        let total = self
             .end
             .saturating_sub(self.start)
             .as_secs_f64()
             .max(f64::EPSILON);
-        let share = at.saturating_sub(self.start).as_secs_f64() / whole;
+        let share = at.saturating_sub(self.start).as_secs_f64() / total;
         ((share * WIDTH as f64).round() as usize).min(WIDTH)
     }
 }
