@@ -52,7 +52,7 @@ impl SqlPools<Postgres> {
     /// machine, never elsewhere. MySQL's pools have no such way, because its clear-text plugin is
     /// enabled over verified TLS alone.
     #[must_use]
-    pub fn danger_tokens_without_verified_tls(mut self) -> Self {
+    pub fn with_danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;
         self
     }
