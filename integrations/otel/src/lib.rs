@@ -1,8 +1,8 @@
 //! OpenTelemetry for a service in one line.
 //!
 //! [`init`] exports spans and metrics to the collector of the standard `OTEL_*` variables, and
-//! writes log lines to stderr. It sets the global propagator to W3C trace context and baggage,
-//! which a layer of the web framework reads from requests (the README has one for axum). With the
+//! writes log lines to stderr. It sets the global propagator to W3C trace context and baggage. A
+//! layer of the web framework reads both from requests (the README has one for axum). With the
 //! feature `otel` of [claviger](https://docs.rs/claviger), every rotation is a trace and its
 //! metrics are exported, because both use the global providers.
 //!

@@ -41,7 +41,7 @@ const RETRY_PAUSES: [Duration; 5] = [
 /// |---|---|
 /// | `NotFound` | does not exist |
 /// | `Denied` | may not be read |
-/// | `Malformed` | is empty, longer than 64 KiB, not UTF-8 or not in its format; or a field is missing, set twice, or has a NUL or an invalid host |
+/// | `Malformed` | is empty, longer than 64 KiB, not UTF-8 or not in its format; or has a field that is missing, duplicate or invalid |
 /// | `Misconfigured` | is a directory, pipe or device instead of a file, or the reverse |
 /// | `Unavailable` | could not be read for another reason, or kept changing |
 ///
