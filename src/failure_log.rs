@@ -12,10 +12,21 @@ const THEN_EVERY: Duration = Duration::from_secs(3_600);
 /// Shortest time between the line of one cause and the first line of another.
 const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 
-/// Decides which occurrences of a failure are logged. It is kept in a slot, so an actor's restart
-/// does not reset it.
+/// Decides which occurrences of a failure that lasts are logged: the first three, then each cause
+/// once an hour with the count. The library's own lines follow it, and those of a provider can.
+///
+/// ```
+/// use std::time::Instant;
+/// use claviger::provider::FailureLog;
+///
+/// let log = FailureLog::default();
+/// if let Some(times) = log.failed(Instant::now(), "unreachable") {
+///     println!("no new token (failed {times} times)");
+/// }
+/// assert_eq!(log.succeeded(), Some(1));
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct FailureLog(Mutex<Seen>);
+pub struct FailureLog(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -28,7 +39,7 @@ struct Seen {
 impl FailureLog {
     /// Counts a failure of this cause, which is an error's kind. Returns the count if it is to be
     /// logged.
-    pub(crate) fn failed(&self, now: Instant, cause: &str) -> Option<u64> {
+    pub fn failed(&self, now: Instant, cause: &str) -> Option<u64> {
         let mut seen = self.lock();
         seen.times += 1;
         let of_this = seen
@@ -57,7 +68,7 @@ impl FailureLog {
     }
 
     /// Ends the failure. Returns how often it occurred, if it did.
-    pub(crate) fn succeeded(&self) -> Option<u64> {
+    pub fn succeeded(&self) -> Option<u64> {
         let seen = std::mem::take(&mut *self.lock());
         (seen.times > 0).then_some(seen.times)
     }

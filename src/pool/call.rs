@@ -162,8 +162,12 @@ pub(super) async fn checked<F: PoolFactory>(
     let maybe_broken = call
         .maybe_broken
         .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);
-    if (opened || *maybe_broken == 0) && !is_probe {
+    if *maybe_broken == 0 || (opened && !is_probe) {
         return Step::Failed(error);
+    }
+    // The backend may end a new connection together with the role. That happens once.
+    if opened {
+        *maybe_broken = 1;
     }
     *maybe_broken = maybe_broken.saturating_sub(1);
     Step::Again

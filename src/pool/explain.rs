@@ -6,18 +6,17 @@ use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Requests a verification in the background after an error that every login may get: a missing
-/// right or database, or a database error of an unknown kind.
+/// right or database, or an error of an unknown kind.
 pub(super) fn verify_in_background<F: PoolFactory>(
     shared: &Shared<F>,
     generation: u64,
     error: &ConnectError,
 ) {
-    let is_every_logins = match error.kind() {
-        ConnectErrorKind::Misconfigured => true,
-        ConnectErrorKind::Other => error.code().is_some(),
-        _ => false,
-    };
-    if is_every_logins && let Some(control_plane) = shared.control_plane() {
+    let may_be_every_logins = matches!(
+        error.kind(),
+        ConnectErrorKind::Misconfigured | ConnectErrorKind::Other
+    );
+    if may_be_every_logins && let Some(control_plane) = shared.control_plane() {
         control_plane.login_unknown(generation);
     }
 }

@@ -21,6 +21,7 @@ pub(crate) use slot::{LeaseGuard, ProviderSlot, Subscriber};
 pub(crate) use watch::spawn as spawn_watch;
 
 pub use crate::clock::Clock;
+pub use crate::failure_log::FailureLog;
 pub use fetched::Fetched;
 pub use hints::Hints;
 pub use plugin::{FetchRequest, Provider};

@@ -33,6 +33,9 @@ use input::Purpose;
 /// A clock jump of more than this leads to a check of the active lease.
 const JUMP: Duration = Duration::from_secs(60);
 
+/// Longest wait for the verification of a doubted rejection. Without one it is reported.
+const DOUBT: Duration = Duration::from_secs(1);
+
 /// Service to callers.
 #[derive(Debug)]
 enum Service {
@@ -314,11 +317,16 @@ impl PoolMachine {
 
     /// Compares the active lease with the provider's current one.
     fn compare(&mut self, lease: &LeaseFacts, now: Timestamp, effects: &mut Vec<PoolEffect>) {
+        let is_late = matches!(self.attempt, Attempt::None)
+            && self.plan(now).is_none_or(|(at, _)| at > now.mono() + DOUBT);
         let Service::Active(active) = &mut self.service else {
             return;
         };
         let is_current = active.lease.revision == lease.revision;
-        // A doubted one is verified again first, if it can be.
+        // A doubted one is verified again first, if it can be soon.
+        if active.standing == Standing::Doubted && is_late {
+            active.standing = Standing::Rejected;
+        }
         if active.standing == Standing::Rejected
             || (active.standing == Standing::Doubted && !is_current)
         {

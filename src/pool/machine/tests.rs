@@ -265,6 +265,20 @@ fn a_doubted_rejection_is_reported_at_once_if_the_provider_has_another_lease() {
 }
 
 #[test]
+fn a_doubted_rejection_is_reported_if_the_budget_allows_no_verification() {
+    let r1 = lease("r1");
+    for (logins, is_reported) in [(1, false), (12, true)] {
+        let mut pool = TestPool::serving(&r1, 1);
+        for _ in 0..logins {
+            pool.feed(PoolInput::LoginRejected { generation: 1 });
+        }
+        let effects = pool.wake(&r1);
+        assert_eq!(reported(&effects).len(), usize::from(is_reported));
+        assert_eq!(started(&effects).is_some(), !is_reported, "{effects:?}");
+    }
+}
+
+#[test]
 fn a_rejected_revision_that_is_verified_again_is_published_as_a_new_generation() {
     let r1 = lease("r1");
     let mut pool = TestPool::serving(&r1, 1);

@@ -77,13 +77,13 @@ impl DirectoryWatch {
         let (watching, failures) = match run_blocking(move || system::watch(&for_events)).await {
             Ok(watched) => watched,
             Err(error) => {
-                unavailable::log(&error);
+                unavailable::log(&error, Unwatched::All);
                 tracing::debug!(%error, "files not watched; they are polled");
                 return None;
             }
         };
         for (directory, error) in &failures {
-            unavailable::log(error);
+            unavailable::log(error, Unwatched::Directory);
             tracing::debug!(directory = %directory.display(), %error, "directory not watched; it is polled");
             filter.broken.store(true, Ordering::Release);
         }
@@ -139,14 +139,22 @@ impl Filter {
     }
 }
 
+/// What an error leaves unwatched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unwatched {
+    All,
+    Directory,
+}
+
 /// Logs each limit of the system that leaves files unwatched, once for the process.
 mod unavailable {
-    use super::{AtomicBool, Ordering, io};
+    use super::{AtomicBool, Ordering, Unwatched, io};
 
     static INSTANCES: AtomicBool = AtomicBool::new(false);
     static WATCHES: AtomicBool = AtomicBool::new(false);
+    static OTHERS: AtomicBool = AtomicBool::new(false);
 
-    pub(super) fn log(error: &io::Error) {
+    pub(super) fn log(error: &io::Error, unwatched: Unwatched) {
         let (logged, limit) = match error.kind() {
             // inotify returns the same error if the process has no file descriptor left.
             _ if is_out_of_instances(error) => (
@@ -154,6 +162,9 @@ mod unavailable {
                 "fs.inotify.max_user_instances, or the open files of the process",
             ),
             io::ErrorKind::StorageFull => (&WATCHES, "fs.inotify.max_user_watches"),
+            // A sandbox without inotify, or a process without room for a thread.
+            _ if unwatched == Unwatched::All => (&OTHERS, "none, inotify is missing"),
+            // A directory that is missing or must not be read.
             _ => return,
         };
         if !logged.swap(true, Ordering::Relaxed) {

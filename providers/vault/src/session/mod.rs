@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use claviger::error::ProviderError;
 use claviger::lease::Timestamp;
-use claviger::provider::Clock;
+use claviger::provider::{Clock, FailureLog};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -71,6 +71,7 @@ struct Inner {
     /// Clock of the supervisor that last used the session.
     clock: Mutex<Clock>,
     state: Mutex<State>,
+    failures: FailureLog,
     /// Held while a token is obtained, renewed or revoked.
     update_lock: Arc<tokio::sync::Mutex<()>>,
     /// The latest change of the token.
@@ -156,6 +157,7 @@ impl VaultSession {
             auth,
             clock: Mutex::default(),
             state: Mutex::default(),
+            failures: FailureLog::default(),
             update_lock: Arc::default(),
             changes: watch::Sender::default(),
         };

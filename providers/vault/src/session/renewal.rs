@@ -110,27 +110,26 @@ fn session_closed() -> ProviderError {
 
 impl Inner {
     fn record(&self, result: &Result<Arc<Token>, ProviderError>) {
-        let mut state = self.lock();
-        match result {
-            Ok(_) => state.failed = None,
-            Err(error) => {
-                let count = state
-                    .failed
-                    .as_ref()
-                    .map_or(0, |failed| failed.count)
-                    .saturating_add(1);
-                // At WARN three times, then at DEBUG.
-                if count <= 3 {
-                    tracing::warn!(vault = %self.api.address(), error = %error, "no new token; the current one is used until it expires");
-                } else {
-                    tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
-                }
-                state.failed = Some(FailedAttempt {
-                    at: self.now().mono(),
-                    count,
-                    error: error.clone(),
-                });
-            }
+        let now = self.now().mono();
+        let Err(error) = result else {
+            self.lock().failed = None;
+            self.failures.succeeded();
+            return;
+        };
+        {
+            let mut state = self.lock();
+            let before = state.failed.as_ref().map_or(0, |failed| failed.count);
+            state.failed = Some(FailedAttempt {
+                at: now,
+                count: before.saturating_add(1),
+                error: error.clone(),
+            });
+        }
+        // Without the lock, which a slow output would keep from every fetch.
+        if self.failures.failed(now, error.kind().as_str()).is_some() {
+            tracing::warn!(vault = %self.api.address(), error = %error, "no new token; the current one is used until it expires");
+        } else {
+            tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
         }
     }
 
