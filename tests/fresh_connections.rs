@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use claviger::{Handle, PgPools};
+use claviger::lease::OldConnections;
+use claviger::{Credentials, Handle, Lease, PgPools, Revision};
 use claviger_fixtures::{Fixture, eventually};
 use futures_util::future::join_all;
 use sqlx::postgres::PgSslMode;
@@ -134,9 +135,17 @@ async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
 }
 
 /// Makes one call while the server is down, with `open` connections that were open before. Returns
-/// the call's error.
-async fn one_call(ending: Ending, open: u32) -> sqlx::Error {
+/// the call's error. With a lease that ends its connections, a call before it has failed already, so
+/// that connections are probed.
+async fn one_call(ending: Ending, open: u32, old_connections: OldConnections) -> sqlx::Error {
     let fixture = Fixture::new().await;
+    fixture.provider.return_next(
+        Lease::new(
+            Credentials::new("app", "password-1"),
+            Revision::new("revision-1"),
+        )
+        .with_old_connections(old_connections),
+    );
     let direct = fixture.connect_options();
     let pooler = Pooler::start((direct.get_host().to_owned(), direct.get_port())).await;
     let connect = direct
@@ -165,6 +174,9 @@ async fn one_call(ending: Ending, open: u32) -> sqlx::Error {
     .await;
 
     pooler.down.send_replace(Some(ending));
+    if old_connections == OldConnections::EndWithLease {
+        query(&db).await.expect_err("the server is down");
+    }
     let (before, began) = (pooler.logins(), Instant::now());
     let error = timeout(WATCHED + Duration::from_secs(2), query(&db))
         .await
@@ -198,7 +210,7 @@ async fn the_pooler_s_error_is_returned_after_a_few_logins() {
     ];
     let calls = texts.into_iter().flat_map(|(code, text)| {
         [0, 3].map(|open| async move {
-            let error = one_call(Ending::WithError(code, text), open).await;
+            let error = one_call(Ending::WithError(code, text), open, OldConnections::Drain).await;
             assert!(error.to_string().contains(text), "{error:?} lacks {text:?}");
         })
     });
@@ -207,7 +219,24 @@ async fn the_pooler_s_error_is_returned_after_a_few_logins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_closed_by_the_pooler_is_an_io_error_after_a_few_logins() {
-    for error in join_all([0, 3].map(|open| one_call(Ending::Silently, open))).await {
+    for error in
+        join_all([0, 3].map(|open| one_call(Ending::Silently, open, OldConnections::Drain))).await
+    {
         assert!(matches!(error, sqlx::Error::Io(_)), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ends_its_connections_costs_few_logins_too() {
+    let text = "the backend has gone away";
+    let endings = [Ending::WithError("08P01", text), Ending::Silently];
+    let calls = endings
+        .into_iter()
+        .flat_map(|ending| [0, 3].map(|open| one_call(ending, open, OldConnections::EndWithLease)));
+    for error in join_all(calls).await {
+        assert!(
+            matches!(error, sqlx::Error::Io(_)) || error.to_string().contains(text),
+            "{error:?}"
+        );
     }
 }

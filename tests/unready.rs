@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use claviger::PgPools;
 use claviger_fixtures::{Fixture, eventually_within, query};
 use sqlx::Executor;
+use sqlx::postgres::PgSslMode;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_connect_privilege_ends_readiness_after_the_first_failed_call() {
@@ -135,4 +139,60 @@ async fn a_rejection_that_callers_get_names_the_user_and_the_server() {
         is_named,
     )
     .await;
+}
+
+/// Forwards to the server, or responds as an HTTP server does. Returns the port.
+async fn balancer(server: (String, u16), misrouted: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (server, misrouted) = (server.clone(), Arc::clone(&misrouted));
+            tokio::spawn(async move {
+                if misrouted.load(Ordering::Acquire) {
+                    let response = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+                    client.write_all(response).await.expect("it is sent");
+                    // Until the client has read it and closes.
+                    let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
+                } else if let Ok(mut server) = TcpStream::connect(server).await {
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_another_protocol_ends_readiness() {
+    let fixture = Fixture::new().await;
+    let direct = fixture.connect_options();
+    let misrouted = Arc::new(AtomicBool::new(false));
+    let server = (direct.get_host().to_owned(), direct.get_port());
+    let port = balancer(server, Arc::clone(&misrouted)).await;
+    let options = direct
+        .host("127.0.0.1")
+        .port(port)
+        .ssl_mode(PgSslMode::Prefer);
+    let pool_options = fixture
+        .pool_options(2)
+        .acquire_timeout(Duration::from_secs(5));
+    let db = fixture.pool_from(PgPools::new(options, pool_options)).await;
+    query(&db).await.expect("the query succeeds");
+    misrouted.store(true, Ordering::Release);
+    fixture.terminate_connections().await;
+    let mut error = query(&db).await.err();
+    for _ in 0..5 {
+        error = query(&db).await.err().or(error);
+    }
+    let error = error.expect("the hazard: a call fails");
+    assert!(
+        error.as_database_error().is_none(),
+        "without a code: {error}"
+    );
+    eventually_within(Duration::from_secs(15), "readiness ends", || {
+        !fixture.supervisor.readiness().ready
+    })
+    .await;
+    assert!(db.status().expect("supervised").last_error.is_some());
 }
