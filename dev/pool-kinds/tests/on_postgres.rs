@@ -1,3 +1,5 @@
+//! needs: postgresql
+//!
 //! Pools of deadpool and bb8 on a real PostgreSQL: a changed password, and rotations under load.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
