@@ -21,7 +21,7 @@ use tokio_postgres::{Client, Config, Error};
 
 use crate::{CallError, postgres};
 
-/// Time between two looks at the connections that are still busy.
+/// Interval at which a drain counts busy connections.
 const BUSY_CHECK: Duration = Duration::from_millis(20);
 
 /// Factory of deadpool's pools of PostgreSQL.

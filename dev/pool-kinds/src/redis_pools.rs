@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::CallError;
 
-/// Time between two looks at the callers that still use a connection.
+/// Interval at which a drain counts connections in use.
 const BUSY_CHECK: Duration = Duration::from_millis(20);
 
 /// Factory of multiplexed connections to Redis.
