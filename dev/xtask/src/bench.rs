@@ -34,7 +34,7 @@ const OTEL: Bench = Bench {
 };
 
 /// Replaces this process with the benchmark.
-pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run_benchmark(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let (bench, rest) = choose(arguments)?;
     if !provide::provide(bench.needs.iter().copied()).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
@@ -61,7 +61,7 @@ fn choose(arguments: &[OsString]) -> Result<(Bench, &[OsString]), String> {
         [with, ..] if with == "--with" => {
             Err("--with has to be secrets-manager or otel".to_owned())
         }
-        all => Ok((CORE, all)),
+        rest => Ok((CORE, rest)),
     }
 }
 

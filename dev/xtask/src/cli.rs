@@ -111,8 +111,8 @@ fn pass_on(mut arguments: Vec<OsString>) -> Option<Vec<OsString>> {
 
 fn parse_test(mut arguments: Vec<OsString>) -> Result<Command, lexopt::Error> {
     let mut options = TestOptions::default();
-    if let Some(end) = arguments.iter().position(|argument| argument == "--") {
-        options.pass_on = arguments.split_off(end).split_off(1);
+    if let Some(separator) = arguments.iter().position(|argument| argument == "--") {
+        options.pass_on = arguments.split_off(separator).split_off(1);
     }
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_of_test_follow_its_flag() {
+    fn filters_follow_the_flags_of_test() {
         let options = TestOptions {
             require_all: true,
             pass_on: strings("law_01 --nocapture"),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn install_takes_tags_and_installs_all_without_one() {
+    fn install_without_tags_installs_all_servers() {
         assert_eq!(
             parsed("install moto postgresql"),
             Ok(Command::Install(vec![Server::Moto, Server::PostgreSql]))

@@ -11,7 +11,7 @@ use crate::{CANNOT_START, cargo, provide};
 
 /// Replaces this process with the demo, in the debug profile and with only the features that its
 /// arguments need, because the first build takes time.
-pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run_demo(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let scenario = match Scenario::parse(arguments) {
         Ok(scenario) => scenario,
         Err(problem) => {
@@ -163,11 +163,11 @@ mod tests {
             servers: BTreeSet::from([Server::PostgreSql, Server::Jaeger]),
         };
         assert_eq!(scenario("--jaeger --seconds 5"), traced);
-        let sent = Scenario {
+        let exported = Scenario {
             servers: BTreeSet::from([Server::PostgreSql]),
             ..traced
         };
-        assert_eq!(scenario("--otlp http://localhost:4318"), sent);
+        assert_eq!(scenario("--otlp http://localhost:4318"), exported);
         assert_eq!(
             scenario("--with vault").servers,
             BTreeSet::from([Server::PostgreSql, Server::OpenBao])

@@ -38,23 +38,23 @@ fn main() -> ExitCode {
             return ExitCode::from(CANNOT_START);
         }
     };
-    run(command).unwrap_or_else(|error| {
+    run_command(command).unwrap_or_else(|error| {
         eprintln!("error: {}", with_sources(&*error));
         ExitCode::FAILURE
     })
 }
 
-fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+fn run_command(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Help => {
             print!("{}", cli::USAGE);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Demo(arguments) => demo::run_demo(&arguments),
         Command::Test(options) => test::run(&options),
-        Command::Simulate(arguments) => simulate::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments),
-        Command::Install(servers) => Ok(provide::run(&servers)),
+        Command::Simulate(arguments) => simulate::run_simulation(&arguments),
+        Command::Bench(arguments) => bench::run_benchmark(&arguments),
+        Command::Install(servers) => Ok(provide::install_servers(&servers)),
     }
 }
 

@@ -56,11 +56,11 @@ fn header(line: &str) -> Option<&str> {
 
 fn without_comment(line: &str) -> &str {
     let mut quoted = false;
-    let end = line.find(|character| {
+    let comment = line.find(|character| {
         quoted ^= character == '"';
         character == '#' && !quoted
     });
-    end.map_or(line, |end| &line[..end])
+    comment.map_or(line, |comment| &line[..comment])
 }
 
 /// Returns every second piece between quotes.

@@ -6,8 +6,8 @@ use claviger_servers::Server;
 ///
 /// # Errors
 /// An unknown tag. Otherwise a typo would run a test without its server.
-pub(crate) fn servers(file: &str) -> Result<Vec<Server>, String> {
-    let Some(tags) = file
+pub(crate) fn servers(text: &str) -> Result<Vec<Server>, String> {
+    let Some(tags) = text
         .lines()
         .next()
         .and_then(|line| line.strip_prefix("//! needs:"))

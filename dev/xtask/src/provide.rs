@@ -22,7 +22,7 @@ pub(crate) fn provide(servers: impl IntoIterator<Item = Server>) -> BTreeSet<Ser
 }
 
 /// `cargo xtask install`: prints where each server is.
-pub(crate) fn run(servers: &[Server]) -> ExitCode {
+pub(crate) fn install_servers(servers: &[Server]) -> ExitCode {
     let missing = provide(servers.iter().copied());
     for server in servers {
         if let Some(place) = server.find().filter(|_| !missing.contains(server)) {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::cargo;
 
 /// Replaces this process with the simulator, in the optimised profile that only it is built in.
-pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run_simulation(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let words = [
         "run",
         "--quiet",

@@ -19,18 +19,18 @@ pub(crate) struct TestFile {
 
 impl TestFile {
     /// Parses the file's text.
-    pub(crate) fn read(package: &str, target: &str, text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(package: &str, target: &str, text: &str) -> Result<Self, String> {
         Ok(Self {
             package: package.to_owned(),
             target: target.to_owned(),
             needs: need::servers(text)?,
-            tests: tests(text).max(1),
+            tests: count_tests(text).max(1),
         })
     }
 }
 
 /// Counts the attributes `#[test]` and `#[tokio::test(…)]`.
-fn tests(text: &str) -> u64 {
+fn count_tests(text: &str) -> u64 {
     let attributes = text
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("#["));
@@ -48,7 +48,7 @@ mod tests {
     fn the_tests_in_a_file_are_counted() {
         let text = "#[test]\nfn a() {}\n    #[tokio::test(start_paused = true)]\n#[tokio::test]\n#[cfg(test)]\n// #[test]\n#[testing]";
         assert_eq!(
-            TestFile::read("claviger", "laws", text).map(|file| file.tests),
+            TestFile::parse("claviger", "laws", text).map(|file| file.tests),
             Ok(3)
         );
     }
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_file_whose_tests_are_elsewhere_counts_as_one() {
         assert_eq!(
-            TestFile::read("claviger", "laws", "mod other;").map(|file| file.tests),
+            TestFile::parse("claviger", "laws", "mod other;").map(|file| file.tests),
             Ok(1)
         );
     }

@@ -30,7 +30,7 @@ pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
         let package = manifest::string(&manifest, "package", "name")
             .ok_or_else(|| format!("{} has no package name", folder.display()))?;
         for (target, path) in test_targets(&folder)? {
-            let file = TestFile::read(&package, &target, &with_parts(&path)?)
+            let file = TestFile::parse(&package, &target, &with_parts(&path)?)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             files.push(file);
         }
@@ -94,11 +94,9 @@ fn with_parts(path: &Path) -> Result<String, Box<dyn Error>> {
     let mut parts = parts(&text, folder);
     if path.ends_with("main.rs") {
         let beside = entries(folder)?;
-        parts.extend(
-            beside
-                .into_iter()
-                .filter(|entry| entry != path && entry.extension().is_some_and(|end| end == "rs")),
-        );
+        parts.extend(beside.into_iter().filter(|entry| {
+            entry != path && entry.extension().is_some_and(|extension| extension == "rs")
+        }));
     }
     for part in parts {
         text.push('\n');
@@ -155,10 +153,10 @@ mod tests {
         let files = test_files(&root()).unwrap_or_default();
         let law = files.iter().find(|file| file.target.starts_with("law_09_"));
         assert!(law.is_some_and(|law| law.tests > 1), "{law:?}");
-        let parts = files.iter().find(|file| file.target == "failures");
+        let failures = files.iter().find(|file| file.target == "failures");
         assert!(
-            parts.is_some_and(|parts| parts.tests > 10),
-            "the files beside a main.rs: {parts:?}"
+            failures.is_some_and(|failures| failures.tests > 10),
+            "the files beside a main.rs: {failures:?}"
         );
     }
 
