@@ -8,7 +8,7 @@ use claviger_servers::Server;
 
 use crate::{CANNOT_START, cargo, provide};
 
-/// A benchmark, by the word after `--with`.
+/// A benchmark and the servers that it needs.
 #[derive(Debug, PartialEq, Eq)]
 struct Bench {
     package: &'static str,
@@ -58,9 +58,7 @@ fn choose(arguments: &[OsString]) -> Result<(Bench, &[OsString]), String> {
             Ok((SECRETS_MANAGER, rest))
         }
         [with, target, rest @ ..] if with == "--with" && target == "otel" => Ok((OTEL, rest)),
-        [with, ..] if with == "--with" => {
-            Err("--with has to be secrets-manager or otel".to_owned())
-        }
+        [with, ..] if with == "--with" => Err("--with must be secrets-manager or otel".to_owned()),
         rest => Ok((CORE, rest)),
     }
 }

@@ -12,33 +12,32 @@ use crate::need;
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  demo [--seconds N] [--database NAME] [--with ISSUER] [--jaeger] [ARGUMENT…]
+  demo [--seconds N] [--database NAME] [--with BACKEND] [--jaeger] [ARGUMENT…]
       Rotates credentials under a running service, on a real database, and shows that
-      no query failed. All arguments go to the demo; `demo -- --help` names them.
+      no query failed. All arguments go to the demo; `demo -- --help` lists them.
 
   test [--require-all] [-- FILTER…]
-      Runs every test. A server that tests need is installed if it is missing, as root
-      or where CI is set; otherwise the tests that need it are left out, each by name,
-      and counted as skipped. What follows -- goes to the test programs.
-      --require-all    to leave one out is an error, said before anything runs
+      Runs every test. Missing servers are installed as root or if CI is set. Otherwise
+      the tests that need them are listed and counted as skipped. Arguments after -- go
+      to the test programs.
+      --require-all    fails before any test runs if one would be skipped
 
   bench [--with secrets-manager|otel] [ARGUMENT…]
-      Runs the core's benchmarks, the backend's, or those of what telemetry costs, on a
-      real PostgreSQL. All further arguments go to them.
+      Runs the benchmarks of the core, of Secrets Manager or of the cost of telemetry, on
+      a real PostgreSQL. All further arguments go to them.
 
   simulate [--seed N | --seeds N] [--days D]
       Runs the state machines of providers and pools against simulated databases,
       backends and clocks: one seed, or the first N (200), for D simulated days (30).
-      Every law is checked at each step; a seed that breaks one is printed with the end
-      of its trace, and repeats exactly.
+      Every law is checked at each step. A seed that breaks one is printed with the end
+      of its trace; it repeats exactly.
 
   install [SERVER…]
-      Installs the servers named by the words that test files need them by (postgresql,
-      mariadb, pam, moto, openbao, jaeger, pgbouncer, prometheus), or all of them, if they are missing,
-      and says where each of them is. The other commands install what they need by
-      themselves.
+      Installs these servers (by default all) if they are missing, and prints where each
+      is. SERVER is postgresql, mariadb, pam, moto, openbao, jaeger, pgbouncer or
+      prometheus. The other commands install what they need.
 
-exit status: 0 all is well, 1 something failed, 2 it could not start
+exit status: 0 success, 1 something failed, 2 invalid arguments or a missing server
 ";
 
 /// A parsed command line.

@@ -9,8 +9,8 @@ use claviger_servers::Server;
 
 use crate::{CANNOT_START, cargo, provide};
 
-/// Replaces this process with the demo, in the debug profile and with only the features that its
-/// arguments need, because the first build takes time.
+/// Replaces this process with the demo. The debug profile and only the features that the arguments
+/// need keep the first build short.
 pub(crate) fn run_demo(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let scenario = match Scenario::parse(arguments) {
         Ok(scenario) => scenario,
@@ -50,9 +50,7 @@ impl Scenario {
             None | Some("postgresql") => drop(scenario.servers.insert(Server::PostgreSql)),
             Some("mariadb") => scenario.add("mariadb", Server::MariaDb),
             Some(other) => {
-                return Err(format!(
-                    "--database {other}: has to be postgresql or mariadb"
-                ));
+                return Err(format!("--database {other}: must be postgresql or mariadb"));
             }
         }
         match value_of("--with", arguments) {
@@ -62,11 +60,11 @@ impl Scenario {
             Some("vault") => scenario.add("vault", Server::OpenBao),
             Some(other) => {
                 return Err(format!(
-                    "--with {other}: has to be file, rds-iam, secrets-manager or vault"
+                    "--with {other}: must be file, rds-iam, secrets-manager or vault"
                 ));
             }
         }
-        // Our own collector, or the user's.
+        // `--jaeger` starts a collector; `--otlp` names the user's.
         if arguments.iter().any(|argument| argument == "--jaeger") {
             scenario.add("traces", Server::Jaeger);
         }

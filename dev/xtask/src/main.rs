@@ -1,6 +1,6 @@
 //! `cargo xtask …`: the commands of this workspace for contributors.
 //!
-//! It has few dependencies, so that it builds at once. Commands build what they need with `cargo`.
+//! It has few dependencies, so that it builds fast. Commands build what they need with `cargo`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -1,8 +1,7 @@
 //! Reads strings and lists of strings from a `Cargo.toml`.
 //!
-//! This is no TOML parser. It knows tables in brackets, basic strings without escapes, and
-//! comments, as in this workspace. A missing value is an error where it is needed, never an empty
-//! one.
+//! This is no TOML parser. It reads what this workspace uses: tables in brackets, basic strings
+//! without escapes, and comments. A missing value is `None`, never empty.
 
 /// Returns the string at `key` in `[table]`.
 pub(crate) fn string(manifest: &str, table: &str, key: &str) -> Option<String> {
@@ -21,7 +20,7 @@ pub(crate) fn has_table(manifest: &str, table: &str) -> bool {
     manifest.lines().any(|line| header(line) == Some(table))
 }
 
-/// Returns the text after `key =`, over several lines if a list is open at the end of one.
+/// Returns the text after `key =`, to the end of the line or of the list.
 fn value(manifest: &str, table: &str, key: &str) -> Option<String> {
     let mut lines = manifest
         .lines()
@@ -63,7 +62,7 @@ fn without_comment(line: &str) -> &str {
     comment.map_or(line, |comment| &line[..comment])
 }
 
-/// Returns every second piece between quotes.
+/// Returns the texts between quotes.
 fn strings(text: &str) -> Vec<String> {
     text.split('"')
         .skip(1)

@@ -2,7 +2,7 @@
 
 use claviger_servers::Server;
 
-/// Returns the servers in the first line; none for any other line.
+/// Returns the servers that the first line lists; none if it is another line.
 ///
 /// # Errors
 /// An unknown tag. Otherwise a typo would run a test without its server.
@@ -31,7 +31,7 @@ pub(crate) fn server(tag: &str) -> Result<Server, String> {
         .ok_or_else(|| {
             let known: Vec<_> = Server::ALL.iter().map(|server| server.tag()).collect();
             format!(
-                "{tag:?} is no server; it has to be one of: {}",
+                "{tag:?} is no server; it must be one of: {}",
                 known.join(", ")
             )
         })

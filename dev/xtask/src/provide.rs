@@ -21,7 +21,7 @@ pub(crate) fn provide(servers: impl IntoIterator<Item = Server>) -> BTreeSet<Ser
     missing
 }
 
-/// `cargo xtask install`: prints where each server is.
+/// `cargo xtask install`: installs missing servers and prints where each is.
 pub(crate) fn install_servers(servers: &[Server]) -> ExitCode {
     let missing = provide(servers.iter().copied());
     for server in servers {

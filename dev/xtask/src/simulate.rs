@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cargo;
 
-/// Replaces this process with the simulator, in the optimised profile that only it is built in.
+/// Replaces this process with the simulator, in an optimised profile of its own.
 pub(crate) fn run_simulation(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let words = [
         "run",

@@ -13,7 +13,7 @@ pub(crate) struct TestFile {
     pub(crate) target: String,
     /// The servers that it needs.
     pub(crate) needs: Vec<Server>,
-    /// Number of tests in its text, at least 1.
+    /// Number of tests, at least 1.
     pub(crate) tests: u64,
 }
 
@@ -46,7 +46,13 @@ mod tests {
 
     #[test]
     fn the_tests_in_a_file_are_counted() {
-        let text = "#[test]\nfn a() {}\n    #[tokio::test(start_paused = true)]\n#[tokio::test]\n#[cfg(test)]\n// #[test]\n#[testing]";
+        let text = "#[test]
+fn a() {}
+    #[tokio::test(start_paused = true)]
+#[tokio::test]
+#[cfg(test)]
+// #[test]
+#[testing]";
         assert_eq!(
             TestFile::parse("claviger", "laws", text).map(|file| file.tests),
             Ok(3)

@@ -18,11 +18,11 @@ pub(crate) fn root() -> PathBuf {
         .map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
-/// Returns every `tests/<name>.rs` and `tests/<name>/main.rs` of every member, in a fixed order.
+/// Returns the sorted `tests/<name>.rs` and `tests/<name>/main.rs` of all members.
 ///
 /// # Errors
-/// A manifest or a test file that cannot be read or parsed. Ignoring its needs would run tests
-/// without their servers.
+/// A manifest or a test file cannot be read or parsed. Without its needs, tests would run without
+/// their servers.
 pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
     let mut files = Vec::new();
     for folder in member_folders(root)? {
@@ -162,7 +162,17 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_block_are_the_files_of_its_modules() {
-        let text = "#[path = \"laws/one.rs\"]\nmod one;\n#[path = \"laws\"]\nmod on_mariadb {\n    mod two;\n    use x;\n}\nmod b {\n    mod three;\n}\n";
+        let text = r#"#[path = "laws/one.rs"]
+mod one;
+#[path = "laws"]
+mod on_mariadb {
+    mod two;
+    use x;
+}
+mod b {
+    mod three;
+}
+"#;
         let expected = ["tests/laws/one.rs", "tests/laws/two.rs"].map(PathBuf::from);
         assert_eq!(parts(text, Path::new("tests")), expected);
     }
