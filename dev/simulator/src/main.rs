@@ -19,14 +19,14 @@ use claviger::simulation::{Outcome, simulate};
 const USAGE: &str = "usage: simulator [--seed N | --seeds N] [--days D]\n";
 
 struct Options {
-    first: u64,
+    first_seed: u64,
     seeds: u64,
     days: u64,
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Option<Options> {
     let mut options = Options {
-        first: 0,
+        first_seed: 0,
         seeds: 200,
         days: 30,
     };
@@ -34,7 +34,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Option<Options> {
     while let Some(name) = arguments.next() {
         let value = arguments.next()?.parse().ok()?;
         match name.as_str() {
-            "--seed" => (options.first, options.seeds) = (value, 1),
+            "--seed" => (options.first_seed, options.seeds) = (value, 1),
             "--seeds" => options.seeds = value,
             "--days" => options.days = value,
             _ => return None,
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         eprint!("{USAGE}");
         return ExitCode::from(2);
     };
-    let outcomes = run(&options);
+    let outcomes = simulate_seeds(&options);
     let mut hazards: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut lines, mut failed) = (0, 0);
     for outcome in &outcomes {
@@ -73,11 +73,11 @@ fn main() -> ExitCode {
         options.days
     );
     // A law whose hazard never occurred was not tested.
-    let missing = outcomes.len() >= 200 && hazards.values().any(|times| *times == 0);
-    if missing {
+    let hazard_missing = outcomes.len() >= 200 && hazards.values().any(|times| *times == 0);
+    if hazard_missing {
         eprintln!("error: a hazard never occurred");
     }
-    if failed > 0 || missing {
+    if failed > 0 || hazard_missing {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
@@ -85,16 +85,16 @@ fn main() -> ExitCode {
 }
 
 /// Runs the seeds on all cores, and returns their outcomes by seed.
-fn run(options: &Options) -> Vec<Outcome> {
-    let (next, outcomes) = (AtomicU64::new(options.first), Mutex::new(Vec::new()));
-    let end = options.first + options.seeds;
+fn simulate_seeds(options: &Options) -> Vec<Outcome> {
+    let (next, outcomes) = (AtomicU64::new(options.first_seed), Mutex::new(Vec::new()));
+    let seeds_end = options.first_seed + options.seeds;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
+                    if seed >= seeds_end {
                         break;
                     }
                     let outcome = simulate(seed, options.days);
