@@ -1,6 +1,6 @@
 //! `simulator [--seed N | --seeds N] [--days D]`: runs seeds of the core's simulation on all cores.
 //!
-//! Prints the sum of the hazards, and each seed that broke a law with the end of its trace.
+//! Prints how often each hazard occurred, and the end of the trace of each seed that broke a law.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the seeds on all cores, and returns their outcomes by seed.
+/// Runs the seeds on all cores. Returns their outcomes in the order of the seeds.
 fn simulate_seeds(options: &Options) -> Vec<Outcome> {
     let (next, outcomes) = (AtomicU64::new(options.first_seed), Mutex::new(Vec::new()));
     let seeds_end = options.first_seed + options.seeds;

@@ -9,10 +9,11 @@ use std::process::Command;
 
 #[test]
 fn two_hundred_seeds_of_thirty_days_break_no_law() {
-    // In a profile of its own: this one is not optimised.
-    let words = "run --quiet --locked --profile simulation --package claviger-simulator -- --seeds 200 --days 30";
+    // The profile `simulation` is optimised; that of tests is not.
+    let arguments = "run --quiet --locked --profile simulation --package claviger-simulator \
+                     -- --seeds 200 --days 30";
     let output = Command::new(env!("CARGO"))
-        .args(words.split(' '))
+        .args(arguments.split(' '))
         .output()
         .expect("cargo runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
