@@ -81,10 +81,10 @@ mod tests {
             (span.start, span.took) = (Duration::from_micros(start), Duration::from_micros(took));
             assert!(handovers_add_up(&spans).is_err(), "{index}");
         }
-        let mut elsewhere = handover();
-        elsewhere.get_mut(1).expect("it is there").trace = "b".to_owned();
+        let mut other_trace = handover();
+        other_trace.get_mut(1).expect("it is there").trace = "b".to_owned();
         assert!(
-            handovers_add_up(&elsewhere).is_err_and(|problem| problem.contains("is not within"))
+            handovers_add_up(&other_trace).is_err_and(|problem| problem.contains("is not within"))
         );
         let without_verification = handover()
             .into_iter()

@@ -6,4 +6,4 @@ mod tree;
 
 pub use durations::handovers_add_up;
 pub use span::{Span, spans};
-pub use tree::{in_order, linked_to, tree};
+pub use tree::{linked_to, pre_order, tree};

@@ -50,12 +50,12 @@ impl Span {
                 .map(|reference| text(&reference["spanID"]))
                 .collect::<Vec<_>>()
         };
-        let name = |field: &str| span[field].as_str().map(str::to_owned);
+        let string = |field: &str| span[field].as_str().map(str::to_owned);
         let micros = |field: &str| span[field].as_u64().map(Duration::from_micros);
         Some(Self {
-            trace: name("traceID")?,
-            id: name("spanID")?,
-            name: name("operationName")?,
+            trace: string("traceID")?,
+            id: string("spanID")?,
+            name: string("operationName")?,
             parent: referenced("CHILD_OF").pop(),
             links: referenced("FOLLOWS_FROM"),
             tags: span["tags"]

@@ -13,7 +13,7 @@ const OMITTED: [&str; 4] = [
 ];
 
 /// Returns a span and its descendants, each with its depth; children in the order of `spans`.
-pub fn in_order<'a>(spans: &'a [Span], root: &'a Span) -> Vec<(usize, &'a Span)> {
+pub fn pre_order<'a>(spans: &'a [Span], root: &'a Span) -> Vec<(usize, &'a Span)> {
     let mut ordered = Vec::new();
     collect(spans, root, 0, &mut ordered);
     ordered
@@ -36,18 +36,14 @@ fn collect<'a>(
 
 /// Returns the spans that are linked to a span of this trace.
 pub fn linked_to<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
-    let of_this_trace: Vec<_> = spans
+    let ids: Vec<_> = spans
         .iter()
         .filter(|span| span.trace == trace)
         .map(|span| span.id.as_str())
         .collect();
     spans
         .iter()
-        .filter(|span| {
-            span.links
-                .iter()
-                .any(|link| of_this_trace.contains(&link.as_str()))
-        })
+        .filter(|span| span.links.iter().any(|link| ids.contains(&link.as_str())))
         .collect()
 }
 
@@ -57,7 +53,7 @@ pub fn tree(spans: &[Span], root: &Span) -> String {
     let linked = linked_to(spans, &root.trace);
     for (depth, span) in std::iter::once(root)
         .chain(linked)
-        .flat_map(|root| in_order(spans, root))
+        .flat_map(|root| pre_order(spans, root))
     {
         let _ = writeln!(
             lines,

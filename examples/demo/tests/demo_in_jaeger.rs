@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use claviger_servers::Jaeger;
-use claviger_traces::{Span, handovers_add_up, in_order, linked_to, spans, tree};
+use claviger_traces::{Span, handovers_add_up, linked_to, pre_order, spans, tree};
 
 /// Spans of an adopted rotation, without failed attempts.
 const ADOPTED: [(usize, &str); 6] = [
@@ -75,7 +75,7 @@ fn every_rotation_of_the_demo_is_a_trace() {
         .collect();
     assert_eq!(adopted_roots.len(), adopted);
     for root in adopted_roots {
-        let succeeded: Vec<_> = in_order(&all, root)
+        let succeeded: Vec<_> = pre_order(&all, root)
             .into_iter()
             .filter(|(_, span)| span.tag("error").is_none())
             .collect();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use claviger_traces::{Span, in_order, linked_to};
+use claviger_traces::{Span, linked_to, pre_order};
 
 use crate::Problem;
 
@@ -61,7 +61,7 @@ fn rotation_in(spans: &[Span]) -> Option<Rotation> {
         .max_by_key(|root| root.start)?;
     Some(Rotation {
         trace: root.trace.clone(),
-        spans: in_order(spans, root)
+        spans: pre_order(spans, root)
             .into_iter()
             .map(|(depth, span)| (depth, span.clone()))
             .collect(),
