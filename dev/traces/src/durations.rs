@@ -12,7 +12,7 @@ const ROUNDING: Duration = Duration::from_micros(2);
 ///
 /// # Errors
 /// A description of the first violation.
-pub fn handovers_add_up(spans: &[Span]) -> Result<usize, String> {
+pub fn check_handovers(spans: &[Span]) -> Result<usize, String> {
     let mut handovers = 0;
     for span in spans {
         let children: Vec<_> = spans
@@ -74,24 +74,24 @@ mod tests {
 
     #[test]
     fn spans_outside_their_parents_and_missing_steps_are_reported() {
-        assert_eq!(handovers_add_up(&handover()), Ok(1));
+        assert_eq!(check_handovers(&handover()), Ok(1));
         for (index, start, took) in [(1, 90, 50), (3, 170, 50), (2, 100, 100)] {
             let mut spans = handover();
             let span = spans.get_mut(index).expect("it is there");
             (span.start, span.took) = (Duration::from_micros(start), Duration::from_micros(took));
-            assert!(handovers_add_up(&spans).is_err(), "{index}");
+            assert!(check_handovers(&spans).is_err(), "{index}");
         }
         let mut other_trace = handover();
         other_trace.get_mut(1).expect("it is there").trace = "b".to_owned();
         assert!(
-            handovers_add_up(&other_trace).is_err_and(|problem| problem.contains("is not within"))
+            check_handovers(&other_trace).is_err_and(|problem| problem.contains("is not within"))
         );
         let without_verification = handover()
             .into_iter()
             .filter(|span| span.name != "pool.verify")
             .collect::<Vec<_>>();
         assert!(
-            handovers_add_up(&without_verification)
+            check_handovers(&without_verification)
                 .is_err_and(|problem| problem.contains("not the steps"))
         );
     }

@@ -4,6 +4,6 @@ mod durations;
 mod span;
 mod tree;
 
-pub use durations::handovers_add_up;
+pub use durations::check_handovers;
 pub use span::{Span, spans};
 pub use tree::{linked_to, pre_order, tree};

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use claviger_servers::Jaeger;
-use claviger_traces::{Span, handovers_add_up, linked_to, pre_order, spans, tree};
+use claviger_traces::{Span, check_handovers, linked_to, pre_order, spans, tree};
 
 /// Spans of an adopted rotation, without failed attempts.
 const ADOPTED: [(usize, &str); 6] = [
@@ -49,7 +49,7 @@ fn every_rotation_of_the_demo_is_a_trace() {
         response.contains("credential.rotation") && !response.contains("password-"),
         "a trace contains a password"
     );
-    let handovers = handovers_add_up(&all).expect("the traces add up");
+    let handovers = check_handovers(&all).expect("the traces add up");
     assert_eq!(handovers, adopted + 1, "one pool, and its first handover");
 
     let roots = |trigger: &str| {

@@ -16,7 +16,7 @@ use claviger::report::RotationOutcome;
 use claviger::{PgPools, Supervisor};
 use claviger_fixtures::{Fixture, eventually_within};
 use claviger_testkit::Lab;
-use claviger_traces::{Span, handovers_add_up, tree};
+use claviger_traces::{Span, check_handovers, tree};
 use tracing::Instrument;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -120,7 +120,7 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
         "{adopted}"
     );
 
-    assert_eq!(handovers_add_up(&all), Ok(5));
+    assert_eq!(check_handovers(&all), Ok(5));
     let abandoned: Vec<_> = all
         .iter()
         .filter(|span| span.tag("abandoned").is_some())

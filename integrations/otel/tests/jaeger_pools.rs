@@ -12,7 +12,7 @@ use std::time::Duration;
 use claviger::pool::HandoverPolicy;
 use claviger::report::RotationOutcome;
 use claviger_fixtures::{Fixture, eventually_within};
-use claviger_traces::{handovers_add_up, tree};
+use claviger_traces::{check_handovers, tree};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -68,7 +68,7 @@ credential.rotation generation=2 outcome=adopted provider=login span.kind=intern
     ];
     let manual = rotation("manual");
     assert!(either.contains(&manual), "{manual}");
-    assert_eq!(handovers_add_up(&all), Ok(4));
+    assert_eq!(check_handovers(&all), Ok(4));
 }
 
 async fn scenario() {
