@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::Span;
 
-/// Jaeger stores microseconds.
+/// Rounding error: Jaeger stores microseconds.
 const ROUNDING: Duration = Duration::from_micros(2);
 
-/// Checks that children belong to their parent's trace and lie within it, and that the steps of a
-/// handover take no longer than the whole. Returns how many handovers there were.
+/// Checks that spans lie within their parents, in the same trace. The steps of a handover must be
+/// complete and take no longer than the whole. Returns the number of handovers.
 ///
 /// # Errors
 /// A description of the first violation.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A span. Times have a resolution of microseconds; the start is the time since 1970.
+/// A span. Its times have a resolution of microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Trace id.
@@ -27,12 +27,12 @@ pub struct Span {
 }
 
 impl Span {
-    /// Returns an attribute.
+    /// Returns the value of an attribute.
     pub fn tag(&self, name: &str) -> Option<&str> {
         self.tags.get(name).map(String::as_str)
     }
 
-    /// Returns when the span ended.
+    /// Returns the end, since 1970.
     pub fn end(&self) -> Duration {
         self.start + self.took
     }

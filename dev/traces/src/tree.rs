@@ -90,13 +90,18 @@ mod tests {
 
     const RESPONSE: &str = r#"{"data": [
         {"traceID": "b", "spans": [
-            {"traceID": "b", "spanID": "3", "operationName": "pool.drain", "startTime": 30, "duration": 1, "tags": [{"key": "abandoned", "value": true}],
-             "references": [{"refType": "FOLLOWS_FROM", "spanID": "1"}, {"refType": "FOLLOWS_FROM", "spanID": "9"}]}]},
+            {"traceID": "b", "spanID": "3", "operationName": "pool.drain",
+             "startTime": 30, "duration": 1, "tags": [{"key": "abandoned", "value": true}],
+             "references": [{"refType": "FOLLOWS_FROM", "spanID": "1"},
+                            {"refType": "FOLLOWS_FROM", "spanID": "9"}]}]},
         {"traceID": "a", "spans": [
-            {"traceID": "a", "spanID": "2", "operationName": "credential.fetch", "startTime": 20, "duration": 5, "tags": [],
+            {"traceID": "a", "spanID": "2", "operationName": "credential.fetch",
+             "startTime": 20, "duration": 5, "tags": [],
              "references": [{"refType": "CHILD_OF", "spanID": "1"}]},
-            {"traceID": "a", "spanID": "1", "operationName": "credential.rotation", "startTime": 10, "duration": 15,
-             "tags": [{"key": "trigger", "value": "start"}, {"key": "revision", "value": "6b86b273"}], "references": []},
+            {"traceID": "a", "spanID": "1", "operationName": "credential.rotation",
+             "startTime": 10, "duration": 15, "references": [],
+             "tags": [{"key": "trigger", "value": "start"},
+                      {"key": "revision", "value": "6b86b273"}]},
             {"spanID": "a span without a trace"}]}
     ]}"#;
 
@@ -110,7 +115,8 @@ mod tests {
         assert_eq!(root.end().as_micros(), 25);
         assert_eq!(
             tree(&spans, root),
-            "credential.rotation trigger=start\n  credential.fetch\npool.drain abandoned=true → credential.rotation → unknown\n"
+            "credential.rotation trigger=start\n  credential.fetch\n\
+             pool.drain abandoned=true → credential.rotation → unknown\n"
         );
         assert!(
             crate::spans("<html>").is_err()
