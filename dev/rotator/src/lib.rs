@@ -76,8 +76,8 @@ impl Rotator {
         })
     }
 
-    /// Step 1: creates a version at AWSPENDING with this password. With alternating users it is for
-    /// the other user.
+    /// Step 1: creates a version at AWSPENDING with this password. With alternating users, it
+    /// belongs to the other user.
     ///
     /// # Errors
     /// Errors of Secrets Manager.
@@ -193,9 +193,8 @@ impl Rotator {
             .send()
             .await
             .map_err(describe)?;
-        let version = fetched.version_id.ok_or("a version without an id")?;
-        let value =
-            serde_json::from_str(&fetched.secret_string.ok_or("a version without a text")?)?;
+        let version = fetched.version_id.ok_or("the version has no id")?;
+        let value = serde_json::from_str(&fetched.secret_string.ok_or("the version has no text")?)?;
         Ok((version, value))
     }
 
