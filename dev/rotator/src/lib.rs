@@ -49,8 +49,8 @@ pub struct Pending {
 }
 
 impl Rotator {
-    /// Creates the secret with the JSON fields of AWS's database secrets. `set_password` sets the
-    /// password of a database user; it may block.
+    /// Creates the secret. `credentials` has the JSON fields of AWS's database secrets.
+    /// `set_password` sets the password of a database user; it may block.
     ///
     /// # Errors
     /// Errors of Secrets Manager.
@@ -58,13 +58,13 @@ impl Rotator {
         client: Client,
         secret: &str,
         users: Users,
-        first: &Value,
+        credentials: &Value,
         set_password: impl Fn(&str, &str) -> Result<(), Problem> + Send + Sync + 'static,
     ) -> Result<Self, Problem> {
         client
             .create_secret()
             .name(secret)
-            .secret_string(first.to_string())
+            .secret_string(credentials.to_string())
             .send()
             .await
             .map_err(describe)?;
@@ -93,12 +93,12 @@ impl Rotator {
         };
         value["username"] = json!(user);
         value["password"] = json!(password);
-        let put = self
+        let request = self
             .client
             .put_secret_value()
             .secret_id(&self.secret)
             .secret_string(value.to_string());
-        let created = put
+        let created = request
             .version_stages("AWSPENDING")
             .send()
             .await
@@ -139,12 +139,12 @@ impl Rotator {
     /// Errors of Secrets Manager.
     pub async fn finish_secret(&self, pending: &Pending) -> Result<(), Problem> {
         let (current, _) = self.version_at("AWSCURRENT").await?;
-        let moved = self
+        let request = self
             .client
             .update_secret_version_stage()
             .secret_id(&self.secret)
             .version_stage("AWSCURRENT");
-        moved
+        request
             .move_to_version_id(&pending.version)
             .remove_from_version_id(current)
             .send()
@@ -171,12 +171,12 @@ impl Rotator {
     }
 
     async fn unstage(&self, pending: &Pending) -> Result<(), Problem> {
-        let staged = self
+        let request = self
             .client
             .update_secret_version_stage()
             .secret_id(&self.secret)
             .version_stage("AWSPENDING");
-        staged
+        request
             .remove_from_version_id(&pending.version)
             .send()
             .await
