@@ -134,7 +134,7 @@ async fn law_07_a_backend_that_creates_a_lease_at_each_fetch_does_not_refill_its
         credentials,
         database,
         pool,
-    } = Scripted::with(ScriptedProvider::new().with_mint_each()).await;
+    } = Scripted::with(ScriptedProvider::new().with_new_credential_per_fetch()).await;
     database.accept_only(["none of the new passwords"]);
     pool.rejected(1, &rejection());
     sleep(Duration::from_secs(120)).await;

@@ -19,7 +19,7 @@ async fn law_08_a_token_is_renewed_at_fourteen_minutes_not_before() {
         ScriptedProvider::new()
             .with_lifetime(TOKEN)
             .with_refresh_after(Duration::from_secs(840))
-            .with_mint_each(),
+            .with_new_credential_per_fetch(),
     )
     .await;
     sleep(Duration::from_secs(839)).await;
@@ -81,7 +81,7 @@ async fn law_08_a_machine_that_slept_fetches_and_verifies() {
     } = Scripted::with(
         ScriptedProvider::new()
             .with_lifetime(TOKEN)
-            .with_mint_each(),
+            .with_new_credential_per_fetch(),
     )
     .await;
     sleep(Duration::from_secs(60)).await;

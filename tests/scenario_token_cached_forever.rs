@@ -113,7 +113,7 @@ async fn with_claviger() -> Scripted {
         .with_lifetime(LIFETIME)
         .with_refresh_after(LIFETIME - BUFFER)
         .with_old_connections(OldConnections::Keep)
-        .with_mint_each();
+        .with_new_credential_per_fetch();
     Scripted::with_database(provider, ScriptedPools::new(10)).await
 }
 

@@ -18,7 +18,7 @@ async fn a_lease_of_eight_seconds_does_not_end_readiness_while_it_is_renewed() {
         let Scripted { lab, pool, .. } = Scripted::with(
             ScriptedProvider::new()
                 .with_lifetime(lifetime)
-                .with_mint_each(),
+                .with_new_credential_per_fetch(),
         )
         .await;
         let end = Instant::now() + 20 * lifetime;

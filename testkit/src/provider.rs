@@ -35,7 +35,7 @@ struct State {
     lifetime: Option<Duration>,
     old_connections: OldConnections,
     refresh_after: Option<Duration>,
-    with_mint_each: bool,
+    new_credential_per_fetch: bool,
     script: VecDeque<Step>,
     calls: Vec<Call>,
     released: Vec<Revision>,
@@ -79,7 +79,7 @@ impl ScriptedProvider {
                     lifetime: None,
                     old_connections: OldConnections::Drain,
                     refresh_after: None,
-                    with_mint_each: false,
+                    new_credential_per_fetch: false,
                     script: VecDeque::new(),
                     calls: Vec::new(),
                     released: Vec::new(),
@@ -123,8 +123,8 @@ impl ScriptedProvider {
 
     /// Makes every fetch return a new credential, as with IAM tokens.
     #[must_use]
-    pub fn with_mint_each(self) -> Self {
-        self.lock().with_mint_each = true;
+    pub fn with_new_credential_per_fetch(self) -> Self {
+        self.lock().new_credential_per_fetch = true;
         self
     }
 
@@ -248,7 +248,7 @@ impl Provider for ScriptedProvider {
             Some(Step::Return(fetched)) => Ok(fetched),
             None => {
                 let mut state = self.lock();
-                if state.with_mint_each && request.current.is_some() {
+                if state.new_credential_per_fetch && request.current.is_some() {
                     state.version += 1;
                 }
                 Ok(Self::lease(&state, &request).into())
