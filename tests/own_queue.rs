@@ -18,7 +18,7 @@ const LOGIN: Duration = Duration::from_millis(20);
 async fn scripted(old_connections: OldConnections) -> Scripted {
     let provider = ScriptedProvider::new().with_old_connections(old_connections);
     let database = ScriptedPools::new(MAX).with_own_queue();
-    database.log_in_within(LOGIN);
+    database.delay_logins(LOGIN);
     Scripted::with_database(provider, database).await
 }
 
@@ -176,7 +176,7 @@ async fn the_pool_itself_logs_in_with_the_next_credentials_after_a_rejection() {
 async fn nobody_logs_in_for_a_pool_that_was_replaced() {
     let scripted = scripted(OldConnections::Drain).await;
     let old = scripted.pool.current();
-    scripted.database.close_within(Duration::from_secs(60));
+    scripted.database.delay_closing(Duration::from_secs(60));
     scripted.provider.rotate();
     let rotated = scripted.lab.supervisor.rotate_now("login").await;
     rotated.expect("a report");
@@ -222,7 +222,7 @@ async fn looking_for_an_idle_connection_begins_no_login() {
 async fn callers_that_wait_for_a_slow_login_take_a_returned_connection() {
     let scripted = scripted(OldConnections::Keep).await;
     let held = hold(&scripted, 1).await;
-    scripted.database.log_in_within(Duration::from_secs(20));
+    scripted.database.delay_logins(Duration::from_secs(20));
     // The others no longer log in at once because one has worked.
     sleep(Duration::from_secs(2)).await;
     let calls = call(&scripted, 3, Duration::ZERO);

@@ -74,7 +74,7 @@ async fn drained_after_an_outage(
         .with_lifetime(LIFETIME)
         .with_old_connections(OldConnections::EndWithLease);
     let database = ScriptedPools::new(4);
-    database.close_within(close);
+    database.delay_closing(close);
     let Scripted {
         lab,
         provider,

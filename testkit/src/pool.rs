@@ -14,16 +14,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 struct State {
     settings: PoolSettings,
     accepted: Option<Vec<String>>,
-    script: VecDeque<ConnectError>,
-    /// Errors of the next connections that are tried out.
-    try_outs: VecDeque<ConnectError>,
+    verify_errors: VecDeque<ConnectError>,
+    try_out_errors: VecDeque<ConnectError>,
     verifications: Vec<(String, bool)>,
     opened: Vec<ScriptedPool>,
     in_place: bool,
-    /// Time that closing a pool takes.
-    closing: Duration,
-    /// Time that a login of a pool with a queue of its own takes.
-    login: Duration,
+    closing_delay: Duration,
+    /// Applies to pools with a queue of their own.
+    login_delay: Duration,
     /// Whether each login of a pool was accepted.
     logins: Vec<bool>,
 }
@@ -57,13 +55,13 @@ impl ScriptedPools {
                 state: Mutex::new(State {
                     settings: PoolSettings::new(max_connections),
                     accepted: None,
-                    script: VecDeque::new(),
-                    try_outs: VecDeque::new(),
+                    verify_errors: VecDeque::new(),
+                    try_out_errors: VecDeque::new(),
                     verifications: Vec::new(),
                     opened: Vec::new(),
                     in_place: true,
-                    closing: Duration::ZERO,
-                    login: Duration::ZERO,
+                    closing_delay: Duration::ZERO,
+                    login_delay: Duration::ZERO,
                     logins: Vec::new(),
                 }),
                 stalled: watch::Sender::new(false),
@@ -95,7 +93,7 @@ impl ScriptedPools {
     pub fn fail_next(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();
         state
-            .script
+            .verify_errors
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
@@ -104,7 +102,7 @@ impl ScriptedPools {
     pub fn fail_next_try_outs(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();
         state
-            .try_outs
+            .try_out_errors
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
@@ -114,13 +112,13 @@ impl ScriptedPools {
     }
 
     /// Makes every pool take this long to close, even without a connection. Default: no time.
-    pub fn close_within(&self, time: Duration) {
-        self.lock().closing = time;
+    pub fn delay_closing(&self, time: Duration) {
+        self.lock().closing_delay = time;
     }
 
     /// Makes every login of a pool with a queue of its own take this long. Default: no time.
-    pub fn log_in_within(&self, time: Duration) {
-        self.lock().login = time;
+    pub fn delay_logins(&self, time: Duration) {
+        self.lock().login_delay = time;
     }
 
     /// Returns whether each login of a pool so far was accepted. Verifications do not count.
@@ -180,7 +178,7 @@ impl ScriptedPools {
     }
 
     /// Returns why the database rejects this password, if it does.
-    fn rejects(&self, password: &str) -> Option<ConnectError> {
+    fn rejection_of(&self, password: &str) -> Option<ConnectError> {
         let accepted = &self.lock().accepted;
         let accepts = |accepted: &Vec<String>| accepted.iter().any(|one| one == password);
         accepted
@@ -191,7 +189,7 @@ impl ScriptedPools {
 
     /// Opens a connection, which counts as busy.
     fn log_in(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
-        let rejection = self.rejects(&pool.password());
+        let rejection = self.rejection_of(&pool.password());
         self.lock().logins.push(rejection.is_none());
         match rejection {
             Some(rejection) => Err(rejection),
@@ -214,10 +212,9 @@ struct PoolInner {
     /// Connections that are handed out.
     busy: AtomicU32,
     idle: AtomicU32,
-    max: u32,
+    max_connections: u32,
     returned: Notify,
-    /// For a pool with a queue of its own.
-    own: Option<OwnQueue>,
+    own_queue: Option<OwnQueue>,
 }
 
 struct OwnQueue {
@@ -241,16 +238,16 @@ impl std::fmt::Debug for ScriptedPool {
 }
 
 impl ScriptedPool {
-    fn new(password: &str, max: u32, own: Option<OwnQueue>) -> Self {
+    fn new(password: &str, max_connections: u32, own_queue: Option<OwnQueue>) -> Self {
         Self {
             inner: Arc::new(PoolInner {
                 password: Mutex::new(password.to_owned()),
                 closed: AtomicBool::new(false),
                 busy: AtomicU32::new(0),
                 idle: AtomicU32::new(0),
-                max,
+                max_connections,
                 returned: Notify::new(),
-                own,
+                own_queue,
             }),
         }
     }
@@ -260,10 +257,11 @@ impl ScriptedPool {
     }
 
     fn take_idle(&self) -> Option<ScriptedConnection> {
-        let less = |idle: u32| idle.checked_sub(1);
         let idle = &self.inner.idle;
         let taken = idle
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |idle| {
+                idle.checked_sub(1)
+            })
             .is_ok();
         taken.then(|| self.connection())
     }

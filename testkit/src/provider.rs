@@ -31,7 +31,7 @@ enum Step {
 }
 
 struct State {
-    version: u32,
+    revision: u32,
     lifetime: Option<Duration>,
     old_connections: OldConnections,
     refresh_after: Option<Duration>,
@@ -41,7 +41,7 @@ struct State {
     released: Vec<Revision>,
     release_failures: VecDeque<ProviderError>,
     release_attempts: usize,
-    closed: u32,
+    close_calls: u32,
 }
 
 struct Inner {
@@ -75,7 +75,7 @@ impl ScriptedProvider {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
-                    version: 1,
+                    revision: 1,
                     lifetime: None,
                     old_connections: OldConnections::Drain,
                     refresh_after: None,
@@ -85,7 +85,7 @@ impl ScriptedProvider {
                     released: Vec::new(),
                     release_failures: VecDeque::new(),
                     release_attempts: 0,
-                    closed: 0,
+                    close_calls: 0,
                 }),
                 stalled: watch::Sender::new(false),
                 hinted: Notify::new(),
@@ -131,13 +131,13 @@ impl ScriptedProvider {
     /// Rotates the credential and returns the new password.
     pub fn rotate(&self) -> String {
         let mut state = self.lock();
-        state.version += 1;
-        format!("password-{}", state.version)
+        state.revision += 1;
+        format!("password-{}", state.revision)
     }
 
     /// Goes back to an earlier credential, as after a rollback or from a stale replica.
-    pub fn roll_back_to(&self, version: u32) {
-        self.lock().version = version;
+    pub fn roll_back_to(&self, revision: u32) {
+        self.lock().revision = revision;
     }
 
     /// Makes the next `times` fetches return `error`.
@@ -201,16 +201,16 @@ impl ScriptedProvider {
     }
 
     /// Returns how often `close` was called.
-    pub fn closed(&self) -> u32 {
-        self.lock().closed
+    pub fn close_calls(&self) -> u32 {
+        self.lock().close_calls
     }
 
-    /// Returns a lease of the current version, as of the start of `request`.
+    /// Returns a lease of the current revision, as of the start of `request`.
     fn lease(state: &State, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
-        let version = state.version;
+        let revision = state.revision;
         let mut lease = Lease::new(
-            Credentials::new("app", format!("password-{version}")),
-            Revision::new(version.to_string()),
+            Credentials::new("app", format!("password-{revision}")),
+            Revision::new(revision.to_string()),
         )
         .with_old_connections(state.old_connections);
         if let Some(lifetime) = state.lifetime {
@@ -249,7 +249,7 @@ impl Provider for ScriptedProvider {
             None => {
                 let mut state = self.lock();
                 if state.new_credential_per_fetch && request.current.is_some() {
-                    state.version += 1;
+                    state.revision += 1;
                 }
                 Ok(Self::lease(&state, &request).into())
             }
@@ -274,7 +274,7 @@ impl Provider for ScriptedProvider {
     }
 
     async fn close(&self) {
-        self.lock().closed += 1;
+        self.lock().close_calls += 1;
     }
 }
 

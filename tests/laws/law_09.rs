@@ -52,7 +52,7 @@ async fn law_09_a_lease_is_released_when_both_of_its_pools_have_drained() {
         [Revision::new("1"), Revision::new("2")],
         "each lease is released once"
     );
-    assert_eq!(fixture.provider.closed(), 1);
+    assert_eq!(fixture.provider.close_calls(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,6 +216,6 @@ async fn law_09_shutdown_releases_leases_despite_an_abandoned_drain() {
         (1, 1)
     );
     assert_eq!(fixture.provider.released(), [Revision::new("1")]);
-    assert_eq!(fixture.provider.closed(), 1);
+    assert_eq!(fixture.provider.close_calls(), 1);
     drop(transaction);
 }

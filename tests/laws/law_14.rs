@@ -83,7 +83,7 @@ async fn law_14_shutdown_is_ordered_and_final() {
     let report = shutdown.await.expect("no panic");
     assert!(report.clean, "{report:?}");
     assert_eq!(
-        (fixture.provider.released(), fixture.provider.closed()),
+        (fixture.provider.released(), fixture.provider.close_calls()),
         (vec![Revision::new("1")], 1)
     );
     let connections = fixture
@@ -206,7 +206,7 @@ async fn law_14_pools_and_providers_can_be_removed() {
         .await
         .expect("the provider is removed");
     assert_eq!(
-        (fixture.provider.released(), fixture.provider.closed()),
+        (fixture.provider.released(), fixture.provider.close_calls()),
         (vec![Revision::new("1")], 1)
     );
     // The names are free again.

@@ -54,8 +54,8 @@ impl PoolFactory for ScriptedPools {
         let mut stalled = self.inner.stalled.subscribe();
         let _ = stalled.wait_for(|stalled| !stalled).await;
         let password = credentials.expose_password().to_owned();
-        let scripted = self.lock().script.pop_front();
-        let outcome = match scripted.or_else(|| self.rejects(&password)) {
+        let scripted = self.lock().verify_errors.pop_front();
+        let outcome = match scripted.or_else(|| self.rejection_of(&password)) {
             Some(error) => Err(error),
             None => Ok(()),
         };
@@ -65,7 +65,7 @@ impl PoolFactory for ScriptedPools {
 
     async fn try_out(&self, _: &Credentials) -> Result<(), ConnectError> {
         self.called("try_out");
-        match self.lock().try_outs.pop_front() {
+        match self.lock().try_out_errors.pop_front() {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -78,19 +78,19 @@ impl PoolFactory for ScriptedPools {
     ) -> Result<ScriptedPool, ConnectError> {
         self.called("open");
         let mut state = self.lock();
-        let max = state.settings.max_connections;
-        let own = state.settings.own_queue.then(|| OwnQueue {
+        let max_connections = state.settings.max_connections;
+        let own_queue = state.settings.own_queue.then(|| OwnQueue {
             logins,
-            places: Arc::new(Semaphore::new(max as usize)),
+            places: Arc::new(Semaphore::new(max_connections as usize)),
         });
-        let pool = ScriptedPool::new(credentials.expose_password(), max, own);
+        let pool = ScriptedPool::new(credentials.expose_password(), max_connections, own_queue);
         state.opened.push(pool.clone());
         Ok(pool)
     }
 
     async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
         self.called("warm");
-        if pool.inner.own.is_some() {
+        if pool.inner.own_queue.is_some() {
             let mut opened = Vec::new();
             for _ in 0..connections {
                 opened.push(self.get(pool).await?);
@@ -121,9 +121,9 @@ impl PoolFactory for ScriptedPools {
 
     async fn drain(&self, pool: ScriptedPool) {
         self.called("drain");
-        let closing = self.lock().closing;
-        if !closing.is_zero() {
-            sleep(closing).await;
+        let delay = self.lock().closing_delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
         }
         pool.inner.closed.store(true, Ordering::Release);
         pool.inner.idle.store(0, Ordering::Release);
@@ -156,7 +156,7 @@ impl PoolFactory for ScriptedPools {
 
     fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
         self.called("try_get");
-        if pool.inner.own.is_some() {
+        if pool.inner.own_queue.is_some() {
             let get = pin!(self.get(pool));
             return match get.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(got) => got.ok(),
@@ -172,8 +172,8 @@ impl PoolFactory for ScriptedPools {
 
     async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
         self.called("get");
-        if let Some(own) = &pool.inner.own {
-            return self.get_from_own_queue(pool, own).await;
+        if let Some(queue) = &pool.inner.own_queue {
+            return self.get_from_own_queue(pool, queue).await;
         }
         loop {
             let returned = pool.inner.returned.notified();
@@ -183,7 +183,7 @@ impl PoolFactory for ScriptedPools {
             if let Some(connection) = pool.take_idle() {
                 return Ok(connection.into());
             }
-            if pool.size() < pool.inner.max {
+            if pool.size() < pool.inner.max_connections {
                 return self.log_in(pool).map(Taken::from);
             }
             returned.await;
@@ -228,9 +228,9 @@ impl ScriptedPools {
     async fn get_from_own_queue(
         &self,
         pool: &ScriptedPool,
-        own: &OwnQueue,
+        queue: &OwnQueue,
     ) -> Result<Taken<ScriptedConnection>, ConnectError> {
-        let place = Arc::clone(&own.places).acquire_owned().await;
+        let place = Arc::clone(&queue.places).acquire_owned().await;
         let place = place.map_err(|_| closed())?;
         if pool.is_closed() {
             return Err(closed());
@@ -242,14 +242,14 @@ impl ScriptedPools {
                 let log_in = || {
                     let (pools, pool) = (self.clone(), pool.clone());
                     async move {
-                        let time = pools.lock().login;
-                        if !time.is_zero() {
-                            sleep(time).await;
+                        let delay = pools.lock().login_delay;
+                        if !delay.is_zero() {
+                            sleep(delay).await;
                         }
                         pools.log_in(&pool)
                     }
                 };
-                own.logins.log_in(log_in).await
+                queue.logins.log_in(log_in).await
             }
         };
         match got {
