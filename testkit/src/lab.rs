@@ -11,8 +11,7 @@ use crate::{Failpoints, MovedClock};
 pub struct Lab {
     /// The supervisor.
     pub supervisor: Supervisor,
-    /// The supervisor's wall clock. It follows tokio's clock (paused, too) plus the offset that a
-    /// test sets.
+    /// The supervisor's wall clock: tokio's clock, paused or not, plus the offset that a test sets.
     pub clock: MovedClock,
     /// The failpoints of the supervisor's actors.
     pub failpoints: Failpoints,

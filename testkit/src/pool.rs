@@ -97,8 +97,8 @@ impl ScriptedPools {
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
-    /// Makes the next `times` connections fail that are tried out after a verification, as by a
-    /// hook.
+    /// Makes the next `times` calls of [`try_out`](claviger::pool::PoolFactory::try_out) return
+    /// `error`, as a failing hook does.
     pub fn fail_next_try_outs(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();
         state
@@ -111,12 +111,12 @@ impl ScriptedPools {
         self.lock().in_place = false;
     }
 
-    /// Makes every pool take this long to close, even without a connection. Default: no time.
+    /// Sets how long every pool takes to close, even without connections. Default: no time.
     pub fn delay_closing(&self, time: Duration) {
         self.lock().closing_delay = time;
     }
 
-    /// Makes every login of a pool with a queue of its own take this long. Default: no time.
+    /// Sets how long every login of a pool with a queue of its own takes. Default: no time.
     pub fn delay_logins(&self, time: Duration) {
         self.lock().login_delay = time;
     }
@@ -143,7 +143,7 @@ impl ScriptedPools {
         self.inner.stalled.send_replace(true);
     }
 
-    /// Lets hanging verifications continue.
+    /// Continues hanging verifications.
     pub fn resume(&self) {
         self.inner.stalled.send_replace(false);
     }
@@ -177,7 +177,7 @@ impl ScriptedPools {
         opened.last().expect("a pool was opened").connection()
     }
 
-    /// Returns why the database rejects this password, if it does.
+    /// Returns the error with which the database rejects this password, if it does.
     fn rejection_of(&self, password: &str) -> Option<ConnectError> {
         let accepted = &self.lock().accepted;
         let accepts = |accepted: &Vec<String>| accepted.iter().any(|one| one == password);
@@ -209,7 +209,7 @@ impl ScriptedPools {
 struct PoolInner {
     password: Mutex<String>,
     closed: AtomicBool,
-    /// Connections that are handed out.
+    /// Connections in use.
     busy: AtomicU32,
     idle: AtomicU32,
     max_connections: u32,
@@ -266,7 +266,7 @@ impl ScriptedPool {
         taken.then(|| self.connection())
     }
 
-    /// The password that new connections log in with.
+    /// Returns the password of new connections.
     pub fn password(&self) -> String {
         self.inner
             .password
@@ -280,8 +280,8 @@ impl ScriptedPool {
         self.inner.closed.load(Ordering::Acquire)
     }
 
-    /// Returns a connection without a login to the database. The pool has drained when it is
-    /// dropped at the earliest.
+    /// Returns a connection without a login. The pool does not finish its drain before the
+    /// connection is dropped.
     pub fn connection(&self) -> ScriptedConnection {
         self.inner.busy.fetch_add(1, Ordering::AcqRel);
         ScriptedConnection {
@@ -292,12 +292,12 @@ impl ScriptedPool {
     }
 }
 
-/// A connection of a [`ScriptedPool`], which its drop returns.
+/// A connection of a [`ScriptedPool`]. Dropping it returns it to the pool.
 #[derive(Debug)]
 pub struct ScriptedConnection {
     pool: ScriptedPool,
     is_discarded: bool,
-    /// Its place in a pool with a queue of its own; free after the drop.
+    /// Place in a pool with a queue of its own; the drop frees it.
     place: Option<OwnedSemaphorePermit>,
 }
 

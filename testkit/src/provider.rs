@@ -168,7 +168,7 @@ impl ScriptedProvider {
         self.inner.stalled.send_replace(true);
     }
 
-    /// Lets hanging fetches continue.
+    /// Continues hanging fetches.
     pub fn resume(&self) {
         self.inner.stalled.send_replace(false);
     }

@@ -1,4 +1,4 @@
-//! The scripted pools as the framework uses them.
+//! The pool factory of scripted pools.
 
 use std::future::Future;
 use std::pin::pin;
