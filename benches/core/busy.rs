@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 const CALLERS: usize = 64;
-const MAX: u32 = 10;
+const CONNECTIONS: u32 = 10;
 const BUSY: u32 = 2;
 const PAIRS: usize = 3;
 const ROUND: Duration = Duration::from_millis(1_000);
@@ -41,12 +41,12 @@ pub(crate) async fn throughput<F: Future<Output = ()> + Send>(
         .collect();
     let began = Instant::now();
     sleep(round).await;
-    let done = count.load(Ordering::Acquire) as f64 / began.elapsed().as_secs_f64();
+    let rate = count.load(Ordering::Acquire) as f64 / began.elapsed().as_secs_f64();
     stop.store(true, Ordering::Release);
     for caller in callers {
         caller.await.expect("no panic");
     }
-    done
+    rate
 }
 
 /// Measures the same work through the handle and through the plain pool, alternately.
@@ -93,7 +93,7 @@ pub(crate) fn processor_time() -> f64 {
 pub(crate) async fn measure(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let options = fixture
-        .pool_options(MAX)
+        .pool_options(CONNECTIONS)
         .acquire_timeout(Duration::from_secs(30));
     let db = fixture.pool_with(options).await;
     let mut busy = Vec::new();
@@ -102,7 +102,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     }
     let password = fixture.rotate_announced().await;
     until_generation(&db, 2).await;
-    let plain = fixture.plain_pool(&password, fixture.pool_options(MAX - BUSY));
+    let plain = fixture.plain_pool(&password, fixture.pool_options(CONNECTIONS - BUSY));
     compare!(
         figures,
         "2 of 10 old connections busy, statements: ours / a pool of 8",
@@ -146,15 +146,15 @@ pub(crate) async fn measure(figures: &mut Figures) {
         }
     );
     drop(busy);
-    waiting(figures).await;
+    measure_waiting(figures).await;
 }
 
 /// Measures waiting callers: the backend is down, the credentials are rejected, the one open
 /// connection is in use.
-async fn waiting(figures: &mut Figures) {
+async fn measure_waiting(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let options = fixture
-        .pool_options(MAX)
+        .pool_options(CONNECTIONS)
         .acquire_timeout(Duration::from_secs(25));
     let db = fixture.pool_with(options).await;
     let busy = db.acquire().await.expect("a connection");

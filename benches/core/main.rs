@@ -56,7 +56,7 @@ fn main() {
         own_work::measure(&mut figures, &one_thread);
     }
     if wanted("pools") {
-        scale::pools(&mut figures, &one_thread);
+        scale::measure_pools(&mut figures, &one_thread);
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -64,7 +64,7 @@ fn main() {
             busy::measure(&mut figures).await;
         }
         if wanted("callers") {
-            scale::callers(&mut figures).await;
+            scale::measure_callers(&mut figures).await;
         }
         if wanted("rejected") {
             rejected::measure(&mut figures).await;

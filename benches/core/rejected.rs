@@ -15,7 +15,7 @@ const CALLERS: usize = 1_000;
 const OPEN: usize = 3;
 
 /// Returns how many of the callers were served.
-async fn served<F: Future<Output = bool> + Send>(
+async fn count_served<F: Future<Output = bool> + Send>(
     query: impl Fn() -> F + Clone + Send + Sync + 'static,
 ) -> usize {
     let barrier = Arc::new(Barrier::new(CALLERS));
@@ -35,7 +35,7 @@ async fn served<F: Future<Output = bool> + Send>(
     served
 }
 
-async fn through(db: Handle<PgPools>) -> bool {
+async fn query_succeeds(db: Handle<PgPools>) -> bool {
     sqlx::query("SELECT 1").execute(&db).await.is_ok()
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     let next = fixture.provider.rotate();
     fixture.set_password(&next).await;
     let handle = db.clone();
-    let completed = served(move || through(handle.clone())).await;
+    let completed = count_served(move || query_succeeds(handle.clone())).await;
     figures.at_most(
         "1,000 callers rejected at once: fetches",
         fixture.provider.calls().len() as f64 - 1.0,
@@ -87,20 +87,20 @@ pub(crate) async fn measure(figures: &mut Figures) {
     fixture.set_password("no lease has this one").await;
     fixture.provider.fail_next(1_000, backend_down());
     let handle = db.clone();
-    let ours = served(move || through(handle.clone())).await;
+    let ours = count_served(move || query_succeeds(handle.clone())).await;
     figures.at_least(
         "backend down, three connections open: served of 1,000",
         ours as f64,
         950.0,
     );
-    let bad = fixture.rejected_logins();
+    let failed_logins = fixture.rejected_logins();
     figures.at_most(
         "backend down, three connections open: failed logins",
-        bad as f64,
+        failed_logins as f64,
         13.0,
     );
     let pool = plain.clone();
-    let theirs = served(move || {
+    let theirs = count_served(move || {
         let pool = pool.clone();
         async move { sqlx::query("SELECT 1").execute(&pool).await.is_ok() }
     })
@@ -108,6 +108,6 @@ pub(crate) async fn measure(figures: &mut Figures) {
     figures.for_comparison("the same with plain sqlx: served of 1,000", theirs as f64);
     figures.for_comparison(
         "the same with plain sqlx: failed logins",
-        (fixture.rejected_logins() - bad) as f64,
+        (fixture.rejected_logins() - failed_logins) as f64,
     );
 }

@@ -71,7 +71,7 @@ pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
                 }
             }
         }
-        let login_windows = logins(&fixture, rotations).await;
+        let login_windows = log_in_beside(&fixture, rotations).await;
         stop.store(true, Ordering::Relaxed);
         let (mut inside, mut outside, mut failed) = (Vec::new(), Vec::new(), 0);
         let mut beside_logins = Vec::new();
@@ -97,24 +97,25 @@ pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
             f64::from(failed),
             0.0,
         );
-        let (within, without) = (quantile(&mut inside, 0.999), quantile(&mut outside, 0.999));
+        let (p999_inside, p999_outside) =
+            (quantile(&mut inside, 0.999), quantile(&mut outside, 0.999));
         let title = format!("{rotations} rotations {name}: p99.9 inside / outside");
         if connections == OldConnections::Keep {
-            figures.at_most(&title, within / without, 1.5);
+            figures.at_most(&title, p999_inside / p999_outside, 1.5);
         } else {
-            figures.for_comparison(&title, within / without);
+            figures.for_comparison(&title, p999_inside / p999_outside);
         }
         figures.for_comparison(
             &format!("{rotations} rotations {name}: p99.9 inside, ms"),
-            within,
+            p999_inside,
         );
         figures.for_comparison(
             &format!("{rotations} rotations {name}: p99.9 outside, ms"),
-            without,
+            p999_outside,
         );
         figures.for_comparison(
             &format!("{rotations} logins beside the pool: p99.9 inside / outside"),
-            quantile(&mut beside_logins, 0.999) / without,
+            quantile(&mut beside_logins, 0.999) / p999_outside,
         );
         fixture.supervisor.shutdown(Duration::from_secs(5)).await;
     }
@@ -122,7 +123,7 @@ pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
 
 /// Logs in `times` times beside the pool, as a verification does. A login keeps a core busy for
 /// some milliseconds, whoever makes it. Returns its windows as those of rotations.
-async fn logins(fixture: &Fixture, times: u32) -> Vec<(Instant, Instant)> {
+async fn log_in_beside(fixture: &Fixture, times: u32) -> Vec<(Instant, Instant)> {
     let options = fixture
         .connect_options()
         .username("app")

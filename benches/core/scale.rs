@@ -18,13 +18,13 @@ const ROUND: Duration = Duration::from_secs(8);
 
 const POOLS: usize = 1_000;
 
-async fn run(pool: impl PgExecutor<'_>) {
-    let done = sqlx::query(STATEMENT).execute(pool).await;
-    done.expect("the query succeeds");
+async fn execute_statement(pool: impl PgExecutor<'_>) {
+    let outcome = sqlx::query(STATEMENT).execute(pool).await;
+    outcome.expect("the query succeeds");
 }
 
 /// Measures 1,500 callers with statements of 250 ms on ten connections, and on a plain pool.
-pub(crate) async fn callers(figures: &mut Figures) {
+pub(crate) async fn measure_callers(figures: &mut Figures) {
     let fixture = Fixture::new().await;
     let options = || {
         let options = fixture.pool_options(CONNECTIONS);
@@ -36,7 +36,7 @@ pub(crate) async fn callers(figures: &mut Figures) {
         let db = db.clone();
         move || {
             let db = db.clone();
-            async move { run(&db).await }
+            async move { execute_statement(&db).await }
         }
     });
     let ours = ours.await;
@@ -44,7 +44,7 @@ pub(crate) async fn callers(figures: &mut Figures) {
         let plain = plain.clone();
         move || {
             let plain = plain.clone();
-            async move { run(&plain).await }
+            async move { execute_statement(&plain).await }
         }
     });
     let ratio = ours / theirs.await;
@@ -58,7 +58,7 @@ pub(crate) async fn callers(figures: &mut Figures) {
 /// Measures 1,000 pools without connections: the library's memory for each, and processor time at
 /// rest.
 /// Allocations are counted by thread, so the runtime must have one.
-pub(crate) fn pools(figures: &mut Figures, runtime: &Runtime) {
+pub(crate) fn measure_pools(figures: &mut Figures, runtime: &Runtime) {
     let lab = runtime.block_on(async { Lab::new() });
     let provider = runtime.block_on(async {
         let added = lab
