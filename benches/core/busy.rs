@@ -149,7 +149,7 @@ pub(crate) async fn measure(figures: &mut Figures) {
     measure_waiting(figures).await;
 }
 
-/// Measures waiting callers: the backend is down, the credentials are rejected, the one open
+/// Measures waiting callers. The backend is down, the credentials are rejected, and the one open
 /// connection is in use.
 async fn measure_waiting(figures: &mut Figures) {
     let fixture = Fixture::new().await;
@@ -171,11 +171,7 @@ async fn measure_waiting(figures: &mut Figures) {
     let (began, before) = (Instant::now(), processor_time());
     sleep(Duration::from_secs(15)).await;
     let share = (processor_time() - before) / began.elapsed().as_secs_f64();
-    figures.at_most(
-        "10,000 callers wait while nothing is returned: share of a core",
-        share,
-        0.02,
-    );
+    figures.at_most("10,000 waiting callers: share of a core", share, 0.02);
     callers.iter().for_each(tokio::task::JoinHandle::abort);
     drop(busy);
 }

@@ -121,8 +121,8 @@ pub(crate) async fn measure(figures: &mut Figures, rotations: u32) {
     }
 }
 
-/// Logs in `times` times beside the pool, as a verification does. A login keeps a core busy for
-/// some milliseconds, whoever makes it. Returns its windows as those of rotations.
+/// Logs in `times` times beside the pool, as a verification does, and returns when. A login keeps a
+/// core busy for some milliseconds.
 async fn log_in_beside(fixture: &Fixture, times: u32) -> Vec<(Instant, Instant)> {
     let options = fixture
         .connect_options()
@@ -138,7 +138,7 @@ async fn log_in_beside(fixture: &Fixture, times: u32) -> Vec<(Instant, Instant)>
     windows
 }
 
-/// Returns whether a query ran inside of one of the windows, which are in order.
+/// Returns whether a query ran inside one of the windows, which are in order.
 fn overlaps(windows: &[(Instant, Instant)], began: Instant, took: Duration) -> bool {
     let at = windows.partition_point(|(_, end)| *end < began);
     windows

@@ -55,9 +55,8 @@ pub(crate) async fn measure_callers(figures: &mut Figures) {
     );
 }
 
-/// Measures 1,000 pools without connections: the library's memory for each, and processor time at
-/// rest.
-/// Allocations are counted by thread, so the runtime must have one.
+/// Measures 1,000 pools without connections: memory of the library for each, and processor time at
+/// rest. Allocations are counted by thread, so the runtime must have one.
 pub(crate) fn measure_pools(figures: &mut Figures, runtime: &Runtime) {
     let lab = runtime.block_on(async { Lab::new() });
     let provider = runtime.block_on(async {

@@ -14,8 +14,8 @@ use claviger_fixtures::{Figures, median, ms};
 const ROTATIONS: usize = 12;
 /// The caller's query. Each new connection prepares it.
 const QUERY: &str = "SELECT 1";
-/// Time between a verification and the next change of the password. A rejection within 10 s of a
-/// verification first verifies the same credentials again, which costs one more login.
+/// Time between a verification and the next change of the password. After a rejection within 10 s
+/// of a verification, the same credentials are verified again first, by one more login.
 const BETWEEN_CHANGES: Duration = Duration::from_millis(10_300);
 
 pub(crate) async fn measure(figures: &mut Figures) {
