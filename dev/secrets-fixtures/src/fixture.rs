@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_types::SdkConfig;
 use claviger::{Credentials, Provider, SupervisorBuilder};
-use claviger_fixtures::{Callers, FixtureOn, HandleOf, Server, Tally};
+use claviger_fixtures::{FixtureOn, HandleOf, Server};
 use claviger_rotator::{Pending, Rotator};
 use claviger_servers::{Moto, Proxy};
 
@@ -196,19 +196,4 @@ impl<S: Server + Users> SecretsFixture<S> {
     pub fn value_requests(&self) -> usize {
         self.proxy.requests("GetSecretValue")
     }
-}
-
-/// Stops the callers and checks that no query failed or was interrupted.
-///
-/// # Panics
-/// Panics if one was.
-pub async fn stop_without_failure(callers: Callers) -> Tally {
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed.len(), tally.interrupted),
-        (0, 0),
-        "{:?}",
-        tally.failed.first()
-    );
-    tally
 }

@@ -9,7 +9,7 @@ mod plain_service;
 mod secret;
 mod users;
 
-pub use fixture::{SECRET, SecretsFixture, rotations, stop_without_failure, window};
+pub use fixture::{SECRET, SecretsFixture, rotations, window};
 pub use moto::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, moto};
 pub use plain_service::{Connect, FetchPolicy, PlainService};
 pub use secret::{Secret, login};

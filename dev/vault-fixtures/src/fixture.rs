@@ -284,14 +284,3 @@ pub fn assert_only_expired_leases_failed(tally: &Tally) {
         .find(|error| !error.contains("expired at"));
     assert!(other.is_none(), "{other:?}");
 }
-
-/// Stops the callers and checks that no query failed or was interrupted.
-pub async fn stop_without_failure(callers: Callers) {
-    let tally = callers.stop().await;
-    assert_eq!(
-        (tally.failed, tally.interrupted),
-        (Vec::new(), 0),
-        "{} succeeded",
-        tally.succeeded
-    );
-}

@@ -17,7 +17,7 @@ pub use async_admin::AsyncAdmin;
 #[cfg(feature = "fixture")]
 pub use fixture::{
     EngineDatabase, Identity, ORDERS, ROLE, VaultFixture, assert_only_expired_leases_failed,
-    next_generation, start_callers, stop_without_failure,
+    next_generation, start_callers,
 };
 
 /// Any error.

@@ -13,7 +13,7 @@ use claviger::events::{Event, Events};
 use claviger::{Handle, PgPools, Supervisor, SupervisorBuilder};
 use claviger_fixtures::{Callers, eventually_within};
 use claviger_rotator::Users;
-use claviger_secrets_fixtures::{SECRET, SecretsFixture, stop_without_failure};
+use claviger_secrets_fixtures::{SECRET, SecretsFixture};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{InjectedFault, Postgres};
 use sqlx::ConnectOptions;
@@ -142,7 +142,7 @@ async fn callers_succeed_while_the_backend_is_down_for_half_a_minute() {
         service.polls() >= polls + 2
     })
     .await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     assert_eq!(service.db.generation(), 1);
     // One poll, three fetches from the token bucket, and one every ten seconds. The SDK makes
     // three attempts for each.
@@ -262,6 +262,6 @@ async fn a_backend_that_hangs_times_out_by_the_sdks_own_limit() {
     })
     .await;
     service.fixture.close_window(&pending).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     service.fixture.shutdown().await;
 }

@@ -10,8 +10,7 @@ use std::time::Duration;
 use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{
-    Connect, FetchPolicy, PlainService, SECRET, SecretsFixture, aws, rotations,
-    stop_without_failure, window,
+    Connect, FetchPolicy, PlainService, SECRET, SecretsFixture, aws, rotations, window,
 };
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{Postgres, Proxy};
@@ -66,7 +65,7 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
     let (each_time, cached) = (each_time.stop().await, cached.stop().await);
 
     // Ours: no failure, and two calls for each rotation.
-    stop_without_failure(ours).await;
+    ours.stop_without_failure().await;
     assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
     // A request before each connect: down in each window, and a call for each connect.
     let (calls, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());

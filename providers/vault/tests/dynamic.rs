@@ -8,9 +8,7 @@ use claviger::error::ProviderErrorKind;
 use claviger_fixtures::Callers;
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_fixtures::{
-    Identity, Revocation, VaultFixture, next_generation, stop_without_failure,
-};
+use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 
 /// Returns the number of rotations, or the value of `CLAVIGER_VAULT_ROTATIONS`.
 fn rotations(of: u64) -> u64 {
@@ -46,7 +44,7 @@ async fn rotate_users(revocation: Revocation, wanted: u64) {
         callers.wait_for_more(50).await;
         most = most.max(fixture.leases().await.len());
     }
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     assert!(generation > wanted, "{generation} generations");
     assert!(most <= 3, "{most} leases at once");
     fixture.end().await;

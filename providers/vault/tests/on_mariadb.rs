@@ -11,7 +11,7 @@ use claviger_servers::{InjectedFault, MariaDb};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{
     Identity, MOUNT, ORDERS, ROLE, Revocation, VaultFixture, assert_only_expired_leases_failed,
-    next_generation, start_callers, stop_without_failure,
+    next_generation, start_callers,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ async fn users_rotate_under_load_and_none_is_left() {
         callers.wait_for_more(50).await;
     }
     fixture.one_lease_is_left().await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     assert_eq!(db.generation(), 6);
     fixture.end().await;
 }

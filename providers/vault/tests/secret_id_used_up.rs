@@ -16,7 +16,6 @@ use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic};
 use claviger_vault_fixtures::{
     Identity, ORDERS, Revocation, VaultFixture, next_generation, start_callers,
-    stop_without_failure,
 };
 use common::{assert_permanent, session};
 use serde_json::json;
@@ -69,7 +68,7 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
     next_secret_id().await;
     let generation = next_generation(&db, 1).await;
     callers.wait_for_more(100).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
 
     // The next id is written too late: the token has expired, and the user with it.
     wait_for_the_reported_error(&fixture).await;

@@ -12,9 +12,7 @@ use claviger_fixtures::{Server, eventually_within, short_lived};
 use claviger_servers::Postgres;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
-use claviger_vault_fixtures::{
-    Identity, Revocation, VaultFixture, next_generation, start_callers, stop_without_failure,
-};
+use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation, start_callers};
 use sqlx::postgres::PgPoolOptions;
 
 const READ: &str = "database/static-creds/app";
@@ -106,7 +104,7 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
         callers.wait_for_more(50).await;
     }
     let polls = reads(&fixture);
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     // The old password is never published as a new one: each generation has its own password, and
     // each verification succeeded.
     assert_eq!(generation, 3);
@@ -150,7 +148,7 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
             "{reads} reads in rotation {rotation}"
         );
     }
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     assert_eq!(generation, 5);
     fixture.end().await;
 }
@@ -190,7 +188,7 @@ async fn an_overdue_rotation_is_polled_ever_more_rarely() {
     fixture.sql("ALTER ROLE engine LOGIN").await;
     next_generation(&db, generation).await;
     callers.wait_for_more(100).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     fixture.end().await;
 }
 

@@ -12,9 +12,7 @@ use claviger::{Handle, PgPools, Supervisor};
 use claviger_fixtures::eventually_within;
 use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession};
-use claviger_vault_fixtures::{
-    AsyncAdmin, Identity, Revocation, VaultFixture, start_callers, stop_without_failure,
-};
+use claviger_vault_fixtures::{AsyncAdmin, Identity, Revocation, VaultFixture, start_callers};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 
@@ -86,7 +84,7 @@ async fn assert_pools_move_over(fixture: &VaultFixture<Postgres>, auth: Auth, to
     )
     .await;
     for callers in tasks {
-        stop_without_failure(callers).await;
+        callers.stop_without_failure().await;
     }
     let generations = dbs.each_ref().map(Handle::generation);
     assert!(
@@ -147,7 +145,7 @@ async fn a_periodic_token_is_renewed_without_limit() {
     )
     .await;
     callers.wait_for_more(50).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     assert_eq!(
         (fixture.requests_to(LOG_IN), db.generation()),
         (1, 1),

@@ -48,16 +48,6 @@ async fn serve<S: TokenServer>(
     (supervisor, db)
 }
 
-/// Stops the callers, shuts down, and checks that no query failed or was interrupted.
-async fn stop_without_failure(callers: Callers, supervisor: &Supervisor) {
-    let tally = callers.stop().await;
-    supervisor.shutdown(Duration::from_secs(5)).await;
-    assert_eq!(
-        (tally.failed.as_slice(), tally.interrupted),
-        ([].as_slice(), 0)
-    );
-}
-
 /// Returns the logins that the server rejected.
 fn rejected(logins: &[TokenCheck]) -> Vec<&TokenCheck> {
     logins.iter().filter(|check| !check.accepted).collect()
@@ -113,7 +103,8 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
         wall_time() >= end || callers.failures() > 0
     })
     .await;
-    stop_without_failure(callers, &supervisor).await;
+    callers.stop_without_failure().await;
+    supervisor.shutdown(Duration::from_secs(5)).await;
 
     let logins = server.logins();
     assert!(rejected(&logins).is_empty(), "{:?}", rejected(&logins));
@@ -167,7 +158,8 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
         keys().len() >= 6 || callers.failures() > 0
     })
     .await;
-    stop_without_failure(callers, &supervisor).await;
+    callers.stop_without_failure().await;
+    supervisor.shutdown(Duration::from_secs(5)).await;
 
     let logins = server.logins();
     assert!(rejected(&logins).is_empty(), "{:?}", rejected(&logins));
@@ -309,7 +301,8 @@ pub(crate) async fn a_clock_that_is_behind_causes_no_failure<S: TokenServer>() {
         accepted_again().is_some()
     })
     .await;
-    stop_without_failure(callers, &supervisor).await;
+    callers.stop_without_failure().await;
+    supervisor.shutdown(Duration::from_secs(5)).await;
 
     let logins = server.logins();
     let rejected = rejected(&logins);

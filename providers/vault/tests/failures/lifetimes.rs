@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use claviger_vault_fixtures::{ORDERS, Revocation, next_generation, stop_without_failure};
+use claviger_vault_fixtures::{ORDERS, Revocation, next_generation};
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -39,6 +39,6 @@ async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximu
     assert_ne!(service.user().await, first);
     service.fixture.one_lease_is_left().await;
     callers.wait_for_more(50).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     service.end().await;
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use claviger_fixtures::eventually_within;
-use claviger_vault_fixtures::{Revocation, stop_without_failure};
+use claviger_vault_fixtures::Revocation;
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -39,7 +39,7 @@ async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
         dropped.elapsed()
     );
     callers.wait_for_more(50).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     assert_eq!(
         service.fixture.requests_to("database/creds/orders"),
         2,

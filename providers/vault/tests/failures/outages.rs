@@ -5,7 +5,7 @@ use std::time::Duration;
 use claviger::error::ProviderErrorKind;
 use claviger_fixtures::eventually_within;
 use claviger_vault_fixtures::{
-    ORDERS, Revocation, assert_only_expired_leases_failed, next_generation, stop_without_failure,
+    ORDERS, Revocation, assert_only_expired_leases_failed, next_generation,
 };
 use tokio::time::timeout;
 
@@ -38,7 +38,7 @@ async fn callers_succeed_while_a_server_is_sealed_and_unsealed() {
     })
     .await;
     callers.wait_for_more(50).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     assert_eq!(service.db.generation(), 1, "the same user is active");
     service.fixture.one_lease_is_left().await;
     service.end().await;
@@ -65,7 +65,7 @@ async fn callers_succeed_through_a_restart_of_the_server() {
     service.rotate().await;
     assert_eq!(service.db.generation(), generation + 1);
     callers.wait_for_more(50).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     service.fixture.one_lease_is_left().await;
     service.end().await;
 }

@@ -9,9 +9,7 @@ use claviger_fixtures::eventually_within;
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultSession};
-use claviger_vault_fixtures::{
-    Identity, MOUNT, ORDERS, Revocation, VaultFixture, next_generation, stop_without_failure,
-};
+use claviger_vault_fixtures::{Identity, MOUNT, ORDERS, Revocation, VaultFixture, next_generation};
 use serde_json::json;
 
 use crate::service::{Service, dynamic};
@@ -43,7 +41,7 @@ async fn a_user_created_too_late_is_released() {
     .await;
     service.fixture.one_lease_is_left().await;
     assert_eq!(service.db.generation(), 1);
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     service.end().await;
 }
 
@@ -167,7 +165,7 @@ async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
     assert_eq!(service.db.generation(), 2);
     service.fixture.one_lease_is_left().await;
     callers.wait_for_more(50).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     service.end().await;
 }
 

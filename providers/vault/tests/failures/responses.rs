@@ -8,7 +8,7 @@ use claviger::provider::FetchRequest;
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_fixtures::{ORDERS, Revocation, VaultFixture, stop_without_failure};
+use claviger_vault_fixtures::{ORDERS, Revocation, VaultFixture};
 use serde_json::json;
 
 use crate::service::{Service, dynamic, session};
@@ -197,7 +197,7 @@ async fn the_retry_time_of_a_quota_is_respected() {
         "without the quota's retry time, a failure is retried after a second: {wait:?}"
     );
     callers.wait_for_more(50).await;
-    stop_without_failure(callers).await;
+    callers.stop_without_failure().await;
     service.fixture.one_lease_is_left().await;
     service.end().await;
 }
