@@ -38,12 +38,12 @@ impl RedisPools {
     }
 
     fn client(&self, credentials: &Credentials) -> RedisResult<Client> {
-        let login = RedisConnectionInfo::default()
+        let settings = RedisConnectionInfo::default()
             .set_username(credentials.user())
             .set_password(credentials.expose_password());
         let address = ConnectionAddr::Tcp(self.host.clone(), self.port);
         let info: ConnectionInfo = address.into_connection_info()?;
-        Client::open(info.set_redis_settings(login))
+        Client::open(info.set_redis_settings(settings))
     }
 }
 

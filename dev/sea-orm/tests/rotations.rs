@@ -107,7 +107,7 @@ where
 async fn the_current_pool_stays_valid_with_in_place_handover() {
     let fixture =
         Fixture::with(ScriptedProvider::new().with_old_connections(OldConnections::Keep)).await;
-    let login = fixture.add_provider().await;
+    let credentials = fixture.add_provider().await;
     // Connections are short-lived, so that logins happen all the time.
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
     let pools = fixture
@@ -115,7 +115,7 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
         .with_handover_policy(HandoverPolicy::AlwaysInPlace);
     let db = fixture
         .supervisor
-        .add_pool("orders", &login, pools)
+        .add_pool("orders", &credentials, pools)
         .await
         .expect("verified");
     let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(db.current());
@@ -123,7 +123,7 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
 
     // A transaction that is open from the first rotation to the last.
     let transaction = connection.begin().await.expect("it begins");
-    let held = note("held".to_owned())
+    let first_row = note("first".to_owned())
         .insert(&transaction)
         .await
         .expect("it inserts");
@@ -140,7 +140,7 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
         .all(&connection)
         .await
         .expect("it reads");
-    assert_eq!(rows.first().map(|row| row.id), Some(held.id));
+    assert_eq!(rows.first().map(|row| row.id), Some(first_row.id));
     assert_eq!(rows.len() as u64, written + 1);
 }
 
@@ -151,7 +151,7 @@ async fn a_connection_that_follows_continues_when_its_pool_is_replaced() {
     let first = db.current();
     let connection = Following::new(db.clone());
     let transaction = connection.begin().await.expect("it begins");
-    let held = note("held".to_owned())
+    let first_row = note("first".to_owned())
         .insert(&transaction)
         .await
         .expect("it inserts");
@@ -163,6 +163,6 @@ async fn a_connection_that_follows_continues_when_its_pool_is_replaced() {
         .all(&connection)
         .await
         .expect("it reads");
-    assert!(rows.contains(&held));
+    assert!(rows.contains(&first_row));
     assert_eq!(rows.len() as u64, written + 1);
 }

@@ -101,13 +101,13 @@ impl<S: Server + Users> SecretsFixture<S> {
         provider: P,
         pools: S::Pools,
     ) -> HandleOf<S> {
-        let login = self
+        let credentials = self
             .database
             .supervisor
             .add_provider("login", provider)
             .await
             .expect("the provider returns a lease");
-        self.database.add_pool("orders", &login, pools).await
+        self.database.add_pool("orders", &credentials, pools).await
     }
 
     /// Shuts the service down.

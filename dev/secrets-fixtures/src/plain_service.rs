@@ -75,10 +75,10 @@ impl PlainService {
                             .send()
                             .await
                             .expect("the secret is fetched");
-                        let login: Value =
+                        let secret: Value =
                             serde_json::from_str(response.secret_string().expect("a text"))
                                 .expect("JSON");
-                        let text = |key: &str| login[key].as_str().expect("a string").to_owned();
+                        let text = |key: &str| secret[key].as_str().expect("a string").to_owned();
                         cached = Some((began, text("username"), text("password")));
                     }
                     if let Some((_, user, password)) = &cached {

@@ -187,7 +187,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
 
     /// Registers a provider as `login`, and a pool `orders` of eight connections with it.
     pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> HandleOf<S> {
-        let login = self
+        let credentials = self
             .supervisor
             .add_provider("login", provider)
             .await
@@ -196,7 +196,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(5));
         self.supervisor
-            .add_pool("orders", &login, self.pools(options))
+            .add_pool("orders", &credentials, self.pools(options))
             .await
             .expect("the lease is verified")
     }

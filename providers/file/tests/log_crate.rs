@@ -72,14 +72,14 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
     let mut passwords = vec!["CANARY-password-1".to_owned()];
     fixture.set_password(&passwords[0]).await;
     mount.write(&passwords[0]);
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider("login", FileProvider::directory(mount.dir.path()).unwrap())
         .await
         .unwrap();
     let pool = fixture
         .supervisor
-        .add_pool("orders", &login, fixture.pools(4))
+        .add_pool("orders", &credentials, fixture.pools(4))
         .await
         .unwrap();
     let is_rotated = |line: &&LogLine| line.text.starts_with("rotated");

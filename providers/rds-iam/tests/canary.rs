@@ -136,7 +136,7 @@ async fn no_secret_is_in_any_output_at_trace() {
     // rejected for a short time.
     let supervisor = Supervisor::start();
     let mut events = supervisor.events();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", provider)
         .await
         .expect("a token is signed");
@@ -147,7 +147,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         Duration::from_millis(300),
     );
     let db = supervisor
-        .add_pool("orders", &login, server.pools(options))
+        .add_pool("orders", &credentials, server.pools(options))
         .await
         .expect("it is verified");
     let callers = Callers::start(&db, 8);
@@ -191,7 +191,7 @@ async fn no_secret_is_in_any_output_at_trace() {
         error.to_string(),
         debug_texts(&supervisor.status()),
         debug_texts(&supervisor.readiness()),
-        debug_texts(&login),
+        debug_texts(&credentials),
         debug_texts(&db),
     ] {
         secrets.assert_absent("a Debug", &value);

@@ -77,14 +77,14 @@ impl Setup {
             }))
             .build();
         let provider = RdsIam::new(&aws, HOST, 5432, USER).expect("the arguments are valid");
-        let login = lab
+        let credentials = lab
             .supervisor
             .add_provider("login", provider)
             .await
             .expect("a token is signed");
         let pool = lab
             .supervisor
-            .add_pool("orders", &login, database.clone())
+            .add_pool("orders", &credentials, database.clone())
             .await
             .expect("it is verified");
         Self {

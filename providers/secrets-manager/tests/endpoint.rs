@@ -25,7 +25,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
         .with_endpoint_from_secret()
         .build()
         .expect("the settings are valid");
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", provider)
         .await
         .expect("a lease");
@@ -38,7 +38,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
         PgPoolOptions::new().max_connections(2),
     );
     let db = supervisor
-        .add_pool("orders", &login, pools)
+        .add_pool("orders", &credentials, pools)
         .await
         .expect("it is verified");
     let name: String = sqlx::query_scalar("SELECT current_database()")
@@ -49,7 +49,7 @@ async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
 
     let pools = PgPools::new(elsewhere, PgPoolOptions::new().max_connections(2));
     let error = supervisor
-        .add_pool("nameless", &login, pools)
+        .add_pool("nameless", &credentials, pools)
         .await
         .map(drop)
         .expect_err("no database is named");

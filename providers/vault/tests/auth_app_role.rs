@@ -192,7 +192,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_
         fixture(json!({ "secret_id_num_uses": 1, "token_ttl": "2s", "token_max_ttl": "4s" })).await;
     let id = temp_file(&fixture.secret_id().await);
     let supervisor = polling_supervisor();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", fixture.kv(SecretId::file(id.path())))
         .await?;
     let status = || supervisor.status().providers.remove(0);
@@ -232,7 +232,7 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_
     };
     tokio::time::timeout(Duration::from_secs(5), rotated).await?;
     assert!(status().last_error.is_none());
-    drop(login);
+    drop(credentials);
     supervisor.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

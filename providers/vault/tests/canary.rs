@@ -108,12 +108,12 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
     let options = PgPoolOptions::new()
         .max_connections(2)
         .acquire_timeout(Duration::from_secs(5));
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("rotated-login", rotated)
         .await
         .expect("a lease");
     let static_db = supervisor
-        .add_pool("rotated", &login, fixture.pools(options.clone()))
+        .add_pool("rotated", &credentials, fixture.pools(options.clone()))
         .await
         .expect("verified");
     callers.push(Callers::start_with_pause(
@@ -122,12 +122,12 @@ async fn no_output_about_dynamic_users_contains_a_secret() {
         "SELECT 1",
         Duration::from_millis(10),
     ));
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("kept-login", kept)
         .await
         .expect("a lease");
     let kept_db = supervisor
-        .add_pool("kept", &login, fixture.pools(options))
+        .add_pool("kept", &credentials, fixture.pools(options))
         .await
         .expect("verified");
     callers.push(Callers::start_with_pause(

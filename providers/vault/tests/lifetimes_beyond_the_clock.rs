@@ -35,10 +35,10 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
         )))
         .await
         .expect("a token in a file");
-        let login = json!({ "auth": { "client_token": token, "lease_duration": u64::MAX, "renewable": renewable, "token_type": "service" } });
+        let response = json!({ "auth": { "client_token": token, "lease_duration": u64::MAX, "renewable": renewable, "token_type": "service" } });
         proxy.fault_on(
             "/v1/auth/approle/login",
-            InjectedFault::reply(200, login.to_string()),
+            InjectedFault::reply(200, response.to_string()),
         );
         fetch(&kv(&session(
             proxy.endpoint(),

@@ -53,14 +53,14 @@ async fn a_fetch_neither_silences_the_process_nor_shows_a_secret() {
     );
 
     log.assert_not_silenced();
-    let login: Vec<String> = proxy
+    let tokens: Vec<String> = proxy
         .responses()
         .iter()
         .filter_map(|response| serde_json::from_str::<serde_json::Value>(response).ok())
         .filter_map(|response| response["auth"]["client_token"].as_str().map(str::to_owned))
         .collect();
-    assert!(!login.is_empty(), "the hazard: a token was issued");
-    let secrets: Vec<_> = login
+    assert!(!tokens.is_empty(), "the hazard: a token was issued");
+    let secrets: Vec<_> = tokens
         .iter()
         .map(String::as_str)
         .chain([secret_id.as_str(), "CANARY-password"])

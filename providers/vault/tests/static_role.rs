@@ -37,7 +37,7 @@ async fn provider(fixture: &VaultFixture<Postgres>) -> VaultStatic {
 
 /// Adds a pool whose connections are closed often, so that a wrong password is found.
 async fn pool_of_short_lived_connections(fixture: &VaultFixture<Postgres>) -> Handle<PgPools> {
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider("login", provider(fixture).await)
         .await
@@ -52,7 +52,7 @@ async fn pool_of_short_lived_connections(fixture: &VaultFixture<Postgres>) -> Ha
         .supervisor
         .add_pool(
             "orders",
-            &login,
+            &credentials,
             Postgres::factory(fixture.server.options(None), options),
         )
         .await

@@ -49,7 +49,7 @@ async fn assert_pools_move_over(fixture: &VaultFixture<Postgres>, auth: Auth, to
         VaultSession::new(fixture.proxy.endpoint(), auth).expect("the settings are valid");
     let provider = || VaultDynamic::new(&session, "database", "orders").expect("a role");
     let first = fixture.pool(provider()).await;
-    let login = fixture
+    let credentials = fixture
         .supervisor
         .add_provider("another-login", provider())
         .await
@@ -59,7 +59,7 @@ async fn assert_pools_move_over(fixture: &VaultFixture<Postgres>, auth: Auth, to
         .acquire_timeout(Duration::from_secs(5));
     let second = fixture
         .supervisor
-        .add_pool("others", &login, fixture.pools(options))
+        .add_pool("others", &credentials, fixture.pools(options))
         .await
         .expect("it is verified");
     let dbs = [first, second];

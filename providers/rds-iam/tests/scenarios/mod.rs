@@ -37,12 +37,12 @@ async fn serve<S: TokenServer>(
     options: PoolOptions<S::Db>,
 ) -> (Supervisor, Handle<S::Pools>) {
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", provider)
         .await
         .expect("a token is signed");
     let db = supervisor
-        .add_pool("orders", &login, server.pools(options))
+        .add_pool("orders", &credentials, server.pools(options))
         .await
         .expect("it is verified");
     (supervisor, db)
@@ -323,14 +323,18 @@ pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
     let server: S = start_server().await;
     let chain = Chain::key();
     let supervisor = Supervisor::start();
-    let login = supervisor
+    let credentials = supervisor
         .add_provider("login", chain.provider())
         .await
         .expect("a token is signed");
     let mut callers = Vec::new();
     for name in ["orders", "reports", "jobs"] {
         let db = supervisor
-            .add_pool(name, &login, server.pools(reconnecting_options::<S>(4)))
+            .add_pool(
+                name,
+                &credentials,
+                server.pools(reconnecting_options::<S>(4)),
+            )
             .await
             .expect("it is verified");
         callers.push(Callers::start(&db, 4));

@@ -181,7 +181,7 @@ async fn minimum(fixture: &SecretsFixture<Postgres>, case: Case, password: &str)
     for _ in 0..case.calls() {
         request().await;
     }
-    let login = fixture
+    let options = fixture
         .database
         .connect_options()
         .username("app")
@@ -189,7 +189,7 @@ async fn minimum(fixture: &SecretsFixture<Postgres>, case: Case, password: &str)
     let mut took = began.elapsed();
     for _ in 0..2 {
         let began = Instant::now();
-        let mut connection = login.connect().await.expect("it is accepted");
+        let mut connection = options.connect().await.expect("it is accepted");
         connection
             .execute("SELECT current_user")
             .await

@@ -125,9 +125,9 @@ async fn a_user_that_no_caller_waits_for_is_released() {
 async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
     let service = Service::start(60, 120, Revocation::Terminating).await;
     let callers = service.callers(ORDERS);
-    let create = |login: &str| {
+    let create = |attribute: &str| {
         let create = format!(
-            r#"CREATE ROLE "{{{{name}}}}" {login} PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE app"#
+            r#"CREATE ROLE "{{{{name}}}}" {attribute} PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE app"#
         );
         json!({ "creation_statements": [create] })
     };
