@@ -11,7 +11,7 @@ use claviger_fixtures::{FixtureOn, HandleOf, Server};
 use claviger_rotator::{Pending, Rotator};
 use claviger_servers::{Moto, Proxy};
 
-use crate::{Users, aws, moto};
+use crate::{Users, aws, start_moto};
 
 /// Name of the secret.
 pub const SECRET: &str = "orders";
@@ -65,7 +65,7 @@ impl<S: Server + Users> SecretsFixture<S> {
         users: claviger_rotator::Users,
         database: impl Future<Output = FixtureOn<S>>,
     ) -> Self {
-        let (database, moto) = tokio::join!(database, moto());
+        let (database, moto) = tokio::join!(database, start_moto());
         let proxy = Proxy::start(&moto.endpoint()).expect("a proxy starts");
         if users == claviger_rotator::Users::Alternating {
             database.on_the_server(S::create_clone).await;

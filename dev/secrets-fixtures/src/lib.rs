@@ -10,7 +10,7 @@ mod secret;
 mod users;
 
 pub use fixture::{SECRET, SecretsFixture, rotations, window};
-pub use moto::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, moto};
-pub use plain_service::{Connect, FetchPolicy, PlainService};
-pub use secret::{Secret, login};
+pub use moto::{SECRET_ACCESS_KEY, SESSION_TOKEN, aws, start_moto};
+pub use plain_service::{ConnectAttempt, FetchPolicy, PlainService};
+pub use secret::{Secret, secret_text};
 pub use users::Users;

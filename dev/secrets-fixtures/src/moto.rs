@@ -31,7 +31,7 @@ pub fn aws(endpoint: &str) -> SdkConfig {
 ///
 /// # Panics
 /// Panics if it does not start.
-pub async fn moto() -> Moto {
+pub async fn start_moto() -> Moto {
     tokio::task::spawn_blocking(Moto::start)
         .await
         .expect("no panic")

@@ -29,13 +29,13 @@ pub enum FetchPolicy {
 
 /// One connection attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Connect {
+pub struct ConnectAttempt {
     /// Start, before a fetch.
     pub began: Instant,
     /// End.
     pub ended: Instant,
     /// Whether it succeeded.
-    pub worked: bool,
+    pub succeeded: bool,
 }
 
 /// A service that connects again and again.
@@ -43,7 +43,7 @@ pub struct Connect {
 pub struct PlainService {
     stop: Arc<AtomicBool>,
     connected: Arc<AtomicUsize>,
-    task: JoinHandle<Vec<Connect>>,
+    task: JoinHandle<Vec<ConnectAttempt>>,
 }
 
 impl PlainService {
@@ -58,7 +58,7 @@ impl PlainService {
             let (stop, connected) = (Arc::clone(&stop), Arc::clone(&connected));
             async move {
                 let mut cached: Option<(Instant, String, String)> = None;
-                let mut outcomes = Vec::new();
+                let mut attempts = Vec::new();
                 while !stop.load(Ordering::Acquire) {
                     let began = Instant::now();
                     let stale = match (policy, &cached) {
@@ -83,10 +83,10 @@ impl PlainService {
                     }
                     if let Some((_, user, password)) = &cached {
                         let connection = server.options(Some((user, password))).connect().await;
-                        outcomes.push(Connect {
+                        attempts.push(ConnectAttempt {
                             began,
                             ended: Instant::now(),
-                            worked: connection.is_ok(),
+                            succeeded: connection.is_ok(),
                         });
                         if let Ok(connection) = connection {
                             connected.fetch_add(1, Ordering::AcqRel);
@@ -95,7 +95,7 @@ impl PlainService {
                     }
                     sleep(PAUSE).await;
                 }
-                outcomes
+                attempts
             }
         });
         Self {
@@ -114,7 +114,7 @@ impl PlainService {
     ///
     /// # Panics
     /// Panics if a fetch failed.
-    pub async fn stop(self) -> Vec<Connect> {
+    pub async fn stop(self) -> Vec<ConnectAttempt> {
         self.stop.store(true, Ordering::Release);
         self.task.await.expect("no panic")
     }

@@ -63,7 +63,7 @@ impl Secret {
     }
 
     /// Moves a stage.
-    pub async fn stage(&self, stage: &str, to: Option<&str>, from: Option<&str>) {
+    pub async fn move_stage(&self, stage: &str, to: Option<&str>, from: Option<&str>) {
         let moved = self
             .client
             .update_secret_version_stage()
@@ -77,6 +77,6 @@ impl Secret {
 }
 
 /// Returns the secret text of user `app` with this password.
-pub fn login(password: &str) -> String {
+pub fn secret_text(password: &str) -> String {
     serde_json::json!({ "engine": "postgres", "username": "app", "password": password }).to_string()
 }

@@ -42,7 +42,7 @@ impl AsyncAdmin {
     /// # Panics
     /// Panics if it does not start.
     pub async fn start_with(builder: openbao::Builder) -> Self {
-        let admin = blocking(|| {
+        let admin = run_blocking(|| {
             let admin = Admin {
                 vault: builder.start().expect("a server starts"),
             };
@@ -64,7 +64,7 @@ impl AsyncAdmin {
         work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static,
     ) -> T {
         let admin = Arc::clone(&self.admin);
-        blocking(move || work(&admin))
+        run_blocking(move || work(&admin))
             .await
             .expect("the administrator's work succeeds")
     }
@@ -78,6 +78,6 @@ impl AsyncAdmin {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }

@@ -228,7 +228,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
     }
 
     /// Waits until one lease and one user are left: those of the current generation.
-    pub async fn one_lease_is_left(&self) {
+    pub async fn wait_for_one_lease(&self) {
         let waited = tokio::time::timeout(Duration::from_secs(40), async {
             while (self.leases().await.len(), self.users().await.len()) != (1, 1) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -244,7 +244,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
     }
 
     /// Shuts the service down and checks that no lease, user or token of its own is left.
-    pub async fn end(&self) {
+    pub async fn shutdown_and_check(&self) {
         let report = self.supervisor.shutdown(Duration::from_secs(10)).await;
         assert!(report.clean, "{report:?}");
         assert_eq!(

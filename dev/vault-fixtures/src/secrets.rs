@@ -45,7 +45,7 @@ impl Admin {
         loop {
             match self.put(data) {
                 Err(_) if left > 0 => left -= 1,
-                done => return done,
+                result => return result,
             }
             thread::sleep(PAUSE);
         }
@@ -64,9 +64,9 @@ impl Admin {
     ///
     /// # Errors
     /// Errors of the server.
-    pub fn versions(&self, what: &str, versions: &[u64]) -> Result<(), Problem> {
+    pub fn change_versions(&self, operation: &str, versions: &[u64]) -> Result<(), Problem> {
         self.write(
-            &format!("kv/{what}/orders"),
+            &format!("kv/{operation}/orders"),
             &json!({ "versions": versions }),
         )
         .map(drop)

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use claviger::Supervisor;
-use claviger_fixtures::{Figures, Fixture, median, own_work};
+use claviger_fixtures::{Figures, Fixture, measure_own_work, median};
 use claviger_otel::Telemetry;
 use claviger_otel::WithMeter;
 use claviger_servers::Jaeger;
@@ -149,7 +149,8 @@ fn measure_queries(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Li
 fn measure_rotations(figures: &mut Figures, runtime: &Runtime, listener_sets: &[Listeners]) {
     for listeners in listener_sets {
         let _listening = listeners.listen();
-        let mut took = runtime.block_on(async { own_work(&listeners.lab().supervisor).await });
+        let mut took =
+            runtime.block_on(async { measure_own_work(&listeners.lab().supervisor).await });
         figures.for_comparison(
             &format!(
                 "a rotation's own work, otel on, {}, µs, median",

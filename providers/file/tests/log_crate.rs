@@ -128,6 +128,6 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
         .collect();
     assert!(spans.is_empty(), "{spans:#?}");
     let secrets: Vec<_> = passwords.iter().map(String::as_str).collect();
-    let shown = log.showing(&secrets);
+    let shown = log.lines_containing(&secrets);
     assert!(shown.is_empty(), "{shown:#?}");
 }

@@ -7,14 +7,14 @@
 
 use claviger::{PgPools, Supervisor};
 use claviger_fixtures::FixtureOn;
-use claviger_secrets_fixtures::{Secret, aws, moto};
+use claviger_secrets_fixtures::{Secret, aws, start_moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::Postgres;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_without_dbname_leaves_the_database_to_the_pool() {
-    let (database, moto) = tokio::join!(FixtureOn::<Postgres>::new(), moto());
+    let (database, moto) = tokio::join!(FixtureOn::<Postgres>::new(), start_moto());
     let text = serde_json::json!({
         "engine": "postgres", "host": database.server.host(), "port": database.server.port(),
         "username": "app", "password": "password-1",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use claviger_fixtures::{Callers, eventually, short_lived};
 use claviger_rotator::Users;
 use claviger_secrets_fixtures::{
-    Connect, FetchPolicy, PlainService, SECRET, SecretsFixture, aws, rotations, window,
+    ConnectAttempt, FetchPolicy, PlainService, SECRET, SecretsFixture, aws, rotations, window,
 };
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::{Postgres, Proxy};
@@ -67,20 +67,20 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
     // Ours: no failure, and two calls for each rotation.
     ours.stop_without_failure().await;
     assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
-    // A request before each connect: down in each window, and a call for each connect.
-    let (calls, connects) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
+    // A request before each attempt: down in each window, and a call for each.
+    let (calls, attempts) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(
-        calls >= connects && connects > 3 * rotations(),
-        "{calls} calls for {connects} connects"
+        calls >= attempts && attempts > 3 * rotations(),
+        "{calls} calls for {attempts} attempts"
     );
-    let in_a_window = |connect: &&Connect| {
+    let in_a_window = |attempt: &&ConnectAttempt| {
         windows
             .iter()
-            .any(|(opened, closed)| connect.began > *opened && connect.ended < *closed)
+            .any(|(opened, closed)| attempt.began > *opened && attempt.ended < *closed)
     };
     let in_windows: Vec<_> = each_time.iter().filter(in_a_window).collect();
     assert!(
-        !in_windows.is_empty() && in_windows.iter().all(|connect| !connect.worked),
+        !in_windows.is_empty() && in_windows.iter().all(|attempt| !attempt.succeeded),
         "down for the whole of each window"
     );
     // A cache: down from the first window on, until it is refreshed.
@@ -92,15 +92,15 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
     assert!(
         cached
             .iter()
-            .any(|connect| connect.ended < first_opened && connect.worked),
-        "it worked before"
+            .any(|attempt| attempt.ended < first_opened && attempt.succeeded),
+        "attempts succeeded before"
     );
     let after: Vec<_> = cached
         .iter()
-        .filter(|connect| connect.began > first_opened)
+        .filter(|attempt| attempt.began > first_opened)
         .collect();
     assert!(
-        after.len() > 3 * rotations() && after.iter().all(|connect| !connect.worked),
+        after.len() > 3 * rotations() && after.iter().all(|attempt| !attempt.succeeded),
         "down for {:?} and more",
         end - first_opened
     );

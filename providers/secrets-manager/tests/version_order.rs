@@ -11,14 +11,14 @@ use claviger::lease::OldConnections;
 use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Revision};
-use claviger_secrets_fixtures::{Secret, aws, login, moto};
+use claviger_secrets_fixtures::{Secret, aws, secret_text, start_moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::Moto;
 use claviger_testkit::FetchLease;
 
 async fn fixture(name: &str) -> (Moto, Secret, Revision, SecretsManager) {
-    let moto = moto().await;
-    let (secret, first) = Secret::create(&moto, name, &login("password-1")).await;
+    let moto = start_moto().await;
+    let (secret, first) = Secret::create(&moto, name, &secret_text("password-1")).await;
     let provider =
         SecretsManager::new(&aws(&moto.endpoint()), name).expect("the settings are valid");
     (moto, secret, Revision::new(first), provider)
@@ -71,7 +71,7 @@ async fn the_current_version_comes_first_and_its_id_is_the_revision() {
         "unchanged"
     );
 
-    let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
+    let second = Revision::new(secret.put("AWSCURRENT", &secret_text("password-2")).await);
     let lease = poll(&provider, &lease).await;
     assert_eq!(
         (password(&lease), lease.revision()),
@@ -83,7 +83,7 @@ async fn the_current_version_comes_first_and_its_id_is_the_revision() {
 async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let current = first_lease(&provider).await;
-    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    let second = secret.put("AWSPENDING", &secret_text("password-2")).await;
     assert_eq!(
         poll(&provider, &current).await.revision(),
         &first,
@@ -102,7 +102,7 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     );
     // finishSecret.
     secret
-        .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
+        .move_stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
     assert_eq!(
         poll(&provider, &adopted).await.revision(),
@@ -110,10 +110,10 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     );
     // The end of the next rotation is noticed. Its version is not put at AWSCURRENT: after a stage
     // was moved, moto would have two versions there.
-    secret.stage("AWSPENDING", None, Some(&second)).await;
-    let third = secret.put("AWSPENDING", &login("password-3")).await;
+    secret.move_stage("AWSPENDING", None, Some(&second)).await;
+    let third = secret.put("AWSPENDING", &secret_text("password-3")).await;
     secret
-        .stage("AWSCURRENT", Some(&third), Some(&second))
+        .move_stage("AWSCURRENT", Some(&third), Some(&second))
         .await;
     assert_eq!(poll(&provider, &adopted).await.revision().as_str(), third);
 }
@@ -122,15 +122,15 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
 async fn a_finished_rotation_that_is_reverted_is_followed() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let current = first_lease(&provider).await;
-    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    let second = secret.put("AWSPENDING", &secret_text("password-2")).await;
     let adopted = rejected(&provider, &current, &[&first]).await;
     secret
-        .stage("AWSCURRENT", Some(&second), Some(first.as_str()))
+        .move_stage("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
     assert_eq!(poll(&provider, &adopted).await.revision().as_str(), second);
     // Both versions work, as with alternating users, and the first becomes current again.
     secret
-        .stage("AWSCURRENT", Some(first.as_str()), Some(&second))
+        .move_stage("AWSCURRENT", Some(first.as_str()), Some(&second))
         .await;
     assert_eq!(poll(&provider, &adopted).await.revision(), &first);
 }
@@ -139,10 +139,10 @@ async fn a_finished_rotation_that_is_reverted_is_followed() {
 async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let current = first_lease(&provider).await;
-    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    let second = secret.put("AWSPENDING", &secret_text("password-2")).await;
     let adopted = rejected(&provider, &current, &[&first]).await;
     assert_eq!(adopted.revision().as_str(), second);
-    secret.stage("AWSPENDING", None, Some(&second)).await;
+    secret.move_stage("AWSPENDING", None, Some(&second)).await;
     // The supervisor no longer lists revisions that were rejected before the handover.
     let back = rejected(&provider, &adopted, &[adopted.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
@@ -152,9 +152,9 @@ async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
 #[tokio::test]
 async fn a_version_both_pending_and_current_is_one_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
-    let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
+    let second = Revision::new(secret.put("AWSPENDING", &secret_text("password-2")).await);
     secret
-        .stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
+        .move_stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
         .await;
     let current = first_lease(&provider).await;
     assert_eq!(current.revision(), &second);
@@ -180,7 +180,7 @@ async fn the_first_choice_is_offered_again_when_all_are_rejected() {
         &first,
         "there is no pending and no previous version"
     );
-    let second = Revision::new(secret.put("AWSPENDING", &login("password-2")).await);
+    let second = Revision::new(secret.put("AWSPENDING", &secret_text("password-2")).await);
     assert_eq!(
         rejected(&provider, &current, &[&first, &second])
             .await
@@ -201,7 +201,7 @@ async fn an_unreadable_pending_version_is_no_candidate() {
             "{text}"
         );
     }
-    let second = Revision::new(secret.put("AWSCURRENT", &login("password-2")).await);
+    let second = Revision::new(secret.put("AWSCURRENT", &secret_text("password-2")).await);
     let current = poll(&provider, &current).await;
     assert_eq!(current.revision(), &second);
     secret.put("AWSPENDING", "half a secr").await;
@@ -232,7 +232,7 @@ async fn an_unreadable_current_version_is_an_error_unless_the_lease_is_rejected(
         "{error}"
     );
     // The previous version is still there, but rejected; the pending one is a candidate.
-    let third = secret.put("AWSPENDING", &login("password-3")).await;
+    let third = secret.put("AWSPENDING", &secret_text("password-3")).await;
     assert_eq!(
         rejected(&provider, &current, &[&first])
             .await
@@ -248,7 +248,7 @@ async fn a_current_version_without_a_value_falls_back_to_the_pending_one() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let current = first_lease(&provider).await;
     secret.start_rotation_without_function().await;
-    let second = secret.put("AWSPENDING", &login("password-2")).await;
+    let second = secret.put("AWSPENDING", &secret_text("password-2")).await;
     let error = provider
         .fetch_lease(FetchRequest::first())
         .await

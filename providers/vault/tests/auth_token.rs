@@ -93,7 +93,7 @@ async fn the_next_token_in_the_file_is_used_while_the_old_one_is_valid() {
         is_valid(&fixture, &old).await,
         "the hazard: the old one is valid, and could be renewed"
     );
-    fixture.one_lease_is_left().await;
+    fixture.wait_for_one_lease().await;
     revoke(&fixture, old).await;
     callers.wait_for_more(200).await;
     let tally = callers.stop().await;
@@ -135,7 +135,7 @@ async fn a_token_that_is_revoked_when_the_next_one_is_written_is_replaced() {
                 .is_ok_and(|rejected| rejected > 0),
         "the hazard"
     );
-    fixture.one_lease_is_left().await;
+    fixture.wait_for_one_lease().await;
     shut_down_and_assert_nothing_is_left(&fixture).await;
 }
 

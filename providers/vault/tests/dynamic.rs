@@ -47,7 +47,7 @@ async fn rotate_users(revocation: Revocation, wanted: u64) {
     callers.stop_without_failure().await;
     assert!(generation > wanted, "{generation} generations");
     assert!(most <= 3, "{most} leases at once");
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

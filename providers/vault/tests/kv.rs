@@ -51,9 +51,9 @@ impl VaultFixture {
         self.admin.run(move |admin| admin.put(&data)).await;
     }
 
-    async fn versions(&self, what: &'static str, version: u64) {
+    async fn change_version(&self, operation: &'static str, version: u64) {
         self.admin
-            .run(move |admin| admin.versions(what, &[version]))
+            .run(move |admin| admin.change_versions(operation, &[version]))
             .await;
     }
 
@@ -226,7 +226,7 @@ async fn a_deleted_version_is_reported_and_the_previous_lease_stays_current() {
                 .put(json!({ "username": "app", "password": "password-2" }))
                 .await;
         }
-        fixture.versions(what, 2).await;
+        fixture.change_version(what, 2).await;
         // A poll finds it by the metadata, without a request for the data. A start requests only
         // the data.
         let before = fixture.requests_to();
@@ -249,7 +249,7 @@ async fn a_deleted_version_is_reported_and_the_previous_lease_stays_current() {
         assert_eq!(error.kind(), ProviderErrorKind::NotFound, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
         if let Some(back) = back {
-            fixture.versions(back, 2).await;
+            fixture.change_version(back, 2).await;
             let second = fixture
                 .kv
                 .fetch_lease(poll(&current))
@@ -280,7 +280,9 @@ async fn a_supervisor_keeps_its_lease_while_the_version_is_deleted_and_polls_the
     .await;
     assert_eq!(calls(DATA), 1, "the data are read once");
     let before = status(&supervisor).revision;
-    admin.run(|admin| admin.versions("delete", &[1])).await;
+    admin
+        .run(|admin| admin.change_versions("delete", &[1]))
+        .await;
     eventually_within(Duration::from_secs(10), "it is found", || {
         status(&supervisor).last_error.is_some()
     })

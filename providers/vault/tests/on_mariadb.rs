@@ -38,10 +38,10 @@ async fn users_rotate_under_load_and_none_is_left() {
         generation = fixture.rotate(&db, generation).await;
         callers.wait_for_more(50).await;
     }
-    fixture.one_lease_is_left().await;
+    fixture.wait_for_one_lease().await;
     callers.stop_without_failure().await;
     assert_eq!(db.generation(), 6);
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,6 +96,6 @@ async fn a_connection_of_an_expired_lease_is_never_handed_out() {
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_only_expired_leases_failed(&tally);
-    fixture.one_lease_is_left().await;
-    fixture.end().await;
+    fixture.wait_for_one_lease().await;
+    fixture.shutdown_and_check().await;
 }

@@ -84,5 +84,5 @@ async fn a_used_up_secret_id_is_reported_before_callers_fail_and_replaced_at_onc
     let callers = start_callers(&db);
     callers.wait_for_more(100).await;
     assert_eq!(callers.stop().await.failed, Vec::<String>::new());
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }

@@ -122,7 +122,7 @@ async fn a_rotation_is_polled_for_a_second_after_it_is_due_and_followed() {
             .all(|pair| pair[1] - pair[0] >= Duration::from_millis(950)),
         "{polls:?}"
     );
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +150,7 @@ async fn a_manual_rotation_is_followed_when_a_login_is_rejected() {
     }
     callers.stop_without_failure().await;
     assert_eq!(generation, 5);
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 /// The engine cannot log in, so nothing is rotated. The password keeps working, and is polled ever
@@ -189,7 +189,7 @@ async fn an_overdue_rotation_is_polled_ever_more_rarely() {
     next_generation(&db, generation).await;
     callers.wait_for_more(100).await;
     callers.stop_without_failure().await;
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,5 +231,5 @@ async fn the_time_of_the_rotation_is_the_revision() {
     );
     assert_eq!(reads(&fixture).len(), 5);
     role.close().await;
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }

@@ -94,7 +94,7 @@ async fn assert_pools_move_over(fixture: &VaultFixture<Postgres>, auth: Auth, to
         "{generations:?} of {} tokens",
         logins()
     );
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +151,7 @@ async fn a_periodic_token_is_renewed_without_limit() {
         (1, 1),
         "the lease is valid as long as the token is renewed"
     );
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,7 +177,7 @@ async fn a_token_without_an_end_needs_nothing() {
         (1, 0)
     );
     // Revoking it would revoke the administrator's own token.
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 /// A given token that cannot be replaced is used to its end. No lease is reported to outlive it,

@@ -37,8 +37,8 @@ async fn a_lease_is_renewed_while_that_extends_it_and_replaced_before_its_maximu
         "a user for each generation"
     );
     assert_ne!(service.user().await, first);
-    service.fixture.one_lease_is_left().await;
+    service.fixture.wait_for_one_lease().await;
     callers.wait_for_more(50).await;
     callers.stop_without_failure().await;
-    service.end().await;
+    service.shutdown_and_check().await;
 }

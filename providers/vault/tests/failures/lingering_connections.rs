@@ -45,6 +45,6 @@ async fn a_connection_of_a_dropped_user_is_found_by_the_probe() {
         2,
         "one fetch, after the database had rejected"
     );
-    service.fixture.one_lease_is_left().await;
-    assert_eq!(service.end().await, 1);
+    service.fixture.wait_for_one_lease().await;
+    assert_eq!(service.shutdown_and_check().await, 1);
 }

@@ -22,8 +22,12 @@ async fn a_revoked_token_ends_its_leases_and_is_replaced() {
         service.fixture.requests_to("database/creds/orders") <= 4,
         "one with each token, and two that found a new one revoked"
     );
-    service.fixture.one_lease_is_left().await;
-    assert_eq!(service.end().await, 1, "the hazard: the user is rejected");
+    service.fixture.wait_for_one_lease().await;
+    assert_eq!(
+        service.shutdown_and_check().await,
+        1,
+        "the hazard: the user is rejected"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,8 +46,12 @@ async fn a_lease_that_is_revoked_costs_one_fetch_however_many_callers_there_are(
     callers.wait_for_more(50).await;
     let tally = callers.stop().await;
     assert_only_dropped_users_failed(&tally, 3 * 8);
-    service.fixture.one_lease_is_left().await;
-    assert_eq!(service.end().await, 3, "the hazard: each user is rejected");
+    service.fixture.wait_for_one_lease().await;
+    assert_eq!(
+        service.shutdown_and_check().await,
+        3,
+        "the hazard: each user is rejected"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,6 +97,6 @@ async fn a_role_that_is_dropped_is_found_by_the_first_statement_without_rights()
         4,
         "one fetch for each"
     );
-    service.fixture.one_lease_is_left().await;
-    assert_eq!(service.end().await, 3, "found by the probe");
+    service.fixture.wait_for_one_lease().await;
+    assert_eq!(service.shutdown_and_check().await, 3, "found by the probe");
 }

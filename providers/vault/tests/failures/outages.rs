@@ -40,8 +40,8 @@ async fn callers_succeed_while_a_server_is_sealed_and_unsealed() {
     callers.wait_for_more(50).await;
     callers.stop_without_failure().await;
     assert_eq!(service.db.generation(), 1, "the same user is active");
-    service.fixture.one_lease_is_left().await;
-    service.end().await;
+    service.fixture.wait_for_one_lease().await;
+    service.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,8 +66,8 @@ async fn callers_succeed_through_a_restart_of_the_server() {
     assert_eq!(service.db.generation(), generation + 1);
     callers.wait_for_more(50).await;
     callers.stop_without_failure().await;
-    service.fixture.one_lease_is_left().await;
-    service.end().await;
+    service.fixture.wait_for_one_lease().await;
+    service.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,6 +125,6 @@ async fn after_an_outage_longer_than_a_lease_callers_succeed_again() {
     let tally = callers.stop().await;
     assert_eq!(tally.failed.len(), failed, "it succeeds again");
     assert_only_expired_leases_failed(&tally);
-    service.fixture.one_lease_is_left().await;
-    service.end().await;
+    service.fixture.wait_for_one_lease().await;
+    service.shutdown_and_check().await;
 }

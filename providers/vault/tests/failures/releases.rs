@@ -39,10 +39,10 @@ async fn a_user_created_too_late_is_released() {
         service.fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    service.fixture.one_lease_is_left().await;
+    service.fixture.wait_for_one_lease().await;
     assert_eq!(service.db.generation(), 1);
     callers.stop_without_failure().await;
-    service.end().await;
+    service.shutdown_and_check().await;
 }
 
 /// Returns the response of a server that cannot revoke a lease.
@@ -83,7 +83,7 @@ async fn a_token_that_no_caller_waits_for_is_revoked() {
     })
     .await;
     assert_eq!(fixture.requests_to("auth/token/revoke-self"), 1);
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn a_user_that_no_caller_waits_for_is_released() {
         fixture.proxy.requests(REVOKE) > 0
     })
     .await;
-    fixture.one_lease_is_left().await;
+    fixture.wait_for_one_lease().await;
     assert_eq!(
         (
             db.generation(),
@@ -118,7 +118,7 @@ async fn a_user_that_no_caller_waits_for_is_released() {
         (1, 2),
         "the hazard: a second user was created"
     );
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,10 +163,10 @@ async fn a_user_that_cannot_log_in_is_never_published_and_is_released() {
     service.rotate().await;
     drop(rotation.await.expect("no panic"));
     assert_eq!(service.db.generation(), 2);
-    service.fixture.one_lease_is_left().await;
+    service.fixture.wait_for_one_lease().await;
     callers.wait_for_more(50).await;
     callers.stop_without_failure().await;
-    service.end().await;
+    service.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,8 +184,8 @@ async fn a_failed_release_is_retried() {
         "the hazard: it is still there"
     );
     service.fixture.proxy.heal();
-    service.fixture.one_lease_is_left().await;
-    service.end().await;
+    service.fixture.wait_for_one_lease().await;
+    service.shutdown_and_check().await;
 }
 
 /// The reported expiry is no later than the token's. The token is renewed, and the lease is valid
@@ -216,9 +216,9 @@ async fn a_lease_that_outlives_its_reported_expiry_is_still_released() {
     .await;
     assert_eq!(fixture.leases().await.len(), 2, "the hazard: it is valid");
     fixture.proxy.heal();
-    fixture.one_lease_is_left().await;
+    fixture.wait_for_one_lease().await;
     assert_eq!(db.generation(), 2);
-    fixture.end().await;
+    fixture.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,7 +60,7 @@ async fn queries_cost_no_request_and_half_a_lifetime_costs_one() {
             .all(|pair| pair[1] - pair[0] > Duration::from_secs(4)),
         "a renewal for half a ttl"
     );
-    service.end().await;
+    service.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,8 +105,8 @@ async fn a_burst_of_rejections_is_one_fetch() {
     );
     let (creds, after) = ("/v1/database/creds/orders", service.received_requests());
     assert_eq!(after[creds], before[creds] + 1);
-    service.fixture.one_lease_is_left().await;
-    service.end().await;
+    service.fixture.wait_for_one_lease().await;
+    service.shutdown_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,6 +133,6 @@ async fn a_sealed_server_receives_ever_fewer_requests() {
     next_generation(&service.db, 1).await;
     callers.wait_for_more(50).await;
     callers.stop().await;
-    service.fixture.one_lease_is_left().await;
-    service.end().await;
+    service.fixture.wait_for_one_lease().await;
+    service.shutdown_and_check().await;
 }

@@ -198,6 +198,6 @@ async fn the_retry_time_of_a_quota_is_respected() {
     );
     callers.wait_for_more(50).await;
     callers.stop_without_failure().await;
-    service.fixture.one_lease_is_left().await;
-    service.end().await;
+    service.fixture.wait_for_one_lease().await;
+    service.shutdown_and_check().await;
 }

@@ -106,8 +106,8 @@ impl Service {
 
     /// Shuts the service down and checks that nothing is left; returns how often the database
     /// rejected active credentials.
-    pub(crate) async fn end(mut self) -> usize {
-        self.fixture.end().await;
+    pub(crate) async fn shutdown_and_check(mut self) -> usize {
+        self.fixture.shutdown_and_check().await;
         let mut rejected = 0;
         while let Some(event) = self.events.next().await {
             rejected += usize::from(matches!(event, Event::Rejected { .. }));
