@@ -1,10 +1,11 @@
-//! sea-orm 2 on pools of Claviger's.
+//! sea-orm 2 on Claviger's pools.
 //!
 //! With [`HandoverPolicy::AlwaysInPlace`](claviger::pool::HandoverPolicy::AlwaysInPlace), sea-orm
-//! takes `handle.current()` once, at start. [`Following`] is for pools that are replaced.
+//! needs `handle.current()` only once, at start. [`Following`] is for pools that are replaced.
 //!
-//! Either way sea-orm opens connections by the pool itself, not by the handle: between a change of
-//! the password on the server and the handover, it may return a rejected login (`DbErr::Conn`).
+//! Either way sea-orm opens connections through the pool, not through the handle. Between the
+//! change of the password on the server and the handover, a login may be rejected
+//! (`DbErr::Conn`).
 
 use claviger::{Handle, PgPools};
 use sea_orm::{
@@ -12,38 +13,40 @@ use sea_orm::{
     QueryResult, SqlxPostgresConnector, Statement, TransactionTrait,
 };
 
-/// How many generations may end before a call has a connection.
-const GENERATIONS: usize = 3;
+/// How often a call is repeated at most.
+const RETRIES: usize = 3;
 
-/// Runs a call on the current generation, and on the next where that one's pool was closed before
-/// there was a connection: nothing was sent.
+/// Runs a call on the current generation. If its pool is closed before the call has a connection,
+/// nothing was sent, and the call runs on the next generation.
 macro_rules! on_current {
     ($following:expr, |$current:ident| $call:expr) => {{
-        let mut ended = 0;
+        let mut retries = 0;
         loop {
             let $current = SqlxPostgresConnector::from_sqlx_postgres_pool($following.0.current());
             match $call.await {
                 Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))
-                    if ended < GENERATIONS && !$following.0.is_closed() =>
+                    if retries < RETRIES && !$following.0.is_closed() =>
                 {
-                    ended += 1;
+                    retries += 1;
                 }
-                done => break done,
+                result => break result,
             }
         }
     }};
 }
 
-/// A connection of sea-orm's that follows the handovers of a pool.
+/// A sea-orm connection that follows the handovers of a pool.
 ///
-/// Each call takes the current generation. One that ends before the call has a connection of it is
-/// tried again with the next; a statement that may have been sent is never repeated. It has less
-/// than a handle: no shared deadline, no connections shared while the database rejects logins.
+/// Each call uses the current generation, and is repeated on the next one if the pool was closed
+/// before the call had a connection. A statement that may have been sent is never repeated.
+///
+/// A handle offers more: one deadline for all attempts, and connections that callers share while
+/// the database rejects logins.
 #[derive(Clone, Debug)]
 pub struct Following(Handle<PgPools>);
 
 impl Following {
-    /// Follows this pool.
+    /// Creates a connection that follows this pool.
     pub fn new(handle: Handle<PgPools>) -> Self {
         Self(handle)
     }
@@ -51,7 +54,7 @@ impl Following {
     /// Begins a transaction on the current generation.
     ///
     /// # Errors
-    /// Those of sea-orm.
+    /// sea-orm's errors.
     pub async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
         on_current!(self, |current| current.begin())
     }

@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! sea-orm through live rotations: by the current pool, which stays valid with in-place handover,
-//! and by a connection that follows the handovers.
+//! sea-orm under load during rotations: on the current pool, which stays valid with in-place
+//! handover, and on a connection that follows the handovers.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue, QueryOrder, SqlxPostgresConnector, TransactionTrait};
 use tokio::task::JoinHandle;
 
-#[expect(unreachable_pub, reason = "as sea-orm's derive has it")]
+#[expect(unreachable_pub, reason = "as sea-orm's derive requires")]
 mod order {
     use sea_orm::entity::prelude::*;
 
@@ -45,14 +45,14 @@ fn note(text: String) -> order::ActiveModel {
 }
 
 async fn write_and_read(connection: &impl ConnectionTrait, caller: u32) -> Result<(), DbErr> {
-    let made = note(format!("of caller {caller}"))
+    let inserted = note(format!("of caller {caller}"))
         .insert(connection)
         .await?;
     loop {
-        match order::Entity::find_by_id(made.id).one(connection).await {
+        match order::Entity::find_by_id(inserted.id).one(connection).await {
             Err(DbErr::Conn(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
             read => {
-                assert_eq!(read?, Some(made));
+                assert_eq!(read?, Some(inserted));
                 return Ok(());
             }
         }
@@ -76,8 +76,8 @@ where
                 while !stop.load(Ordering::Acquire) {
                     match write_and_read(&connection, caller).await {
                         Ok(()) => drop(written.fetch_add(1, Ordering::AcqRel)),
-                        // No connection, so nothing was sent: between the server's change and the
-                        // handover, sqlx's own pool logs in with the password from before.
+                        // Nothing was sent. Until the handover, sqlx's own pool logs in with the
+                        // old password.
                         Err(DbErr::Conn(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
                         Err(error) => return Err(error),
                     }
@@ -87,10 +87,13 @@ where
         })
         .collect();
     for _ in 0..6 {
-        let (served, rows) = (db.generation(), written.load(Ordering::Acquire));
+        let (generation, rows) = (db.generation(), written.load(Ordering::Acquire));
         fixture.rotate_announced().await;
-        eventually("the next generation is served", || db.generation() > served).await;
-        eventually("callers go on", || {
+        eventually("the next generation is current", || {
+            db.generation() > generation
+        })
+        .await;
+        eventually("callers continue", || {
             written.load(Ordering::Acquire) > rows + 10
                 || callers.iter().any(JoinHandle::is_finished)
         })
@@ -98,7 +101,7 @@ where
     }
     stop.store(true, Ordering::Release);
     for caller in callers {
-        caller.await.expect("no panic").expect("nothing failed");
+        caller.await.expect("no panic").expect("no query failed");
     }
     written.load(Ordering::Acquire)
 }
@@ -121,14 +124,17 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
     let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(db.current());
     let logins = fixture.accepted_logins();
 
-    // A transaction that is open from the first rotation to the last.
-    let transaction = connection.begin().await.expect("it begins");
+    // The transaction is open during all rotations.
+    let transaction = connection.begin().await.expect("the transaction begins");
     let first_row = note("first".to_owned())
         .insert(&transaction)
         .await
-        .expect("it inserts");
+        .expect("the row is inserted");
     let written = rotate_under(&fixture, &db, connection.clone()).await;
-    transaction.commit().await.expect("it commits");
+    transaction
+        .commit()
+        .await
+        .expect("the transaction is committed");
 
     assert_eq!(db.generation(), 7);
     assert!(
@@ -139,30 +145,33 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
         .order_by_asc(order::Column::Id)
         .all(&connection)
         .await
-        .expect("it reads");
+        .expect("the rows are read");
     assert_eq!(rows.first().map(|row| row.id), Some(first_row.id));
     assert_eq!(rows.len() as u64, written + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_follows_continues_when_its_pool_is_replaced() {
+async fn a_following_connection_survives_the_replacement_of_its_pool() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
     let first = db.current();
     let connection = Following::new(db.clone());
-    let transaction = connection.begin().await.expect("it begins");
+    let transaction = connection.begin().await.expect("the transaction begins");
     let first_row = note("first".to_owned())
         .insert(&transaction)
         .await
-        .expect("it inserts");
+        .expect("the row is inserted");
     let written = rotate_under(&fixture, &db, connection.clone()).await;
-    transaction.commit().await.expect("it commits");
+    transaction
+        .commit()
+        .await
+        .expect("the transaction is committed");
 
     assert!(first.is_closed(), "the hazard: the pool was replaced");
     let rows = order::Entity::find()
         .all(&connection)
         .await
-        .expect("it reads");
+        .expect("the rows are read");
     assert!(rows.contains(&first_row));
     assert_eq!(rows.len() as u64, written + 1);
 }
