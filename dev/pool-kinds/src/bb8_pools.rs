@@ -1,4 +1,4 @@
-//! bb8: tasks of the pool open connections, and callers wait for one.
+//! bb8: the pool's tasks open connections, and callers wait for one.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -50,10 +50,10 @@ pub struct Connections {
 struct Inner {
     config: Mutex<Config>,
     logins: LoginPermits,
-    /// Connections that are returned are closed.
+    /// Whether returned connections are closed.
     retired: AtomicBool,
-    /// The last error of a login, which bb8 returns to no caller.
-    failed: watch::Sender<Option<ConnectError>>,
+    /// Error of the last failed login, which bb8 does not return to callers.
+    last_error: watch::Sender<Option<ConnectError>>,
 }
 
 impl ManageConnection for Connections {
@@ -73,7 +73,7 @@ impl ManageConnection for Connections {
             }),
             Err(LoginError::Failed(error)) => {
                 let error = postgres::connect_error(&error).with_source(error);
-                inner.failed.send_replace(Some(error.clone()));
+                inner.last_error.send_replace(Some(error.clone()));
                 Err(CallError::Connect(error))
             }
             Err(_) => Err(CallError::Closed),
@@ -135,7 +135,7 @@ impl PoolFactory for Bb8Pools {
                 config: Mutex::new(postgres::config_for(&self.config, credentials)),
                 logins,
                 retired: AtomicBool::new(false),
-                failed: watch::Sender::default(),
+                last_error: watch::Sender::default(),
             }),
         };
         let pool = Pool::builder()
@@ -177,7 +177,7 @@ impl PoolFactory for Bb8Pools {
         connections.inner.retired.store(true, Ordering::Release);
         while pool.state().connections > 0 {
             if pool.state().idle_connections > 0 {
-                // Its drop closes it.
+                // Dropping it closes it.
                 drop(pool.get().await);
             } else {
                 sleep(BUSY_CHECK).await;
@@ -219,7 +219,7 @@ impl PoolFactory for Bb8Pools {
 
     async fn get(&self, pool: &Bb8Pool) -> Result<Taken<Self::Connection>, CallError> {
         let (pool, connections) = pool.as_ref().ok_or(CallError::Closed)?;
-        let mut failed = connections.inner.failed.subscribe();
+        let mut last_error = connections.inner.last_error.subscribe();
         tokio::select! {
             biased;
             got = pool.get_owned() => match got {
@@ -227,8 +227,8 @@ impl PoolFactory for Bb8Pools {
                 Err(RunError::User(error)) => Err(error),
                 Err(RunError::TimedOut) => Err(CallError::TimedOut),
             },
-            Ok(()) = failed.changed() => {
-                let error = failed.borrow().clone();
+            Ok(()) = last_error.changed() => {
+                let error = last_error.borrow().clone();
                 Err(error.map_or(CallError::TimedOut, CallError::Connect))
             }
         }

@@ -1,4 +1,4 @@
-//! Error of a call, of each kind of pool.
+//! The error of a call to a pool of any kind.
 
 use std::error::Error as StdError;
 use std::fmt;

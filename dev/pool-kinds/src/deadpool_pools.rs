@@ -45,7 +45,7 @@ impl DeadpoolPools {
 #[derive(Clone)]
 pub struct DeadpoolPool {
     pool: Pool,
-    credentials: Arc<Mutex<Config>>,
+    config: Arc<Mutex<Config>>,
 }
 
 impl From<PoolError> for CallError {
@@ -66,7 +66,7 @@ impl From<PoolError> for CallError {
 
 /// Logs in with the current credentials and a permit.
 struct PermittedConnect {
-    credentials: Arc<Mutex<Config>>,
+    config: Arc<Mutex<Config>>,
     logins: LoginPermits,
 }
 
@@ -76,19 +76,19 @@ type Connecting<'c> =
 impl Connect for PermittedConnect {
     fn connect(&self, _: &Config) -> Connecting<'_> {
         Box::pin(async move {
-            let log_in = || postgres::log_in(current(&self.credentials));
+            let log_in = || postgres::log_in(current_config(&self.config));
             match self.logins.log_in(log_in).await {
                 Ok(connected) => Ok(connected),
                 Err(LoginError::Failed(error)) => Err(error),
-                // The caller goes to the next pool.
+                // The pool was replaced or removed, so the caller leaves it.
                 Err(_) => pending().await,
             }
         })
     }
 }
 
-fn current(credentials: &Mutex<Config>) -> Config {
-    let current = credentials.lock().unwrap_or_else(PoisonError::into_inner);
+fn current_config(config: &Mutex<Config>) -> Config {
+    let current = config.lock().unwrap_or_else(PoisonError::into_inner);
     current.clone()
 }
 
@@ -116,9 +116,9 @@ impl PoolFactory for DeadpoolPools {
         logins: LoginPermits,
     ) -> Result<Option<DeadpoolPool>, ConnectError> {
         let config = postgres::config_for(&self.config, credentials);
-        let credentials = Arc::new(Mutex::new(config));
+        let config = Arc::new(Mutex::new(config));
         let connect = PermittedConnect {
-            credentials: Arc::clone(&credentials),
+            config: Arc::clone(&config),
             logins,
         };
         let recycling = ManagerConfig {
@@ -133,7 +133,7 @@ impl PoolFactory for DeadpoolPools {
             |error| ConnectError::new(ConnectErrorKind::Misconfigured, format!("{error}"));
         Ok(Some(DeadpoolPool {
             pool: pool.map_err(misconfigured)?,
-            credentials,
+            config,
         }))
     }
 
@@ -157,11 +157,8 @@ impl PoolFactory for DeadpoolPools {
         let Some(pool) = pool.as_ref().filter(|_| old.endpoint() == new.endpoint()) else {
             return false;
         };
-        let mut credentials = pool
-            .credentials
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *credentials = postgres::config_for(&self.config, new);
+        let mut config = pool.config.lock().unwrap_or_else(PoisonError::into_inner);
+        *config = postgres::config_for(&self.config, new);
         true
     }
 
@@ -195,7 +192,7 @@ impl PoolFactory for DeadpoolPools {
         }
     }
 
-    /// Polls deadpool once: a login begins in a later poll.
+    /// Polls deadpool once. A login would begin in a later poll.
     fn try_get(&self, pool: &Option<DeadpoolPool>) -> Option<Taken<Object>> {
         let pool = &pool.as_ref()?.pool;
         let mut timeouts = pool.timeouts();

@@ -1,10 +1,10 @@
-//! Sketches of pools beside sqlx's. They show that one trait fits each shape of a pool:
+//! Sketches of pools beside sqlx's. They show that one trait fits each kind of pool:
 //!
 //! - [`DeadpoolPools`]: a queue of its own, in which callers open connections themselves;
 //! - [`Bb8Pools`]: a queue of its own, with connections that tasks of the pool open;
 //! - [`RedisPools`]: one multiplexed connection, without a queue.
 //!
-//! Each logs in by [`LoginPermits`](claviger::pool::LoginPermits). TLS, options and hooks are left
+//! Each logs in with [`LoginPermits`](claviger::pool::LoginPermits). TLS, options and hooks are left
 //! out.
 
 mod bb8_pools;

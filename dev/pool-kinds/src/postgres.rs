@@ -1,4 +1,4 @@
-//! Logins and errors of tokio-postgres, which both kinds of PostgreSQL pools share.
+//! Logins and errors of tokio-postgres, for both kinds of PostgreSQL pools.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
-/// Time for which a closed connection's task may take to end.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Maximum wait for the task of a closed connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) fn config_for(config: &Config, credentials: &Credentials) -> Config {
     let mut config = config.clone();
@@ -23,7 +23,7 @@ pub(crate) fn config_for(config: &Config, credentials: &Credentials) -> Config {
 
 pub(crate) async fn log_in(config: Config) -> Result<(Client, JoinHandle<()>), Error> {
     let (client, connection) = config.connect(NoTls).await?;
-    // An error of the connection reaches the client's next call.
+    // The client's next call returns the connection's error.
     let task = tokio::spawn(async move { drop(connection.await) });
     Ok((client, task))
 }
@@ -33,7 +33,7 @@ pub(crate) async fn verify(config: Config) -> Result<(), ConnectError> {
     let (client, task) = log_in(config).await.map_err(verification_error)?;
     let probed = check(&client, Check::Probe).await;
     drop(client);
-    let _ = timeout(GOODBYE, task).await;
+    let _ = timeout(CLOSE_TIMEOUT, task).await;
     probed.map_err(verification_error)
 }
 

@@ -56,7 +56,7 @@ pub struct RedisPool {
     connection: Arc<Mutex<Option<MultiplexedConnection>>>,
 }
 
-/// A connection that a caller uses. Others use it at the same time.
+/// A connection that several callers use at the same time.
 pub struct RedisConnection {
     connection: MultiplexedConnection,
     pool: RedisPool,
@@ -131,7 +131,7 @@ impl PoolFactory for RedisPools {
             return;
         };
         drop(pool.connection.lock().await.take());
-        // Each connection in use keeps its pool.
+        // Each connection in use has a clone of the pool.
         while Arc::strong_count(&pool.connection) > 1 {
             sleep(BUSY_CHECK).await;
         }

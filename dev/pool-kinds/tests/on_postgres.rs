@@ -19,9 +19,9 @@ use claviger_testkit::ScriptedProvider;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
-const MAX: u32 = 10;
+const MAX_CONNECTIONS: u32 = 10;
 
-/// A kind of pool, and how its connections query.
+/// A kind of pool, and the client in its connections.
 trait Kind: PoolFactory<Secret = Credentials, Error = CallError> + Sized {
     fn factory(config: Config) -> Self;
     fn client(connection: &Self::Connection) -> &Client;
@@ -29,7 +29,7 @@ trait Kind: PoolFactory<Secret = Credentials, Error = CallError> + Sized {
 
 impl Kind for DeadpoolPools {
     fn factory(config: Config) -> Self {
-        Self::new(config, MAX)
+        Self::new(config, MAX_CONNECTIONS)
     }
     fn client(connection: &Self::Connection) -> &Client {
         connection
@@ -38,7 +38,7 @@ impl Kind for DeadpoolPools {
 
 impl Kind for Bb8Pools {
     fn factory(config: Config) -> Self {
-        Self::new(config, MAX)
+        Self::new(config, MAX_CONNECTIONS)
     }
     fn client(connection: &Self::Connection) -> &Client {
         connection
@@ -99,7 +99,7 @@ impl<K: Kind> Database<K> {
     }
 }
 
-async fn a_changed_password_costs_one_budget<K: Kind>() {
+async fn change_the_password<K: Kind>() {
     let database = Database::<K>::new(OldConnections::Keep).await;
     database.change_password("password-2", OldConnections::Keep);
     let calls: Vec<_> = (0..1_000).map(|_| tokio::spawn(database.query())).collect();
@@ -109,11 +109,14 @@ async fn a_changed_password_costs_one_budget<K: Kind>() {
     let log = database.server.log();
     let failed = log.rejected_logins_of("app").expect("a log");
     assert!(failed >= 1, "the hazard: a login was rejected");
-    assert!(failed <= MAX as usize + 3, "{failed} failed logins");
+    assert!(
+        failed <= MAX_CONNECTIONS as usize + 3,
+        "{failed} failed logins"
+    );
     assert_eq!(database.provider.calls().len(), 2, "one fetch for all");
 }
 
-async fn no_query_fails_by_a_rotation<K: Kind>(old_connections: OldConnections) {
+async fn rotate_under_load<K: Kind>(old_connections: OldConnections) {
     let database = Database::<K>::new(old_connections).await;
     let (stop, queries) = (
         Arc::new(AtomicBool::new(false)),
@@ -143,7 +146,10 @@ async fn no_query_fails_by_a_rotation<K: Kind>(old_connections: OldConnections) 
         sleep(Duration::from_millis(100)).await;
         assert!(queries.load(Ordering::Relaxed) > before, "queries continue");
         let open = database.server.connection_count("app").expect("a number");
-        assert!(open <= (MAX + MAX / 4) as usize, "{open} connections");
+        assert!(
+            open <= (MAX_CONNECTIONS + MAX_CONNECTIONS / 4) as usize,
+            "{open} connections"
+        );
     }
     stop.store(true, Ordering::Relaxed);
     for task in tasks {
@@ -152,23 +158,23 @@ async fn no_query_fails_by_a_rotation<K: Kind>(old_connections: OldConnections) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_password_costs_one_budget_on_deadpool() {
-    a_changed_password_costs_one_budget::<DeadpoolPools>().await;
+async fn a_changed_password_costs_one_fetch_on_deadpool() {
+    change_the_password::<DeadpoolPools>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_password_costs_one_budget_on_bb8() {
-    a_changed_password_costs_one_budget::<Bb8Pools>().await;
+async fn a_changed_password_costs_one_fetch_on_bb8() {
+    change_the_password::<Bb8Pools>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_query_fails_by_a_rotation_in_place() {
-    no_query_fails_by_a_rotation::<DeadpoolPools>(OldConnections::Keep).await;
-    no_query_fails_by_a_rotation::<Bb8Pools>(OldConnections::Keep).await;
+async fn no_query_fails_during_a_handover_in_place() {
+    rotate_under_load::<DeadpoolPools>(OldConnections::Keep).await;
+    rotate_under_load::<Bb8Pools>(OldConnections::Keep).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_query_fails_by_a_replacement() {
-    no_query_fails_by_a_rotation::<DeadpoolPools>(OldConnections::Drain).await;
-    no_query_fails_by_a_rotation::<Bb8Pools>(OldConnections::Drain).await;
+async fn no_query_fails_during_a_replacement() {
+    rotate_under_load::<DeadpoolPools>(OldConnections::Drain).await;
+    rotate_under_load::<Bb8Pools>(OldConnections::Drain).await;
 }
