@@ -37,7 +37,7 @@ const DESCRIBE_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 /// | kind | cause |
 /// |---|---|
 /// | `NotFound` | there is no such secret or no value at `AWSCURRENT`, or it is marked for deletion |
-/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS does not know the credentials, or they may not assume a role |
+/// | `Denied` | `secretsmanager:GetSecretValue` or, on the secret's key, `kms:Decrypt` is not granted; or AWS rejects the credentials, or they may not assume a role |
 /// | `Malformed` | the value is binary, or not in its format, or lacks a key; the key is named, never the value |
 /// | `Misconfigured` | AWS rejects the request |
 /// | `Throttled` | the SDK's retries were throttled, too |

@@ -170,7 +170,7 @@ async fn every_error_names_the_remedy_and_no_response_text() {
             "UnrecognizedClientException",
             CANARY,
             Kind::Denied,
-            "does not know",
+            "rejects this process's AWS credentials",
         ),
         (
             400,

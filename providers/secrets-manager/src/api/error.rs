@@ -203,7 +203,7 @@ fn explain_response(
         | "AuthFailure" => error(
             Kind::Denied,
             place,
-            "AWS does not know this process's AWS credentials; configure others",
+            "AWS rejects this process's AWS credentials; configure others",
         ),
         "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => error(
             Kind::Unavailable,

@@ -107,7 +107,7 @@ fn every_error_has_its_kind_and_names_the_remedy() {
             CANARY,
             400,
             Kind::Denied,
-            "does not know",
+            "rejects this process's AWS credentials",
         ),
         (
             "InvalidSignatureException",
