@@ -1,8 +1,8 @@
-//! Pools of sqlx 0.8, whatever else is on: what the crate's root has for sqlx 0.9.
+//! Pools of sqlx 0.8. The crate's root has those of sqlx 0.9.
 
 pub use ::sqlx_08 as sqlx;
 
-/// The methods of `Executor` that are not the same in both majors.
+/// The methods of `Executor` that differ between sqlx 0.8 and 0.9.
 macro_rules! prepare_and_describe {
     () => {
         fn prepare_with<'e, 'q: 'e>(
@@ -51,11 +51,11 @@ pub use body::MySqlPools;
 pub use body::PgPools;
 pub use body::{SharedError, SqlPools};
 
-/// What the body asks and is not the same in both majors.
+/// Functions that differ between sqlx 0.8 and 0.9.
 mod shim {
     use super::sqlx::{Database, Pool};
 
-    /// A statement that the user chose.
+    /// Returns a statement that the user configured.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn sql(text: &std::sync::Arc<str>) -> &str {
         text
@@ -65,11 +65,11 @@ mod shim {
     #[cfg(feature = "postgres")]
     pub(super) const PREPARES_PASSWORDS: bool = false;
 
-    /// Closes a pool: what is idle at once, the rest when it is returned.
+    /// Closes a pool: idle connections at once, the others when they are returned.
     ///
-    /// The `close` of 0.8.6 is not enough by itself: for each idle connection that it closes, it
-    /// gives a permit back that nobody had taken. It may return while as many others are busy, and
-    /// overlooks one that comes back in its last round.
+    /// This may return while connections are busy, because the `close` of 0.8.6 releases one
+    /// permit too many for each idle connection. It may also miss a connection that is returned
+    /// during its last pass.
     pub(super) async fn close<DB: Database>(pool: &Pool<DB>) {
         pool.close().await;
     }

@@ -1,8 +1,8 @@
-//! Pools of sqlx 0.9, which the crate's root has, too.
+//! Pools of sqlx 0.9, which are in the crate's root too.
 
 pub use ::sqlx;
 
-/// The methods of `Executor` that are not the same in both majors.
+/// The methods of `Executor` that differ between sqlx 0.8 and 0.9.
 macro_rules! prepare_and_describe {
     () => {
         fn prepare_with<'e>(
@@ -21,7 +21,7 @@ macro_rules! prepare_and_describe {
             })
         }
 
-        // There with the feature `macros` of sqlx, whoever switches it on: so this crate does.
+        // Exists with sqlx's feature `macros`. Any crate may enable it, so this one does.
         fn describe<'e>(self, sql: sqlx::SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<DB>, Error>>
         where
             'h: 'e,
@@ -49,13 +49,13 @@ pub use body::MySqlPools;
 pub use body::PgPools;
 pub use body::{SharedError, SqlPools};
 
-/// Functions that differ between both majors.
+/// Functions that differ between sqlx 0.8 and 0.9.
 mod shim {
     use std::time::Duration;
 
     use super::sqlx::{Database, Pool};
 
-    /// A statement that the user chose.
+    /// Returns a statement that the user configured.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn sql(text: &std::sync::Arc<str>) -> impl super::sqlx::SqlSafeStr + use<> {
         super::sqlx::AssertSqlSafe(std::sync::Arc::clone(text))
@@ -65,22 +65,21 @@ mod shim {
     #[cfg(feature = "postgres")]
     pub(super) const PREPARES_PASSWORDS: bool = true;
 
-    /// For how long connections are returned to a pool that is about to be closed, and how often it
-    /// is looked at meanwhile.
+    /// Maximum time spent on closing connections before the pool.
     const RETURNING: Duration = Duration::from_millis(100);
+    /// Time between two checks for idle connections.
     const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-    /// Closes a pool: what is idle at once, the rest when it is returned.
+    /// Closes a pool: idle connections at once, the others when they are returned.
     ///
-    /// The `close` of 0.9.0 keeps idle connections until no other is busy, and nobody can take them
-    /// out of a closed pool. So they are closed before, and with them those that are pinged for
-    /// their return, which would be idle afterwards. One whose return begins within the last
-    /// millisecond stays idle until no other is busy.
+    /// The `close` of 0.9.0 keeps idle connections until none is busy, and a closed pool gives none
+    /// out. So they are closed first, and with them connections whose return still waits for a
+    /// ping. One whose return begins in the last millisecond stays open until none is busy.
     pub(super) async fn close<DB: Database>(pool: &Pool<DB>) {
         let closing = async {
             loop {
                 while let Some(connection) = pool.try_acquire() {
-                    // It is closed either way.
+                    // An error closes the connection too.
                     let _ = connection.close().await;
                 }
                 if pool.size() == 0 {
