@@ -25,38 +25,38 @@ pub struct SecretsFixture<S> {
     pub moto: Moto,
     /// The proxy between the service and the secrets manager.
     pub proxy: Proxy,
-    /// Rotates the secret, not through the proxy.
+    /// Rotates the secret. Its requests bypass the proxy.
     pub rotator: Rotator,
     admin: Client,
     passwords: AtomicU32,
 }
 
-/// Returns how many rotations a case runs: `CLAVIGER_ROTATIONS`, by default 20.
+/// Returns how many rotations a test runs: `CLAVIGER_ROTATIONS`, by default 20.
 pub fn rotations() -> usize {
-    number("CLAVIGER_ROTATIONS").unwrap_or(20)
+    read_number("CLAVIGER_ROTATIONS").unwrap_or(20)
 }
 
-/// Returns how long the database has the new password before the secret does: `CLAVIGER_WINDOW_MS`,
+/// Returns how long the database has a new password before the secret does: `CLAVIGER_WINDOW_MS`,
 /// by default 500 ms.
 pub fn window() -> Duration {
-    Duration::from_millis(number("CLAVIGER_WINDOW_MS").unwrap_or(500) as u64)
+    Duration::from_millis(read_number("CLAVIGER_WINDOW_MS").unwrap_or(500) as u64)
 }
 
-fn number(variable: &str) -> Option<usize> {
+fn read_number(variable: &str) -> Option<usize> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().expect("the variable is a number"))
 }
 
 impl<S: Server + Users> SecretsFixture<S> {
-    /// Creates a fixture whose secret is rotated in this way.
+    /// Creates a fixture whose rotations change the password of these users.
     ///
     /// # Panics
-    /// All methods panic on errors of the servers.
+    /// All methods panic if a server returns an error.
     pub async fn new(users: claviger_rotator::Users) -> Self {
         Self::with_database(users, FixtureOn::new()).await
     }
 
-    /// Like [`new`](Self::new), with a supervisor's builder.
+    /// Creates a fixture with a supervisor from this builder.
     pub async fn with_builder(users: claviger_rotator::Users, builder: SupervisorBuilder) -> Self {
         Self::with_database(users, FixtureOn::with_builder(builder)).await
     }
@@ -75,7 +75,12 @@ impl<S: Server + Users> SecretsFixture<S> {
             server.set_user_password(user, password);
             Ok(())
         };
-        let first = serde_json::json!({ "engine": "any", "username": "app", "password": "password-1", "masterarn": "arn:of:nobody" });
+        let first = serde_json::json!({
+            "engine": "any",
+            "username": "app",
+            "password": "password-1",
+            "masterarn": "arn:of:nobody",
+        });
         let admin = Client::new(&aws(&moto.endpoint()));
         let rotator = Rotator::create(admin.clone(), SECRET, users, &first, set_password)
             .await
@@ -118,7 +123,8 @@ impl<S: Server + Users> SecretsFixture<S> {
             .await;
     }
 
-    /// Runs the first two steps. From here on, with a single user, `AWSCURRENT` is rejected.
+    /// Runs a rotation's first two steps. With a single user, the database then rejects
+    /// `AWSCURRENT`.
     pub async fn open_window(&self) -> Pending {
         let number = self.passwords.fetch_add(1, Ordering::AcqRel) + 1;
         let pending = self
@@ -130,7 +136,7 @@ impl<S: Server + Users> SecretsFixture<S> {
         pending
     }
 
-    /// Runs the last two steps.
+    /// Runs a rotation's last two steps.
     pub async fn close_window(&self, pending: &Pending) {
         self.rotator.test_secret(pending).await.expect("testSecret");
         self.rotator
@@ -144,7 +150,7 @@ impl<S: Server + Users> SecretsFixture<S> {
         self.database.on_the_server(S::terminate_both).await
     }
 
-    /// Puts any text at `AWSPENDING`, as a failed rotation function leaves it.
+    /// Puts a version with this text at `AWSPENDING`, as a failed rotation function leaves one.
     pub async fn put_pending(&self, text: &str) {
         let put = self
             .admin
@@ -155,7 +161,7 @@ impl<S: Server + Users> SecretsFixture<S> {
         put.send().await.expect("the version is created");
     }
 
-    /// Moves `AWSCURRENT` to this version, and no other stage.
+    /// Moves only `AWSCURRENT` to this version. Other stages stay.
     pub async fn move_current(&self, version: &str) {
         let current = self
             .admin
@@ -164,35 +170,35 @@ impl<S: Server + Users> SecretsFixture<S> {
             .version_stage("AWSCURRENT")
             .send()
             .await
-            .expect("there is one");
-        let moved = self
+            .expect("AWSCURRENT exists");
+        let request = self
             .admin
             .update_secret_version_stage()
             .secret_id(SECRET)
             .version_stage("AWSCURRENT")
             .move_to_version_id(version);
-        moved
+        request
             .set_remove_from_version_id(current.version_id)
             .send()
             .await
-            .expect("it is moved");
+            .expect("the stage is moved");
     }
 
     /// Removes `AWSPENDING` from this version.
     pub async fn unstage(&self, version: &str) {
-        let moved = self
+        let request = self
             .admin
             .update_secret_version_stage()
             .secret_id(SECRET)
             .version_stage("AWSPENDING");
-        moved
+        request
             .remove_from_version_id(version)
             .send()
             .await
-            .expect("it is moved");
+            .expect("the stage is removed");
     }
 
-    /// Returns how often the secret's value was requested.
+    /// Returns how often the service requested the secret's value.
     pub fn value_requests(&self) -> usize {
         self.proxy.requests("GetSecretValue")
     }

@@ -1,5 +1,4 @@
-//! Test fixtures for AWS Secrets Manager: a moto server and the secrets in it, as seen by their
-//! administrator.
+//! Test fixtures for AWS Secrets Manager: a moto server, its secrets and their administrator.
 
 #![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 

@@ -7,9 +7,9 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use claviger_servers::Moto;
 
-/// Session token of every request.
+/// Session token sent with every request.
 pub const SESSION_TOKEN: &str = "session-token-of-the-tests";
-/// Secret access key of every request.
+/// Secret access key that signs every request.
 pub const SECRET_ACCESS_KEY: &str = "secret-access-key-of-the-tests";
 
 /// Returns a configuration for the server at this endpoint, in eu-west-1.
@@ -27,10 +27,10 @@ pub fn aws(endpoint: &str) -> SdkConfig {
         .build()
 }
 
-/// Starts a server, off the async threads.
+/// Starts a moto server, off the async threads.
 ///
 /// # Panics
-/// Panics if it does not start.
+/// Panics if the server does not start.
 pub async fn start_moto() -> Moto {
     tokio::task::spawn_blocking(Moto::start)
         .await

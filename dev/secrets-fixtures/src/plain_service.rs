@@ -1,4 +1,4 @@
-//! A service without this library.
+//! A service without Claviger, for comparison.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,23 +22,23 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub enum FetchPolicy {
     /// Before each connection attempt.
     EachTime,
-    /// When the cached credentials are older than this, as in AWS's caching clients (default one
-    /// hour; often five minutes).
+    /// When the cached credentials are older than this, as in AWS's caching clients. Their default
+    /// is one hour; five minutes are common.
     Cached(Duration),
 }
 
 /// One connection attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectAttempt {
-    /// Start, before a fetch.
+    /// Time of the start, before a fetch.
     pub began: Instant,
-    /// End.
+    /// Time of the end.
     pub ended: Instant,
     /// Whether it succeeded.
     pub succeeded: bool,
 }
 
-/// A service that connects again and again.
+/// A service that connects repeatedly.
 #[derive(Debug)]
 pub struct PlainService {
     stop: Arc<AtomicBool>,

@@ -17,7 +17,7 @@ impl Secret {
     /// Creates the secret and returns it with the id of its first version.
     ///
     /// # Panics
-    /// All methods panic on errors of the server.
+    /// All methods panic if the server returns an error.
     pub async fn create(moto: &Moto, name: &str, text: &str) -> (Self, String) {
         let client = Client::new(&aws(&moto.endpoint()));
         let created = client
@@ -62,21 +62,21 @@ impl Secret {
             .expect("the rotation starts");
     }
 
-    /// Moves a stage.
+    /// Moves a stage from one version to another. Without `to`, removes it.
     pub async fn move_stage(&self, stage: &str, to: Option<&str>, from: Option<&str>) {
-        let moved = self
+        let request = self
             .client
             .update_secret_version_stage()
             .secret_id(&self.name)
             .version_stage(stage);
-        let moved = moved
+        let request = request
             .set_move_to_version_id(to.map(str::to_owned))
             .set_remove_from_version_id(from.map(str::to_owned));
-        moved.send().await.expect("it is moved");
+        request.send().await.expect("the stage is moved");
     }
 }
 
-/// Returns the secret text of user `app` with this password.
+/// Returns a secret's text, with user `app` and this password.
 pub fn secret_text(password: &str) -> String {
     serde_json::json!({ "engine": "postgres", "username": "app", "password": password }).to_string()
 }

@@ -1,4 +1,4 @@
-//! What a rotation changes in the database, as superuser.
+//! Changes that a rotation makes in the database, as superuser.
 
 use claviger_servers::{MariaDb, Postgres};
 

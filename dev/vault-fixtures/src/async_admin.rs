@@ -25,7 +25,8 @@ impl AsyncAdmin {
         Self::start_with(openbao::Builder::default()).await
     }
 
-    /// Starts a server with a secret `kv/orders`, too: user `app`, password `password-1`.
+    /// Starts a server with the policy `orders` and a secret `kv/orders`: user `app`, password
+    /// `password-1`.
     ///
     /// # Panics
     /// Panics if it does not start, or if the secret cannot be written.
@@ -37,7 +38,7 @@ impl AsyncAdmin {
         admin
     }
 
-    /// Starts a server from a builder.
+    /// Starts a server with the policy `orders` from a builder.
     ///
     /// # Panics
     /// Panics if it does not start.

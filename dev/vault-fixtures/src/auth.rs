@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{Admin, Problem, text};
 
 impl Admin {
-    /// Creates a token of the policy; `settings` are those of `auth/token/create`.
+    /// Creates a token of the policy. `settings` are those of `auth/token/create`.
     ///
     /// # Errors
     /// Errors of the server.
@@ -58,7 +58,7 @@ impl Admin {
         .map(drop)
     }
 
-    /// Looks a token up; returns `None` for one that expired or was revoked.
+    /// Looks a token up. Returns `None` if it has expired or was revoked.
     ///
     /// # Errors
     /// Errors of the server.
@@ -113,7 +113,7 @@ impl Admin {
         text(&self.write("auth/approle/role/orders/secret-id", &json!({}))?["data"]["secret_id"])
     }
 
-    /// Creates a wrapped secret id of that role; returns the wrapping token, valid for `seconds`.
+    /// Creates a wrapped secret id of that role. Returns the wrapping token, valid for `seconds`.
     ///
     /// # Errors
     /// Errors of the server.
@@ -172,7 +172,11 @@ impl Admin {
         token_ttl: &str,
     ) -> Result<(), Problem> {
         self.write("sys/auth/kubernetes", &json!({ "type": "kubernetes" }))?;
-        let config = json!({ "kubernetes_host": host, "kubernetes_ca_cert": certificate, "disable_local_ca_jwt": true });
+        let config = json!({
+            "kubernetes_host": host,
+            "kubernetes_ca_cert": certificate,
+            "disable_local_ca_jwt": true,
+        });
         self.write("auth/kubernetes/config", &config)?;
         let role = json!({
             "bound_service_account_names": ["orders"],

@@ -1,5 +1,5 @@
-//! A server of secrets with its engine on a database, a proxy in front of it, and a supervisor. At
-//! the end it checks that nothing is left.
+//! A server with an engine on a database, a proxy in front of it, and a service. The end checks
+//! that nothing of the service is left.
 
 #![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 
@@ -23,7 +23,7 @@ pub const ORDERS: &str = "SELECT count(*) FROM orders";
 
 /// A database in which the engine creates users.
 pub trait EngineDatabase: Server {
-    /// The engine's plugin.
+    /// The kind of database, which decides the engine's plugin.
     const KIND: Kind;
     /// Returns the port.
     fn port(&self) -> u16;
@@ -80,12 +80,12 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// A Vault with a database engine, and a service that uses it. Failures panic.
+/// A server with a database engine, and a service that uses it. Methods panic on failure.
 #[derive(Debug)]
 pub struct VaultFixture<S> {
-    /// The server of secrets.
+    /// The administrator of the Vault or OpenBao server.
     pub admin: Arc<Admin>,
-    /// The proxy between server and service.
+    /// The proxy between service and server.
     pub proxy: Arc<Proxy>,
     /// The database.
     pub server: Arc<S>,
@@ -101,7 +101,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
         Self::with(Supervisor::builder(), ttl, max_ttl, revocation).await
     }
 
-    /// Like [`new`](Self::new), with a supervisor's builder.
+    /// Creates a fixture with a supervisor from this builder.
     pub async fn with(
         builder: SupervisorBuilder,
         ttl: u64,
@@ -133,7 +133,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
         }
     }
 
-    /// Runs administrator's work off the async threads.
+    /// Runs the administrator's work off the async threads.
     pub async fn admin<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Admin) -> Result<T, Problem> + Send + 'static,
@@ -170,12 +170,12 @@ impl<S: EngineDatabase> VaultFixture<S> {
             .expect("no panic")
     }
 
-    /// Returns the leases that exist on the server.
+    /// Returns the ids of the leases on the server.
     pub async fn leases(&self) -> Vec<String> {
         self.admin(|admin| admin.leases(ROLE)).await
     }
 
-    /// Returns the users created by the engine that exist in the database.
+    /// Returns the engine's users in the database.
     pub async fn users(&self) -> Vec<String> {
         self.sql(S::ENGINE_USERS_SQL)
             .await
@@ -185,7 +185,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
             .collect()
     }
 
-    /// Registers a provider as `login`, and a pool `orders` of eight connections with it.
+    /// Registers a provider as `login`, and a pool `orders` of eight connections on it.
     pub async fn pool<P: Provider<Secret = Credentials>>(&self, provider: P) -> HandleOf<S> {
         let credentials = self
             .supervisor
@@ -201,12 +201,12 @@ impl<S: EngineDatabase> VaultFixture<S> {
             .expect("the lease is verified")
     }
 
-    /// Rotates `login` manually and waits for the generation after `before`. Returns its number.
+    /// Rotates `login` manually and waits for a generation after `before`. Returns its number.
     pub async fn rotate<P: PoolFactory>(&self, db: &Handle<P>, before: u64) -> u64 {
         self.supervisor
             .rotate_now("login")
             .await
-            .expect("there is a new user");
+            .expect("a new user is created");
         next_generation(db, before).await
     }
 
@@ -215,7 +215,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
         S::factory(self.server.options(None), options)
     }
 
-    /// Returns how many requests the server received at this path, as `database/creds/orders`.
+    /// Returns how many requests the server received at a path, such as `database/creds/orders`.
     pub fn requests_to(&self, path: &str) -> usize {
         self.proxy.requests(&format!("/v1/{path}"))
     }
@@ -243,7 +243,7 @@ impl<S: EngineDatabase> VaultFixture<S> {
         }
     }
 
-    /// Shuts the service down and checks that no lease, user or token of its own is left.
+    /// Shuts the service down and checks that none of its leases, users or tokens is left.
     pub async fn shutdown_and_check(&self) {
         let report = self.supervisor.shutdown(Duration::from_secs(10)).await;
         assert!(report.clean, "{report:?}");
@@ -260,11 +260,11 @@ impl<S: EngineDatabase> VaultFixture<S> {
     }
 }
 
-/// Waits until another generation than `before` is current, and returns its number.
+/// Waits until a generation after `before` is current, and returns its number.
 pub async fn next_generation<P: PoolFactory>(db: &Handle<P>, before: u64) -> u64 {
     eventually_within(
         Duration::from_secs(60),
-        "another generation is current",
+        "a later generation is current",
         || db.generation() > before,
     )
     .await;

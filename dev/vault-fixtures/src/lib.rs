@@ -1,4 +1,4 @@
-//! A server of secrets with a database engine, as seen by its administrator. All functions block.
+//! A Vault or OpenBao server with a database engine, and its administrator, whose methods block.
 
 #[cfg(feature = "fixture")]
 mod async_admin;
@@ -30,7 +30,7 @@ pub const ENGINE_USER: &str = "engine";
 /// That user's password.
 pub const ENGINE_PASSWORD: &str = "engine-password";
 
-/// The database of the engine.
+/// The kind of the engine's database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// PostgreSQL: users become members of the role `app`.
@@ -77,7 +77,7 @@ impl Admin {
     /// Reads a path as root.
     ///
     /// # Errors
-    /// Errors of the server, or nothing at that path.
+    /// Errors of the server, also if there is nothing at that path.
     pub fn read(&self, path: &str) -> Result<Value, Problem> {
         self.request("GET", path, None)
     }
@@ -128,7 +128,7 @@ impl Admin {
             .map(drop)
     }
 
-    /// Creates a dynamic role with these lifetimes of leases, in seconds.
+    /// Creates a dynamic role whose leases have these lifetimes, in seconds.
     ///
     /// # Errors
     /// Errors of the server.
@@ -157,7 +157,12 @@ impl Admin {
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}'",
             r#"DROP ROLE IF EXISTS "{{name}}""#,
         ]);
-        let mut role = json!({ "db_name": "orders", "creation_statements": creation, "default_ttl": ttl, "max_ttl": max_ttl });
+        let mut role = json!({
+            "db_name": "orders",
+            "creation_statements": creation,
+            "default_ttl": ttl,
+            "max_ttl": max_ttl,
+        });
         if revocation == Revocation::Terminating && kind == Kind::PostgreSql {
             role["revocation_statements"] = terminating;
         }
@@ -165,7 +170,7 @@ impl Admin {
             .map(drop)
     }
 
-    /// Returns the ids of the leases of a dynamic role.
+    /// Returns the ids of a dynamic role's leases.
     ///
     /// # Errors
     /// Errors of the server.

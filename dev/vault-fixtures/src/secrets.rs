@@ -1,4 +1,4 @@
-//! Secrets besides dynamic users: a static role, whose password the engine rotates, and KV secrets.
+//! Secrets besides dynamic users: static roles, whose password the engine rotates, and KV secrets.
 
 use std::thread;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{Admin, MOUNT, Problem};
 
-/// Number of retries while a KV engine that was just mounted is upgrading.
+/// Maximum number of retries while a newly mounted KV engine is upgrading.
 const RETRIES: u32 = 250;
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -18,7 +18,11 @@ impl Admin {
     /// # Errors
     /// Errors of the server.
     pub fn static_role(&self, user: &str, seconds: u64) -> Result<(), Problem> {
-        let role = json!({ "db_name": "orders", "username": user, "rotation_period": format!("{seconds}s") });
+        let role = json!({
+            "db_name": "orders",
+            "username": user,
+            "rotation_period": format!("{seconds}s"),
+        });
         self.write(&format!("{MOUNT}/static-roles/{user}"), &role)
             .map(drop)
     }
