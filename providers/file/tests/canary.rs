@@ -23,9 +23,9 @@ const PLANTED: &str = "planted-k4n4rienv0gel";
 fn printed(error: &dyn Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = error.source();
-    while let Some(one) = source {
-        text.push_str(&format!(" {one} {one:?}"));
-        source = one.source();
+    while let Some(error) = source {
+        text.push_str(&format!(" {error} {error:?}"));
+        source = error.source();
     }
     text
 }
@@ -100,7 +100,7 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(dir.path().join("username"), "u").unwrap();
-    let shapes = || {
+    let providers = || {
         [
             FileProvider::builder(&path, FileFormat::Json),
             FileProvider::builder(&path, FileFormat::Url),
@@ -116,22 +116,22 @@ async fn read_and_watch(log: &Captured) -> (u32, u32) {
     };
     let (mut failures, mut leases) = (0, 0);
     let mut watched = Vec::new();
-    for provider in shapes() {
+    for provider in providers() {
         watched.push(Watched::spawn(provider, Dispatch::default()));
     }
-    let have_begun = async {
+    let have_started = async {
         while log.text().matches(" watching ").count() < watched.len() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(BOUND, have_begun).await.unwrap();
+    timeout(BOUND, have_started).await.unwrap();
     for content in contents() {
         fs::write(dir.path().join("new"), content).unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
         for watched in &mut watched {
-            watched.hint().await;
+            watched.next_hint().await;
         }
-        for provider in shapes() {
+        for provider in providers() {
             let text = match first_lease(&provider).await {
                 Ok(lease) => {
                     leases += 1;

@@ -37,7 +37,7 @@ async fn a_dropped_watch_stops_its_thread() {
         "the hazard: both are counted"
     );
     for watched in watches {
-        watched.end().await;
+        watched.stop().await;
     }
     tokio::time::timeout(BOUND, async {
         while threads_and_instances() != (0, 0) {

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 const CANARY: &str = "CANARY";
 
 /// Checks the error for a file with this content, in each format that is one file.
-async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, expected: &str) {
+async fn check_single_file_formats(content: &[u8], kind: ProviderErrorKind, expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     fs::write(&path, content).unwrap();
@@ -29,12 +29,12 @@ async fn each_of_one_file(content: &[u8], kind: ProviderErrorKind, expected: &st
         FileProvider::url(&path),
         FileProvider::password(&path, "orders"),
     ] {
-        let problem = failure(&provider.unwrap(), kind).await;
+        let error = failure(&provider.unwrap(), kind).await;
         assert!(
-            problem.contains(expected) && problem.contains(path.to_str().unwrap()),
-            "{problem}"
+            error.contains(expected) && error.contains(path.to_str().unwrap()),
+            "{error}"
         );
-        assert!(!problem.contains(CANARY), "{problem}");
+        assert!(!error.contains(CANARY), "{error}");
     }
 }
 
@@ -48,23 +48,23 @@ async fn a_missing_file_is_not_found() {
         FileProvider::password(&path, "u"),
         FileProvider::directory(&path),
     ] {
-        let problem = failure(&provider.unwrap(), ProviderErrorKind::NotFound).await;
+        let error = failure(&provider.unwrap(), ProviderErrorKind::NotFound).await;
         assert!(
-            problem.contains("does not exist") && problem.contains(path.to_str().unwrap()),
-            "{problem}"
+            error.contains("does not exist") && error.contains(path.to_str().unwrap()),
+            "{error}"
         );
     }
     fs::write(dir.path().join("username"), "orders").unwrap();
-    let problem = failure(
+    let error = failure(
         &FileProvider::directory(dir.path()).unwrap(),
         ProviderErrorKind::NotFound,
     )
     .await;
-    assert!(problem.contains("/password: does not exist"), "{problem}");
+    assert!(error.contains("/password: does not exist"), "{error}");
 }
 
 #[tokio::test]
-async fn a_link_to_nothing_is_not_found() {
+async fn a_dangling_link_is_not_found() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("nothing", dir.path().join("..data")).unwrap();
     failure(
@@ -80,28 +80,28 @@ async fn a_link_to_nothing_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_directory_is_no_file_and_a_file_no_directory() {
+async fn a_file_and_a_directory_are_not_interchangeable() {
     let dir = tempfile::tempdir().unwrap();
-    let problem = failure(
+    let error = failure(
         &FileProvider::json(dir.path()).unwrap(),
         ProviderErrorKind::Misconfigured,
     )
     .await;
     assert!(
-        problem.contains("is a directory") && problem.contains("FileProvider::directory"),
-        "{problem}"
+        error.contains("is a directory") && error.contains("FileProvider::directory"),
+        "{error}"
     );
 
     let path = dir.path().join("file");
     fs::write(&path, CANARY).unwrap();
-    let problem = failure(
+    let error = failure(
         &FileProvider::directory(&path).unwrap(),
         ProviderErrorKind::Misconfigured,
     )
     .await;
     assert!(
-        problem.contains("is a file; set its directory") && !problem.contains(CANARY),
-        "{problem}"
+        error.contains("is a file; set its directory") && !error.contains(CANARY),
+        "{error}"
     );
     failure(
         &FileProvider::json(path.join("below")).unwrap(),
@@ -112,27 +112,27 @@ async fn a_directory_is_no_file_and_a_file_no_directory() {
 
 #[tokio::test]
 async fn an_empty_file_is_malformed() {
-    each_of_one_file(b"", ProviderErrorKind::Malformed, "is empty").await;
+    check_single_file_formats(b"", ProviderErrorKind::Malformed, "is empty").await;
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("password"), "\n").unwrap();
-    let problem = failure(
+    let error = failure(
         &FileProvider::password(dir.path().join("password"), "u").unwrap(),
         ProviderErrorKind::Malformed,
     )
     .await;
-    assert!(problem.contains("is empty"), "{problem}");
+    assert!(error.contains("is empty"), "{error}");
     fs::write(dir.path().join("username"), "").unwrap();
-    let problem = failure(
+    let error = failure(
         &FileProvider::directory(dir.path()).unwrap(),
         ProviderErrorKind::Malformed,
     )
     .await;
-    assert!(problem.contains("/username: is empty"), "{problem}");
+    assert!(error.contains("/username: is empty"), "{error}");
 }
 
 #[tokio::test]
-async fn invalid_utf_8_is_malformed_at_its_byte() {
-    each_of_one_file(
+async fn invalid_utf_8_is_malformed_and_its_position_is_reported() {
+    check_single_file_formats(
         b"CANARY\xffCANARY",
         ProviderErrorKind::Malformed,
         "not UTF-8 at byte 6",
@@ -142,7 +142,7 @@ async fn invalid_utf_8_is_malformed_at_its_byte() {
 
 #[tokio::test]
 async fn a_file_over_the_limit_is_malformed() {
-    each_of_one_file(
+    check_single_file_formats(
         CANARY.repeat(12_000).as_bytes(),
         ProviderErrorKind::Malformed,
         "longer than 64 KiB",
@@ -151,7 +151,7 @@ async fn a_file_over_the_limit_is_malformed() {
 }
 
 #[tokio::test]
-async fn a_file_without_an_end_is_never_read_beyond_the_limit() {
+async fn a_huge_file_is_not_read_beyond_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sparse");
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
@@ -183,13 +183,13 @@ async fn a_nul_is_malformed() {
         FileProvider::json(dir.path().join("json")),
         FileProvider::url(dir.path().join("url")),
     ] {
-        let problem = failure(&provider.unwrap(), ProviderErrorKind::Malformed).await;
-        assert!(problem.contains("NUL"), "{problem}");
+        let error = failure(&provider.unwrap(), ProviderErrorKind::Malformed).await;
+        assert!(error.contains("NUL"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn json_that_is_wrong_is_malformed_at_its_place() {
+async fn invalid_json_is_malformed_and_its_position_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
@@ -213,16 +213,16 @@ async fn json_that_is_wrong_is_malformed_at_its_place() {
         ),
     ] {
         fs::write(&path, content).unwrap();
-        let problem = failure(&provider, ProviderErrorKind::Malformed).await;
+        let error = failure(&provider, ProviderErrorKind::Malformed).await;
         assert!(
-            problem.contains(expected) && !problem.contains(CANARY),
-            "{problem}"
+            error.contains(expected) && !error.contains(CANARY),
+            "{error}"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
+async fn an_invalid_host_fails_a_registration_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
     let supervisor = Supervisor::start();
@@ -265,7 +265,7 @@ async fn a_host_that_cannot_be_right_ends_a_registration_at_once() {
 }
 
 #[test]
-fn a_pipe_or_device_does_not_hang_it() {
+fn a_pipe_or_device_does_not_block_a_fetch() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
     assert!(
@@ -283,12 +283,12 @@ fn a_pipe_or_device_does_not_hang_it() {
         .unwrap();
     let fetching = async {
         for path in [pipe.as_path(), link.as_path(), Path::new("/dev/zero")] {
-            let problem = failure(
+            let error = failure(
                 &FileProvider::password(path, "u").unwrap(),
                 ProviderErrorKind::Misconfigured,
             )
             .await;
-            assert!(problem.contains("pipe, socket or device"), "{problem}");
+            assert!(error.contains("pipe, socket or device"), "{error}");
         }
     };
     let fetched = runtime.block_on(async { timeout(BOUND, fetching).await });
@@ -299,22 +299,22 @@ fn a_pipe_or_device_does_not_hang_it() {
 
 #[tokio::test]
 async fn invalid_arguments_fail_at_construction() {
-    for (made, names) in [
+    for (result, expected) in [
         (FileProvider::json(""), "\"path\""),
         (FileProvider::directory("/run/\0"), "\"path\""),
         (FileProvider::password("/run/password", ""), "\"user\""),
         (FileProvider::password("/run/password", "a\0b"), "\"user\""),
     ] {
-        let error = made.unwrap_err();
+        let error = result.unwrap_err();
         assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
-        assert!(error.to_string().contains(names), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 
 #[tokio::test]
 async fn an_invalid_setting_fails_at_construction() {
     let day = Duration::from_secs(24 * 3_600);
-    for (built, names) in [
+    for (result, expected) in [
         (
             FileProvider::builder("/x", FileFormat::Json)
                 .with_poll_interval(Duration::from_millis(999))
@@ -383,9 +383,9 @@ async fn an_invalid_setting_fails_at_construction() {
             "\"password_key\"",
         ),
     ] {
-        let error = built.unwrap_err();
+        let error = result.unwrap_err();
         assert_eq!(error.kind(), ProviderErrorKind::Misconfigured);
-        assert!(error.to_string().starts_with(names), "{error}");
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
     let provider = FileProvider::json("/nothing/x").unwrap();
     for poll in [Duration::from_secs(1), day] {
@@ -424,16 +424,16 @@ async fn a_broken_file_fails_the_fetch_and_a_fixed_one_is_read() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_being_written_is_waited_for() {
+async fn a_fetch_waits_for_a_file_that_is_being_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("json");
     let provider = FileProvider::json(&path).unwrap();
-    for begun in [
+    for incomplete in [
         "",
         r#"{"user":"u","pass"#,
         "{\"user\":\"u\",\"password\":\"on",
     ] {
-        fs::write(&path, begun).unwrap();
+        fs::write(&path, incomplete).unwrap();
         let mut fetch = std::pin::pin!(first_lease(&provider));
         // The first read has found it incomplete well before this.
         assert!(

@@ -49,7 +49,7 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
     write_with_mode(&path("url"), "postgres://u:CANARY@h/d", 0o640);
     write_with_mode(&path("password"), "CANARY", 0o604);
     write_with_mode(&path("username"), "u", 0o600);
-    let shapes: [(FileProvider, PathBuf, &str); 4] = [
+    let providers: [(FileProvider, PathBuf, &str); 4] = [
         (
             FileProvider::json(path("json")).unwrap(),
             path("json"),
@@ -67,7 +67,7 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
             "0604",
         ),
     ];
-    for (provider, path, mode) in shapes {
+    for (provider, path, mode) in providers {
         for _ in 0..3 {
             first_lease(&provider).await.unwrap();
         }
@@ -86,7 +86,7 @@ async fn a_file_that_others_may_read_is_logged_once_with_its_path_and_mode() {
 }
 
 #[tokio::test]
-async fn a_file_that_its_owner_alone_may_read_is_not_logged() {
+async fn a_file_that_only_its_owner_may_read_is_not_logged() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _guard) = capture_warnings();
     // A user name is no secret.
@@ -104,7 +104,7 @@ async fn a_file_that_its_owner_alone_may_read_is_not_logged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mounted_secret_is_logged_once_however_often_it_is_polled_and_replaced() {
+async fn a_mounted_secret_that_is_polled_and_replaced_is_logged_once() {
     let dir = tempfile::tempdir().unwrap();
     let version = |number: u32| {
         let name = format!("..version_{number}");

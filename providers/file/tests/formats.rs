@@ -32,7 +32,7 @@ async fn json_contains_credentials_and_endpoint() {
 }
 
 #[tokio::test]
-async fn json_takes_other_keys_instead_of_its_own() {
+async fn json_keys_can_be_configured() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
     fs::write(
@@ -51,11 +51,8 @@ async fn json_takes_other_keys_instead_of_its_own() {
     );
 
     fs::write(&path, r#"{"username":"no","pw":"s3cret"}"#).unwrap();
-    let problem = common::failure(&provider, ProviderErrorKind::Malformed).await;
-    assert!(
-        problem.contains("the key \"login\" is missing"),
-        "{problem}"
-    );
+    let error = common::failure(&provider, ProviderErrorKind::Malformed).await;
+    assert!(error.contains("the key \"login\" is missing"), "{error}");
 }
 
 #[tokio::test]
@@ -120,7 +117,7 @@ async fn a_password_file_uses_the_configured_user() {
 }
 
 #[tokio::test]
-async fn unchanged_content_keeps_the_revision_whatever_file_it_is_in() {
+async fn unchanged_content_in_another_file_keeps_the_revision() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     fs::write(&path, "s3cret").unwrap();

@@ -96,28 +96,28 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
             .unwrap();
         watches.push((path, Watched::spawn(provider, dispatch.clone())));
     }
-    let logged = async |what: &str, times: usize| {
+    let logged = async |line: &str, times: usize| {
         let is_logged = async {
-            while log.text().matches(what).count() < times {
+            while log.text().matches(line).count() < times {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         timeout(BOUND, is_logged)
             .await
-            .unwrap_or_else(|_| panic!("{what} is not logged:\n{}", log.text()));
+            .unwrap_or_else(|_| panic!("{line} is not logged:\n{}", log.text()));
     };
     logged("files not watched; they are polled", 2).await;
     for (path, watched) in &mut watches {
         replace(path, "after");
-        watched.hint().await;
+        watched.next_hint().await;
     }
-    let warned = |text: String| {
+    let warnings = |text: String| {
         text.lines()
             .filter(|line| line.contains(" WARN "))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    let lines = warned(log.text());
+    let lines = warnings(log.text());
     assert_eq!(lines.len(), 1, "{lines:#?}");
     for part in [
         "files not watched, only polled; raise the limit",
@@ -129,5 +129,5 @@ async fn watch_without(dir: &Path, taken: Vec<Inotify>) {
     drop(taken);
     // The next poll starts the watch.
     logged(" watching ", 2).await;
-    assert_eq!(warned(log.text()).len(), 1);
+    assert_eq!(warnings(log.text()).len(), 1);
 }

@@ -57,7 +57,7 @@ fn at_info_and_above(lines: &[LogLine]) -> Vec<&LogLine> {
 }
 
 /// Returns whether a line reports a span's beginning, end, entry or exit.
-fn is_of_a_span(line: &LogLine) -> bool {
+fn is_span_line(line: &LogLine) -> bool {
     line.target.starts_with("tracing::span")
         || ["++ ", "-> ", "<- ", "-- "]
             .iter()
@@ -107,7 +107,7 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
             "{:#?}",
             at_info_and_above(lines)
         );
-        let spans: Vec<_> = lines.iter().filter(|line| is_of_a_span(line)).collect();
+        let spans: Vec<_> = lines.iter().filter(|line| is_span_line(line)).collect();
         assert!(spans.is_empty(), "{spans:#?}");
     }
     fixture.supervisor.shutdown(Duration::from_secs(10)).await;
@@ -120,11 +120,11 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
         "the hazard: the provider logs"
     );
     // ractor's own lines, at TRACE, when an actor starts and ends.
-    let is_an_actors = |line: &LogLine| line.level == Level::Trace && line.text == "-- Actor;";
+    let is_actor_line = |line: &LogLine| line.level == Level::Trace && line.text == "-- Actor;";
     let spans: Vec<_> = log
         .lines()
         .into_iter()
-        .filter(|line| is_of_a_span(line) && !is_an_actors(line))
+        .filter(|line| is_span_line(line) && !is_actor_line(line))
         .collect();
     assert!(spans.is_empty(), "{spans:#?}");
     let secrets: Vec<_> = passwords.iter().map(String::as_str).collect();

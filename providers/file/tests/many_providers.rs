@@ -46,7 +46,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_notices_its_ow
         watches.push((path.as_path(), Watched::start(provider(path)).await));
     }
     assert_eq!(inotify_instances(), 1);
-    let all_see = async |watches: &mut [(&Path, Watched)], content: &str| {
+    let change_all_and_wait = async |watches: &mut [(&Path, Watched)], content: &str| {
         for (path, _) in watches.iter() {
             replace(path, content);
         }
@@ -57,14 +57,14 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_notices_its_ow
         }
     };
     for content in ["two", "three"] {
-        all_see(&mut watches, content).await;
+        change_all_and_wait(&mut watches, content).await;
     }
 
     // When some watches stop, the others continue, in the shared directory too.
     for (_, watched) in watches.drain(..PROVIDERS / 2) {
-        watched.end().await;
+        watched.stop().await;
     }
-    all_see(&mut watches, "four").await;
+    change_all_and_wait(&mut watches, "four").await;
     assert_eq!(inotify_instances(), 1);
 }
 
@@ -82,7 +82,7 @@ async fn a_watch_that_starts_while_others_of_the_directory_stop_notices_every_ch
             while !stop.load(Ordering::Relaxed) {
                 Watched::start(FileProvider::password(&path, "orders").unwrap())
                     .await
-                    .end()
+                    .stop()
                     .await;
                 rounds += 1;
             }
@@ -98,8 +98,8 @@ async fn a_watch_that_starts_while_others_of_the_directory_stop_notices_every_ch
         let mut watched = Watched::start(provider).await;
         let content = round.to_string();
         replace(&path, &content);
-        watched.hint().await;
-        watched.end().await;
+        watched.next_hint().await;
+        watched.stop().await;
     }
     stop.store(true, Ordering::Relaxed);
     for other in others {

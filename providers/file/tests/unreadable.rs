@@ -71,10 +71,10 @@ fn check(dir: &Path) {
             FileProvider::url(dir.join("closed/password")),
             FileProvider::directory(dir.join("closed")),
         ] {
-            let problem = failure(&provider.unwrap(), ProviderErrorKind::Denied).await;
+            let error = failure(&provider.unwrap(), ProviderErrorKind::Denied).await;
             assert!(
-                problem.contains("may not be read") && problem.contains(dir.to_str().unwrap()),
-                "{problem}"
+                error.contains("may not be read") && error.contains(dir.to_str().unwrap()),
+                "{error}"
             );
         }
     });

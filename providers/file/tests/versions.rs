@@ -30,7 +30,7 @@ impl Mount {
             dir: dir.to_owned(),
             versions: 0,
         };
-        mount.next();
+        mount.write_next_version();
         for name in ["username", "password", "login.json"] {
             symlink(Path::new("..data").join(name), dir.join(name)).unwrap();
         }
@@ -38,7 +38,7 @@ impl Mount {
     }
 
     /// Writes the next version, moves the link to it and removes the previous one.
-    fn next(&mut self) {
+    fn write_next_version(&mut self) {
         let before = fs::read_link(self.dir.join("..data")).ok();
         self.versions += 1;
         let version = self.versions;
@@ -66,19 +66,19 @@ async fn a_moved_link_is_noticed_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
     let mut mount = Mount::new(dir.path());
     let rare_polls = Duration::from_secs(3_600);
-    let shapes = || {
+    let builders = || {
         [
             FileProvider::builder(dir.path(), FileFormat::Directory),
             FileProvider::builder(dir.path().join("login.json"), FileFormat::Json),
             FileProvider::builder(dir.path().join("password"), FileFormat::password("user-v2")),
         ]
     };
-    for (provider, seen) in shapes().into_iter().zip(shapes()) {
+    for (provider, watched) in builders().into_iter().zip(builders()) {
         let provider = provider.build().unwrap();
         let mut watched =
-            Watched::start(seen.with_poll_interval(rare_polls).build().unwrap()).await;
+            Watched::start(watched.with_poll_interval(rare_polls).build().unwrap()).await;
         for _ in 0..3 {
-            mount.next();
+            mount.write_next_version();
             let password = format!("password-v{}", mount.versions);
             watched
                 .until(&provider, |lease| parts(lease).1 == password)
@@ -100,31 +100,35 @@ async fn a_user_is_never_paired_with_another_versions_password() {
         let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
         move || {
             while !stop.load(Ordering::Relaxed) {
-                mount.next();
+                mount.write_next_version();
                 written.store(mount.versions, Ordering::Relaxed);
             }
         }
     });
-    let mut seen = BTreeSet::new();
-    let mut overtaken = 0;
+    let mut versions = BTreeSet::new();
+    let mut reads_during_swaps = 0;
     let reading = timeout(BOUND, async {
-        while seen.len() < 200 {
+        while versions.len() < 200 {
             let before = written.load(Ordering::Relaxed);
             let lease = first_lease(&provider).await.unwrap();
-            overtaken += u32::from(written.load(Ordering::Relaxed) > before);
+            reads_during_swaps += u32::from(written.load(Ordering::Relaxed) > before);
             let (user, password) = parts(&lease);
             let version = user.strip_prefix("user-v").unwrap().to_owned();
             assert_eq!(password.strip_prefix("password-v").unwrap(), version);
-            seen.insert(version);
+            versions.insert(version);
         }
     })
     .await;
     stop.store(true, Ordering::Relaxed);
     kubelet.join().unwrap();
-    assert!(reading.is_ok(), "only {} versions were read", seen.len());
     assert!(
-        overtaken > 50,
-        "only {overtaken} readings were overtaken by a swap"
+        reading.is_ok(),
+        "only {} versions were read",
+        versions.len()
+    );
+    assert!(
+        reads_during_swaps > 50,
+        "only {reads_during_swaps} reads during swaps"
     );
 }
 

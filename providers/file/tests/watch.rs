@@ -44,7 +44,7 @@ async fn a_file_renamed_over_the_old_one_is_noticed_every_time() {
         let lease = watched.until_password(&provider, &content).await;
         assert_eq!(parts(&lease).0, "orders");
     }
-    watched.end().await;
+    watched.stop().await;
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_watch_of_an_unchanged_file_starts_without_a_hint() {
 }
 
 #[tokio::test]
-async fn a_change_between_the_fetch_and_the_watch_is_a_hint() {
+async fn a_change_between_the_fetch_and_the_watch_causes_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     let missing = password_provider(&path);
@@ -118,13 +118,13 @@ async fn a_file_written_in_place_is_noticed() {
     let provider = new_provider();
     let mut watched = Watched::start(new_provider()).await;
     let mut file = fs::File::create(&path).unwrap();
-    watched.hint().await;
+    watched.next_hint().await;
     assert!(
         first_lease(&provider).await.is_err(),
         "truncated, and not written for longer than a reader waits"
     );
     file.write_all(br#"{"user":"u","pass"#).unwrap();
-    watched.hint().await;
+    watched.next_hint().await;
     assert!(first_lease(&provider).await.is_err());
     file.write_all(br#"word":"two"}"#).unwrap();
     drop(file);
@@ -151,7 +151,7 @@ async fn a_missing_directory_that_appears_is_noticed_and_its_file_is_watched() {
     let provider = password_provider(&path);
     let mut watched = Watched::start(password_provider(&path)).await;
     fs::create_dir(dir.path().join("a")).unwrap();
-    watched.hint().await;
+    watched.next_hint().await;
     fs::create_dir(dir.path().join("a/b")).unwrap();
     fs::write(&path, "one").unwrap();
     watched.until_password(&provider, "one").await;
@@ -171,7 +171,7 @@ async fn a_directory_that_is_replaced_is_watched_again() {
     for version in 1..=6 {
         fs::remove_dir_all(&mounted).unwrap();
         if version % 2 == 0 {
-            watched.hint().await;
+            watched.next_hint().await;
         }
         // Created at once, perhaps with the inode number of the previous one, or after the removal
         // was noticed.
@@ -189,13 +189,13 @@ async fn a_directory_that_one_provider_no_longer_watches_is_watched_for_the_othe
     let (_dir, path) = file_in_directory("password", "one");
     let watch = || Watched::start(password_provider(&path));
     let (first, mut second) = (watch().await, watch().await);
-    first.end().await;
+    first.stop().await;
     replace(&path, "two");
-    second.hint().await;
-    second.end().await;
+    second.next_hint().await;
+    second.stop().await;
     let mut third = watch().await;
     replace(&path, "three");
-    third.hint().await;
+    third.next_hint().await;
 }
 
 #[tokio::test]
@@ -220,16 +220,16 @@ async fn a_link_and_the_file_it_leads_to_are_both_watched() {
 }
 
 #[tokio::test]
-async fn a_permission_to_read_that_is_granted_is_noticed() {
+async fn a_changed_file_mode_is_noticed() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, path) = file_in_directory("password", "s3cret");
     let mut watched = Watched::start(password_provider(&path)).await;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
-    watched.hint().await;
+    watched.next_hint().await;
 }
 
 #[tokio::test]
-async fn reading_a_file_and_writing_its_neighbours_is_no_change() {
+async fn reading_a_file_and_writing_its_neighbours_causes_no_hint() {
     let (dir, path) = file_in_directory("password", "s3cret");
     let provider = password_provider(&path);
     let mut watched = Watched::start(password_provider(&path)).await;
@@ -237,21 +237,21 @@ async fn reading_a_file_and_writing_its_neighbours_is_no_change() {
         first_lease(&provider).await.unwrap();
         fs::write(dir.path().join("neighbour"), round.to_string()).unwrap();
     }
-    assert_eq!(watched.count(Duration::from_millis(300)).await, 0);
+    assert_eq!(watched.count_hints(Duration::from_millis(300)).await, 0);
     replace(&path, "other");
     watched.until_password(&provider, "other").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_file_costs_a_hint_per_debounce_at_most() {
+async fn a_busy_file_causes_at_most_one_hint_per_debounce() {
     let (_dir, path) = file_in_directory("password", "s3cret");
     let mut watched = Watched::start(password_provider(&path)).await;
     let began = tokio::time::Instant::now();
     for round in 0..2_000 {
         replace(&path, &round.to_string());
     }
-    watched.hint().await;
-    let hints = 1 + watched.count(Duration::from_millis(200)).await;
+    watched.next_hint().await;
+    let hints = 1 + watched.count_hints(Duration::from_millis(200)).await;
     let most = usize::try_from(began.elapsed().as_millis() / 20 + 1).unwrap();
     assert!(hints <= most, "{hints} hints, {most} at most");
 }
@@ -280,5 +280,5 @@ async fn a_change_without_an_event_is_noticed_by_the_poll() {
 async fn an_unchanged_file_is_polled_without_a_hint() {
     let (_dir, path) = file_in_directory("password", "s3cret");
     let mut watched = Watched::start(polled_each_second(&path)).await;
-    assert_eq!(watched.count(Duration::from_millis(2_500)).await, 0);
+    assert_eq!(watched.count_hints(Duration::from_millis(2_500)).await, 0);
 }

@@ -16,9 +16,9 @@ const CANARY: &str = "s.CANARY";
 /// Records the first bytes of each connection, and closes it.
 fn record(listener: &TcpListener, name: &'static str, received: &Sender<(&'static str, String)>) {
     for mut connection in listener.incoming().flatten() {
-        let mut part = [0; 4_096];
-        let read = connection.read(&mut part).unwrap_or_default();
-        let text = String::from_utf8_lossy(&part[..read]).into_owned();
+        let mut buffer = [0; 4_096];
+        let read = connection.read(&mut buffer).unwrap_or_default();
+        let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
         if received.send((name, text)).is_err() {
             return;
         }
@@ -40,7 +40,7 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
         std::thread::spawn(move || record(&listener, name, &sender));
         port
     });
-    let run = |address: &str| {
+    let run_client = |address: &str| {
         let mut client = Command::new(std::env::current_exe().expect("this test"));
         client
             .args(["--exact", "client", "--ignored"])
@@ -72,14 +72,14 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
         format!("http://localhost:{vault}"),
         format!("https://127.0.0.1:{vault}"),
     ] {
-        let received = run(&address);
+        let received = run_client(&address);
         assert!(
             !received.is_empty() && received.iter().all(|(name, _)| *name == "vault"),
             "{address}: {received:?}"
         );
     }
     // Another machine is reached through the proxy, which sees host and port.
-    let received = run("https://vault.invalid:8200");
+    let received = run_client("https://vault.invalid:8200");
     assert!(
         received
             .iter()

@@ -167,7 +167,7 @@ impl Watched {
     }
 
     /// Waits for the next hint.
-    pub(crate) async fn hint(&mut self) {
+    pub(crate) async fn next_hint(&mut self) {
         timeout(BOUND, self.hints.recv())
             .await
             .expect("a hint is received")
@@ -205,7 +205,7 @@ impl Watched {
     }
 
     /// Returns how many hints arrive within `time`.
-    pub(crate) async fn count(&mut self, time: Duration) -> usize {
+    pub(crate) async fn count_hints(&mut self, time: Duration) -> usize {
         let mut count = 0;
         let _ = timeout(time, async {
             while self.hints.recv().await.is_some() {
@@ -217,7 +217,7 @@ impl Watched {
     }
 
     /// Drops the watch and waits until it has ended.
-    pub(crate) async fn end(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.task.abort();
         assert!(
             (&mut self.task).await.unwrap_err().is_cancelled(),
