@@ -1,4 +1,4 @@
-//! No content of a file is in any error, any `Debug` or any log line, at any level.
+//! No error, `Debug` output or log line at any level contains a file's content.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -19,7 +19,7 @@ const CANARY: &str = "k4n4rienv0gel";
 /// Logged by the test itself: the search must find it.
 const PLANTED: &str = "planted-k4n4rienv0gel";
 
-/// Returns every text that an error can be printed as.
+/// Returns every text as which an error can be printed.
 fn printed(error: &dyn Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = error.source();
@@ -30,7 +30,7 @@ fn printed(error: &dyn Error) -> String {
     text
 }
 
-/// Every valid and invalid content with the canary, in each format.
+/// Returns valid and invalid contents with the canary, in each format.
 fn contents() -> Vec<Vec<u8>> {
     let texts = [
         CANARY.to_owned(),
@@ -65,7 +65,7 @@ fn contents() -> Vec<Vec<u8>> {
 fn no_content_is_printed_or_logged() {
     let log = Captured::default();
     let writer = log.clone();
-    // Set for every thread, because files are read and watched on other threads than the test's.
+    // Set for every thread, because files are read and watched on other threads.
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_writer(move || writer.clone())
@@ -85,14 +85,14 @@ fn no_content_is_printed_or_logged() {
     for line in ["watching", "half-written", "may have changed"] {
         assert!(
             log.text().contains(line),
-            "nothing was captured of {line}:\n{}",
+            "no line contains {line}:\n{}",
             log.text()
         );
     }
     tracing::trace!("{PLANTED}");
     assert!(
         log.text().contains(CANARY),
-        "the search finds what is there"
+        "the search finds a logged secret"
     );
 }
 

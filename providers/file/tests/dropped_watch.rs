@@ -1,4 +1,4 @@
-//! A dropped watch leaves nothing behind. The test is a process of its own because it counts the
+//! A dropped watch stops its thread. The test is a process of its own because it counts the
 //! process's threads.
 
 #![cfg(target_os = "linux")]

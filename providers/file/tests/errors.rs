@@ -1,4 +1,4 @@
-//! Every way in which files can be wrong, and the error that each returns.
+//! Every way in which files can be invalid, and its error.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 const CANARY: &str = "CANARY";
 
-/// Checks the error for a file with this content, in each format that is one file.
+/// Checks the error for a file with this content, in each format with a single file.
 async fn check_single_file_formats(content: &[u8], kind: ProviderErrorKind, expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("login");
@@ -292,7 +292,7 @@ fn a_pipe_or_device_does_not_block_a_fetch() {
         }
     };
     let fetched = runtime.block_on(async { timeout(BOUND, fetching).await });
-    // Does not wait for a thread that hangs.
+    // Does not wait for a blocked thread.
     runtime.shutdown_background();
     assert!(fetched.is_ok());
 }
@@ -435,7 +435,7 @@ async fn a_fetch_waits_for_a_file_that_is_being_written() {
     ] {
         fs::write(&path, incomplete).unwrap();
         let mut fetch = std::pin::pin!(first_lease(&provider));
-        // The first read has found it incomplete well before this.
+        // The first read finds it incomplete well before this.
         assert!(
             timeout(Duration::from_millis(30), &mut fetch)
                 .await

@@ -133,7 +133,7 @@ async fn a_mounted_secret_that_is_polled_and_replaced_is_logged_once() {
         let before = fetches();
         version(number);
         tokio::time::sleep(Duration::from_secs(300)).await;
-        assert!(fetches() >= before + 5, "it is polled");
+        assert!(fetches() >= before + 5, "the file is polled");
     }
     let lines = permission_lines(&log);
     assert_eq!(lines.len(), 1, "{lines:?}");

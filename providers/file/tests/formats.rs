@@ -17,7 +17,12 @@ use common::{fetch_again, first_lease, parts, replace};
 async fn json_contains_credentials_and_endpoint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders.json");
-    fs::write(&path, r#"{"username":"orders","password":"s3cret","engine":"postgres","host":"db","port":"6432","dbname":"shop"}"#).unwrap();
+    fs::write(
+        &path,
+        r#"{"username":"orders","password":"s3cret","engine":"postgres",
+            "host":"db","port":"6432","dbname":"shop"}"#,
+    )
+    .unwrap();
     let lease = first_lease(&FileProvider::json(&path).unwrap())
         .await
         .unwrap();
@@ -143,7 +148,7 @@ async fn unchanged_content_in_another_file_keeps_the_revision() {
     assert_ne!(current.revision(), new.revision());
     assert_eq!(parts(&new), ("orders", "other"));
 
-    // Another instance, as after another registration, returns the same revision.
+    // Another provider for the file returns the same revision.
     let lease = first_lease(&FileProvider::password(&path, "orders").unwrap())
         .await
         .unwrap();

@@ -1,5 +1,5 @@
-//! The watch when the system has no inotify instance left. The test runs as another user where it
-//! can, because instances are counted per user.
+//! The watch when the system has no inotify instance left. The test runs as another user if it may,
+//! because instances are counted per user.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -22,6 +22,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// Environment variable of the process that runs as another user: the directory of the files.
 const FILES: &str = "CLAVIGER_FILE_LIMITS";
+
 #[test]
 fn without_an_inotify_instance_changes_are_polled_and_the_limit_is_logged_once() {
     if let Some(dir) = std::env::var_os(FILES) {
@@ -32,7 +33,7 @@ fn without_an_inotify_instance_changes_are_polled_and_the_limit_is_logged_once()
     let copy = dir.path().join("copy");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
-    // A user id that no other process uses, not even another run of this test.
+    // No other process has this user id, not even another run of this test.
     let user = 1_000_000 + std::process::id();
     let output = Command::new(&copy)
         .args([
@@ -44,7 +45,7 @@ fn without_an_inotify_instance_changes_are_polled_and_the_limit_is_logged_once()
         .uid(user)
         .gid(user)
         .output();
-    // Only root can become another user. Any other user takes its own instances for a short time.
+    // Only root may become another user. Other users take their own instances for a short time.
     let Ok(output) = output else {
         return check(dir.path());
     };
@@ -55,7 +56,7 @@ fn without_an_inotify_instance_changes_are_polled_and_the_limit_is_logged_once()
     );
 }
 
-/// Takes every instance that is left.
+/// Takes all remaining instances.
 fn take_all_instances() -> Vec<Inotify> {
     let mut taken = Vec::new();
     while let Ok(instance) = Inotify::init() {

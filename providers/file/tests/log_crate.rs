@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! A service that logs through the `log` crate and has no tracing subscriber. Each rotation is one
-//! line at INFO, no span is a line, and no line contains a secret at any level.
+//! Log lines of a service that uses the `log` crate and has no tracing subscriber. Each rotation is
+//! one line at INFO, and no span is a line. No line at any level contains a secret.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -56,7 +56,7 @@ fn at_info_and_above(lines: &[LogLine]) -> Vec<&LogLine> {
         .collect()
 }
 
-/// Returns whether a line reports a span's beginning, end, entry or exit.
+/// Returns whether a line logs the start, entry, exit or end of a span.
 fn is_span_line(line: &LogLine) -> bool {
     line.target.starts_with("tracing::span")
         || ["++ ", "-> ", "<- ", "-- "]
@@ -84,7 +84,7 @@ async fn each_rotation_is_one_line_at_info_and_no_line_is_a_span_or_shows_a_secr
         .unwrap();
     let is_rotated = |line: &&LogLine| line.text.starts_with("rotated");
     let rotations = || log.lines().iter().filter(is_rotated).count();
-    eventually("the first login is logged", || rotations() == 1).await;
+    eventually("the first rotation is logged", || rotations() == 1).await;
 
     for number in 2..=4 {
         let before = log.lines().len();

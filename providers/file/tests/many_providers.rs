@@ -25,7 +25,7 @@ async fn two_hundred_providers_share_an_inotify_instance_and_each_notices_its_ow
     let dir = tempfile::tempdir().unwrap();
     let mut paths = Vec::new();
     for number in 0..PROVIDERS {
-        // Half of them share a directory; each other one has its own.
+        // Half of the files share a directory. The others have one each.
         let place = if number % 2 == 0 {
             dir.path().join("shared")
         } else {

@@ -20,7 +20,7 @@ fn json(password: &str) -> String {
     format!(r#"{{"username":"orders","password":"{password}"}}"#)
 }
 
-/// Starts a supervisor with this provider as `login`, and returns its events from the start.
+/// Starts a supervisor with this provider as `login`. Returns it with its events from the start.
 async fn supervise(provider: FileProvider) -> (Supervisor, Events) {
     let supervisor = Supervisor::start();
     let events = supervisor.events();
@@ -53,7 +53,7 @@ async fn next_failure(events: &mut Events) -> ProviderError {
                 Event::Rotated(report) => assert_ne!(
                     report.outcome,
                     RotationOutcome::Adopted,
-                    "a broken file led to a lease"
+                    "a broken file became a lease"
                 ),
                 _ => {}
             }
@@ -139,7 +139,7 @@ async fn a_missing_file_fails_a_registration_at_once_or_is_waited_for() {
     let registration = supervisor.add_provider("login", FileProvider::json(&path).unwrap());
     let error = timeout(Duration::from_secs(5), registration)
         .await
-        .expect("not after the start deadline")
+        .expect("before the start deadline")
         .unwrap_err();
     assert!(error.to_string().contains("does not exist"), "{error}");
 

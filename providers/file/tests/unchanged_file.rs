@@ -1,5 +1,5 @@
-//! A file that does not change is not logged. The test is a process of its own because it captures
-//! what every thread logs.
+//! An unchanged file is not logged. The test is a process of its own because it captures the log of
+//! every thread.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -39,7 +39,7 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
     let first = log.take();
     assert!(
         first.contains("rotated"),
-        "the first login is worth a line: {first}"
+        "the first rotation is logged: {first}"
     );
 
     let current = status(&supervisor);
@@ -49,7 +49,7 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
         }
     })
     .await
-    .expect("it is not polled");
+    .expect("the file is polled");
     assert_eq!(status(&supervisor).revision, current.revision);
     assert_eq!(log.take(), "", "nothing is logged");
     supervisor.shutdown(BOUND).await;

@@ -1,5 +1,5 @@
-//! A secret as the kubelet writes it: versions in directories of their own, and one link that is
-//! moved.
+//! A secret as the kubelet writes it: each version in a directory of its own, and a link to the
+//! current one.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -18,7 +18,7 @@ use claviger_file::{FileFormat, FileProvider};
 use common::{BOUND, Watched, first_lease, parts};
 use tokio::time::timeout;
 
-/// Swaps the directory link as the kubelet's atomic writer does.
+/// A mounted secret, whose link is replaced as by the kubelet's atomic writer.
 struct Mount {
     dir: PathBuf,
     versions: u64,

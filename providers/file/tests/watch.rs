@@ -1,4 +1,4 @@
-//! Every change is a hint, wherever it happens. Nothing else is one.
+//! Every change causes a hint, and nothing else does.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -71,7 +71,7 @@ async fn a_watch_of_an_unchanged_file_starts_without_a_hint() {
     );
     assert!(
         !Watched::start(password_provider(&path)).await.was_hinted(),
-        "the first fetch is still to come"
+        "there was no fetch yet"
     );
 }
 
@@ -121,7 +121,7 @@ async fn a_file_written_in_place_is_noticed() {
     watched.next_hint().await;
     assert!(
         first_lease(&provider).await.is_err(),
-        "truncated, and not written for longer than a reader waits"
+        "truncated for longer than a fetch waits"
     );
     file.write_all(br#"{"user":"u","pass"#).unwrap();
     watched.next_hint().await;
@@ -173,8 +173,7 @@ async fn a_directory_that_is_replaced_is_watched_again() {
         if version % 2 == 0 {
             watched.next_hint().await;
         }
-        // Created at once, perhaps with the inode number of the previous one, or after the removal
-        // was noticed.
+        // Created after the removal was noticed, or at once, perhaps with the same inode number.
         fs::create_dir(&mounted).unwrap();
         let content = format!("v{version}");
         replace(&path, &content);
@@ -258,7 +257,7 @@ async fn a_busy_file_causes_at_most_one_hint_per_debounce() {
 
 #[tokio::test]
 async fn a_change_without_an_event_is_noticed_by_the_poll() {
-    // Moving a directory far above causes no event in the watched one, as on a network mount.
+    // As on a network mount, moving a directory further up causes no event in the watched one.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c/password");
     for (top, content) in [("a", "one"), ("new", "two")] {

@@ -1,4 +1,4 @@
-//! A token for this machine is sent to no proxy, whatever the environment configures.
+//! A token for a Vault on this machine is sent to no proxy, whatever the environment configures.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use claviger_vault::{Auth, VaultKv, VaultSession};
 
 const CANARY: &str = "s.CANARY";
 
-/// Records the first bytes of each connection, and closes it.
+/// Records the first bytes of each connection and closes it.
 fn record(listener: &TcpListener, name: &'static str, received: &Sender<(&'static str, String)>) {
     for mut connection in listener.incoming().flatten() {
         let mut buffer = [0; 4_096];
@@ -59,7 +59,7 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
             .env_remove("NO_PROXY")
             .env_remove("no_proxy")
             .env_remove("REQUEST_METHOD");
-        let output = client.output().expect("it runs");
+        let output = client.output().expect("the client runs");
         assert!(
             output.status.success(),
             "{}",
@@ -78,7 +78,7 @@ fn a_token_for_this_machine_is_sent_to_no_proxy() {
             "{address}: {received:?}"
         );
     }
-    // Another machine is reached through the proxy, which sees host and port.
+    // The proxy receives host and port of a Vault on another machine, but no token.
     let received = run_client("https://vault.invalid:8200");
     assert!(
         received

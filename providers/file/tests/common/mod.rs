@@ -26,7 +26,7 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Time limit, far longer than anything here takes.
+/// Time limit, far longer than any test takes.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// Runs the first fetch of a registration.
@@ -55,7 +55,7 @@ pub(crate) fn parts(lease: &Lease<Credentials>) -> (&str, &str) {
     (lease.secret().user(), lease.secret().expose_password())
 }
 
-/// Returns the error of a fetch that must fail.
+/// Returns the error text of a fetch that must fail with this kind.
 pub(crate) async fn failure(provider: &FileProvider, kind: ProviderErrorKind) -> String {
     let error = first_lease(provider).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
@@ -69,8 +69,8 @@ pub(crate) fn replace(path: &Path, content: &str) {
     fs::rename(new, path).unwrap();
 }
 
-/// Creates a directory with a file of this name and content. Returns the directory, and the path
-/// of the file.
+/// Creates a directory with a file of this name and content. Returns the directory and the file's
+/// path.
 pub(crate) fn file_in_directory(name: &str, content: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -83,12 +83,12 @@ pub(crate) fn file_in_directory(name: &str, content: &str) -> (TempDir, PathBuf)
 pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
-    /// Returns everything that was logged so far.
+    /// Returns everything logged so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// Returns what was logged since the last call.
+    /// Returns everything logged since the last call.
     pub(crate) fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }
@@ -105,7 +105,7 @@ impl Write for Captured {
     }
 }
 
-/// Returns how many inotify instances this process has.
+/// Returns the number of inotify instances of this process.
 #[cfg(target_os = "linux")]
 pub(crate) fn inotify_instances() -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -136,7 +136,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Runs the provider's watch and returns once it has started. Its first hint is not taken yet.
+    /// Runs the provider's watch and returns once it has started. Leaves its first hint.
     pub(crate) async fn start(provider: FileProvider) -> Self {
         let (sender, mut lines) = mpsc::unbounded_channel();
         let subscriber = tracing_subscriber::fmt()
@@ -161,7 +161,7 @@ impl Watched {
         Self { hints, task }
     }
 
-    /// Takes a hint if there is one.
+    /// Takes a hint and returns whether there was one.
     pub(crate) fn was_hinted(&mut self) -> bool {
         self.hints.try_recv().is_ok()
     }
@@ -216,7 +216,7 @@ impl Watched {
         count
     }
 
-    /// Drops the watch and waits until it has ended.
+    /// Drops the watch and waits until it has stopped.
     pub(crate) async fn stop(mut self) {
         self.task.abort();
         assert!(
