@@ -2,12 +2,14 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use claviger::error::ProviderError;
-use claviger::lease::{Expiry, Timestamp};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, Revision, Timestamp};
 use claviger::provider::{FetchRequest, Fetched};
-use claviger::{Credentials, provider_fn};
+use claviger::{Credentials, Lease, Provider, Supervisor, provider_fn};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 
 #[tokio::test(start_paused = true)]
@@ -65,4 +67,69 @@ async fn the_status_reports_a_fetch_that_hangs_and_since_when() {
     backend.resume();
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!((status().hanging, status().hanging_since), (0, None));
+}
+
+/// A backend whose releases block a thread for longer than the fetch deadline.
+#[derive(Clone, Debug, Default)]
+struct BlockingReleases {
+    fetches: Arc<AtomicUsize>,
+    releasing: Arc<AtomicUsize>,
+    begun: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Provider for BlockingReleases {
+    type Secret = Credentials;
+
+    async fn fetch(
+        &self,
+        _: FetchRequest<Credentials>,
+    ) -> Result<Fetched<Credentials>, ProviderError> {
+        let number = self.fetches.fetch_add(1, Ordering::SeqCst);
+        let lease = Lease::new(
+            Credentials::new("app", format!("password-{number}")),
+            Revision::new(number.to_string()),
+        );
+        Ok(Fetched::New(lease))
+    }
+
+    async fn release(&self, _: Lease<Credentials>) -> Result<(), ProviderError> {
+        let first = self.begun.fetch_add(1, Ordering::SeqCst) == 0;
+        let releasing = self.releasing.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(releasing, Ordering::SeqCst);
+        if first {
+            std::thread::sleep(Duration::from_secs(6));
+        }
+        self.releasing.fetch_sub(1, Ordering::SeqCst);
+        if first {
+            Err(ProviderError::new(
+                ProviderErrorKind::Unavailable,
+                "the first attempt fails",
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_release_that_blocks_its_thread_is_not_joined_by_a_second_one() {
+    let builder = Supervisor::builder().with_fetch_deadline(Duration::from_millis(200));
+    let lab = Lab::with_builder(builder).expect("valid settings");
+    let backend = BlockingReleases::default();
+    let credentials = lab.supervisor.add_provider("login", backend.clone()).await;
+    let credentials = credentials.expect("a lease");
+    let pools = ScriptedPools::new(4);
+    lab.supervisor
+        .add_pool("pool", &credentials, pools)
+        .await
+        .expect("verified");
+    lab.supervisor.rotate_now("login").await.expect("rotated");
+    let retried = || backend.begun.load(Ordering::SeqCst) == 2;
+    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+    while !retried() && std::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(retried(), "the release is tried again");
+    assert_eq!(backend.most.load(Ordering::SeqCst), 1);
 }

@@ -153,22 +153,28 @@ fn spawn_release<S: Send + Sync + 'static>(
         let provider = Arc::clone(slot.provider());
         let mut task = tokio::spawn(async move { provider.release(lease).await });
         let deadline = slot.context().settings.fetch_deadline;
-        let result = match tokio::time::timeout(deadline, &mut task).await {
+        let released = tokio::time::timeout(deadline, &mut task).await;
+        let hangs = released.is_err();
+        let mut result = match released {
             Ok(Ok(released)) => released,
             Ok(Err(_)) => Err(ProviderError::new(
                 ProviderErrorKind::Panicked,
                 "the provider panicked while releasing; see its own output",
             )),
-            Err(_) => {
-                // It is tried again: releases that hang would pile up.
-                task.abort();
-                Err(ProviderError::new(
-                    ProviderErrorKind::TimedOut,
-                    "the provider did not respond in time",
-                ))
-            }
+            Err(_) => Err(ProviderError::new(
+                ProviderErrorKind::TimedOut,
+                "the provider did not respond in time",
+            )),
         };
         slot.report_release(&revision, &result);
+        if hangs {
+            // A release that blocks its thread goes on, and may succeed. The next attempt waits for
+            // its end, because they would pile up.
+            task.abort();
+            if let Ok(late) = task.await {
+                result = late;
+            }
+        }
         slot.feed(ProviderInput::ReleaseDone { lease: id, result });
         lost.has_ended();
     });
