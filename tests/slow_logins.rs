@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger::{Handle, PgPools};
+use claviger::pool::HandoverPolicy;
+use claviger::{Handle, PgPools, Supervisor};
 use claviger_fixtures::{Fixture, query, signal, until_generation};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -275,4 +276,27 @@ async fn a_returned_connection_serves_a_waiting_caller_during_a_drain() {
     let wait = caller.await.expect("no panic");
     drop(old);
     assert!(wait < Duration::from_secs(2), "{wait:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_after_connect_hook_has_as_long_as_the_verify_deadline() {
+    let builder = Supervisor::builder().with_verify_deadline(Duration::from_secs(10));
+    let fixture = Fixture::with_builder(builder).await;
+    let credentials = fixture.add_provider().await;
+    let millis = Arc::new(AtomicU64::new(0));
+    let policies = [HandoverPolicy::AlwaysInPlace, HandoverPolicy::AlwaysReplace];
+    let mut pools = Vec::new();
+    for policy in policies {
+        let options = slow(fixture.pool_options(4), &millis);
+        let factory = fixture.pools_with(options).with_handover_policy(policy);
+        let name = format!("{policy:?}");
+        pools.push(fixture.add_pool(&name, &credentials, factory).await);
+    }
+    // More than the 4 s that the default deadline leaves.
+    millis.store(4_500, ORDERING);
+    fixture.rotate_announced().await;
+    let handed_over = join_all(pools.iter().map(|db| until_generation(db, 2)));
+    timeout(Duration::from_secs(9), handed_over)
+        .await
+        .expect("the first attempt succeeds");
 }

@@ -14,6 +14,7 @@ use claviger_fixtures::{
     Callers, FixtureOn, eventually, eventually_within, query, query_at_once, short_lived,
 };
 use claviger_servers::MariaDb;
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -229,4 +230,31 @@ async fn a_before_acquire_hook_lets_callers_run_concurrently() {
     })
     .await;
     assert!(ours * 2 > theirs, "sqlx {theirs}, ours {ours}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_a_connection_limit_of_the_pool_s_maximum_is_rotated() {
+    for hook in [false, true] {
+        let fixture = Fixture::new().await;
+        let mut options = fixture.pool_options(4);
+        if hook {
+            options = options.after_connect(|_, _| Box::pin(async { Ok(()) }));
+        }
+        let db = fixture.pool_with(options).await;
+        fixture
+            .sql("GRANT USAGE ON *.* TO app@'%' WITH MAX_USER_CONNECTIONS 4")
+            .await;
+        let connections = join_all((0..4).map(|_| db.acquire())).await;
+        assert!(connections.iter().all(Result::is_ok), "{connections:?}");
+        drop(connections);
+        eventually("all connections are idle", || db.current().num_idle() == 4).await;
+        fixture.rotate_announced().await;
+        eventually_within(
+            Duration::from_secs(5),
+            "the next generation is current",
+            || db.generation() == 2,
+        )
+        .await;
+        query(&db).await.expect("the query succeeds");
+    }
 }

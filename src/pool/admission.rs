@@ -267,6 +267,11 @@ impl<P> Admission<P> {
         self.refresh(&inner);
     }
 
+    /// Returns whether the current generation is connected to this server.
+    pub(super) fn is_current_server(&self, server: &str) -> bool {
+        &*self.lock().server == server
+    }
+
     /// Returns whether an old generation has connections to the current server.
     pub(crate) fn has_old(&self) -> bool {
         self.lock().has_old()

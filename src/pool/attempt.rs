@@ -9,7 +9,7 @@ use super::factory::PoolFactory;
 use super::handover::{self, Times};
 use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
-use super::task::in_a_task;
+use super::task::{in_a_task, with_room};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::provider::LeaseGuard;
@@ -156,21 +156,10 @@ async fn verify<F: PoolFactory>(
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {
-            let verified = slot.factory().verify(lease.secret()).await;
-            // A role whose limit is the pool's maximum has no room for a verification beside idle
-            // connections.
-            let is_full = verified
-                .as_ref()
-                .is_err_and(|error| error.kind() == ConnectErrorKind::Overloaded);
-            if is_full
-                && slot
-                    .factory()
-                    .make_room(&slot.shared().current().pool)
-                    .await
-            {
-                return slot.factory().verify(lease.secret()).await;
-            }
-            verified
+            with_room(&slot, lease.secret(), || {
+                slot.factory().verify(lease.secret())
+            })
+            .await
         }
     };
     in_a_task(task, span, slot.context(), "the verification").await

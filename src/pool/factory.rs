@@ -198,7 +198,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// and lose the cause.
     ///
     /// # Errors
-    /// The database's answer. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
+    /// The database's error. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verify deadline (default 5 s).
@@ -211,16 +211,20 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// connection needs beyond a login, if no connection of the new pool is opened before
     /// publication. Default: nothing more is needed.
     ///
+    /// `within` is the verify deadline (default 5 s). A factory with a time-out of its own makes it
+    /// shorter, so that it can name the cause.
+    ///
     /// # Errors
     /// Why no connection could be opened.
     ///
     /// # Cancel safety
-    /// Dropped when it takes longer than the verify deadline (default 5 s).
+    /// Dropped after `within`.
     fn try_out(
         &self,
         secret: &Self::Secret,
+        within: Duration,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send {
-        let _ = secret;
+        let _ = (secret, within);
         async { Ok(()) }
     }
 
@@ -246,8 +250,9 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         error
     }
 
-    /// Closes one idle connection, so that a verification has room on a server or for a user that
-    /// is at its limit. Returns whether there was one. Default: none is closed.
+    /// Closes one idle connection of the current pool, so that a login before a handover has room
+    /// where the server or the user is at its limit. Called only when that login is to the same
+    /// [`server`](Self::server). Returns whether there was one. Default: none is closed.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verification may.
@@ -265,16 +270,20 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     -> Result<Self::Pool, ConnectError>;
 
     /// Opens connections until the pool has `connections` of them. Returns how many it has.
-    /// Default: opens none.
+    /// `within` is the same as in [`try_out`](Self::try_out). Default: opens none.
     ///
     /// # Errors
     /// That of the first connection that could not be opened.
+    ///
+    /// # Cancel safety
+    /// Dropped after `within`.
     fn warm(
         &self,
         pool: &Self::Pool,
         connections: u32,
+        within: Duration,
     ) -> impl Future<Output = Result<u32, ConnectError>> + Send {
-        let _ = connections;
+        let _ = (connections, within);
         ready(Ok(self.connections(pool)))
     }
 

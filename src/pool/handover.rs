@@ -13,10 +13,10 @@ use super::machine::{PoolEffect, PoolInput};
 use super::openings::Openings;
 use super::slot::PoolSlot;
 use super::state::Draining;
-use super::task::in_a_task;
+use super::task::{in_a_task, with_room};
 use crate::error::ConnectError;
 use crate::events::Event;
-use crate::lease::OldConnections;
+use crate::lease::{Lease, OldConnections};
 use crate::provider::LeaseGuard;
 use crate::report::{HandoverMode, HandoverReport};
 use crate::rotation::Rotation;
@@ -89,7 +89,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     };
     let warming = slot.clock().mono();
     let warmed = if ahead > 0 {
-        warm(slot, &pool, ahead, span).await
+        warm(slot, &pool, lease_guard.lease.clone(), ahead, span).await
     } else if tries_in_place || is_same {
         Ok(())
     } else {
@@ -220,7 +220,13 @@ async fn try_out<F: PoolFactory>(
     let _permit = slot.permit_to_verify().await;
     let work = {
         let (slot, lease) = (Arc::clone(slot), lease_guard.lease.clone());
-        async move { slot.factory().try_out(lease.secret()).await }
+        let within = slot.context().settings.verify_deadline;
+        async move {
+            with_room(&slot, lease.secret(), || {
+                slot.factory().try_out(lease.secret(), within)
+            })
+            .await
+        }
     };
     in_a_task(
         work,
@@ -235,13 +241,20 @@ async fn try_out<F: PoolFactory>(
 async fn warm<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     pool: &F::Pool,
+    lease: Lease<F::Secret>,
     connections: u32,
     parent: &Span,
 ) -> Result<(), ConnectError> {
     let span = telemetry::warm(parent);
     let work = {
         let (slot, pool) = (Arc::clone(slot), pool.clone());
-        async move { slot.factory().warm(&pool, connections).await }
+        let within = slot.context().settings.verify_deadline;
+        async move {
+            with_room(&slot, lease.secret(), || {
+                slot.factory().warm(&pool, connections, within)
+            })
+            .await
+        }
     };
     let record = span.clone();
     let work = async move {
@@ -387,7 +400,8 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
                 .flatten();
             if own_queue || permit.is_some() {
                 let deadline = slot.context().settings.verify_deadline;
-                match tokio::time::timeout(deadline, slot.factory().warm(&pool, have + 1)).await {
+                let warmed = slot.factory().warm(&pool, have + 1, deadline);
+                match tokio::time::timeout(deadline, warmed).await {
                     Ok(Ok(opened)) if opened > have => continue,
                     Ok(Ok(_)) => {}
                     // Callers will meet the same error, and report it.

@@ -1,9 +1,11 @@
-//! Running a factory's code where neither its panic nor its silence harms us.
+//! Runs a factory's code before a handover, where neither its panic nor its silence harms us.
 
 use std::future::Future;
 
 use tracing::Span;
 
+use super::factory::PoolFactory;
+use super::slot::PoolSlot;
 use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::telemetry::{self, InSpan};
@@ -40,5 +42,36 @@ pub(super) async fn in_a_task<T: Send + 'static>(
     }
     inside.exit_span();
     telemetry::ended(span);
+    outcome
+}
+
+/// Runs a login that precedes a handover. A role whose limit is the pool's maximum has no room for
+/// it beside idle connections: then one is closed, and the login runs once more.
+pub(super) async fn with_room<F: PoolFactory, T, L>(
+    slot: &PoolSlot<F>,
+    secret: &F::Secret,
+    login: impl Fn() -> L,
+) -> Result<T, ConnectError>
+where
+    L: Future<Output = Result<T, ConnectError>>,
+{
+    let outcome = login().await;
+    let is_full = outcome
+        .as_ref()
+        .is_err_and(|error| error.kind() == ConnectErrorKind::Overloaded);
+    // A connection to another server would make no room on this one.
+    let may_help = || {
+        let server = slot.factory().server(secret);
+        slot.shared().admission.is_current_server(&server)
+    };
+    if is_full
+        && may_help()
+        && slot
+            .factory()
+            .make_room(&slot.shared().current().pool)
+            .await
+    {
+        return login().await;
+    }
     outcome
 }

@@ -25,10 +25,6 @@ use crate::sql::verifier::Verifier;
 /// How often a pool that drains is counted again while connections of it are busy.
 const STILL_BUSY: Duration = Duration::from_millis(10);
 
-/// Time-out of a connection that is opened as the pool would open it. Shorter than the verify
-/// deadline (5 s), so that the reason is reported.
-const TRY_OUT_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// Shortest time between two idle connections that are closed to make room on a full server.
 const ROOM_EVERY: Duration = Duration::from_secs(15);
 

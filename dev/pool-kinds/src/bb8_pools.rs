@@ -147,7 +147,12 @@ impl PoolFactory for Bb8Pools {
         Ok(Some((pool, connections)))
     }
 
-    async fn warm(&self, pool: &Bb8Pool, connections: u32) -> Result<u32, ConnectError> {
+    async fn warm(
+        &self,
+        pool: &Bb8Pool,
+        connections: u32,
+        _: Duration,
+    ) -> Result<u32, ConnectError> {
         let mut opened = Vec::new();
         for _ in 0..connections {
             opened.push(

@@ -141,6 +141,7 @@ impl PoolFactory for DeadpoolPools {
         &self,
         pool: &Option<DeadpoolPool>,
         connections: u32,
+        _: Duration,
     ) -> Result<u32, ConnectError> {
         let mut opened = Vec::new();
         for _ in 0..connections {

@@ -1,11 +1,12 @@
 //! Explains errors of logins and connections: which user, and which server.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use super::super::classify;
 use super::super::dialect::Dialect;
 use super::super::sqlx;
-use super::{SqlPools, TRY_OUT_TIMEOUT, wrong};
+use super::{SqlPools, wrong};
 use crate::credentials::{Credentials, Endpoint, shown_host, shown_name};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::sql::forms::Form;
@@ -109,12 +110,12 @@ impl<DB: Dialect> SqlPools<DB> {
 }
 
 /// The error when the credentials work and no connection of a pool is ready.
-pub(super) fn never_ready() -> ConnectError {
-    let within = humantime::format_duration(TRY_OUT_TIMEOUT);
+pub(super) fn never_ready(within: Duration) -> ConnectError {
+    let within = humantime::format_duration(within);
     ConnectError::new(
         ConnectErrorKind::Other,
         format!(
-            "no connection was ready within {within}, though the login works: does the pool's after_connect fail? sqlx logs its error"
+            "no connection was ready within {within}, though the login works: does the pool's after_connect fail, or is the server full? sqlx logs its error"
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -13,7 +14,7 @@ use super::super::shim;
 use super::super::sqlx::pool::{PoolConnection, PoolOptions};
 use super::super::sqlx::{self, Connection, Pool};
 use super::explain::{kind, login_error, never_ready, unfit_for_scram};
-use super::{STILL_BUSY, SqlPools, TRY_OUT_TIMEOUT};
+use super::{STILL_BUSY, SqlPools};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
@@ -107,7 +108,12 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
 
     /// Does nothing with a hook of `with_after_connect`, which the verification has called. A hook
     /// of the options is called by sqlx alone, which retries it and logs its error.
-    async fn try_out(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+    async fn try_out(
+        &self,
+        credentials: &Credentials,
+        within: Duration,
+    ) -> Result<(), ConnectError> {
+        let within = before(within);
         if self.hooks.after_connect.is_some() {
             return Ok(());
         }
@@ -115,7 +121,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             .options
             .clone()
             .max_connections(1)
-            .acquire_timeout(TRY_OUT_TIMEOUT);
+            .acquire_timeout(within);
         let pool = self
             .hooks
             .apply(options)
@@ -127,7 +133,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                 let _ = connection.close().await;
                 Ok(())
             }
-            Err(sqlx::Error::PoolTimedOut) => Err(never_ready()),
+            Err(sqlx::Error::PoolTimedOut) => Err(never_ready(within)),
             Err(error) => Err(self.explained_login_error(credentials, error)),
         };
         pool.close().await;
@@ -166,7 +172,13 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             .connect_lazy_with(self.options_for(credentials)))
     }
 
-    async fn warm(&self, pool: &Pool<DB>, connections: u32) -> Result<u32, ConnectError> {
+    async fn warm(
+        &self,
+        pool: &Pool<DB>,
+        connections: u32,
+        within: Duration,
+    ) -> Result<u32, ConnectError> {
+        let within = before(within);
         // Idle connections are kept until each acquire has begun to connect; otherwise it would
         // take one of them. Callers can use them again before the first login completes.
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire())
@@ -190,7 +202,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                 }
             });
         // All end, also when one fails: MySQL counts an aborted login against the host.
-        let opened = timeout(TRY_OUT_TIMEOUT, futures_util::future::join_all(rest)).await;
+        let opened = timeout(within, futures_util::future::join_all(rest)).await;
         match opened.map(|opened| opened.into_iter().collect::<Result<Vec<_>, _>>()) {
             Ok(Ok(connections)) => {
                 // Returned here: a dropped connection is idle some time later, and a caller that
@@ -201,7 +213,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                 let _ = timeout(RETURN_TIMEOUT, futures_util::future::join_all(returns)).await;
                 Ok(pool.size())
             }
-            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(never_ready()),
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(never_ready(within)),
             Ok(Err(error)) => Err(login_error::<DB>(error)),
         }
     }
@@ -298,4 +310,10 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             AcquireError::Connect(error) => SharedError::of(error),
         }
     }
+}
+
+/// Returns the time-out of a pool's own, so much before the deadline that the cause can be named:
+/// 4 s of the default 5 s.
+fn before(deadline: Duration) -> Duration {
+    deadline * 4 / 5
 }

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::pool::{
@@ -63,7 +64,7 @@ impl PoolFactory for ScriptedPools {
         outcome
     }
 
-    async fn try_out(&self, _: &Credentials) -> Result<(), ConnectError> {
+    async fn try_out(&self, _: &Credentials, _: Duration) -> Result<(), ConnectError> {
         self.called("try_out");
         match self.lock().try_out_errors.pop_front() {
             Some(error) => Err(error),
@@ -88,7 +89,12 @@ impl PoolFactory for ScriptedPools {
         Ok(pool)
     }
 
-    async fn warm(&self, pool: &ScriptedPool, connections: u32) -> Result<u32, ConnectError> {
+    async fn warm(
+        &self,
+        pool: &ScriptedPool,
+        connections: u32,
+        _: Duration,
+    ) -> Result<u32, ConnectError> {
         self.called("warm");
         if pool.inner.own_queue.is_some() {
             let mut opened = Vec::new();
