@@ -40,7 +40,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> Option<Options> {
             _ => return None,
         }
     }
-    Some(options)
+    let has_seeds = options.seeds > 0 && options.first_seed.checked_add(options.seeds).is_some();
+    has_seeds.then_some(options)
 }
 
 fn main() -> ExitCode {
