@@ -157,7 +157,7 @@ pub enum RotationTrigger {
     /// `rotate_now` was called: a new credential is requested, never a renewal.
     Manual,
     /// The clock jumped: the machine was suspended, or its time was set.
-    Woke,
+    ClockJump,
 }
 
 impl RotationTrigger {
@@ -169,7 +169,7 @@ impl RotationTrigger {
             Self::Rejected => "rejected",
             Self::Changed => "changed",
             Self::Manual => "manual",
-            Self::Woke => "woke",
+            Self::ClockJump => "clock_jump",
         }
     }
 }

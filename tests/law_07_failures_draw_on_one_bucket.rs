@@ -50,10 +50,10 @@ async fn law_07_fetches_from_a_backend_that_is_down_draw_on_the_bucket() {
     // The bucket survives a restart of the actor.
     let before = provider.calls().len();
     for _ in 0..3 {
-        lab.failpoints.set("login", "provider.turn", 1);
+        lab.failpoints.set("login", "provider.wake", 1);
         sleep(Duration::from_secs(20)).await;
         assert_eq!(
-            lab.failpoints.left("login", "provider.turn"),
+            lab.failpoints.left("login", "provider.wake"),
             0,
             "the actor crashed"
         );

@@ -1,4 +1,4 @@
-//! Law 8: a lease expires when either clock reaches its expiry. A clock jump is the trigger `woke`.
+//! Law 8: a lease expires when either clock reaches its expiry. A clock jump is the trigger `clock_jump`.
 //! A lease serves until its expiry while renewals fail.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -94,7 +94,7 @@ async fn law_08_a_machine_that_slept_fetches_and_verifies() {
     );
     // After the next clock check.
     sleep(Duration::from_secs(16)).await;
-    assert_eq!(provider.calls()[1].trigger, RotationTrigger::Woke);
+    assert_eq!(provider.calls()[1].trigger, RotationTrigger::ClockJump);
     assert!(pool.status().expect("supervised").serving);
     assert_eq!(pool.generation(), 2);
 }

@@ -26,11 +26,11 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
     provider.hint();
     sleep(Duration::from_secs(2)).await;
     assert_eq!(provider.calls().len(), 2, "a fetch is in flight");
-    lab.failpoints.set("login", "provider.turn", 1);
+    lab.failpoints.set("login", "provider.wake", 1);
     provider.hint();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
-        lab.failpoints.left("login", "provider.turn"),
+        lab.failpoints.left("login", "provider.wake"),
         0,
         "the actor crashed"
     );
@@ -57,9 +57,9 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
 #[tokio::test(start_paused = true)]
 async fn law_12_a_crash_after_each_step_costs_at_most_one_clock_check() {
     for (actor, step) in [
-        ("login", "provider.turn"),
+        ("login", "provider.wake"),
         ("login", "provider.settled"),
-        ("orders", "pool.turn"),
+        ("orders", "pool.wake"),
         ("orders", "pool.verified"),
         ("orders", "pool.published"),
     ] {
@@ -142,25 +142,25 @@ async fn law_12_restarts_are_bounded_and_end_readiness() {
         pool,
         ..
     } = Scripted::new().await;
-    lab.failpoints.set("orders", "pool.turn", u32::MAX);
+    lab.failpoints.set("orders", "pool.wake", u32::MAX);
     let rejection = rejection();
     pool.rejected(1, &rejection);
     sleep(Duration::from_secs(30)).await;
-    let crashes = u32::MAX - lab.failpoints.left("orders", "pool.turn");
+    let crashes = u32::MAX - lab.failpoints.left("orders", "pool.wake");
     assert_eq!(
         crashes, 6,
         "five restarts at once, the sixth a minute later"
     );
     assert!(!lab.supervisor.readiness().ready);
     sleep(Duration::from_secs(600)).await;
-    let crashes = u32::MAX - lab.failpoints.left("orders", "pool.turn");
+    let crashes = u32::MAX - lab.failpoints.left("orders", "pool.wake");
     assert!(
         (12..=17).contains(&crashes),
         "{crashes} crashes; restarts continue at one a minute"
     );
     // The pool continued to serve, because queries need no actor.
     assert_eq!(pool.current().password(), "password-1");
-    lab.failpoints.set("orders", "pool.turn", 0);
+    lab.failpoints.set("orders", "pool.wake", 0);
     database.accept_only(["password-1"]);
     sleep(Duration::from_secs(120)).await;
     assert!(
@@ -189,9 +189,9 @@ async fn law_12_restarts_are_counted_in_the_handle_s_status() {
     };
     assert_eq!(restarts(), [0; 4]);
     for (actor, step, times, expected) in [
-        ("orders", "pool.turn", 1, [1, 1, 0, 1]),
-        ("orders", "pool.turn", 2, [3, 3, 0, 3]),
-        ("login", "provider.turn", 1, [3, 3, 1, 4]),
+        ("orders", "pool.wake", 1, [1, 1, 0, 1]),
+        ("orders", "pool.wake", 2, [3, 3, 0, 3]),
+        ("login", "provider.wake", 1, [3, 3, 1, 4]),
     ] {
         lab.failpoints.set(actor, step, times);
         provider.rotate();

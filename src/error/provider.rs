@@ -13,7 +13,7 @@ use super::text::{self, Source};
 pub enum ProviderErrorKind {
     /// The backend cannot be reached, or has an error of its own. Transient.
     Unavailable,
-    /// The backend asks for fewer requests. Transient.
+    /// The backend requires a lower rate of requests. Transient.
     Throttled,
     /// The backend did not respond within the fetch deadline. Transient.
     TimedOut,

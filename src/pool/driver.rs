@@ -215,7 +215,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
     }
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
-        self.context.traps.spring(&self.name, "pool.turn");
+        self.context.traps.spring(&self.name, "pool.wake");
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start(effects);

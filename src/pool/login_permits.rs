@@ -43,7 +43,7 @@ pub struct LoginPermits {
 #[non_exhaustive]
 pub enum LoginError<E> {
     /// The pool was replaced or removed, so nobody logs in for it any more.
-    Over,
+    Retired,
     /// The error of the login.
     Failed(E),
 }
@@ -82,7 +82,7 @@ impl LoginPermits {
     {
         let waiting = Waiting::begin();
         tokio::task::yield_now().await;
-        let permit = self.source.permit().await.ok_or(LoginError::Over)?;
+        let permit = self.source.permit().await.ok_or(LoginError::Retired)?;
         drop(waiting);
         let login = login();
         let source = Arc::clone(&self.source);
@@ -119,7 +119,7 @@ impl LoginPermits {
             // A panic of the login is its caller's, as if it had run there.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime ends.
-            Ok(None) | Err(_) => Err(LoginError::Over),
+            Ok(None) | Err(_) => Err(LoginError::Retired),
         }
     }
 }

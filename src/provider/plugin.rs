@@ -74,7 +74,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
     ///   candidate if there is one, and the first choice again when all are rejected.
     ///
     /// # Cancel safety
-    /// Never cancelled by the library: a cancelled mint would leave a role that nobody drops. It
+    /// Never cancelled by the library: a cancelled creation would leave a role that nobody drops. It
     /// runs in a task of its own under a deadline (default 30 s); a lease that comes later than
     /// that is released, unless it is in use. A panic counts as one failed attempt.
     ///

@@ -80,7 +80,7 @@ pub(super) fn retry_after(
     failures: u32,
     permanent: bool,
     left: Option<Duration>,
-    asked: Option<Duration>,
+    hint: Option<Duration>,
     jitter: f64,
 ) -> Duration {
     let pause = match (permanent, left) {
@@ -90,7 +90,7 @@ pub(super) fn retry_after(
     };
     pause
         .mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0))
-        .max(asked.unwrap_or_default().min(LONGEST))
+        .max(hint.unwrap_or_default().min(LONGEST))
 }
 
 /// The n-th pause (counted from 1) of an exponential back-off.

@@ -339,7 +339,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
     }
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
-        self.context.traps.spring(&self.name, "provider.turn");
+        self.context.traps.spring(&self.name, "provider.wake");
         let work = self.handle(ProviderInput::Wake, Brought::nothing());
         self.carry_out(work);
         self.settled.notify();

@@ -45,9 +45,9 @@ pub(super) struct Backend {
     pub(super) hangs: u64,
     /// One node returns what was current before.
     pub(super) lags: u64,
-    /// What it mints does not work.
-    pub(super) mints_wrong: u64,
-    /// What it mints works for a second.
+    /// New credentials do not work.
+    pub(super) wrong_credentials: u64,
+    /// New credentials work for a second.
     pub(super) fades: u64,
     /// What it returns has expired.
     pub(super) expired: u64,
@@ -100,7 +100,7 @@ impl Backend {
             slow: 0,
             hangs: 0,
             lags: 0,
-            mints_wrong: 0,
+            wrong_credentials: 0,
             fades: 0,
             expired: 0,
             releases_fail: 0,
@@ -108,11 +108,11 @@ impl Backend {
         }
     }
 
-    /// Draws how long an answer takes.
-    pub(super) fn latency(&self, truth: u64, rng: &mut fastrand::Rng) -> u64 {
-        if truth < self.hangs {
+    /// Draws how long a response takes.
+    pub(super) fn latency(&self, true_time: u64, rng: &mut fastrand::Rng) -> u64 {
+        if true_time < self.hangs {
             rng.u64(31 * SEC..8 * MIN)
-        } else if truth < self.slow {
+        } else if true_time < self.slow {
             rng.u64(SEC..29 * SEC)
         } else {
             rng.u64(5 * MS..300 * MS)
@@ -120,16 +120,16 @@ impl Backend {
     }
 
     /// Returns what a fetch brings that ends now. `held` is the current lease's secret.
-    pub(super) fn answer(
+    pub(super) fn response(
         &mut self,
         provider: usize,
         held: Option<SecretId>,
         excluded: &[Revision],
-        truth: u64,
+        true_time: u64,
         db: &mut Database,
         rng: &mut fastrand::Rng,
     ) -> BackendReply {
-        if truth < self.down {
+        if true_time < self.down {
             return match rng.u8(..3) {
                 0 => BackendReply::Failed(
                     ProviderError::new(ProviderErrorKind::Throttled, "simulated")
@@ -138,7 +138,7 @@ impl Backend {
                 _ => error(ProviderErrorKind::Unavailable),
             };
         }
-        if truth < self.denied {
+        if true_time < self.denied {
             return error(ProviderErrorKind::Denied);
         }
         let is_excluded = |secret: SecretId| excluded.iter().any(|one| secret_of(one) == secret);
@@ -146,33 +146,33 @@ impl Backend {
             Kind::Token | Kind::Dynamic => {
                 let renews = self.kind == Kind::Dynamic
                     && rng.u8(..3) == 0
-                    && truth >= self.mints_wrong
+                    && true_time >= self.wrong_credentials
                     && held.is_some_and(|held| {
                         let role = &db.secrets[held];
-                        !is_excluded(held) && truth + self.ttl / 2 < role.expires
+                        !is_excluded(held) && true_time + self.ttl / 2 < role.expires
                     });
                 if let Some(held) = held.filter(|_| renews) {
                     return match rng.u8(..3) {
                         0 => BackendReply::Unchanged,
                         1 => BackendReply::Renewed {
-                            ttl: db.secrets[held].expires - truth - SEC,
+                            ttl: db.secrets[held].expires - true_time - SEC,
                         },
                         _ => BackendReply::New {
                             secret: held,
-                            ttl: Some(db.secrets[held].expires - truth - SEC),
+                            ttl: Some(db.secrets[held].expires - true_time - SEC),
                         },
                     };
                 }
-                let ends = truth + self.ttl;
+                let ends = true_time + self.ttl;
                 // A replica has the role a moment later.
-                let from = truth
+                let from = true_time
                     + if rng.u8(..20) == 0 {
                         rng.u64(..3 * SEC)
                     } else {
                         0
                     };
-                let fades = (truth < self.fades).then(|| from + rng.u64(500 * MS..1_500 * MS));
-                let works = truth >= self.mints_wrong;
+                let fades = (true_time < self.fades).then(|| from + rng.u64(500 * MS..1_500 * MS));
+                let works = true_time >= self.wrong_credentials;
                 let role_ends = if self.kind == Kind::Dynamic {
                     ends
                 } else {
@@ -190,8 +190,12 @@ impl Backend {
                     ends,
                     role_ends,
                 );
-                // What is minted early in a long outage of the signer may have expired.
-                let ttl = if truth < self.expired { 0 } else { self.ttl };
+                // What is created early in a long outage of the signer may have expired.
+                let ttl = if true_time < self.expired {
+                    0
+                } else {
+                    self.ttl
+                };
                 BackendReply::New {
                     secret,
                     ttl: Some(ttl),
@@ -199,7 +203,7 @@ impl Backend {
             }
             Kind::Rotating | Kind::Static => {
                 let mut secret = self.current;
-                if truth < self.lags && rng.bool() {
+                if true_time < self.lags && rng.bool() {
                     secret = self.previous.unwrap_or(secret);
                 }
                 if is_excluded(secret) {
@@ -216,51 +220,51 @@ impl Backend {
     }
 
     /// Begins a fault. Returns what it is, and when it is over.
-    pub(super) fn fail(&mut self, truth: u64, rng: &mut fastrand::Rng) -> (&'static str, u64) {
+    pub(super) fn fail(&mut self, true_time: u64, rng: &mut fastrand::Rng) -> (&'static str, u64) {
         let (name, until, field): (_, _, &mut u64) = match rng.u8(..9) {
             0 => (
                 "backend down for hours",
-                truth + rng.u64(HOUR..DAY),
+                true_time + rng.u64(HOUR..DAY),
                 &mut self.down,
             ),
             1 => (
                 "backend down",
-                truth + rng.u64(SEC..20 * MIN),
+                true_time + rng.u64(SEC..20 * MIN),
                 &mut self.down,
             ),
             2 => (
                 "backend denies",
-                truth + rng.u64(MIN..40 * MIN),
+                true_time + rng.u64(MIN..40 * MIN),
                 &mut self.denied,
             ),
             3 => (
                 "backend slow",
-                truth + rng.u64(MIN..2 * HOUR),
+                true_time + rng.u64(MIN..2 * HOUR),
                 &mut self.slow,
             ),
             4 => (
                 "backend hangs",
-                truth + rng.u64(MIN..30 * MIN),
+                true_time + rng.u64(MIN..30 * MIN),
                 &mut self.hangs,
             ),
             5 => (
                 "backend lags",
-                truth + rng.u64(MIN..30 * MIN),
+                true_time + rng.u64(MIN..30 * MIN),
                 &mut self.lags,
             ),
             6 => (
-                "backend mints wrong",
-                truth + rng.u64(MIN..20 * MIN),
-                &mut self.mints_wrong,
+                "backend returns wrong credentials",
+                true_time + rng.u64(MIN..20 * MIN),
+                &mut self.wrong_credentials,
             ),
             7 => (
                 "backend returns expired",
-                truth + rng.u64(MIN..20 * MIN),
+                true_time + rng.u64(MIN..20 * MIN),
                 &mut self.expired,
             ),
             _ => (
                 "releases fail",
-                truth + rng.u64(MIN..HOUR),
+                true_time + rng.u64(MIN..HOUR),
                 &mut self.releases_fail,
             ),
         };
@@ -269,18 +273,18 @@ impl Backend {
     }
 
     /// Returns since when it has had no fault; `None` while it has one.
-    pub(super) fn healthy_since(&self, truth: u64) -> Option<u64> {
+    pub(super) fn healthy_since(&self, true_time: u64) -> Option<u64> {
         let last = [
             self.down,
             self.denied,
             self.slow,
             self.hangs,
             self.lags,
-            self.mints_wrong,
+            self.wrong_credentials,
             self.fades,
             self.expired,
             self.releases_fail,
         ];
-        last.into_iter().max().filter(|last| *last <= truth)
+        last.into_iter().max().filter(|last| *last <= true_time)
     }
 }

@@ -219,9 +219,9 @@ impl World {
         secret: SecretId,
         is_serving: bool,
     ) -> bool {
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let role = self.db.secrets.get(secret).map(|known| known.role_ends);
-        if role.is_some_and(|ends| truth < ends) {
+        if role.is_some_and(|ends| true_time < ends) {
             return true;
         }
         self.connection_closed(at, current.instance);
@@ -231,7 +231,7 @@ impl World {
         let generation = current.generation;
         let is_probed = current.is_distrusted || !is_serving;
         if role.is_some() && is_probed && secret == current.secret {
-            self.db.secrets[secret].last_rejected = Some(truth);
+            self.db.secrets[secret].last_rejected = Some(true_time);
             self.checks.hazard("callers rejected without a login", 1);
             self.open_window(at, secret);
             self.feed_pool(at, PoolInput::CallerRejected { generation });

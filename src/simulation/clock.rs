@@ -37,7 +37,7 @@ impl Clocks {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        let wall = self.base.wall() + Duration::from_micros(self.truth());
+        let wall = self.base.wall() + Duration::from_micros(self.true_time());
         let offset = Duration::from_micros(self.wall_offset.unsigned_abs());
         let wall = if self.wall_offset < 0 {
             wall - offset
@@ -47,7 +47,7 @@ impl Clocks {
         Timestamp::at(wall, self.base.mono() + Duration::from_micros(self.mono))
     }
 
-    pub(super) fn truth(&self) -> u64 {
+    pub(super) fn true_time(&self) -> u64 {
         self.mono + self.slept
     }
 

@@ -101,24 +101,24 @@ impl Database {
         role.role_ends = role.role_ends.min(at);
     }
 
-    pub(super) fn accepts(&self, secret: SecretId, truth: u64) -> bool {
+    pub(super) fn accepts(&self, secret: SecretId, true_time: u64) -> bool {
         self.secrets.get(secret).is_some_and(|known| {
-            truth < known.role_ends
+            true_time < known.role_ends
                 && known
                     .accepted
                     .iter()
                     .rev()
-                    .any(|(from, until)| (*from..*until).contains(&truth))
+                    .any(|(from, until)| (*from..*until).contains(&true_time))
         })
     }
 
     /// Returns since when it has been accepted without interruption.
-    pub(super) fn accepted_since(&self, secret: SecretId, truth: u64) -> Option<u64> {
+    pub(super) fn accepted_since(&self, secret: SecretId, true_time: u64) -> Option<u64> {
         let known = self.secrets.get(secret)?;
         let span = known.accepted.iter().rev();
-        let mut span = span.filter(|(from, until)| (*from..*until).contains(&truth));
+        let mut span = span.filter(|(from, until)| (*from..*until).contains(&true_time));
         span.next()
-            .filter(|_| truth < known.role_ends)
+            .filter(|_| true_time < known.role_ends)
             .map(|(from, _)| *from)
     }
 
@@ -126,13 +126,13 @@ impl Database {
     pub(super) fn latency(
         &self,
         server: usize,
-        truth: u64,
+        true_time: u64,
         rng: &mut fastrand::Rng,
     ) -> (u64, bool) {
         let server = &self.servers[server];
-        if truth < server.hangs {
-            (server.hangs - truth + 20 * MS, true)
-        } else if truth < server.slow {
+        if true_time < server.hangs {
+            (server.hangs - true_time + 20 * MS, true)
+        } else if true_time < server.slow {
             (rng.u64(300 * MS..9 * SEC), false)
         } else {
             (rng.u64(3 * MS..40 * MS), false)
@@ -143,36 +143,36 @@ impl Database {
     pub(super) fn login(
         &mut self,
         secret: SecretId,
-        truth: u64,
+        true_time: u64,
         rng: &mut fastrand::Rng,
     ) -> Result<(), ConnectErrorKind> {
         let Some(known) = self.secrets.get(secret) else {
             return Err(ConnectErrorKind::Rejected);
         };
         let server = &self.servers[known.provider];
-        if truth < server.down {
+        if true_time < server.down {
             return Err(ConnectErrorKind::Unreachable);
         }
-        let is_behind = truth < server.lags && rng.bool();
-        let seen = truth.saturating_sub(if is_behind { server.lag } else { 0 });
-        if !self.accepts(secret, seen) || !self.accepts(secret, truth) && !is_behind {
-            self.secrets[secret].last_rejected = Some(truth);
+        let is_behind = true_time < server.lags && rng.bool();
+        let seen = true_time.saturating_sub(if is_behind { server.lag } else { 0 });
+        if !self.accepts(secret, seen) || !self.accepts(secret, true_time) && !is_behind {
+            self.secrets[secret].last_rejected = Some(true_time);
             return Err(ConnectErrorKind::Rejected);
         }
-        if truth < server.full {
+        if true_time < server.full {
             return Err(ConnectErrorKind::Overloaded);
         }
-        if truth < server.misconfigured {
+        if true_time < server.misconfigured {
             return Err(ConnectErrorKind::Misconfigured);
         }
         let known = &mut self.secrets[secret];
-        known.last_worked = Some(truth);
-        known.first_worked.get_or_insert(truth);
+        known.last_worked = Some(true_time);
+        known.first_worked.get_or_insert(true_time);
         Ok(())
     }
 
     /// Returns since when a server has had no fault; `None` while it has one.
-    pub(super) fn healthy_since(&self, server: usize, truth: u64) -> Option<u64> {
+    pub(super) fn healthy_since(&self, server: usize, true_time: u64) -> Option<u64> {
         let server = &self.servers[server];
         let last = [
             server.down,
@@ -182,6 +182,6 @@ impl Database {
             server.misconfigured,
             server.lags + server.lag,
         ];
-        last.into_iter().max().filter(|last| *last <= truth)
+        last.into_iter().max().filter(|last| *last <= true_time)
     }
 }

@@ -92,7 +92,7 @@ pub(super) enum SimulatedEvent {
     Hint {
         provider: usize,
     },
-    /// While what a backend mints fades, callers log in again and again.
+    /// While a backend's credentials stop working after a time, callers log in again and again.
     Fade {
         provider: usize,
     },

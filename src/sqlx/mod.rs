@@ -1,5 +1,5 @@
-//! sqlx's pools, whatever its major: compiled once by `sqlx_08` and once by `sqlx_09`. `sqlx` is
-//! the one of the module above, and `shim` has what is not the same in both.
+//! sqlx's pools, compiled once by `sqlx_08` and once by `sqlx_09`. The module above defines `sqlx`
+//! and `shim`; the latter hides what differs between the two majors.
 
 mod classify;
 mod dialect;

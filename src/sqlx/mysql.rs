@@ -20,16 +20,15 @@ use crate::sql::mysql;
 /// `MySqlConnectOptions` and `MySqlPoolOptions`.
 ///
 /// - Bearer tokens are sent by the plugin `mysql_clear_password`. It is switched on for them, and
-///   for nothing else; it demands `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every
+///   for nothing else. It demands `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every
 ///   server of that authority. `enable_cleartext_plugin` in the connect options counts only where
 ///   TLS is verified.
 /// - An account whose password has expired may log in and is then rejected every statement (1820):
-///   a handle pings with the statement `DO 0`, which costs what the protocol's own ping costs, and
-///   takes that answer for the rejection that it is.
-/// - After `DROP USER` open connections go on answering whatever they are asked about their user:
-///   no probe finds them. They are retired with their generation, and none is handed out after the
-///   death of a lease that ends its connections, where PostgreSQL's are shared while their role
-///   exists.
+///   a handle pings with the statement `DO 0`, which costs the same as the protocol's own ping, and
+///   treats this error as a rejection.
+/// - After `DROP USER`, open connections continue to work, and no probe detects it. They close with
+///   their generation. After a lease that ends its connections has expired, none of them is handed
+///   out. PostgreSQL's are shared as long as their role exists.
 /// - Where the server is full (1040, 1203, 1226), sqlx returns at once; a handle waits for room
 ///   until the call's deadline, as it does with PostgreSQL.
 ///

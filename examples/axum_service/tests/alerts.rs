@@ -155,11 +155,11 @@ async fn each_alert_fires_and_each_query_of_the_dashboard_returns_data() {
     assert_eq!(firing_alerts(&prometheus), BTreeSet::new());
 
     // An actor of the library fails during a rotation.
-    fixture.failpoints.set("orders", "pool.turn", 1);
+    fixture.failpoints.set("orders", "pool.wake", 1);
     fixture.rotate_announced().await;
     wait_until_firing(&prometheus, "ClavigerActorRestarting").await;
     assert_eq!(
-        fixture.failpoints.left("orders", "pool.turn"),
+        fixture.failpoints.left("orders", "pool.wake"),
         0,
         "it has failed"
     );

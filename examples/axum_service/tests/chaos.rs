@@ -94,10 +94,10 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
     wait_until_adopted(fixture, "a transaction that outlives its rotation").await;
 
     let failpoints = [
-        ("orders", "pool.turn"),
+        ("orders", "pool.wake"),
         ("orders", "pool.verified"),
         ("reports", "pool.verified"),
-        ("login", "provider.turn"),
+        ("login", "provider.wake"),
     ];
     for (actor, step) in failpoints {
         fixture.failpoints.set(actor, step, 1);

@@ -66,7 +66,7 @@ impl Provider for HttpSecrets {
         if request.current.is_some()
             && matches!(
                 request.trigger,
-                RotationTrigger::Changed | RotationTrigger::Woke
+                RotationTrigger::Changed | RotationTrigger::ClockJump
             )
         {
             return Ok(Fetched::Unchanged);

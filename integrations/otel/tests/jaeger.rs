@@ -84,7 +84,10 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
         rotations(&all, "manual", "unchanged"),
         [unchanged("manual")]
     );
-    assert_eq!(rotations(&all, "woke", "unchanged"), [unchanged("woke")]);
+    assert_eq!(
+        rotations(&all, "clock_jump", "unchanged"),
+        [unchanged("clock_jump")]
+    );
 
     // A failed attempt that is retried is marked, and the rotation is not. The number of attempts
     // varies.
@@ -285,7 +288,7 @@ async fn scenario() {
             .calls()
             .iter()
             .skip(before)
-            .any(|call| call.trigger == claviger::report::RotationTrigger::Woke)
+            .any(|call| call.trigger == claviger::report::RotationTrigger::ClockJump)
     })
     .await;
 

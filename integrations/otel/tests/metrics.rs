@@ -168,7 +168,7 @@ async fn every_metric_is_recorded() {
         1,
         ConnectError::new(ConnectErrorKind::Unreachable, "connection refused"),
     );
-    lab.failpoints.set("orders", "pool.turn", 1);
+    lab.failpoints.set("orders", "pool.wake", 1);
     assert!(
         pool.rejected(
             1,

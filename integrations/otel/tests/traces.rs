@@ -558,7 +558,7 @@ async fn every_trigger_is_a_root_that_contains_its_children() {
         RotationTrigger::Changed,
         RotationTrigger::Rejected,
         RotationTrigger::Manual,
-        RotationTrigger::Woke,
+        RotationTrigger::ClockJump,
     ] {
         let root = roots
             .iter()

@@ -127,7 +127,7 @@ impl VaultDynamic {
             };
         }
         // The token was near its expiry and has just been renewed.
-        if trigger != RotationTrigger::Woke && !issued.lifetime.is_stale(now) {
+        if trigger != RotationTrigger::ClockJump && !issued.lifetime.is_stale(now) {
             return Ok(Renewal::Renewed(issued.expiry(&token)));
         }
         let Some(increment) = issued.lifetime.first().filter(|_| issued.renewable) else {

@@ -70,7 +70,7 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
         .fetch_lease(FetchRequest::first())
         .await
         .expect("a user");
-    let mut again = FetchRequest::new(RotationTrigger::Woke);
+    let mut again = FetchRequest::new(RotationTrigger::ClockJump);
     again.current = Some(first);
     assert_eq!(
         dynamic

@@ -7,11 +7,11 @@ const CAPACITY: u32 = 3;
 /// Time until one more is granted.
 const REFILL: Duration = Duration::from_secs(10);
 /// Time for which a new revision has to work before it refills the bucket. Behind a server that
-/// lags, a freshly minted one is rejected sooner.
+/// lags, a new one is rejected sooner.
 const EARNED_AFTER: Duration = Duration::from_millis(250);
 /// Most times in a row that new revisions refill the bucket, so that rotations in quick succession
-/// are followed at once. It bounds a backend that mints at each fetch and a server that lags by
-/// seconds.
+/// are followed at once. It bounds the fetches from a backend that returns a new credential each
+/// time, behind a server that lags by seconds.
 const FILLS: u32 = 20;
 /// Time until one more refill may be earned.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
@@ -149,15 +149,15 @@ mod tests {
 
     /// How often a backend is requested within a minute when each new revision is rejected this
     /// long after it was verified.
-    fn asked_in_a_minute(
+    fn fetches_in_a_minute(
         bucket: &mut TokenBucket,
         start: Instant,
         rejected_after: Duration,
     ) -> usize {
-        let (mut now, mut asked) = (start, 0);
+        let (mut now, mut fetches) = (start, 0);
         while now < start + Duration::from_secs(60) {
             if bucket.take(now) {
-                asked += 1;
+                fetches += 1;
                 bucket.earn(now);
                 now += rejected_after;
                 bucket.forfeit(now);
@@ -165,21 +165,21 @@ mod tests {
                 now = bucket.available_at(now);
             }
         }
-        asked
+        fetches
     }
 
     #[test]
-    fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
+    fn new_credentials_behind_a_lagging_server_are_fetched_nine_times_a_minute() {
         let start = tokio::time::Instant::now().into_std();
         for millis in [1, 10, 100, 249] {
-            let asked = asked_in_a_minute(
+            let fetches = fetches_in_a_minute(
                 &mut TokenBucket::full(start),
                 start,
                 Duration::from_millis(millis),
             );
             assert!(
-                (3..=9).contains(&asked),
-                "rejected after {millis} ms: {asked}"
+                (3..=9).contains(&fetches),
+                "rejected after {millis} ms: {fetches}"
             );
         }
     }
@@ -188,17 +188,20 @@ mod tests {
     fn a_server_that_lags_by_seconds_earns_twenty_refills_and_then_one_a_minute() {
         let start = tokio::time::Instant::now().into_std();
         let mut bucket = TokenBucket::full(start);
-        let asked: Vec<_> = (0..10)
+        let fetches: Vec<_> = (0..10)
             .map(|minute| {
-                asked_in_a_minute(
+                fetches_in_a_minute(
                     &mut bucket,
                     start + Duration::from_secs(60 * minute),
                     Duration::from_millis(500),
                 )
             })
             .collect();
-        assert!((20..=30).contains(&asked[0]), "{asked:?}");
-        assert!(asked[1..].iter().all(|&asked| asked <= 10), "{asked:?}");
+        assert!((20..=30).contains(&fetches[0]), "{fetches:?}");
+        assert!(
+            fetches[1..].iter().all(|&fetches| fetches <= 10),
+            "{fetches:?}"
+        );
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::lease::Revision;
 /// Time for which a superseded lease is not adopted again, unless the current one is rejected, has
 /// expired or was never verified.
 const SUPERSEDED_FOR: Duration = Duration::from_secs(3_600);
-/// Number of released leases that are remembered, the latest: a backend that mints at each fetch
-/// has many.
+/// Number of released leases that are remembered, the latest: a backend with a new
+/// credential for each fetch has many.
 const RELEASED_MOST: usize = 64;
 /// A lease that does not expire is given up after so many failed releases.
 const ATTEMPTS: u32 = 10;

@@ -41,7 +41,7 @@ impl ProviderMachine {
             self.working = Some((revision.clone(), now));
         }
         // Earlier failures are forgotten once a new revision works. Not when it is adopted: a
-        // backend that mints at each fetch would fill its own bucket.
+        // backend with a new credential for each fetch would fill its own bucket.
         if self.leases.verified(revision) && self.leases.is_current(revision) {
             self.bucket.earn(now);
         }

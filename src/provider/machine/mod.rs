@@ -162,7 +162,9 @@ impl ProviderMachine {
                     // What led to it has no timer any more, and may not come again.
                     if matches!(
                         running.trigger,
-                        RotationTrigger::Woke | RotationTrigger::Changed | RotationTrigger::Manual
+                        RotationTrigger::ClockJump
+                            | RotationTrigger::Changed
+                            | RotationTrigger::Manual
                     ) {
                         self.timers.set_unless_set(Timer::Hint, mono);
                     }
@@ -231,7 +233,7 @@ impl ProviderMachine {
                 Some(self.last_hinted.map_or(at, |last| at.max(last + COALESCE)))
             }
             Timer::Rejected | Timer::Retry => Some(self.bucket.available_at(at)),
-            Timer::Woke | Timer::Refresh => Some(at),
+            Timer::ClockJump | Timer::Refresh => Some(at),
         }
     }
 

@@ -86,8 +86,8 @@ impl ProviderMachine {
         let pause =
             schedule::retry_after(self.failures, is_permanent, left, error.wait_hint(), jitter);
         let at = now.mono() + pause;
-        // The caller that requested a new credential has received the error. None is minted
-        // later without its knowledge.
+        // The caller that requested a new credential has received the error. None is
+        // created later without its knowledge.
         self.retry_for = if trigger == RotationTrigger::Manual {
             RotationTrigger::Schedule
         } else {

@@ -72,10 +72,10 @@ impl ProviderMachine {
             Some(Ok(())) => return self.forget(lease),
             Some(Err(error)) if error.is_transient() || self.phase == Closing::Closed => {
                 let failures = failures + 1;
-                let asked = error.wait_hint();
+                let hint = error.wait_hint();
                 (
                     failures,
-                    schedule::retry_after(failures, false, None, asked, 0.0),
+                    schedule::retry_after(failures, false, None, hint, 0.0),
                 )
             }
             Some(Err(_)) => return self.forget(lease),

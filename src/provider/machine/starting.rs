@@ -14,7 +14,7 @@ impl ProviderMachine {
     pub(super) fn wake(&mut self, now: Timestamp) {
         let mono = now.mono();
         if now.skew_since(&self.last_wake) > JUMP {
-            self.timers.set(Timer::Woke, mono);
+            self.timers.set(Timer::ClockJump, mono);
         }
         self.last_wake = now;
         if self.phase != Closing::Open {
@@ -38,7 +38,7 @@ impl ProviderMachine {
         }
         let trigger = match timer {
             Timer::Manual => RotationTrigger::Manual,
-            Timer::Woke => RotationTrigger::Woke,
+            Timer::ClockJump => RotationTrigger::ClockJump,
             Timer::Hint => RotationTrigger::Changed,
             Timer::Rejected => RotationTrigger::Rejected,
             Timer::Retry
@@ -52,7 +52,7 @@ impl ProviderMachine {
         if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed) {
             self.last_hinted = Some(now.mono());
         }
-        for served in [Timer::Manual, Timer::Woke, Timer::Hint] {
+        for served in [Timer::Manual, Timer::ClockJump, Timer::Hint] {
             self.timers.cancel(served);
         }
         self.fetches += 1;

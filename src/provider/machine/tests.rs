@@ -219,7 +219,7 @@ fn a_clock_jump_leads_to_a_fetch() {
         provider.now = Timestamp::at(wall, provider.now.mono());
         assert_eq!(
             provider.wake().map(|(_, trigger)| trigger),
-            Some(RotationTrigger::Woke)
+            Some(RotationTrigger::ClockJump)
         );
     }
 }
@@ -637,23 +637,23 @@ fn rejections_that_pass_cost_nine_fetches_a_minute() {
 }
 
 #[test]
-fn a_backend_that_mints_behind_a_lagging_server_is_asked_nine_times_a_minute() {
+fn new_credentials_behind_a_lagging_server_are_fetched_nine_times_a_minute() {
     let mut provider = TestProvider::new();
     provider.fetch("0");
     provider.verified("0");
     provider.pass(60 * SECOND);
-    let mut minted = 0;
+    let mut fetched = 0;
     for _ in 0..600 {
-        let current = minted.to_string();
+        let current = fetched.to_string();
         provider.rejected(&current);
         if let Some(fetch) = provider.begin() {
-            minted += 1;
-            provider.bring(Some(fetch), &minted.to_string());
-            provider.verified(&minted.to_string());
+            fetched += 1;
+            provider.bring(Some(fetch), &fetched.to_string());
+            provider.verified(&fetched.to_string());
         }
         provider.pass(SECOND / 10);
     }
-    assert!((3..=9).contains(&minted), "{minted}");
+    assert!((3..=9).contains(&fetched), "{fetched}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(super) enum Timer {
     /// Somebody requests a new credential.
     Manual,
     /// The clock jumped.
-    Woke,
+    ClockJump,
     /// The backend may have something new.
     Hint,
     /// The database rejects the current lease.

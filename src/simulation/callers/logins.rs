@@ -13,7 +13,7 @@ use crate::pool::machine::PoolInput;
 
 impl World {
     pub(super) fn try_login(&mut self, at: usize, call: u64, current: Current, is_first: bool) {
-        let (mono, now, truth) = (self.clocks.mono, self.clocks.now(), self.clocks.truth());
+        let (mono, now, true_time) = (self.clocks.mono, self.clocks.now(), self.clocks.true_time());
         let pool = &mut self.pools[at];
         let Some(instance) = pool.instances.get(&current.instance) else {
             return;
@@ -57,7 +57,7 @@ impl World {
         }
         let node = pool.node;
         let provider = pool.provider.at;
-        let (takes, _) = self.db.latency(provider, truth, &mut self.rng);
+        let (takes, _) = self.db.latency(provider, true_time, &mut self.rng);
         self.checks
             .trace
             .line("login", node, login, current.generation);
@@ -67,7 +67,7 @@ impl World {
     }
 
     pub(in crate::simulation) fn logged_in(&mut self, node: NodeId, login: u64) {
-        let (at, now, truth) = (node.at, self.clocks.now(), self.clocks.truth());
+        let (at, now, true_time) = (node.at, self.clocks.now(), self.clocks.true_time());
         let Some(login) = self.pools[at].logins.remove(&login) else {
             return;
         };
@@ -91,7 +91,7 @@ impl World {
             self.feed_pool(at, PoolInput::LoginUnknown { generation });
             return;
         }
-        let result = self.db.login(secret, truth, &mut self.rng);
+        let result = self.db.login(secret, true_time, &mut self.rng);
         match result {
             Ok(()) => {
                 self.login_worked(at, secret);

@@ -1,5 +1,5 @@
-//! The laws, checked by what the world itself knows: what the database rejected, what backends were
-//! asked for and released, when that was.
+//! Checks the laws against the simulated world: what the database rejected, what backends returned
+//! and released, and when.
 
 mod pool;
 mod provider;
@@ -36,11 +36,11 @@ pub(super) struct ProviderModel {
     released: BTreeSet<LeaseId>,
     releases_failed: BTreeSet<LeaseId>,
     bucket: Option<FetchAllowance>,
-    pub(super) asked: bool,
+    pub(super) requested: bool,
     pub(super) lost: bool,
     /// A clock jump that no fetch followed yet.
     pub(super) jumped: Option<u64>,
-    last_asked: Option<u64>,
+    last_request: Option<u64>,
     last_fetch: Option<u64>,
     last_succeeded: bool,
     pub(super) is_stopped: bool,
@@ -112,15 +112,15 @@ impl World {
     /// Returns whether callers should get connections of the current generation, and could since
     /// `since`.
     pub(super) fn is_usable(&self, at: usize, since: u64) -> bool {
-        let truth = self.clocks.truth();
-        let since = truth - (self.clocks.mono - since);
+        let true_time = self.clocks.true_time();
+        let since = true_time - (self.clocks.mono - since);
         let pool = &self.pools[at];
         let Some(current) = pool.current else {
             return false;
         };
         let server = pool.provider.at;
-        let accepted = self.db.accepted_since(current.secret, truth);
-        let healthy = self.db.healthy_since(server, truth);
+        let accepted = self.db.accepted_since(current.secret, true_time);
+        let healthy = self.db.healthy_since(server, true_time);
         !current.expiry.is_expired(self.clocks.now())
             && accepted.is_some_and(|accepted| accepted <= since)
             && healthy.is_some_and(|healthy| healthy + 2 * MIN <= since)
@@ -162,14 +162,14 @@ impl World {
 
     /// A connection was returned: it was not to end before its generation's drain deadline.
     pub(super) fn check_returned(&mut self, at: usize, generation: u64, secret: SecretId) {
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let pool = &self.pools[at];
         let ended = self
             .db
             .secrets
             .get(secret)
             .map_or(u64::MAX, |role| role.role_ends);
-        if truth < ended {
+        if true_time < ended {
             return;
         }
         let deadline = pool
@@ -189,21 +189,21 @@ impl World {
     /// Some time after the last fault, everything works again.
     pub(super) fn check_recovered(&mut self) {
         for at in 0..self.providers.len() {
-            let (now, truth) = (self.clocks.mono, self.clocks.truth());
+            let (now, true_time) = (self.clocks.mono, self.clocks.true_time());
             let healthy = self.backends[at]
-                .healthy_since(truth)
-                .zip(self.db.healthy_since(at, truth));
+                .healthy_since(true_time)
+                .zip(self.db.healthy_since(at, true_time));
             let Some((backend, server)) = healthy else {
                 continue;
             };
             let quiet = backend.max(server).max(self.quiet[at]);
-            if (quiet + 10 * MIN..quiet + 20 * MIN).contains(&truth) {
+            if (quiet + 10 * MIN..quiet + 20 * MIN).contains(&true_time) {
                 // Nobody notices a credential that is not used: callers have to log in.
                 self.end_connections(at);
                 self.burst(at);
             }
             let provider = &self.providers[at];
-            if truth < quiet + RECOVERED || provider.model.is_stopped {
+            if true_time < quiet + RECOVERED || provider.model.is_stopped {
                 continue;
             }
             self.checks.hazard("recoveries checked", 1);
@@ -224,7 +224,7 @@ impl World {
                     since + RECOVERED < now
                         && !users.contains(secret)
                         && !expiry.is_expired(self.clocks.now())
-                        && truth < role.expires
+                        && true_time < role.expires
                         && !role.release_given_up
                 });
             let left = left.map(|(secret, _)| *secret);
@@ -254,7 +254,7 @@ impl World {
                     .map(|served| served.secret);
                 // It may be an older one: a backend that goes back and forth is not followed at
                 // once.
-                let works = served.is_some_and(|served| self.db.accepts(served, truth));
+                let works = served.is_some_and(|served| self.db.accepts(served, true_time));
                 let lags = !works && one.since + RECOVERED < now;
                 let stuck = one
                     .drains

@@ -201,7 +201,7 @@ impl World {
         since: u64,
         deadline: u64,
     ) {
-        let (now, truth) = (self.clocks.mono, self.clocks.truth());
+        let (now, true_time) = (self.clocks.mono, self.clocks.true_time());
         let pool = &self.pools[at];
         let node = pool.node;
         let Some(drain) = pool.drains.get(&generation) else {
@@ -211,7 +211,7 @@ impl World {
         let patience = PATIENCE.as_micros() as u64;
         let is_dynamic = self.backends[role.provider].kind == Kind::Dynamic;
         let is_late = if is_dynamic {
-            deadline > since + 3 * SEC && truth + deadline.saturating_sub(now) > role.expires
+            deadline > since + 3 * SEC && true_time + deadline.saturating_sub(now) > role.expires
         } else {
             deadline > since + patience + SEC
         };

@@ -214,7 +214,7 @@ impl World {
             && trigger != RotationTrigger::Rejected
             && since_last.is_some_and(|since| since + MS >= SEC);
         let is_free = since_last.is_none()
-            || model.asked
+            || model.requested
             || is_requested
             || model.lost
             || model.jumped.is_some()
@@ -239,15 +239,15 @@ impl World {
             }
         }
         if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed)
-            && (model.asked || is_requested)
+            && (model.requested || is_requested)
         {
             // A retry may come sooner, if the bucket allows it.
-            let is_early = model.last_asked.is_some_and(|last| now - last + MS < SEC);
+            let is_early = model.last_request.is_some_and(|last| now - last + MS < SEC);
             if is_early && !bucket.draw(now) {
                 let text = "two fetches for hints or requests within a second";
                 broken.push((Law(16), text.to_owned()));
             }
-            model.last_asked = Some(now);
+            model.last_request = Some(now);
         }
         if trigger == RotationTrigger::Rejected
             && let Some((_, secret, _)) = model.current
@@ -278,7 +278,7 @@ impl World {
                 ));
             }
         }
-        model.asked = false;
+        model.requested = false;
         model.lost = false;
         model.jumped = None;
         model.last_fetch = Some(now);
@@ -349,13 +349,13 @@ impl World {
         lease: LeaseId,
         secret: SecretId,
     ) {
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let model = &mut self.providers[at].model;
         model.released.insert(lease);
         model.unused.remove(&secret);
         self.db.secrets[secret].releases += 1;
         if self.backends[at].kind == Kind::Dynamic {
-            self.db.drop_role(secret, truth);
+            self.db.drop_role(secret, true_time);
         }
     }
 

@@ -30,8 +30,8 @@ impl World {
         let taken = ProviderInput::LeaseTaken(lease);
         let _no_effects = self.providers[provider].machine.handle(taken, now);
         self.attempt_starts(at, &facts);
-        let truth = self.clocks.truth();
-        let (takes, _) = self.db.latency(provider, truth, &mut self.rng);
+        let true_time = self.clocks.true_time();
+        let (takes, _) = self.db.latency(provider, true_time, &mut self.rng);
         let lifetime = self.providers[provider].machine.lifetime();
         let rotation = self.open_rotation(provider);
         let pool = &mut self.pools[at];
@@ -126,8 +126,8 @@ impl World {
         if hangs {
             return Err(ConnectErrorKind::Unreachable);
         }
-        let truth = self.clocks.truth();
-        let result = self.db.login(secret, truth, &mut self.rng);
+        let true_time = self.clocks.true_time();
+        let result = self.db.login(secret, true_time, &mut self.rng);
         match result {
             Err(ConnectErrorKind::Rejected) => self.login_failed(at, secret),
             Err(_) => self.checks.hazard("logins that failed otherwise", 1),
@@ -137,9 +137,9 @@ impl World {
     }
 
     pub(super) fn open(&mut self, at: usize, number: u64, secret: SecretId) {
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let provider = self.pools[at].provider.at;
-        let (takes, hangs) = self.db.latency(provider, truth, &mut self.rng);
+        let (takes, hangs) = self.db.latency(provider, true_time, &mut self.rng);
         let pool = &mut self.pools[at];
         let is_same = pool.current.is_some_and(|current| current.secret == secret);
         let in_place = pool.current.filter(|current| {

@@ -22,7 +22,7 @@ impl World {
 
     pub(in crate::simulation) fn probed(&mut self, node: NodeId, generation: u64) {
         let at = node.at;
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let pool = &mut self.pools[at];
         let current = pool
             .current
@@ -36,10 +36,10 @@ impl World {
                     .map_or(0, |one| one.idle.len());
                 if idle > 0 {
                     // A connection of a dropped role says so, or was ended with it.
-                    if truth < self.db.secrets[current.secret].role_ends {
+                    if true_time < self.db.secrets[current.secret].role_ends {
                         ProbeResult::Passed
                     } else {
-                        self.db.secrets[current.secret].last_rejected = Some(truth);
+                        self.db.secrets[current.secret].last_rejected = Some(true_time);
                         self.open_window(at, current.secret);
                         ProbeResult::Rejected
                     }

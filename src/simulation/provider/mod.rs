@@ -322,12 +322,12 @@ impl World {
         provider.next_request += 1;
         let request = RequestId(provider.next_request);
         provider.requests.insert(request);
-        provider.model.asked = true;
+        provider.model.requested = true;
         self.feed_provider(at, ProviderInput::Manual(request));
     }
 
     pub(super) fn hint(&mut self, at: usize) {
-        self.providers[at].model.asked = true;
+        self.providers[at].model.requested = true;
         self.checks.hazard("hints", 1);
         self.feed_provider(at, ProviderInput::Hint);
     }

@@ -17,8 +17,8 @@ use crate::simulation::world::World;
 
 impl World {
     pub(super) fn start_fetch(&mut self, at: usize, fetch: FetchId, running: SimulatedFetch) {
-        let truth = self.clocks.truth();
-        let takes = self.backends[at].latency(truth, &mut self.rng);
+        let true_time = self.clocks.true_time();
+        let takes = self.backends[at].latency(true_time, &mut self.rng);
         let provider = &mut self.providers[at];
         provider.fetches.insert(fetch, running);
         let (node, losses) = (provider.node, provider.losses);
@@ -81,19 +81,22 @@ impl World {
         let Some(running) = self.providers[at].fetches.remove(&fetch) else {
             return;
         };
-        let truth = self.clocks.truth();
-        let held = self.providers[at].secret();
-        let answer = self.backends[at].answer(
+        let true_time = self.clocks.true_time();
+        let current = self.providers[at].secret();
+        let response = self.backends[at].response(
             at,
-            held,
+            current,
             &running.rejected,
-            truth,
+            true_time,
             &mut self.db,
             &mut self.rng,
         );
-        self.checks
-            .trace
-            .line("answer", node, fetch.0, held.unwrap_or_default() as u64);
+        self.checks.trace.line(
+            "response",
+            node,
+            fetch.0,
+            current.unwrap_or_default() as u64,
+        );
         let started = running.started;
         let expiry = |ttl: Option<u64>| {
             ttl.map_or(Expiry::never(), |ttl| {
@@ -101,7 +104,7 @@ impl World {
             })
         };
         let kind = self.backends[at].kind;
-        let (result, brought) = match answer {
+        let (result, brought) = match response {
             BackendReply::Failed(error) => (Err(error), None),
             BackendReply::Unchanged => (Ok(Offer::Unchanged), None),
             BackendReply::Renewed { ttl } => (Ok(Offer::Renewed(expiry(Some(ttl)))), None),
@@ -150,7 +153,7 @@ impl World {
     pub(super) fn start_release(&mut self, at: usize, lease: LeaseId) {
         self.release_starts(at, lease);
         let takes = self.rng.u64(5 * MS..2 * SEC);
-        let hangs = self.clocks.truth() < self.backends[at].hangs;
+        let hangs = self.clocks.true_time() < self.backends[at].hangs;
         let takes = if hangs { FETCH_DEADLINE } else { takes };
         let provider = &mut self.providers[at];
         provider.releases.insert(lease);
@@ -175,14 +178,14 @@ impl World {
         if self.providers[at].losses != losses || !self.providers[at].releases.remove(&lease) {
             return;
         }
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let backend = &self.backends[at];
         let fails = |kind| Err(ProviderError::new(kind, "simulated"));
         let result = if hangs {
             fails(ProviderErrorKind::TimedOut)
-        } else if truth < backend.down || truth < backend.releases_fail {
+        } else if true_time < backend.down || true_time < backend.releases_fail {
             fails(ProviderErrorKind::Unavailable)
-        } else if truth < backend.denied {
+        } else if true_time < backend.denied {
             fails(ProviderErrorKind::Denied)
         } else {
             Ok(())

@@ -14,43 +14,43 @@ impl World {
 
     pub(super) fn fault(&mut self, at: usize) {
         self.plan_fault(at);
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let node = self.providers[at].node;
         let (name, until) = match self.rng.u8(..21) {
             20 => {
-                let until = truth + self.rng.u64(MIN..3 * MIN);
+                let until = true_time + self.rng.u64(MIN..3 * MIN);
                 self.backends[at].fades = until;
                 self.revoke(at);
                 self.fade(at);
                 ("leases fade", until)
             }
-            0..8 => self.backends[at].fail(truth, &mut self.rng),
-            8..14 => self.server_fault(at, truth),
+            0..8 => self.backends[at].fail(true_time, &mut self.rng),
+            8..14 => self.server_fault(at, true_time),
             14 => {
                 // Whoever likes sends hints; they lead to no more than a fetch a second.
                 for _ in 0..self.rng.u32(5..60) {
                     let soon = self.clocks.mono + self.rng.u64(..3 * SEC);
                     self.queue.add(soon, SimulatedEvent::Hint { provider: at });
                 }
-                ("forged hints", truth)
+                ("forged hints", true_time)
             }
             15 => {
                 for _ in 0..self.rng.u32(1..5) {
                     self.rotate_now(at);
                 }
-                ("requests", truth)
+                ("requests", true_time)
             }
             16 => {
                 self.lose[at] = (true, true);
-                ("tasks lost", truth)
+                ("tasks lost", true_time)
             }
             17 => {
                 self.revoke(at);
-                ("revoked", truth)
+                ("revoked", true_time)
             }
             18 => {
                 self.end_connections(at);
-                ("connections ended", truth)
+                ("connections ended", true_time)
             }
             _ => {
                 let pools = self.subscribers(at);
@@ -63,17 +63,17 @@ impl World {
                 }
                 self.providers[at].actor.crashed_until = until;
                 self.checks.hazard("actors crashed", 1);
-                ("actors crashed", truth + 70 * SEC)
+                ("actors crashed", true_time + 70 * SEC)
             }
         };
-        self.checks.trace.line(name, node, until - truth, 0);
+        self.checks.trace.line(name, node, until - true_time, 0);
         self.checks.hazard(name, 1);
-        self.disturb(at, until - truth);
+        self.disturb(at, until - true_time);
         self.burst(at);
     }
 
     pub(super) fn fade(&mut self, at: usize) {
-        if self.clocks.truth() >= self.backends[at].fades {
+        if self.clocks.true_time() >= self.backends[at].fades {
             return;
         }
         self.end_connections(at);
@@ -86,9 +86,9 @@ impl World {
         self.queue.add(next, SimulatedEvent::Fade { provider: at });
     }
 
-    pub(super) fn server_fault(&mut self, at: usize, truth: u64) -> (&'static str, u64) {
+    pub(super) fn server_fault(&mut self, at: usize, true_time: u64) -> (&'static str, u64) {
         let kind = self.rng.u8(..6);
-        let until = truth + self.rng.u64(10 * SEC..20 * MIN);
+        let until = true_time + self.rng.u64(10 * SEC..20 * MIN);
         let lag = self.rng.u64(SEC..20 * SEC);
         let server = &mut self.db.servers[at];
         let name = match kind {
@@ -97,7 +97,7 @@ impl World {
                 "server down"
             }
             1 => {
-                server.hangs = until.min(truth + 2 * MIN);
+                server.hangs = until.min(true_time + 2 * MIN);
                 "server hangs"
             }
             2 => {
@@ -135,7 +135,7 @@ impl World {
     /// The database does not accept the current credential any more; for a password, only for a
     /// while.
     pub(super) fn revoke(&mut self, at: usize) {
-        let truth = self.clocks.truth();
+        let true_time = self.clocks.true_time();
         let secret = match self.backends[at].kind {
             Kind::Token | Kind::Dynamic => self.providers[at].secret(),
             Kind::Rotating | Kind::Static => Some(self.backends[at].current),
@@ -143,9 +143,9 @@ impl World {
         let Some(secret) = secret else {
             return;
         };
-        self.db.stop_accepting(secret, truth);
+        self.db.stop_accepting(secret, true_time);
         if self.backends[at].kind == Kind::Dynamic && self.rng.bool() {
-            self.db.drop_role(secret, truth);
+            self.db.drop_role(secret, true_time);
         }
         if matches!(self.backends[at].kind, Kind::Rotating | Kind::Static) {
             let wait = self.rng.u64(SEC..30 * MIN);
@@ -159,7 +159,7 @@ impl World {
     }
 
     pub(super) fn rotate(&mut self, at: usize, step: RotateStep) {
-        let (mono, truth) = (self.clocks.mono, self.clocks.truth());
+        let (mono, true_time) = (self.clocks.mono, self.clocks.true_time());
         self.disturb(at, 0);
         let node = self.providers[at].node;
         let old = self.backends[at].current;
@@ -221,10 +221,10 @@ impl World {
                 self.checks.trace.line("database has", node, new as u64, 0);
                 for secret in 0..self.db.secrets.len() {
                     if self.db.secrets[secret].provider == at && secret != new {
-                        self.db.stop_accepting(secret, truth);
+                        self.db.stop_accepting(secret, true_time);
                     }
                 }
-                self.db.accept(new, truth);
+                self.db.accept(new, true_time);
                 self.burst(at);
             }
         }

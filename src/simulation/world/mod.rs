@@ -207,7 +207,7 @@ impl World {
 
     /// Something befalls a provider that goes on for `micros`.
     pub(super) fn disturb(&mut self, at: usize, micros: u64) {
-        let until = self.clocks.truth() + micros;
+        let until = self.clocks.true_time() + micros;
         self.quiet[at] = self.quiet[at].max(until);
     }
 

@@ -23,9 +23,9 @@ pub(super) struct ModelledProvider {
     allowance: BucketModel,
     /// When the next scheduled fetch is free.
     refresh: Option<Instant>,
-    asked: bool,
+    requested: bool,
     jumped: bool,
-    last_asked: Option<Instant>,
+    last_request: Option<Instant>,
     /// The revisions that were rejected and did not work since, and when.
     rejected: BTreeMap<Revision, Instant>,
     /// The revisions that worked while they were current, and when they last were.
@@ -40,7 +40,7 @@ pub(super) struct ModelledProvider {
 fn trigger_has_no_timer(trigger: RotationTrigger) -> bool {
     matches!(
         trigger,
-        RotationTrigger::Woke | RotationTrigger::Changed | RotationTrigger::Manual
+        RotationTrigger::ClockJump | RotationTrigger::Changed | RotationTrigger::Manual
     )
 }
 
@@ -67,9 +67,9 @@ impl ModelledProvider {
                 refill: None,
             },
             refresh: Some(at),
-            asked: false,
+            requested: false,
             jumped: false,
-            last_asked: None,
+            last_request: None,
             rejected: BTreeMap::new(),
             verified: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -109,11 +109,11 @@ impl ModelledProvider {
             }
             LawStep::Wake => self.wake(),
             LawStep::Hint => {
-                self.asked = true;
+                self.requested = true;
                 self.feed(ProviderInput::Hint);
             }
             LawStep::Manual => {
-                self.asked = true;
+                self.requested = true;
                 self.requests += 1;
                 self.waiting.insert(RequestId(self.requests));
                 self.feed(ProviderInput::Manual(RequestId(self.requests)));
@@ -201,7 +201,7 @@ impl ModelledProvider {
             return;
         };
         if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) {
-            self.asked = true;
+            self.requested = true;
         }
         let now = self.provider.now;
         let done = |result| ProviderInput::FetchDone {
@@ -356,14 +356,15 @@ impl ModelledProvider {
     /// Law 7: what no question, no schedule and no clock jump explains draws on the bucket.
     fn check_price(&mut self, trigger: RotationTrigger) {
         let now = self.provider.now.mono();
-        let is_asked = self.asked && self.last_asked.is_none_or(|last| now >= last + COALESCE);
+        let is_due_by_request =
+            self.requested && self.last_request.is_none_or(|last| now >= last + COALESCE);
         let has_reply = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
         if has_reply {
-            self.last_asked = Some(now);
+            self.last_request = Some(now);
         }
         match trigger {
-            _ if has_reply && is_asked => {}
-            RotationTrigger::Woke if self.jumped => {}
+            _ if has_reply && is_due_by_request => {}
+            RotationTrigger::ClockJump if self.jumped => {}
             RotationTrigger::Start | RotationTrigger::Schedule
                 if self.refresh.is_some_and(|at| at <= now) => {}
             _ => {
@@ -377,7 +378,7 @@ impl ModelledProvider {
                 assert!(self.allowance.draw(now), "law 7: {trigger}");
             }
         }
-        self.asked = false;
+        self.requested = false;
         self.jumped = false;
     }
 
