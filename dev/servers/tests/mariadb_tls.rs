@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use claviger_servers::MariaDb;
 use client::{answer, log_in};
-use token::{Token, ago, now};
+use token::{Token, seconds_ago, system_time};
 
 /// Returns the client's options to verify this authority and the host.
-fn verify(ca: &Path) -> [String; 3] {
+fn tls_options(ca: &Path) -> [String; 3] {
     [
         "--ssl".to_owned(),
         format!("--ssl-ca={}", ca.display()),
@@ -24,12 +24,17 @@ fn verify(ca: &Path) -> [String; 3] {
     ]
 }
 
-fn sign_in(server: &MariaDb, user: &str, password: &str, ca: &Path) -> Result<String, String> {
+fn log_in_with_tls(
+    server: &MariaDb,
+    user: &str,
+    password: &str,
+    ca: &Path,
+) -> Result<String, String> {
     answer(&log_in(
         server,
         user,
         password,
-        &verify(ca).each_ref().map(String::as_str),
+        &tls_options(ca).each_ref().map(String::as_str),
     ))
 }
 
@@ -42,8 +47,11 @@ fn only_the_servers_own_authority_verifies_it() {
         server.ca_file().unwrap(),
         server.unrelated_ca_file().unwrap(),
     );
-    assert_eq!(sign_in(&server, "app", "right", ca), Ok("app".to_owned()));
-    let rejection = sign_in(&server, "app", "right", unrelated).unwrap_err();
+    assert_eq!(
+        log_in_with_tls(&server, "app", "right", ca),
+        Ok("app".to_owned())
+    );
+    let rejection = log_in_with_tls(&server, "app", "right", unrelated).unwrap_err();
     assert!(
         rejection.contains("TLS/SSL error") && rejection.contains("certificate"),
         "{rejection}"
@@ -56,7 +64,7 @@ fn only_the_servers_own_authority_verifies_it() {
     let plain = MariaDb::start().unwrap();
     assert_eq!((plain.ca_file(), plain.unrelated_ca_file()), (None, None));
     plain.create_role("app", "right").unwrap();
-    sign_in(&plain, "app", "right", ca).unwrap_err();
+    log_in_with_tls(&plain, "app", "right", ca).unwrap_err();
 }
 
 #[test]
@@ -65,9 +73,12 @@ fn tokens_are_checked_as_on_postgresql() {
     let ca = server.ca_file().unwrap();
     for user in ["app", "first.last+x@corp", "with a space", "größe"] {
         server.create_token_role(user).unwrap();
-        let token = Token::new(user, ago(60)).text();
+        let token = Token::new(user, seconds_ago(60)).text();
         assert!(token.len() > 1_500);
-        assert_eq!(sign_in(&server, user, &token, ca).as_deref(), Ok(user));
+        assert_eq!(
+            log_in_with_tls(&server, user, &token, ca).as_deref(),
+            Ok(user)
+        );
         let check = server.token_checks().entries().unwrap().pop().unwrap();
         assert!(
             check.accepted && check.user == user && check.length == token.len(),
@@ -75,25 +86,30 @@ fn tokens_are_checked_as_on_postgresql() {
         );
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
-    let good = Token::new("app", now());
-    let long = good
+    let valid = Token::new("app", system_time());
+    let long = valid
         .clone()
         .with("X-Amz-Security-Token", "x".repeat(4_000))
         .text();
-    assert_eq!(sign_in(&server, "app", &long, ca), Ok("app".to_owned()));
+    assert_eq!(
+        log_in_with_tls(&server, "app", &long, ca),
+        Ok("app".to_owned())
+    );
 
-    let since = server.token_checks().from_now().unwrap();
+    let new_checks = server.token_checks().from_now().unwrap();
     let rejected = [
-        Token::new("app", ago(901)).text(),
-        Token::new("app", ago(3)).with("X-Amz-Expires", "2").text(),
-        Token::new("other", now()).text(),
+        Token::new("app", seconds_ago(901)).text(),
+        Token::new("app", seconds_ago(3))
+            .with("X-Amz-Expires", "2")
+            .text(),
+        Token::new("other", system_time()).text(),
         "no token".to_owned(),
     ];
     for token in &rejected {
-        let rejection = sign_in(&server, "app", token, ca).unwrap_err();
+        let rejection = log_in_with_tls(&server, "app", token, ca).unwrap_err();
         assert!(rejection.contains("ERROR 1045 (28000)"), "{rejection}");
     }
-    let reasons: Vec<_> = since
+    let reasons: Vec<_> = new_checks
         .entries()
         .unwrap()
         .into_iter()
@@ -114,21 +130,21 @@ fn tokens_are_checked_as_on_postgresql() {
 
     let checks = server.token_checks();
     checks.reject_all(true).unwrap();
-    sign_in(&server, "app", &good.text(), ca).unwrap_err();
+    log_in_with_tls(&server, "app", &valid.text(), ca).unwrap_err();
     checks.reject_all(false).unwrap();
-    checks.expire_session("ASIAEXAMPLE", now()).unwrap();
-    sign_in(&server, "app", &good.text(), ca).unwrap_err();
+    checks.expire_session("ASIAEXAMPLE", system_time()).unwrap();
+    log_in_with_tls(&server, "app", &valid.text(), ca).unwrap_err();
     checks
-        .expire_session("ASIAEXAMPLE", now() + Duration::from_secs(60))
+        .expire_session("ASIAEXAMPLE", system_time() + Duration::from_secs(60))
         .unwrap();
-    sign_in(&server, "app", &good.text(), ca).unwrap();
+    log_in_with_tls(&server, "app", &valid.text(), ca).unwrap();
 }
 
 #[test]
 fn a_token_requires_tls() {
     let server = MariaDb::builder().tokens().start().unwrap();
     server.create_token_role("app").unwrap();
-    let token = Token::new("app", now()).text();
+    let token = Token::new("app", system_time()).text();
     let rejection = answer(&log_in(&server, "app", &token, &["--skip-ssl"])).unwrap_err();
     assert!(rejection.contains("1045"), "{rejection}");
     assert_eq!(server.log().rejected_logins_of("app").unwrap(), 1);

@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use claviger_servers::{Postgres, Programs, Server, StartError};
 use client::{answer, log_in};
-use token::{Token, ago, credential, date, now};
+use token::{Token, credential, format_date, seconds_ago, system_time};
 
-fn server() -> Postgres {
+fn start_server() -> Postgres {
     let server = Postgres::builder().tokens().start().unwrap();
     server.create_token_role("app").unwrap();
     server
 }
 
 /// Logs in over TLS with a verified certificate.
-fn sign_in(server: &Postgres, user: &str, token: &str) -> Result<String, String> {
+fn log_in_with_tls(server: &Postgres, user: &str, token: &str) -> Result<String, String> {
     let tls = format!(
         "sslmode=verify-full sslrootcert='{}'",
         server.ca_file().unwrap().display()
@@ -32,7 +32,7 @@ fn sign_in(server: &Postgres, user: &str, token: &str) -> Result<String, String>
 }
 
 /// Returns the token for another endpoint.
-fn for_endpoint(token: &Token, endpoint: &str) -> String {
+fn with_endpoint(token: &Token, endpoint: &str) -> String {
     Token {
         endpoint: endpoint.to_owned(),
         parameters: token.parameters.clone(),
@@ -43,17 +43,20 @@ fn for_endpoint(token: &Token, endpoint: &str) -> String {
 /// Returns the token without that parameter.
 fn without(token: &Token, name: &str) -> String {
     let mut token = token.clone();
-    token.parameters.retain(|(known, _)| *known != name);
+    token.parameters.retain(|(parameter, _)| *parameter != name);
     token.text()
 }
 
 #[test]
 fn a_valid_token_is_accepted_and_not_logged() {
-    let server = server();
-    let before = now();
-    let token = Token::new("app", ago(60)).text();
+    let server = start_server();
+    let started = system_time();
+    let token = Token::new("app", seconds_ago(60)).text();
     assert!(token.len() > 1_500);
-    assert_eq!(sign_in(&server, "app", &token), Ok("app".to_owned()));
+    assert_eq!(
+        log_in_with_tls(&server, "app", &token),
+        Ok("app".to_owned())
+    );
 
     let checks = server.token_checks();
     let [check] = checks.entries().unwrap().try_into().unwrap();
@@ -68,7 +71,7 @@ fn a_valid_token_is_accepted_and_not_logged() {
         "{check:?}"
     );
     assert!(
-        check.checked_at + Duration::from_millis(1) >= before && check.checked_at <= now(),
+        check.checked_at + Duration::from_millis(1) >= started && check.checked_at <= system_time(),
         "{check:?}"
     );
     assert_eq!(
@@ -92,92 +95,102 @@ fn a_valid_token_is_accepted_and_not_logged() {
 
 #[test]
 fn the_reason_is_logged_and_the_client_gets_28000() {
-    let server = server();
-    let signed = ago(60);
-    let good = Token::new("app", signed);
-    let day = date(signed);
+    let server = start_server();
+    let signed = seconds_ago(60);
+    let valid = Token::new("app", signed);
+    let signed_date = format_date(signed);
     let cases = [
         ("not a token", "no-token-at-all".to_owned()),
-        ("a url", for_endpoint(&good, "https://db:5432")),
-        ("no port", for_endpoint(&good, "db")),
-        ("port 0", for_endpoint(&good, "db:0")),
-        ("a large port", for_endpoint(&good, "db:65536")),
-        ("no host", for_endpoint(&good, ":5432")),
-        ("bare IPv6", for_endpoint(&good, "::1:5432")),
+        ("a url", with_endpoint(&valid, "https://db:5432")),
+        ("no port", with_endpoint(&valid, "db")),
+        ("port 0", with_endpoint(&valid, "db:0")),
+        ("a large port", with_endpoint(&valid, "db:65536")),
+        ("no host", with_endpoint(&valid, ":5432")),
+        ("bare IPv6", with_endpoint(&valid, "::1:5432")),
         (
             "another action",
-            good.clone().with("Action", "Connect").text(),
+            valid.clone().with("Action", "Connect").text(),
         ),
-        ("another user", good.clone().with("DBUser", "app2").text()),
-        ("no user", without(&good, "DBUser")),
-        ("a bad escape", good.clone().with("DBUser", "app%2").text()),
+        ("another user", valid.clone().with("DBUser", "app2").text()),
+        ("no user", without(&valid, "DBUser")),
+        ("a bad escape", valid.clone().with("DBUser", "app%2").text()),
         (
             "another algorithm",
-            good.clone()
+            valid
+                .clone()
                 .with("X-Amz-Algorithm", "AWS4-HMAC-SHA1")
                 .text(),
         ),
-        ("no credential", without(&good, "X-Amz-Credential")),
+        ("no credential", without(&valid, "X-Amz-Credential")),
         (
             "another service",
-            good.clone()
+            valid
+                .clone()
                 .with(
                     "X-Amz-Credential",
-                    credential("ASIAEXAMPLE", &day).replace("rds-db", "rds"),
+                    credential("ASIAEXAMPLE", &signed_date).replace("rds-db", "rds"),
                 )
                 .text(),
         ),
         (
             "another day",
-            good.clone()
+            valid
+                .clone()
                 .with("X-Amz-Credential", credential("ASIAEXAMPLE", "20200102"))
                 .text(),
         ),
         (
             "no key",
-            good.clone()
-                .with("X-Amz-Credential", credential("", &day))
+            valid
+                .clone()
+                .with("X-Amz-Credential", credential("", &signed_date))
                 .text(),
         ),
-        ("no date", without(&good, "X-Amz-Date")),
+        ("no date", without(&valid, "X-Amz-Date")),
         (
             "an odd date",
-            good.clone()
+            valid
+                .clone()
                 .with("X-Amz-Date", "2026-01-02T03:04:05Z")
                 .text(),
         ),
-        ("no expiry", without(&good, "X-Amz-Expires")),
-        ("901 s", good.clone().with("X-Amz-Expires", "901").text()),
-        ("0 s", good.clone().with("X-Amz-Expires", "0").text()),
-        ("no signature", without(&good, "X-Amz-Signature")),
+        ("no expiry", without(&valid, "X-Amz-Expires")),
+        ("901 s", valid.clone().with("X-Amz-Expires", "901").text()),
+        ("0 s", valid.clone().with("X-Amz-Expires", "0").text()),
+        ("no signature", without(&valid, "X-Amz-Signature")),
         (
             "half a signature",
-            good.clone().with("X-Amz-Signature", "ab".repeat(31)).text(),
+            valid
+                .clone()
+                .with("X-Amz-Signature", "ab".repeat(31))
+                .text(),
         ),
         (
             "no hex",
-            good.clone().with("X-Amz-Signature", "g".repeat(64)).text(),
+            valid.clone().with("X-Amz-Signature", "g".repeat(64)).text(),
         ),
-        ("twice", format!("{}&DBUser=app", good.text())),
-        ("expired", Token::new("app", ago(901)).text()),
+        ("twice", format!("{}&DBUser=app", valid.text())),
+        ("expired", Token::new("app", seconds_ago(901)).text()),
         (
             "expired early",
-            Token::new("app", ago(3)).with("X-Amz-Expires", "2").text(),
+            Token::new("app", seconds_ago(3))
+                .with("X-Amz-Expires", "2")
+                .text(),
         ),
         (
             "future",
-            Token::new("app", now() + Duration::from_secs(310)).text(),
+            Token::new("app", system_time() + Duration::from_secs(310)).text(),
         ),
     ];
     let mut reasons = Vec::new();
     for (name, token) in &cases {
-        let since = server.token_checks().from_now().unwrap();
-        let rejection = sign_in(&server, "app", token).unwrap_err();
+        let new_checks = server.token_checks().from_now().unwrap();
+        let rejection = log_in_with_tls(&server, "app", token).unwrap_err();
         assert!(
             rejection.contains("PAM authentication failed for user \"app\""),
             "{name}: {rejection}"
         );
-        let [check] = since.entries().unwrap().try_into().unwrap();
+        let [check] = new_checks.entries().unwrap().try_into().unwrap();
         assert!(
             !check.accepted && !check.reason.is_empty(),
             "{name}: {check:?}"
@@ -208,29 +221,30 @@ fn the_reason_is_logged_and_the_client_gets_28000() {
 
 #[test]
 fn unusual_valid_tokens_are_accepted() {
-    let server = server();
-    let good = Token::new("app", ago(899 - 30));
+    let server = start_server();
+    let valid = Token::new("app", seconds_ago(899 - 30));
     for (name, token) in [
-        ("ipv6", for_endpoint(&good, "[::1]:5432")),
-        ("mixed case", for_endpoint(&good, "DB.Example.COM:1")),
+        ("ipv6", with_endpoint(&valid, "[::1]:5432")),
+        ("mixed case", with_endpoint(&valid, "DB.Example.COM:1")),
         (
             "a clock ahead",
-            Token::new("app", now() + Duration::from_secs(280)).text(),
+            Token::new("app", system_time() + Duration::from_secs(280)).text(),
         ),
-        ("no session token", without(&good, "X-Amz-Security-Token")),
+        ("no session token", without(&valid, "X-Amz-Security-Token")),
         (
             "long",
-            good.clone()
+            valid
+                .clone()
                 .with("X-Amz-Security-Token", "x".repeat(4_000))
                 .text(),
         ),
         (
             "an unknown parameter",
-            format!("{}&X-Amz-New=1", good.text()),
+            format!("{}&X-Amz-New=1", valid.text()),
         ),
     ] {
         assert_eq!(
-            sign_in(&server, "app", &token),
+            log_in_with_tls(&server, "app", &token),
             Ok("app".to_owned()),
             "{name}: {:?}",
             server.token_checks().entries().unwrap().last()
@@ -246,7 +260,7 @@ fn unusual_valid_tokens_are_accepted() {
     ] {
         server.create_token_role(user).unwrap();
         assert_eq!(
-            sign_in(&server, user, &Token::new(user, now()).text()).as_deref(),
+            log_in_with_tls(&server, user, &Token::new(user, system_time()).text()).as_deref(),
             Ok(user)
         );
         assert_eq!(
@@ -262,37 +276,37 @@ fn unusual_valid_tokens_are_accepted() {
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
     // As from a client that does not encode the name: a plus is a space.
-    let raw = Token::new("app", now())
+    let unencoded = Token::new("app", system_time())
         .with("DBUser", "first.last+x@corp")
         .text();
-    sign_in(&server, "first.last+x@corp", &raw).unwrap_err();
+    log_in_with_tls(&server, "first.last+x@corp", &unencoded).unwrap_err();
 }
 
 #[test]
 fn a_token_requires_tls_and_passwords_are_rejected() {
-    let server = server();
-    let token = Token::new("app", now()).text();
+    let server = start_server();
+    let token = Token::new("app", system_time()).text();
     let rejection = answer(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
     assert!(rejection.contains("pg_hba.conf rejects"), "{rejection}");
     assert_eq!(server.token_checks().entries().unwrap(), []);
 
     server.set_password("app", "right").unwrap();
-    sign_in(&server, "app", "right").unwrap_err();
+    log_in_with_tls(&server, "app", "right").unwrap_err();
     server.create_role("other", "right").unwrap();
-    sign_in(&server, "other", "right").unwrap();
+    log_in_with_tls(&server, "other", "right").unwrap();
     answer(&log_in(&server, "other", "right", "sslmode=disable")).unwrap();
-    sign_in(&server, "other", &Token::new("other", now()).text()).unwrap_err();
+    log_in_with_tls(&server, "other", &Token::new("other", system_time()).text()).unwrap_err();
     assert_eq!(server.token_checks().entries().unwrap().len(), 1);
 }
 
 #[test]
-fn all_tokens_are_rejected_while_configured() {
-    let server = server();
+fn all_tokens_are_rejected_while_reject_all_is_set() {
+    let server = start_server();
     let checks = server.token_checks();
-    let token = Token::new("app", now()).text();
+    let token = Token::new("app", system_time()).text();
     checks.reject_all(true).unwrap();
     checks.reject_all(true).unwrap();
-    sign_in(&server, "app", &token).unwrap_err();
+    log_in_with_tls(&server, "app", &token).unwrap_err();
     let rejected = checks.entries().unwrap().pop().unwrap();
     assert_eq!(
         (rejected.reason.as_str(), rejected.access_key.as_str()),
@@ -300,48 +314,52 @@ fn all_tokens_are_rejected_while_configured() {
     );
     checks.reject_all(false).unwrap();
     checks.reject_all(false).unwrap();
-    sign_in(&server, "app", &token).unwrap();
+    log_in_with_tls(&server, "app", &token).unwrap();
 }
 
 #[test]
 fn an_expired_session_rejects_its_tokens_only() {
-    let server = server();
+    let server = start_server();
     let checks = server.token_checks();
-    let signed = now();
+    let signed = system_time();
     let token = Token::new("app", signed);
-    let other = token
-        .clone()
-        .with("X-Amz-Credential", credential("ASIAOTHER", &date(signed)));
+    let other = token.clone().with(
+        "X-Amz-Credential",
+        credential("ASIAOTHER", &format_date(signed)),
+    );
     checks
-        .expire_session("ASIAEXAMPLE", now() + Duration::from_secs(3_600))
+        .expire_session("ASIAEXAMPLE", system_time() + Duration::from_secs(3_600))
         .unwrap();
-    sign_in(&server, "app", &token.text()).unwrap();
-    checks.expire_session("ASIAEXAMPLE", now()).unwrap();
-    sign_in(&server, "app", &token.text()).unwrap_err();
+    log_in_with_tls(&server, "app", &token.text()).unwrap();
+    checks.expire_session("ASIAEXAMPLE", system_time()).unwrap();
+    log_in_with_tls(&server, "app", &token.text()).unwrap_err();
     assert_eq!(
         checks.entries().unwrap().last().unwrap().reason,
         "the signing session has expired"
     );
-    sign_in(&server, "app", &other.text()).unwrap();
+    log_in_with_tls(&server, "app", &other.text()).unwrap();
     checks.restore_session("ASIAEXAMPLE").unwrap();
     checks.restore_session("ASIAEXAMPLE").unwrap();
-    sign_in(&server, "app", &token.text()).unwrap();
-    for slip in ["", "../checks", "a/b", "a b"] {
+    log_in_with_tls(&server, "app", &token.text()).unwrap();
+    for invalid_key in ["", "../checks", "a/b", "a b"] {
         assert_eq!(
-            checks.expire_session(slip, now()).unwrap_err().kind(),
+            checks
+                .expire_session(invalid_key, system_time())
+                .unwrap_err()
+                .kind(),
             ErrorKind::InvalidInput,
-            "{slip:?}"
+            "{invalid_key:?}"
         );
     }
 }
 
 #[test]
 fn checks_continue_after_a_restart() {
-    let server = server();
-    let token = Token::new("app", now()).text();
+    let server = start_server();
+    let token = Token::new("app", system_time()).text();
     server.stop().unwrap();
     server.start_again().unwrap();
-    sign_in(&server, "app", &token).unwrap();
+    log_in_with_tls(&server, "app", &token).unwrap();
     assert_eq!(server.token_checks().accepted().unwrap(), 1);
 }
 
@@ -355,7 +373,7 @@ fn a_server_without_tokens_has_no_checks() {
         checks.accepted().map(drop),
         checks.reject_all(true),
         checks.reject_all(false),
-        checks.expire_session("A", now()),
+        checks.expire_session("A", system_time()),
         checks.restore_session("A"),
     ] {
         let error = error.unwrap_err();

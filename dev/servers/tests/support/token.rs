@@ -14,10 +14,10 @@ pub(crate) struct Token {
 impl Token {
     /// Creates a token signed at this time, for 900 s, by the access key `ASIAEXAMPLE`.
     pub(crate) fn new(user: &str, signed: SystemTime) -> Self {
-        let date = date(signed);
+        let date = format_date(signed);
         let parameters = vec![
             ("Action", "connect".to_owned()),
-            ("DBUser", encode(user)),
+            ("DBUser", percent_encode(user)),
             ("X-Amz-Algorithm", "AWS4-HMAC-SHA256".to_owned()),
             ("X-Amz-Credential", credential("ASIAEXAMPLE", &date)),
             ("X-Amz-Date", date),
@@ -35,7 +35,7 @@ impl Token {
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.parameters
             .iter_mut()
-            .find(|(known, _)| *known == name)
+            .find(|(parameter, _)| *parameter == name)
             .unwrap()
             .1 = value.into();
         self
@@ -57,8 +57,8 @@ pub(crate) fn credential(key: &str, date: &str) -> String {
 }
 
 /// Formats a time as `20260102T030405Z`.
-pub(crate) fn date(moment: SystemTime) -> String {
-    let seconds = moment.duration_since(UNIX_EPOCH).unwrap().as_secs();
+pub(crate) fn format_date(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
     let output = Command::new("date")
         .args(["-u", "-d", &format!("@{seconds}"), "+%Y%m%dT%H%M%SZ"])
         .output()
@@ -66,11 +66,11 @@ pub(crate) fn date(moment: SystemTime) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-pub(crate) fn encode(text: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+pub(crate) fn percent_encode(text: &str) -> String {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes()
         .map(|byte| {
-            if keep(byte) {
+            if is_unreserved(byte) {
                 char::from(byte).to_string()
             } else {
                 format!("%{byte:02X}")
@@ -80,7 +80,7 @@ pub(crate) fn encode(text: &str) -> String {
 }
 
 /// Returns the real time, by which servers verify tokens.
-pub(crate) fn now() -> SystemTime {
+pub(crate) fn system_time() -> SystemTime {
     #[expect(
         clippy::disallowed_methods,
         reason = "a server is a process of its own and knows no clock but the real one"
@@ -88,6 +88,6 @@ pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
-pub(crate) fn ago(seconds: u64) -> SystemTime {
-    now() - Duration::from_secs(seconds)
+pub(crate) fn seconds_ago(seconds: u64) -> SystemTime {
+    system_time() - Duration::from_secs(seconds)
 }
