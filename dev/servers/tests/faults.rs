@@ -14,12 +14,12 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use claviger_servers::Postgres;
-use client::{answer, client, log_in};
+use client::{log_in, login_result, psql};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
 /// Starts a client and waits until it is connected.
-fn connection(server: &Postgres, user: &str) -> Child {
-    let mut psql = client(server)
+fn open_connection(server: &Postgres, user: &str) -> Child {
+    let mut psql = psql(server)
         .args([
             "-h",
             server.host(),
@@ -50,17 +50,17 @@ fn connection(server: &Postgres, user: &str) -> Child {
 }
 
 /// Returns the server's response to a request for TLS, if there is one soon.
-fn responds(server: &Postgres) -> bool {
+fn responds_to_tls_request(server: &Postgres) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
-    let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+    let timeouts = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
     // Retries when a signal arrives, as of a child that ended.
     match stream.read_exact(&mut [0]) {
-        Err(error) if silence.contains(&error.kind()) => false,
-        answer => answer.map(|()| true).unwrap(),
+        Err(error) if timeouts.contains(&error.kind()) => false,
+        read => read.map(|()| true).unwrap(),
     }
 }
 
@@ -69,8 +69,8 @@ fn a_stalled_server_accepts_connections_and_does_not_respond_until_it_resumes() 
     let server = Postgres::start().unwrap();
     server.create_role("app", "right").unwrap();
     server.create_role("other", "right").unwrap();
-    let mut client = connection(&server, "app");
-    assert!(responds(&server));
+    let mut client = open_connection(&server, "app");
+    assert!(responds_to_tls_request(&server));
 
     server.stall().unwrap();
     let pid = server.pid().unwrap();
@@ -79,12 +79,12 @@ fn a_stalled_server_accepts_connections_and_does_not_respond_until_it_resumes() 
         // A connection that ended just before waits for its parent, which is stopped.
         assert!(matches!(state, 'T' | 'Z'), "{process}: {state}");
     }
-    assert!(!responds(&server));
+    assert!(!responds_to_tls_request(&server));
 
     server.resume().unwrap();
-    assert!(responds(&server));
+    assert!(responds_to_tls_request(&server));
     assert_eq!(
-        answer(&log_in(&server, "other", "right", "")),
+        login_result(&log_in(&server, "other", "right", "")),
         Ok("other".to_owned())
     );
     assert_eq!(server.connection_count("app").unwrap(), 1);
@@ -100,10 +100,10 @@ fn a_stopped_server_refuses_connections_and_keeps_its_port_and_data() {
     let (port, first) = (server.port(), server.pid().unwrap());
     for stop in [Postgres::stop, Postgres::shut_down] {
         let pid = server.pid().unwrap();
-        let before = [children_of(pid), vec![pid]].concat();
+        let processes = [children_of(pid), vec![pid]].concat();
         stop(&server).unwrap();
         assert_eq!(server.pid(), None);
-        for process in before {
+        for process in processes {
             assert!(is_gone(process), "{process}");
         }
         let error = TcpStream::connect((server.host(), port)).unwrap_err();
@@ -115,7 +115,7 @@ fn a_stopped_server_refuses_connections_and_keeps_its_port_and_data() {
         assert_eq!(server.port(), port);
         assert_ne!(server.pid(), Some(first));
         assert_eq!(
-            answer(&log_in(&server, "app", "right", "")),
+            login_result(&log_in(&server, "app", "right", "")),
             Ok("app".to_owned())
         );
     }
@@ -145,19 +145,22 @@ fn only_the_connections_of_one_role_are_terminated_and_counted() {
     for user in ["app", "other"] {
         server.create_role(user, "right").unwrap();
     }
-    let mut ended = [connection(&server, "app"), connection(&server, "app")];
-    let mut spared = connection(&server, "other");
+    let mut terminated = [
+        open_connection(&server, "app"),
+        open_connection(&server, "app"),
+    ];
+    let mut unaffected = open_connection(&server, "other");
     assert_eq!(server.connection_count("app").unwrap(), 2);
     assert_eq!(server.terminate_connections("app").unwrap(), 2);
     assert_eq!(server.connection_count("app").unwrap(), 0);
     assert_eq!(server.terminate_connections("app").unwrap(), 0);
     assert_eq!(server.connection_count("other").unwrap(), 1);
-    for client in &mut ended {
+    for client in &mut terminated {
         client.kill().unwrap();
         client.wait().unwrap();
     }
-    drop(spared.stdin.take());
-    assert!(spared.wait().unwrap().success());
+    drop(unaffected.stdin.take());
+    assert!(unaffected.wait().unwrap().success());
 }
 
 #[test]
@@ -166,8 +169,8 @@ fn servers_on_one_machine_are_independent() {
     assert_ne!(one.port(), two.port());
     assert_ne!(one.socket_dir(), two.socket_dir());
     one.create_role("app", "right").unwrap();
-    answer(&log_in(&one, "app", "right", "")).unwrap();
-    answer(&log_in(&two, "app", "right", "")).unwrap_err();
+    login_result(&log_in(&one, "app", "right", "")).unwrap();
+    login_result(&log_in(&two, "app", "right", "")).unwrap_err();
     assert_eq!(one.log().rejected_logins().unwrap(), 0);
     assert_eq!(two.log().rejected_logins().unwrap(), 1);
     one.stall().unwrap();

@@ -7,7 +7,7 @@
 mod client;
 
 use claviger_servers::{Postgres, SqlError, postgres::quote_literal};
-use client::{answer, log_in};
+use client::{log_in, login_result};
 
 #[test]
 fn accepted_and_rejected_logins_are_counted() {
@@ -25,19 +25,19 @@ fn accepted_and_rejected_logins_are_counted() {
 
     for _ in 0..3 {
         assert_eq!(
-            answer(&log_in(&server, "app", "right", "")),
+            login_result(&log_in(&server, "app", "right", "")),
             Ok("app".to_owned())
         );
     }
     for _ in 0..2 {
-        let rejection = answer(&log_in(&server, "app", "wrong", "")).unwrap_err();
+        let rejection = login_result(&log_in(&server, "app", "wrong", "")).unwrap_err();
         assert!(
             rejection.contains("password authentication failed for user \"app\""),
             "{rejection}"
         );
     }
-    answer(&log_in(&server, "nobody there", "right", "")).unwrap_err();
-    answer(&log_in(&server, "other", "right", "")).unwrap();
+    login_result(&log_in(&server, "nobody there", "right", "")).unwrap_err();
+    login_result(&log_in(&server, "other", "right", "")).unwrap();
 
     assert_eq!(log.rejected_logins_of("app").unwrap(), 2);
     assert_eq!(log.rejected_logins_of("other").unwrap(), 0);
@@ -53,14 +53,14 @@ fn accepted_and_rejected_logins_are_counted() {
 fn only_a_changed_password_is_accepted() {
     let server = Postgres::start().unwrap();
     server.create_role("app", "first").unwrap();
-    answer(&log_in(&server, "app", "first", "")).unwrap();
+    login_result(&log_in(&server, "app", "first", "")).unwrap();
 
     server.set_password("app", "second").unwrap();
-    let since = server.log().from_now().unwrap();
-    answer(&log_in(&server, "app", "first", "")).unwrap_err();
-    answer(&log_in(&server, "app", "second", "")).unwrap();
-    assert_eq!(since.rejected_logins_of("app").unwrap(), 1);
-    assert_eq!(since.authenticated_logins_of("app").unwrap(), 1);
+    let new_entries = server.log().from_now().unwrap();
+    login_result(&log_in(&server, "app", "first", "")).unwrap_err();
+    login_result(&log_in(&server, "app", "second", "")).unwrap();
+    assert_eq!(new_entries.rejected_logins_of("app").unwrap(), 1);
+    assert_eq!(new_entries.authenticated_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
 }
 
@@ -78,12 +78,12 @@ fn names_and_passwords_may_contain_any_characters() {
         server.create_role(name, &password).unwrap();
         server.create_database(name, name).unwrap();
         assert_eq!(
-            answer(&log_in(&server, name, &password, "")).as_deref(),
+            login_result(&log_in(&server, name, &password, "")).as_deref(),
             Ok(name)
         );
-        answer(&log_in(&server, name, name, "")).unwrap_err();
+        login_result(&log_in(&server, name, name, "")).unwrap_err();
         server.set_password(name, name).unwrap();
-        answer(&log_in(&server, name, name, "")).unwrap();
+        login_result(&log_in(&server, name, name, "")).unwrap();
         assert_eq!(server.log().rejected_logins_of(name).unwrap(), 1, "{name}");
         assert_eq!(
             server.log().authenticated_logins_of(name).unwrap(),
@@ -115,8 +115,8 @@ fn a_failing_statement_is_an_error_and_later_ones_do_not_run() {
         server.sql("SELECT to_regclass('never') IS NULL").unwrap(),
         "t"
     );
-    let big = format!("SELECT length({})", quote_literal(&"x".repeat(1 << 20)));
-    assert_eq!(server.sql(&big).unwrap(), (1 << 20).to_string());
+    let large = format!("SELECT length({})", quote_literal(&"x".repeat(1 << 20)));
+    assert_eq!(server.sql(&large).unwrap(), (1 << 20).to_string());
     server.sql("SELECT 1\0").unwrap_err();
 }
 
@@ -134,7 +134,7 @@ fn settings_and_access_lines_override_the_defaults() {
         r"it's a \ backslash"
     );
     server.create_role("eve", "right").unwrap();
-    let rejection = answer(&log_in(&server, "eve", "right", "")).unwrap_err();
+    let rejection = login_result(&log_in(&server, "eve", "right", "")).unwrap_err();
     assert!(rejection.contains("pg_hba.conf rejects"), "{rejection}");
     assert_eq!(server.log().rejected_logins().unwrap(), 0);
 }

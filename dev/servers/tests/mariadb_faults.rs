@@ -14,17 +14,17 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use claviger_servers::MariaDb;
-use client::{answer, client, log_in};
+use client::{client, log_in, login_result};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
-fn server() -> MariaDb {
+fn start_server() -> MariaDb {
     let server = MariaDb::start().unwrap();
     server.create_role("app", "right").unwrap();
     server
 }
 
 /// Starts a client and waits until it is connected; it remains until its stdin is closed.
-fn connection(server: &MariaDb, user: &str, password: &str) -> Child {
+fn open_connection(server: &MariaDb, user: &str, password: &str) -> Child {
     let mut client = client(server, user, password)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -46,36 +46,36 @@ fn connection(server: &MariaDb, user: &str, password: &str) -> Child {
 }
 
 /// Returns whether the server greets a client soon.
-fn greets(server: &MariaDb) -> bool {
+fn sends_greeting(server: &MariaDb) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    let silence = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+    let timeouts = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
     // Retries when a signal arrives, as of a child that ended.
     match stream.read_exact(&mut [0]) {
-        Err(error) if silence.contains(&error.kind()) => false,
-        answer => answer.map(|()| true).unwrap(),
+        Err(error) if timeouts.contains(&error.kind()) => false,
+        read => read.map(|()| true).unwrap(),
     }
 }
 
 #[test]
 fn a_stalled_server_accepts_connections_and_does_not_respond_until_it_resumes() {
-    let server = server();
+    let server = start_server();
     server.create_role("other", "right").unwrap();
-    let mut client = connection(&server, "app", "right");
-    assert!(greets(&server));
+    let mut client = open_connection(&server, "app", "right");
+    assert!(sends_greeting(&server));
 
     server.stall().unwrap();
     let pid = server.pid().unwrap();
     assert_eq!(children_of(pid), []);
     assert_eq!(parent_and_state(pid).unwrap().1, 'T');
-    assert!(!greets(&server));
+    assert!(!sends_greeting(&server));
 
     server.resume().unwrap();
-    assert!(greets(&server));
+    assert!(sends_greeting(&server));
     assert_eq!(
-        answer(&log_in(&server, "other", "right", &[])),
+        login_result(&log_in(&server, "other", "right", &[])),
         Ok("other".to_owned())
     );
     assert_eq!(server.connection_count("app").unwrap(), 1);
@@ -86,7 +86,7 @@ fn a_stalled_server_accepts_connections_and_does_not_respond_until_it_resumes() 
 
 #[test]
 fn a_stopped_server_refuses_connections_and_keeps_its_port_and_data() {
-    let server = server();
+    let server = start_server();
     server.create_database("orders", "app").unwrap();
     server
         .sql_in("orders", "CREATE TABLE orders (id int)")
@@ -109,7 +109,7 @@ fn a_stopped_server_refuses_connections_and_keeps_its_port_and_data() {
         assert_eq!(server.port(), port);
         assert_ne!(server.pid(), Some(first));
         assert_eq!(
-            answer(&log_in(&server, "app", "right", &[])),
+            login_result(&log_in(&server, "app", "right", &[])),
             Ok("app".to_owned())
         );
     }
@@ -124,7 +124,7 @@ fn a_stopped_server_refuses_connections_and_keeps_its_port_and_data() {
 
 #[test]
 fn a_stalled_or_crashed_server_can_be_started_again() {
-    let server = server();
+    let server = start_server();
     server.stall().unwrap();
     server.stop().unwrap();
     server.start_again().unwrap();
@@ -143,17 +143,17 @@ fn a_stalled_or_crashed_server_can_be_started_again() {
 
 #[test]
 fn only_the_connections_of_one_user_are_terminated_and_counted() {
-    let server = server();
+    let server = start_server();
     for user in ["other", "App"] {
         server.create_role(user, "right").unwrap();
     }
-    let mut ended = [
-        connection(&server, "app", "right"),
-        connection(&server, "app", "right"),
+    let mut terminated = [
+        open_connection(&server, "app", "right"),
+        open_connection(&server, "app", "right"),
     ];
-    let mut spared = [
-        connection(&server, "other", "right"),
-        connection(&server, "App", "right"),
+    let mut unaffected = [
+        open_connection(&server, "other", "right"),
+        open_connection(&server, "App", "right"),
     ];
     assert_eq!(server.connection_count("app").unwrap(), 2);
     assert_eq!(server.terminate_connections("app").unwrap(), 2);
@@ -166,11 +166,11 @@ fn only_the_connections_of_one_user_are_terminated_and_counted() {
         ),
         (1, 1)
     );
-    for client in &mut ended {
+    for client in &mut terminated {
         client.kill().unwrap();
         client.wait().unwrap();
     }
-    for client in &mut spared {
+    for client in &mut unaffected {
         drop(client.stdin.take());
         assert!(client.wait().unwrap().success());
     }
@@ -178,10 +178,10 @@ fn only_the_connections_of_one_user_are_terminated_and_counted() {
 
 #[test]
 fn servers_on_one_machine_are_independent() {
-    let (one, two) = (server(), MariaDb::start().unwrap());
+    let (one, two) = (start_server(), MariaDb::start().unwrap());
     assert_ne!(one.port(), two.port());
-    answer(&log_in(&one, "app", "right", &[])).unwrap();
-    answer(&log_in(&two, "app", "right", &[])).unwrap_err();
+    login_result(&log_in(&one, "app", "right", &[])).unwrap();
+    login_result(&log_in(&two, "app", "right", &[])).unwrap_err();
     assert_eq!(one.log().rejected_logins().unwrap(), 0);
     assert_eq!(two.log().rejected_logins().unwrap(), 1);
     one.stall().unwrap();

@@ -8,7 +8,7 @@ mod client;
 
 use claviger_servers::mariadb::quote_literal;
 use claviger_servers::{MariaDb, SqlError};
-use client::{answer, log_in};
+use client::{log_in, login_result};
 
 #[test]
 fn accepted_and_rejected_logins_are_counted() {
@@ -26,19 +26,19 @@ fn accepted_and_rejected_logins_are_counted() {
 
     for _ in 0..3 {
         assert_eq!(
-            answer(&log_in(&server, "app", "right", &[])),
+            login_result(&log_in(&server, "app", "right", &[])),
             Ok("app".to_owned())
         );
     }
     for _ in 0..2 {
-        let rejection = answer(&log_in(&server, "app", "wrong", &[])).unwrap_err();
+        let rejection = login_result(&log_in(&server, "app", "wrong", &[])).unwrap_err();
         assert!(
             rejection.contains("ERROR 1045 (28000): Access denied for user 'app'"),
             "{rejection}"
         );
     }
-    answer(&log_in(&server, "nobody there", "right", &[])).unwrap_err();
-    answer(&log_in(&server, "other", "right", &[])).unwrap();
+    login_result(&log_in(&server, "nobody there", "right", &[])).unwrap_err();
+    login_result(&log_in(&server, "other", "right", &[])).unwrap();
 
     assert_eq!(log.rejected_logins_of("app").unwrap(), 2);
     assert_eq!(log.rejected_logins_of("other").unwrap(), 0);
@@ -59,28 +59,28 @@ fn there_are_no_anonymous_users_and_the_superuser_needs_the_socket() {
             .unwrap(),
         "bystander"
     );
-    answer(&log_in(&server, "bystander", "", &[])).unwrap_err();
+    login_result(&log_in(&server, "bystander", "", &[])).unwrap_err();
     assert_eq!(
         server.sql("SELECT CURRENT_USER()").unwrap(),
         "root@localhost"
     );
-    let rejection = answer(&log_in(&server, server.superuser(), "", &[])).unwrap_err();
+    let rejection = login_result(&log_in(&server, server.superuser(), "", &[])).unwrap_err();
     assert!(rejection.contains("1045"), "{rejection}");
-    answer(&log_in(&server, "", "", &[])).unwrap_err();
+    login_result(&log_in(&server, "", "", &[])).unwrap_err();
 }
 
 #[test]
 fn only_a_changed_password_is_accepted() {
     let server = MariaDb::start().unwrap();
     server.create_role("app", "first").unwrap();
-    answer(&log_in(&server, "app", "first", &[])).unwrap();
+    login_result(&log_in(&server, "app", "first", &[])).unwrap();
 
     server.set_password("app", "second").unwrap();
-    let since = server.log().from_now().unwrap();
-    answer(&log_in(&server, "app", "first", &[])).unwrap_err();
-    answer(&log_in(&server, "app", "second", &[])).unwrap();
-    assert_eq!(since.rejected_logins_of("app").unwrap(), 1);
-    assert_eq!(since.authenticated_logins_of("app").unwrap(), 1);
+    let new_entries = server.log().from_now().unwrap();
+    login_result(&log_in(&server, "app", "first", &[])).unwrap_err();
+    login_result(&log_in(&server, "app", "second", &[])).unwrap();
+    assert_eq!(new_entries.rejected_logins_of("app").unwrap(), 1);
+    assert_eq!(new_entries.authenticated_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 2);
 }
 
@@ -90,7 +90,7 @@ fn a_locked_user_is_rejected_and_an_expired_password_is_accepted() {
     let log = server.log();
     server.create_role("app", "right").unwrap();
     server.lock_account("app").unwrap();
-    let rejection = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
+    let rejection = login_result(&log_in(&server, "app", "right", &[])).unwrap_err();
     assert!(rejection.contains("ERROR 4151 (HY000)"), "{rejection}");
     assert_eq!(
         (
@@ -100,10 +100,10 @@ fn a_locked_user_is_rejected_and_an_expired_password_is_accepted() {
         (1, 0)
     );
     server.unlock_account("app").unwrap();
-    answer(&log_in(&server, "app", "right", &[])).unwrap();
+    login_result(&log_in(&server, "app", "right", &[])).unwrap();
 
     server.expire_password("app").unwrap();
-    let rejection = answer(&log_in(&server, "app", "right", &[])).unwrap_err();
+    let rejection = login_result(&log_in(&server, "app", "right", &[])).unwrap_err();
     assert!(rejection.contains("ERROR 1820 (HY000)"), "{rejection}");
     assert_eq!(
         (
@@ -113,7 +113,7 @@ fn a_locked_user_is_rejected_and_an_expired_password_is_accepted() {
         (1, 2)
     );
     server.set_password("app", "next").unwrap();
-    answer(&log_in(&server, "app", "next", &[])).unwrap();
+    login_result(&log_in(&server, "app", "next", &[])).unwrap();
 }
 
 #[test]
@@ -132,12 +132,12 @@ fn names_and_passwords_may_contain_any_characters() {
         server.create_role(name, &password).unwrap();
         server.create_database(name, name).unwrap();
         assert_eq!(
-            answer(&log_in(&server, name, &password, &[])).as_deref(),
+            login_result(&log_in(&server, name, &password, &[])).as_deref(),
             Ok(name)
         );
-        answer(&log_in(&server, name, name, &[])).unwrap_err();
+        login_result(&log_in(&server, name, name, &[])).unwrap_err();
         server.set_password(name, name).unwrap();
-        answer(&log_in(
+        login_result(&log_in(
             &server,
             name,
             name,
@@ -168,9 +168,10 @@ fn a_database_name_is_no_pattern_in_its_grant() {
     server.create_role("app", "right").unwrap();
     server.create_database("my_db", "app").unwrap();
     server.create_database("myxdb", "root").unwrap_err();
-    let into = |database| answer(&log_in(&server, "app", "right", &["--database", database]));
-    into("my_db").unwrap();
-    let rejection = into("myxdb").unwrap_err();
+    let log_in_to =
+        |database| login_result(&log_in(&server, "app", "right", &["--database", database]));
+    log_in_to("my_db").unwrap();
+    let rejection = log_in_to("myxdb").unwrap_err();
     assert!(rejection.contains("1044"), "{rejection}");
     // Rejected for its database, not for its password.
     assert_eq!(server.log().rejected_logins().unwrap(), 0);
@@ -189,8 +190,8 @@ fn a_failing_statement_is_an_error_that_does_not_contain_it() {
     );
     assert!(!error.to_string().contains("secret"), "{error}");
     assert_eq!(server.sql("SHOW TABLES LIKE 'never'").unwrap(), "");
-    let big = format!("SELECT LENGTH({})", quote_literal(&"x".repeat(1 << 20)));
-    assert_eq!(server.sql(&big).unwrap(), (1 << 20).to_string());
+    let large = format!("SELECT LENGTH({})", quote_literal(&"x".repeat(1 << 20)));
+    assert_eq!(server.sql(&large).unwrap(), (1 << 20).to_string());
     server.sql("SELECT 1\0").unwrap_err();
 }
 

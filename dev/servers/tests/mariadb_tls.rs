@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use claviger_servers::MariaDb;
-use client::{answer, log_in};
+use client::{log_in, login_result};
 use token::{Token, seconds_ago, system_time};
 
 /// Returns the client's options to verify this authority and the host.
@@ -30,7 +30,7 @@ fn log_in_with_tls(
     password: &str,
     ca: &Path,
 ) -> Result<String, String> {
-    answer(&log_in(
+    login_result(&log_in(
         server,
         user,
         password,
@@ -58,7 +58,7 @@ fn only_the_servers_own_authority_verifies_it() {
     );
     assert_eq!(server.log().authenticated_logins().unwrap(), 1);
     // The account requires TLS.
-    answer(&log_in(&server, "app", "right", &["--skip-ssl"])).unwrap_err();
+    login_result(&log_in(&server, "app", "right", &["--skip-ssl"])).unwrap_err();
     assert_eq!(server.log().rejected_logins_of("app").unwrap(), 1);
 
     let plain = MariaDb::start().unwrap();
@@ -145,7 +145,7 @@ fn a_token_requires_tls() {
     let server = MariaDb::builder().tokens().start().unwrap();
     server.create_token_role("app").unwrap();
     let token = Token::new("app", system_time()).text();
-    let rejection = answer(&log_in(&server, "app", &token, &["--skip-ssl"])).unwrap_err();
+    let rejection = login_result(&log_in(&server, "app", &token, &["--skip-ssl"])).unwrap_err();
     assert!(rejection.contains("1045"), "{rejection}");
     assert_eq!(server.log().rejected_logins_of("app").unwrap(), 1);
     assert_eq!(server.log().authenticated_logins().unwrap(), 0);

@@ -11,11 +11,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use claviger_servers::Postgres;
-use client::{answer, client, log_in};
+use client::{log_in, login_result, psql};
 
-fn verify(host_is: &str, ca: &Path) -> String {
+fn tls_options(host: &str, ca: &Path) -> String {
     format!(
-        "host={host_is} hostaddr=127.0.0.1 sslmode=verify-full sslrootcert='{}'",
+        "host={host} hostaddr=127.0.0.1 sslmode=verify-full sslrootcert='{}'",
         ca.display()
     )
 }
@@ -30,27 +30,32 @@ fn only_the_servers_own_authority_verifies_it() {
     );
 
     for host in ["localhost", "127.0.0.1"] {
-        let output = log_in(&server, "app", "right", &verify(host, ca));
-        assert_eq!(answer(&output), Ok("app".to_owned()), "{host}");
+        let output = log_in(&server, "app", "right", &tls_options(host, ca));
+        assert_eq!(login_result(&output), Ok("app".to_owned()), "{host}");
     }
     assert_eq!(
         server.log().count("SSL enabled (protocol=TLSv1.3").unwrap(),
         2
     );
 
-    let rejection = answer(&log_in(
+    let rejection = login_result(&log_in(
         &server,
         "app",
         "right",
-        &verify("localhost", unrelated),
+        &tls_options("localhost", unrelated),
     ))
     .unwrap_err();
     assert!(
         rejection.contains("certificate verify failed"),
         "{rejection}"
     );
-    let rejection =
-        answer(&log_in(&server, "app", "right", &verify("example.org", ca))).unwrap_err();
+    let rejection = login_result(&log_in(
+        &server,
+        "app",
+        "right",
+        &tls_options("example.org", ca),
+    ))
+    .unwrap_err();
     assert!(
         rejection.contains("does not match host name"),
         "{rejection}"
@@ -58,7 +63,7 @@ fn only_the_servers_own_authority_verifies_it() {
     assert_eq!(server.log().authenticated_logins().unwrap(), 2);
 
     // As libpq reads it from the environment.
-    let output = client(&server)
+    let output = psql(&server)
         .env("PGPASSWORD", "right")
         .env("PGSSLMODE", "verify-full")
         .env("PGSSLROOTCERT", ca)
@@ -75,20 +80,20 @@ fn only_the_servers_own_authority_verifies_it() {
         .args(["-c", "SELECT 1"])
         .output()
         .unwrap();
-    assert_eq!(answer(&output), Ok("1".to_owned()));
+    assert_eq!(login_result(&output), Ok("1".to_owned()));
 }
 
 #[test]
 fn tls_is_optional_for_clients() {
     let server = Postgres::builder().tls().start().unwrap();
     server.create_role("app", "right").unwrap();
-    answer(&log_in(&server, "app", "right", "sslmode=disable")).unwrap();
+    login_result(&log_in(&server, "app", "right", "sslmode=disable")).unwrap();
     assert_eq!(server.log().count("SSL enabled").unwrap(), 0);
 
     let plain = Postgres::start().unwrap();
     assert_eq!((plain.ca_file(), plain.unrelated_ca_file()), (None, None));
     plain.create_role("app", "right").unwrap();
-    let rejection = answer(&log_in(&plain, "app", "right", "sslmode=require")).unwrap_err();
+    let rejection = login_result(&log_in(&plain, "app", "right", "sslmode=require")).unwrap_err();
     assert!(rejection.contains("does not support SSL"), "{rejection}");
 }
 

@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use claviger_servers::{Postgres, Programs, Server, StartError};
-use client::{answer, log_in};
+use client::{log_in, login_result};
 use token::{Token, credential, format_date, seconds_ago, system_time};
 
 fn start_server() -> Postgres {
@@ -28,7 +28,7 @@ fn log_in_with_tls(server: &Postgres, user: &str, token: &str) -> Result<String,
         "sslmode=verify-full sslrootcert='{}'",
         server.ca_file().unwrap().display()
     );
-    answer(&log_in(server, user, token, &tls))
+    login_result(&log_in(server, user, token, &tls))
 }
 
 /// Returns the token for another endpoint.
@@ -286,7 +286,7 @@ fn unusual_valid_tokens_are_accepted() {
 fn a_token_requires_tls_and_passwords_are_rejected() {
     let server = start_server();
     let token = Token::new("app", system_time()).text();
-    let rejection = answer(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
+    let rejection = login_result(&log_in(&server, "app", &token, "sslmode=disable")).unwrap_err();
     assert!(rejection.contains("pg_hba.conf rejects"), "{rejection}");
     assert_eq!(server.token_checks().entries().unwrap(), []);
 
@@ -294,7 +294,7 @@ fn a_token_requires_tls_and_passwords_are_rejected() {
     log_in_with_tls(&server, "app", "right").unwrap_err();
     server.create_role("other", "right").unwrap();
     log_in_with_tls(&server, "other", "right").unwrap();
-    answer(&log_in(&server, "other", "right", "sslmode=disable")).unwrap();
+    login_result(&log_in(&server, "other", "right", "sslmode=disable")).unwrap();
     log_in_with_tls(&server, "other", &Token::new("other", system_time()).text()).unwrap_err();
     assert_eq!(server.token_checks().entries().unwrap().len(), 1);
 }

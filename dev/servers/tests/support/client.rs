@@ -8,7 +8,7 @@ use claviger_servers::Postgres;
 /// string.
 pub(crate) fn log_in(server: &Postgres, user: &str, password: &str, extra: &str) -> Output {
     let user = user.replace('\\', r"\\").replace('\'', r"\'");
-    client(server)
+    psql(server)
         .env("PGPASSWORD", password)
         .arg("-d")
         .arg(format!(
@@ -21,7 +21,7 @@ pub(crate) fn log_in(server: &Postgres, user: &str, password: &str, extra: &str)
         .unwrap()
 }
 
-pub(crate) fn client(server: &Postgres) -> Command {
+pub(crate) fn psql(server: &Postgres) -> Command {
     let mut psql = Command::new(server.programs().join("psql"));
     psql.args(["-X", "-q", "-t", "-A"])
         .env("LC_ALL", "C")
@@ -32,7 +32,7 @@ pub(crate) fn client(server: &Postgres) -> Command {
 }
 
 /// Returns the result, or the error message of a rejected login.
-pub(crate) fn answer(output: &Output) -> Result<String, String> {
+pub(crate) fn login_result(output: &Output) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {

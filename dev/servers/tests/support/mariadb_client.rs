@@ -7,10 +7,10 @@ use claviger_servers::MariaDb;
 /// Logs in over TCP and selects the user; `extra` are further options.
 pub(crate) fn log_in(server: &MariaDb, user: &str, password: &str, extra: &[&str]) -> Output {
     // `USER()` without its host, where the name may contain an `@`.
-    let who = "SELECT LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER())))";
+    let select_user = "SELECT LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER())))";
     client(server, user, password)
         .args(extra)
-        .args(["-e", who])
+        .args(["-e", select_user])
         .output()
         .unwrap()
 }
@@ -41,7 +41,7 @@ pub(crate) fn client(server: &MariaDb, user: &str, password: &str) -> Command {
 }
 
 /// Returns the result, or the error message of a rejected login.
-pub(crate) fn answer(output: &Output) -> Result<String, String> {
+pub(crate) fn login_result(output: &Output) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {
