@@ -22,7 +22,7 @@ const SPAN: &str = r#"{"resourceSpans": [{
 }]}"#;
 
 /// Sends a span by OTLP, in JSON, and returns the status.
-fn send(jaeger: &Jaeger) -> String {
+fn send_span(jaeger: &Jaeger) -> String {
     let endpoint = jaeger.otlp_endpoint();
     let address = endpoint.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -32,20 +32,20 @@ fn send(jaeger: &Jaeger) -> String {
         SPAN.len()
     )
     .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.lines().next().unwrap_or_default().to_owned()
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response.lines().next().unwrap_or_default().to_owned()
 }
 
 #[test]
 fn spans_are_returned() {
     let jaeger = Jaeger::start().unwrap();
     assert!(!jaeger.get("/api/services").unwrap().contains("orders"));
-    let status = send(&jaeger);
+    let status = send_span(&jaeger);
     assert!(status.contains("200"), "{status}");
     let path = "/api/traces/5b8efff798038103d269b633813fc60c";
     // Spans appear with a delay.
-    let told = (0..250).any(|_| {
+    let found = (0..250).any(|_| {
         jaeger
             .get(path)
             .is_ok_and(|traces| traces.contains("a span"))
@@ -54,7 +54,7 @@ fn spans_are_returned() {
                 false
             }
     });
-    assert!(told);
+    assert!(found);
     assert!(jaeger.get("/api/services").unwrap().contains("orders"));
     assert!(
         jaeger.get("/api/traces/0").is_err(),

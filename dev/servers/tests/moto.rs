@@ -14,10 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use claviger_servers::{InjectedFault, Moto, Programs, Proxy, StartError};
-use http::{Answer, Client};
+use http::{Client, Response};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
-fn secrets_manager(aws: &Moto, operation: &str, body: &str) -> std::io::Result<Answer> {
+fn secrets_manager(aws: &Moto, operation: &str, body: &str) -> std::io::Result<Response> {
     Client::connect(&aws.endpoint())?.call(operation, body)
 }
 
@@ -36,11 +36,11 @@ fn a_secret_is_created_and_read_by_its_stage() {
         secrets_manager(&aws, "PutSecretValue", put).unwrap().status,
         200
     );
-    for (fixture, value) in [("AWSCURRENT", "first"), ("AWSPENDING", "second")] {
-        let read = format!(r#"{{"SecretId": "db", "VersionStage": "{fixture}"}}"#);
-        let answer = secrets_manager(&aws, "GetSecretValue", &read).unwrap();
-        assert_eq!(answer.status, 200);
-        assert!(answer.body.contains(value), "{answer:?}");
+    for (stage, value) in [("AWSCURRENT", "first"), ("AWSPENDING", "second")] {
+        let read = format!(r#"{{"SecretId": "db", "VersionStage": "{stage}"}}"#);
+        let response = secrets_manager(&aws, "GetSecretValue", &read).unwrap();
+        assert_eq!(response.status, 200);
+        assert!(response.body.contains(value), "{response:?}");
     }
     let absent = secrets_manager(
         &aws,
@@ -58,12 +58,12 @@ fn a_secret_is_created_and_read_by_its_stage() {
 
 /// Returns the output of a script with boto3 and a `client` of Secrets Manager.
 fn boto3(aws: &Moto, endpoint: &str, script: &str) -> String {
-    let begin = "
+    let setup = "
 import boto3, botocore, sys
 client = boto3.client('secretsmanager', endpoint_url=sys.argv[1], region_name='eu-central-1', aws_access_key_id='any',
                       aws_secret_access_key='any', config=botocore.config.Config(retries={'total_max_attempts': 2}))";
     let output = Command::new(aws.python())
-        .args(["-c", &format!("{begin}\n{script}"), endpoint])
+        .args(["-c", &format!("{setup}\n{script}"), endpoint])
         .output()
         .unwrap();
     assert!(
@@ -160,7 +160,7 @@ fn a_stalled_moto_accepts_connections_and_responds_after_resuming() {
     client.send("ListSecrets", "{}").unwrap();
     assert!(client.is_silent_for(Duration::from_millis(300)).unwrap());
     aws.resume().unwrap();
-    assert!(client.answer().unwrap().body.contains("db"));
+    assert!(client.receive().unwrap().body.contains("db"));
 }
 
 #[test]
@@ -186,19 +186,19 @@ fn two_servers_are_independent() {
 
 #[test]
 fn nothing_is_left_behind_in_any_state() {
-    type Reach = fn(&Moto);
-    let states: [(&str, Reach); 4] = [
+    type EnterState = fn(&Moto);
+    let states: [(&str, EnterState); 4] = [
         ("running", |_| {}),
         ("stalled", |aws| aws.stall().unwrap()),
         ("stopped", |aws| aws.stop().unwrap()),
         ("crashed", |aws| kill(aws.pid().unwrap())),
     ];
-    for (name, reach) in states {
+    for (name, enter_state) in states {
         let aws = Moto::start().unwrap();
         let (endpoint, server) = (aws.endpoint(), aws.pid().unwrap());
         let (guardian, _) = parent_and_state(server).unwrap();
         assert!(children_of(guardian).contains(&server));
-        reach(&aws);
+        enter_state(&aws);
         drop(aws);
         assert!(is_gone(server) && is_gone(guardian), "{name}");
         assert_eq!(

@@ -16,7 +16,7 @@ use std::time::Duration;
 use claviger_servers::{OpenBao, Programs, Server, StartError};
 use processes::{children_of, is_gone, kill, parent_and_state};
 
-fn with_a_secret() -> OpenBao {
+fn start_with_secret() -> OpenBao {
     let vault = OpenBao::start().unwrap();
     let mounted = vault
         .request(
@@ -46,18 +46,18 @@ fn with_a_secret() -> OpenBao {
     vault
 }
 
-fn status(vault: &OpenBao) -> u16 {
+fn read_status(vault: &OpenBao) -> u16 {
     vault.request("GET", "kv/data/db", None).unwrap().status
 }
 
 #[test]
-fn it_is_sealed_and_unsealed() {
-    let vault = with_a_secret();
-    assert_eq!(status(&vault), 200);
+fn a_sealed_server_is_unavailable_until_it_is_unsealed() {
+    let vault = start_with_secret();
+    assert_eq!(read_status(&vault), 200);
     vault.seal().unwrap();
-    assert_eq!(status(&vault), 503);
+    assert_eq!(read_status(&vault), 503);
     vault.unseal().unwrap();
-    assert_eq!(status(&vault), 200);
+    assert_eq!(read_status(&vault), 200);
     // An unknown token.
     assert_eq!(
         vault
@@ -70,7 +70,7 @@ fn it_is_sealed_and_unsealed() {
 
 #[test]
 fn a_stopped_server_refuses_connections_and_keeps_its_storage() {
-    let vault = with_a_secret();
+    let vault = start_with_secret();
     let address = vault.address();
     vault.stop().unwrap();
     assert_eq!(
@@ -90,21 +90,21 @@ fn a_stopped_server_refuses_connections_and_keeps_its_storage() {
 
 #[test]
 fn a_stalled_server_responds_after_resuming() {
-    let vault = with_a_secret();
+    let vault = start_with_secret();
     vault.stall().unwrap();
     std::thread::scope(|scope| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let vault = &vault;
-        scope.spawn(move || tell.send(status(vault)).unwrap());
-        assert!(told.recv_timeout(Duration::from_millis(300)).is_err());
+        scope.spawn(move || sender.send(read_status(vault)).unwrap());
+        assert!(receiver.recv_timeout(Duration::from_millis(300)).is_err());
         vault.resume().unwrap();
-        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(200));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(200));
     });
 }
 
 #[test]
 fn nothing_is_left_behind() {
-    let vault = with_a_secret();
+    let vault = start_with_secret();
     let server = vault.pid().unwrap();
     let (guardian, _) = parent_and_state(server).unwrap();
     assert!(children_of(guardian).contains(&server));
@@ -131,33 +131,33 @@ fn a_missing_openbao_is_an_error_with_the_command_that_installs_it() {
 }
 
 #[test]
-fn a_vault_is_used_only_where_the_user_names_it() {
+fn a_vault_program_is_used_only_if_it_is_chosen() {
     let folder = tempfile::TempDir::new().unwrap();
     let root = fs::canonicalize(folder.path()).unwrap();
-    let program = |name: &str| {
+    let create_program = |name: &str| {
         let file: PathBuf = root.join(name);
         fs::write(&file, "").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         file
     };
-    let vault = program("vault");
+    let vault = create_program("vault");
     assert!(
         Programs::nowhere()
             .path([root.clone()])
             .find(Server::OpenBao)
             .is_err()
     );
-    for place in [&vault, &root] {
+    for chosen in [&vault, &root] {
         assert_eq!(
             Programs::nowhere()
-                .chosen(Server::OpenBao, place)
+                .chosen(Server::OpenBao, chosen)
                 .find(Server::OpenBao)
                 .as_ref(),
             Ok(&vault)
         );
     }
     let error = Programs::nowhere()
-        .chosen(Server::OpenBao, root.join("slip"))
+        .chosen(Server::OpenBao, root.join("missing"))
         .find(Server::OpenBao)
         .unwrap_err()
         .to_string();
@@ -165,7 +165,7 @@ fn a_vault_is_used_only_where_the_user_names_it() {
         error.contains("CLAVIGER_VAULT_BIN") && error.contains("bao or vault"),
         "{error}"
     );
-    let bao = program("bao");
+    let bao = create_program("bao");
     assert_eq!(
         Programs::nowhere().path([root]).find(Server::OpenBao),
         Ok(bao)

@@ -22,23 +22,23 @@ const RULES: &str = "
 groups:
   - name: test
     rules:
-      - alert: Oversized
-        expr: stones > 40
+      - alert: QueueTooLong
+        expr: queue_length > 40
 ";
 
 /// Starts a service with one metric that the test sets.
-fn service(stones: &Arc<AtomicUsize>) -> String {
+fn start_service(queue_length: &Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let stones = Arc::clone(stones);
+    let queue_length = Arc::clone(queue_length);
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let mut client = client;
             // The request is not needed.
             let _ = client.read(&mut [0; 4096]);
             let body = format!(
-                "# TYPE stones gauge\nstones {}\n",
-                stones.load(Ordering::Relaxed)
+                "# TYPE queue_length gauge\nqueue_length {}\n",
+                queue_length.load(Ordering::Relaxed)
             );
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
             let _ = write!(client, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
@@ -47,14 +47,14 @@ fn service(stones: &Arc<AtomicUsize>) -> String {
     address
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let holds = (0..500).any(|_| {
-        holds() || {
+fn wait_until(awaited: &str, mut condition: impl FnMut() -> bool) {
+    let is_met = (0..500).any(|_| {
+        condition() || {
             thread::sleep(Duration::from_millis(20));
             false
         }
     });
-    assert!(holds, "{what}");
+    assert!(is_met, "timed out waiting until {awaited}");
 }
 
 #[test]
@@ -62,25 +62,25 @@ fn targets_are_scraped_and_alerts_fire() {
     let folder = tempfile::TempDir::new().unwrap();
     let rules = folder.path().join("rules.yml");
     fs::write(&rules, RULES).unwrap();
-    let stones = Arc::new(AtomicUsize::new(7));
-    let target = service(&stones);
+    let queue_length = Arc::new(AtomicUsize::new(7));
+    let target = start_service(&queue_length);
     let prometheus = Prometheus::start(&[&target], Some(&rules)).unwrap();
-    until("it scrapes", || {
+    wait_until("the target is scraped", || {
         prometheus
-            .query("stones{job=\"service\"} + 0")
+            .query("queue_length{job=\"service\"} + 0")
             .unwrap()
             .contains(r#""7"]"#)
     });
-    assert!(!prometheus.alerts().unwrap().contains("Oversized"));
+    assert!(!prometheus.alerts().unwrap().contains("QueueTooLong"));
 
-    stones.store(41, Ordering::Relaxed);
-    until("it fires", || {
+    queue_length.store(41, Ordering::Relaxed);
+    wait_until("the alert fires", || {
         prometheus.alerts().unwrap().contains(r#""state":"firing""#)
     });
-    assert!(prometheus.alerts().unwrap().contains("Oversized"));
+    assert!(prometheus.alerts().unwrap().contains("QueueTooLong"));
     assert!(
         prometheus
-            .query("stones{")
+            .query("queue_length{")
             .unwrap_err()
             .to_string()
             .contains("parse error")
@@ -91,7 +91,7 @@ fn targets_are_scraped_and_alerts_fire() {
 fn invalid_rules_are_an_error_with_the_log() {
     let folder = tempfile::TempDir::new().unwrap();
     let rules = folder.path().join("rules.yml");
-    fs::write(&rules, RULES.replace("stones > 40", "stones >")).unwrap();
+    fs::write(&rules, RULES.replace("queue_length > 40", "queue_length >")).unwrap();
     let error = Prometheus::start(&[], Some(&rules)).unwrap_err();
     assert!(matches!(error, StartError::Ended { .. }), "{error:?}");
     assert!(error.to_string().contains("rules.yml"), "{error}");
@@ -99,17 +99,17 @@ fn invalid_rules_are_an_error_with_the_log() {
 
 #[test]
 fn nothing_is_left_behind() {
-    type Reach = fn(&Prometheus);
-    let states: [(&str, Reach); 2] = [
+    type EnterState = fn(&Prometheus);
+    let states: [(&str, EnterState); 2] = [
         ("running", |_| {}),
         ("crashed", |prometheus| kill(prometheus.pid().unwrap())),
     ];
-    for (name, reach) in states {
+    for (name, enter_state) in states {
         let prometheus = Prometheus::start(&[], None).unwrap();
         let server = prometheus.pid().unwrap();
         let (guardian, _) = parent_and_state(server).unwrap();
         assert!(children_of(guardian).contains(&server));
-        reach(&prometheus);
+        enter_state(&prometheus);
         drop(prometheus);
         assert!(is_gone(server) && is_gone(guardian), "{name}");
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use claviger_servers::{InjectedFault, Proxy};
 use http::Client;
 
-const SOON: Duration = Duration::from_millis(200);
+const SHORT_DELAY: Duration = Duration::from_millis(200);
 
 /// A service that responds to each request with its body, once per connection; it does not respond
 /// to `hang`.
@@ -33,7 +33,7 @@ impl Echo {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let counter = Arc::clone(&counter);
-                thread::spawn(move || answer(stream.unwrap(), &counter));
+                thread::spawn(move || respond(stream.unwrap(), &counter));
             }
         });
         Self { endpoint, requests }
@@ -44,13 +44,13 @@ impl Echo {
     }
 }
 
-fn answer(stream: TcpStream, requests: &AtomicUsize) {
+fn respond(stream: TcpStream, requests: &AtomicUsize) {
     let mut stream = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
-        let start = head.len();
+        let line_start = head.len();
         stream.read_line(&mut head).unwrap();
-        if let Some(value) = head[start..]
+        if let Some(value) = head[line_start..]
             .to_ascii_lowercase()
             .strip_prefix("content-length:")
         {
@@ -74,14 +74,14 @@ fn answer(stream: TcpStream, requests: &AtomicUsize) {
         .unwrap();
 }
 
-fn start() -> (Echo, Proxy) {
+fn start_echo_and_proxy() -> (Echo, Proxy) {
     let echo = Echo::start();
     let proxy = Proxy::start(&echo.endpoint).unwrap();
     (echo, proxy)
 }
 
 /// Returns a client whose connection has been used.
-fn client(proxy: &Proxy) -> Client {
+fn connected_client(proxy: &Proxy) -> Client {
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
     assert_eq!(client.call("Begin", "{}").unwrap().status, 200);
     client
@@ -91,34 +91,34 @@ fn client(proxy: &Proxy) -> Client {
 fn read_to_end(proxy: &Proxy, request: &str) -> String {
     let mut stream = TcpStream::connect(proxy.endpoint().strip_prefix("http://").unwrap()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }
 
 /// Asserts that a connection was closed or reset.
-fn assert_closed<T: std::fmt::Debug>(answer: std::io::Result<T>) {
-    let error = answer.unwrap_err();
-    let ends = [
+fn assert_closed<T: std::fmt::Debug>(result: std::io::Result<T>) {
+    let error = result.unwrap_err();
+    let expected = [
         ErrorKind::UnexpectedEof,
         ErrorKind::ConnectionReset,
         ErrorKind::BrokenPipe,
     ];
-    assert!(ends.contains(&error.kind()), "{error}");
+    assert!(expected.contains(&error.kind()), "{error}");
 }
 
 #[test]
 fn requests_are_forwarded_and_counted_by_operation() {
-    let (echo, proxy) = start();
+    let (echo, proxy) = start_echo_and_proxy();
     let mut client = Client::connect(&proxy.endpoint()).unwrap();
-    let before = now();
+    let started = current_instant();
     for (operation, body) in [
         ("GetSecretValue", "one"),
         ("DescribeSecret", ""),
         ("GetSecretValue", "three"),
     ] {
-        let answer = client.call(operation, body).unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (200, body));
+        let response = client.call(operation, body).unwrap();
+        assert_eq!((response.status, response.body.as_str()), (200, body));
     }
     assert_eq!(proxy.requests("GetSecretValue"), 2);
     assert_eq!(proxy.requests("DescribeSecret"), 1);
@@ -140,17 +140,17 @@ fn requests_are_forwarded_and_counted_by_operation() {
         ]
     );
     assert!(
-        before <= log[0].received_at
+        started <= log[0].received_at
             && log[0].received_at <= log[1].received_at
-            && log[2].received_at <= now()
+            && log[2].received_at <= current_instant()
     );
     assert!(!format!("{log:?}").contains("three"));
     assert_eq!(proxy.responses(), ["one", "", "three"]);
 }
 
 #[test]
-fn the_form_names_the_operation_without_a_header() {
-    let (_echo, proxy) = start();
+fn the_operation_is_read_from_the_form_or_the_path_without_a_header() {
+    let (_echo, proxy) = start_echo_and_proxy();
     let body = "Version=2011-06-15&Action=AssumeRole";
     for request in [
         format!(
@@ -159,12 +159,12 @@ fn the_form_names_the_operation_without_a_header() {
         ),
         "GET /moto-api/ HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(),
     ] {
-        let answer = read_to_end(&proxy, &request);
+        let response = read_to_end(&proxy, &request);
         assert!(
-            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("X-Kept: yes"),
-            "{answer}"
+            response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("X-Kept: yes"),
+            "{response}"
         );
-        assert!(!answer.contains("Connection"), "{answer}");
+        assert!(!response.contains("Connection"), "{response}");
     }
     assert_eq!(
         (proxy.requests("AssumeRole"), proxy.requests("/moto-api/")),
@@ -174,13 +174,13 @@ fn the_form_names_the_operation_without_a_header() {
 
 #[test]
 fn refusing_closes_open_and_new_connections() {
-    let (echo, proxy) = start();
-    let (mut idle, mut waiting) = (client(&proxy), client(&proxy));
+    let (echo, proxy) = start_echo_and_proxy();
+    let (mut idle, mut waiting) = (connected_client(&proxy), connected_client(&proxy));
     waiting.send("GetSecretValue", "hang").unwrap();
     wait_until("the service has the request", || echo.requests() == 3);
 
     proxy.fault(InjectedFault::Refuse);
-    assert_closed(waiting.answer());
+    assert_closed(waiting.receive());
     assert_closed(idle.call("GetSecretValue", "{}"));
     assert_closed(
         Client::connect(&proxy.endpoint()).and_then(|mut new| new.call("GetSecretValue", "{}")),
@@ -191,14 +191,14 @@ fn refusing_closes_open_and_new_connections() {
     );
 
     proxy.heal();
-    client(&proxy);
+    connected_client(&proxy);
     assert_eq!(echo.requests(), 4);
 }
 
 #[test]
 fn a_fault_of_one_operation_overrides_the_general_one() {
-    let (echo, proxy) = start();
-    let mut client = client(&proxy);
+    let (echo, proxy) = start_echo_and_proxy();
+    let mut client = connected_client(&proxy);
     proxy.fault_on("GetSecretValue", InjectedFault::Refuse);
     assert_eq!(client.call("DescribeSecret", "{}").unwrap().status, 200);
     assert_closed(client.call("GetSecretValue", "{}"));
@@ -216,49 +216,49 @@ fn a_fault_of_one_operation_overrides_the_general_one() {
 
 #[test]
 fn a_stalled_request_gets_no_response_and_is_closed_by_healing() {
-    let (echo, proxy) = start();
-    let mut open = client(&proxy);
+    let (echo, proxy) = start_echo_and_proxy();
+    let mut open = connected_client(&proxy);
     proxy.fault(InjectedFault::Stall);
     let mut new = Client::connect(&proxy.endpoint()).unwrap();
     for client in [&mut open, &mut new] {
         client.send("GetSecretValue", "{}").unwrap();
-        assert!(client.is_silent_for(SOON).unwrap());
+        assert!(client.is_silent_for(SHORT_DELAY).unwrap());
     }
     assert_eq!((proxy.requests("GetSecretValue"), echo.requests()), (2, 1));
     proxy.heal();
-    assert_closed(open.answer());
-    assert_closed(new.answer());
+    assert_closed(open.receive());
+    assert_closed(new.receive());
     assert_eq!(echo.requests(), 1);
-    client(&proxy);
+    connected_client(&proxy);
 }
 
 #[test]
 fn a_cut_response_ends_in_the_middle_of_its_body() {
-    let (echo, proxy) = start();
-    let mut client = client(&proxy);
+    let (echo, proxy) = start_echo_and_proxy();
+    let mut client = connected_client(&proxy);
     proxy.fault(InjectedFault::Cut);
     assert_closed(client.call("GetSecretValue", "{}"));
-    let sent = read_to_end(
+    let response = read_to_end(
         &proxy,
         "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789",
     );
     assert!(
-        sent.starts_with("HTTP/1.1 200 OK\r\n") && sent.contains("Content-Length: 10\r\n"),
-        "{sent}"
+        response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("Content-Length: 10\r\n"),
+        "{response}"
     );
-    assert!(sent.ends_with("\r\n\r\n01234"), "{sent}");
+    assert!(response.ends_with("\r\n\r\n01234"), "{response}");
     assert_eq!(echo.requests(), 3);
 }
 
 #[test]
 fn a_reply_of_the_proxy_keeps_the_connection_and_does_not_reach_the_service() {
-    let (echo, proxy) = start();
-    let mut client = client(&proxy);
+    let (echo, proxy) = start_echo_and_proxy();
+    let mut client = connected_client(&proxy);
     let throttled = r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#;
     proxy.fault_on("GetSecretValue", InjectedFault::reply(400, throttled));
     for _ in 0..3 {
-        let answer = client.call("GetSecretValue", "{}").unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (400, throttled));
+        let response = client.call("GetSecretValue", "{}").unwrap();
+        assert_eq!((response.status, response.body.as_str()), (400, throttled));
     }
     assert_eq!((proxy.requests("GetSecretValue"), echo.requests()), (3, 1));
     proxy.heal();
@@ -268,12 +268,12 @@ fn a_reply_of_the_proxy_keeps_the_connection_and_does_not_reach_the_service() {
 
 #[test]
 fn a_delayed_request_is_forwarded_after_the_delay() {
-    let (_echo, proxy) = start();
-    let mut client = client(&proxy);
-    proxy.fault(InjectedFault::Delay(SOON));
-    let begin = now();
+    let (_echo, proxy) = start_echo_and_proxy();
+    let mut client = connected_client(&proxy);
+    proxy.fault(InjectedFault::Delay(SHORT_DELAY));
+    let started = current_instant();
     assert_eq!(client.call("GetSecretValue", "late").unwrap().body, "late");
-    assert!(begin.elapsed() >= SOON);
+    assert!(started.elapsed() >= SHORT_DELAY);
 }
 
 #[test]
@@ -286,33 +286,33 @@ fn an_unreachable_service_closes_the_clients_connection() {
 
 #[test]
 fn dropping_ends_all_threads() {
-    let (echo, proxy) = start();
-    let mut idle = client(&proxy);
-    let mut hanging = client(&proxy);
+    let (echo, proxy) = start_echo_and_proxy();
+    let mut idle = connected_client(&proxy);
+    let mut hanging = connected_client(&proxy);
     hanging.send("GetSecretValue", "hang").unwrap();
-    let mut stalled = client(&proxy);
+    let mut stalled = connected_client(&proxy);
     proxy.fault_on("DescribeSecret", InjectedFault::Stall);
     stalled.send("DescribeSecret", "{}").unwrap();
-    let mut delayed = client(&proxy);
+    let mut delayed = connected_client(&proxy);
     proxy.fault_on(
         "ListSecrets",
         InjectedFault::Delay(Duration::from_secs(3600)),
     );
     delayed.send("ListSecrets", "{}").unwrap();
-    let count = |operation| proxy.requests(operation);
-    wait_until("all are under way", || {
-        echo.requests() == 5 && count("DescribeSecret") + count("ListSecrets") == 2
+    let requests = |operation| proxy.requests(operation);
+    wait_until("the requests have arrived", || {
+        echo.requests() == 5 && requests("DescribeSecret") + requests("ListSecrets") == 2
     });
 
-    let (done, is_done) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     // Dropping waits for its threads; that it returns shows that they have ended.
     thread::spawn(move || {
         drop(proxy);
-        done.send(()).unwrap();
+        sender.send(()).unwrap();
     });
-    is_done.recv_timeout(Duration::from_secs(10)).unwrap();
+    receiver.recv_timeout(Duration::from_secs(10)).unwrap();
     for client in [&mut idle, &mut hanging, &mut stalled, &mut delayed] {
-        assert_closed(client.answer());
+        assert_closed(client.receive());
     }
 }
 
@@ -335,7 +335,7 @@ fn an_invalid_endpoint_is_an_error_with_an_example() {
     }
 }
 
-fn now() -> Instant {
+fn current_instant() -> Instant {
     #[expect(
         clippy::disallowed_methods,
         reason = "sockets know no clock but the real one"
@@ -344,12 +344,12 @@ fn now() -> Instant {
 }
 
 /// Waits up to 30 s until the condition holds.
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begin = now();
+fn wait_until(awaited: &str, mut condition: impl FnMut() -> bool) {
+    let started = current_instant();
     while !condition() {
         assert!(
-            begin.elapsed() < Duration::from_secs(30),
-            "timed out waiting until {what}"
+            started.elapsed() < Duration::from_secs(30),
+            "timed out waiting until {awaited}"
         );
         thread::sleep(Duration::from_millis(5));
     }

@@ -14,7 +14,7 @@ pub(crate) struct Client {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
@@ -30,9 +30,9 @@ impl Client {
 
     /// Calls an operation of Secrets Manager. moto ignores the signature's value, but reads service
     /// and region from it.
-    pub(crate) fn call(&mut self, operation: &str, body: &str) -> io::Result<Answer> {
+    pub(crate) fn call(&mut self, operation: &str, body: &str) -> io::Result<Response> {
         self.send(operation, body)?;
-        self.answer()
+        self.receive()
     }
 
     pub(crate) fn send(&mut self, operation: &str, body: &str) -> io::Result<()> {
@@ -50,7 +50,7 @@ impl Client {
         self.stream.get_mut().write_all(request.as_bytes())
     }
 
-    pub(crate) fn answer(&mut self) -> io::Result<Answer> {
+    pub(crate) fn receive(&mut self) -> io::Result<Response> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
@@ -70,7 +70,7 @@ impl Client {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok(Answer {
+        Ok(Response {
             status,
             body: String::from_utf8(body).unwrap(),
         })
