@@ -8,27 +8,27 @@ mod child_test;
 #[path = "support/processes.rs"]
 mod processes;
 
-use child_test::{ChildTest, family, is_child, report_and_wait, wait_until};
+use child_test::{ChildTest, is_child, processes_of, report_and_wait, wait_until};
 use claviger_servers::MariaDb;
 use processes::{children_of, is_gone, kill, parent_and_state};
 
 #[test]
-fn after_a_drop_in_any_state() {
-    type Reach = fn(&MariaDb);
-    let states: [(&str, Reach); 4] = [
+fn a_dropped_server_leaves_nothing_in_any_state() {
+    type EnterState = fn(&MariaDb);
+    let states: [(&str, EnterState); 4] = [
         ("running", |_| {}),
         ("stalled", |server| server.stall().unwrap()),
         ("stopped", |server| server.stop().unwrap()),
         ("crashed", |server| kill(server.pid().unwrap())),
     ];
-    for (name, reach) in states {
+    for (name, enter_state) in states {
         let server = MariaDb::start().unwrap();
         let pid = server.pid().unwrap();
         let guardian = parent_and_state(pid).unwrap().0;
         assert_eq!(children_of(guardian), [pid]);
         let folder = server.socket_dir().to_owned();
         assert!(folder.join("data/mysql").is_dir());
-        reach(&server);
+        enter_state(&server);
         drop(server);
         assert!(!folder.exists(), "{name}");
         assert!(is_gone(pid) && is_gone(guardian), "{name}");
@@ -36,39 +36,38 @@ fn after_a_drop_in_any_state() {
 }
 
 #[test]
-fn after_the_test_process_is_killed_while_its_server_checks_tokens() {
+fn a_killed_test_process_with_tokens_leaves_nothing() {
     if is_child() {
         let server = MariaDb::builder().tokens().start().unwrap();
         server.create_token_role("app").unwrap();
         return report_and_wait(server.pid());
     }
-    let mut child_test =
-        ChildTest::start("after_the_test_process_is_killed_while_its_server_checks_tokens");
-    let processes = family(child_test.wait_for_report());
+    let mut child_test = ChildTest::start("a_killed_test_process_with_tokens_leaves_nothing");
+    let processes = processes_of(child_test.wait_for_report());
     // The compiler and libpam may have created files in the folder for temporary files.
     assert!(
-        processes.len() == 2 && child_test.content().len() == 1,
+        processes.len() == 2 && child_test.temporary_files().len() == 1,
         "{:?}",
-        child_test.content()
+        child_test.temporary_files()
     );
     child_test.kill(&processes);
 }
 
 #[test]
-fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
+fn a_test_process_killed_while_it_creates_the_data_folder_leaves_nothing() {
     if is_child() {
         let server = MariaDb::start().unwrap();
         return report_and_wait(server.pid());
     }
     let mut child_test =
-        ChildTest::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
-    wait_until("tables are being made", || {
+        ChildTest::start("a_test_process_killed_while_it_creates_the_data_folder_leaves_nothing");
+    wait_until("tables are being created", || {
         child_test
-            .content()
+            .temporary_files()
             .first()
             .is_some_and(|folder| folder.join("data/mysql").exists())
     });
-    let folder = child_test.content().remove(0);
+    let folder = child_test.temporary_files().remove(0);
     assert!(!folder.join("plugins").exists());
     let guardian = children_of(child_test.child.id());
     assert_eq!(guardian.len(), 1);

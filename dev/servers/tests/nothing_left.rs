@@ -21,21 +21,21 @@ use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use child_test::{ChildTest, family, is_child, report_and_wait, wait_until};
+use child_test::{ChildTest, is_child, processes_of, report_and_wait, wait_until};
 use claviger_servers::Postgres;
 use processes::{children_of, is_gone, kill};
 
 /// The processes and resources of a running server.
-struct Traces {
+struct ServerResources {
     processes: Vec<u32>,
     folder: PathBuf,
     /// Id of a System V memory segment.
     memory: String,
 }
 
-impl Traces {
+impl ServerResources {
     fn new(server: &Postgres) -> Self {
-        let processes = family(server.pid().unwrap());
+        let processes = processes_of(server.pid().unwrap());
         assert!(processes.len() > 3, "{processes:?}");
         let folder = server.socket_dir().to_owned();
         let lock = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
@@ -49,11 +49,11 @@ impl Traces {
         }
     }
 
-    fn assert_gone(&self, when: &str) {
-        assert!(!self.folder.exists(), "{when}");
-        assert!(!memory_segments().contains(&self.memory), "{when}");
+    fn assert_gone(&self, case: &str) {
+        assert!(!self.folder.exists(), "{case}");
+        assert!(!memory_segments().contains(&self.memory), "{case}");
         for &pid in &self.processes {
-            assert!(is_gone(pid), "{when}: {pid}");
+            assert!(is_gone(pid), "{case}: {pid}");
         }
     }
 }
@@ -67,9 +67,9 @@ fn memory_segments() -> Vec<String> {
 }
 
 #[test]
-fn after_a_drop_in_any_state() {
-    type Reach = fn(&Postgres);
-    let states: [(&str, Reach); 6] = [
+fn a_dropped_server_leaves_nothing_in_any_state() {
+    type EnterState = fn(&Postgres);
+    let states: [(&str, EnterState); 6] = [
         ("running", |_| {}),
         ("stalled", |server| server.stall().unwrap()),
         ("stopped", |server| server.stop().unwrap()),
@@ -83,12 +83,12 @@ fn after_a_drop_in_any_state() {
             kill(server.pid().unwrap());
         }),
     ];
-    for (name, reach) in states {
+    for (name, enter_state) in states {
         let server = Postgres::start().unwrap();
-        let first = Traces::new(&server);
-        reach(&server);
+        let first = ServerResources::new(&server);
+        enter_state(&server);
         let last = match name {
-            "started again" => Some(Traces::new(&server)),
+            "started again" => Some(ServerResources::new(&server)),
             _ => None,
         };
         drop(server);
@@ -100,73 +100,75 @@ fn after_a_drop_in_any_state() {
 }
 
 #[test]
-fn after_a_panic() {
-    let traces = Mutex::new(None);
+fn a_panic_leaves_nothing() {
+    let resources = Mutex::new(None);
     catch_unwind(|| {
         let server = Postgres::start().unwrap();
-        *traces.lock().unwrap() = Some(Traces::new(&server));
+        *resources.lock().unwrap() = Some(ServerResources::new(&server));
         server.stall().unwrap();
-        panic!("as a test does");
+        panic!("a failed test");
     })
     .unwrap_err();
-    let traces = traces.into_inner().unwrap().unwrap();
-    traces.assert_gone("after a panic");
+    let resources = resources.into_inner().unwrap().unwrap();
+    resources.assert_gone("after a panic");
 }
 
 #[test]
-fn after_a_start_that_failed() {
+fn a_failed_start_leaves_nothing() {
     if is_child() {
-        let no_server = Postgres::builder().setting("work_mem", "none").start();
-        no_server.unwrap_err();
+        Postgres::builder()
+            .setting("work_mem", "none")
+            .start()
+            .unwrap_err();
         assert_eq!(children_of(std::process::id()), []);
         return;
     }
-    let mut child_test = ChildTest::start("after_a_start_that_failed");
+    let mut child_test = ChildTest::start("a_failed_start_leaves_nothing");
     assert!(child_test.child.wait().unwrap().success());
-    assert_eq!(child_test.content(), Vec::<PathBuf>::new());
+    assert_eq!(child_test.temporary_files(), Vec::<PathBuf>::new());
 }
 
 #[test]
-fn after_the_test_process_is_killed() {
+fn a_killed_test_process_leaves_nothing() {
     if is_child() {
         let server = Postgres::start().unwrap();
         return report_and_wait(server.pid());
     }
-    let mut child_test = ChildTest::start("after_the_test_process_is_killed");
-    let processes = family(child_test.wait_for_report());
-    assert!(processes.len() > 3 && child_test.content().len() == 1);
+    let mut child_test = ChildTest::start("a_killed_test_process_leaves_nothing");
+    let processes = processes_of(child_test.wait_for_report());
+    assert!(processes.len() > 3 && child_test.temporary_files().len() == 1);
     child_test.kill(&processes);
 }
 
 #[test]
-fn after_the_test_process_is_killed_while_its_server_is_stalled() {
+fn a_killed_test_process_with_a_stalled_server_leaves_nothing() {
     if is_child() {
         let server = Postgres::start().unwrap();
         server.stall().unwrap();
         return report_and_wait(server.pid());
     }
     let mut child_test =
-        ChildTest::start("after_the_test_process_is_killed_while_its_server_is_stalled");
-    let processes = family(child_test.wait_for_report());
-    assert!(processes.len() > 3 && child_test.content().len() == 1);
+        ChildTest::start("a_killed_test_process_with_a_stalled_server_leaves_nothing");
+    let processes = processes_of(child_test.wait_for_report());
+    assert!(processes.len() > 3 && child_test.temporary_files().len() == 1);
     child_test.kill(&processes);
 }
 
 #[test]
-fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
+fn a_test_process_killed_while_it_creates_the_data_folder_leaves_nothing() {
     if is_child() {
         let server = Postgres::start().unwrap();
         return report_and_wait(server.pid());
     }
     let mut child_test =
-        ChildTest::start("after_the_test_process_is_killed_while_it_creates_the_data_folder");
-    wait_until("initdb is at work", || {
+        ChildTest::start("a_test_process_killed_while_it_creates_the_data_folder_leaves_nothing");
+    wait_until("initdb has created files", || {
         child_test
-            .content()
+            .temporary_files()
             .first()
             .is_some_and(|folder| folder.join("data/base").exists())
     });
-    let folder = child_test.content().remove(0);
+    let folder = child_test.temporary_files().remove(0);
     assert!(!folder.join("data/postmaster.pid").exists());
     let guardian = children_of(child_test.child.id());
     assert_eq!(guardian.len(), 1);
@@ -175,14 +177,15 @@ fn after_the_test_process_is_killed_while_it_creates_the_data_folder() {
 }
 
 #[test]
-fn after_the_test_process_exits_without_dropping() {
+fn a_test_process_that_exits_without_dropping_leaves_nothing() {
     if is_child() {
         let server = Postgres::start().unwrap();
         let mut out = io::stdout();
         writeln!(out, "server: {}", server.pid().unwrap()).unwrap();
         std::process::exit(0);
     }
-    let mut child_test = ChildTest::start("after_the_test_process_exits_without_dropping");
+    let mut child_test =
+        ChildTest::start("a_test_process_that_exits_without_dropping_leaves_nothing");
     let server = child_test.wait_for_report();
     child_test.child.wait().unwrap();
     child_test.wait_until_gone(&[server]);

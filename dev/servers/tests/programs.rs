@@ -11,27 +11,27 @@ use tempfile::TempDir;
 
 /// Returns a folder, and a lock: a program that one test still writes cannot be run while a process
 /// of another test has inherited the open file.
-fn folder() -> ((TempDir, MutexGuard<'static, ()>), PathBuf) {
+fn temporary_folder() -> ((TempDir, MutexGuard<'static, ()>), PathBuf) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = TempDir::new().unwrap();
     let path = fs::canonicalize(folder.path()).unwrap();
-    ((folder, turn), path)
+    ((folder, lock), path)
 }
 
-fn program(file: &Path, text: &str) {
+fn create_program(file: &Path, text: &str) {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(file, text).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn server_in(folder: &Path) -> PathBuf {
-    program(&folder.join("postgres"), "");
-    program(&folder.join("initdb"), "");
+fn create_postgres_in(folder: &Path) -> PathBuf {
+    create_program(&folder.join("postgres"), "");
+    create_program(&folder.join("initdb"), "");
     folder.to_owned()
 }
 
-fn find(programs: &Programs) -> Result<PathBuf, NotInstalled> {
+fn find_postgres(programs: &Programs) -> Result<PathBuf, NotInstalled> {
     programs.find(Server::PostgreSql)
 }
 
@@ -51,36 +51,39 @@ fn a_missing_server_is_an_error_with_the_command_that_installs_it() {
 
 #[test]
 fn a_folder_without_the_programs_is_ignored() {
-    let (_guard, root) = folder();
-    program(
+    let (_guard, root) = temporary_folder();
+    create_program(
         &root.join("client/pg_config"),
         "#!/bin/sh\necho /nonexistent\n",
     );
-    program(&root.join("half/postgres"), "");
-    server_in(&root.join("plain"));
+    create_program(&root.join("half/postgres"), "");
+    create_postgres_in(&root.join("plain"));
     fs::set_permissions(root.join("plain/initdb"), fs::Permissions::from_mode(0o644)).unwrap();
     let programs = Programs::nowhere()
         .path([root.join("client"), root.join("half"), root.join("plain")])
         .packaged(root.join("absent"));
-    assert_eq!(find(&programs).unwrap_err().server(), Server::PostgreSql);
+    assert_eq!(
+        find_postgres(&programs).unwrap_err().server(),
+        Server::PostgreSql
+    );
 }
 
 #[test]
 fn a_link_in_the_path_leads_to_the_folder_of_the_programs() {
-    let (_guard, root) = folder();
-    let real = server_in(&root.join("lib/postgresql/17/bin"));
+    let (_guard, root) = temporary_folder();
+    let real = create_postgres_in(&root.join("lib/postgresql/17/bin"));
     fs::create_dir(root.join("bin")).unwrap();
     symlink(real.join("postgres"), root.join("bin/postgres")).unwrap();
     let programs = Programs::nowhere().path([root.join("empty"), root.join("bin")]);
-    assert_eq!(find(&programs), Ok(real));
+    assert_eq!(find_postgres(&programs), Ok(real));
 }
 
 #[test]
 fn pg_config_precedes_the_packaged_versions() {
-    let (_guard, root) = folder();
-    let real = server_in(&root.join("own"));
-    server_in(&root.join("lib/99/bin"));
-    program(
+    let (_guard, root) = temporary_folder();
+    let real = create_postgres_in(&root.join("own"));
+    create_postgres_in(&root.join("lib/99/bin"));
+    create_program(
         &root.join("bin/pg_config"),
         &format!(
             "#!/bin/sh\n[ \"$1\" = --bindir ] && echo '{}'\n",
@@ -90,45 +93,46 @@ fn pg_config_precedes_the_packaged_versions() {
     let programs = Programs::nowhere()
         .path([root.join("bin")])
         .packaged(root.join("lib"));
-    assert_eq!(find(&programs), Ok(real));
+    assert_eq!(find_postgres(&programs), Ok(real));
 }
 
 #[test]
 fn the_newest_packaged_version_is_used() {
-    let (_guard, root) = folder();
+    let (_guard, root) = temporary_folder();
     for version in ["9.6", "15", "16", "8.4"] {
-        server_in(&root.join(version).join("bin"));
+        create_postgres_in(&root.join(version).join("bin"));
     }
     fs::create_dir_all(root.join("17/bin")).unwrap();
     fs::create_dir_all(root.join("common")).unwrap();
     let programs = Programs::nowhere().packaged(&root);
-    assert_eq!(find(&programs), Ok(root.join("16/bin")));
+    assert_eq!(find_postgres(&programs), Ok(root.join("16/bin")));
 }
 
 #[test]
 fn only_a_chosen_folder_is_searched() {
-    let (_guard, root) = folder();
-    let chosen = server_in(&root.join("chosen"));
-    let other = server_in(&root.join("other"));
+    let (_guard, root) = temporary_folder();
+    let chosen = create_postgres_in(&root.join("chosen"));
+    let other = create_postgres_in(&root.join("other"));
     let programs = Programs::nowhere().path([other]);
     assert_eq!(
-        find(&programs.clone().chosen(Server::PostgreSql, &chosen)),
+        find_postgres(&programs.clone().chosen(Server::PostgreSql, &chosen)),
         Ok(chosen)
     );
 
-    let error = find(&programs.chosen(Server::PostgreSql, root.join("slip"))).unwrap_err();
+    let error =
+        find_postgres(&programs.chosen(Server::PostgreSql, root.join("wrong_folder"))).unwrap_err();
     assert!(
         error.to_string().contains("CLAVIGER_POSTGRES_BIN"),
         "{error}"
     );
-    assert!(error.to_string().contains("slip"), "{error}");
+    assert!(error.to_string().contains("wrong_folder"), "{error}");
 }
 
 /// Creates a Python with or without the packages; it ignores the script.
-fn python(file: &Path, has_them: bool) -> PathBuf {
-    program(
+fn create_python(file: &Path, has_packages: bool) -> PathBuf {
+    create_program(
         file,
-        if has_them {
+        if has_packages {
             "#!/bin/sh\nexit 0\n"
         } else {
             "#!/bin/sh\nexit 1\n"
@@ -139,29 +143,29 @@ fn python(file: &Path, has_them: bool) -> PathBuf {
 
 #[test]
 fn a_python_without_moto_is_ignored() {
-    let (_guard, root) = folder();
-    let bare = python(&root.join("one/python3"), false);
-    let places = Programs::nowhere().path([root.join("one")]);
+    let (_guard, root) = temporary_folder();
+    let without_moto = create_python(&root.join("one/python3"), false);
+    let programs = Programs::nowhere().path([root.join("one")]);
     assert_eq!(
-        places.find(Server::Moto).unwrap_err().server(),
+        programs.find(Server::Moto).unwrap_err().server(),
         Server::Moto
     );
     assert!(
-        places
+        programs
             .find(Server::Moto)
             .unwrap_err()
             .to_string()
             .contains("cargo xtask install moto")
     );
 
-    let right = python(&root.join("two/python3"), true);
-    let places = places.path([root.join("one"), root.join("two")]);
-    assert_eq!(places.find(Server::Moto).as_ref(), Ok(&right));
+    let with_moto = create_python(&root.join("two/python3"), true);
+    let programs = programs.path([root.join("one"), root.join("two")]);
+    assert_eq!(programs.find(Server::Moto).as_ref(), Ok(&with_moto));
 
     // Not even if it is chosen, and no other is used instead.
-    let error = places
+    let error = programs
         .clone()
-        .chosen(Server::Moto, &bare)
+        .chosen(Server::Moto, &without_moto)
         .find(Server::Moto)
         .unwrap_err()
         .to_string();
@@ -170,19 +174,21 @@ fn a_python_without_moto_is_ignored() {
         "{error}"
     );
     assert_eq!(
-        places.chosen(Server::PostgreSql, &bare).find(Server::Moto),
-        Ok(right)
+        programs
+            .chosen(Server::PostgreSql, &without_moto)
+            .find(Server::Moto),
+        Ok(with_moto)
     );
 }
 
 #[test]
 fn a_link_to_a_python_is_not_resolved() {
-    let (_guard, root) = folder();
-    let real = python(&root.join("lib/python3.99"), true);
+    let (_guard, root) = temporary_folder();
+    let real = create_python(&root.join("lib/python3.99"), true);
     fs::create_dir(root.join("bin")).unwrap();
     symlink(real, root.join("bin/python3")).unwrap();
-    let places = Programs::nowhere().path([root.join("bin")]);
-    assert_eq!(places.find(Server::Moto), Ok(root.join("bin/python3")));
+    let programs = Programs::nowhere().path([root.join("bin")]);
+    assert_eq!(programs.find(Server::Moto), Ok(root.join("bin/python3")));
 }
 
 #[test]
@@ -196,9 +202,9 @@ fn every_server_has_an_install_command() {
 }
 
 /// Creates a MariaDB as packagers spread it, without its plugins.
-fn bare_mariadb_in(root: &Path) -> PathBuf {
-    program(&root.join("sbin/mariadbd"), "");
-    program(&root.join("bin/mariadb"), "");
+fn create_mariadb_without_plugins_in(root: &Path) -> PathBuf {
+    create_program(&root.join("sbin/mariadbd"), "");
+    create_program(&root.join("bin/mariadb"), "");
     fs::create_dir_all(root.join("share/mysql")).unwrap();
     for table in [
         "mysql_system_tables.sql",
@@ -210,7 +216,7 @@ fn bare_mariadb_in(root: &Path) -> PathBuf {
     root.join("sbin")
 }
 
-fn plugins_in(folder: &Path) {
+fn create_plugins_in(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     for plugin in ["server_audit.so", "sql_errlog.so", "auth_pam_v1.so"] {
         fs::write(folder.join(plugin), "").unwrap();
@@ -219,8 +225,8 @@ fn plugins_in(folder: &Path) {
 
 #[test]
 fn mariadb_is_found_with_plugins_beside_it_or_in_the_tools_folder() {
-    let (_guard, root) = folder();
-    let server = bare_mariadb_in(&root.join("usr"));
+    let (_guard, root) = temporary_folder();
+    let server = create_mariadb_without_plugins_in(&root.join("usr"));
     let tools = root.join("tools");
     let programs = Programs::nowhere().path([server.clone()]).tools(&tools);
     assert_eq!(
@@ -228,12 +234,12 @@ fn mariadb_is_found_with_plugins_beside_it_or_in_the_tools_folder() {
         Server::MariaDb
     );
 
-    plugins_in(&tools.join("mariadb-plugins"));
+    create_plugins_in(&tools.join("mariadb-plugins"));
     assert_eq!(programs.find(Server::MariaDb), Ok(server.clone()));
     fs::remove_file(tools.join("mariadb-plugins/sql_errlog.so")).unwrap();
     programs.find(Server::MariaDb).unwrap_err();
 
-    plugins_in(&root.join("usr/lib/mysql/plugin"));
+    create_plugins_in(&root.join("usr/lib/mysql/plugin"));
     assert_eq!(programs.find(Server::MariaDb), Ok(server.clone()));
     // A link is resolved, because the other parts are beside its target.
     fs::create_dir(root.join("links")).unwrap();
@@ -276,10 +282,10 @@ fn a_missing_mariadb_is_an_error_with_the_commands_that_install_it() {
 
 #[test]
 fn prometheus_is_used_from_the_path_first_and_never_without_promtool() {
-    let (_guard, root) = folder();
+    let (_guard, root) = temporary_folder();
     for folder in ["path", "tools/prometheus"] {
-        program(&root.join(folder).join("prometheus"), "");
-        program(&root.join(folder).join("promtool"), "");
+        create_program(&root.join(folder).join("prometheus"), "");
+        create_program(&root.join(folder).join("promtool"), "");
     }
     let programs = Programs::nowhere()
         .path([root.join("path")])

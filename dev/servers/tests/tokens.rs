@@ -384,9 +384,9 @@ fn a_server_without_tokens_has_no_checks() {
 
 #[test]
 fn a_missing_compiler_is_an_error_with_the_command_that_installs_it() {
-    let places = Programs::from_environment().chosen(Server::Pam, "/nonexistent");
+    let programs = Programs::from_environment().chosen(Server::Pam, "/nonexistent");
     let error = Postgres::builder()
-        .programs(places)
+        .programs(programs)
         .tokens()
         .start()
         .unwrap_err();

@@ -20,23 +20,23 @@ const CHILD: &str = "CLAVIGER_TEST_CHILD";
 /// The child process, with a folder for its temporary files.
 pub(crate) struct ChildTest {
     pub(crate) child: Child,
-    temporary: TempDir,
+    folder: TempDir,
 }
 
 impl ChildTest {
     pub(crate) fn start(test: &str) -> Self {
-        let temporary = TempDir::new().unwrap();
+        let folder = TempDir::new().unwrap();
         // The server's user writes there too.
-        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
             .env(CHILD, "1")
-            .env("TMPDIR", temporary.path())
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Self { child, temporary }
+        Self { child, folder }
     }
 
     /// Returns the server's process id that the child sent by [`report_and_wait`].
@@ -56,12 +56,12 @@ impl ChildTest {
 
     pub(crate) fn wait_until_gone(&self, processes: &[u32]) {
         wait_until("folder and processes are gone", || {
-            self.content().is_empty() && processes.iter().all(|&pid| is_gone(pid))
+            self.temporary_files().is_empty() && processes.iter().all(|&pid| is_gone(pid))
         });
     }
 
-    pub(crate) fn content(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.temporary.path())
+    pub(crate) fn temporary_files(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .collect()
@@ -69,24 +69,24 @@ impl ChildTest {
 }
 
 /// A server, all its children, and its guardian.
-pub(crate) fn family(server: u32) -> Vec<u32> {
-    let mut family = children_of(server);
-    family.push(server);
-    family.extend(parent_and_state(server).map(|(guardian, _)| guardian));
-    family
+pub(crate) fn processes_of(server: u32) -> Vec<u32> {
+    let mut processes = children_of(server);
+    processes.push(server);
+    processes.extend(parent_and_state(server).map(|(guardian, _)| guardian));
+    processes
 }
 
 /// Waits up to 30 s until the condition holds.
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(awaited: &str, mut condition: impl FnMut() -> bool) {
     #[expect(
         clippy::disallowed_methods,
         reason = "processes know no clock but the real one"
     )]
-    let begin = Instant::now();
+    let started = Instant::now();
     while !condition() {
         assert!(
-            begin.elapsed() < Duration::from_secs(30),
-            "timed out waiting until {what}"
+            started.elapsed() < Duration::from_secs(30),
+            "timed out waiting until {awaited}"
         );
         thread::sleep(Duration::from_millis(5));
     }
