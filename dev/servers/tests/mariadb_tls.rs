@@ -1,6 +1,6 @@
 //! needs: mariadb, pam
 //!
-//! Connections with a verified certificate, those that must fail, and tokens, on MariaDB.
+//! MariaDB with TLS and with tokens.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/mariadb_client.rs"]
@@ -15,7 +15,7 @@ use claviger_servers::MariaDb;
 use client::{log_in, login_result};
 use token::{Token, seconds_ago, system_time};
 
-/// Returns the client's options to verify this authority and the host.
+/// Returns the client's options that verify the server's certificate by this authority.
 fn tls_options(ca: &Path) -> [String; 3] {
     [
         "--ssl".to_owned(),
@@ -24,6 +24,7 @@ fn tls_options(ca: &Path) -> [String; 3] {
     ]
 }
 
+/// Logs in over TLS and verifies the server's certificate.
 fn log_in_with_tls(
     server: &MariaDb,
     user: &str,

@@ -1,4 +1,4 @@
-//! A proxy counts requests and injects faults. Needs no server: the service is a few lines.
+//! A proxy counts requests and injects faults. The service behind it is part of this test.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/http.rs"]
@@ -17,8 +17,7 @@ use http::Client;
 
 const SHORT_DELAY: Duration = Duration::from_millis(200);
 
-/// A service that responds to each request with its body, once per connection; it does not respond
-/// to `hang`.
+/// A service that returns the body of the first request on each connection, unless it is `hang`.
 struct Echo {
     endpoint: String,
     requests: Arc<AtomicUsize>,
@@ -61,7 +60,7 @@ fn respond(stream: TcpStream, requests: &AtomicUsize) {
     stream.read_exact(&mut body).unwrap();
     requests.fetch_add(1, Ordering::SeqCst);
     if body == b"hang" {
-        // Until the proxy closes the connection.
+        // Waits until the proxy closes the connection.
         stream.read_to_end(&mut Vec::new()).unwrap();
         return;
     }
@@ -87,7 +86,7 @@ fn connected_client(proxy: &Proxy) -> Client {
     client
 }
 
-/// Returns everything that is received until the connection ends.
+/// Sends a request and returns everything received until the connection ends.
 fn read_to_end(proxy: &Proxy, request: &str) -> String {
     let mut stream = TcpStream::connect(proxy.endpoint().strip_prefix("http://").unwrap()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -123,7 +122,7 @@ fn requests_are_forwarded_and_counted_by_operation() {
     assert_eq!(proxy.requests("GetSecretValue"), 2);
     assert_eq!(proxy.requests("DescribeSecret"), 1);
     assert_eq!(proxy.requests("PutSecretValue"), 0);
-    // The service closes each connection, the proxy keeps the client's open.
+    // The service closes each connection; the proxy keeps the client's open.
     assert_eq!((proxy.connections(), echo.requests()), (1, 3));
 
     let log = proxy.log();
@@ -305,7 +304,7 @@ fn dropping_ends_all_threads() {
     });
 
     let (sender, receiver) = mpsc::channel();
-    // Dropping waits for its threads; that it returns shows that they have ended.
+    // `drop` returns only after all threads of the proxy have ended.
     thread::spawn(move || {
         drop(proxy);
         sender.send(()).unwrap();
@@ -336,10 +335,7 @@ fn an_invalid_endpoint_is_an_error_with_an_example() {
 }
 
 fn current_instant() -> Instant {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "sockets know no clock but the real one"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "sockets work in real time")]
     Instant::now()
 }
 

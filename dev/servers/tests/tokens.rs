@@ -1,6 +1,6 @@
 //! needs: postgresql, pam
 //!
-//! Tokens, which PostgreSQL verifies as RDS does.
+//! PostgreSQL verifies tokens as RDS does.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -22,7 +22,7 @@ fn start_server() -> Postgres {
     server
 }
 
-/// Logs in over TLS with a verified certificate.
+/// Logs in over TLS and verifies the server's certificate.
 fn log_in_with_tls(server: &Postgres, user: &str, token: &str) -> Result<String, String> {
     let tls = format!(
         "sslmode=verify-full sslrootcert='{}'",
@@ -31,7 +31,7 @@ fn log_in_with_tls(server: &Postgres, user: &str, token: &str) -> Result<String,
     login_result(&log_in(server, user, token, &tls))
 }
 
-/// Returns the token for another endpoint.
+/// Returns the token's text with another endpoint.
 fn with_endpoint(token: &Token, endpoint: &str) -> String {
     Token {
         endpoint: endpoint.to_owned(),
@@ -40,7 +40,7 @@ fn with_endpoint(token: &Token, endpoint: &str) -> String {
     .text()
 }
 
-/// Returns the token without that parameter.
+/// Returns the token's text without this parameter.
 fn without(token: &Token, name: &str) -> String {
     let mut token = token.clone();
     token.parameters.retain(|(parameter, _)| *parameter != name);
@@ -275,7 +275,7 @@ fn unusual_valid_tokens_are_accepted() {
         );
         assert_eq!(server.log().authenticated_logins_of(user).unwrap(), 1);
     }
-    // As from a client that does not encode the name: a plus is a space.
+    // A plus that is not percent-encoded is read as a space.
     let unencoded = Token::new("app", system_time())
         .with("DBUser", "first.last+x@corp")
         .text();

@@ -1,5 +1,5 @@
-//! A test in a process that is killed: this program is started again as a child that runs the same
-//! test and detects that it is the child.
+//! Tests whose process is killed. The test program starts itself again as a child process, which
+//! runs the same test.
 
 use std::env;
 use std::fs;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::processes::{children_of, is_gone, parent_and_state};
 
-/// Marks the process as the child.
+/// Environment variable that is set in the child.
 const CHILD: &str = "CLAVIGER_TEST_CHILD";
 
 /// The child process, with a folder for its temporary files.
@@ -26,7 +26,7 @@ pub(crate) struct ChildTest {
 impl ChildTest {
     pub(crate) fn start(test: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        // The server's user writes there too.
+        // The server may run as another user, who writes there too.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
@@ -39,7 +39,7 @@ impl ChildTest {
         Self { child, folder }
     }
 
-    /// Returns the server's process id that the child sent by [`report_and_wait`].
+    /// Waits for the server's process id, which the child sends by [`report_and_wait`].
     pub(crate) fn wait_for_report(&mut self) -> u32 {
         BufReader::new(self.child.stdout.as_mut().unwrap())
             .lines()
@@ -47,7 +47,7 @@ impl ChildTest {
             .unwrap()
     }
 
-    /// Kills the child with SIGKILL, and waits until nothing of its server remains.
+    /// Kills the child with SIGKILL and waits until nothing of its server remains.
     pub(crate) fn kill(&mut self, processes: &[u32]) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -68,7 +68,7 @@ impl ChildTest {
     }
 }
 
-/// A server, all its children, and its guardian.
+/// Returns the process ids of a server, its children and its guardian.
 pub(crate) fn processes_of(server: u32) -> Vec<u32> {
     let mut processes = children_of(server);
     processes.push(server);
@@ -80,7 +80,7 @@ pub(crate) fn processes_of(server: u32) -> Vec<u32> {
 pub(crate) fn wait_until(awaited: &str, mut condition: impl FnMut() -> bool) {
     #[expect(
         clippy::disallowed_methods,
-        reason = "processes know no clock but the real one"
+        reason = "other processes run in real time"
     )]
     let started = Instant::now();
     while !condition() {

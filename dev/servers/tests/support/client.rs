@@ -25,7 +25,7 @@ pub(crate) fn psql(server: &Postgres) -> Command {
     let mut psql = Command::new(server.programs().join("psql"));
     psql.args(["-X", "-q", "-t", "-A"])
         .env("LC_ALL", "C")
-        // No ~/.pgpass and no client certificate of the user's own.
+        // Hides the user's ~/.pgpass and client certificates.
         .env("HOME", server.socket_dir())
         .stdin(Stdio::null());
     psql

@@ -4,10 +4,10 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Timeout of a response.
+/// Timeout of each read.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection, which stays open over several calls if the server allows it.
+/// A connection, which stays open for several calls if the server allows it.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
@@ -28,8 +28,8 @@ impl Client {
         })
     }
 
-    /// Calls an operation of Secrets Manager. moto ignores the signature's value, but reads service
-    /// and region from it.
+    /// Calls an operation of Secrets Manager. moto ignores the signature, but reads the service and
+    /// region from its header.
     pub(crate) fn call(&mut self, operation: &str, body: &str) -> io::Result<Response> {
         self.send(operation, body)?;
         self.receive()
@@ -41,7 +41,9 @@ impl Client {
              Host: aws\r\n\
              X-Amz-Target: secretsmanager.{operation}\r\n\
              Content-Type: application/x-amz-json-1.1\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=any\r\n\
+             Authorization: AWS4-HMAC-SHA256 \
+             Credential=any/20260101/us-east-1/secretsmanager/aws4_request, \
+             SignedHeaders=host, Signature=any\r\n\
              Content-Length: {}\r\n\
              \r\n\
              {body}",
@@ -76,7 +78,7 @@ impl Client {
         })
     }
 
-    /// Returns whether nothing is received for this long.
+    /// Returns whether nothing is received for this time.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> io::Result<bool> {
         self.stream.get_ref().set_read_timeout(Some(time))?;
         let silent = loop {
@@ -87,8 +89,8 @@ impl Client {
                 {
                     break true;
                 }
-                // A signal arrived, as of a child that ended; functions that read whole lines retry
-                // by themselves.
+                // A signal, such as SIGCHLD, interrupted the read. `read_line` and `read_exact`
+                // retry by themselves.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

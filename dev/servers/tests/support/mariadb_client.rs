@@ -6,7 +6,7 @@ use claviger_servers::MariaDb;
 
 /// Logs in over TCP and selects the user; `extra` are further options.
 pub(crate) fn log_in(server: &MariaDb, user: &str, password: &str, extra: &[&str]) -> Output {
-    // `USER()` without its host, where the name may contain an `@`.
+    // Removes the host from `USER()`. The name itself may contain an `@`.
     let select_user = "SELECT LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER())))";
     client(server, user, password)
         .args(extra)

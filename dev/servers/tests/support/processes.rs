@@ -1,4 +1,4 @@
-//! Remaining processes, from /proc.
+//! Processes, as listed in /proc.
 
 use std::fs;
 use std::process::Command;
@@ -21,17 +21,17 @@ pub(crate) fn kill(pid: u32) {
     assert!(status.success());
 }
 
-/// Returns whether a process does not exist, not even as a zombie of this process.
+/// Returns whether a process has ended and, if it is a child of this process, has been reaped.
 pub(crate) fn is_gone(pid: u32) -> bool {
     match parent_and_state(pid) {
         None => true,
-        // An orphan, which process 1 has yet to reap.
+        // Process 1 has not reaped this orphan yet.
         Some((parent, 'Z')) => parent != std::process::id(),
         Some(_) => false,
     }
 }
 
-/// Returns a process's parent and its state letter.
+/// Returns the id of a process's parent and the letter of the process's state.
 pub(crate) fn parent_and_state(pid: u32) -> Option<(u32, char)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(") ")?;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A valid token of some 1,650 bytes, to be altered.
+/// A valid token of about 1,650 bytes, which tests alter.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     pub(crate) endpoint: String,
@@ -12,7 +12,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// Creates a token signed at this time, for 900 s, by the access key `ASIAEXAMPLE`.
+    /// Creates a token signed at this time by the access key `ASIAEXAMPLE`, valid for 900 s.
     pub(crate) fn new(user: &str, signed: SystemTime) -> Self {
         let date = format_date(signed);
         let parameters = vec![
@@ -32,6 +32,7 @@ impl Token {
         }
     }
 
+    /// Replaces a parameter's value, without encoding it.
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.parameters
             .iter_mut()
@@ -79,11 +80,11 @@ pub(crate) fn percent_encode(text: &str) -> String {
         .collect()
 }
 
-/// Returns the real time, by which servers verify tokens.
+/// Returns the time of the system clock, by which servers verify tokens.
 pub(crate) fn system_time() -> SystemTime {
     #[expect(
         clippy::disallowed_methods,
-        reason = "a server is a process of its own and knows no clock but the real one"
+        reason = "the server verifies tokens by the system clock"
     )]
     SystemTime::now()
 }
