@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Stalling, stopping, starting again, terminating connections.
+//! PostgreSQL is stalled, stopped and started again, and its connections are terminated.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -49,7 +49,7 @@ fn open_connection(server: &Postgres, user: &str) -> Child {
     psql
 }
 
-/// Returns the server's response to a request for TLS, if there is one soon.
+/// Returns whether the server responds to a request for TLS within 300 ms.
 fn responds_to_tls_request(server: &Postgres) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
     stream
@@ -57,7 +57,7 @@ fn responds_to_tls_request(server: &Postgres) -> bool {
         .unwrap();
     stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     let timeouts = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
-    // Retries when a signal arrives, as of a child that ended.
+    // `read_exact` retries if a signal, such as SIGCHLD, interrupts it.
     match stream.read_exact(&mut [0]) {
         Err(error) if timeouts.contains(&error.kind()) => false,
         read => read.map(|()| true).unwrap(),
@@ -76,7 +76,7 @@ fn a_stalled_server_accepts_connections_and_does_not_respond_until_it_resumes() 
     let pid = server.pid().unwrap();
     for process in [children_of(pid), vec![pid]].concat() {
         let (_, state) = parent_and_state(process).unwrap();
-        // A connection that ended just before waits for its parent, which is stopped.
+        // A child that has just ended stays a zombie until its parent resumes.
         assert!(matches!(state, 'T' | 'Z'), "{process}: {state}");
     }
     assert!(!responds_to_tls_request(&server));

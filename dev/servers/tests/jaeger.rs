@@ -1,6 +1,6 @@
 //! needs: jaeger
 //!
-//! A Jaeger stores spans, returns them, and leaves nothing behind.
+//! Jaeger stores spans, returns them, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/processes.rs"]
@@ -16,19 +16,25 @@ use processes::{children_of, is_gone, kill, parent_and_state};
 const SPAN: &str = r#"{"resourceSpans": [{
     "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "orders"}}]},
     "scopeSpans": [{"spans": [{
-        "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "a span", "kind": 1,
+        "traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174",
+        "name": "a span", "kind": 1,
         "startTimeUnixNano": "1544712660000000000", "endTimeUnixNano": "1544712661000000000"
     }]}]
 }]}"#;
 
-/// Sends a span by OTLP, in JSON, and returns the status.
+/// Sends a span by OTLP in JSON and returns the status line.
 fn send_span(jaeger: &Jaeger) -> String {
     let endpoint = jaeger.otlp_endpoint();
     let address = endpoint.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     write!(
         stream,
-        "POST /v1/traces HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{SPAN}",
+        "POST /v1/traces HTTP/1.0\r\n\
+         Host: {address}\r\n\
+         Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\
+         \r\n\
+         {SPAN}",
         SPAN.len()
     )
     .unwrap();
@@ -58,7 +64,7 @@ fn spans_are_returned() {
     assert!(jaeger.get("/api/services").unwrap().contains("orders"));
     assert!(
         jaeger.get("/api/traces/0").is_err(),
-        "an unknown path is an error"
+        "an unknown trace must be an error"
     );
 }
 

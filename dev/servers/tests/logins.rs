@@ -100,8 +100,7 @@ fn names_and_passwords_may_contain_any_characters() {
                 .unwrap(),
             name
         );
-        // Names are unique per column: a connection that its client has just closed may still be
-        // counted.
+        // A connection that its client has just closed may still be counted.
         assert!(server.connection_count(name).unwrap() < 2);
     }
 }

@@ -1,6 +1,6 @@
 //! needs: mariadb
 //!
-//! Stalling, stopping, starting again, terminating connections, on MariaDB.
+//! MariaDB is stalled, stopped and started again, and its connections are terminated.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/mariadb_client.rs"]
@@ -23,7 +23,7 @@ fn start_server() -> MariaDb {
     server
 }
 
-/// Starts a client and waits until it is connected; it remains until its stdin is closed.
+/// Starts a client and waits until it is connected. It stays until its stdin is closed.
 fn open_connection(server: &MariaDb, user: &str, password: &str) -> Child {
     let mut client = client(server, user, password)
         .stdin(Stdio::piped())
@@ -45,14 +45,14 @@ fn open_connection(server: &MariaDb, user: &str, password: &str) -> Child {
     client
 }
 
-/// Returns whether the server greets a client soon.
+/// Returns whether the server sends its greeting to a client within 300 ms.
 fn sends_greeting(server: &MariaDb) -> bool {
     let mut stream = TcpStream::connect((server.host(), server.port())).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     let timeouts = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
-    // Retries when a signal arrives, as of a child that ended.
+    // `read_exact` retries if a signal, such as SIGCHLD, interrupts it.
     match stream.read_exact(&mut [0]) {
         Err(error) if timeouts.contains(&error.kind()) => false,
         read => read.map(|()| true).unwrap(),

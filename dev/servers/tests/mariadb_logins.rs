@@ -173,7 +173,7 @@ fn a_database_name_is_no_pattern_in_its_grant() {
     log_in_to("my_db").unwrap();
     let rejection = log_in_to("myxdb").unwrap_err();
     assert!(rejection.contains("1044"), "{rejection}");
-    // Rejected for its database, not for its password.
+    // The database is rejected, not the password.
     assert_eq!(server.log().rejected_logins().unwrap(), 0);
     assert_eq!(server.log().authenticated_logins_of("app").unwrap(), 1);
 }

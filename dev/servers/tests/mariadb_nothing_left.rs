@@ -44,7 +44,7 @@ fn a_killed_test_process_with_tokens_leaves_nothing() {
     }
     let mut child_test = ChildTest::start("a_killed_test_process_with_tokens_leaves_nothing");
     let processes = processes_of(child_test.wait_for_report());
-    // The compiler and libpam may have created files in the folder for temporary files.
+    // The compiler and libpam must not leave files in the folder for temporary files.
     assert!(
         processes.len() == 2 && child_test.temporary_files().len() == 1,
         "{:?}",

@@ -1,6 +1,6 @@
 //! needs: moto
 //!
-//! A moto server stores secrets, fails on command, and leaves nothing behind.
+//! A moto server stores secrets, can be stalled and stopped, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/http.rs"]
@@ -56,12 +56,13 @@ fn a_secret_is_created_and_read_by_its_stage() {
     );
 }
 
-/// Returns the output of a script with boto3 and a `client` of Secrets Manager.
+/// Runs a Python script with a boto3 `client` of Secrets Manager, and returns its output.
 fn boto3(aws: &Moto, endpoint: &str, script: &str) -> String {
     let setup = "
 import boto3, botocore, sys
-client = boto3.client('secretsmanager', endpoint_url=sys.argv[1], region_name='eu-central-1', aws_access_key_id='any',
-                      aws_secret_access_key='any', config=botocore.config.Config(retries={'total_max_attempts': 2}))";
+client = boto3.client('secretsmanager', endpoint_url=sys.argv[1], region_name='eu-central-1',
+                      aws_access_key_id='any', aws_secret_access_key='any',
+                      config=botocore.config.Config(retries={'total_max_attempts': 2}))";
     let output = Command::new(aws.python())
         .args(["-c", &format!("{setup}\n{script}"), endpoint])
         .output()
@@ -105,7 +106,7 @@ except botocore.exceptions.ClientError as error:
         boto3(&aws, &proxy.endpoint(), script),
         "db\nThrottlingException\n"
     );
-    // All on one connection, and with a retry.
+    // boto3 retried once and used one connection.
     assert_eq!(
         (proxy.requests("GetSecretValue"), proxy.connections()),
         (2, 1)

@@ -1,9 +1,6 @@
 //! needs: postgresql
 //!
-//! However a test ends, no process and no folder of its server remains.
-//!
-//! Tests that need a killed test process start this program again, as a child that runs the same
-//! test.
+//! However a test ends, no process and no folder of its PostgreSQL remains.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,7 +22,7 @@ use child_test::{ChildTest, is_child, processes_of, report_and_wait, wait_until}
 use claviger_servers::Postgres;
 use processes::{children_of, is_gone, kill};
 
-/// The processes and resources of a running server.
+/// The resources that a server uses while it runs.
 struct ServerResources {
     processes: Vec<u32>,
     folder: PathBuf,

@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! A Vault keeps its storage, can be sealed, and leaves nothing behind.
+//! OpenBao keeps its storage, can be sealed, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/processes.rs"]
@@ -26,7 +26,7 @@ fn start_with_secret() -> OpenBao {
         )
         .unwrap();
     assert!(mounted.is_success(), "{mounted:?}");
-    // A KV engine reports for a moment that it is upgrading.
+    // A new KV engine rejects writes until it has been upgraded.
     let write = || {
         vault
             .request(
@@ -58,7 +58,6 @@ fn a_sealed_server_is_unavailable_until_it_is_unsealed() {
     assert_eq!(read_status(&vault), 503);
     vault.unseal().unwrap();
     assert_eq!(read_status(&vault), 200);
-    // An unknown token.
     assert_eq!(
         vault
             .request_as("unknown", "GET", "kv/data/db", None)

@@ -9,7 +9,7 @@ use std::process::Command;
 use claviger_servers::pgbouncer::{PoolMode, Users};
 use claviger_servers::{PgBouncer, Postgres};
 
-/// Connects by `psql` through the pooler; returns the result of a statement, or the message.
+/// Runs `SELECT current_user` through the pooler. Returns the result or the error message.
 fn select_user(server: &Postgres, pooler: &PgBouncer, password: &str) -> Result<String, String> {
     let target = format!(
         "host={} port={} user=app dbname=postgres connect_timeout=10",
@@ -61,7 +61,7 @@ fn a_password_in_the_auth_file_is_replaced() {
 }
 
 #[test]
-fn an_auth_query_reads_the_password_of_the_server() {
+fn an_auth_query_reads_the_password_from_the_server() {
     let server = Postgres::start().unwrap();
     server.create_role("app", "first").unwrap();
     let pooler = PgBouncer::builder(Users::Query).start(&server).unwrap();

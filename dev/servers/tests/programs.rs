@@ -1,4 +1,4 @@
-//! Finds programs on machines made of temporary folders. Needs no server.
+//! Programs are found in temporary folders that imitate machines. Needs no server.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::fs;
@@ -9,8 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use claviger_servers::{MariaDb, NotInstalled, Postgres, Programs, Server, StartError};
 use tempfile::TempDir;
 
-/// Returns a folder, and a lock: a program that one test still writes cannot be run while a process
-/// of another test has inherited the open file.
+/// Creates a folder and locks out other tests.
+///
+/// A program cannot be run while a child process of another test has it open for writing.
 fn temporary_folder() -> ((TempDir, MutexGuard<'static, ()>), PathBuf) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +129,7 @@ fn only_a_chosen_folder_is_searched() {
     assert!(error.to_string().contains("wrong_folder"), "{error}");
 }
 
-/// Creates a Python with or without the packages; it ignores the script.
+/// Creates a Python with or without moto and boto3; it ignores the script.
 fn create_python(file: &Path, has_packages: bool) -> PathBuf {
     create_program(
         file,
@@ -162,7 +163,7 @@ fn a_python_without_moto_is_ignored() {
     let programs = programs.path([root.join("one"), root.join("two")]);
     assert_eq!(programs.find(Server::Moto).as_ref(), Ok(&with_moto));
 
-    // Not even if it is chosen, and no other is used instead.
+    // Choosing a Python without moto is an error; no other is used instead.
     let error = programs
         .clone()
         .chosen(Server::Moto, &without_moto)
@@ -201,7 +202,7 @@ fn every_server_has_an_install_command() {
     }
 }
 
-/// Creates a MariaDB as packagers spread it, without its plugins.
+/// Creates a MariaDB without plugins in the folders that packages use.
 fn create_mariadb_without_plugins_in(root: &Path) -> PathBuf {
     create_program(&root.join("sbin/mariadbd"), "");
     create_program(&root.join("bin/mariadb"), "");
@@ -241,7 +242,7 @@ fn mariadb_is_found_with_plugins_beside_it_or_in_the_tools_folder() {
 
     create_plugins_in(&root.join("usr/lib/mysql/plugin"));
     assert_eq!(programs.find(Server::MariaDb), Ok(server.clone()));
-    // A link is resolved, because the other parts are beside its target.
+    // A link is resolved because the other files are beside its target.
     fs::create_dir(root.join("links")).unwrap();
     symlink(server.join("mariadbd"), root.join("links/mariadbd")).unwrap();
     assert_eq!(
@@ -268,7 +269,8 @@ fn a_missing_mariadb_is_an_error_with_the_commands_that_install_it() {
         .start()
         .unwrap_err();
     assert!(matches!(error, StartError::NotInstalled(_)));
-    let command = "sudo apt-get install -y mariadb-server-core mariadb-client-core && cargo xtask install mariadb";
+    let command = "sudo apt-get install -y mariadb-server-core mariadb-client-core \
+                   && cargo xtask install mariadb";
     assert!(error.to_string().contains(command), "{error}");
     let error = MariaDb::builder()
         .programs(Programs::nowhere().chosen(Server::MariaDb, "/nonexistent"))
@@ -281,7 +283,7 @@ fn a_missing_mariadb_is_an_error_with_the_commands_that_install_it() {
 }
 
 #[test]
-fn prometheus_is_used_from_the_path_first_and_never_without_promtool() {
+fn prometheus_in_the_path_takes_precedence_and_requires_promtool() {
     let (_guard, root) = temporary_folder();
     for folder in ["path", "tools/prometheus"] {
         create_program(&root.join(folder).join("prometheus"), "");

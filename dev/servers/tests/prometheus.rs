@@ -1,6 +1,6 @@
 //! needs: prometheus
 //!
-//! A Prometheus scrapes, fires alerts, and leaves nothing behind.
+//! Prometheus scrapes, fires alerts, and leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/processes.rs"]
@@ -26,21 +26,22 @@ groups:
         expr: queue_length > 40
 ";
 
-/// Starts a service with one metric that the test sets.
+/// Starts a service with one metric, which the test sets. Returns its address.
 fn start_service(queue_length: &Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let queue_length = Arc::clone(queue_length);
     thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let mut client = client;
-            // The request is not needed.
+        for mut client in listener.incoming().map_while(Result::ok) {
+            // The content of the request does not matter.
             let _ = client.read(&mut [0; 4096]);
             let body = format!(
                 "# TYPE queue_length gauge\nqueue_length {}\n",
                 queue_length.load(Ordering::Relaxed)
             );
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+            let head = "HTTP/1.1 200 OK\r\n\
+                        Content-Type: text/plain; version=0.0.4\r\n\
+                        Connection: close\r\n";
             let _ = write!(client, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
         }
     });

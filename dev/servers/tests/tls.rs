@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Connections with a verified certificate, and those that must fail.
+//! Clients verify PostgreSQL's certificate by its own authority.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 #[path = "support/client.rs"]
@@ -62,7 +62,7 @@ fn only_the_servers_own_authority_verifies_it() {
     );
     assert_eq!(server.log().authenticated_logins().unwrap(), 2);
 
-    // As libpq reads it from the environment.
+    // libpq reads the same settings from the environment.
     let output = psql(&server)
         .env("PGPASSWORD", "right")
         .env("PGSSLMODE", "verify-full")
