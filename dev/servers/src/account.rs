@@ -67,12 +67,12 @@ fn id(arguments: &[&str]) -> io::Result<u32> {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()?;
-    let answer = String::from_utf8_lossy(&output.stdout);
-    answer.trim().parse().map_err(|_| {
+    let output = String::from_utf8_lossy(&output.stdout);
+    output.trim().parse().map_err(|_| {
         io::Error::other(format!(
             "`id {}` returned {:?}",
             arguments.join(" "),
-            answer.trim()
+            output.trim()
         ))
     })
 }

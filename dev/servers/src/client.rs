@@ -9,7 +9,7 @@ use std::thread;
 use crate::error::with_causes;
 
 /// Passes the statements to the client and returns its trimmed output.
-pub(crate) fn run(mut client: Command, sql: &str) -> Result<String, SqlError> {
+pub(crate) fn run_sql(mut client: Command, sql: &str) -> Result<String, SqlError> {
     let mut client = client
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::install::{APT, InstallError, report_step, run};
+use crate::install::{APT, InstallError, report_step, run_step};
 use crate::server::Server;
 use crate::tools;
 
@@ -26,7 +26,7 @@ pub(crate) struct Unpacked<'a> {
     /// Whether missing libraries that the package depends on are extracted, too.
     pub(crate) libraries: bool,
     /// What is missing, for the progress line.
-    pub(crate) what: &'a str,
+    pub(crate) subject: &'a str,
 }
 
 impl Unpacked<'_> {
@@ -40,7 +40,7 @@ impl Unpacked<'_> {
         tools::make_once(&tools, self.folder, is_made, |folder| {
             report_step(&format!(
                 "{} missing; unpacking from Debian's package {}, which is not installed",
-                self.what, self.package
+                self.subject, self.package
             ))?;
             let mut command = Command::new("sh");
             command
@@ -52,7 +52,7 @@ impl Unpacked<'_> {
                 "CLAVIGER_LIBRARIES",
                 if self.libraries { "yes" } else { "" },
             );
-            run(self.server, &mut command)
+            run_step(self.server, &mut command)
         })
     }
 }

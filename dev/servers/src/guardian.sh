@@ -19,7 +19,7 @@ server=
 
 respond() { printf '%s\n' "$*" 2>/dev/null || :; }
 
-nap() { sleep 0.02 2>/dev/null || sleep 1; }
+pause() { sleep 0.02 2>/dev/null || sleep 1; }
 
 # Prints the state letter of a process; nothing if there is no such process.
 state_of() {
@@ -43,7 +43,7 @@ runs() {
     case $(state_of "$1") in '' | Z | X) return 1 ;; esac
 }
 
-is_still() {
+is_frozen() {
     case $(state_of "$1") in '' | T | t | Z | X) return 0 ;; esac
     return 1
 }
@@ -53,13 +53,13 @@ is_gone() { ! runs "$1"; }
 # until_each TEST SECONDS PID…: waits until the test holds for each of them.
 until_each() {
     check=$1
-    naps=$(($2 * 50))
+    pauses=$(($2 * 50))
     shift 2
     for process in "$@"; do
         until "$check" "$process"; do
-            [ "$naps" -gt 0 ] || return 1
-            naps=$((naps - 1))
-            nap
+            [ "$pauses" -gt 0 ] || return 1
+            pauses=$((pauses - 1))
+            pause
         done
     done
 }
@@ -67,10 +67,10 @@ until_each() {
 # Stops the parent first, then its children, because a running parent could start another.
 stall() {
     kill -s STOP "$server" || return 1
-    until_each is_still 5 "$server" || return 1
+    until_each is_frozen 5 "$server" || return 1
     children=$(children_of "$server")
     [ -z "$children" ] || kill -s STOP $children 2>/dev/null
-    until_each is_still 5 $children
+    until_each is_frozen 5 $children
 }
 
 resume() {
@@ -81,14 +81,14 @@ resume() {
 
 # The processes whose working directory is the folder: those of a server that ended without its
 # children. (Not without /proc.)
-stragglers() {
+orphans() {
     ls -l /proc/[0-9]*/cwd 2>/dev/null | grep -F " -> $folder/" |
         sed 's|.*/proc/\([0-9]*\)/cwd.*|\1|'
 }
 
 # Sends the signal at each call, because a server that is starting does not handle the first. A
 # stalled one handles it only when it runs again.
-has_obeyed() {
+has_stopped() {
     runs "$1" || return 0
     kill -s "$signal" "$1" 2>/dev/null
     resume
@@ -99,18 +99,18 @@ has_obeyed() {
 stop() {
     if [ -n "$server" ]; then
         signal=$1
-        if ! until_each has_obeyed "$2" "$server"; then
+        if ! until_each has_stopped "$2" "$server"; then
             kill -s STOP "$server" 2>/dev/null
-            family="$(children_of "$server") $server"
-            kill -s KILL $family 2>/dev/null
-            until_each is_gone 5 $family
+            processes="$(children_of "$server") $server"
+            kill -s KILL $processes 2>/dev/null
+            until_each is_gone 5 $processes
         fi
         wait "$server" 2>/dev/null
         server=
     fi
-    family=$(stragglers)
-    [ -z "$family" ] || kill -s KILL $family 2>/dev/null
-    until_each is_gone 5 $family
+    processes=$(orphans)
+    [ -z "$processes" ] || kill -s KILL $processes 2>/dev/null
+    until_each is_gone 5 $processes
     # PostgreSQL marks its data folder as in use by this file and by a small System V memory
     # segment. If the file still exists, the segment was not released.
     lock=$folder/data/postmaster.pid
@@ -125,7 +125,7 @@ clean_up() {
     trap '' TERM
     trap - EXIT
     stop "$last_signal" 2
-    rm -rf "$folder" || { nap && rm -rf "$folder"; }
+    rm -rf "$folder" || { pause && rm -rf "$folder"; }
 }
 
 problem=$(mkdir "$folder" 2>&1) || {

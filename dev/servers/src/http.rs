@@ -35,38 +35,38 @@ pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
 
 /// A request: its first line, its headers, its body.
 #[derive(Debug)]
-pub(crate) struct Message {
-    first: String,
+pub(crate) struct HttpRequest {
+    first_line: String,
     headers: Vec<String>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Message {
+impl HttpRequest {
     /// The next request of a connection, `None` when the client has closed it in between.
     pub(crate) fn read(stream: &mut impl BufRead) -> io::Result<Option<Self>> {
-        let Some((first, headers)) = head(stream)? else {
+        let Some((first_line, headers)) = read_head(stream)? else {
             return Ok(None);
         };
-        let mut message = Self {
-            first,
+        let mut request = Self {
+            first_line,
             headers,
             body: Vec::new(),
         };
-        if message.header("transfer-encoding").is_some() {
+        if request.header("transfer-encoding").is_some() {
             return Err(invalid("a request without a length"));
         }
-        let length = message.header("content-length").unwrap_or("0");
+        let length = request.header("content-length").unwrap_or("0");
         let length: usize = length
             .parse()
             .map_err(|_| invalid("a length that is no number"))?;
-        message.body.resize(length, 0);
-        stream.read_exact(&mut message.body)?;
-        Ok(Some(message))
+        request.body.resize(length, 0);
+        stream.read_exact(&mut request.body)?;
+        Ok(Some(request))
     }
 
     /// The value of a header whose name is written in small letters here.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        value(&self.headers, name)
+        header_value(&self.headers, name)
     }
 
     /// Returns the name of the requested operation.
@@ -78,7 +78,7 @@ impl Message {
         let action = body
             .split('&')
             .find_map(|field| field.strip_prefix("Action="));
-        let path = || self.first.split(' ').nth(1).unwrap_or_default();
+        let path = || self.first_line.split(' ').nth(1).unwrap_or_default();
         action.unwrap_or_else(path).to_owned()
     }
 
@@ -86,14 +86,14 @@ impl Message {
     /// with the connection and is not chunked.
     pub(crate) fn without_keep_alive(&self) -> Vec<u8> {
         let request = self
-            .first
+            .first_line
             .rsplit_once(' ')
-            .map_or(self.first.as_str(), |(request, _)| request);
+            .map_or(self.first_line.as_str(), |(request, _)| request);
         let mut text = format!("{request} HTTP/1.0\r\n");
         for header in self
             .headers
             .iter()
-            .filter(|header| !is_of_a_connection(header))
+            .filter(|header| !belongs_to_connection(header))
         {
             text.push_str(header);
             text.push_str("\r\n");
@@ -126,17 +126,20 @@ impl Response {
     /// Parses everything that was received on a connection.
     pub(crate) fn parse(mut bytes: &[u8]) -> io::Result<Self> {
         let stream = &mut bytes;
-        let (first, mut headers) = head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let (_, status) = first
+        let (first_line, mut headers) = read_head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (_, status) = first_line
             .split_once(' ')
             .ok_or_else(|| invalid("an answer without a status"))?;
         let mut body = Vec::new();
         stream.read_to_end(&mut body)?;
-        if value(&headers, "content-length").is_some_and(|length| length.parse() != Ok(body.len()))
+        if header_value(&headers, "content-length")
+            .is_some_and(|length| length.parse() != Ok(body.len()))
         {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        headers.retain(|header| !is_of_a_connection(header) && name(header) != "content-length");
+        headers.retain(|header| {
+            !belongs_to_connection(header) && header_name(header) != "content-length"
+        });
         Ok(Self {
             status: status.to_owned(),
             headers,
@@ -154,7 +157,7 @@ impl Response {
     }
 
     /// Returns the response up to the middle of its body.
-    pub(crate) fn half(&self) -> Vec<u8> {
+    pub(crate) fn cut_in_half(&self) -> Vec<u8> {
         [self.head().as_bytes(), &self.body[..self.body.len() / 2]].concat()
     }
 
@@ -170,22 +173,22 @@ impl Response {
 }
 
 /// The first line and the headers of the next message, `None` at the end of the stream.
-fn head(stream: &mut impl BufRead) -> io::Result<Option<(String, Vec<String>)>> {
-    let Some(first) = line(stream)? else {
+fn read_head(stream: &mut impl BufRead) -> io::Result<Option<(String, Vec<String>)>> {
+    let Some(first_line) = read_line(stream)? else {
         return Ok(None);
     };
     let mut headers = Vec::new();
     loop {
-        let line = line(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let line = read_line(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         if line.is_empty() {
-            return Ok(Some((first, headers)));
+            return Ok(Some((first_line, headers)));
         }
         headers.push(line);
     }
 }
 
 /// The next line without its end, `None` at the end of the stream.
-fn line(stream: &mut impl BufRead) -> io::Result<Option<String>> {
+fn read_line(stream: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     stream.read_until(b'\n', &mut bytes)?;
     if bytes.is_empty() {
@@ -197,15 +200,15 @@ fn line(stream: &mut impl BufRead) -> io::Result<Option<String>> {
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-fn value<'a>(headers: &'a [String], wanted: &str) -> Option<&'a str> {
+fn header_value<'a>(headers: &'a [String], wanted: &str) -> Option<&'a str> {
     headers
         .iter()
-        .find(|header| name(header) == wanted)?
+        .find(|header| header_name(header) == wanted)?
         .split_once(':')
         .map(|(_, value)| value.trim())
 }
 
-fn name(header: &str) -> String {
+fn header_name(header: &str) -> String {
     header
         .split(':')
         .next()
@@ -213,8 +216,8 @@ fn name(header: &str) -> String {
         .to_ascii_lowercase()
 }
 
-fn is_of_a_connection(header: &str) -> bool {
-    CONNECTION_HEADERS.contains(&name(header).as_str())
+fn belongs_to_connection(header: &str) -> bool {
+    CONNECTION_HEADERS.contains(&header_name(header).as_str())
 }
 
 fn invalid(reason: &'static str) -> io::Error {

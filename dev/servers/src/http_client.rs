@@ -29,10 +29,10 @@ pub(crate) fn exchange(
         "{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "what came is no answer in HTTP");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(malformed)?;
     let status = head
         .split(' ')
         .nth(1)

@@ -86,11 +86,11 @@ pub(crate) fn debian(server: Server) -> Result<(), InstallError> {
     command
         .args(["-c", SCRIPT, "claviger-install"])
         .args(server.debian_packages());
-    run(server, &mut command)
+    run_step(server, &mut command)
 }
 
 /// Runs one step of an installation; its output goes to stderr.
-pub(crate) fn run(server: Server, command: &mut Command) -> Result<(), InstallError> {
+pub(crate) fn run_step(server: Server, command: &mut Command) -> Result<(), InstallError> {
     let status = command
         .stdin(Stdio::null())
         .stdout(io::stderr())
@@ -108,8 +108,8 @@ fn in_ci() -> bool {
 }
 
 /// Says what is being done.
-pub(crate) fn report_step(what: &str) -> io::Result<()> {
-    writeln!(io::stderr(), "claviger: {what}")
+pub(crate) fn report_step(step: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "claviger: {step}")
 }
 
 /// Why [`install`] did not install a server.

@@ -157,7 +157,7 @@ fn launch(
     ]);
     command.extend(OTHER_PORTS.map(|name| {
         if name.starts_with("processor") {
-            udp(name)
+            listen_udp(name)
         } else {
             listen(name, 0)
         }
@@ -177,7 +177,7 @@ fn launch(
     .run(guardian)
 }
 
-fn udp(name: &str) -> OsString {
+fn listen_udp(name: &str) -> OsString {
     OsString::from(format!("--{name}-host-port={HOST}:0"))
 }
 

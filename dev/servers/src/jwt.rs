@@ -67,8 +67,8 @@ impl JwtIssuer {
             .key
             .sign(text.as_bytes())
             .map_err(StartError::Certificate)?;
-        let signature =
-            plain(&der).ok_or(StartError::Certificate(rcgen::Error::CouldNotParseKeyPair))?;
+        let signature = raw_signature(&der)
+            .ok_or(StartError::Certificate(rcgen::Error::CouldNotParseKeyPair))?;
         Ok(format!("{text}.{}", base64url(&signature)))
     }
 }
@@ -80,7 +80,7 @@ impl fmt::Debug for JwtIssuer {
 }
 
 /// Converts a signature from DER, a sequence of two integers, to the two numbers side by side.
-fn plain(der: &[u8]) -> Option<Vec<u8>> {
+fn raw_signature(der: &[u8]) -> Option<Vec<u8>> {
     let [0x30, _, rest @ ..] = der else {
         return None;
     };
@@ -139,7 +139,7 @@ mod tests {
     fn a_signature_has_its_width_whatever_its_numbers() {
         // A number with a sign's zero before it, and one that is short.
         let der = [&[0x30, 38, 0x02, 33, 0][..], &[0xff; 32], &[0x02, 1, 7]].concat();
-        let signature = plain(&der).unwrap();
+        let signature = raw_signature(&der).unwrap();
         assert_eq!(
             (
                 signature.len(),
@@ -150,10 +150,15 @@ mod tests {
             ),
             (64, 0xff, 0xff, 0, 7)
         );
-        assert_eq!(plain(&[0x30, 2, 0x02, 9]), None);
+        assert_eq!(raw_signature(&[0x30, 2, 0x02, 9]), None);
         let issuer = JwtIssuer::new().unwrap();
         for _ in 0..50 {
-            assert_eq!(plain(&issuer.key.sign(b"x").unwrap()).unwrap().len(), 64);
+            assert_eq!(
+                raw_signature(&issuer.key.sign(b"x").unwrap())
+                    .unwrap()
+                    .len(),
+                64
+            );
         }
     }
 }

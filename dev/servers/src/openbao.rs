@@ -291,12 +291,12 @@ fn launch(
     .run(guardian)
 }
 
-fn expect_success(what: &str, response: &VaultResponse) -> io::Result<()> {
+fn expect_success(action: &str, response: &VaultResponse) -> io::Result<()> {
     if response.is_success() {
         Ok(())
     } else {
         Err(io::Error::other(format!(
-            "the server did not {what}: {response:?}"
+            "the server did not {action}: {response:?}"
         )))
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::account::{Account, change_owner};
-use crate::client::{SqlError, run};
+use crate::client::{SqlError, run_sql};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal, without_user_settings};
 use crate::launch::{Launch, on_its_port};
@@ -134,7 +134,7 @@ impl PgBouncer {
         psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"])
             .arg(target)
             .env("PGPASSWORD", ADMIN_PASSWORD);
-        run(psql, &format!("{command};\n"))
+        run_sql(psql, &format!("{command};\n"))
     }
 
     /// Returns how many lines of the pooler's log contain this text.

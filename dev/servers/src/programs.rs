@@ -115,7 +115,7 @@ impl Programs {
         let found = match (server, self.chosen.get(&server)) {
             (Server::Moto, Some(program)) => python::with_packages(program),
             (Server::Moto, None) => {
-                let made = self.tools.as_deref().and_then(python::made_in);
+                let made = self.tools.as_deref().and_then(python::installed_in);
                 made.or_else(|| {
                     self.each_in_path("python3")
                         .find_map(|program| python::with_packages(&program))
@@ -124,7 +124,7 @@ impl Programs {
             (Server::OpenBao, Some(place)) => chosen_program(place, &program::NAMES),
             (Server::Jaeger, Some(place)) => chosen_program(place, &jaeger::NAMES),
             (Server::Jaeger, None) => {
-                let made = self.tools.as_deref().and_then(jaeger::made_in);
+                let made = self.tools.as_deref().and_then(jaeger::installed_in);
                 made.or_else(|| {
                     jaeger::NAMES
                         .iter()
@@ -136,18 +136,22 @@ impl Programs {
             (Server::OpenBao, None) => self
                 .tools
                 .as_deref()
-                .and_then(program::made_in)
+                .and_then(program::installed_in)
                 .or_else(|| self.each_in_path("bao").next()),
-            (server, Some(folder)) => whole(folder, server),
+            (server, Some(folder)) => complete_folder(folder, server),
             (Server::MariaDb, _) => self.mariadb().ok().map(|installation| installation.folder),
             (Server::PostgreSql, None) => self
                 .in_path(server)
                 .or_else(|| self.by_pg_config(server))
                 .or_else(|| self.newest_packaged(server)),
             (Server::PgBouncer, None) => {
-                let by_daemons = || self.daemons.iter().find_map(|folder| whole(folder, server));
+                let by_daemons = || {
+                    self.daemons
+                        .iter()
+                        .find_map(|folder| complete_folder(folder, server))
+                };
                 let made = || {
-                    whole(
+                    complete_folder(
                         &pgbouncer::program::in_tools(self.tools.as_deref()?),
                         server,
                     )
@@ -156,7 +160,7 @@ impl Programs {
             }
             (Server::Prometheus, None) => {
                 let made = || {
-                    whole(
+                    complete_folder(
                         &prometheus::program::in_tools(self.tools.as_deref()?),
                         server,
                     )
@@ -223,7 +227,7 @@ impl Programs {
             // A link in /usr/local/bin is resolved, because the other programs are beside its
             // target.
             let program = fs::canonicalize(folder.join(first)).ok()?;
-            whole(program.parent()?, server).or_else(|| whole(folder, server))
+            complete_folder(program.parent()?, server).or_else(|| complete_folder(folder, server))
         })
     }
 
@@ -236,20 +240,20 @@ impl Programs {
             .output()
             .ok()?;
         let folder = String::from_utf8(output.stdout).ok()?;
-        whole(Path::new(folder.trim()), server)
+        complete_folder(Path::new(folder.trim()), server)
     }
 
     fn newest_packaged(&self, server: Server) -> Option<PathBuf> {
         let mut versions: Vec<(Vec<u32>, PathBuf)> = fs::read_dir(self.packaged.as_ref()?)
             .ok()?
             .filter_map(Result::ok)
-            .filter_map(|entry| Some((version(entry.file_name().to_str()?)?, entry.path())))
+            .filter_map(|entry| Some((parse_version(entry.file_name().to_str()?)?, entry.path())))
             .collect();
         versions.sort();
         versions
             .iter()
             .rev()
-            .find_map(|(_, folder)| whole(&folder.join("bin"), server))
+            .find_map(|(_, folder)| complete_folder(&folder.join("bin"), server))
     }
 }
 
@@ -309,7 +313,7 @@ fn chosen_program(place: &Path, names: &[&str]) -> Option<PathBuf> {
 }
 
 /// Returns the folder if all of the server's programs are in it.
-fn whole(folder: &Path, server: Server) -> Option<PathBuf> {
+fn complete_folder(folder: &Path, server: Server) -> Option<PathBuf> {
     server
         .programs()
         .iter()
@@ -323,6 +327,6 @@ pub(crate) fn is_program(file: &Path) -> bool {
 }
 
 /// Parses a version, because `9.6` is older than `15` only as numbers.
-fn version(name: &str) -> Option<Vec<u32>> {
+fn parse_version(name: &str) -> Option<Vec<u32>> {
     name.split('.').map(|part| part.parse().ok()).collect()
 }

@@ -105,7 +105,10 @@ impl Prometheus {
     /// No response, or another status than 200, as for an invalid expression; the error contains
     /// the response.
     pub fn query(&self, expression: &str) -> io::Result<String> {
-        self.get(&format!("/api/v1/query?query={}", encoded(expression)))
+        self.get(&format!(
+            "/api/v1/query?query={}",
+            percent_encode(expression)
+        ))
     }
 
     /// Returns the alerts that are pending or firing, in JSON:
@@ -179,7 +182,7 @@ fn settings(targets: &[&str], rules: Option<&Path>) -> String {
 }
 
 /// Percent-encodes a value of a query string.
-fn encoded(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() {

@@ -158,19 +158,19 @@ impl Proxy {
     /// Returns the body of every response of the service so far, whether or not it reached the
     /// client. Bodies may contain secrets.
     pub fn responses(&self) -> Vec<String> {
-        self.state.lock().answers.clone()
+        self.state.lock().responses.clone()
     }
 
     /// Applies a fault to every operation without a fault of its own.
     pub fn fault(&self, fault: InjectedFault) {
-        self.state.set_general(fault);
+        self.state.set_default_fault(fault);
     }
 
     /// Applies a fault to one operation.
     pub fn fault_on(&self, operation: &str, fault: InjectedFault) {
         self.state
             .lock()
-            .particular
+            .operation_faults
             .insert(operation.to_owned(), fault);
     }
 

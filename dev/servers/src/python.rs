@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::install::{InstallError, debian, report_step, run};
+use crate::install::{InstallError, debian, report_step, run_step};
 use crate::programs::Programs;
 use crate::server::Server;
 use crate::tools;
 
 /// Succeed if packages can be installed, at all and with Python's own pip. Debian packages
 /// `ensurepip` separately.
-const CAN_HOLD: &str = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
+const HAS_VENV: &str = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
 const HAS_ENSUREPIP: &str = "import ensurepip";
 const HAS_PIP: &str = "import pip";
 
@@ -88,9 +88,9 @@ impl Maker {
     fn find(programs: &Programs) -> Option<Self> {
         let pythons: Vec<_> = programs
             .each_in_path("python3")
-            .filter(|python| succeeds(python, CAN_HOLD))
+            .filter(|python| succeeds(python, HAS_VENV))
             .collect();
-        let with = |pip, check| {
+        let first_with = |pip, check| {
             Some(Self {
                 python: pythons
                     .iter()
@@ -99,7 +99,7 @@ impl Maker {
                 pip,
             })
         };
-        with(Pip::Own, HAS_ENSUREPIP).or_else(|| with(Pip::Makers, HAS_PIP))
+        first_with(Pip::Own, HAS_ENSUREPIP).or_else(|| first_with(Pip::Makers, HAS_PIP))
     }
 
     /// Creates the environment in this folder, which must not exist. It can be moved afterwards,
@@ -118,7 +118,7 @@ impl Maker {
         if self.pip == Pip::Makers {
             venv.arg("--without-pip");
         }
-        run(server, venv.arg(environment))?;
+        run_step(server, venv.arg(environment))?;
 
         let made = python_in(environment);
         let mut pip = match self.pip {
@@ -141,7 +141,7 @@ impl Maker {
             pip.arg("--target")
                 .arg(String::from_utf8_lossy(&output.stdout).trim());
         }
-        run(server, pip.args(packages))
+        run_step(server, pip.args(packages))
     }
 }
 

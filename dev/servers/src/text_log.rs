@@ -20,7 +20,7 @@ impl TextLog {
     pub(crate) fn since_now(&self) -> io::Result<Self> {
         Ok(Self {
             file: self.file.clone(),
-            skip: self.whole_lines()?.len(),
+            skip: self.complete_lines()?.len(),
         })
     }
 
@@ -29,7 +29,7 @@ impl TextLog {
     }
 
     pub(crate) fn text(&self) -> io::Result<String> {
-        let bytes = self.whole_lines()?;
+        let bytes = self.complete_lines()?;
         let new = bytes.get(self.skip..).unwrap_or_default();
         // Servers log names as they receive them, which need not be UTF-8.
         Ok(String::from_utf8_lossy(new).into_owned())
@@ -56,7 +56,7 @@ impl TextLog {
     }
 
     /// Returns the content up to the last line break.
-    fn whole_lines(&self) -> io::Result<Vec<u8>> {
+    fn complete_lines(&self) -> io::Result<Vec<u8>> {
         let mut bytes = fs::read(&self.file)?;
         let end = bytes
             .iter()

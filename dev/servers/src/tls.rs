@@ -19,24 +19,24 @@ pub(crate) struct Authorities {
     pub(crate) unrelated: PathBuf,
 }
 
-/// Creates authorities and the server's certificate, if `wanted`.
+/// Creates authorities and the server's certificate, if `enabled`.
 #[cfg(feature = "tls")]
 pub(crate) fn authorities(
-    wanted: bool,
+    enabled: bool,
     folder: &Path,
     account: Option<Account>,
 ) -> Result<Option<Authorities>, StartError> {
-    if wanted {
+    if enabled {
         certificates::write(folder, account).map(Some)
     } else {
         Ok(None)
     }
 }
 
-/// Without the feature `tls` nothing is wanted.
+/// Without the feature `tls` nothing is enabled.
 #[cfg(not(feature = "tls"))]
 pub(crate) fn authorities(
-    _wanted: bool,
+    _enabled: bool,
     _folder: &Path,
     _account: Option<Account>,
 ) -> Result<Option<Authorities>, StartError> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::http::Message;
+use crate::http::HttpRequest;
 use crate::ports::HOST;
 
 /// Timeout of a request, after the connection.
@@ -113,14 +113,14 @@ fn serve(listener: &TcpListener, state: &Mutex<State>) {
         }
         if let Ok((client, _)) = accepted {
             // A client that disconnects gets no response.
-            let _ = answer(client, state);
+            let _ = respond(client, state);
         }
     }
 }
 
-fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
+fn respond(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     client.set_read_timeout(Some(TIMEOUT))?;
-    let Some(request) = Message::read(&mut BufReader::new(client.try_clone()?))? else {
+    let Some(request) = HttpRequest::read(&mut BufReader::new(client.try_clone()?))? else {
         return Ok(());
     };
     let body = review(&String::from_utf8_lossy(&request.body), state);
@@ -180,9 +180,9 @@ mod tests {
         let body = format!(r#"{{"spec":{{"token":"{token}","audiences":["x"]}}}}"#);
         write!(stream, "POST /apis/authentication.k8s.io/v1/tokenreviews HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len())
             .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     }
 
     #[test]
@@ -190,11 +190,11 @@ mod tests {
         let cluster = TokenReviews::start().unwrap();
         assert!(send_review(&cluster, "a.b.c").contains("\"authenticated\": false"));
         cluster.add_token("a.b.c", "shop", "orders");
-        let known = send_review(&cluster, "a.b.c");
+        let response = send_review(&cluster, "a.b.c");
         assert!(
-            known.contains("system:serviceaccount:shop:orders")
-                && known.contains(r#""audiences": ["x"]"#),
-            "{known}"
+            response.contains("system:serviceaccount:shop:orders")
+                && response.contains(r#""audiences": ["x"]"#),
+            "{response}"
         );
         assert!(send_review(&cluster, "a.b").contains("\"authenticated\": false"));
         cluster.remove_token("a.b.c");

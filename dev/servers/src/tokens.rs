@@ -82,7 +82,7 @@ impl TokenChecks {
         let text = self.log.text().map_err(no_token_checks)?;
         text.lines()
             .map(|line| {
-                check(line).ok_or_else(|| {
+                parse_check(line).ok_or_else(|| {
                     io::Error::new(
                         io::ErrorKind::InvalidData,
                         format!("not a token check: {line:?}"),
@@ -134,7 +134,7 @@ impl TokenChecks {
     pub fn reject_all(&self, reject: bool) -> io::Result<()> {
         let file = self.folder.join(REJECT_EVERYTHING);
         if reject {
-            self.put(&file, "")
+            self.write_atomically(&file, "")
         } else {
             self.remove(&file)
         }
@@ -145,11 +145,14 @@ impl TokenChecks {
     ///
     /// # Errors
     /// As [`entries`](Self::entries), and a text that is not an access key's id.
-    pub fn expire_session(&self, access_key: &str, at: SystemTime) -> io::Result<()> {
-        let at = at
+    pub fn expire_session(&self, access_key: &str, expiry: SystemTime) -> io::Result<()> {
+        let expiry = expiry
             .duration_since(UNIX_EPOCH)
             .map_err(|_| invalid("the expiry is before 1970".to_owned()))?;
-        self.put(&self.session_file(access_key)?, &at.as_millis().to_string())
+        self.write_atomically(
+            &self.session_file(access_key)?,
+            &expiry.as_millis().to_string(),
+        )
     }
 
     /// Revokes [`expire_session`](Self::expire_session).
@@ -175,7 +178,7 @@ impl TokenChecks {
     }
 
     /// Writes a second file and renames it, so that the server never reads half of it.
-    fn put(&self, file: &Path, text: &str) -> io::Result<()> {
+    fn write_atomically(&self, file: &Path, text: &str) -> io::Result<()> {
         let draft = self.folder.join(format!("draft-{}", nonce()));
         // Readable by the server, whatever the umask.
         let readable = || fs::set_permissions(&draft, fs::Permissions::from_mode(0o644));
@@ -209,7 +212,7 @@ fn invalid(message: String) -> io::Error {
 }
 
 /// Parses a line of `pam.c`: `time verdict user age length key expires reason`.
-fn check(line: &str) -> Option<TokenCheck> {
+fn parse_check(line: &str) -> Option<TokenCheck> {
     let mut fields = line.splitn(8, ' ');
     let checked_at = UNIX_EPOCH + Duration::from_millis(fields.next()?.parse().ok()?);
     let accepted = match fields.next()? {
@@ -217,7 +220,7 @@ fn check(line: &str) -> Option<TokenCheck> {
         "rejected" => false,
         _ => return None,
     };
-    let user = name(fields.next()?)?;
+    let user = decode_name(fields.next()?)?;
     let age = match fields.next()? {
         "-" => Duration::ZERO,
         age => Duration::from_millis(u64::try_from(age.parse::<i64>().ok()?).unwrap_or_default()),
@@ -239,7 +242,7 @@ fn check(line: &str) -> Option<TokenCheck> {
 }
 
 /// Decodes the percent-encoded white space in a name.
-fn name(field: &str) -> Option<String> {
+fn decode_name(field: &str) -> Option<String> {
     let mut parts = field.split('%');
     let mut name = parts.next()?.to_owned();
     for part in parts {
@@ -256,7 +259,9 @@ mod tests {
     #[test]
     fn every_field_of_a_line_is_parsed() {
         assert_eq!(
-            check("1767323045006 rejected a%20b%25é -2000 1650 ASIA1 900 the token has expired"),
+            parse_check(
+                "1767323045006 rejected a%20b%25é -2000 1650 ASIA1 900 the token has expired"
+            ),
             Some(TokenCheck {
                 checked_at: UNIX_EPOCH + Duration::from_millis(1_767_323_045_006),
                 accepted: false,
@@ -268,7 +273,7 @@ mod tests {
                 expires: Duration::from_secs(900),
             })
         );
-        let bare = check("0 accepted app - 0 - -1 ");
+        let bare = parse_check("0 accepted app - 0 - -1 ");
         assert!(bare.is_some_and(|bare| bare.accepted
             && bare.reason.is_empty()
             && bare.access_key.is_empty()
@@ -284,7 +289,7 @@ mod tests {
             "0 perhaps app 1 2 K 3 ",
             "0 accepted a%2 1 2 K 3 ",
         ] {
-            assert_eq!(check(line), None, "{line:?}");
+            assert_eq!(parse_check(line), None, "{line:?}");
         }
     }
 }

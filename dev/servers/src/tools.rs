@@ -40,12 +40,12 @@ fn target_folder_above(program: &Path) -> Option<PathBuf> {
 /// Returns the tool of this name, and creates it first if it is missing. The file or folder appears
 /// complete or not at all. Other processes wait meanwhile.
 ///
-/// `made` returns whether a path contains the complete tool; `make` gets a path at which nothing
+/// `is_made` returns whether a path contains the complete tool; `make` gets a path at which nothing
 /// exists.
 pub(crate) fn make_once<E: From<io::Error>>(
     tools: &Path,
     name: &str,
-    made: impl Fn(&Path) -> bool,
+    is_made: impl Fn(&Path) -> bool,
     make: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<PathBuf, E> {
     let tool = tools.join(name);
@@ -53,7 +53,7 @@ pub(crate) fn make_once<E: From<io::Error>>(
     // Released when the file is closed, also by the end of the process.
     let lock = File::create(tools.join(format!("{name}.lock")))?;
     lock.lock()?;
-    if made(&tool) {
+    if is_made(&tool) {
         return Ok(tool);
     }
     remove_leftovers(tools, name)?;
@@ -74,13 +74,13 @@ fn remove_leftovers(tools: &Path, name: &str) -> io::Result<()> {
     for entry in fs::read_dir(tools)? {
         let entry = entry?;
         let file = entry.file_name();
-        let Some(end) = file
+        let Some(suffix) = file
             .to_str()
             .and_then(|file| file.strip_prefix(name)?.strip_prefix('.'))
         else {
             continue;
         };
-        if end != "lock" {
+        if suffix != "lock" {
             let _ = remove(&entry.path());
         }
     }
@@ -110,8 +110,8 @@ mod tests {
 
     const TOOL: &str = "tool-1.0";
 
-    fn is_whole(tool: &Path) -> bool {
-        fs::read_to_string(tool.join("file")).is_ok_and(|text| text == "whole")
+    fn is_complete(tool: &Path) -> bool {
+        fs::read_to_string(tool.join("file")).is_ok_and(|text| text == "complete")
     }
 
     fn write(folder: &Path, text: &str) -> io::Result<()> {
@@ -136,12 +136,12 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let tool = make_once::<io::Error>(&tools, TOOL, is_whole, |scratch| {
+                    let tool = make_once::<io::Error>(&tools, TOOL, is_complete, |scratch| {
                         made.fetch_add(1, Ordering::SeqCst);
                         assert!(!tools.join(TOOL).exists());
-                        write(scratch, "whole")
+                        write(scratch, "complete")
                     });
-                    assert!(is_whole(&tool.unwrap()));
+                    assert!(is_complete(&tool.unwrap()));
                 });
             }
         });
@@ -157,15 +157,17 @@ mod tests {
             write(&tools.join(leftover), "half").unwrap();
         }
         write(&tools.join("tool-1.01"), "of another").unwrap();
-        let failed = make_once::<io::Error>(tools, TOOL, is_whole, |scratch| {
+        let failed = make_once::<io::Error>(tools, TOOL, is_complete, |scratch| {
             write(scratch, "half")?;
             Err(io::Error::other("the network is down"))
         });
         assert_eq!(failed.unwrap_err().to_string(), "the network is down");
-        assert!(!is_whole(&tools.join(TOOL)));
-        let tool = make_once::<io::Error>(tools, TOOL, is_whole, |scratch| write(scratch, "whole"))
-            .unwrap();
-        assert!(is_whole(&tool));
+        assert!(!is_complete(&tools.join(TOOL)));
+        let tool = make_once::<io::Error>(tools, TOOL, is_complete, |scratch| {
+            write(scratch, "complete")
+        })
+        .unwrap();
+        assert!(is_complete(&tool));
         assert_eq!(
             content(tools),
             [

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::install::{InstallError, report_step, run};
+use crate::install::{InstallError, report_step, run_step};
 use crate::programs::{Programs, is_program};
 use crate::python::Environment;
 use crate::server::Server;
@@ -27,7 +27,7 @@ const GO_FOLDER: &str = "go-1.26.6";
 const GO_BY_HAND: &str = "/usr/local/go/bin/go";
 
 /// Returns the program in the tools folder, if it exists.
-pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
+pub(crate) fn installed_in(tools: &Path) -> Option<PathBuf> {
     in_folder(&tools.join(folder_name()))
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let server = Server::Jaeger;
     let tools = tools::folder().ok_or(InstallError::NoTargetFolder(server))?;
     let missing = || InstallError::StillMissing(programs.not_installed(server));
-    if let Some(program) = made_in(&tools) {
+    if let Some(program) = installed_in(&tools) {
         return Ok(program);
     }
     let go = match find_go(programs) {
@@ -78,7 +78,7 @@ fn build(go: &Path, folder: &Path) -> Result<(), InstallError> {
             .env("GOFLAGS", "")
             .env("GOWORK", "off")
             .env("CGO_ENABLED", "0");
-        run(server, &mut command)
+        run_step(server, &mut command)
     };
     step(&["mod", "init", "claviger.invalid/jaeger"])?;
     step(&["get", &format!("{PACKAGE}@v{VERSION}")])?;
@@ -112,12 +112,12 @@ fn is_new_enough(go: &Path) -> bool {
         .ok()
         .filter(|output| output.status.success());
     output
-        .and_then(|output| version(&String::from_utf8_lossy(&output.stdout)))
+        .and_then(|output| parse_version(&String::from_utf8_lossy(&output.stdout)))
         .is_some_and(|version| version >= OLDEST_GO)
 }
 
 /// `go1.26.8` as two numbers.
-fn version(text: &str) -> Option<(u32, u32)> {
+fn parse_version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text
         .trim()
         .strip_prefix("go")?
@@ -155,9 +155,9 @@ mod tests {
             ("devel", None),
             ("", None),
         ] {
-            assert_eq!(version(text), found, "{text:?}");
+            assert_eq!(parse_version(text), found, "{text:?}");
         }
-        assert!(version("go1.19.8").is_some_and(|version| version < OLDEST_GO));
-        assert!(version("go2.0").is_some_and(|version| version > OLDEST_GO));
+        assert!(parse_version("go1.19.8").is_some_and(|version| version < OLDEST_GO));
+        assert!(parse_version("go2.0").is_some_and(|version| version > OLDEST_GO));
     }
 }

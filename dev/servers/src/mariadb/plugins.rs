@@ -33,7 +33,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         companion: "mariadb-server-core",
         files: &files,
         libraries: false,
-        what: "MariaDB's plugins are",
+        subject: "MariaDB's plugins are",
     };
     plugins.make(has_plugins)?;
     programs

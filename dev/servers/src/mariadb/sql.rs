@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::config::SOCKET;
 use super::{MariaDb, SUPERUSER};
-use crate::client::{SqlError, run};
+use crate::client::{SqlError, run_sql};
 use crate::guardian::without_user_settings;
 
 /// Timeout of the client's connection, so that a stalled server does not hang the test.
@@ -43,7 +43,7 @@ impl MariaDb {
             .arg("--socket")
             .arg(self.socket_dir().join(SOCKET))
             .arg(format!("--database={database}"));
-        run(command, sql).map_err(|error| match error {
+        run_sql(command, sql).map_err(|error| match error {
             // The client repeats the statement, which may contain a secret, before its message.
             SqlError::Failed(text) => SqlError::Failed(
                 text.find("ERROR ")

@@ -25,8 +25,8 @@ pub(crate) fn with_packages(program: &Path) -> Option<PathBuf> {
 }
 
 /// Returns the Python in the tools folder, if it exists.
-pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
-    made(&tools.join(folder_name()))
+pub(crate) fn installed_in(tools: &Path) -> Option<PathBuf> {
+    complete_python_in(&tools.join(folder_name()))
 }
 
 /// Creates a Python with the packages in the tools folder and returns its path.
@@ -37,11 +37,11 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         folder: &folder_name(),
         packages: &packages,
     }
-    .make(programs, |folder| made(folder).is_some())?;
+    .make(programs, |folder| complete_python_in(folder).is_some())?;
     Ok(python_in(&folder))
 }
 
-fn made(folder: &Path) -> Option<PathBuf> {
+fn complete_python_in(folder: &Path) -> Option<PathBuf> {
     with_packages(&python_in(folder))
 }
 

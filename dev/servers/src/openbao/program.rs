@@ -16,7 +16,7 @@ const VERSION: &str = "2.7.2";
 pub(crate) const NAMES: [&str; 2] = ["bao", "vault"];
 
 /// Returns the program in the tools folder, if it exists.
-pub(crate) fn made_in(tools: &Path) -> Option<PathBuf> {
+pub(crate) fn installed_in(tools: &Path) -> Option<PathBuf> {
     in_environment(&tools.join(folder_name())).filter(|program| is_program(program))
 }
 

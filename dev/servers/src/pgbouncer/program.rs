@@ -25,7 +25,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         companion: "pgbouncer",
         files: &["usr/sbin/pgbouncer".to_owned()],
         libraries: true,
-        what: "PgBouncer is",
+        subject: "PgBouncer is",
     };
     unpacked.make(|folder| is_program(&folder.join("pgbouncer")))?;
     programs

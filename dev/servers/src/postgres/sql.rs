@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::{Postgres, SUPERUSER};
-use crate::client::{SqlError, run};
+use crate::client::{SqlError, run_sql};
 use crate::guardian::without_user_settings;
 use crate::tokens::ROLE;
 
@@ -46,7 +46,7 @@ impl Postgres {
             .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-d"])
             .arg(target)
             .env("PGCLIENTENCODING", "UTF8");
-        run(command, sql)
+        run_sql(command, sql)
     }
 
     /// Creates a role that may log in with this password.

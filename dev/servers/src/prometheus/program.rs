@@ -26,7 +26,7 @@ pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
         companion: "prometheus",
         files: &files,
         libraries: false,
-        what: "Prometheus is",
+        subject: "Prometheus is",
     };
     unpacked.make(|folder| names.iter().all(|name| is_program(&folder.join(name))))?;
     programs

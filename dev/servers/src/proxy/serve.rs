@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::state::State;
 use super::{InjectedFault, Request};
-use crate::http::{Message, Response};
+use crate::http::{HttpRequest, Response};
 
 /// Timeout of a connection to the service.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,15 +47,15 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
     let _registered = state.accept(&client)?;
     client.set_nodelay(true)?;
     let mut requests = BufReader::new(client.try_clone()?);
-    while let Some(request) = Message::read(&mut requests)? {
-        let response = match state.record(record_of(&request)) {
+    while let Some(request) = HttpRequest::read(&mut requests)? {
+        let response = match state.record(to_record(&request)) {
             Some(InjectedFault::Refuse) => break,
             Some(InjectedFault::Stall) => {
                 state.wait_for_healing();
                 break;
             }
             Some(InjectedFault::Cut) => {
-                client.write_all(&pass_on(&request, upstream, state)?.half())?;
+                client.write_all(&pass_on(&request, upstream, state)?.cut_in_half())?;
                 break;
             }
             Some(InjectedFault::Reply { status, body }) => Response::json(status, &body),
@@ -76,7 +76,7 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
     client.shutdown(Shutdown::Both)
 }
 
-fn record_of(request: &Message) -> Request {
+fn to_record(request: &HttpRequest) -> Request {
     #[expect(
         clippy::disallowed_methods,
         reason = "what clients of a real server do happens by the real clock"
@@ -90,13 +90,13 @@ fn record_of(request: &Message) -> Request {
 }
 
 /// Sends the request to the service on a new connection, and reads the whole response.
-fn pass_on(request: &Message, upstream: SocketAddr, state: &State) -> io::Result<Response> {
+fn pass_on(request: &HttpRequest, upstream: SocketAddr, state: &State) -> io::Result<Response> {
     let mut service = TcpStream::connect_timeout(&upstream, TIMEOUT)?;
-    let _registered = state.connected(&service)?;
+    let _registered = state.register_upstream(&service)?;
     service.write_all(&request.without_keep_alive())?;
     let mut response = Vec::new();
     service.read_to_end(&mut response)?;
     let response = Response::parse(&response)?;
-    state.lock().answers.push(response.text());
+    state.lock().responses.push(response.text());
     Ok(response)
 }

@@ -11,16 +11,16 @@ use super::{InjectedFault, Request};
 /// The state, and a condition variable for its changes.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    facts: Mutex<Facts>,
+    inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Facts {
-    pub(super) general: Option<InjectedFault>,
-    pub(super) particular: BTreeMap<String, InjectedFault>,
+pub(super) struct Inner {
+    pub(super) default_fault: Option<InjectedFault>,
+    pub(super) operation_faults: BTreeMap<String, InjectedFault>,
     pub(super) log: Vec<Request>,
-    pub(super) answers: Vec<String>,
+    pub(super) responses: Vec<String>,
     pub(super) connections: usize,
     /// Returns how often the proxy has been healed.
     healings: u64,
@@ -45,68 +45,68 @@ pub(super) struct Registered<'a> {
 }
 
 impl State {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Facts> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // The state is consistent after a panic, because each change is a single assignment.
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.lock().ended
     }
 
-    pub(super) fn set_general(&self, fault: InjectedFault) {
-        let mut facts = self.lock();
+    pub(super) fn set_default_fault(&self, fault: InjectedFault) {
+        let mut inner = self.lock();
         if fault == InjectedFault::Refuse {
-            facts.close(|side| side == Side::Client);
+            inner.close(|side| side == Side::Client);
         }
-        facts.general = Some(fault);
+        inner.default_fault = Some(fault);
     }
 
     pub(super) fn heal(&self) {
-        let mut facts = self.lock();
-        facts.general = None;
-        facts.particular.clear();
-        facts.healings += 1;
-        drop(facts);
+        let mut inner = self.lock();
+        inner.default_fault = None;
+        inner.operation_faults.clear();
+        inner.healings += 1;
+        drop(inner);
         self.changed.notify_all();
     }
 
     /// Closes every stream and prevents new ones.
     pub(super) fn end(&self) {
-        let mut facts = self.lock();
-        facts.ended = true;
-        facts.close(|_| true);
-        drop(facts);
+        let mut inner = self.lock();
+        inner.ended = true;
+        inner.close(|_| true);
+        drop(inner);
         self.changed.notify_all();
     }
 
     /// Counts a connection and registers it, unless connections are refused.
     pub(super) fn accept(&self, client: &TcpStream) -> io::Result<Registered<'_>> {
-        let mut facts = self.lock();
-        facts.connections += 1;
-        if facts.general == Some(InjectedFault::Refuse) {
+        let mut inner = self.lock();
+        inner.connections += 1;
+        if inner.default_fault == Some(InjectedFault::Refuse) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        self.register(facts, Side::Client, client)
+        self.register(inner, Side::Client, client)
     }
 
     /// Registers a connection to the service.
-    pub(super) fn connected(&self, upstream: &TcpStream) -> io::Result<Registered<'_>> {
+    pub(super) fn register_upstream(&self, upstream: &TcpStream) -> io::Result<Registered<'_>> {
         self.register(self.lock(), Side::Upstream, upstream)
     }
 
     fn register(
         &self,
-        mut facts: MutexGuard<'_, Facts>,
+        mut inner: MutexGuard<'_, Inner>,
         side: Side,
         stream: &TcpStream,
     ) -> io::Result<Registered<'_>> {
-        if facts.ended {
+        if inner.ended {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let number = facts.next_stream;
-        facts.next_stream += 1;
-        facts.streams.insert(number, (side, stream.try_clone()?));
+        let number = inner.next_stream;
+        inner.next_stream += 1;
+        inner.streams.insert(number, (side, stream.try_clone()?));
         Ok(Registered {
             state: self,
             number,
@@ -115,23 +115,23 @@ impl State {
 
     /// Records a request and returns the fault that applies.
     pub(super) fn record(&self, request: Request) -> Option<InjectedFault> {
-        let mut facts = self.lock();
-        let fault = facts
-            .particular
+        let mut inner = self.lock();
+        let fault = inner
+            .operation_faults
             .get(&request.operation)
-            .or(facts.general.as_ref())
+            .or(inner.default_fault.as_ref())
             .cloned();
-        facts.log.push(request);
+        inner.log.push(request);
         fault
     }
 
     /// Waits until the proxy is healed or ends.
     pub(super) fn wait_for_healing(&self) {
-        let facts = self.lock();
-        let before = facts.healings;
+        let inner = self.lock();
+        let before = inner.healings;
         let waited = self
             .changed
-            .wait_while(facts, |facts| facts.healings == before && !facts.ended);
+            .wait_while(inner, |inner| inner.healings == before && !inner.ended);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -139,15 +139,15 @@ impl State {
     pub(super) fn wait(&self, time: Duration) {
         let waited = self
             .changed
-            .wait_timeout_while(self.lock(), time, |facts| !facts.ended);
+            .wait_timeout_while(self.lock(), time, |inner| !inner.ended);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl Facts {
-    fn close(&mut self, which: impl Fn(Side) -> bool) {
+impl Inner {
+    fn close(&mut self, closes: impl Fn(Side) -> bool) {
         for (side, stream) in self.streams.values() {
-            if which(*side) {
+            if closes(*side) {
                 // The other side may have closed it already.
                 let _ = stream.shutdown(Shutdown::Both);
             }

@@ -15,9 +15,9 @@ use crate::ports::HOST;
 /// Creates them and writes them to the server's folder. The authorities' keys are discarded, so
 /// that nothing else can be signed.
 pub(super) fn write(folder: &Path, account: Option<Account>) -> Result<Authorities, StartError> {
-    let (own, issuer) = authority("claviger test authority")?;
-    let (unrelated, _) = authority("claviger unrelated authority")?;
-    let (certificate, key) = server(&issuer)?;
+    let (own, issuer) = create_authority("claviger test authority")?;
+    let (unrelated, _) = create_authority("claviger unrelated authority")?;
+    let (certificate, key) = server_certificate(&issuer)?;
 
     let files = Authorities {
         own: folder.join("ca.pem"),
@@ -35,7 +35,7 @@ pub(super) fn write(folder: &Path, account: Option<Account>) -> Result<Authoriti
     Ok(files)
 }
 
-fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>), StartError> {
+fn create_authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>), StartError> {
     let key = KeyPair::generate().map_err(StartError::Certificate)?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -45,7 +45,7 @@ fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>), StartErro
     Ok((certificate.pem(), Issuer::new(params, key)))
 }
 
-fn server(issuer: &Issuer<'_, KeyPair>) -> Result<(String, String), StartError> {
+fn server_certificate(issuer: &Issuer<'_, KeyPair>) -> Result<(String, String), StartError> {
     let key = KeyPair::generate().map_err(StartError::Certificate)?;
     let mut params = CertificateParams::new(["localhost".to_owned(), HOST.to_owned()])
         .map_err(StartError::Certificate)?;

@@ -60,7 +60,7 @@ static int decode(char *text) {
     return 1;
 }
 
-static int all(const char *text, size_t length, int (*is)(int)) {
+static int consists_of(const char *text, size_t length, int (*is)(int)) {
     if (strlen(text) != length) return 0;
     for (; *text; text++)
         if (!is((unsigned char)*text)) return 0;
@@ -78,7 +78,7 @@ static int is_endpoint(char *endpoint) {
     if (strcspn(endpoint, "/?#@&=%\\ ") < host) return 0;
     if (memchr(endpoint, ':', host) && (endpoint[0] != '[' || port[-1] != ']')) return 0;
     port++;
-    return all(port, strlen(port), isdigit) && strlen(port) <= 5 && atoi(port) >= 1 && atoi(port) <= 65535;
+    return consists_of(port, strlen(port), isdigit) && strlen(port) <= 5 && atoi(port) >= 1 && atoi(port) <= 65535;
 }
 
 /* KEY/20260102/REGION/rds-db/aws4_request */
@@ -87,7 +87,7 @@ static int is_credential(char *credential, const char *date, struct check *check
     for (int i = 0; i < 5; i++) part[i] = strsep(&rest, "/");
     if (rest || !part[4] || !*part[2]) return 0;
     size_t length = strlen(part[0]);
-    if (length < 1 || length >= sizeof check->key || !all(part[0], length, is_word)) return 0;
+    if (length < 1 || length >= sizeof check->key || !consists_of(part[0], length, is_word)) return 0;
     strcpy(check->key, part[0]);
     return strlen(part[1]) == 8 && !strncmp(part[1], date, 8) && !strcmp(part[3], "rds-db") && !strcmp(part[4], "aws4_request");
 }
@@ -113,7 +113,7 @@ static int session_has_expired(const char *folder, const struct check *check) {
 }
 
 /* Returns why the token is rejected for this user; NULL if it is accepted. */
-static const char *fault(char *token, const char *user, const char *folder, struct check *check) {
+static const char *rejection_reason(char *token, const char *user, const char *folder, struct check *check) {
     char *value[COUNT] = {0}, *query = strstr(token, "/?"), *pair;
     if (!query) return "no host:port/? before the parameters";
     *query = 0;
@@ -131,7 +131,7 @@ static const char *fault(char *token, const char *user, const char *folder, stru
     /* First the fields for the log, then the verdict. */
     int dated = value[DATE] && read_date(value[DATE], check);
     int credible = value[CREDENTIAL] && dated && is_credential(value[CREDENTIAL], value[DATE], check);
-    if (value[EXPIRES] && strlen(value[EXPIRES]) < 10 && all(value[EXPIRES], strlen(value[EXPIRES]), isdigit)) check->expires = atoi(value[EXPIRES]);
+    if (value[EXPIRES] && strlen(value[EXPIRES]) < 10 && consists_of(value[EXPIRES], strlen(value[EXPIRES]), isdigit)) check->expires = atoi(value[EXPIRES]);
 
     char path[4096];
     snprintf(path, sizeof path, "%s/reject-everything", folder);
@@ -143,7 +143,7 @@ static const char *fault(char *token, const char *user, const char *folder, stru
     if (!dated) return "X-Amz-Date is not a date";
     if (!credible) return "X-Amz-Credential is not for rds-db on that day";
     if (!value[HEADERS] || strcmp(value[HEADERS], "host")) return "X-Amz-SignedHeaders is not host";
-    if (!value[SIGNATURE] || !all(value[SIGNATURE], 64, isxdigit)) return "X-Amz-Signature is not a signature";
+    if (!value[SIGNATURE] || !consists_of(value[SIGNATURE], 64, isxdigit)) return "X-Amz-Signature is not a signature";
     if (check->expires < 1 || check->expires > LONGEST) return "X-Amz-Expires is not from 1 to 900";
     if (check->signed_at > check->now + AHEAD * 1000LL) return "X-Amz-Date is in the future";
     if (check->now >= check->signed_at + check->expires * 1000LL) return "the token has expired";
@@ -160,7 +160,7 @@ static void write_name(FILE *line, const char *name) {
 }
 
 /* One write, so that the lines of two connections do not mix. Never the token. */
-static int note(const char *folder, const struct check *check, const char *user, size_t length, const char *reason) {
+static int log_check(const char *folder, const struct check *check, const char *user, size_t length, const char *reason) {
     char path[4096], *text = NULL;
     size_t size = 0;
     FILE *line = open_memstream(&text, &size);
@@ -190,10 +190,10 @@ int pam_sm_authenticate(pam_handle_t *handle, int flags, int count, const char *
     check.now = (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     char *copy = strdup(token);
     if (!copy) return PAM_AUTH_ERR;
-    reason = fault(copy, user, folder, &check);
+    reason = rejection_reason(copy, user, folder, &check);
     free(copy);
     /* A token that is not counted is rejected, because tests rely on the count. */
-    return note(folder, &check, user, strlen(token), reason) && !reason ? PAM_SUCCESS : PAM_AUTH_ERR;
+    return log_check(folder, &check, user, strlen(token), reason) && !reason ? PAM_SUCCESS : PAM_AUTH_ERR;
 }
 
 int pam_sm_setcred(pam_handle_t *handle, int flags, int count, const char **arguments) {
