@@ -44,7 +44,7 @@ pub(crate) fn change_owner(account: Option<Account>, path: &Path) -> io::Result<
     }
 }
 
-/// Writes a new file, for the server's user alone.
+/// Writes a new file that only the server's user can read.
 pub(crate) fn write_for(account: Option<Account>, file: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new()
         .write(true)

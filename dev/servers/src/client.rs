@@ -35,7 +35,7 @@ pub(crate) fn run_sql(mut client: Command, sql: &str) -> Result<String, SqlError
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Why a statement failed. Its `Debug` form is the message with its causes.
+/// The reason that a statement failed. Its `Debug` form is the message with its causes.
 #[non_exhaustive]
 pub enum SqlError {
     /// The database's client program (`psql`, `mariadb`) could not be run.

@@ -13,7 +13,7 @@ impl Deadline {
     pub(crate) fn after(timeout: Duration) -> Self {
         #[expect(
             clippy::disallowed_methods,
-            reason = "a server is a process of its own and knows no clock but the real one"
+            reason = "servers are processes that run on the real clock"
         )]
         let begin = Instant::now();
         Self { begin, timeout }

@@ -19,13 +19,13 @@ pub(crate) struct Unpacked<'a> {
     pub(crate) folder: &'a str,
     /// The package.
     pub(crate) package: &'a str,
-    /// Another package, which is taken in the same version where it is installed.
+    /// The package whose installed version is preferred.
     pub(crate) companion: &'a str,
     /// The files, by their paths in the package.
     pub(crate) files: &'a [String],
     /// Whether missing libraries that the package depends on are extracted, too.
     pub(crate) libraries: bool,
-    /// What is missing, for the progress line.
+    /// Subject and verb of the progress line, as `PgBouncer is`.
     pub(crate) subject: &'a str,
 }
 

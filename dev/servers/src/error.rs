@@ -1,4 +1,4 @@
-//! Errors of starting a server.
+//! Errors when a server starts.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::programs::NotInstalled;
 
-/// Why a server did not start.
+/// The reason that a server did not start.
 ///
 /// Its `Debug` form is the message with its causes, because tests show that form when they unwrap.
 #[non_exhaustive]
@@ -70,7 +70,7 @@ impl fmt::Debug for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // The message of `NotInstalled` contains all there is.
+            // `NotInstalled` is displayed as it is, and has no cause.
             Self::NotInstalled(_)
             | Self::PortTaken { .. }
             | Self::Ended { .. }
@@ -88,7 +88,7 @@ impl From<NotInstalled> for StartError {
     }
 }
 
-/// The message and those of its causes, on one line where they are.
+/// Writes the error's message and those of its causes.
 pub(crate) fn with_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{error}")?;
     let mut cause = error.source();

@@ -1,7 +1,7 @@
 //! The shell process between a test and its server, which outlives both.
 //!
-//! What must happen even if the test process is killed, happens in `guardian.sh`. This side sends
-//! requests and holds the pipe whose end is the last request.
+//! `guardian.sh` does what must happen even if the test process is killed. This side sends requests
+//! through a pipe; its end is the last request.
 
 use std::env;
 use std::ffi::OsString;
@@ -77,7 +77,7 @@ impl Guardian {
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Whoever waits for the end of the test's stderr must not wait for us.
+            // Otherwise a reader of the test's stderr would wait for the guardian, too.
             .stderr(Stdio::null());
         without_user_settings(&mut command);
         if let Some(Account { uid, gid }) = account {
@@ -151,7 +151,7 @@ impl Guardian {
         Ok(running)
     }
 
-    /// Stops the server and all its children in their tracks.
+    /// Freezes the server and all its children.
     pub(crate) fn stall(&mut self) -> io::Result<()> {
         self.request("stall").map(drop)
     }
@@ -219,8 +219,8 @@ impl Drop for Guardian {
     }
 }
 
-/// Takes away the variables (PGHOST, PGSERVICE, AWS_PROFILE, MOTO_PORT, …) by which the
-/// user's own settings would reach our programs.
+/// Removes the environment variables (PGHOST, PGSERVICE, AWS_PROFILE, MOTO_PORT, …) that would
+/// apply the user's settings to our programs.
 pub(crate) fn without_user_settings(command: &mut Command) {
     for (name, _) in env::vars_os() {
         if USER_SETTINGS
@@ -235,6 +235,6 @@ pub(crate) fn without_user_settings(command: &mut Command) {
 fn guardian_ended() -> io::Error {
     io::Error::new(
         io::ErrorKind::BrokenPipe,
-        "the server's guardian process is guardian_ended",
+        "the server's guardian process has ended",
     )
 }

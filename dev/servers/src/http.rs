@@ -26,7 +26,7 @@ pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
         Ok(response.text())
     } else {
         Err(io::Error::other(format!(
-            "{path} is answered with {}: {}",
+            "{path} returned {}: {}",
             response.status,
             response.text().trim()
         )))
@@ -42,7 +42,7 @@ pub(crate) struct HttpRequest {
 }
 
 impl HttpRequest {
-    /// The next request of a connection, `None` when the client has closed it in between.
+    /// Reads the next request of a connection; `None` if the client has closed it.
     pub(crate) fn read(stream: &mut impl BufRead) -> io::Result<Option<Self>> {
         let Some((first_line, headers)) = read_head(stream)? else {
             return Ok(None);
@@ -58,13 +58,13 @@ impl HttpRequest {
         let length = request.header("content-length").unwrap_or("0");
         let length: usize = length
             .parse()
-            .map_err(|_| invalid("a length that is no number"))?;
+            .map_err(|_| invalid("a length that is not a number"))?;
         request.body.resize(length, 0);
         stream.read_exact(&mut request.body)?;
         Ok(Some(request))
     }
 
-    /// The value of a header whose name is written in small letters here.
+    /// Returns the value of a header; `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         header_value(&self.headers, name)
     }
@@ -129,7 +129,7 @@ impl Response {
         let (first_line, mut headers) = read_head(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let (_, status) = first_line
             .split_once(' ')
-            .ok_or_else(|| invalid("an answer without a status"))?;
+            .ok_or_else(|| invalid("a response without a status"))?;
         let mut body = Vec::new();
         stream.read_to_end(&mut body)?;
         if header_value(&headers, "content-length")
@@ -147,7 +147,7 @@ impl Response {
         })
     }
 
-    /// The body.
+    /// Returns the body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -172,7 +172,7 @@ impl Response {
     }
 }
 
-/// The first line and the headers of the next message, `None` at the end of the stream.
+/// Reads the first line and the headers of the next message; `None` at the end of the stream.
 fn read_head(stream: &mut impl BufRead) -> io::Result<Option<(String, Vec<String>)>> {
     let Some(first_line) = read_line(stream)? else {
         return Ok(None);
@@ -187,14 +187,14 @@ fn read_head(stream: &mut impl BufRead) -> io::Result<Option<(String, Vec<String
     }
 }
 
-/// The next line without its end, `None` at the end of the stream.
+/// Reads the next line, without its line break; `None` at the end of the stream.
 fn read_line(stream: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     stream.read_until(b'\n', &mut bytes)?;
     if bytes.is_empty() {
         return Ok(None);
     }
-    let text = String::from_utf8(bytes).map_err(|_| invalid("a header that is no text"))?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid("a header that is not text"))?;
     text.strip_suffix("\r\n")
         .map(|line| Some(line.to_owned()))
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::ports::HOST;
 
-/// Timeout for connecting, and then for the response.
+/// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout of the response.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks, and returns the status and the body. `headers` are further ones, each with its line's end.
+/// Sends a request and returns the response's status and body. `headers` are further headers, each
+/// with its line break.
 pub(crate) fn exchange(
     port: u16,
     method: &str,
@@ -31,7 +33,7 @@ pub(crate) fn exchange(
     )?;
     let mut response = String::new();
     stream.read_to_string(&mut response)?;
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "what came is no answer in HTTP");
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the response is not HTTP");
     let (head, body) = response.split_once("\r\n\r\n").ok_or_else(malformed)?;
     let status = head
         .split(' ')

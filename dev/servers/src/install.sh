@@ -1,9 +1,9 @@
-# Installs Debian packages without letting them start a service or create a database.
+# Installs Debian packages and prevents them from starting a service or creating a database.
 #
 # usage: install PACKAGE…, as root
 #
-# What prevents that is removed at the end. After a failed installation its packages are removed,
-# too.
+# The files that prevent that are removed at the end. After a failed installation its packages are
+# removed, too.
 set -u
 exec >&2
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
@@ -17,7 +17,7 @@ addition=$postgres/createcluster.d/claviger.conf
 scratch=$(mktemp -d) || exit 1
 made_files=
 made_folders=
-done_well=
+succeeded=
 
 # Set if there may be a cluster on this machine; a purge would delete its files.
 had_data=
@@ -41,11 +41,11 @@ clean_up() {
     rm -f $made_files
     case $made_files in
     *"$clusters "*)
-        # The package found our file in the place of its own, and put its own beside it.
+        # dpkg found our file in the place of the package's, and wrote the package's beside it.
         [ ! -e "$clusters.ucf-dist" ] || mv "$clusters.ucf-dist" "$clusters"
         ;;
     esac
-    if [ -z "$done_well" ] && [ -e "$scratch/before" ]; then
+    if [ -z "$succeeded" ] && [ -e "$scratch/before" ]; then
         added=$(packages | comm -13 "$scratch/before" -)
         if [ -n "$added" ]; then
             echo "claviger: the installation failed; removing what came with it: "$added
@@ -83,4 +83,4 @@ done
 
 apt-get -o DPkg::Lock::Timeout=120 update || exit 1
 apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@" || exit 1
-done_well=yes
+succeeded=yes

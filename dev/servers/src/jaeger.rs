@@ -62,9 +62,8 @@ impl Jaeger {
     /// Starts an empty server, in about a second.
     ///
     /// # Errors
-    /// [`StartError::NotInstalled`] when there is no Jaeger on this machine. A server that does
-    /// not come up within 30 s, or ends at once, is an error with the end of its log.
-    /// Whatever fails, nothing is left behind.
+    /// [`StartError::NotInstalled`] without Jaeger on this machine. A server that ends, or is not
+    /// ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start() -> Result<Self, StartError> {
         Self::start_from(&Programs::from_environment())
     }
@@ -144,7 +143,7 @@ fn launch(
     query_port: u16,
     otlp_port: u16,
 ) -> Result<(), StartError> {
-    // It would trace itself, too, and look for a collector.
+    // Otherwise it would trace itself and look for a collector.
     let mut command: Vec<OsString> = ["/usr/bin/env", "OTEL_TRACES_SAMPLER=always_off"]
         .map(OsString::from)
         .to_vec();

@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, KeyPair, SigningKey};
 
 use crate::error::StartError;
 
-/// Returns how many bytes each of the two numbers of a signature has.
+/// Number of bytes of each of the two numbers of a signature.
 const WIDTH: usize = 32;
 
 /// An issuer of tokens that a server verifies by a public key: an identity provider, a cluster.
@@ -136,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_has_its_width_whatever_its_numbers() {
-        // A number with a sign's zero before it, and one that is short.
+    fn every_signature_has_64_bytes() {
+        // A number with a leading zero, and a short one.
         let der = [&[0x30, 38, 0x02, 33, 0][..], &[0xff; 32], &[0x02, 1, 7]].concat();
         let signature = raw_signature(&der).unwrap();
         assert_eq!(

@@ -27,9 +27,9 @@
 //! the results ([`TokenChecks`]).
 //!
 //! - [`Moto`] emulates AWS for clients that use its endpoint.
-//! - [`OpenBao`] is a server of secrets; Vault can take its place.
+//! - [`OpenBao`] is a secrets server; Vault can take its place.
 //! - [`Proxy`] counts the requests to either of them and injects faults.
-//! - [`TokenReviews`] is the part of a Kubernetes cluster that a server of secrets needs.
+//! - [`TokenReviews`] is the part of a Kubernetes cluster that a secrets server needs.
 //! - [`PgBouncer`] pools connections to a [`Postgres`].
 //! - [`Jaeger`] stores traces.
 //! - [`Prometheus`] scrapes a service and fires its alerts.
@@ -38,7 +38,7 @@
 //!
 //! [`Programs`] finds what is installed. [`install`] adds what is missing, without starting a
 //! service: Debian packages on Debian and Ubuntu, packages of Python and Go in a folder beside
-//! cargo's output. A server that is not found is an error with the command that installs it
+//! cargo's output. If a server is not found, the error contains the command that installs it
 //! ([`NotInstalled`]).
 //!
 //! # What is left behind

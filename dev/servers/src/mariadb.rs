@@ -63,8 +63,8 @@ impl MariaDb {
         Builder::default()
     }
 
-    /// The address that it listens on: `127.0.0.1`, for which its certificate is valid,
-    /// as it is for `localhost`.
+    /// Returns the address that it listens on: `127.0.0.1`. Its certificate is valid for that and
+    /// for `localhost`.
     pub fn host(&self) -> &str {
         HOST
     }

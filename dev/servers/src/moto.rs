@@ -37,8 +37,8 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// }
 /// ```
 ///
-/// It does not rotate secrets: a test runs the four steps itself. Read secrets with a version
-/// stage, because without one moto 5.2 keeps returning the old version after
+/// It does not rotate secrets: a test runs the four steps itself. Read secrets with a staging
+/// label, because without one moto 5.2 keeps returning the old version after
 /// `UpdateSecretVersionStage`.
 ///
 /// Dropping it kills the server and removes its files, in some 30 ms. Every method takes `&self`,
@@ -89,7 +89,7 @@ impl Moto {
         self.guardian().server()
     }
 
-    /// The Python program that runs it, which has boto3, too.
+    /// Returns the Python program that runs it and has boto3, too.
     pub fn python(&self) -> &Path {
         &self.python
     }

@@ -30,7 +30,7 @@ const READER: &str = "claviger_reader";
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const USERS: &str = "users.txt";
 
-/// When a connection to the server returns to the pooler.
+/// Pool mode: when a connection to the server returns to the pooler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PoolMode {
     /// When its client disconnects.
@@ -41,7 +41,7 @@ pub enum PoolMode {
     Transaction,
 }
 
-/// Where the pooler reads the secrets of users.
+/// Place where the pooler reads the secrets of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
     /// `auth_file`: a list of users with their passwords in clear. [`PgBouncer::set_password`]
@@ -163,8 +163,8 @@ impl PgBouncer {
     /// Starts the pooler again on the same port. One that still runs is stopped first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] when another process has listened on the
-    /// port for 5 s.
+    /// As [`Builder::start`]; [`StartError::PortTaken`] if another process listens on the port for
+    /// 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         let mut guardian = self.guardian();
         guardian

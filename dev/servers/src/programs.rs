@@ -39,7 +39,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Returns the place that [`Server::variable`] names, and if it is unset or empty:
+    /// Returns the places on this machine: the one that [`Server::variable`] names; if it is unset
+    /// or empty:
     ///
     /// - PostgreSQL: the PATH, the folder from `pg_config --bindir`, then the newest version below
     ///   `/usr/lib/postgresql`;
@@ -60,7 +61,7 @@ impl Programs {
         };
         Self {
             chosen: Server::ALL.iter().filter_map(chosen).collect(),
-            // An empty entry means the working directory to a shell, which is never meant here.
+            // An empty entry, which a shell reads as the working directory, is ignored.
             path: env::split_paths(&path)
                 .filter(|folder| !folder.as_os_str().is_empty())
                 .collect(),
@@ -265,7 +266,7 @@ pub struct NotInstalled {
 }
 
 impl NotInstalled {
-    /// The server that is missing.
+    /// Returns the missing server.
     pub fn server(&self) -> Server {
         self.server
     }

@@ -8,8 +8,8 @@ use crate::programs::Programs;
 use crate::server::Server;
 use crate::tools;
 
-/// Succeed if packages can be installed, at all and with Python's own pip. Debian packages
-/// `ensurepip` separately.
+/// Scripts that succeed if a Python can create environments, install a pip in them, or has a pip.
+/// Debian packages `ensurepip` separately.
 const HAS_VENV: &str = "import sys, venv; sys.exit(sys.version_info < (3, 10))";
 const HAS_ENSUREPIP: &str = "import ensurepip";
 const HAS_PIP: &str = "import pip";
@@ -109,7 +109,7 @@ impl Maker {
             server, packages, ..
         } = wanted;
         report_step(&format!(
-            "{server} is missing; {} makes an environment with {}",
+            "{server} is missing; {} creates an environment with {}",
             self.python.display(),
             packages.join(" and ")
         ))?;

@@ -135,7 +135,7 @@ impl Server {
         match self {
             Self::PostgreSql | Self::Pam | Self::PgBouncer | Self::Prometheus => {
                 format!(
-                    "it has to be a folder that holds {}",
+                    "it has to be a folder that contains {}",
                     self.programs().join(" and ")
                 )
             }

@@ -33,7 +33,7 @@ pub(crate) fn authorities(
     }
 }
 
-/// Without the feature `tls` nothing is enabled.
+/// Returns `None`, because the feature `tls` is off.
 #[cfg(not(feature = "tls"))]
 pub(crate) fn authorities(
     _enabled: bool,

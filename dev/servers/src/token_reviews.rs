@@ -14,8 +14,8 @@ use crate::ports::HOST;
 /// Timeout of a request, after the connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The TokenReview API of a cluster. When a pod logs in with its service account's token, a server
-/// of secrets verifies the token with it.
+/// The TokenReview API of a cluster. When a pod logs in with its service account's token, a secrets
+/// server verifies the token with it.
 ///
 /// It accepts the tokens that were [added](Self::add_token). Dropping it stops it.
 pub struct TokenReviews {
@@ -53,7 +53,7 @@ impl TokenReviews {
         })
     }
 
-    /// Returns the cluster's address, for the configuration of a server of secrets.
+    /// Returns the cluster's address, for the configuration of a secrets server.
     pub fn host(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -203,7 +203,7 @@ fn no_token_checks(error: io::Error) -> io::Error {
     }
     io::Error::new(
         error.kind(),
-        "this server checks no tokens: start it by `builder().tokens()`, and ask while it is there",
+        "this server checks no tokens, or was dropped: start it by `builder().tokens()`",
     )
 }
 

@@ -40,8 +40,8 @@ fn target_folder_above(program: &Path) -> Option<PathBuf> {
 /// Returns the tool of this name, and creates it first if it is missing. The file or folder appears
 /// complete or not at all. Other processes wait meanwhile.
 ///
-/// `is_made` returns whether a path contains the complete tool; `make` gets a path at which nothing
-/// exists.
+/// `is_made` returns whether a path contains the complete tool; `make` creates it at a path where
+/// nothing exists.
 pub(crate) fn make_once<E: From<io::Error>>(
     tools: &Path,
     name: &str,

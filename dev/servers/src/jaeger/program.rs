@@ -116,7 +116,7 @@ fn is_new_enough(go: &Path) -> bool {
         .is_some_and(|version| version >= OLDEST_GO)
 }
 
-/// `go1.26.8` as two numbers.
+/// Parses `go1.26.8` as two numbers.
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text
         .trim()

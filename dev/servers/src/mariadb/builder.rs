@@ -131,8 +131,7 @@ fn copy_plugins(
     change_owner(account, folder)
 }
 
-/// Creates the data folder. The guardian does it, so that a test that is killed meanwhile
-/// leaves nothing of it.
+/// Creates the data folder. The guardian does it, so that a killed test leaves nothing behind.
 fn create(
     guardian: &mut Guardian,
     installation: &Installation,
@@ -151,9 +150,9 @@ fn create(
         .run(&config::create(installation, &folder, &statements))
         .map_err(failed())?;
     if !data.join("mysql").is_dir() {
-        // A statement that fails ends the server without a word in its status.
+        // The exit status does not show that a statement failed.
         return Err(failed()(io::Error::other(
-            "the system's tables were not created",
+            "the system tables were not created",
         )));
     }
     Ok(())

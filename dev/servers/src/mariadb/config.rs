@@ -23,7 +23,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// `own` settings override the defaults.
+    /// Creates the options; `own` settings override the defaults.
     pub(super) fn new(
         folder: &Path,
         plugins: &Path,
@@ -91,7 +91,7 @@ impl Config {
         &self.folder
     }
 
-    /// The command line of the server on this port.
+    /// Returns the command line of the server on this port.
     pub(super) fn serve(&self, installation: &Installation, port: u16) -> Vec<OsString> {
         let mut command = vec![installation.server.clone().into_os_string()];
         command.extend_from_slice(&self.options);
@@ -100,7 +100,7 @@ impl Config {
     }
 }
 
-/// The command line that creates the data by the statements in this file.
+/// Returns the command line that creates the data by the statements in this file.
 pub(super) fn create(
     installation: &Installation,
     folder: &Path,
@@ -123,7 +123,7 @@ pub(super) fn create(
     command
 }
 
-/// Options of both the server and the creation of its data.
+/// Returns the options of both the server and the creation of its data.
 fn data_options(folder: &Path) -> Vec<OsString> {
     let mut options: Vec<OsString> = vec![
         "--no-defaults".into(),
@@ -157,14 +157,14 @@ fn option(name: &str, value: &Path) -> OsString {
     option
 }
 
-/// The statements that create the system's tables and the superuser.
+/// Returns the statements that create the system tables and the superuser.
 pub(super) fn statements(installation: &Installation) -> io::Result<String> {
     let mut statements = String::from("CREATE DATABASE mysql;\nUSE mysql;\n");
     for file in &installation.tables {
         let read = fs::read_to_string(file).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", file.display()))
         })?;
-        // Infallible for a string.
+        // Writing to a string cannot fail.
         let _ = writeln!(statements, "{read}");
     }
     statements.push_str(ACCOUNTS);

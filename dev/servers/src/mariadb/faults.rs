@@ -1,4 +1,4 @@
-//! Faults of a server, on a test's command.
+//! Faults that a test causes.
 
 use std::io;
 use std::time::Duration;

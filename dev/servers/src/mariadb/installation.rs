@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::programs::is_program;
 
-/// The server's program, by which an installation is known.
+/// The server's program, by which an installation is found.
 pub(crate) const SERVER: &str = "mariadbd";
 
 /// Plugins for the audit of logins, the log of errors and PAM. Some distributions package them
@@ -27,15 +27,15 @@ pub(crate) struct Installation {
     pub(crate) server: PathBuf,
     /// The client's program.
     pub(crate) client: PathBuf,
-    /// The folder that holds [`PLUGINS`].
+    /// The folder of [`PLUGINS`].
     pub(crate) plugins: PathBuf,
     /// The files [`TABLES`].
     pub(crate) tables: Vec<PathBuf>,
 }
 
 impl Installation {
-    /// The installation whose server lies in this folder, with the plugins that belong to
-    /// it or else those in the other folder.
+    /// Finds the installation whose server is in `folder`, with its own plugins or else those in
+    /// `plugins`.
     pub(crate) fn find_in(folder: &Path, plugins: Option<&Path>) -> Option<Self> {
         let (server, client, tables) = programs(folder)?;
         let packaged = [
@@ -61,12 +61,12 @@ impl Installation {
     }
 }
 
-/// Returns whether the folder holds all the plugins.
+/// Returns whether the folder contains all the plugins.
 pub(crate) fn has_plugins(folder: &Path) -> bool {
     PLUGINS.iter().all(|plugin| folder.join(plugin).is_file())
 }
 
-/// Returns whether all but the plugins is there.
+/// Returns whether everything but the plugins exists.
 pub(crate) fn has_programs(folder: &Path) -> bool {
     programs(folder).is_some()
 }

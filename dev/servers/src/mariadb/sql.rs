@@ -63,13 +63,13 @@ impl MariaDb {
     }
 }
 
-/// A name between backticks, whatever it contains.
+/// Quotes a name with backticks.
 pub fn quote_identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// A text between single quotes, whatever it contains, for a connection in which a backslash
-/// escapes, as it does by default.
+/// Quotes a text with single quotes, for a connection in which a backslash escapes, as it does by
+/// default.
 pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', r"\\").replace('\'', "''"))
 }

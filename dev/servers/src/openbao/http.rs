@@ -9,7 +9,7 @@ use crate::http_client;
 pub struct VaultResponse {
     /// The HTTP status.
     pub status: u16,
-    /// The JSON text, or nothing.
+    /// The JSON text; may be empty.
     pub body: String,
 }
 
@@ -44,7 +44,7 @@ impl VaultResponse {
     }
 }
 
-/// `headers` are further headers, each with its line break.
+/// Sends a request. `headers` are further headers, each with its line break.
 pub(super) fn request(
     port: u16,
     token: &str,

@@ -51,6 +51,7 @@ impl Builder {
 
     /// Starts a pooler in front of this server, in a tenth of a second.
     ///
+    /// # Errors
     /// [`StartError::NotInstalled`] without PgBouncer on this machine. A pooler that ends, or is
     /// not ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start(self, server: &Postgres) -> Result<PgBouncer, StartError> {

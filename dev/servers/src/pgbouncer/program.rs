@@ -1,4 +1,4 @@
-//! Gets the program `pgbouncer` without the service of Debian's package.
+//! The program `pgbouncer`, without the service of Debian's package.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,7 @@ pub(crate) fn in_tools(tools: &Path) -> PathBuf {
     tools.join(NAME)
 }
 
-/// Puts the program and the libraries that the machine lacks into the tools folder, and returns
-/// that folder.
+/// Extracts the program and missing libraries into the tools folder and returns their folder.
 pub(crate) fn install(programs: &Programs) -> Result<PathBuf, InstallError> {
     let unpacked = Unpacked {
         server: Server::PgBouncer,

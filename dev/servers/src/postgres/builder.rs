@@ -118,7 +118,7 @@ impl Builder {
         };
         if self.tokens {
             server.create_token_group().map_err(|error| {
-                io("create the role of those who log in with a token")(std::io::Error::other(error))
+                io("create the role of token users")(std::io::Error::other(error))
             })?;
         }
         Ok(server)

@@ -79,7 +79,7 @@ fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io:
 fn to_record(request: &HttpRequest) -> Request {
     #[expect(
         clippy::disallowed_methods,
-        reason = "what clients of a real server do happens by the real clock"
+        reason = "clients of real servers run on the real clock"
     )]
     let received_at = std::time::Instant::now();
     Request {

@@ -22,7 +22,7 @@ pub(super) struct Inner {
     pub(super) log: Vec<Request>,
     pub(super) responses: Vec<String>,
     pub(super) connections: usize,
-    /// Returns how often the proxy has been healed.
+    /// Number of times that the proxy has been healed.
     healings: u64,
     /// Whether all threads must end.
     ended: bool,
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     next_stream: u64,
 }
 
-/// Who is at the other end of a stream.
+/// The other end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Client,
