@@ -11,10 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::account::Account;
+use crate::error::{StartError, io};
 use crate::nonce::nonce;
+
+/// Timeout of [`Guardian::stop_at_once`], before SIGKILL.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 const SCRIPT: &str = include_str!("guardian.sh");
 
@@ -56,13 +61,18 @@ pub(crate) struct Guardian {
     requests: Option<ChildStdin>,
     responses: BufReader<ChildStdout>,
     folder: PathBuf,
+    last_signal: Signal,
     server: Option<u32>,
 }
 
 impl Guardian {
     /// Starts a guardian. It creates its folder first, so that everything is cleaned up from then
-    /// on.
-    pub(crate) fn start(account: Option<Account>, last_signal: Signal) -> io::Result<Self> {
+    /// on. `last_signal` stops the server at once.
+    pub(crate) fn start(account: Option<Account>, last_signal: Signal) -> Result<Self, StartError> {
+        Self::spawn(account, last_signal).map_err(io("start the server's guardian process"))
+    }
+
+    fn spawn(account: Option<Account>, last_signal: Signal) -> io::Result<Self> {
         let folder = std::path::absolute(env::temp_dir())?.join(format!("claviger-{}", nonce()));
         let mut command = Command::new("/bin/sh");
         command
@@ -93,6 +103,7 @@ impl Guardian {
             requests: Some(requests),
             responses: BufReader::new(responses),
             folder,
+            last_signal,
             server: None,
         };
         guardian.response()?;
@@ -161,6 +172,11 @@ impl Guardian {
         self.request("resume").map(drop)
     }
 
+    /// Stops the server if it runs, as at the guardian's end.
+    pub(crate) fn stop_at_once(&mut self) -> io::Result<()> {
+        self.stop(self.last_signal, TIMEOUT)
+    }
+
     /// Stops the server if it runs, with SIGKILL after `timeout` (whole seconds).
     pub(crate) fn stop(&mut self, signal: Signal, timeout: Duration) -> io::Result<()> {
         self.request(&format!("stop {} {}", signal.name(), timeout.as_secs()))?;
@@ -216,6 +232,21 @@ impl Drop for Guardian {
         drop(self.requests.take());
         // Waits for the clean-up, not only for the process. An error cannot be reported in `drop`.
         let _ = self.process.wait();
+    }
+}
+
+/// A guardian that threads share.
+#[derive(Debug)]
+pub(crate) struct SharedGuardian(Mutex<Guardian>);
+
+impl SharedGuardian {
+    pub(crate) fn new(guardian: Guardian) -> Self {
+        Self(Mutex::new(guardian))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Guardian> {
+        // A panic in another thread does not invalidate the guardian.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,20 +6,15 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use crate::error::{self, StartError};
-use crate::guardian::{Guardian, Signal};
+use crate::error::StartError;
+use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::http_client;
 use crate::launch::{Launch, on_a_free_port};
 use crate::ports::{HOST, free_port};
 use crate::programs::Programs;
 use crate::server::Server;
 use crate::text_log::TextLog;
-
-/// Timeout after SIGKILL.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Other ports that it listens on; the operating system chooses them.
 const OTHER_PORTS: [&str; 9] = [
@@ -53,7 +48,7 @@ const OTHER_PORTS: [&str; 9] = [
 /// Dropping it kills the server and removes its files. Every method takes `&self`, so a test can
 /// share the server with its tasks.
 pub struct Jaeger {
-    guardian: Mutex<Guardian>,
+    guardian: SharedGuardian,
     query_port: u16,
     otlp_port: u16,
 }
@@ -75,15 +70,14 @@ impl Jaeger {
     pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
         let program = programs.find(Server::Jaeger)?;
         // Runs as the user of the test, because others may not have access to the program.
-        let mut guardian = Guardian::start(None, Signal::Kill)
-            .map_err(error::io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)?;
         let mut otlp_port = 0;
         let query_port = on_a_free_port(|port| {
             otlp_port = free_port()?;
             launch(&mut guardian, &program, port, otlp_port)
         })?;
         Ok(Self {
-            guardian: Mutex::new(guardian),
+            guardian: SharedGuardian::new(guardian),
             query_port,
             otlp_port,
         })
@@ -110,7 +104,7 @@ impl Jaeger {
 
     /// Returns the server's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.guardian().server()
+        self.guardian.lock().server()
     }
 
     /// Kills the server; its spans are lost. Does nothing if it is stopped.
@@ -118,12 +112,7 @@ impl Jaeger {
     /// # Errors
     /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
-    }
-
-    fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread does not invalidate the guardian.
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+        self.guardian.lock().stop_at_once()
     }
 }
 
@@ -161,12 +150,8 @@ fn launch(
             listen(name, 0)
         }
     }));
-    // The log distinguishes our server from another on that port; a response proves more than a
-    // socket.
     let is_ready = |_, log: &TextLog| {
-        log.count("Query server started")
-            .is_ok_and(|lines| lines > 0)
-            && get(query_port, "/api/services").is_ok()
+        log.contains("Query server started") && get(query_port, "/api/services").is_ok()
     };
     Launch {
         command: &command,

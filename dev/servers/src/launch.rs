@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{StartError, io};
-use crate::guardian::Guardian;
+use crate::guardian::{Guardian, SharedGuardian};
 use crate::ports::free_port;
 use crate::text_log::TextLog;
 
 /// Timeout until a server accepts connections; PostgreSQL needs some 50 ms.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
+
+const GUARDIAN_FAILED: &str = "talk to the server's guardian process";
 
 /// Number of log lines in an error.
 const LINES_TO_SHOW: usize = 20;
@@ -31,14 +33,15 @@ pub(crate) struct Launch<'a, Ready> {
     pub(crate) command: &'a [OsString],
     /// The port among them.
     pub(crate) port: u16,
-    /// Called repeatedly with the server's process id and its log since the launch.
+    /// Called repeatedly with the server's process id and its log since the launch. The log
+    /// distinguishes the server from another one on the port.
     pub(crate) is_ready: Ready,
 }
 
 impl<Ready: FnMut(u32, &TextLog) -> bool> Launch<'_, Ready> {
     /// Starts the server and waits until it is ready.
     pub(crate) fn run(mut self, guardian: &mut Guardian) -> Result<(), StartError> {
-        let guardian_failed = || io("talk to the server's guardian process");
+        let guardian_failed = || io(GUARDIAN_FAILED);
         let log = TextLog::new(guardian.server_log())
             .since_now()
             .map_err(io("read the server's log"))?;
@@ -83,13 +86,17 @@ pub(crate) fn on_a_free_port(
     }
 }
 
-/// Launches a server on its previous port, and waits up to 5 s for it.
-pub(crate) fn on_its_port(
-    mut launch: impl FnMut() -> Result<(), StartError>,
+/// Stops a server if it runs, and launches it on its previous port, which may become free within
+/// 5 s.
+pub(crate) fn restart(
+    guardian: &SharedGuardian,
+    mut launch: impl FnMut(&mut Guardian) -> Result<(), StartError>,
 ) -> Result<(), StartError> {
+    let mut guardian = guardian.lock();
+    guardian.stop_at_once().map_err(io(GUARDIAN_FAILED))?;
     let deadline = Deadline::after(PORT_TIMEOUT);
     loop {
-        match launch() {
+        match launch(&mut guardian) {
             Err(StartError::PortTaken { .. }) if !deadline.has_passed() => {
                 thread::sleep(PORT_PAUSE)
             }

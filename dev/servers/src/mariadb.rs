@@ -11,10 +11,9 @@ pub(crate) mod plugins;
 mod sql;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::StartError;
-use crate::guardian::Guardian;
+use crate::guardian::SharedGuardian;
 use crate::ports::HOST;
 use crate::tls::Authorities;
 use crate::tokens::{Module, TokenChecks};
@@ -39,7 +38,7 @@ const SUPERUSER: &str = "root";
 /// so a test can share the server with its tasks.
 #[derive(Debug)]
 pub struct MariaDb {
-    guardian: Mutex<Guardian>,
+    guardian: SharedGuardian,
     installation: Installation,
     config: Config,
     port: u16,
@@ -82,7 +81,7 @@ impl MariaDb {
 
     /// Returns the process id of the server, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.guardian().server()
+        self.guardian.lock().server()
     }
 
     /// Returns the name of the superuser.
@@ -119,10 +118,5 @@ impl MariaDb {
     /// counted as accepted, though the login is rejected.
     pub fn token_checks(&self) -> &TokenChecks {
         &self.token_checks
-    }
-
-    fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread does not invalidate the guardian.
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,20 +5,15 @@ pub(crate) mod python;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use crate::error::{self, StartError};
-use crate::guardian::{Guardian, Signal};
+use crate::error::StartError;
+use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::http;
-use crate::launch::{Launch, on_a_free_port, on_its_port};
+use crate::launch::{Launch, on_a_free_port, restart};
 use crate::ports::HOST;
 use crate::programs::Programs;
 use crate::server::Server;
 use crate::text_log::TextLog;
-
-/// Timeout after SIGKILL.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running [moto](https://docs.getmoto.org) server. It emulates AWS's services over plain HTTP,
 /// and accepts every access key and signature.
@@ -45,7 +40,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// so a test can share the server with its tasks.
 #[derive(Debug)]
 pub struct Moto {
-    guardian: Mutex<Guardian>,
+    guardian: SharedGuardian,
     python: PathBuf,
     port: u16,
 }
@@ -68,11 +63,10 @@ impl Moto {
         let python = programs.find(Server::Moto)?;
         // Runs as the user of the test, because others may not have access to the Python. moto may
         // run as root.
-        let mut guardian = Guardian::start(None, Signal::Kill)
-            .map_err(error::io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)?;
         let port = on_a_free_port(|port| launch(&mut guardian, &python, port))?;
         Ok(Self {
-            guardian: Mutex::new(guardian),
+            guardian: SharedGuardian::new(guardian),
             python,
             port,
         })
@@ -86,7 +80,7 @@ impl Moto {
 
     /// Returns the server's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.guardian().server()
+        self.guardian.lock().server()
     }
 
     /// Returns the Python program that runs it and has boto3, too.
@@ -99,7 +93,7 @@ impl Moto {
     /// # Errors
     /// The server is stopped, or still runs after 5 s.
     pub fn stall(&self) -> io::Result<()> {
-        self.guardian().stall()
+        self.guardian.lock().stall()
     }
 
     /// Resumes a stalled server (SIGCONT).
@@ -107,7 +101,7 @@ impl Moto {
     /// # Errors
     /// The server is stopped.
     pub fn resume(&self) -> io::Result<()> {
-        self.guardian().resume()
+        self.guardian.lock().resume()
     }
 
     /// Kills the server, stalled or not: connections break, and new ones are refused. Its state is
@@ -116,7 +110,7 @@ impl Moto {
     /// # Errors
     /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
+        self.guardian.lock().stop_at_once()
     }
 
     /// Starts the server again on the same port, empty, and waits until it responds. A running
@@ -127,16 +121,9 @@ impl Moto {
     /// As [`start`](Self::start); [`StartError::PortTaken`] if another process listens on the port
     /// for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
-        let mut guardian = self.guardian();
-        guardian
-            .stop(Signal::Kill, KILL_TIMEOUT)
-            .map_err(error::io("talk to the server's guardian process"))?;
-        on_its_port(|| launch(&mut guardian, &self.python, self.port))
-    }
-
-    fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread does not invalidate the guardian.
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+        restart(&self.guardian, |guardian| {
+            launch(guardian, &self.python, self.port)
+        })
     }
 }
 
@@ -149,12 +136,8 @@ fn launch(guardian: &mut Guardian, python: &Path, port: u16) -> Result<(), Start
         .chain(arguments.map(OsStr::new))
         .map(OsStr::to_owned)
         .collect();
-    // The log distinguishes our server from another on that port; a response proves more than a
-    // socket.
-    let is_ready = |_, log: &TextLog| {
-        log.count("Running on").is_ok_and(|lines| lines > 0)
-            && http::get(port, "/moto-api/").is_ok()
-    };
+    let is_ready =
+        |_, log: &TextLog| log.contains("Running on") && http::get(port, "/moto-api/").is_ok();
     Launch {
         command: &command,
         port,

@@ -9,7 +9,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,14 +17,12 @@ pub use http::VaultResponse;
 
 use crate::deadline::Deadline;
 use crate::error::{self, StartError};
-use crate::guardian::{Guardian, Signal};
-use crate::launch::{Launch, on_its_port};
+use crate::guardian::{Guardian, SharedGuardian};
+use crate::launch::{Launch, restart};
 use crate::ports::HOST;
 use crate::programs::Programs;
 use crate::text_log::TextLog;
 
-/// Timeout after SIGKILL.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout until an unsealed server is active; it needs a second.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -52,7 +49,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Dropping it kills the server and removes its files. Every method takes `&self`, so a test can
 /// share the server with its tasks.
 pub struct OpenBao {
-    guardian: Mutex<Guardian>,
+    guardian: SharedGuardian,
     program: PathBuf,
     config: PathBuf,
     port: u16,
@@ -107,7 +104,7 @@ impl OpenBao {
 
     /// Returns the server's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.guardian().server()
+        self.guardian.lock().server()
     }
 
     /// Sends a request as root; `path` is what follows `/v1/`, `body` is JSON. Returns a
@@ -194,7 +191,7 @@ impl OpenBao {
     /// # Errors
     /// The server is stopped, or still runs after 5 s.
     pub fn stall(&self) -> io::Result<()> {
-        self.guardian().stall()
+        self.guardian.lock().stall()
     }
 
     /// Resumes a stalled server (SIGCONT).
@@ -202,7 +199,7 @@ impl OpenBao {
     /// # Errors
     /// The server is stopped.
     pub fn resume(&self) -> io::Result<()> {
-        self.guardian().resume()
+        self.guardian.lock().resume()
     }
 
     /// Kills the server, stalled or not. Does nothing if it is stopped.
@@ -210,7 +207,7 @@ impl OpenBao {
     /// # Errors
     /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
+        self.guardian.lock().stop_at_once()
     }
 
     /// Starts the server again on the same port with its storage, unseals it, and waits until it is
@@ -220,13 +217,9 @@ impl OpenBao {
     /// As [`Builder::start`]; [`StartError::PortTaken`] if another process listens on the port for
     /// 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
-        {
-            let mut guardian = self.guardian();
-            guardian
-                .stop(Signal::Kill, KILL_TIMEOUT)
-                .map_err(error::io("talk to the server's guardian process"))?;
-            on_its_port(|| launch(&mut guardian, &self.program, &self.config, self.port))?;
-        }
+        restart(&self.guardian, |guardian| {
+            launch(guardian, &self.program, &self.config, self.port)
+        })?;
         self.unseal().map_err(error::io("unseal the server"))
     }
 
@@ -247,11 +240,6 @@ impl OpenBao {
                 "the response has no key or no token",
             ))),
         }
-    }
-
-    fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread does not invalidate the guardian.
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -277,10 +265,8 @@ fn launch(
         "-config".into(),
         config.into(),
     ];
-    // The log distinguishes our server from another on that port; a response proves more than a
-    // socket.
     let is_ready = |_, log: &TextLog| {
-        log.count("server started!").is_ok_and(|lines| lines > 0)
+        log.contains("server started!")
             && http::request(port, "", "", "GET", "sys/health", None).is_ok()
     };
     Launch {

@@ -8,14 +8,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use crate::account::{Account, change_owner};
 use crate::client::{SqlError, run_sql};
-use crate::error::{StartError, io};
-use crate::guardian::{Guardian, Signal, without_user_settings};
-use crate::launch::{Launch, on_its_port};
+use crate::error::StartError;
+use crate::guardian::{Guardian, SharedGuardian, without_user_settings};
+use crate::launch::{Launch, restart};
 use crate::ports::HOST;
 use crate::text_log::TextLog;
 
@@ -27,7 +26,6 @@ const ADMIN: &str = "claviger_admin";
 const ADMIN_PASSWORD: &str = "console";
 /// User of `auth_query`, which reads the secrets of others from the database.
 const READER: &str = "claviger_reader";
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const USERS: &str = "users.txt";
 
 /// Pool mode: when a connection to the server returns to the pooler.
@@ -74,7 +72,7 @@ pub enum Users {
 /// ```
 #[derive(Debug)]
 pub struct PgBouncer {
-    guardian: Mutex<Guardian>,
+    guardian: SharedGuardian,
     program: PathBuf,
     folder: PathBuf,
     port: u16,
@@ -101,7 +99,7 @@ impl PgBouncer {
 
     /// Returns the pooler's process id, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.guardian().server()
+        self.guardian.lock().server()
     }
 
     /// Sets a user's password in the `auth_file`, adds the user if missing, and reloads the pooler.
@@ -156,8 +154,7 @@ impl PgBouncer {
     /// # Errors
     /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        // PgBouncer ends at once by SIGTERM; by SIGINT it would wait for its clients.
-        self.guardian().stop(Signal::Terminate, KILL_TIMEOUT)
+        self.guardian.lock().stop_at_once()
     }
 
     /// Starts the pooler again on the same port. One that still runs is stopped first.
@@ -166,20 +163,13 @@ impl PgBouncer {
     /// As [`Builder::start`]; [`StartError::PortTaken`] if another process listens on the port for
     /// 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
-        let mut guardian = self.guardian();
-        guardian
-            .stop(Signal::Terminate, KILL_TIMEOUT)
-            .map_err(io("talk to the pooler's guardian process"))?;
-        on_its_port(|| launch(&mut guardian, &self.program, &self.folder, self.port))
+        restart(&self.guardian, |guardian| {
+            launch(guardian, &self.program, &self.folder, self.port)
+        })
     }
 
     fn log(&self) -> TextLog {
-        TextLog::new(self.guardian().server_log())
-    }
-
-    fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread does not invalidate the guardian.
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+        TextLog::new(self.guardian.lock().server_log())
     }
 }
 
@@ -217,10 +207,7 @@ fn launch(
         program.into(),
         folder.join("pgbouncer.ini").into_os_string(),
     ];
-    let is_ready = |_, log: &TextLog| {
-        log.count("process up: PgBouncer")
-            .is_ok_and(|lines| lines > 0)
-    };
+    let is_ready = |_, log: &TextLog| log.contains("process up: PgBouncer");
     Launch {
         command: &command,
         port,

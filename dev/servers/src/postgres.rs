@@ -8,10 +8,9 @@ mod log;
 mod sql;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::StartError;
-use crate::guardian::Guardian;
+use crate::guardian::SharedGuardian;
 use crate::ports::HOST;
 use crate::tls::Authorities;
 use crate::tokens::{Module, TokenChecks};
@@ -33,7 +32,7 @@ const SUPERUSER: &str = "postgres";
 /// method takes `&self`, so a test can share the server with its tasks.
 #[derive(Debug)]
 pub struct Postgres {
-    guardian: Mutex<Guardian>,
+    guardian: SharedGuardian,
     programs: PathBuf,
     folder: PathBuf,
     port: u16,
@@ -75,7 +74,7 @@ impl Postgres {
 
     /// Returns the process id of the postmaster, `None` while it is stopped.
     pub fn pid(&self) -> Option<u32> {
-        self.guardian().server()
+        self.guardian.lock().server()
     }
 
     /// Returns the name of the superuser.
@@ -109,10 +108,5 @@ impl Postgres {
     /// fails for a server without [`Builder::tokens`].
     pub fn token_checks(&self) -> &TokenChecks {
         &self.token_checks
-    }
-
-    fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread does not invalidate the guardian.
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,10 +7,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{StartError, io};
-use crate::guardian::{Guardian, Signal};
+use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::http;
 use crate::launch::{Launch, on_a_free_port};
 use crate::ports::HOST;
@@ -41,7 +40,7 @@ const INTERVAL: &str = "500ms";
 /// Every method takes `&self`.
 #[derive(Debug)]
 pub struct Prometheus {
-    guardian: Mutex<Guardian>,
+    guardian: SharedGuardian,
     port: u16,
 }
 
@@ -69,8 +68,7 @@ impl Prometheus {
         let program = programs.find(Server::Prometheus)?.join("prometheus");
         // Runs as the user of the test, because others may not have access to the program or the
         // rules.
-        let mut guardian = Guardian::start(None, Signal::Kill)
-            .map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)?;
         let folder = guardian.folder().to_owned();
         let rules = rules
             .map(std::path::absolute)
@@ -83,7 +81,7 @@ impl Prometheus {
             launch(&mut guardian, &program, &config, &folder.join("data"), port)
         })?;
         Ok(Self {
-            guardian: Mutex::new(guardian),
+            guardian: SharedGuardian::new(guardian),
             port,
         })
     }
@@ -95,7 +93,7 @@ impl Prometheus {
 
     /// Returns the server's process id, `None` after it has ended.
     pub fn pid(&self) -> Option<u32> {
-        self.guardian().server()
+        self.guardian.lock().server()
     }
 
     /// Returns the present value of an expression, in JSON:
@@ -127,11 +125,6 @@ impl Prometheus {
     pub fn get(&self, path: &str) -> io::Result<String> {
         http::get(self.port, path)
     }
-
-    fn guardian(&self) -> MutexGuard<'_, Guardian> {
-        // A panic in another thread does not invalidate the guardian.
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Starts the server on this port and waits until it responds.
@@ -152,11 +145,8 @@ fn launch(
         argument.push(value);
         command.push(argument);
     }
-    // The log distinguishes our server from another on that port; a response proves more than a
-    // socket.
     let is_ready = |_, log: &TextLog| {
-        log.count("Server is ready to receive web requests")
-            .is_ok_and(|lines| lines > 0)
+        log.contains("Server is ready to receive web requests")
             && http::get(port, "/-/ready").is_ok()
     };
     Launch {

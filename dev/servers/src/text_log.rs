@@ -44,6 +44,11 @@ impl TextLog {
             .count())
     }
 
+    /// Returns whether a line contains this text; not if the log cannot be read.
+    pub(crate) fn contains(&self, needle: &str) -> bool {
+        self.count(needle).is_ok_and(|lines| lines > 0)
+    }
+
     /// Returns the last lines, for the message of an error. An error of reading becomes the text.
     pub(crate) fn tail(&self, lines: usize) -> String {
         match self.text() {

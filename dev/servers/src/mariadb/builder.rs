@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
 
 use super::config::{self, Config};
 use super::installation::{Installation, PLUGINS};
@@ -11,7 +10,7 @@ use super::launch::launch;
 use super::{Log, MariaDb};
 use crate::account::{Account, change_owner, write_for};
 use crate::error::{StartError, io};
-use crate::guardian::{Guardian, Signal};
+use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::launch::on_a_free_port;
 use crate::programs::Programs;
 use crate::tls::authorities;
@@ -78,8 +77,7 @@ impl Builder {
             .unwrap_or_else(Programs::from_environment);
         let installation = places.mariadb()?;
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
-        let mut guardian = Guardian::start(account, Signal::Kill)
-            .map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(account, Signal::Kill)?;
         let folder = guardian.folder().to_owned();
 
         create(&mut guardian, &installation, account)?;
@@ -104,7 +102,7 @@ impl Builder {
         })?;
         let token_checks = TokenChecks::new(&folder);
         Ok(MariaDb {
-            guardian: Mutex::new(guardian),
+            guardian: SharedGuardian::new(guardian),
             installation,
             config,
             port,

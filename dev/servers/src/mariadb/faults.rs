@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use super::MariaDb;
 use super::launch::launch;
-use crate::error::{StartError, io};
+use crate::error::StartError;
 use crate::guardian::Signal;
-use crate::launch::on_its_port;
+use crate::launch::restart;
 
-/// Timeout of a stop, before SIGKILL.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl MariaDb {
@@ -20,7 +18,7 @@ impl MariaDb {
     /// # Errors
     /// The server is stopped, or still runs after 5 s.
     pub fn stall(&self) -> io::Result<()> {
-        self.guardian().stall()
+        self.guardian.lock().stall()
     }
 
     /// Resumes a stalled server (SIGCONT).
@@ -28,7 +26,7 @@ impl MariaDb {
     /// # Errors
     /// The server is stopped.
     pub fn resume(&self) -> io::Result<()> {
-        self.guardian().resume()
+        self.guardian.lock().resume()
     }
 
     /// Kills the server, stalled or not, as in a crash: connections break, and new ones are
@@ -38,7 +36,7 @@ impl MariaDb {
     /// # Errors
     /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Kill, KILL_TIMEOUT)
+        self.guardian.lock().stop_at_once()
     }
 
     /// Shuts the server down (SIGTERM): statements are interrupted, connections closed, and data is
@@ -47,7 +45,9 @@ impl MariaDb {
     /// # Errors
     /// The guardian process has ended.
     pub fn shut_down(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Terminate, SHUTDOWN_TIMEOUT)
+        self.guardian
+            .lock()
+            .stop(Signal::Terminate, SHUTDOWN_TIMEOUT)
     }
 
     /// Starts the server again with the same data on the same port, and waits until it accepts
@@ -58,13 +58,9 @@ impl MariaDb {
     /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] if another process
     /// listens on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
-        let mut guardian = self.guardian();
-        guardian
-            .stop(Signal::Kill, KILL_TIMEOUT)
-            .map_err(io("talk to the server's guardian process"))?;
-        on_its_port(|| {
+        restart(&self.guardian, |guardian| {
             launch(
-                &mut guardian,
+                guardian,
                 &self.installation,
                 &self.config,
                 self.tokens.as_ref(),

@@ -22,10 +22,7 @@ pub(super) fn launch(
         None => command,
     };
     // It listens before it is ready, and a trial connection would be logged.
-    let is_ready = |_, log: &TextLog| {
-        log.count("ready for connections")
-            .is_ok_and(|lines| lines > 0)
-    };
+    let is_ready = |_, log: &TextLog| log.contains("ready for connections");
     Launch {
         command: &command,
         port,

@@ -1,11 +1,10 @@
 //! Settings of a server, and its start.
 
 use std::fs;
-use std::sync::Mutex;
 
 use super::{OpenBao, config, launch};
 use crate::error::{StartError, io};
-use crate::guardian::{Guardian, Signal};
+use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::launch::on_a_free_port;
 use crate::ports::free_port;
 use crate::programs::Programs;
@@ -46,8 +45,7 @@ impl Builder {
             .unwrap_or_else(Programs::from_environment)
             .find(Server::OpenBao)?;
         // Runs as the user of the test, because others may not have access to the program.
-        let mut guardian = Guardian::start(None, Signal::Kill)
-            .map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(None, Signal::Kill)?;
         let folder = guardian.folder().to_owned();
         fs::create_dir(folder.join("data")).map_err(io("make the server's data folder"))?;
         let authorities = authorities(self.tls, &folder, None)?;
@@ -61,7 +59,7 @@ impl Builder {
         })?;
         let ca_file = authorities.map(|Authorities { own, .. }| own);
         let mut server = OpenBao {
-            guardian: Mutex::new(guardian),
+            guardian: SharedGuardian::new(guardian),
             program,
             config: file,
             port,

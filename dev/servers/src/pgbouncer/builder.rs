@@ -9,7 +9,7 @@ use super::{
 };
 use crate::account::{Account, change_owner};
 use crate::error::{StartError, io};
-use crate::guardian::{Guardian, Signal};
+use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::launch::on_a_free_port;
 use crate::nonce::nonce;
 use crate::ports::HOST;
@@ -58,9 +58,8 @@ impl Builder {
         let program = Programs::from_environment()
             .find(Server::PgBouncer)?
             .join("pgbouncer");
-        let account = Account::to_drop_to().map_err(io("choose a user for the pooler"))?;
-        let mut guardian = Guardian::start(account, Signal::Kill)
-            .map_err(io("start the pooler's guardian process"))?;
+        let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
+        let mut guardian = Guardian::start(account, Signal::Kill)?;
         let folder = guardian.folder().to_owned();
         let mut users = match &self.users {
             Users::File(users) => users.clone(),
@@ -81,7 +80,7 @@ impl Builder {
         let psql = server.programs().join("psql");
         let psql = if psql.exists() { psql } else { "psql".into() };
         Ok(PgBouncer {
-            guardian: Mutex::new(guardian),
+            guardian: SharedGuardian::new(guardian),
             program,
             folder,
             port,

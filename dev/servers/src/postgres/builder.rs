@@ -4,13 +4,12 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
 
 use super::launch::launch;
 use super::{Log, Postgres, SUPERUSER, config};
 use crate::account::Account;
 use crate::error::{StartError, io};
-use crate::guardian::{Guardian, Signal};
+use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::launch::on_a_free_port;
 use crate::programs::Programs;
 use crate::server::Server;
@@ -85,8 +84,7 @@ impl Builder {
             .unwrap_or_else(Programs::from_environment);
         let programs = places.find(Server::PostgreSql)?;
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
-        let mut guardian = Guardian::start(account, Signal::Quit)
-            .map_err(io("start the server's guardian process"))?;
+        let mut guardian = Guardian::start(account, Signal::Quit)?;
         let folder = guardian.folder().to_owned();
         let data = folder.join("data");
 
@@ -107,7 +105,7 @@ impl Builder {
         let log = Log::new(guardian.server_log());
         let token_checks = TokenChecks::new(&folder);
         let server = Postgres {
-            guardian: Mutex::new(guardian),
+            guardian: SharedGuardian::new(guardian),
             programs,
             folder,
             port,

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use super::Postgres;
 use super::launch::launch;
-use crate::error::{StartError, io};
+use crate::error::StartError;
 use crate::guardian::Signal;
-use crate::launch::on_its_port;
+use crate::launch::restart;
 
-/// Timeout of a stop, before SIGKILL.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Postgres {
@@ -21,7 +19,7 @@ impl Postgres {
     /// # Errors
     /// The server is stopped, or a process still runs after 5 s.
     pub fn stall(&self) -> io::Result<()> {
-        self.guardian().stall()
+        self.guardian.lock().stall()
     }
 
     /// Resumes a stalled server (SIGCONT).
@@ -29,7 +27,7 @@ impl Postgres {
     /// # Errors
     /// The server is stopped.
     pub fn resume(&self) -> io::Result<()> {
-        self.guardian().resume()
+        self.guardian.lock().resume()
     }
 
     /// Stops the server at once, stalled or not, as in a crash: connections break, and new ones are
@@ -39,7 +37,7 @@ impl Postgres {
     /// # Errors
     /// The guardian process has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Quit, KILL_TIMEOUT)
+        self.guardian.lock().stop_at_once()
     }
 
     /// Shuts the server down (PostgreSQL's "fast" shutdown): connections are closed with 57P01, and
@@ -48,7 +46,9 @@ impl Postgres {
     /// # Errors
     /// The guardian process has ended.
     pub fn shut_down(&self) -> io::Result<()> {
-        self.guardian().stop(Signal::Interrupt, SHUTDOWN_TIMEOUT)
+        self.guardian
+            .lock()
+            .stop(Signal::Interrupt, SHUTDOWN_TIMEOUT)
     }
 
     /// Starts the server again with the same data on the same port, and waits until it accepts
@@ -59,16 +59,8 @@ impl Postgres {
     /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] if another process
     /// listens on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
-        let mut guardian = self.guardian();
-        let failed = io("talk to the server's guardian process");
-        guardian.stop(Signal::Quit, KILL_TIMEOUT).map_err(failed)?;
-        on_its_port(|| {
-            launch(
-                &mut guardian,
-                &self.programs,
-                self.tokens.as_ref(),
-                self.port,
-            )
+        restart(&self.guardian, |guardian| {
+            launch(guardian, &self.programs, self.tokens.as_ref(), self.port)
         })
     }
 }
