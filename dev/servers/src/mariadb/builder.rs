@@ -71,10 +71,7 @@ impl Builder {
     /// [`StartError::NotInstalled`] without MariaDB on this machine. A server that ends, or is not
     /// ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start(self) -> Result<MariaDb, StartError> {
-        let places = self
-            .programs
-            .clone()
-            .unwrap_or_else(Programs::from_environment);
+        let places = self.programs.unwrap_or_else(Programs::from_environment);
         let installation = places.mariadb()?;
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
         let mut guardian = Guardian::start(account, Signal::Kill)?;
@@ -91,11 +88,10 @@ impl Builder {
             self.tokens,
             &self.settings,
         );
-        let tokens = if self.tokens {
-            Some(Module::build(&mut guardian, account, &places)?)
-        } else {
-            None
-        };
+        let tokens = self
+            .tokens
+            .then(|| Module::build(&mut guardian, account, &places))
+            .transpose()?;
         let log = Log::in_folder(&folder, guardian.server_log());
         let port = on_a_free_port(|port| {
             launch(&mut guardian, &installation, &config, tokens.as_ref(), port)

@@ -78,10 +78,7 @@ impl Builder {
     /// [`StartError::NotInstalled`] without PostgreSQL on this machine. A server that ends, or is
     /// not ready within 30 s, is an error with the end of its log. Nothing is left behind.
     pub fn start(self) -> Result<Postgres, StartError> {
-        let places = self
-            .programs
-            .clone()
-            .unwrap_or_else(Programs::from_environment);
+        let places = self.programs.unwrap_or_else(Programs::from_environment);
         let programs = places.find(Server::PostgreSql)?;
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
         let mut guardian = Guardian::start(account, Signal::Quit)?;
@@ -96,11 +93,10 @@ impl Builder {
         let access = config::access(&self.access, authorities.is_some(), self.tokens);
         fs::write(data.join("pg_hba.conf"), access).map_err(io("write the server's settings"))?;
 
-        let tokens = if self.tokens {
-            Some(Module::build(&mut guardian, account, &places)?)
-        } else {
-            None
-        };
+        let tokens = self
+            .tokens
+            .then(|| Module::build(&mut guardian, account, &places))
+            .transpose()?;
         let port = on_a_free_port(|port| launch(&mut guardian, &programs, tokens.as_ref(), port))?;
         let log = Log::new(guardian.server_log());
         let token_checks = TokenChecks::new(&folder);
