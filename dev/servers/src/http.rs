@@ -1,37 +1,9 @@
 //! The part of HTTP/1.1 that clients of AWS and Kubernetes use, and moto.
 
-use std::io::{self, BufRead, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
-
-use crate::ports::HOST;
-
-/// Timeout for connecting to a local server, and for its response.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use std::io::{self, BufRead, Read};
 
 /// Headers of one connection, which are not passed on.
 const CONNECTION_HEADERS: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];
-
-/// Sends a GET to a local server on a new connection, and returns the body of a 200.
-pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    // With HTTP/1.0 the response ends with the connection and is not chunked.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n")?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    let response = Response::parse(&bytes)?;
-    if response.status.starts_with("200") {
-        Ok(response.text())
-    } else {
-        Err(io::Error::other(format!(
-            "{path} returned {}: {}",
-            response.status,
-            response.text().trim()
-        )))
-    }
-}
 
 /// A request: its first line, its headers, its body.
 #[derive(Debug)]
@@ -145,6 +117,13 @@ impl Response {
             headers,
             body,
         })
+    }
+
+    /// Returns the status code.
+    pub(crate) fn code(&self) -> io::Result<u16> {
+        let code = self.status.split(' ').next().unwrap_or_default();
+        code.parse()
+            .map_err(|_| invalid("a status that is not a number"))
     }
 
     /// Returns the body as text.

@@ -4,12 +4,24 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::http::Response;
 use crate::ports::HOST;
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of the response.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sends a GET and returns the body of a 200.
+pub(crate) fn get(port: u16, path: &str) -> io::Result<String> {
+    match exchange(port, "GET", path, "", "")? {
+        (200, body) => Ok(body),
+        (status, body) => Err(io::Error::other(format!(
+            "{path} returned {status}: {}",
+            body.trim()
+        ))),
+    }
+}
 
 /// Sends a request and returns the response's status and body. `headers` are further headers, each
 /// with its line break.
@@ -25,20 +37,14 @@ pub(crate) fn exchange(
         CONNECT_TIMEOUT,
     )?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    // With HTTP/1.0 the response ends with the connection, so that its length need not be read.
+    // With HTTP/1.0 the response ends with the connection and is not chunked.
     write!(
         stream,
         "{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response)?;
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the response is not HTTP");
-    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(malformed)?;
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .ok_or_else(malformed)?;
-    Ok((status, body.to_owned()))
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let response = Response::parse(&bytes)?;
+    Ok((response.code()?, response.text()))
 }

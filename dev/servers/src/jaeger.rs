@@ -99,7 +99,7 @@ impl Jaeger {
     /// # Errors
     /// The server does not respond, or responds with an error.
     pub fn get(&self, path: &str) -> io::Result<String> {
-        get(self.query_port, path)
+        http_client::get(self.query_port, path)
     }
 
     /// Returns the server's process id, `None` while it is stopped.
@@ -151,7 +151,8 @@ fn launch(
         }
     }));
     let is_ready = |_, log: &TextLog| {
-        log.contains("Query server started") && get(query_port, "/api/services").is_ok()
+        log.contains("Query server started")
+            && http_client::get(query_port, "/api/services").is_ok()
     };
     Launch {
         command: &command,
@@ -163,13 +164,4 @@ fn launch(
 
 fn listen_udp(name: &str) -> OsString {
     OsString::from(format!("--{name}-host-port={HOST}:0"))
-}
-
-fn get(port: u16, path: &str) -> io::Result<String> {
-    match http_client::exchange(port, "GET", path, "", "")? {
-        (200, body) => Ok(body),
-        (status, body) => Err(io::Error::other(format!(
-            "Jaeger returned {status} for {path}: {body}"
-        ))),
-    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::StartError;
 use crate::guardian::{Guardian, SharedGuardian, Signal};
-use crate::http;
+use crate::http_client;
 use crate::launch::{Launch, on_a_free_port, restart};
 use crate::ports::HOST;
 use crate::programs::Programs;
@@ -136,8 +136,9 @@ fn launch(guardian: &mut Guardian, python: &Path, port: u16) -> Result<(), Start
         .chain(arguments.map(OsStr::new))
         .map(OsStr::to_owned)
         .collect();
-    let is_ready =
-        |_, log: &TextLog| log.contains("Running on") && http::get(port, "/moto-api/").is_ok();
+    let is_ready = |_, log: &TextLog| {
+        log.contains("Running on") && http_client::get(port, "/moto-api/").is_ok()
+    };
     Launch {
         command: &command,
         port,

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, SharedGuardian, Signal};
-use crate::http;
+use crate::http_client;
 use crate::launch::{Launch, on_a_free_port};
 use crate::ports::HOST;
 use crate::programs::Programs;
@@ -123,7 +123,7 @@ impl Prometheus {
     /// # Errors
     /// As [`query`](Self::query).
     pub fn get(&self, path: &str) -> io::Result<String> {
-        http::get(self.port, path)
+        http_client::get(self.port, path)
     }
 }
 
@@ -147,7 +147,7 @@ fn launch(
     }
     let is_ready = |_, log: &TextLog| {
         log.contains("Server is ready to receive web requests")
-            && http::get(port, "/-/ready").is_ok()
+            && http_client::get(port, "/-/ready").is_ok()
     };
     Launch {
         command: &command,
