@@ -22,8 +22,8 @@ const LINES_TO_SHOW: usize = 20;
 /// Number of attempts on another port, when another process takes the chosen port first.
 const PORTS_TO_TRY: u32 = 10;
 
-/// Timeout for the port of a server that starts again. A process that looks for a free port holds
-/// it for microseconds.
+/// Timeout for the port of a server that starts again. A process that looks for a free port
+/// occupies it for microseconds.
 const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 const PORT_PAUSE: Duration = Duration::from_millis(50);
 

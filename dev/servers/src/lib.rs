@@ -45,7 +45,7 @@
 //!
 //! No process and no folder remains: not after a drop, not after a panic, and not after SIGKILL to
 //! the test process. Each server is the child of a small shell process, the guardian, which waits
-//! at a pipe that only the test process holds open. When that process ends, the pipe closes; the
+//! at a pipe that only the test process keeps open. When that process ends, the pipe closes; the
 //! guardian stops the server and deletes the folder. Only SIGKILL to the guardian itself defeats
 //! this.
 //!

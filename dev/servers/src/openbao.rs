@@ -107,8 +107,8 @@ impl OpenBao {
         self.guardian.lock().server()
     }
 
-    /// Sends a request as root; `path` is what follows `/v1/`, `body` is JSON. Returns a
-    /// [`VaultResponse`] whatever its status.
+    /// Sends a request as root; `path` is the part after `/v1/`, `body` is JSON. Returns the
+    /// response, whatever its status.
     ///
     /// # Errors
     /// The server does not respond.

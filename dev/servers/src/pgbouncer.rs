@@ -143,7 +143,7 @@ impl PgBouncer {
         self.log().count(needle)
     }
 
-    /// Returns the last lines of the pooler's log, for the message of a failed test.
+    /// Returns the last lines of the pooler's log, for a failed test's message.
     pub fn log_tail(&self, lines: usize) -> String {
         self.log().tail(lines)
     }

@@ -100,7 +100,7 @@ impl Programs {
         self
     }
 
-    /// Looks in this folder for what [`install`](crate::install) creates.
+    /// Looks in this folder for programs that [`install`](crate::install) created.
     #[must_use]
     pub fn tools(mut self, folder: impl Into<PathBuf>) -> Self {
         self.tools = Some(folder.into());

@@ -87,7 +87,7 @@ impl InjectedFault {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Request {
-    /// Name of the operation, as `GetSecretValue`: what follows the last dot of the header
+    /// Name of the operation, as `GetSecretValue`: the text after the last dot of the header
     /// `X-Amz-Target`, else the form field `Action`, else the path.
     pub operation: String,
     /// When the request was received completely.

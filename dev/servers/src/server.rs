@@ -130,7 +130,7 @@ impl Server {
         Programs::from_environment().find(self).ok()
     }
 
-    /// Describes what must be at a place that the user has chosen.
+    /// Describes the required content of a place that the user has chosen.
     pub(crate) fn requirement(self) -> String {
         match self {
             Self::PostgreSql | Self::Pam | Self::PgBouncer | Self::Prometheus => {

@@ -49,7 +49,8 @@ impl TextLog {
         self.count(needle).is_ok_and(|lines| lines > 0)
     }
 
-    /// Returns the last lines, for the message of an error. An error of reading becomes the text.
+    /// Returns the last lines, for an error's message. If they cannot be read, returns that error's
+    /// text.
     pub(crate) fn tail(&self, lines: usize) -> String {
         match self.text() {
             Ok(text) => {

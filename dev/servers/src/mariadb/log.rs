@@ -119,8 +119,8 @@ impl Log {
             .count())
     }
 
-    /// Returns the last lines of the server's own log, for the message of a failing test. An error
-    /// of reading becomes the text.
+    /// Returns the last lines of the server's own log, for a failed test's message. If they cannot
+    /// be read, returns that error's text.
     pub fn tail(&self, lines: usize) -> String {
         self.own.tail(lines)
     }

@@ -95,8 +95,8 @@ impl Log {
         Ok(self.0.text()?.matches(&start).count())
     }
 
-    /// Returns the last lines, for the message of a failing test. An error of reading becomes the
-    /// text.
+    /// Returns the last lines, for a failed test's message. If they cannot be read, returns that
+    /// error's text.
     pub fn tail(&self, lines: usize) -> String {
         self.0.tail(lines)
     }

@@ -29,7 +29,7 @@ pub(super) fn accept_connections(listener: &TcpListener, upstream: SocketAddr, s
         };
         threads.retain(|thread| !thread.is_finished());
         let state = Arc::clone(state);
-        // The client sees an error as the end of its connection.
+        // An error closes the client's connection.
         let serve = move || drop(connection(client, upstream, &state));
         threads.extend(
             thread::Builder::new()

@@ -1,11 +1,11 @@
 /* A PAM module that checks RDS IAM tokens as RDS does, all but the value of the signature.
  *
  * The same file is preloaded into the database server: there its `pam_start` makes libpam
- * look for services in the folder that CLAVIGER_TOKENS names, in place of /etc/pam.d. So
- * nothing of the machine's own PAM is touched, and no root is needed.
+ * look for services in the folder CLAVIGER_TOKENS instead of /etc/pam.d. The machine's own PAM is
+ * not touched, and no root is needed.
  *
- * That folder also holds `checks`, to which each check adds a line, and what a test has
- * written to make checks fail: `reject-everything`, and `expired-sessions/KEY` with the time, in
+ * That folder also contains `checks`, to which each check adds a line, and files by which a test
+ * makes checks fail: `reject-everything`, and `expired-sessions/KEY` with the time, in
  * milliseconds, at which the session of that access key expires.
  *
  * The few declarations of libpam's are here because its headers are seldom installed.
@@ -151,7 +151,7 @@ static const char *rejection_reason(char *token, const char *user, const char *f
     return NULL;
 }
 
-/* A name without what separates the fields of a line. */
+/* Percent-encodes the characters that separate the fields of a line. */
 static void write_name(FILE *line, const char *name) {
     for (; *name; name++) {
         unsigned char byte = (unsigned char)*name;
@@ -159,7 +159,7 @@ static void write_name(FILE *line, const char *name) {
     }
 }
 
-/* One write, so that the lines of two connections do not mix. Never the token. */
+/* Logs a check without its token, in one write so that lines of two connections do not mix. */
 static int log_check(const char *folder, const struct check *check, const char *user, size_t length, const char *reason) {
     char path[4096], *text = NULL;
     size_t size = 0;
