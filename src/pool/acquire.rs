@@ -73,9 +73,9 @@ pub(crate) async fn acquire<F: PoolFactory>(
         };
         let error = match step {
             Step::Got(connection) => {
-                let by =
+                let origin =
                     (generation.lifecycle.phase() != Phase::Rejected).then_some(&generation.origin);
-                wait.served(&shared.meters, &shared.name, now, by);
+                wait.served(&shared.meters, &shared.name, now, origin);
                 return Ok(Acquired {
                     connection,
                     generation: generation.number,

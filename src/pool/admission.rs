@@ -210,12 +210,12 @@ impl<P> Admission<P> {
     pub(crate) fn end_drain(&self, number: u64) {
         let mut inner = self.lock();
         let at = inner.old.iter().position(|(old, ..)| *old == number);
-        let gone = at.map(|at| inner.old.swap_remove(at));
+        let drained = at.map(|at| inner.old.swap_remove(at));
         inner.changes += 1;
         self.refresh(&inner);
         drop(inner);
         // Dropped outside of the lock: the pool may be the factory's own.
-        drop(gone);
+        drop(drained);
         self.wake_front();
     }
 
@@ -340,8 +340,8 @@ impl<P: Clone> Admission<P> {
         clock: &Clock,
         current: impl Fn() -> P,
     ) -> Option<Permit<P>> {
-        let end = clock.mono() + VERIFICATION_WAIT;
-        while !self.is_open() && clock.mono() < end {
+        let deadline = clock.mono() + VERIFICATION_WAIT;
+        while !self.is_open() && clock.mono() < deadline {
             if let Some(permit) = self.enter_verification(&current()) {
                 return Some(permit);
             }

@@ -152,7 +152,7 @@ async fn verify<F: PoolFactory>(
 ) -> Result<(), ConnectError> {
     slot.factory().check(lease)?;
     let span = telemetry::verify(parent);
-    let _leave = slot.permit_to_verify().await;
+    let _permit = slot.permit_to_verify().await;
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {

@@ -86,17 +86,17 @@ pub(super) async fn take_in<F: PoolFactory>(
     if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Retired {
         return moved(shared);
     }
-    let Some(known) = shared.classify(&error) else {
+    let Some(classified) = shared.classify(&error) else {
         return Step::Failed(error);
     };
     if matches!(
-        known.kind(),
+        classified.kind(),
         ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
     ) {
         call.rejection.get_or_insert(error);
         return Step::Again;
     }
-    verify_in_background(shared, generation.number, &known);
+    verify_in_background(shared, generation.number, &classified);
     Step::Failed(error)
 }
 
@@ -135,17 +135,18 @@ pub(super) async fn checked<F: PoolFactory>(
     let Some(error) = failed else {
         return Step::Again;
     };
-    let (error, known) = note_error(shared, error, |control_plane, rejection| {
+    let (error, classified) = note_error(shared, error, |control_plane, rejection| {
         control_plane.rejected(generation.number, rejection);
     });
-    if let Some(known) = &known {
-        if known.kind() == ConnectErrorKind::Rejected {
+    if let Some(classified) = &classified {
+        if classified.kind() == ConnectErrorKind::Rejected {
             call.rejection.get_or_insert(error);
             return Step::Again;
         }
         // The connection works and returned this error; another login would return the same.
-        if known.kind() == ConnectErrorKind::Other && known.code().is_some() && !is_probe {
-            verify_in_background(shared, generation.number, known);
+        if classified.kind() == ConnectErrorKind::Other && classified.code().is_some() && !is_probe
+        {
+            verify_in_background(shared, generation.number, classified);
             return Step::Failed(error);
         }
     } else if shared.factory.classify(&error).code().is_some() {

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_option_it_is_all_or_nothing() {
+    fn other_policies_check_always_or_never() {
         let now = tokio::time::Instant::now().into_std();
         for (policy, is_due) in [(CheckPolicy::Always, true), (CheckPolicy::Never, false)] {
             let checks = Checks::new(policy, now);

@@ -29,7 +29,7 @@ pub(crate) enum CallState {
 pub(crate) struct ConnectionGuard<'s, F: PoolFactory> {
     shared: &'s Arc<Shared<F>>,
     connection: Option<F::Connection>,
-    used: CallState,
+    state: CallState,
 }
 
 impl<'s, F: PoolFactory> ConnectionGuard<'s, F> {
@@ -37,18 +37,18 @@ impl<'s, F: PoolFactory> ConnectionGuard<'s, F> {
         Self {
             shared,
             connection: Some(connection),
-            used: CallState::Running,
+            state: CallState::Running,
         }
     }
 
     /// Returns the connection, which is there until the drop, and what the call does with it.
     pub(crate) fn parts(&mut self) -> Option<(&mut F::Connection, &mut CallState)> {
-        Some((self.connection.as_mut()?, &mut self.used))
+        Some((self.connection.as_mut()?, &mut self.state))
     }
 
     /// Notes that the call has ended.
     pub(crate) fn end(mut self) {
-        self.used = CallState::Ended;
+        self.state = CallState::Ended;
     }
 }
 
@@ -79,7 +79,7 @@ impl<F: PoolFactory> Drop for ConnectionGuard<'_, F> {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        let runtime = match self.used {
+        let runtime = match self.state {
             // The usual case: its drop returns it to the pool.
             CallState::Ended if !self.shared.admission.has_queue() => return drop(connection),
             CallState::Running if !self.shared.settings.reuses_cancelled => None,

@@ -12,11 +12,11 @@ pub(super) fn verify_in_background<F: PoolFactory>(
     generation: u64,
     error: &ConnectError,
 ) {
-    let may_be_every_logins = matches!(
+    let may_affect_all = matches!(
         error.kind(),
         ConnectErrorKind::Misconfigured | ConnectErrorKind::Other
     );
-    if may_be_every_logins && let Some(control_plane) = shared.control_plane() {
+    if may_affect_all && let Some(control_plane) = shared.control_plane() {
         control_plane.login_unknown(generation);
     }
 }
@@ -49,25 +49,25 @@ pub(super) fn note_error<F: PoolFactory>(
     let Some(control_plane) = shared.control_plane() else {
         return (error, None);
     };
-    let known = control_plane.classify(&error);
-    let kind = known.kind();
+    let classified = control_plane.classify(&error);
+    let kind = classified.kind();
     if !matches!(
         kind,
         ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
     ) {
-        return (error, Some(known));
+        return (error, Some(classified));
     }
-    let known = known.with_source(error);
+    let classified = classified.with_source(error);
     if kind == ConnectErrorKind::Rejected {
-        rejected(&*control_plane, known.clone());
+        rejected(&*control_plane, classified.clone());
     } else {
         shared
             .admission
-            .note_full(known.clone(), shared.clock.mono());
+            .note_full(classified.clone(), shared.clock.mono());
     }
     (
-        shared.factory.error(AcquireError::Connect(&known)),
-        Some(known),
+        shared.factory.error(AcquireError::Connect(&classified)),
+        Some(classified),
     )
 }
 

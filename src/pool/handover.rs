@@ -54,13 +54,13 @@ pub(super) async fn hand_over<F: PoolFactory>(
     let is_same = slot
         .active_lease()
         .is_some_and(|active| active.revision() == lease_guard.lease.revision());
-    let trying = slot.clock().mono();
+    let try_out_began = slot.clock().mono();
     // Before the current pool gets the new options, because its callers would log in with them.
     if tries_in_place && !is_same {
         try_out(slot, &lease_guard).await?;
     }
-    let opening = slot.clock().mono();
-    times.warm = opening.saturating_duration_since(trying);
+    let open_began = slot.clock().mono();
+    times.warm = open_began.saturating_duration_since(try_out_began);
     let open_span = telemetry::open(span);
     let refitted = tries_in_place.then(|| refit(slot, &lease_guard)).flatten();
     let (pool, openings) = match refitted {
@@ -79,7 +79,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     };
     let mode = mode(openings.as_ref());
     drop(open_span);
-    times.open = slot.clock().mono().saturating_duration_since(opening);
+    times.open = slot.clock().mono().saturating_duration_since(open_began);
     span.record("mode", mode.as_str());
 
     let ahead = if mode == HandoverMode::Replace {
@@ -87,7 +87,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     } else {
         0
     };
-    let warming = slot.clock().mono();
+    let warm_began = slot.clock().mono();
     let warmed = if ahead > 0 {
         warm(slot, &pool, lease_guard.lease.clone(), ahead, span).await
     } else if tries_in_place || is_same {
@@ -101,7 +101,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
         }
         return Err(error);
     }
-    times.warm += slot.clock().mono().saturating_duration_since(warming);
+    times.warm += slot.clock().mono().saturating_duration_since(warm_began);
 
     let origin = rotation.map_or_else(|| lease_guard.origin.clone(), |rotation| rotation.origin());
     let cause = rotation
@@ -381,15 +381,15 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
     }
     let slot = Arc::clone(slot);
     tokio::spawn(async move {
-        let end = slot.clock().mono() + slot.context().settings.drain;
+        let give_up_at = slot.clock().mono() + slot.context().settings.drain;
         loop {
             let generation = slot.shared().current();
-            let have = slot.factory().connections(&pool);
+            let open = slot.factory().connections(&pool);
             let now = slot.clock().mono();
             if generation.number != number
                 || generation.lifecycle.phase() != Phase::Serving
-                || have >= wanted
-                || now >= end
+                || open >= wanted
+                || now >= give_up_at
             {
                 return;
             }
@@ -400,9 +400,9 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
                 .flatten();
             if own_queue || permit.is_some() {
                 let deadline = slot.context().settings.verify_deadline;
-                let warmed = slot.factory().warm(&pool, have + 1, deadline);
+                let warmed = slot.factory().warm(&pool, open + 1, deadline);
                 match tokio::time::timeout(deadline, warmed).await {
-                    Ok(Ok(opened)) if opened > have => continue,
+                    Ok(Ok(opened)) if opened > open => continue,
                     Ok(Ok(_)) => {}
                     // Callers will meet the same error, and report it.
                     Ok(Err(_)) | Err(_) => return,

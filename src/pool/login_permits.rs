@@ -253,8 +253,8 @@ async fn engaged_permit<'g, F: PoolFactory>(
 ) -> Option<LoginPermit> {
     // The pool ends the wait.
     let limit = Instant::now() + shared.settings.acquire_timeout;
-    let nothing = || None::<std::convert::Infallible>;
-    match wait_at_front(shared, generation, over, limit, place, nothing).await {
+    let take_none = || None::<std::convert::Infallible>;
+    match wait_at_front(shared, generation, over, limit, place, take_none).await {
         Front::Permit(permit) => Some(LoginPermit {
             generation: Some(generation.number),
             admitted: Some(Box::new(permit)),
@@ -274,11 +274,11 @@ fn note_failed<F: PoolFactory>(
     let Some(control_plane) = shared.control_plane() else {
         return;
     };
-    let known = control_plane.classify(error);
-    match known.kind() {
-        ConnectErrorKind::Rejected => control_plane.login_rejected(generation, known),
-        ConnectErrorKind::Overloaded => shared.admission.note_full(known, shared.clock.mono()),
-        _ => verify_in_background(shared, generation, &known),
+    let classified = control_plane.classify(error);
+    match classified.kind() {
+        ConnectErrorKind::Rejected => control_plane.login_rejected(generation, classified),
+        ConnectErrorKind::Overloaded => shared.admission.note_full(classified, shared.clock.mono()),
+        _ => verify_in_background(shared, generation, &classified),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 /// Probes one idle connection, or logs in where none is idle.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
     let slot = Arc::clone(slot);
-    let probed = move |slot: &PoolSlot<F>, result, error: Option<&ConnectError>| {
+    let report = move |slot: &PoolSlot<F>, result, error: Option<&ConnectError>| {
         let input = PoolInput::Probed {
             generation: number,
             result,
@@ -26,13 +26,13 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
     };
     let generation = slot.shared().current();
     let Some(lease) = slot.active_lease().filter(|_| generation.number == number) else {
-        return probed(&slot, ProbeResult::Unknown, None);
+        return report(&slot, ProbeResult::Unknown, None);
     };
     tokio::spawn(async move {
         let work = {
             let slot = Arc::clone(&slot);
             async move {
-                let (probed, rejected) = match probe_idle(&slot, &generation.pool).await {
+                let (outcome, if_rejected) = match probe_idle(&slot, &generation.pool).await {
                     Some(result) => (result, ProbeResult::Rejected),
                     // While old connections are open there may be no room for one more.
                     None if !slot.shared().admission.is_open() => {
@@ -43,20 +43,20 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
                         (verified, ProbeResult::LoginRejected)
                     }
                 };
-                match probed {
+                match outcome {
                     Ok(()) => Ok((ProbeResult::Passed, None)),
                     Err(error) if error.kind() == ConnectErrorKind::Rejected => {
-                        Ok((rejected, Some(error)))
+                        Ok((if_rejected, Some(error)))
                     }
                     Err(error) => Err(error),
                 }
             }
         };
         match in_a_task(work, Span::none(), slot.context(), "the probe").await {
-            Ok((result, error)) => probed(&slot, result, error.as_ref()),
+            Ok((result, error)) => report(&slot, result, error.as_ref()),
             Err(error) => {
                 tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered");
-                probed(&slot, ProbeResult::Unknown, None);
+                report(&slot, ProbeResult::Unknown, None);
             }
         }
     });
@@ -73,8 +73,8 @@ async fn probe_idle<F: PoolFactory>(
         Ok(_) => Some(Ok(())),
         Err(error) => {
             let error = error?;
-            let known = slot.factory().classify_probe(&error);
-            Some(Err(known.with_source(error)))
+            let classified = slot.factory().classify_probe(&error);
+            Some(Err(classified.with_source(error)))
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::lease::OldConnections;
 /// A caller's place in the queue, which it leaves on drop.
 pub(super) struct Place<'g, P> {
     admission: &'g Admission<P>,
-    turn: Option<SemaphorePermit<'g>>,
+    front_permit: Option<SemaphorePermit<'g>>,
     _queued: QueueGuard<'g>,
 }
 
@@ -31,15 +31,15 @@ impl<'g, P> Place<'g, P> {
     pub(super) fn join(admission: &'g Admission<P>) -> Self {
         Self {
             admission,
-            turn: None,
+            front_permit: None,
             _queued: admission.join(),
         }
     }
 
     /// Resolves when the caller is at the front.
     async fn at_front(&mut self) {
-        if self.turn.is_none() {
-            self.turn = self.admission.front().await;
+        if self.front_permit.is_none() {
+            self.front_permit = self.admission.front().await;
         }
     }
 }
@@ -155,7 +155,7 @@ pub(super) async fn share<'g, F: PoolFactory>(
             return Step::Again;
         }
         let expired = are_expired(shared, generation);
-        let is_at_front = queued.turn.is_some();
+        let is_at_front = queued.front_permit.is_some();
         if is_at_front
             && !expired
             && let Some(connection) = shared.factory.try_get(&generation.pool)
@@ -163,13 +163,13 @@ pub(super) async fn share<'g, F: PoolFactory>(
             *place = None;
             return checked(shared, generation, connection, call, check, false).await;
         }
-        let hopeless = (expired || shared.factory.connections(&generation.pool) == 0)
+        let is_hopeless = (expired || shared.factory.connections(&generation.pool) == 0)
             && !shared.next_attempt().is_before(call.deadline.into_std());
         // Check again: a new generation may have been published since the next attempt was read.
-        if hopeless && is_over(shared, generation) {
+        if is_hopeless && is_over(shared, generation) {
             return Step::Again;
         }
-        if hopeless || Instant::now() >= call.deadline {
+        if is_hopeless || Instant::now() >= call.deadline {
             return Step::Failed(
                 call.rejection
                     .take()

@@ -16,7 +16,7 @@ pub(super) async fn in_a_task<T: Send + 'static>(
     code: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
     span: Span,
     context: &Context,
-    what: &str,
+    operation: &str,
 ) -> Result<T, ConnectError> {
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(inside.clone().run(code));
@@ -27,13 +27,13 @@ pub(super) async fn in_a_task<T: Send + 'static>(
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(ConnectError::new(
             ConnectErrorKind::Other,
-            format!("{what} panicked; see its own output"),
+            format!("{operation} panicked; see its own output"),
         )),
-        Err(silence) => {
+        Err(no_response) => {
             task.abort();
             Err(ConnectError::new(
                 ConnectErrorKind::Unreachable,
-                format!("{what} did not complete {silence}"),
+                format!("{operation} did not complete {no_response}"),
             ))
         }
     };

@@ -108,7 +108,7 @@ fn the_first_login_after_a_rejection_goes_ahead_of_the_others() {
 }
 
 #[test]
-fn on_a_full_server_one_tries_for_all_with_back_off() {
+fn on_a_full_server_one_caller_at_a_time_tries_with_back_off() {
     let (admission, start) = admission(10, 2);
     let pool = Arc::new(AtomicU32::new(0));
     let mut attempts = 0;
@@ -144,8 +144,8 @@ fn on_a_full_server_one_tries_for_all_with_back_off() {
 /// The connections are counted by code that reads the admission control itself, as a factory's may
 /// ask for the status.
 #[test]
-fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile() {
-    let (done, ended) = std::sync::mpsc::channel();
+fn connections_are_counted_without_a_lock_and_again_after_a_change() {
+    let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let now = tokio::time::Instant::now().into_std();
         let (old, new) = (Arc::new(AtomicU32::new(10)), Arc::new(AtomicU32::new(0)));
@@ -171,9 +171,9 @@ fn connections_are_counted_under_no_lock_and_again_when_one_was_opened_meanwhile
         let _ = shared.set(Arc::clone(&admission));
         admission.set_server(Arc::from("a:5432"), None);
         admission.begin_drain(1, Arc::clone(&old));
-        let _ = done.send(admission.enter(&new, now).is_some());
+        let _ = sender.send(admission.enter(&new, now).is_some());
     });
-    let entered = ended
+    let entered = receiver
         .recv_timeout(Duration::from_secs(10))
         .expect("no lock is waited for");
     assert!(!entered, "the one that was opened meanwhile counts");

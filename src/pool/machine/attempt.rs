@@ -93,7 +93,7 @@ impl PoolMachine {
             match mode {
                 HandoverMode::Replace => {
                     publication.replaced = Some(old.generation);
-                    self.drains.push(old, self.patience, now);
+                    self.drains.push(old, self.drain_timeout, now);
                 }
                 // Its connections stay good without the old lease.
                 HandoverMode::InPlace => {

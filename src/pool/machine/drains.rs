@@ -57,8 +57,8 @@ impl Drains {
             .find(|drain| drain.generation == generation)
     }
 
-    pub(super) fn push(&mut self, old: Active, patience: Duration, now: Timestamp) {
-        let time = time_to_drain(&old.lease, old.lifetime, patience, now);
+    pub(super) fn push(&mut self, old: Active, drain_timeout: Duration, now: Timestamp) {
+        let time = time_to_drain(&old.lease, old.lifetime, drain_timeout, now);
         self.0.push(Drain {
             generation: old.generation,
             revision: old.lease.revision,
@@ -131,13 +131,13 @@ impl Drains {
 fn time_to_drain(
     lease: &LeaseFacts,
     lifetime: Option<Duration>,
-    patience: Duration,
+    drain_timeout: Duration,
     now: Timestamp,
 ) -> Duration {
     match (lease.old_connections, lease.expiry.remaining(now)) {
         (OldConnections::EndWithLease, Some(left)) => left
             .saturating_sub(schedule::drain_margin(lifetime.unwrap_or(left)))
             .max(SHORTEST),
-        _ => patience,
+        _ => drain_timeout,
     }
 }

@@ -325,25 +325,25 @@ proptest! {
         seed: u64,
         steps in prop::collection::vec((0u8..30, any::<u8>(), 0u64..20_000), 1..150),
     ) {
-        let mut world = ModelledPool::new(seed);
+        let mut pool = ModelledPool::new(seed);
         for (kind, argument, millis) in steps {
-            world.pass(Duration::from_millis(millis));
-            let input = world.input(kind, argument);
-            world.feed(input)?;
+            pool.pass(Duration::from_millis(millis));
+            let input = pool.input(kind, argument);
+            pool.feed(input)?;
             // A deadline that has passed means that something is due.
-            let is_due = world.machine.next_deadline().is_some_and(|at| at <= world.now.mono());
+            let is_due = pool.machine.next_deadline().is_some_and(|at| at <= pool.now.mono());
             if is_due {
-                let effects = world.feed(world.wake())?;
+                let effects = pool.feed(pool.wake())?;
                 let is_idle = effects.iter().all(|effect| matches!(effect, PoolEffect::Settle { .. }));
                 prop_assert!(!is_idle, "{effects:?}");
             }
         }
-        world.feed(PoolInput::Retire)?;
-        for generation in world.draining.clone().into_keys() {
-            world.feed(PoolInput::Drained { generation })?;
+        pool.feed(PoolInput::Retire)?;
+        for generation in pool.draining.clone().into_keys() {
+            pool.feed(PoolInput::Drained { generation })?;
         }
-        prop_assert!(world.in_use.is_empty(), "not returned: {:?}", world.in_use);
-        prop_assert!(world.machine.drains().is_empty());
+        prop_assert!(pool.in_use.is_empty(), "not returned: {:?}", pool.in_use);
+        prop_assert!(pool.machine.drains().is_empty());
     }
 
     /// Whatever wrong credentials a backend returns, the failed logins of one user stay within
@@ -354,36 +354,36 @@ proptest! {
         seed: u64,
         steps in prop::collection::vec((0u8..4, 0u64..4_000), 1..200),
     ) {
-        let mut world = ModelledPool::new(seed);
-        world.machine = PoolMachine::new(max, Duration::from_secs(60), seed, world.now);
+        let mut pool = ModelledPool::new(seed);
+        pool.machine = PoolMachine::new(max, Duration::from_secs(60), seed, pool.now);
         let lease = |revision: u64| LeaseFacts {
             revision: Revision::new(revision.to_string()),
             account: Arc::from("app"),
             expiry: Expiry::never(),
             old_connections: OldConnections::Drain,
         };
-        world.lease = Some(lease(0));
-        world.feed(world.wake())?;
-        world.feed(PoolInput::Verified { attempt: 1 })?;
+        pool.lease = Some(lease(0));
+        pool.feed(pool.wake())?;
+        pool.feed(PoolInput::Verified { attempt: 1 })?;
         let (mode, lifetime) = (HandoverMode::Replace, None);
-        world.feed(PoolInput::Opened { attempt: 1, mode, lifetime })?;
-        world.feed(PoolInput::Reported { attempt: 1 })?;
-        world.feed(PoolInput::LoginRejected { generation: 1 })?;
-        let (mut window, mut failed) = (world.now.mono() + Duration::from_secs(30), 1);
+        pool.feed(PoolInput::Opened { attempt: 1, mode, lifetime })?;
+        pool.feed(PoolInput::Reported { attempt: 1 })?;
+        pool.feed(PoolInput::LoginRejected { generation: 1 })?;
+        let (mut window, mut failed) = (pool.now.mono() + Duration::from_secs(30), 1);
         for (kind, millis) in steps {
-            world.pass(Duration::from_millis(millis));
+            pool.pass(Duration::from_millis(millis));
             if kind == 0 {
-                world.revisions += 1;
-                world.lease = Some(lease(world.revisions));
+                pool.revisions += 1;
+                pool.lease = Some(lease(pool.revisions));
             } else if kind == 1 {
-                let revision = Revision::new(world.revisions.to_string());
-                world.feed(PoolInput::VerifiedElsewhere { revision, account: Arc::from("app") })?;
+                let revision = Revision::new(pool.revisions.to_string());
+                pool.feed(PoolInput::VerifiedElsewhere { revision, account: Arc::from("app") })?;
             }
-            world.feed(world.wake())?;
-            if let Some((attempt, ..)) = world.attempt {
-                world.feed(PoolInput::Failed { attempt, kind: ConnectErrorKind::Rejected })?;
-                if world.now.mono() >= window {
-                    (window, failed) = (world.now.mono() + Duration::from_secs(60), 0);
+            pool.feed(pool.wake())?;
+            if let Some((attempt, ..)) = pool.attempt {
+                pool.feed(PoolInput::Failed { attempt, kind: ConnectErrorKind::Rejected })?;
+                if pool.now.mono() >= window {
+                    (window, failed) = (pool.now.mono() + Duration::from_secs(60), 0);
                 }
                 failed += 1;
                 prop_assert!(failed <= max + 3, "{failed}");

@@ -118,13 +118,18 @@ pub(crate) struct PoolMachine {
     attempts: u64,
     generations: u64,
     /// Time that connections have to close, where the lease does not end them.
-    patience: Duration,
+    drain_timeout: Duration,
     random: fastrand::Rng,
 }
 
 impl PoolMachine {
     /// `seed` decides the jitter of pauses.
-    pub(crate) fn new(max_connections: u32, patience: Duration, seed: u64, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        max_connections: u32,
+        drain_timeout: Duration,
+        seed: u64,
+        now: Timestamp,
+    ) -> Self {
         Self {
             lease: None,
             service: Service::Vacant,
@@ -141,7 +146,7 @@ impl PoolMachine {
             last_wake: now,
             attempts: 0,
             generations: 0,
-            patience,
+            drain_timeout,
             random: fastrand::Rng::with_seed(seed),
         }
     }
@@ -397,7 +402,7 @@ impl PoolMachine {
 
     fn retire(&mut self, now: Timestamp, effects: &mut Vec<PoolEffect>) {
         if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Retired) {
-            self.drains.push(active, self.patience, now);
+            self.drains.push(active, self.drain_timeout, now);
         }
         self.drains.start(effects);
     }

@@ -9,7 +9,7 @@ use crate::lease::OldConnections;
 use crate::next_attempt::NextAttempt;
 use crate::report::HandoverMode;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A machine and its clock.
 struct TestPool {
@@ -43,7 +43,7 @@ fn ending(revision: &str, now: Timestamp, seconds: u64) -> LeaseFacts {
 fn seeded(seed: u64) -> TestPool {
     let now = Timestamp::now();
     TestPool {
-        machine: PoolMachine::new(10, PATIENCE, seed, now),
+        machine: PoolMachine::new(10, DRAIN_TIMEOUT, seed, now),
         now,
         attempt: 0,
     }
@@ -373,7 +373,7 @@ fn both_are_reported_if_the_active_lease_is_rejected_too() {
 }
 
 #[test]
-fn a_rejection_of_the_active_lease_makes_a_rejected_candidate_worth_a_verification() {
+fn a_rejected_candidate_is_verified_after_the_active_lease_is_rejected() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let mut pool = TestPool::serving(&r1, 60);
     for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
@@ -453,7 +453,7 @@ fn a_login_of_unknown_result_leads_to_a_check_ten_seconds_after_the_last_verific
 }
 
 #[test]
-fn a_check_that_fails_of_an_unknown_cause_is_unexplained_until_one_works() {
+fn a_check_with_an_unknown_error_is_unexplained_until_one_works() {
     let r1 = lease("r1");
     for (kind, is_unexplained) in [
         (ConnectErrorKind::Other, true),
@@ -509,7 +509,7 @@ fn a_login_that_worked_is_reported_for_the_current_generation_alone() {
 }
 
 #[test]
-fn a_login_elsewhere_leads_to_a_verification_of_what_was_rejected() {
+fn a_login_elsewhere_leads_to_a_verification_of_the_rejected_lease() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let mut pool = TestPool::serving(&r1, 60);
     let elsewhere = |revision: &str| PoolInput::VerifiedElsewhere {
@@ -667,7 +667,7 @@ fn a_replaced_generation_keeps_its_lease_until_it_has_drained() {
     let start = PoolEffect::StartDrain {
         generation,
         since: pool.now.mono(),
-        deadline: pool.now.mono() + PATIENCE,
+        deadline: pool.now.mono() + DRAIN_TIMEOUT,
     };
     assert_eq!(
         pool.feed(PoolInput::StartDrains),
@@ -751,7 +751,7 @@ fn a_verification_that_a_retired_pool_fails_is_not_reported_to_the_provider() {
 }
 
 #[test]
-fn the_outlook_is_the_next_attempt_that_may_help_callers() {
+fn the_next_attempt_is_one_that_may_help_callers() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let next_attempt = |pool: &TestPool, lease: &LeaseFacts| {
         let known = (&lease.revision, lease.expiry);

@@ -70,7 +70,7 @@ fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
 }
 
 #[test]
-fn a_change_makes_a_candidate_worth_a_verification_at_once() {
+fn a_rejected_candidate_is_verified_at_once_after_a_change() {
     let (now, user) = (start_of_test(), user());
     let (mut budget, revision) = (LoginBudget::new(10), Revision::new("r"));
     for _ in 0..3 {
@@ -149,15 +149,15 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
     let (start, user) = (start_of_test(), user());
     let (mut budget, first) = (LoginBudget::new(10), Revision::new("first"));
     let mut failed = 0;
-    for turn in 0..100 {
-        let now = start + turn * Duration::from_millis(250);
+    for round in 0..100 {
+        let now = start + round * Duration::from_millis(250);
         if budget.next_at(&user, &first, now) > now {
             break;
         }
         budget.worked(&user, &first, now);
         budget.caller_rejected(&user, &first, 0.5, now);
         failed += 1;
-        budget.superseded(&user, &Revision::new(turn.to_string()));
+        budget.superseded(&user, &Revision::new(round.to_string()));
     }
     assert!(failed > 13 + REFUNDS - 3, "{failed}");
     assert!(failed <= 13 + REFUNDS, "{failed}");
@@ -167,12 +167,12 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
 fn a_revision_that_the_database_accepts_late_costs_nothing() {
     let (start, user) = (start_of_test(), user());
     let mut budget = LoginBudget::new(4);
-    for turn in 0..10 {
+    for round in 0..10 {
         let (now, revision) = (
-            start + turn * Duration::from_millis(200),
-            Revision::new(turn.to_string()),
+            start + round * Duration::from_millis(200),
+            Revision::new(round.to_string()),
         );
-        assert_eq!(budget.next_at(&user, &revision, now), now, "{turn}");
+        assert_eq!(budget.next_at(&user, &revision, now), now, "{round}");
         budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
         budget.worked(&user, &revision, now + Duration::from_millis(100));
         budget.superseded(&user, &revision);
@@ -222,7 +222,7 @@ proptest! {
         }
     }
 
-    /// The same where the database accepts and rejects one revision in turn, and the result of one
+    /// The same where the database accepts and rejects one revision in round, and the result of one
     /// caller's login arrives while the verification runs. No rotation explains these, so nothing
     /// is refunded.
     #[test]
