@@ -18,7 +18,7 @@ use crate::telemetry;
 
 const PANICKED: &str = "the attempt panicked; see its own output";
 
-/// The span of an attempt, marked when the attempt ends by a panic of ours.
+/// The span of an attempt, marked as failed if the attempt panics.
 struct MarkedByPanic(Span);
 
 impl Drop for MarkedByPanic {
@@ -35,7 +35,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
         slot: Arc::clone(slot),
         attempt,
     };
-    // If the provider has another lease by now, the next wake decides about that one.
+    // If the provider has another lease by now, the next wake handles that one.
     let Some(lease_guard) = slot
         .upstream()
         .use_lease()
@@ -60,7 +60,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
         span,
     ));
     tokio::spawn(async move {
-        // A panic of ours is one failed attempt, too.
+        // A panic counts as a failed attempt.
         if work.await.is_err() {
             let error = ConnectError::new(ConnectErrorKind::Other, PANICKED);
             guard.slot.attempt_failed(attempt, &error);
@@ -68,7 +68,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
     });
 }
 
-/// Belongs to the task that waits for an attempt. If its runtime ends first, no attempt remains.
+/// Reports an attempt as lost on drop, which has an effect only if its runtime ended first.
 struct AttemptGuard<F: PoolFactory> {
     slot: Arc<PoolSlot<F>>,
     attempt: u64,
@@ -129,7 +129,7 @@ async fn run_attempt<F: PoolFactory>(
         if let Some(rotation) = rotation {
             rotation.handover_failed(slot.name(), &error);
         }
-        // Before it is reported.
+        // Ends before the failure is reported.
         drop(span);
         slot.attempt_failed(attempt, &error);
     }
@@ -144,7 +144,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 }
 
-/// A bare login and the probe, under the verify deadline.
+/// Verifies a lease by a login without a pool and a probe, within the verify deadline.
 async fn verify<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     lease: &Lease<F::Secret>,

@@ -12,10 +12,10 @@ const ALL_CHECKED_FOR: Duration = Duration::from_secs(5);
 pub enum CheckPolicy {
     /// Each time.
     Always,
-    /// If it was idle for at least this long, or if the pool cannot tell. Once a connection was
-    /// found broken, those that were idle then are checked, too, and for five seconds all.
+    /// If it was idle for at least this long, or if its idle time is unknown. After a connection was
+    /// found broken, those that were idle then are checked, too. For 5 s, all are checked.
     AfterIdle(Duration),
-    /// Not unless credentials are rejected, or old connections drain.
+    /// Only while credentials are rejected or old connections drain.
     #[default]
     Never,
 }
@@ -26,13 +26,12 @@ pub enum CheckPolicy {
 pub struct Taken<C> {
     /// The connection.
     pub connection: C,
-    /// Time since it was last used: zero for one that was just opened, `None` if the pool cannot
-    /// tell.
+    /// Time since it was last used: zero for one that was just opened, `None` if unknown.
     pub idle_for: Option<Duration>,
 }
 
 impl<C> Taken<C> {
-    /// Creates one with a known idle time.
+    /// Creates a value with a known idle time.
     pub fn new(connection: C, idle_for: Duration) -> Self {
         Self {
             connection,
@@ -50,12 +49,12 @@ impl<C> From<C> for Taken<C> {
     }
 }
 
-/// A pool's policy, and when a connection of it was found broken last.
+/// A pool's policy, and the time at which a connection was last found broken.
 #[derive(Debug)]
 pub(crate) struct Checks {
     policy: CheckPolicy,
     origin: Instant,
-    /// Milliseconds from the origin, plus one; 0 for never.
+    /// Milliseconds from the origin, plus one; 0 means never.
     broken: AtomicU64,
 }
 
@@ -75,7 +74,7 @@ impl Checks {
         self.broken.fetch_max(millis, Ordering::AcqRel);
     }
 
-    /// Returns whether a connection is to be checked that was idle for this long.
+    /// Returns whether a connection that was idle for this long is due for a check.
     pub(super) fn is_due(&self, idle_for: Option<Duration>, now: impl Fn() -> Instant) -> bool {
         let limit = match self.policy {
             CheckPolicy::Always => return true,
@@ -105,7 +104,7 @@ mod tests {
         assert!(!is_due(Some(Duration::ZERO)));
         assert!(!is_due(Some(29 * SECOND)));
         assert!(is_due(Some(30 * SECOND)));
-        assert!(is_due(None), "the pool cannot tell");
+        assert!(is_due(None), "its idle time is unknown");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) fn spawn<F: PoolFactory>(
         let cause = std::mem::replace(&mut draining.cause, tracing::Span::none());
         (draining.pool.clone(), cause)
     }) else {
-        // Nothing of it is left.
+        // The pool is gone already.
         return drop(slot.feed(PoolInput::Drained { generation }, None));
     };
     let guard = DrainGuard {
@@ -93,8 +93,8 @@ pub(super) fn spawn<F: PoolFactory>(
     });
 }
 
-/// Reports connections that outlive the drain deadline; ends the span. Returns whether there are
-/// any.
+/// Reports connections that outlive the drain deadline, and ends the span. Returns whether there
+/// are any.
 fn overdue<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     generation: u64,

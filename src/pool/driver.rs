@@ -19,7 +19,7 @@ use crate::next_attempt::NextAttempt;
 
 impl<F: PoolFactory> PoolSlot<F> {
     /// Feeds the machine, and carries out the effects that need no task; returns the others.
-    /// `error` is the text of a failure.
+    /// `error` is the cause of a failure.
     pub(super) fn feed(&self, input: PoolInput, error: Option<&ConnectError>) -> Vec<PoolEffect> {
         let (effects, returned) = self.lock().handle(&self.shared, input, self.clock(), error);
         drop(returned);
@@ -48,14 +48,14 @@ impl<F: PoolFactory> PoolSlot<F> {
         None
     }
 
-    /// Publishes that nobody logs in to this generation any more.
+    /// Marks a generation as rejected, so that nobody logs in to it any more.
     fn reject(&self, generation: u64, error: &ConnectError) {
         let current = self.shared.current();
         if current.number != generation {
             return;
         }
-        // Under the lock of the next attempt: callers get the rejection with the next attempt that
-        // belongs to it, whatever the actor decides at the same time.
+        // Under the lock of the next attempt, so that callers read the two together, whatever the
+        // actor decides at the same time.
         let mut is_first = false;
         self.shared.set_next_attempt(|| {
             is_first = current.lifecycle.reject(error.clone());
@@ -71,7 +71,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// Logs that a lease was not verified. That a first login with the next one is early is no
+    /// Logs that a lease was not verified. A first login that comes too early is expected, and not a
     /// failure.
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
         let (pool, provider) = (&self.name, self.upstream.name());
@@ -96,10 +96,10 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// The provider's current lease is served.
+    /// Notes that the pool uses the provider's current lease.
     fn settle(&self, revision: &Revision) {
         if self.lock().machine.failure().is_none() {
-            // A wrong secret was put right, and nothing had to be verified for it.
+            // A wrong secret was replaced by the active one, which needs no verification.
             self.failures.succeeded();
         }
         if let Some(rotation) = self.upstream.rotation()
@@ -109,7 +109,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// No rotation waits for this pool.
+    /// Removes this pool from those that the rotation waits for.
     fn excuse(&self) {
         if let Some(rotation) = self.upstream.rotation() {
             rotation.excuse(&self.name);
@@ -146,7 +146,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         })
     }
 
-    /// Finds out when something that may help callers is tried next, and notifies them.
+    /// Updates when something that may help callers is tried next.
     pub(super) fn update_next_attempt(&self) {
         self.shared.set_next_attempt(|| {
             let now = self.clock().now();
@@ -155,7 +155,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         });
     }
 
-    /// Returns when this pool tries something next that may help callers.
+    /// Returns when this pool next tries something that may help callers.
     pub(super) fn own_next_attempt(&self) -> NextAttempt {
         let lease = self.upstream.current_lease();
         let known = lease
@@ -164,7 +164,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().machine.next_attempt(known, self.clock().now())
     }
 
-    /// Starts nothing new, gives callers `PoolClosed`, and drains the current generation.
+    /// Starts nothing new, fails callers with `PoolClosed`, and drains the current generation.
     pub(crate) fn retire(self: &Arc<Self>) {
         let mut inner = self.lock();
         let is_first = !inner.machine.is_retired();
@@ -182,15 +182,15 @@ impl<F: PoolFactory> PoolSlot<F> {
         if is_first {
             generation.lifecycle.retire(false);
             if self.upstream.is_closing() {
-                // Of what ends with the supervisor, nobody is to hear that every pool took it.
+                // A rotation that ends with the supervisor is not reported as complete.
                 self.upstream.pools_gone();
             } else {
                 self.excuse();
                 self.upstream.pool_leaves();
             }
         }
-        // Here, not by the actor: it may be waiting for its restart. Also those drains whose task
-        // is gone with its runtime.
+        // Not left to the actor, which may be waiting for its restart. Includes drains whose runtime
+        // ended.
         self.start(effects);
         if is_first {
             self.shared.notify_waiting();

@@ -1,4 +1,4 @@
-//! Errors of the acquire loop: what is reported of them, and what callers get.
+//! Errors of the acquire loop: reports to the control plane, and errors for callers.
 
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{ControlPlane, Generation, Phase, Shared};
@@ -21,8 +21,8 @@ pub(super) fn verify_in_background<F: PoolFactory>(
     }
 }
 
-/// Reports the error of a login: counts each rejected one, and notes a full server. Returns the
-/// error for the caller.
+/// Reports the error of a login: counts a rejection, and notes a full server. Returns the error for
+/// the caller.
 pub(super) fn note_login_error<F: PoolFactory>(
     shared: &Shared<F>,
     generation: u64,
@@ -39,8 +39,8 @@ pub(super) fn note_login_error<F: PoolFactory>(
     .0
 }
 
-/// Classifies an error. A rejection and a full server are reported once for all callers; the error
-/// is then one that callers share and that leads to the original.
+/// Classifies an error. A rejection or a full server is reported once for all callers. They share
+/// the classified error, whose source is the original.
 pub(super) fn note_error<F: PoolFactory>(
     shared: &Shared<F>,
     error: F::Error,
@@ -71,8 +71,8 @@ pub(super) fn note_error<F: PoolFactory>(
     )
 }
 
-/// Returns the error for a caller whose deadline has passed: the server's own if it has no room,
-/// else a time-out.
+/// Returns the error for a caller whose deadline has passed: the server's own if it is full, else a
+/// time-out.
 pub(super) fn at_the_deadline<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
     let full = shared.admission.why_full(shared.clock.mono());
     let error = full
@@ -81,7 +81,7 @@ pub(super) fn at_the_deadline<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
     shared.factory.error(error)
 }
 
-/// Returns the error for a caller of a generation that no connection can be expected of.
+/// Returns the error for a caller whose generation has no connection left to offer.
 pub(super) fn explanation<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
@@ -90,8 +90,8 @@ pub(super) fn explanation<F: PoolFactory>(
         .control_plane()
         .and_then(|control_plane| control_plane.last_error());
     let error = match generation.lifecycle.rejection() {
-        // An error that leads to the original is preferred: the last verification was rejected,
-        // too.
+        // If the last verification was rejected, too, and only its error has a source, it is
+        // preferred.
         Some(rejection) => last
             .filter(|last| {
                 last.kind() == ConnectErrorKind::Rejected
@@ -106,13 +106,13 @@ pub(super) fn explanation<F: PoolFactory>(
         None => {
             let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
             let why = last
-                .map(|error| format!("; the last verification of a newer one failed: {error}"))
+                .map(|error| format!("; last error: {error}"))
                 .unwrap_or_default();
             ConnectError::new(
                 ConnectErrorKind::Other,
                 format!(
                     "the credentials of generation {} of pool {:?} expired at {expired}, and no \
-                     newer ones are served yet{why}",
+                     newer ones are verified yet{why}",
                     generation.number, shared.name
                 ),
             )
@@ -121,7 +121,7 @@ pub(super) fn explanation<F: PoolFactory>(
     shared.factory.error(AcquireError::Connect(&error))
 }
 
-/// Returns the `error.type` of what a caller gets after it has waited.
+/// Returns the `error.type` of a waiting caller's error.
 pub(super) fn error_type<F: PoolFactory>(shared: &Shared<F>, error: &F::Error) -> &'static str {
     if shared.factory.is_timeout(error) {
         "timed_out"

@@ -1,5 +1,5 @@
-//! Probes an open connection: does its role still exist? Pings succeed on connections of a dropped
-//! role.
+//! Probes an open connection for whether its role still exists. Pings succeed on connections of a
+//! dropped role.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
         match in_a_task(work, Span::none(), slot.context(), "the probe").await {
             Ok((result, error)) => report(&slot, result, error.as_ref()),
             Err(error) => {
-                tracing::debug!(pool = %slot.name(), error = %error, "a probe was not answered");
+                tracing::debug!(pool = %slot.name(), error = %error, "a probe failed");
                 report(&slot, ProbeResult::Unknown, None);
             }
         }

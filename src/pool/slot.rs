@@ -1,4 +1,4 @@
-//! A pool's slot, and what the rest of the framework may request of it.
+//! A pool's slot: its state, and its interface to the rest of the framework.
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
@@ -36,9 +36,9 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) shared: Arc<Shared<F>>,
     inner: Mutex<SlotState<F>>,
     pub(super) mailbox: Mailbox,
-    /// Fires whenever the machine has taken in a task's result.
+    /// Fires whenever the machine has handled a task's result.
     pub(super) settled: Notifier,
-    /// Verifications that fail.
+    /// Log of failed verifications.
     pub(super) failures: FailureLog,
 }
 
@@ -137,8 +137,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().active_lease().cloned()
     }
 
-    /// Waits briefly for a permit to verify. The login's own connection counts among those that are
-    /// open.
+    /// Waits up to 1 s for a permit to verify, because a verification opens a connection, too.
     pub(super) async fn permit_to_verify(&self) -> Option<Permit<F::Pool>> {
         let current = || self.shared.current().pool.clone();
         self.shared
@@ -147,12 +146,12 @@ impl<F: PoolFactory> PoolSlot<F> {
             .await
     }
 
-    /// Resolves with what `check` finds, at once or when something settles.
+    /// Resolves with the first result of `check`, which is called now and after each change.
     pub(crate) async fn until<T>(&self, check: impl FnMut() -> Option<T>) -> T {
         self.settled.until(check).await
     }
 
-    /// Returns how the start of this pool ended: nothing while it may still succeed.
+    /// Returns the result of the pool's start; `None` while it may still succeed.
     pub(crate) fn first(&self) -> Option<Result<(), ConnectError>> {
         let inner = self.lock();
         if inner.machine.current().is_some() {
@@ -174,7 +173,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().last_error()
     }
 
-    /// Returns whether logins with the active credentials fail of an unknown cause.
+    /// Returns whether logins with the active credentials fail for an unknown reason.
     pub(crate) fn is_unexplained(&self) -> bool {
         self.lock().machine.is_unexplained()
     }
@@ -185,8 +184,8 @@ impl<F: PoolFactory> PoolSlot<F> {
             .await;
     }
 
-    /// Resolves when every retired generation has drained. A drain whose task is lost with its
-    /// runtime, now or later, continues in a task of the caller's runtime.
+    /// Resolves when every retired generation has drained. A drain whose runtime ends continues on
+    /// the caller's runtime.
     pub(crate) async fn drained(self: &Arc<Self>) {
         self.until(|| {
             self.start_drains();
@@ -195,7 +194,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         .await;
     }
 
-    /// Unsubscribes from the provider: nothing of the pool uses a lease any more.
+    /// Unsubscribes from the provider, once the pool uses no lease any more.
     pub(crate) fn leave(&self) {
         self.upstream.unsubscribe(self.id);
     }

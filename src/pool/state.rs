@@ -1,4 +1,4 @@
-//! The machine and its side tables: lease guards, draining pools, the text of an error.
+//! The machine and its side tables: lease guards, draining pools, the last error.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::lease::Lease;
 use crate::provider::LeaseGuard;
 use crate::report::HandoverReport;
 
-/// The machine, and what it knows by number alone.
+/// The machine, and the values that it refers to by generation number.
 pub(super) struct SlotState<F: PoolFactory> {
     pub(super) machine: PoolMachine,
     /// Lease guards by generation.
@@ -21,11 +21,11 @@ pub(super) struct SlotState<F: PoolFactory> {
     /// Pools of the generations that drain.
     pub(super) draining: HashMap<u64, Draining<F::Pool>>,
     pub(super) last_handover: Option<HandoverReport>,
-    /// Text of the machine's failure.
+    /// Error of the machine's last failure.
     error: Option<ConnectError>,
 }
 
-/// What a drain's task works with.
+/// Data for a drain's task.
 pub(super) struct Draining<P> {
     pub(super) pool: P,
     /// Span that the drain's own span follows from, until that is created.
@@ -56,8 +56,8 @@ impl<F: PoolFactory> SlotState<F> {
         self.machine.failure().and(self.error.clone())
     }
 
-    /// Feeds the machine, and carries out what must not be seen apart from it. Drop what is
-    /// returned without the lock: it locks the provider.
+    /// Feeds the machine, and applies the effects that must be visible together with its state.
+    /// Drop the returned guards after the lock is released, because they lock the provider.
     pub(super) fn handle(
         &mut self,
         shared: &Shared<F>,

@@ -10,8 +10,8 @@ use crate::next_attempt::NextAttempt;
 use crate::status::{DrainStatus, PoolStatus};
 
 impl<F: PoolFactory> PoolSlot<F> {
-    /// Returns everything that is known of the pool. The factory counts connections without the
-    /// lock: its code may request the status itself.
+    /// Returns the pool's status. The factory counts connections without the lock, because its code
+    /// may request the status itself.
     pub(super) fn as_status(&self) -> PoolStatus {
         let generation = self.shared().current();
         let (next_attempt, now) = (self.own_next_attempt(), self.clock().now());

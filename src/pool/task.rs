@@ -1,4 +1,4 @@
-//! Runs a factory's code before a handover, where neither its panic nor its silence harms us.
+//! Runs a factory's code before a handover. A panic or a hang is returned as an error.
 
 use std::future::Future;
 
@@ -10,8 +10,8 @@ use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::telemetry::{self, InSpan};
 
-/// Runs a factory's code in a task of its own under the verify deadline: its panic and its silence
-/// are faults like others. The span ends with it.
+/// Runs a factory's code in a task of its own within the verify deadline, and ends the span. A panic
+/// or a passed deadline is returned as an error.
 pub(super) async fn in_a_task<T: Send + 'static>(
     code: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
     span: Span,
@@ -45,8 +45,8 @@ pub(super) async fn in_a_task<T: Send + 'static>(
     outcome
 }
 
-/// Runs a login that precedes a handover. A role whose limit is the pool's maximum has no room for
-/// it beside idle connections: then one is closed, and the login runs once more.
+/// Runs a login that precedes a handover. If the server or the role has no room for it, closes one
+/// idle connection and runs the login once more.
 pub(super) async fn with_room<F: PoolFactory, T, L>(
     slot: &PoolSlot<F>,
     secret: &F::Secret,
