@@ -12,8 +12,8 @@ const ALL_CHECKED_FOR: Duration = Duration::from_secs(5);
 pub enum CheckPolicy {
     /// Each time.
     Always,
-    /// If it was idle for at least this long, or if its idle time is unknown. After a connection was
-    /// found broken, those that were idle then are checked, too. For 5 s, all are checked.
+    /// If it was idle for at least this long, or if its idle time is unknown. After a connection
+    /// was found broken, those that were idle then are checked, too. For 5 s, all are checked.
     AfterIdle(Duration),
     /// Only while credentials are rejected or old connections drain.
     #[default]

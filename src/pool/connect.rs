@@ -1,8 +1,7 @@
-//! A caller's login. One that has begun ends by itself, whatever becomes of the caller.
+//! A caller's login, which continues when its caller is cancelled.
 //!
-//! MySQL counts an aborted login against the host, and its result would be lost. So it
-//! continues without its caller. The pool then takes the connection in, or the control plane the
-//! rejection.
+//! MySQL counts an aborted login against the host, and the login's result would be lost. Without a
+//! caller, the connection goes to the pool, and a rejection to the control plane.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,11 +22,11 @@ use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
 use super::openings::Openings;
 
-/// Longest time for which a login continues without its caller. A server that takes longer to
-/// reject one is noticed by the next verification.
+/// Longest time for which a login continues without its caller. The next verification detects a
+/// later rejection.
 pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
-/// A place among the callers that log in, and the right to go ahead of the others.
+/// A place among the callers that log in, and the permit to go ahead of the others.
 pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
@@ -35,8 +34,8 @@ type AcquiredWith<F> = (
     Option<Permits>,
 );
 
-/// Waits in the pool, logging in where it opens a connection. Returns nothing when the generation
-/// is over or the limit has come.
+/// Waits in the pool for a connection, which may take a login. Returns `None` when the generation
+/// is over or the limit has passed.
 pub(super) async fn connect<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Arc<Generation<F::Pool>>,
@@ -45,7 +44,7 @@ pub(super) async fn connect<F: PoolFactory>(
 ) -> Option<Got<F>> {
     let permits = tokio::select! {
         biased;
-        // First: the caller that left its place may have been rejected.
+        // First, because the caller that left its place may have been rejected.
         () = over.as_mut() => {
             shared.note_moved();
             return None;
@@ -53,7 +52,7 @@ pub(super) async fn connect<F: PoolFactory>(
         permits = permits(shared, generation) => permits,
         () = sleep_until(limit) => return None,
     };
-    // Meanwhile logins may have been limited, or the server be full.
+    // Logins may be limited by now, or the server full.
     if !shared.admission.is_open() {
         return None;
     }
@@ -73,11 +72,11 @@ pub(super) async fn connect<F: PoolFactory>(
         ))),
         shared,
         generation,
-        // In a full pool the caller merely queues: nothing is lost with it.
+        // In a full pool the caller only queues, so nothing is lost.
         continues_alone: opened || shared.settings.finishes_logins,
         opened,
     };
-    // A connection that is returned before a slow login has ended serves as well.
+    // A connection that is returned before a slow login ends is used instead.
     let mut idle = std::pin::pin!(async {
         if opened {
             take_returned(shared, generation).await
@@ -112,9 +111,9 @@ async fn acquire<F: PoolFactory>(
     with_head_start(factory.get(&pool), permits, head_start).await
 }
 
-/// Acquires or logs in. The permits are returned with the result. A caller that logs in keeps them
-/// for `head_start` at most; one that queues in a full pool keeps them, because it would log in if
-/// a connection of another ended.
+/// Acquires a connection, and returns the permits with the result. A login keeps them for
+/// `head_start` at most. A caller that queues in a full pool keeps them, because it would log in if
+/// another connection closed.
 pub(super) async fn with_head_start<T>(
     acquiring: impl Future<Output = T>,
     permits: Permits,
@@ -129,7 +128,7 @@ pub(super) async fn with_head_start<T>(
     (acquiring.await, None)
 }
 
-/// Returns whether a call to the pool is to open a connection: it has room, and none is idle.
+/// Returns whether a call to the pool opens a connection: it has room, and none is idle.
 fn opens<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> bool {
     let (factory, pool) = (&shared.factory, &generation.pool);
     factory.idle(pool) == 0 && factory.connections(pool) < shared.settings.max_connections
@@ -151,8 +150,8 @@ async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::
     (place, ahead)
 }
 
-/// First and longest pause between two tries of a caller at the front, because pools do not report
-/// returned connections. Doubled each time.
+/// First and longest pause between two tries of a caller at the front; doubled each time. Pools do
+/// not report returned connections.
 const TRY_AGAIN: Duration = Duration::from_millis(1);
 const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
 
@@ -175,8 +174,8 @@ impl Pace {
     }
 }
 
-/// Takes a connection that is returned. Where the server counts aborted logins, without
-/// a call that might begin another one; a hook before the acquire is not called there.
+/// Takes a connection that is returned. Where the server counts aborted logins, uses `try_get`,
+/// which begins no login. A hook before the acquire is not called there.
 async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
@@ -184,7 +183,7 @@ async fn take_returned<F: PoolFactory>(
     loop {
         returned(shared, &generation.pool).await;
         if !shared.settings.finishes_logins {
-            // Boxed: as large as the login beside it, and seldom needed.
+            // Boxed, because it is large and seldom needed.
             return Box::pin(shared.factory.get(&generation.pool)).await;
         }
         match shared.factory.try_get(&generation.pool) {
@@ -211,8 +210,8 @@ struct DetachableLogin<'c, F: PoolFactory> {
     opened: bool,
 }
 
-/// Notes that a login worked: those that wait for the first one begin, and other pools of the user
-/// are notified.
+/// Notes that a login worked. Logins that wait for it begin, and other pools of the user are
+/// notified.
 pub(super) fn note_worked<F: PoolFactory>(
     shared: &Shared<F>,
     openings: &Openings,
@@ -241,7 +240,7 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
             return;
         };
         let opened = self.opened;
-        // With its runtime gone, the login is gone, too.
+        // Without a runtime, the login cannot continue.
         let Ok(runtime) = Runtime::try_current() else {
             return;
         };
@@ -263,7 +262,7 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
                     None
                 }
             };
-            // Before the connection is returned, which may take as long as the network likes.
+            // Before the connection is returned, because that may be slow.
             drop(permits);
             if let Some(taken) = taken {
                 give_back(&shared, taken.connection).await;
@@ -272,8 +271,8 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
     }
 }
 
-/// Opens a connection with a permit, in a task of its own. Returns nothing when the
-/// caller is to try again.
+/// Opens a connection with a permit, in a task of its own. Returns `None` when the caller should
+/// try again.
 pub(super) async fn open<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Arc<Generation<F::Pool>>,
@@ -295,7 +294,7 @@ pub(super) async fn open<F: PoolFactory>(
                 got = shared.factory.get(&generation.pool) => got,
                 () = without_caller => return,
             };
-            // Reported before the next one has a permit.
+            // Reported before the next login gets a permit.
             let result =
                 result.map_err(|error| note_login_error(&shared, generation.number, error));
             if opened && result.is_ok() {
@@ -312,7 +311,7 @@ pub(super) async fn open<F: PoolFactory>(
         }
     };
     tokio::spawn(task);
-    // Unless others queue for what is returned.
+    // Returned connections are for the queue, if there is one.
     let idle = async {
         if shared.admission.has_queue() {
             std::future::pending().await

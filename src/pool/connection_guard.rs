@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::factory::{Check, PoolFactory};
 use super::generation::Shared;
 
-/// Time-out for the return of a connection whose call was cancelled. One that the network dropped
-/// would keep its place in the pool without end.
+/// Time-out for the return of a connection whose call was cancelled. Without it, a connection that
+/// the network dropped would keep its place in the pool forever.
 pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// State of a call that uses a connection.
@@ -41,7 +41,7 @@ impl<'s, F: PoolFactory> ConnectionGuard<'s, F> {
         }
     }
 
-    /// Returns the connection, which is there until the drop, and what the call does with it.
+    /// Returns the connection and the state of its call. Never `None` before the drop.
     pub(crate) fn parts(&mut self) -> Option<(&mut F::Connection, &mut CallState)> {
         Some((self.connection.as_mut()?, &mut self.state))
     }
@@ -80,7 +80,7 @@ impl<F: PoolFactory> Drop for ConnectionGuard<'_, F> {
             return;
         };
         let runtime = match self.state {
-            // The usual case: its drop returns it to the pool.
+            // The usual case: the drop returns it to the pool.
             CallState::Ended if !self.shared.admission.has_queue() => return drop(connection),
             CallState::Running if !self.shared.settings.reuses_cancelled => None,
             _ => Runtime::try_current().ok(),
@@ -97,7 +97,7 @@ impl<F: PoolFactory> Drop for ConnectionGuard<'_, F> {
 /// Returns a connection to its pool, or closes it when that takes too long, and wakes the first in
 /// the queue.
 pub(crate) async fn give_back<F: PoolFactory>(shared: &Shared<F>, connection: F::Connection) {
-    // Beyond the time it is closed, and its place is free.
+    // After the time-out it is closed, and its place is free.
     let _ = timeout(RETURN_TIMEOUT, shared.factory.give_back(connection)).await;
     shared.admission.wake_front();
 }

@@ -71,8 +71,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// Logs that a lease was not verified. A first login that comes too early is expected, and not a
-    /// failure.
+    /// Logs that a lease was not verified. A first login that comes too early is expected, and not
+    /// a failure.
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
         let (pool, provider) = (&self.name, self.upstream.name());
         if is_early && self.failures.is_first_expected() {
@@ -189,8 +189,8 @@ impl<F: PoolFactory> PoolSlot<F> {
                 self.upstream.pool_leaves();
             }
         }
-        // Not left to the actor, which may be waiting for its restart. Includes drains whose runtime
-        // ended.
+        // Not left to the actor, which may be waiting for its restart. Includes drains whose
+        // runtime ended.
         self.start(effects);
         if is_first {
             self.shared.notify_waiting();

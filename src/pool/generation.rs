@@ -30,7 +30,7 @@ pub(crate) enum Phase {
     Vacant = 0,
     /// Callers log in and query. Left by a rejection, or by a newer generation.
     Serving = 1,
-    /// Nobody logs in any more; callers share the live connections. Left by a newer generation.
+    /// Nobody logs in any more; callers share the open connections. Left by a newer generation.
     Rejected = 2,
     /// A newer generation is published, or the pool is gone. Never left.
     Retired = 3,
@@ -71,7 +71,7 @@ impl Lifecycle {
         self.suspicions() > 0
     }
 
-    /// Returns how often the server has ended a connection since this was settled last.
+    /// Returns how often the server has ended a connection since the count was last cleared.
     pub(super) fn suspicions(&self) -> u64 {
         self.suspicions.load(Ordering::Acquire)
     }
@@ -80,7 +80,7 @@ impl Lifecycle {
         self.suspicions.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Settles the suspicions that a probe has seen. Returns whether there are no others.
+    /// Clears the suspicions if their number is still `seen`. Returns whether it was.
     pub(super) fn clear_suspicions(&self, seen: u64) -> bool {
         self.suspicions
             .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire)
@@ -106,8 +106,8 @@ impl Lifecycle {
         }
     }
 
-    /// Resolves when the generation is over. To be created before [`phase`](Self::phase) is read:
-    /// then no end is missed.
+    /// Resolves when the generation is over. Create it before [`phase`](Self::phase) is read, so
+    /// that no end is missed.
     pub(crate) fn ended(&self) -> Notified<'_> {
         self.ended.notified()
     }
@@ -140,8 +140,8 @@ impl Lifecycle {
     /// queued there need not move.
     pub(super) fn retire(&self, quietly: bool) {
         let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
-        // Notified once: by the rejection, or here. A caller that waits for a connection of a
-        // rejected one is woken by the attempt that ended.
+        // A rejection has notified its callers already. Later ones are woken when the attempt
+        // ends.
         if !quietly && before == Phase::Serving as u8 {
             self.ended.notify_waiters();
         }
@@ -155,7 +155,7 @@ pub(crate) struct Generation<P> {
     pub(crate) expiry: Expiry,
     pub(crate) old_connections: OldConnections,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// The rotation that brought it.
+    /// The rotation that led to it.
     pub(crate) origin: Origin,
 }
 
@@ -192,7 +192,7 @@ impl<P> Generation<P> {
     }
 }
 
-/// Requests of the data plane to the control plane, off the happy path.
+/// The control plane as used by the data plane, off the happy path.
 pub(crate) trait ControlPlane: Send + Sync {
     /// Notes that the database rejected a caller of this generation.
     fn rejected(&self, number: u64, error: ConnectError);
@@ -260,8 +260,8 @@ impl<F: PoolFactory> Shared<F> {
         })
     }
 
-    /// Classifies an error, by the active credentials too. `None` for a pool that is
-    /// not supervised, or not any more.
+    /// Classifies an error, and adds details of the active credentials. `None` for a pool without a
+    /// supervisor.
     pub(crate) fn classify(&self, error: &F::Error) -> Option<ConnectError> {
         self.control_plane()
             .map(|control_plane| control_plane.classify(error))
@@ -308,10 +308,9 @@ impl<F: PoolFactory> Shared<F> {
         self.waiting.notify_waiters();
     }
 
-    /// Sets when something that may help callers is tried next. `next_attempt` runs under the lock:
-    /// what is noted meanwhile is either seen by it, or written after it. The first callers in the
-    /// queue read it from time to time. Those behind them have later deadlines: they need not give
-    /// up before those in front do.
+    /// Sets when something that may help callers is tried next. `next_attempt` runs under the lock,
+    /// so that concurrent updates are not lost. The first callers in the queue read the value from
+    /// time to time. Those behind them have later deadlines, and need not give up earlier.
     pub(super) fn set_next_attempt(&self, next_attempt: impl FnOnce() -> NextAttempt) {
         let mut expected = self.next_attempt.lock();
         *expected = next_attempt();

@@ -1,5 +1,4 @@
-//! From a verified lease to the generation that serves it: open → warm → publish → drain, or refit
-//! in place.
+//! Hands over to a verified lease: open → warm → publish → drain, or an update in place.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ struct Spans<'s> {
 /// Pause between two requests for a permit to open one more connection ahead of demand.
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
-/// Hands over to a verified lease. An error leaves the old generation as it was.
+/// Hands over to a verified lease. An error leaves the old generation unchanged.
 pub(super) async fn hand_over<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     attempt: u64,
@@ -145,7 +144,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     if let Some(rotation) = rotation {
         rotation.handed_over(report, &revision.digest());
     }
-    // Before this: a rotation that ends with the verification reports this handover.
+    // After `handed_over`: a rotation that ends with the verification includes this handover.
     slot.feed(PoolInput::Reported { attempt }, None);
     slot.upstream().verified(&revision, &account);
     if let Some(rotation) = rotation {
@@ -158,8 +157,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     Ok(())
 }
 
-/// Returns how a pool is handed over to: only one that replaces another has limits of its own on
-/// logins.
+/// Returns the mode of a handover. Only a pool that replaces another has its own login limits.
 fn mode(openings: Option<&Arc<Openings>>) -> HandoverMode {
     match openings {
         None => HandoverMode::InPlace,
@@ -172,7 +170,7 @@ fn may_refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease_guard: &LeaseGuard<F
     let Some(active) = slot.active_lease() else {
         return false;
     };
-    // A rejected revision that works again: nothing about the pool is wrong.
+    // A rejected revision that works again can keep its pool.
     let is_same = active.revision() == lease_guard.lease.revision();
     match slot.settings().policy {
         HandoverPolicy::AlwaysInPlace => true,
@@ -193,9 +191,9 @@ fn refit<F: PoolFactory>(
         .then_some(pool)
 }
 
-/// Returns how many connections are opened before publication. Without an old generation it is all
-/// that are wanted; one if callers of a rejected generation wait. Otherwise it is what the overlap
-/// leaves beside a verification. [`top_up`] opens the rest as old connections close.
+/// Returns how many connections are opened before publication: all without an old generation, one
+/// after a rejection. Otherwise the overlap limits them, less one for a verification. [`top_up`]
+/// opens the rest as old connections close.
 fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     let settings = slot.settings();
     // Older generations that still have connections use up the overlap.
@@ -232,7 +230,7 @@ async fn try_out<F: PoolFactory>(
         work,
         Span::none(),
         slot.context(),
-        "a connection with the pool's hooks",
+        "opening a connection with the pool's hooks",
     )
     .await
 }
@@ -267,7 +265,7 @@ async fn warm<F: PoolFactory>(
         .map(drop)
 }
 
-/// Rest of a publication, to be done without the slot's lock.
+/// Results of a publication, to be used without the slot's lock.
 struct Published<S: Send + Sync + 'static> {
     report: HandoverReport,
     account: Arc<str>,
@@ -327,7 +325,7 @@ fn publish<F: PoolFactory>(
         admission.begin_drain(old, pool.clone());
         inner.draining.insert(old, Draining { pool, cause });
     }
-    // After `drains`, because the old generation's connections are to the previous server.
+    // After `begin_drain`, because the old generation's connections are to the previous server.
     admission.set_server(server, publication.limited);
     let lifecycle = match openings {
         None => current.lifecycle.successor(),
@@ -372,8 +370,8 @@ fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
     tokio::spawn(async move { slot.factory().drain(pool).await });
 }
 
-/// Opens what is wanted ahead of demand as the old generation's connections go, while this
-/// generation serves.
+/// Opens the remaining connections ahead of demand as old connections close, while this generation
+/// is current.
 fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
     let wanted = slot.settings().warm_connections;
     if slot.factory().connections(&pool) >= wanted {
@@ -393,7 +391,7 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             {
                 return;
             }
-            // A pool with a queue of its own requests the permit by itself.
+            // A pool with its own queue requests the permit itself.
             let own_queue = slot.settings().own_queue;
             let permit = (!own_queue)
                 .then(|| slot.shared().admission.enter(&pool, now))
@@ -404,7 +402,7 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
                 match tokio::time::timeout(deadline, warmed).await {
                     Ok(Ok(opened)) if opened > open => continue,
                     Ok(Ok(_)) => {}
-                    // Callers will meet the same error, and report it.
+                    // Callers get the same error, and report it.
                     Ok(Err(_)) | Err(_) => return,
                 }
             }

@@ -23,16 +23,14 @@ use super::openings::Openings;
 use super::queue::{Front, Place, wait_at_front};
 use crate::error::ConnectErrorKind;
 
-/// Time for which a call waits for a permit before it queues in its pool again. Otherwise it would
-/// keep a place there that a returned connection needs.
+/// Time for which a call waits for a permit before it queues in its pool again. A longer wait would
+/// block the place that a returned connection needs.
 const REQUEUE_AFTER: Duration = Duration::from_millis(10);
 
-/// Limits the logins of one pool that has a queue of its own, as
-/// [`PoolSettings::own_queue`](super::PoolSettings::own_queue) says.
+/// Limits the logins of a pool with [its own queue](super::PoolSettings::own_queue).
 ///
-/// The pool keeps it where it connects, and makes every login by [`log_in`](Self::log_in). The
-/// connection budget of a handover, the login budget of a user and a full server are respected
-/// there. Clones limit the same pool.
+/// The pool makes every login by [`log_in`](Self::log_in). It observes the connection budget of a
+/// handover and the login budget of a user, and spares a full server. Clones limit the same pool.
 #[derive(Clone)]
 pub struct LoginPermits {
     source: Arc<dyn Source>,
@@ -42,7 +40,7 @@ pub struct LoginPermits {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoginError<E> {
-    /// The pool was replaced or removed, so nobody logs in for it any more.
+    /// The pool was replaced or removed, and opens no connections any more.
     Retired,
     /// The error of the login.
     Failed(E),
@@ -62,15 +60,15 @@ impl LoginPermits {
     /// a task of its own. Its error is classified by
     /// [`PoolFactory::classify`](super::PoolFactory::classify), and a rejection is counted.
     ///
-    /// While the credentials are rejected or expired it waits for others. Nothing begins in the
-    /// first poll: [`PoolFactory::try_get`](super::PoolFactory::try_get) may poll the pool once.
+    /// While the credentials are rejected or expired, waits for newer ones. The first poll begins
+    /// no login: [`PoolFactory::try_get`](super::PoolFactory::try_get) may poll the pool once.
     ///
     /// # Errors
-    /// Those of the login, or that the pool is over.
+    /// The error of the login, or [`LoginError::Retired`].
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped while it waits for a permit. A login that has
-    /// begun continues for 5 s at most, so that its result counts; its connection is closed.
+    /// May be dropped while it waits for a permit. A login that has begun continues for up to 5 s,
+    /// so that its result is counted. Its connection is then closed.
     pub async fn log_in<C, E, L>(
         &self,
         login: impl FnOnce() -> L + Send,
@@ -108,7 +106,7 @@ impl LoginPermits {
                 };
                 source.note(generation, outcome);
             }
-            // Noted before the next one has a permit.
+            // The result is noted before the next login gets a permit.
             drop((permits, permit.admitted));
             result
         });
@@ -116,7 +114,7 @@ impl LoginPermits {
         drop(present);
         match ended {
             Ok(Some(result)) => result.map_err(LoginError::Failed),
-            // A panic of the login is its caller's, as if it had run there.
+            // A panic of the login continues in its caller.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime ends.
             Ok(None) | Err(_) => Err(LoginError::Retired),
@@ -141,7 +139,7 @@ enum Outcome<'e> {
 /// Permit for one login.
 #[derive(Default)]
 struct LoginPermit {
-    /// Generation that it is counted for. None before the publication: the handover counts it.
+    /// Generation that it is counted for. `None` before publication: the handover counts it.
     generation: Option<u64>,
     /// Limits on callers' logins, and for how long the login keeps them.
     permits: Permits,
@@ -152,15 +150,15 @@ struct LoginPermit {
 
 type Permission<'s> = Pin<Box<dyn Future<Output = Option<LoginPermit>> + Send + 's>>;
 
-/// The pool's side, whatever its kind.
+/// Source of permits, independent of the kind of pool.
 trait Source: Send + Sync {
-    /// Resolves with a permit; with none when the pool is over.
+    /// Resolves with a permit, or with `None` when the pool is retired.
     fn permit(&self) -> Permission<'_>;
     fn note(&self, generation: u64, outcome: Outcome<'_>);
 }
 
 struct PoolLogins<F: PoolFactory> {
-    /// Weak, because the pool, which keeps this, belongs to it.
+    /// Weak, because it owns the pool, which keeps this value.
     shared: Weak<Shared<F>>,
     openings: Arc<Openings>,
 }
@@ -177,7 +175,7 @@ impl<F: PoolFactory> Source for PoolLogins<F> {
                 let mut over = std::pin::pin!(generation.lifecycle.ended());
                 let phase = generation.lifecycle.phase();
                 if generation.lifecycle.openings.id() != self.openings.id() {
-                    // Before its publication the handover warms the pool, within its own permit.
+                    // Before publication, the handover warms the pool with its own permit.
                     return (!self.openings.is_published()).then(LoginPermit::default);
                 }
                 if phase == Phase::Retired && shared.current().number == generation.number {
@@ -235,7 +233,7 @@ impl<F: PoolFactory> PoolLogins<F> {
             () = over => return None,
             permits = permits => permits,
         };
-        // Meanwhile logins may have been limited, or the server be full.
+        // Logins may be limited by now, or the server full.
         shared.admission.is_open().then(|| LoginPermit {
             generation: Some(generation.number),
             permits,
@@ -251,7 +249,7 @@ async fn engaged_permit<'g, F: PoolFactory>(
     over: Pin<&mut Notified<'_>>,
     place: &mut Place<'g, F::Pool>,
 ) -> Option<LoginPermit> {
-    // The pool ends the wait.
+    // The pool's own time-out ends the wait.
     let limit = Instant::now() + shared.settings.acquire_timeout;
     let take_none = || None::<std::convert::Infallible>;
     match wait_at_front(shared, generation, over, limit, place, take_none).await {
@@ -265,7 +263,7 @@ async fn engaged_permit<'g, F: PoolFactory>(
     }
 }
 
-/// Notes the error of a login. The pool or its caller has the original, so this one is a copy.
+/// Notes the error of a login. The pool or its caller keeps the original.
 fn note_failed<F: PoolFactory>(
     shared: &Shared<F>,
     generation: u64,
@@ -293,7 +291,7 @@ pub(super) async fn get_in_pool<F: PoolFactory>(
     let waits = Arc::new(AtomicBool::new(false));
     let getting = WAITS_FOR_PERMIT.scope(Arc::clone(&waits), shared.factory.get(&generation.pool));
     let mut getting = std::pin::pin!(getting);
-    // An idle connection is returned at once: no timer, no waiter.
+    // An idle connection is returned at once, without a timer or a waiter.
     let first = poll_fn(|context| Poll::Ready(getting.as_mut().poll(context))).await;
     let result = match first {
         Poll::Ready(result) => result,
@@ -301,7 +299,7 @@ pub(super) async fn get_in_pool<F: PoolFactory>(
             biased;
             () = over.as_mut() => return moved(shared),
             result = getting => result,
-            // After the acquire, whose poll sets what this reads.
+            // Polled after the acquire, which sets the flag.
             () = has_waited(&waits) => return Step::Again,
             () = sleep_until(limit) => return Step::Again,
         },
@@ -323,7 +321,7 @@ struct Waiting(Option<Arc<AtomicBool>>);
 
 impl Waiting {
     fn begin() -> Self {
-        // Some pools log in from a task of their own, which no call waits in.
+        // Unset if the pool logs in from a task of its own.
         let call = WAITS_FOR_PERMIT.try_with(Arc::clone).ok();
         if let Some(waits) = &call {
             waits.store(true, Ordering::Release);
@@ -340,7 +338,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Resolves when the call has waited for a permit for some time.
+/// Resolves when the call has waited for a permit for [`REQUEUE_AFTER`].
 async fn has_waited(waits: &AtomicBool) {
     let mut timer = std::pin::pin!(sleep(REQUEUE_AFTER));
     let mut began = false;

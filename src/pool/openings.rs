@@ -12,15 +12,16 @@ use super::connect::WITHOUT_CALLER;
 use crate::id::Id;
 use crate::lock::Mutex;
 
-/// Time for which a login that worked lets others begin at once.
+/// Time after a login that worked within which others begin at once.
 const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 
-/// Limits the callers that begin a login at a time, to a quarter of the pool's maximum. The others
-/// queue here, and leave after a rejection without a login. A caller keeps its place until its
-/// rejection is known, but for 100 ms at most: most rejections come sooner, and a slow login holds
-/// nobody up. A rejection costs a pool of ten three failed logins at most where it comes so soon.
-/// While the user's failed logins are limited, it keeps its place for 5 s: a server that rejects
-/// slowly, again and again, would cost more than the login budget.
+/// Limits the callers that begin a login at a time to a quarter of the pool's maximum. The others
+/// queue here, and leave without a login after a rejection.
+///
+/// A caller keeps its place until its login ends, but for 100 ms at most: a slow login delays
+/// nobody. A rejection within that time costs a pool of ten at most three failed logins. While the
+/// user's failed logins are limited, a place is kept for up to 5 s. A server that rejects slowly
+/// would exceed the login budget otherwise.
 #[derive(Debug)]
 pub(crate) struct Openings {
     id: Id,
@@ -43,7 +44,7 @@ impl Openings {
         })
     }
 
-    /// Identifies the pool: generations that serve it one after the other have the same id.
+    /// Identifies the pool. Generations that share a pool have the same id.
     pub(super) fn id(&self) -> Id {
         self.id
     }
@@ -57,14 +58,14 @@ impl Openings {
         self.published.load(Ordering::Acquire)
     }
 
-    /// Waits for a place inside of the pool; returned on drop.
+    /// Waits for a place among the logins that begin. It is returned on drop.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
-    /// Resolves when a login may begin: at once if one has worked lately, otherwise after the login
-    /// ahead, for which it waits for [`head_start`](Self::head_start) at most. A rejected
-    /// credential then costs one failed login, and not one for each place.
+    /// Resolves when a login may begin. If none has worked lately, waits for the login ahead, for
+    /// [`head_start`](Self::head_start) at most. A rejected credential then costs one failed login
+    /// instead of one for each place.
     pub(crate) async fn go_ahead(&self, now: impl Fn() -> Instant) -> Option<OwnedSemaphorePermit> {
         if self.has_worked(now()) {
             return None;
@@ -89,7 +90,7 @@ impl Openings {
         *self.limited_until.lock() = until;
     }
 
-    /// Returns for how long a login delays the next ones at most.
+    /// Returns the longest time for which a login delays the next ones.
     pub(super) fn head_start(&self, now: Instant) -> Duration {
         if self.limited_until.lock().is_some_and(|until| now < until) {
             WITHOUT_CALLER

@@ -10,8 +10,8 @@ use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::telemetry::{self, InSpan};
 
-/// Runs a factory's code in a task of its own within the verify deadline, and ends the span. A panic
-/// or a passed deadline is returned as an error.
+/// Runs a factory's code in a task of its own within the verify deadline, and ends the span. A
+/// panic or a passed deadline is returned as an error.
 pub(super) async fn in_a_task<T: Send + 'static>(
     code: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
     span: Span,
