@@ -45,12 +45,12 @@ pub(crate) async fn acquire<F: PoolFactory>(
     let now = || shared.clock.mono();
     loop {
         let generation = shared.current();
-        // Created before the phase is read: no end is missed.
+        // Created before the phase is read, so that no end is missed.
         let over = std::pin::pin!(generation.lifecycle.ended());
-        // The ways off the happy path are boxed: every query's future would have room for them.
+        // The rare paths are boxed, to keep the future of every query small.
         let step = match generation.lifecycle.phase() {
-            // A newer one is published before an older one retires: the same number again means
-            // that the pool is gone.
+            // A newer generation is published before an older one retires. The same number means
+            // that the pool was removed.
             Phase::Retired if shared.current().number == generation.number => {
                 Step::Failed(shared.factory.error(AcquireError::Closed))
             }
@@ -110,11 +110,11 @@ async fn serve<F: PoolFactory>(
     call: &mut Call<F>,
 ) -> Step<F> {
     let limit = limit(generation, call);
-    // With an idle connection, no login is expected.
+    // With an idle connection, no login is needed.
     let (factory, pool) = (&shared.factory, &generation.pool);
     let got = if factory.idle(pool) > 0 && !shared.settings.finishes_logins {
         let mut acquiring = std::pin::pin!(factory.get(pool));
-        // An idle connection is returned at once: no timer, no waiter.
+        // An idle connection is returned at once, without a timer or a waiter.
         let first = poll_fn(|context| Poll::Ready(acquiring.as_mut().poll(context))).await;
         let result = match first {
             Poll::Ready(result) => result,

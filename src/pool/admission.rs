@@ -20,9 +20,9 @@ const FULL_PAUSE_LONGEST: Duration = Duration::from_secs(2);
 /// Time for which a server counts as full after its last error.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
-/// Callers at the front of the queue, which try for a connection. One alone is woken too late for
-/// the next when connections are returned every 30 µs: with two of ten connections held, 64 callers
-/// got 70 % of a plain pool's throughput with one, and 90 % with three.
+/// Number of callers at the front of the queue, which try for a connection. One is too slow when
+/// connections are returned every 30 µs. With eight free connections, 64 callers got 70 % of a
+/// plain pool's throughput with one at the front, and 90 % with three.
 const FRONT: usize = 3;
 
 /// Longest time for which a verification waits for room among old connections.
@@ -56,9 +56,9 @@ struct Counts<P> {
     old: Vec<(u64, P, Arc<str>)>,
     /// Server of the current generation.
     server: Arc<str>,
-    /// Callers that may be opening a connection at this moment.
+    /// Number of callers that may be opening a connection.
     opening: u32,
-    /// How often what the connections are counted for has changed.
+    /// Number of changes that make a count of connections stale.
     changes: u64,
     limited: Option<(u32, Instant)>,
     /// Until when logins run one at a time. If all waiting callers logged in at once, the first
@@ -197,7 +197,7 @@ impl<P> Admission<P> {
         self.refresh(&inner);
     }
 
-    /// Notes that a generation begins to drain. To be called before the next one is published.
+    /// Notes that a generation begins to drain. Call it before the next one is published.
     pub(crate) fn begin_drain(&self, number: u64, pool: P) {
         let mut inner = self.lock();
         let server = Arc::clone(&inner.server);
@@ -214,12 +214,12 @@ impl<P> Admission<P> {
         inner.changes += 1;
         self.refresh(&inner);
         drop(inner);
-        // Dropped outside of the lock: the pool may be the factory's own.
+        // Dropped outside of the lock, because the pool's code may be the factory's.
         drop(drained);
         self.wake_front();
     }
 
-    /// Lets the first login run alone. Called before the successor of a rejected generation is
+    /// Makes the first login run alone. Call it before the successor of a rejected generation is
     /// published.
     pub(crate) fn give_head_start(&self, now: Instant) {
         let mut inner = self.lock();
@@ -227,7 +227,7 @@ impl<P> Admission<P> {
         self.refresh(&inner);
     }
 
-    /// Notes that the server had no room for a connection. From now on one caller tries for all.
+    /// Notes that the server had no room for a connection. From now on one caller at a time tries.
     pub(crate) fn note_full(&self, error: ConnectError, now: Instant) {
         let mut inner = self.lock();
         let pause = inner
@@ -252,8 +252,8 @@ impl<P> Admission<P> {
     }
 
     /// Notes that a caller opened a connection: the credentials are accepted, and the server has
-    /// room. Logins stay limited where the budget has less left than callers may spend at once: a
-    /// server that rejects every other login would exceed it.
+    /// room. Logins stay limited if those at once could exceed the rest of the budget, on a server
+    /// that rejects every other login.
     pub(crate) fn note_opened(&self, now: Instant) {
         if self.is_open() {
             return;
@@ -291,8 +291,8 @@ impl<P> Admission<P> {
 }
 
 impl<P: Clone> Admission<P> {
-    /// Returns a permit for a caller to open a connection in `current`, or none for the moment.
-    /// Where the overlap has room for it, one place is left for a verification.
+    /// Returns a permit for a caller to open a connection in `current`, or `None` for now. An
+    /// overlap above 1 leaves one place for a verification.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Permit<P>> {
         self.count_and_decide(current, |inner, old, new| {
             self.expire(inner, now);
@@ -316,25 +316,25 @@ impl<P: Clone> Admission<P> {
                 } else {
                     self.overlap
                 };
-            // A pool that is full opens nothing: a caller would only queue in it.
+            // In a full pool, a caller would only queue.
             if new + inner.opening >= self.max {
                 return None;
             }
-            // With few old ones, whatever it does stays within the budget.
+            // With few old connections, even a full pool stays within the budget.
             let within = old + self.max <= ceiling || old + new + inner.opening < ceiling;
             within.then(|| self.admit(inner))
         })
     }
 
-    /// Returns a permit for a verification, whose connection is of no pool.
+    /// Returns a permit for a verification, whose connection belongs to no pool.
     pub(crate) fn enter_verification(self: &Arc<Self>, current: &P) -> Option<Permit<P>> {
         self.count_and_decide(current, |inner, old, new| {
             (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner))
         })
     }
 
-    /// Waits up to a second for a permit for a verification. A credential is not left unverified
-    /// for long because old connections are open.
+    /// Waits up to 1 s for a permit for a verification. Without one, the verification runs all the
+    /// same: old connections must not delay it for long.
     pub(super) async fn permit_to_verify(
         self: &Arc<Self>,
         clock: &Clock,
@@ -350,10 +350,9 @@ impl<P: Clone> Admission<P> {
         None
     }
 
-    /// Decides with the number of connections of old generations to the current server,
-    /// and of those of the current one. The factory counts them, whose code runs outside of the
-    /// lock: what was admitted or given back meanwhile may be in neither figure, so they are
-    /// counted again.
+    /// Decides by the number of old connections to the current server, and of current ones. The
+    /// factory counts them outside of the lock. A connection admitted or returned meanwhile may be
+    /// in neither number, so they are counted again.
     fn count_and_decide<T>(
         &self,
         current: &P,

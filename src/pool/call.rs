@@ -16,7 +16,7 @@ use crate::lease::OldConnections;
 /// Outcome of one try with one generation.
 pub(super) enum Step<F: PoolFactory> {
     Got(F::Connection),
-    /// The generation is over, or another may be current: try again.
+    /// The generation is over, or another may be current: the caller tries again.
     Again,
     Failed(F::Error),
 }
@@ -24,10 +24,10 @@ pub(super) enum Step<F: PoolFactory> {
 /// State that one call keeps across generations.
 pub(super) struct Call<F: PoolFactory> {
     pub(super) deadline: Instant,
-    /// First rejection of a login of its own.
+    /// First rejection of this call's own login.
     pub(super) rejection: Option<F::Error>,
-    /// Connections from before the call that may be broken. When these are used up, a connection
-    /// that fails was just opened, and its error is returned.
+    /// Number of older connections that may be broken. At zero, a connection that fails was just
+    /// opened, and its error is returned.
     pub(super) maybe_broken: Option<u32>,
 }
 
@@ -55,8 +55,8 @@ pub(super) fn is_expired<F: PoolFactory>(
     !generation.expiry.is_never() && generation.expiry.is_expired(shared.clock.now())
 }
 
-/// Returns until when a caller waits with this generation: the deadline, or the lease's expiry,
-/// because nobody logs in with expired credentials.
+/// Returns until when a caller waits for this generation: its deadline, or the lease's expiry if
+/// that is earlier.
 pub(super) fn limit<F: PoolFactory>(generation: &Generation<F::Pool>, call: &Call<F>) -> Instant {
     let expiry = generation.expiry.mono();
     expiry.map_or(call.deadline, |end| call.deadline.min(end.into()))
@@ -105,9 +105,8 @@ pub(super) fn moved<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
     Step::Again
 }
 
-/// Checks a connection after the acquire. A check that is cancelled inside of the acquire would
-/// cost the connection. `opened`: for this call; if it fails, another login would fail in the same
-/// way.
+/// Checks a connection after the acquire, because a check cancelled inside of it would cost the
+/// connection. `opened` means for this call: if it fails, another login would fail, too.
 pub(super) async fn checked<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
@@ -124,9 +123,9 @@ pub(super) async fn checked<F: PoolFactory>(
     if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
         return Step::Got(connection);
     }
-    // A caller that queued in a full pool learns only here that the pool opened one for it.
+    // Zero idle time: the pool opened the connection while the caller queued in it.
     let opened = opened || idle_for == Some(Duration::ZERO);
-    // A frozen server takes no longer than the call may.
+    // A server that hangs delays the caller until its deadline at most.
     let failed = match connection_guard::check(shared, connection, check, call.deadline).await {
         Ok(connection) => return Step::Got(connection),
         Err(error) => error,
@@ -152,14 +151,13 @@ pub(super) async fn checked<F: PoolFactory>(
     } else if shared.factory.classify(&error).code().is_some() {
         return Step::Failed(error);
     }
-    // The backend may have ended it, and be about to drop the role.
+    // The backend may have ended the connection before it drops the role.
     if generation.old_connections == OldConnections::EndWithLease
         && let Some(control_plane) = shared.control_plane()
     {
         control_plane.suspect(generation.number);
     }
-    // An idle connection may have broken meanwhile. When all of those are used up, another login
-    // does not help.
+    // Idle connections may have broken. When all of them were tried, another login does not help.
     let maybe_broken = call
         .maybe_broken
         .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);

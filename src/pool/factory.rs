@@ -18,10 +18,9 @@ pub enum HandoverPolicy {
     /// place, everything else by replacing.
     #[default]
     AsLeased,
-    /// In place while the lease names the same endpoint: what
-    /// [`Handle::current`](crate::Handle::current) returns stays valid until then. A lease with
-    /// another host, port or database replaces the pool. An error with a lease that ends its
-    /// connections.
+    /// In place while the endpoint is the same: until it changes, the pool that
+    /// [`Handle::current`](crate::Handle::current) returns stays valid. A lease with another host,
+    /// port or database replaces the pool. A lease that ends its connections is an error.
     AlwaysInPlace,
     /// Always by replacing.
     AlwaysReplace,
@@ -31,15 +30,15 @@ pub enum HandoverPolicy {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolSettings {
-    /// The most connections one pool opens.
+    /// Maximum number of connections that one pool opens.
     pub max_connections: u32,
-    /// Number of connections that are opened ahead of demand when a pool is replaced.
+    /// Number of connections that are opened ahead of demand when a pool is replaced. Default: 0.
     pub warm_connections: u32,
-    /// By how many connections old and new pool together may exceed the maximum while a replacement
-    /// lasts. Default: a quarter of the maximum, at least 1 (10 connections: 2, so never more than
+    /// Number of connections by which old and new pool together may exceed the maximum during a
+    /// replacement. Default: a quarter of the maximum, at least 1 (10 connections: 2, so at most
     /// 12).
     pub overlap: u32,
-    /// Time for which a caller waits for a connection, however many generations pass meanwhile.
+    /// Time for which a caller waits for a connection, across all generations. Default: 30 s.
     pub acquire_timeout: Duration,
     /// Way in which a pool goes from one lease to the next.
     pub policy: HandoverPolicy,
@@ -78,13 +77,12 @@ impl PoolSettings {
     }
 }
 
-/// Knows how to verify a lease and to open, refit and drain one kind of pool.
+/// Verifies leases, and opens, refits and drains one kind of pool.
 ///
-/// Its code runs in tasks of the library: a panic counts as one failed attempt. No lock of the
-/// library is held while a method is called: it may read the status, or lock a mutex under which
-/// others do.
+/// Its code runs in tasks of the library, where a panic counts as one failed attempt. No lock of
+/// the library is held while a method runs, so it may read the status or lock a mutex of its own.
 ///
-/// Anything with credentials is a pool: here clients of an HTTP API, whose token rotates.
+/// Anything with credentials can be a pool: here clients of an HTTP API, whose token rotates.
 ///
 /// ```
 /// use std::time::Duration;
@@ -181,21 +179,21 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Returns the sizes and deadlines.
     fn settings(&self) -> PoolSettings;
 
-    /// Rejects a lease that cannot be right for this pool, before anything connects. Default:
-    /// anything goes.
+    /// Rejects a lease that is invalid for this pool, before anything connects. Default: accepts
+    /// every lease.
     ///
     /// # Errors
-    /// [`ConnectErrorKind::Misconfigured`], naming the field and what would be right.
+    /// [`ConnectErrorKind::Misconfigured`], naming the field and a valid value.
     fn check(&self, lease: &Lease<Self::Secret>) -> Result<(), ConnectError> {
         let _ = lease;
         Ok(())
     }
 
-    /// Returns a closed pool: that of a handle before the first lease is verified.
+    /// Returns a closed pool, for a handle before its first lease is verified.
     fn vacant(&self) -> Self::Pool;
 
-    /// Logs in with a bare connection, probes it and logs out. Never through a pool: pools retry
-    /// and lose the cause.
+    /// Logs in without a pool, probes the connection and closes it. Pools retry, and lose the cause
+    /// of an error.
     ///
     /// # Errors
     /// The database's error. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
@@ -209,13 +207,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
 
     /// Opens one connection as a new pool for this secret would, and closes it. Verifies what a
     /// connection needs beyond a login, if no connection of the new pool is opened before
-    /// publication. Default: nothing more is needed.
+    /// publication. Default: verifies nothing.
     ///
     /// `within` is the verify deadline (default 5 s). A factory with a time-out of its own makes it
     /// shorter, so that it can name the cause.
     ///
     /// # Errors
-    /// Why no connection could be opened.
+    /// The error of the connection.
     ///
     /// # Cancel safety
     /// Dropped after `within`.
@@ -243,16 +241,16 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         String::new()
     }
 
-    /// Adds to an error what is known of this secret: its user and server, and what else to check.
-    /// Default: nothing.
+    /// Adds details of this secret to an error: its user and server, and hints. Default: adds
+    /// nothing.
     fn explain(&self, secret: &Self::Secret, error: ConnectError) -> ConnectError {
         let _ = secret;
         error
     }
 
-    /// Closes one idle connection of the current pool, so that a login before a handover has room
-    /// where the server or the user is at its limit. Called only when that login is to the same
-    /// [`server`](Self::server). Returns whether there was one. Default: none is closed.
+    /// Closes one idle connection of the current pool, to make room for a login before a handover.
+    /// Called when the server or the user is at its limit, and the login is to the same
+    /// [`server`](Self::server). Returns whether it closed one. Default: closes none.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verification may.
@@ -261,11 +259,11 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async { false }
     }
 
-    /// Creates a pool for this secret; opens no connection. A pool with
+    /// Creates a pool for this secret, and opens no connection. A pool with
     /// [a queue of its own](PoolSettings::own_queue) keeps `logins` for each of its logins.
     ///
     /// # Errors
-    /// When the secret cannot be used at all.
+    /// The secret cannot be used at all.
     fn open(&self, secret: &Self::Secret, logins: LoginPermits)
     -> Result<Self::Pool, ConnectError>;
 
@@ -273,7 +271,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// `within` is the same as in [`try_out`](Self::try_out). Default: opens none.
     ///
     /// # Errors
-    /// That of the first connection that could not be opened.
+    /// The error of the first connection that could not be opened.
     ///
     /// # Cancel safety
     /// Dropped after `within`.
@@ -287,16 +285,16 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         ready(Ok(self.connections(pool)))
     }
 
-    /// Lets the pool log in with `new` from now on; connections stay. `false` when it must be
-    /// replaced (another host, port or database), and nothing was changed then. Default: always
-    /// replaced.
+    /// Makes the pool log in with `new` from now on, and keeps its connections. Returns `false`,
+    /// and changes nothing, if the pool must be replaced (another host, port or database). Default:
+    /// `false`.
     fn refit(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
         let _ = (pool, old, new);
         false
     }
 
-    /// Closes the pool: no connection is opened any more, idle ones are closed, busy ones when they
-    /// return. Resolves when the last is gone.
+    /// Closes the pool: opens no more connections, closes idle ones at once and busy ones when they
+    /// are returned. Resolves when the last has closed.
     ///
     /// # Cancel safety
     /// Not dropped before its runtime ends, however long it takes.
@@ -321,30 +319,30 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         self.classify(error)
     }
 
-    /// Returns an idle connection, without waiting and without a login; `None` when there is none.
+    /// Returns an idle connection, without waiting or a login; `None` if there is none.
     fn try_get(&self, pool: &Self::Pool) -> Option<Taken<Self::Connection>>;
 
-    /// Returns a connection: an idle one, or one that is opened where the pool has room. Waits for
-    /// one that is returned where it has none.
+    /// Returns an idle connection, or opens one if the pool has room. Otherwise waits for a
+    /// returned one.
     ///
     /// # Errors
-    /// The pool's own.
+    /// The pool's own error.
     ///
     /// # Cancel safety
-    /// A call may be dropped while it waits. One that logs in goes on for 5 s without its caller.
+    /// May be dropped while it waits. A login continues for up to 5 s without its caller.
     fn get(
         &self,
         pool: &Self::Pool,
     ) -> impl Future<Output = Result<Taken<Self::Connection>, Self::Error>> + Send;
 
-    /// Verifies that an open connection works. Default: assumes that it does.
+    /// Verifies that an open connection works. Default: verifies nothing.
     ///
     /// # Errors
-    /// Those of the connection, which is discarded then.
+    /// The error of the connection, which is then discarded.
     ///
     /// # Cancel safety
-    /// Dropped at the caller's deadline; the connection is discarded then. Dropped with the call,
-    /// too: [`PoolSettings::reuses_cancelled`] decides what becomes of the connection.
+    /// Dropped at the caller's deadline; the connection is then discarded. Also dropped with the
+    /// call: [`PoolSettings::reuses_cancelled`] then decides whether the connection is reused.
     fn check_connection(
         &self,
         connection: &mut Self::Connection,
@@ -354,35 +352,35 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Closes a connection instead of returning it to its pool; its place is free. Default: by its
-    /// drop.
+    /// Closes a connection instead of returning it to its pool, and frees its place. Default: drops
+    /// it.
     fn discard(&self, connection: Self::Connection) {
         drop(connection);
     }
 
-    /// Returns a connection to its pool. Resolves when it can be had again. Default: by its drop.
+    /// Returns a connection to its pool. Resolves when it is available again. Default: drops it.
     ///
     /// # Cancel safety
-    /// Dropped after 10 s: the connection is closed then.
+    /// Dropped after 10 s; the connection is then closed.
     fn give_back(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
         drop(connection);
         async {}
     }
 
-    /// Returns whether this is the pool's own time-out while it waited for a connection. Default:
-    /// it has none.
+    /// Returns whether this is the pool's own time-out of a wait for a connection. Default:
+    /// `false`.
     fn is_timeout(&self, error: &Self::Error) -> bool {
         let _ = error;
         false
     }
 
-    /// Returns whether this is the error of a pool that was closed. Default: it has none.
+    /// Returns whether this is the error of a closed pool. Default: `false`.
     fn is_closed(&self, error: &Self::Error) -> bool {
         let _ = error;
         false
     }
 
-    /// Returns an error of the framework's as one of the pool's.
+    /// Converts an error of the framework into one of the pool.
     fn error(&self, error: AcquireError<'_>) -> Self::Error;
 }
 
@@ -392,8 +390,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
 pub enum Check {
     /// The server responds.
     Ping,
-    /// The role still exists: connections of one that the server dropped may still respond to
-    /// pings.
+    /// The role still exists. Connections of a dropped role may still respond to pings.
     Probe,
 }
 

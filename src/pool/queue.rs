@@ -2,8 +2,7 @@
 //! the server is full, or the credentials are rejected.
 //!
 //! Only the callers at the front try for a connection: when one is returned, when a caller joins,
-//! and from time to time. The others wait until they are there, for another generation, or for
-//! their deadline.
+//! and from time to time. The others wait for the front, another generation or their deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -88,7 +87,7 @@ pub(super) enum Front<T, P> {
     Permit(Permit<P>),
     /// The generation is over.
     Moved,
-    /// The limit has come, or nothing is to be waited for any more.
+    /// The limit has passed, or the caller need not queue any more.
     Again,
 }
 
@@ -134,8 +133,8 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
     }
 }
 
-/// Shares the open connections of a generation that nobody logs in with. Ends when a newer one is
-/// served, the deadline comes, or nothing is to be expected.
+/// Shares the open connections of a generation that accepts no logins. Ends with a newer
+/// generation, at the deadline, or when no attempt before it can help.
 pub(super) async fn share<'g, F: PoolFactory>(
     shared: &'g Arc<Shared<F>>,
     generation: &Arc<Generation<F::Pool>>,
@@ -194,8 +193,7 @@ pub(super) async fn share<'g, F: PoolFactory>(
     }
 }
 
-/// Returns whether another generation is served, the same one with a later expiry, or none any
-/// more.
+/// Returns whether the generation was replaced, extended or retired.
 fn is_over<F: PoolFactory>(shared: &Shared<F>, generation: &Arc<Generation<F::Pool>>) -> bool {
     !Arc::ptr_eq(&shared.current(), generation) || generation.lifecycle.phase() == Phase::Retired
 }

@@ -100,7 +100,7 @@ fn the_first_login_after_a_rejection_goes_ahead_of_the_others() {
     assert!(admission.enter(&pool, now).is_none());
     drop(first);
     assert!(admission.is_open());
-    // One that hangs holds nobody up for long.
+    // A login that hangs delays the others only briefly.
     admission.give_head_start(now);
     let _hangs = admission.enter(&pool, now);
     assert!(admission.enter(&pool, now + HEAD_START).is_some());
@@ -141,8 +141,8 @@ fn on_a_full_server_one_caller_at_a_time_tries_with_back_off() {
     assert!(admission.is_open());
 }
 
-/// The connections are counted by code that reads the admission control itself, as a factory's may
-/// ask for the status.
+/// Connections are counted by code that uses the admission control itself, because a factory may
+/// request the status.
 #[test]
 fn connections_are_counted_without_a_lock_and_again_after_a_change() {
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -176,5 +176,5 @@ fn connections_are_counted_without_a_lock_and_again_after_a_change() {
     let entered = receiver
         .recv_timeout(Duration::from_secs(10))
         .expect("no lock is waited for");
-    assert!(!entered, "the one that was opened meanwhile counts");
+    assert!(!entered, "the connection opened meanwhile counts");
 }
