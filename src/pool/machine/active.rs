@@ -1,5 +1,4 @@
-//! The current generation: whether its credentials are accepted, and what its connections are
-//! worth.
+//! The current generation: whether its credentials are accepted, and whether its connections work.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The same while connections are under suspicion. The first suspicion of a generation leads to a
 /// probe at once.
 const PROBE_SUSPECT: Duration = Duration::from_secs(10);
-/// Time after the last suspicion from which a probe settles it. Backends end a user's connections
-/// and drop the user within moments, in either order.
+/// Time after the last suspicion from which a passed probe clears it. Backends end a user's
+/// connections and drop the user at nearly the same time, in either order.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Leases that are rejected within this time of their verification are verified again before the
 /// rejection is reported. One of several servers behind an address may lag.
@@ -22,7 +21,7 @@ const JUST_VERIFIED: Duration = Duration::from_secs(10);
 /// Whether the database accepts the active credentials, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Left by a rejection, by a check that fails of an unknown cause, or by the next generation.
+    /// Left by a rejection, by a check that fails for an unknown reason, or by the next generation.
     Accepted,
     /// The last check ended with an error that every login may get. Left by a check that works, by
     /// a rejection, or by the next generation.
@@ -41,7 +40,7 @@ pub(crate) enum Standing {
 enum Suspicion {
     /// Left by an ended connection.
     None,
-    /// Left by a probe that passes late enough, and that no further suspicion followed.
+    /// Left by a probe that passes late enough, if no further suspicion followed.
     Open { count: u64, last: Instant },
 }
 
@@ -88,7 +87,7 @@ impl Active {
         matches!(self.standing, Standing::Accepted | Standing::Unexplained)
     }
 
-    /// Returns whether a wake has taken in its rejection.
+    /// Returns whether a wake has handled its rejection.
     pub(crate) fn is_rejected(&self) -> bool {
         matches!(self.standing, Standing::Doubted | Standing::Rejected)
     }
@@ -97,7 +96,7 @@ impl Active {
         self.lease.old_connections == OldConnections::EndWithLease
     }
 
-    /// Decides what a rejection that arrived is worth; returns nothing if none did.
+    /// Decides whether a rejection that arrived is doubted. Returns `None` if none arrived.
     pub(super) fn judge(&mut self, now: Timestamp) -> Option<Standing> {
         let Standing::Noticed { by_verification } = self.standing else {
             return None;
@@ -144,7 +143,7 @@ impl Active {
         }
     }
 
-    /// Takes in a probe that passed. Returns whether it settled a suspicion.
+    /// Handles a probe that passed. Returns whether it cleared a suspicion.
     pub(super) fn probe_passed(&mut self, probe: Probing) -> bool {
         let Suspicion::Open { last, .. } = probe.seen else {
             return false;

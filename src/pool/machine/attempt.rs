@@ -1,4 +1,4 @@
-//! The attempt that runs: verified, opened, published, or failed.
+//! Steps of the current attempt: verified, opened, published, or failed.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::error::ConnectErrorKind;
 use crate::provider::schedule;
 use crate::report::HandoverMode;
 
-/// Longest pause between verifications that fail for another reason than a rejection.
+/// Longest pause between verifications that fail without a rejection.
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 /// Random share added to that pause.
 const RETRY_JITTER: f64 = 0.1;
@@ -95,7 +95,7 @@ impl PoolMachine {
                     publication.replaced = Some(old.generation);
                     self.drains.push(old, self.drain_timeout, now);
                 }
-                // Its connections stay good without the old lease.
+                // Its connections remain usable without the old lease.
                 HandoverMode::InPlace => {
                     returned = Some(PoolEffect::ReturnLease {
                         generation: old.generation,
@@ -128,7 +128,7 @@ impl PoolMachine {
             kind == ConnectErrorKind::Rejected && candidate.purpose == Purpose::HandOver;
         match &mut self.service {
             Service::Active(active) => {
-                // One more verification is all that a doubted rejection waits for.
+                // A doubted rejection waits for one more verification only.
                 if active.lease.revision == candidate.lease.revision
                     && active.standing == Standing::Doubted
                 {
@@ -155,7 +155,7 @@ impl PoolMachine {
             .retry_of(&candidate.lease.revision)
             .map_or(1, |retry| retry.failures.saturating_add(1));
         let pause = match kind {
-            // Only somebody's doing puts it right.
+            // Needs a correction by an operator.
             ConnectErrorKind::Misconfigured => LONGEST_RETRY,
             _ => schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures),
         };
@@ -207,7 +207,7 @@ impl PoolMachine {
                 } else if active.ends_its_connections()
                     && self.budget.rejected_in_a_row(account, revision) >= REPORT_AFTER
                 {
-                    // The provider would renew without end a candidate that the database rejects.
+                    // Otherwise the provider would renew a rejected candidate forever.
                     vec![revision.clone()]
                 } else {
                     // The candidate is verified again later, without a fetch.

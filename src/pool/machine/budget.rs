@@ -1,4 +1,4 @@
-//! How many failed logins one database user may cost, so that pools do not lock accounts out.
+//! Limits the failed logins of each database user, so that pools do not lock accounts out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ const WINDOW: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Shortest time between two revisions that were never tried, once the callers' share is spent.
 const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
-/// Pauses before a rejected candidate is verified again, because the database may change a moment
+/// Pauses before a rejected candidate is verified again, because the database may change shortly
 /// after the backend. After these, [`Account::share`] applies.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
-/// With a smaller budget, a candidate is verified again after the first of these alone, unless a
-/// start waits for it.
+/// Smallest budget with which a candidate gets both of these pauses. With less it gets only the
+/// first, unless a start waits for it.
 const QUICK_TWICE_FROM: u32 = 10;
 /// Largest jitter on a pause before a verification.
 const JITTER: Duration = Duration::from_millis(100);
 /// Time within which rejected revisions are verified again after a login on the account worked.
 const AFTER_SUCCESS: Duration = Duration::from_millis(500);
 /// Refunds per window: two a second in the first window. The cost of a revision is refunded if the
-/// database accepts it late, or if it is superseded. Rotations may follow one another, and a login
-/// that worked shows that each is over.
+/// database accepts it late, or if it is superseded. Frequent rotations would otherwise use up the
+/// budget.
 const REFUNDS: u32 = 60;
-/// Time for which an account is kept after its last window. `REMEMBERED` is how many of its
-/// rejected revisions are kept.
+/// Time for which an account is kept after its last window.
 const MEMORY: Duration = Duration::from_secs(3_600);
+/// Number of rejected revisions that are kept for an account.
 const REMEMBERED: usize = 64;
 
-/// What a lease that was verified is to its pool.
+/// Role of a verified lease in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Its generation is the current one.
@@ -48,7 +48,7 @@ pub(crate) enum Role {
 struct Tried {
     /// Failed verifications since a login with it worked, or since something changed.
     failures: usize,
-    /// When it is verified again; `None` while another revision is served.
+    /// When it is verified again; `None` while another revision is active.
     next: Option<Instant>,
     /// Set when its first login was rejected.
     never_worked: bool,
@@ -113,19 +113,17 @@ impl Account {
         }
     }
 
-    /// Returns the pause before a rejected revision is verified again: an even share of what is
-    /// left of the window, whose end brings another login. With 10 connections that is about 2.5 s
-    /// in the first window of 30 s, 5 s in later ones of 60 s, and more where callers were
-    /// rejected.
+    /// Returns the pause before a rejected revision is verified again: the rest of the window,
+    /// divided evenly among the logins left and one at its end. With 10 connections that is about
+    /// 2.5 s in the first window, 5 s in later ones, and more after rejected callers.
     fn share(&self, revision: &Revision, budget: u32, now: Instant) -> Duration {
         self.ends().saturating_duration_since(now)
             / (self.usable(revision, budget).saturating_sub(self.spent) + 1)
     }
 
     /// Returns how much of the budget verifications of this revision may use. One login is kept for
-    /// the callers of a revision that is served, who may be rejected at any time: also when a
-    /// verification of it works while the result of a caller's login is on its way. Candidates may
-    /// use that one while no caller logs in.
+    /// callers of the active revision, who may be rejected at any time, even while a verification
+    /// works. Candidates may use it while no caller logs in.
     fn usable(&self, revision: &Revision, budget: u32) -> u32 {
         let is_another_served_rejected = self
             .tried
@@ -167,8 +165,8 @@ impl Account {
     }
 }
 
-/// Budget of failed logins per database user and window: `max + 3`, and up to 60 refunds for what
-/// rotations explain.
+/// Budget of failed logins per database user and window: `max + 3`, and up to 60 refunds for
+/// rotations.
 #[derive(Debug)]
 pub(crate) struct LoginBudget {
     max: u32,
@@ -255,8 +253,8 @@ impl LoginBudget {
             .map_or(0, |tried| tried.failures)
     }
 
-    /// Schedules a verification of a rejected candidate at once, because something has changed.
-    /// Returns whether it was rejected.
+    /// Schedules an immediate verification of a rejected candidate, after a change. Returns whether
+    /// the candidate was rejected.
     pub(crate) fn retry_now(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
         let tried = self
             .accounts
@@ -294,7 +292,7 @@ impl LoginBudget {
             .retain(|_, account| !account.tried.is_empty() || now < account.ends());
     }
 
-    /// Notes that another revision is served. Verifications of the rest are cancelled, and their
+    /// Notes that another revision is active. Verifications of the rest are cancelled, and their
     /// cost is refunded because the rotation explains it.
     pub(crate) fn superseded(&mut self, user: &str, served: &Revision) {
         if let Some(account) = self.accounts.get_mut(user) {
@@ -311,7 +309,7 @@ impl LoginBudget {
         }
     }
 
-    /// Returns when this revision may be verified; `now` if nothing is against it.
+    /// Returns when this revision may be verified; `now` if nothing prevents it.
     pub(crate) fn next_at(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
         let Some(account) = self.accounts.get(user) else {
             return now;

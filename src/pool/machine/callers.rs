@@ -9,12 +9,12 @@ use super::{PoolMachine, Service};
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
 
-/// Shortest time from a verification of the active lease to a check because of a login whose
-/// result is unknown. Such a login may be rejected when nobody waits for it any more.
+/// Shortest time from a verification of the active lease to a check after a login of unknown
+/// result. Such a login may be rejected after its caller left.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(10);
 
 impl PoolMachine {
-    /// The database rejected the current generation.
+    /// Handles a rejection of the current generation by the database.
     pub(super) fn rejected(&mut self, generation: u64, effects: &mut Vec<PoolEffect>) {
         let Some(active) = self.active_mut(generation) else {
             return;

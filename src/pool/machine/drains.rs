@@ -21,7 +21,7 @@ enum Task {
     Running,
 }
 
-/// A generation that drains. Left by `Drained` alone, however late that is.
+/// A generation that drains. Removed by `Drained` only, however late that is.
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
     pub(crate) generation: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Drain {
     since: Instant,
     deadline: Instant,
     task: Task,
-    /// Its connections outlived the deadline, which was reported.
+    /// Whether connections outlived the deadline, which was reported.
     pub(crate) abandoned: bool,
 }
 
@@ -86,7 +86,7 @@ impl Drains {
         }));
     }
 
-    /// The task that worked on it is gone.
+    /// Notes that the drain's task is gone.
     pub(super) fn lost(&mut self, generation: u64, effects: &mut Vec<PoolEffect>) {
         if let Some(drain) = self.get_mut(generation) {
             drain.task = Task::Missing;
@@ -94,7 +94,7 @@ impl Drains {
         }
     }
 
-    /// Reports connections that are still there, once.
+    /// Reports connections that are still open, once.
     pub(super) fn overdue(
         &mut self,
         generation: u64,
@@ -113,7 +113,7 @@ impl Drains {
         }
     }
 
-    /// Its last connection has closed.
+    /// Removes a drain whose last connection has closed.
     pub(super) fn end(&mut self, generation: u64, effects: &mut Vec<PoolEffect>) {
         let at = self
             .0
@@ -126,8 +126,8 @@ impl Drains {
     }
 }
 
-/// Returns how long the connections of a lease may take to close: the patience of the settings. If
-/// the lease ends them, until it expires, less a margin.
+/// Returns how long the connections of a lease may take to close. A lease that ends them allows the
+/// time until its expiry, less a margin.
 fn time_to_drain(
     lease: &LeaseFacts,
     lifetime: Option<Duration>,

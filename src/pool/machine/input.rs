@@ -117,8 +117,8 @@ pub(crate) enum PoolEffect {
     Extend { generation: u64, expiry: Expiry },
     /// Nobody logs in to this generation any more.
     Reject { generation: u64 },
-    /// Log that the lease was not verified. `is_early`: backends often have a password before the
-    /// database does.
+    /// Log that the lease was not verified. `is_early`: the database may not have the new password
+    /// yet.
     ReportFailure { revision: Revision, is_early: bool },
     /// Report to the provider that the database rejects this revision.
     ReportRejected { revision: Revision },
@@ -127,15 +127,15 @@ pub(crate) enum PoolEffect {
         revision: Revision,
         account: Arc<str>,
     },
-    /// The provider's current lease is served: no rotation waits for this pool.
+    /// The provider's current lease is active: no rotation need wait for this pool.
     Settle { revision: Revision },
     /// Probe an idle connection of this generation.
     Probe { generation: u64 },
-    /// Have connections of this generation probed before they are handed out.
+    /// Probe connections of this generation before they are handed out.
     Distrust { generation: u64 },
-    /// The opposite of `Distrust`.
+    /// Undo `Distrust`.
     Trust { generation: u64 },
-    /// Drain this generation in a task, and return when that ends or its deadline passes.
+    /// Drain this generation in a task, which reports its end or a passed deadline.
     StartDrain {
         generation: u64,
         since: Instant,

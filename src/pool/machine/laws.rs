@@ -27,7 +27,7 @@ struct PublishedModel {
     last_probe: Option<Instant>,
 }
 
-/// A machine, and a model of what it has done.
+/// A machine, and a model of its state.
 struct ModelledPool {
     machine: PoolMachine,
     now: Timestamp,
@@ -73,7 +73,7 @@ impl ModelledPool {
     /// Returns what the provider, a task or a caller might report next.
     fn input(&mut self, kind: u8, argument: u8) -> PoolInput {
         let current = self.current();
-        // Mostly the current generation or an attempt of now, sometimes one of before.
+        // Mostly the current generation or attempt, sometimes an earlier one.
         let generation = current.saturating_sub(u64::from(argument.is_multiple_of(4)));
         let attempt = self.attempt.as_ref().map_or(0, |(attempt, ..)| *attempt);
         let attempt = attempt.saturating_sub(u64::from(argument.is_multiple_of(8)));
@@ -318,8 +318,8 @@ impl ModelledPool {
 }
 
 proptest! {
-    /// Publication follows verification, an equal revision is not handed over, leases are returned
-    /// once and after the drain, and nothing starts after the end.
+    /// Publication follows verification, and an equal revision is not handed over. Leases are
+    /// returned once and after the drain. Nothing starts after retirement.
     #[test]
     fn the_laws_hold_in_any_order(
         seed: u64,
@@ -347,7 +347,7 @@ proptest! {
     }
 
     /// Whatever wrong credentials a backend returns, the failed logins of one user stay within
-    /// `max + 3` in a window of 30 s, and of 60 s after that.
+    /// `max + 3` in the first window of 30 s, and in each later one of 60 s.
     #[test]
     fn wrong_credentials_cost_at_most_the_login_budget(
         max in 1u32..12,

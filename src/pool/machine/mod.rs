@@ -1,7 +1,7 @@
 //! Decides everything about one pool: when a lease is verified, published, drained and returned.
 //!
-//! The machine is a value without I/O, clock, task or lock. The driver feeds it inputs, carries
-//! out the effects, and keeps lease guards, pools and spans by generation. The machine lies in the
+//! The machine is a value without I/O, clock, task or lock. The driver feeds it inputs, carries out
+//! the effects, and keeps lease guards, pools and spans by generation. The machine is kept in the
 //! pool's slot, so that it survives a crash of the actor.
 
 mod active;
@@ -33,7 +33,7 @@ use input::Purpose;
 /// A clock jump of more than this leads to a check of the active lease.
 const JUMP: Duration = Duration::from_secs(60);
 
-/// Longest wait for the verification of a doubted rejection. Without one it is reported.
+/// Longest wait for the verification of a doubted rejection. After a longer one it is reported.
 const DOUBT: Duration = Duration::from_secs(1);
 
 /// Service to callers.
@@ -106,8 +106,8 @@ pub(crate) struct PoolMachine {
     last_check: Option<Instant>,
     probing: Option<Probing>,
     drains: Drains,
-    /// The latest generations before the current one. The result of a login may come after an
-    /// update in place, or when the last connection of a drain has closed.
+    /// The latest generations before the current one. A login's result may arrive after an update
+    /// in place, or after the last connection of a drain has closed.
     previous: VecDeque<(u64, LeaseFacts)>,
     budget: LoginBudget,
     /// Kind of the last error, until a verification works.
@@ -117,7 +117,7 @@ pub(crate) struct PoolMachine {
     /// Numbers given to attempts and to generations so far.
     attempts: u64,
     generations: u64,
-    /// Time that connections have to close, where the lease does not end them.
+    /// Time that connections have to close if the lease does not end them.
     drain_timeout: Duration,
     random: fastrand::Rng,
 }
@@ -151,7 +151,7 @@ impl PoolMachine {
         }
     }
 
-    /// Takes in what happened. Returns what is to be done, in this order.
+    /// Handles an input. Returns the effects, to be carried out in this order.
     pub(crate) fn handle(&mut self, input: PoolInput, now: Timestamp) -> Vec<PoolEffect> {
         let mut effects = Vec::new();
         match input {
@@ -211,7 +211,7 @@ impl PoolMachine {
         effects
     }
 
-    /// Returns when to wake the machine without an input. Not later than now: something is due.
+    /// Returns when to wake the machine without an input. Not later than now if something is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let PoolTimers {
             verification,
@@ -220,7 +220,7 @@ impl PoolMachine {
         [verification, probe].into_iter().flatten().min()
     }
 
-    /// Sets the timers by what is planned.
+    /// Sets the timers for the next verification and the next probe.
     fn arm(&mut self, now: Timestamp) {
         let is_free = matches!(self.attempt, Attempt::None);
         let verification = self.plan(now).filter(|_| is_free);
@@ -230,7 +230,7 @@ impl PoolMachine {
         };
     }
 
-    /// Returns when the provider's current lease is verified next, and what for.
+    /// Returns when the provider's current lease is verified next, and the purpose.
     fn plan(&self, now: Timestamp) -> Option<(Instant, Purpose)> {
         let lease = self.usable_lease(now)?;
         let (from, purpose) = match &self.service {
@@ -252,7 +252,7 @@ impl PoolMachine {
         Some((at, purpose))
     }
 
-    /// Returns the provider's lease. Nobody logs in with an expired one.
+    /// Returns the provider's lease, unless it has expired.
     fn usable_lease(&self, now: Timestamp) -> Option<&LeaseFacts> {
         self.lease
             .as_ref()
@@ -277,7 +277,7 @@ impl PoolMachine {
         if let Some(lease) = &lease {
             self.compare(lease, now, effects);
         }
-        // After a later expiry was taken in, without which nothing is probed.
+        // After `compare`, because an expired lease is not probed until it is extended.
         if self.probe_at(now).is_some_and(|at| at <= now.mono())
             && let Service::Active(active) = &mut self.service
         {
@@ -294,7 +294,7 @@ impl PoolMachine {
         }
     }
 
-    /// Decides what a rejection that arrived since the last wake is worth.
+    /// Decides whether a rejection since the last wake is doubted, and schedules verifications.
     fn judge_rejection(&mut self, now: Timestamp) {
         let Service::Active(active) = &mut self.service else {
             return;
@@ -328,7 +328,7 @@ impl PoolMachine {
             return;
         };
         let is_current = active.lease.revision == lease.revision;
-        // A doubted one is verified again first, if it can be soon.
+        // A doubted lease is verified again first, if that is possible soon.
         if active.standing == Standing::Doubted && is_late {
             active.standing = Standing::Rejected;
         }
@@ -357,10 +357,10 @@ impl PoolMachine {
             && active.standing == Standing::Accepted
             && self.check.is_none_or(|at| at > now.mono())
         {
-            // What another lease failed of is over with that lease.
+            // A failure of another lease no longer matters.
             (self.failure, self.retry) = (None, None);
         }
-        // Not before the handover is in its rotation's report.
+        // The rotation's report must include the handover first.
         if !matches!(self.attempt, Attempt::Reporting { .. }) {
             effects.push(PoolEffect::Settle {
                 revision: lease.revision.clone(),

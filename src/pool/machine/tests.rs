@@ -289,7 +289,7 @@ fn a_rejected_revision_that_is_verified_again_is_published_as_a_new_generation()
     };
     assert_eq!((publication.generation, publication.replaced), (2, None));
     assert!(publication.after_rejection);
-    // One failed login of the ten and three; one of these is kept.
+    // Of the 13 logins, one has failed and one is reserved; the pool's maximum is 10.
     assert_eq!(publication.limited.map(|(width, _)| width), Some(10));
     assert_eq!(effects[1], PoolEffect::ReturnLease { generation: 1 });
 }
@@ -765,7 +765,7 @@ fn the_next_attempt_is_one_that_may_help_callers() {
     assert_eq!(
         next_attempt(&pool, &r1),
         NextAttempt::Running,
-        "the wake is to come"
+        "before the wake"
     );
     pool.wake(&r1);
     assert_eq!(
@@ -785,7 +785,7 @@ fn the_next_attempt_is_one_that_may_help_callers() {
     assert_eq!(
         next_attempt(&pool, &r2),
         NextAttempt::Running,
-        "the wake is to come"
+        "before the wake"
     );
     pool.feed(PoolInput::LoginUnknown { generation: 1 });
     assert_eq!(
@@ -798,7 +798,7 @@ fn the_next_attempt_is_one_that_may_help_callers() {
     assert_eq!(
         next_attempt(&pool, &r1),
         NextAttempt::Running,
-        "the wake is to come"
+        "before the wake"
     );
     pool.wake(&r1);
     pool.failed(ConnectErrorKind::Rejected);

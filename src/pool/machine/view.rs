@@ -36,13 +36,13 @@ impl PoolMachine {
         self.failure
     }
 
-    /// Returns whether logins with the active credentials fail of an unknown cause.
+    /// Returns whether logins with the active credentials fail for an unknown reason.
     pub(crate) fn is_unexplained(&self) -> bool {
         self.current()
             .is_some_and(|active| active.standing == Standing::Unexplained)
     }
 
-    /// Returns when something that may help callers is tried next, as far as this pool knows.
+    /// Returns when this pool next tries something that may help callers.
     /// `lease` is the revision and the expiry of the provider's current lease.
     pub(crate) fn next_attempt(
         &self,
@@ -61,7 +61,7 @@ impl PoolMachine {
         let Some((revision, expiry)) = lease.filter(|(_, expiry)| !expiry.is_expired(now)) else {
             return NextAttempt::Never;
         };
-        // The next wake is about to take in another lease.
+        // The next wake handles another lease.
         if !self
             .lease
             .as_ref()

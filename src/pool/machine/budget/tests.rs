@@ -10,8 +10,8 @@ fn start_of_test() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The longest time that a candidate waits for its next verification, in the first window and in
-/// the next ones, while the served revision is rejected and nothing else happens.
+/// Returns the longest time that a candidate waits for its next verification, in the first window
+/// and in later ones, while only the active revision is rejected.
 fn longest_waits(max: u32) -> [Duration; 2] {
     let (start, user) = (start_of_test(), user());
     let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
@@ -110,8 +110,7 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
         }
     }
     assert!((11..=13).contains(&failed), "{failed}");
-    // The right one is never shut out for longer than the pause between revisions that were never
-    // tried.
+    // The right one waits at most for the pause between revisions that were never tried.
     let mut budget = LoginBudget::new(10);
     for second in 0..15 {
         let now = start + Duration::from_secs(second);
@@ -180,8 +179,7 @@ fn a_revision_that_the_database_accepts_late_costs_nothing() {
 }
 
 proptest! {
-    /// Whatever callers, candidates and news do: while each round of callers stays within its
-    /// width, a window costs at most max + 3.
+    /// A window costs at most max + 3, as long as each round of callers stays within its width.
     #[test]
     fn a_window_costs_at_most_max_plus_three(
         max in 1u32..20,
@@ -260,7 +258,7 @@ proptest! {
         }
     }
 
-    /// A revision that was rejected is never given up.
+    /// A rejected revision is always verified again.
     #[test]
     fn the_next_verification_is_at_most_a_window_away(max in 1u32..20, failures in 1usize..60) {
         let (mut now, user) = (start_of_test(), user());
