@@ -205,9 +205,9 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         secret: &Self::Secret,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
-    /// Opens one connection as a new pool for this secret would, and closes it. Verifies what a
-    /// connection needs beyond a login, if no connection of the new pool is opened before
-    /// publication. Default: verifies nothing.
+    /// Opens one connection as a new pool for this secret would, and closes it. Verifies
+    /// requirements beyond a login, such as hooks, if none is opened before publication. Default:
+    /// verifies nothing.
     ///
     /// `within` is the verify deadline (default 5 s). A factory with a time-out of its own makes it
     /// shorter, so that it can name the cause.

@@ -210,7 +210,7 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     }
 }
 
-/// Verifies what a connection needs beyond a login, if none is opened before publication.
+/// Verifies requirements beyond a login, if no connection is opened before publication.
 async fn try_out<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     lease_guard: &LeaseGuard<F::Secret>,

@@ -24,8 +24,8 @@ use crate::provider::{ProviderSlot, Subscriber};
 use crate::status::PoolStatus;
 use crate::telemetry::Origin;
 
-/// A pool's slot: its machine, its factory, its provider and what its handles share. It outlives a
-/// crash of the actor.
+/// A pool's slot: its machine, factory and provider, and the state that its handles share. It
+/// outlives a crash of the actor.
 pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) name: Arc<str>,
     id: Id,

@@ -101,7 +101,7 @@ impl Drains {
         connections: u32,
         effects: &mut Vec<PoolEffect>,
     ) {
-        // Without connections, the drain ends in a moment.
+        // Without connections, the drain ends soon.
         if connections > 0
             && let Some(drain) = self.get_mut(generation)
             && !std::mem::replace(&mut drain.abandoned, true)

@@ -592,7 +592,7 @@ fn a_rejected_probe_ends_its_generation_alone() {
     let mut pool = TestPool::serving(&r1, 0);
     pool.wake_when_due(&r1);
     assert_eq!(pool.feed(rejected.clone()), [REJECT, PoolEffect::Wake]);
-    assert_eq!(pool.feed(rejected.clone()), [], "it was taken in");
+    assert_eq!(pool.feed(rejected.clone()), [], "it was handled");
     let mut pool = TestPool::serving(&r1, 0);
     pool.wake_when_due(&r1);
     pool.hand_over(&r2, HandoverMode::Replace);
@@ -683,7 +683,7 @@ fn a_replaced_generation_keeps_its_lease_until_it_has_drained() {
         generation,
         connections,
     };
-    assert_eq!(pool.feed(overdue(0)), [], "it ends in a moment");
+    assert_eq!(pool.feed(overdue(0)), [], "it ends soon");
     let abandoned = PoolEffect::ReportAbandoned {
         generation,
         connections: 3,
@@ -781,7 +781,7 @@ fn the_next_attempt_is_one_that_may_help_callers() {
     pool.opened(HandoverMode::Replace);
     pool.feed(PoolInput::Reported { attempt: 2 });
     pool.wake(&r1);
-    assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never, "it is served");
+    assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never, "it is active");
     assert_eq!(
         next_attempt(&pool, &r2),
         NextAttempt::Running,

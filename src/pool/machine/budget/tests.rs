@@ -46,7 +46,7 @@ fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
 fn the_window_opens_with_the_first_failed_login() {
     let (start, user) = (start_of_test(), user());
     let (mut budget, revision) = (LoginBudget::new(10), Revision::new("r"));
-    // A probe found the role gone: a rejection without a login.
+    // A probe finds that the role was dropped: a rejection without a login.
     budget.rejected(&user, &revision, 0.5, start);
     let first = start + Duration::from_secs(20);
     let (mut now, mut failed) = (first, 0);
@@ -220,9 +220,8 @@ proptest! {
         }
     }
 
-    /// The same where the database accepts and rejects one revision in round, and the result of one
-    /// caller's login arrives while the verification runs. No rotation explains these, so nothing
-    /// is refunded.
+    /// The database accepts and rejects one revision in turn, and a caller's result arrives while
+    /// the verification runs. Without a rotation, nothing is refunded.
     #[test]
     fn late_results_of_callers_stay_within_the_budget(
         max in 1u32..20,
