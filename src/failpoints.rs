@@ -1,4 +1,4 @@
-//! Crashes at a named step, for tests alone.
+//! Panics at a named step, for tests alone.
 
 #[cfg(feature = "testing")]
 use std::collections::HashMap;
@@ -15,15 +15,15 @@ pub struct Failpoints(Arc<Mutex<HashMap<(String, String), u32>>>);
 
 #[cfg(feature = "testing")]
 impl Failpoints {
-    /// The next `times` passes of `actor` at `step` panic.
+    /// Makes the next `times` runs of `actor` through `step` panic.
     pub fn set(&self, actor: &str, step: &str, times: u32) {
         self.0.lock().insert((actor.into(), step.into()), times);
     }
 
-    /// How many panics are still to come there.
+    /// Returns how many panics are left at this step.
     pub fn left(&self, actor: &str, step: &str) -> u32 {
-        let traps = self.0.lock();
-        traps
+        let failpoints = self.0.lock();
+        failpoints
             .get(&(actor.into(), step.into()))
             .copied()
             .unwrap_or(0)
@@ -31,9 +31,9 @@ impl Failpoints {
 
     #[expect(clippy::panic, reason = "its purpose")]
     pub(crate) fn spring(&self, actor: &str, step: &str) {
-        let sprung = {
-            let mut traps = self.0.lock();
-            match traps.get_mut(&(actor.into(), step.into())) {
+        let is_due = {
+            let mut failpoints = self.0.lock();
+            match failpoints.get_mut(&(actor.into(), step.into())) {
                 Some(left) if *left > 0 => {
                     *left -= 1;
                     true
@@ -41,8 +41,8 @@ impl Failpoints {
                 _ => false,
             }
         };
-        if sprung {
-            panic!("trap at {actor}/{step}");
+        if is_due {
+            panic!("failpoint at {actor}/{step}");
         }
     }
 }
