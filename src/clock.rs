@@ -21,10 +21,10 @@ pub struct Timestamp {
 impl Timestamp {
     /// Reads both clocks now.
     ///
-    /// A provider should prefer the supervisor's clock:
-    /// [`FetchRequest::started`](crate::provider::FetchRequest::started) to count a lifetime from,
-    /// because it was read before the request to the backend, and
-    /// [`FetchRequest::now`](crate::provider::FetchRequest::now) otherwise.
+    /// A provider should use the supervisor's clock instead. Count a lifetime from
+    /// [`FetchRequest::started`](crate::provider::FetchRequest::started), which was read before the
+    /// request to the backend. For anything else, use
+    /// [`FetchRequest::now`](crate::provider::FetchRequest::now).
     pub fn now() -> Self {
         Clock::default().now()
     }
@@ -113,12 +113,12 @@ impl Default for MovedClock {
 
 #[cfg(feature = "testing")]
 impl MovedClock {
-    /// Returns the clock that a supervisor with this wall clock has.
+    /// Returns the clock of a supervisor that uses this wall clock.
     pub fn clock(&self) -> Clock {
         Clock::moved(self.clone())
     }
 
-    /// The wall clock goes forward by this much at once, as after a suspend.
+    /// Moves the wall clock forward by this much at once, as after a suspend.
     pub fn jump(&self, by: Duration) {
         *self.jumped.lock() += by.as_nanos() as i128;
     }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_time_can_be_written() {
+    fn any_time_can_be_formatted() {
         let year_10_000 = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000);
         assert_eq!(rfc3339(year_10_000), "9999-12-31T23:59:59Z");
         assert_eq!(
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn skew_is_seen_in_both_directions() {
+    fn skew_is_measured_in_both_directions() {
         let start = Timestamp::now();
         let step = |wall: i64, mono: u64| Timestamp {
             wall: if wall < 0 {

@@ -1,4 +1,4 @@
-//! What every layer of a supervisor may use: its durations, clock, events, meters.
+//! State that all parts of a supervisor share: durations, clock, events, meters.
 
 use std::fmt;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Default for Settings {
     }
 }
 
-/// What every part of a supervisor shares.
+/// State that all parts of a supervisor share.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
@@ -46,7 +46,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Waits for the task, until the deadline or the supervisor's end.
+    /// Waits for the task, until the deadline or the shutdown signal.
     pub(crate) async fn wait_for<T>(
         &self,
         task: &mut JoinHandle<T>,
@@ -61,7 +61,7 @@ impl Context {
     }
 }
 
-/// Why a task is no longer waited for. `Display` names the limit.
+/// Limit that ended the wait for a task. `Display` names it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NoResponse {
     Deadline(Duration),
@@ -79,8 +79,8 @@ impl fmt::Display for NoResponse {
     }
 }
 
-/// Given when the bound of a shutdown is used up: what still runs is no longer waited for, and is
-/// reported as it is. The process may end a moment later.
+/// Signal that the time of a shutdown is used up. Work that still runs is no longer waited for, and
+/// the process may end soon after.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShutdownSignal(watch::Sender<bool>);
 
@@ -89,7 +89,7 @@ impl ShutdownSignal {
         self.0.send_replace(true);
     }
 
-    /// Resolves when it is given.
+    /// Resolves when the signal is given.
     pub(crate) async fn given(&self) {
         // The sender exists as long as this call.
         let _ = self.0.subscribe().wait_for(|given| *given).await;

@@ -10,7 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 /// ```
 /// use claviger::{Endpoint, Credentials};
 ///
-/// let credentials = Credentials::new("orders_app", "s3cret").with_endpoint(Endpoint::new("db.internal", 5432, "orders"));
+/// let endpoint = Endpoint::new("db.internal", 5432, "orders");
+/// let credentials = Credentials::new("orders_app", "s3cret").with_endpoint(endpoint);
 /// assert!(!format!("{credentials:?}").contains("s3cret"));
 /// ```
 #[derive(Clone)]
@@ -22,7 +23,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Takes a user and a password. An empty user is rejected by the pool that gets it.
+    /// Takes a user and a password. The pool returns an error for an empty user.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self {
             user: user.into(),
@@ -32,8 +33,8 @@ impl Credentials {
         }
     }
 
-    /// Marks the password as a bearer token: whoever reads it *is* the user. Without verified TLS,
-    /// pools return an error before the first connect.
+    /// Marks the password as a bearer token: anybody who reads it can act as the user. Without
+    /// verified TLS, pools return an error before the first connect.
     #[must_use]
     pub fn with_password_as_token(mut self) -> Self {
         self.token = true;
@@ -53,7 +54,7 @@ impl Credentials {
         &self.user
     }
 
-    /// Returns the password or token, in clear: for the one call that logs in.
+    /// Returns the password or token, in clear text, for the login call.
     pub fn expose_password(&self) -> &str {
         self.password.expose_secret()
     }
@@ -86,15 +87,15 @@ impl fmt::Debug for Credentials {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     host: String,
-    /// `None`: the pool's own.
+    /// `None`: from the pool's connect options.
     port: Option<u16>,
-    /// `None`: the pool's own.
+    /// `None`: from the pool's connect options.
     database: Option<String>,
 }
 
 impl Endpoint {
-    /// Host, port and database. An empty host or database, or port 0, is rejected by the pool that
-    /// gets it.
+    /// Names host, port and database. The pool returns an error for an empty host or database, or
+    /// port 0.
     ///
     /// An IPv6 address may be in brackets, as in a URL; they are removed.
     pub fn new(host: impl Into<String>, port: u16, database: impl Into<String>) -> Self {
@@ -223,7 +224,7 @@ pub(crate) fn shown_name(name: &str) -> &str {
 
 /// Returns why the host is invalid, and what to give instead.
 pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
-    // sqlx takes an address in brackets, as well.
+    // sqlx accepts an address in brackets, too.
     let is_address = is_address(without_brackets(host).unwrap_or(host));
     let is_path = host.starts_with('/') && !host.starts_with("//");
     if host.trim().is_empty() {
@@ -245,7 +246,7 @@ pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
         .chars()
         .all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
     {
-        Some("has a character that no host's name has; give the name or address alone")
+        Some("has a character that host names cannot have; give the name or address alone")
     } else {
         None
     }
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_endpoint_does_not_name_is_left_to_the_pool() {
+    fn missing_parts_of_an_endpoint_are_left_to_the_pool() {
         let endpoint = Endpoint::of_host("db.internal");
         assert_eq!((endpoint.own_port(), endpoint.own_database()), (None, None));
         let endpoint = endpoint.with_port(6_432).with_database("orders");

@@ -1,4 +1,4 @@
-//! Events: sent to every reader, without waiting for any.
+//! Events, sent to every reader without waiting for slow ones.
 
 use std::fmt;
 use std::sync::Arc;
@@ -82,7 +82,8 @@ pub enum Event {
 ///     while let Some(event) = events.next().await {
 ///         match event {
 ///             Event::Rotated(report) => {
-///                 println!("{}: {} in {:?}", report.provider, report.outcome.as_str(), report.took);
+///                 let outcome = report.outcome.as_str();
+///                 println!("{}: {outcome} in {:?}", report.provider, report.took);
 ///             }
 ///             Event::Rejected { pool, error, .. } => eprintln!("{pool}: {error}"),
 ///             Event::Missed(events) => eprintln!("{events} events were missed"),
@@ -127,7 +128,7 @@ impl Default for EventHub {
 impl EventHub {
     /// Sends to all readers, if there are any.
     pub(crate) fn send(&self, event: Event) {
-        // Sent without the lock: it wakes readers.
+        // Sent without the lock, because sending wakes readers.
         let sender = self.0.lock().clone();
         if let Some(sender) = sender {
             let _ = sender.send(event);
@@ -137,13 +138,13 @@ impl EventHub {
     pub(crate) fn subscribe(&self) -> Events {
         let receiver = match self.0.lock().as_ref() {
             Some(sender) => sender.subscribe(),
-            // It is closed: the reader gets the end at once.
+            // Closed: the reader gets `None` at once.
             None => broadcast::Sender::new(1).subscribe(),
         };
         Events(receiver)
     }
 
-    /// Closes it: readers get what was sent, then `None`.
+    /// Closes the hub: readers get the events sent so far, then `None`.
     pub(crate) fn close(&self) {
         let last = self.0.lock().take();
         drop(last);

@@ -111,9 +111,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn earliest_never_outlives_either(a in 0u64..100_000, b in 0u64..100_000, probe in 0u64..100_000) {
+        fn the_earliest_expiry_is_never_later_than_either(
+            a in 0u64..100_000,
+            b in 0u64..100_000,
+            probe in 0u64..100_000,
+        ) {
             let from = Timestamp::now();
-            let (a, b) = (Expiry::after(from, Duration::from_secs(a)), Expiry::after(from, Duration::from_secs(b)));
+            let a = Expiry::after(from, Duration::from_secs(a));
+            let b = Expiry::after(from, Duration::from_secs(b));
             let both = a.earliest(b);
             let later = Expiry::after(from, Duration::from_secs(probe));
             prop_assert!(both.remaining(from) <= a.remaining(from));

@@ -11,8 +11,8 @@ use crate::status::PoolStatus;
 
 /// Leads to the current generation of a pool. Cheap to clone; dropping it does nothing.
 ///
-/// [`get`](Self::get) returns a connection of any kind of pool. `&Handle<PgPools>` is used as
-/// `&PgPool` is, too: in `fetch_one(&db)`, `db.begin()`, `migrate!().run(&db)`.
+/// [`get`](Self::get) returns a connection of any kind of pool. `&Handle<PgPools>` can also replace
+/// `&PgPool`: in `fetch_one(&db)`, `db.begin()`, `migrate!().run(&db)`.
 ///
 /// ```
 /// # #[cfg(feature = "postgres")] mod service {
@@ -21,12 +21,14 @@ use crate::status::PoolStatus;
 /// async fn orders(db: &Handle<PgPools>) -> Result<i64, sqlx::Error> {
 ///     let mut transaction = db.begin().await?;
 ///     sqlx::query("set local statement_timeout = '1s'").execute(&mut *transaction).await?;
-///     let orders = sqlx::query_scalar("select count(*) from orders").fetch_one(&mut *transaction).await?;
+///     let orders = sqlx::query_scalar("select count(*) from orders")
+///         .fetch_one(&mut *transaction)
+///         .await?;
 ///     transaction.commit().await?;
 ///     Ok(orders)
 /// }
 ///
-/// /// As of another pool: the connection outlives a handover.
+/// /// Uses one connection, which stays open through a handover.
 /// async fn listen(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
 ///     let mut connection = db.get().await?;
 ///     println!("on generation {}", db.generation());
@@ -54,12 +56,12 @@ impl<F: PoolFactory> Handle<F> {
         self.shared.current().number
     }
 
-    /// Resolves with the new number once another generation is current than at the time of the
-    /// call; never, once the pool is gone.
+    /// Resolves with the new number once the current generation differs from that at the call.
+    /// Never resolves once the pool is gone.
     ///
     /// # Cancel safety
-    /// Nothing is lost when the future is dropped; a generation published between two calls is seen
-    /// by comparing [`generation`](Self::generation).
+    /// Nothing is lost when the future is dropped. To detect a generation published between two
+    /// calls, compare [`generation`](Self::generation).
     pub fn changed(&self) -> impl Future<Output = u64> + Send + use<F> {
         let mut changes = self.shared.changes();
         let seen = *changes.borrow_and_update();
@@ -76,8 +78,8 @@ impl<F: PoolFactory> Handle<F> {
     }
 
     /// Reports the error of a query that did not go through `&Handle`: through
-    /// [`current`](Self::current), or a connection acquired earlier. If it is a rejection, the
-    /// credentials are refreshed as after one of the handle's own. Returns whether they are.
+    /// [`current`](Self::current), or a connection acquired earlier. Returns whether it is a
+    /// rejection that makes the supervisor refresh the credentials.
     ///
     /// `generation` is the number read *before* the connection was opened. Nothing happens when a
     /// newer one is current by now.
@@ -114,13 +116,13 @@ impl<F: PoolFactory> Handle<F> {
 }
 
 impl<F: PoolFactory> Handle<F> {
-    /// Returns a connection of the current generation, which is alive.
+    /// Returns a usable connection of the current generation.
     ///
     /// It keeps working through a handover, until the drain deadline and beyond.
     ///
     /// # Errors
-    /// The pool's own. It is closed only after it was removed or shut down. If the database rejects
-    /// the credentials, and nothing better can be had before the pool's `acquire_timeout`: the
+    /// Those of the pool; "closed" only after removal or shutdown. If the database rejects the
+    /// credentials and no connection is available before the pool's `acquire_timeout`: the
     /// rejection, with the original SQLSTATE.
     ///
     /// # Cancel safety
@@ -142,8 +144,8 @@ impl<F: PoolFactory> Handle<F> {
         Some(taken.connection)
     }
 
-    /// Returns the pool of the current generation, for libraries that want one. It is closed when
-    /// the pool is replaced; it stays valid where every handover is in place (see
+    /// Returns the pool of the current generation, for libraries that need a pool. It is closed
+    /// when the pool is replaced; it stays valid where every handover is in place (see
     /// [`HandoverPolicy::AlwaysInPlace`](crate::pool::HandoverPolicy::AlwaysInPlace)). Connections
     /// opened through it are outside of the connection budget.
     #[must_use]
