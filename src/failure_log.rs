@@ -13,7 +13,7 @@ const THEN_EVERY: Duration = Duration::from_secs(3_600);
 const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 
 /// Decides which occurrences of a failure that lasts are logged: the first three, then each cause
-/// once an hour with the count. The library's own lines follow it, and those of a provider can.
+/// once an hour with the count. The library uses it for its own lines. Providers can use it, too.
 ///
 /// ```
 /// use std::time::Instant;
@@ -92,8 +92,8 @@ mod tests {
                     .map(|times| (tens, times))
             })
             .collect();
-        // Every ten seconds for nearly three hours: at 0, 10, 20 s, and an hour after that, and
-        // two.
+        // Every ten seconds for nearly three hours: logged at 0, 10 and 20 s, then an hour later
+        // and two.
         assert_eq!(logged, [(0, 1), (1, 2), (2, 3), (362, 363), (722, 723)]);
         assert_eq!(log.succeeded(), Some(1_001));
         assert_eq!(log.succeeded(), None);

@@ -1,9 +1,8 @@
-//! Identity of what a process creates.
+//! Ids of supervisors, providers and pools.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Identifies a supervisor, provider or pool in this process. A name may be taken again, an id is
-/// not.
+/// Identifies a supervisor, provider or pool in this process. A name may be reused, an id never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(u64);
 

@@ -41,7 +41,7 @@
 
 #![cfg_attr(
     not(any(feature = "sqlx-08", feature = "sqlx-09")),
-    expect(dead_code, reason = "some parts serve sqlx's pools alone")
+    expect(dead_code, reason = "some parts are used by sqlx's pools alone")
 )]
 
 mod actor;
@@ -90,8 +90,8 @@ pub use sqlx_09::MySqlPools;
 pub use sqlx_09::PgPools;
 pub use supervisor::{Supervisor, SupervisorBuilder};
 
-/// A clock that tests move, and crashes at a named step: for `claviger-testkit` alone, and without
-/// any promise.
+/// A clock that tests move, and panics at a named step: for `claviger-testkit` alone, without any
+/// guarantee of compatibility.
 #[doc(hidden)]
 #[cfg(feature = "testing")]
 pub mod testing {
@@ -99,7 +99,7 @@ pub mod testing {
     pub use crate::failpoints::Failpoints;
 }
 
-/// The README's code compiles and runs.
+/// Compiles and runs the README's code.
 #[cfg(all(doctest, feature = "postgres", feature = "sqlx-09"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

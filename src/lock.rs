@@ -1,4 +1,4 @@
-//! A mutex that a panic does not poison: what it guards is whole between any two statements.
+//! A mutex without poisoning: the guarded state is consistent between any two statements.
 
 pub(crate) use std::sync::MutexGuard;
 

@@ -1,4 +1,4 @@
-//! When the next attempt begins that may give a waiting caller a connection.
+//! Start of the next attempt that may give a waiting caller a connection.
 
 use std::time::Instant;
 

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 pub(crate) struct Notifier(Notify);
 
 impl Notifier {
-    /// To be called after a change that the tasks check for.
+    /// Wakes the tasks. Call it after a change that they check for.
     pub(crate) fn notify(&self) {
         self.0.notify_waiters();
     }

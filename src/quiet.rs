@@ -1,8 +1,8 @@
 //! Silences dependencies of providers that write secrets at TRACE.
 //!
 //! A scoped subscriber is used only if a global one is set. Without one, `tracing` writes to the
-//! `log` crate, and a scoped subscriber would silence that for the whole process permanently. A
-//! provider whose dependencies log a secret has to do without them then. A test with a logger at
+//! `log` crate, and a scoped subscriber would silence that for the whole process permanently. In
+//! such a process, a provider must not use dependencies that log secrets. A test with a logger at
 //! TRACE shows whether they do.
 
 use std::future::Future;
@@ -17,7 +17,7 @@ pub fn is_possible() -> bool {
     dispatcher::has_been_set()
 }
 
-/// Runs the work in silence.
+/// Runs the work without `tracing` output.
 ///
 /// ```
 /// let client = claviger::quiet::call_quietly(|| "made in silence");
@@ -31,7 +31,7 @@ pub fn call_quietly<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs the future in silence.
+/// Runs the future without `tracing` output.
 ///
 /// # Cancel safety
 /// That of the future.

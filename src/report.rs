@@ -20,7 +20,7 @@ pub enum RotationOutcome {
     /// A newer lease came before every pool had adopted this one.
     Superseded,
     /// Not every pool had adopted it when the report was made, or when the supervisor or provider
-    /// ended. Pools that are left retry.
+    /// ended. The remaining pools retry.
     Unfinished,
 }
 
@@ -194,7 +194,7 @@ pub struct ShutdownReport {
     /// Providers with the number of leases that they did not release in time. Those expire
     /// by themselves.
     pub unreleased: Vec<(Arc<str>, usize)>,
-    /// Its duration.
+    /// Duration of the shutdown.
     pub took: Duration,
 }
 

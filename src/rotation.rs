@@ -154,12 +154,12 @@ impl Rotation {
         span
     }
 
-    /// Returns its place in the trace, also after its end.
+    /// Returns the rotation's place in the trace, also after its end.
     pub(crate) fn origin(&self) -> Origin {
         self.lock().root.origin().clone()
     }
 
-    /// Links it to a caller that requested it, at the attempt that begins now.
+    /// Links the attempt that begins now to a caller that requested the rotation.
     pub(crate) fn requested_by(&self, caller: &Caller, now: Timestamp) {
         caller.link_rotation(&self.span_for_attempt(now));
     }
@@ -207,13 +207,13 @@ impl Rotation {
         }
     }
 
-    /// Notes that a pool adopted the lease with this digest, unless the rotation brought another.
+    /// Notes that a pool adopted the lease with this digest, unless the rotation obtained another.
     pub(crate) fn handed_over(&self, report: HandoverReport, revision: &str) {
         let mut inner = self.lock();
         if inner
             .revision
             .as_deref()
-            .is_some_and(|brought| brought != revision)
+            .is_some_and(|digest| digest != revision)
         {
             return;
         }
@@ -225,7 +225,7 @@ impl Rotation {
         span.record("generation", generation);
     }
 
-    /// Waits no longer for a pool that was removed, or that keeps its lease.
+    /// Stops waiting for a pool that was removed, or that keeps its lease.
     pub(crate) fn excuse(&self, pool: &str) {
         let mut inner = self.lock();
         inner.waiting.remove(pool);
@@ -238,12 +238,12 @@ impl Rotation {
         inner.revision.as_deref() == Some(revision) && inner.waiting.contains(pool)
     }
 
-    /// Returns whether no pool is waited for.
+    /// Returns whether no pool has yet to adopt the lease.
     pub(crate) fn is_settled(&self) -> bool {
         self.lock().waiting.is_empty()
     }
 
-    /// Ends it, once; the span is recorded as it ends.
+    /// Ends the rotation and its span. Returns `None` if it has ended before.
     pub(crate) fn close(&self, outcome: RotationOutcome, now: Timestamp) -> Option<RotationReport> {
         self.record_revision();
         let (span, failure, report) = {

@@ -1,5 +1,5 @@
-//! Serialization of status, readiness and liveness: durations in seconds, times by RFC 3339, kinds
-//! by telemetry's words.
+//! Serialization of status, readiness and liveness: durations in seconds, times as RFC 3339, kinds
+//! by the words of telemetry.
 
 use std::time::{Duration, SystemTime};
 

@@ -40,7 +40,7 @@ macro_rules! prepare_and_describe {
 
 #[cfg_attr(
     all(feature = "sqlx-08", feature = "sqlx-09"),
-    expect(clippy::duplicate_mod, reason = "one body, once for each major")
+    expect(clippy::duplicate_mod, reason = "compiled once for each major of sqlx")
 )]
 #[path = "sqlx/mod.rs"]
 mod body;
@@ -61,7 +61,7 @@ mod shim {
         text
     }
 
-    /// Whether the driver prepares a password for SCRAM itself.
+    /// Whether the driver itself prepares a password for SCRAM.
     #[cfg(feature = "postgres")]
     pub(super) const PREPARES_PASSWORDS: bool = false;
 

@@ -38,7 +38,7 @@ macro_rules! prepare_and_describe {
 
 #[cfg_attr(
     all(feature = "sqlx-08", feature = "sqlx-09"),
-    expect(clippy::duplicate_mod, reason = "one body, once for each major")
+    expect(clippy::duplicate_mod, reason = "compiled once for each major of sqlx")
 )]
 #[path = "sqlx/mod.rs"]
 mod body;
@@ -61,14 +61,14 @@ mod shim {
         super::sqlx::AssertSqlSafe(std::sync::Arc::clone(text))
     }
 
-    /// Whether the driver prepares a password for SCRAM itself.
+    /// Whether the driver itself prepares a password for SCRAM.
     #[cfg(feature = "postgres")]
     pub(super) const PREPARES_PASSWORDS: bool = true;
 
     /// Maximum time spent on closing connections before the pool.
-    const RETURNING: Duration = Duration::from_millis(100);
+    const CLOSE_IDLE_FOR: Duration = Duration::from_millis(100);
     /// Time between two checks for idle connections.
-    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    const CHECK_EVERY: Duration = Duration::from_millis(10);
 
     /// Closes a pool: idle connections at once, the others when they are returned.
     ///
@@ -85,11 +85,11 @@ mod shim {
                 if pool.size() == 0 {
                     return;
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(CHECK_EVERY).await;
             }
         };
         if !pool.is_closed() {
-            let _ = tokio::time::timeout(RETURNING, closing).await;
+            let _ = tokio::time::timeout(CLOSE_IDLE_FOR, closing).await;
         }
         pool.close().await;
     }

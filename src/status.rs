@@ -34,7 +34,7 @@ pub struct ProviderStatus {
         serde(serialize_with = "crate::serialize::time_if_any")
     )]
     pub expires: Option<SystemTime>,
-    /// Time to live that it has left, by the more pessimistic clock.
+    /// Remaining time to live of the current lease, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -58,7 +58,8 @@ pub struct ProviderStatus {
     pub next_fetch: Option<Duration>,
     /// Number of fetches.
     pub fetches: u64,
-    /// Fetches that are still running after their deadline. With three of them, none is begun.
+    /// Fetches that are still running after their deadline. While there are three, no other is
+    /// begun.
     pub hanging: usize,
     /// When the first of them began.
     #[cfg_attr(
@@ -110,7 +111,7 @@ pub struct PoolStatus {
         serde(serialize_with = "crate::serialize::time_if_any")
     )]
     pub expires: Option<SystemTime>,
-    /// Time to live that the active lease has left, by the more pessimistic clock.
+    /// Remaining time to live of the active lease, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -128,7 +129,7 @@ pub struct PoolStatus {
         )
     )]
     pub lifetime: Option<Duration>,
-    /// When it was verified last.
+    /// When the active lease was last verified.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::time_if_any")
@@ -138,10 +139,9 @@ pub struct PoolStatus {
     pub connections: u32,
     /// Number of them that are idle.
     pub idle: u32,
-    /// Most connections that a generation opens.
+    /// Maximum number of connections of a generation.
     pub max_connections: u32,
-    /// Number of callers whose generation ended while they waited for one of its connections, and
-    /// which went on with the next.
+    /// Number of callers whose generation ended while they waited, and which got the next one.
     pub moved: u64,
     /// Old generations that still have connections.
     pub draining: Vec<DrainStatus>,
@@ -180,16 +180,16 @@ pub struct DrainStatus {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Readiness {
-    /// Whether every credential is good for the ready margin (5 s, or a tenth of its time to live),
-    /// and the active credentials of every pool are verified and not rejected. A newer lease that
-    /// cannot be verified yet does not count.
+    /// Whether every credential is valid for the ready margin: 5 s, or a tenth of its time to live.
+    /// The active credentials of every pool must also be verified and not rejected. A newer lease
+    /// that cannot be verified yet has no effect.
     pub ready: bool,
     /// Why not, in words; empty when ready.
     pub reasons: Vec<String>,
 }
 
-/// That this process works. Independent of databases and backends: a restart repairs neither, and
-/// closes the connections that still work.
+/// Whether this process works. Independent of databases and backends: a restart repairs neither,
+/// and closes the connections that still work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
