@@ -1,4 +1,4 @@
-//! Why a database, or whatever a pool leads to, returned no connection.
+//! Errors of connecting to a database, or to another server of a pool.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -47,20 +47,20 @@ pub struct ConnectError {
     source: Option<Source>,
 }
 
-/// What is known beside the server's response.
+/// Facts that the server's response does not contain.
 #[derive(Clone, Default)]
 struct Details {
     /// User, address and database of the login.
     target: Option<Box<str>>,
-    /// A cause that the server does not name, and what to check.
+    /// A possible cause, and what to check.
     advice: Option<&'static str>,
 }
 
 impl ConnectError {
     /// Creates an error of `kind`. The message is logged: it must never carry a secret.
     ///
-    /// It is kept on one line: control characters, and those that hide or reorder text,
-    /// become spaces. What follows the 500th character is cut.
+    /// It is kept on one line: control characters, and those that hide or reorder text, become
+    /// spaces. Text beyond 500 characters is cut.
     pub fn new(kind: ConnectErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -79,7 +79,7 @@ impl ConnectError {
     }
 
     /// Keeps user, address and database of the login, as `user "orders" at db.internal:5432,
-    /// database "orders"`. Filtered as the message is, and printed behind it.
+    /// database "orders"`. Filtered as the message is, and printed after it.
     #[must_use]
     pub fn with_target(mut self, target: impl AsRef<str>) -> Self {
         Arc::make_mut(self.context.get_or_insert_default()).target =
@@ -87,14 +87,13 @@ impl ConnectError {
         self
     }
 
-    /// Keeps a cause that the server does not name, with what to check. It is printed last.
+    /// Adds a possible cause, and what to check. It is printed last.
     pub(crate) fn with_advice(mut self, advice: &'static str) -> Self {
         Arc::make_mut(self.context.get_or_insert_default()).advice = Some(advice);
         self
     }
 
-    /// Returns the same error with another kind, where a pool can tell more exactly than by the
-    /// server's text.
+    /// Replaces the kind, for a pool that can classify the error more exactly than by its text.
     #[must_use]
     pub fn with_kind(mut self, kind: ConnectErrorKind) -> Self {
         self.kind = kind;
@@ -128,18 +127,17 @@ impl ConnectError {
         self.context.as_ref()?.target.as_deref()
     }
 
-    /// Returns the cause as it was given, for a downcast: `sqlx::Error` where a database pool is
-    /// behind it.
+    /// Returns the cause as it was given, for a downcast: `sqlx::Error` if the pool is one of
+    /// sqlx's.
     ///
-    /// Its texts are the server's own, unfiltered. [`source`](StdError::source) is for printing. It
-    /// returns the cause, too, but filtered texts if one of them has control characters or more
-    /// than 500 characters.
+    /// Its texts are the server's own, unfiltered. Use [`source`](StdError::source) for printing:
+    /// it filters the texts if one has control characters or more than 500 characters.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.source.as_ref().map(Source::original)
     }
 
-    /// Returns whether it may pass by itself. A rejection may: a pod can start inside a rotation's
-    /// window.
+    /// Returns whether the error may end by itself. A rejection may: a pod can start during a
+    /// rotation.
     pub fn is_transient(&self) -> bool {
         self.kind != ConnectErrorKind::Misconfigured
     }

@@ -11,12 +11,12 @@ use std::fmt;
 pub use connect::{ConnectError, ConnectErrorKind};
 pub use provider::{ProviderError, ProviderErrorKind};
 
-/// What went wrong between the service and the supervisor.
+/// Kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A name, duration or size is out of range; the message names the field and what would be
-    /// right.
+    /// A name, duration or size is out of range; the message names the field and the allowed
+    /// values.
     InvalidInput,
     /// A provider or pool of that name exists already.
     AlreadyRegistered,
@@ -52,7 +52,7 @@ impl ErrorKind {
     }
 }
 
-/// Why a call to the supervisor failed. Nothing stays registered or started then.
+/// Error of a call to the supervisor. The call leaves nothing registered or started.
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -95,7 +95,7 @@ impl Error {
     pub(crate) fn runtime_is_gone() -> Self {
         Self::new(
             ErrorKind::NoRuntime,
-            "the tokio runtime on which the supervisor was started is gone; start the supervisor on one that lasts as long as it is used",
+            "the supervisor's tokio runtime is gone; start the supervisor on one that outlasts it",
         )
     }
 

@@ -1,4 +1,4 @@
-//! Kinds of the login errors of PostgreSQL, and of poolers in front of it.
+//! Kinds of login errors of PostgreSQL, and of poolers in front of it.
 
 use super::connect::{ConnectError, ConnectErrorKind};
 
@@ -16,9 +16,10 @@ impl ConnectErrorKind {
     /// ```
     pub fn from_postgres(code: Option<&str>, routine: Option<&str>, message: &str) -> Self {
         match code {
-            // No line of pg_hba.conf lets us in, whatever the password.
+            // pg_hba.conf does not allow the connection, with any password.
             Some("28000") if routine == Some("ClientAuthentication") => Self::Misconfigured,
-            // Wrong or expired password; PAM rejected, no such role, or it may not log in.
+            // Wrong or expired password, rejected by PAM, no such role, or a role that may not log
+            // in.
             Some("28P01" | "28000") => Self::Rejected,
             // No room; the role's own limit is 53300, too.
             Some("53300") => Self::Overloaded,
@@ -37,7 +38,7 @@ impl ConnectError {
     /// Returns the error of a verification on PostgreSQL: a pooler's error without a cause becomes
     /// that of an unreachable server.
     ///
-    /// No password reaches the server then. Counted as a rejection, it would be verified again as
+    /// No password has reached the server. After a rejection, the next verification could be as
     /// late as a minute after the server is back.
     #[must_use]
     pub fn into_postgres_verification(self) -> Self {
@@ -53,8 +54,8 @@ impl ConnectError {
 const FAILING: &str = "server login has been failing";
 const FAILING_WITHOUT_CAUSE: &str = "server login has been failing, try again later";
 
-/// Classifies an error of PgBouncer, or of a pooler derived from it (as in Cloud SQL). They know no
-/// other code than 08P01.
+/// Classifies an error of PgBouncer, or of a pooler derived from it (as in Cloud SQL). Their only
+/// code is 08P01.
 fn pooler_kind(message: &str) -> ConnectErrorKind {
     let contains_any = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     // Newer versions append the cause ("cached error: connect failed"), so causes are matched
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pooler_s_error_without_a_cause_keeps_what_callers_downcast_to() {
+    fn a_poolers_error_without_a_cause_keeps_its_source() {
         let error = ConnectError::new(ConnectErrorKind::Rejected, FAILING_WITHOUT_CAUSE)
             .with_code("08P01")
             .with_target("user \"app\"")

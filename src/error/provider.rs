@@ -1,4 +1,4 @@
-//! Why a provider returned no lease.
+//! Errors of providers.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::text::{self, Source};
 
-/// Why a provider returned no lease.
+/// Kind of a [`ProviderError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProviderErrorKind {
@@ -66,7 +66,8 @@ impl ProviderErrorKind {
 /// use std::time::Duration;
 /// use claviger::error::{ProviderError, ProviderErrorKind};
 ///
-/// let error = ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded").with_retry_after(Duration::from_secs(3));
+/// let error = ProviderError::new(ProviderErrorKind::Throttled, "rate exceeded")
+///     .with_retry_after(Duration::from_secs(3));
 /// assert!(error.is_transient());
 /// assert_eq!(error.to_string(), "rate exceeded (throttled)");
 /// ```
@@ -81,8 +82,8 @@ pub struct ProviderError {
 impl ProviderError {
     /// Creates an error of `kind`; the message contains what to do.
     ///
-    /// It is kept on one line: control characters, and those that hide or reorder text,
-    /// become spaces. What follows the 500th character is cut.
+    /// It is kept on one line: control characters, and those that hide or reorder text, become
+    /// spaces. Text beyond 500 characters is cut.
     pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -99,7 +100,7 @@ impl ProviderError {
         self
     }
 
-    /// Sets the time that the backend wants to pass before the next request; none is sent sooner.
+    /// Sets the shortest time before the next request, as the backend requires it.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -118,15 +119,14 @@ impl ProviderError {
 
     /// Returns the cause as it was given, for a downcast.
     ///
-    /// Its texts are unfiltered. [`source`](StdError::source) is for printing. It returns the
-    /// cause, too, but filtered texts if one of them has control characters or more than 500
-    /// characters.
+    /// Its texts are unfiltered. Use [`source`](StdError::source) for printing: it filters the
+    /// texts if one has control characters or more than 500 characters.
     pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
         self.source.as_ref().map(Source::original)
     }
 
-    /// Returns whether the same fetch may succeed later by itself. A registration waits only for
-    /// such errors.
+    /// Returns whether the same fetch may succeed later by itself. A registration retries only such
+    /// errors.
     pub fn is_transient(&self) -> bool {
         self.kind.is_transient()
     }

@@ -23,22 +23,21 @@ pub(super) fn code(text: &str) -> Cow<'_, str> {
     filtered(text, MAX_CODE)
 }
 
-/// Replaces each run of characters that are not for display by one space, and cuts what is too
-/// long.
-fn filtered(text: &str, most: usize) -> Cow<'_, str> {
-    if !text.chars().any(is_unfit) && text.chars().nth(most).is_none() {
+/// Replaces each run of unprintable characters by one space, and cuts the text at `max` characters.
+fn filtered(text: &str, max: usize) -> Cow<'_, str> {
+    if !text.chars().any(is_unprintable) && text.chars().nth(max).is_none() {
         return Cow::Borrowed(text);
     }
-    let mut kept = String::with_capacity(text.len().min(4 * most));
+    let mut kept = String::with_capacity(text.len().min(4 * max));
     let mut count = 0;
     let mut gap = false;
     for one in text.chars() {
-        if is_unfit(one) {
+        if is_unprintable(one) {
             gap = count > 0;
             continue;
         }
         let needed = 1 + usize::from(gap && !kept.ends_with(' ') && one != ' ');
-        if count + needed > most - 1 {
+        if count + needed > max - 1 {
             kept.push('…');
             return Cow::Owned(kept);
         }
@@ -52,11 +51,11 @@ fn filtered(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Returns whether this character ends or hides text, or changes its order: control characters
-/// (such as line ends and the escape of ANSI sequences), line separators, and characters without a
-/// glyph. Those are Unicode's `Default_Ignorable_Code_Point` and all of category Cf but the visible
-/// signs of Arabic, Syriac and Kaithi numbers and quotations.
-fn is_unfit(one: char) -> bool {
+/// Returns whether this character ends, hides or reorders text. Those are control characters (line
+/// ends, the escape of ANSI sequences), line separators, and characters without a glyph. Without a
+/// glyph are Unicode's `Default_Ignorable_Code_Point` and category Cf, except the visible signs of
+/// Arabic, Syriac and Kaithi numbers and quotations.
+fn is_unprintable(one: char) -> bool {
     one.is_control()
         || matches!(one,
             '\u{2028}' | '\u{2029}'
@@ -70,7 +69,7 @@ fn is_unfit(one: char) -> bool {
 #[derive(Clone)]
 pub(super) struct Source {
     original: Arc<dyn StdError + Send + Sync + 'static>,
-    /// Replaces the original if a text of its chain is not fit to print.
+    /// Replaces the original if a text of its chain is not printable.
     filtered: Option<Arc<Filtered>>,
 }
 
@@ -83,10 +82,10 @@ impl Source {
             .take(MAX_CAUSES)
             .map(ToString::to_string)
             .collect();
-        let is_fit = texts
+        let is_printable = texts
             .iter()
             .all(|text| matches!(message(text), Cow::Borrowed(_)));
-        let filtered = if is_fit {
+        let filtered = if is_printable {
             None
         } else {
             Filtered::chain(&texts)
@@ -162,9 +161,9 @@ mod tests {
             .collect()
     }
 
-    fn assert_fit(texts: &[String]) {
+    fn assert_printable(texts: &[String]) {
         for text in texts {
-            assert!(!text.chars().any(is_unfit), "{text:?}");
+            assert!(!text.chars().any(is_unprintable), "{text:?}");
             assert!(
                 text.chars().count() < MAX_MESSAGE + 150,
                 "{} characters",
@@ -186,15 +185,15 @@ mod tests {
         );
         assert_eq!(connect_error.code(), Some("28 01"));
         assert_eq!(printed(&connect_error).len(), 4);
-        assert_fit(&printed(&connect_error));
-        assert_fit(&printed(&error));
-        assert_fit(&printed(&crate::Error::from_pool(
+        assert_printable(&printed(&connect_error));
+        assert_printable(&printed(&error));
+        assert_printable(&printed(&crate::Error::from_pool(
             "orders",
             "login",
             None,
             connect_error,
         )));
-        assert_fit(&printed(&crate::Error::from_provider("login", None, error)));
+        assert_printable(&printed(&crate::Error::from_provider("login", None, error)));
     }
 
     #[test]
@@ -254,7 +253,7 @@ mod tests {
                     && error.message().chars().count() <= MAX_MESSAGE
             );
             assert!(connect_error.message().starts_with("start"));
-            assert_fit(&printed(&connect_error));
+            assert_printable(&printed(&connect_error));
         }
         let exact = "x".repeat(MAX_MESSAGE);
         assert_eq!(
