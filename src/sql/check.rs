@@ -14,7 +14,7 @@ pub(crate) struct Address<'o> {
     pub(crate) socket: bool,
 }
 
-/// Creates an error that names the field, and what would be right.
+/// Creates an error that names the field and the problem.
 pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Misconfigured,
@@ -43,7 +43,7 @@ pub(crate) fn credentials(credentials: &Credentials, database: &str) -> Result<(
     Ok(())
 }
 
-/// Checks the endpoint of the credentials, and the connect options where it leaves that to them.
+/// Checks the endpoint of the credentials, and the connect options for parts that it leaves out.
 pub(crate) fn address(
     options: &Address<'_>,
     credentials: &Credentials,
@@ -73,7 +73,7 @@ pub(crate) fn address(
         {
             Err(wrong(
                 "database",
-                "is missing; set it in the connect options, because the credentials' endpoint leaves it to them",
+                "is missing in the credentials' endpoint; set it in the connect options",
             ))
         }
         None if !options.socket && options.host.trim().is_empty() => Err(wrong(

@@ -9,7 +9,7 @@ use crate::lease::OldConnections;
 use crate::pool::{Generation, PoolFactory, Shared};
 use crate::telemetry::Meters;
 
-/// A pool that a handle can lead to without a supervisor. Sealed: those of sqlx, of either major.
+/// A pool that a handle can lead to without a supervisor. Sealed: sqlx's pools, of either major.
 pub trait FixedPool: Clone + Send + Sync + 'static {
     /// Factory of this kind of pool.
     type Factory: PoolFactory<Pool = Self>;
@@ -18,8 +18,8 @@ pub trait FixedPool: Clone + Send + Sync + 'static {
 }
 
 impl<F: PoolFactory> Handle<F> {
-    /// Returns a handle to a pool that nobody supervises, for `#[sqlx::test]` and local runs:
-    /// development and production differ by one line.
+    /// Returns a handle to a pool without a supervisor, for `#[sqlx::test]` and local runs.
+    /// Development and production then differ by one line.
     pub fn fixed<P: FixedPool<Factory = F>>(pool: P) -> Self
     where
         F: PoolFactory<Pool = P>,

@@ -1,9 +1,8 @@
-//! Form of a password that a server accepts: as it is, or as SASLprep prepares it.
+//! Form of a password in a login: unchanged, or as SASLprep prepares it.
 //!
-//! libpq prepares a password for SCRAM, and sends it as it is for MD5 and in clear text. sqlx sends
-//! what it is given, whichever method the server requests, and a client learns that only in the
-//! login. So verifications of a password of which there are two forms take turns: after a rejection
-//! the other form is next.
+//! libpq prepares a password for SCRAM, and sends it unchanged for MD5 and in clear text. sqlx 0.8
+//! sends the given form with every method, and the method is known only during the login. So
+//! verifications of a password with two forms alternate: after a rejection the other form is next.
 
 use std::sync::Arc;
 
@@ -20,14 +19,14 @@ const REMEMBERED: usize = 16;
 pub(crate) enum Form {
     #[default]
     Prepared,
-    AsItIs,
+    Unchanged,
 }
 
 impl Form {
     fn other(self) -> Self {
         match self {
-            Self::Prepared => Self::AsItIs,
-            Self::AsItIs => Self::Prepared,
+            Self::Prepared => Self::Unchanged,
+            Self::Unchanged => Self::Prepared,
         }
     }
 }
@@ -40,7 +39,7 @@ pub(crate) struct Forms(Arc<Mutex<Known>>);
 struct Known {
     /// The form that worked last.
     worked: Form,
-    /// By digest, the latest last.
+    /// Form for the next login, by digest; the latest entry is last.
     next: Vec<([u8; 32], Form)>,
 }
 
@@ -97,31 +96,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_take_turns_until_one_works_and_that_one_is_first_for_the_next_password() {
+    fn forms_alternate_until_one_works_and_the_next_password_starts_with_it() {
         let (forms, first, second) = (
             Forms::default(),
             Credentials::new("app", "first"),
             Credentials::new("app", "second"),
         );
         assert_eq!(forms.form_for(&first), Form::Prepared);
-        // Reported twice by verifications side by side: the other one is next all the same.
+        // Two concurrent verifications report the same form: the other form is still next.
         forms.rejected(&first, Form::Prepared);
         forms.rejected(&first, Form::Prepared);
-        assert_eq!(forms.form_for(&first), Form::AsItIs);
-        forms.rejected(&first, Form::AsItIs);
+        assert_eq!(forms.form_for(&first), Form::Unchanged);
+        forms.rejected(&first, Form::Unchanged);
         assert_eq!(forms.form_for(&first), Form::Prepared);
-        forms.worked(&first, Form::AsItIs);
-        assert_eq!(forms.form_for(&second), Form::AsItIs);
-        // A candidate's rejection does not concern the active password.
-        forms.rejected(&second, Form::AsItIs);
+        forms.worked(&first, Form::Unchanged);
+        assert_eq!(forms.form_for(&second), Form::Unchanged);
+        // A candidate's rejection does not affect the active password.
+        forms.rejected(&second, Form::Unchanged);
         assert_eq!(
             (forms.form_for(&first), forms.form_for(&second)),
-            (Form::AsItIs, Form::Prepared)
+            (Form::Unchanged, Form::Prepared)
         );
         for other in 0..100 {
             forms.rejected(
                 &Credentials::new("app", format!("password {other}")),
-                Form::AsItIs,
+                Form::Unchanged,
             );
         }
         assert_eq!(forms.lock().next.len(), REMEMBERED);

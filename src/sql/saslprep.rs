@@ -3,11 +3,11 @@
 use stringprep::tables;
 use unicode_normalization::UnicodeNormalization;
 
-/// Returns the prepared password, or `None` where libpq and the server take the password as it is.
+/// Returns the prepared password, or `None` where libpq and the server use the password unchanged.
 ///
 /// PostgreSQL checks for prohibited and unassigned characters before it normalises (`pg_saslprep`
-/// in `src/common/saslprep.c`), and takes a password with one of them as it is. That is why
-/// `stringprep::saslprep`, which checks afterwards, would be wrong for some.
+/// in `src/common/saslprep.c`), and uses a password with one of them unchanged.
+/// `stringprep::saslprep` checks afterwards, which gives another result for some passwords.
 pub(crate) fn prepared(password: &str) -> Option<String> {
     if password.is_ascii() {
         return None;
@@ -30,8 +30,8 @@ pub(crate) fn prepared(password: &str) -> Option<String> {
     (prepared != password).then_some(prepared)
 }
 
-/// Whether sqlx 0.8.6 panics in SCRAM with this user ("Failed to saslprep username"): it prepares
-/// the name together with the Latin `n=` before it.
+/// Returns whether sqlx 0.8.6 panics in SCRAM with this user ("Failed to saslprep username"): it
+/// prepares the name together with the Latin `n=` before it.
 pub(crate) fn is_unfit_user(user: &str) -> bool {
     stringprep::saslprep(&format!("n={user}")).is_err()
 }
@@ -49,8 +49,8 @@ fn is_prohibited(c: char) -> bool {
         || tables::unassigned_code_point(c)
 }
 
-/// Text that is written from right to left begins and ends with such a character, and has none of
-/// the other direction.
+/// Returns whether the text violates the bidirectional rule of RFC 3454: right-to-left text begins
+/// and ends with such a character, and has none of the other direction.
 fn is_mixed_in_direction(text: &str) -> bool {
     let is_right_to_left = tables::bidi_r_or_al;
     text.contains(is_right_to_left)

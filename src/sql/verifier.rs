@@ -12,11 +12,11 @@ use tracing::dispatcher;
 
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Most abandoned verifications of one pool that may still compute.
+/// Maximum number of abandoned verifications of one pool that still compute.
 const MAX_ABANDONED: isize = 2;
 
 /// The message of the error after a panic.
-pub(crate) const PANICKED: &str = "the verification panicked; see its own output";
+pub(crate) const PANICKED: &str = "the verification panicked; see the panic message";
 
 const RUNNING: u8 = 0;
 const ABANDONED: u8 = 1;
@@ -34,7 +34,7 @@ struct VerificationState {
     abandoned: Arc<AtomicIsize>,
 }
 
-/// Held by the caller.
+/// Guard of the caller. Its drop marks a running verification as abandoned.
 struct CallerGuard(Arc<VerificationState>);
 
 impl Drop for CallerGuard {
@@ -49,7 +49,7 @@ impl Drop for CallerGuard {
     }
 }
 
-/// Held by the thread. A panic drops it, too.
+/// Guard of the thread. Its drop marks the verification as ended, also after a panic.
 struct ThreadGuard(Arc<VerificationState>);
 
 impl Drop for ThreadGuard {
@@ -61,11 +61,11 @@ impl Drop for ThreadGuard {
 }
 
 impl Verifier {
-    /// Returns what the work returns.
+    /// Runs the work on a new thread, and returns its result.
     ///
     /// # Errors
-    /// Those of the work; [`ConnectErrorKind::Unreachable`] while two abandoned ones still compute;
-    /// [`ConnectErrorKind::Other`] after a panic, or without a thread.
+    /// Those of the work. [`ConnectErrorKind::Unreachable`] while two abandoned verifications still
+    /// compute. [`ConnectErrorKind::Other`] after a panic, or if no thread can be started.
     ///
     /// # Cancel safety
     /// The work is dropped when it next waits. If it computes instead, its thread continues until
@@ -75,7 +75,7 @@ impl Verifier {
         work: impl Future<Output = Result<(), ConnectError>> + Send + 'static,
     ) -> Result<(), ConnectError> {
         if self.abandoned.load(Ordering::Acquire) >= MAX_ABANDONED {
-            let message = "earlier verifications still compute what the server demanded; check which server listens at this address";
+            let message = "earlier verifications still compute the server's login challenge; check which server listens at this address";
             return Err(ConnectError::new(ConnectErrorKind::Unreachable, message));
         }
         let shared = Arc::new(VerificationState {
@@ -115,7 +115,7 @@ impl Verifier {
                 // The caller may have gone.
                 let _ = result.send(outcome);
             }
-            // A name resolution may hang in a thread of this runtime.
+            // Does not wait, because a name resolution may hang in a thread of this runtime.
             runtime.shutdown_background();
         };
         let caller_guard = CallerGuard(shared);

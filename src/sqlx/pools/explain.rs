@@ -84,7 +84,7 @@ impl<DB: Dialect> SqlPools<DB> {
             Some(Form::Prepared) => {
                 "; the password changes under SASLprep, and was sent in that form"
             }
-            Some(Form::AsItIs) => "; the password changes under SASLprep, and was sent as it is",
+            Some(Form::Unchanged) => "; the password changes under SASLprep, and was sent as it is",
             None => "",
         };
         format!(
