@@ -1,4 +1,4 @@
-//! Pools of sqlx's, whatever the database.
+//! Pools of sqlx, for every database.
 
 mod explain;
 mod factory;
@@ -22,40 +22,39 @@ use crate::sql::check::wrong;
 use crate::sql::forms::{Form, Forms};
 use crate::sql::verifier::Verifier;
 
-/// How often a pool that drains is counted again while connections of it are busy.
-const STILL_BUSY: Duration = Duration::from_millis(10);
+/// Time between two counts of a draining pool's connections while some are busy.
+const COUNT_EVERY: Duration = Duration::from_millis(10);
 
 /// Shortest time between two idle connections that are closed to make room on a full server.
 const ROOM_EVERY: Duration = Duration::from_secs(15);
 
-/// Makes pools of [`Credentials`]s; sqlx's own options are the settings. Used as `PgPools` and
-/// `MySqlPools`, whose docs say what is particular to each database.
+/// Makes pools from [`Credentials`]; sqlx's own options are the settings. Used as `PgPools` and
+/// `MySqlPools`, whose docs describe each database.
 ///
 /// - `max_connections` bounds the connections (10 by sqlx's default); `min_connections` of them are
 ///   opened ahead of demand at each replacement.
-/// - `acquire_timeout` is a call's one deadline (30 s), however many generations pass.
-/// - `test_before_acquire` decides whether the handle pings (it does by default); sqlx's own ping
-///   is off, because an acquire cancelled inside of it would cost the connection.
-/// - `max_lifetime` and `idle_timeout` retire connections as ever. For tokens that are valid for 15
-///   minutes, the settings that never send an expired token to the database are a lifetime of 14
-///   min, an idle time-out of 10 min and 10 connections: a connection opened with a token of any
-///   age is gone before it would have to log in again.
-/// - `after_connect`, `before_acquire` and `after_release` are called as ever, except that
+/// - `acquire_timeout` is a call's one deadline (30 s), also across generations.
+/// - `test_before_acquire` decides whether the handle pings (it does by default). sqlx's own ping
+///   is off, because a cancelled acquire would lose the connection.
+/// - `max_lifetime` and `idle_timeout` close connections as in sqlx. For tokens that are valid for
+///   15 minutes, set a lifetime of 14 min, an idle time-out of 10 min and 10 connections. These
+///   settings never send an expired token to the database.
+/// - `after_connect`, `before_acquire` and `after_release` are called as in sqlx. The exception:
 ///   `before_acquire` is not called for connections that callers share while the database rejects
-///   new logins, or that are taken past the admission control of a replacement.
+///   logins, or that are taken past a replacement's admission control.
 ///
-/// User, password and, where the credentials have an endpoint, host, port and database come from
-/// the lease; everything else from the connect options.
+/// User, password and endpoint come from the lease. Everything else, and the parts that the
+/// endpoint leaves out, comes from the connect options.
 pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
     settings: PoolSettings,
-    /// The statement by which an open connection shows that its role still exists.
+    /// Statement that checks whether the role of an open connection still exists.
     probe: Arc<str>,
-    /// The statement by which a connection is pinged; without one, by the protocol's own ping.
+    /// Statement that pings a connection. `None`: the protocol's own ping.
     ping: Option<Arc<str>>,
     hooks: Hooks<DB>,
-    /// PostgreSQL's alone.
+    /// Used by PostgreSQL alone.
     pub(super) tokens_in_clear: bool,
     verifier: Verifier,
     forms: Forms,
@@ -63,7 +62,7 @@ pub struct SqlPools<DB: Dialect> {
 }
 
 impl<DB: Dialect> SqlPools<DB> {
-    /// Pools with these options.
+    /// Creates a factory of pools with these options.
     pub fn new(connect: ConnectOptionsOf<DB>, options: PoolOptions<DB>) -> Self {
         let mut settings = PoolSettings::new(options.get_max_connections());
         settings.warm_connections = options.get_min_connections();
@@ -74,7 +73,7 @@ impl<DB: Dialect> SqlPools<DB> {
         settings.probe_detects_expiry = DB::PROBE_DETECTS_EXPIRY;
         settings.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
         settings.reuses_cancelled = DB::REUSES_CANCELLED;
-        // The handle has a deadline of its own; at sqlx's, a login would be aborted.
+        // The handle has a deadline of its own. sqlx's would abort a login.
         let within = if DB::COUNTS_ABORTED_LOGINS {
             options.get_acquire_timeout().saturating_add(WITHOUT_CALLER)
         } else {
@@ -98,13 +97,13 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// Sets the way in which the pool goes from one lease to the next. Default:
-    /// [`HandoverPolicy::AsLeased`].
+    /// Sets how the pool goes from one lease to the next. Default: [`HandoverPolicy::AsLeased`].
     ///
     /// With [`HandoverPolicy::AlwaysInPlace`] the pool of
     /// [`Handle::current`](crate::Handle::current) stays valid until a lease names another host,
-    /// port or database: for `PgListener`, sea-orm and connection stores. Connections of the old
-    /// credential are closed after `max_lifetime`. A lease that ends its connections is an error.
+    /// port or database. `PgListener`, sea-orm and connection stores need that. Connections of the
+    /// old credential are closed after `max_lifetime`. A lease that ends its connections is an
+    /// error.
     #[must_use]
     pub fn with_handover_policy(mut self, policy: HandoverPolicy) -> Self {
         self.settings.policy = policy;
@@ -112,14 +111,14 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Checks only connections that were idle for at least `idle`, which saves most acquires a
-    /// round trip. Takes precedence over `test_before_acquire`. Default: as that says, for each
-    /// acquire or for none.
+    /// round trip. Takes precedence over `test_before_acquire`. Default: `test_before_acquire`
+    /// decides, for each acquire or for none.
     ///
-    /// When the server ends idle connections, each may fail one statement, at most until the first
-    /// failure is seen. Those that were idle then are checked from then on, and for five seconds
+    /// When the server ends idle connections, each may fail one statement until the first failure
+    /// is reported. Connections that were idle at that time are then checked, and for five seconds
     /// all.
     ///
-    /// Replaces a `before_acquire` hook of the options: give that one to
+    /// Replaces a `before_acquire` hook of the options: set that one by
     /// [`with_before_acquire`](Self::with_before_acquire).
     #[must_use]
     pub fn with_check_after_idle(mut self, idle: Duration) -> Self {
@@ -145,12 +144,12 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Calls `hook` on each new connection, as [`PoolOptions::after_connect`] would, and on that of
-    /// each verification. Credentials with which it fails are not served. Replaces an
-    /// `after_connect` of the options. Verification cannot call that one: before publication it is
-    /// called for one connection alone.
+    /// each verification. Credentials with which it fails are not used. Replaces an `after_connect`
+    /// of the options. A verification does not call that one. Before publication, it is called on
+    /// one connection alone.
     ///
-    /// For a verification it runs on a thread and a runtime of its own, which end with it: tasks
-    /// that it spawns are cancelled, `block_in_place` panics, and connections that it opens
+    /// In a verification, the hook runs on a thread and a runtime of its own, which end with it.
+    /// Tasks that it spawns are cancelled, `block_in_place` panics, and connections that it opens
     /// elsewhere are closed.
     ///
     /// ```
@@ -213,10 +212,10 @@ impl<DB: Dialect> SqlPools<DB> {
 
     /// Closes a connection that does not respond to a ping within `timeout` when it is returned.
     /// Costs one round trip for each return. Default: none. sqlx then waits without end, and a
-    /// connection that the network dropped keeps its place in the pool. Only one whose statement on
-    /// the handle was cancelled is closed after 10 s.
+    /// connection that the network dropped keeps its place in the pool. A connection whose
+    /// statement on the handle was cancelled is closed after 10 s.
     ///
-    /// Replaces an `after_release` hook of the options: give that one to
+    /// Replaces an `after_release` hook of the options: set that one by
     /// [`with_after_release`](Self::with_after_release).
     #[must_use]
     pub fn with_return_timeout(mut self, timeout: Duration) -> Self {
@@ -233,7 +232,7 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// The other form of the password, where there are two.
+    /// Returns the other form of the password, if there are two.
     fn prepared(credentials: &Credentials) -> Option<String> {
         if credentials.is_token() {
             None
@@ -243,7 +242,7 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 }
 
-/// When a connection was given up last to make room on a full server.
+/// Time when a connection was last closed to make room on a full server.
 #[derive(Clone, Default)]
 struct Room(Arc<Mutex<Option<Instant>>>);
 
@@ -277,7 +276,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
 }
 
 impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
-    /// sqlx's options would print the password.
+    /// Leaves out sqlx's options, which would print the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlPools")
             .field("database", &DB::NAME)
@@ -301,10 +300,10 @@ impl<DB: Dialect> SqlPools<DB> {
             (Ok(_), Some(hook)) => hook(&mut connection).await,
             (probed, _) => probed.map(drop),
         };
-        // It is closed either way; an error of the close does not concern the credentials.
+        // It is closed either way. An error of the close does not concern the credentials.
         let _ = connection.close().await;
-        // The role exists, because it has just logged in. A probe that it may not run (42501) is
-        // wrong itself.
+        // The role exists, because it has just logged in. If it may not run the probe (42501), the
+        // probe is wrong.
         probed.map_err(|error| self.explained_login_error(credentials, error))
     }
 }

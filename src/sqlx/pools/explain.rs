@@ -11,12 +11,12 @@ use crate::credentials::{Credentials, Endpoint, shown_host, shown_name};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::sql::forms::Form;
 
-/// Added to the rejection of a token, which the server explains by the user alone.
+/// Added to the rejection of a token, because the server's text names only the user.
 const TOKEN_ADVICE: &str =
-    "a token is rejected, too, if its date is wrong: check this machine's clock";
+    "a token is also rejected if the time is wrong: check this machine's clock";
 
 impl<DB: Dialect> SqlPools<DB> {
-    /// Why nothing came of a connect, and where to: the text of the operating system names neither
+    /// Explains a failed connect by its address, because the operating system's text has neither
     /// host nor file.
     pub(super) fn connecting_failed(
         &self,
@@ -32,12 +32,11 @@ impl<DB: Dialect> SqlPools<DB> {
         }
         let place = self.place(credentials);
         let connect_error = match io.kind() {
-            // Of a socket's address there is no file that could be missing: it is one of those for
-            // TLS.
+            // A TCP connection needs no file but those for TLS.
             ErrorKind::NotFound | ErrorKind::PermissionDenied => wrong(
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
                 format!(
-                    "a file that is named in the connect options cannot be read ({io}); see to its path and its rights"
+                    "a file in the connect options cannot be read ({io}); check its path and permissions"
                 ),
             ),
             _ => ConnectError::new(kind::<DB>(&error), format!("{place}: {error}")),
@@ -45,7 +44,7 @@ impl<DB: Dialect> SqlPools<DB> {
         connect_error.with_source(error)
     }
 
-    /// Returns the error of a login or of what follows it.
+    /// Returns the error of a login, its probe or its hook.
     pub(super) fn explained_login_error(
         &self,
         credentials: &Credentials,
@@ -82,9 +81,9 @@ impl<DB: Dialect> SqlPools<DB> {
         };
         let form = match Self::prepared(credentials).map(|_| self.forms.form_for(credentials)) {
             Some(Form::Prepared) => {
-                "; the password changes under SASLprep, and was sent in that form"
+                "; the password changes under SASLprep, and was sent prepared"
             }
-            Some(Form::Unchanged) => "; the password changes under SASLprep, and was sent as it is",
+            Some(Form::Unchanged) => "; the password changes under SASLprep, and was sent unchanged",
             None => "",
         };
         format!(
@@ -115,18 +114,18 @@ pub(super) fn never_ready(within: Duration) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Other,
         format!(
-            "no connection was ready within {within}, though the login works: does the pool's after_connect fail, or is the server full? sqlx logs its error"
+            "no connection was ready within {within}, although the login works; check the pool's after_connect, the server's limit and sqlx's log"
         ),
     )
 }
 
 /// The error for a user or a password with which the driver cannot log in by SCRAM.
 pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
-    let problem = "SASLprep prohibits a character of it, and sqlx cannot log in with it by SCRAM; choose another";
+    let problem = "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
     wrong(field, problem)
 }
 
-/// Returns what the response to a login means.
+/// Returns the kind of a login's error.
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
         sqlx::Error::Database(error) => DB::error_kind(&**error),

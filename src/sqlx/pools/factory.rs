@@ -1,4 +1,4 @@
-//! What the framework does with pools of sqlx's.
+//! `PoolFactory` for pools of sqlx.
 
 use std::error::Error as StdError;
 use std::task::Poll;
@@ -14,7 +14,7 @@ use super::super::shim;
 use super::super::sqlx::pool::{PoolConnection, PoolOptions};
 use super::super::sqlx::{self, Connection, Pool};
 use super::explain::{kind, login_error, never_ready, unfit_for_scram};
-use super::{STILL_BUSY, SqlPools};
+use super::{COUNT_EVERY, SqlPools};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
@@ -39,11 +39,11 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         let credentials = lease.secret();
         check::credentials(credentials, DB::NAME)?;
         check::address(&DB::address(&self.connect), credentials, DB::DEFAULT_PORT)?;
-        for (field, life) in [
+        for (field, limit) in [
             ("max_lifetime", self.options.get_max_lifetime()),
             ("idle_timeout", self.options.get_idle_timeout()),
         ] {
-            if life.is_some_and(|life| life.is_zero()) {
+            if limit.is_some_and(|limit| limit.is_zero()) {
                 // sqlx would check its connections without a pause.
                 return Err(wrong(field, "is 0s; give at least a second, or None"));
             }
@@ -60,7 +60,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         {
             return Err(wrong(
                 "handover_policy",
-                "AlwaysInPlace cannot be kept with a lease that ends its connections; use AsLeased",
+                "AlwaysInPlace does not work with a lease that ends its connections; use AsLeased",
             ));
         }
         Ok(())
@@ -106,14 +106,14 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         })
     }
 
-    /// Does nothing with a hook of `with_after_connect`, which the verification has called. A hook
+    /// Does nothing if `with_after_connect` set a hook, which the verification has called. A hook
     /// of the options is called by sqlx alone, which retries it and logs its error.
     async fn try_out(
         &self,
         credentials: &Credentials,
         within: Duration,
     ) -> Result<(), ConnectError> {
-        let within = before(within);
+        let within = pool_timeout(within);
         if self.hooks.after_connect.is_some() {
             return Ok(());
         }
@@ -153,7 +153,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         self.explained(credentials, error)
     }
 
-    /// At most one connection is closed in 15 s, because others may take the room that it makes.
+    /// Closes at most one connection in 15 s, because another client may take its place.
     async fn make_room(&self, pool: &Pool<DB>) -> bool {
         if pool.num_idle() == 0 || !self.room.may_be_made() {
             return false;
@@ -178,7 +178,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         connections: u32,
         within: Duration,
     ) -> Result<u32, ConnectError> {
-        let within = before(within);
+        let within = pool_timeout(within);
         // Idle connections are kept until each acquire has begun to connect; otherwise it would
         // take one of them. Callers can use them again before the first login completes.
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire())
@@ -205,8 +205,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         let opened = timeout(within, futures_util::future::join_all(rest)).await;
         match opened.map(|opened| opened.into_iter().collect::<Result<Vec<_>, _>>()) {
             Ok(Ok(connections)) => {
-                // Returned here: a dropped connection is idle some time later, and a caller that
-                // comes first would log in.
+                // Returned here: a dropped connection becomes idle later, and a caller before that
+                // would log in.
                 let returns = connections
                     .into_iter()
                     .map(|mut connection| async move { connection.return_to_pool().await });
@@ -232,7 +232,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             if pool.size() == 0 {
                 return;
             }
-            tokio::time::sleep(STILL_BUSY).await;
+            tokio::time::sleep(COUNT_EVERY).await;
         }
     }
 
@@ -240,7 +240,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         pool.size()
     }
 
-    /// sqlx counts after the fact, and briefly below zero.
+    /// sqlx counts late, and briefly below zero.
     fn idle(&self, pool: &Pool<DB>) -> u32 {
         u32::try_from(pool.num_idle()).unwrap_or(0).min(pool.size())
     }
@@ -312,8 +312,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 }
 
-/// Returns the time-out of a pool's own, so much before the deadline that the cause can be named:
-/// 4 s of the default 5 s.
-fn before(deadline: Duration) -> Duration {
+/// Returns the pool's own time-out, short enough to report the cause before the deadline: 4 s of 5
+/// s by default.
+fn pool_timeout(deadline: Duration) -> Duration {
     deadline * 4 / 5
 }
