@@ -31,14 +31,14 @@ pub(super) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::
     None
 }
 
-/// Errors that are the same for every database.
+/// Returns the kind of an error that every database has.
 pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
-        // rustls reports a certificate that it does not trust so.
+        // rustls reports an untrusted certificate with this kind.
         sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
             ConnectErrorKind::Misconfigured
         }
-        // An authentication method that sqlx does not speak.
+        // An authentication method that sqlx does not support.
         sqlx::Error::Protocol(message) if message.contains("auth") => {
             ConnectErrorKind::Misconfigured
         }
@@ -48,23 +48,23 @@ pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
     }
 }
 
-/// Returns the field that SASLprep prohibits, where the driver reports that in its own words. They
-/// quote a character of the password.
+/// Returns the field that SASLprep prohibits, if the driver reports one. The driver's text quotes a
+/// character of the password.
 pub(super) fn prohibited(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Configuration(inner) = error else {
         return None;
     };
-    let words = inner.to_string();
+    let text = inner.to_string();
     [
         ("Failed to saslprep password", "password"),
         ("Failed to saslprep username", "user"),
     ]
     .into_iter()
-    .find_map(|(begin, field)| words.starts_with(begin).then_some(field))
+    .find_map(|(prefix, field)| text.starts_with(prefix).then_some(field))
 }
 
-/// Returns whether a statement failed as when the role of its connection was dropped: 42501 no
-/// privilege any more, 42704 no such role.
+/// Returns whether the role of the connection may have been dropped: 42501 (no privilege) or 42704
+/// (no such role).
 pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
     error
         .as_database_error()

@@ -14,10 +14,11 @@ use crate::sql::check::Address;
 /// The connect options of a database.
 pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 
-/// A database that [`SqlPools`](super::SqlPools) knows. Sealed: PostgreSQL, and MySQL with MariaDB.
+/// A database that [`SqlPools`](super::SqlPools) supports. Sealed: PostgreSQL, and MySQL with
+/// MariaDB.
 pub trait Dialect: Database + Sealed {}
 
-/// The inside of [`Dialect`].
+/// Private part of [`Dialect`].
 pub trait Sealed: Database {
     /// The port that it listens on by default.
     const DEFAULT_PORT: u16;
@@ -29,8 +30,7 @@ pub trait Sealed: Database {
     const PING: Option<&'static str>;
     /// Whether the server counts aborted logins, and blocks a host for them.
     const COUNTS_ABORTED_LOGINS: bool;
-    /// Whether the driver still knows which responses are due after a statement was cancelled while
-    /// it ran.
+    /// Whether the driver can use a connection after a running statement on it was cancelled.
     const REUSES_CANCELLED: bool;
     /// TLS mode that a token requires, as the connect options name it.
     const VERIFIED_TLS: &'static str;
@@ -47,21 +47,20 @@ pub trait Sealed: Database {
         credentials: &Credentials,
         password: &str,
     ) -> ConnectOptionsOf<Self>;
-    /// The other form that a password has for some methods of authentication. Default: none has.
+    /// Returns the other form of a password, for some methods of authentication. Default: `None`.
     fn prepared(password: &str) -> Option<String> {
         let _ = password;
         None
     }
-    /// Whether the driver panics in a login by this name, by whichever method of authentication
-    /// that may be.
+    /// Returns whether the driver may panic in a login as this user. Default: `false`.
     fn may_panic_with(user: &str) -> bool {
         let _ = user;
         false
     }
     /// Returns the address in the options.
-    #[expect(private_interfaces, reason = "nobody outside can name this trait")]
+    #[expect(private_interfaces, reason = "the trait cannot be named outside of the crate")]
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;
-    /// Whether the server's certificate is verified.
+    /// Returns whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
     /// Returns the kind of the server's error.
     fn error_kind(error: &dyn DatabaseError) -> ConnectErrorKind;

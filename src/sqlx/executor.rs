@@ -1,4 +1,4 @@
-//! `&Handle` where sqlx wants an executor, or something to begin a transaction on.
+//! `&Handle` as sqlx's `Executor` and `Acquire`.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::handle::Handle;
 use crate::lease::OldConnections;
 use crate::pool::{Acquired, CallState, ConnectionGuard, RETURN_TIMEOUT, Shared, acquire};
 
-/// Reports what the error of a statement shows: a broken connection, maybe a dropped role, or a
-/// password that has expired.
+/// Reports a broken connection, a role that may have been dropped, or an expired password, by the
+/// error of a statement.
 fn observe<DB: Dialect>(
     shared: &Shared<SqlPools<DB>>,
     generation: u64,
@@ -29,12 +29,12 @@ fn observe<DB: Dialect>(
     let Some(control_plane) = shared.control_plane() else {
         return;
     };
-    let known = control_plane.classify(error);
-    if known.kind() == ConnectErrorKind::Unreachable || matches!(error, Error::Protocol(_)) {
-        // Others of the pool may be, too.
+    let classified = control_plane.classify(error);
+    if classified.kind() == ConnectErrorKind::Unreachable || matches!(error, Error::Protocol(_)) {
+        // Other connections of the pool may be broken, too.
         shared.checks.found_broken(shared.clock.mono());
     }
-    let Some(code) = known.code() else {
+    let Some(code) = classified.code() else {
         return;
     };
     if old_connections == OldConnections::EndWithLease
@@ -42,9 +42,9 @@ fn observe<DB: Dialect>(
     {
         control_plane.suspect(generation);
     }
-    // Class 28 within a statement is about another server, which a foreign table leads to.
-    if known.kind() == ConnectErrorKind::Rejected && !code.starts_with("28") {
-        control_plane.rejected(generation, known);
+    // In a statement, class 28 comes from another server, behind a foreign table.
+    if classified.kind() == ConnectErrorKind::Rejected && !code.starts_with("28") {
+        control_plane.rejected(generation, classified);
     }
 }
 
@@ -52,7 +52,7 @@ impl<DB: Dialect> Handle<SqlPools<DB>>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    /// A connection of the generation that is served now.
+    /// Returns a connection of the current generation.
     ///
     /// # Connections that leave the pool
     /// A lease is released once its pool has no connection left. A connection that is taken out of
@@ -60,8 +60,8 @@ where
     ///
     /// - [`detach`](PoolConnection::detach): the connection no longer counts. The lease may be
     ///   released while it is open. Where its connections end with the lease (a dynamic user of
-    ///   Vault's), statements on it then fail, and no probe or drain covers it.
-    /// - [`leak`](PoolConnection::leak): the connection counts for ever, also when it was closed.
+    ///   Vault), statements on it then fail, and no probe or drain covers it.
+    /// - [`leak`](PoolConnection::leak): the connection counts forever, even after it was closed.
     ///   The drain of its generation never ends, and is reported as abandoned at the drain
     ///   deadline. The lease is kept until the pool is shut down with the supervisor, or until it
     ///   expires.
@@ -70,8 +70,8 @@ where
     ///
     /// # Errors
     /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down.
-    /// When the database rejects the credential and nothing better is to be had before the pool's
-    /// `acquire_timeout`, its rejection ([`SharedError`](crate::sqlx_09::SharedError), with the
+    /// If the database rejects the credential and no connection is available before the pool's
+    /// `acquire_timeout`, the rejection ([`SharedError`](crate::sqlx_09::SharedError), with the
     /// original SQLSTATE).
     ///
     /// # Cancel safety
@@ -89,13 +89,13 @@ where
     /// Those of [`acquire`](Self::acquire), and of `BEGIN`.
     ///
     /// # Cancel safety
-    /// If the future is dropped after `BEGIN` was sent, a task waits for the response, for ten
-    /// seconds at most, and rolls back. sqlx's own `begin` leaves the connection in a transaction.
+    /// If the future is dropped after `BEGIN` was sent, a task waits up to ten seconds for the
+    /// response, and rolls back. sqlx's own `begin` leaves the connection in a transaction.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
         begin(self.shared()).await
     }
 
-    /// An idle connection, without waiting; `None` when there is none.
+    /// Returns an idle connection, without waiting; `None` when there is none.
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
         self.try_get()
     }
@@ -151,8 +151,8 @@ impl<'s, DB: Dialect> Statement<'s, DB> {
     }
 }
 
-/// A `BEGIN`. One that was sent completes in a task when its caller drops it: sqlx rolls back only
-/// the transactions whose `BEGIN` has returned. A call that completes costs one allocation.
+/// A `BEGIN`. If its caller drops it, a task completes it and rolls back. sqlx itself rolls back
+/// only transactions whose `BEGIN` has returned. A call that completes costs one allocation.
 struct Begin<DB: Dialect>(Option<BoxFuture<'static, Result<Transaction<'static, DB>, Error>>>);
 
 impl<DB: Dialect> Begin<DB> {
@@ -175,8 +175,7 @@ impl<DB: Dialect> Drop for Begin<DB> {
         if let Ok(runtime) = Runtime::try_current() {
             runtime.spawn(async move {
                 let rolled_back = async { begin.await?.rollback().await };
-                // On an error or beyond the time, the connection is closed or goes back by its
-                // drop.
+                // After an error or the time-out, the drop closes or returns the connection.
                 let _ = timeout(RETURN_TIMEOUT, rolled_back).await;
             });
         }

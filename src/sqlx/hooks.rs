@@ -39,8 +39,8 @@ tokio::task_local! {
     static IDLE_FOR: Cell<Duration>;
 }
 
-/// Returns the connection of an acquire with its idle time. One that `before_acquire` was not
-/// called for was just opened. In an async function the acquire, of 15 kB, would be stored twice.
+/// Returns the connection of an acquire with its idle time. Without a call of `before_acquire`, the
+/// connection was just opened. An async function would store the acquire (15 kB) twice.
 pub(super) fn taken<C, E>(
     acquiring: impl Future<Output = Result<C, E>>,
 ) -> impl Future<Output = Result<Taken<C>, E>> {

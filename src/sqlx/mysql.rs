@@ -16,21 +16,21 @@ use crate::error::ConnectErrorKind;
 use crate::sql::check::Address;
 use crate::sql::mysql;
 
-/// Makes MySQL and MariaDB pools of [`Credentials`]s: [`SqlPools`] with sqlx's
+/// Makes MySQL and MariaDB pools from [`Credentials`]: [`SqlPools`] with sqlx's
 /// `MySqlConnectOptions` and `MySqlPoolOptions`.
 ///
-/// - Bearer tokens are sent by the plugin `mysql_clear_password`. It is switched on for them, and
-///   for nothing else. It demands `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every
-///   server of that authority. `enable_cleartext_plugin` in the connect options counts only where
-///   TLS is verified.
-/// - An account whose password has expired may log in and is then rejected every statement (1820):
-///   a handle pings with the statement `DO 0`, which costs the same as the protocol's own ping, and
-///   treats this error as a rejection.
+/// - Bearer tokens are sent by the plugin `mysql_clear_password`. It is enabled for them, and
+///   requires `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every server of that
+///   authority. `enable_cleartext_plugin` in the connect options has an effect only with verified
+///   TLS.
+/// - An account with an expired password can log in, but its statements fail with 1820. A handle
+///   pings with the statement `DO 0`, at the cost of the protocol's own ping, and treats this error
+///   as a rejection.
 /// - After `DROP USER`, open connections continue to work, and no probe detects it. They close with
 ///   their generation. After a lease that ends its connections has expired, none of them is handed
 ///   out. PostgreSQL's are shared as long as their role exists.
-/// - Where the server is full (1040, 1203, 1226), sqlx returns at once; a handle waits for room
-///   until the call's deadline, as it does with PostgreSQL.
+/// - If the server is full (1040, 1203, 1226), sqlx returns an error at once. A handle waits until
+///   the call's deadline, as with PostgreSQL.
 ///
 /// ```
 /// use claviger::MySqlPools;
@@ -97,7 +97,7 @@ impl Sealed for MySql {
         }
     }
 
-    #[expect(private_interfaces, reason = "nobody outside can name this trait")]
+    #[expect(private_interfaces, reason = "the trait cannot be named outside of the crate")]
     fn address(options: &MySqlConnectOptions) -> Address<'_> {
         Address {
             host: options.get_host(),

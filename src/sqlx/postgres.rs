@@ -15,18 +15,19 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::sql::check::Address;
 use crate::sql::saslprep;
 
-/// Makes PostgreSQL pools of [`Credentials`]s: [`SqlPools`] with sqlx's `PgConnectOptions` and
+/// Makes PostgreSQL pools from [`Credentials`]: [`SqlPools`] with sqlx's `PgConnectOptions` and
 /// `PgPoolOptions`.
 ///
-/// Bearer tokens demand `PgSslMode::VerifyFull`. The probe is `SELECT current_user, session_user`,
-/// which fails once the role is dropped, also after `SET ROLE`, where `SELECT 1` does not.
+/// Bearer tokens require `PgSslMode::VerifyFull`. The probe is `SELECT current_user, session_user`.
+/// Unlike `SELECT 1`, it fails once the role is dropped, also after `SET ROLE`.
 ///
 /// Passwords that SASLprep (RFC 4013) changes, such as those with a no-break space or decomposed
 /// accents, work as in psql. sqlx 0.8 sends the same form for every method of authentication, but
-/// SCRAM needs the prepared one, MD5 and clear text the original. A rejected verification of such a
-/// password is therefore repeated with the other form, 0.1 to 0.2 s later at first; the form that
-/// works is tried first from then on. sqlx 0.9 prepares passwords itself. By SCRAM it cannot log in
-/// with what SASLprep prohibits, such as most emoji, which psql and sqlx 0.8 take as it is.
+/// SCRAM needs the prepared one, MD5 and clear text the original. After a rejection, the
+/// verification is repeated with the other form, 0.1 to 0.2 s later at first. The form that works
+/// is tried first from then on. sqlx 0.9 prepares passwords itself. With SCRAM, it cannot log in
+/// with characters that SASLprep prohibits, such as most emoji. psql and sqlx 0.8 send them
+/// unchanged.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,9 +49,9 @@ pub type PgPools = SqlPools<Postgres>;
 impl Dialect for Postgres {}
 
 impl SqlPools<Postgres> {
-    /// Lets bearer tokens go over connections whose TLS is not verified: for a server on this
-    /// machine, never elsewhere. MySQL's pools have no such way, because its clear-text plugin is
-    /// enabled over verified TLS alone.
+    /// Allows bearer tokens on connections without verified TLS: for a server on this machine,
+    /// never elsewhere. MySQL's pools have no such option: their clear-text plugin requires
+    /// verified TLS.
     #[must_use]
     pub fn with_danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;
@@ -100,7 +101,7 @@ impl Sealed for Postgres {
     }
 
     fn prepared(password: &str) -> Option<String> {
-        // Where the driver prepares it for SCRAM alone, as libpq does, there is nothing to choose.
+        // If the driver prepares it for SCRAM itself, as libpq does, there is only one form.
         if shim::PREPARES_PASSWORDS {
             None
         } else {
@@ -112,7 +113,7 @@ impl Sealed for Postgres {
         !shim::PREPARES_PASSWORDS && saslprep::is_unfit_user(user)
     }
 
-    #[expect(private_interfaces, reason = "nobody outside can name this trait")]
+    #[expect(private_interfaces, reason = "the trait cannot be named outside of the crate")]
     fn address(options: &PgConnectOptions) -> Address<'_> {
         Address {
             host: options.get_host(),

@@ -1,4 +1,4 @@
-//! The error that many callers share: sqlx's own cannot be cloned.
+//! An error that many callers share, because sqlx's own cannot be cloned.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -17,13 +17,12 @@ use crate::error::{ConnectError, ConnectErrorKind};
 /// | the database returned a SQLSTATE or error number | [`sqlx::Error::Database`], with the original `code()` and message |
 /// | a caller reported the database's error with [`Handle::rejected`](crate::Handle::rejected) | [`sqlx::Error::Io`], until a verification has failed; the code is in [`connect_error`](Self::connect_error) |
 /// | the database is down, no lease came yet, or the lease expired | [`sqlx::Error::Io`], which retry layers recognise |
-/// | settings that cannot be right | [`sqlx::Error::Configuration`] |
+/// | invalid settings | [`sqlx::Error::Configuration`] |
 ///
-/// `downcast_ref` and `try_downcast_ref` of a shared database error lead to the original, a
-/// `PgDatabaseError` or `MySqlDatabaseError`, with its detail, hint and routine. The original
-/// cannot be taken out of it: `downcast` and `try_downcast` by value panic. They are for errors of
-/// statements, which are never shared. [`connect_error`](Self::connect_error) returns the library's
-/// own classification.
+/// `downcast_ref` and `try_downcast_ref` of a shared database error return the original, a
+/// `PgDatabaseError` or `MySqlDatabaseError`, with its detail, hint and routine. The `downcast` and
+/// `try_downcast` by value panic, because the original is shared. Errors of statements are never
+/// shared. [`connect_error`](Self::connect_error) returns the library's own classification.
 #[derive(Clone)]
 pub struct SharedError {
     error: ConnectError,
@@ -32,7 +31,7 @@ pub struct SharedError {
 impl SharedError {
     /// Returns the kind, SQLSTATE, message and cause behind an error of a handle.
     ///
-    /// `None` for an error that is sqlx's own: of a statement, of a pool, of a deadline.
+    /// `None` for sqlx's own errors: of a statement, of a pool, of a deadline.
     ///
     /// ```
     /// # use claviger::error::ConnectErrorKind;
@@ -90,7 +89,7 @@ impl fmt::Display for SharedError {
 
 impl fmt::Debug for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rejection({})", self.error)
+        write!(f, "SharedError({})", self.error)
     }
 }
 
@@ -141,11 +140,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_without_its_original_is_none_that_callers_would_downcast() {
+    fn an_error_without_an_original_is_no_database_error() {
         let error = ConnectError::new(ConnectErrorKind::Rejected, "rejected").with_code("28P01");
         let shared = SharedError::of(&error);
         assert!(matches!(shared, sqlx::Error::Io(_)), "{shared:?}");
-        let known = SharedError::connect_error(&shared).and_then(ConnectError::code);
-        assert_eq!(known, Some("28P01"));
+        let code = SharedError::connect_error(&shared).and_then(ConnectError::code);
+        assert_eq!(code, Some("28P01"));
     }
 }
