@@ -20,8 +20,8 @@ pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<Rotatio
         reply,
         caller: Caller::current(),
     });
-    let patience = inner.context.settings.start_deadline;
-    let first = inner.context.settings.fetch_deadline + patience;
+    let start_deadline = inner.context.settings.start_deadline;
+    let first = inner.context.settings.fetch_deadline + start_deadline;
     let rotation = match timeout(first, outcome).await {
         Ok(Ok(Ok(rotation))) => rotation,
         Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(name, error)),
@@ -35,6 +35,6 @@ pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<Rotatio
         }
     };
     // The report lists which pools are still to adopt it.
-    let _ = timeout(patience, provider.slot.until_closed(&rotation)).await;
+    let _ = timeout(start_deadline, provider.slot.until_closed(&rotation)).await;
     Ok(rotation.report(inner.context.clock.now()))
 }

@@ -52,16 +52,16 @@ impl ThreadDeadline {
     }
 }
 
-/// Runs work on the supervisor's runtime and waits for it, for `patience` and [`GRACE`] at most.
+/// Runs work on the supervisor's runtime and waits for it, for `bound` and [`GRACE`] at most.
 /// The work continues without the caller. If that runtime is gone, the caller's runs it.
 pub(super) async fn run_on_runtime(
     inner: &Inner,
     work: impl Fn() -> BoxFuture<'static, ()>,
-    patience: Duration,
+    bound: Duration,
 ) -> Result<(), Error> {
-    let mut deadline = ThreadDeadline::after(patience + GRACE);
+    let mut deadline = ThreadDeadline::after(bound + GRACE);
     let run = async {
-        // A panic of the work is no reason to do it again.
+        // Work that panicked is not repeated.
         if is_lost(inner.runtime.spawn(work())).await {
             let here = Handle::try_current().map_err(|_| Error::runtime_is_gone())?;
             is_lost(here.spawn(work())).await;
@@ -82,7 +82,7 @@ pub(super) fn check(call: &str) -> Result<(), Error> {
         .map_err(|_| Error::no_runtime(call))
 }
 
-/// Returns whether the task was cancelled, as tasks of a runtime are that is gone.
+/// Returns whether the task was cancelled, as after the end of its runtime.
 async fn is_lost<T>(task: impl Future<Output = Result<T, tokio::task::JoinError>>) -> bool {
     task.await.is_err_and(|error| error.is_cancelled())
 }

@@ -11,7 +11,7 @@ use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
 use crate::report::{Abandoned, ShutdownReport};
 
-/// Longest bound: within what clocks can express.
+/// Longest bound, so that clocks can express its end.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Longest wait for each kind of task of a runtime that is gone.
@@ -20,8 +20,8 @@ const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
 /// Time that a failed start waits for its own clean-up, which continues without it.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
-/// Returns a report of an end that could not be observed.
-fn unknown() -> ShutdownReport {
+/// Returns the report of a shutdown with an unknown outcome.
+fn unknown_report() -> ShutdownReport {
     ShutdownReport {
         clean: false,
         abandoned: Vec::new(),
@@ -32,12 +32,15 @@ fn unknown() -> ShutdownReport {
 }
 
 /// Returns a report that lists everything as left behind, by its current status.
-fn of_current_status(inner: &Inner, took: Duration) -> ShutdownReport {
+fn report_by_status(inner: &Inner, took: Duration) -> ShutdownReport {
     let (providers, pools) = {
         let registry = inner.lock();
         (registry.providers(), registry.pools_and_leaving())
     };
-    let mut report = ShutdownReport { took, ..unknown() };
+    let mut report = ShutdownReport {
+        took,
+        ..unknown_report()
+    };
     for status in providers.iter().map(|provider| provider.slot.status()) {
         let leases = status.unreleased + usize::from(status.revision.is_some());
         if leases > 0 {
@@ -99,7 +102,7 @@ pub(super) async fn shutdown(inner: &Arc<Inner>, bound: Duration) -> ShutdownRep
             match (now, Handle::try_current()) {
                 (Ok(Ending::Ended(report)), _) => return Some(report),
                 (Ok(Ending::Lost), Ok(here)) => take_over(inner, &here, bound),
-                // No runtime can run it. (The sender is in `inner`, which we hold.)
+                // No runtime can run it. (The sender exists: it is in `inner`.)
                 _ => return None,
             }
         }
@@ -110,7 +113,7 @@ pub(super) async fn shutdown(inner: &Arc<Inner>, bound: Duration) -> ShutdownRep
         () = deadline.passed() => None,
     };
     report.unwrap_or_else(|| {
-        of_current_status(
+        report_by_status(
             inner,
             inner.context.clock.mono().saturating_duration_since(began),
         )
@@ -141,8 +144,8 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
         });
         let report = match work.await {
             Ok(report) => report,
-            // A panic, of a user's pool factory perhaps, must not leave anybody waiting.
-            Err(error) if error.is_panic() => unknown(),
+            // A panic, such as of a user's pool factory, must not leave callers waiting.
+            Err(error) if error.is_panic() => unknown_report(),
             Err(_) => return,
         };
         inner.ending.send_replace(Ending::Ended(report));
@@ -154,7 +157,7 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
 /// are waited for briefly.
 async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
     let began = inner.context.clock.mono();
-    let end = began + bound;
+    let deadline = began + bound;
     // A tenth is kept for releases.
     let drained_by = began
         + if runtime_lost {
@@ -169,7 +172,7 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
     for provider in &providers {
         provider.stop_fetching();
     }
-    // Callers get `PoolClosed` from here on; what runs may end.
+    // Callers get `PoolClosed` from here on; running work may end.
     for pool in &pools {
         pool.retire();
     }
@@ -204,19 +207,19 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
         inner.context.shutdown_signal.give();
-        // They end at the signal, and close what they opened.
+        // Running work ends at the signal, and closes its connections.
         for provider in &providers {
-            let _ = in_time(end, provider.slot.until_idle()).await;
+            let _ = in_time(deadline, provider.slot.until_idle()).await;
         }
         for pool in &pools {
-            let _ = in_time(end, pool.slot.until_idle()).await;
+            let _ = in_time(deadline, pool.slot.until_idle()).await;
         }
     }
     let closing: Vec<_> = providers
         .iter()
         .map(|provider| {
             let closing = Arc::clone(provider);
-            let task = tokio::spawn(async move { closing.close(end).await });
+            let task = tokio::spawn(async move { closing.close(deadline).await });
             (Arc::clone(&provider.name), task)
         })
         .collect();
@@ -261,14 +264,14 @@ pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Er
 /// until the last connection has returned.
 async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
     pool.retire();
-    let patience = inner.context.clock.mono() + inner.context.settings.drain;
+    let drain_deadline = inner.context.clock.mono() + inner.context.settings.drain;
     let rest = tokio::spawn(async move {
         pool.slot.until_idle().await;
         pool.until_drained().await;
         pool.stop().await;
         inner.lock().left(&pool);
     });
-    let _ = in_time(patience, rest).await;
+    let _ = in_time(drain_deadline, rest).await;
 }
 
 pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
@@ -297,14 +300,15 @@ impl Registered {
     fn forget(self, inner: &Arc<Inner>) -> Option<BoxFuture<'static, ()>> {
         match self {
             Self::Provider(provider) => {
-                let here = inner.lock().take_this_provider(&provider);
-                here.then(|| {
+                let removed = inner.lock().take_this_provider(&provider);
+                removed.then(|| {
                     Box::pin(end_provider(Arc::clone(inner), provider)) as BoxFuture<'static, ()>
                 })
             }
             Self::Pool(pool) => {
-                let here = inner.lock().take_this_pool(&pool);
-                here.then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as BoxFuture<'static, ()>)
+                let removed = inner.lock().take_this_pool(&pool);
+                removed
+                    .then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as BoxFuture<'static, ()>)
             }
         }
     }

@@ -36,7 +36,7 @@ fn register_provider<P: Provider>(
     provider: P,
 ) -> Result<Provided<P::Secret>, Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
-    // What runs in the background runs on the supervisor's runtime: the caller's may end before it.
+    // Background work runs on the supervisor's runtime: the caller's may end before it.
     let _entered = inner.runtime.enter();
     let mut registry = inner.lock();
     registry.check_provider(name)?;
@@ -69,7 +69,7 @@ pub(super) async fn add_provider<P: Provider>(
     runtime::check("add_provider")?;
     let (provided, node) = register_provider(inner, name, provider)?;
     let mut guard = Unregister::new(inner, Registered::Provider(node));
-    let patience = inner.context.settings.start_deadline;
+    let start_deadline = inner.context.settings.start_deadline;
     let first = provided.slot.first_lease();
     // A failed fetch has been logged.
     let reason = || match provided.slot.last_error() {
@@ -77,7 +77,7 @@ pub(super) async fn add_provider<P: Provider>(
         None => Some("the provider has not returned its first lease".to_owned()),
     };
     match start_within(
-        patience,
+        start_deadline,
         first,
         reason,
         Starting {
@@ -104,7 +104,7 @@ pub(super) async fn add_provider<P: Provider>(
                     "the provider has not returned yet",
                 )
             });
-            Err(Error::from_provider(name, Some(patience), error))
+            Err(Error::from_provider(name, Some(start_deadline), error))
         }
     }
 }
@@ -121,7 +121,7 @@ fn register<F: PoolFactory>(
     if inner.id != provider.supervisor {
         return Err(Error::invalid(
             "provider",
-            "belongs to another supervisor; give one that this supervisor provides",
+            "belongs to another supervisor; give one of this supervisor",
         ));
     }
     let check = |registry: &Registry| {
@@ -132,7 +132,7 @@ fn register<F: PoolFactory>(
         Err(Error::new(
             ErrorKind::NotRegistered,
             format!(
-                "provider {:?} was removed; give the one that has its name now",
+                "provider {:?} was removed; give the new one of that name",
                 provider.name()
             ),
         ))
@@ -181,10 +181,10 @@ pub(super) async fn add_pool<F: PoolFactory>(
     runtime::check("add_pool")?;
     let (slot, node) = register(inner, name, provider, factory)?;
     let mut guard = Unregister::new(inner, Registered::Pool(node));
-    let patience = inner.context.settings.start_deadline;
+    let start_deadline = inner.context.settings.start_deadline;
     let first = slot.until(|| {
         slot.first().or_else(|| {
-            // A provider that was registered in the background and failed for good.
+            // A provider that was registered in the background and failed permanently.
             permanent_error(&provider.slot).map(|error| {
                 Err(ConnectError::new(
                     ConnectErrorKind::Misconfigured,
@@ -207,7 +207,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
         })
     };
     match start_within(
-        patience,
+        start_deadline,
         first,
         reason,
         Starting {
@@ -232,7 +232,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
                 Some(connect_error) => Err(Error::from_pool(
                     name,
                     provider.name(),
-                    Some(patience),
+                    Some(start_deadline),
                     connect_error,
                 )),
                 None => {
@@ -243,7 +243,11 @@ pub(super) async fn add_pool<F: PoolFactory>(
                             "the provider has not returned yet",
                         )
                     });
-                    Err(Error::from_provider(provider.name(), Some(patience), error))
+                    Err(Error::from_provider(
+                        provider.name(),
+                        Some(start_deadline),
+                        error,
+                    ))
                 }
             }
         }
@@ -253,34 +257,36 @@ pub(super) async fn add_pool<F: PoolFactory>(
 /// Time after which a start that still waits logs its reason, within a second.
 const LOG_AFTER: Duration = Duration::from_millis(900);
 
-/// Names of the provider and the pool whose start waits.
+/// Names of the provider and the pool starting start waits.
 struct Starting<'n> {
     provider: &'n str,
     pool: Option<&'n str>,
 }
 
-/// Waits for a start within `patience`. Logs once why it still waits, unless the reason was logged.
+/// Waits for a start until the start deadline. Logs once why it still waits, unless the reason was
+/// logged.
 async fn start_within<T>(
-    patience: Duration,
+    start_deadline: Duration,
     first: impl Future<Output = T>,
-    why: impl Fn() -> Option<String>,
-    whose: Starting<'_>,
+    reason: impl Fn() -> Option<String>,
+    starting: Starting<'_>,
 ) -> Result<T, Elapsed> {
     let began = Instant::now();
     let mut first = std::pin::pin!(first);
-    if patience > LOG_AFTER {
+    if start_deadline > LOG_AFTER {
         if let Ok(outcome) = timeout_at(began + LOG_AFTER, first.as_mut()).await {
             return Ok(outcome);
         }
-        if let Some(reason) = why() {
-            let left =
-                humantime::format_duration(Duration::from_secs((patience - LOG_AFTER).as_secs()))
-                    .to_string();
-            let pool = whose.pool.map(tracing::field::display);
-            tracing::warn!(pool, provider = %whose.provider, fails_in = %left, %reason, "start still waits for a verified lease");
+        if let Some(reason) = reason() {
+            let left = humantime::format_duration(Duration::from_secs(
+                (start_deadline - LOG_AFTER).as_secs(),
+            ))
+            .to_string();
+            let pool = starting.pool.map(tracing::field::display);
+            tracing::warn!(pool, provider = %starting.provider, fails_in = %left, %reason, "start still waits for a verified lease");
         }
     }
-    timeout_at(began + patience, first).await
+    timeout_at(began + start_deadline, first).await
 }
 
 /// Returns the permanent error that keeps the provider from its first lease.
@@ -289,27 +295,27 @@ fn permanent_error<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Opti
     error.filter(|_| provider.current_lease().is_none())
 }
 
-/// Unregisters what was registered if its start fails or the caller drops the future.
+/// Unregisters a provider or pool if its start fails or the caller drops the future.
 struct Unregister<'s> {
     inner: &'s Arc<Inner>,
-    what: Option<Registered>,
+    registered: Option<Registered>,
 }
 
 impl<'s> Unregister<'s> {
-    fn new(inner: &'s Arc<Inner>, what: Registered) -> Self {
+    fn new(inner: &'s Arc<Inner>, registered: Registered) -> Self {
         Self {
             inner,
-            what: Some(what),
+            registered: Some(registered),
         }
     }
 
     fn keep(&mut self) {
-        self.what = None;
+        self.registered = None;
     }
 
     async fn unregister(&mut self) {
-        if let Some(what) = self.what.take() {
-            what.unregister(self.inner).await;
+        if let Some(registered) = self.registered.take() {
+            registered.unregister(self.inner).await;
         }
     }
 }
@@ -317,8 +323,8 @@ impl<'s> Unregister<'s> {
 impl Drop for Unregister<'_> {
     /// Removes the registration in the background if the caller dropped the future.
     fn drop(&mut self) {
-        if let Some(what) = self.what.take() {
-            what.give_up(self.inner);
+        if let Some(registered) = self.registered.take() {
+            registered.give_up(self.inner);
         }
     }
 }
