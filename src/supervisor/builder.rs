@@ -20,9 +20,9 @@ use crate::telemetry::Meters;
 
 /// Sets the durations of a supervisor, and starts it.
 ///
-/// With the feature `otel`, metrics go to the meter `claviger` of OpenTelemetry's global provider
-/// as it is at the [`start`](Self::start): set that up before. `claviger-otel` has a setter for
-/// another meter. This library sets nothing global.
+/// With the feature `otel`, metrics go to the meter `claviger` of OpenTelemetry's global provider.
+/// Set that up before [`start`](Self::start). `claviger-otel` has a setter for another meter. This
+/// library sets nothing global.
 ///
 /// | setter | default | example |
 /// |---|---|---|
@@ -119,7 +119,8 @@ impl SupervisorBuilder {
         let meters = Meters::new(match self.meter {
             None => global_meter(),
             Some(meter) => meter.downcast_ref::<Meter>().cloned().ok_or_else(|| {
-                let problem = "is none of opentelemetry 0.33; set it by WithMeter of claviger-otel";
+                let problem =
+                    "is not from opentelemetry 0.33; set it by WithMeter of claviger-otel";
                 Error::invalid("meter", problem)
             })?,
         });

@@ -17,7 +17,7 @@ use crate::status::Status;
 pub(super) struct Inner {
     pub(super) id: Id,
     pub(super) context: Context,
-    /// Runtime of all work: a caller's own runtime may end before it.
+    /// Runtime of all work. A caller's own runtime may end before the work.
     pub(super) runtime: Runtime,
     pub(super) root: Option<RootRef>,
     registry: Mutex<Registry>,

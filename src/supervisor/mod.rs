@@ -36,21 +36,22 @@ use inner::Inner;
 /// Owns providers and pools, and keeps them working through every rotation. Clones are the same
 /// supervisor.
 ///
-/// Dropping the last clone without [`shutdown`](Self::shutdown) ends nothing, and is logged at
-/// WARN: what was registered runs as long as its runtime.
+/// Dropping the last clone without [`shutdown`](Self::shutdown) is logged at WARN. Providers and
+/// pools then run as long as the runtime.
 ///
 /// ```
 /// use claviger::{Credentials, Supervisor, static_credentials};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
 /// let supervisor = Supervisor::start();
-/// let login = supervisor.add_provider("orders-credentials", static_credentials(Credentials::new("orders", "s3cret"))).await?;
-/// assert_eq!(login.name(), "orders-credentials");
+/// let credentials = static_credentials(Credentials::new("orders", "s3cret"));
+/// let provider = supervisor.add_provider("orders-credentials", credentials).await?;
+/// assert_eq!(provider.name(), "orders-credentials");
 /// supervisor.shutdown(std::time::Duration::from_secs(1)).await;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[must_use = "dropped without `shutdown`, it can end nothing any more"]
+#[must_use = "without it, nothing can be added, removed or shut down"]
 pub struct Supervisor {
     inner: Arc<Inner>,
 }
@@ -74,10 +75,10 @@ impl SupervisorBuilder {
 }
 
 impl Supervisor {
-    /// Starts with the defaults; see [`SupervisorBuilder`] for what they are.
+    /// Starts with the defaults of [`SupervisorBuilder`].
     ///
     /// # Panics
-    /// Outside of a tokio runtime; the message names the line that calls.
+    /// Outside of a tokio runtime; the message names the caller's line.
     /// [`SupervisorBuilder::start`] returns an error there.
     #[track_caller]
     pub fn start() -> Self {
@@ -148,8 +149,8 @@ impl Supervisor {
     }
 
     /// Registers a pool without waiting for a verification: the service starts while the database
-    /// is down. Until the first verification callers wait as long as for a connection, or get the
-    /// provider's error at once if it is permanent, and [`Handle::current`] returns a closed pool.
+    /// is down. Until the first verification, callers wait as long as for a connection. A permanent
+    /// error of the provider is returned at once. [`Handle::current`] returns a closed pool.
     ///
     /// # Errors
     /// When the name is empty or taken, a size or duration is out of range, or after shutdown.
@@ -213,34 +214,34 @@ impl Supervisor {
         readiness::readiness(&self.inner)
     }
 
-    /// Returns that this process works, whatever the state of databases and backends.
+    /// Returns the liveness of this process, independent of databases and backends.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         readiness::liveness(&self.inner)
     }
 
     /// Returns a reader of the events from now on. A slow reader misses events, and gets their
-    /// number; it never slows the supervisor.
+    /// number. It never slows the supervisor.
     pub fn events(&self) -> Events {
         self.inner.context.events.subscribe()
     }
 
-    /// Makes [`readiness`](Self::readiness) not ready for good, so that traffic goes elsewhere.
+    /// Makes [`readiness`](Self::readiness) permanently not ready, so that traffic goes elsewhere.
     /// Every call is still served. Call [`shutdown`](Self::shutdown) some seconds later, when no
-    /// more requests come and those under way have ended.
+    /// more requests come and running ones have ended.
     pub fn announce_shutdown(&self) {
         self.inner.leaving.store(true, Ordering::Release);
     }
 
-    /// Ends everything in order, within `bound`: nothing new starts → what runs may end →
+    /// Ends everything in order, within `bound`: nothing new starts → running work ends →
     /// connections drain → leases are released → actors stop. A tenth of the bound is kept for
     /// releases, which happen even where a drain was abandoned. Further calls return the same
     /// report.
     ///
     /// The work is done on the runtime on which the supervisor was started. If that runtime is
-    /// gone, it is done on the caller's: leases are released, and tasks of the old runtime are not
-    /// waited for. If it is not driven, the call returns two seconds after the bound at the latest,
-    /// and the report names everything as left behind.
+    /// gone, the caller's is used: leases are released, and tasks of the old runtime are not waited
+    /// for. If it is not driven, the call returns at most two seconds after the bound. The report
+    /// then lists everything as left behind.
     ///
     /// # Cancel safety
     /// The shutdown continues without the future.

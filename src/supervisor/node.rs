@@ -1,4 +1,4 @@
-//! Registered providers and pools, whatever their types.
+//! Registered providers and pools of any type.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ const STOP: Duration = Duration::from_secs(1);
 /// Time for a provider to close, also when the bound of a shutdown is used up.
 const CLOSE: Duration = Duration::from_millis(100);
 
-/// A provider, whatever its secret.
+/// A provider of any secret.
 pub(super) trait ProviderObject: Send + Sync {
     fn status(&self) -> ProviderStatus;
     fn pools(&self) -> Vec<Arc<str>>;
@@ -75,17 +75,17 @@ impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
     }
 }
 
-/// A pool, whatever its kind.
+/// A pool of any kind.
 pub(super) trait PoolObject: Send + Sync {
     fn status(&self) -> PoolStatus;
-    /// Returns whether logins with the active credentials fail of an unknown cause.
+    /// Returns whether logins with the active credentials fail for an unknown reason.
     fn is_unexplained(&self) -> bool;
     fn retire(self: Arc<Self>);
     /// Resolves when no verification runs.
     fn until_idle(&self) -> BoxFuture<'_, ()>;
     fn until_drained(self: Arc<Self>) -> BoxFuture<'static, ()>;
     fn undrained(&self) -> Vec<(u64, u32)>;
-    /// Returns its last lease.
+    /// Unsubscribes from the provider, once the pool uses no lease.
     fn leave(&self);
 }
 
@@ -177,7 +177,7 @@ impl PoolNode {
         })
     }
 
-    /// Callers get `PoolClosed` from here on; its connections are drained.
+    /// Closes the pool: callers get `PoolClosed`, and its connections are drained.
     pub(super) fn retire(&self) {
         Arc::clone(&self.slot).retire();
     }
@@ -186,7 +186,7 @@ impl PoolNode {
         Arc::clone(&self.slot).until_drained()
     }
 
-    /// Stops its actor; nothing of it uses a lease any more.
+    /// Stops its actor, and unsubscribes from the provider.
     pub(super) async fn stop(&self) {
         self.child.stop(STOP).await;
         self.slot.leave();

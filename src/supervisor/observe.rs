@@ -102,7 +102,7 @@ pub(super) fn register(inner: &Arc<Inner>) {
     .build();
 }
 
-/// Lets an instrument observe each item of a list that is read at each collection.
+/// Makes an instrument observe each item of a list that is read at each collection.
 fn read<'m, I, M, T>(
     inner: &Arc<Inner>,
     instrument: AsyncInstrumentBuilder<'m, I, M>,

@@ -13,7 +13,7 @@ pub struct ProviderRef<S: Send + Sync + 'static> {
 }
 
 impl<S: Send + Sync + 'static> ProviderRef<S> {
-    /// The name it was registered under.
+    /// Returns the name under which it was registered.
     pub fn name(&self) -> &str {
         self.slot.name()
     }

@@ -13,7 +13,7 @@ pub(crate) struct Registry {
     closed: bool,
     providers: BTreeMap<Arc<str>, Arc<ProviderNode>>,
     pools: BTreeMap<Arc<str>, Arc<PoolNode>>,
-    /// Removed, and not drained yet.
+    /// Removed pools that have not drained yet.
     leaving: Vec<Arc<PoolNode>>,
 }
 
@@ -22,7 +22,7 @@ impl Registry {
         self.closed
     }
 
-    /// From now on nothing can be registered. Returns whether this call closed it.
+    /// Prevents further registrations. Returns whether this call closed the registry.
     pub(super) fn close(&mut self) -> bool {
         !std::mem::replace(&mut self.closed, true)
     }
@@ -53,13 +53,13 @@ impl Registry {
         self.check("provider", name, self.providers.contains_key(name))
     }
 
-    fn check(&self, what: &str, name: &str, taken: bool) -> Result<(), Error> {
+    fn check(&self, kind: &str, name: &str, taken: bool) -> Result<(), Error> {
         self.check_open()?;
-        validate::name(&format!("{what} name"), name)?;
+        validate::name(&format!("{kind} name"), name)?;
         if taken {
             return Err(Error::new(
                 ErrorKind::AlreadyRegistered,
-                format!("a {what} named {name:?} exists; choose another name, or remove it first"),
+                format!("a {kind} named {name:?} exists; choose another name, or remove it first"),
             ));
         }
         Ok(())
@@ -73,7 +73,7 @@ impl Registry {
         self.pools.insert(Arc::clone(&node.name), node);
     }
 
-    /// Everything that has connections or may open some.
+    /// Returns all pools that have connections or may open some.
     pub(super) fn pools_and_leaving(&self) -> Vec<Arc<PoolNode>> {
         self.pools.values().chain(&self.leaving).cloned().collect()
     }
@@ -89,7 +89,7 @@ impl Registry {
         Ok(pool)
     }
 
-    /// As [`take_pool`](Self::take_pool), of this very pool: another may have its name by now.
+    /// Removes this pool, unless another has its name by now.
     pub(super) fn take_this_pool(&mut self, pool: &PoolNode) -> bool {
         self.pools
             .get(&pool.name)
@@ -97,7 +97,7 @@ impl Registry {
             && self.take_pool(&pool.name).is_ok()
     }
 
-    /// As [`take_provider`](Self::take_provider), of this very provider, if it has no pools.
+    /// Removes this provider if it has no pools, unless another has its name by now.
     pub(super) fn take_this_provider(&mut self, provider: &ProviderNode) -> bool {
         self.providers
             .get(&provider.name)
@@ -147,18 +147,18 @@ impl Registry {
     }
 }
 
-fn unknown<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n Arc<str>>) -> Error {
+fn unknown<'n>(kind: &str, name: &str, known: impl Iterator<Item = &'n Arc<str>>) -> Error {
     let known = known
         .map(|name| format!("{name:?}"))
         .collect::<Vec<_>>()
         .join(", ");
     let known = if known.is_empty() {
-        "none is".to_owned()
+        "none is registered".to_owned()
     } else {
         format!("registered: {known}")
     };
     Error::new(
         ErrorKind::NotRegistered,
-        format!("no {what} is named {name:?}; {known}"),
+        format!("no {kind} is named {name:?}; {known}"),
     )
 }

@@ -1,4 +1,4 @@
-//! Checks of a service's settings; each error names the field and what would be right.
+//! Checks of a service's settings; each error names the field and the allowed values.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::context::Settings;
 use crate::error::Error;
 use crate::pool::PoolSettings;
 
-/// Longest duration that is taken.
+/// Longest duration that is allowed.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Checks the durations of a supervisor.
