@@ -80,10 +80,10 @@ impl<DB: Dialect> SqlPools<DB> {
             self.place(credentials)
         };
         let form = match Self::prepared(credentials).map(|_| self.forms.form_for(credentials)) {
-            Some(Form::Prepared) => {
-                "; the password changes under SASLprep, and was sent prepared"
+            Some(Form::Prepared) => "; the password changes under SASLprep, and was sent prepared",
+            Some(Form::Unchanged) => {
+                "; the password changes under SASLprep, and was sent unchanged"
             }
-            Some(Form::Unchanged) => "; the password changes under SASLprep, and was sent unchanged",
             None => "",
         };
         format!(
@@ -121,7 +121,8 @@ pub(super) fn never_ready(within: Duration) -> ConnectError {
 
 /// The error for a user or a password with which the driver cannot log in by SCRAM.
 pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
-    let problem = "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
+    let problem =
+        "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
     wrong(field, problem)
 }
 
