@@ -95,7 +95,7 @@ impl Meters {
     }
 
     #[inline]
-    pub(crate) fn handed_over(&self, _pool: &str, _how: &'static str, _took: Duration) {}
+    pub(crate) fn handed_over(&self, _pool: &str, _mode: &'static str, _took: Duration) {}
 
     #[inline]
     pub(crate) fn handover_failed(&self, _pool: &str, _error_type: &'static str, _took: Duration) {}

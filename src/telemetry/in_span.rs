@@ -10,7 +10,7 @@ use tracing::Span;
 
 use crate::lock::Mutex;
 
-/// The span of some work, until it is let go.
+/// The span of some work, until the work exits it.
 #[derive(Clone, Debug)]
 pub(crate) struct InSpan(Arc<Mutex<Span>>);
 
@@ -28,7 +28,7 @@ impl InSpan {
         .await
     }
 
-    /// Lets the work continue without the span.
+    /// Exits the span. The work continues without it.
     pub(crate) fn exit_span(&self) {
         // Dropped without the lock that the work needs, because a layer that observes its end may
         // be slow.
@@ -36,7 +36,7 @@ impl InSpan {
         drop(last);
     }
 
-    fn now(&self) -> Span {
+    fn current(&self) -> Span {
         self.0.lock().clone()
     }
 }
@@ -50,7 +50,7 @@ impl<T> Future for Entering<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let span = self.span.now();
+        let span = self.span.current();
         span.in_scope(|| self.work.as_mut().poll(context))
     }
 }

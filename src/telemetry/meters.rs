@@ -100,8 +100,8 @@ impl Meters {
         self.0.as_ref().map(|instruments| &instruments.meter)
     }
 
-    /// Starts the counters of a provider's actor at zero, because the step from absent to 1 is not
-    /// seen as an increase.
+    /// Starts the counters of a provider's actor at zero, because the step from absent to 1 does
+    /// not count as an increase.
     pub(crate) fn provider_registered(&self, provider: &str) {
         let Some(instruments) = &self.0 else { return };
         instruments.restarts.add(0, &attribute("actor", provider));

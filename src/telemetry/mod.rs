@@ -1,5 +1,5 @@
-//! The spans of a rotation; their names and fields in one place. Links, status
-//! and metrics come with the feature `otel`.
+//! The spans of a rotation, with their names and fields. Links, status and metrics come with the
+//! feature `otel`.
 
 #[cfg(not(feature = "otel"))]
 mod absent;
@@ -37,8 +37,8 @@ macro_rules! info_span {
 /// The `error.type` of a drain whose connections outlived its deadline.
 const DRAIN_ABANDONED: &str = "drain_abandoned";
 
-/// The root of one rotation, or of a part of it. It has no parent: an actor's life-long span must
-/// not swallow it.
+/// The root of one rotation, or of a part of it. It has no parent, so that it is no part of an
+/// actor's long span.
 fn rotation(provider: &str, trigger: RotationTrigger) -> Span {
     info_span!(
         parent: None,
@@ -72,22 +72,22 @@ pub(crate) fn verify(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.verify", otel.kind = "client", error.type = Empty)
 }
 
-/// The new pool is made, or the old one's options replaced.
+/// Creation of the new pool, or replacement of the old one's options.
 pub(crate) fn open(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.open", error.type = Empty)
 }
 
-/// Connections are opened ahead of demand.
+/// Opening of connections ahead of demand.
 pub(crate) fn warm(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.warm", connections = Empty, error.type = Empty)
 }
 
-/// The generation becomes the one that callers get.
+/// Publication of a generation to callers.
 pub(crate) fn publish(parent: &Span) -> Span {
     info_span!(parent: parent, "pool.publish", generation = Empty)
 }
 
-/// An old generation is emptied: a root of its own, because it may take long. It follows from the
+/// Drain of an old generation: a root of its own, because it may take long. It follows from the
 /// rotation, or from the handover where none is open.
 pub(crate) fn drain(cause: &Span, pool: &str, generation: u64) -> Span {
     let span = info_span!(parent: None, "pool.drain", pool, generation, abandoned = Empty, error.type = Empty);
@@ -95,8 +95,8 @@ pub(crate) fn drain(cause: &Span, pool: &str, generation: u64) -> Span {
     span
 }
 
-/// Its connections outlive the drain deadline; they are not cut, and the span does not wait for
-/// them.
+/// Marks a drain whose connections outlive its deadline. They are not cut, and the span does not
+/// wait for them.
 pub(crate) fn abandoned(drain: &Span) {
     drain.record("abandoned", true);
     failed(
@@ -115,7 +115,7 @@ pub(crate) fn failed(span: &Span, error_type: &str, message: &str) {
     let _ = message;
 }
 
-/// Ends the span now. Otherwise a span that was entered would end when it was entered last.
+/// Ends the span now. Otherwise its end would be the last time it was entered.
 pub(crate) fn ended(span: Span) {
     span.in_scope(|| ());
 }

@@ -10,7 +10,7 @@ use super::Origin;
 use crate::report::RotationTrigger;
 
 /// Length of the first part. A part that is older ends when the next attempt begins. Each is twice
-/// as long as the one before, so that an outage is seen early and in few parts.
+/// as long as the one before, so that an outage is visible early and in few parts.
 const FIRST: Duration = Duration::from_secs(60);
 /// The longest part.
 const LONGEST: Duration = Duration::from_secs(300);

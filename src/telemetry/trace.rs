@@ -1,5 +1,5 @@
-//! What `tracing` cannot express: the status of a span, links to spans that are over, and the event
-//! in the span of a caller that waited.
+//! Features that `tracing` lacks: the status of a span, links to ended spans, and the event in the
+//! span of a caller that waited.
 
 use std::time::Instant;
 
@@ -18,8 +18,7 @@ pub(super) fn failed(span: &Span, message: &str) {
     span.set_status(Status::error(message.to_owned()));
 }
 
-/// Place of a rotation in its trace. It outlives the span: a generation keeps that of the rotation
-/// which brought it.
+/// Place of a rotation in its trace. It outlives the span: a generation keeps that of its rotation.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin(SpanContext);
 
@@ -37,7 +36,7 @@ impl Origin {
         Self(span.context().span().span_context().clone())
     }
 
-    /// Links a span to it; nothing happens where no exporter listens.
+    /// Links a span to it. Does nothing without an exporter.
     pub(crate) fn link(&self, span: &Span) {
         if self.0.is_valid() {
             span.add_link(self.0.clone());
@@ -50,8 +49,7 @@ impl Origin {
 pub(crate) struct Caller(Context);
 
 impl Caller {
-    /// The current span of `tracing`, and where there is none that is exported, that of
-    /// OpenTelemetry.
+    /// Returns the current span of `tracing`, or that of OpenTelemetry if none is exported.
     pub(crate) fn current() -> Self {
         let context = Span::current().context();
         if context.span().span_context().is_valid() {
@@ -81,7 +79,7 @@ impl Wait {
         self.0.get_or_insert_with(now);
     }
 
-    /// Notes that it has a connection, by a rotation unless it shares one of the rejected
+    /// Notes that the caller has a connection: by a rotation, or shared with the rejected
     /// generation.
     pub(crate) fn served(
         self,
@@ -101,7 +99,7 @@ impl Wait {
         }
     }
 
-    /// Notes the error that it gets instead.
+    /// Notes that the caller got an error instead.
     pub(crate) fn failed(
         self,
         meters: &Meters,
