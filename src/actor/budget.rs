@@ -1,5 +1,4 @@
-//! How often an actor is started again: five times a minute, then once a minute for as long as it
-//! keeps failing.
+//! Restart budget of an actor: five times a minute, then once a minute as long as it keeps failing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    /// It failed: how long to wait before it is started again.
+    /// Notes a failure. Returns how long to wait before the restart.
     pub(super) fn failed(&mut self, now: Instant) -> Duration {
         while self
             .recent

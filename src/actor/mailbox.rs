@@ -1,4 +1,4 @@
-//! How tasks and callers reach an actor that may be restarted.
+//! Address of an actor that may be restarted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,7 +43,7 @@ impl Mailbox {
         self.wake();
     }
 
-    /// Notes that the message was taken: what is noted from now on needs another.
+    /// Notes that the message was received: later changes need another.
     pub(super) fn taken(&self) {
         self.queued.store(false, Ordering::Release);
     }

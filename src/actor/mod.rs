@@ -1,5 +1,5 @@
-//! Actors as shells: state is kept in a slot, pure functions decide what follows from it, and a
-//! crash costs one reconciliation.
+//! Actors as shells: a slot keeps the state, pure functions decide, and a crash costs one
+//! reconciliation.
 
 mod budget;
 mod mailbox;
@@ -21,7 +21,7 @@ pub(crate) trait Slot: Send + Sync + 'static {
     fn name(&self) -> &Arc<str>;
     /// Address of the running actor.
     fn mailbox(&self) -> &Mailbox;
-    /// Reads what was noted, decides, starts tasks. Never waits. Returns the time until the next
-    /// reconciliation.
+    /// Reads the noted changes, decides, and starts tasks. Never waits. Returns the time until the
+    /// next reconciliation.
     fn reconcile(self: &Arc<Self>) -> Option<Duration>;
 }

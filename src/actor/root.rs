@@ -50,7 +50,7 @@ impl Child {
         })
     }
 
-    /// Stops it for good; resolves when it has ended, or after `within`.
+    /// Stops it permanently. Resolves when it has ended, or after `within`.
     pub(crate) async fn stop(&self, within: Duration) {
         let actor = {
             let mut running = self.running();
@@ -80,7 +80,7 @@ impl Child {
         self.running.lock()
     }
 
-    /// Number of restarts.
+    /// Returns the number of restarts.
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Acquire)
     }

@@ -10,7 +10,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 use super::mailbox::Wake;
 use super::{RECONCILE_EVERY, Slot};
 
-/// Shortest time between two reconciliations by the alarm, so that no error of ours makes it spin.
+/// Shortest time between two reconciliations by the alarm, so that an error in this library cannot
+/// make it spin.
 const SHORTEST: Duration = Duration::from_millis(5);
 
 pub(super) struct Shell<T>(PhantomData<fn() -> T>);
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
     use crate::actor::Mailbox;
 
-    /// In each of its first reconciliations something is noted at the end.
+    /// Slot that notes a change at the end of each of its first reconciliations.
     struct Noted {
         name: Arc<str>,
         mailbox: Mailbox,
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_noted_during_a_turn_leads_to_another_one() {
+    async fn a_change_during_a_reconciliation_leads_to_another_one() {
         let slot = Arc::new(Noted {
             name: Arc::from("slot"),
             mailbox: Mailbox::default(),
@@ -127,7 +128,7 @@ mod tests {
                 slot.seen.load(Ordering::SeqCst)
             ),
             (10, 10),
-            "without a wait for the heartbeat"
+            "without a wait for the periodic reconciliation"
         );
         actor.stop(None);
     }
