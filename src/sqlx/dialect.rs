@@ -58,10 +58,7 @@ pub trait Sealed: Database {
         false
     }
     /// Returns the address in the options.
-    #[expect(
-        private_interfaces,
-        reason = "the trait cannot be named outside of the crate"
-    )]
+    #[expect(private_interfaces, reason = "the trait is not nameable outside")]
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;
     /// Returns whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;

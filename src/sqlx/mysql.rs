@@ -97,10 +97,7 @@ impl Sealed for MySql {
         }
     }
 
-    #[expect(
-        private_interfaces,
-        reason = "the trait cannot be named outside of the crate"
-    )]
+    #[expect(private_interfaces, reason = "the trait is not nameable outside")]
     fn address(options: &MySqlConnectOptions) -> Address<'_> {
         Address {
             host: options.get_host(),

@@ -113,10 +113,7 @@ impl Sealed for Postgres {
         !shim::PREPARES_PASSWORDS && saslprep::is_unfit_user(user)
     }
 
-    #[expect(
-        private_interfaces,
-        reason = "the trait cannot be named outside of the crate"
-    )]
+    #[expect(private_interfaces, reason = "the trait is not nameable outside")]
     fn address(options: &PgConnectOptions) -> Address<'_> {
         Address {
             host: options.get_host(),
