@@ -10,8 +10,8 @@ use crate::lock::Mutex;
 
 /// One instant by both clocks.
 ///
-/// A credential expires by the wall clock ("14:15 UTC") and by the monotonic clock, which nobody
-/// can set back. [`Expiry`](crate::lease::Expiry) keeps both, and the earlier one counts.
+/// A credential expires by the wall clock ("14:15 UTC") and by the monotonic clock, which cannot be
+/// set back. [`Expiry`](crate::lease::Expiry) keeps both, and the earlier one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
     wall: SystemTime,

@@ -49,8 +49,8 @@ fn is_prohibited(c: char) -> bool {
         || tables::unassigned_code_point(c)
 }
 
-/// Returns whether the text violates the bidirectional rule of RFC 3454: right-to-left text begins
-/// and ends with such a character, and has none of the other direction.
+/// Returns whether the text violates the bidirectional rule of RFC 3454. Right-to-left text must
+/// begin and end with such a character, and have none of the other direction.
 fn is_mixed_in_direction(text: &str) -> bool {
     let is_right_to_left = tables::bidi_r_or_al;
     text.contains(is_right_to_left)

@@ -100,11 +100,11 @@ impl Supervisor {
     /// Registers a provider and waits for its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when the provider returns a permanent error
-    /// ([`ProviderError::is_transient`](crate::error::ProviderError::is_transient) false), or when
-    /// its lease expires too soon to be handed over. Transient errors are retried until the start
-    /// deadline (30 s). Nothing stays registered then. Outside of a tokio runtime
-    /// ([`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime)).
+    /// At once when the name is empty or taken, or when the lease expires too soon to be handed
+    /// over. At once, too, when the provider returns a permanent error
+    /// ([`ProviderError::is_transient`](crate::error::ProviderError::is_transient) false).
+    /// Transient errors are retried until the start deadline (30 s). Nothing stays registered then.
+    /// Outside of a tokio runtime ([`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime)).
     ///
     /// # Cancel safety
     /// Dropping the future unregisters it.
@@ -132,10 +132,10 @@ impl Supervisor {
     /// Registers a pool and waits until a login has verified its first lease.
     ///
     /// # Errors
-    /// At once when the name is empty or taken, when a size or duration is out of range, or when
-    /// no credential would help (no such database, no right to connect). Everything else, a
-    /// rejection included, is retried until the start deadline (30 s); the error then carries the
-    /// SQLSTATE. Nothing stays registered then. Outside of a tokio runtime.
+    /// At once when the name is empty or taken, or when a size or duration is out of range. At
+    /// once, too, when no credential would help (no such database, no right to connect). Everything
+    /// else, a rejection included, is retried until the start deadline (30 s); the error then
+    /// carries the SQLSTATE. Nothing stays registered then. Outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future unregisters it.
