@@ -71,7 +71,7 @@ where
     /// # Errors
     /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down.
     /// If the database rejects the credential and no connection is available before the pool's
-    /// `acquire_timeout`, the rejection ([`SharedError`](crate::sqlx_09::SharedError), with the
+    /// `acquire_timeout`, the rejection ([`SharedError`](super::shared_error::SharedError), with the
     /// original SQLSTATE).
     ///
     /// # Cancel safety
