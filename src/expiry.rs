@@ -128,6 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn either_clock_alone_ends_the_lifetime() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let from = Timestamp::now();
+        let expiry = Expiry::after(from, minute);
+        let moved =
+            |wall: Duration, mono: Duration| Timestamp::at(from.wall() + wall, from.mono() + mono);
+        let before = minute - second;
+        for (now, is_expired, remaining) in [
+            (moved(before, before), false, second),
+            // The machine was suspended, or its time was set.
+            (moved(minute, before), true, Duration::ZERO),
+            // The wall clock was set back.
+            (moved(before, minute), true, Duration::ZERO),
+        ] {
+            assert_eq!(expiry.is_expired(now), is_expired, "{now:?}");
+            assert_eq!(expiry.remaining(now), Some(remaining), "{now:?}");
+        }
+    }
+
+    #[test]
     fn a_time_in_the_past_has_expired_at_once() {
         let now = Timestamp::now();
         assert!(Expiry::at(now, now.wall() - Duration::from_secs(1)).is_expired(now));
