@@ -299,7 +299,7 @@ fn publish<F: PoolFactory>(
     let opened = PoolInput::Opened {
         attempt,
         mode,
-        lifetime: lease_guard.life,
+        lifetime: lease_guard.lifetime,
     };
     let effects = inner.machine.handle(opened, now);
     let mut returned = None;

@@ -32,7 +32,7 @@ pub(crate) struct ManualRequest {
 /// The machine, and side tables by id. It survives a crash of the actor.
 pub(super) struct Driver<S> {
     pub(super) machine: ProviderMachine,
-    leases: HashMap<LeaseId, Kept<S>>,
+    leases: HashMap<LeaseId, StoredLease<S>>,
     rotations: HashMap<RotationId, Arc<Rotation>>,
     requests: HashMap<RequestId, ManualRequest>,
     next_request: u64,
@@ -40,21 +40,21 @@ pub(super) struct Driver<S> {
     pub(super) last_rotation: Option<RotationReport>,
 }
 
-/// A lease's value, and the rotation that brought it.
-struct Kept<S> {
+/// A lease's value, and the rotation that obtained it.
+struct StoredLease<S> {
     lease: Lease<S>,
     origin: Origin,
 }
 
 /// Parts of an input that the machine does not know.
-pub(super) struct Brought<S> {
+pub(super) struct InputValues<S> {
     pub(super) lease: Option<Lease<S>>,
     /// The pools that are to take a new lease.
     pub(super) pools: Vec<Arc<str>>,
 }
 
-impl<S> Brought<S> {
-    pub(super) fn nothing() -> Self {
+impl<S> InputValues<S> {
+    pub(super) fn none() -> Self {
         Self {
             lease: None,
             pools: Vec::new(),
@@ -106,11 +106,11 @@ impl<S: Send + Sync + 'static> Driver<S> {
         }
     }
 
-    /// Returns the current lease, its id and the rotation that brought it.
+    /// Returns the current lease, its id and the rotation that obtained it.
     pub(super) fn current(&self) -> Option<(LeaseId, &Lease<S>, &Origin)> {
         let (id, _) = self.machine.current()?;
-        let kept = self.leases.get(&id)?;
-        Some((id, &kept.lease, &kept.origin))
+        let stored = self.leases.get(&id)?;
+        Some((id, &stored.lease, &stored.origin))
     }
 
     pub(super) fn rotation(&self, rotation: RotationId) -> Option<Arc<Rotation>> {
@@ -135,10 +135,10 @@ impl<S: Send + Sync + 'static> Driver<S> {
         &mut self,
         (name, clock): (&Arc<str>, &Clock),
         input: ProviderInput,
-        brought: Brought<S>,
+        values: InputValues<S>,
     ) -> Vec<Work<S>> {
         let now = clock.now();
-        let Brought { mut lease, pools } = brought;
+        let InputValues { mut lease, pools } = values;
         let effects = self.machine.handle(input, now);
         let mut work: Vec<Work<S>> = Vec::with_capacity(effects.len());
         for effect in effects {
@@ -174,17 +174,17 @@ impl<S: Send + Sync + 'static> Driver<S> {
                         callers,
                     })))
                 }
-                ProviderEffect::Keep(id) => {
+                ProviderEffect::Store(id) => {
                     if let Some(lease) = lease.take() {
-                        let origin = self.leases.remove(&id).map(|kept| kept.origin);
+                        let origin = self.leases.remove(&id).map(|stored| stored.origin);
                         let origin = origin.unwrap_or_default();
-                        self.leases.insert(id, Kept { lease, origin });
+                        self.leases.insert(id, StoredLease { lease, origin });
                     }
                     None
                 }
                 ProviderEffect::Extend(id, expiry) => {
-                    if let Some(kept) = self.leases.get_mut(&id) {
-                        kept.lease = kept.lease.clone().with_expiry(expiry);
+                    if let Some(stored) = self.leases.get_mut(&id) {
+                        stored.lease = stored.lease.clone().with_expiry(expiry);
                     }
                     None
                 }
@@ -194,19 +194,19 @@ impl<S: Send + Sync + 'static> Driver<S> {
                 } => {
                     let rotation = self.rotation(id);
                     let adopted = rotation.zip(self.leases.get_mut(&lease));
-                    adopted.map(|(rotation, kept)| {
-                        rotation.adopted(kept.lease.revision(), pools.iter().cloned());
-                        kept.origin = rotation.origin();
+                    adopted.map(|(rotation, stored)| {
+                        rotation.adopted(stored.lease.revision(), pools.iter().cloned());
+                        stored.origin = rotation.origin();
                         Work::HandOver(rotation)
                     })
                 }
                 ProviderEffect::Release(id) => {
-                    let kept = self.leases.get(&id);
-                    kept.map(|kept| Work::Release(id, kept.lease.clone()))
+                    let stored = self.leases.get(&id);
+                    stored.map(|stored| Work::Release(id, stored.lease.clone()))
                 }
                 ProviderEffect::Forget(id) => {
                     let forgotten = self.leases.remove(&id);
-                    forgotten.map(|kept| Work::Forget(kept.lease))
+                    forgotten.map(|stored| Work::Forget(stored.lease))
                 }
                 ProviderEffect::CloseRotation { rotation, outcome } => {
                     let rotation = self.rotations.remove(&rotation);

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_current_lease_there_is_nothing_to_renew_or_keep() {
+    fn renewed_and_unchanged_without_a_current_lease_are_errors() {
         for (fetched, name) in [
             (Fetched::<()>::Unchanged, "Fetched::Unchanged"),
             (Fetched::Renewed(Expiry::never()), "Fetched::Renewed"),

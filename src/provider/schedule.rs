@@ -28,17 +28,17 @@ pub(super) fn refresh_after(
     jitter: f64,
 ) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
-    let life = lease.expiry.remaining(issued);
-    let after = match (lease.refresh_after, life) {
-        (Some(after), Some(life)) if after < life => after,
+    let lifetime = lease.expiry.remaining(issued);
+    let after = match (lease.refresh_after, lifetime) {
+        (Some(after), Some(lifetime)) if after < lifetime => after,
         (Some(after), None) => after,
-        (_, Some(life)) => {
+        (_, Some(lifetime)) => {
             let share = if lease.old_connections == OldConnections::EndWithLease {
                 0.6
             } else {
                 0.8
             };
-            life.mul_f64(share - 0.1 * jitter)
+            lifetime.mul_f64(share - 0.1 * jitter)
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
     };
@@ -47,23 +47,23 @@ pub(super) fn refresh_after(
 
 /// How long before the expiry of a lease its connections are to be gone: 10 % of its lifetime, at
 /// least 1 s and at most 60 s.
-pub(crate) fn drain_margin(life: Duration) -> Duration {
-    (life / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
+pub(crate) fn drain_margin(lifetime: Duration) -> Duration {
+    (lifetime / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
 /// Returns why a lease of this lifetime cannot be handed over in time, if so.
 pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Option<String> {
-    let life = lease.expiry.remaining(issued)?;
+    let lifetime = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
     let needed = if lease.old_connections == OldConnections::EndWithLease {
-        refresh + FLOOR + drain_margin(life)
+        refresh + FLOOR + drain_margin(lifetime)
     } else {
         refresh + FLOOR / 4
     };
-    (life < needed).then(|| {
+    (lifetime < needed).then(|| {
         format!(
             "a lifetime of {} is too short: refreshed after {}, verified and drained it needs at least {}; issue longer leases",
-            humantime::format_duration(life),
+            humantime::format_duration(lifetime),
             humantime::format_duration(refresh),
             humantime::format_duration(needed),
         )
@@ -114,8 +114,8 @@ mod tests {
 
     const POLL: Duration = Duration::from_secs(300);
 
-    fn lease(life: Duration, now: Timestamp) -> Lease<()> {
-        Lease::new((), Revision::new("r")).with_expiry(Expiry::after(now, life))
+    fn lease(lifetime: Duration, now: Timestamp) -> Lease<()> {
+        Lease::new((), Revision::new("r")).with_expiry(Expiry::after(now, lifetime))
     }
 
     fn refresh_after(
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_refresh_comes_while_the_lease_lives(millis in 2_000u64..100_000_000, jitter in 0.0f64..1.0, hint in prop::option::of(0u64..200_000_000), ends: bool) {
+        fn a_refresh_comes_before_the_lease_expires(millis in 2_000u64..100_000_000, jitter in 0.0f64..1.0, hint in prop::option::of(0u64..200_000_000), ends: bool) {
             let now = Timestamp::now();
             let mut lease = lease(Duration::from_millis(millis), now).with_old_connections(if ends { OldConnections::EndWithLease } else { OldConnections::Keep });
             if let Some(hint) = hint {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn worked_numbers() {
+    fn refresh_and_retry_times_match_examples() {
         let now = Timestamp::now();
         let token = lease(Duration::from_secs(900), now).with_old_connections(OldConnections::Keep);
         assert_eq!(refresh_after(&token, now, POLL, 0.0).as_secs(), 720);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn for_ever_is_a_month() {
+    fn the_longest_pause_is_a_month() {
         let now = Timestamp::now();
         let lease = Lease::new((), Revision::new("r")).with_refresh_after(Duration::MAX);
         assert_eq!(refresh_after(&lease, now, POLL, 0.0), LONGEST);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_too_short_to_hand_over_is_said() {
+    fn a_lifetime_too_short_to_hand_over_is_reported() {
         let now = Timestamp::now();
         assert!(too_short(&lease(Duration::from_secs(1), now), now, POLL).is_some());
         assert!(too_short(&lease(Duration::from_secs(6), now), now, POLL).is_none());

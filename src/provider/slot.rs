@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::driver::{Brought, Driver, Work};
+use super::driver::{Driver, InputValues, Work};
 use super::erased::ErasedProvider;
 use super::fetched::Fetched;
 use super::machine::{Facts, FetchId, LeaseId, Offer, ProviderInput, ProviderMachine};
@@ -53,8 +53,8 @@ pub(crate) struct ProviderSlot<S> {
 pub(crate) struct LeaseGuard<S: Send + Sync + 'static> {
     pub(crate) lease: Lease<S>,
     /// Time to live of the lease when it was obtained; `None` if it does not expire.
-    pub(crate) life: Option<Duration>,
-    /// The rotation that brought it.
+    pub(crate) lifetime: Option<Duration>,
+    /// The rotation that obtained it.
     pub(crate) origin: Origin,
     id: LeaseId,
     slot: Arc<ProviderSlot<S>>,
@@ -112,14 +112,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Feeds the machine. The work that follows is to be done without the lock.
-    fn handle(&self, input: ProviderInput, brought: Brought<S>) -> Vec<Work<S>> {
+    fn handle(&self, input: ProviderInput, values: InputValues<S>) -> Vec<Work<S>> {
         let mut driver = self.lock();
-        driver.handle((&self.name, self.clock()), input, brought)
+        driver.handle((&self.name, self.clock()), input, values)
     }
 
     /// Feeds the machine, and notifies waiting tasks.
     pub(super) fn feed(self: &Arc<Self>, input: ProviderInput) {
-        let work = self.handle(input, Brought::nothing());
+        let work = self.handle(input, InputValues::none());
         self.carry_out(work);
         self.settled();
     }
@@ -183,7 +183,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let (id, lease, origin) = driver.current()?;
         let guard = LeaseGuard {
             lease: lease.clone(),
-            life: driver.machine.lifetime(),
+            lifetime: driver.machine.lifetime(),
             origin: origin.clone(),
             id,
             slot: Arc::clone(self),
@@ -204,7 +204,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn verified(self: &Arc<Self>, revision: &Revision, account: &str) {
         let work = self.handle(
             ProviderInput::Verified(revision.clone()),
-            Brought::nothing(),
+            InputValues::none(),
         );
         self.notify_verified(revision, account);
         self.carry_out(work);
@@ -307,7 +307,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 (input, lease)
             }
         };
-        let work = self.handle(input, Brought { lease, pools });
+        let work = self.handle(input, InputValues { lease, pools });
         self.context.traps.spring(&self.name, "provider.settled");
         self.carry_out(work);
         self.settled();
@@ -319,11 +319,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             fetch,
             lease: lease.as_ref().map(Facts::of),
         };
-        let brought = Brought {
+        let values = InputValues {
             lease,
-            ..Brought::nothing()
+            ..InputValues::none()
         };
-        let work = self.handle(input, brought);
+        let work = self.handle(input, values);
         self.carry_out(work);
         self.settled();
     }
@@ -340,7 +340,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
         self.context.traps.spring(&self.name, "provider.wake");
-        let work = self.handle(ProviderInput::Wake, Brought::nothing());
+        let work = self.handle(ProviderInput::Wake, InputValues::none());
         self.carry_out(work);
         self.settled.notify();
         let next = self.lock().machine.next_deadline();

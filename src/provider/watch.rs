@@ -28,7 +28,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
     .with_clock(slot.clock().clone());
     tokio::spawn(async move {
         let mut failures = 0;
-        let failures_log = FailureLog::default();
+        let failure_log = FailureLog::default();
         loop {
             let Some(slot) = weak.upgrade() else { return };
             let (provider, hints) = (Arc::clone(slot.provider()), hints.clone());
@@ -44,13 +44,13 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
                 failures + 1
             };
             let pause = schedule::back_off(schedule::FLOOR, LONGEST_PAUSE, failures);
-            let how = if ended.is_err() { "panicked" } else { "ended" };
+            let outcome = if ended.is_err() { "panicked" } else { "ended" };
             if ran >= LONGEST_PAUSE {
                 // It had run well: this is another failure.
-                failures_log.succeeded();
+                failure_log.succeeded();
             }
-            if let Some(times) = failures_log.failed(clock.mono(), how) {
-                tracing::warn!(provider = %name, how, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
+            if let Some(times) = failure_log.failed(clock.mono(), outcome) {
+                tracing::warn!(provider = %name, outcome, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
             }
             tokio::time::sleep(pause).await;
         }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_revision_that_works_refills_it_and_one_that_is_rejected_at_once_does_not() {
+    fn a_verified_revision_refills_the_bucket_unless_it_is_rejected_at_once() {
         let start = tokio::time::Instant::now().into_std();
         let mut bucket = TokenBucket::full(start);
         while bucket.take(start) {}

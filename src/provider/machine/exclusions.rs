@@ -98,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_exclusion_doubles_to_ten_minutes_and_a_login_that_works_clears_it() {
+    fn an_exclusion_doubles_to_ten_minutes_until_a_successful_login() {
         let mut now = tokio::time::Instant::now().into_std();
         let (mut exclusions, revision) = (Exclusions::default(), Revision::new("r"));
         for seconds in [30, 60, 120, 240, 480, 600, 600] {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_database_ends_the_exclusions_from_before_it() {
+    fn a_database_change_ends_earlier_exclusions() {
         let start = tokio::time::Instant::now().into_std();
         let second = Duration::from_secs(1);
         let (mut exclusions, before, after) = (
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_revision_is_excluded_for_ever(steps in prop::collection::vec((0u8..3, 0u64..900_000), 1..100)) {
+        fn every_exclusion_ends(steps in prop::collection::vec((0u8..3, 0u64..900_000), 1..100)) {
             let mut now = tokio::time::Instant::now().into_std();
             let mut exclusions = Exclusions::default();
             for (which, step) in steps {

@@ -93,7 +93,10 @@ impl Leases {
             .is_some_and(|(_, current)| &current.facts.revision == revision)
     }
 
-    fn of<'r>(&'r self, revision: &'r Revision) -> impl Iterator<Item = (LeaseId, &'r Record)> {
+    fn with_revision<'r>(
+        &'r self,
+        revision: &'r Revision,
+    ) -> impl Iterator<Item = (LeaseId, &'r Record)> {
         self.0
             .iter()
             .filter(move |(_, record)| &record.facts.revision == revision)
@@ -102,7 +105,9 @@ impl Leases {
 
     /// Notes that a login with this revision worked. Returns whether it is the first.
     pub(super) fn verified(&mut self, revision: &Revision) -> bool {
-        let is_first = self.of(revision).all(|(_, record)| !record.verified);
+        let is_first = self
+            .with_revision(revision)
+            .all(|(_, record)| !record.verified);
         self.0
             .values_mut()
             .filter(|record| &record.facts.revision == revision)
@@ -169,9 +174,11 @@ impl Leases {
         }
         // One that is in use or waits in the release queue is current again. One that was released,
         // or is being released, is another lease with the same revision.
-        let was_verified = self.of(&facts.revision).any(|(_, record)| record.verified);
+        let was_verified = self
+            .with_revision(&facts.revision)
+            .any(|(_, record)| record.verified);
         let (again, users) = self
-            .of(&facts.revision)
+            .with_revision(&facts.revision)
             .find_map(|(lease, record)| match record.state {
                 LeaseState::Superseded { users } => Some((lease, users)),
                 LeaseState::Queued { .. } => Some((lease, 0)),
@@ -194,7 +201,7 @@ impl Leases {
         facts: Facts,
         now: Instant,
     ) -> Option<LeaseId> {
-        if self.of(&facts.revision).next().is_some() {
+        if self.with_revision(&facts.revision).next().is_some() {
             return None;
         }
         let lease = LeaseId(fetch.0);
@@ -207,7 +214,7 @@ impl Leases {
     /// other lease with it is not to be released.
     pub(super) fn is_back(&self, lease: LeaseId) -> bool {
         self.0.get(&lease).is_some_and(|record| {
-            self.of(&record.facts.revision)
+            self.with_revision(&record.facts.revision)
                 .any(|(other, other_record)| other != lease && other_record.state.is_in_use())
         })
     }

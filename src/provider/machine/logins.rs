@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Evidence, ProviderMachine, Timer};
+use super::{LoginEvidence, ProviderMachine, Timer};
 use crate::lease::Revision;
 use crate::report::{RotationOutcome, RotationTrigger};
 
@@ -10,7 +10,10 @@ impl ProviderMachine {
     pub(super) fn rejected(&mut self, revision: &Revision, now: Instant) {
         // What worked does not any more: the database was changed, maybe back to what it rejected
         // before (a rotation rolled back).
-        if let Some((_, since)) = self.working.take_if(|(working, _)| working == revision) {
+        if let Some((_, since)) = self
+            .verified_since
+            .take_if(|(verified, _)| verified == revision)
+        {
             self.exclusions.lift_older(since, now);
         }
         let current = self
@@ -26,7 +29,7 @@ impl ProviderMachine {
         if is_new || self.timers.get(Timer::Rejected).is_none() {
             self.timers.set_unless_set(Timer::Rejected, now);
             if let Some(running) = &mut self.running {
-                running.evidence = Evidence::Rejected;
+                running.evidence = LoginEvidence::Rejected;
             }
         }
     }
@@ -34,32 +37,32 @@ impl ProviderMachine {
     pub(super) fn verified(&mut self, revision: &Revision, now: Instant) {
         self.exclusions.clear(revision);
         if self
-            .working
+            .verified_since
             .as_ref()
-            .is_none_or(|(working, _)| working != revision)
+            .is_none_or(|(verified, _)| verified != revision)
         {
-            self.working = Some((revision.clone(), now));
+            self.verified_since = Some((revision.clone(), now));
         }
         // Earlier failures are forgotten once a new revision works. Not when it is adopted: a
         // backend with a new credential for each fetch would fill its own bucket.
         if self.leases.verified(revision) && self.leases.is_current(revision) {
             self.bucket.earn(now);
         }
-        self.works_again(revision);
+        self.end_rejection(revision);
     }
 
     /// Nobody is rejected with this revision. If it is current, the rotation that seeks another
     /// one ends unless a fetch runs or is due for it.
-    pub(super) fn works_again(&mut self, revision: &Revision) {
+    pub(super) fn end_rejection(&mut self, revision: &Revision) {
         if self.leases.is_current(revision) {
             self.timers.cancel(Timer::Rejected);
             if let Some(running) = &mut self.running {
                 let is_moot =
                     running.trigger == RotationTrigger::Rejected && running.requests.is_empty();
                 running.evidence = if is_moot {
-                    Evidence::Works
+                    LoginEvidence::Verified
                 } else {
-                    Evidence::None
+                    LoginEvidence::None
                 };
             }
         }

@@ -139,7 +139,7 @@ pub(crate) enum ProviderEffect {
         rejected: Arc<[Revision]>,
     },
     /// What the fetch brought is this lease's value from now on.
-    Keep(LeaseId),
+    Store(LeaseId),
     /// The lease expires then.
     Extend(LeaseId, Expiry),
     /// Pools are to take the lease.

@@ -48,18 +48,18 @@ struct RunningFetch {
     started: Timestamp,
     trigger: RotationTrigger,
     requests: Vec<RequestId>,
-    evidence: Evidence,
+    evidence: LoginEvidence,
 }
 
 /// Results of logins with the current revision while a fetch runs.
 #[derive(Debug, PartialEq)]
-enum Evidence {
+enum LoginEvidence {
     /// No result that matters.
     None,
     /// It was rejected: what the fetch brings may be older than that.
     Rejected,
     /// It works again, and its rejection was the fetch's one reason: the fetch is moot.
-    Works,
+    Verified,
 }
 
 /// Progress of the provider's shutdown.
@@ -84,7 +84,7 @@ pub(crate) struct ProviderMachine {
     exclusions: Exclusions,
     /// The revision that a login worked with and that was not rejected since, and when it first
     /// worked.
-    working: Option<(Revision, Instant)>,
+    verified_since: Option<(Revision, Instant)>,
     running: Option<RunningFetch>,
     /// Fetches past their deadline, and when they began.
     hanging: BTreeMap<FetchId, Timestamp>,
@@ -115,7 +115,7 @@ impl ProviderMachine {
             timers,
             bucket: TokenBucket::full(now.mono()),
             exclusions: Exclusions::default(),
-            working: None,
+            verified_since: None,
             running: None,
             hanging: BTreeMap::new(),
             fetches: 0,
@@ -175,7 +175,7 @@ impl ProviderMachine {
             ProviderInput::Rejected(revision) => self.rejected(&revision, mono),
             ProviderInput::RejectionMoot(revision) => {
                 self.exclusions.clear(&revision);
-                self.works_again(&revision);
+                self.end_rejection(&revision);
             }
             ProviderInput::Hint => self.timers.set_unless_set(Timer::Hint, mono),
             ProviderInput::Manual(request) if self.phase == Closing::Open => {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Closing, Evidence, Facts, FetchId, FetchOutcome, ManualReply, Offer, ProviderEffect,
+    Closing, Facts, FetchId, FetchOutcome, LoginEvidence, ManualReply, Offer, ProviderEffect,
     ProviderMachine, RequestId, RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
@@ -26,16 +26,16 @@ impl ProviderMachine {
                     self.fetch_failed(running.trigger, error.clone(), now, jitter);
                     FetchOutcome::Failed(error)
                 }
-                Ok(offer) => self.take_offer(offer, &running, now, jitter),
+                Ok(offer) => self.handle_offer(offer, &running, now, jitter),
             };
-            self.move_rotation_on(outcome, running.requests, now.mono());
+            self.advance_rotation(outcome, running.requests, now.mono());
         }
         // Also for a fetch that has ended before: its effects may have been lost in a panic.
         self.effects.push(ProviderEffect::NotifyPools);
     }
 
     /// Moves the rotation on: to the pools, to its end, or to its next attempt.
-    fn move_rotation_on(&mut self, outcome: FetchOutcome, requests: Vec<RequestId>, now: Instant) {
+    fn advance_rotation(&mut self, outcome: FetchOutcome, requests: Vec<RequestId>, now: Instant) {
         let rotation = self.fetching;
         let mut superseded = None;
         match &outcome {
@@ -101,7 +101,7 @@ impl ProviderMachine {
         self.last_error = Some(error);
     }
 
-    fn take_offer(
+    fn handle_offer(
         &mut self,
         offer: Offer,
         running: &RunningFetch,
@@ -126,7 +126,7 @@ impl ProviderMachine {
                 return FetchOutcome::Unchanged;
             }
         };
-        if running.evidence == Evidence::Works && !has_expired {
+        if running.evidence == LoginEvidence::Verified && !has_expired {
             // It may be a candidate that nobody needs any more.
             self.release_unused(running.fetch, facts, mono);
             self.retry_for = RotationTrigger::Schedule;
@@ -185,7 +185,7 @@ impl ProviderMachine {
             Offer::New(facts) => {
                 current.lifetime = lifetime(facts.expiry);
                 current.facts = facts;
-                self.effects.push(ProviderEffect::Keep(lease));
+                self.effects.push(ProviderEffect::Store(lease));
             }
             Offer::Renewed(expiry) => {
                 current.lifetime = lifetime(expiry);
@@ -200,11 +200,11 @@ impl ProviderMachine {
 
     /// The current lease is rejected and the backend has nothing better: fetch again, ever more
     /// slowly; at once if what came may be older than the rejection.
-    fn fetch_again_while_rejected(&mut self, evidence: &Evidence, now: Instant, jitter: f64) {
+    fn fetch_again_while_rejected(&mut self, evidence: &LoginEvidence, now: Instant, jitter: f64) {
         if !self.is_rejected(now) {
             self.failures = 0;
             self.timers.cancel(Timer::Rejected);
-        } else if *evidence == Evidence::Rejected {
+        } else if *evidence == LoginEvidence::Rejected {
             self.timers.set(Timer::Rejected, now);
         } else {
             self.failures = self.failures.saturating_add(1);

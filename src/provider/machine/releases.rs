@@ -27,7 +27,7 @@ impl ProviderMachine {
     /// Takes in a lease that nobody will use.
     pub(super) fn release_unused(&mut self, fetch: FetchId, facts: Facts, now: Instant) {
         if let Some(lease) = self.leases.add_unused(fetch, facts, now) {
-            self.effects.push(ProviderEffect::Keep(lease));
+            self.effects.push(ProviderEffect::Store(lease));
             self.enqueue(lease, now);
         }
     }

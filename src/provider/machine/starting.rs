@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Closing, Evidence, FetchId, HANGING_MOST, JUMP, ManualReply, ProviderEffect, ProviderMachine,
-    RotationId, RunningFetch, Timer,
+    Closing, FetchId, HANGING_MOST, JUMP, LoginEvidence, ManualReply, ProviderEffect,
+    ProviderMachine, RotationId, RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
@@ -77,7 +77,7 @@ impl ProviderMachine {
             started: now,
             trigger,
             requests,
-            evidence: Evidence::None,
+            evidence: LoginEvidence::None,
         });
     }
 

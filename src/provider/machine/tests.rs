@@ -100,7 +100,7 @@ impl TestProvider {
         outcomes.into_iter().next()
     }
 
-    fn bring(&mut self, fetch: Option<FetchId>, revision: &str) -> Option<FetchOutcome> {
+    fn succeed(&mut self, fetch: Option<FetchId>, revision: &str) -> Option<FetchOutcome> {
         self.end(fetch, Ok(Offer::New(lease(revision, Expiry::never()))))
     }
 
@@ -114,7 +114,7 @@ impl TestProvider {
         self.pass(2 * SECOND);
         self.feed(ProviderInput::Hint);
         let fetch = self.begin();
-        self.bring(fetch, revision)
+        self.succeed(fetch, revision)
     }
 
     fn verified(&mut self, revision: &str) {
@@ -130,13 +130,13 @@ impl TestProvider {
     }
 
     /// A pool takes the current lease.
-    fn lend(&mut self) -> Option<LeaseId> {
+    fn take_lease(&mut self) -> Option<LeaseId> {
         let lease = self.machine.current().map(|(lease, _)| lease)?;
         self.feed(ProviderInput::LeaseTaken(lease));
         Some(lease)
     }
 
-    fn give_back(&mut self, lease: Option<LeaseId>) {
+    fn return_lease(&mut self, lease: Option<LeaseId>) {
         if let Some(lease) = lease {
             self.feed(ProviderInput::LeaseReturned(lease));
         }
@@ -225,11 +225,11 @@ fn a_clock_jump_leads_to_a_fetch() {
 }
 
 #[test]
-fn hints_and_manual_requests_are_fetched_for_once_a_second() {
+fn hints_and_manual_requests_share_one_fetch_a_second() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
-    provider.bring(fetch, "current");
+    provider.succeed(fetch, "current");
     for request in 0..3 {
         provider.feed(ProviderInput::Manual(RequestId(request)));
         provider.feed(ProviderInput::Hint);
@@ -238,7 +238,7 @@ fn hints_and_manual_requests_are_fetched_for_once_a_second() {
     assert_eq!(provider.next(), Some(COALESCE));
     provider.pass(COALESCE);
     let fetch = provider.begin();
-    provider.bring(fetch, "new");
+    provider.succeed(fetch, "new");
     assert_eq!(provider.replies().len(), 3, "one fetch for all");
     provider.pass(COALESCE);
     assert_eq!(provider.begin(), None);
@@ -291,7 +291,7 @@ fn a_lost_fetch_abandons_its_requests_and_begins_again() {
     provider.feed(ProviderInput::FetchLost(fetch.unwrap_or(FetchId(0))));
     assert!(matches!(provider.replies()[..], [ManualReply::Abandoned]));
     assert_eq!(provider.begin(), Some(FetchId(2)));
-    assert!(provider.bring(fetch, "late").is_none(), "it was given up");
+    assert!(provider.succeed(fetch, "late").is_none(), "it was given up");
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_lost_fetch_for_a_clock_jump_or_a_hint_begins_again() {
 }
 
 #[test]
-fn no_fourth_fetch_is_begun_while_three_hang() {
+fn no_fourth_fetch_begins_while_three_hang() {
     let mut provider = TestProvider::new();
     for number in 1..=3 {
         assert_eq!(provider.begin(), Some(FetchId(number)));
@@ -346,7 +346,7 @@ fn no_fourth_fetch_is_begun_while_three_hang() {
 // What a fetch brings.
 
 #[test]
-fn an_equal_revision_is_no_handover_and_moves_expiry_and_refresh() {
+fn an_equal_revision_moves_expiry_and_refresh_without_a_handover() {
     let now = TestProvider::serving().now;
     let in_seconds = |seconds| Expiry::after(now, seconds * SECOND);
     let hinted = Facts {
@@ -394,7 +394,7 @@ fn an_equal_revision_is_no_handover_and_moves_expiry_and_refresh() {
 }
 
 #[test]
-fn a_renewal_of_nothing_and_an_expired_lease_are_errors() {
+fn a_renewal_without_a_lease_and_an_expired_lease_are_errors() {
     let mut provider = TestProvider::new();
     let expired = Offer::New(lease("a", Expiry::after(provider.now, Duration::ZERO)));
     for (offer, expected) in [
@@ -414,7 +414,7 @@ fn a_renewal_of_nothing_and_an_expired_lease_are_errors() {
 }
 
 #[test]
-fn a_wrong_secret_that_is_put_right_is_followed_at_once() {
+fn a_corrected_secret_is_adopted_at_once() {
     let mut provider = TestProvider::new();
     provider.fetch("a");
     provider.verified("a");
@@ -426,7 +426,7 @@ fn a_wrong_secret_that_is_put_right_is_followed_at_once() {
 }
 
 #[test]
-fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
+fn a_superseded_revision_is_not_adopted_while_the_current_one_is_verified() {
     let mut provider = TestProvider::new();
     for revision in ["a", "b"] {
         provider.fetch(revision);
@@ -449,7 +449,7 @@ fn a_superseded_revision_is_not_taken_back_while_the_verified_one_serves() {
 }
 
 #[test]
-fn a_superseded_revision_is_taken_back_after_an_hour() {
+fn a_superseded_revision_is_adopted_again_after_an_hour() {
     let mut provider = TestProvider::new();
     for revision in ["a", "b"] {
         provider.fetch(revision);
@@ -460,7 +460,7 @@ fn a_superseded_revision_is_taken_back_after_an_hour() {
 }
 
 #[test]
-fn superseded_revisions_that_come_in_turn_are_logged_once_each() {
+fn alternating_superseded_revisions_are_logged_once_each() {
     let mut provider = TestProvider::new();
     for revision in ["a", "b", "c"] {
         provider.fetch(revision);
@@ -507,7 +507,7 @@ fn a_rejection_of_another_revision_leads_to_no_fetch() {
 }
 
 #[test]
-fn a_fetch_learns_which_revisions_are_rejected_for_as_long_as_they_are_excluded() {
+fn a_fetch_request_lists_the_excluded_revisions() {
     let mut provider = TestProvider::serving();
     for (seconds, excluded) in [(0, 1), (29, 1), (2, 0)] {
         provider.pass(seconds * SECOND);
@@ -525,7 +525,7 @@ fn a_fetch_learns_which_revisions_are_rejected_for_as_long_as_they_are_excluded(
         });
         let fetch = rejected.first().map(|(fetch, _)| *fetch);
         assert_eq!(rejected.first().map(|(_, count)| *count), Some(excluded));
-        provider.bring(fetch, "current");
+        provider.succeed(fetch, "current");
         assert!(
             provider.machine.is_rejected(provider.now.mono()),
             "until a login works"
@@ -536,14 +536,14 @@ fn a_fetch_learns_which_revisions_are_rejected_for_as_long_as_they_are_excluded(
 }
 
 #[test]
-fn a_rejected_lease_is_fetched_for_ever_more_slowly() {
+fn fetches_for_a_rejected_lease_back_off() {
     let mut provider = TestProvider::serving();
     provider.rejected("current");
     let mut fetches = 0;
     for _ in 0..600 {
         if let Some(fetch) = provider.begin() {
             fetches += 1;
-            provider.bring(Some(fetch), "current");
+            provider.succeed(Some(fetch), "current");
         }
         provider.pass(SECOND / 10);
     }
@@ -556,12 +556,12 @@ fn a_rejection_during_a_fetch_leads_to_another_one_at_once() {
     provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
     provider.rejected("current");
-    provider.bring(fetch, "current");
+    provider.succeed(fetch, "current");
     assert_eq!(provider.next(), Some(Duration::ZERO));
 }
 
 #[test]
-fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
+fn a_lease_fetched_for_a_past_rejection_is_not_adopted() {
     let mut provider = TestProvider::serving();
     provider.rejected("current");
     let fetch = provider.begin();
@@ -571,7 +571,7 @@ fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
     );
     provider.verified("current");
     assert!(matches!(
-        provider.bring(fetch, "pending"),
+        provider.succeed(fetch, "pending"),
         Some(FetchOutcome::Unchanged)
     ));
     assert!(provider.is_current("current"));
@@ -580,7 +580,7 @@ fn a_fetch_for_a_rejection_that_is_over_changes_nothing() {
 }
 
 #[test]
-fn a_fetch_for_a_rejection_that_lasts_or_comes_back_is_adopted() {
+fn a_lease_fetched_for_a_lasting_or_repeated_rejection_is_adopted() {
     for comes_back in [false, true] {
         let mut provider = TestProvider::serving();
         provider.rejected("current");
@@ -590,14 +590,14 @@ fn a_fetch_for_a_rejection_that_lasts_or_comes_back_is_adopted() {
             provider.rejected("current");
         }
         assert!(matches!(
-            provider.bring(fetch, "pending"),
+            provider.succeed(fetch, "pending"),
             Some(FetchOutcome::Adopted)
         ));
     }
 }
 
 #[test]
-fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_has_expired() {
+fn a_lease_for_a_past_rejection_is_adopted_if_the_current_one_has_expired() {
     let mut provider = TestProvider::new();
     let expiry = Expiry::after(provider.now, 60 * SECOND);
     let fetch = provider.begin();
@@ -609,13 +609,13 @@ fn what_a_fetch_brings_for_a_rejection_that_is_over_is_adopted_when_the_lease_ha
     provider.verified("current");
     provider.pass(60 * SECOND);
     assert!(matches!(
-        provider.bring(fetch, "pending"),
+        provider.succeed(fetch, "pending"),
         Some(FetchOutcome::Adopted)
     ));
 }
 
 #[test]
-fn rejections_that_pass_cost_nine_fetches_a_minute() {
+fn transient_rejections_lead_to_nine_fetches_a_minute() {
     let mut provider = TestProvider::serving();
     let mut fetches = 0;
     for _ in 0..600 {
@@ -629,7 +629,7 @@ fn rejections_that_pass_cost_nine_fetches_a_minute() {
             } else {
                 "current"
             };
-            provider.bring(Some(fetch), revision);
+            provider.succeed(Some(fetch), revision);
         }
         provider.pass(SECOND / 10);
     }
@@ -648,7 +648,7 @@ fn new_credentials_behind_a_lagging_server_are_fetched_nine_times_a_minute() {
         provider.rejected(&current);
         if let Some(fetch) = provider.begin() {
             fetched += 1;
-            provider.bring(Some(fetch), &fetched.to_string());
+            provider.succeed(Some(fetch), &fetched.to_string());
             provider.verified(&fetched.to_string());
         }
         provider.pass(SECOND / 10);
@@ -657,11 +657,11 @@ fn new_credentials_behind_a_lagging_server_are_fetched_nine_times_a_minute() {
 }
 
 #[test]
-fn a_rollback_of_the_database_ends_the_exclusions_from_before_it() {
+fn a_database_rollback_ends_earlier_exclusions() {
     let mut provider = TestProvider::serving();
     provider.rejected("current");
     let fetch = provider.begin();
-    provider.bring(fetch, "new");
+    provider.succeed(fetch, "new");
     provider.pass(SECOND);
     provider.verified("new");
     provider.pass(SECOND);
@@ -679,7 +679,7 @@ fn a_rollback_of_the_database_ends_the_exclusions_from_before_it() {
 }
 
 #[test]
-fn a_rejection_of_which_no_pool_is_left_is_forgotten() {
+fn a_rejection_that_concerns_no_remaining_pool_is_forgotten() {
     let mut provider = TestProvider::serving();
     provider.rejected("current");
     provider.feed(ProviderInput::RejectionMoot(Revision::new("current")));
@@ -690,7 +690,7 @@ fn a_rejection_of_which_no_pool_is_left_is_forgotten() {
 // Rotations.
 
 #[test]
-fn a_rotation_ends_when_pools_have_taken_its_lease_or_a_newer_one_supersedes_it() {
+fn a_rotation_ends_when_pools_took_its_lease_or_a_newer_one_supersedes_it() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::PoolsSettled(RotationId(1)));
     assert_eq!(
@@ -713,7 +713,7 @@ fn a_rotation_ends_when_pools_have_taken_its_lease_or_a_newer_one_supersedes_it(
 }
 
 #[test]
-fn a_rotation_continues_over_failures_and_ends_when_the_lease_works_again() {
+fn a_rotation_continues_until_the_lease_is_verified_again() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::PoolsGone);
     provider.closed();
@@ -723,7 +723,7 @@ fn a_rotation_continues_over_failures_and_ends_when_the_lease_works_again() {
         provider.machine.rotation(provider.now.mono()),
         Some(RotationId(2))
     );
-    provider.bring(fetch, "current");
+    provider.succeed(fetch, "current");
     assert!(provider.closed().is_empty());
     provider.verified("current");
     assert_eq!(
@@ -734,13 +734,13 @@ fn a_rotation_continues_over_failures_and_ends_when_the_lease_works_again() {
 }
 
 #[test]
-fn a_manual_request_gets_the_rotation_that_pools_still_settle() {
+fn a_manual_request_joins_the_rotation_that_pools_still_adopt() {
     let mut provider = TestProvider::serving();
     provider.fetch("new");
     provider.feed(ProviderInput::Manual(RequestId(1)));
     provider.pass(COALESCE);
     let fetch = provider.begin();
-    provider.bring(fetch, "new");
+    provider.succeed(fetch, "new");
     assert!(matches!(
         provider.replies()[..],
         [ManualReply::Earlier(RotationId(2))]
@@ -752,17 +752,17 @@ fn a_manual_request_gets_the_rotation_that_pools_still_settle() {
 #[test]
 fn a_lease_is_released_once_after_its_last_user_has_returned_it() {
     let mut provider = TestProvider::serving();
-    let users = [provider.lend(), provider.lend()];
+    let users = [provider.take_lease(), provider.take_lease()];
     provider.fetch("new");
     assert_eq!(provider.releases(), []);
-    provider.give_back(users[0]);
+    provider.return_lease(users[0]);
     assert_eq!(provider.releases(), []);
-    provider.give_back(users[1]);
+    provider.return_lease(users[1]);
     assert_eq!(provider.releases(), [LeaseId(1)]);
     assert_eq!(provider.releases(), [], "it is being released");
     provider.released(LeaseId(1), Ok(()));
     provider.pass(HOUR);
-    provider.give_back(users[1]);
+    provider.return_lease(users[1]);
     assert_eq!(provider.releases(), []);
     assert_eq!(provider.machine.unreleased(), 0);
 }
@@ -770,12 +770,12 @@ fn a_lease_is_released_once_after_its_last_user_has_returned_it() {
 #[test]
 fn a_superseded_lease_that_is_offered_again_is_current_again() {
     let mut provider = TestProvider::serving();
-    let user = provider.lend();
+    let user = provider.take_lease();
     provider.fetch("new");
     provider.rejected("new");
     provider.fetch("current");
     assert_eq!(provider.machine.current().map(|(lease, _)| lease), user);
-    provider.give_back(user);
+    provider.return_lease(user);
     assert_eq!(provider.releases(), [LeaseId(2)], "the other one");
 }
 
@@ -787,7 +787,7 @@ fn a_queued_lease_that_is_offered_again_is_current_again() {
     provider.rejected("new");
     let fetch = provider.begin();
     provider.released(LeaseId(1), Err(error(ProviderErrorKind::Unavailable)));
-    provider.bring(fetch, "current");
+    provider.succeed(fetch, "current");
     assert_eq!(
         provider.machine.current().map(|(lease, _)| lease),
         Some(LeaseId(1))
@@ -797,14 +797,14 @@ fn a_queued_lease_that_is_offered_again_is_current_again() {
 }
 
 #[test]
-fn one_that_is_offered_again_during_its_release_is_another_lease() {
+fn a_revision_offered_again_during_its_release_is_another_lease() {
     for error in [None, Some(error(ProviderErrorKind::Unavailable))] {
         let mut provider = TestProvider::serving();
         provider.fetch("new");
         assert_eq!(provider.releases(), [LeaseId(1)]);
         provider.rejected("new");
         let fetch = provider.begin();
-        provider.bring(fetch, "current");
+        provider.succeed(fetch, "current");
         assert_eq!(
             provider.machine.current().map(|(lease, _)| lease),
             Some(LeaseId(3))
@@ -845,7 +845,7 @@ fn a_release_is_retried_until_the_lease_expires_and_ten_times_if_it_does_not() {
 }
 
 #[test]
-fn a_release_is_retried_no_sooner_than_the_backend_asks_and_not_after_a_permanent_error() {
+fn a_release_is_retried_no_sooner_than_the_backend_requests_and_not_after_a_permanent_error() {
     let unavailable = || error(ProviderErrorKind::Unavailable);
     for (error, next) in [
         (unavailable(), Some(SECOND)),
@@ -890,10 +890,10 @@ fn a_lost_release_is_started_again() {
 }
 
 #[test]
-fn a_late_lease_is_released_unless_it_is_known() {
+fn a_late_lease_is_released_unless_its_revision_is_known() {
     for (revision, released) in [("current", 0), ("new", 0), ("other", 1)] {
         let mut provider = TestProvider::serving();
-        let _user = provider.lend();
+        let _user = provider.take_lease();
         provider.fetch("new");
         provider.feed(ProviderInput::FetchLate {
             fetch: FetchId(9),
@@ -906,7 +906,7 @@ fn a_late_lease_is_released_unless_it_is_known() {
 // The end.
 
 #[test]
-fn nothing_starts_after_stop_and_what_runs_is_adopted() {
+fn nothing_starts_after_stop_and_a_running_fetch_is_adopted() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
@@ -918,7 +918,7 @@ fn nothing_starts_after_stop_and_what_runs_is_adopted() {
         [ManualReply::Abandoned, ManualReply::Abandoned]
     ));
     assert!(matches!(
-        provider.bring(fetch, "new"),
+        provider.succeed(fetch, "new"),
         Some(FetchOutcome::Adopted)
     ));
     provider.pass(HOUR);
@@ -926,9 +926,9 @@ fn nothing_starts_after_stop_and_what_runs_is_adopted() {
 }
 
 #[test]
-fn the_close_releases_everything_once_and_what_comes_later_at_once() {
+fn close_releases_every_lease_once_and_late_ones_at_once() {
     let mut provider = TestProvider::serving();
-    let user = provider.lend();
+    let user = provider.take_lease();
     provider.fetch("new");
     provider.feed(ProviderInput::Hint);
     provider.pass(COALESCE);
@@ -942,8 +942,8 @@ fn the_close_releases_everything_once_and_what_comes_later_at_once() {
     };
     assert_eq!(released(&mut provider), [LeaseId(1), LeaseId(2)]);
     assert!(provider.machine.current().is_none());
-    provider.give_back(user);
-    provider.bring(fetch, "later");
+    provider.return_lease(user);
+    provider.succeed(fetch, "later");
     provider.feed(ProviderInput::FetchLate {
         fetch: FetchId(9),
         lease: Some(lease("latest", Expiry::never())),
@@ -959,7 +959,7 @@ fn the_close_releases_everything_once_and_what_comes_later_at_once() {
 }
 
 #[test]
-fn the_close_ends_rotations_and_requests() {
+fn close_ends_rotations_and_requests() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::Manual(RequestId(1)));
     provider.begin();

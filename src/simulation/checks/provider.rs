@@ -86,7 +86,7 @@ impl World {
                 );
                 let touches = |effect: &ProviderEffect| match effect {
                     ProviderEffect::HandOver { .. }
-                    | ProviderEffect::Keep(_)
+                    | ProviderEffect::Store(_)
                     | ProviderEffect::Extend(..) => true,
                     ProviderEffect::Release(lease) | ProviderEffect::Forget(lease) => {
                         current.is_some_and(|(id, ..)| id == *lease)

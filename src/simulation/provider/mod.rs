@@ -208,7 +208,7 @@ impl World {
                     };
                     work.push(NodeWork::StartFetch(fetch, running));
                 }
-                ProviderEffect::Keep(id) => {
+                ProviderEffect::Store(id) => {
                     if let Some(lease) = brought.take() {
                         provider.leases.insert(id, lease);
                     }

@@ -14,9 +14,8 @@ pub(super) struct ModelledProvider {
     provider: TestProvider,
     running: Option<(FetchId, Timestamp, RotationTrigger)>,
     hanging: Vec<FetchId>,
-    /// Leases whose value is kept.
-    kept: BTreeSet<LeaseId>,
-    ever_kept: BTreeSet<LeaseId>,
+    /// Leases whose value is stored.
+    stored: BTreeSet<LeaseId>,
     releasing: Vec<LeaseId>,
     retried: BTreeSet<LeaseId>,
     users: Vec<LeaseId>,
@@ -56,8 +55,7 @@ impl ModelledProvider {
             provider,
             running: None,
             hanging: Vec::new(),
-            kept: BTreeSet::new(),
-            ever_kept: BTreeSet::new(),
+            stored: BTreeSet::new(),
             releasing: Vec::new(),
             retried: BTreeSet::new(),
             users: Vec::new(),
@@ -312,7 +310,7 @@ impl ModelledProvider {
             } => {
                 assert!(self.running.is_none() && self.hanging.len() < 3);
                 assert!(!self.closed && self.open.contains(rotation));
-                self.check_price(*trigger);
+                self.check_budget(*trigger);
                 for revision in rejected.iter() {
                     let at = self.rejected.get(revision);
                     let since = at.map(|at| now.mono().saturating_duration_since(*at));
@@ -323,18 +321,17 @@ impl ModelledProvider {
                 }
                 self.running = Some((*fetch, now, *trigger));
             }
-            ProviderEffect::Keep(lease) => {
-                self.kept.insert(*lease);
+            ProviderEffect::Store(lease) => {
+                self.stored.insert(*lease);
                 // Once it was current again, its next release is a first attempt.
                 self.retried.remove(lease);
-                self.ever_kept.insert(*lease);
             }
             ProviderEffect::Extend(lease, _) | ProviderEffect::HandOver { lease, .. } => {
-                assert!(self.kept.contains(lease));
+                assert!(self.stored.contains(lease));
                 assert_eq!(self.current().map(|(current, _)| current), Some(*lease));
             }
             ProviderEffect::Release(lease) => {
-                assert!(self.kept.contains(lease), "law 9: released once");
+                assert!(self.stored.contains(lease), "law 9: released once");
                 assert!(!self.releasing.contains(lease));
                 assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
                 assert!(self.closed || !self.users.contains(lease), "law 9: in use");
@@ -344,7 +341,7 @@ impl ModelledProvider {
                 self.releasing.push(*lease);
             }
             ProviderEffect::Forget(lease) => {
-                assert!(self.kept.remove(lease), "law 9: forgotten once");
+                assert!(self.stored.remove(lease), "law 9: forgotten once");
                 assert!(!self.users.contains(lease) || self.closed);
                 assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
             }
@@ -354,7 +351,7 @@ impl ModelledProvider {
     }
 
     /// Law 7: what no question, no schedule and no clock jump explains draws on the bucket.
-    fn check_price(&mut self, trigger: RotationTrigger) {
+    fn check_budget(&mut self, trigger: RotationTrigger) {
         let now = self.provider.now.mono();
         let is_due_by_request =
             self.requested && self.last_request.is_none_or(|last| now >= last + COALESCE);
@@ -403,7 +400,11 @@ impl ModelledProvider {
         assert!(!self.provider.machine.is_releasing());
         assert_eq!(self.provider.machine.unreleased(), 0);
         assert_eq!(self.provider.machine.next_deadline(), None);
-        assert_eq!(self.kept, BTreeSet::new(), "law 9: every lease is released");
+        assert_eq!(
+            self.stored,
+            BTreeSet::new(),
+            "law 9: every lease is released"
+        );
         assert_eq!(self.waiting, BTreeSet::new(), "every request has its reply");
         assert_eq!(self.open, BTreeSet::new(), "every rotation ends");
     }
