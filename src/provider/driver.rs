@@ -1,8 +1,7 @@
-//! The machine and its side tables: what its decisions mean for rotations, leases and requests.
+//! Turns the machine's effects into [`Work`] with rotations, leases and requests.
 //!
-//! Values, spans and channels are in side tables by id. What an effect needs of them is taken under
-//! the lock; the [`Work`] itself runs without it, because a `tracing` layer may be slow, or
-//! request the status.
+//! Values, spans and channels are in side tables by id, which are read under the lock. The work
+//! itself runs without it, because a `tracing` layer may be slow or request the status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,12 +23,12 @@ use crate::telemetry::{Caller, Origin};
 /// Request for a new credential.
 #[derive(Debug)]
 pub(crate) struct ManualRequest {
-    /// Receives the rotation. It is dropped, which the receiver sees, if there will be none.
+    /// Receives the rotation. Dropped without a reply if there will be none.
     pub(crate) reply: oneshot::Sender<Result<Arc<Rotation>, ProviderError>>,
     pub(crate) caller: Caller,
 }
 
-/// The machine, and side tables by id. It survives a crash of the actor.
+/// The machine, and side tables by id. Survives a crash of the actor.
 pub(super) struct Driver<S> {
     pub(super) machine: ProviderMachine,
     leases: HashMap<LeaseId, StoredLease<S>>,
@@ -46,10 +45,10 @@ struct StoredLease<S> {
     origin: Origin,
 }
 
-/// Parts of an input that the machine does not know.
+/// Values of an input that the machine does not need.
 pub(super) struct InputValues<S> {
     pub(super) lease: Option<Lease<S>>,
-    /// The pools that are to take a new lease.
+    /// Pools that a new lease is handed over to.
     pub(super) pools: Vec<Arc<str>>,
 }
 
@@ -62,7 +61,7 @@ impl<S> InputValues<S> {
     }
 }
 
-/// The part of an effect that is carried out without the lock.
+/// Part of an effect that is carried out without the lock.
 pub(super) enum Work<S> {
     OpenRotation(Arc<Rotation>),
     Fetch(Box<Fetch<S>>),
@@ -76,19 +75,19 @@ pub(super) enum Work<S> {
     NotifyPools,
 }
 
-/// A fetch that is to begin.
+/// A fetch to start.
 pub(super) struct Fetch<S> {
     pub(super) id: FetchId,
     pub(super) request: FetchRequest<S>,
     pub(super) rotation: Option<Arc<Rotation>>,
-    /// Callers whose requests it fulfils.
+    /// Callers whose manual requests led to it.
     pub(super) callers: Vec<Caller>,
 }
 
 /// The reply to a manual request.
 pub(super) struct Reply {
     pub(super) request: ManualRequest,
-    /// Nothing when there will be none: the caller sees that the request is dropped.
+    /// `None` drops the request without a reply.
     pub(super) result: Option<Result<Arc<Rotation>, ProviderError>>,
     /// Whether the rotation began before the request.
     pub(super) joins: bool,

@@ -1,4 +1,4 @@
-//! The boxed twin of [`Provider`], so that a slot is generic over the secret alone.
+//! Object-safe form of [`Provider`], so that a slot is generic over the secret alone.
 
 use std::fmt::Debug;
 use std::future::Future;

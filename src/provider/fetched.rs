@@ -4,26 +4,26 @@ use crate::error::{ProviderError, ProviderErrorKind};
 use crate::expiry::Expiry;
 use crate::lease::Lease;
 
-/// Result of a successful [`Provider::fetch`](crate::Provider::fetch) returns.
+/// Result of a successful [`Provider::fetch`](crate::Provider::fetch).
 ///
-/// A provider may always return [`New`](Self::New). With the revision of the current lease that is
-/// a renewal: there is no handover and no event.
+/// A provider may always return [`New`](Self::New). With the current lease's revision it is a
+/// renewal, without a handover and without an event.
 #[derive(Debug)]
 #[must_use]
 pub enum Fetched<S> {
     /// A credential.
     ///
-    /// A new revision leads to a handover. The revision of the current lease replaces that lease,
-    /// its expiry and refresh time included, without a handover.
+    /// A new revision leads to a handover. A lease with the current revision replaces the current
+    /// lease without a handover, its expiry and refresh time included.
     New(Lease<S>),
-    /// The backend extended the current lease to this expiry. Everything else about it stays.
+    /// The backend extended the current lease to this expiry; nothing else changed.
     Renewed(Expiry),
-    /// The current lease is still the one to use, as it is.
+    /// The current lease stays, unchanged.
     Unchanged,
 }
 
 impl<S> Fetched<S> {
-    /// Returns the lease that is current after this result. `current` is the lease of the request.
+    /// Returns the lease to use after this result. `current` is the lease of the request.
     ///
     /// # Errors
     /// [`Renewed`](Self::Renewed) or [`Unchanged`](Self::Unchanged) without a current lease
@@ -38,7 +38,7 @@ impl<S> Fetched<S> {
     }
 }
 
-/// Returns the error of a fetch that returned this variant when there was no current lease.
+/// Returns the error of a fetch that returned this variant without a current lease.
 pub(super) fn no_current_lease(variant: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Other,

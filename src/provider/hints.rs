@@ -1,11 +1,11 @@
-//! Hints: reports of a provider that its backend may have something new.
+//! Hints: reports of a provider that its backend may have a new credential.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Clock;
 
-/// Reports of a provider's background work that the backend may have something new.
+/// Reports from a provider's background work that the backend may have a new credential.
 #[derive(Clone)]
 pub struct Hints {
     changed: Arc<dyn Fn() + Send + Sync>,
@@ -13,7 +13,7 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Makes hints of a function, for a provider's own tests.
+    /// Creates hints that call this function, for a provider's own tests.
     pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             changed: Arc::new(changed),
@@ -33,8 +33,7 @@ impl Hints {
         &self.clock
     }
 
-    /// Reports that the backend has changed: fetch soon. Cheap; any number of calls within a second
-    /// are one fetch.
+    /// Reports that the backend has changed. Cheap: all calls within a second lead to one fetch.
     pub fn changed(&self) {
         (self.changed)();
     }

@@ -87,7 +87,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 outcome.as_str(),
                 report.took,
             );
-            // A fetch without news is no event, however often it happens.
+            // A fetch that returned nothing new is not an event.
             if outcome == RotationOutcome::Unchanged && report.handovers.is_empty() {
                 return;
             }
@@ -97,7 +97,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    /// The one line of a rotation: provider, trigger, duration, outcome.
+    /// Logs a rotation's one line: provider, trigger, duration, outcome.
     fn log_rotation(&self, report: &RotationReport) {
         let now = self.clock().now();
         let (current, left, next) = {
@@ -124,7 +124,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         tracing::info!(
             provider = %self.name(),
             trigger = %report.trigger,
-            // Where nothing new came, that of the current lease.
+            // If nothing new was fetched, the current lease's revision.
             revision = %report.revision.as_ref().or(current.as_ref()).map_or("none", String::as_str),
             took_ms = (report.took.as_secs_f64() * 10_000.0).round() / 10.0,
             pools = report.handovers.len(),

@@ -1,5 +1,7 @@
-//! Providers, and their part of the framework: the [`Provider`] trait; the machine that
-//! decides; the driver that carries out; the slot in which both survive a crash of the actor.
+//! The [`Provider`] trait, and what runs a provider.
+//!
+//! The machine decides, and the driver carries its effects out. The slot stores both, so that they
+//! survive a crash of the actor.
 
 mod driver;
 mod erased;

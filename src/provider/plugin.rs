@@ -1,4 +1,4 @@
-//! The trait that a provider implements, and the request of a fetch.
+//! The trait that a provider implements, and its fetch request.
 
 use std::fmt::Debug;
 use std::future::{Future, pending};
@@ -68,19 +68,20 @@ pub trait Provider: Debug + Send + Sync + 'static {
     ///
     /// - [`Fetched::New`]: a lease. With a new revision it leads to a handover.
     /// - [`Fetched::Renewed`]: the current lease with another expiry. On
-    ///   [`RotationTrigger::Manual`] a new credential is wanted instead.
-    /// - [`Fetched::Unchanged`]: the current lease as it is.
-    /// - `request.rejected` names revisions that the database rejects at present: offer another
-    ///   candidate if there is one, and the first choice again when all are rejected.
+    ///   [`RotationTrigger::Manual`] return a new credential instead.
+    /// - [`Fetched::Unchanged`]: the current lease, unchanged.
+    ///
+    /// `request.rejected` lists revisions that the database rejects at present. Return another
+    /// candidate if there is one, or the first choice again if all are rejected.
     ///
     /// # Cancel safety
-    /// Never cancelled by the library: a cancelled creation would leave a role that nobody drops. It
-    /// runs in a task of its own under a deadline (default 30 s); a lease that comes later than
-    /// that is released, unless it is in use. A panic counts as one failed attempt.
+    /// Never cancelled by the library, because a cancelled creation could leave a role behind. Runs in
+    /// a task of its own with a deadline (default 30 s). A lease returned after the deadline is
+    /// released, unless it is in use. A panic counts as one failed attempt.
     ///
     /// # Errors
-    /// A permanent error ([`ProviderError::is_transient`] false) ends a registration at once; later
-    /// it leaves the current lease in service. [`Fetched::Renewed`] and [`Fetched::Unchanged`]
+    /// During registration, a permanent error ([`ProviderError::is_transient`] false) is returned at
+    /// once. Later, the current lease stays in use. [`Fetched::Renewed`] and [`Fetched::Unchanged`]
     /// without a current lease count as an error ([`ProviderErrorKind::Other`]).
     fn fetch(
         &self,
@@ -91,12 +92,12 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// nothing.
     ///
     /// # Errors
-    /// A transient one: retried with back-off within the provider's budget, after its fetches,
-    /// until the lease expires. A permanent one ([`ProviderError::is_transient`] false): logged
-    /// once, and not retried; the lease remains until it expires.
+    /// A transient error is retried with back-off until the lease expires, within the provider's
+    /// budget and after its fetches. A permanent error ([`ProviderError::is_transient`] false) is
+    /// logged once and not retried: the lease remains until it expires.
     ///
     /// # Cancel safety
-    /// Dropped when it takes longer than the fetch deadline (default 30 s), and retried.
+    /// Dropped and retried after the fetch deadline (default 30 s).
     fn release(
         &self,
         lease: Lease<Self::Secret>,
@@ -106,7 +107,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
     }
 
     /// Does the provider's own background work: watches a file, renews a login token. Runs while
-    /// the provider is registered; when it ends or panics it is started again with back-off.
+    /// the provider is registered, and is restarted with back-off when it ends or panics.
     ///
     /// # Cancel safety
     /// Dropped at an await point when the provider is removed.
@@ -115,19 +116,20 @@ pub trait Provider: Debug + Send + Sync + 'static {
         pending()
     }
 
-    /// Called once, under a deadline, after the last release, at removal and shutdown.
+    /// Closes the provider: called once after the last release at removal or shutdown, with a
+    /// deadline.
     fn close(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
 }
 
-/// The request of a fetch. Owned, cheap to clone.
+/// Request for a fetch. Owned, cheap to clone.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FetchRequest<S> {
-    /// Why.
+    /// Reason for the fetch.
     pub trigger: RotationTrigger,
-    /// When, read before the request to the backend: count lifetimes from here.
+    /// Start of the fetch, before the request to the backend. Count lifetimes from it.
     pub started: Timestamp,
     /// The current lease, if any.
     pub current: Option<Lease<S>>,
@@ -142,8 +144,7 @@ impl<S> FetchRequest<S> {
         Self::new(RotationTrigger::Start)
     }
 
-    /// Creates a request without a current lease, and with nothing rejected, for a provider's
-    /// tests.
+    /// Creates a request without a current lease and rejected revisions, for a provider's tests.
     pub fn new(trigger: RotationTrigger) -> Self {
         let clock = Clock::default();
         Self {

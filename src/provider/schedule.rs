@@ -10,17 +10,17 @@ use crate::provider::machine::Facts;
 
 /// Shortest time between two fetches.
 pub(crate) const FLOOR: Duration = Duration::from_secs(1);
-/// The longest pause between attempts that fail in a passing way.
+/// Longest pause after a transient error.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Longest time between two fetches, whatever a lease or a backend requests.
+/// Longest time between two fetches, even if a lease or a backend requests more.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// The pause after a permanent error; less when the current lease expires sooner.
+/// Pause after a permanent error; shorter if the current lease expires soon.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
-/// Returns how long after `issued` the lease is to be refreshed. `jitter` is between 0 and 1.
+/// Returns the time from `issued` to the refresh of the lease. `jitter` is between 0 and 1.
 ///
-/// A 15-minute token: 80 % is 12:00, less up to 10 % of the lifetime is 10:30 at the earliest. A
-/// Vault lease of one hour whose connections end with it: 60 % is 36:00, 30:00 at the earliest.
+/// A 15-minute token is refreshed after 80 %, less up to 10 % of its lifetime: 10:30 to 12:00. A
+/// one-hour Vault lease whose connections end with it is refreshed after 50 to 60 %: 30:00 to 36:00.
 pub(super) fn refresh_after(
     lease: &Facts,
     issued: Timestamp,
@@ -45,13 +45,13 @@ pub(super) fn refresh_after(
     after.clamp(FLOOR, LONGEST)
 }
 
-/// How long before the expiry of a lease its connections are to be gone: 10 % of its lifetime, at
-/// least 1 s and at most 60 s.
+/// Returns how long before a lease's expiry its connections must be closed: 10 % of its lifetime,
+/// at least 1 s and at most 60 s.
 pub(crate) fn drain_margin(lifetime: Duration) -> Duration {
     (lifetime / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
-/// Returns why a lease of this lifetime cannot be handed over in time, if so.
+/// Returns a problem if the lease's lifetime is too short to hand it over in time.
 pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Option<String> {
     let lifetime = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
@@ -62,7 +62,7 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
     };
     (lifetime < needed).then(|| {
         format!(
-            "a lifetime of {} is too short: refreshed after {}, verified and drained it needs at least {}; issue longer leases",
+            "a lifetime of {} is too short: the refresh is after {}, and the handover needs at least {} in total; issue longer leases",
             humantime::format_duration(lifetime),
             humantime::format_duration(refresh),
             humantime::format_duration(needed),
@@ -70,12 +70,15 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
     })
 }
 
-/// The pause after the n-th failure in a row (counted from 1): 1 s doubling to 10 s; where it will
-/// not pass by itself a minute, or a quarter of what is `left` of the current lease, at least 10 s;
-/// and never sooner than the backend requests.
+/// Returns the pause after the n-th failure in a row (counted from 1).
 ///
-/// A token with 2:00 left when its renewal is denied is requested again after 0:30, 0:52,
-/// 1:09 …, so that a right that is given back in time is used in time.
+/// - Transient: 1 s, doubling to 10 s.
+/// - Permanent: a minute, or a quarter of the time `left` of the current lease if that is less, but
+///   at least 10 s.
+/// - Never less than `hint`, which the backend requested.
+///
+/// If the renewal of a token is denied with 2:00 left, it is retried after 0:30, 0:52, 1:09 …. A
+/// permission that is restored in time therefore takes effect before the token expires.
 pub(super) fn retry_after(
     failures: u32,
     permanent: bool,
@@ -93,7 +96,7 @@ pub(super) fn retry_after(
         .max(hint.unwrap_or_default().min(LONGEST))
 }
 
-/// The n-th pause (counted from 1) of an exponential back-off.
+/// Returns the n-th pause (counted from 1) of an exponential back-off.
 pub(crate) fn back_off(first: Duration, longest: Duration, n: u32) -> Duration {
     ExponentialBuilder::default()
         .with_min_delay(first)

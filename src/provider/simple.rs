@@ -10,7 +10,7 @@ use crate::credentials::Credentials;
 use crate::error::ProviderError;
 use crate::lease::{Lease, Revision};
 
-/// Makes a provider of a closure, which returns a [`Lease`] or [`Fetched`].
+/// Creates a provider from a closure that returns a [`Lease`] or [`Fetched`].
 ///
 /// ```
 /// use claviger::{Credentials, Lease, Revision, provider_fn};
@@ -35,7 +35,7 @@ where
     }
 }
 
-/// A closure as a provider; made by [`provider_fn`].
+/// A closure as a provider, created by [`provider_fn`].
 #[must_use]
 pub struct ProviderFn<F, S> {
     fetch: F,
@@ -72,7 +72,7 @@ pub fn static_credentials(credentials: Credentials) -> StaticCredentials {
     StaticCredentials { credentials }
 }
 
-/// Credentials that never change, as a provider; made by [`static_credentials`].
+/// Credentials that never change, as a provider. Created by [`static_credentials`].
 #[derive(Debug)]
 #[must_use]
 pub struct StaticCredentials {

@@ -25,11 +25,12 @@ use crate::telemetry::Origin;
 pub(crate) trait Subscriber: Send + Sync {
     fn id(&self) -> Id;
     fn name(&self) -> &Arc<str>;
-    /// It takes no more leases, but still uses one.
+    /// Returns whether the pool takes no more leases, but still uses one.
     fn is_leaving(&self) -> bool;
-    /// It serves this revision, which is not rejected: it has no reason to verify it.
+    /// Returns whether the pool serves this revision and the database accepts it. The pool will not
+    /// verify it again.
     fn serves(&self, revision: &Revision) -> bool;
-    /// A login with this revision worked, as this database user, maybe of another pool.
+    /// Notes a successful login with this revision as this database user, perhaps by another pool.
     fn verified_elsewhere(&self, revision: &Revision, account: &str);
     fn wake(&self);
 }
@@ -43,13 +44,13 @@ pub(crate) struct ProviderSlot<S> {
     driver: Mutex<Driver<S>>,
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     mailbox: Mailbox,
-    /// Fires after each input, for tasks that wait.
+    /// Notified after each input.
     settled: Notifier,
     pub(super) fetch_failures: FailureLog,
     pub(super) release_failures: FailureLog,
 }
 
-/// A lease in use: it is not released until this is dropped.
+/// A lease in use. It is not released until the guard is dropped.
 pub(crate) struct LeaseGuard<S: Send + Sync + 'static> {
     pub(crate) lease: Lease<S>,
     /// Time to live of the lease when it was obtained; `None` if it does not expire.
@@ -111,7 +112,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.driver.lock()
     }
 
-    /// Feeds the machine. The work that follows is to be done without the lock.
+    /// Feeds the machine. The caller carries out the returned work without the lock.
     fn handle(&self, input: ProviderInput, values: InputValues<S>) -> Vec<Work<S>> {
         let mut driver = self.lock();
         driver.handle((&self.name, self.clock()), input, values)
@@ -129,13 +130,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.mailbox.wake();
     }
 
-    /// Resolves with what `check` finds in the machine, at once or after an input.
+    /// Resolves once `check` returns a value; checked at once and after each input.
     pub(crate) async fn until<T>(&self, mut check: impl FnMut(&ProviderMachine) -> Option<T>) -> T {
         self.settled.until(|| check(&self.lock().machine)).await
     }
 }
 
-/// For pools.
+/// Interface for pools.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
         self.lock_subscribers().push(subscriber);
@@ -147,8 +148,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.pool_leaves();
     }
 
-    /// Forgets a rejection that concerned only pools that leave: nobody is left to verify
-    /// the current lease, and it would never count as accepted again.
+    /// Forgets a rejection that concerned only leaving pools. No other pool would verify the
+    /// current lease, so the rejection would never end.
     pub(crate) fn pool_leaves(self: &Arc<Self>) {
         let Some(current) = self.current_lease() else {
             return;
@@ -188,19 +189,19 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             id,
             slot: Arc::clone(self),
         };
-        // It has no effect.
+        // This input has no effects.
         driver
             .machine
             .handle(ProviderInput::LeaseTaken(id), self.clock().now());
         Some(guard)
     }
 
-    /// The database rejected a login with this revision.
+    /// Notes that the database rejected a login with this revision.
     pub(crate) fn rejected(self: &Arc<Self>, revision: &Revision) {
         self.feed(ProviderInput::Rejected(revision.clone()));
     }
 
-    /// A login with this revision worked, as this database user.
+    /// Notes a successful login with this revision as this database user.
     pub(crate) fn verified(self: &Arc<Self>, revision: &Revision, account: &str) {
         let work = self.handle(
             ProviderInput::Verified(revision.clone()),
@@ -211,7 +212,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.settled();
     }
 
-    /// A login with this revision worked, as this database user. Notifies pools that were rejected.
+    /// Notifies all pools of a successful login with this revision as this database user.
     pub(crate) fn notify_verified(&self, revision: &Revision, account: &str) {
         for pool in self.subscribers() {
             pool.verified_elsewhere(revision, account);
@@ -225,7 +226,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         driver.rotation(rotation)
     }
 
-    /// A pool has taken the lease of this rotation, or left.
+    /// Notes that a pool has taken this rotation's lease, or has left.
     pub(crate) fn pool_settled(self: &Arc<Self>, rotation: &Arc<Rotation>) {
         let open = self.lock().id_of(rotation);
         if let Some(id) = open.filter(|_| rotation.is_settled()) {
@@ -235,7 +236,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    /// No pool takes anything any more: the rotation that waits for some ends as it is.
+    /// Notes that no pool takes leases any more. A rotation that waits for pools ends unfinished.
     pub(crate) fn pools_gone(self: &Arc<Self>) {
         self.feed(ProviderInput::PoolsGone);
     }
@@ -245,7 +246,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock().machine.next_attempt(now)
     }
 
-    /// Returns whether nothing is fetched any more.
+    /// Returns whether fetching has stopped.
     pub(crate) fn is_closing(&self) -> bool {
         self.lock().machine.is_stopped()
     }
@@ -256,20 +257,20 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 }
 
-/// For tasks of the driver and of the provider.
+/// Interface for tasks of the driver and of the provider.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn hint(self: &Arc<Self>) {
         self.feed(ProviderInput::Hint);
     }
 
-    /// Returns the result if there is a lease in it that has not expired.
+    /// Returns the result if its lease has not expired.
     pub(super) fn check(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
         let offer = Offer::of(&fetched);
         let now = self.clock().now();
         self.lock().machine.check(offer, now).map(|_| fetched)
     }
 
-    /// A fetch ended, or `hangs`: it has not ended by its deadline.
+    /// Notes that a fetch ended, or that it passed its deadline (`hangs`).
     pub(super) fn fetch_ended(
         self: &Arc<Self>,
         fetch: FetchId,
@@ -313,7 +314,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.settled();
     }
 
-    /// A fetch that had not ended by its deadline has ended.
+    /// Notes that a fetch ended after its deadline.
     pub(super) fn fetch_late(self: &Arc<Self>, fetch: FetchId, lease: Option<Lease<S>>) {
         let input = ProviderInput::FetchLate {
             fetch,

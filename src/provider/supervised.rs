@@ -20,7 +20,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// Waits for the first lease.
     ///
     /// # Errors
-    /// A permanent error of a fetch; a lifetime too short to hand over in; the end of the provider.
+    /// A permanent error of a fetch, a lifetime too short for a handover, or the provider's end.
     pub(crate) async fn first_lease(&self) -> Result<(), ProviderError> {
         let poll = self.context().settings.poll;
         self.until(|machine| {
@@ -48,7 +48,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         .await
     }
 
-    /// Nothing new starts; manual requests are dropped, which their callers see.
+    /// Stops fetching, and drops manual requests without a reply.
     pub(crate) fn stop_fetching(self: &Arc<Self>) {
         self.feed(ProviderInput::Stop);
     }
@@ -59,7 +59,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             .await;
     }
 
-    /// Releases everything. Returns how many leases could not be released by the deadline.
+    /// Releases all leases. Returns how many could not be released by the deadline.
     pub(crate) async fn close(self: &Arc<Self>, deadline: Instant) -> usize {
         self.feed(ProviderInput::Close);
         let released = self.until(|machine| (!machine.is_releasing()).then_some(()));
@@ -67,7 +67,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock().machine.unreleased()
     }
 
-    /// Describes the provider.
+    /// Returns the provider's status.
     pub(crate) fn status(&self) -> ProviderStatus {
         let pools = self.subscribers();
         let now = self.clock().now();

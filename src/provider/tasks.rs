@@ -1,4 +1,4 @@
-//! Carries out what the machine decides: spans, replies, and tasks for fetches and releases.
+//! Carries out the machine's effects: spans, replies, and tasks for fetches and releases.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::lease::Lease;
 use crate::telemetry::{self, InSpan};
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    /// Does the work that followed from an input taken in at `now`. Never called under a lock.
+    /// Carries out the work of an input. Never called under a lock.
     pub(super) fn carry_out(self: &Arc<Self>, work: Vec<Work<S>>) {
         for one in work {
             match one {
@@ -50,8 +50,7 @@ fn send(reply: Reply, now: Timestamp) {
     let _ = reply.send(result);
 }
 
-/// One fetch: the provider's code in a task of its own, under a deadline, its panic an error like
-/// others.
+/// Runs a fetch in a task of its own, with a deadline. A panic of the provider counts as an error.
 fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fetch<S>) {
     let Fetch {
         id: fetch,
@@ -128,11 +127,13 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     };
     let work = tokio::spawn(work);
     tokio::spawn(async move {
-        // A panic of ours is one failed attempt, too: nothing may stay "in flight" without end.
+        // A panic of this task also counts as a failed attempt, so that no fetch stays in flight.
         match work.await {
             Err(error) if error.is_panic() => {
-                let error =
-                    ProviderError::new(ProviderErrorKind::Panicked, "a fetch of ours panicked");
+                let error = ProviderError::new(
+                    ProviderErrorKind::Panicked,
+                    "the fetch panicked; see its own output",
+                );
                 lost.slot.fetch_ended(fetch, Err(error), false);
             }
             _ => lost.has_ended(),
@@ -140,7 +141,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     });
 }
 
-/// Releases a lease in a task of its own, under the fetch deadline.
+/// Releases a lease in a task of its own, with the fetch deadline.
 fn spawn_release<S: Send + Sync + 'static>(
     slot: &Arc<ProviderSlot<S>>,
     id: LeaseId,
@@ -168,8 +169,8 @@ fn spawn_release<S: Send + Sync + 'static>(
         };
         slot.report_release(&revision, &result);
         if hangs {
-            // A release that blocks its thread goes on, and may succeed. The next attempt waits for
-            // its end, because they would pile up.
+            // A release that blocks its thread continues and may succeed. The next attempt waits for
+            // it, so that releases do not pile up.
             task.abort();
             if let Ok(late) = task.await {
                 result = late;
@@ -180,7 +181,7 @@ fn spawn_release<S: Send + Sync + 'static>(
     });
 }
 
-/// Belongs to a task. Feeds the input if the task's runtime ends first.
+/// Guard of a task. Feeds the input if the task is dropped before it ends.
 struct OnLost<S: Send + Sync + 'static> {
     slot: Arc<ProviderSlot<S>>,
     input: Option<ProviderInput>,

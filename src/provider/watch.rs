@@ -1,4 +1,4 @@
-//! The provider's own background work, kept running.
+//! Runs the provider's own background work.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use super::schedule;
 use super::slot::ProviderSlot;
 use crate::failure_log::FailureLog;
 
-/// The longest pause before a watch that keeps ending is started again.
+/// Longest pause before a watch is restarted.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Runs the provider's watch until aborted, restarting it with back-off (1 s doubling to 60 s;
-/// afresh once it has run for a minute).
+/// Runs the provider's watch until aborted, and restarts it with back-off: 1 s, doubling to 60 s.
+/// The back-off begins anew once the watch has run for a minute.
 pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> JoinHandle<()> {
     let weak: Weak<ProviderSlot<S>> = Arc::downgrade(slot);
     let hints = Hints::new({
@@ -46,7 +46,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             let pause = schedule::back_off(schedule::FLOOR, LONGEST_PAUSE, failures);
             let outcome = if ended.is_err() { "panicked" } else { "ended" };
             if ran >= LONGEST_PAUSE {
-                // It had run well: this is another failure.
+                // It ran for long enough, so this is a new failure.
                 failure_log.succeeded();
             }
             if let Some(times) = failure_log.failed(clock.mono(), outcome) {
@@ -57,7 +57,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
     })
 }
 
-/// A watch does not outlive the loop that keeps it.
+/// Aborts the task when dropped, so that the watch does not outlive its loop.
 struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
