@@ -1,30 +1,31 @@
-//! The token bucket on which every failure path draws: three at once, then one per ten seconds.
+//! Token bucket of all fetches after failures: three at once, then one per ten seconds.
 
 use std::time::{Duration, Instant};
 
-/// Most fetches that a burst of failures may cost.
+/// Most fetches at once.
 const CAPACITY: u32 = 3;
-/// Time until one more is granted.
+/// Time until one more token is added.
 const REFILL: Duration = Duration::from_secs(10);
-/// Time for which a new revision has to work before it refills the bucket. Behind a server that
-/// lags, a new one is rejected sooner.
+/// Time after which a verified new revision refills the bucket, unless it is rejected before.
+/// Behind a lagging server it is rejected sooner.
 const EARNED_AFTER: Duration = Duration::from_millis(250);
-/// Most times in a row that new revisions refill the bucket, so that rotations in quick succession
-/// are followed at once. It bounds the fetches from a backend that returns a new credential each
-/// time, behind a server that lags by seconds.
+/// Most refills in a row by new revisions, so that frequent rotations are adopted at once. It
+/// bounds the fetches from a backend that always returns new credentials, behind a server that
+/// lags by seconds.
 const FILLS: u32 = 20;
-/// Time until one more refill may be earned.
+/// Time until one more refill is allowed.
 const FILL_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub(super) struct TokenBucket {
     tokens: u32,
-    /// When the token that is filling began to fill.
+    /// Start of the interval after which a token is added.
     since: Instant,
-    /// Number of refills that may still be earned, and since when one more is on its way.
+    /// Number of refills that are still allowed.
     fills: u32,
+    /// Start of the interval after which one more refill is allowed.
     fills_since: Instant,
-    /// When a new revision will have earned a refill, unless it is rejected before.
+    /// When a new revision refills the bucket, unless it is rejected before.
     earned_at: Option<Instant>,
 }
 
@@ -52,7 +53,7 @@ impl TokenBucket {
         true
     }
 
-    /// When a token can be had: now or later.
+    /// Returns when a token is available: now or later.
     pub(super) fn available_at(&self, now: Instant) -> Instant {
         if self.tokens > 0 {
             return now;
@@ -61,13 +62,13 @@ impl TokenBucket {
         now.max(earned_at.map_or(self.since + REFILL, |at| at.min(self.since + REFILL)))
     }
 
-    /// Takes a token if another one is left behind it.
+    /// Takes a token if at least one more is left.
     pub(super) fn take_spare(&mut self, now: Instant) -> bool {
         self.fill(now);
         self.tokens > 1 && self.take(now)
     }
 
-    /// When a token can be had that leaves another one behind: now or later.
+    /// Returns when a token is available and one more is left: now or later.
     pub(super) fn spare_at(&self, now: Instant) -> Instant {
         let missing = 2u32.saturating_sub(self.tokens);
         if missing == 0 {
@@ -77,14 +78,14 @@ impl TokenBucket {
         }
     }
 
-    /// A new revision was verified. The bucket is full again once the revision has worked for 250
-    /// ms: twenty times in a row, then once a minute.
+    /// Notes that a new revision was verified. It refills the bucket after 250 ms: twenty times in a
+    /// row, then once a minute.
     pub(super) fn earn(&mut self, now: Instant) {
         self.fill(now);
         self.earned_at = Some(now + EARNED_AFTER);
     }
 
-    /// The new revision was rejected: it earns no refill unless it worked for long enough.
+    /// Notes that the new revision was rejected. It refills the bucket only if 250 ms have passed.
     pub(super) fn forfeit(&mut self, now: Instant) {
         self.fill(now);
         self.earned_at = None;
@@ -122,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Over any span of any sequence of attempts, at most 3 + one per 10 s are granted.
+        /// In any period, at most three tokens and one per 10 s are granted.
         #[test]
         fn grants_at_most_three_plus_one_per_ten_seconds(steps in prop::collection::vec(0u64..15_000, 1..200)) {
             let start = tokio::time::Instant::now().into_std();
@@ -147,8 +148,8 @@ mod tests {
         }
     }
 
-    /// How often a backend is requested within a minute when each new revision is rejected this
-    /// long after it was verified.
+    /// Returns the fetches in a minute if each new revision is rejected `rejected_after` its
+    /// verification.
     fn fetches_in_a_minute(
         bucket: &mut TokenBucket,
         start: Instant,

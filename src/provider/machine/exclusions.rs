@@ -1,4 +1,4 @@
-//! Rejected revisions, and the time for which the provider is not to offer them.
+//! Rejected revisions, and how long fetch requests list them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 
 use crate::lease::Revision;
 
-/// The first exclusion; each further one doubles it.
+/// First exclusion; each further one doubles it.
 const FIRST: Duration = Duration::from_secs(30);
-/// The longest exclusion.
+/// Longest exclusion.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Time for which a revision is remembered after its last exclusion, so that a further rejection
-/// doubles it rather than starts afresh.
+/// doubles it.
 const MEMORY: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug)]
 struct Exclusion {
     until: Instant,
     length: Duration,
-    /// The last rejection.
+    /// Time of the last rejection.
     rejected: Instant,
 }
 
-/// Rejected revisions and their exclusions: 30 s, doubling to 10 min, cleared by a login that
-/// works.
+/// Rejected revisions and their exclusions: 30 s, doubling to 10 min, cleared by a successful
+/// login.
 #[derive(Debug, Default)]
 pub(super) struct Exclusions(HashMap<Revision, Exclusion>);
 
 impl Exclusions {
     /// Notes that the database rejected this revision. Returns whether a new exclusion began.
-    /// `current` is remembered until a login with it works.
+    /// `current` is remembered until a login with it succeeds.
     pub(super) fn reject(
         &mut self,
         revision: &Revision,
@@ -57,8 +57,8 @@ impl Exclusions {
         is_new
     }
 
-    /// Ends the exclusions that began before `then`: the database was changed since. They are
-    /// remembered, so that a further rejection doubles them.
+    /// Ends the exclusions that began before `then`, because the database has changed since. They
+    /// are remembered, so that a further rejection doubles them.
     pub(super) fn lift_older(&mut self, then: Instant, now: Instant) {
         for exclusion in self.0.values_mut() {
             if exclusion.until <= then + exclusion.length {
@@ -72,7 +72,7 @@ impl Exclusions {
         self.0.remove(revision);
     }
 
-    /// Returns whether the lease of this revision, which is current since `since`, is rejected.
+    /// Returns whether the lease of this revision is rejected. It became current at `since`.
     pub(super) fn is_rejected(&self, revision: &Revision, since: Instant, now: Instant) -> bool {
         self.0
             .get(revision)
@@ -130,7 +130,7 @@ mod tests {
         exclusions.lift_older(start + 2 * second, start + 4 * second);
         assert!(!exclusions.active(start + 4 * second).contains(&before));
         assert!(exclusions.active(start + 4 * second).contains(&after));
-        // It is remembered.
+        // The earlier exclusion is remembered.
         exclusions.reject(&before, None, start + 5 * second);
         assert!(
             exclusions

@@ -1,4 +1,4 @@
-//! Random sequences of inputs, with every law checked at each step.
+//! Checks every law at each step of random sequences of inputs.
 
 mod model;
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use self::model::ModelledProvider;
 use crate::error::ProviderErrorKind;
 
-/// A step of the world around a provider. Numbers choose among what there is.
+/// Step of the environment. Numbers are indexes into the available leases or fetches.
 #[derive(Clone, Copy, Debug)]
 enum LawStep {
     Pass(u64),
@@ -17,7 +17,7 @@ enum LawStep {
     Wake,
     Hint,
     Manual,
-    /// This revision, or the current one.
+    /// With this revision, or the current one.
     Verified(Option<usize>),
     Rejected(Option<usize>),
     RejectionMoot(usize),
@@ -33,7 +33,7 @@ enum LawStep {
 
 #[derive(Clone, Copy, Debug)]
 enum FetchEnd {
-    /// With this revision, which expires after so many seconds.
+    /// With this revision and lifetime in seconds.
     New(usize, Option<u64>),
     Renewed(u64),
     Unchanged,
@@ -49,7 +49,7 @@ fn kinds() -> impl Strategy<Value = ProviderErrorKind> {
     ]
 }
 
-/// Few revisions, so that they come back.
+/// Few revisions, so that they repeat.
 fn revisions() -> std::ops::Range<usize> {
     0..5
 }
@@ -91,11 +91,11 @@ fn steps() -> impl Strategy<Value = LawStep> {
     ]
 }
 
-/// The most that law 7 allows: a bucket that never rounds down.
+/// The most that law 7 allows, in fractions of a token.
 struct BucketModel {
     tokens: f64,
     at: Instant,
-    /// When a verified revision will have refilled it.
+    /// When a verified revision refills it.
     refill: Option<Instant>,
 }
 

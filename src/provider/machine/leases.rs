@@ -10,24 +10,24 @@ use crate::lease::Revision;
 /// Time for which a superseded lease is not adopted again, unless the current one is rejected, has
 /// expired or was never verified.
 const SUPERSEDED_FOR: Duration = Duration::from_secs(3_600);
-/// Number of released leases that are remembered, the latest: a backend with a new
-/// credential for each fetch has many.
+/// Most released leases that are remembered. A backend with a new credential for each fetch has
+/// many.
 const RELEASED_MOST: usize = 64;
-/// A lease that does not expire is given up after so many failed releases.
+/// Failed releases after which a lease without an expiry is given up.
 const ATTEMPTS: u32 = 10;
 
-/// Where a lease is in its life cycle.
+/// State of a lease in its life cycle.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum LeaseState {
-    /// Pools take it; left when another one is adopted.
+    /// Pools take it. Ends when another lease is adopted.
     Current { users: usize },
-    /// Left when its last user returns it.
+    /// Ends when its last user returns it.
     Superseded { users: usize },
-    /// In the release queue; left when its timer is due.
+    /// In the release queue. Ends when its timer is due.
     Queued { failures: u32 },
-    /// Left when its release ends.
+    /// Ends with its release.
     Releasing { failures: u32 },
-    /// Released or given up; remembered for an hour.
+    /// Released or given up. Remembered for an hour.
     Released,
 }
 
@@ -42,11 +42,11 @@ pub(super) struct Record {
     pub(super) facts: Facts,
     /// Time to live when it was obtained.
     pub(super) lifetime: Option<Duration>,
-    /// A login with it worked.
+    /// Whether a login with it succeeded.
     pub(super) verified: bool,
-    /// When it became current; once it is not any more, when it was superseded.
+    /// When it became current, or when it was superseded.
     pub(super) since: Instant,
-    /// It was offered again after it was superseded, and that was logged.
+    /// Whether it was offered again after it was superseded, and that was logged.
     pub(super) offered_again: bool,
     pub(super) state: LeaseState,
 }
@@ -63,16 +63,16 @@ impl Record {
         }
     }
 
-    /// At the lease's own expiry, once its release was tried: the backend may have extended it
-    /// meanwhile, or our clock be wrong.
+    /// Returns whether the release is given up. An expired lease is still released once, because
+    /// the backend may have extended it or our clock may be wrong.
     fn is_given_up(&self, failures: u32, now: Timestamp) -> bool {
         (self.facts.expiry.is_expired(now) && failures > 0)
             || (self.facts.expiry.is_never() && failures >= ATTEMPTS)
     }
 }
 
-/// Every lease that is known. No two have the same revision, unless all but one are being released
-/// or released.
+/// All known leases. Of leases with the same revision, all but one are released or being
+/// released.
 #[derive(Debug, Default)]
 pub(super) struct Leases(BTreeMap<LeaseId, Record>);
 
@@ -103,7 +103,7 @@ impl Leases {
             .map(|(lease, record)| (*lease, record))
     }
 
-    /// Notes that a login with this revision worked. Returns whether it is the first.
+    /// Notes a successful login with this revision. Returns whether it is the first.
     pub(super) fn verified(&mut self, revision: &Revision) -> bool {
         let is_first = self
             .with_revision(revision)
@@ -152,8 +152,7 @@ impl Leases {
         })
     }
 
-    /// Makes a lease current. Returns its id, and that of the one it supersedes if no pool uses
-    /// that.
+    /// Makes a lease current. Returns its id, and the id of the superseded lease if it is unused.
     pub(super) fn adopt(
         &mut self,
         fetch: FetchId,
@@ -172,8 +171,8 @@ impl Leases {
             old.offered_again = false;
             unused = superseded.filter(|_| users == 0);
         }
-        // One that is in use or waits in the release queue is current again. One that was released,
-        // or is being released, is another lease with the same revision.
+        // A lease in use or in the release queue becomes current again. One that is released, or
+        // being released, is another lease with the same revision.
         let was_verified = self
             .with_revision(&facts.revision)
             .any(|(_, record)| record.verified);
@@ -194,7 +193,7 @@ impl Leases {
         (again, unused)
     }
 
-    /// Adds a lease that is only to be released, unless one of its revision is known.
+    /// Adds a lease that will only be released, unless its revision is known.
     pub(super) fn add_unused(
         &mut self,
         fetch: FetchId,
@@ -210,8 +209,8 @@ impl Leases {
         Some(lease)
     }
 
-    /// Returns whether the backend offered its revision again while it was being released: the
-    /// other lease with it is not to be released.
+    /// Returns whether another lease with the same revision is in use. Its backend offered the
+    /// revision again during the release, which is then not retried.
     pub(super) fn is_back(&self, lease: LeaseId) -> bool {
         self.0.get(&lease).is_some_and(|record| {
             self.with_revision(&record.facts.revision)
@@ -224,7 +223,7 @@ impl Leases {
         record.is_some_and(|record| record.state == LeaseState::Queued { failures: 0 })
     }
 
-    /// Returns the records in the release queue, those that are being released among them.
+    /// Returns the records that are queued or being released.
     pub(super) fn in_queue(&self) -> impl Iterator<Item = &Record> {
         self.0.values().filter(|record| {
             matches!(
@@ -234,8 +233,7 @@ impl Leases {
         })
     }
 
-    /// Returns the leases that wait in the release queue: how often each failed, and whether it is
-    /// given up.
+    /// Returns the queued leases, how often each release failed, and whether it is given up.
     pub(super) fn queued(&self, now: Timestamp) -> Vec<(LeaseId, u32, bool)> {
         self.0
             .iter()

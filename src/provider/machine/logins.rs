@@ -1,4 +1,4 @@
-//! Results of logins with a lease: the database rejects it, or it works.
+//! Results of logins with a lease: rejected or verified.
 
 use std::time::Instant;
 
@@ -8,8 +8,8 @@ use crate::report::{RotationOutcome, RotationTrigger};
 
 impl ProviderMachine {
     pub(super) fn rejected(&mut self, revision: &Revision, now: Instant) {
-        // What worked does not any more: the database was changed, maybe back to what it rejected
-        // before (a rotation rolled back).
+        // A verified revision is now rejected, so the database has changed. It may accept revisions
+        // again that it rejected before (a rollback).
         if let Some((_, since)) = self
             .verified_since
             .take_if(|(verified, _)| verified == revision)
@@ -43,16 +43,16 @@ impl ProviderMachine {
         {
             self.verified_since = Some((revision.clone(), now));
         }
-        // Earlier failures are forgotten once a new revision works. Not when it is adopted: a
-        // backend with a new credential for each fetch would fill its own bucket.
+        // A new revision refills the bucket when it is verified, not when it is adopted. Otherwise
+        // a backend with a new credential for each fetch would refill it without end.
         if self.leases.verified(revision) && self.leases.is_current(revision) {
             self.bucket.earn(now);
         }
         self.end_rejection(revision);
     }
 
-    /// Nobody is rejected with this revision. If it is current, the rotation that seeks another
-    /// one ends unless a fetch runs or is due for it.
+    /// Ends the rejection of this revision. The rotation that replaces it ends, too, unless a fetch
+    /// runs or is due.
     pub(super) fn end_rejection(&mut self, revision: &Revision) {
         if self.leases.is_current(revision) {
             self.timers.cancel(Timer::Rejected);

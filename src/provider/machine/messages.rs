@@ -19,7 +19,7 @@ macro_rules! ids {
 ids! {
     /// A fetch, counted from 1.
     FetchId,
-    /// A lease: the number of the fetch that brought it.
+    /// A lease: the number of the fetch that returned it.
     LeaseId,
     /// A rotation: the number of its first fetch.
     RotationId,
@@ -30,7 +30,7 @@ ids! {
 /// Event that the machine handles.
 #[derive(Debug)]
 pub(crate) enum ProviderInput {
-    /// Something may be due.
+    /// A timer may be due.
     Wake,
     /// A fetch ended by its deadline. `jitter` is between 0 and 1.
     FetchDone {
@@ -38,7 +38,7 @@ pub(crate) enum ProviderInput {
         result: Result<Offer, ProviderError>,
         jitter: f64,
     },
-    /// A fetch did not end by its deadline; it continues.
+    /// A fetch passed its deadline; it continues.
     FetchHangs {
         fetch: FetchId,
         error: ProviderError,
@@ -51,17 +51,17 @@ pub(crate) enum ProviderInput {
     },
     /// The task of a fetch is gone with its runtime.
     FetchLost(FetchId),
-    /// A login with this revision worked.
+    /// A login with this revision succeeded.
     Verified(Revision),
     /// The database rejected a login with this revision.
     Rejected(Revision),
-    /// No pool that stays would find out whether the database still rejects this revision.
+    /// No remaining pool would verify this revision, which was rejected.
     RejectionMoot(Revision),
-    /// The backend may have something new.
+    /// The backend may have a new credential.
     Hint,
-    /// Somebody requests a new credential.
+    /// A caller requests a new credential.
     Manual(RequestId),
-    /// A pool uses the lease, until it is returned.
+    /// A pool uses the lease until it is returned.
     LeaseTaken(LeaseId),
     /// A pool's attempt failed, or its generation has drained.
     LeaseReturned(LeaseId),
@@ -72,13 +72,13 @@ pub(crate) enum ProviderInput {
     },
     /// The task of a release is gone with its runtime.
     ReleaseLost(LeaseId),
-    /// Every pool that the rotation waited for has taken its lease, or has left.
+    /// Every pool of the rotation has taken its lease, or has left.
     PoolsSettled(RotationId),
     /// No pool takes a lease any more.
     PoolsGone,
-    /// Nothing new starts.
+    /// No further fetch starts.
     Stop,
-    /// Everything is released, whoever uses it.
+    /// All leases are released, even those in use.
     Close,
 }
 
@@ -109,7 +109,7 @@ pub(crate) enum Offer {
     New(Facts),
     /// The current lease expires at another time.
     Renewed(Expiry),
-    /// The current lease is still the one to use.
+    /// The current lease stays.
     Unchanged,
 }
 
@@ -135,20 +135,20 @@ pub(crate) enum ProviderEffect {
         trigger: RotationTrigger,
         rotation: RotationId,
         requests: Vec<RequestId>,
-        /// The revisions that the provider is not to offer.
+        /// Revisions that the database rejects.
         rejected: Arc<[Revision]>,
     },
-    /// What the fetch brought is this lease's value from now on.
+    /// Stores the fetched lease under this id.
     Store(LeaseId),
-    /// The lease expires then.
+    /// Moves the lease's expiry.
     Extend(LeaseId, Expiry),
-    /// Pools are to take the lease.
+    /// Hands the lease over to pools.
     HandOver {
         rotation: RotationId,
         lease: LeaseId,
     },
     Release(LeaseId),
-    /// The lease's value is needed no more.
+    /// Drops the lease's value.
     Forget(LeaseId),
     CloseRotation {
         rotation: RotationId,
@@ -169,12 +169,12 @@ pub(crate) enum ProviderEffect {
 /// The reply to a manual request.
 #[derive(Clone, Debug)]
 pub(crate) enum ManualReply {
-    /// The rotation that was begun or joined by its fetch.
+    /// The rotation that its fetch began or joined.
     Rotation(RotationId),
-    /// An earlier rotation, whose lease pools are still taking.
+    /// An earlier rotation, whose lease not all pools have taken.
     Earlier(RotationId),
     Failed(ProviderError),
-    /// There will be none.
+    /// The request ends without a rotation.
     Abandoned,
 }
 
@@ -185,8 +185,8 @@ pub(crate) enum FetchOutcome {
     Adopted,
     /// The same revision is current; its expiry may have moved.
     Unchanged,
-    /// The lease was superseded a while ago and was not adopted. It is news the first time.
+    /// A lease that was superseded earlier, and was not adopted. `is_news` is true the first time.
     Stale { is_news: bool },
-    /// No usable lease came; the current one stays.
+    /// No usable lease was returned; the current one stays.
     Failed(ProviderError),
 }

@@ -1,6 +1,6 @@
-//! Decides what a provider does: when it fetches, which lease is current, when a lease is released.
+//! Decides when a provider fetches, which lease is current, and when a lease is released.
 //!
-//! A value without clock, lock, task, channel or secret. [`ProviderMachine::handle`] takes a
+//! The machine has no clock, lock, task, channel or secret. [`ProviderMachine::handle`] takes a
 //! [`ProviderInput`] and returns [`ProviderEffect`]s. The [driver](super::driver) carries them out
 //! and feeds the results back. Only [`ProviderInput::Wake`] starts fetches and releases; the other
 //! inputs note facts and set timers.
@@ -36,9 +36,9 @@ use crate::report::{RotationOutcome, RotationTrigger};
 
 /// Shortest time between two fetches for hints and manual requests.
 const COALESCE: Duration = Duration::from_secs(1);
-/// A clock jump of more than this means that the machine slept or that time was set.
+/// Least clock jump that leads to a fetch: the host slept, or its clock was set.
 const JUMP: Duration = Duration::from_secs(60);
-/// Number of fetches past their deadline at which no further one begins before one of them ends.
+/// Most fetches past their deadline. No further fetch begins until one of them ends.
 const HANGING_MOST: usize = 3;
 
 /// A fetch within its deadline.
@@ -54,11 +54,11 @@ struct RunningFetch {
 /// Results of logins with the current revision while a fetch runs.
 #[derive(Debug, PartialEq)]
 enum LoginEvidence {
-    /// No result that matters.
+    /// No relevant result.
     None,
-    /// It was rejected: what the fetch brings may be older than that.
+    /// It was rejected. The fetch may return a lease from before the rejection.
     Rejected,
-    /// It works again, and its rejection was the fetch's one reason: the fetch is moot.
+    /// It was verified again, and its rejection was the fetch's only reason.
     Verified,
 }
 
@@ -66,9 +66,9 @@ enum LoginEvidence {
 #[derive(Debug, PartialEq)]
 enum Closing {
     Open,
-    /// Nothing new starts; what runs may end.
+    /// No fetch starts; a running one may end.
     Stopped,
-    /// Everything was released; what still comes is released at once.
+    /// Every lease was released; late ones are released at once.
     Closed,
 }
 
@@ -80,10 +80,9 @@ pub(crate) struct ProviderMachine {
     leases: Leases,
     timers: ProviderTimers,
     bucket: TokenBucket,
-    /// The rejected revisions: stored in this one place.
+    /// Rejected revisions. Nothing else stores them.
     exclusions: Exclusions,
-    /// The revision that a login worked with and that was not rejected since, and when it first
-    /// worked.
+    /// The revision that was verified and not rejected since, and when it was first verified.
     verified_since: Option<(Revision, Instant)>,
     running: Option<RunningFetch>,
     /// Fetches past their deadline, and when they began.
@@ -159,7 +158,7 @@ impl ProviderMachine {
             ProviderInput::FetchLost(fetch) => {
                 self.hanging.remove(&fetch);
                 if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
-                    // What led to it has no timer any more, and may not come again.
+                    // Its timer was cancelled, and its cause may not occur again.
                     if matches!(
                         running.trigger,
                         RotationTrigger::ClockJump
@@ -215,18 +214,17 @@ impl ProviderMachine {
             .min()
     }
 
-    /// Returns when a timer that is set for `at` acts: `None` if something else has to happen
-    /// before.
+    /// Returns when a timer that is set for `at` acts, or `None` if another input must come first.
     ///
-    /// Every failure path draws on the token bucket. A start, a schedule after success, a hint, a
-    /// manual request, a wake and a first release do not.
+    /// Retries, fetches after rejections and repeated releases draw on the token bucket. Other
+    /// fetches and first releases do not.
     fn due_at(&self, timer: Timer, at: Instant) -> Option<Instant> {
         let is_blocked = self.hanging.len() >= HANGING_MOST;
         match timer {
             _ if self.phase != Closing::Open => None,
             Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),
             Timer::Release(_) => Some(self.bucket.spare_at(at)),
-            // It fails at once.
+            // The request fails at once.
             Timer::Manual if is_blocked => Some(at),
             _ if is_blocked || self.running.is_some() => None,
             Timer::Manual | Timer::Hint => {
@@ -251,7 +249,7 @@ impl ProviderMachine {
         for rotation in [self.fetching.take(), self.handing_over.take()] {
             self.close_rotation(rotation, RotationOutcome::Unfinished);
         }
-        // A fetch that still runs has no one to report to.
+        // A running fetch no longer replies to its requests.
         let requests = self
             .running
             .as_mut()

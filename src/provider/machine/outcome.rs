@@ -30,11 +30,11 @@ impl ProviderMachine {
             };
             self.advance_rotation(outcome, running.requests, now.mono());
         }
-        // Also for a fetch that has ended before: its effects may have been lost in a panic.
+        // Repeated for a fetch that has ended before, because a panic may have lost its effects.
         self.effects.push(ProviderEffect::NotifyPools);
     }
 
-    /// Moves the rotation on: to the pools, to its end, or to its next attempt.
+    /// Advances the rotation: to its handover, its end or its next attempt.
     fn advance_rotation(&mut self, outcome: FetchOutcome, requests: Vec<RequestId>, now: Instant) {
         let rotation = self.fetching;
         let mut superseded = None;
@@ -86,8 +86,8 @@ impl ProviderMachine {
         let pause =
             schedule::retry_after(self.failures, is_permanent, left, error.wait_hint(), jitter);
         let at = now.mono() + pause;
-        // The caller that requested a new credential has received the error. None is
-        // created later without its knowledge.
+        // A manual request has failed, and its caller received the error. The retry must not create
+        // a new credential.
         self.retry_for = if trigger == RotationTrigger::Manual {
             RotationTrigger::Schedule
         } else {
@@ -127,15 +127,14 @@ impl ProviderMachine {
             }
         };
         if running.evidence == LoginEvidence::Verified && !has_expired {
-            // It may be a candidate that nobody needs any more.
+            // The lease may be a candidate that is no longer needed.
             self.release_unused(running.fetch, facts, mono);
             self.retry_for = RotationTrigger::Schedule;
             self.timers.set(Timer::Retry, mono + schedule::FLOOR);
             return FetchOutcome::Unchanged;
         }
         self.timers.cancel(Timer::Retry);
-        // A lease that no login ever verified need not stay. It may be a wrong secret that was
-        // corrected.
+        // An unverified lease need not stay: it may be a wrong secret that was corrected.
         let is_verified = self
             .leases
             .current()
@@ -148,7 +147,7 @@ impl ProviderMachine {
         let outcome = if let Some(old) = superseded {
             let is_news = !std::mem::replace(&mut old.offered_again, true);
             self.renew(Offer::Unchanged, running.started, jitter);
-            // A poll that returns a superseded revision is repeated at the poll's pace.
+            // A superseded revision must not lead to fetches more often than this.
             let at_least = mono + schedule::LONGEST_RETRY;
             let at = self.timers.get(Timer::Refresh);
             self.timers
@@ -172,7 +171,7 @@ impl ProviderMachine {
         }
     }
 
-    /// Continues with the current lease, maybe with other facts.
+    /// Updates the current lease and schedules its refresh.
     fn renew(&mut self, offer: Offer, started: Timestamp, jitter: f64) {
         let Some((lease, _)) = self.leases.current() else {
             return;
@@ -198,8 +197,8 @@ impl ProviderMachine {
         self.timers.set(Timer::Refresh, started.mono() + after);
     }
 
-    /// The current lease is rejected and the backend has nothing better: fetch again, ever more
-    /// slowly; at once if what came may be older than the rejection.
+    /// Schedules another fetch while the current lease is rejected: with back-off, or at once if the
+    /// fetched lease may be older than the rejection.
     fn fetch_again_while_rejected(&mut self, evidence: &LoginEvidence, now: Instant, jitter: f64) {
         if !self.is_rejected(now) {
             self.failures = 0;

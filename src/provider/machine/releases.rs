@@ -8,8 +8,8 @@ use crate::error::ProviderError;
 use crate::provider::schedule;
 
 impl ProviderMachine {
-    /// Puts a lease that nobody uses into the release queue. Once the provider is closed, it is
-    /// released at once: no wake will.
+    /// Puts an unused lease into the release queue. It is released at once if the provider is
+    /// closed, because no wake follows.
     pub(super) fn enqueue(&mut self, lease: LeaseId, now: Instant) {
         self.requeue(lease, 0, now);
         if self.phase == Closing::Closed {
@@ -24,7 +24,7 @@ impl ProviderMachine {
         }
     }
 
-    /// Takes in a lease that nobody will use.
+    /// Adds a lease that will not be used, and enqueues its release.
     pub(super) fn release_unused(&mut self, fetch: FetchId, facts: Facts, now: Instant) {
         if let Some(lease) = self.leases.add_unused(fetch, facts, now) {
             self.effects.push(ProviderEffect::Store(lease));
@@ -32,8 +32,8 @@ impl ProviderMachine {
         }
     }
 
-    /// Starts the releases that are due. A first attempt is free. Further ones draw on the bucket
-    /// as long as they leave a token for a fetch.
+    /// Starts the releases that are due. A first attempt is free. Further ones draw on the bucket,
+    /// but leave a token for a fetch.
     pub(super) fn start_releases(&mut self, now: Timestamp) {
         for (lease, failures, is_given_up) in self.leases.queued(now) {
             let at = self.timers.get(Timer::Release(lease));
@@ -56,9 +56,9 @@ impl ProviderMachine {
         }
     }
 
-    /// A release succeeded, failed, or was lost with its runtime (no result). A permanent error is
-    /// not retried: the lease remains until it expires. A lease whose release fails at the close
-    /// stays unreleased.
+    /// Notes that a release succeeded, failed, or was lost with its runtime (no result). A permanent
+    /// error is not retried, and the lease remains until it expires. If a release fails after the
+    /// close, the lease stays unreleased.
     pub(super) fn release_ended(
         &mut self,
         lease: LeaseId,

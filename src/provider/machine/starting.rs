@@ -1,4 +1,4 @@
-//! A wake: the fetch and the releases that are due begin.
+//! Starts the fetch and the releases that are due at a wake.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ impl ProviderMachine {
         let is_due = |&(timer, at): &(Timer, Instant)| {
             timer.is_for_a_fetch() && self.due_at(timer, at).is_some_and(|at| at <= mono)
         };
-        // Of those that are due together the first one's fetch serves all.
+        // One fetch serves all timers that are due; the first one decides its trigger.
         let due = self.timers.iter().find(is_due);
         if let Some((timer, _)) = due {
             self.start_fetch(timer, now);
@@ -52,8 +52,8 @@ impl ProviderMachine {
         if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed) {
             self.last_hinted = Some(now.mono());
         }
-        for served in [Timer::Manual, Timer::ClockJump, Timer::Hint] {
-            self.timers.cancel(served);
+        for timer in [Timer::Manual, Timer::ClockJump, Timer::Hint] {
+            self.timers.cancel(timer);
         }
         self.fetches += 1;
         let fetch = FetchId(self.fetches);
@@ -81,7 +81,7 @@ impl ProviderMachine {
         });
     }
 
-    /// As many fetches hang as may: a manual request fails at once.
+    /// Fails manual requests while as many fetches hang as are allowed.
     fn fail_blocked_requests(&mut self, now: Instant) {
         if self.hanging.len() < HANGING_MOST || self.requests.is_empty() {
             return;
@@ -96,7 +96,7 @@ impl ProviderMachine {
         let error = ProviderError::new(
             ProviderErrorKind::TimedOut,
             format!(
-                "{HANGING_MOST} fetches have not ended, the first for {}; no other begins before one of them ends; give the provider's own calls a time-out",
+                "{HANGING_MOST} fetches have not ended, the first for {}; no other begins until one of them ends; set a timeout for the provider's own calls",
                 humantime::format_duration(Duration::from_secs(oldest.as_secs()))
             ),
         );

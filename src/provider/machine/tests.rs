@@ -24,7 +24,7 @@ pub(super) fn error(kind: ProviderErrorKind) -> ProviderError {
 pub(super) struct TestProvider {
     pub(super) machine: ProviderMachine,
     pub(super) now: Timestamp,
-    /// Every effect so far that was not taken.
+    /// Effects that were not taken yet.
     pub(super) effects: Vec<ProviderEffect>,
 }
 
@@ -38,7 +38,7 @@ impl TestProvider {
         }
     }
 
-    /// One that has had "current" for a minute; a login with it worked.
+    /// Creates a provider with the lease "current", verified a minute ago.
     fn serving() -> Self {
         let mut provider = Self::new();
         provider.fetch("current");
@@ -57,14 +57,14 @@ impl TestProvider {
         self.now = Timestamp::at(self.now.wall() + time, self.now.mono() + time);
     }
 
-    /// Takes the effects that `pick` picks.
+    /// Removes and returns the effects that `pick` maps.
     pub(super) fn take<T>(&mut self, pick: impl Fn(&ProviderEffect) -> Option<T>) -> Vec<T> {
         let picked = self.effects.iter().filter_map(&pick).collect();
         self.effects.retain(|effect| pick(effect).is_none());
         picked
     }
 
-    /// Begins whatever fetch is due, and returns it.
+    /// Begins the fetch that is due, and returns it.
     fn begin(&mut self) -> Option<FetchId> {
         self.wake().map(|(fetch, _)| fetch)
     }
@@ -109,7 +109,7 @@ impl TestProvider {
         assert!(matches!(outcome, Some(FetchOutcome::Failed(_))));
     }
 
-    /// A hint leads to a fetch, which brings this.
+    /// Fetches this revision after a hint.
     fn fetch(&mut self, revision: &str) -> Option<FetchOutcome> {
         self.pass(2 * SECOND);
         self.feed(ProviderInput::Hint);
@@ -175,7 +175,7 @@ impl TestProvider {
     }
 }
 
-// Which fetch, and when.
+// Triggers and times of fetches.
 
 #[test]
 fn each_trigger_leads_to_a_fetch_of_its_own() {
@@ -264,7 +264,7 @@ fn a_failed_fetch_keeps_the_lease_and_is_retried_with_back_off() {
         provider.fail(fetch, ProviderErrorKind::Unavailable);
         assert!(provider.is_current("current"));
         assert!(provider.next() >= Some(pause * SECOND));
-        // The bucket allows one in ten seconds in the end.
+        // Once empty, the bucket allows one fetch in ten seconds.
         provider.pass(provider.next().unwrap_or_default().max(SECOND));
     }
 }
@@ -343,7 +343,7 @@ fn no_fourth_fetch_begins_while_three_hang() {
     assert_eq!(provider.begin(), Some(FetchId(4)));
 }
 
-// What a fetch brings.
+// Results of fetches.
 
 #[test]
 fn an_equal_revision_moves_expiry_and_refresh_without_a_handover() {
@@ -421,7 +421,7 @@ fn a_corrected_secret_is_adopted_at_once() {
     provider.fetch("b");
     assert!(provider.is_current("b"), "no login has verified it");
     assert!(matches!(provider.fetch("a"), Some(FetchOutcome::Adopted)));
-    // And b, which never was in service, is no revision of before.
+    // Revision b was never verified, so it does not count as superseded.
     assert!(matches!(provider.fetch("b"), Some(FetchOutcome::Adopted)));
 }
 
@@ -528,7 +528,7 @@ fn a_fetch_request_lists_the_excluded_revisions() {
         provider.succeed(fetch, "current");
         assert!(
             provider.machine.is_rejected(provider.now.mono()),
-            "until a login works"
+            "until a login succeeds"
         );
     }
     provider.verified("current");
@@ -565,17 +565,18 @@ fn a_lease_fetched_for_a_past_rejection_is_not_adopted() {
     let mut provider = TestProvider::serving();
     provider.rejected("current");
     let fetch = provider.begin();
-    assert!(
-        fetch.is_some(),
-        "the hazard: it is fetched for the rejection"
-    );
+    assert!(fetch.is_some(), "the hazard: a fetch for the rejection");
     provider.verified("current");
     assert!(matches!(
         provider.succeed(fetch, "pending"),
         Some(FetchOutcome::Unchanged)
     ));
     assert!(provider.is_current("current"));
-    assert_eq!(provider.releases(), [LeaseId(2)], "what came is given back");
+    assert_eq!(
+        provider.releases(),
+        [LeaseId(2)],
+        "the returned lease is released"
+    );
     assert!(provider.next() <= Some(SECOND));
 }
 
@@ -704,7 +705,7 @@ fn a_rotation_ends_when_pools_took_its_lease_or_a_newer_one_supersedes_it() {
         [(RotationId(2), RotationOutcome::Superseded)]
     );
     provider.feed(ProviderInput::PoolsSettled(RotationId(2)));
-    assert!(provider.closed().is_empty(), "it has ended");
+    assert!(provider.closed().is_empty(), "the rotation has ended");
     provider.feed(ProviderInput::PoolsGone);
     assert_eq!(
         provider.closed(),
@@ -815,7 +816,7 @@ fn a_revision_offered_again_during_its_release_is_another_lease() {
     }
 }
 
-/// How often a lease is tried to be released while every attempt fails, up to so many times.
+/// Returns how often a release is attempted if every attempt fails, at most `most` times.
 fn attempts(expiry: impl Fn(Timestamp) -> Expiry, most: u32) -> u32 {
     let mut provider = TestProvider::serving();
     let facts = lease("late", expiry(provider.now));
@@ -903,7 +904,7 @@ fn a_late_lease_is_released_unless_its_revision_is_known() {
     }
 }
 
-// The end.
+// Stop and close.
 
 #[test]
 fn nothing_starts_after_stop_and_a_running_fetch_is_adopted() {

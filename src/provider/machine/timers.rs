@@ -1,25 +1,24 @@
-//! The one timer table.
+//! The table of all timers.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::LeaseId;
 
-/// Why something is due. Of several fetches that are due together, the first in this order is
-/// started.
+/// Reason for a fetch or release. If several fetches are due, the first in this order starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// Somebody requests a new credential.
+    /// A caller requests a new credential.
     Manual,
     /// The clock jumped.
     ClockJump,
-    /// The backend may have something new.
+    /// The backend may have a new credential.
     Hint,
     /// The database rejects the current lease.
     Rejected,
     /// The last fetch failed.
     Retry,
-    /// The current lease is to be refreshed, or there is none.
+    /// The current lease needs a refresh, or there is none.
     Refresh,
     /// A lease in the release queue.
     Release(LeaseId),

@@ -23,8 +23,9 @@ impl ProviderMachine {
             .and_then(|(_, current)| current.lifetime)
     }
 
-    /// Returns whether the database rejects the current lease: until a login with it works, also
-    /// when its exclusion is over. One that is current again within its exclusion is rejected.
+    /// Returns whether the database rejects the current lease. A rejection lasts until a login with
+    /// the lease succeeds, even after its exclusion. A lease that becomes current again during its
+    /// exclusion is rejected.
     pub(crate) fn is_rejected(&self, now: Instant) -> bool {
         self.leases.current().is_some_and(|(_, current)| {
             self.exclusions
@@ -65,8 +66,8 @@ impl ProviderMachine {
             .any(|record| matches!(record.state, LeaseState::Releasing { .. }))
     }
 
-    /// Returns the rotation that a handover now belongs to. A fetch that only checks for news is
-    /// none of a handover's business.
+    /// Returns the rotation that a handover now belongs to. A fetch's own rotation counts only while
+    /// the current lease is rejected.
     pub(crate) fn rotation(&self, now: Instant) -> Option<RotationId> {
         self.handing_over
             .or(self.fetching.filter(|_| self.is_rejected(now)))
@@ -81,7 +82,7 @@ impl ProviderMachine {
         due.filter_map(|(timer, at)| self.due_at(timer, at)).min()
     }
 
-    /// Returns when the next fetch is planned, whatever runs at present.
+    /// Returns when the next fetch is planned, even while one runs.
     pub(crate) fn next_planned_fetch(&self) -> Option<Instant> {
         let refresh = self.timers.get(Timer::Refresh);
         refresh.into_iter().chain(self.next_fetch()).min()
@@ -106,7 +107,7 @@ impl ProviderMachine {
         }
     }
 
-    /// Returns the offer if there is a lease in it that has not expired.
+    /// Returns the offer if its lease has not expired.
     pub(crate) fn check(&self, offer: Offer, now: Timestamp) -> Result<Offer, ProviderError> {
         let current = self.current().map(|(_, facts)| facts);
         let (facts, expiry) = match (&offer, current) {
@@ -123,7 +124,7 @@ impl ProviderMachine {
         Err(ProviderError::new(
             ProviderErrorKind::ExpiredLease,
             format!(
-                "the lease {} that came had already expired at {expired}; return one that has not, or check this machine's clock",
+                "the returned lease {} expired at {expired}; return one that has not expired, or check this machine's clock",
                 facts.revision
             ),
         ))

@@ -9,7 +9,7 @@ use crate::error::ProviderErrorKind;
 use crate::expiry::Expiry;
 use crate::provider::schedule;
 
-/// The test's record of the provider, by its effects alone.
+/// State of the provider according to its effects.
 pub(super) struct ModelledProvider {
     provider: TestProvider,
     running: Option<(FetchId, Timestamp, RotationTrigger)>,
@@ -20,14 +20,14 @@ pub(super) struct ModelledProvider {
     retried: BTreeSet<LeaseId>,
     users: Vec<LeaseId>,
     allowance: BucketModel,
-    /// When the next scheduled fetch is free.
+    /// When the next scheduled fetch may begin without a token.
     refresh: Option<Instant>,
     requested: bool,
     jumped: bool,
     last_request: Option<Instant>,
-    /// The revisions that were rejected and did not work since, and when.
+    /// Revisions that were rejected and not verified since, and when.
     rejected: BTreeMap<Revision, Instant>,
-    /// The revisions that worked while they were current, and when they last were.
+    /// Revisions that were verified while they were current, and when they last were.
     verified: BTreeMap<Revision, Instant>,
     open: BTreeSet<RotationId>,
     waiting: BTreeSet<RequestId>,
@@ -35,7 +35,7 @@ pub(super) struct ModelledProvider {
     closed: bool,
 }
 
-/// What leads to such a fetch comes again if the fetch is lost.
+/// Returns whether such a fetch is repeated if it is lost.
 fn trigger_has_no_timer(trigger: RotationTrigger) -> bool {
     matches!(
         trigger,
@@ -121,7 +121,7 @@ impl ModelledProvider {
                     return;
                 };
                 self.rejected.remove(&revision);
-                // One that was verified before is new again once it is forgotten.
+                // A revision that was verified before counts as new after an hour.
                 let last = self.verified.get(&revision);
                 let is_new = last.is_none_or(|at| now.mono() >= *at + Duration::from_secs(3_600));
                 if self.is_current(&revision) && is_new {
@@ -155,9 +155,9 @@ impl ModelledProvider {
                 self.feed(ProviderInput::LeaseReturned(lease));
             }
             LawStep::FetchEnds(ending) => self.fetch_ends(ending),
-            LawStep::HangingEnds(which, brings) if !self.hanging.is_empty() => {
+            LawStep::HangingEnds(which, number) if !self.hanging.is_empty() => {
                 let fetch = self.hanging.swap_remove(which % self.hanging.len());
-                let lease = brings.map(|number| lease(&number.to_string(), Expiry::never()));
+                let lease = number.map(|number| lease(&number.to_string(), Expiry::never()));
                 self.feed(ProviderInput::FetchLate { fetch, lease });
             }
             LawStep::ReleaseEnds(which, result) if !self.releasing.is_empty() => {
@@ -180,7 +180,7 @@ impl ModelledProvider {
         }
     }
 
-    /// A deadline in the past announces an action, and after the wake none is left.
+    /// Checks that a wake acts on a past deadline, and leaves none.
     fn wake(&mut self) {
         let now = self.provider.now.mono();
         let is_due = self
@@ -189,7 +189,7 @@ impl ModelledProvider {
             .next_deadline()
             .is_some_and(|at| at <= now);
         let effects = self.feed_counted(ProviderInput::Wake);
-        assert!(!is_due || effects > 0, "due, and nothing done");
+        assert!(!is_due || effects > 0, "due, but no effect");
         let next = self.provider.machine.next_deadline();
         assert!(next.is_none_or(|at| at > now), "still due after a wake");
     }
@@ -323,7 +323,7 @@ impl ModelledProvider {
             }
             ProviderEffect::Store(lease) => {
                 self.stored.insert(*lease);
-                // Once it was current again, its next release is a first attempt.
+                // A lease that becomes current again has a first release attempt again.
                 self.retried.remove(lease);
             }
             ProviderEffect::Extend(lease, _) | ProviderEffect::HandOver { lease, .. } => {
@@ -350,17 +350,17 @@ impl ModelledProvider {
         }
     }
 
-    /// Law 7: what no question, no schedule and no clock jump explains draws on the bucket.
+    /// Law 7: a fetch draws on the bucket unless a request, the schedule or a clock jump explains it.
     fn check_budget(&mut self, trigger: RotationTrigger) {
         let now = self.provider.now.mono();
         let is_due_by_request =
             self.requested && self.last_request.is_none_or(|last| now >= last + COALESCE);
-        let has_reply = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
-        if has_reply {
+        let is_request = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
+        if is_request {
             self.last_request = Some(now);
         }
         match trigger {
-            _ if has_reply && is_due_by_request => {}
+            _ if is_request && is_due_by_request => {}
             RotationTrigger::ClockJump if self.jumped => {}
             RotationTrigger::Start | RotationTrigger::Schedule
                 if self.refresh.is_some_and(|at| at <= now) => {}
@@ -379,7 +379,7 @@ impl ModelledProvider {
         self.jumped = false;
     }
 
-    /// Everything is returned, released and answered once.
+    /// Checks that every lease is released, and every request and rotation ends.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.feed(ProviderInput::Close);
