@@ -48,7 +48,7 @@ pub(super) struct Backend {
     /// New credentials do not work.
     pub(super) wrong_credentials: u64,
     /// New credentials work for a second.
-    pub(super) fades: u64,
+    pub(super) short_lived: u64,
     /// What it returns has expired.
     pub(super) expired: u64,
     pub(super) releases_fail: u64,
@@ -101,7 +101,7 @@ impl Backend {
             hangs: 0,
             lags: 0,
             wrong_credentials: 0,
-            fades: 0,
+            short_lived: 0,
             expired: 0,
             releases_fail: 0,
             hints_lost: rng.bool(),
@@ -119,11 +119,11 @@ impl Backend {
         }
     }
 
-    /// Returns what a fetch brings that ends now. `held` is the current lease's secret.
+    /// Returns what a fetch brings that ends now. `leased` is the current lease's secret.
     pub(super) fn response(
         &mut self,
         provider: usize,
-        held: Option<SecretId>,
+        leased: Option<SecretId>,
         excluded: &[Revision],
         true_time: u64,
         db: &mut Database,
@@ -147,19 +147,19 @@ impl Backend {
                 let renews = self.kind == Kind::Dynamic
                     && rng.u8(..3) == 0
                     && true_time >= self.wrong_credentials
-                    && held.is_some_and(|held| {
-                        let role = &db.secrets[held];
-                        !is_excluded(held) && true_time + self.ttl / 2 < role.expires
+                    && leased.is_some_and(|leased| {
+                        let role = &db.secrets[leased];
+                        !is_excluded(leased) && true_time + self.ttl / 2 < role.expires
                     });
-                if let Some(held) = held.filter(|_| renews) {
+                if let Some(leased) = leased.filter(|_| renews) {
                     return match rng.u8(..3) {
                         0 => BackendReply::Unchanged,
                         1 => BackendReply::Renewed {
-                            ttl: db.secrets[held].expires - true_time - SEC,
+                            ttl: db.secrets[leased].expires - true_time - SEC,
                         },
                         _ => BackendReply::New {
-                            secret: held,
-                            ttl: Some(db.secrets[held].expires - true_time - SEC),
+                            secret: leased,
+                            ttl: Some(db.secrets[leased].expires - true_time - SEC),
                         },
                     };
                 }
@@ -171,8 +171,9 @@ impl Backend {
                     } else {
                         0
                     };
-                let fades = (true_time < self.fades).then(|| from + rng.u64(500 * MS..1_500 * MS));
-                let works = true_time >= self.wrong_credentials;
+                let accepted_until =
+                    (true_time < self.short_lived).then(|| from + rng.u64(500 * MS..1_500 * MS));
+                let is_correct = true_time >= self.wrong_credentials;
                 let role_ends = if self.kind == Kind::Dynamic {
                     ends
                 } else {
@@ -186,7 +187,7 @@ impl Backend {
                 let secret = db.add(
                     provider,
                     account,
-                    works.then_some((from, fades.unwrap_or(ends))),
+                    is_correct.then_some((from, accepted_until.unwrap_or(ends))),
                     ends,
                     role_ends,
                 );
@@ -211,7 +212,7 @@ impl Backend {
                     let other = other.into_iter().flatten().find(|one| !is_excluded(*one));
                     secret = other.unwrap_or(secret);
                 }
-                if held == Some(secret) && rng.u8(..4) == 0 {
+                if leased == Some(secret) && rng.u8(..4) == 0 {
                     return BackendReply::Unchanged;
                 }
                 BackendReply::New { secret, ttl: None }
@@ -281,7 +282,7 @@ impl Backend {
             self.hangs,
             self.lags,
             self.wrong_credentials,
-            self.fades,
+            self.short_lived,
             self.expired,
             self.releases_fail,
         ];

@@ -42,13 +42,13 @@ pub(super) struct Login {
 
 /// What a waiting call comes to.
 enum CallStep {
-    Got(Current, SecretId),
+    Serve(Current, SecretId),
     Wait,
     Fail(&'static str),
 }
 
 impl World {
-    pub(super) fn arrives(&mut self, pool: usize) {
+    pub(super) fn idle_caller_arrives(&mut self, pool: usize) {
         let next = self.clocks.mono + self.rng.u64(..40 * MIN);
         self.queue.add(next, SimulatedEvent::Arrival { pool });
         let node = self.pools[pool].node;
@@ -68,11 +68,11 @@ impl World {
 
     pub(super) fn call(&mut self, node: NodeId) {
         let start = self.clocks.mono;
-        let patience = match self.rng.u8(..5) {
+        let timeout = match self.rng.u8(..5) {
             0 => self.rng.u64(200 * MS..5 * SEC),
             _ => 30 * SEC,
         };
-        let deadline = start + patience;
+        let deadline = start + timeout;
         let was_usable = self.is_usable(node.at, start);
         let cancelled = self.rng.u8(..20) == 0;
         let leaves = if cancelled {
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Something that waiting callers may go by has changed.
-    pub(super) fn news(&mut self, at: usize) {
+    pub(super) fn wake_callers(&mut self, at: usize) {
         if !self.pools[at].waiting.is_empty() {
             self.pools[at].pace = 0;
             self.pump_at(at, self.clocks.mono);
@@ -130,9 +130,9 @@ impl World {
         let mut is_first = true;
         for call in waiting {
             match self.step(at, call, is_first) {
-                CallStep::Got(current, secret) => self.got(at, call, current, secret),
+                CallStep::Serve(current, secret) => self.serve_call(at, call, current, secret),
                 CallStep::Wait => is_first = false,
-                CallStep::Fail(why) => self.fails(at, call, why),
+                CallStep::Fail(why) => self.fail_call(at, call, why),
             }
         }
         let pool = &mut self.pools[at];
@@ -179,7 +179,7 @@ impl World {
                         self.checks
                             .hazard("connections shared while rejected or expired", 1);
                     }
-                    return CallStep::Got(current, secret);
+                    return CallStep::Serve(current, secret);
                 }
                 continue;
             }
@@ -199,12 +199,12 @@ impl World {
     }
 
     fn wait_or_fail(&self, at: usize, deadline: u64, why: &'static str) -> CallStep {
-        let is_hopeful = match self.next_attempt(at) {
+        let may_succeed = match self.next_attempt(at) {
             NextAttempt::Running => true,
             NextAttempt::Due(next) => self.clocks.micros(next) < deadline,
             NextAttempt::Never => false,
         };
-        if is_hopeful {
+        if may_succeed {
             CallStep::Wait
         } else {
             CallStep::Fail(why)
@@ -249,7 +249,7 @@ impl World {
         }
     }
 
-    fn got(&mut self, at: usize, call: u64, current: Current, secret: SecretId) {
+    fn serve_call(&mut self, at: usize, call: u64, current: Current, secret: SecretId) {
         let holds = match self.rng.u16(..200) {
             0 => self.rng.u64(61 * SEC..200 * SEC),
             1..12 => self.rng.u64(SEC..50 * SEC),
@@ -284,7 +284,7 @@ impl World {
     }
 
     /// A caller's deadline has come, or its call is cancelled.
-    pub(super) fn leaves(&mut self, node: NodeId, call: u64, cancelled: bool) {
+    pub(super) fn caller_leaves(&mut self, node: NodeId, call: u64, cancelled: bool) {
         if !self.pools[node.at].waiting.contains(&call) {
             return;
         }
@@ -292,11 +292,11 @@ impl World {
             self.checks.hazard("calls cancelled while they waited", 1);
             self.forget_call(node.at, call);
         } else {
-            self.fails(node.at, call, "timed out");
+            self.fail_call(node.at, call, "timed out");
         }
     }
 
-    fn fails(&mut self, at: usize, call: u64, why: &'static str) {
+    fn fail_call(&mut self, at: usize, call: u64, why: &'static str) {
         self.checks.trace.line(why, self.pools[at].node, call, 0);
         self.check_failed_call(at, call, why);
         self.forget_call(at, call);

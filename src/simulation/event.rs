@@ -7,7 +7,7 @@ use crate::provider::machine::{FetchId, LeaseId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeId {
     pub(super) at: usize,
-    pub(super) life: u32,
+    pub(super) incarnation: u32,
 }
 
 /// Events of tasks carry the number of task losses so far: a lost task does nothing.
@@ -93,7 +93,7 @@ pub(super) enum SimulatedEvent {
         provider: usize,
     },
     /// While a backend's credentials stop working after a time, callers log in again and again.
-    Fade {
+    RepeatLogins {
         provider: usize,
     },
     /// The tasks of a provider, or of its pools, are lost.
@@ -101,7 +101,7 @@ pub(super) enum SimulatedEvent {
         provider: usize,
         pools: bool,
     },
-    Machine,
+    ClockFault,
     /// Every actor's, in the time after a clock jump.
     Heartbeat,
     Operator,
@@ -112,7 +112,7 @@ pub(super) enum SimulatedEvent {
         pool: usize,
     },
     Restart,
-    Settled,
+    CheckRecovery,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -39,7 +39,7 @@ impl Trace {
             self.now,
             what.len() as u64,
             node.at as u64,
-            u64::from(node.life),
+            u64::from(node.incarnation),
             a,
             b,
         ] {
@@ -121,7 +121,7 @@ impl CheckResults {
             self.breach = Some(Breach {
                 law,
                 at: self.trace.now,
-                text: format!("node {}.{}: {}", node.at, node.life, text.into()),
+                text: format!("node {}.{}: {}", node.at, node.incarnation, text.into()),
                 lines: self.trace.around(node),
             });
         }
@@ -154,7 +154,7 @@ impl Outcome {
             );
             for line in breach.lines {
                 let Line { at, what, node, a, b } = line;
-                let _ = writeln!(text, "  {} {what} node={}.{} {a} {b}", Time(at), node.at, node.life);
+                let _ = writeln!(text, "  {} {what} node={}.{} {a} {b}", Time(at), node.at, node.incarnation);
             }
             text
         });

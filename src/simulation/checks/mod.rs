@@ -254,8 +254,8 @@ impl World {
                     .map(|served| served.secret);
                 // It may be an older one: a backend that goes back and forth is not followed at
                 // once.
-                let works = served.is_some_and(|served| self.db.accepts(served, true_time));
-                let lags = !works && one.since + RECOVERED < now;
+                let is_accepted = served.is_some_and(|served| self.db.accepts(served, true_time));
+                let lags = !is_accepted && one.since + RECOVERED < now;
                 let stuck = one
                     .drains
                     .values()

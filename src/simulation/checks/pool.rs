@@ -8,7 +8,7 @@ use crate::pool::machine::{LeaseFacts, PoolEffect};
 use crate::simulation::backend::Kind;
 use crate::simulation::clock::{MIN, MS, SEC};
 use crate::simulation::database::SecretId;
-use crate::simulation::pool::{Current, PATIENCE};
+use crate::simulation::pool::{Current, DRAIN_DEADLINE};
 use crate::simulation::report::Law;
 use crate::simulation::world::World;
 
@@ -208,12 +208,12 @@ impl World {
             return;
         };
         let role = &self.db.secrets[drain.secret];
-        let patience = PATIENCE.as_micros() as u64;
+        let longest = DRAIN_DEADLINE.as_micros() as u64;
         let is_dynamic = self.backends[role.provider].kind == Kind::Dynamic;
         let is_late = if is_dynamic {
             deadline > since + 3 * SEC && true_time + deadline.saturating_sub(now) > role.expires
         } else {
-            deadline > since + patience + SEC
+            deadline > since + longest + SEC
         };
         self.checks.hazard("drains", 1);
         if is_late {

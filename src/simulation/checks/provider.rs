@@ -106,8 +106,8 @@ impl World {
                     Offer::New(facts) => Some((secret_of(&facts.revision), facts.expiry)),
                     Offer::Renewed(_) | Offer::Unchanged => None,
                 };
-                let held = current.map(|(_, secret, _)| secret);
-                if secret.is_none() || secret.map(|(secret, _)| secret) == held {
+                let current_secret = current.map(|(_, secret, _)| secret);
+                if secret.is_none() || secret.map(|(secret, _)| secret) == current_secret {
                     self.checks.hazard("equal revisions", 1);
                     if hands_over {
                         self.broken(Law(4), node, "an equal revision was handed over");
@@ -130,8 +130,10 @@ impl World {
                         .superseded
                         .get(&secret)
                         .is_some_and(|(when, _)| now - when < 3_600 * SEC);
-                    let rejected = held.and_then(|held| model.rejected.get(&held).copied());
-                    let verified = held.and_then(|held| model.verified.get(&held).copied());
+                    let rejected = current_secret
+                        .and_then(|current_secret| model.rejected.get(&current_secret).copied());
+                    let verified = current_secret
+                        .and_then(|current_secret| model.verified.get(&current_secret).copied());
                     let stays = is_valid
                         && verified >= current.map(|(.., since)| since)
                         && rejected.is_none_or(|rejected| {
@@ -302,13 +304,13 @@ impl World {
             .trace
             .line("release", node, lease.0, secret as u64);
         self.checks.hazard("releases", 1);
-        let keeps = self.backends[at].kind == Kind::Token;
-        let keeps_one_life = self.backends[at].kind == Kind::Dynamic;
+        let keeps_connections = self.backends[at].kind == Kind::Token;
+        let is_dynamic = self.backends[at].kind == Kind::Dynamic;
         let mut is_used = false;
         for pool in self.pools.iter().filter(|pool| pool.provider == node) {
             is_used |= pool.leases.values().any(|(_, used)| *used == secret);
             is_used |= pool.attempted() == Some(secret);
-            if !keeps {
+            if !keeps_connections {
                 let idle = pool.instances.values().flat_map(|one| &one.idle);
                 let busy = pool.calls.values().filter_map(|call| call.holds);
                 is_used |= idle
@@ -321,7 +323,7 @@ impl World {
         let is_current = model
             .current
             .is_some_and(|(_, current, _)| current == secret);
-        let is_gone = keeps_one_life && self.db.secrets[secret].releases > 0;
+        let is_gone = is_dynamic && self.db.secrets[secret].releases > 0;
         let twice = is_gone || model.released.contains(&lease);
         let draws = model.releases_failed.contains(&lease) && !is_closed;
         let within = !draws || model.bucket.as_mut().is_none_or(|bucket| bucket.draw(now));

@@ -169,7 +169,7 @@ impl World {
             ahead,
             tries_out: ahead == 0 && !is_same,
         };
-        let works = ahead > 0 || opening.tries_out;
+        let has_logins = ahead > 0 || opening.tries_out;
         let (node, losses) = (pool.node, pool.losses);
         if let Some(attempt) = pool.attempt.as_mut() {
             if opening.tries_out && !pool.admission.is_open() {
@@ -183,7 +183,7 @@ impl World {
             }
             attempt.opening = Some(opening);
         }
-        let takes = match works {
+        let takes = match has_logins {
             true if hangs || takes > VERIFY_DEADLINE => VERIFY_DEADLINE,
             true => takes,
             false => 0,
@@ -291,7 +291,7 @@ impl World {
         self.published(at, number, secret, old);
         let effects = self.feed_pool(at, PoolInput::StartDrains);
         self.start(at, effects);
-        self.news(at);
+        self.wake_callers(at);
         let report = HandoverReport {
             pool: Arc::clone(&self.pools[at].name),
             generation,
@@ -337,6 +337,6 @@ impl World {
         self.feed_pool(at, PoolInput::Failed { attempt, kind });
         self.end_attempt(at);
         self.wake_pool(at);
-        self.news(at);
+        self.wake_callers(at);
     }
 }

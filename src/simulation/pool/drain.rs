@@ -127,7 +127,7 @@ impl World {
         self.checks.hazard("generations drained", 1);
         self.feed_pool(at, PoolInput::Drained { generation });
         self.wake_pool(at);
-        self.news(at);
+        self.wake_callers(at);
         self.leave(at);
     }
 

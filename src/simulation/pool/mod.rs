@@ -17,7 +17,7 @@ use crate::provider::machine::{LeaseId, ProviderInput};
 use crate::report::HandoverMode;
 
 pub(super) use state::{
-    ConnectionCount, Current, Instance, PATIENCE, SimulatedDrain, SimulatedPool,
+    ConnectionCount, Current, DRAIN_DEADLINE, Instance, SimulatedDrain, SimulatedPool,
 };
 use state::{Opening, SimulatedAttempt};
 
@@ -53,8 +53,7 @@ impl World {
         let effects = self.feed_pool(at, PoolInput::Wake { lease });
         self.start(at, effects);
         self.check_pool_after_jump(at);
-        // Callers learn of the outlook.
-        self.news(at);
+        self.wake_callers(at);
         if let Some(next) = self.pools[at].machine.next_deadline() {
             let next = self.clocks.micros(next).max(now + 5 * MS);
             if let Some(number) = self.pools[at].actor.arm(next) {
@@ -135,7 +134,7 @@ impl World {
                     current.is_rejected = true;
                     self.checks.hazard("generations rejected", 1);
                 }
-                self.news(at);
+                self.wake_callers(at);
             }
             PoolEffect::ReportFailure { .. } => self.checks.hazard("verifications failed", 1),
             PoolEffect::ReportRejected { revision } => {
@@ -152,7 +151,7 @@ impl World {
                     self.excuse(at);
                 }
             }
-            PoolEffect::Extend { .. } => self.news(at),
+            PoolEffect::Extend { .. } => self.wake_callers(at),
             // Done with the tables, or by whoever fed the input.
             PoolEffect::ReturnLease { .. }
             | PoolEffect::Distrust { .. }
@@ -276,7 +275,7 @@ impl World {
         }
         self.start(at, effects);
         if is_first {
-            self.news(at);
+            self.wake_callers(at);
             self.wake_pool(at);
         }
         self.leave(at);

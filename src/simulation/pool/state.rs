@@ -19,7 +19,7 @@ use crate::provider::machine::LeaseId;
 use crate::report::HandoverMode;
 use crate::rotation::Rotation;
 
-pub(in crate::simulation) const PATIENCE: Duration = Duration::from_secs(60);
+pub(in crate::simulation) const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A count of connections, which the admission control reads.
 pub(in crate::simulation) type ConnectionCount = Arc<AtomicU32>;
@@ -123,7 +123,7 @@ impl SimulatedPool {
             node,
             name: format!("pool-{}", node.at).into(),
             provider,
-            machine: PoolMachine::new(max, PATIENCE, rng.u64(..), now),
+            machine: PoolMachine::new(max, DRAIN_DEADLINE, rng.u64(..), now),
             admission: Admission::new(max, overlap, Arc::new(count)),
             max,
             overlap,

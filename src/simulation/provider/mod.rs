@@ -52,7 +52,7 @@ pub(super) struct SimulatedProvider {
 /// The actor around a driver.
 #[derive(Debug, Default)]
 pub(super) struct ActorState {
-    is_poked: bool,
+    is_woken: bool,
     alarm: Option<(u64, u64)>,
     alarms: u64,
     /// It has crashed, and is not restarted before.
@@ -69,7 +69,7 @@ pub(super) enum WakeAction {
 
 impl ActorState {
     pub(super) fn wake(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_poked, true)
+        !std::mem::replace(&mut self.is_woken, true)
     }
 
     pub(super) fn take(&mut self, alarm: Option<u64>, now: u64) -> WakeAction {
@@ -79,7 +79,7 @@ impl ActorState {
             }
             _ if now < self.crashed_until => return WakeAction::Later(self.crashed_until),
             Some(_) => self.alarm = None,
-            None => self.is_poked = false,
+            None => self.is_woken = false,
         }
         WakeAction::Reconcile
     }
@@ -174,8 +174,13 @@ impl World {
         }
     }
 
-    /// `brought` is the lease that came with the input.
-    fn handle_provider(&mut self, at: usize, input: ProviderInput, mut brought: Option<Facts>) {
+    /// `fetched_lease` is the lease that came with the input.
+    fn handle_provider(
+        &mut self,
+        at: usize,
+        input: ProviderInput,
+        mut fetched_lease: Option<Facts>,
+    ) {
         self.provider_input(at, &input);
         let now = self.clocks.now();
         let offered = match &input {
@@ -209,7 +214,7 @@ impl World {
                     work.push(NodeWork::StartFetch(fetch, running));
                 }
                 ProviderEffect::Store(id) => {
-                    if let Some(lease) = brought.take() {
+                    if let Some(lease) = fetched_lease.take() {
                         provider.leases.insert(id, lease);
                     }
                 }

@@ -104,7 +104,7 @@ impl World {
             })
         };
         let kind = self.backends[at].kind;
-        let (result, brought) = match response {
+        let (result, fetched_lease) = match response {
             BackendReply::Failed(error) => (Err(error), None),
             BackendReply::Unchanged => (Ok(Offer::Unchanged), None),
             BackendReply::Renewed { ttl } => (Ok(Offer::Renewed(expiry(Some(ttl)))), None),
@@ -122,20 +122,20 @@ impl World {
         if running.hangs {
             self.checks.hazard(
                 "leases that came after the deadline",
-                u64::from(brought.is_some()),
+                u64::from(fetched_lease.is_some()),
             );
-            let lease = brought.clone();
-            self.handle_provider(at, ProviderInput::FetchLate { fetch, lease }, brought);
+            let lease = fetched_lease.clone();
+            self.handle_provider(at, ProviderInput::FetchLate { fetch, lease }, fetched_lease);
             self.disturb(at, 0);
         } else {
             // As the driver does: what has expired on arrival brings no lease.
             let now = self.clocks.now();
             let result = result.and_then(|offer| self.providers[at].machine.check(offer, now));
-            if let (Err(_), Some(facts)) = (&result, &brought) {
+            if let (Err(_), Some(facts)) = (&result, &fetched_lease) {
                 self.db.secrets[secret_of(&facts.revision)].delivered = false;
                 self.checks.hazard("leases expired on arrival", 1);
             }
-            let brought = brought.filter(|_| result.is_ok());
+            let fetched_lease = fetched_lease.filter(|_| result.is_ok());
             let jitter = self.rng.f64();
             self.handle_provider(
                 at,
@@ -144,7 +144,7 @@ impl World {
                     result,
                     jitter,
                 },
-                brought,
+                fetched_lease,
             );
         }
         self.wake_provider(at);

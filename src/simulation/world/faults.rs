@@ -19,10 +19,10 @@ impl World {
         let (name, until) = match self.rng.u8(..21) {
             20 => {
                 let until = true_time + self.rng.u64(MIN..3 * MIN);
-                self.backends[at].fades = until;
+                self.backends[at].short_lived = until;
                 self.revoke(at);
-                self.fade(at);
-                ("leases fade", until)
+                self.repeat_logins(at);
+                ("new credentials expire early", until)
             }
             0..8 => self.backends[at].fail(true_time, &mut self.rng),
             8..14 => self.server_fault(at, true_time),
@@ -72,8 +72,8 @@ impl World {
         self.burst(at);
     }
 
-    pub(super) fn fade(&mut self, at: usize) {
-        if self.clocks.true_time() >= self.backends[at].fades {
+    pub(super) fn repeat_logins(&mut self, at: usize) {
+        if self.clocks.true_time() >= self.backends[at].short_lived {
             return;
         }
         self.end_connections(at);
@@ -83,7 +83,8 @@ impl World {
                 .add(self.clocks.mono, SimulatedEvent::Call { node });
         }
         let next = self.clocks.mono + 300 * MS;
-        self.queue.add(next, SimulatedEvent::Fade { provider: at });
+        self.queue
+            .add(next, SimulatedEvent::RepeatLogins { provider: at });
     }
 
     pub(super) fn server_fault(&mut self, at: usize, true_time: u64) -> (&'static str, u64) {
@@ -231,9 +232,9 @@ impl World {
     }
 
     /// The machine sleeps, or its clock is set.
-    pub(super) fn machine(&mut self) {
+    pub(super) fn clock_fault(&mut self) {
         let next = self.clocks.mono + self.rng.u64(HOUR..2 * DAY);
-        self.queue.add(next, SimulatedEvent::Machine);
+        self.queue.add(next, SimulatedEvent::ClockFault);
         let by = match self.rng.u8(..3) {
             0 => self.rng.u64(SEC..5 * MIN),
             _ => self.rng.u64(MIN..5 * HOUR),
@@ -252,9 +253,15 @@ impl World {
                 "the clock was set back"
             }
         };
-        self.checks
-            .trace
-            .line(name, NodeId { at: 0, life: 0 }, by, 0);
+        self.checks.trace.line(
+            name,
+            NodeId {
+                at: 0,
+                incarnation: 0,
+            },
+            by,
+            0,
+        );
         self.checks.hazard(name, 1);
         let mono = self.clocks.mono;
         for at in 0..self.providers.len() {
@@ -262,7 +269,6 @@ impl World {
             if by > JUMP + SEC {
                 self.providers[at].model.jumped = Some(mono);
             }
-            // The heartbeats notice it.
         }
         for beat in [self.rng.u64(..15 * SEC), 30 * SEC] {
             self.queue.add(mono + beat, SimulatedEvent::Heartbeat);

@@ -29,7 +29,7 @@ pub(super) struct World {
     pub(super) checks: CheckResults,
     /// Whether the tasks of each provider's next fetch, and of its pools' next attempt, are lost.
     pub(super) lose: Vec<(bool, bool)>,
-    lives: u32,
+    incarnations: u32,
 }
 
 impl World {
@@ -47,14 +47,14 @@ impl World {
             quiet: vec![0; PROVIDERS],
             checks: CheckResults::default(),
             lose: vec![(false, false); PROVIDERS],
-            lives: 0,
+            incarnations: 0,
         };
         let kinds = [Kind::Token, Kind::Rotating, Kind::Dynamic, Kind::Static];
         for (at, kind) in kinds.into_iter().enumerate() {
             world.db.servers.push(Server::default());
             let backend = Backend::new(at, kind, &mut world.db, &mut world.rng);
             world.backends.push(backend);
-            let node = NodeId { at, life: 0 };
+            let node = NodeId { at, incarnation: 0 };
             world
                 .providers
                 .push(SimulatedProvider::new(node, world.clocks.now()));
@@ -69,16 +69,17 @@ impl World {
         for at in 0..POOLS {
             let provider = world.providers[at % PROVIDERS].node;
             let now = (world.clocks.now(), 0);
-            let pool = SimulatedPool::new(NodeId { at, life: 0 }, provider, now, &mut world.rng);
+            let pool =
+                SimulatedPool::new(NodeId { at, incarnation: 0 }, provider, now, &mut world.rng);
             world.pools.push(pool);
             world.wake_pool(at);
             world
                 .queue
                 .add(at as u64, SimulatedEvent::Arrival { pool: at });
         }
-        world.queue.add(HOUR, SimulatedEvent::Machine);
+        world.queue.add(HOUR, SimulatedEvent::ClockFault);
         world.queue.add(2 * HOUR, SimulatedEvent::Operator);
-        world.queue.add(10 * MIN, SimulatedEvent::Settled);
+        world.queue.add(10 * MIN, SimulatedEvent::CheckRecovery);
         world
     }
 
@@ -90,7 +91,7 @@ impl World {
             }
             self.clocks.mono = at;
             self.checks.trace.now = at;
-            self.happens(event);
+            self.handle_event(event);
         }
     }
 
@@ -102,7 +103,7 @@ impl World {
         self.pools[node.at].node == node
     }
 
-    fn happens(&mut self, event: SimulatedEvent) {
+    fn handle_event(&mut self, event: SimulatedEvent) {
         match event {
             SimulatedEvent::ProviderWake { node, alarm } if self.is_provider(node) => {
                 self.provider_wakes(node, alarm)
@@ -165,7 +166,7 @@ impl World {
                 node,
                 call,
                 cancelled,
-            } if self.is_pool(node) => self.leaves(node, call, cancelled),
+            } if self.is_pool(node) => self.caller_leaves(node, call, cancelled),
             SimulatedEvent::LoggedIn { node, login } if self.is_pool(node) => {
                 self.logged_in(node, login)
             }
@@ -173,7 +174,7 @@ impl World {
                 self.returned(node, call)
             }
             SimulatedEvent::Pump { node } if self.is_pool(node) => self.pump(node),
-            SimulatedEvent::Arrival { pool } => self.arrives(pool),
+            SimulatedEvent::Arrival { pool } => self.idle_caller_arrives(pool),
             SimulatedEvent::Fault { provider } => self.fault(provider),
             SimulatedEvent::Rotate { provider, step } => self.rotate(provider, step),
             SimulatedEvent::Lose {
@@ -186,8 +187,8 @@ impl World {
                 }
             }
             SimulatedEvent::Hint { provider } => self.hint(provider),
-            SimulatedEvent::Fade { provider } => self.fade(provider),
-            SimulatedEvent::Machine => self.machine(),
+            SimulatedEvent::RepeatLogins { provider } => self.repeat_logins(provider),
+            SimulatedEvent::ClockFault => self.clock_fault(),
             SimulatedEvent::Operator => self.operator(),
             SimulatedEvent::Remove { pool } => self.replace_pool(pool),
             SimulatedEvent::Restart => self.restart(),
@@ -195,10 +196,10 @@ impl World {
                 (0..PROVIDERS).for_each(|at| self.wake_provider(at));
                 (0..POOLS).for_each(|at| self.wake_pool(at));
             }
-            SimulatedEvent::Settled => {
+            SimulatedEvent::CheckRecovery => {
                 self.check_recovered();
                 self.queue
-                    .add(self.clocks.mono + 10 * MIN, SimulatedEvent::Settled);
+                    .add(self.clocks.mono + 10 * MIN, SimulatedEvent::CheckRecovery);
             }
             // Of what is gone.
             _ => {}
@@ -268,10 +269,10 @@ impl World {
     }
 
     fn add_pool(&mut self, at: usize) {
-        self.lives += 1;
+        self.incarnations += 1;
         let node = NodeId {
             at,
-            life: self.lives,
+            incarnation: self.incarnations,
         };
         let provider = self.providers[at % PROVIDERS].node;
         let now = (self.clocks.now(), self.clocks.mono);
@@ -282,10 +283,10 @@ impl World {
 
     fn restart(&mut self) {
         for at in 0..PROVIDERS {
-            self.lives += 1;
+            self.incarnations += 1;
             let node = NodeId {
                 at,
-                life: self.lives,
+                incarnation: self.incarnations,
             };
             self.providers[at] = SimulatedProvider::new(node, self.clocks.now());
             self.wake_provider(at);
