@@ -75,9 +75,9 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// candidate if there is one, or the first choice again if all are rejected.
     ///
     /// # Cancel safety
-    /// Never cancelled by the library, because a cancelled creation could leave a role behind. Runs in
-    /// a task of its own with a deadline (default 30 s). A lease returned after the deadline is
-    /// released, unless it is in use. A panic counts as one failed attempt.
+    /// Never cancelled by the library, because a cancelled creation could leave a role behind. It
+    /// runs in a task of its own with a deadline (default 30 s). A lease returned after the deadline
+    /// is released, unless it is in use. A panic counts as one failed attempt.
     ///
     /// # Errors
     /// During registration, a permanent error ([`ProviderError::is_transient`] false) is returned at

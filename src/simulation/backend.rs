@@ -1,4 +1,4 @@
-//! The simulated backends, one for each provider: what they return, and when.
+//! Simulated backends, one for each provider, and their responses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::lease::{OldConnections, Revision};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A token of 15 minutes at each fetch; connections stay.
+    /// A 15-minute token at each fetch. Connections stay.
     Token,
-    /// A password with rotation windows and rollbacks; connections drain.
+    /// A password with rotation windows and rollbacks. Connections drain.
     Rotating,
-    /// A role at each fetch, dropped at its end or its release; connections end with it.
+    /// A role at each fetch, dropped at its expiry or release. Connections end with it.
     Dynamic,
-    /// A file that is changed now and then, sometimes wrongly.
+    /// A file that sometimes changes, and may contain a wrong secret.
     Static,
 }
 
@@ -30,7 +30,7 @@ impl Kind {
     }
 }
 
-/// A backend and its faults; each lasts until the true time in it.
+/// A backend and its faults, each with the true time until which it lasts.
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) kind: Kind,
@@ -43,20 +43,20 @@ pub(super) struct Backend {
     pub(super) denied: u64,
     pub(super) slow: u64,
     pub(super) hangs: u64,
-    /// One node returns what was current before.
+    /// One node returns the previous credential.
     pub(super) lags: u64,
-    /// New credentials do not work.
+    /// New credentials are rejected.
     pub(super) wrong_credentials: u64,
-    /// New credentials work for a second.
+    /// New credentials are accepted for about a second.
     pub(super) short_lived: u64,
-    /// What it returns has expired.
+    /// Leases that it returns have expired.
     pub(super) expired: u64,
     pub(super) releases_fail: u64,
     /// Hints of changes get lost.
     pub(super) hints_lost: bool,
 }
 
-/// What a backend returns.
+/// Response of a backend.
 #[derive(Clone, Debug)]
 pub(super) enum BackendReply {
     New { secret: SecretId, ttl: Option<u64> },
@@ -119,7 +119,7 @@ impl Backend {
         }
     }
 
-    /// Returns what a fetch brings that ends now. `leased` is the current lease's secret.
+    /// Returns the response to a fetch that ends now. `leased` is the current lease's secret.
     pub(super) fn response(
         &mut self,
         provider: usize,
@@ -164,7 +164,7 @@ impl Backend {
                     };
                 }
                 let ends = true_time + self.ttl;
-                // A replica has the role a moment later.
+                // A replica may have the role up to 3 s later.
                 let from = true_time
                     + if rng.u8(..20) == 0 {
                         rng.u64(..3 * SEC)
@@ -191,7 +191,7 @@ impl Backend {
                     ends,
                     role_ends,
                 );
-                // What is created early in a long outage of the signer may have expired.
+                // A lease may expire before it is returned.
                 let ttl = if true_time < self.expired {
                     0
                 } else {
@@ -220,7 +220,7 @@ impl Backend {
         }
     }
 
-    /// Begins a fault. Returns what it is, and when it is over.
+    /// Begins a fault. Returns its name and its end.
     pub(super) fn fail(&mut self, true_time: u64, rng: &mut fastrand::Rng) -> (&'static str, u64) {
         let (name, until, field): (_, _, &mut u64) = match rng.u8(..9) {
             0 => (
@@ -259,7 +259,7 @@ impl Backend {
                 &mut self.wrong_credentials,
             ),
             7 => (
-                "backend returns expired",
+                "backend returns expired leases",
                 true_time + rng.u64(MIN..20 * MIN),
                 &mut self.expired,
             ),
@@ -273,7 +273,7 @@ impl Backend {
         (name, until)
     }
 
-    /// Returns since when it has had no fault; `None` while it has one.
+    /// Returns since when the backend has had no fault, or `None` while it has one.
     pub(super) fn healthy_since(&self, true_time: u64) -> Option<u64> {
         let last = [
             self.down,

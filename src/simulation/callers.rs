@@ -1,6 +1,6 @@
-//! Callers: they wait for a connection, log in, hold it, return it, or leave.
+//! Callers, which wait for a connection, log in, use the connection and return it.
 //!
-//! The acquire loop in short. The admission control is the real one.
+//! A short form of the acquire loop, with the real admission control.
 
 mod logins;
 
@@ -14,7 +14,7 @@ use crate::next_attempt::NextAttempt;
 use crate::pool::admission::Permit;
 use crate::pool::machine::PoolInput;
 
-/// Connection that the server ended: none of any secret.
+/// Secret of a connection that the server ended.
 pub(super) const ENDED: SecretId = usize::MAX;
 const WITHOUT_CALLER: u64 = 5 * SEC;
 const LONGEST_PACE: u64 = 500 * MS;
@@ -24,9 +24,9 @@ pub(super) struct SimulatedCall {
     pub(super) start: u64,
     pub(super) deadline: u64,
     login: Option<u64>,
-    /// The connection that it has: of which instance and generation, and by which secret.
+    /// Its connection: instance, generation and secret.
     pub(super) holds: Option<(u64, u64, SecretId)>,
-    /// Whether a generation was usable when it began.
+    /// Whether a generation was usable when the call began.
     pub(super) was_usable: bool,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Login {
     permit: Option<Permit<ConnectionCount>>,
 }
 
-/// What a waiting call comes to.
+/// Next step of a waiting call.
 enum CallStep {
     Serve(Current, SecretId),
     Wait,
@@ -104,7 +104,7 @@ impl World {
         self.pump(node);
     }
 
-    /// Something that waiting callers may go by has changed.
+    /// Wakes waiting callers after a change of the pool.
     pub(super) fn wake_callers(&mut self, at: usize) {
         if !self.pools[at].waiting.is_empty() {
             self.pools[at].pace = 0;
@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    /// Checks a connection that was idle; closes it if it does not work.
+    /// Returns whether an idle connection still works, and closes it if not.
     fn is_alive(
         &mut self,
         at: usize,
@@ -283,7 +283,7 @@ impl World {
         self.pump(node);
     }
 
-    /// A caller's deadline has come, or its call is cancelled.
+    /// Ends a call at its deadline, or because it is cancelled.
     pub(super) fn caller_leaves(&mut self, node: NodeId, call: u64, cancelled: bool) {
         if !self.pools[node.at].waiting.contains(&call) {
             return;

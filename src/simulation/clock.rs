@@ -1,4 +1,4 @@
-//! Virtual time, and the queue of what happens when.
+//! Virtual time, and the queue of events.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -13,8 +13,10 @@ pub(super) const MIN: u64 = 60 * SEC;
 pub(super) const HOUR: u64 = 60 * MIN;
 pub(super) const DAY: u64 = 24 * HOUR;
 
-/// The clocks, in microseconds since the start. The monotonic one stops while the machine sleeps;
-/// the true one, by which databases and backends go, does not; the wall clock can be set.
+/// The clocks, in microseconds since the start.
+///
+/// The monotonic clock stops while the host sleeps. True time, which databases and backends use,
+/// continues. The wall clock can be set.
 #[derive(Debug)]
 pub(super) struct Clocks {
     pub(super) mono: u64,
@@ -25,7 +27,7 @@ pub(super) struct Clocks {
 
 impl Clocks {
     pub(super) fn new() -> Self {
-        // No result depends on it: machines see differences only.
+        // No result depends on it, because the machines use differences only.
         let mono = tokio::time::Instant::now().into_std();
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         Self {
@@ -59,7 +61,7 @@ impl Clocks {
         self.wall_offset += by;
     }
 
-    /// Returns when the monotonic clock shows this, rounded up.
+    /// Returns this instant in microseconds of the monotonic clock, rounded up.
     pub(super) fn micros(&self, at: std::time::Instant) -> u64 {
         let since = at.saturating_duration_since(self.base.mono());
         u64::try_from(since.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX)
@@ -90,7 +92,7 @@ impl Ord for Entry {
     }
 }
 
-/// Events by time; those of one time in the order in which they were added.
+/// Events by time. Events at the same time keep the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     heap: BinaryHeap<Entry>,

@@ -1,4 +1,4 @@
-//! The simulated database servers, one for each provider: what they accept, and when.
+//! Simulated database servers, one for each provider, and the secrets that they accept.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::clock::{MS, SEC};
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
 
-/// Number of a secret: the text of its revision.
+/// Number of a secret, and the text of its revision.
 pub(super) type SecretId = usize;
 
 pub(super) fn revision(secret: SecretId) -> Revision {
@@ -17,28 +17,29 @@ pub(super) fn secret_of(revision: &Revision) -> SecretId {
     revision.as_str().parse().unwrap_or(usize::MAX)
 }
 
-/// What the world knows of a secret. Times are true ones.
+/// State of a secret. Times are in true time.
 #[derive(Debug)]
 pub(super) struct Secret {
     pub(super) provider: usize,
     pub(super) account: Arc<str>,
-    /// When the server accepts it.
+    /// Periods in which the server accepts it.
     accepted: Vec<(u64, u64)>,
     /// When the role is dropped and its connections end.
     pub(super) role_ends: u64,
-    /// When the backend ends it by itself.
+    /// When it expires at the backend.
     pub(super) expires: u64,
     pub(super) delivered: bool,
     pub(super) releases: u32,
     pub(super) failed_releases: u32,
     pub(super) release_given_up: bool,
-    /// The last failed login or probe, and the last login that worked.
+    /// The last failed login or probe.
     pub(super) last_rejected: Option<u64>,
+    /// The last successful login.
     pub(super) last_worked: Option<u64>,
     pub(super) first_worked: Option<u64>,
 }
 
-/// The faults of one server; each lasts until the time in it.
+/// Faults of one server, each with the time until which it lasts.
 #[derive(Debug, Default)]
 pub(super) struct Server {
     pub(super) down: u64,
@@ -46,7 +47,7 @@ pub(super) struct Server {
     pub(super) slow: u64,
     pub(super) full: u64,
     pub(super) misconfigured: u64,
-    /// One of two nodes does not yet have what changed within this time.
+    /// One of two nodes lags behind by `lag`.
     pub(super) lags: u64,
     pub(super) lag: u64,
 }
@@ -58,7 +59,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Adds a secret that is accepted in this span.
+    /// Adds a secret that is accepted in this period.
     pub(super) fn add(
         &mut self,
         provider: usize,
@@ -112,7 +113,7 @@ impl Database {
         })
     }
 
-    /// Returns since when it has been accepted without interruption.
+    /// Returns since when the secret has been accepted without interruption.
     pub(super) fn accepted_since(&self, secret: SecretId, true_time: u64) -> Option<u64> {
         let known = self.secrets.get(secret)?;
         let span = known.accepted.iter().rev();
@@ -122,7 +123,7 @@ impl Database {
             .map(|(from, _)| *from)
     }
 
-    /// Draws how long a login takes, and whether it will be answered at all.
+    /// Draws how long a login takes, and whether the server hangs.
     pub(super) fn latency(
         &self,
         server: usize,
@@ -139,7 +140,7 @@ impl Database {
         }
     }
 
-    /// Returns how a login ends that ends now.
+    /// Returns the result of a login that ends now.
     pub(super) fn login(
         &mut self,
         secret: SecretId,
@@ -171,7 +172,7 @@ impl Database {
         Ok(())
     }
 
-    /// Returns since when a server has had no fault; `None` while it has one.
+    /// Returns since when a server has had no fault, or `None` while it has one.
     pub(super) fn healthy_since(&self, server: usize, true_time: u64) -> Option<u64> {
         let server = &self.servers[server];
         let last = [

@@ -1,19 +1,20 @@
-//! What is yet to happen.
+//! Events of the simulation.
 
 use super::database::SecretId;
 use crate::provider::machine::{FetchId, LeaseId};
 
-/// A provider or pool: its place, and which one of those that had this place it is.
+/// A provider or pool: its index, and the number of its incarnation at that index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeId {
     pub(super) at: usize,
     pub(super) incarnation: u32,
 }
 
-/// Events of tasks carry the number of task losses so far: a lost task does nothing.
+/// Event in the queue. Events of a task carry the number of task losses at its start. If it has
+/// changed since, the task was lost.
 #[derive(Debug)]
 pub(super) enum SimulatedEvent {
-    /// An actor reconciles; `alarm` is the number of its timer, or none if it was woken.
+    /// An actor reconciles. `alarm` is the number of its timer, or `None` if it was woken.
     ProviderWake {
         node: NodeId,
         alarm: Option<u64>,
@@ -77,11 +78,11 @@ pub(super) enum SimulatedEvent {
     Pump {
         node: NodeId,
     },
-    /// A pool's next idle caller.
+    /// A caller of a pool outside bursts.
     Arrival {
         pool: usize,
     },
-    /// A fault of this provider's backend or database, a change of its credential.
+    /// A fault of this provider, its backend or its database.
     Fault {
         provider: usize,
     },
@@ -92,7 +93,7 @@ pub(super) enum SimulatedEvent {
     Hint {
         provider: usize,
     },
-    /// While a backend's credentials stop working after a time, callers log in again and again.
+    /// Callers log in repeatedly while new credentials expire early.
     RepeatLogins {
         provider: usize,
     },
@@ -101,8 +102,9 @@ pub(super) enum SimulatedEvent {
         provider: usize,
         pools: bool,
     },
+    /// The host sleeps, or its clock is set.
     ClockFault,
-    /// Every actor's, in the time after a clock jump.
+    /// Heartbeat of every actor after a clock jump.
     Heartbeat,
     Operator,
     Close {
@@ -118,10 +120,10 @@ pub(super) enum SimulatedEvent {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RotateStep {
     Begin,
-    /// The backend has it.
+    /// The backend returns it.
     Backend(SecretId),
-    /// The database accepts it, and not the one before.
+    /// The database accepts it, and no other.
     Database(SecretId),
-    /// The database accepts what the backend has.
+    /// The database accepts the backend's current credential.
     Restore,
 }

@@ -1,10 +1,10 @@
-//! A simulation of many providers and pools: their machines against simulated databases, backends
-//! and clocks, all from one seed.
+//! Simulation of many providers and pools with simulated databases, backends and clocks, from one
+//! seed.
 //!
-//! Nothing here waits: a queue of events feeds the machines' inputs, and effects are carried out as
-//! the drivers do, without tasks. The laws are checked at each step by what the world itself knows.
-//! Equal seeds give equal traces. No promise is made about this module: `cargo xtask simulate` and
-//! the tests use it.
+//! Nothing here waits. A queue of events feeds the machines, and effects are carried out as by the
+//! drivers, without tasks. The laws are checked at each step against the simulation's own state.
+//! Equal seeds give equal traces. This module is not a stable API: `cargo xtask simulate` and the
+//! tests use it.
 
 mod backend;
 mod callers;
@@ -19,7 +19,7 @@ mod world;
 
 pub use report::Outcome;
 
-/// Runs one seed for so many simulated days, or until a law is broken.
+/// Runs one seed for this number of simulated days, or until a law is broken.
 pub fn simulate(seed: u64, days: u64) -> Outcome {
     let mut world = world::World::new(seed);
     world.run(days * clock::DAY);

@@ -1,4 +1,4 @@
-//! What a run did: its trace, the hazards it met, the law it broke.
+//! Results of a run: its trace, hazards, and the law that it broke.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
@@ -10,7 +10,7 @@ use super::world::PROVIDERS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Law(pub(super) u8);
 
-/// How many lines of the trace are printed with a law that was broken.
+/// Lines of the trace that are printed with a broken law.
 const SHOWN: usize = 40;
 const KEPT: usize = 1_000;
 
@@ -23,7 +23,7 @@ struct Line {
     b: u64,
 }
 
-/// Every event, as a hash; the last ones as text.
+/// Hash of all events, and the last ones as text.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     pub(super) now: u64,
@@ -67,7 +67,7 @@ impl Trace {
 }
 
 impl Trace {
-    /// Returns the last lines about a node, its provider and the other pools of that.
+    /// Returns the last lines about a node, its provider and that provider's other pools.
     fn around(&self, node: NodeId) -> Vec<Line> {
         let lines = self.last.iter().rev();
         let lines = lines.filter(|line| line.node.at % PROVIDERS == node.at % PROVIDERS);
@@ -111,7 +111,7 @@ pub(super) struct CheckResults {
 }
 
 impl CheckResults {
-    /// Counts a hazard; also one that has not occurred, so that the summary shows it.
+    /// Counts a hazard. `times` may be 0, so that the summary shows it.
     pub(super) fn hazard(&mut self, name: &'static str, times: u64) {
         *self.hazards.entry(name).or_default() += times;
     }
@@ -128,16 +128,16 @@ impl CheckResults {
     }
 }
 
-/// How a seed's run ended.
+/// Outcome of a seed's run.
 #[derive(Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
     /// Hash of the trace: equal for equal seeds and days.
     pub hash: u64,
-    /// Number of its lines.
+    /// Number of lines of the trace.
     pub lines: u64,
-    /// How often each hazard occurred.
+    /// Number of occurrences of each hazard.
     pub hazards: BTreeMap<&'static str, u64>,
     /// The law that was broken, when, and the last lines of the trace.
     pub failure: Option<String>,

@@ -127,8 +127,7 @@ impl World {
                     ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
                 );
                 if is_final && self.pools[at].waiting.contains(&call) {
-                    self.checks
-                        .hazard("callers failed by a server in trouble", 1);
+                    self.checks.hazard("callers failed by a server error", 1);
                     self.forget_call(at, call);
                 }
             }

@@ -1,5 +1,4 @@
-//! Checks the laws against the simulated world: what the database rejected, what backends returned
-//! and released, and when.
+//! Checks the laws against what databases rejected, and what backends returned and released.
 
 mod pool;
 mod provider;
@@ -17,28 +16,29 @@ use crate::provider::machine::LeaseId;
 
 /// Longest exclusion of a rejected revision.
 const EXCLUDED: u64 = 600 * SEC;
-/// Everything is well again this long after the last fault.
+/// Time after the last fault until everything has recovered.
 const RECOVERED: u64 = 40 * MIN;
-/// A clock jump is acted on within this time: a heartbeat is 15 s.
+/// Time within which a clock jump leads to a check. The heartbeat is 15 s.
 const JUMP_SEEN: u64 = 20 * SEC;
 
-/// What the world knows of a provider by its inputs and effects.
+/// State of a provider according to its inputs and effects.
 #[derive(Debug, Default)]
 pub(super) struct ProviderModel {
     current: Option<(LeaseId, SecretId, u64)>,
-    /// When each secret was last reported as rejected, and verified.
+    /// When each secret was last reported as rejected.
     rejected: BTreeMap<SecretId, u64>,
+    /// When each secret was last verified.
     verified: BTreeMap<SecretId, u64>,
-    /// When each secret was superseded, and whether a login had worked while it was current.
+    /// When each secret was superseded, and whether it was verified while it was current.
     superseded: BTreeMap<SecretId, (u64, bool)>,
-    /// Leases that are to be released, since when, and when they expire.
+    /// Unused leases: since when, and their expiry.
     unused: BTreeMap<SecretId, (u64, Expiry)>,
     released: BTreeSet<LeaseId>,
     releases_failed: BTreeSet<LeaseId>,
     bucket: Option<FetchAllowance>,
     pub(super) requested: bool,
     pub(super) lost: bool,
-    /// A clock jump that no fetch followed yet.
+    /// Time of a clock jump that no fetch followed yet.
     pub(super) jumped: Option<u64>,
     last_request: Option<u64>,
     last_fetch: Option<u64>,
@@ -46,7 +46,7 @@ pub(super) struct ProviderModel {
     pub(super) is_stopped: bool,
 }
 
-/// The most that law 7 allows: a bucket that never rounds down.
+/// The most that law 7 allows, in fractions of a token.
 #[derive(Debug)]
 struct FetchAllowance {
     tokens: f64,
@@ -66,7 +66,7 @@ impl FetchAllowance {
     fn fill(&mut self, now: u64) {
         if let Some(at) = self.refill.take_if(|at| *at <= now) {
             self.advance(at);
-            // One that is full takes none.
+            // A full bucket uses no refill.
             if self.fills >= 1.0 - 1e-6 && self.tokens < 3.0 - 1e-6 {
                 self.fills -= 1.0;
                 self.tokens = 3.0;
@@ -82,10 +82,10 @@ impl FetchAllowance {
     }
 }
 
-/// What the world knows of a pool.
+/// State of a pool according to its inputs and effects.
 #[derive(Debug, Default)]
 pub(super) struct PoolModel {
-    /// The attempt whose lease the database accepted.
+    /// The attempt that was verified, and its secret.
     pub(super) verified: Option<(u64, SecretId)>,
     accounts: BTreeMap<Arc<str>, Window>,
     last_failed_login: Option<u64>,
@@ -101,7 +101,7 @@ pub(super) struct Window {
     opened: u64,
     length: u64,
     failed: u32,
-    /// By secret, and whether it never worked before.
+    /// Failed logins by secret, and whether the secret was never accepted before.
     costs: BTreeMap<SecretId, (u32, bool)>,
 }
 impl World {
@@ -109,8 +109,7 @@ impl World {
         self.checks.broken(law, node, text);
     }
 
-    /// Returns whether callers should get connections of the current generation, and could since
-    /// `since`.
+    /// Returns whether the current generation has been usable without interruption since `since`.
     pub(super) fn is_usable(&self, at: usize, since: u64) -> bool {
         let true_time = self.clocks.true_time();
         let since = true_time - (self.clocks.mono - since);
@@ -127,7 +126,7 @@ impl World {
             && self.quiet[server] <= since
     }
 
-    /// A caller that could have been served is never failed.
+    /// Checks that a call did not fail while a generation was usable.
     pub(super) fn check_failed_call(&mut self, at: usize, call: u64, why: &'static str) {
         let pool = &self.pools[at];
         let node = pool.node;
@@ -136,14 +135,14 @@ impl World {
         };
         let (start, was_usable) = (call.start, call.was_usable);
         if why == "closed" {
-            self.checks.hazard("calls after the end", 1);
+            self.checks.hazard("calls to a closed pool", 1);
             return;
         }
         let current = pool.current;
         let is_full = current.is_some_and(|current| pool.count(current.instance) >= pool.max)
             || pool.connections() + 1 >= pool.max + pool.overlap;
         self.checks.hazard("calls that failed", 1);
-        // A generation that is newer than the call was verified, too.
+        // The current generation may be newer than the call.
         let since = current.map_or(start, |current| start.max(current.since));
         let is_rejected = current.is_some_and(|current| current.is_rejected);
         if was_usable
@@ -160,7 +159,7 @@ impl World {
         }
     }
 
-    /// A connection was returned: it was not to end before its generation's drain deadline.
+    /// Checks that a returned connection did not end before its generation's drain deadline.
     pub(super) fn check_returned(&mut self, at: usize, generation: u64, secret: SecretId) {
         let true_time = self.clocks.true_time();
         let pool = &self.pools[at];
@@ -186,7 +185,7 @@ impl World {
         }
     }
 
-    /// Some time after the last fault, everything works again.
+    /// Checks that everything has recovered some time after the last fault.
     pub(super) fn check_recovered(&mut self) {
         for at in 0..self.providers.len() {
             let (now, true_time) = (self.clocks.mono, self.clocks.true_time());
@@ -198,7 +197,7 @@ impl World {
             };
             let quiet = backend.max(server).max(self.quiet[at]);
             if (quiet + 10 * MIN..quiet + 20 * MIN).contains(&true_time) {
-                // Nobody notices a credential that is not used: callers have to log in.
+                // An unused credential is not checked, so callers have to log in.
                 self.end_connections(at);
                 self.burst(at);
             }
@@ -242,19 +241,18 @@ impl World {
                 let one = &self.pools[pool];
                 let node = one.node;
                 if one.is_retired {
-                    // No caller holds a connection for so long.
+                    // No caller uses a connection for so long.
                     if one.retired + RECOVERED < now {
                         self.broken(Law(14), node, "a removed pool has not ended");
                     }
                     continue;
                 }
-                let served = one
+                let active = one
                     .current
-                    .filter(|served| !served.is_rejected)
-                    .map(|served| served.secret);
-                // It may be an older one: a backend that goes back and forth is not followed at
-                // once.
-                let is_accepted = served.is_some_and(|served| self.db.accepts(served, true_time));
+                    .filter(|active| !active.is_rejected)
+                    .map(|active| active.secret);
+                // It may be an older one, because repeated rollbacks are not adopted at once.
+                let is_accepted = active.is_some_and(|secret| self.db.accepts(secret, true_time));
                 let lags = !is_accepted && one.since + RECOVERED < now;
                 let stuck = one
                     .drains
@@ -266,7 +264,7 @@ impl World {
                     self.broken(
                         Law(2),
                         node,
-                        "the pool serves no lease that works, long after the last fault",
+                        "the pool has no accepted lease long after the last fault",
                     );
                 }
                 if stuck {

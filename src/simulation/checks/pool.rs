@@ -56,7 +56,11 @@ impl World {
             self.broken(Law(8), node, "a verification with an expired lease");
         }
         if is_retired {
-            self.broken(Law(14), node, "a verification began after the end");
+            self.broken(
+                Law(14),
+                node,
+                "a verification began after the pool was retired",
+            );
         }
         self.checks.hazard("attempts", 1);
     }
@@ -69,7 +73,7 @@ impl World {
                 let node = pool.node;
                 let entry = pool.model.probes.get(generation).copied();
                 let is_early = entry.is_some_and(|(last, _)| now - last + MS < 10 * SEC);
-                // The first suspicion of a generation leads to a probe at once.
+                // The first suspicion of a new generation leads to a probe at once.
                 let was_early = entry.is_some_and(|(_, was)| was);
                 pool.model.probes.clear();
                 pool.model
@@ -133,7 +137,7 @@ impl World {
         self.checks.hazard("logins that worked", 1);
     }
 
-    /// What a rotation explains is refunded.
+    /// Refunds failed logins that a rotation explains.
     pub(super) fn refund(&mut self, at: usize, secret: SecretId, superseded: bool) {
         let now = self.clocks.mono;
         let account = &self.db.secrets[secret].account;
@@ -220,7 +224,7 @@ impl World {
             self.broken(
                 Law(9),
                 node,
-                "a drain's deadline is after the lease's end, or beyond the settings",
+                "a drain's deadline is after the lease's expiry or the drain deadline",
             );
         }
     }
@@ -242,7 +246,7 @@ impl World {
             self.broken(
                 Law(9),
                 node,
-                "a drain past its deadline is to be reported once",
+                "a drain past its deadline was not reported once",
             );
         }
     }

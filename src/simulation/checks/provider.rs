@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// A fetch begins. Every failure path draws on the bucket.
+    /// Checks a fetch that begins. Every failure path draws on the bucket.
     pub(in crate::simulation) fn check_fetch(
         &mut self,
         at: usize,
@@ -260,7 +260,7 @@ impl World {
             if rejected.is_none() || verified > rejected {
                 broken.push((
                     Law(5),
-                    "a fetch for a rejection that is not the current lease's".to_owned(),
+                    "a fetch for a rejection of another lease than the current one".to_owned(),
                 ));
             }
             if self.db.secrets[secret].last_rejected.is_none() {
@@ -328,7 +328,7 @@ impl World {
         let draws = model.releases_failed.contains(&lease) && !is_closed;
         let within = !draws || model.bucket.as_mut().is_none_or(|bucket| bucket.draw(now));
         if draws {
-            self.checks.hazard("releases tried again", 1);
+            self.checks.hazard("releases retried", 1);
         }
         if twice {
             self.broken(Law(9), node, format!("lease {secret} was released twice"));
@@ -341,7 +341,7 @@ impl World {
             );
         }
         if !within {
-            self.broken(Law(7), node, "a further release beyond the bucket");
+            self.broken(Law(7), node, "a retried release beyond the bucket");
         }
     }
 
@@ -361,7 +361,7 @@ impl World {
         }
     }
 
-    /// After the close, everything was released or is being released.
+    /// Checks that after the close every lease is released or being released.
     pub(in crate::simulation) fn check_closed(&mut self, at: usize) {
         let provider = &self.providers[at];
         let mut left = provider

@@ -116,7 +116,7 @@ impl World {
         self.open(at, number, secret);
     }
 
-    /// A login of the control plane's own.
+    /// Logs in for a verification, an opened connection or a probe.
     pub(super) fn log_in(
         &mut self,
         at: usize,
@@ -267,7 +267,7 @@ impl World {
         let pool = &mut self.pools[at];
         pool.admission
             .set_server(Arc::from(""), publication.limited);
-        // The extension of a lease's expiry between the attempt and now is the machine's to know.
+        // The lease may have been extended since the attempt began.
         let expiry = pool
             .machine
             .current()

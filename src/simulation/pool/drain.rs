@@ -35,7 +35,7 @@ impl World {
                     .get(&current.instance)
                     .map_or(0, |one| one.idle.len());
                 if idle > 0 {
-                    // A connection of a dropped role says so, or was ended with it.
+                    // A connection of a dropped role fails the probe.
                     if true_time < self.db.secrets[current.secret].role_ends {
                         ProbeResult::Passed
                     } else {
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// Ends a drain without connections; reports one at its deadline.
+    /// Ends a drain without connections, or reports one past its deadline.
     pub(in crate::simulation) fn check_drain(
         &mut self,
         node: NodeId,
@@ -131,7 +131,7 @@ impl World {
         self.leave(at);
     }
 
-    /// A connection of this instance was closed.
+    /// Notes that a connection of this instance was closed.
     pub(in crate::simulation) fn connection_closed(&mut self, at: usize, instance: u64) {
         let pool = &self.pools[at];
         if let Some(one) = pool.instances.get(&instance) {

@@ -1,4 +1,4 @@
-//! A pool's driver, without tasks: feeds its machine, and carries out the effects.
+//! Feeds a pool's machine and carries out its effects, without tasks.
 
 mod attempt;
 mod drain;
@@ -22,6 +22,7 @@ pub(super) use state::{
 use state::{Opening, SimulatedAttempt};
 
 const VERIFY_DEADLINE: u64 = 5 * SEC;
+
 impl World {
     pub(super) fn wake_pool(&mut self, at: usize) {
         let node = self.pools[at].node;
@@ -64,7 +65,7 @@ impl World {
         }
     }
 
-    /// Returns the provider's current lease as the pool knows it.
+    /// Returns the facts of the provider's current lease for the pool.
     pub(super) fn known_lease(&self, at: usize) -> Option<LeaseFacts> {
         let provider = &self.providers[self.pools[at].provider.at];
         let (_, facts) = provider.current()?;
@@ -77,7 +78,7 @@ impl World {
         })
     }
 
-    /// Feeds a pool's machine, and carries out the effects that need no task; returns the others.
+    /// Feeds a pool's machine, and carries out the effects that need no task. Returns the others.
     pub(super) fn feed_pool(&mut self, at: usize, input: PoolInput) -> Vec<PoolEffect> {
         let effects = self.pools[at].machine.handle(input, self.clocks.now());
         self.pool_effects(at, &effects);
@@ -152,7 +153,7 @@ impl World {
                 }
             }
             PoolEffect::Extend { .. } => self.wake_callers(at),
-            // Done with the tables, or by whoever fed the input.
+            // Carried out by `feed_pool` or its caller.
             PoolEffect::ReturnLease { .. }
             | PoolEffect::Distrust { .. }
             | PoolEffect::Trust { .. } => {}
@@ -215,7 +216,7 @@ impl World {
         }
     }
 
-    /// The tasks of a driver are gone with their runtime.
+    /// Loses the tasks of a driver, as if their runtime had ended.
     pub(super) fn lose_pool_tasks(&mut self, at: usize) {
         let pool = &mut self.pools[at];
         pool.losses += 1;
@@ -281,7 +282,7 @@ impl World {
         self.leave(at);
     }
 
-    /// Nothing of a retired pool uses a lease any more.
+    /// Unsubscribes a retired pool that no longer uses a lease.
     pub(super) fn leave(&mut self, at: usize) {
         let pool = &mut self.pools[at];
         if pool.is_retired

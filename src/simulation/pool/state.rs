@@ -21,19 +21,19 @@ use crate::rotation::Rotation;
 
 pub(in crate::simulation) const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A count of connections, which the admission control reads.
+/// Number of connections, which the admission control reads.
 pub(in crate::simulation) type ConnectionCount = Arc<AtomicU32>;
 
-/// The pool behind one or more generations.
+/// Database pool of one or more generations.
 #[derive(Debug, Default)]
 pub(in crate::simulation) struct Instance {
     pub(in crate::simulation) count: ConnectionCount,
-    /// The secret that each was opened with.
+    /// Secret that each idle connection was opened with.
     pub(in crate::simulation) idle: Vec<SecretId>,
     pub(in crate::simulation) is_closing: bool,
 }
 
-/// What callers get.
+/// The current generation.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::simulation) struct Current {
     pub(in crate::simulation) generation: u64,
@@ -70,7 +70,7 @@ pub(super) struct SimulatedAttempt {
 pub(super) struct Opening {
     pub(super) instance: u64,
     pub(super) mode: HandoverMode,
-    /// Logins before publication: those of connections, or the one that tries the lease out.
+    /// Connections to open before publication. If there are none, one login may try the lease out.
     pub(super) ahead: u32,
     pub(super) tries_out: bool,
 }
@@ -167,7 +167,7 @@ impl SimulatedPool {
             .map_or(0, |one| one.count.load(Ordering::Relaxed))
     }
 
-    /// Returns all connections, those of a verification that has a permit among them.
+    /// Returns the number of connections, including that of a verification with a permit.
     pub(in crate::simulation) fn connections(&self) -> u32 {
         let pooled: u32 = self.instances.keys().map(|one| self.count(*one)).sum();
         let verification = self
@@ -185,7 +185,7 @@ impl SimulatedPool {
                 .is_some_and(|one| one.number == attempt)
     }
 
-    /// Returns the secret of the lease that an attempt holds.
+    /// Returns the secret of the running attempt's lease.
     pub(in crate::simulation) fn attempted(&self) -> Option<SecretId> {
         self.attempt
             .as_ref()

@@ -1,4 +1,4 @@
-//! A provider's driver, without tasks: feeds its machine, and carries out the effects.
+//! Feeds a provider's machine and carries out its effects, without tasks.
 
 mod tasks;
 
@@ -36,7 +36,7 @@ pub(super) struct SimulatedProvider {
     pub(super) node: NodeId,
     name: Arc<str>,
     pub(super) machine: ProviderMachine,
-    /// The values of leases.
+    /// Values of the leases.
     pub(super) leases: BTreeMap<LeaseId, Facts>,
     pub(super) rotations: BTreeMap<RotationId, Arc<Rotation>>,
     pub(super) requests: BTreeSet<RequestId>,
@@ -55,11 +55,11 @@ pub(super) struct ActorState {
     is_woken: bool,
     alarm: Option<(u64, u64)>,
     alarms: u64,
-    /// It has crashed, and is not restarted before.
+    /// When the actor is restarted after a crash.
     pub(super) crashed_until: u64,
 }
 
-/// What the actor is to do with a wake.
+/// Action of an actor at a wake.
 #[derive(Debug, PartialEq)]
 pub(super) enum WakeAction {
     Ignore,
@@ -84,8 +84,8 @@ impl ActorState {
         WakeAction::Reconcile
     }
 
-    /// Sets the alarm, if none comes before. Returns its number. A wake too many does no harm: the
-    /// drivers have a heartbeat, too.
+    /// Sets the alarm unless an earlier one is set, and returns its number. A redundant wake does no
+    /// harm.
     pub(super) fn arm(&mut self, at: u64) -> Option<u64> {
         if self.alarm.is_some_and(|(set, _)| set <= at) {
             return None;
@@ -96,7 +96,7 @@ impl ActorState {
     }
 }
 
-/// The part of an effect that follows when all tables are up to date.
+/// Part of an effect that is carried out after all tables are updated.
 enum NodeWork {
     StartFetch(FetchId, SimulatedFetch),
     Settle(Arc<Rotation>),
@@ -174,7 +174,8 @@ impl World {
         }
     }
 
-    /// `fetched_lease` is the lease that came with the input.
+    /// Feeds a provider's machine, and carries out the effects. `fetched_lease` is the lease of the
+    /// input.
     fn handle_provider(
         &mut self,
         at: usize,
@@ -248,7 +249,7 @@ impl World {
                 ProviderEffect::Reply { request, reply } => {
                     let waited = provider.requests.remove(&request);
                     self.checks
-                        .hazard("manual requests answered", u64::from(waited));
+                        .hazard("replies to manual requests", u64::from(waited));
                     let (ManualReply::Rotation(_)
                     | ManualReply::Earlier(_)
                     | ManualReply::Failed(_)
@@ -301,7 +302,7 @@ impl World {
         (0..self.pools.len()).filter(uses).collect()
     }
 
-    /// A pool retires or leaves: a rejection may have concerned it alone.
+    /// Forgets a rejection that concerned only leaving pools.
     pub(super) fn pool_leaves(&mut self, at: usize) {
         let Some((_, current)) = self.providers[at].current() else {
             return;

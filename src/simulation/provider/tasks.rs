@@ -121,14 +121,14 @@ impl World {
         };
         if running.hangs {
             self.checks.hazard(
-                "leases that came after the deadline",
+                "leases returned after the deadline",
                 u64::from(fetched_lease.is_some()),
             );
             let lease = fetched_lease.clone();
             self.handle_provider(at, ProviderInput::FetchLate { fetch, lease }, fetched_lease);
             self.disturb(at, 0);
         } else {
-            // As the driver does: what has expired on arrival brings no lease.
+            // Like the driver, reject a lease that has expired on arrival.
             let now = self.clocks.now();
             let result = result.and_then(|offer| self.providers[at].machine.check(offer, now));
             if let (Err(_), Some(facts)) = (&result, &fetched_lease) {
@@ -211,7 +211,7 @@ impl World {
                     self.checks.hazard("releases that failed", 1);
                     let known = &mut self.db.secrets[secret];
                     known.failed_releases += 1;
-                    // What never expires is given up after ten attempts.
+                    // A lease that never expires is given up after ten attempts.
                     let is_last = known.expires == u64::MAX && known.failed_releases >= 10;
                     known.release_given_up |= is_last || !error.is_transient();
                 }
@@ -220,7 +220,7 @@ impl World {
         self.feed_provider(at, ProviderInput::ReleaseDone { lease, result });
     }
 
-    /// The tasks of a driver are gone with their runtime.
+    /// Loses the tasks of a driver, as if their runtime had ended.
     pub(in crate::simulation) fn lose_provider_tasks(&mut self, at: usize) {
         let provider = &mut self.providers[at];
         provider.losses += 1;
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    /// A fetch for this reason is on the failure path, or not: see the checks.
+    /// Checks the start of a fetch.
     pub(super) fn fetch_starts(
         &mut self,
         at: usize,
@@ -257,11 +257,7 @@ impl World {
         }
         let bound = self.providers[at].fetches.len();
         if bound > 3 {
-            self.broken(
-                Law(7),
-                node,
-                "more than three fetches hang and another one began",
-            );
+            self.broken(Law(7), node, "a fetch began while more than three hang");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes wrong: outages, rotations, revoked credentials, clock jumps.
+//! Faults: outages, rotations, revoked credentials, clock jumps.
 
 use super::{JUMP, World};
 use crate::simulation::backend::Kind;
@@ -27,7 +27,7 @@ impl World {
             0..8 => self.backends[at].fail(true_time, &mut self.rng),
             8..14 => self.server_fault(at, true_time),
             14 => {
-                // Whoever likes sends hints; they lead to no more than a fetch a second.
+                // Anyone may send hints. They lead to one fetch a second at most.
                 for _ in 0..self.rng.u32(5..60) {
                     let soon = self.clocks.mono + self.rng.u64(..3 * SEC);
                     self.queue.add(soon, SimulatedEvent::Hint { provider: at });
@@ -38,7 +38,7 @@ impl World {
                 for _ in 0..self.rng.u32(1..5) {
                     self.rotate_now(at);
                 }
-                ("requests", true_time)
+                ("manual requests", true_time)
             }
             16 => {
                 self.lose[at] = (true, true);
@@ -124,7 +124,7 @@ impl World {
         (name, until + lag)
     }
 
-    /// The server ends all idle connections.
+    /// Ends all idle connections at the server.
     pub(in crate::simulation) fn end_connections(&mut self, at: usize) {
         for pool in self.subscribers(at) {
             for instance in self.pools[pool].instances.values_mut() {
@@ -133,8 +133,7 @@ impl World {
         }
     }
 
-    /// The database does not accept the current credential any more; for a password, only for a
-    /// while.
+    /// Revokes the current credential in the database. A password is accepted again after a while.
     pub(super) fn revoke(&mut self, at: usize) {
         let true_time = self.clocks.true_time();
         let secret = match self.backends[at].kind {
@@ -184,7 +183,7 @@ impl World {
                 let (backend, database) = match self.rng.u8(..3) {
                     0 => (begin, window),
                     1 => (window, begin),
-                    // A wrong secret, put right by what was before.
+                    // A wrong secret, corrected by a rollback.
                     _ => (begin, u64::MAX),
                 };
                 plan(backend, RotateStep::Backend(new));
@@ -192,7 +191,7 @@ impl World {
                 if database == u64::MAX {
                     plan(rolled_back, RotateStep::Backend(old));
                     plan(rolled_back, RotateStep::Restore);
-                    self.checks.hazard("wrong secrets put right", 1);
+                    self.checks.hazard("wrong secrets corrected", 1);
                 } else {
                     plan(database, RotateStep::Database(new));
                     if self.rng.u8(..4) == 0 {
@@ -231,7 +230,7 @@ impl World {
         }
     }
 
-    /// The machine sleeps, or its clock is set.
+    /// Lets the host sleep, or sets its clock.
     pub(super) fn clock_fault(&mut self) {
         let next = self.clocks.mono + self.rng.u64(HOUR..2 * DAY);
         self.queue.add(next, SimulatedEvent::ClockFault);
@@ -242,7 +241,7 @@ impl World {
         let name = match self.rng.u8(..3) {
             0 => {
                 self.clocks.sleep(by);
-                "the machine slept"
+                "the host slept"
             }
             1 => {
                 self.clocks.set_wall(by as i64);

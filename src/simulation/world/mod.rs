@@ -1,4 +1,4 @@
-//! The world of one seed: everything in it, and what befalls it.
+//! State of one run, and the dispatch of its events.
 
 mod faults;
 
@@ -13,7 +13,7 @@ use crate::provider::machine::ProviderInput;
 
 pub(super) const PROVIDERS: usize = 4;
 const POOLS: usize = 8;
-/// A jump of the clock that leads to checks.
+/// Clock jump that leads to checks.
 const JUMP: u64 = 60 * SEC;
 
 pub(super) struct World {
@@ -24,10 +24,10 @@ pub(super) struct World {
     pub(super) backends: Vec<Backend>,
     pub(super) providers: Vec<SimulatedProvider>,
     pub(super) pools: Vec<SimulatedPool>,
-    /// Since when nothing has befallen each provider, in true time.
+    /// End of the last disturbance of each provider, in true time.
     pub(super) quiet: Vec<u64>,
     pub(super) checks: CheckResults,
-    /// Whether the tasks of each provider's next fetch, and of its pools' next attempt, are lost.
+    /// Whether each provider's next fetch, and its pools' next attempt, loses its task.
     pub(super) lose: Vec<(bool, bool)>,
     incarnations: u32,
 }
@@ -201,18 +201,18 @@ impl World {
                 self.queue
                     .add(self.clocks.mono + 10 * MIN, SimulatedEvent::CheckRecovery);
             }
-            // Of what is gone.
+            // Events of removed nodes.
             _ => {}
         }
     }
 
-    /// Something befalls a provider that goes on for `micros`.
+    /// Notes a disturbance of a provider that lasts for `micros`.
     pub(super) fn disturb(&mut self, at: usize, micros: u64) {
         let until = self.clocks.true_time() + micros;
         self.quiet[at] = self.quiet[at].max(until);
     }
 
-    /// Somebody removes what is there, or shuts everything down and starts it again.
+    /// Acts as an operator: removes a pool, requests a credential, or restarts everything.
     fn operator(&mut self) {
         let mono = self.clocks.mono;
         let next = mono + self.rng.u64(HOUR..3 * DAY);
@@ -239,7 +239,7 @@ impl World {
                 }
                 for pool in 0..POOLS {
                     self.retire(pool);
-                    // A second time does no harm.
+                    // Retiring twice does no harm.
                     self.retire(pool);
                 }
                 for at in 0..PROVIDERS {

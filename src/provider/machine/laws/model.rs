@@ -350,7 +350,8 @@ impl ModelledProvider {
         }
     }
 
-    /// Law 7: a fetch draws on the bucket unless a request, the schedule or a clock jump explains it.
+    /// Checks law 7: a fetch draws on the bucket unless a request, the schedule or a clock jump
+    /// explains it.
     fn check_budget(&mut self, trigger: RotationTrigger) {
         let now = self.provider.now.mono();
         let is_due_by_request =
