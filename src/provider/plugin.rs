@@ -76,13 +76,14 @@ pub trait Provider: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Never cancelled by the library, because a cancelled creation could leave a role behind. It
-    /// runs in a task of its own with a deadline (default 30 s). A lease returned after the deadline
-    /// is released, unless it is in use. A panic counts as one failed attempt.
+    /// runs in a task of its own with a deadline (default 30 s). A lease returned after the
+    /// deadline is released, unless it is in use. A panic counts as one failed attempt.
     ///
     /// # Errors
-    /// During registration, a permanent error ([`ProviderError::is_transient`] false) is returned at
-    /// once. Later, the current lease stays in use. [`Fetched::Renewed`] and [`Fetched::Unchanged`]
-    /// without a current lease count as an error ([`ProviderErrorKind::Other`]).
+    /// During registration, a permanent error ([`ProviderError::is_transient`] false) is returned
+    /// at once. Later, the current lease stays in use. [`Fetched::Renewed`] and
+    /// [`Fetched::Unchanged`] without a current lease count as an error
+    /// ([`ProviderErrorKind::Other`]).
     fn fetch(
         &self,
         request: FetchRequest<Self::Secret>,
@@ -144,7 +145,7 @@ impl<S> FetchRequest<S> {
         Self::new(RotationTrigger::Start)
     }
 
-    /// Creates a request without a current lease and rejected revisions, for a provider's tests.
+    /// Creates a request without a current lease or rejected revisions, for a provider's tests.
     pub fn new(trigger: RotationTrigger) -> Self {
         let clock = Clock::default();
         Self {

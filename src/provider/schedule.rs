@@ -20,7 +20,8 @@ const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 /// Returns the time from `issued` to the refresh of the lease. `jitter` is between 0 and 1.
 ///
 /// A 15-minute token is refreshed after 80 %, less up to 10 % of its lifetime: 10:30 to 12:00. A
-/// one-hour Vault lease whose connections end with it is refreshed after 50 to 60 %: 30:00 to 36:00.
+/// one-hour Vault lease whose connections end with it is refreshed after 50 to 60 %: 30:00 to
+/// 36:00.
 pub(super) fn refresh_after(
     lease: &Facts,
     issued: Timestamp,

@@ -169,8 +169,8 @@ fn spawn_release<S: Send + Sync + 'static>(
         };
         slot.report_release(&revision, &result);
         if hangs {
-            // A release that blocks its thread continues and may succeed. The next attempt waits for
-            // it, so that releases do not pile up.
+            // A release that blocks its thread continues and may succeed. The next attempt waits
+            // for it, so that releases do not pile up.
             task.abort();
             if let Ok(late) = task.await {
                 result = late;

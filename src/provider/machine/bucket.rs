@@ -78,8 +78,8 @@ impl TokenBucket {
         }
     }
 
-    /// Notes that a new revision was verified. It refills the bucket after 250 ms: twenty times in a
-    /// row, then once a minute.
+    /// Notes that a new revision was verified. It refills the bucket after 250 ms: twenty times in
+    /// a row, then once a minute.
     pub(super) fn earn(&mut self, now: Instant) {
         self.fill(now);
         self.earned_at = Some(now + EARNED_AFTER);

@@ -197,8 +197,8 @@ impl ProviderMachine {
         self.timers.set(Timer::Refresh, started.mono() + after);
     }
 
-    /// Schedules another fetch while the current lease is rejected: with back-off, or at once if the
-    /// fetched lease may be older than the rejection.
+    /// Schedules another fetch while the current lease is rejected: with back-off, or at once if
+    /// the fetched lease may be older than the rejection.
     fn fetch_again_while_rejected(&mut self, evidence: &LoginEvidence, now: Instant, jitter: f64) {
         if !self.is_rejected(now) {
             self.failures = 0;

@@ -56,9 +56,9 @@ impl ProviderMachine {
         }
     }
 
-    /// Notes that a release succeeded, failed, or was lost with its runtime (no result). A permanent
-    /// error is not retried, and the lease remains until it expires. If a release fails after the
-    /// close, the lease stays unreleased.
+    /// Notes that a release succeeded, failed, or was lost with its runtime (no result). A
+    /// permanent error is not retried, and the lease remains until it expires. If a release fails
+    /// after the close, the lease stays unreleased.
     pub(super) fn release_ended(
         &mut self,
         lease: LeaseId,

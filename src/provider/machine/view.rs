@@ -66,8 +66,8 @@ impl ProviderMachine {
             .any(|record| matches!(record.state, LeaseState::Releasing { .. }))
     }
 
-    /// Returns the rotation that a handover now belongs to. A fetch's own rotation counts only while
-    /// the current lease is rejected.
+    /// Returns the rotation that a handover now belongs to. A fetch's own rotation counts only
+    /// while the current lease is rejected.
     pub(crate) fn rotation(&self, now: Instant) -> Option<RotationId> {
         self.handing_over
             .or(self.fetching.filter(|_| self.is_rejected(now)))

@@ -84,8 +84,8 @@ impl ActorState {
         WakeAction::Reconcile
     }
 
-    /// Sets the alarm unless an earlier one is set, and returns its number. A redundant wake does no
-    /// harm.
+    /// Sets the alarm unless an earlier one is set, and returns its number. A redundant wake does
+    /// no harm.
     pub(super) fn arm(&mut self, at: u64) -> Option<u64> {
         if self.alarm.is_some_and(|(set, _)| set <= at) {
             return None;
