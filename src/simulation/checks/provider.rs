@@ -300,6 +300,9 @@ impl World {
         else {
             return self.broken(Law(9), node, "a release of an unknown lease");
         };
+        if self.providers[at].releases.contains(&lease) {
+            self.broken(Law(9), node, "two releases of one lease at once");
+        }
         self.checks
             .trace
             .line("release", node, lease.0, secret as u64);

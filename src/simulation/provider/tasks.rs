@@ -256,8 +256,8 @@ impl World {
             self.broken(Law(5), node, "two fetches within their deadline at once");
         }
         let bound = self.providers[at].fetches.len();
-        if bound > 3 {
-            self.broken(Law(7), node, "a fetch began while more than three hang");
+        if bound >= 3 {
+            self.broken(Law(7), node, "a fetch began while three hang");
         }
     }
 }
