@@ -36,7 +36,7 @@ const OTEL: Bench = Bench {
 /// Replaces this process with the benchmark.
 pub(crate) fn run_benchmark(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error>> {
     let (bench, rest) = choose(arguments)?;
-    if !provide::provide(bench.needs.iter().copied()).is_empty() {
+    if !provide::install_missing(bench.needs.iter().copied()).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
     let words = [

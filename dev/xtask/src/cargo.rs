@@ -1,4 +1,4 @@
-//! Runs cargo in the user's folder.
+//! Runs cargo in the current folder.
 
 use std::convert::Infallible;
 use std::env;

@@ -19,7 +19,7 @@ pub(crate) fn run_demo(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error
             return Ok(ExitCode::from(CANNOT_START));
         }
     };
-    if !provide::provide(scenario.servers).is_empty() {
+    if !provide::install_missing(scenario.servers).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
     let mut words = ["run", "--package", "claviger-demo"]

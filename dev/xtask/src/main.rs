@@ -51,7 +51,7 @@ fn run_command(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(arguments) => demo::run_demo(&arguments),
-        Command::Test(options) => test::run(&options),
+        Command::Test(options) => test::run_tests(&options),
         Command::Simulate(arguments) => simulate::run_simulation(&arguments),
         Command::Bench(arguments) => bench::run_benchmark(&arguments),
         Command::Install(servers) => Ok(provide::install_servers(&servers)),

@@ -10,9 +10,9 @@ use crate::tally::Tally;
 use crate::{cargo, provide, workspace};
 
 /// Runs every test that this machine can run and prints the sums on the last line.
-pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run_tests(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
     let files = workspace::test_files(&workspace::root())?;
-    let missing = provide::provide(files.iter().flat_map(|file| &file.needs).copied());
+    let missing = provide::install_missing(files.iter().flat_map(|file| &file.needs).copied());
     let plan = plan(files, &missing);
     for target in &plan.skipped {
         println!("{}", target.line());
@@ -23,9 +23,9 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode, Box<dyn Error>> {
                 .into(),
         );
     }
-    let (tally, well) = run_all(&plan, &options.pass_on)?;
+    let (tally, succeeded) = run_all(&plan, &options.pass_on)?;
     println!("{}", tally.line());
-    Ok(if well {
+    Ok(if succeeded {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -38,7 +38,7 @@ fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn E
         skipped: plan.skipped.iter().map(|target| target.file.tests).sum(),
         ..Tally::default()
     };
-    let mut well = true;
+    let mut succeeded = true;
     for run in &plan.runs {
         let mut arguments: Vec<OsString> = run.iter().map(OsString::from).collect();
         if !pass_on.is_empty() {
@@ -53,8 +53,8 @@ fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn E
             );
             tally.failed = 1;
         }
-        well &= status.success() && tally.failed == 0;
+        succeeded &= status.success() && tally.failed == 0;
         sum.add(tally);
     }
-    Ok((sum, well))
+    Ok((sum, succeeded))
 }
