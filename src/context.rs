@@ -41,7 +41,7 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) events: EventHub,
     pub(crate) meters: Meters,
-    pub(crate) traps: Failpoints,
+    pub(crate) failpoints: Failpoints,
     pub(crate) shutdown_signal: ShutdownSignal,
 }
 

@@ -226,7 +226,7 @@ impl Rotation {
     }
 
     /// Stops waiting for a pool that was removed, or that keeps its lease.
-    pub(crate) fn excuse(&self, pool: &str) {
+    pub(crate) fn stop_waiting_for(&self, pool: &str) {
         let mut inner = self.lock();
         inner.waiting.remove(pool);
         inner.handover_failures.remove(pool);
@@ -328,9 +328,9 @@ mod tests {
             Some("rejected"),
             "a fetch that works again does not clear the pool's error"
         );
-        rotation.excuse("reports");
+        rotation.stop_waiting_for("reports");
         assert_eq!(failure(), Some("rejected"));
-        rotation.excuse("orders");
+        rotation.stop_waiting_for("orders");
         assert_eq!(failure(), None);
     }
 }

@@ -105,14 +105,14 @@ impl<F: PoolFactory> PoolSlot<F> {
         if let Some(rotation) = self.upstream.rotation()
             && rotation.waits_for(&self.name, &revision.digest())
         {
-            self.excuse();
+            self.leave_rotation();
         }
     }
 
     /// Removes this pool from those that the rotation waits for.
-    fn excuse(&self) {
+    fn leave_rotation(&self) {
         if let Some(rotation) = self.upstream.rotation() {
-            rotation.excuse(&self.name);
+            rotation.stop_waiting_for(&self.name);
             self.upstream.pool_settled(&rotation);
         }
     }
@@ -185,7 +185,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 // A rotation that ends with the supervisor is not reported as complete.
                 self.upstream.pools_gone();
             } else {
-                self.excuse();
+                self.leave_rotation();
                 self.upstream.pool_leaves();
             }
         }
@@ -215,7 +215,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
     }
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
-        self.context.traps.spring(&self.name, "pool.wake");
+        self.context.failpoints.hit(&self.name, "pool.wake");
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start(effects);

@@ -132,7 +132,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     };
     drop(returned);
     let number = report.generation;
-    slot.context().traps.spring(slot.name(), "pool.published");
+    slot.context().failpoints.hit(slot.name(), "pool.published");
     // Not left to the actor, so that the span that the drain follows from need not stay open.
     slot.start_drains();
     slot.shared().notify_waiting();

@@ -309,7 +309,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             }
         };
         let work = self.handle(input, InputValues { lease, pools });
-        self.context.traps.spring(&self.name, "provider.settled");
+        self.context.failpoints.hit(&self.name, "provider.settled");
         self.carry_out(work);
         self.settled();
     }
@@ -340,7 +340,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
     }
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
-        self.context.traps.spring(&self.name, "provider.wake");
+        self.context.failpoints.hit(&self.name, "provider.wake");
         let work = self.handle(ProviderInput::Wake, InputValues::none());
         self.carry_out(work);
         self.settled.notify();

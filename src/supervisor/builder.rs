@@ -50,7 +50,7 @@ use crate::telemetry::Meters;
 pub struct SupervisorBuilder {
     settings: Settings,
     clock: Clock,
-    traps: Failpoints,
+    failpoints: Failpoints,
     #[cfg(feature = "otel")]
     meter: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -106,9 +106,9 @@ impl SupervisorBuilder {
 
     #[doc(hidden)]
     #[cfg(feature = "testing")]
-    pub fn testing(mut self, clock: crate::clock::MovedClock, traps: Failpoints) -> Self {
+    pub fn testing(mut self, clock: crate::clock::MovedClock, failpoints: Failpoints) -> Self {
         self.clock = Clock::moved(clock);
-        self.traps = traps;
+        self.failpoints = failpoints;
         self
     }
 
@@ -131,7 +131,7 @@ impl SupervisorBuilder {
             clock: self.clock,
             events: EventHub::default(),
             meters,
-            traps: self.traps,
+            failpoints: self.failpoints,
             shutdown_signal: ShutdownSignal::default(),
         })
     }

@@ -149,7 +149,7 @@ impl World {
                 if let Some(rotation) = self.open_rotation(provider)
                     && rotation.waits_for(&name, &revision.digest())
                 {
-                    self.excuse(at);
+                    self.leave_rotation(at);
                 }
             }
             PoolEffect::Extend { .. } => self.wake_callers(at),
@@ -178,10 +178,10 @@ impl World {
         }
     }
 
-    fn excuse(&mut self, at: usize) {
+    fn leave_rotation(&mut self, at: usize) {
         let provider = self.pools[at].provider.at;
         if let Some(rotation) = self.open_rotation(provider) {
-            rotation.excuse(&self.pools[at].name);
+            rotation.stop_waiting_for(&self.pools[at].name);
             self.pool_settled(provider, &rotation);
         }
     }
@@ -269,7 +269,7 @@ impl World {
             if self.providers[provider].machine.is_stopped() {
                 self.feed_provider(provider, ProviderInput::PoolsGone);
             } else {
-                self.excuse(at);
+                self.leave_rotation(at);
                 self.pool_leaves(provider);
             }
             self.checks.hazard("pools retired", 1);
