@@ -81,20 +81,16 @@ impl Sealed for MySql {
         if credentials.is_token() || !verified {
             options = options.enable_cleartext_plugin(verified);
         }
-        match credentials.endpoint() {
-            Some(endpoint) => {
-                let options = options.host(endpoint.host());
-                let options = match endpoint.own_port() {
-                    Some(port) => options.port(port),
-                    None => options,
-                };
-                match endpoint.own_database() {
-                    Some(database) => options.database(database),
-                    None => options,
-                }
+        if let Some(endpoint) = credentials.endpoint() {
+            options = options.host(endpoint.host());
+            if let Some(port) = endpoint.own_port() {
+                options = options.port(port);
             }
-            None => options,
+            if let Some(database) = endpoint.own_database() {
+                options = options.database(database);
+            }
         }
+        options
     }
 
     #[expect(private_interfaces, reason = "the trait is not nameable outside")]

@@ -80,24 +80,20 @@ impl Sealed for Postgres {
         credentials: &Credentials,
         password: &str,
     ) -> PgConnectOptions {
-        let options = options
+        let mut options = options
             .clone()
             .username(credentials.user())
             .password(password);
-        match credentials.endpoint() {
-            Some(endpoint) => {
-                let options = options.host(endpoint.host());
-                let options = match endpoint.own_port() {
-                    Some(port) => options.port(port),
-                    None => options,
-                };
-                match endpoint.own_database() {
-                    Some(database) => options.database(database),
-                    None => options,
-                }
+        if let Some(endpoint) = credentials.endpoint() {
+            options = options.host(endpoint.host());
+            if let Some(port) = endpoint.own_port() {
+                options = options.port(port);
             }
-            None => options,
+            if let Some(database) = endpoint.own_database() {
+                options = options.database(database);
+            }
         }
+        options
     }
 
     fn prepared(password: &str) -> Option<String> {
