@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 use std::env;
-use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
-use crate::tally::{Reader, Tally};
+use crate::tally::Tally;
 
 /// Replaces this process with cargo, so that cargo gets the signals and its exit status is ours.
 ///
@@ -19,29 +19,42 @@ pub(crate) fn become_cargo(
     Err(cargo().args(arguments).exec())
 }
 
-/// Runs cargo, prints its output as it comes, and sums its test results.
+/// Runs cargo to its end.
+pub(crate) fn run(arguments: &[String]) -> io::Result<ExitStatus> {
+    cargo().args(arguments).status()
+}
+
+/// Runs tests and sums their results. Prints the output of a test program when it ends, because
+/// others may run at the same time.
 pub(crate) fn run_tests(
-    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    arguments: &[String],
+    pass_on: &[OsString],
 ) -> io::Result<(ExitStatus, Tally)> {
-    let mut child = cargo().args(arguments).stdout(Stdio::piped()).spawn()?;
-    let mut reader = Reader::default();
-    if let Some(mut output) = child.stdout.take() {
-        let mut stdout = io::stdout().lock();
-        let mut piece = [0; 8192];
-        loop {
-            match output.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => {
-                    reader.feed(&piece[..length]);
-                    stdout.write_all(&piece[..length])?;
-                    stdout.flush()?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    let (output, input) = io::pipe()?;
+    let mut command = cargo();
+    command.args(arguments);
+    if !pass_on.is_empty() {
+        command.arg("--").args(pass_on);
+    }
+    let mut child = command.stdout(input.try_clone()?).stderr(input).spawn()?;
+    // Its copies of the pipe's end would keep the pipe open.
+    drop(command);
+    let mut tally = Tally::default();
+    let mut lines = BufReader::new(output);
+    let mut program = Vec::new();
+    loop {
+        let start = program.len();
+        let ended = lines.read_until(b'\n', &mut program)? == 0;
+        let is_result = tally.add_line(&String::from_utf8_lossy(&program[start..]));
+        if is_result || ended {
+            io::stdout().write_all(&program)?;
+            program.clear();
+        }
+        if ended {
+            break;
         }
     }
-    Ok((child.wait()?, reader.finish()))
+    Ok((child.wait()?, tally))
 }
 
 /// Returns the cargo that runs this program.

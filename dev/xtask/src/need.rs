@@ -2,21 +2,39 @@
 
 use claviger_servers::Server;
 
-/// Returns the servers that the first line lists; none if it is another line.
-///
-/// # Errors
-/// An unknown tag. Otherwise a typo would run a test without its server.
-pub(crate) fn servers(text: &str) -> Result<Vec<Server>, String> {
-    let Some(tags) = text
-        .lines()
-        .next()
-        .and_then(|line| line.strip_prefix("//! needs:"))
-    else {
-        return Ok(Vec::new());
-    };
-    tags.split(',')
-        .map(|tag| server(tag.trim()).map_err(|error| format!("the first line: {error}")))
-        .collect()
+/// The tag of a test file whose tests fail beside others.
+const QUIET: &str = "quiet";
+
+/// What a test file needs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// The servers.
+    pub(crate) servers: Vec<Server>,
+    /// Whether no other tests may run at the same time.
+    pub(crate) quiet: bool,
+}
+
+impl Needs {
+    /// Parses the tags of the first line; nothing is needed if it is another line.
+    ///
+    /// # Errors
+    /// An unknown tag. Otherwise a typo would run a test without its server.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut needs = Self::default();
+        let tags = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("//! needs:"));
+        for tag in tags.into_iter().flat_map(|tags| tags.split(',')) {
+            match tag.trim() {
+                QUIET => needs.quiet = true,
+                tag => needs
+                    .servers
+                    .push(server(tag).map_err(|error| format!("the first line: {error}"))?),
+            }
+        }
+        Ok(needs)
+    }
 }
 
 /// Returns the server of this tag.
@@ -41,6 +59,10 @@ pub(crate) fn server(tag: &str) -> Result<Server, String> {
 mod tests {
     use super::*;
 
+    fn servers(text: &str) -> Result<Vec<Server>, String> {
+        Needs::parse(text).map(|needs| needs.servers)
+    }
+
     #[test]
     fn the_first_line_names_the_servers() {
         assert_eq!(
@@ -51,6 +73,15 @@ mod tests {
             servers("//! needs: postgresql , moto"),
             Ok(vec![Server::PostgreSql, Server::Moto])
         );
+    }
+
+    #[test]
+    fn a_quiet_machine_is_no_server() {
+        let expected = Needs {
+            servers: vec![Server::Moto],
+            quiet: true,
+        };
+        assert_eq!(Needs::parse("//! needs: moto, quiet"), Ok(expected));
     }
 
     #[test]

@@ -14,8 +14,10 @@ use crate::test_file::TestFile;
 pub(crate) struct Plan {
     /// The targets that cannot run on this machine.
     pub(crate) skipped: Vec<Skipped>,
-    /// The arguments of each call of `cargo`, in order.
-    pub(crate) runs: Vec<Vec<String>>,
+    /// The arguments of cargo's call that builds everything.
+    pub(crate) build: Vec<String>,
+    /// The arguments of the calls that run tests, in steps. Those of a step run at the same time.
+    pub(crate) steps: Vec<Vec<Vec<String>>>,
 }
 
 /// A target that is skipped.
@@ -51,7 +53,8 @@ pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
     let (skipped, kept): (Vec<_>, Vec<_>) = files
         .into_iter()
         .partition(|file| file.needs.iter().any(|need| missing.contains(need)));
-    let runs = runs(&skipped, &kept);
+    let steps = steps(&skipped, &kept);
+    let build = whole(&["--no-run"]);
     let skipped = skipped.into_iter().map(|file| Skipped {
         missing: file
             .needs
@@ -63,7 +66,8 @@ pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
     });
     Plan {
         skipped: skipped.collect(),
-        runs,
+        build,
+        steps,
     }
 }
 
@@ -71,44 +75,58 @@ pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
 const DEMO: &str = "claviger-demo";
 const DEMO_FEATURE: &str = "traces";
 
-fn runs(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<String>> {
-    let feature = format!("{DEMO}/{DEMO_FEATURE}");
-    let whole = [
-        "test",
-        "--workspace",
-        "--features",
-        &feature,
-        "--no-fail-fast",
-    ];
-    if skipped.is_empty() {
-        return vec![strings(&whole)];
-    }
-    // cargo cannot exclude a target, and its `--test NAME` applies to all packages. A target with
-    // the same name as a skipped one therefore gets a call of its own, in its package.
-    let mut all = strings(&whole);
-    all.extend(strings(&["--lib", "--bins", "--examples"]));
+/// The root package, whose tests take about as long as all others together.
+const CORE: &str = "claviger";
+
+/// Runs the core's tests beside all others, because most of them wait. Tests that need a quiet
+/// machine, and documentation tests, which compile, come afterwards.
+fn steps(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<Vec<String>>> {
+    let mut others = whole(&["--no-fail-fast", "--lib", "--bins"]);
+    let mut core = whole(&["--no-fail-fast"]);
+    let mut quiet = core.clone();
     let mut alone = Vec::new();
+    // cargo's `--test NAME` applies to all packages: a name is called once. It cannot exclude a
+    // target either, so a target with the name of a skipped one gets a call in its package.
+    let mut called = BTreeSet::new();
+    let with_name = |name: &str, matches: fn(&TestFile) -> bool| {
+        kept.iter().any(|file| file.target == name && matches(file))
+    };
     for file in kept {
-        if skipped.iter().any(|out| out.target == file.target) {
-            let mut one = strings(&[
-                "test",
-                "--no-fail-fast",
-                "--package",
-                &file.package,
-                "--test",
-                &file.target,
-            ]);
+        let name = file.target.as_str();
+        if skipped.iter().any(|out| out.target == name) {
+            let mut one = strings(&["test", "--no-fail-fast", "--package", &file.package]);
+            one.extend(strings(&["--test", name]));
             if file.package == DEMO {
                 one.extend(strings(&["--features", DEMO_FEATURE]));
             }
-            alone.push(one);
-        } else {
-            all.extend(strings(&["--test", &file.target]));
+            alone.push(vec![one]);
+        } else if called.insert(name) {
+            let call = if with_name(name, |file| file.quiet) {
+                &mut quiet
+            } else if with_name(name, |file| file.package == CORE) {
+                &mut core
+            } else {
+                &mut others
+            };
+            call.extend(strings(&["--test", name]));
         }
     }
-    let mut docs = strings(&whole);
-    docs.push("--doc".to_owned());
-    [vec![all], alone, vec![docs]].concat()
+    // Without a name, cargo would run every target.
+    let names_a_target = |call: &Vec<String>| call.iter().any(|word| word == "--test");
+    let together = [Some(core).filter(names_a_target), Some(others)];
+    let mut steps = vec![together.into_iter().flatten().collect()];
+    steps.extend(Some(quiet).filter(names_a_target).map(|quiet| vec![quiet]));
+    steps.extend(alone);
+    steps.push(vec![whole(&["--no-fail-fast", "--doc"])]);
+    steps
+}
+
+/// Returns a call for the whole workspace, so that each call uses the same build.
+fn whole(more: &[&str]) -> Vec<String> {
+    let feature = format!("{DEMO}/{DEMO_FEATURE}");
+    let mut call = strings(&["test", "--workspace", "--features", &feature]);
+    call.extend(strings(more));
+    call
 }
 
 fn strings(words: &[&str]) -> Vec<String> {
@@ -124,6 +142,7 @@ mod tests {
             package: package.into(),
             target: target.into(),
             needs: needs.to_vec(),
+            quiet: false,
             tests: 1,
         }
     }
@@ -136,8 +155,12 @@ mod tests {
         ]
     }
 
-    fn lines(plan: &Plan) -> Vec<String> {
-        plan.runs.iter().map(|run| run.join(" ")).collect()
+    /// The steps, without what all calls have in common.
+    fn steps(plan: &Plan) -> Vec<Vec<String>> {
+        let whole = "test --workspace --features claviger-demo/traces ";
+        let line = |call: &Vec<String>| call.join(" ").replace(whole, "");
+        let step = |step: &Vec<Vec<String>>| step.iter().map(line).collect();
+        plan.steps.iter().map(step).collect()
     }
 
     fn no_postgres() -> BTreeSet<Server> {
@@ -145,12 +168,55 @@ mod tests {
     }
 
     #[test]
-    fn with_all_servers_one_call_runs_everything() {
+    fn the_core_s_tests_run_beside_all_others() {
         let plan = plan(files(), &BTreeSet::new());
         assert_eq!(plan.skipped, []);
         assert_eq!(
-            lines(&plan),
-            ["test --workspace --features claviger-demo/traces --no-fail-fast"]
+            steps(&plan),
+            [
+                vec![
+                    "--no-fail-fast --test law_01_no_query_is_lost --test law_03",
+                    "--no-fail-fast --lib --bins --test programs",
+                ],
+                vec!["--no-fail-fast --doc"],
+            ]
+        );
+    }
+
+    #[test]
+    fn tests_that_need_a_quiet_machine_run_after_the_others() {
+        let mut files = files();
+        files[1].quiet = true;
+        let plan = plan(files, &BTreeSet::new());
+        assert_eq!(
+            steps(&plan)[..2],
+            [
+                vec![
+                    "--no-fail-fast --test law_01_no_query_is_lost",
+                    "--no-fail-fast --lib --bins --test programs",
+                ],
+                vec!["--no-fail-fast --test law_03"],
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_in_two_packages_is_called_once() {
+        let mut quiet = file("providers", "rotation", &[]);
+        quiet.quiet = true;
+        let files = vec![
+            file("claviger", "tls", &[]),
+            file("claviger", "rotation", &[]),
+            file("servers", "tls", &[]),
+            quiet,
+        ];
+        let plan = plan(files, &BTreeSet::new());
+        assert_eq!(
+            steps(&plan)[..2],
+            [
+                vec!["--no-fail-fast --test tls", "--no-fail-fast --lib --bins"],
+                vec!["--no-fail-fast --test rotation"],
+            ]
         );
     }
 
@@ -166,10 +232,10 @@ mod tests {
             )]
         );
         assert_eq!(
-            lines(&plan),
+            steps(&plan)[0],
             [
-                "test --workspace --features claviger-demo/traces --no-fail-fast --lib --bins --examples --test law_03 --test programs",
-                "test --workspace --features claviger-demo/traces --no-fail-fast --doc",
+                "--no-fail-fast --test law_03",
+                "--no-fail-fast --lib --bins --test programs",
             ]
         );
     }
@@ -218,21 +284,11 @@ mod tests {
         ];
         let plan = plan(files, &no_postgres());
         assert_eq!(
-            lines(&plan),
+            steps(&plan)[..2],
             [
-                "test --workspace --features claviger-demo/traces --no-fail-fast --lib --bins --examples",
-                "test --no-fail-fast --package servers --test tls",
-                "test --workspace --features claviger-demo/traces --no-fail-fast --doc",
+                vec!["--no-fail-fast --lib --bins"],
+                vec!["test --no-fail-fast --package servers --test tls"],
             ]
-        );
-    }
-
-    #[test]
-    fn a_missing_server_without_targets_changes_nothing() {
-        let plan = plan(vec![file("claviger", "law_03", &[])], &no_postgres());
-        assert_eq!(
-            lines(&plan),
-            ["test --workspace --features claviger-demo/traces --no-fail-fast"]
         );
     }
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::thread;
 
 use crate::cli::TestOptions;
 use crate::plan::{Plan, plan};
@@ -32,29 +33,39 @@ pub(crate) fn run_tests(options: &TestOptions) -> Result<ExitCode, Box<dyn Error
     })
 }
 
-/// Returns the sums of all runs, and whether all succeeded. A failed run does not stop the others.
+/// Returns the sums of all calls, and whether all succeeded. A failed test does not stop the
+/// others, but a failed build does.
 fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn Error>> {
     let mut sum = Tally {
         skipped: plan.skipped.iter().map(|target| target.file.tests).sum(),
         ..Tally::default()
     };
     let mut succeeded = true;
-    for run in &plan.runs {
-        let mut arguments: Vec<OsString> = run.iter().map(OsString::from).collect();
-        if !pass_on.is_empty() {
-            arguments.push("--".into());
-            arguments.extend_from_slice(pass_on);
+    if !cargo::run(&plan.build)?.success() {
+        sum.failed = 1;
+        return Ok((sum, false));
+    }
+    for step in &plan.steps {
+        let runs: Vec<_> = thread::scope(|scope| {
+            let calls: Vec<_> = step
+                .iter()
+                .map(|call| scope.spawn(|| cargo::run_tests(call, pass_on)))
+                .collect();
+            calls.into_iter().map(|call| call.join()).collect()
+        });
+        for (call, run) in step.iter().zip(runs) {
+            let (status, mut tally) = run.map_err(|_| "a thread that ran tests panicked")??;
+            if !status.success() && tally.failed == 0 {
+                eprintln!(
+                    "error: cargo {} ended with {status} and reported no failed test; this counts \
+                     as one",
+                    call.join(" ")
+                );
+                tally.failed = 1;
+            }
+            succeeded &= status.success() && tally.failed == 0;
+            sum.add(tally);
         }
-        let (status, mut tally) = cargo::run_tests(&arguments)?;
-        if !status.success() && tally.failed == 0 {
-            eprintln!(
-                "error: cargo {} ended with {status} and reported no failed test; this counts as one",
-                run.join(" ")
-            );
-            tally.failed = 1;
-        }
-        succeeded &= status.success() && tally.failed == 0;
-        sum.add(tally);
     }
     Ok((sum, succeeded))
 }

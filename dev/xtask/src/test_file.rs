@@ -2,7 +2,7 @@
 
 use claviger_servers::Server;
 
-use crate::need;
+use crate::need::Needs;
 
 /// A file below `tests/` from which cargo builds a test program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,8 @@ pub(crate) struct TestFile {
     pub(crate) target: String,
     /// The servers that it needs.
     pub(crate) needs: Vec<Server>,
+    /// Whether no other tests may run at the same time.
+    pub(crate) quiet: bool,
     /// Number of tests, at least 1.
     pub(crate) tests: u64,
 }
@@ -20,10 +22,12 @@ pub(crate) struct TestFile {
 impl TestFile {
     /// Parses the file's text.
     pub(crate) fn parse(package: &str, target: &str, text: &str) -> Result<Self, String> {
+        let Needs { servers, quiet } = Needs::parse(text)?;
         Ok(Self {
             package: package.to_owned(),
             target: target.to_owned(),
-            needs: need::servers(text)?,
+            needs: servers,
+            quiet,
             tests: count_tests(text).max(1),
         })
     }

@@ -1,4 +1,4 @@
-//! needs: mariadb, pam
+//! needs: mariadb, pam, quiet
 //!
 //! Tokens on a MariaDB that checks them through PAM, as RDS does.
 

@@ -1,4 +1,4 @@
-//! needs: postgresql, pam
+//! needs: postgresql, pam, quiet
 //!
 //! Tokens on a PostgreSQL that checks them through PAM, as RDS does.
 
