@@ -1,5 +1,6 @@
 //! Steps of the current attempt: verified, opened, published, or failed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::active::{Active, Standing};
@@ -159,9 +160,15 @@ impl PoolMachine {
             ConnectErrorKind::Misconfigured => LONGEST_RETRY,
             _ => schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures),
         };
+        let at = now + pause.mul_f64(1.0 + RETRY_JITTER * self.random.f64());
         self.retry = Some(Retry {
             revision: candidate.lease.revision.clone(),
-            at: now + pause.mul_f64(1.0 + RETRY_JITTER * self.random.f64()),
+            account: Arc::clone(&candidate.lease.account),
+            at,
+            earliest: match kind {
+                ConnectErrorKind::Misconfigured => at,
+                _ => now + schedule::FLOOR,
+            },
             failures,
         });
         if candidate.purpose == Purpose::HandOver {

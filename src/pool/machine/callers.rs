@@ -83,8 +83,11 @@ impl PoolMachine {
         {
             return;
         }
-        let retry = self.retry.take_if(|retry| retry.revision == *revision);
-        if self.budget.retry_now(account, revision, now) || retry.is_some() {
+        let retry = self.retry.as_mut().filter(|retry| {
+            retry.revision == *revision && *retry.account == *account && retry.at > retry.earliest
+        });
+        let is_earlier = retry.map(|retry| retry.at = retry.earliest).is_some();
+        if self.budget.retry_now(account, revision, now) || is_earlier {
             effects.push(PoolEffect::Wake);
         }
     }

@@ -82,7 +82,11 @@ struct Candidate {
 #[derive(Debug)]
 struct Retry {
     revision: Revision,
+    account: Arc<str>,
     at: Instant,
+    /// The earliest time at which a login elsewhere leads to a verification: other pools may log in
+    /// all the time while this one cannot.
+    earliest: Instant,
     failures: u32,
 }
 

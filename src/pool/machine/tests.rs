@@ -517,15 +517,36 @@ fn a_login_elsewhere_leads_to_a_verification_of_the_rejected_lease() {
         account: Arc::from("app@db"),
     };
     assert_eq!(pool.feed(elsewhere("r1")), [], "it is accepted here, too");
-    for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
-        if started(&pool.wake(&r2)).is_none() {
-            pool.wake_when_due(&r2);
+    pool.wake(&r2);
+    pool.failed(ConnectErrorKind::Rejected);
+    assert_eq!(pool.feed(elsewhere("r3")), [], "another one");
+    assert_eq!(pool.feed(elsewhere("r2")), [PoolEffect::Wake]);
+    assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
+}
+
+#[test]
+fn a_login_elsewhere_shortens_the_back_off_to_a_second_if_it_is_to_the_same_server() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let elsewhere = |account| PoolInput::VerifiedElsewhere {
+        revision: Revision::new("r2"),
+        account: Arc::from(account),
+    };
+    for (kind, shortened) in [
+        (ConnectErrorKind::Unreachable, true),
+        (ConnectErrorKind::Misconfigured, false),
+    ] {
+        let mut pool = TestPool::serving(&r1, 60);
+        pool.wake(&r2);
+        for _ in 0..5 {
+            pool.failed(kind);
+            assert_eq!(pool.feed(elsewhere("app@another")), []);
+            let wakes: Vec<_> = (0..2).map(|_| pool.feed(elsewhere("app@db"))).collect();
+            let once = shortened.then_some(PoolEffect::Wake);
+            assert_eq!(wakes, [Vec::from_iter(once), vec![]]);
+            let (pause, effects) = pool.wake_when_due(&r2);
+            assert_eq!(pause == Duration::from_secs(1), shortened, "{pause:?}");
+            assert_eq!(started(&effects), Some(Purpose::HandOver));
         }
-        pool.failed(kind);
-        assert_eq!(pool.feed(elsewhere("r3")), [], "another one");
-        assert_eq!(pool.feed(elsewhere("r2")), [PoolEffect::Wake]);
-        assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
-        pool.failed(kind);
     }
 }
 
