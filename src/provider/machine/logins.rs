@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{LoginEvidence, ProviderMachine, Timer};
 use crate::lease::Revision;
-use crate::report::{RotationOutcome, RotationTrigger};
+use crate::report::RotationOutcome;
 
 impl ProviderMachine {
     pub(super) fn rejected(&mut self, revision: &Revision, now: Instant) {
@@ -57,9 +57,7 @@ impl ProviderMachine {
         if self.leases.is_current(revision) {
             self.timers.cancel(Timer::Rejected);
             if let Some(running) = &mut self.running {
-                let is_moot =
-                    running.trigger == RotationTrigger::Rejected && running.requests.is_empty();
-                running.evidence = if is_moot {
+                running.evidence = if running.lists_current {
                     LoginEvidence::Verified
                 } else {
                     LoginEvidence::None

@@ -48,6 +48,8 @@ struct RunningFetch {
     started: Timestamp,
     trigger: RotationTrigger,
     requests: Vec<RequestId>,
+    /// Whether the request listed the current revision as rejected.
+    lists_current: bool,
     evidence: LoginEvidence,
 }
 
@@ -58,7 +60,7 @@ enum LoginEvidence {
     None,
     /// It was rejected. The fetch may return a lease from before the rejection.
     Rejected,
-    /// It was verified again, and its rejection was the fetch's only reason.
+    /// It was verified again, but the request listed it as rejected.
     Verified,
 }
 

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{
-    Closing, Facts, FetchId, FetchOutcome, LoginEvidence, ManualReply, Offer, ProviderEffect,
-    ProviderMachine, RequestId, RunningFetch, Timer,
+    COALESCE, Closing, Facts, FetchId, FetchOutcome, LoginEvidence, ManualReply, Offer,
+    ProviderEffect, ProviderMachine, RequestId, RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
@@ -20,13 +20,13 @@ impl ProviderMachine {
         jitter: f64,
         now: Timestamp,
     ) {
-        if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
+        if let Some(mut running) = self.running.take_if(|running| running.fetch == fetch) {
             let outcome = match result.and_then(|offer| self.check(offer, now)) {
                 Err(error) => {
                     self.fetch_failed(running.trigger, error.clone(), now, jitter);
                     FetchOutcome::Failed(error)
                 }
-                Ok(offer) => self.handle_offer(offer, &running, now, jitter),
+                Ok(offer) => self.handle_offer(offer, &mut running, now, jitter),
             };
             self.advance_rotation(outcome, running.requests, now.mono());
         }
@@ -104,7 +104,7 @@ impl ProviderMachine {
     fn handle_offer(
         &mut self,
         offer: Offer,
-        running: &RunningFetch,
+        running: &mut RunningFetch,
         now: Timestamp,
         jitter: f64,
     ) -> FetchOutcome {
@@ -127,10 +127,16 @@ impl ProviderMachine {
             }
         };
         if running.evidence == LoginEvidence::Verified && !has_expired {
-            // The lease may be a candidate that is no longer needed.
+            // The lease may be a candidate that is no longer needed. The next fetch is for the same
+            // requests.
             self.release_unused(running.fetch, facts, mono);
-            self.retry_for = RotationTrigger::Schedule;
-            self.timers.set(Timer::Retry, mono + schedule::FLOOR);
+            if running.requests.is_empty() {
+                self.retry_for = RotationTrigger::Schedule;
+                self.timers.set(Timer::Retry, mono + schedule::FLOOR);
+            } else {
+                self.requests.append(&mut running.requests);
+                self.timers.set(Timer::Manual, mono + COALESCE);
+            }
             return FetchOutcome::Unchanged;
         }
         self.timers.cancel(Timer::Retry);

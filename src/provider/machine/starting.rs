@@ -65,18 +65,23 @@ impl ProviderMachine {
         });
         self.fetching = Some(rotation);
         let requests = std::mem::take(&mut self.requests);
+        let rejected = self.exclusions.active(now.mono());
+        let lists_current = rejected
+            .iter()
+            .any(|revision| self.leases.is_current(revision));
         self.effects.push(ProviderEffect::StartFetch {
             fetch,
             trigger,
             rotation,
             requests: requests.clone(),
-            rejected: self.exclusions.active(now.mono()),
+            rejected,
         });
         self.running = Some(RunningFetch {
             fetch,
             started: now,
             trigger,
             requests,
+            lists_current,
             evidence: LoginEvidence::None,
         });
     }

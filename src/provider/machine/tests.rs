@@ -581,6 +581,24 @@ fn a_lease_fetched_for_a_past_rejection_is_not_adopted() {
 }
 
 #[test]
+fn a_manual_fetch_that_listed_a_past_rejection_is_repeated() {
+    let mut provider = TestProvider::serving();
+    provider.rejected("current");
+    provider.feed(ProviderInput::Manual(RequestId(1)));
+    let fetch = provider.begin();
+    provider.verified("current");
+    provider.succeed(fetch, "pending");
+    assert!(provider.is_current("current"));
+    assert!(provider.replies().is_empty(), "the request waits");
+    provider.pass(COALESCE);
+    let (fetch, trigger) = provider.wake().unzip();
+    assert_eq!(trigger, Some(RotationTrigger::Manual));
+    provider.succeed(fetch, "new");
+    assert!(matches!(provider.replies()[..], [ManualReply::Rotation(_)]));
+    assert!(provider.is_current("new"));
+}
+
+#[test]
 fn a_lease_fetched_for_a_lasting_or_repeated_rejection_is_adopted() {
     for comes_back in [false, true] {
         let mut provider = TestProvider::serving();
