@@ -235,3 +235,58 @@ async fn callers_that_wait_for_a_slow_login_take_a_returned_connection() {
         "callers waited {ends:?}"
     );
 }
+
+/// Returns a pool of generation 2 with all connections of generation 1, which fill the budget but
+/// for one connection, and logins that the new pool itself began and that wait for permits.
+async fn waiting_logins(
+    scripted: &Scripted,
+    logins: usize,
+) -> (Vec<ScriptedConnection>, ScriptedConnection) {
+    let old = hold(scripted, MAX).await;
+    scripted.provider.rotate();
+    let rotated = scripted.lab.supervisor.rotate_now("login").await;
+    rotated.expect("a report");
+    assert_eq!(scripted.pool.generation(), 2);
+    let new = scripted.pool.get().await.expect("within the budget");
+    for _ in 0..logins {
+        let (database, pool) = (scripted.database.clone(), scripted.pool.current());
+        tokio::spawn(async move { database.get(&pool).await });
+    }
+    sleep(10 * LOGIN).await;
+    (old, new)
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_of_the_pool_itself_leave_the_queue_to_callers_while_rejected() {
+    let scripted = scripted(OldConnections::Drain).await;
+    let (mut old, new) = waiting_logins(&scripted, 6).await;
+    scripted.provider.fail_next(100, backend_down());
+    scripted.database.accept_only(["another password"]);
+    // One of the logins gets a permit.
+    drop(old.pop());
+    sleep(10 * LOGIN).await;
+    assert!(
+        scripted.pool.status().expect("a status").rejected,
+        "the hazard"
+    );
+    drop(new);
+    let live = timeout(Duration::from_secs(1), scripted.pool.get()).await;
+    live.expect("at once").expect("the live connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_login_begins_after_the_lease_has_expired() {
+    let lifetime = Duration::from_secs(590);
+    let provider = ScriptedProvider::new()
+        .with_old_connections(OldConnections::Drain)
+        .with_lifetime(lifetime);
+    let database = ScriptedPools::new(MAX).with_own_queue();
+    let scripted = Scripted::with_database(provider, database).await;
+    let (mut old, _new) = waiting_logins(&scripted, 6).await;
+    scripted.provider.fail_next(1_000, backend_down());
+    sleep(lifetime).await;
+    let before = scripted.database.logins().len();
+    drop(old.pop());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(scripted.database.logins().len(), before);
+}

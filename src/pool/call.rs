@@ -58,8 +58,12 @@ pub(super) fn is_expired<F: PoolFactory>(
 /// Returns until when a caller waits for this generation: its deadline, or the lease's expiry if
 /// that is earlier.
 pub(super) fn limit<F: PoolFactory>(generation: &Generation<F::Pool>, call: &Call<F>) -> Instant {
+    until_expiry(generation, call.deadline)
+}
+
+pub(super) fn until_expiry<P>(generation: &Generation<P>, deadline: Instant) -> Instant {
     let expiry = generation.expiry.mono();
-    expiry.map_or(call.deadline, |end| call.deadline.min(end.into()))
+    expiry.map_or(deadline, |end| deadline.min(end.into()))
 }
 
 /// Checks the connection that the pool returned, or classifies its error.

@@ -14,7 +14,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::call::{Call, Got, Step, is_expired, limit, moved, take_in};
+use super::call::{Call, Got, Step, is_expired, limit, moved, take_in, until_expiry};
 use super::connect::{Permits, WITHOUT_CALLER, note_worked, with_head_start};
 use super::explain::verify_in_background;
 use super::factory::PoolFactory;
@@ -181,7 +181,12 @@ impl<F: PoolFactory> Source for PoolLogins<F> {
                 if phase == Phase::Retired && shared.current().number == generation.number {
                     return None;
                 }
-                let permit = if phase != Phase::Serving || is_expired(&shared, &generation) {
+                let is_over = phase != Phase::Serving || is_expired(&shared, &generation);
+                if is_over || shared.admission.is_open() {
+                    // The front of the queue is for callers now.
+                    place = None;
+                }
+                let permit = if is_over {
                     changed.await;
                     None
                 } else if shared.admission.is_open() {
@@ -190,7 +195,7 @@ impl<F: PoolFactory> Source for PoolLogins<F> {
                     let place = place.get_or_insert_with(|| Place::join(&shared.admission));
                     engaged_permit(&shared, &generation, over.as_mut(), place).await
                 };
-                if permit.is_some() {
+                if permit.is_some() && !is_expired(&shared, &generation) {
                     return permit;
                 }
             }
@@ -250,7 +255,8 @@ async fn engaged_permit<'g, F: PoolFactory>(
     place: &mut Place<'g, F::Pool>,
 ) -> Option<LoginPermit> {
     // The pool's own time-out ends the wait.
-    let limit = Instant::now() + shared.settings.acquire_timeout;
+    let timeout = Instant::now() + shared.settings.acquire_timeout;
+    let limit = until_expiry(generation, timeout);
     let take_none = || None::<std::convert::Infallible>;
     match wait_at_front(shared, generation, over, limit, place, take_none).await {
         Front::Permit(permit) => Some(LoginPermit {
