@@ -246,6 +246,32 @@ async fn a_hanging_connection_frees_its_permit() {
     signal("-CONT", pid);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_begin_on_a_server_that_hangs_for_long_leaves_no_transaction_open() {
+    let fixture = Fixture::new().await;
+    let credentials = fixture.add_provider().await;
+    let pools = fixture
+        .pools_with(fixture.pool_options(1))
+        .with_check_after_idle(Duration::from_secs(60));
+    let db = fixture.add_pool("orders", &credentials, pools).await;
+    let mut connection = db.acquire().await.expect("a connection");
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *connection)
+        .await
+        .expect("its process");
+    drop(connection);
+    eventually("the connection is idle", || db.current().num_idle() == 1).await;
+    signal("-STOP", pid);
+    let begin = timeout(Duration::from_millis(300), db.begin()).await;
+    assert!(begin.is_err(), "the hazard: the server hangs");
+    // Longer than a connection may take to be returned.
+    sleep(Duration::from_secs(11)).await;
+    signal("-CONT", pid);
+    query(&db).await.expect("the query succeeds");
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+    assert_eq!(fixture.sql(open).await.trim(), "0");
+}
+
 /// A stopped server process behind a connection, as if the network dropped all packets. It is
 /// killed on drop, because the server's shutdown would wait for it.
 struct Frozen(i32);

@@ -174,9 +174,11 @@ impl<DB: Dialect> Drop for Begin<DB> {
         // With its runtime gone, the connection is gone, too.
         if let Ok(runtime) = Runtime::try_current() {
             runtime.spawn(async move {
-                let rolled_back = async { begin.await?.rollback().await };
+                // Without a time-out: dropped here, sqlx would return the connection and not roll
+                // back. If the server is gone, TCP ends the wait.
+                let Ok(transaction) = begin.await else { return };
                 // After an error or the time-out, the drop closes or returns the connection.
-                let _ = timeout(RETURN_TIMEOUT, rolled_back).await;
+                let _ = timeout(RETURN_TIMEOUT, transaction.rollback()).await;
             });
         }
     }
