@@ -23,7 +23,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Takes a user and a password. The pool returns an error for an empty user.
+    /// Creates credentials from a user and a password. The pool returns an error for an empty user.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self {
             user: user.into(),
@@ -94,20 +94,21 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Names host, port and database. The pool returns an error for an empty host or database, or
-    /// port 0.
+    /// Creates an endpoint of host, port and database. The pool returns an error for an empty host
+    /// or database, or port 0.
     ///
     /// An IPv6 address may be in brackets, as in a URL; they are removed.
     pub fn new(host: impl Into<String>, port: u16, database: impl Into<String>) -> Self {
         Self::of_host(host).with_port(port).with_database(database)
     }
 
-    /// Names host and port; the database is that of the pool's connect options.
+    /// Creates an endpoint of host and port; the database is that of the pool's connect options.
     pub fn server(host: impl Into<String>, port: u16) -> Self {
         Self::of_host(host).with_port(port)
     }
 
-    /// Names the host; port and database are those of the pool's connect options.
+    /// Creates an endpoint of the host alone; port and database are those of the pool's connect
+    /// options.
     ///
     /// ```
     /// use claviger::Endpoint;

@@ -34,14 +34,14 @@ pub enum Event {
     FetchFailed {
         /// The provider.
         provider: Arc<str>,
-        /// Why.
+        /// The cause.
         error: ProviderError,
     },
     /// A lease could not be verified; the current generation stays in service.
     VerificationFailed {
         /// The pool.
         pool: Arc<str>,
-        /// Why.
+        /// The cause.
         error: ConnectError,
     },
     /// The last connection of an old generation is gone.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 #[cfg(feature = "testing")]
 use crate::lock::Mutex;
 
-/// Panics an actor (or a task that reports to it) when it comes to a named step.
+/// Panics an actor (or a task that reports to it) when it reaches a named step.
 #[cfg(feature = "testing")]
 #[derive(Clone, Debug, Default)]
 pub struct Failpoints(Arc<Mutex<HashMap<(String, String), u32>>>);

@@ -19,7 +19,7 @@ pub use crate::expiry::Expiry;
 pub struct Revision(Arc<str>);
 
 impl Revision {
-    /// Takes the identifier as the backend gives it.
+    /// Creates a revision from the backend's identifier.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
@@ -68,7 +68,7 @@ pub enum OldConnections {
 }
 
 impl OldConnections {
-    /// The word for telemetry.
+    /// Returns the word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Keep => "keep",

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextAttempt {
-    /// It runs now, or starts at any moment.
+    /// It runs now, or is about to start.
     Running,
     /// It starts at that time.
     Due(Instant),

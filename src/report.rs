@@ -17,7 +17,7 @@ pub enum RotationOutcome {
     Adopted,
     /// The backend had no new credential; the lease's expiry may have moved.
     Unchanged,
-    /// A newer lease came before every pool had adopted this one.
+    /// A newer lease was obtained before every pool had adopted this one.
     Superseded,
     /// Not every pool had adopted it when the report was made, or when the supervisor or provider
     /// ended. The remaining pools retry.
@@ -25,7 +25,7 @@ pub enum RotationOutcome {
 }
 
 impl RotationOutcome {
-    /// The word for telemetry.
+    /// Returns the word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Adopted => "adopted",
@@ -36,7 +36,7 @@ impl RotationOutcome {
     }
 }
 
-/// Way in which a pool went from one generation to the next.
+/// Whether a handover replaced the pool or updated it in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -52,7 +52,7 @@ pub enum HandoverMode {
 }
 
 impl HandoverMode {
-    /// The word for telemetry.
+    /// Returns the word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Replace => "replace",
@@ -161,7 +161,7 @@ pub enum RotationTrigger {
 }
 
 impl RotationTrigger {
-    /// The word for telemetry.
+    /// Returns the word for telemetry.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",

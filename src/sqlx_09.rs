@@ -72,9 +72,9 @@ mod shim {
 
     /// Closes a pool: idle connections at once, the others when they are returned.
     ///
-    /// The `close` of 0.9.0 keeps idle connections until none is busy, and a closed pool gives none
-    /// out. So they are closed first, and with them connections whose return still waits for a
-    /// ping. One whose return begins in the last millisecond stays open until none is busy.
+    /// The `close` of 0.9.0 keeps idle connections until none is busy, and a closed pool returns
+    /// none of them. So they are closed first, and with them connections whose return still waits
+    /// for a ping. One whose return begins in the last millisecond stays open until none is busy.
     pub(super) async fn close<DB: Database>(pool: &Pool<DB>) {
         let closing = async {
             loop {

@@ -184,7 +184,7 @@ pub struct Readiness {
     /// The active credentials of every pool must also be verified and not rejected. A newer lease
     /// that cannot be verified yet has no effect.
     pub ready: bool,
-    /// Why not, in words; empty when ready.
+    /// Reasons for not being ready; empty when ready.
     pub reasons: Vec<String>,
 }
 

@@ -25,7 +25,7 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
-    /// The word for telemetry's `error.type`.
+    /// Returns the word for telemetry's `error.type`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",

@@ -34,7 +34,7 @@ pub enum ProviderErrorKind {
 }
 
 impl ProviderErrorKind {
-    /// The word for telemetry's `error.type`.
+    /// Returns the word for telemetry's `error.type`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",

@@ -2,7 +2,7 @@
 //!
 //! A caller reads the generation *before* it connects. While it waits for a connection it also
 //! waits for the generation's end, and then moves to the next one at once. Only the acquire is
-//! repeated, never a statement. One deadline holds for the call, however many generations pass.
+//! repeated, never a statement. The call has one deadline, however many generations pass.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -1,7 +1,8 @@
 //! A caller's login, which continues when its caller is cancelled.
 //!
 //! MySQL counts an aborted login against the host, and the login's result would be lost. Without a
-//! caller, the connection goes to the pool, and a rejection to the control plane.
+//! caller, the connection is returned to the pool, and a rejection is reported to the control
+//! plane.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -150,12 +151,12 @@ async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::
     (place, ahead)
 }
 
-/// First and longest pause between two tries of a caller at the front; doubled each time. Pools do
-/// not report returned connections.
+/// First and longest pause between two attempts of a caller at the front; doubled each time. Pools
+/// do not report returned connections.
 const TRY_AGAIN: Duration = Duration::from_millis(1);
 const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
 
-/// Pauses between two tries for a returned connection.
+/// Pauses between two attempts to take a returned connection.
 pub(super) struct Pace(Duration);
 
 impl Default for Pace {

@@ -23,8 +23,8 @@ pub(crate) enum CallState {
     Ended,
 }
 
-/// A connection that goes back to its pool on drop. If the call was cancelled while it ran, it goes
-/// back after its response was read, or it is closed: see
+/// A connection that is returned to its pool on drop. If the call was cancelled while it ran, the
+/// connection is returned after its response was read, or closed: see
 /// [`reuses_cancelled`](super::PoolSettings::reuses_cancelled).
 pub(crate) struct ConnectionGuard<'s, F: PoolFactory> {
     shared: &'s Arc<Shared<F>>,

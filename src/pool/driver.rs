@@ -54,7 +54,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         if current.number != generation {
             return;
         }
-        // Under the lock of the next attempt, so that callers read the two together, whatever the
+        // Under the lock of the next attempt, so that callers read both together, whatever the
         // actor decides at the same time.
         let mut is_first = false;
         self.shared.set_next_attempt(|| {
@@ -146,7 +146,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         })
     }
 
-    /// Updates when something that may help callers is tried next.
+    /// Updates when the next attempt that may help callers begins.
     pub(super) fn update_next_attempt(&self) {
         self.shared.set_next_attempt(|| {
             let now = self.clock().now();
@@ -155,7 +155,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         });
     }
 
-    /// Returns when this pool next tries something that may help callers.
+    /// Returns when this pool's next attempt that may help callers begins.
     pub(super) fn own_next_attempt(&self) -> NextAttempt {
         let lease = self.upstream.current_lease();
         let known = lease

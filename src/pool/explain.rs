@@ -6,7 +6,7 @@ use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Requests a verification in the background after an error that every login may get: a missing
-/// right or database, or an error of an unknown kind.
+/// right or database, or an unknown error.
 pub(super) fn verify_in_background<F: PoolFactory>(
     shared: &Shared<F>,
     generation: u64,

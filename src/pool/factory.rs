@@ -10,7 +10,7 @@ use super::login_permits::LoginPermits;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;
 
-/// Way in which a pool goes from one lease to the next.
+/// Whether handovers are in place or replace the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandoverPolicy {
@@ -40,7 +40,7 @@ pub struct PoolSettings {
     pub overlap: u32,
     /// Time for which a caller waits for a connection, across all generations. Default: 30 s.
     pub acquire_timeout: Duration,
-    /// Way in which a pool goes from one lease to the next.
+    /// Whether handovers are in place or replace the pool.
     pub policy: HandoverPolicy,
     /// When a handle checks a connection before it hands it out. Default: never.
     pub checks: CheckPolicy,
@@ -59,8 +59,9 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// Returns the settings of a pool of at most `max_connections` connections: none opened ahead,
-    /// an overlap of a quarter, a time-out of 30 s, handovers as leased.
+    /// Returns the settings of a pool of at most `max_connections` connections. The rest are
+    /// defaults: none opened ahead, an overlap of a quarter, a time-out of 30 s, handovers as
+    /// leased.
     pub fn new(max_connections: u32) -> Self {
         Self {
             max_connections,

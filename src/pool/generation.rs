@@ -46,7 +46,7 @@ pub(crate) struct Lifecycle {
     ended: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
     pub(crate) openings: Arc<Openings>,
-    /// Set when the server ended a connection, maybe because the role expired. Connections are
+    /// Number of connections that the server ended, maybe because the role expired. Connections are
     /// probed until a probe succeeds.
     suspicions: AtomicU64,
 }
@@ -192,7 +192,7 @@ impl<P> Generation<P> {
     }
 }
 
-/// The control plane as used by the data plane, off the happy path.
+/// Interface of the control plane for callers: rejections, logins, errors.
 pub(crate) trait ControlPlane: Send + Sync {
     /// Notes that the database rejected a caller of this generation.
     fn rejected(&self, number: u64, error: ConnectError);
@@ -225,7 +225,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     changed: watch::Sender<u64>,
     /// Notifies waiting callers of a new generation.
     waiting: Notify,
-    /// When something that may help callers is tried next.
+    /// When the next attempt that may help callers begins.
     next_attempt: Mutex<NextAttempt>,
     control_plane: OnceLock<Weak<dyn ControlPlane>>,
     moved: AtomicU64,
@@ -308,9 +308,9 @@ impl<F: PoolFactory> Shared<F> {
         self.waiting.notify_waiters();
     }
 
-    /// Sets when something that may help callers is tried next. `next_attempt` runs under the lock,
+    /// Sets when the next attempt that may help callers begins. `next_attempt` runs under the lock,
     /// so that concurrent updates are not lost. The first callers in the queue read the value from
-    /// time to time. Those behind them have later deadlines, and need not give up earlier.
+    /// time to time. Those behind them have later deadlines, and need not end their wait earlier.
     pub(super) fn set_next_attempt(&self, next_attempt: impl FnOnce() -> NextAttempt) {
         let mut expected = self.next_attempt.lock();
         *expected = next_attempt();

@@ -29,8 +29,9 @@ const REQUEUE_AFTER: Duration = Duration::from_millis(10);
 
 /// Limits the logins of a pool with [its own queue](super::PoolSettings::own_queue).
 ///
-/// The pool makes every login by [`log_in`](Self::log_in). It observes the connection budget of a
-/// handover and the login budget of a user, and spares a full server. Clones limit the same pool.
+/// The pool makes every login by [`log_in`](Self::log_in). That keeps the connection budget of a
+/// handover and the login budget of a user, and limits logins to a full server. Clones limit the
+/// same pool.
 #[derive(Clone)]
 pub struct LoginPermits {
     source: Arc<dyn Source>,

@@ -20,8 +20,8 @@ const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 ///
 /// A caller keeps its place until its login ends, but for 100 ms at most: a slow login delays
 /// nobody. A rejection within that time costs a pool of ten at most three failed logins. While the
-/// user's failed logins are limited, a place is kept for up to 5 s. A server that rejects slowly
-/// would exceed the login budget otherwise.
+/// user's failed logins are limited, a place is kept for up to 5 s. Otherwise a server that rejects
+/// slowly would cost more than the login budget.
 #[derive(Debug)]
 pub(crate) struct Openings {
     id: Id,

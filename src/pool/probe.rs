@@ -1,4 +1,4 @@
-//! Probes an open connection for whether its role still exists. Pings succeed on connections of a
+//! Checks on an open connection whether its role still exists. Pings succeed on connections of a
 //! dropped role.
 
 use std::sync::Arc;

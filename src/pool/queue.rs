@@ -1,5 +1,5 @@
-//! The queue of callers that may not log in at once: old connections are open, logins are limited,
-//! the server is full, or the credentials are rejected.
+//! The queue of callers that may not log in at once. Either old connections are open, logins are
+//! limited, the server is full, or the credentials are rejected.
 //!
 //! Only the callers at the front try for a connection: when one is returned, when a caller joins,
 //! and from time to time. The others wait for the front, another generation or their deadline.
@@ -134,7 +134,7 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
 }
 
 /// Shares the open connections of a generation that accepts no logins. Ends with a newer
-/// generation, at the deadline, or when no attempt before it can help.
+/// generation, at the deadline, or when no attempt before the deadline can help.
 pub(super) async fn share<'g, F: PoolFactory>(
     shared: &'g Arc<Shared<F>>,
     generation: &Arc<Generation<F::Pool>>,

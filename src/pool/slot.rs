@@ -36,7 +36,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) shared: Arc<Shared<F>>,
     inner: Mutex<SlotState<F>>,
     pub(super) mailbox: Mailbox,
-    /// Fires whenever the machine has handled a task's result.
+    /// Notified whenever the machine has handled a task's result.
     pub(super) settled: Notifier,
     /// Log of failed verifications.
     pub(super) failures: FailureLog,

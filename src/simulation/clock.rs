@@ -15,8 +15,8 @@ pub(super) const DAY: u64 = 24 * HOUR;
 
 /// The clocks, in microseconds since the start.
 ///
-/// The monotonic clock stops while the host sleeps. True time, which databases and backends use,
-/// continues. The wall clock can be set.
+/// The monotonic clock stops while the host is suspended. True time, which databases and backends
+/// use, continues. The wall clock can be set.
 #[derive(Debug)]
 pub(super) struct Clocks {
     pub(super) mono: u64,

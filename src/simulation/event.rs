@@ -102,7 +102,7 @@ pub(super) enum SimulatedEvent {
         provider: usize,
         pools: bool,
     },
-    /// The host sleeps, or its clock is set.
+    /// The host is suspended, or its clock is set.
     ClockFault,
     /// Heartbeat of every actor after a clock jump.
     Heartbeat,

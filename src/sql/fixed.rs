@@ -9,7 +9,7 @@ use crate::lease::OldConnections;
 use crate::pool::{Generation, PoolFactory, Shared};
 use crate::telemetry::Meters;
 
-/// A pool that a handle can lead to without a supervisor. Sealed: sqlx's pools, of either major.
+/// A pool that a handle can lead to without a supervisor. Sealed: sqlx's pools, of either version.
 pub trait FixedPool: Clone + Send + Sync + 'static {
     /// Factory of this kind of pool.
     type Factory: PoolFactory<Pool = Self>;

@@ -42,7 +42,7 @@ fn observe<DB: Dialect>(
     {
         control_plane.suspect(generation);
     }
-    // In a statement, class 28 comes from another server, behind a foreign table.
+    // In a statement, class 28 is from another server, behind a foreign table.
     if classified.kind() == ConnectErrorKind::Rejected && !code.starts_with("28") {
         control_plane.rejected(generation, classified);
     }

@@ -1,5 +1,5 @@
 //! sqlx's pools, compiled once by `sqlx_08` and once by `sqlx_09`. The module above defines `sqlx`
-//! and `shim`; the latter has the differences between the two majors.
+//! and `shim`; the latter has the differences between the two versions.
 
 mod classify;
 mod dialect;

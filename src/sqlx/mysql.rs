@@ -20,7 +20,7 @@ use crate::sql::mysql;
 /// `MySqlConnectOptions` and `MySqlPoolOptions`.
 ///
 /// - Bearer tokens are sent by the plugin `mysql_clear_password`. It is enabled for them, and
-///   requires `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which trusts every server of that
+///   requires `MySqlSslMode::VerifyIdentity`, or `VerifyCa`, which accepts every server of that
 ///   authority. `enable_cleartext_plugin` in the connect options has an effect only with verified
 ///   TLS.
 /// - An account with an expired password can log in, but its statements fail with 1820. A handle

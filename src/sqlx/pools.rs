@@ -43,8 +43,8 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 ///   `before_acquire` is not called for connections that callers share while the database rejects
 ///   logins, or that are taken past a replacement's admission control.
 ///
-/// User, password and endpoint come from the lease. Everything else, and the parts that the
-/// endpoint leaves out, comes from the connect options.
+/// User, password and endpoint come from the lease. The connect options have everything else, and
+/// the parts that the endpoint leaves out.
 pub struct SqlPools<DB: Dialect> {
     connect: ConnectOptionsOf<DB>,
     options: PoolOptions<DB>,
@@ -97,7 +97,8 @@ impl<DB: Dialect> SqlPools<DB> {
         }
     }
 
-    /// Sets how the pool goes from one lease to the next. Default: [`HandoverPolicy::AsLeased`].
+    /// Sets whether handovers are in place or replace the pool. Default:
+    /// [`HandoverPolicy::AsLeased`].
     ///
     /// With [`HandoverPolicy::AlwaysInPlace`] the pool of
     /// [`Handle::current`](crate::Handle::current) stays valid until a lease names another host,

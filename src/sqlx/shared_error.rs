@@ -16,7 +16,7 @@ use crate::error::{ConnectError, ConnectErrorKind};
 /// |---|---|
 /// | the database returned a SQLSTATE or error number | [`sqlx::Error::Database`], with the original `code()` and message |
 /// | a caller reported the database's error with [`Handle::rejected`](crate::Handle::rejected) | [`sqlx::Error::Io`], until a verification has failed; the code is in [`connect_error`](Self::connect_error) |
-/// | the database is down, no lease came yet, or the lease expired | [`sqlx::Error::Io`], which retry layers recognise |
+/// | the database is down, no lease was obtained yet, or the lease expired | [`sqlx::Error::Io`], which retry layers recognise |
 /// | invalid settings | [`sqlx::Error::Configuration`] |
 ///
 /// `downcast_ref` and `try_downcast_ref` of a shared database error return the original, a

@@ -116,8 +116,8 @@ impl Supervisor {
         start::add_provider(&self.inner, name, provider).await
     }
 
-    /// Registers a provider without waiting for its first lease: its pools are unready until it
-    /// comes.
+    /// Registers a provider without waiting for its first lease: its pools are not ready until that
+    /// is obtained.
     ///
     /// # Errors
     /// When the name is empty or taken, after shutdown, or when the supervisor's runtime is gone.
@@ -226,9 +226,9 @@ impl Supervisor {
         self.inner.context.events.subscribe()
     }
 
-    /// Makes [`readiness`](Self::readiness) permanently not ready, so that traffic goes elsewhere.
-    /// Every call is still served. Call [`shutdown`](Self::shutdown) some seconds later, when no
-    /// more requests come and running ones have ended.
+    /// Makes [`readiness`](Self::readiness) permanently not ready, so that traffic is sent
+    /// elsewhere. Every call is still served. Call [`shutdown`](Self::shutdown) some seconds later,
+    /// when no more requests arrive and running ones have ended.
     pub fn announce_shutdown(&self) {
         self.inner.leaving.store(true, Ordering::Release);
     }

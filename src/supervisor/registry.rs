@@ -78,7 +78,8 @@ impl Registry {
         self.pools.values().chain(&self.leaving).cloned().collect()
     }
 
-    /// Removes a pool. Its name is free; the pool is known until it has [left](Self::left).
+    /// Removes a pool and frees its name. The pool stays in the registry until it has
+    /// [left](Self::left).
     pub(super) fn take_pool(&mut self, name: &str) -> Result<Arc<PoolNode>, Error> {
         self.check_open()?;
         let pool = self

@@ -248,7 +248,7 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
     report
 }
 
-/// Returns the outcome if it comes by the deadline.
+/// Returns the outcome, or `None` if the deadline passes first.
 async fn in_time<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout_at(deadline.into(), outcome).await.ok()
 }

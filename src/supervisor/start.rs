@@ -257,7 +257,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
 /// Time after which a start that still waits logs its reason, within a second.
 const LOG_AFTER: Duration = Duration::from_millis(900);
 
-/// Names of the provider and the pool starting start waits.
+/// Names of a provider, or of a pool and its provider, whose start waits.
 struct Starting<'n> {
     provider: &'n str,
     pool: Option<&'n str>,

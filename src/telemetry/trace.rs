@@ -10,7 +10,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::Meters;
 
-/// The event in a caller's own span, once it has waited for a credential.
+/// Name of the event in the span of a caller that has waited for a credential.
 const WAITED: &str = "pool.rejected.wait";
 
 /// Marks a span as failed; its message is that of an error.
@@ -74,7 +74,7 @@ impl Caller {
 pub(crate) struct Wait(Option<Instant>);
 
 impl Wait {
-    /// Notes that the current generation has no connection for the caller, which tries again.
+    /// Notes that the current generation has no connection for the caller, which continues to wait.
     pub(crate) fn keep_waiting(&mut self, now: impl FnOnce() -> Instant) {
         self.0.get_or_insert_with(now);
     }

@@ -16,8 +16,8 @@ use crate::report::HandoverMode;
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 /// Random share added to that pause.
 const RETRY_JITTER: f64 = 0.1;
-/// Rejected verifications of a candidate after which the rejection is reported although another
-/// lease is accepted. Applies where the active lease ends its connections. Fewer may mean a
+/// Number of rejected verifications of a candidate after which the rejection is reported although
+/// another lease is accepted. Applies where the active lease ends its connections. Fewer may mean a
 /// replica that does not have the user yet.
 const REPORT_AFTER: usize = 4;
 

@@ -113,9 +113,9 @@ impl Account {
         }
     }
 
-    /// Returns the pause before a rejected revision is verified again: the rest of the window,
-    /// divided evenly among the logins left and one at its end. With 10 connections that is about
-    /// 2.5 s in the first window, 5 s in later ones, and more after rejected callers.
+    /// Returns the pause before a rejected revision is verified again. It is the rest of the
+    /// window, divided evenly among the logins left and one at its end. With 10 connections that is
+    /// about 2.5 s in the first window, 5 s in later ones, and more after rejected callers.
     fn share(&self, revision: &Revision, budget: u32, now: Instant) -> Duration {
         self.ends().saturating_duration_since(now)
             / (self.usable(revision, budget).saturating_sub(self.spent) + 1)

@@ -346,7 +346,7 @@ proptest! {
         prop_assert!(pool.machine.drains().is_empty());
     }
 
-    /// Whatever wrong credentials a backend returns, the failed logins of one user stay within
+    /// A backend may return any wrong credentials. The failed logins of one user stay within
     /// `max + 3` in the first window of 30 s, and in each later one of 60 s.
     #[test]
     fn wrong_credentials_cost_at_most_the_login_budget(

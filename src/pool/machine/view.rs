@@ -42,8 +42,8 @@ impl PoolMachine {
             .is_some_and(|active| active.standing == Standing::Unexplained)
     }
 
-    /// Returns when this pool next tries something that may help callers.
-    /// `lease` is the revision and the expiry of the provider's current lease.
+    /// Returns when this pool's next attempt that may help callers begins. `lease` is the revision
+    /// and the expiry of the provider's current lease.
     pub(crate) fn next_attempt(
         &self,
         lease: Option<(&Revision, Expiry)>,

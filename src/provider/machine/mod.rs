@@ -36,7 +36,7 @@ use crate::report::{RotationOutcome, RotationTrigger};
 
 /// Shortest time between two fetches for hints and manual requests.
 const COALESCE: Duration = Duration::from_secs(1);
-/// Clock jump above which a fetch begins: the host slept, or its clock was set.
+/// Clock jump above which a fetch begins: the host was suspended, or its clock was set.
 const JUMP: Duration = Duration::from_secs(60);
 /// Most fetches past their deadline. No further fetch begins until one of them ends.
 const HANGING_MOST: usize = 3;

@@ -243,7 +243,7 @@ impl World {
         if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed)
             && (model.requested || is_requested)
         {
-            // A retry may come sooner, if the bucket allows it.
+            // A retry may begin sooner, if the bucket allows it.
             let is_early = model.last_request.is_some_and(|last| now - last + MS < SEC);
             if is_early && !bucket.draw(now) {
                 let text = "two fetches for hints or requests within a second";

@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// Puts the host to sleep, or sets its clock.
+    /// Suspends the host, or sets its clock.
     pub(super) fn clock_fault(&mut self) {
         let next = self.clocks.mono + self.rng.u64(HOUR..2 * DAY);
         self.queue.add(next, SimulatedEvent::ClockFault);

@@ -83,7 +83,7 @@ impl World {
         world
     }
 
-    /// Runs until a law is broken or this time has come.
+    /// Runs until a law is broken or this time is reached.
     pub(super) fn run(&mut self, until: u64) {
         while let Some((at, event)) = self.queue.next() {
             if at > until || self.checks.breach.is_some() {

@@ -10,8 +10,8 @@ fn start_of_test() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Returns the longest time that a candidate waits for its next verification, in the first window
-/// and in later ones, while only the active revision is rejected.
+/// Returns the longest time that a candidate waits for its next verification while only the active
+/// revision is rejected: in the first window, and in later ones.
 fn longest_waits(max: u32) -> [Duration; 2] {
     let (start, user) = (start_of_test(), user());
     let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
