@@ -36,7 +36,7 @@
 //! | rotation | the whole event: trigger, fetch, handover of every pool, release of the old lease |
 //! | generation | counter of what a pool serves: 1, 2, 3 … |
 //! | handover | verify → open → warm → publish → drain (replace), or verify → update → publish (in place) |
-//! | drain | let connections of an old generation finish and close |
+//! | drain | letting connections of an old generation finish and close |
 //! | handle | what application code holds; always leads to the current generation |
 
 #![cfg_attr(

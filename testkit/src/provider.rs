@@ -135,7 +135,7 @@ impl ScriptedProvider {
         format!("password-{}", state.revision)
     }
 
-    /// Goes back to an earlier credential, as after a rollback or from a stale replica.
+    /// Returns to an earlier credential, as after a rollback or from a stale replica.
     pub fn roll_back_to(&self, revision: u32) {
         self.lock().revision = revision;
     }

@@ -79,7 +79,7 @@ impl VaultSessionBuilder {
     /// Checks the settings and makes the session. Sends no request, and reads nothing from the
     /// environment but the proxy variables.
     ///
-    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` apply to https addresses: the proxy sees host and
+    /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` apply to https addresses: the proxy gets host and
     /// port, and TLS passes through it to Vault. Addresses of this machine are never reached by a
     /// proxy.
     ///

@@ -72,7 +72,7 @@ struct Inner {
     clock: Mutex<Clock>,
     state: Mutex<State>,
     failures: FailureLog,
-    /// Held while a token is obtained, renewed or revoked.
+    /// Locked while a token is obtained, renewed or revoked.
     update_lock: Arc<tokio::sync::Mutex<()>>,
     /// The latest change of the token.
     changes: watch::Sender<Change>,
