@@ -111,7 +111,12 @@ impl Exports {
                     .unwrap_or_else(PoisonError::into_inner)
                     .failed(signal, now)
                 {
-                    tracing::warn!(endpoint, %error, advice = self.advice, "telemetry cannot be exported");
+                    tracing::warn!(
+                        endpoint,
+                        %error,
+                        advice = self.advice,
+                        "telemetry cannot be exported"
+                    );
                 }
             }
         }

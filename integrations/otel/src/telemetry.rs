@@ -35,11 +35,13 @@ const TRACES: &str = "/v1/traces";
 const METRICS: &str = "/v1/metrics";
 
 /// Advice for exporting that is configured by variables.
-const VARIABLES_ADVICE: &str = "start a collector there, or set another one in OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true disables exporting, \
-     OTEL_TRACES_EXPORTER=none or OTEL_METRICS_EXPORTER=none one signal";
+const VARIABLES_ADVICE: &str = "start a collector there, or set another one in \
+    OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true disables exporting, \
+    OTEL_TRACES_EXPORTER=none or OTEL_METRICS_EXPORTER=none one signal";
 
 /// Advice for exporting that is configured by code.
-const CODE_ADVICE: &str = "start a collector there, or change or remove the call of Telemetry::traces_to in the service's code";
+const CODE_ADVICE: &str = "start a collector there, or change or remove the call of \
+    Telemetry::traces_to in the service's code";
 
 /// Timeout of the last export, for a collector that does not respond.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -35,7 +35,8 @@ pub fn explain(error: &CredentialsError) -> (ProviderErrorKind, String) {
         // A slow metadata service returns the same error as a machine without one.
         CredentialsError::CredentialsNotLoaded(_) => (
             ProviderErrorKind::Unavailable,
-            "no AWS credentials were found; give the service a role (IRSA, ECS, EC2), a profile, or environment variables",
+            "no AWS credentials were found; give the service a role (IRSA, ECS, EC2), a profile, \
+            or environment variables",
         ),
         CredentialsError::ProviderTimedOut(_) => (
             ProviderErrorKind::TimedOut,
@@ -47,7 +48,8 @@ pub fn explain(error: &CredentialsError) -> (ProviderErrorKind, String) {
         ),
         _ if reason.contains("AccessDenied") || reason.contains("AccessDeniedException") => (
             ProviderErrorKind::Denied,
-            "AWS denies assuming the role; check the role's trust policy, and the caller's permission for sts:AssumeRole",
+            "AWS denies assuming the role; check the role's trust policy, and the caller's \
+            permission for sts:AssumeRole",
         ),
         _ if WRONG_CLOCK.iter().any(|marker| reason.contains(marker)) => (
             ProviderErrorKind::Unavailable,

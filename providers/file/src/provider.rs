@@ -182,7 +182,11 @@ impl FileProvider {
             };
             match pauses.next().filter(|_| error.is_unfinished()) {
                 Some(pause) => {
-                    tracing::debug!(path = %self.file.path().display(), pause = ?pause, "file may be half-written; reading it again");
+                    tracing::debug!(
+                        path = %self.file.path().display(),
+                        pause = ?pause,
+                        "file may be half-written; reading it again"
+                    );
                     tokio::time::sleep(pause).await;
                 }
                 None => return Err(error.into_provider_error()),
@@ -205,7 +209,11 @@ impl FileProvider {
     fn log_open_to_others(&self, mode: u32) {
         if !self.open_to_others_logged.swap(true, Ordering::Relaxed) {
             let path = self.file.password_path();
-            tracing::warn!(path = %path.display(), mode = %format_args!("{mode:04o}"), "file readable by other users; chmod 0600, or defaultMode: 0400 in Kubernetes");
+            tracing::warn!(
+                path = %path.display(),
+                mode = %format_args!("{mode:04o}"),
+                "file readable by other users; chmod 0600, or defaultMode: 0400 in Kubernetes"
+            );
         }
     }
 

@@ -40,7 +40,8 @@ impl ReadError {
             io::ErrorKind::PermissionDenied => (
                 ProviderErrorKind::Denied,
                 format!(
-                    "may not be read; let this process's user read {wanted} and search every directory above it"
+                    "may not be read; let this process's user read {wanted} and search every \
+                    directory above it"
                 ),
             ),
             io::ErrorKind::NotADirectory => (

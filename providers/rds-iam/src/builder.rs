@@ -93,8 +93,9 @@ impl RdsIamBuilder {
         if region::is_global(host.signed()) && self.region.is_none() {
             return Err(misconfigured(
                 "host",
-                "is the endpoint of an Aurora global database, whose region changes at a failover, and a token is valid in one region only; \
-                 set the writer's regional endpoint, or the current region by `with_region`",
+                "is the endpoint of an Aurora global database, whose region changes at a \
+                failover, and a token is valid in one region only; set the writer's regional \
+                endpoint, or the current region by `with_region`",
             ));
         }
         let region = region::resolve(

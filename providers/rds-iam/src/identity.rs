@@ -33,7 +33,8 @@ pub(crate) async fn resolve(
         Err(_) => Err(ProviderError::new(
             ProviderErrorKind::TimedOut,
             format!(
-                "the chain of AWS credentials timed out after {} s; check what it calls: STS, SSO, the instance",
+                "the chain of AWS credentials timed out after {} s; check what it calls: STS, \
+                SSO, the instance",
                 RESOLVE_TIMEOUT.as_secs()
             ),
         )),

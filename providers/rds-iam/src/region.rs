@@ -63,7 +63,9 @@ pub(crate) fn resolve(
         .filter_map(|(setting, region)| region.map(|region| (setting, region)));
     let Some((first, region)) = given.next() else {
         return Err(
-            "is missing: neither the SdkConfig nor the endpoint's name has one; set it by `RdsIam::builder(…).with_region(…)`".to_owned()
+            "is missing: neither the SdkConfig nor the endpoint's name has one; set it by \
+            `RdsIam::builder(…).with_region(…)`"
+                .to_owned(),
         );
     };
     if !is_well_formed(region) {
@@ -73,7 +75,8 @@ pub(crate) fn resolve(
     }
     match given.find(|(_, other)| *other != region) {
         Some((second, other)) => Err(format!(
-            "is {region:?} by {first} and {other:?} by {second}; set the region of the database, in the SdkConfig by `aws.into_builder().region(…)`"
+            "is {region:?} by {first} and {other:?} by {second}; set the region of the database, \
+            in the SdkConfig by `aws.into_builder().region(…)`"
         )),
         None => Ok(region.to_owned()),
     }

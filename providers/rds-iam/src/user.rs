@@ -31,7 +31,8 @@ impl User {
         }
         if name.contains('\0') {
             return Err(format!(
-                "has a NUL in {name:?}, which databases do not accept; set the user as it was created"
+                "has a NUL in {name:?}, which databases do not accept; set the user as it was \
+                created"
             ));
         }
         if name.len() > MAX_LENGTH {

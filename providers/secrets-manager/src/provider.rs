@@ -132,7 +132,10 @@ impl SecretsManager {
         let description = self.client.describe(clock, briefly).await?;
         *lock(&self.describe_denied) = description.is_none().then_some(now);
         if description.is_none() && denied.is_none() {
-            tracing::info!(secret = %self.client.secret(), "secretsmanager:DescribeSecret is not granted; the secret is polled");
+            tracing::info!(
+                secret = %self.client.secret(),
+                "secretsmanager:DescribeSecret is not granted; the secret is polled"
+            );
         }
         Ok(description)
     }
@@ -191,7 +194,12 @@ impl SecretsManager {
             return Ok((first?, revision));
         }
         if let Some((label, credentials, used)) = self.lower_candidate(request).await? {
-            tracing::info!(secret = %self.client.secret(), staging_label = label.as_str(), revision = %used, "AWSCURRENT is rejected; another version is tried");
+            tracing::info!(
+                secret = %self.client.secret(),
+                staging_label = label.as_str(),
+                revision = %used,
+                "AWSCURRENT is rejected; another version is tried"
+            );
             *self.fallback() = Some(Fallback {
                 rejected: revision,
                 used: used.clone(),
@@ -227,7 +235,12 @@ impl SecretsManager {
             // The fetch is retried. Skipping this candidate might choose the wrong one.
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
-                tracing::debug!(secret = %self.client.secret(), staging_label = label.as_str(), reason = %error, "no candidate");
+                tracing::debug!(
+                    secret = %self.client.secret(),
+                    staging_label = label.as_str(),
+                    reason = %error,
+                    "no candidate"
+                );
                 return Ok(None);
             }
         };
@@ -238,7 +251,12 @@ impl SecretsManager {
         match self.read(label, version) {
             Ok(credentials) => Ok(Some((credentials, revision))),
             Err(error) => {
-                tracing::warn!(secret = %self.client.secret(), staging_label = label.as_str(), reason = %error, "no candidate");
+                tracing::warn!(
+                    secret = %self.client.secret(),
+                    staging_label = label.as_str(),
+                    reason = %error,
+                    "no candidate"
+                );
                 Ok(None)
             }
         }

@@ -13,8 +13,9 @@ const SUFFIX: usize = 7;
 
 /// Advice for an ARN of ECS's task definitions, which append three fields, each of which may be
 /// empty: `:JSON-KEY:VERSION-STAGE:VERSION-ID`.
-const ECS_FIELDS: &str = "has a JSON key or a version after the secret's name, as in ECS's `valueFrom`; end the ARN with the name, \
-    and set the key by \"password_key\", \"user_key\" …; the version is always the one at AWSCURRENT";
+const ECS_FIELDS: &str = "has a JSON key or a version after the secret's name, as in ECS's \
+    `valueFrom`; end the ARN with the name, and set the key by \"password_key\", \"user_key\" …; \
+    the version is always the one at AWSCURRENT";
 
 /// A secret's name, its whole ARN, or its ARN without the six random characters at the end.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,19 +97,22 @@ impl SecretId {
             (Some(configured), _) if !is_region(configured) => Err(misconfigured(
                 "region",
                 &format!(
-                    "{configured:?} in the AWS configuration is not a region; set one such as eu-west-1"
+                    "{configured:?} in the AWS configuration is not a region; set one such as \
+                    eu-west-1"
                 ),
             )),
             (Some(configured), Some(own)) if configured != own => Err(misconfigured(
                 "region",
                 &format!(
-                    "is {configured} in the AWS configuration and {own} in the secret's ARN; set both to the same, or use a configuration for {own}"
+                    "is {configured} in the AWS configuration and {own} in the secret's ARN; set \
+                    both to the same, or use a configuration for {own}"
                 ),
             )),
             (Some(region), _) | (None, Some(region)) => Ok(region.to_owned()),
             (None, None) => Err(misconfigured(
                 "region",
-                "is missing: neither the AWS configuration nor the secret's id has one; set AWS_REGION, or use the secret's ARN",
+                "is missing: neither the AWS configuration nor the secret's id has one; set \
+                AWS_REGION, or use the secret's ARN",
             )),
         }
     }

@@ -215,7 +215,8 @@ impl VaultDynamic {
                 self.revoke(&revision).await?;
                 Err(malformed(
                     &place,
-                    "the response has no user with a password; use a role whose credentials are passwords",
+                    "the response has no user with a password; use a role whose credentials are \
+                    passwords",
                 ))
             }
         }
@@ -332,7 +333,10 @@ impl Provider for VaultDynamic {
                     // A last renewal is used once. Another one gains nothing, so the error is
                     // returned.
                     Err(error) if error.is_transient() && gained => {
-                        tracing::warn!(error = %error, "no new user; the lease of the old one was renewed for the last time");
+                        tracing::warn!(
+                            error = %error,
+                            "no new user; the lease of the old one was renewed for the last time"
+                        );
                         Ok(Fetched::Renewed(expiry))
                     }
                     created => created.map(Fetched::New),

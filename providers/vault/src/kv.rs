@@ -23,7 +23,8 @@ pub use builder::VaultKvBuilder;
 const METADATA_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Advice for a mount or path that contains the API's prefix.
-const API_PATH_ADVICE: &str = "set mount and path as for `vault kv get`, without `data/` or `metadata/`, which is added automatically";
+const API_PATH_ADVICE: &str = "set mount and path as for `vault kv get`, without `data/` or \
+    `metadata/`, which is added automatically";
 
 /// Reads database credentials from a KV store of version 2.
 ///
@@ -198,7 +199,8 @@ impl VaultKv {
         // valid.
         if !deletion_time.is_empty() && is_past(deletion_time, self.session.now()) {
             return Err(self.not_found(&format!(
-                "its version {number} was deleted; undelete it or write another. The current lease stays in use"
+                "its version {number} was deleted; undelete it or write another. The current \
+                lease stays in use"
             )));
         }
         Ok(Revision::new(format!(
@@ -210,22 +212,38 @@ impl VaultKv {
     fn explain(&self, error: SessionError, path: &str) -> ProviderError {
         match error.call_error() {
             Some(CallError::Deleted(response)) => {
-                let cause = response.read::<Data>().ok().and_then(|envelope| self.revision(&envelope.data?.metadata).err());
-                cause.unwrap_or_else(|| self.not_found("its current version is gone; restore it, or write one"))
+                let cause = response
+                    .read::<Data>()
+                    .ok()
+                    .and_then(|envelope| self.revision(&envelope.data?.metadata).err());
+                cause.unwrap_or_else(|| {
+                    self.not_found("its current version is gone; restore it, or write one")
+                })
             }
-            Some(failure) if failure.mentions(&["pgrading from non-versioned"]) => {
-                self.error(ProviderErrorKind::Unavailable, "the store is being upgraded; the fetch is retried")
-            }
+            Some(failure) if failure.mentions(&["pgrading from non-versioned"]) => self.error(
+                ProviderErrorKind::Unavailable,
+                "the store is being upgraded; the fetch is retried",
+            ),
             Some(failure) if failure.status() == Some(404) && self.secret.has_api_prefix() => {
                 self.not_found(&format!("there is no such secret; {API_PATH_ADVICE}"))
             }
-            Some(failure) if failure.status() == Some(404) && !failure.mentions(&["no handler for route"]) => {
-                self.not_found("there is no such secret; check mount and path, or write it. The mount must be a KV store of version 2")
+            Some(failure)
+                if failure.status() == Some(404)
+                    && !failure.mentions(&["no handler for route"]) =>
+            {
+                self.not_found(
+                    "there is no such secret; check mount and path, or write it. The mount must \
+                    be a KV store of version 2",
+                )
             }
-            Some(failure) if failure.is_forbidden() && self.secret.has_api_prefix() => {
-                self.error(ProviderErrorKind::Denied, &format!("not allowed; {API_PATH_ADVICE}, or grant `read` on {path}"))
-            }
-            _ => error.explain(&self.session.place(path), &format!("grant `read` on {path}")),
+            Some(failure) if failure.is_forbidden() && self.secret.has_api_prefix() => self.error(
+                ProviderErrorKind::Denied,
+                &format!("not allowed; {API_PATH_ADVICE}, or grant `read` on {path}"),
+            ),
+            _ => error.explain(
+                &self.session.place(path),
+                &format!("grant `read` on {path}"),
+            ),
         }
     }
 

@@ -68,7 +68,8 @@ pub(crate) fn check_path(setting: &str, path: String) -> Result<String, Provider
     }
     Err(misconfigured(
         setting,
-        "set one name, or several with a slash between them and none at either end, as in \"database\"",
+        "set one name, or several with a slash between them and none at either end, as in \
+        \"database\"",
     ))
 }
 

@@ -133,7 +133,8 @@ impl VaultStatic {
             _ => Err(ProviderError::new(
                 ProviderErrorKind::Malformed,
                 format!(
-                    "{place}: the response has no user with a password; use a role whose credentials are passwords"
+                    "{place}: the response has no user with a password; use a role whose \
+                    credentials are passwords"
                 ),
             )),
         }

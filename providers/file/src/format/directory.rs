@@ -100,7 +100,8 @@ fn current_version(dir: &Path) -> Result<PathBuf, ReadError> {
 fn check_is_directory(dir: &Path, path: &Path) -> Result<(), ReadError> {
     let problem = match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
-            "is a file; set its directory, or read it with FileProvider::json, FileProvider::url or FileProvider::password"
+            "is a file; set its directory, or read it with FileProvider::json, FileProvider::url \
+            or FileProvider::password"
         }
         Ok(metadata) if !metadata.is_dir() => "is a pipe, socket or device; set a directory",
         _ => return Ok(()),

@@ -70,7 +70,8 @@ impl Object<'_> {
             return match self.find(&["port"])?.or(self.find(&DATABASE_KEYS)?) {
                 None => Ok(None),
                 Some((key, _)) => Err(self.malformed(&format!(
-                    "the key \"{key}\" has no effect without \"host\"; add the host, or set \"{key}\" in the pool's connect options"
+                    "the key \"{key}\" has no effect without \"host\"; add the host, or set \
+                    \"{key}\" in the pool's connect options"
                 ))),
             };
         };

@@ -47,7 +47,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
             )));
         }
         let decoded = decode(encoded).ok_or_else(|| {
-            malformed(&format!("the {what} in the URL has a % that does not begin a percent-encoded UTF-8 character; write a lone % as %25"))
+            malformed(&format!(
+                "the {what} in the URL has a % that does not begin a percent-encoded UTF-8 \
+                character; write a lone % as %25"
+            ))
         })?;
         without_nul(path, &format!("the {what} in the URL"), decoded)
     };
@@ -67,7 +70,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
     // be parsed as the host.
     if rest.contains(['@', '#']) || database.contains('/') {
         return Err(malformed(
-            "the URL has a raw `@`, `/` or `#` after the host; percent-encode them in the user, the password and the database",
+            "the URL has a raw `@`, `/` or `#` after the host; percent-encode them in the user, \
+            the password and the database",
         ));
     }
     let host = part("host", url.host_str().unwrap_or_default())?;

@@ -84,7 +84,11 @@ impl DirectoryWatch {
         };
         for (directory, error) in &failures {
             unavailable::log(error, Unwatched::Directory);
-            tracing::debug!(directory = %directory.display(), %error, "directory not watched; it is polled");
+            tracing::debug!(
+                directory = %directory.display(),
+                %error,
+                "directory not watched; it is polled"
+            );
             filter.broken.store(true, Ordering::Release);
         }
         Some(Self {

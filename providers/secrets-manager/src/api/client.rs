@@ -22,11 +22,13 @@ const OPERATION: Duration = Duration::from_secs(20);
 /// `Misconfigured` for settings that would make the SDK panic.
 pub(super) fn build_client(aws: &SdkConfig, region: &str) -> Result<Client, ProviderError> {
     if aws.credentials_provider().is_none() {
-        let problem = "has no credentials provider; load it with aws_config::load_defaults, which finds profiles, SSO, web identity and IMDS";
+        let problem = "has no credentials provider; load it with aws_config::load_defaults, which \
+            finds profiles, SSO, web identity and IMDS";
         return Err(misconfigured("aws", problem));
     }
     if endpoint(aws).is_some_and(|url| !is_http(&url)) {
-        let problem = "of the AWS configuration (or AWS_ENDPOINT_URL_SECRETS_MANAGER) is not a URL; set one such as https://vpce-….amazonaws.com";
+        let problem = "of the AWS configuration (or AWS_ENDPOINT_URL_SECRETS_MANAGER) is not a \
+            URL; set one such as https://vpce-….amazonaws.com";
         return Err(misconfigured("endpoint_url", problem));
     }
     let timeouts = match aws.timeout_config() {

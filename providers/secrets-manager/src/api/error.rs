@@ -80,7 +80,8 @@ pub(super) fn explain<E: OperationError>(
             None => error(
                 Kind::Unavailable,
                 place,
-                "Secrets Manager cannot be reached; check the network, the endpoint and its certificate",
+                "Secrets Manager cannot be reached; check the network, the endpoint and its \
+                certificate",
             ),
         },
         SdkError::ServiceError(service) => {
@@ -149,7 +150,8 @@ fn explain_response(
                 Kind::NotFound,
                 place,
                 &format!(
-                    "there is no such secret, or no version of it at {}; check name, region and account, or write a value",
+                    "there is no such secret, or no version of it at {}; check name, region and \
+                    account, or write a value",
                     label.as_str()
                 ),
             ),
@@ -176,7 +178,8 @@ fn explain_response(
             Kind::NotFound,
             place,
             &format!(
-                "the secret is marked for deletion; restore it with `aws secretsmanager restore-secret --secret-id {secret}`"
+                "the secret is marked for deletion; restore it with `aws secretsmanager \
+                restore-secret --secret-id {secret}`"
             ),
         ),
         "InvalidRequestException" => error(
@@ -192,7 +195,8 @@ fn explain_response(
         "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" => error(
             Kind::Unavailable,
             place,
-            "the AWS session has expired and was not renewed yet; check what renews this process's AWS credentials",
+            "the AWS session has expired and was not renewed yet; check what renews this \
+            process's AWS credentials",
         ),
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
@@ -223,7 +227,8 @@ fn explain_response(
                 kind,
                 place,
                 &format!(
-                    "AWS rejects the signature; check the secret access key and this machine's clock{skew}"
+                    "AWS rejects the signature; check the secret access key and this machine's \
+                    clock{skew}"
                 ),
             )
         }
@@ -261,7 +266,8 @@ fn explain_response(
 }
 
 fn undecryptable(place: &str) -> ProviderError {
-    let problem = "the value cannot be decrypted; grant kms:Decrypt on the secret's KMS key to the identity of this process, and check that the key is enabled";
+    let problem = "the value cannot be decrypted; grant kms:Decrypt on the secret's KMS key to \
+        the identity of this process, and check that the key is enabled";
     error(Kind::Denied, place, problem)
 }
 

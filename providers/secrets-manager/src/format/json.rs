@@ -47,13 +47,21 @@ impl Keys {
     pub(super) fn read(&self, text: &str) -> Result<Credentials, ContentError> {
         // The parser's own message may quote what it read.
         let value: Value = serde_json::from_str(text).map_err(|error| {
-            let defect = if error.classify() == Category::Eof { "ends early" } else { "is not JSON" };
+            let defect = if error.classify() == Category::Eof {
+                "ends early"
+            } else {
+                "is not JSON"
+            };
             let position = format!("at line {}, column {}", error.line(), error.column());
-            ContentError::new(format!("the secret {defect}, {position}; write a JSON object, or read a lone password with SecretsManager::password"))
+            ContentError::new(format!(
+                "the secret {defect}, {position}; write a JSON object, or read a lone password \
+                with SecretsManager::password"
+            ))
         })?;
         let Value::Object(object) = value else {
             return Err(ContentError::new(
-                "the secret is JSON but not an object; write one, or read a lone password with SecretsManager::password",
+                "the secret is JSON but not an object; write one, or read a lone password with \
+                SecretsManager::password",
             ));
         };
         let credentials = Credentials::new(

@@ -50,7 +50,8 @@ impl Format {
                 }
                 if text.contains('\0') {
                     return Err(ContentError::new(
-                        "the password has a NUL character, which databases do not accept; write another",
+                        "the password has a NUL character, which databases do not accept; write \
+                        another",
                     ));
                 }
                 Ok(Credentials::new(user, text))

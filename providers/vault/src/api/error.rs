@@ -146,7 +146,8 @@ impl CallError {
             Self::Untrusted => {
                 return error(
                     Kind::Misconfigured,
-                    "Vault's certificate is not trusted; set its authority by \"ca_file\", and the host as in the certificate",
+                    "Vault's certificate is not trusted; set its authority by \"ca_file\", and \
+                    the host as in the certificate",
                 );
             }
             Self::InvalidResponse => {
@@ -169,7 +170,8 @@ impl CallError {
         match status {
             300..=399 => error(
                 Kind::Misconfigured,
-                "Vault redirects to another address, which is sent neither token nor secrets; set that address, or that of a load balancer before the active node",
+                "Vault redirects to another address, which is sent neither token nor secrets; set \
+                that address, or that of a load balancer before the active node",
             ),
             503 if self.mentions(&["sealed"]) => {
                 error(Kind::Unavailable, "Vault is sealed; unseal it")
@@ -185,7 +187,8 @@ impl CallError {
             .with_retry_after(REPLICATION_DELAY),
             472 | 473 => error(
                 Kind::Unavailable,
-                "this node of Vault is a standby that does not serve this; set the address of the active one",
+                "this node of Vault is a standby that does not serve this; set the address of the \
+                active one",
             ),
             500 if self.mentions(&["local node not active", "no active", "standby"]) => error(
                 Kind::Unavailable,
@@ -221,7 +224,8 @@ impl CallError {
             ),
             500 if self.mentions(DATABASE_TEXTS) => error(
                 Kind::Unavailable,
-                "Vault cannot connect to the database; check the database and Vault's connection to it",
+                "Vault cannot connect to the database; check the database and Vault's connection \
+                to it",
             ),
             400 if self.mentions(DATABASE_TEXTS) => {
                 error(Kind::Unavailable, "the database behind Vault is down")

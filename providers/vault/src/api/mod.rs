@@ -85,7 +85,8 @@ impl Api {
         if !plain_http && !address::is_private(&url) {
             return Err(misconfigured(
                 "address",
-                "tokens and secrets would be sent unencrypted over the network; set an https address, or call with_danger_plain_http()",
+                "tokens and secrets would be sent unencrypted over the network; set an https \
+                address, or call with_danger_plain_http()",
             ));
         }
         let address = address::format(&url);
@@ -104,10 +105,17 @@ impl Api {
         let authorities = match &ca_file {
             None => None,
             Some(_) if url.scheme() == "http" => {
-                return Err(misconfigured("ca_file", "an http address has no certificate to verify; set an https address"));
+                return Err(misconfigured(
+                    "ca_file",
+                    "an http address has no certificate to verify; set an https address",
+                ));
             }
             Some(file) => Some(read_bounded(file, MAX_CA_FILE).map_err(|_| {
-                misconfigured("ca_file", "set the path of a file of PEM certificates, of 1 MiB at most, that this process may read")
+                misconfigured(
+                    "ca_file",
+                    "set the path of a file of PEM certificates, of 1 MiB at most, that this \
+                    process may read",
+                )
             })?),
         };
         let built = quiet::call_quietly(|| http::client(&url, authorities.as_deref()));

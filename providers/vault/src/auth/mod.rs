@@ -226,7 +226,8 @@ impl Auth {
             // Vault returns one response for all of these.
             (AuthMethod::AppRole { .. }, Some(400)) => error(
                 Kind::Denied,
-                "AppRole rejects role id or secret id: one is wrong, or the secret id has expired or is used up; issue another",
+                "AppRole rejects role id or secret id: one is wrong, or the secret id has expired \
+                or is used up; issue another",
             ),
             // The status is the same if nothing is mounted there, or if Vault cannot reach the
             // cluster that reviews the token. The latter is transient.
@@ -235,12 +236,14 @@ impl Auth {
             {
                 error(
                     Kind::Unavailable,
-                    "Vault rejects the service account's token without a reason: check the mount and the role, and that Vault reaches the cluster which reviews tokens",
+                    "Vault rejects the service account's token without a reason: check the mount \
+                    and the role, and that Vault reaches the cluster which reviews tokens",
                 )
             }
             (_, Some(400 | 401 | 403)) => error(
                 Kind::Denied,
-                "the login is rejected: check the mount, the role and its bound claims, and that the token is valid and has not expired",
+                "the login is rejected: check the mount, the role and its bound claims, and that \
+                the token is valid and has not expired",
             ),
             _ => failure.explain(place, "grant it"),
         }
@@ -272,7 +275,10 @@ fn revoke_late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static
                     &format!("{}, auth/token/revoke-self", api.address()),
                     "grant `update` on auth/token/revoke-self",
                 );
-                tracing::warn!(error = %error, "a token that was issued after the time-out was not revoked; it stays valid until it expires");
+                tracing::warn!(
+                    error = %error,
+                    "a token that was issued after the time-out was not revoked; it stays valid until it expires"
+                );
             }
         });
     }

@@ -115,13 +115,18 @@ impl SecretId {
                 Call::post("sys/wrapping/unwrap", json!({})),
             )
             .await;
-        let envelope = response.and_then(|response| response.read::<UnwrappedData>()).map_err(|failure| match failure.status() {
-            Some(400 | 403) => ProviderError::new(
-                ProviderErrorKind::Denied,
-                format!("{place}: the wrapping token of the secret id has expired or was already unwrapped, maybe by someone else; issue another"),
-            ),
-            _ => failure.explain(&place, "grant it"),
-        })?;
+        let envelope = response
+            .and_then(|response| response.read::<UnwrappedData>())
+            .map_err(|failure| match failure.status() {
+                Some(400 | 403) => ProviderError::new(
+                    ProviderErrorKind::Denied,
+                    format!(
+                        "{place}: the wrapping token of the secret id has expired or was already \
+                        unwrapped, maybe by someone else; issue another"
+                    ),
+                ),
+                _ => failure.explain(&place, "grant it"),
+            })?;
         let Some(UnwrappedData { secret_id }) = envelope.data else {
             return Err(ProviderError::new(
                 ProviderErrorKind::Malformed,

@@ -40,7 +40,10 @@ impl VaultSession {
                         Err(error) if error.call_error().is_some_and(is_lease_gone) => return,
                         Err(error) => {
                             let error = error.explain(&place, GRANT_REVOKE);
-                            tracing::warn!(error = %error, "a user that was created after the time-out is not revoked yet");
+                            tracing::warn!(
+                                error = %error,
+                                "a user that was created after the time-out is not revoked yet"
+                            );
                         }
                     }
                 }

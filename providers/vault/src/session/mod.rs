@@ -221,7 +221,10 @@ impl VaultSession {
         {
             return Err(SessionError::Call(failure));
         }
-        tracing::warn!(vault = %self.0.api.address(), "token is no longer valid at the server; getting another");
+        tracing::warn!(
+            vault = %self.0.api.address(),
+            "token is no longer valid at the server; getting another"
+        );
         self.0.invalidate(token.serial());
         let token = self.token(false).await.map_err(SessionError::NoToken)?;
         let response = self

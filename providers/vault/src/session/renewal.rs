@@ -127,7 +127,11 @@ impl Inner {
         }
         // Without the lock, which a slow output would keep from every fetch.
         if self.failures.failed(now, error.kind().as_str()).is_some() {
-            tracing::warn!(vault = %self.api.address(), error = %error, "no new token; the current one is used until it expires");
+            tracing::warn!(
+                vault = %self.api.address(),
+                error = %error,
+                "no new token; the current one is used until it expires"
+            );
         } else {
             tracing::debug!(vault = %self.api.address(), error = %error, "still no new token");
         }
@@ -298,7 +302,8 @@ impl Inner {
     fn rejected_token_error(&self) -> ProviderError {
         let place = self.place("auth/token/lookup-self");
         if self.is_token_file() {
-            let problem = "the token in the file is invalid; check what writes it. The file is read again when it changes";
+            let problem = "the token in the file is invalid; check what writes it. The file is \
+                read again when it changes";
             ProviderError::new(
                 ProviderErrorKind::Unavailable,
                 format!("{place}: {problem}"),

@@ -86,7 +86,10 @@ impl Inner {
                         &self.place("auth/token/revoke-self"),
                         "grant `update` on auth/token/revoke-self",
                     );
-                    tracing::warn!(error = %error, "the session's token was not revoked; it stays valid until it expires");
+                    tracing::warn!(
+                        error = %error,
+                        "the session's token was not revoked; it stays valid until it expires"
+                    );
                 }
             }
         }
