@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! After its lease expired a generation behaves as rejected: live connections are shared, no login
+//! After its lease expired a generation behaves as rejected: open connections are shared, no login
 //! is made, and the error names the expiry.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -41,9 +41,9 @@ async fn no_login_uses_expired_credentials() {
     waiting
         .await
         .expect("no panic")
-        .expect("the live connection is shared");
+        .expect("the open connection is shared");
 
-    // Without a live connection the error names the expiry.
+    // Without an open connection the error names the expiry.
     fixture.terminate_connections().await;
     let mut result = query(&db).await;
     // The error of a closed connection is sqlx's own.

@@ -49,8 +49,8 @@ impl Ending {
     }
 }
 
-/// A pooler that accepts clients as the server does. When the server goes down, it ends open
-/// connections, and from then on each connection at its first statement. Newer versions of
+/// A pooler that accepts clients as the server does. When the server is shut down, the pooler ends
+/// open connections, and from then on each connection at its first statement. Newer versions of
 /// PgBouncer do the same; Debian's version ends them at the login.
 struct Pooler {
     port: u16,

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Law 5: one fetch however many callers are rejected. They share the live connections, or get the
+//! Law 5: one fetch however many callers are rejected. They share the open connections, or get the
 //! original rejection at once.
 
 #[path = "laws/law_05.rs"]

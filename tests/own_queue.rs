@@ -91,7 +91,7 @@ async fn callers_share_live_connections_while_the_credentials_are_rejected() {
         timeout(Duration::from_secs(1), scripted.pool.get())
             .await
             .is_err(),
-        "both live connections are busy"
+        "both open connections are busy"
     );
     assert!(
         scripted.pool.status().expect("a status").rejected,

@@ -132,7 +132,7 @@ impl ScriptedPools {
         let _ = self.inner.on_call.set(Box::new(hook));
     }
 
-    fn called(&self, method: &str) {
+    fn call_hook(&self, method: &str) {
         if let Some(hook) = self.inner.on_call.get() {
             hook(method);
         }

@@ -48,7 +48,7 @@ async fn connections_that_were_idle_for_long_are_checked() {
     for _ in 0..20 {
         Pools::execute(&db, "SELECT 1")
             .await
-            .expect("a live connection");
+            .expect("an open connection");
     }
 }
 
@@ -63,7 +63,7 @@ async fn one_statement_fails_and_then_all_connections_are_checked() {
     for _ in 0..20 {
         Pools::execute(&db, "SELECT 1")
             .await
-            .expect("a live connection");
+            .expect("an open connection");
     }
 }
 

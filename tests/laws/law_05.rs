@@ -1,4 +1,4 @@
-//! Law 5: one fetch however many callers are rejected. They share the live connections, or get the
+//! Law 5: one fetch however many callers are rejected. They share the open connections, or get the
 //! original rejection at once.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -70,7 +70,7 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     // While idle, the three connections would serve every caller, and none would log in.
     let mut opened = Vec::new();
     for _ in 0..3 {
-        opened.push(db.acquire().await.expect("a live connection"));
+        opened.push(db.acquire().await.expect("an open connection"));
     }
     let first = tokio::spawn({
         let db = db.clone();
@@ -78,7 +78,7 @@ async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
     });
     until_rejected(&db).await;
     drop(opened);
-    first.await.expect("no panic").expect("a live connection");
+    first.await.expect("no panic").expect("an open connection");
     let began = Instant::now();
     let (served, errors) = thousand_queries(&db).await;
     assert!(served >= 950, "{served} of 1,000 were served, {errors:?}");

@@ -161,7 +161,7 @@ impl<S: Server + Users> SecretsFixture<S> {
         put.send().await.expect("the version is created");
     }
 
-    /// Moves only `AWSCURRENT` to this version. Other stages stay.
+    /// Moves only `AWSCURRENT` to this version. Other staging labels stay.
     pub async fn move_current(&self, version: &str) {
         let current = self
             .admin

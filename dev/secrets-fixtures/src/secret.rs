@@ -36,14 +36,14 @@ impl Secret {
         )
     }
 
-    /// Puts a version at this stage and returns its id.
-    pub async fn put(&self, stage: &str, text: &str) -> String {
+    /// Puts a version at this staging label and returns its id.
+    pub async fn put(&self, label: &str, text: &str) -> String {
         let put = self
             .client
             .put_secret_value()
             .secret_id(&self.name)
             .secret_string(text)
-            .version_stages(stage);
+            .version_stages(label);
         put.send()
             .await
             .expect("the version is created")
@@ -62,17 +62,17 @@ impl Secret {
             .expect("the rotation starts");
     }
 
-    /// Moves a stage from one version to another. Without `to`, removes it.
-    pub async fn move_stage(&self, stage: &str, to: Option<&str>, from: Option<&str>) {
+    /// Moves a staging label from one version to another. Without `to`, removes it.
+    pub async fn move_label(&self, label: &str, to: Option<&str>, from: Option<&str>) {
         let request = self
             .client
             .update_secret_version_stage()
             .secret_id(&self.name)
-            .version_stage(stage);
+            .version_stage(label);
         let request = request
             .set_move_to_version_id(to.map(str::to_owned))
             .set_remove_from_version_id(from.map(str::to_owned));
-        request.send().await.expect("the stage is moved");
+        request.send().await.expect("the label is moved");
     }
 }
 

@@ -126,18 +126,18 @@ impl Exports {
 /// An exporter whose results are recorded.
 pub(crate) struct Observed<E> {
     exporter: E,
-    watch: Watch,
+    recorder: Recorder,
 }
 
 /// Records the results of one signal.
 #[derive(Clone, Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Recorder {
     exports: Arc<Exports>,
     signal: Signal,
     endpoint: String,
 }
 
-impl Watch {
+impl Recorder {
     pub(crate) fn new(exports: &Arc<Exports>, signal: Signal, endpoint: &str) -> Self {
         Self {
             exports: Arc::clone(exports),
@@ -149,7 +149,7 @@ impl Watch {
     pub(crate) fn observe<E>(self, exporter: E) -> Observed<E> {
         Observed {
             exporter,
-            watch: self,
+            recorder: self,
         }
     }
 
@@ -174,7 +174,7 @@ fn without_secrets(endpoint: &str) -> String {
 impl<E> fmt::Debug for Observed<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observed")
-            .field("watch", &self.watch)
+            .field("recorder", &self.recorder)
             .finish_non_exhaustive()
     }
 }
@@ -182,7 +182,7 @@ impl<E> fmt::Debug for Observed<E> {
 impl<E: SpanExporter> SpanExporter for Observed<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.exporter.export(batch).await;
-        self.watch.record(&result);
+        self.recorder.record(&result);
         result
     }
 
@@ -206,7 +206,7 @@ impl<E: SpanExporter> SpanExporter for Observed<E> {
 impl<E: PushMetricExporter> PushMetricExporter for Observed<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let result = self.exporter.export(metrics).await;
-        self.watch.record(&result);
+        self.recorder.record(&result);
         result
     }
 

@@ -19,7 +19,7 @@ pub(crate) fn is_exported(exporter: &'static str) -> Result<bool, InitError> {
     match value(exporter).as_deref() {
         None | Some("otlp") => Ok(true),
         Some("none") => Ok(false),
-        Some(other) => Err(InitError::unknown(exporter, other, "otlp or none")),
+        Some(other) => Err(InitError::invalid_variable(exporter, other, "otlp or none")),
     }
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn check_protocol() -> Result<(), InitError> {
         "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
     ] {
         if let Some(other) = value(variable).filter(|protocol| protocol != "http/protobuf") {
-            return Err(InitError::unknown(
+            return Err(InitError::invalid_variable(
                 variable,
                 &other,
                 "http/protobuf (port 4318 of a collector)",

@@ -22,7 +22,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::exports::{Exports, Signal, Watch};
+use crate::exports::{Exports, Recorder, Signal};
 use crate::{filter, settings};
 
 /// Scope of exported spans.
@@ -78,8 +78,8 @@ pub struct Telemetry {
     /// `None` without an exporter, because the SDK would report an error for each observable
     /// instrument.
     metrics: Option<SdkMeterProvider>,
-    traces_watch: Option<Watch>,
-    metrics_watch: Option<Watch>,
+    traces_recorder: Option<Recorder>,
+    metrics_recorder: Option<Recorder>,
 }
 
 impl Telemetry {
@@ -93,44 +93,44 @@ impl Telemetry {
         let resource = settings::resource(service);
         let exports = Exports::new(VARIABLES_ADVICE);
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
-        let (mut metrics, mut traces_watch, mut metrics_watch) = (None, None, None);
+        let (mut metrics, mut traces_recorder, mut metrics_recorder) = (None, None, None);
         if settings::is_exported("OTEL_TRACES_EXPORTER")? {
             let exporter = SpanExporter::builder()
                 .with_http()
                 .build()
                 .map_err(InitError::exporter)?;
-            let watch = Watch::new(
+            let recorder = Recorder::new(
                 &exports,
                 Signal::Traces,
                 &settings::endpoint(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, TRACES),
             );
-            traces = traces.with_batch_exporter(watch.clone().observe(exporter));
-            traces_watch = Some(watch);
+            traces = traces.with_batch_exporter(recorder.clone().observe(exporter));
+            traces_recorder = Some(recorder);
         }
         if settings::is_exported("OTEL_METRICS_EXPORTER")? {
             let exporter = MetricExporter::builder()
                 .with_http()
                 .build()
                 .map_err(InitError::exporter)?;
-            let watch = Watch::new(
+            let recorder = Recorder::new(
                 &exports,
                 Signal::Metrics,
                 &settings::endpoint(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, METRICS),
             );
-            let exporter = watch.clone().observe(exporter);
+            let exporter = recorder.clone().observe(exporter);
             metrics = Some(
                 SdkMeterProvider::builder()
                     .with_resource(resource)
                     .with_periodic_exporter(exporter)
                     .build(),
             );
-            metrics_watch = Some(watch);
+            metrics_recorder = Some(recorder);
         }
         Ok(Self {
             traces: traces.build(),
             metrics,
-            traces_watch,
-            metrics_watch,
+            traces_recorder,
+            metrics_recorder,
         })
     }
 
@@ -148,13 +148,13 @@ impl Telemetry {
         } else {
             format!("{address}{TRACES}")
         };
-        let watch = Watch::new(&Exports::new(CODE_ADVICE), Signal::Traces, &endpoint);
+        let recorder = Recorder::new(&Exports::new(CODE_ADVICE), Signal::Traces, &endpoint);
         let exporter = SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint)
             .build();
-        let exporter = watch
+        let exporter = recorder
             .clone()
             .observe(exporter.map_err(InitError::exporter)?);
         let traces = SdkTracerProvider::builder()
@@ -164,8 +164,8 @@ impl Telemetry {
         Ok(Self {
             traces,
             metrics: None,
-            traces_watch: Some(watch),
-            metrics_watch: None,
+            traces_recorder: Some(recorder),
+            metrics_recorder: None,
         })
     }
 
@@ -231,18 +231,18 @@ impl Telemetry {
 impl Drop for Telemetry {
     fn drop(&mut self) {
         // An export that is still running was not recorded by the exporter.
-        let record = |watch: &Option<Watch>, result: OTelSdkResult| {
-            if let (Some(watch), Err(error)) = (watch, result) {
-                watch.record(&Err(error));
+        let record = |recorder: &Option<Recorder>, result: OTelSdkResult| {
+            if let (Some(recorder), Err(error)) = (recorder, result) {
+                recorder.record(&Err(error));
             }
         };
         record(
-            &self.traces_watch,
+            &self.traces_recorder,
             self.traces.shutdown_with_timeout(SHUTDOWN_TIMEOUT),
         );
         if let Some(metrics) = &self.metrics {
             record(
-                &self.metrics_watch,
+                &self.metrics_recorder,
                 metrics.shutdown_with_timeout(SHUTDOWN_TIMEOUT),
             );
         }
@@ -263,7 +263,7 @@ pub struct InitError {
 }
 
 impl InitError {
-    pub(crate) fn unknown(variable: &str, value: &str, valid: &str) -> Self {
+    pub(crate) fn invalid_variable(variable: &str, value: &str, valid: &str) -> Self {
         Self {
             message: format!("{variable}={value:?} is unknown; set it to {valid}"),
             source: None,

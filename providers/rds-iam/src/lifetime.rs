@@ -49,36 +49,36 @@ mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;
 
-    const fn s(seconds: u64) -> Duration {
+    const fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
     #[test]
     fn a_token_is_renewed_when_two_fifteenths_of_its_lifetime_are_left() {
-        assert_eq!(refresh_after(s(900)), s(780));
-        assert_eq!(refresh_after(s(540)), s(468));
-        assert_eq!(refresh_after(s(6)), s(5));
-        assert_eq!(refresh_after(s(3)), s(2));
-        assert_eq!(refresh_after(s(0)), s(0));
+        assert_eq!(refresh_after(seconds(900)), seconds(780));
+        assert_eq!(refresh_after(seconds(540)), seconds(468));
+        assert_eq!(refresh_after(seconds(6)), seconds(5));
+        assert_eq!(refresh_after(seconds(3)), seconds(2));
+        assert_eq!(refresh_after(seconds(0)), seconds(0));
     }
 
     #[test]
     fn a_lease_expires_at_the_earlier_expiry_of_token_and_session() {
-        let signed = UNIX_EPOCH + s(1_000);
-        assert_eq!(expiry(signed, s(900), None), signed + s(900));
+        let signed = UNIX_EPOCH + seconds(1_000);
+        assert_eq!(expiry(signed, seconds(900), None), signed + seconds(900));
         assert_eq!(
-            expiry(signed, s(900), Some(signed + s(540))),
-            signed + s(540)
+            expiry(signed, seconds(900), Some(signed + seconds(540))),
+            signed + seconds(540)
         );
         assert_eq!(
-            expiry(signed, s(900), Some(signed + s(3_600))),
-            signed + s(900)
+            expiry(signed, seconds(900), Some(signed + seconds(3_600))),
+            signed + seconds(900)
         );
     }
 
     #[test]
     fn a_token_is_young_in_the_first_half_of_its_lifetime() {
-        assert!(is_young(s(449), MAX_LIFETIME));
-        assert!(!is_young(s(450), MAX_LIFETIME));
+        assert!(is_young(seconds(449), MAX_LIFETIME));
+        assert!(!is_young(seconds(450), MAX_LIFETIME));
     }
 }

@@ -35,7 +35,7 @@ pub struct SecretsManagerBuilder {
     /// First setting that requires a JSON object.
     json_setting: Option<&'static str>,
     /// User of a secret that is the password alone.
-    password_of: Option<String>,
+    password_user: Option<String>,
     alternating: bool,
     old_connections: Option<OldConnections>,
 }
@@ -47,7 +47,7 @@ impl SecretsManagerBuilder {
             secret_id,
             keys: Keys::default(),
             json_setting: None,
-            password_of: None,
+            password_user: None,
             alternating: false,
             old_connections: None,
         }
@@ -56,7 +56,7 @@ impl SecretsManagerBuilder {
     /// Reads the secret as the password alone, of this database user. A byte order mark at its
     /// beginning is left out. Default: a JSON object.
     pub fn with_plain_password(mut self, user: impl Into<String>) -> Self {
-        self.password_of = Some(user.into());
+        self.password_user = Some(user.into());
         self
     }
 
@@ -129,7 +129,7 @@ impl SecretsManagerBuilder {
         for (setting, key) in self.keys.settings() {
             check_text(setting, key)?;
         }
-        let format = match (self.password_of, self.json_setting) {
+        let format = match (self.password_user, self.json_setting) {
             (None, _) => Format::Json(self.keys),
             (Some(_), Some(setting)) => {
                 let problem = "has no effect on a lone password; remove it";
@@ -170,7 +170,7 @@ impl fmt::Debug for SecretsManagerBuilder {
         f.debug_struct("SecretsManagerBuilder")
             .field("secret_id", &self.secret_id)
             .field("keys", &self.keys)
-            .field("password_of", &self.password_of)
+            .field("password_user", &self.password_user)
             .field("alternating", &self.alternating)
             .field("old_connections", &self.old_connections)
             .finish_non_exhaustive()

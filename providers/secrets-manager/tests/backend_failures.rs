@@ -200,8 +200,8 @@ async fn throttling_is_left_to_the_sdks_own_retries() {
         Duration::from_millis(800),
     )
     .await;
-    // Three attempts for each failed fetch. The successful fetch reads two stages, with at most
-    // three attempts each.
+    // Three attempts for each failed fetch. The successful fetch reads two staging labels, with at
+    // most three attempts each.
     assert!(
         (3..=3 * (failed.len() + 2)).contains(&calls),
         "{calls} calls, {failed:?}"

@@ -457,20 +457,20 @@ async fn a_fetch_after_a_rejection_needs_no_description() {
     let rejected = FetchRequest::<Credentials>::new(RotationTrigger::Rejected)
         .with_rejected([current.revision().clone()])
         .with_current(current);
-    // All three stages return the same version: one candidate.
+    // All three staging labels return the same version: one candidate.
     provider
         .fetch_lease(rejected)
         .await
         .expect("the first choice again");
     assert_eq!(requests(&proxy), (described, 1 + 3));
-    let stages: Vec<_> = proxy
+    let labels: Vec<_> = proxy
         .log()
         .iter()
         .filter(|request| request.operation == "GetSecretValue")
         .map(|request| request.body.clone())
         .collect();
     for (body, stage) in
-        stages
+        labels
             .iter()
             .zip(["AWSCURRENT", "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"])
     {

@@ -1,6 +1,6 @@
 //! needs: postgresql, moto
 //!
-//! AWS's four rotation steps on a live database under load. The defaults are 20 rotations a case
+//! AWS's four rotation steps on a real database under load. The defaults are 20 rotations a case
 //! and 500 ms between setSecret and finishSecret. `CLAVIGER_ROTATIONS` and `CLAVIGER_WINDOW_MS` set
 //! other numbers.
 

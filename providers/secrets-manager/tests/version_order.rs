@@ -102,18 +102,18 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
     );
     // finishSecret.
     secret
-        .move_stage("AWSCURRENT", Some(&second), Some(first.as_str()))
+        .move_label("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
     assert_eq!(
         poll(&provider, &adopted).await.revision(),
         adopted.revision()
     );
-    // The end of the next rotation is noticed. Its version is not put at AWSCURRENT: after a stage
-    // was moved, moto would have two versions there.
-    secret.move_stage("AWSPENDING", None, Some(&second)).await;
+    // The end of the next rotation is noticed. Its version is not put at AWSCURRENT: after a
+    // staging label was moved, moto would have two versions there.
+    secret.move_label("AWSPENDING", None, Some(&second)).await;
     let third = secret.put("AWSPENDING", &secret_text("password-3")).await;
     secret
-        .move_stage("AWSCURRENT", Some(&third), Some(&second))
+        .move_label("AWSCURRENT", Some(&third), Some(&second))
         .await;
     assert_eq!(poll(&provider, &adopted).await.revision().as_str(), third);
 }
@@ -125,12 +125,12 @@ async fn a_finished_rotation_that_is_reverted_is_followed() {
     let second = secret.put("AWSPENDING", &secret_text("password-2")).await;
     let adopted = rejected(&provider, &current, &[&first]).await;
     secret
-        .move_stage("AWSCURRENT", Some(&second), Some(first.as_str()))
+        .move_label("AWSCURRENT", Some(&second), Some(first.as_str()))
         .await;
     assert_eq!(poll(&provider, &adopted).await.revision().as_str(), second);
     // Both versions work, as with alternating users, and the first becomes current again.
     secret
-        .move_stage("AWSCURRENT", Some(first.as_str()), Some(&second))
+        .move_label("AWSCURRENT", Some(first.as_str()), Some(&second))
         .await;
     assert_eq!(poll(&provider, &adopted).await.revision(), &first);
 }
@@ -142,7 +142,7 @@ async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
     let second = secret.put("AWSPENDING", &secret_text("password-2")).await;
     let adopted = rejected(&provider, &current, &[&first]).await;
     assert_eq!(adopted.revision().as_str(), second);
-    secret.move_stage("AWSPENDING", None, Some(&second)).await;
+    secret.move_label("AWSPENDING", None, Some(&second)).await;
     // The supervisor no longer lists revisions that were rejected before the handover.
     let back = rejected(&provider, &adopted, &[adopted.revision()]).await;
     assert_eq!((password(&back), back.revision()), ("password-1", &first));
@@ -154,7 +154,7 @@ async fn a_version_both_pending_and_current_is_one_candidate() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let second = Revision::new(secret.put("AWSPENDING", &secret_text("password-2")).await);
     secret
-        .move_stage("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
+        .move_label("AWSCURRENT", Some(second.as_str()), Some(first.as_str()))
         .await;
     let current = first_lease(&provider).await;
     assert_eq!(current.revision(), &second);

@@ -10,12 +10,12 @@ use claviger_servers::Postgres;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 
-/// Returns the number of rotations, or the value of `CLAVIGER_VAULT_ROTATIONS`.
-fn rotations(of: u64) -> u64 {
+/// Returns the value of `CLAVIGER_VAULT_ROTATIONS`, or the default number of rotations.
+fn rotations(default: u64) -> u64 {
     std::env::var("CLAVIGER_VAULT_ROTATIONS")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(of)
+        .unwrap_or(default)
 }
 
 async fn log_in(fixture: &VaultFixture<Postgres>) -> VaultSession {

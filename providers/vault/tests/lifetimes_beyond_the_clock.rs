@@ -1,6 +1,6 @@
 //! needs: openbao
 //!
-//! A time to live beyond the clock's range is taken for none, and causes no panic.
+//! A time to live beyond the clock's range counts as none, and causes no panic.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;

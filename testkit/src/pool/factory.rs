@@ -24,34 +24,34 @@ impl PoolFactory for ScriptedPools {
     type Error = ConnectError;
 
     fn settings(&self) -> PoolSettings {
-        self.called("settings");
+        self.call_hook("settings");
         self.lock().settings.clone()
     }
 
     fn check(&self, _: &Lease<Credentials>) -> Result<(), ConnectError> {
-        self.called("check");
+        self.call_hook("check");
         Ok(())
     }
 
     fn account(&self, _: &Credentials) -> String {
-        self.called("account");
+        self.call_hook("account");
         String::new()
     }
 
     fn server(&self, _: &Credentials) -> String {
-        self.called("server");
+        self.call_hook("server");
         String::new()
     }
 
     fn vacant(&self) -> ScriptedPool {
-        self.called("vacant");
+        self.call_hook("vacant");
         let pool = ScriptedPool::new("", 0, None);
         pool.inner.closed.store(true, Ordering::Release);
         pool
     }
 
     async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
-        self.called("verify");
+        self.call_hook("verify");
         let mut stalled = self.inner.stalled.subscribe();
         let _ = stalled.wait_for(|stalled| !stalled).await;
         let password = credentials.expose_password().to_owned();
@@ -65,7 +65,7 @@ impl PoolFactory for ScriptedPools {
     }
 
     async fn try_out(&self, _: &Credentials, _: Duration) -> Result<(), ConnectError> {
-        self.called("try_out");
+        self.call_hook("try_out");
         match self.lock().try_out_errors.pop_front() {
             Some(error) => Err(error),
             None => Ok(()),
@@ -77,7 +77,7 @@ impl PoolFactory for ScriptedPools {
         credentials: &Credentials,
         logins: LoginPermits,
     ) -> Result<ScriptedPool, ConnectError> {
-        self.called("open");
+        self.call_hook("open");
         let mut state = self.lock();
         let max_connections = state.settings.max_connections;
         let own_queue = state.settings.own_queue.then(|| OwnQueue {
@@ -95,7 +95,7 @@ impl PoolFactory for ScriptedPools {
         connections: u32,
         _: Duration,
     ) -> Result<u32, ConnectError> {
-        self.called("warm");
+        self.call_hook("warm");
         if pool.inner.own_queue.is_some() {
             let mut opened = Vec::new();
             for _ in 0..connections {
@@ -112,7 +112,7 @@ impl PoolFactory for ScriptedPools {
     }
 
     fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
-        self.called("refit");
+        self.call_hook("refit");
         let in_place = self.lock().in_place;
         if in_place {
             let mut password = pool
@@ -126,7 +126,7 @@ impl PoolFactory for ScriptedPools {
     }
 
     async fn drain(&self, pool: ScriptedPool) {
-        self.called("drain");
+        self.call_hook("drain");
         let delay = self.lock().closing_delay;
         if !delay.is_zero() {
             sleep(delay).await;
@@ -143,17 +143,17 @@ impl PoolFactory for ScriptedPools {
     }
 
     fn connections(&self, pool: &ScriptedPool) -> u32 {
-        self.called("connections");
+        self.call_hook("connections");
         pool.size()
     }
 
     fn idle(&self, pool: &ScriptedPool) -> u32 {
-        self.called("idle");
+        self.call_hook("idle");
         pool.inner.idle.load(Ordering::Acquire)
     }
 
     fn classify(&self, error: &(dyn std::error::Error + 'static)) -> ConnectError {
-        self.called("classify");
+        self.call_hook("classify");
         error
             .downcast_ref::<ConnectError>()
             .cloned()
@@ -161,7 +161,7 @@ impl PoolFactory for ScriptedPools {
     }
 
     fn try_get(&self, pool: &ScriptedPool) -> Option<Taken<ScriptedConnection>> {
-        self.called("try_get");
+        self.call_hook("try_get");
         if pool.inner.own_queue.is_some() {
             let get = pin!(self.get(pool));
             return match get.poll(&mut Context::from_waker(Waker::noop())) {
@@ -177,7 +177,7 @@ impl PoolFactory for ScriptedPools {
     }
 
     async fn get(&self, pool: &ScriptedPool) -> Result<Taken<ScriptedConnection>, ConnectError> {
-        self.called("get");
+        self.call_hook("get");
         if let Some(queue) = &pool.inner.own_queue {
             return self.get_from_own_queue(pool, queue).await;
         }
@@ -201,27 +201,27 @@ impl PoolFactory for ScriptedPools {
         _: &mut ScriptedConnection,
         _: Check,
     ) -> Result<(), ConnectError> {
-        self.called("check_connection");
+        self.call_hook("check_connection");
         Ok(())
     }
 
     fn discard(&self, mut connection: ScriptedConnection) {
-        self.called("discard");
+        self.call_hook("discard");
         connection.is_discarded = true;
     }
 
     fn is_timeout(&self, error: &ConnectError) -> bool {
-        self.called("is_timeout");
+        self.call_hook("is_timeout");
         error.message() == TIMED_OUT
     }
 
     fn is_closed(&self, error: &ConnectError) -> bool {
-        self.called("is_closed");
+        self.call_hook("is_closed");
         error.message() == CLOSED
     }
 
     fn error(&self, error: AcquireError<'_>) -> ConnectError {
-        self.called("error");
+        self.call_hook("error");
         match error {
             AcquireError::Connect(error) => error.clone(),
             AcquireError::Closed => closed(),

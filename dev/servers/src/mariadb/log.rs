@@ -112,7 +112,7 @@ impl Log {
     /// The log cannot be read.
     pub fn authenticated_logins_of(&self, user: &str) -> io::Result<usize> {
         let text = self.logins.text()?;
-        // Before the user stand the date and the server's host.
+        // The date and the server's host precede the user.
         let of_user = |&position: &usize| line_before(&text, position).matches(',').count() == 1;
         Ok(logins(&text, &format!(",{user},{CLIENT},"))
             .filter(of_user)

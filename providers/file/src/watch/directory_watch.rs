@@ -122,7 +122,7 @@ impl Filter {
 
     /// Handles an event at `path`. `is_gone` is set if it was removed or moved. The watch of such a
     /// directory has ended.
-    pub(super) fn event(&self, path: &Path, is_gone: bool) {
+    pub(super) fn handle_event(&self, path: &Path, is_gone: bool) {
         if self.chain.concerns(path) {
             if is_gone && self.chain.is_directory(path) {
                 self.broken.store(true, Ordering::Release);
@@ -132,12 +132,12 @@ impl Filter {
     }
 
     /// Handles a loss of events.
-    pub(super) fn lost(&self) {
+    pub(super) fn handle_loss(&self) {
         self.notifier.notify();
     }
 
     /// Handles the end of the watch.
-    pub(super) fn ended(&self) {
+    pub(super) fn handle_end(&self) {
         self.broken.store(true, Ordering::Release);
         self.notifier.notify();
     }

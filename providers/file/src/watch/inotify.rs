@@ -253,9 +253,9 @@ fn listen(mut inotify: Inotify) {
         // Called without the lock, because a waker may run any code.
         for (filter, event) in found {
             match event {
-                DirectoryEvent::Event { path, is_gone } => filter.event(&path, is_gone),
-                DirectoryEvent::Lost => filter.lost(),
-                DirectoryEvent::Ended => filter.ended(),
+                DirectoryEvent::Event { path, is_gone } => filter.handle_event(&path, is_gone),
+                DirectoryEvent::Lost => filter.handle_loss(),
+                DirectoryEvent::Ended => filter.handle_end(),
             }
         }
         if is_over {

@@ -40,7 +40,7 @@ fn handle_event(filter: &Filter, event: notify::Result<Event>) {
     match event {
         Ok(event) if is_read(event.kind) => {}
         // Events were lost, or have no path.
-        Ok(event) if event.need_rescan() || event.paths.is_empty() => filter.lost(),
+        Ok(event) if event.need_rescan() || event.paths.is_empty() => filter.handle_loss(),
         Ok(event) => {
             let is_gone = matches!(
                 event.kind,
@@ -49,11 +49,11 @@ fn handle_event(filter: &Filter, event: notify::Result<Event>) {
             event
                 .paths
                 .iter()
-                .for_each(|path| filter.event(path, is_gone));
+                .for_each(|path| filter.handle_event(path, is_gone));
         }
         Err(error) => {
             tracing::debug!(%error, "watch failed; setting it up again");
-            filter.ended();
+            filter.handle_end();
         }
     }
 }

@@ -11,10 +11,10 @@ use claviger::error::ProviderError;
 
 use crate::secret_id::misconfigured;
 
-const CONNECT: Duration = Duration::from_secs(3);
-const ATTEMPT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time-out of an operation. Includes the SDK's retries. Below the core's fetch deadline of 30 s.
-const OPERATION: Duration = Duration::from_secs(20);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Builds the client.
 ///
@@ -65,9 +65,9 @@ fn endpoint(aws: &SdkConfig) -> Option<String> {
 
 fn default_timeouts() -> aws_smithy_types::timeout::TimeoutConfigBuilder {
     TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(OPERATION)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
 }
 
 fn is_http(url: &str) -> bool {
@@ -170,7 +170,7 @@ mod tests {
         let merged = own.to_builder().take_unset_from(default_timeouts()).build();
         assert_eq!(merged.operation_timeout(), Some(Duration::from_secs(7)));
         assert_eq!(merged.connect_timeout(), None);
-        assert_eq!(merged.operation_attempt_timeout(), Some(ATTEMPT));
+        assert_eq!(merged.operation_attempt_timeout(), Some(ATTEMPT_TIMEOUT));
         assert!(default_timeouts().build().operation_timeout() < Some(Duration::from_secs(30)));
     }
 }

@@ -80,7 +80,7 @@ impl Keys {
             _ => Endpoint::new(host, port, text_at(&object, &self.database)?),
         };
         match endpoint.host_problem() {
-            Some(problem) => Err(ContentError::of_key(&self.host, problem)),
+            Some(problem) => Err(ContentError::for_key(&self.host, problem)),
             None => Ok(credentials.with_endpoint(endpoint)),
         }
     }
@@ -91,7 +91,7 @@ impl Keys {
         let port = match object.get(key) {
             None | Some(Value::Null) => {
                 return default_port(object).ok_or_else(|| {
-                    ContentError::of_key(
+                    ContentError::for_key(
                         key,
                         "is missing, and the \"engine\" has no known default; write the port",
                     )
@@ -108,7 +108,7 @@ impl Keys {
         port.and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)
             .ok_or_else(|| {
-                ContentError::of_key(key, "must be a number from 1 to 65535, or a string of one")
+                ContentError::for_key(key, "must be a number from 1 to 65535, or a string of one")
             })
     }
 }
@@ -119,19 +119,19 @@ fn default_port(object: &Map<String, Value>) -> Option<u16> {
 
 fn text_at<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, ContentError> {
     match object.get(key) {
-        None | Some(Value::Null) => Err(ContentError::of_key(
+        None | Some(Value::Null) => Err(ContentError::for_key(
             key,
             "is missing; write it, or set the name of its key",
         )),
         Some(Value::String(text)) if text.is_empty() => {
-            Err(ContentError::of_key(key, "is empty; write it"))
+            Err(ContentError::for_key(key, "is empty; write it"))
         }
-        Some(Value::String(text)) if text.contains('\0') => Err(ContentError::of_key(
+        Some(Value::String(text)) if text.contains('\0') => Err(ContentError::for_key(
             key,
             "has a NUL character, which databases do not accept",
         )),
         Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(ContentError::of_key(key, "must be a string")),
+        Some(_) => Err(ContentError::for_key(key, "must be a string")),
     }
 }
 

@@ -28,7 +28,7 @@ impl ContentError {
     }
 
     /// Makes an error that names the key.
-    fn of_key(key: &str, problem: &str) -> Self {
+    fn for_key(key: &str, problem: &str) -> Self {
         Self(format!("the key \"{key}\" {problem}"))
     }
 

@@ -10,9 +10,9 @@ use super::error::CallError;
 use crate::bounded_file::strip_bom;
 
 /// Most redirects within the server that are followed.
-const REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 /// Largest body that is read, in bytes. A secret in Vault has a megabyte at most.
-const LARGEST_BODY: usize = 4 << 20;
+const MAX_BODY: usize = 4 << 20;
 
 /// Reason why no client could be built.
 pub(super) enum ClientError {
@@ -26,7 +26,7 @@ pub(super) enum ClientError {
 pub(super) fn client(address: &Url, authorities: Option<&[u8]>) -> Result<Client, ClientError> {
     let origin = address.origin();
     let policy = Policy::custom(move |attempt: Attempt<'_>| {
-        if attempt.url().origin() == origin && attempt.previous().len() <= REDIRECTS {
+        if attempt.url().origin() == origin && attempt.previous().len() <= MAX_REDIRECTS {
             attempt.follow()
         } else {
             attempt.stop()
@@ -79,7 +79,7 @@ pub(super) async fn send(
         .await
         .map_err(|error| CallError::from_reqwest(&error))?
     {
-        if body.len() + part.len() > LARGEST_BODY {
+        if body.len() + part.len() > MAX_BODY {
             return Err(CallError::InvalidResponse);
         }
         body.extend_from_slice(&part);

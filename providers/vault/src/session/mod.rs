@@ -75,7 +75,7 @@ struct Inner {
     /// Locked while a token is obtained, renewed or revoked.
     update_lock: Arc<tokio::sync::Mutex<()>>,
     /// The latest change of the token.
-    changes: watch::Sender<Change>,
+    changes: watch::Sender<TokenChange>,
 }
 
 #[derive(Default)]
@@ -97,7 +97,7 @@ struct State {
 
 /// A change of the token.
 #[derive(Clone, Copy, Default)]
-struct Change {
+struct TokenChange {
     serial: u64,
     /// Set if there was another token before, whose leases may be in use.
     replaces: bool,
@@ -254,7 +254,7 @@ impl Inner {
         self.clock().now()
     }
 
-    fn usable(&self, now: Timestamp) -> Option<Arc<Token>> {
+    fn usable_token(&self, now: Timestamp) -> Option<Arc<Token>> {
         self.lock()
             .token
             .clone()

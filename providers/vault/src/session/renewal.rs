@@ -8,7 +8,7 @@ use claviger::lease::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{Change, FailedAttempt, Inner, State, Token, VaultSession};
+use super::{FailedAttempt, Inner, State, Token, TokenChange, VaultSession};
 use crate::api::{Call, CallError, Response, TokenLookup};
 use crate::auth::AuthSecret;
 use crate::lifetime::{TokenOrigin, TokenTask};
@@ -22,7 +22,7 @@ impl VaultSession {
     /// replaced first.
     pub(crate) async fn token(&self, fresh: bool) -> Result<Arc<Token>, ProviderError> {
         let now = self.now();
-        let usable = self.0.usable(now);
+        let usable = self.0.usable_token(now);
         if let Some(token) = usable
             .as_ref()
             .filter(|token| !fresh || !token.is_stale(now))
@@ -139,7 +139,7 @@ impl Inner {
 
     /// Obtains the first token, renews the current one, or replaces it.
     async fn obtain_token(&self, now: Timestamp) -> Result<Arc<Token>, ProviderError> {
-        let current = self.usable(now);
+        let current = self.usable_token(now);
         match self.auth.external_token() {
             None => self.obtain_own_token(current).await,
             Some(secret) => self.obtain_external_token(secret, current).await,
@@ -339,7 +339,7 @@ impl Inner {
         self.changes.send_if_modified(|change| {
             let is_other = change.serial != token.serial();
             if is_other {
-                *change = Change {
+                *change = TokenChange {
                     serial: token.serial(),
                     replaces,
                     recovered,
