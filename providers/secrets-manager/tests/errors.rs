@@ -469,13 +469,13 @@ async fn a_fetch_after_a_rejection_needs_no_description() {
         .filter(|request| request.operation == "GetSecretValue")
         .map(|request| request.body.clone())
         .collect();
-    for (body, stage) in
+    for (body, label) in
         labels
             .iter()
             .zip(["AWSCURRENT", "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"])
     {
         assert!(
-            body.contains(&format!("\"VersionStage\":\"{stage}\"")),
+            body.contains(&format!("\"VersionStage\":\"{label}\"")),
             "{body}"
         );
     }
