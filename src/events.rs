@@ -10,7 +10,7 @@ use crate::error::{ConnectError, ProviderError};
 use crate::lock::Mutex;
 use crate::report::{HandoverReport, RotationReport};
 
-/// How many events a slow reader may lag behind before it misses some.
+/// Number of events that a slow reader may lag behind before it misses some.
 const KEPT: usize = 1_024;
 
 /// An event. Sent to every reader; never carries a secret.
@@ -59,7 +59,7 @@ pub enum Event {
         pool: Arc<str>,
         /// The old generation.
         generation: u64,
-        /// How many connections it has.
+        /// Number of its connections.
         connections: u32,
     },
     /// An actor of the library failed and was restarted.

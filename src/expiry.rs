@@ -1,10 +1,10 @@
-//! When a credential expires, by either clock.
+//! Expiry of a credential, by either clock.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::Timestamp;
 
-/// When something expires: as soon as either clock has reached it.
+/// Time at which something expires: as soon as either clock has reached it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -56,13 +56,13 @@ impl fmt::Debug for Revision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OldConnections {
-    /// Keep them, as after a renewed token. The pool is updated in place; `max_lifetime` closes its
-    /// connections.
+    /// Keeps them, as after a renewed token. The pool is updated in place; `max_lifetime` closes
+    /// its connections.
     Keep,
-    /// Drain them, as after a rotated password: they work, but should close. The pool is replaced
+    /// Drains them, as after a rotated password: they work, but should close. The pool is replaced
     /// within the connection budget.
     Drain,
-    /// They end with the lease, because the backend drops the role. The pool is replaced, and
+    /// Ends them with the lease, because the backend drops the role. The pool is replaced, and
     /// drained before the lease expires.
     EndWithLease,
 }

@@ -19,7 +19,7 @@ pub enum RotationOutcome {
     Unchanged,
     /// A newer lease was obtained before every pool had adopted this one.
     Superseded,
-    /// Not every pool had adopted it when the report was made, or when the supervisor or provider
+    /// Some pools had not adopted it when the report was made, or when the supervisor or provider
     /// ended. The remaining pools retry.
     Unfinished,
 }
@@ -108,12 +108,12 @@ pub struct HandoverReport {
 pub struct RotationReport {
     /// The provider.
     pub provider: Arc<str>,
-    /// Why it began.
+    /// Trigger of the rotation.
     pub trigger: RotationTrigger,
-    /// When it began, by the wall clock.
+    /// Time at which it began, by the wall clock.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::time"))]
     pub started: SystemTime,
-    /// How it ended.
+    /// Outcome of the rotation.
     pub outcome: RotationOutcome,
     /// Digest of the new revision, if there is one.
     pub revision: Option<String>,
@@ -137,7 +137,7 @@ pub struct RotationReport {
     pub took: Duration,
 }
 
-/// Why a rotation began.
+/// Trigger of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",

@@ -28,7 +28,7 @@ pub struct ProviderStatus {
     pub name: Arc<str>,
     /// Digest of the current lease's revision; `None` before the first lease.
     pub revision: Option<String>,
-    /// When the current lease expires, if it does.
+    /// Expiry of the current lease; `None` if it does not expire.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::time_if_any")
@@ -61,7 +61,7 @@ pub struct ProviderStatus {
     /// Fetches that are still running after their deadline. While there are three, no other is
     /// begun.
     pub hanging: usize,
-    /// When the first of them began.
+    /// Time at which the first of them began.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::time_if_any")
@@ -105,7 +105,7 @@ pub struct PoolStatus {
     pub rejected: bool,
     /// Digest of the active revision.
     pub revision: Option<String>,
-    /// When the active lease expires, if it does.
+    /// Expiry of the active lease; `None` if it does not expire.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::time_if_any")
@@ -129,7 +129,7 @@ pub struct PoolStatus {
         )
     )]
     pub lifetime: Option<Duration>,
-    /// When the active lease was last verified.
+    /// Time of the last verification of the active lease.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::serialize::time_if_any")

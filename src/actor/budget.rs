@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     recent: VecDeque<Instant>,
-    /// It is over its budget until it has run for a window after its last delayed start.
+    /// End of the time over budget: one window after the last delayed start.
     over_until: Option<Instant>,
 }
 

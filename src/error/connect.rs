@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::text::{self, Source};
 
-/// Why there is no connection. Only [`Rejected`](Self::Rejected) may lead to a fetch.
+/// Kind of a [`ConnectError`]. Only [`Rejected`](Self::Rejected) may lead to a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
@@ -37,7 +37,8 @@ impl ConnectErrorKind {
     }
 }
 
-/// Why there is no connection. Cheap to clone; keeps the SQLSTATE where the database gave one.
+/// Error of a connect, and of its login. Cheap to clone; keeps the SQLSTATE where the database gave
+/// one.
 #[derive(Clone)]
 pub struct ConnectError {
     kind: ConnectErrorKind,

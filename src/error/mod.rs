@@ -20,7 +20,7 @@ pub enum ErrorKind {
     InvalidInput,
     /// A provider or pool of that name exists already.
     AlreadyRegistered,
-    /// No provider or pool has that name.
+    /// The name belongs to no provider or pool.
     NotRegistered,
     /// The provider still serves pools; the message names them.
     InUse,

@@ -58,7 +58,7 @@ impl ProviderErrorKind {
     }
 }
 
-/// Why a provider returned no lease. Cheap to clone.
+/// Error of a provider that returned no lease. Cheap to clone.
 ///
 /// The message and the source are logged: they must never carry a secret.
 ///

@@ -61,8 +61,8 @@ struct Counts<P> {
     /// Number of changes that make a count of connections stale.
     changes: u64,
     limited: Option<(u32, Instant)>,
-    /// Until when logins run one at a time. If all waiting callers logged in at once, the first
-    /// result would be as late as the last.
+    /// Time until which logins run one at a time. If all waiting callers logged in at once, the
+    /// first result would be as late as the last.
     head_start: Option<Instant>,
     full: Option<Full>,
 }

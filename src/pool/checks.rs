@@ -1,4 +1,4 @@
-//! When an open connection is checked before it is handed out.
+//! Checks of open connections before they are handed out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 /// Time for which all connections are checked after one was found broken.
 const ALL_CHECKED_FOR: Duration = Duration::from_secs(5);
 
-/// When a handle checks a connection before it hands it out. A check costs a round trip.
+/// Condition for a check of a connection before a handle returns it. A check costs a round trip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckPolicy {
     /// Each time.
     Always,
-    /// If it was idle for at least this long, or if its idle time is unknown. After a connection
-    /// was found broken, those that were idle then are checked, too. For 5 s, all are checked.
+    /// Only if it was idle for at least this long, or if its idle time is unknown. After a
+    /// connection was found broken, those that were idle then are checked, too. For 5 s, all are
+    /// checked.
     AfterIdle(Duration),
     /// Only while credentials are rejected or old connections drain.
     #[default]

@@ -14,15 +14,15 @@ use crate::lease::Lease;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandoverPolicy {
-    /// As the lease requests: [`OldConnections::Keep`](crate::lease::OldConnections::Keep) in
-    /// place, everything else by replacing.
+    /// Follows the lease: [`OldConnections::Keep`](crate::lease::OldConnections::Keep) in place,
+    /// anything else by replacing.
     #[default]
     AsLeased,
-    /// In place while the endpoint is the same: until it changes, the pool that
+    /// Hands over in place while the endpoint is the same: until it changes, the pool that
     /// [`Handle::current`](crate::Handle::current) returns stays valid. A lease with another host,
     /// port or database replaces the pool. A lease that ends its connections is an error.
     AlwaysInPlace,
-    /// Always by replacing.
+    /// Always replaces the pool.
     AlwaysReplace,
 }
 
@@ -42,7 +42,7 @@ pub struct PoolSettings {
     pub acquire_timeout: Duration,
     /// Whether handovers are in place or replace the pool.
     pub policy: HandoverPolicy,
-    /// When a handle checks a connection before it hands it out. Default: never.
+    /// Condition for a check of a connection before a handle returns it. Default: never.
     pub checks: CheckPolicy,
     /// Whether a probe shows that the role still exists. If not, no connection is handed out after
     /// the expiry of a lease that ends its connections. Default: true.
@@ -395,7 +395,7 @@ pub enum Check {
     Probe,
 }
 
-/// Why a handle has no connection for a caller.
+/// Reason why a handle has no connection for a caller.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum AcquireError<'e> {

@@ -225,7 +225,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     changed: watch::Sender<u64>,
     /// Notifies waiting callers of a new generation.
     waiting: Notify,
-    /// When the next attempt that may help callers begins.
+    /// Start of the next attempt that may help callers.
     next_attempt: Mutex<NextAttempt>,
     control_plane: OnceLock<Weak<dyn ControlPlane>>,
     moved: AtomicU64,

@@ -37,7 +37,7 @@ pub struct LoginPermits {
     source: Arc<dyn Source>,
 }
 
-/// Why [`LoginPermits::log_in`] returned no connection.
+/// Error of [`LoginPermits::log_in`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoginError<E> {

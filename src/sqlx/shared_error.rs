@@ -10,7 +10,7 @@ use super::sqlx::error::{DatabaseError, ErrorKind};
 use super::classify;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Why a handle has no connection: the error that all waiting callers share.
+/// Error of a handle that has no connection. All waiting callers share it.
 ///
 /// | what happened | error |
 /// |---|---|

@@ -163,8 +163,8 @@ impl Supervisor {
         start::add_pool_in_background(&self.inner, name, provider, factory)
     }
 
-    /// Requests a *new* credential, never a renewal, and waits until every pool has adopted it, or
-    /// the start deadline (30 s) has passed. Calls within a second share one fetch. If the
+    /// Requests a *new* credential, never a renewal, and waits until every pool has adopted it: up
+    /// to the start deadline (30 s) after the fetch. Calls within a second share one fetch. If the
     /// backend's newest credential is still being handed over, the call waits for that, and returns
     /// the report of that rotation.
     ///

@@ -48,7 +48,7 @@ pub(crate) enum Role {
 struct Tried {
     /// Failed verifications since a login with it worked, or since something changed.
     failures: usize,
-    /// When it is verified again; `None` while another revision is active.
+    /// Time of its next verification; `None` while another revision is active.
     next: Option<Instant>,
     /// Set when its first login was rejected.
     never_worked: bool,
@@ -72,7 +72,7 @@ impl Tried {
 /// Failed logins of one database user, over all its revisions.
 #[derive(Debug)]
 struct Account {
-    /// When the window opened; before that, when the account was created.
+    /// Start of the window; before that, creation of the account.
     opened: Instant,
     /// Zero until the first failed login.
     length: Duration,

@@ -90,7 +90,7 @@ struct Retry {
     failures: u32,
 }
 
-/// When the machine is to be woken without an input.
+/// Times at which the machine is to be woken without an input.
 #[derive(Debug, Default)]
 struct PoolTimers {
     verification: Option<Instant>,
@@ -105,7 +105,7 @@ pub(crate) struct PoolMachine {
     service: Service,
     attempt: Attempt,
     retry: Option<Retry>,
-    /// When the active lease is verified again although it is accepted.
+    /// Time at which the active lease is verified again although it is accepted.
     check: Option<Instant>,
     last_check: Option<Instant>,
     probing: Option<Probing>,

@@ -25,7 +25,7 @@ pub(super) struct TokenBucket {
     fills: u32,
     /// Start of the interval after which one more refill is allowed.
     fills_since: Instant,
-    /// When a new revision refills the bucket, unless it is rejected before.
+    /// Time at which a new revision refills the bucket, unless it is rejected before.
     earned_at: Option<Instant>,
 }
 

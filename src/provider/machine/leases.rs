@@ -44,7 +44,7 @@ pub(super) struct Record {
     pub(super) lifetime: Option<Duration>,
     /// Whether a login with it succeeded.
     pub(super) verified: bool,
-    /// When it became current, or when it was superseded.
+    /// Time at which it became current, or was superseded.
     pub(super) since: Instant,
     /// Whether it was offered again after it was superseded, and that was logged.
     pub(super) offered_again: bool,

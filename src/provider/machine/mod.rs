@@ -95,7 +95,7 @@ pub(crate) struct ProviderMachine {
     last_error: Option<ProviderError>,
     /// Manual requests that wait for a fetch.
     requests: Vec<RequestId>,
-    /// When the last fetch for a hint or a manual request began.
+    /// Start of the last fetch for a hint or a manual request.
     last_hinted: Option<Instant>,
     last_wake: Timestamp,
     /// The rotation whose fetch is due, runs or is retried.
