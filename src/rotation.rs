@@ -41,7 +41,7 @@ struct Progress {
     fetch: Duration,
     waiting: BTreeSet<Arc<str>>,
     handovers: Vec<HandoverReport>,
-    /// Set when its end has begun; `closed` follows.
+    /// Whether its end has begun; `closed` follows.
     ending: bool,
     closed: Option<RotationReport>,
 }

@@ -44,7 +44,7 @@ struct State {
     failing: [bool; Signal::ALL],
     /// The signal in the last WARN line, while its exports fail.
     reported: Option<Signal>,
-    /// Set while an outage was logged and its end was not.
+    /// Whether an outage was logged and its end was not.
     is_open: bool,
     reported_at: Option<Instant>,
 }

@@ -64,10 +64,10 @@ pub struct FileProvider {
     poll_interval: Duration,
     is_token: bool,
     old_connections: OldConnections,
-    /// Locked while files are read, so that a mount that hangs costs one thread, not one per
+    /// Lock for the time of a read, so that a mount that hangs costs one thread, not one per
     /// attempt.
     last_read: Arc<Mutex<LastRead>>,
-    /// Set once the WARN line about a file that other users may read was logged.
+    /// Whether the WARN line about a file that other users may read was logged.
     open_to_others_logged: AtomicBool,
 }
 

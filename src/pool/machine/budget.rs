@@ -50,7 +50,7 @@ struct Tried {
     failures: usize,
     /// Time of its next verification; `None` while another revision is active.
     next: Option<Instant>,
-    /// Set when its first login was rejected.
+    /// Whether its first login was rejected.
     never_worked: bool,
     /// Failed logins with it in this window.
     cost: u32,

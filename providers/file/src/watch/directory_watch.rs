@@ -109,7 +109,7 @@ pub(super) type Failures = Vec<(PathBuf, io::Error)>;
 /// Filter that notifies of events of one symlink chain.
 pub(super) struct Filter {
     chain: SymlinkChain,
-    /// Set once a directory is not or no longer watched.
+    /// Whether a directory is not, or no longer, watched.
     broken: AtomicBool,
     notifier: Notifier,
 }
@@ -143,7 +143,7 @@ impl Filter {
     }
 }
 
-/// What an error leaves unwatched.
+/// Part that an error leaves unwatched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unwatched {
     All,

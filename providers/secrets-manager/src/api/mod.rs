@@ -50,7 +50,7 @@ pub(crate) struct Description {
     pub(crate) current: Option<Revision>,
     /// Latest time of the next rotation.
     pub(crate) next_rotation: Option<SystemTime>,
-    /// Set if the secret is marked for deletion; it has no value then.
+    /// Whether the secret is marked for deletion; it has no value then.
     pub(crate) deleted: bool,
 }
 

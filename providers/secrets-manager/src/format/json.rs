@@ -15,7 +15,7 @@ pub(crate) struct Keys {
     pub(crate) host: String,
     pub(crate) port: String,
     pub(crate) database: String,
-    /// Set if the secret names the endpoint.
+    /// Whether the secret names the endpoint.
     pub(crate) endpoint: bool,
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Grant {
     /// `None` without an expiry.
     pub(crate) lifetime: Option<Duration>,
     pub(crate) renewable: bool,
-    /// Set for a batch token, which cannot be renewed or revoked.
+    /// Whether it is a batch token, which cannot be renewed or revoked.
     pub(crate) batch: bool,
 }
 

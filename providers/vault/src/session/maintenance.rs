@@ -23,9 +23,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseBinding {
-    /// They expire with the token: fetch after every replacement.
+    /// Leases expire with the token: fetch after every replacement.
     ToToken,
-    /// They are independent of it: fetch only after failed attempts to obtain a token.
+    /// Leases are independent of it: fetch only after failed attempts to obtain a token.
     None,
 }
 

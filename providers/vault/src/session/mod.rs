@@ -72,7 +72,7 @@ struct Inner {
     clock: Mutex<Clock>,
     state: Mutex<State>,
     failures: FailureLog,
-    /// Locked while a token is obtained, renewed or revoked.
+    /// Lock for obtaining, renewing or revoking the token.
     update_lock: Arc<tokio::sync::Mutex<()>>,
     /// The latest change of the token.
     changes: watch::Sender<TokenChange>,
@@ -99,9 +99,9 @@ struct State {
 #[derive(Clone, Copy, Default)]
 struct TokenChange {
     serial: u64,
-    /// Set if there was another token before, whose leases may be in use.
+    /// Whether there was another token before, whose leases may be in use.
     replaces: bool,
-    /// Set if the last attempt before it had failed.
+    /// Whether the last attempt before it had failed.
     recovered: bool,
 }
 
