@@ -25,6 +25,8 @@ pub(crate) enum CallError {
     Deleted(Response),
     /// The request timed out.
     TimedOut,
+    /// Earlier requests have timed out, and their responses may still arrive.
+    TooManyLate,
     /// The server cannot be reached.
     Unreachable,
     /// The server's certificate is not trusted.
@@ -137,6 +139,13 @@ impl CallError {
         let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
         let (status, retry_after) = match self {
             Self::TimedOut => return error(Kind::TimedOut, "the request timed out"),
+            Self::TooManyLate => {
+                return error(
+                    Kind::TimedOut,
+                    "3 earlier requests have no response yet; another one follows when one of \
+                    them ends, after 120 s at most",
+                );
+            }
             Self::Unreachable => {
                 return error(
                     Kind::Unavailable,

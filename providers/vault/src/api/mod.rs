@@ -8,6 +8,7 @@ mod response;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::error::ProviderError;
@@ -15,6 +16,7 @@ use claviger::quiet;
 use reqwest::Client;
 use rustify::Endpoint as _;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use vaultrs::api::EndpointMiddleware;
 
@@ -30,6 +32,9 @@ use crate::path::misconfigured;
 /// Time for which a response is awaited after the time-out. A Vault whose database hangs responds
 /// after 90 s.
 const LATE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Most requests with a late response. Each may create a user when the server resumes.
+const LATE_MOST: usize = 3;
 
 /// Settings of the connection to a server.
 #[derive(Clone)]
@@ -66,6 +71,7 @@ pub(crate) struct Api {
     address: String,
     namespace: Option<String>,
     timeout: Duration,
+    late: Arc<Semaphore>,
 }
 
 impl Api {
@@ -133,6 +139,7 @@ impl Api {
             address,
             namespace,
             timeout,
+            late: Arc::new(Semaphore::new(LATE_MOST)),
         })
     }
 
@@ -172,7 +179,32 @@ impl Api {
             None => timeout(self.timeout, sending)
                 .await
                 .map_err(|_| CallError::TimedOut)?,
-            Some(late) => send_with_late_handler(late, self.timeout, sending).await,
+            Some(late) => self.send_with_late_handler(late, sending).await,
+        }
+    }
+
+    /// Sends a request that times out, but passes a late response to `late`.
+    async fn send_with_late_handler(
+        &self,
+        late: LateHandler,
+        sending: impl Future<Output = Result<Response, CallError>> + Send + 'static,
+    ) -> Result<Response, CallError> {
+        let permit = Arc::clone(&self.late).try_acquire_owned();
+        let permit = permit.map_err(|_| CallError::TooManyLate)?;
+        let mut task = tokio::spawn(sending);
+        match timeout(self.timeout, &mut task).await {
+            Ok(response) => response.unwrap_or(Err(CallError::InvalidResponse)),
+            Err(_) => {
+                tokio::spawn(async move {
+                    match timeout(LATE_TIMEOUT, &mut task).await {
+                        Ok(Ok(Ok(response))) => late(response),
+                        Ok(_) => {}
+                        Err(_) => task.abort(),
+                    }
+                    drop(permit);
+                });
+                Err(CallError::TimedOut)
+            }
         }
     }
 
@@ -198,28 +230,6 @@ impl Api {
     }
 }
 
-/// Times out like `timeout`, but passes a late response to `late`.
-async fn send_with_late_handler(
-    late: LateHandler,
-    limit: Duration,
-    sending: impl Future<Output = Result<Response, CallError>> + Send + 'static,
-) -> Result<Response, CallError> {
-    let mut task = tokio::spawn(sending);
-    match timeout(limit, &mut task).await {
-        Ok(response) => response.unwrap_or(Err(CallError::InvalidResponse)),
-        Err(_) => {
-            tokio::spawn(async move {
-                match timeout(LATE_TIMEOUT, &mut task).await {
-                    Ok(Ok(Ok(response))) => late(response),
-                    Ok(_) => {}
-                    Err(_) => task.abort(),
-                }
-            });
-            Err(CallError::TimedOut)
-        }
-    }
-}
-
 /// Body of a response. Without `Debug`, because it may contain a secret.
 pub(crate) struct Response(Vec<u8>);
 
@@ -236,4 +246,43 @@ impl Response {
 /// Returns whether the value is valid in a header. vaultrs panics if it is not.
 pub(crate) fn is_header_value(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_fourth_request_is_sent_while_three_have_no_response() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = Api::new(Settings {
+            address: format!("http://{}", listener.local_addr().unwrap()),
+            namespace: None,
+            ca_file: None,
+            timeout: Duration::from_millis(100),
+            plain_http: true,
+        });
+        let api = api.unwrap();
+        let mut errors = Vec::new();
+        for _ in 0..5 {
+            let call = Call::get("database/creds/orders".to_owned()).when_late(|_| {});
+            errors.push(api.send(None, call).await.err().unwrap());
+        }
+        let texts = errors
+            .iter()
+            .map(|error| error.explain("vault", "").to_string());
+        let too_many = texts.filter(|text| text.contains("3 earlier requests"));
+        assert_eq!(too_many.count(), 2);
+        let mut connections = Vec::new();
+        while let Ok(accepted) = timeout(Duration::from_millis(100), listener.accept()).await {
+            connections.push(accepted.unwrap());
+        }
+        assert_eq!(connections.len(), 3);
+        // The requests end, and leave room for others.
+        drop((connections, listener));
+        let room = timeout(Duration::from_secs(5), api.late.acquire_many(3));
+        assert!(room.await.unwrap().is_ok());
+    }
 }
