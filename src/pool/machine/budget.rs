@@ -268,6 +268,18 @@ impl LoginBudget {
         true
     }
 
+    /// Schedules a verification of a rejected revision that another pool logged in with: a second
+    /// after the last one, because a server may reject it here all the time. Returns whether it was
+    /// scheduled for later.
+    pub(crate) fn retry_soon(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
+        let account = self.accounts.get_mut(user);
+        let tried = account.and_then(|account| account.tried.get_mut(revision));
+        let Some(tried) = tried else { return false };
+        let soon = now.max(tried.last + RETRY_PAUSES[1]);
+        let next = tried.next.as_mut().filter(|next| soon < **next);
+        next.map(|next| *next = soon).is_some()
+    }
+
     /// Notes that a login with this revision worked. Its cost is refunded if it never worked
     /// before. Otherwise it stays until the window ends, to bound the logins to a database that
     /// accepts and rejects in turn. All other revisions of the user are verified again soon.

@@ -87,7 +87,7 @@ impl PoolMachine {
             retry.revision == *revision && *retry.account == *account && retry.at > retry.earliest
         });
         let is_earlier = retry.map(|retry| retry.at = retry.earliest).is_some();
-        if self.budget.retry_now(account, revision, now) || is_earlier {
+        if self.budget.retry_soon(account, revision, now) || is_earlier {
             effects.push(PoolEffect::Wake);
         }
     }
