@@ -75,11 +75,7 @@ pub(super) async fn take_in<F: PoolFactory>(
 ) -> Step<F> {
     let error = match got.result {
         Ok(connection) => {
-            let check = if generation.lifecycle.needs_probe() {
-                Check::Probe
-            } else {
-                Check::Ping
-            };
+            let check = generation.lifecycle.check();
             return checked(shared, generation, connection, call, check, got.opened).await;
         }
         Err(error) => error,

@@ -2,7 +2,7 @@
 //! writes and every caller reads.
 
 use std::error::Error as StdError;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::admission::Admission;
 use super::checks::Checks;
-use super::factory::{PoolFactory, PoolSettings};
+use super::factory::{Check, PoolFactory, PoolSettings};
 use super::openings::Openings;
 use crate::clock::Clock;
 use crate::error::ConnectError;
@@ -48,7 +48,7 @@ pub(crate) struct Lifecycle {
     pub(crate) openings: Arc<Openings>,
     /// Number of connections that the server ended, maybe because the role expired. Connections are
     /// probed until a probe succeeds.
-    suspicions: AtomicU64,
+    suspected: AtomicBool,
 }
 
 impl Lifecycle {
@@ -62,29 +62,21 @@ impl Lifecycle {
             rejection: OnceLock::new(),
             ended,
             openings,
-            suspicions: AtomicU64::new(0),
+            suspected: AtomicBool::new(false),
         })
     }
 
-    /// Returns whether connections are probed before they are handed out.
-    pub(crate) fn needs_probe(&self) -> bool {
-        self.suspicions() > 0
+    /// Returns how connections are checked before they are handed out.
+    pub(super) fn check(&self) -> Check {
+        if self.suspected.load(Ordering::Acquire) {
+            Check::Probe
+        } else {
+            Check::Ping
+        }
     }
 
-    /// Returns how often the server has ended a connection since the count was last cleared.
-    pub(super) fn suspicions(&self) -> u64 {
-        self.suspicions.load(Ordering::Acquire)
-    }
-
-    pub(super) fn suspect(&self) {
-        self.suspicions.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Clears the suspicions if their number is still `seen`. Returns whether it was.
-    pub(super) fn clear_suspicions(&self, seen: u64) -> bool {
-        self.suspicions
-            .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+    pub(super) fn set_suspected(&self, suspected: bool) {
+        self.suspected.store(suspected, Ordering::Release);
     }
 
     /// Returns the life cycle of a generation that serves the same pool. Callers of the old one are

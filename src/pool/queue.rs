@@ -63,11 +63,7 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     };
     *place = None;
     if let Some(connection) = taken {
-        let check = if generation.lifecycle.needs_probe() {
-            Check::Probe
-        } else {
-            Check::Ping
-        };
+        let check = generation.lifecycle.check();
         return checked(shared, generation, connection, call, check, false).await;
     }
     let Some(permit) = permit else {

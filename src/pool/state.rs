@@ -77,12 +77,10 @@ impl<F: PoolFactory> SlotState<F> {
                     shared.publish(current.extended(*expiry));
                 }
                 PoolEffect::Distrust { generation } if current.number == *generation => {
-                    current.lifecycle.suspect();
+                    current.lifecycle.set_suspected(true);
                 }
                 PoolEffect::Trust { generation } if current.number == *generation => {
-                    current
-                        .lifecycle
-                        .clear_suspicions(current.lifecycle.suspicions());
+                    current.lifecycle.set_suspected(false);
                 }
                 PoolEffect::Reject { .. } | PoolEffect::ReportFailure { .. } => {
                     self.error = error.cloned();
