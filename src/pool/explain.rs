@@ -1,7 +1,8 @@
 //! Errors of the acquire loop: reports to the control plane, and errors for callers.
 
 use super::factory::{AcquireError, PoolFactory};
-use super::generation::{ControlPlane, Generation, Phase, Shared};
+use super::generation::{Generation, Phase, Shared};
+use super::slot::PoolSlot;
 use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 
@@ -44,7 +45,7 @@ pub(super) fn note_login_error<F: PoolFactory>(
 pub(super) fn note_error<F: PoolFactory>(
     shared: &Shared<F>,
     error: F::Error,
-    rejected: impl FnOnce(&dyn ControlPlane, ConnectError),
+    rejected: impl FnOnce(&PoolSlot<F>, ConnectError),
 ) -> (F::Error, Option<ConnectError>) {
     let Some(control_plane) = shared.control_plane() else {
         return (error, None);

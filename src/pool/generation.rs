@@ -1,7 +1,6 @@
 //! The current generation of a pool and its life cycle: the data plane, which the control plane
 //! writes and every caller reads.
 
-use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -13,13 +12,13 @@ use super::admission::Admission;
 use super::checks::Checks;
 use super::factory::{Check, PoolFactory, PoolSettings};
 use super::openings::Openings;
+use super::slot::PoolSlot;
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
 use crate::lock::Mutex;
 use crate::next_attempt::NextAttempt;
-use crate::status::PoolStatus;
 use crate::telemetry::{Meters, Origin};
 
 /// Phase of a generation. It only moves forward.
@@ -184,26 +183,6 @@ impl<P> Generation<P> {
     }
 }
 
-/// Interface of the control plane for callers: rejections, logins, errors.
-pub(crate) trait ControlPlane: Send + Sync {
-    /// Notes that the database rejected a caller of this generation.
-    fn rejected(&self, number: u64, error: ConnectError);
-    /// Notes that a statement failed in a way that a dropped role would explain.
-    fn suspect(&self, number: u64);
-    /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
-    fn login_unknown(&self, number: u64);
-    /// Notes a rejected login of this generation: counts it, and does what
-    /// [`rejected`](Self::rejected) does.
-    fn login_rejected(&self, number: u64, error: ConnectError);
-    /// Notes that a caller's login of this generation worked.
-    fn login_worked(&self, number: u64);
-    /// Returns the error of the last failed attempt.
-    fn last_error(&self) -> Option<ConnectError>;
-    /// Classifies an error that a user of the pool got.
-    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError;
-    fn status(&self) -> PoolStatus;
-}
-
 /// State that all handles of a pool share.
 pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) name: Arc<str>,
@@ -219,7 +198,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     waiting: Notify,
     /// Start of the next attempt that may help callers.
     next_attempt: Mutex<NextAttempt>,
-    control_plane: OnceLock<Weak<dyn ControlPlane>>,
+    control_plane: Weak<PoolSlot<F>>,
     moved: AtomicU64,
 }
 
@@ -231,6 +210,7 @@ impl<F: PoolFactory> Shared<F> {
         clock: Clock,
         meters: Meters,
         first: Generation<F::Pool>,
+        control_plane: Weak<PoolSlot<F>>,
     ) -> Arc<Self> {
         let counter = Arc::clone(&factory);
         let connections = Arc::new(move |pool: &F::Pool| counter.connections(pool));
@@ -247,7 +227,7 @@ impl<F: PoolFactory> Shared<F> {
             waiting: Notify::new(),
             // The actor has not decided yet: callers wait for that.
             next_attempt: Mutex::new(NextAttempt::Running),
-            control_plane: OnceLock::new(),
+            control_plane,
             moved: AtomicU64::new(0),
         })
     }
@@ -266,10 +246,6 @@ impl<F: PoolFactory> Shared<F> {
 
     pub(crate) fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn attach(&self, control_plane: Weak<dyn ControlPlane>) {
-        let _ = self.control_plane.set(control_plane);
     }
 
     /// Returns the current generation. Costs one atomic load.
@@ -312,8 +288,8 @@ impl<F: PoolFactory> Shared<F> {
         *self.next_attempt.lock()
     }
 
-    /// Returns the control plane, while it exists.
-    pub(crate) fn control_plane(&self) -> Option<Arc<dyn ControlPlane>> {
-        self.control_plane.get()?.upgrade()
+    /// Returns the control plane, while it exists. Not used while nothing fails.
+    pub(crate) fn control_plane(&self) -> Option<Arc<PoolSlot<F>>> {
+        self.control_plane.upgrade()
     }
 }

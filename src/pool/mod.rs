@@ -33,7 +33,7 @@ pub(crate) use connect::WITHOUT_CALLER;
 pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use generation::Generation;
-pub(crate) use generation::{ControlPlane, Phase, Shared};
+pub(crate) use generation::{Phase, Shared};
 pub(crate) use slot::PoolSlot;
 
 pub use checks::{CheckPolicy, Taken};

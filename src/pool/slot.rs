@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
-use super::generation::{ControlPlane, Generation, Lifecycle, Phase, Shared};
+use super::generation::{Generation, Lifecycle, Phase, Shared};
 use super::machine::{PoolInput, PoolMachine};
 use super::openings::Openings;
 use super::state::SlotState;
@@ -21,7 +21,6 @@ use crate::lease::{Lease, OldConnections, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::notifier::Notifier;
 use crate::provider::{ProviderSlot, Subscriber};
-use crate::status::PoolStatus;
 use crate::telemetry::Origin;
 
 /// A pool's slot: its machine, factory and provider, and the state that its handles share. It
@@ -67,8 +66,8 @@ impl<F: PoolFactory> PoolSlot<F> {
                 context.clock.clone(),
                 context.meters.clone(),
                 vacant,
+                weak.clone(),
             );
-            shared.attach(weak.clone());
             let machine = PoolMachine::new(
                 settings.max_connections,
                 context.settings.drain,
@@ -250,28 +249,36 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 }
 
-impl<F: PoolFactory> ControlPlane for PoolSlot<F> {
-    fn rejected(&self, generation: u64, error: ConnectError) {
+/// The control plane as callers use it, when something fails.
+impl<F: PoolFactory> PoolSlot<F> {
+    /// Notes that the database rejected a caller of this generation.
+    pub(crate) fn rejected(&self, generation: u64, error: ConnectError) {
         self.feed(PoolInput::CallerRejected { generation }, Some(&error));
     }
 
-    fn login_rejected(&self, generation: u64, error: ConnectError) {
+    /// Notes a rejected login of this generation: counts it, and does what
+    /// [`rejected`](Self::rejected) does.
+    pub(super) fn login_rejected(&self, generation: u64, error: ConnectError) {
         self.feed(PoolInput::LoginRejected { generation }, Some(&error));
     }
 
-    fn login_worked(&self, generation: u64) {
+    /// Notes that a caller's login of this generation worked.
+    pub(super) fn login_worked(&self, generation: u64) {
         self.feed(PoolInput::LoginWorked { generation }, None);
     }
 
-    fn login_unknown(&self, generation: u64) {
+    /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
+    pub(super) fn login_unknown(&self, generation: u64) {
         self.feed(PoolInput::LoginUnknown { generation }, None);
     }
 
-    fn suspect(&self, generation: u64) {
+    /// Notes that a statement failed in a way that a dropped role would explain.
+    pub(crate) fn suspect(&self, generation: u64) {
         self.feed(PoolInput::Suspected { generation }, None);
     }
 
-    fn last_error(&self) -> Option<ConnectError> {
+    /// Returns the error of the last failed attempt.
+    pub(super) fn last_error(&self) -> Option<ConnectError> {
         let own = self.own_error();
         own.or_else(|| {
             let error = self.upstream.last_error()?;
@@ -285,15 +292,12 @@ impl<F: PoolFactory> ControlPlane for PoolSlot<F> {
         })
     }
 
-    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+    /// Classifies an error that a user of the pool got.
+    pub(crate) fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         let connect_error = self.factory.classify(error);
         match self.active_lease() {
             Some(lease) => self.factory.explain(lease.secret(), connect_error),
             None => connect_error,
         }
-    }
-
-    fn status(&self) -> PoolStatus {
-        self.as_status()
     }
 }

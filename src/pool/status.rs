@@ -12,7 +12,7 @@ use crate::status::{DrainStatus, PoolStatus};
 impl<F: PoolFactory> PoolSlot<F> {
     /// Returns the pool's status. The factory counts connections without the lock, because its code
     /// may request the status itself.
-    pub(super) fn as_status(&self) -> PoolStatus {
+    pub(crate) fn status(&self) -> PoolStatus {
         let generation = self.shared().current();
         let (next_attempt, now) = (self.own_next_attempt(), self.clock().now());
         let (mut status, drains) = {

@@ -1,6 +1,6 @@
 //! A handle without a supervisor.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::clock::Clock;
 use crate::expiry::Expiry;
@@ -35,6 +35,7 @@ impl<F: PoolFactory> Handle<F> {
             Clock::default(),
             Meters::default(),
             first,
+            Weak::new(),
         ))
     }
 }

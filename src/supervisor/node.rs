@@ -10,7 +10,7 @@ use tokio::time::timeout_at;
 
 use crate::actor::Child;
 use crate::id::Id;
-use crate::pool::{ControlPlane, PoolFactory, PoolSlot};
+use crate::pool::{PoolFactory, PoolSlot};
 use crate::provider::{ManualRequest, ProviderSlot, Subscriber, spawn_watch};
 use crate::rotation::Rotation;
 use crate::status::{PoolStatus, ProviderStatus};
@@ -91,7 +91,7 @@ pub(super) trait PoolObject: Send + Sync {
 
 impl<F: PoolFactory> PoolObject for PoolSlot<F> {
     fn status(&self) -> PoolStatus {
-        ControlPlane::status(self)
+        Self::status(self)
     }
 
     fn is_unexplained(&self) -> bool {
