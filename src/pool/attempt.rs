@@ -37,13 +37,13 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
     };
     // If the provider has another lease by now, the next wake handles that one.
     let Some(lease_guard) = slot
-        .upstream()
+        .upstream
         .use_lease()
         .filter(|lease_guard| lease_guard.lease.revision() == revision)
     else {
         return;
     };
-    let rotation = slot.upstream().rotation();
+    let rotation = slot.upstream.rotation();
     let parent = rotation.as_ref().map_or_else(Span::none, |rotation| {
         rotation.span_for_attempt(slot.clock().now())
     });
@@ -92,7 +92,7 @@ async fn run_attempt<F: PoolFactory>(
     let began = slot.clock().mono();
     let verified = verify(&slot, &lease_guard.lease, &span.0).await;
     let verify = slot.clock().mono().saturating_duration_since(began);
-    slot.context().failpoints.hit(slot.name(), "pool.verified");
+    slot.context.failpoints.hit(slot.name(), "pool.verified");
     let outcome = match verified {
         Err(error) => Err(error),
         Ok(()) => {
@@ -123,7 +123,7 @@ async fn run_attempt<F: PoolFactory>(
     if let Err(error) = outcome {
         telemetry::failed(&span.0, error.kind().as_str(), &error.to_string());
         let took = slot.clock().mono().saturating_duration_since(began);
-        slot.context()
+        slot.context
             .meters
             .handover_failed(slot.name(), error.kind().as_str(), took);
         if let Some(rotation) = rotation {
@@ -162,5 +162,5 @@ async fn verify<F: PoolFactory>(
             .await
         }
     };
-    in_a_task(task, span, slot.context(), "the verification").await
+    in_a_task(task, span, &slot.context, "the verification").await
 }

@@ -56,7 +56,7 @@ pub(super) fn spawn<F: PoolFactory>(
             biased;
             ended = &mut drained => Some(ended),
             () = tokio::time::sleep_until(deadline.into()) => None,
-            () = slot.context().shutdown_signal.given() => None,
+            () = slot.context.shutdown_signal.given() => None,
         };
         inside.exit_span();
         match outcome {
@@ -78,12 +78,12 @@ pub(super) fn spawn<F: PoolFactory>(
                 }
             }
         }
-        slot.shared().admission.end_drain(generation);
+        slot.shared.admission.end_drain(generation);
         let old = slot.lock().draining.remove(&generation);
         drop(old);
         slot.feed(PoolInput::Drained { generation }, None);
         let took = slot.clock().mono().saturating_duration_since(since);
-        slot.context().meters.drained(slot.name(), took);
+        slot.context.meters.drained(slot.name(), took);
         slot.events().send(Event::Drained {
             pool: Arc::clone(slot.name()),
             generation,
@@ -121,7 +121,7 @@ fn overdue<F: PoolFactory>(
     }
     telemetry::ended(span);
     if let Some(connections) = abandoned {
-        slot.context().meters.drain_abandoned(slot.name());
+        slot.context.meters.drain_abandoned(slot.name());
         slot.events().send(Event::DrainAbandoned {
             pool: Arc::clone(slot.name()),
             generation,

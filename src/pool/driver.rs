@@ -62,9 +62,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             NextAttempt::Running
         });
         if is_first {
-            tracing::info!(pool = %self.name, provider = %self.upstream.name(), generation, error = %error, "the database rejected the credential");
+            tracing::info!(pool = %self.name(), provider = %self.upstream.name(), generation, error = %error, "the database rejected the credential");
             self.events().send(Event::Rejected {
-                pool: Arc::clone(&self.name),
+                pool: Arc::clone(self.name()),
                 generation,
                 error: error.clone(),
             });
@@ -74,7 +74,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Logs that a lease was not verified. A first login that comes too early is expected, and not
     /// a failure.
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
-        let (pool, provider) = (&self.name, self.upstream.name());
+        let (pool, provider) = (self.name(), self.upstream.name());
         if is_early && self.failures.is_first_expected() {
             tracing::info!(pool = %pool, provider = %provider, revision = %revision, error = %error, "the database does not accept the next lease yet; it is verified again");
         } else if let Some(times) = self
@@ -84,7 +84,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             tracing::warn!(pool = %pool, provider = %provider, revision = %revision, times, error = %error, "a lease could not be verified");
         }
         self.events().send(Event::VerificationFailed {
-            pool: Arc::clone(&self.name),
+            pool: Arc::clone(self.name()),
             error: error.clone(),
         });
     }
@@ -92,7 +92,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Logs that verifications work again.
     pub(super) fn recovered(&self) {
         if let Some(times) = self.failures.succeeded() {
-            tracing::info!(pool = %self.name, provider = %self.upstream.name(), times, "the database accepts logins again");
+            tracing::info!(pool = %self.name(), provider = %self.upstream.name(), times, "the database accepts logins again");
         }
     }
 
@@ -103,7 +103,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             self.failures.succeeded();
         }
         if let Some(rotation) = self.upstream.rotation()
-            && rotation.waits_for(&self.name, &revision.digest())
+            && rotation.waits_for(self.name(), &revision.digest())
         {
             self.leave_rotation();
         }
@@ -112,7 +112,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Removes this pool from those that the rotation waits for.
     fn leave_rotation(&self) {
         if let Some(rotation) = self.upstream.rotation() {
-            rotation.stop_waiting_for(&self.name);
+            rotation.stop_waiting_for(self.name());
             self.upstream.pool_settled(&rotation);
         }
     }
@@ -139,7 +139,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn current_lease(&self) -> Option<LeaseFacts> {
         let lease = self.upstream.current_lease()?;
         Some(LeaseFacts {
-            account: self.factory.account(lease.secret()).into(),
+            account: self.factory().account(lease.secret()).into(),
             revision: lease.revision().clone(),
             expiry: lease.expiry(),
             old_connections: lease.old_connections(),
@@ -207,7 +207,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
 impl<F: PoolFactory> Slot for PoolSlot<F> {
     fn name(&self) -> &Arc<str> {
-        &self.name
+        Self::name(self)
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -215,7 +215,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
     }
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
-        self.context.failpoints.hit(&self.name, "pool.wake");
+        self.context.failpoints.hit(self.name(), "pool.wake");
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start(effects);

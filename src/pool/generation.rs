@@ -140,6 +140,7 @@ impl Lifecycle {
 }
 
 /// One generation of a pool.
+#[derive(Clone)]
 pub(crate) struct Generation<P> {
     pub(crate) number: u64,
     pub(crate) pool: P,
@@ -150,34 +151,15 @@ pub(crate) struct Generation<P> {
     pub(crate) origin: Origin,
 }
 
-impl<P: Clone> Generation<P> {
-    /// Returns the same generation with another expiry.
-    pub(super) fn extended(&self, expiry: Expiry) -> Self {
-        Self {
-            number: self.number,
-            pool: self.pool.clone(),
-            expiry,
-            old_connections: self.old_connections,
-            lifecycle: Arc::clone(&self.lifecycle),
-            origin: self.origin.clone(),
-        }
-    }
-}
-
 impl<P> Generation<P> {
-    pub(crate) fn serving(
-        number: u64,
-        pool: P,
-        expiry: Expiry,
-        old_connections: OldConnections,
-        max: u32,
-    ) -> Self {
+    /// Creates a generation without a lease. `max` is the pool's maximum number of connections.
+    pub(crate) fn without_lease(number: u64, phase: Phase, pool: P, max: u32) -> Self {
         Self {
             number,
             pool,
-            expiry,
-            old_connections,
-            lifecycle: Lifecycle::new(Phase::Serving, Openings::new(max)),
+            expiry: Expiry::never(),
+            old_connections: OldConnections::Keep,
+            lifecycle: Lifecycle::new(phase, Openings::new(max)),
             origin: Origin::default(),
         }
     }

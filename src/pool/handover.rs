@@ -66,7 +66,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
         Some(pool) => (pool, None),
         None => {
             let openings = Openings::new(slot.settings().max_connections);
-            let logins = LoginPermits::new(slot.shared(), Arc::clone(&openings));
+            let logins = LoginPermits::new(&slot.shared, Arc::clone(&openings));
             let pool = slot
                 .factory()
                 .open(lease_guard.lease.secret(), logins)
@@ -132,11 +132,11 @@ pub(super) async fn hand_over<F: PoolFactory>(
     };
     drop(returned);
     let number = report.generation;
-    slot.context().failpoints.hit(slot.name(), "pool.published");
+    slot.context.failpoints.hit(slot.name(), "pool.published");
     // Not left to the actor, so that the span that the drain follows from need not stay open.
     slot.start_drains();
-    slot.shared().notify_waiting();
-    slot.context()
+    slot.shared.notify_waiting();
+    slot.context
         .meters
         .handed_over(slot.name(), mode.as_str(), report.took);
     slot.events().send(Event::HandedOver(report.clone()));
@@ -146,9 +146,9 @@ pub(super) async fn hand_over<F: PoolFactory>(
     }
     // After `handed_over`: a rotation that ends with the verification includes this handover.
     slot.feed(PoolInput::Reported { attempt }, None);
-    slot.upstream().verified(&revision, &account);
+    slot.upstream.verified(&revision, &account);
     if let Some(rotation) = rotation {
-        slot.upstream().pool_settled(rotation);
+        slot.upstream.pool_settled(rotation);
     }
     slot.settled();
     if mode == HandoverMode::Replace {
@@ -185,7 +185,7 @@ fn refit<F: PoolFactory>(
     lease_guard: &LeaseGuard<F::Secret>,
 ) -> Option<F::Pool> {
     let active = slot.active_lease()?;
-    let pool = slot.shared().current().pool.clone();
+    let pool = slot.shared.current().pool.clone();
     slot.factory()
         .refit(&pool, active.secret(), lease_guard.lease.secret())
         .then_some(pool)
@@ -197,10 +197,10 @@ fn refit<F: PoolFactory>(
 fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
     let settings = slot.settings();
     // Older generations that still have connections use up the overlap.
-    if slot.shared().admission.has_old() {
+    if slot.shared.admission.has_old() {
         return 0;
     }
-    match slot.shared().current().lifecycle.phase() {
+    match slot.shared.current().lifecycle.phase() {
         Phase::Vacant => settings.warm_connections,
         Phase::Rejected => 1,
         _ => settings
@@ -218,7 +218,7 @@ async fn try_out<F: PoolFactory>(
     let _permit = slot.permit_to_verify().await;
     let work = {
         let (slot, lease) = (Arc::clone(slot), lease_guard.lease.clone());
-        let within = slot.context().settings.verify_deadline;
+        let within = slot.context.settings.verify_deadline;
         async move {
             with_room(&slot, lease.secret(), || {
                 slot.factory().try_out(lease.secret(), within)
@@ -229,7 +229,7 @@ async fn try_out<F: PoolFactory>(
     in_a_task(
         work,
         Span::none(),
-        slot.context(),
+        &slot.context,
         "opening a connection with the pool's hooks",
     )
     .await
@@ -246,7 +246,7 @@ async fn warm<F: PoolFactory>(
     let span = telemetry::warm(parent);
     let work = {
         let (slot, pool) = (Arc::clone(slot), pool.clone());
-        let within = slot.context().settings.verify_deadline;
+        let within = slot.context.settings.verify_deadline;
         async move {
             with_room(&slot, lease.secret(), || {
                 slot.factory().warm(&pool, connections, within)
@@ -260,7 +260,7 @@ async fn warm<F: PoolFactory>(
         record.record("connections", opened);
         Ok(opened)
     };
-    in_a_task(work, span, slot.context(), "warming")
+    in_a_task(work, span, &slot.context, "warming")
         .await
         .map(drop)
 }
@@ -293,9 +293,9 @@ fn publish<F: PoolFactory>(
     let now = slot.clock().now();
     // The factory's code runs without the lock.
     let server: Arc<str> = slot.factory().server(lease_guard.lease.secret()).into();
-    let admission = &slot.shared().admission;
+    let admission = &slot.shared.admission;
     let mut inner = slot.lock();
-    let current = slot.shared().current();
+    let current = slot.shared.current();
     let opened = PoolInput::Opened {
         attempt,
         mode,
@@ -335,7 +335,7 @@ fn publish<F: PoolFactory>(
         .openings
         .limit(publication.limited.map(|(_, until)| until));
     lifecycle.openings.publish();
-    slot.shared().publish(Generation {
+    slot.shared.publish(Generation {
         number,
         pool: pool.clone(),
         expiry,
@@ -379,9 +379,9 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
     }
     let slot = Arc::clone(slot);
     tokio::spawn(async move {
-        let give_up_at = slot.clock().mono() + slot.context().settings.drain;
+        let give_up_at = slot.clock().mono() + slot.context.settings.drain;
         loop {
-            let generation = slot.shared().current();
+            let generation = slot.shared.current();
             let open = slot.factory().connections(&pool);
             let now = slot.clock().mono();
             if generation.number != number
@@ -394,10 +394,10 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             // A pool with its own queue requests the permit itself.
             let own_queue = slot.settings().own_queue;
             let permit = (!own_queue)
-                .then(|| slot.shared().admission.enter(&pool, now))
+                .then(|| slot.shared.admission.enter(&pool, now))
                 .flatten();
             if own_queue || permit.is_some() {
-                let deadline = slot.context().settings.verify_deadline;
+                let deadline = slot.context.settings.verify_deadline;
                 let warmed = slot.factory().warm(&pool, open + 1, deadline);
                 match tokio::time::timeout(deadline, warmed).await {
                     Ok(Ok(opened)) if opened > open => continue,

@@ -24,7 +24,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
         slot.feed(input, error);
         slot.settled();
     };
-    let generation = slot.shared().current();
+    let generation = slot.shared.current();
     let Some(lease) = slot.active_lease().filter(|_| generation.number == number) else {
         return report(&slot, ProbeResult::Unknown, None);
     };
@@ -35,7 +35,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
                 let (outcome, if_rejected) = match probe_idle(&slot, &generation.pool).await {
                     Some(result) => (result, ProbeResult::Rejected),
                     // While old connections are open there may be no room for one more.
-                    None if !slot.shared().admission.is_open() => {
+                    None if !slot.shared.admission.is_open() => {
                         return Ok((ProbeResult::Unknown, None));
                     }
                     None => {
@@ -52,7 +52,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
                 }
             }
         };
-        match in_a_task(work, Span::none(), slot.context(), "the probe").await {
+        match in_a_task(work, Span::none(), &slot.context, "the probe").await {
             Ok((result, error)) => report(&slot, result, error.as_ref()),
             Err(error) => {
                 tracing::debug!(pool = %slot.name(), error = %error, "a probe failed");
@@ -68,8 +68,8 @@ async fn probe_idle<F: PoolFactory>(
     pool: &F::Pool,
 ) -> Option<Result<(), ConnectError>> {
     let connection = slot.factory().try_get(pool)?.connection;
-    let deadline = Instant::now() + slot.context().settings.verify_deadline;
-    match connection_guard::check(slot.shared(), connection, Check::Probe, deadline).await {
+    let deadline = Instant::now() + slot.context.settings.verify_deadline;
+    match connection_guard::check(&slot.shared, connection, Check::Probe, deadline).await {
         Ok(_) => Some(Ok(())),
         Err(error) => {
             let error = error?;

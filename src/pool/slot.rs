@@ -5,34 +5,28 @@ use std::sync::{Arc, Weak};
 
 use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
-use super::generation::{Generation, Lifecycle, Phase, Shared};
+use super::generation::{Generation, Phase, Shared};
 use super::machine::{PoolInput, PoolMachine};
-use super::openings::Openings;
 use super::state::SlotState;
 use crate::actor::Mailbox;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::events::EventHub;
-use crate::expiry::Expiry;
 use crate::failure_log::FailureLog;
 use crate::id::Id;
-use crate::lease::{Lease, OldConnections, Revision};
+use crate::lease::{Lease, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::notifier::Notifier;
 use crate::provider::{ProviderSlot, Subscriber};
-use crate::telemetry::Origin;
 
 /// A pool's slot: its machine, factory and provider, and the state that its handles share. It
 /// outlives a crash of the actor.
 pub(crate) struct PoolSlot<F: PoolFactory> {
-    pub(super) name: Arc<str>,
     id: Id,
-    pub(super) factory: Arc<F>,
-    settings: PoolSettings,
     pub(super) upstream: Arc<ProviderSlot<F::Secret>>,
     pub(super) context: Context,
-    pub(super) shared: Arc<Shared<F>>,
+    pub(crate) shared: Arc<Shared<F>>,
     inner: Mutex<SlotState<F>>,
     pub(super) mailbox: Mailbox,
     /// Notified whenever the machine has handled a task's result.
@@ -49,27 +43,11 @@ impl<F: PoolFactory> PoolSlot<F> {
         context: Context,
     ) -> Arc<Self> {
         let settings = factory.settings();
-        let factory = Arc::new(factory);
         Arc::new_cyclic(|weak: &Weak<Self>| {
-            let vacant = Generation {
-                number: 0,
-                pool: factory.vacant(),
-                expiry: Expiry::never(),
-                old_connections: OldConnections::Drain,
-                lifecycle: Lifecycle::new(Phase::Vacant, Openings::new(settings.max_connections)),
-                origin: Origin::default(),
-            };
-            let shared = Shared::new(
-                Arc::clone(&name),
-                Arc::clone(&factory),
-                settings.clone(),
-                context.clock.clone(),
-                context.meters.clone(),
-                vacant,
-                weak.clone(),
-            );
+            let max = settings.max_connections;
+            let vacant = Generation::without_lease(0, Phase::Vacant, factory.vacant(), max);
             let machine = PoolMachine::new(
-                settings.max_connections,
+                max,
                 context.settings.drain,
                 fastrand::u64(..),
                 context.clock.now(),
@@ -77,12 +55,17 @@ impl<F: PoolFactory> PoolSlot<F> {
             Self {
                 id: Id::next(),
                 inner: Mutex::new(SlotState::new(machine)),
-                name,
-                factory,
-                settings,
                 upstream,
+                shared: Shared::new(
+                    name,
+                    Arc::new(factory),
+                    settings,
+                    context.clock.clone(),
+                    context.meters.clone(),
+                    vacant,
+                    weak.clone(),
+                ),
                 context,
-                shared,
                 mailbox: Mailbox::default(),
                 settled: Notifier::default(),
                 failures: FailureLog::default(),
@@ -91,23 +74,15 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.shared.name
     }
 
     pub(crate) fn factory(&self) -> &F {
-        &self.factory
+        &self.shared.factory
     }
 
     pub(crate) fn settings(&self) -> &PoolSettings {
-        &self.settings
-    }
-
-    pub(crate) fn upstream(&self) -> &Arc<ProviderSlot<F::Secret>> {
-        &self.upstream
-    }
-
-    pub(crate) fn context(&self) -> &Context {
-        &self.context
+        &self.shared.settings
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -116,10 +91,6 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     pub(crate) fn events(&self) -> &EventHub {
         &self.context.events
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared<F>> {
-        &self.shared
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, SlotState<F>> {
@@ -210,7 +181,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         };
         pools
             .into_iter()
-            .map(|(generation, pool)| (generation, self.factory.connections(&pool)))
+            .map(|(generation, pool)| (generation, self.factory().connections(&pool)))
             .collect()
     }
 }
@@ -221,7 +192,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 
     fn name(&self) -> &Arc<str> {
-        &self.name
+        Self::name(self)
     }
 
     fn is_leaving(&self) -> bool {
@@ -294,9 +265,9 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Classifies an error that a user of the pool got.
     pub(crate) fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        let connect_error = self.factory.classify(error);
+        let connect_error = self.factory().classify(error);
         match self.active_lease() {
-            Some(lease) => self.factory.explain(lease.secret(), connect_error),
+            Some(lease) => self.factory().explain(lease.secret(), connect_error),
             None => connect_error,
         }
     }

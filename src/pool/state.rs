@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tracing::Span;
 
 use super::factory::PoolFactory;
-use super::generation::Shared;
+use super::generation::{Generation, Shared};
 use super::machine::{PoolEffect, PoolInput, PoolMachine};
 use crate::clock::Clock;
 use crate::error::ConnectError;
@@ -74,7 +74,10 @@ impl<F: PoolFactory> SlotState<F> {
                     returned.extend(self.leases.remove(generation));
                 }
                 PoolEffect::Extend { generation, expiry } if current.number == *generation => {
-                    shared.publish(current.extended(*expiry));
+                    shared.publish(Generation {
+                        expiry: *expiry,
+                        ..Generation::clone(&current)
+                    });
                 }
                 PoolEffect::Distrust { generation } if current.number == *generation => {
                     current.lifecycle.set_suspected(true);

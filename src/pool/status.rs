@@ -13,14 +13,14 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Returns the pool's status. The factory counts connections without the lock, because its code
     /// may request the status itself.
     pub(crate) fn status(&self) -> PoolStatus {
-        let generation = self.shared().current();
+        let generation = self.shared.current();
         let (next_attempt, now) = (self.own_next_attempt(), self.clock().now());
         let (mut status, drains) = {
             let inner = self.lock();
             let active = inner.machine.current();
             let status = PoolStatus {
                 name: Arc::clone(self.name()),
-                provider: Arc::clone(self.upstream().name()),
+                provider: Arc::clone(self.upstream.name()),
                 generation: generation.number,
                 serving: generation.lifecycle.phase() == Phase::Serving
                     && !generation.expiry.is_expired(now),
@@ -33,7 +33,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 connections: 0,
                 idle: 0,
                 max_connections: self.settings().max_connections,
-                moved: self.shared().moved(),
+                moved: self.shared.moved(),
                 draining: Vec::new(),
                 last_handover: inner.last_handover.clone(),
                 last_error: inner.last_error(),

@@ -62,15 +62,9 @@ where
     // A connection to another server would make no room on this one.
     let may_help = || {
         let server = slot.factory().server(secret);
-        slot.shared().admission.is_current_server(&server)
+        slot.shared.admission.is_current_server(&server)
     };
-    if is_full
-        && may_help()
-        && slot
-            .factory()
-            .make_room(&slot.shared().current().pool)
-            .await
-    {
+    if is_full && may_help() && slot.factory().make_room(&slot.shared.current().pool).await {
         return login().await;
     }
     outcome

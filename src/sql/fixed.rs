@@ -3,10 +3,8 @@
 use std::sync::{Arc, Weak};
 
 use crate::clock::Clock;
-use crate::expiry::Expiry;
 use crate::handle::Handle;
-use crate::lease::OldConnections;
-use crate::pool::{Generation, PoolFactory, Shared};
+use crate::pool::{Generation, Phase, PoolFactory, Shared};
 use crate::telemetry::Meters;
 
 /// A pool that a handle can lead to without a supervisor. Sealed: sqlx's pools, of either version.
@@ -27,7 +25,7 @@ impl<F: PoolFactory> Handle<F> {
         let factory = Arc::new(pool.factory());
         let settings = factory.settings();
         let max = settings.max_connections;
-        let first = Generation::serving(1, pool, Expiry::never(), OldConnections::Keep, max);
+        let first = Generation::without_lease(1, Phase::Serving, pool, max);
         Self::supervised(Shared::new(
             Arc::from("fixed"),
             factory,

@@ -169,7 +169,7 @@ pub(super) fn add_pool_in_background<F: PoolFactory>(
     factory: F,
 ) -> Result<Handle<F>, Error> {
     let (slot, _) = register(inner, name, provider, factory)?;
-    Ok(Handle::supervised(Arc::clone(slot.shared())))
+    Ok(Handle::supervised(Arc::clone(&slot.shared)))
 }
 
 pub(super) async fn add_pool<F: PoolFactory>(
@@ -219,7 +219,7 @@ pub(super) async fn add_pool<F: PoolFactory>(
     {
         Ok(Ok(())) => {
             guard.keep();
-            Ok(Handle::supervised(Arc::clone(slot.shared())))
+            Ok(Handle::supervised(Arc::clone(&slot.shared)))
         }
         Ok(Err(connect_error)) => {
             guard.unregister().await;
