@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::lock::{Mutex, MutexGuard};
 
@@ -24,10 +23,6 @@ const FULL_FOR: Duration = Duration::from_secs(5);
 /// connections are returned every 30 µs. With eight free connections, 64 callers got 70 % of a
 /// plain pool's throughput with one at the front, and 90 % with three.
 const FRONT: usize = 3;
-
-/// Longest time for which a verification waits for room among old connections.
-const VERIFICATION_WAIT: Duration = Duration::from_secs(1);
-const VERIFICATION_RETRY: Duration = Duration::from_millis(5);
 
 /// Returns how many callers of a pool may begin a login at a time: a quarter of its maximum.
 pub(crate) fn logins_at_once(max: u32) -> u32 {
@@ -331,23 +326,6 @@ impl<P: Clone> Admission<P> {
         self.count_and_decide(current, |inner, old, new| {
             (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner))
         })
-    }
-
-    /// Waits up to 1 s for a permit for a verification. Without one, the verification runs all the
-    /// same: old connections must not delay it for long.
-    pub(super) async fn permit_to_verify(
-        self: &Arc<Self>,
-        clock: &Clock,
-        current: impl Fn() -> P,
-    ) -> Option<Permit<P>> {
-        let deadline = clock.mono() + VERIFICATION_WAIT;
-        while !self.is_open() && clock.mono() < deadline {
-            if let Some(permit) = self.enter_verification(&current()) {
-                return Some(permit);
-            }
-            tokio::time::sleep(VERIFICATION_RETRY).await;
-        }
-        None
     }
 
     /// Decides by the number of old connections to the current server, and of current ones. The

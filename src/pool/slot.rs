@@ -2,6 +2,9 @@
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
@@ -19,6 +22,10 @@ use crate::lease::{Lease, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::notifier::Notifier;
 use crate::provider::{ProviderSlot, Subscriber};
+
+/// Longest time for which a verification waits for room among old connections.
+const VERIFICATION_WAIT: Duration = Duration::from_secs(1);
+const VERIFICATION_RETRY: Duration = Duration::from_millis(5);
 
 /// A pool's slot: its machine, factory and provider, and the state that its handles share. It
 /// outlives a crash of the actor.
@@ -108,12 +115,18 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Waits up to 1 s for a permit to verify, because a verification opens a connection, too.
+    /// Without one, the verification runs all the same: old connections must not delay it for long.
     pub(super) async fn permit_to_verify(&self) -> Option<Permit<F::Pool>> {
-        let current = || self.shared.current().pool.clone();
-        self.shared
-            .admission
-            .permit_to_verify(self.clock(), current)
-            .await
+        let admission = &self.shared.admission;
+        let deadline = self.clock().mono() + VERIFICATION_WAIT;
+        while !admission.is_open() && self.clock().mono() < deadline {
+            let permit = admission.enter_verification(&self.shared.current().pool);
+            if permit.is_some() {
+                return permit;
+            }
+            sleep(VERIFICATION_RETRY).await;
+        }
+        None
     }
 
     /// Resolves with the first result of `check`, which is called now and after each change.
