@@ -175,7 +175,8 @@ impl<F: PoolFactory> Source for PoolLogins<F> {
                 let generation = shared.current();
                 let mut over = std::pin::pin!(generation.lifecycle.ended());
                 let phase = generation.lifecycle.phase();
-                if generation.lifecycle.openings.id() != self.openings.id() {
+                // Generations that share a pool share its limits.
+                if !Arc::ptr_eq(&generation.lifecycle.openings, &self.openings) {
                     // Before publication, the handover warms the pool with its own permit.
                     return (!self.openings.is_published()).then(LoginPermit::default);
                 }

@@ -9,7 +9,6 @@ use tokio::time::timeout;
 
 use super::admission::{HEAD_START, logins_at_once};
 use super::connect::WITHOUT_CALLER;
-use crate::id::Id;
 use crate::lock::Mutex;
 
 /// Time after a login that worked within which others begin at once.
@@ -24,7 +23,6 @@ const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 /// slowly would cost more than the login budget.
 #[derive(Debug)]
 pub(crate) struct Openings {
-    id: Id,
     published: AtomicBool,
     places: Arc<Semaphore>,
     ahead: Arc<Semaphore>,
@@ -35,18 +33,12 @@ pub(crate) struct Openings {
 impl Openings {
     pub(super) fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
-            id: Id::next(),
             published: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
             ahead: Arc::new(Semaphore::new(1)),
             worked: Mutex::default(),
             limited_until: Mutex::default(),
         })
-    }
-
-    /// Identifies the pool. Generations that share a pool have the same id.
-    pub(super) fn id(&self) -> Id {
-        self.id
     }
 
     /// Notes that the pool serves callers from now on.
@@ -78,11 +70,7 @@ impl Openings {
         .ok()?
         .ok()?;
         // The login ahead may have worked.
-        if self.has_worked(now()) {
-            None
-        } else {
-            Some(first)
-        }
+        (!self.has_worked(now())).then_some(first)
     }
 
     /// Notes until when the user's failed logins are limited.
