@@ -95,10 +95,7 @@ pub(super) async fn connect<F: PoolFactory>(
         result = idle.as_mut() => (result, None, false),
         () = sleep_until(limit) => return None,
     };
-    let result = result.map_err(|error| note_login_error(shared, generation.number, error));
-    if opened && result.is_ok() {
-        note_worked(shared, &generation.lifecycle.openings, generation.number);
-    }
+    let result = note_result(shared, generation, result, opened);
     drop(permits);
     Some(Got { result, opened })
 }
@@ -224,6 +221,20 @@ pub(super) fn note_worked<F: PoolFactory>(
     }
 }
 
+/// Notes the result of an acquire: an error, or that the login for which it `opened` a connection
+/// worked. Returns it for the caller.
+fn note_result<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+    result: Result<Taken<F::Connection>, F::Error>,
+    opened: bool,
+) -> Result<Taken<F::Connection>, F::Error> {
+    if opened && result.is_ok() {
+        note_worked(shared, &generation.lifecycle.openings, generation.number);
+    }
+    result.map_err(|error| note_login_error(shared, generation.number, error))
+}
+
 impl<F: PoolFactory> DetachableLogin<'_, F> {
     async fn acquire(&mut self) -> AcquiredWith<F> {
         let Some(acquiring) = &mut self.acquiring else {
@@ -251,21 +262,10 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
                 Ok(got) => got,
                 Err(_) => (Err(shared.factory.error(AcquireError::TimedOut)), None),
             };
-            let taken = match result {
-                Ok(taken) => {
-                    if opened {
-                        note_worked(&shared, &generation.lifecycle.openings, generation.number);
-                    }
-                    Some(taken)
-                }
-                Err(error) => {
-                    note_login_error(&shared, generation.number, error);
-                    None
-                }
-            };
+            let result = note_result(&shared, &generation, result, opened);
             // Before the connection is returned, because that may be slow.
             drop(permits);
-            if let Some(taken) = taken {
+            if let Ok(taken) = result {
                 give_back(&shared, taken.connection).await;
             }
         });
@@ -296,10 +296,8 @@ pub(super) async fn open<F: PoolFactory>(
                 () = without_caller => return,
             };
             // Reported before the next login gets a permit.
-            let result =
-                result.map_err(|error| note_login_error(&shared, generation.number, error));
+            let result = note_result(&shared, &generation, result, opened);
             if opened && result.is_ok() {
-                note_worked(&shared, &generation.lifecycle.openings, generation.number);
                 shared.admission.note_opened(shared.clock.mono());
             }
             drop(permit);
@@ -328,7 +326,7 @@ pub(super) async fn open<F: PoolFactory>(
             None
         }
         result = idle => {
-            let result = result.map_err(|error| note_login_error(shared, generation.number, error));
+            let result = note_result(shared, generation, result, false);
             Some(Got { result, opened: false })
         }
         () = sleep_until(limit) => None,
