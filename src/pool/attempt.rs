@@ -9,7 +9,7 @@ use super::factory::PoolFactory;
 use super::handover::{self, Times};
 use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
-use super::task::{in_a_task, with_room};
+use super::task::{TaskGuard, in_a_task, with_room};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::provider::LeaseGuard;
@@ -31,9 +31,9 @@ impl Drop for MarkedByPanic {
 
 /// Starts an attempt to verify the lease with this revision.
 pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revision: &Revision) {
-    let guard = AttemptGuard {
+    let guard = TaskGuard {
         slot: Arc::clone(slot),
-        attempt,
+        if_lost: PoolInput::Lost { attempt },
     };
     // If the provider has another lease by now, the next wake handles that one.
     let Some(lease_guard) = slot
@@ -66,19 +66,6 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
             guard.slot.attempt_failed(attempt, &error);
         }
     });
-}
-
-/// Reports an attempt as lost on drop, which has an effect only if its runtime ended first.
-struct AttemptGuard<F: PoolFactory> {
-    slot: Arc<PoolSlot<F>>,
-    attempt: u64,
-}
-
-impl<F: PoolFactory> Drop for AttemptGuard<F> {
-    fn drop(&mut self) {
-        let attempt = self.attempt;
-        self.slot.feed(PoolInput::Lost { attempt }, None);
-    }
 }
 
 async fn run_attempt<F: PoolFactory>(

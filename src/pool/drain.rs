@@ -6,22 +6,10 @@ use std::time::Instant;
 use super::factory::PoolFactory;
 use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
+use super::task::TaskGuard;
 use crate::error::ConnectErrorKind;
 use crate::events::Event;
 use crate::telemetry::{self, InSpan};
-
-/// Belongs to the task of a drain. If its runtime ends first, the drain can be started on another.
-struct DrainGuard<F: PoolFactory> {
-    slot: Arc<PoolSlot<F>>,
-    generation: u64,
-}
-
-impl<F: PoolFactory> Drop for DrainGuard<F> {
-    fn drop(&mut self) {
-        let generation = self.generation;
-        self.slot.feed(PoolInput::DrainLost { generation }, None);
-    }
-}
 
 /// Drains a generation, reports it at its deadline, and returns its lease when it has drained.
 pub(super) fn spawn<F: PoolFactory>(
@@ -37,9 +25,10 @@ pub(super) fn spawn<F: PoolFactory>(
         // The pool is gone already.
         return drop(slot.feed(PoolInput::Drained { generation }, None));
     };
-    let guard = DrainGuard {
+    let guard = TaskGuard {
         slot: Arc::clone(slot),
-        generation,
+        // The drain can be started on another runtime.
+        if_lost: PoolInput::DrainLost { generation },
     };
     // Created here, where no lock is held.
     let span = telemetry::drain(&cause, slot.name(), generation);

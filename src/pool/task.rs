@@ -1,14 +1,30 @@
-//! Runs a factory's code before a handover. A panic or a hang is returned as an error.
+//! For the pool's tasks: a guard that reports a lost task, and the factory's code before a handover.
+//! A panic or a hang of that code is returned as an error.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tracing::Span;
 
 use super::factory::PoolFactory;
+use super::machine::PoolInput;
 use super::slot::PoolSlot;
 use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::telemetry::{self, InSpan};
+
+/// Belongs to a task. Feeds its input on drop, which has an effect only if the task's runtime ended
+/// before the task reported its result.
+pub(super) struct TaskGuard<F: PoolFactory> {
+    pub(super) slot: Arc<PoolSlot<F>>,
+    pub(super) if_lost: PoolInput,
+}
+
+impl<F: PoolFactory> Drop for TaskGuard<F> {
+    fn drop(&mut self) {
+        self.slot.feed(self.if_lost.clone(), None);
+    }
+}
 
 /// Runs a factory's code in a task of its own within the verify deadline, and ends the span. A
 /// panic or a passed deadline is returned as an error.
