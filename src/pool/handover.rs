@@ -49,10 +49,16 @@ pub(super) async fn hand_over<F: PoolFactory>(
     span: &Span,
     rotation: Option<&Arc<Rotation>>,
 ) -> Result<(), ConnectError> {
-    let tries_in_place = may_refit(slot, &lease_guard);
-    let is_same = slot
-        .active_lease()
+    let active = slot.active_lease();
+    let is_same = active
+        .as_ref()
         .is_some_and(|active| active.revision() == lease_guard.lease.revision());
+    let tries_in_place = active.is_some_and(|active| match slot.settings().policy {
+        HandoverPolicy::AlwaysInPlace => true,
+        // A rejected revision that works again can keep its pool.
+        HandoverPolicy::AlwaysReplace => is_same,
+        HandoverPolicy::AsLeased => is_same || active.old_connections() == OldConnections::Keep,
+    });
     let try_out_began = slot.clock().mono();
     // Before the current pool gets the new options, because its callers would log in with them.
     if tries_in_place && !is_same {
@@ -108,11 +114,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
         .filter(|root| !root.is_none())
         .unwrap_or_else(|| span.clone());
     let revision = lease_guard.lease.revision().clone();
-    let Some(Published {
-        report,
-        account,
-        returned,
-    }) = publish(
+    let Some((report, account)) = publish(
         slot,
         attempt,
         lease_guard,
@@ -124,13 +126,11 @@ pub(super) async fn hand_over<F: PoolFactory>(
             cause,
             origin,
         },
-    )
-    else {
+    ) else {
         discard(slot, pool);
         slot.settled();
         return Ok(());
     };
-    drop(returned);
     let number = report.generation;
     slot.context.failpoints.hit(slot.name(), "pool.published");
     // Not left to the actor, so that the span that the drain follows from need not stay open.
@@ -162,20 +162,6 @@ fn mode(openings: Option<&Arc<Openings>>) -> HandoverMode {
     match openings {
         None => HandoverMode::InPlace,
         Some(_) => HandoverMode::Replace,
-    }
-}
-
-/// Returns whether the lease and the policy allow a handover in place.
-fn may_refit<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, lease_guard: &LeaseGuard<F::Secret>) -> bool {
-    let Some(active) = slot.active_lease() else {
-        return false;
-    };
-    // A rejected revision that works again can keep its pool.
-    let is_same = active.revision() == lease_guard.lease.revision();
-    match slot.settings().policy {
-        HandoverPolicy::AlwaysInPlace => true,
-        HandoverPolicy::AlwaysReplace => is_same,
-        HandoverPolicy::AsLeased => is_same || active.old_connections() == OldConnections::Keep,
     }
 }
 
@@ -245,36 +231,22 @@ async fn warm<F: PoolFactory>(
 ) -> Result<(), ConnectError> {
     let span = telemetry::warm(parent);
     let work = {
-        let (slot, pool) = (Arc::clone(slot), pool.clone());
+        let (slot, pool, span) = (Arc::clone(slot), pool.clone(), span.clone());
         let within = slot.context.settings.verify_deadline;
         async move {
-            with_room(&slot, lease.secret(), || {
+            let opened = with_room(&slot, lease.secret(), || {
                 slot.factory().warm(&pool, connections, within)
             })
-            .await
+            .await?;
+            span.record("connections", opened);
+            Ok(())
         }
     };
-    let record = span.clone();
-    let work = async move {
-        let opened = work.await?;
-        record.record("connections", opened);
-        Ok(opened)
-    };
-    in_a_task(work, span, &slot.context, "warming")
-        .await
-        .map(drop)
-}
-
-/// Results of a publication, to be used without the slot's lock.
-struct Published<S: Send + Sync + 'static> {
-    report: HandoverReport,
-    account: Arc<str>,
-    /// The lease of a generation that was updated in place.
-    returned: Option<LeaseGuard<S>>,
+    in_a_task(work, span, &slot.context, "warming").await
 }
 
 /// Publishes in one step under the slot's lock: callers get the new generation, and the old one
-/// drains. Returns nothing if the pool was retired meanwhile.
+/// drains. Returns the report and the account, or nothing if the pool was retired meanwhile.
 fn publish<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     attempt: u64,
@@ -287,7 +259,7 @@ fn publish<F: PoolFactory>(
         cause,
         origin,
     }: Spans<'_>,
-) -> Option<Published<F::Secret>> {
+) -> Option<(HandoverReport, Arc<str>)> {
     let span = telemetry::publish(handover);
     let mode = mode(openings.as_ref());
     let now = slot.clock().now();
@@ -301,17 +273,12 @@ fn publish<F: PoolFactory>(
         mode,
         lifetime: lease_guard.lifetime,
     };
-    let effects = inner.machine.handle(opened, now);
-    let mut returned = None;
-    let mut published = None;
-    for effect in effects {
-        match effect {
-            PoolEffect::Publish(publication) => published = Some(publication),
-            PoolEffect::ReturnLease { generation } => returned = inner.leases.remove(&generation),
-            _ => {}
-        }
-    }
-    let publication = published?;
+    // In place, the lease of the current generation is returned.
+    let (effects, returned) = inner.handle(&slot.shared, opened, slot.clock(), None);
+    let publication = effects.into_iter().find_map(|effect| match effect {
+        PoolEffect::Publish(publication) => Some(publication),
+        _ => None,
+    })?;
     let active = inner.machine.current()?;
     let number = publication.generation;
     let (expiry, old_connections) = (active.lease.expiry, active.lease.old_connections);
@@ -357,11 +324,10 @@ fn publish<F: PoolFactory>(
     drop(inner);
     span.record("generation", number);
     handover.record("generation", number);
-    Some(Published {
-        report,
-        account,
-        returned,
-    })
+    drop(span);
+    // It locks the provider.
+    drop(returned);
+    Some((report, account))
 }
 
 /// Closes a pool that was never published.
