@@ -55,23 +55,21 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     let take = || shared.factory.try_get(&generation.pool);
     let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
     let front = wait_at_front(shared, generation, over.as_mut(), limit, queued, take).await;
-    let (taken, permit) = match front {
-        Front::Moved => return moved(shared),
-        Front::Again => return Step::Again,
-        Front::Taken(connection) => (Some(connection), None),
-        Front::Permit(permit) => (None, Some(permit)),
-    };
-    *place = None;
-    if let Some(connection) = taken {
-        let check = generation.lifecycle.check();
-        return checked(shared, generation, connection, call, check, false).await;
-    }
-    let Some(permit) = permit else {
-        return Step::Again;
-    };
-    match open(shared, generation, permit, over, limit).await {
-        Some(got) => take_in(shared, generation, got, call).await,
-        None => Step::Again,
+    match front {
+        Front::Moved => moved(shared),
+        Front::Again => Step::Again,
+        Front::Taken(connection) => {
+            *place = None;
+            let check = generation.lifecycle.check();
+            checked(shared, generation, connection, call, check, false).await
+        }
+        Front::Permit(permit) => {
+            *place = None;
+            match open(shared, generation, permit, over, limit).await {
+                Some(got) => take_in(shared, generation, got, call).await,
+                None => Step::Again,
+            }
+        }
     }
 }
 
