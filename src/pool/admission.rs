@@ -9,7 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::error::ConnectError;
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 
 /// Longest time for which the first login after a rejection runs alone. A login takes some 10 ms.
 pub(crate) const HEAD_START: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ pub(crate) struct Permit<P>(Arc<Admission<P>>);
 
 impl<P> Drop for Permit<P> {
     fn drop(&mut self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.0.inner.lock();
         inner.opening -= 1;
         inner.changes += 1;
         if inner.head_start.take().is_some() {
@@ -185,7 +185,7 @@ impl<P> Admission<P> {
     /// Sets the server of the next generation before its publication. `limited` is how many logins
     /// may run at a time, and until when, if its user was rejected lately.
     pub(crate) fn set_server(&self, server: Arc<str>, limited: Option<(u32, Instant)>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.server = server;
         inner.changes += 1;
         inner.limited = limited;
@@ -194,7 +194,7 @@ impl<P> Admission<P> {
 
     /// Notes that a generation begins to drain. Call it before the next one is published.
     pub(crate) fn begin_drain(&self, number: u64, pool: P) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let server = Arc::clone(&inner.server);
         inner.old.push((number, pool, server));
         inner.changes += 1;
@@ -203,7 +203,7 @@ impl<P> Admission<P> {
 
     /// Notes that a generation has drained.
     pub(crate) fn end_drain(&self, number: u64) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let at = inner.old.iter().position(|(old, ..)| *old == number);
         let drained = at.map(|at| inner.old.swap_remove(at));
         inner.changes += 1;
@@ -217,14 +217,14 @@ impl<P> Admission<P> {
     /// Makes the first login run alone. Call it before the successor of a rejected generation is
     /// published.
     pub(crate) fn give_head_start(&self, now: Instant) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.head_start = Some(now + HEAD_START);
         self.refresh(&inner);
     }
 
     /// Notes that the server had no room for a connection. From now on one caller at a time tries.
     pub(crate) fn note_full(&self, error: ConnectError, now: Instant) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let pause = inner
             .full
             .as_ref()
@@ -241,7 +241,7 @@ impl<P> Admission<P> {
 
     /// Returns the server's last error about missing room, while it counts as full.
     pub(crate) fn why_full(&self, now: Instant) -> Option<ConnectError> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         self.expire(&mut inner, now);
         inner.full.as_ref().map(|full| full.error.clone())
     }
@@ -253,7 +253,7 @@ impl<P> Admission<P> {
         if self.is_open() {
             return;
         }
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let at_once = logins_at_once(self.max);
         inner.limited = inner.limited.filter(|(width, _)| *width < at_once);
         if let Some(full) = &mut inner.full {
@@ -264,12 +264,12 @@ impl<P> Admission<P> {
 
     /// Returns whether the current generation is connected to this server.
     pub(super) fn is_current_server(&self, server: &str) -> bool {
-        &*self.lock().server == server
+        &*self.inner.lock().server == server
     }
 
     /// Returns whether an old generation has connections to the current server.
     pub(crate) fn has_old(&self) -> bool {
-        self.lock().has_old()
+        self.inner.lock().has_old()
     }
 
     fn refresh(&self, inner: &Counts<P>) {
@@ -278,10 +278,6 @@ impl<P> Admission<P> {
             || inner.head_start.is_some()
             || inner.full.is_some();
         self.engaged.store(engaged, Ordering::Release);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts<P>> {
-        self.inner.lock()
     }
 }
 
@@ -338,7 +334,7 @@ impl<P: Clone> Admission<P> {
     ) -> Option<T> {
         loop {
             let (changes, old) = {
-                let inner = self.lock();
+                let inner = self.inner.lock();
                 let old = inner
                     .old
                     .iter()
@@ -350,7 +346,7 @@ impl<P: Clone> Admission<P> {
                 old.iter().map(|pool| (self.connections)(pool)).sum(),
                 (self.connections)(current),
             );
-            let mut inner = self.lock();
+            let mut inner = self.inner.lock();
             if inner.changes == changes {
                 return decide(&mut inner, old, new);
             }
