@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::futures::Notified;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::admission::Permit;
@@ -58,19 +58,13 @@ pub(super) async fn connect<F: PoolFactory>(
         return None;
     }
     let opened = opens(shared, generation);
-    let pool = generation.pool.clone();
+    let openings = &generation.lifecycle.openings;
+    let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
+    let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
     let mut attempt = DetachableLogin {
-        acquiring: Some(Box::pin(acquire(
-            Arc::clone(&shared.factory),
-            pool,
-            permits,
-            opened.then(|| {
-                generation
-                    .lifecycle
-                    .openings
-                    .head_start(shared.clock.mono())
-            }),
-        ))),
+        acquiring: Some(Box::pin(async move {
+            with_head_start(factory.get(&pool), permits, head_start).await
+        })),
         shared,
         generation,
         // In a full pool the caller only queues, so nothing is lost.
@@ -98,15 +92,6 @@ pub(super) async fn connect<F: PoolFactory>(
     let result = note_result(shared, generation, result, opened);
     drop(permits);
     Some(Got { result, opened })
-}
-
-async fn acquire<F: PoolFactory>(
-    factory: Arc<F>,
-    pool: F::Pool,
-    permits: Permits,
-    head_start: Option<Duration>,
-) -> AcquiredWith<F> {
-    with_head_start(factory.get(&pool), permits, head_start).await
 }
 
 /// Acquires a connection, and returns the permits with the result. A login keeps them for
@@ -163,8 +148,6 @@ impl Default for Pace {
 }
 
 impl Pace {
-    pub(super) const SHORTEST: Duration = TRY_AGAIN;
-
     pub(super) fn next(&mut self) -> Instant {
         let at = Instant::now() + self.0;
         self.0 = (self.0 * 2).min(TRY_AGAIN_LONGEST);
@@ -186,7 +169,7 @@ async fn take_returned<F: PoolFactory>(
         }
         match shared.factory.try_get(&generation.pool) {
             Some(connection) => return Ok(connection),
-            None => sleep(Pace::SHORTEST).await,
+            None => sleep(TRY_AGAIN).await,
         }
     }
 }
@@ -272,6 +255,12 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
     }
 }
 
+/// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`].
+pub(super) async fn left_alone<T>(caller: &mut oneshot::Sender<T>) {
+    caller.closed().await;
+    sleep(WITHOUT_CALLER).await;
+}
+
 /// Opens a connection with a permit, in a task of its own. Returns `None` when the caller should
 /// try again.
 pub(super) async fn open<F: PoolFactory>(
@@ -281,19 +270,15 @@ pub(super) async fn open<F: PoolFactory>(
     over: Pin<&mut Notified<'_>>,
     limit: Instant,
 ) -> Option<Got<F>> {
-    let (mut reply, got) = tokio::sync::oneshot::channel();
+    let (mut reply, got) = oneshot::channel();
     let task = {
         let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
         async move {
-            let without_caller = async {
-                reply.closed().await;
-                sleep(WITHOUT_CALLER).await;
-            };
             let opened = opens(&shared, &generation);
             let result = tokio::select! {
                 biased;
                 got = shared.factory.get(&generation.pool) => got,
-                () = without_caller => return,
+                () = left_alone(&mut reply) => return,
             };
             // Reported before the next login gets a permit.
             let result = note_result(&shared, &generation, result, opened);

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::{Call, Got, Step, is_expired, limit, moved, take_in, until_expiry};
-use super::connect::{Permits, WITHOUT_CALLER, note_worked, with_head_start};
+use super::connect::{Permits, left_alone, note_worked, with_head_start};
 use super::explain::verify_in_background;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Phase, Shared};
@@ -88,15 +88,11 @@ impl LoginPermits {
         let (mut caller, present) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let (generation, head_start) = (permit.generation, permit.head_start);
-            let without_caller = async {
-                caller.closed().await;
-                sleep(WITHOUT_CALLER).await;
-            };
             let login = with_head_start(login, permit.permits, head_start);
             let ended = tokio::select! {
                 biased;
                 ended = login => Some(ended),
-                () = without_caller => None,
+                () = left_alone(&mut caller) => None,
             };
             let (result, permits) = ended.unzip();
             if let Some(generation) = generation {
