@@ -86,9 +86,10 @@ pub(super) async fn take_in<F: PoolFactory>(
     if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Retired {
         return moved(shared);
     }
-    let Some(classified) = shared.classify(&error) else {
+    let Some(control_plane) = shared.control_plane() else {
         return Step::Failed(error);
     };
+    let classified = control_plane.classify(&error);
     if matches!(
         classified.kind(),
         ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded

@@ -51,18 +51,14 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    pub(super) fn new(phase: Phase, openings: Arc<Openings>) -> Arc<Self> {
-        Self::sharing(phase, Arc::default(), openings)
-    }
-
-    fn sharing(phase: Phase, ended: Arc<Notify>, openings: Arc<Openings>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(phase: Phase, openings: Arc<Openings>) -> Self {
+        Self {
             phase: AtomicU8::new(phase as u8),
             rejection: OnceLock::new(),
-            ended,
+            ended: Arc::default(),
             openings,
             suspected: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Returns how connections are checked before they are handed out.
@@ -80,12 +76,11 @@ impl Lifecycle {
 
     /// Returns the life cycle of a generation that serves the same pool. Callers of the old one are
     /// notified of the new one's end.
-    pub(super) fn successor(&self) -> Arc<Self> {
-        Self::sharing(
-            Phase::Serving,
-            Arc::clone(&self.ended),
-            Arc::clone(&self.openings),
-        )
+    pub(super) fn successor(&self) -> Self {
+        Self {
+            ended: Arc::clone(&self.ended),
+            ..Self::new(Phase::Serving, Arc::clone(&self.openings))
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -159,7 +154,7 @@ impl<P> Generation<P> {
             pool,
             expiry: Expiry::never(),
             old_connections: OldConnections::Keep,
-            lifecycle: Lifecycle::new(phase, Openings::new(max)),
+            lifecycle: Arc::new(Lifecycle::new(phase, Openings::new(max))),
             origin: Origin::default(),
         }
     }
@@ -212,13 +207,6 @@ impl<F: PoolFactory> Shared<F> {
             control_plane,
             moved: AtomicU64::new(0),
         })
-    }
-
-    /// Classifies an error, and adds details of the active credentials. `None` for a pool without a
-    /// supervisor.
-    pub(crate) fn classify(&self, error: &F::Error) -> Option<ConnectError> {
-        self.control_plane()
-            .map(|control_plane| control_plane.classify(error))
     }
 
     /// Counts a caller whose generation ended while it waited there.

@@ -307,7 +307,7 @@ fn publish<F: PoolFactory>(
         pool: pool.clone(),
         expiry,
         old_connections,
-        lifecycle,
+        lifecycle: Arc::new(lifecycle),
         origin,
     });
     current.lifecycle.retire(mode == HandoverMode::InPlace);

@@ -276,7 +276,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         })
     }
 
-    /// Classifies an error that a user of the pool got.
+    /// Classifies an error that a user of the pool got, and adds details of the active credentials.
     pub(crate) fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         let connect_error = self.factory().classify(error);
         match self.active_lease() {
