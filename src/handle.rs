@@ -66,14 +66,10 @@ impl<F: PoolFactory> Handle<F> {
         let mut changes = self.shared.changes();
         let seen = *changes.borrow_and_update();
         async move {
-            match changes
-                .wait_for(|number| *number != seen)
-                .await
-                .map(|number| *number)
-            {
-                Ok(number) => number,
-                Err(_) => std::future::pending().await,
+            if let Ok(number) = changes.wait_for(|number| *number != seen).await {
+                return *number;
             }
+            std::future::pending().await
         }
     }
 
@@ -103,9 +99,7 @@ impl<F: PoolFactory> Handle<F> {
     /// Returns the status of the pool; `None` once the pool is gone.
     #[must_use]
     pub fn status(&self) -> Option<PoolStatus> {
-        self.shared
-            .control_plane()
-            .map(|control_plane| control_plane.status())
+        Some(self.shared.control_plane()?.status())
     }
 
     /// Returns whether the pool was removed or shut down.
@@ -113,9 +107,7 @@ impl<F: PoolFactory> Handle<F> {
     pub fn is_closed(&self) -> bool {
         self.shared.current().lifecycle.phase() == Phase::Retired
     }
-}
 
-impl<F: PoolFactory> Handle<F> {
     /// Returns a usable connection of the current generation.
     ///
     /// It keeps working through a handover, until the drain deadline and beyond.
@@ -140,8 +132,7 @@ impl<F: PoolFactory> Handle<F> {
         if are_expired(&self.shared, &generation) {
             return None;
         }
-        let taken = self.shared.factory.try_get(&generation.pool)?;
-        Some(taken.connection)
+        Some(self.shared.factory.try_get(&generation.pool)?.connection)
     }
 
     /// Returns the pool of the current generation, for libraries that need a pool. It is closed
