@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::credentials::Credentials;
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 
 /// Number of passwords whose form is remembered.
 const REMEMBERED: usize = 16;
@@ -46,7 +46,7 @@ struct Known {
 impl Forms {
     /// Returns the form for the next login.
     pub(crate) fn form_for(&self, credentials: &Credentials) -> Form {
-        let (digest, known) = (digest(credentials), self.lock());
+        let (digest, known) = (digest(credentials), self.0.lock());
         known
             .next
             .iter()
@@ -56,18 +56,14 @@ impl Forms {
 
     /// Notes that a login with this form worked.
     pub(crate) fn worked(&self, credentials: &Credentials, form: Form) {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         known.worked = form;
         known.remember(credentials, form);
     }
 
     /// Notes that a login with this form was rejected.
     pub(crate) fn rejected(&self, credentials: &Credentials, form: Form) {
-        self.lock().remember(credentials, form.other());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock()
+        self.0.lock().remember(credentials, form.other());
     }
 }
 
@@ -123,6 +119,6 @@ mod tests {
                 Form::Unchanged,
             );
         }
-        assert_eq!(forms.lock().next.len(), REMEMBERED);
+        assert_eq!(forms.0.lock().next.len(), REMEMBERED);
     }
 }
