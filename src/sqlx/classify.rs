@@ -1,5 +1,6 @@
 //! Kinds of sqlx's errors that do not depend on the database.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 
 use super::sqlx;
@@ -66,16 +67,14 @@ pub(super) fn prohibited(error: &sqlx::Error) -> Option<&'static str> {
 /// Returns whether the role of the connection may have been dropped: 42501 (no privilege) or 42704
 /// (no such role).
 pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| code == "42501" || code == "42704")
+    code(error).is_some_and(|code| code == "42501" || code == "42704")
 }
 
 /// Returns whether the server ended the connection (57P01). The role may have been dropped.
 pub(super) fn is_ended_by_server(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| code == "57P01")
+    code(error).is_some_and(|code| code == "57P01")
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
 }

@@ -77,9 +77,7 @@ where
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn acquire(&self) -> Result<PoolConnection<DB>, Error> {
-        acquire(self.shared())
-            .await
-            .map(|acquired| acquired.connection)
+        self.get().await
     }
 
     /// Begins a transaction on a connection of the current generation. It keeps the connection

@@ -48,18 +48,6 @@ pub(super) fn taken<C, E>(
     IDLE_FOR.scope(Cell::default(), taken)
 }
 
-impl<DB: Database> Default for Hooks<DB> {
-    fn default() -> Self {
-        Self {
-            after_connect: None,
-            before_acquire: None,
-            after_release: None,
-            return_timeout: None,
-            reports_idle_time: false,
-        }
-    }
-}
-
 impl<DB: Database> Clone for Hooks<DB> {
     fn clone(&self) -> Self {
         Self {

@@ -22,12 +22,6 @@ use crate::sql::check::wrong;
 use crate::sql::forms::{Form, Forms};
 use crate::sql::verifier::Verifier;
 
-/// Time between two counts of a draining pool's connections while some are busy.
-const COUNT_EVERY: Duration = Duration::from_millis(10);
-
-/// Shortest time between two idle connections that are closed to make room on a full server.
-const ROOM_EVERY: Duration = Duration::from_secs(15);
-
 /// Makes pools from [`Credentials`]; sqlx's own options are the settings. Used as `PgPools` and
 /// `MySqlPools`, whose docs describe each database.
 ///
@@ -58,7 +52,8 @@ pub struct SqlPools<DB: Dialect> {
     pub(super) tokens_in_clear: bool,
     verifier: Verifier,
     forms: Forms,
-    room: Room,
+    /// When an idle connection was last closed to make room on a full server.
+    made_room: Arc<Mutex<Option<Instant>>>,
 }
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -89,11 +84,17 @@ impl<DB: Dialect> SqlPools<DB> {
             settings,
             probe: Arc::from(DB::PROBE),
             ping: DB::PING.map(Arc::from),
-            hooks: Hooks::default(),
+            hooks: Hooks {
+                after_connect: None,
+                before_acquire: None,
+                after_release: None,
+                return_timeout: None,
+                reports_idle_time: false,
+            },
             tokens_in_clear: false,
             verifier: Verifier::default(),
             forms: Forms::default(),
-            room: Room::default(),
+            made_room: Arc::default(),
         }
     }
 
@@ -241,21 +242,25 @@ impl<DB: Dialect> SqlPools<DB> {
             DB::prepared(credentials.expose_password())
         }
     }
-}
 
-/// Time when a connection was last closed to make room on a full server.
-#[derive(Clone, Default)]
-struct Room(Arc<Mutex<Option<Instant>>>);
-
-impl Room {
-    fn may_be_made(&self) -> bool {
-        let mut last = self.0.lock();
-        let now = Instant::now();
-        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= ROOM_EVERY);
-        if may {
-            *last = Some(now);
-        }
-        may
+    async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        let mut connection: DB::Connection = self
+            .options_for(credentials)
+            .connect()
+            .await
+            .map_err(|error| self.connecting_failed(credentials, error))?;
+        let probed = match (
+            DB::execute(&mut connection, &self.probe).await,
+            &self.hooks.after_connect,
+        ) {
+            (Ok(()), Some(hook)) => hook(&mut connection).await,
+            (probed, _) => probed,
+        };
+        // It is closed either way. An error of the close does not concern the credentials.
+        let _ = connection.close().await;
+        // The role exists, because it has just logged in. If it may not run the probe (42501), the
+        // probe is wrong.
+        probed.map_err(|error| self.explained_login_error(credentials, error))
     }
 }
 
@@ -271,7 +276,7 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             tokens_in_clear: self.tokens_in_clear,
             verifier: self.verifier.clone(),
             forms: self.forms.clone(),
-            room: self.room.clone(),
+            made_room: Arc::clone(&self.made_room),
         }
     }
 }
@@ -284,27 +289,5 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
             .field("host", &shown_host(DB::address(&self.connect).host))
             .field("settings", &self.settings)
             .finish_non_exhaustive()
-    }
-}
-
-impl<DB: Dialect> SqlPools<DB> {
-    async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), ConnectError> {
-        let mut connection: DB::Connection = self
-            .options_for(credentials)
-            .connect()
-            .await
-            .map_err(|error| self.connecting_failed(credentials, error))?;
-        let probed = match (
-            DB::execute(&mut connection, &self.probe).await,
-            &self.hooks.after_connect,
-        ) {
-            (Ok(_), Some(hook)) => hook(&mut connection).await,
-            (probed, _) => probed.map(drop),
-        };
-        // It is closed either way. An error of the close does not concern the credentials.
-        let _ = connection.close().await;
-        // The role exists, because it has just logged in. If it may not run the probe (42501), the
-        // probe is wrong.
-        probed.map_err(|error| self.explained_login_error(credentials, error))
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::classify;
 use super::super::dialect::Dialect;
@@ -13,8 +13,8 @@ use super::super::shared_error::SharedError;
 use super::super::shim;
 use super::super::sqlx::pool::{PoolConnection, PoolOptions};
 use super::super::sqlx::{self, Connection, Pool};
+use super::SqlPools;
 use super::explain::{kind, login_error, never_ready, unfit_for_scram};
-use super::{COUNT_EVERY, SqlPools};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};
@@ -24,6 +24,12 @@ use crate::pool::{
 };
 use crate::sql::check::{self, wrong};
 use crate::sql::verifier::PANICKED;
+
+/// Time between two counts of a draining pool's connections while some are busy.
+const COUNT_EVERY: Duration = Duration::from_millis(10);
+
+/// Shortest time between two idle connections that are closed to make room on a full server.
+const ROOM_EVERY: Duration = Duration::from_secs(15);
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     type Secret = Credentials;
@@ -94,7 +100,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         match (form, &verified) {
             (Some(form), Ok(())) => self.forms.worked(credentials, form),
             (Some(form), Err(error)) if error.kind() == ConnectErrorKind::Rejected => {
-                self.forms.rejected(credentials, form)
+                self.forms.rejected(credentials, form);
             }
             _ => {}
         }
@@ -155,8 +161,16 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
 
     /// Closes at most one connection in 15 s, because another client may take its place.
     async fn make_room(&self, pool: &Pool<DB>) -> bool {
-        if pool.num_idle() == 0 || !self.room.may_be_made() {
+        if pool.num_idle() == 0 {
             return false;
+        }
+        {
+            let mut last = self.made_room.lock();
+            let now = Instant::now();
+            if last.is_some_and(|last| now.saturating_duration_since(last) < ROOM_EVERY) {
+                return false;
+            }
+            *last = Some(now);
         }
         let Some(connection) = pool.try_acquire() else {
             return false;
