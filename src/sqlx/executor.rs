@@ -90,31 +90,22 @@ where
     /// If the future is dropped after `BEGIN` was sent, a task waits up to ten seconds for the
     /// response, and rolls back. sqlx's own `begin` leaves the connection in a transaction.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
-        begin(self.shared()).await
+        let Acquired {
+            connection,
+            generation,
+            old_connections,
+        } = acquire(self.shared()).await?;
+        let connection = MaybePoolConnection::PoolConnection(connection);
+        Begin(Some(Box::pin(Transaction::begin(connection, None))))
+            .completed()
+            .await
+            .inspect_err(|error| observe(self.shared(), generation, old_connections, error))
     }
 
     /// Returns an idle connection, without waiting; `None` when there is none.
     pub fn try_acquire(&self) -> Option<PoolConnection<DB>> {
         self.try_get()
     }
-}
-
-async fn begin<DB: Dialect>(
-    shared: &Arc<Shared<SqlPools<DB>>>,
-) -> Result<Transaction<'static, DB>, Error>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
-    let Acquired {
-        connection,
-        generation,
-        old_connections,
-    } = acquire(shared).await?;
-    let connection = MaybePoolConnection::PoolConnection(connection);
-    Begin(Some(Box::pin(Transaction::begin(connection, None))))
-        .completed()
-        .await
-        .inspect_err(|error| observe(shared, generation, old_connections, error))
 }
 
 /// A statement on a connection of the current generation.
@@ -190,13 +181,13 @@ where
     type Connection = PoolConnection<DB>;
 
     fn acquire(self) -> BoxFuture<'h, Result<PoolConnection<DB>, Error>> {
-        let shared = Arc::clone(self.shared());
-        Box::pin(async move { acquire(&shared).await.map(|acquired| acquired.connection) })
+        let handle = self.clone();
+        Box::pin(async move { handle.get().await })
     }
 
     fn begin(self) -> BoxFuture<'h, Result<Transaction<'h, DB>, Error>> {
-        let shared = Arc::clone(self.shared());
-        Box::pin(async move { begin(&shared).await })
+        let handle = self.clone();
+        Box::pin(async move { Handle::<SqlPools<DB>>::begin(&handle).await })
     }
 }
 
