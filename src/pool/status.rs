@@ -15,52 +15,52 @@ impl<F: PoolFactory> PoolSlot<F> {
     pub(crate) fn status(&self) -> PoolStatus {
         let generation = self.shared.current();
         let (next_attempt, now) = (self.own_next_attempt(), self.clock().now());
-        let (mut status, drains) = {
+        let (active, last_handover, last_error, drains) = {
             let inner = self.lock();
-            let active = inner.machine.current();
-            let status = PoolStatus {
-                name: Arc::clone(self.name()),
-                provider: Arc::clone(self.upstream.name()),
-                generation: generation.number,
-                serving: generation.lifecycle.phase() == Phase::Serving
-                    && !generation.expiry.is_expired(now),
-                rejected: generation.lifecycle.phase() == Phase::Rejected,
-                revision: active.map(|active| active.lease.revision.digest()),
-                expires: generation.expiry.wall(),
-                remaining: generation.expiry.remaining(now),
-                lifetime: active.and_then(|active| active.lifetime),
-                verified: active.map(|active| active.verified.wall()),
-                connections: 0,
-                idle: 0,
-                max_connections: self.settings().max_connections,
-                moved: self.shared.moved(),
-                draining: Vec::new(),
-                last_handover: inner.last_handover.clone(),
-                last_error: inner.last_error(),
-                next_verification: match next_attempt {
-                    NextAttempt::Due(at) => Some(at.saturating_duration_since(now.mono())),
-                    NextAttempt::Running => Some(Duration::ZERO),
-                    NextAttempt::Never => None,
-                },
-                restarts: self.mailbox.restarts(),
-            };
             let drains = inner.machine.drains().iter().filter_map(|drain| {
                 let draining = inner.draining.get(&drain.generation)?;
                 Some((drain.generation, draining.pool.clone(), drain.abandoned))
             });
-            let drains: Vec<_> = drains.collect();
-            (status, drains)
+            (
+                inner.machine.current().cloned(),
+                inner.last_handover.clone(),
+                inner.last_error(),
+                drains.collect::<Vec<_>>(),
+            )
         };
-        status.connections = self.factory().connections(&generation.pool);
-        status.idle = self.factory().idle(&generation.pool);
-        status.draining = drains
-            .into_iter()
-            .map(|(generation, pool, abandoned)| DrainStatus {
-                generation,
-                connections: self.factory().connections(&pool),
-                abandoned,
-            })
-            .collect();
-        status
+        let active = active.as_ref();
+        PoolStatus {
+            name: Arc::clone(self.name()),
+            provider: Arc::clone(self.upstream.name()),
+            generation: generation.number,
+            serving: generation.lifecycle.phase() == Phase::Serving
+                && !generation.expiry.is_expired(now),
+            rejected: generation.lifecycle.phase() == Phase::Rejected,
+            revision: active.map(|active| active.lease.revision.digest()),
+            expires: generation.expiry.wall(),
+            remaining: generation.expiry.remaining(now),
+            lifetime: active.and_then(|active| active.lifetime),
+            verified: active.map(|active| active.verified.wall()),
+            connections: self.factory().connections(&generation.pool),
+            idle: self.factory().idle(&generation.pool),
+            max_connections: self.settings().max_connections,
+            moved: self.shared.moved(),
+            draining: drains
+                .into_iter()
+                .map(|(generation, pool, abandoned)| DrainStatus {
+                    generation,
+                    connections: self.factory().connections(&pool),
+                    abandoned,
+                })
+                .collect(),
+            last_handover,
+            last_error,
+            next_verification: match next_attempt {
+                NextAttempt::Due(at) => Some(at.saturating_duration_since(now.mono())),
+                NextAttempt::Running => Some(Duration::ZERO),
+                NextAttempt::Never => None,
+            },
+            restarts: self.mailbox.restarts(),
+        }
     }
 }
