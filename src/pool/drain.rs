@@ -98,25 +98,24 @@ fn overdue<F: PoolFactory>(
         PoolEffect::ReportAbandoned { connections, .. } => Some(connections),
         _ => None,
     };
-    let abandoned = slot.feed(input, None).into_iter().find_map(report);
-    if let Some(connections) = abandoned {
-        span.in_scope(|| {
-            tracing::warn!(
-                pool = %slot.name(), generation, connections,
-                "connections of an old generation outlive its drain deadline; they are not cut, and still counted"
-            );
-        });
-        telemetry::abandoned(&span);
-    }
+    let Some(connections) = slot.feed(input, None).into_iter().find_map(report) else {
+        telemetry::ended(span);
+        return false;
+    };
+    span.in_scope(|| {
+        tracing::warn!(
+            pool = %slot.name(), generation, connections,
+            "connections of an old generation outlive its drain deadline; they are not cut, and still counted"
+        );
+    });
+    telemetry::abandoned(&span);
     telemetry::ended(span);
-    if let Some(connections) = abandoned {
-        slot.context.meters.drain_abandoned(slot.name());
-        slot.events().send(Event::DrainAbandoned {
-            pool: Arc::clone(slot.name()),
-            generation,
-            connections,
-        });
-        slot.settled();
-    }
-    abandoned.is_some()
+    slot.context.meters.drain_abandoned(slot.name());
+    slot.events().send(Event::DrainAbandoned {
+        pool: Arc::clone(slot.name()),
+        generation,
+        connections,
+    });
+    slot.settled();
+    true
 }
