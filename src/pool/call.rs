@@ -111,16 +111,15 @@ pub(super) fn moved<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
 pub(super) async fn checked<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
-    taken: Taken<F::Connection>,
+    Taken {
+        connection,
+        idle_for,
+    }: Taken<F::Connection>,
     call: &mut Call<F>,
     check: Check,
     opened: bool,
 ) -> Step<F> {
     let is_probe = check == Check::Probe;
-    let Taken {
-        connection,
-        idle_for,
-    } = taken;
     if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
         return Step::Got(connection);
     }

@@ -75,12 +75,12 @@ where
     let is_full = outcome
         .as_ref()
         .is_err_and(|error| error.kind() == ConnectErrorKind::Overloaded);
-    // A connection to another server would make no room on this one.
-    let may_help = || {
-        let server = slot.factory().server(secret);
-        slot.shared.admission.is_current_server(&server)
-    };
-    if is_full && may_help() && slot.factory().make_room(&slot.shared.current().pool).await {
+    let (factory, admission) = (slot.factory(), &slot.shared.admission);
+    if is_full
+        // A connection to another server would make no room on this one.
+        && admission.is_current_server(&factory.server(secret))
+        && factory.make_room(&slot.shared.current().pool).await
+    {
         return login().await;
     }
     outcome
