@@ -95,7 +95,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     let warm_began = slot.clock().mono();
     let warmed = if ahead > 0 {
         warm(slot, &pool, lease_guard.lease.clone(), ahead, span).await
-    } else if tries_in_place || is_same {
+    } else if tries_in_place {
         Ok(())
     } else {
         try_out(slot, &lease_guard).await
