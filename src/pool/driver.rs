@@ -21,7 +21,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Feeds the machine, and carries out the effects that need no task; returns the others.
     /// `error` is the cause of a failure.
     pub(super) fn feed(&self, input: PoolInput, error: Option<&ConnectError>) -> Vec<PoolEffect> {
-        let (effects, returned) = self.lock().handle(&self.shared, input, self.clock(), error);
+        let (effects, returned) = self.lock().handle(&self.shared, input, error);
         drop(returned);
         effects
             .into_iter()
@@ -176,7 +176,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             };
             inner.draining.insert(generation.number, draining);
         }
-        let (effects, returned) = inner.handle(&self.shared, PoolInput::Retire, self.clock(), None);
+        let (effects, returned) = inner.handle(&self.shared, PoolInput::Retire, None);
         drop(inner);
         drop(returned);
         if is_first {

@@ -274,7 +274,7 @@ fn publish<F: PoolFactory>(
         lifetime: lease_guard.lifetime,
     };
     // In place, the lease of the current generation is returned.
-    let (effects, returned) = inner.handle(&slot.shared, opened, slot.clock(), None);
+    let (effects, returned) = inner.handle(&slot.shared, opened, None);
     let publication = effects.into_iter().find_map(|effect| match effect {
         PoolEffect::Publish(publication) => Some(publication),
         _ => None,

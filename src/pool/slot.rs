@@ -93,7 +93,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     pub(crate) fn clock(&self) -> &Clock {
-        &self.context.clock
+        &self.shared.clock
     }
 
     pub(crate) fn events(&self) -> &EventHub {

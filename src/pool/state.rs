@@ -7,7 +7,6 @@ use tracing::Span;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Shared};
 use super::machine::{PoolEffect, PoolInput, PoolMachine};
-use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::lease::Lease;
 use crate::provider::LeaseGuard;
@@ -62,10 +61,9 @@ impl<F: PoolFactory> SlotState<F> {
         &mut self,
         shared: &Shared<F>,
         input: PoolInput,
-        clock: &Clock,
         error: Option<&ConnectError>,
     ) -> (Vec<PoolEffect>, Vec<LeaseGuard<F::Secret>>) {
-        let effects = self.machine.handle(input, clock.now());
+        let effects = self.machine.handle(input, shared.clock.now());
         let current = shared.current();
         let mut returned = Vec::new();
         for effect in &effects {
