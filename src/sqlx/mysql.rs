@@ -82,10 +82,8 @@ impl Sealed for MySql {
             options = options.enable_cleartext_plugin(verified);
         }
         if let Some(endpoint) = credentials.endpoint() {
-            options = options.host(endpoint.host());
-            if let Some(port) = endpoint.own_port() {
-                options = options.port(port);
-            }
+            let port = endpoint.own_port().unwrap_or(options.get_port());
+            options = options.host(endpoint.host()).port(port);
             if let Some(database) = endpoint.own_database() {
                 options = options.database(database);
             }
