@@ -258,7 +258,7 @@ impl<F: PoolFactory> Shared<F> {
         *self.next_attempt.lock()
     }
 
-    /// Returns the control plane, while it exists. Not used while nothing fails.
+    /// Returns the control plane, while it exists.
     pub(crate) fn control_plane(&self) -> Option<Arc<PoolSlot<F>>> {
         self.control_plane.upgrade()
     }

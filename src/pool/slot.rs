@@ -233,7 +233,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 }
 
-/// The control plane as callers use it, when something fails.
+/// The control plane as the data plane uses it: for logins and errors.
 impl<F: PoolFactory> PoolSlot<F> {
     /// Notes that the database rejected a caller of this generation.
     pub(crate) fn rejected(&self, generation: u64, error: ConnectError) {
