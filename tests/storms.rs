@@ -5,7 +5,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::lease::OldConnections;
@@ -165,31 +165,81 @@ async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_with_a_connection_limit_of_the_pool_s_maximum_is_rotated() {
-    for connections in [OldConnections::Keep, OldConnections::Drain] {
-        let fixture =
-            Fixture::with(ScriptedProvider::new().with_old_connections(connections)).await;
-        let db = fixture.pool(4).await;
-        fixture.sql("ALTER ROLE app CONNECTION LIMIT 4").await;
-        drop(open(&db, 4).await);
-        eventually("all connections are idle", || db.current().num_idle() == 4).await;
-        fixture.rotate_announced().await;
-        eventually_within(
-            Duration::from_secs(5),
-            "the next generation is current",
-            || db.generation() == 2,
-        )
+    for (connections, max, min) in [
+        (OldConnections::Keep, 4, 0),
+        (OldConnections::Drain, 4, 0),
+        // Two connections are opened before the publication, and there is room for one.
+        (OldConnections::Drain, 12, 4),
+    ] {
+        let (fixture, db) = at_the_connection_limit(connections, max, min).await;
+        drop(open(&db, max as usize).await);
+        eventually("all connections are idle", || {
+            db.current().num_idle() == max as usize
+        })
         .await;
-        assert!(
-            fixture
-                .server
-                .log()
-                .count("too many connections for role")
-                .expect("the log")
-                >= 1,
-            "the hazard: the role reached its connection limit"
-        );
+        fixture.rotate_announced().await;
+        until_rotated(&db, Duration::from_secs(5)).await;
+        assert_limit_was_reached(&fixture);
         query(&db).await.expect("the query succeeds");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_at_its_connection_limit_is_rotated_while_all_connections_are_busy() {
+    let (fixture, db) = at_the_connection_limit(OldConnections::Drain, 4, 0).await;
+    let held = open(&db, 4).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let (db, stop) = (db.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut failed = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let result = sqlx::query("SELECT pg_sleep(0.02)").execute(&db).await;
+                    failed += u32::from(result.is_err());
+                }
+                failed
+            })
+        })
+        .collect();
+    drop(held);
+    fixture.rotate_announced().await;
+    until_rotated(&db, Duration::from_secs(40)).await;
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        assert_eq!(caller.await.expect("no panic"), 0, "failed statements");
+    }
+    assert_limit_was_reached(&fixture);
+}
+
+/// Returns a pool whose role may have as many connections as the pool.
+async fn at_the_connection_limit(
+    old_connections: OldConnections,
+    max: u32,
+    min: u32,
+) -> (Fixture, Handle<PgPools>) {
+    let provider = ScriptedProvider::new().with_old_connections(old_connections);
+    let fixture = Fixture::with(provider).await;
+    let credentials = fixture.add_provider().await;
+    let options = fixture.pool_options(max).min_connections(min);
+    let pools = fixture.pools_with(options);
+    let db = fixture.add_pool("orders", &credentials, pools).await;
+    let limit = format!("ALTER ROLE app CONNECTION LIMIT {max}");
+    fixture.sql(&limit).await;
+    (fixture, db)
+}
+
+async fn until_rotated(db: &Handle<PgPools>, within: Duration) {
+    eventually_within(within, "the next generation is current", || {
+        db.generation() == 2
+    })
+    .await;
+}
+
+fn assert_limit_was_reached(fixture: &Fixture) {
+    let log = fixture.server.log();
+    let rejections = log.count("too many connections for role");
+    assert!(rejections.expect("the log") >= 1, "the hazard");
 }
 
 #[tokio::test(flavor = "multi_thread")]

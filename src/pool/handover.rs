@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
+use super::admission::logins_at_once;
+use super::call::is_expired;
 use super::factory::{HandoverPolicy, PoolFactory};
 use super::generation::{Generation, Lifecycle, Phase};
 use super::login_permits::LoginPermits;
@@ -13,7 +15,7 @@ use super::openings::Openings;
 use super::slot::PoolSlot;
 use super::state::Draining;
 use super::task::{in_a_task, with_room};
-use crate::error::ConnectError;
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::events::Event;
 use crate::lease::{Lease, OldConnections};
 use crate::provider::LeaseGuard;
@@ -234,15 +236,37 @@ async fn warm<F: PoolFactory>(
         let (slot, pool, span) = (Arc::clone(slot), pool.clone(), span.clone());
         let within = slot.context.settings.verify_deadline;
         async move {
-            let opened = with_room(&slot, lease.secret(), || {
-                slot.factory().warm(&pool, connections, within)
-            })
-            .await?;
+            let opened = open_ahead(&slot, &pool, lease.secret(), connections, within).await?;
             span.record("connections", opened);
             Ok(())
         }
     };
     in_a_task(work, span, &slot.context, "warming").await
+}
+
+/// Opens one connection alone, because its login may be rejected, and then the others in steps.
+/// Only the first one needs room: if the server has no more, [`top_up`] opens the rest.
+async fn open_ahead<F: PoolFactory>(
+    slot: &PoolSlot<F>,
+    pool: &F::Pool,
+    secret: &F::Secret,
+    connections: u32,
+    within: Duration,
+) -> Result<u32, ConnectError> {
+    let began = slot.clock().mono();
+    let factory = slot.factory();
+    let mut open = with_room(slot, secret, || factory.warm(pool, 1, within)).await?;
+    let step = logins_at_once(slot.settings().max_connections);
+    while open < connections {
+        let wanted = connections.min(open + step);
+        let left = within.saturating_sub(slot.clock().mono().saturating_duration_since(began));
+        match factory.warm(pool, wanted, left).await {
+            Ok(opened) if opened > open => open = opened,
+            Err(error) if error.kind() == ConnectErrorKind::Rejected => return Err(error),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Ok(open)
 }
 
 /// Publishes in one step under the slot's lock: callers get the new generation, and the old one
@@ -352,6 +376,7 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             let now = slot.clock().mono();
             if generation.number != number
                 || generation.lifecycle.phase() != Phase::Serving
+                || is_expired(&slot.shared, &generation)
                 || open >= wanted
                 || now >= give_up_at
             {
@@ -368,6 +393,13 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
                 match tokio::time::timeout(deadline, warmed).await {
                     Ok(Ok(opened)) if opened > open => continue,
                     Ok(Ok(_)) => {}
+                    Ok(Err(error)) if error.kind() == ConnectErrorKind::Rejected => {
+                        // A pool with its own queue has reported it.
+                        if !own_queue {
+                            slot.login_rejected(number, error);
+                        }
+                        return;
+                    }
                     // Callers get the same error, and report it.
                     Ok(Err(_)) | Err(_) => return,
                 }

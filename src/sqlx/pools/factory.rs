@@ -28,8 +28,11 @@ use crate::sql::verifier::PANICKED;
 /// Time between two counts of a draining pool's connections while some are busy.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
 
-/// Shortest time between two idle connections that are closed to make room on a full server.
+/// Shortest time between two connections that are closed to make room on a full server.
 const ROOM_EVERY: Duration = Duration::from_secs(15);
+
+/// Longest wait for such a connection if all are in use.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     type Secret = Credentials;
@@ -159,22 +162,26 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         self.explained(credentials, error)
     }
 
-    /// Closes at most one connection in 15 s, because another client may take its place.
+    /// Closes at most one connection in 15 s, because another client may take its place. If all are
+    /// in use, closes the next one that is returned within a second.
     async fn make_room(&self, pool: &Pool<DB>) -> bool {
-        if pool.num_idle() == 0 {
+        let now = Instant::now();
+        let made_room = *self.made_room.lock();
+        if made_room.is_some_and(|last| now.saturating_duration_since(last) < ROOM_EVERY) {
             return false;
         }
-        {
-            let mut last = self.made_room.lock();
-            let now = Instant::now();
-            if last.is_some_and(|last| now.saturating_duration_since(last) < ROOM_EVERY) {
-                return false;
-            }
-            *last = Some(now);
-        }
-        let Some(connection) = pool.try_acquire() else {
-            return false;
+        let idle = pool.try_acquire();
+        // A pool below its maximum would open a connection.
+        let is_saturated = pool.size() >= self.options.get_max_connections();
+        let connection = match idle {
+            Some(connection) => connection,
+            None if is_saturated => match timeout(ROOM_WAIT, pool.acquire()).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(_)) | Err(_) => return false,
+            },
+            None => return false,
         };
+        *self.made_room.lock() = Some(now);
         let _ = connection.close().await;
         true
     }
