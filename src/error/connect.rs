@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use super::provider::ProviderError;
 use super::text::{self, Source};
 
 /// Kind of a [`ConnectError`]. Only [`Rejected`](Self::Rejected) may lead to a fetch.
@@ -70,6 +71,12 @@ impl ConnectError {
             context: None,
             source: None,
         }
+    }
+
+    /// Returns the error of a pool whose provider returned no lease.
+    pub(crate) fn no_lease(kind: ConnectErrorKind, provider: &str, error: &ProviderError) -> Self {
+        let message = format!("provider {provider:?} returned no lease: {error}");
+        Self::new(kind, message)
     }
 
     /// Keeps the SQLSTATE (five characters, `28P01`), filtered as the message is.

@@ -11,6 +11,9 @@ use std::fmt;
 pub use connect::{ConnectError, ConnectErrorKind};
 pub use provider::{ProviderError, ProviderErrorKind};
 
+/// Message of a start that a removal or shutdown ends.
+pub(crate) const ENDED_DURING_START: &str = "removed or shut down while it started";
+
 /// Kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -49,13 +49,6 @@ impl ProviderErrorKind {
             Self::Other => "other",
         }
     }
-
-    const fn is_transient(self) -> bool {
-        !matches!(
-            self,
-            Self::Denied | Self::NotFound | Self::Malformed | Self::Misconfigured
-        )
-    }
 }
 
 /// Error of a provider that returned no lease. Cheap to clone.
@@ -93,6 +86,14 @@ impl ProviderError {
         }
     }
 
+    /// Returns the error of a provider that did not respond by the deadline of a caller.
+    pub(crate) fn has_not_returned() -> Self {
+        Self::new(
+            ProviderErrorKind::TimedOut,
+            "the provider has not returned yet",
+        )
+    }
+
     /// Keeps the cause for [`source`](StdError::source) and [`cause`](Self::cause).
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
@@ -128,7 +129,13 @@ impl ProviderError {
     /// Returns whether the same fetch may succeed later by itself. A registration retries only such
     /// errors.
     pub fn is_transient(&self) -> bool {
-        self.kind.is_transient()
+        !matches!(
+            self.kind,
+            ProviderErrorKind::Denied
+                | ProviderErrorKind::NotFound
+                | ProviderErrorKind::Malformed
+                | ProviderErrorKind::Misconfigured
+        )
     }
 
     /// Returns the time that [`with_retry_after`](Self::with_retry_after) set.

@@ -14,7 +14,7 @@ use super::state::SlotState;
 use crate::actor::Mailbox;
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::error::{ConnectError, ConnectErrorKind};
+use crate::error::{ConnectError, ConnectErrorKind, ENDED_DURING_START};
 use crate::events::EventHub;
 use crate::failure_log::FailureLog;
 use crate::id::Id;
@@ -146,7 +146,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         inner.machine.is_retired().then(|| {
             Err(ConnectError::new(
                 ConnectErrorKind::Other,
-                "removed or shut down while it started",
+                ENDED_DURING_START,
             ))
         })
     }
@@ -266,12 +266,11 @@ impl<F: PoolFactory> PoolSlot<F> {
         let own = self.own_error();
         own.or_else(|| {
             let error = self.upstream.last_error()?;
-            Some(ConnectError::new(
+            let provider = self.upstream.name();
+            Some(ConnectError::no_lease(
                 ConnectErrorKind::Other,
-                format!(
-                    "provider {:?} returned no lease: {error}",
-                    self.upstream.name()
-                ),
+                provider,
+                &error,
             ))
         })
     }

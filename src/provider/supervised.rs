@@ -8,7 +8,7 @@ use super::machine::ProviderInput;
 use super::schedule;
 use super::slot::ProviderSlot;
 use crate::actor::Slot;
-use crate::error::{ProviderError, ProviderErrorKind};
+use crate::error::{ENDED_DURING_START, ProviderError, ProviderErrorKind};
 use crate::status::ProviderStatus;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
@@ -26,24 +26,19 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.until(|machine| {
             if let Some((_, current)) = machine.current() {
                 let problem = schedule::too_short(current, self.clock().now(), poll);
-                return Some(problem.map_or(Ok(()), |problem| {
-                    Err(ProviderError::new(
-                        ProviderErrorKind::Misconfigured,
-                        problem,
-                    ))
-                }));
+                let error = problem
+                    .map(|problem| ProviderError::new(ProviderErrorKind::Misconfigured, problem));
+                return Some(error.map_or(Ok(()), Err));
             }
-            let permanent = machine.last_error().filter(|error| !error.is_transient());
-            let ended = || {
-                ProviderError::new(
-                    ProviderErrorKind::Other,
-                    "removed or shut down while it started",
-                )
-            };
-            permanent
-                .cloned()
-                .or_else(|| machine.is_stopped().then(ended))
-                .map(Err)
+            match machine.last_error() {
+                Some(error) if !error.is_transient() => Some(Err(error.clone())),
+                _ => machine.is_stopped().then(|| {
+                    Err(ProviderError::new(
+                        ProviderErrorKind::Other,
+                        ENDED_DURING_START,
+                    ))
+                }),
+            }
         })
         .await
     }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::inner::Inner;
 use super::runtime;
-use crate::error::{Error, ProviderError, ProviderErrorKind};
+use crate::error::{Error, ProviderError};
 use crate::provider::ManualRequest;
 use crate::report::RotationReport;
 use crate::telemetry::Caller;
@@ -27,10 +27,7 @@ pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<Rotatio
         Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(name, error)),
         Ok(Err(_)) => return Err(Error::shut_down()),
         Err(_) => {
-            let error = ProviderError::new(
-                ProviderErrorKind::TimedOut,
-                "the provider has not returned yet",
-            );
+            let error = ProviderError::has_not_returned();
             return Err(Error::from_manual_rotation(name, error));
         }
     };

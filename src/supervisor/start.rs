@@ -13,12 +13,13 @@ use super::provider_ref::ProviderRef;
 use super::registry::Registry;
 use super::shutdown::Registered;
 use super::{runtime, validate};
-use crate::error::{
-    ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError, ProviderErrorKind,
-};
+use crate::error::{ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError};
 use crate::handle::Handle;
 use crate::pool::{PoolFactory, PoolSlot};
 use crate::provider::{ErasedProvider, Provider, ProviderSlot};
+
+/// Reason of a start that waits for a fetch.
+const NO_FIRST_LEASE: &str = "the provider has not returned its first lease";
 
 pub(super) fn add_provider_in_background<P: Provider>(
     inner: &Arc<Inner>,
@@ -28,13 +29,11 @@ pub(super) fn add_provider_in_background<P: Provider>(
     register_provider(inner, name, provider).map(|(provided, _)| provided)
 }
 
-type Provided<S> = (ProviderRef<S>, Arc<ProviderNode>);
-
 fn register_provider<P: Provider>(
     inner: &Arc<Inner>,
     name: &str,
     provider: P,
-) -> Result<Provided<P::Secret>, Error> {
+) -> Result<(ProviderRef<P::Secret>, Arc<ProviderNode>), Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
     // Background work runs on the supervisor's runtime: the caller's may end before it.
     let _entered = inner.runtime.enter();
@@ -74,49 +73,26 @@ pub(super) async fn add_provider<P: Provider>(
     // A failed fetch has been logged.
     let reason = || match provided.slot.last_error() {
         Some(_) => None,
-        None => Some("the provider has not returned its first lease".to_owned()),
+        None => Some(NO_FIRST_LEASE.to_owned()),
     };
-    match start_within(
-        start_deadline,
-        first,
-        reason,
-        Starting {
-            provider: name,
-            pool: None,
-        },
-    )
-    .await
-    {
+    let error = match start_within(start_deadline, first, reason, name, None).await {
         Ok(Ok(())) => {
             guard.keep();
-            Ok(provided)
+            return Ok(provided);
         }
-        Ok(Err(error)) => {
-            guard.unregister().await;
-            Err(Error::from_provider(name, None, error))
-        }
-        Err(_) => {
-            let error = provided.slot.last_error();
-            guard.unregister().await;
-            let error = error.unwrap_or_else(|| {
-                ProviderError::new(
-                    ProviderErrorKind::TimedOut,
-                    "the provider has not returned yet",
-                )
-            });
-            Err(Error::from_provider(name, Some(start_deadline), error))
-        }
-    }
+        Ok(Err(error)) => Error::from_provider(name, None, error),
+        Err(_) => no_lease_in_time(&provided.slot, start_deadline),
+    };
+    guard.unregister().await;
+    Err(error)
 }
-
-type Registration<F> = (Arc<PoolSlot<F>>, Arc<PoolNode>);
 
 fn register<F: PoolFactory>(
     inner: &Arc<Inner>,
     name: &str,
     provider: &ProviderRef<F::Secret>,
     factory: F,
-) -> Result<Registration<F>, Error> {
+) -> Result<(Arc<PoolSlot<F>>, Arc<PoolNode>), Error> {
     let root = inner.root.clone().ok_or_else(Error::shut_down)?;
     if inner.id != provider.supervisor {
         return Err(Error::invalid(
@@ -185,12 +161,9 @@ pub(super) async fn add_pool<F: PoolFactory>(
     let first = slot.until(|| {
         slot.first().or_else(|| {
             // A provider that was registered in the background and failed permanently.
-            permanent_error(&provider.slot).map(|error| {
-                Err(ConnectError::new(
-                    ConnectErrorKind::Misconfigured,
-                    format!("provider {:?} returned no lease: {error}", provider.name()),
-                ))
-            })
+            let error = permanent_error(&provider.slot)?;
+            let kind = ConnectErrorKind::Misconfigured;
+            Some(Err(ConnectError::no_lease(kind, provider.name(), &error)))
         })
     });
     // A failed login has been logged. The provider's error may have been logged long ago.
@@ -203,65 +176,37 @@ pub(super) async fn add_pool<F: PoolFactory>(
                 "the database has not responded to the first login".to_owned()
             }
             Some(error) => format!("the provider has no lease: {error}"),
-            None => "the provider has not returned its first lease".to_owned(),
+            None => NO_FIRST_LEASE.to_owned(),
         })
     };
-    match start_within(
-        start_deadline,
-        first,
-        reason,
-        Starting {
-            provider: provider.name(),
-            pool: Some(name),
-        },
-    )
-    .await
-    {
+    let (pool, provider_name) = (Some(name), provider.name());
+    let error = match start_within(start_deadline, first, reason, provider_name, pool).await {
         Ok(Ok(())) => {
             guard.keep();
-            Ok(Handle::supervised(Arc::clone(&slot.shared)))
+            return Ok(Handle::supervised(Arc::clone(&slot.shared)));
         }
-        Ok(Err(connect_error)) => {
-            guard.unregister().await;
-            Err(Error::from_pool(name, provider.name(), None, connect_error))
-        }
-        Err(_) => {
-            let connect_error = slot.own_error();
-            guard.unregister().await;
-            match connect_error {
-                Some(connect_error) => Err(Error::from_pool(
-                    name,
-                    provider.name(),
-                    Some(start_deadline),
-                    connect_error,
-                )),
-                None => {
-                    let error = provider.slot.last_error();
-                    let error = error.unwrap_or_else(|| {
-                        ProviderError::new(
-                            ProviderErrorKind::TimedOut,
-                            "the provider has not returned yet",
-                        )
-                    });
-                    Err(Error::from_provider(
-                        provider.name(),
-                        Some(start_deadline),
-                        error,
-                    ))
-                }
-            }
-        }
-    }
+        Ok(Err(error)) => Error::from_pool(name, provider_name, None, error),
+        Err(_) => match slot.own_error() {
+            Some(error) => Error::from_pool(name, provider_name, Some(start_deadline), error),
+            None => no_lease_in_time(&provider.slot, start_deadline),
+        },
+    };
+    guard.unregister().await;
+    Err(error)
+}
+
+/// Returns the error of a start whose provider returned no lease in time.
+fn no_lease_in_time<S: Send + Sync + 'static>(
+    provider: &ProviderSlot<S>,
+    waited: Duration,
+) -> Error {
+    let error = provider.last_error();
+    let error = error.unwrap_or_else(ProviderError::has_not_returned);
+    Error::from_provider(provider.name(), Some(waited), error)
 }
 
 /// Time after which a start that still waits logs its reason, within a second.
 const LOG_AFTER: Duration = Duration::from_millis(900);
-
-/// Names of a provider, or of a pool and its provider, whose start waits.
-struct Starting<'n> {
-    provider: &'n str,
-    pool: Option<&'n str>,
-}
 
 /// Waits for a start until the start deadline. Logs once why it still waits, unless the reason was
 /// logged.
@@ -269,7 +214,8 @@ async fn start_within<T>(
     start_deadline: Duration,
     first: impl Future<Output = T>,
     reason: impl Fn() -> Option<String>,
-    starting: Starting<'_>,
+    provider: &str,
+    pool: Option<&str>,
 ) -> Result<T, Elapsed> {
     let began = Instant::now();
     let mut first = std::pin::pin!(first);
@@ -282,8 +228,8 @@ async fn start_within<T>(
                 (start_deadline - LOG_AFTER).as_secs(),
             ))
             .to_string();
-            let pool = starting.pool.map(tracing::field::display);
-            tracing::warn!(pool, provider = %starting.provider, fails_in = %left, %reason, "start still waits for a verified lease");
+            let pool = pool.map(tracing::field::display);
+            tracing::warn!(pool, %provider, fails_in = %left, %reason, "start still waits for a verified lease");
         }
     }
     timeout_at(began + start_deadline, first).await
