@@ -18,8 +18,9 @@ mod tasks;
 mod watch;
 
 pub(crate) use driver::ManualRequest;
-pub(crate) use erased::ErasedProvider;
+pub(crate) use erased::{BoxFuture, ErasedProvider};
 pub(crate) use slot::{LeaseGuard, ProviderSlot, Subscriber};
+pub(crate) use supervised::ProviderObject;
 pub(crate) use watch::spawn as spawn_watch;
 
 pub use crate::clock::Clock;

@@ -4,19 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::driver::ManualRequest;
+use super::erased::BoxFuture;
 use super::machine::ProviderInput;
 use super::schedule;
 use super::slot::ProviderSlot;
 use crate::actor::Slot;
 use crate::error::{ENDED_DURING_START, ProviderError, ProviderErrorKind};
+use crate::rotation::Rotation;
 use crate::status::ProviderStatus;
 
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    pub(crate) fn request(self: &Arc<Self>, request: ManualRequest) {
-        let id = self.lock().add_request(request);
-        self.feed(ProviderInput::Manual(id));
-    }
-
     /// Waits for the first lease.
     ///
     /// # Errors
@@ -42,29 +39,29 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         })
         .await
     }
+}
 
+/// A provider of any secret.
+pub(crate) trait ProviderObject: Send + Sync {
+    fn status(&self) -> ProviderStatus;
+    /// Returns the names of the pools that take its leases.
+    fn pools(&self) -> Vec<Arc<str>>;
+    fn request(self: Arc<Self>, request: ManualRequest);
+    /// Resolves when the rotation has ended.
+    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()>;
     /// Stops fetching, and drops manual requests without a reply.
-    pub(crate) fn stop_fetching(self: &Arc<Self>) {
-        self.feed(ProviderInput::Stop);
-    }
-
+    fn stop_fetching(self: Arc<Self>);
     /// Resolves when no fetch runs.
-    pub(crate) async fn idle(&self) {
-        self.until(|machine| (!machine.is_fetching()).then_some(()))
-            .await;
-    }
-
+    fn until_idle(&self) -> BoxFuture<'_, ()>;
     /// Releases all leases. Returns how many could not be released by the deadline.
-    pub(crate) async fn close(self: &Arc<Self>, deadline: Instant) -> usize {
-        self.feed(ProviderInput::Close);
-        let released = self.until(|machine| (!machine.is_releasing()).then_some(()));
-        let _ = tokio::time::timeout_at(deadline.into(), released).await;
-        self.lock().machine.unreleased()
-    }
+    fn release_all(self: Arc<Self>, deadline: Instant) -> BoxFuture<'static, usize>;
+    /// Closes the provider itself.
+    fn close_provider(self: Arc<Self>) -> BoxFuture<'static, ()>;
+}
 
-    /// Returns the provider's status.
-    pub(crate) fn status(&self) -> ProviderStatus {
-        let pools = self.subscribers();
+impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
+    fn status(&self) -> ProviderStatus {
+        let pools = self.pools();
         let now = self.clock().now();
         let driver = self.lock();
         let machine = &driver.machine;
@@ -86,8 +83,45 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             last_error: machine.last_error().cloned(),
             last_rotation: driver.last_rotation.clone(),
             unreleased: machine.unreleased(),
-            pools: pools.iter().map(|pool| Arc::clone(pool.name())).collect(),
+            pools,
             restarts: Slot::mailbox(self).restarts(),
         }
+    }
+
+    fn pools(&self) -> Vec<Arc<str>> {
+        self.subscribers()
+            .iter()
+            .map(|pool| Arc::clone(pool.name()))
+            .collect()
+    }
+
+    fn request(self: Arc<Self>, request: ManualRequest) {
+        let id = self.lock().add_request(request);
+        self.feed(ProviderInput::Manual(id));
+    }
+
+    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()> {
+        Box::pin(self.until(|_| rotation.is_closed().then_some(())))
+    }
+
+    fn stop_fetching(self: Arc<Self>) {
+        self.feed(ProviderInput::Stop);
+    }
+
+    fn until_idle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.until(|machine| (!machine.is_fetching()).then_some(())))
+    }
+
+    fn release_all(self: Arc<Self>, deadline: Instant) -> BoxFuture<'static, usize> {
+        Box::pin(async move {
+            self.feed(ProviderInput::Close);
+            let released = self.until(|machine| (!machine.is_releasing()).then_some(()));
+            let _ = tokio::time::timeout_at(deadline.into(), released).await;
+            self.lock().machine.unreleased()
+        })
+    }
+
+    fn close_provider(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.provider().close().await })
     }
 }

@@ -1,7 +1,5 @@
 //! Registered providers and pools of any type.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +9,8 @@ use tokio::time::timeout_at;
 use crate::actor::Child;
 use crate::id::Id;
 use crate::pool::{PoolFactory, PoolSlot};
-use crate::provider::{ManualRequest, ProviderSlot, Subscriber, spawn_watch};
-use crate::rotation::Rotation;
-use crate::status::{PoolStatus, ProviderStatus};
-
-pub(super) type BoxFuture<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
+use crate::provider::{BoxFuture, ProviderObject, ProviderSlot, Subscriber, spawn_watch};
+use crate::status::PoolStatus;
 
 /// Time for an actor to stop. It never waits in a handler, so this is long.
 const STOP: Duration = Duration::from_secs(1);
@@ -23,63 +18,12 @@ const STOP: Duration = Duration::from_secs(1);
 /// Time for a provider to close, also when the bound of a shutdown is used up.
 const CLOSE: Duration = Duration::from_millis(100);
 
-/// A provider of any secret.
-pub(super) trait ProviderObject: Send + Sync {
-    fn status(&self) -> ProviderStatus;
-    fn pools(&self) -> Vec<Arc<str>>;
-    fn request(self: Arc<Self>, request: ManualRequest);
-    /// Resolves when the rotation has ended.
-    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()>;
-    fn stop_fetching(self: Arc<Self>);
-    /// Resolves when no fetch runs.
-    fn until_idle(&self) -> BoxFuture<'_, ()>;
-    /// Releases every lease. Returns how many were not released by the deadline.
-    fn release_all(self: Arc<Self>, deadline: Instant) -> BoxFuture<'static, usize>;
-    fn close_provider(self: Arc<Self>) -> BoxFuture<'static, ()>;
-}
-
-impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
-    fn status(&self) -> ProviderStatus {
-        Self::status(self)
-    }
-
-    fn pools(&self) -> Vec<Arc<str>> {
-        self.subscribers()
-            .iter()
-            .map(|pool| Arc::clone(pool.name()))
-            .collect()
-    }
-
-    fn request(self: Arc<Self>, request: ManualRequest) {
-        Self::request(&self, request);
-    }
-
-    fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()> {
-        Box::pin(self.until(|_| rotation.is_closed().then_some(())))
-    }
-
-    fn stop_fetching(self: Arc<Self>) {
-        Self::stop_fetching(&self);
-    }
-
-    fn until_idle(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.idle())
-    }
-
-    fn release_all(self: Arc<Self>, deadline: Instant) -> BoxFuture<'static, usize> {
-        Box::pin(async move { self.close(deadline).await })
-    }
-
-    fn close_provider(self: Arc<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.provider().close().await })
-    }
-}
-
 /// A pool of any kind.
 pub(super) trait PoolObject: Send + Sync {
     fn status(&self) -> PoolStatus;
     /// Returns whether logins with the active credentials fail for an unknown reason.
     fn is_unexplained(&self) -> bool;
+    /// Closes the pool: callers get `PoolClosed`, and its connections are drained.
     fn retire(self: Arc<Self>);
     /// Resolves when no verification runs.
     fn until_idle(&self) -> BoxFuture<'_, ()>;
@@ -143,14 +87,6 @@ impl ProviderNode {
         })
     }
 
-    pub(super) fn request(&self, request: ManualRequest) {
-        Arc::clone(&self.slot).request(request);
-    }
-
-    pub(super) fn stop_fetching(&self) {
-        Arc::clone(&self.slot).stop_fetching();
-    }
-
     /// Releases everything, then closes the provider and stops its actor. Returns how many leases
     /// could not be released in time.
     pub(super) async fn close(&self, deadline: Instant) -> usize {
@@ -175,15 +111,6 @@ impl PoolNode {
             watch: None,
             slot,
         })
-    }
-
-    /// Closes the pool: callers get `PoolClosed`, and its connections are drained.
-    pub(super) fn retire(&self) {
-        Arc::clone(&self.slot).retire();
-    }
-
-    pub(super) fn until_drained(&self) -> BoxFuture<'static, ()> {
-        Arc::clone(&self.slot).until_drained()
     }
 
     /// Stops its actor, and unsubscribes from the provider.

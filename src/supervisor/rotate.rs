@@ -16,7 +16,7 @@ pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<Rotatio
     runtime::check("rotate_now")?;
     let provider = inner.lock().provider(name)?;
     let (reply, outcome) = oneshot::channel();
-    provider.request(ManualRequest {
+    Arc::clone(&provider.slot).request(ManualRequest {
         reply,
         caller: Caller::current(),
     });

@@ -9,7 +9,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::inner::Inner;
-use super::node::BoxFuture;
 use crate::error::Error;
 
 /// Time beyond its own bound that a call waits for a supervisor whose runtime is not driven.
@@ -54,9 +53,9 @@ impl ThreadDeadline {
 
 /// Runs work on the supervisor's runtime and waits for it, for `bound` and [`GRACE`] at most.
 /// The work continues without the caller. If that runtime is gone, the caller's runs it.
-pub(super) async fn run_on_runtime(
+pub(super) async fn run_on_runtime<W: Future<Output = ()> + Send + 'static>(
     inner: &Inner,
-    work: impl Fn() -> BoxFuture<'static, ()>,
+    work: impl Fn() -> W,
     bound: Duration,
 ) -> Result<(), Error> {
     let mut deadline = ThreadDeadline::after(bound + GRACE);

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::inner::{Ending, Inner};
-use super::node::{BoxFuture, PoolNode, ProviderNode};
+use super::node::{PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
+use crate::provider::BoxFuture;
 use crate::report::{Abandoned, ShutdownReport};
 
 /// Longest bound, so that clocks can express its end.
@@ -170,11 +171,11 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
         (registry.providers(), registry.pools_and_leaving())
     };
     for provider in &providers {
-        provider.stop_fetching();
+        Arc::clone(&provider.slot).stop_fetching();
     }
     // Callers get `PoolClosed` from here on; running work may end.
     for pool in &pools {
-        pool.retire();
+        Arc::clone(&pool.slot).retire();
     }
     let mut unfinished = Vec::new();
     for provider in &providers {
@@ -192,7 +193,10 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
     }
     let mut abandoned = Vec::new();
     for pool in &pools {
-        if in_time(drained_by, pool.until_drained()).await.is_none() {
+        if in_time(drained_by, Arc::clone(&pool.slot).until_drained())
+            .await
+            .is_none()
+        {
             abandoned.extend(
                 pool.slot
                     .undrained()
@@ -255,19 +259,18 @@ async fn in_time<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Opti
 
 pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let pool = inner.lock().take_pool(name)?;
-    let work =
-        || Box::pin(end_pool(Arc::clone(inner), Arc::clone(&pool))) as BoxFuture<'static, ()>;
+    let work = || end_pool(Arc::clone(inner), Arc::clone(&pool));
     runtime::run_on_runtime(inner, work, inner.context.settings.drain).await
 }
 
 /// Returns when it has drained, or when the drain deadline has passed; then its actor continues
 /// until the last connection has returned.
 async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
-    pool.retire();
+    Arc::clone(&pool.slot).retire();
     let drain_deadline = inner.context.clock.mono() + inner.context.settings.drain;
     let rest = tokio::spawn(async move {
         pool.slot.until_idle().await;
-        pool.until_drained().await;
+        Arc::clone(&pool.slot).until_drained().await;
         pool.stop().await;
         inner.lock().left(&pool);
     });
@@ -276,15 +279,13 @@ async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
 
 pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
     let provider = inner.lock().take_provider(name)?;
-    let work = || {
-        Box::pin(end_provider(Arc::clone(inner), Arc::clone(&provider))) as BoxFuture<'static, ()>
-    };
+    let work = || end_provider(Arc::clone(inner), Arc::clone(&provider));
     runtime::run_on_runtime(inner, work, inner.context.settings.fetch_deadline).await
 }
 
 async fn end_provider(inner: Arc<Inner>, provider: Arc<ProviderNode>) {
     let deadline = inner.context.clock.mono() + inner.context.settings.fetch_deadline;
-    provider.stop_fetching();
+    Arc::clone(&provider.slot).stop_fetching();
     let _ = in_time(deadline, provider.slot.until_idle()).await;
     provider.close(deadline).await;
 }
@@ -298,18 +299,15 @@ pub(super) enum Registered {
 impl Registered {
     /// Unregisters it if it is still registered. Returns the work that is left.
     fn forget(self, inner: &Arc<Inner>) -> Option<BoxFuture<'static, ()>> {
+        let inner = Arc::clone(inner);
         match self {
-            Self::Provider(provider) => {
-                let removed = inner.lock().take_this_provider(&provider);
-                removed.then(|| {
-                    Box::pin(end_provider(Arc::clone(inner), provider)) as BoxFuture<'static, ()>
-                })
+            Self::Provider(provider) if inner.lock().take_this_provider(&provider) => {
+                Some(Box::pin(end_provider(inner, provider)))
             }
-            Self::Pool(pool) => {
-                let removed = inner.lock().take_this_pool(&pool);
-                removed
-                    .then(|| Box::pin(end_pool(Arc::clone(inner), pool)) as BoxFuture<'static, ()>)
+            Self::Pool(pool) if inner.lock().take_this_pool(&pool) => {
+                Some(Box::pin(end_pool(inner, pool)))
             }
+            Self::Provider(_) | Self::Pool(_) => None,
         }
     }
 
