@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ractor::ActorRef;
 
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 
 /// The one message: reconcile the slot.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ impl Mailbox {
             return;
         }
         let sent = self
+            .actor
             .lock()
             .as_ref()
             .is_some_and(|actor| actor.cast(Wake).is_ok());
@@ -38,7 +39,7 @@ impl Mailbox {
 
     /// Sets the address of an actor that starts, and wakes it.
     pub(super) fn started(&self, actor: ActorRef<Wake>) {
-        *self.lock() = Some(actor);
+        *self.actor.lock() = Some(actor);
         self.queued.store(false, Ordering::Release);
         self.wake();
     }
@@ -54,9 +55,5 @@ impl Mailbox {
 
     pub(super) fn restarted(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.restarts)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<ActorRef<Wake>>> {
-        self.actor.lock()
     }
 }

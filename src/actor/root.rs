@@ -14,7 +14,7 @@ use super::budget::Restarts;
 use super::shell::Shell;
 use crate::context::Context;
 use crate::events::Event;
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 
 /// An actor that the root keeps running until it is stopped.
 pub(crate) struct Child {
@@ -53,7 +53,7 @@ impl Child {
     /// Stops it permanently. Resolves when it has ended, or after `within`.
     pub(crate) async fn stop(&self, within: Duration) {
         let actor = {
-            let mut running = self.running();
+            let mut running = self.running.lock();
             running.leaving = true;
             running.actor.take()
         };
@@ -64,20 +64,12 @@ impl Child {
 
     /// Starts the actor, unless it is to stop.
     fn start(&self, root: ActorCell) -> Option<ActorId> {
-        let mut running = self.running();
+        let mut running = self.running.lock();
         if running.leaving {
             return None;
         }
         running.actor = (self.start)(root);
         running.actor.as_ref().map(ActorCell::get_id)
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.running().leaving
-    }
-
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock()
     }
 
     /// Returns the number of restarts.
@@ -87,22 +79,16 @@ impl Child {
 
     /// Returns whether it fails so often that it is restarted only once a minute.
     pub(crate) fn is_over_budget(&self, now: Instant) -> bool {
-        self.budget().is_over(now)
-    }
-
-    fn budget(&self) -> MutexGuard<'_, Restarts> {
-        self.budget.lock()
+        self.budget.lock().is_over(now)
     }
 }
 
-enum RootMessage {
-    Adopt(Arc<Child>),
-    Restart(Arc<Child>),
-}
+/// The one message: start this actor, for the first time or again.
+struct Start(Arc<Child>);
 
 /// The address of the root actor.
 #[derive(Clone, Debug)]
-pub(crate) struct RootRef(ActorRef<RootMessage>);
+pub(crate) struct RootRef(ActorRef<Start>);
 
 impl RootRef {
     /// Starts it; needs a tokio runtime.
@@ -122,7 +108,7 @@ impl RootRef {
     /// Starts a child and keeps it running. Returns `false` if the root is gone, and its runtime
     /// with it.
     pub(crate) fn adopt(&self, child: Arc<Child>) -> bool {
-        self.0.cast(RootMessage::Adopt(child)).is_ok()
+        self.0.cast(Start(child)).is_ok()
     }
 
     /// Stops the root, once its children are gone.
@@ -139,7 +125,7 @@ struct RootState {
 }
 
 impl RootState {
-    fn start(&mut self, root: &ActorRef<RootMessage>, child: Arc<Child>) {
+    fn start(&mut self, root: &ActorRef<Start>, child: Arc<Child>) {
         if let Some(id) = child.start(root.get_cell()) {
             self.children.insert(id, child);
         }
@@ -147,13 +133,13 @@ impl RootState {
 }
 
 impl Actor for RootActor {
-    type Msg = RootMessage;
+    type Msg = Start;
     type State = RootState;
     type Arguments = RootState;
 
     async fn pre_start(
         &self,
-        _: ActorRef<RootMessage>,
+        _: ActorRef<Start>,
         state: RootState,
     ) -> Result<RootState, ActorProcessingErr> {
         Ok(state)
@@ -161,13 +147,11 @@ impl Actor for RootActor {
 
     async fn handle(
         &self,
-        myself: ActorRef<RootMessage>,
-        message: RootMessage,
+        myself: ActorRef<Start>,
+        Start(child): Start,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            RootMessage::Adopt(child) | RootMessage::Restart(child) => state.start(&myself, child),
-        }
+        state.start(&myself, child);
         Ok(())
     }
 
@@ -175,7 +159,7 @@ impl Actor for RootActor {
     /// alone.
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<RootMessage>,
+        myself: ActorRef<Start>,
         event: SupervisionEvent,
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
@@ -187,10 +171,10 @@ impl Actor for RootActor {
         let Some(child) = state.children.remove(&actor.get_id()) else {
             return Ok(());
         };
-        if child.is_leaving() {
+        if child.running.lock().leaving {
             return Ok(());
         }
-        let pause = child.budget().failed(state.context.clock.mono());
+        let pause = child.budget.lock().failed(state.context.clock.mono());
         child.restarts.fetch_add(1, Ordering::AcqRel);
         tracing::error!(actor = %child.name, pause = ?pause, "actor failed and is restarted with its state; queries are not affected");
         state.context.meters.restarted(&child.name);
@@ -200,7 +184,7 @@ impl Actor for RootActor {
         if pause.is_zero() {
             state.start(&myself, child);
         } else {
-            drop(myself.send_after(pause, move || RootMessage::Restart(child)));
+            drop(myself.send_after(pause, move || Start(child)));
         }
         Ok(())
     }

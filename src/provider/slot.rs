@@ -139,11 +139,12 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 /// Interface for pools.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
-        self.lock_subscribers().push(subscriber);
+        self.subscribers.lock().push(subscriber);
     }
 
     pub(crate) fn unsubscribe(self: &Arc<Self>, id: Id) {
-        self.lock_subscribers()
+        self.subscribers
+            .lock()
             .retain(|one| one.upgrade().is_some_and(|pool| pool.id() != id));
         self.pool_leaves();
     }
@@ -164,12 +165,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Returns the pools that take this provider's leases.
     pub(crate) fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
-        let subscribers = self.lock_subscribers();
+        let subscribers = self.subscribers.lock();
         subscribers.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock_subscribers(&self) -> MutexGuard<'_, Vec<Weak<dyn Subscriber>>> {
-        self.subscribers.lock()
     }
 
     /// Returns the current lease, without using it.
@@ -259,10 +256,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
 /// Interface for tasks of the driver and of the provider.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    pub(super) fn hint(self: &Arc<Self>) {
-        self.feed(ProviderInput::Hint);
-    }
-
     /// Returns the result if its lease has not expired.
     pub(super) fn check(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
         let offer = Offer::of(&fetched);

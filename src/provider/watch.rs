@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::hints::Hints;
+use super::machine::ProviderInput;
 use super::schedule;
 use super::slot::ProviderSlot;
 use crate::failure_log::FailureLog;
@@ -21,7 +22,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
         let weak = weak.clone();
         move || {
             if let Some(slot) = weak.upgrade() {
-                slot.hint();
+                slot.feed(ProviderInput::Hint);
             }
         }
     })

@@ -1,10 +1,12 @@
 //! The state of a supervisor.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 
+use super::node::{PoolNode, ProviderNode};
 use super::registry::Registry;
 use crate::actor::RootRef;
 use crate::context::Context;
@@ -38,11 +40,14 @@ impl Inner {
         }
     }
 
+    /// Returns all providers and pools, and whether a shutdown has begun.
+    pub(super) fn registered(&self) -> (Vec<Arc<ProviderNode>>, Vec<Arc<PoolNode>>, bool) {
+        let registry = self.lock();
+        (registry.providers(), registry.pools(), registry.is_closed())
+    }
+
     pub(super) fn status(&self) -> Status {
-        let (providers, pools, shutting_down) = {
-            let registry = self.lock();
-            (registry.providers(), registry.pools(), registry.is_closed())
-        };
+        let (providers, pools, shutting_down) = self.registered();
         Status {
             providers: providers
                 .iter()

@@ -11,10 +11,7 @@ use crate::status::{Liveness, Readiness};
 const SHARE: u32 = 10;
 
 pub(super) fn liveness(inner: &Inner) -> Liveness {
-    let (providers, pools, shutting_down) = {
-        let registry = inner.lock();
-        (registry.providers(), registry.pools(), registry.is_closed())
-    };
+    let (providers, pools, shutting_down) = inner.registered();
     let restarts = providers
         .iter()
         .map(|provider| provider.child.restarts())
@@ -28,10 +25,7 @@ pub(super) fn liveness(inner: &Inner) -> Liveness {
 }
 
 pub(super) fn readiness(inner: &Inner) -> Readiness {
-    let (providers, pools, closed) = {
-        let registry = inner.lock();
-        (registry.providers(), registry.pools(), registry.is_closed())
-    };
+    let (providers, pools, closed) = inner.registered();
     let mut reasons = Vec::new();
     if closed {
         reasons.push("the supervisor was shut down".to_owned());

@@ -51,23 +51,28 @@ fn report_by_status(inner: &Inner, took: Duration) -> ShutdownReport {
     }
     for pool in pools {
         let status = pool.slot.status();
-        let undrained = pool
-            .slot
-            .undrained()
-            .into_iter()
-            .chain([(status.generation, status.connections)]);
+        let current = Abandoned {
+            pool: Arc::clone(&status.name),
+            generation: status.generation,
+            connections: status.connections,
+        };
+        let left = undrained(&pool).chain([current]);
         report
             .abandoned
-            .extend(undrained.filter(|(_, connections)| *connections > 0).map(
-                |(generation, connections)| Abandoned {
-                    pool: Arc::clone(&status.name),
-                    generation,
-                    connections,
-                },
-            ));
+            .extend(left.filter(|one| one.connections > 0));
         report.unfinished.push(status.name);
     }
     report
+}
+
+/// Returns the generations of the pool that drain.
+fn undrained(pool: &PoolNode) -> impl Iterator<Item = Abandoned> {
+    let generations = pool.slot.undrained().into_iter();
+    generations.map(|(generation, connections)| Abandoned {
+        pool: Arc::clone(&pool.name),
+        generation,
+        connections,
+    })
 }
 
 /// Belongs to the task of a shutdown. If its runtime drops the task before the end, waiting callers
@@ -160,12 +165,11 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
     let began = inner.context.clock.mono();
     let deadline = began + bound;
     // A tenth is kept for releases.
-    let drained_by = began
-        + if runtime_lost {
-            bound.mul_f64(0.9).min(LOST_RUNTIME_WAIT)
-        } else {
-            bound.mul_f64(0.9)
-        };
+    let mut drain = bound.mul_f64(0.9);
+    if runtime_lost {
+        drain = drain.min(LOST_RUNTIME_WAIT);
+    }
+    let drained_by = began + drain;
     let (providers, pools) = {
         let registry = inner.lock();
         (registry.providers(), registry.pools_and_leaving())
@@ -197,16 +201,7 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
             .await
             .is_none()
         {
-            abandoned.extend(
-                pool.slot
-                    .undrained()
-                    .into_iter()
-                    .map(|(generation, connections)| Abandoned {
-                        pool: Arc::clone(&pool.name),
-                        generation,
-                        connections,
-                    }),
-            );
+            abandoned.extend(undrained(pool));
         }
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
