@@ -25,17 +25,14 @@ const REPORT_AFTER: usize = 4;
 const PREVIOUS_MOST: usize = 4;
 
 impl PoolMachine {
-    pub(super) fn verified(&mut self, attempt: u64, now: Timestamp, effects: &mut Vec<PoolEffect>) {
-        let Attempt::Verifying(candidate) = &self.attempt else {
-            return;
+    pub(super) fn verified(&mut self, attempt: u64, now: Timestamp) {
+        let candidate = match &self.attempt {
+            Attempt::Verifying(candidate) if candidate.attempt == attempt => candidate.clone(),
+            _ => return,
         };
-        if candidate.attempt != attempt {
-            return;
-        }
-        let candidate = candidate.clone();
         if candidate.purpose == Purpose::HandOver {
             self.attempt = Attempt::Opening(candidate);
-            effects.push(PoolEffect::Open);
+            self.effects.push(PoolEffect::Open);
             return;
         }
         self.attempt = Attempt::None;
@@ -50,7 +47,8 @@ impl PoolMachine {
             }
             self.budget.worked(&account, &revision, now.mono());
         }
-        effects.push(PoolEffect::ReportVerified { revision, account });
+        self.effects
+            .push(PoolEffect::ReportVerified { revision, account });
     }
 
     pub(super) fn opened(
@@ -59,15 +57,14 @@ impl PoolMachine {
         mode: HandoverMode,
         lifetime: Option<Duration>,
         now: Timestamp,
-        effects: &mut Vec<PoolEffect>,
     ) {
         let lease = match &self.attempt {
             Attempt::Opening(candidate) if candidate.attempt == attempt => candidate.lease.clone(),
-            _ => return effects.push(PoolEffect::Discard),
+            _ => return self.effects.push(PoolEffect::Discard),
         };
         if matches!(self.service, Service::Retired) {
             self.attempt = Attempt::None;
-            return effects.push(PoolEffect::Discard);
+            return self.effects.push(PoolEffect::Discard);
         }
         self.attempt = Attempt::Reporting { attempt };
         (self.retry, self.failure) = (None, None);
@@ -104,17 +101,11 @@ impl PoolMachine {
                 }
             }
         }
-        effects.push(PoolEffect::Publish(publication));
-        effects.extend(returned);
+        self.effects.push(PoolEffect::Publish(publication));
+        self.effects.extend(returned);
     }
 
-    pub(super) fn failed(
-        &mut self,
-        attempt: u64,
-        kind: ConnectErrorKind,
-        now: Timestamp,
-        effects: &mut Vec<PoolEffect>,
-    ) {
+    pub(super) fn failed(&mut self, attempt: u64, kind: ConnectErrorKind, now: Timestamp) {
         if self.attempt.number() != Some(attempt) {
             return;
         }
@@ -139,12 +130,12 @@ impl PoolMachine {
             }
             Service::Vacant | Service::Retired => is_early = false,
         }
-        effects.push(PoolEffect::ReportFailure {
+        self.effects.push(PoolEffect::ReportFailure {
             revision: candidate.lease.revision.clone(),
             is_early,
         });
         if kind == ConnectErrorKind::Rejected {
-            self.verification_rejected(&candidate, now.mono(), effects);
+            self.verification_rejected(&candidate, now.mono());
         } else {
             self.verification_failed(&candidate, kind, now.mono());
         }
@@ -188,12 +179,7 @@ impl PoolMachine {
     }
 
     /// Counts a rejected verification, and decides what is reported to the provider.
-    fn verification_rejected(
-        &mut self,
-        candidate: &Candidate,
-        now: Instant,
-        effects: &mut Vec<PoolEffect>,
-    ) {
+    fn verification_rejected(&mut self, candidate: &Candidate, now: Instant) {
         let LeaseFacts {
             revision, account, ..
         } = &candidate.lease;
@@ -224,7 +210,7 @@ impl PoolMachine {
             Service::Active(active) => {
                 let generation = active.generation;
                 if active.is_accepted() {
-                    effects.push(PoolEffect::Reject { generation });
+                    self.effects.push(PoolEffect::Reject { generation });
                 }
                 if !active.is_rejected() {
                     active.standing = Standing::Noticed {
@@ -236,6 +222,6 @@ impl PoolMachine {
             Service::Vacant => vec![revision.clone()],
         };
         let report = |revision| PoolEffect::ReportRejected { revision };
-        effects.extend(reported.into_iter().map(report));
+        self.effects.extend(reported.into_iter().map(report));
     }
 }

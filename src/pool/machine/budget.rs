@@ -248,7 +248,9 @@ impl LoginBudget {
 
     /// Returns how many verifications of this revision were rejected since it last worked.
     pub(crate) fn rejected_in_a_row(&self, user: &str, revision: &Revision) -> usize {
-        self.tried(user, revision)
+        let account = self.accounts.get(user);
+        account
+            .and_then(|account| account.tried.get(revision))
             .filter(|tried| tried.next.is_some())
             .map_or(0, |tried| tried.failures)
     }
@@ -353,10 +355,6 @@ impl LoginBudget {
                 .clamp(1, self.max),
             account.ends(),
         ))
-    }
-
-    fn tried(&self, user: &str, revision: &Revision) -> Option<&Tried> {
-        self.accounts.get(user)?.tried.get(revision)
     }
 
     fn account(&mut self, user: &Arc<str>, now: Instant) -> &mut Account {

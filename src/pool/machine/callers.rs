@@ -15,7 +15,7 @@ const UNKNOWN_EVERY: Duration = Duration::from_secs(10);
 
 impl PoolMachine {
     /// Handles a rejection of the current generation by the database.
-    pub(super) fn rejected(&mut self, generation: u64, effects: &mut Vec<PoolEffect>) {
+    pub(super) fn rejected(&mut self, generation: u64) {
         let Some(active) = self.active_mut(generation) else {
             return;
         };
@@ -24,9 +24,9 @@ impl PoolMachine {
                 by_verification: false,
             };
             self.failure = Some(ConnectErrorKind::Rejected);
-            effects.push(PoolEffect::Reject { generation });
+            self.effects.push(PoolEffect::Reject { generation });
         }
-        effects.push(PoolEffect::Wake);
+        self.effects.push(PoolEffect::Wake);
     }
 
     /// Counts a caller's rejected login, of the current generation or of one before it.
@@ -50,12 +50,7 @@ impl PoolMachine {
         }
     }
 
-    pub(super) fn login_unknown(
-        &mut self,
-        generation: u64,
-        now: Instant,
-        effects: &mut Vec<PoolEffect>,
-    ) {
+    pub(super) fn login_unknown(&mut self, generation: u64, now: Instant) {
         let Some(active) = self
             .active(generation)
             .filter(|active| active.is_accepted())
@@ -66,17 +61,11 @@ impl PoolMachine {
             let verified = active.verified.mono();
             let last = self.last_check.map_or(verified, |last| last.max(verified));
             self.check = Some(now.max(last + UNKNOWN_EVERY));
-            effects.push(PoolEffect::Wake);
+            self.effects.push(PoolEffect::Wake);
         }
     }
 
-    pub(super) fn verified_elsewhere(
-        &mut self,
-        revision: &Revision,
-        account: &str,
-        now: Instant,
-        effects: &mut Vec<PoolEffect>,
-    ) {
+    pub(super) fn verified_elsewhere(&mut self, revision: &Revision, account: &str, now: Instant) {
         if let Service::Active(active) = &self.service
             && !active.is_rejected()
             && active.lease.revision == *revision
@@ -88,32 +77,26 @@ impl PoolMachine {
         });
         let is_earlier = retry.map(|retry| retry.at = retry.earliest).is_some();
         if self.budget.retry_soon(account, revision, now) || is_earlier {
-            effects.push(PoolEffect::Wake);
+            self.effects.push(PoolEffect::Wake);
         }
     }
 
-    pub(super) fn probed(
-        &mut self,
-        generation: u64,
-        result: ProbeResult,
-        now: Instant,
-        effects: &mut Vec<PoolEffect>,
-    ) {
+    pub(super) fn probed(&mut self, generation: u64, result: ProbeResult, now: Instant) {
         let Some(probe) = self.probing.take_if(|probe| probe.generation == generation) else {
             return;
         };
         match result {
-            ProbeResult::Rejected => self.rejected(generation, effects),
+            ProbeResult::Rejected => self.rejected(generation),
             ProbeResult::LoginRejected => {
                 self.count_rejected_login(generation, now);
-                self.rejected(generation, effects);
+                self.rejected(generation);
             }
             ProbeResult::Passed => {
                 if self
                     .active_mut(generation)
                     .is_some_and(|active| active.probe_passed(probe))
                 {
-                    effects.push(PoolEffect::Trust { generation });
+                    self.effects.push(PoolEffect::Trust { generation });
                 }
             }
             ProbeResult::Unknown => {}

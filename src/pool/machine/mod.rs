@@ -90,13 +90,6 @@ struct Retry {
     failures: u32,
 }
 
-/// Times at which the machine is to be woken without an input.
-#[derive(Debug, Default)]
-struct PoolTimers {
-    verification: Option<Instant>,
-    probe: Option<Instant>,
-}
-
 /// The state of one pool.
 #[derive(Debug)]
 pub(crate) struct PoolMachine {
@@ -116,7 +109,8 @@ pub(crate) struct PoolMachine {
     budget: LoginBudget,
     /// Kind of the last error, until a verification works.
     failure: Option<ConnectErrorKind>,
-    timers: PoolTimers,
+    /// Time at which the machine is to be woken without an input.
+    deadline: Option<Instant>,
     last_wake: Timestamp,
     /// Numbers given to attempts and to generations so far.
     attempts: u64,
@@ -124,6 +118,7 @@ pub(crate) struct PoolMachine {
     /// Time that connections have to close if the lease does not end them.
     drain_timeout: Duration,
     random: fastrand::Rng,
+    effects: Vec<PoolEffect>,
 }
 
 impl PoolMachine {
@@ -146,92 +141,88 @@ impl PoolMachine {
             previous: VecDeque::new(),
             budget: LoginBudget::new(max_connections),
             failure: None,
-            timers: PoolTimers::default(),
+            deadline: None,
             last_wake: now,
             attempts: 0,
             generations: 0,
             drain_timeout,
             random: fastrand::Rng::with_seed(seed),
+            effects: Vec::new(),
         }
     }
 
     /// Handles an input. Returns the effects, to be carried out in this order.
     pub(crate) fn handle(&mut self, input: PoolInput, now: Timestamp) -> Vec<PoolEffect> {
-        let mut effects = Vec::new();
         match input {
-            PoolInput::Wake { lease } => self.wake(lease, now, &mut effects),
-            PoolInput::Verified { attempt } => self.verified(attempt, now, &mut effects),
+            PoolInput::Wake { lease } => self.wake(lease, now),
+            PoolInput::Verified { attempt } => self.verified(attempt, now),
             PoolInput::Opened {
                 attempt,
                 mode,
                 lifetime,
-            } => self.opened(attempt, mode, lifetime, now, &mut effects),
+            } => self.opened(attempt, mode, lifetime, now),
             PoolInput::Reported { attempt } | PoolInput::Lost { attempt } => {
                 if self.attempt.number() == Some(attempt) {
                     self.attempt = Attempt::None;
-                    effects.push(PoolEffect::Wake);
+                    self.effects.push(PoolEffect::Wake);
                 }
             }
-            PoolInput::Failed { attempt, kind } => self.failed(attempt, kind, now, &mut effects),
-            PoolInput::CallerRejected { generation } => self.rejected(generation, &mut effects),
+            PoolInput::Failed { attempt, kind } => self.failed(attempt, kind, now),
+            PoolInput::CallerRejected { generation } => self.rejected(generation),
             PoolInput::LoginRejected { generation } => {
                 self.count_rejected_login(generation, now.mono());
-                self.rejected(generation, &mut effects);
+                self.rejected(generation);
             }
             PoolInput::LoginWorked { generation } => {
-                effects.extend(
-                    self.active(generation)
-                        .map(|active| PoolEffect::ReportVerified {
-                            revision: active.lease.revision.clone(),
-                            account: Arc::clone(&active.lease.account),
-                        }),
-                );
+                if let Some(active) = self.active(generation) {
+                    let LeaseFacts {
+                        revision, account, ..
+                    } = active.lease.clone();
+                    self.effects
+                        .push(PoolEffect::ReportVerified { revision, account });
+                }
             }
             PoolInput::LoginUnknown { generation } => {
-                self.login_unknown(generation, now.mono(), &mut effects);
+                self.login_unknown(generation, now.mono());
             }
             PoolInput::VerifiedElsewhere { revision, account } => {
-                self.verified_elsewhere(&revision, &account, now.mono(), &mut effects);
+                self.verified_elsewhere(&revision, &account, now.mono());
             }
             PoolInput::Suspected { generation } => {
                 if let Some(active) = self.active_mut(generation) {
                     active.suspect(now);
-                    effects.extend([PoolEffect::Distrust { generation }, PoolEffect::Wake]);
+                    self.effects
+                        .extend([PoolEffect::Distrust { generation }, PoolEffect::Wake]);
                 }
             }
             PoolInput::Probed { generation, result } => {
-                self.probed(generation, result, now.mono(), &mut effects);
+                self.probed(generation, result, now.mono());
             }
-            PoolInput::StartDrains => self.drains.start(&mut effects),
+            PoolInput::StartDrains => self.drains.start(&mut self.effects),
             PoolInput::DrainOverdue {
                 generation,
                 connections,
-            } => self.drains.overdue(generation, connections, &mut effects),
-            PoolInput::DrainLost { generation } => self.drains.lost(generation, &mut effects),
-            PoolInput::Drained { generation } => self.drains.end(generation, &mut effects),
-            PoolInput::Retire => self.retire(now, &mut effects),
+            } => self
+                .drains
+                .overdue(generation, connections, &mut self.effects),
+            PoolInput::DrainLost { generation } => self.drains.lost(generation, &mut self.effects),
+            PoolInput::Drained { generation } => self.drains.end(generation, &mut self.effects),
+            PoolInput::Retire => self.retire(now),
         }
         self.arm(now);
-        effects
+        std::mem::take(&mut self.effects)
     }
 
     /// Returns when to wake the machine without an input. Not later than now if something is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let PoolTimers {
-            verification,
-            probe,
-        } = self.timers;
-        [verification, probe].into_iter().flatten().min()
+        self.deadline
     }
 
-    /// Sets the timers for the next verification and the next probe.
+    /// Sets the deadline: the next verification or the next probe.
     fn arm(&mut self, now: Timestamp) {
         let is_free = matches!(self.attempt, Attempt::None);
-        let verification = self.plan(now).filter(|_| is_free);
-        self.timers = PoolTimers {
-            verification: verification.map(|(at, _)| at),
-            probe: self.probe_at(now),
-        };
+        let verification = self.plan(now).filter(|_| is_free).map(|(at, _)| at);
+        self.deadline = verification.into_iter().chain(self.probe_at(now)).min();
     }
 
     /// Returns when the provider's current lease is verified next, and the purpose.
@@ -269,24 +260,24 @@ impl PoolMachine {
             .filter(|retry| retry.revision == *revision)
     }
 
-    fn wake(&mut self, lease: Option<LeaseFacts>, now: Timestamp, effects: &mut Vec<PoolEffect>) {
+    fn wake(&mut self, lease: Option<LeaseFacts>, now: Timestamp) {
         self.lease = lease;
         if now.skew_since(&self.last_wake) > JUMP {
             self.check = Some(now.mono());
         }
         self.last_wake = now;
-        self.drains.start(effects);
+        self.drains.start(&mut self.effects);
         self.judge_rejection(now);
         let lease = self.usable_lease(now).cloned();
         if let Some(lease) = &lease {
-            self.compare(lease, now, effects);
+            self.compare(lease, now);
         }
         // After `compare`, because an expired lease is not probed until it is extended.
         if self.probe_at(now).is_some_and(|at| at <= now.mono())
             && let Service::Active(active) = &mut self.service
         {
             self.probing = Some(active.begin_probe(now));
-            effects.push(PoolEffect::Probe {
+            self.effects.push(PoolEffect::Probe {
                 generation: active.generation,
             });
         }
@@ -294,7 +285,7 @@ impl PoolMachine {
             (&self.attempt, self.plan(now), lease)
             && at <= now.mono()
         {
-            self.start(lease, purpose, now.mono(), effects);
+            self.start(lease, purpose, now.mono());
         }
     }
 
@@ -325,7 +316,7 @@ impl PoolMachine {
     }
 
     /// Compares the active lease with the provider's current one.
-    fn compare(&mut self, lease: &LeaseFacts, now: Timestamp, effects: &mut Vec<PoolEffect>) {
+    fn compare(&mut self, lease: &LeaseFacts, now: Timestamp) {
         let is_late = matches!(self.attempt, Attempt::None)
             && self.plan(now).is_none_or(|(at, _)| at > now.mono() + DOUBT);
         let Service::Active(active) = &mut self.service else {
@@ -339,7 +330,7 @@ impl PoolMachine {
         if active.standing == Standing::Rejected
             || (active.standing == Standing::Doubted && !is_current)
         {
-            effects.push(PoolEffect::ReportRejected {
+            self.effects.push(PoolEffect::ReportRejected {
                 revision: active.lease.revision.clone(),
             });
         }
@@ -349,7 +340,7 @@ impl PoolMachine {
         if active.lease.expiry != lease.expiry {
             active.lease.expiry = lease.expiry;
             active.lifetime = lease.expiry.remaining(now);
-            effects.push(PoolEffect::Extend {
+            self.effects.push(PoolEffect::Extend {
                 generation: active.generation,
                 expiry: lease.expiry,
             });
@@ -366,26 +357,20 @@ impl PoolMachine {
         }
         // The rotation's report must include the handover first.
         if !matches!(self.attempt, Attempt::Reporting { .. }) {
-            effects.push(PoolEffect::Settle {
+            self.effects.push(PoolEffect::Settle {
                 revision: lease.revision.clone(),
             });
         }
     }
 
-    fn start(
-        &mut self,
-        lease: LeaseFacts,
-        purpose: Purpose,
-        now: Instant,
-        effects: &mut Vec<PoolEffect>,
-    ) {
+    fn start(&mut self, lease: LeaseFacts, purpose: Purpose, now: Instant) {
         self.check = None;
         if purpose == Purpose::Check {
             self.last_check = Some(now);
         }
         self.attempts += 1;
         let attempt = self.attempts;
-        effects.push(PoolEffect::StartAttempt {
+        self.effects.push(PoolEffect::StartAttempt {
             attempt,
             revision: lease.revision.clone(),
             purpose,
@@ -404,11 +389,11 @@ impl PoolMachine {
         }
     }
 
-    fn retire(&mut self, now: Timestamp, effects: &mut Vec<PoolEffect>) {
+    fn retire(&mut self, now: Timestamp) {
         if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Retired) {
             self.drains.push(active, self.drain_timeout, now);
         }
-        self.drains.start(effects);
+        self.drains.start(&mut self.effects);
     }
 
     /// Returns the current generation, if it has this number.
