@@ -84,8 +84,9 @@ impl Leases {
             .map(|(lease, record)| (*lease, record))
     }
 
-    pub(super) fn get_mut(&mut self, lease: LeaseId) -> Option<&mut Record> {
-        self.0.get_mut(&lease)
+    pub(super) fn current_mut(&mut self) -> Option<(LeaseId, &mut Record)> {
+        let (lease, _) = self.current()?;
+        self.0.get_mut(&lease).map(|record| (lease, record))
     }
 
     pub(super) fn is_current(&self, revision: &Revision) -> bool {
@@ -159,17 +160,14 @@ impl Leases {
         facts: Facts,
         now: Instant,
     ) -> (LeaseId, Option<LeaseId>) {
-        let superseded = self.current().map(|(lease, _)| lease);
         let mut unused = None;
-        if let Some(old) = superseded.and_then(|lease| self.0.get_mut(&lease)) {
-            let users = match old.state {
-                LeaseState::Current { users } => users,
-                _ => 0,
-            };
+        if let Some((lease, old)) = self.current_mut()
+            && let LeaseState::Current { users } = old.state
+        {
             old.state = LeaseState::Superseded { users };
             old.since = now;
             old.offered_again = false;
-            unused = superseded.filter(|_| users == 0);
+            unused = (users == 0).then_some(lease);
         }
         // A lease in use or in the release queue becomes current again. One that is released, or
         // being released, is another lease with the same revision.

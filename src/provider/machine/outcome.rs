@@ -8,7 +8,6 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
-use crate::expiry::Expiry;
 use crate::provider::schedule;
 use crate::report::{RotationOutcome, RotationTrigger};
 
@@ -179,21 +178,17 @@ impl ProviderMachine {
 
     /// Updates the current lease and schedules its refresh.
     fn renew(&mut self, offer: Offer, started: Timestamp, jitter: f64) {
-        let Some((lease, _)) = self.leases.current() else {
+        let Some((lease, current)) = self.leases.current_mut() else {
             return;
         };
-        let Some(current) = self.leases.get_mut(lease) else {
-            return;
-        };
-        let lifetime = |expiry: Expiry| expiry.remaining(started);
         match offer {
             Offer::New(facts) => {
-                current.lifetime = lifetime(facts.expiry);
+                current.lifetime = facts.expiry.remaining(started);
                 current.facts = facts;
                 self.effects.push(ProviderEffect::Store(lease));
             }
             Offer::Renewed(expiry) => {
-                current.lifetime = lifetime(expiry);
+                current.lifetime = expiry.remaining(started);
                 current.facts.expiry = expiry;
                 self.effects.push(ProviderEffect::Extend(lease, expiry));
             }

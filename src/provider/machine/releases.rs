@@ -69,7 +69,6 @@ impl ProviderMachine {
             return;
         };
         let (failures, pause) = match result {
-            Some(Ok(())) => return self.forget(lease),
             Some(Err(error)) if error.is_transient() || self.phase == Closing::Closed => {
                 let failures = failures + 1;
                 let hint = error.wait_hint();
@@ -78,7 +77,7 @@ impl ProviderMachine {
                     schedule::retry_after(failures, false, None, hint, 0.0),
                 )
             }
-            Some(Err(_)) => return self.forget(lease),
+            Some(_) => return self.forget(lease),
             None => (failures, Duration::ZERO),
         };
         if self.leases.is_back(lease) {
