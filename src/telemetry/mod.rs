@@ -34,9 +34,6 @@ macro_rules! info_span {
     };
 }
 
-/// The `error.type` of a drain whose connections outlived its deadline.
-const DRAIN_ABANDONED: &str = "drain_abandoned";
-
 /// The root of one rotation, or of a part of it. It has no parent, so that it is no part of an
 /// actor's long span.
 fn rotation(provider: &str, trigger: RotationTrigger) -> Span {
@@ -60,11 +57,7 @@ pub(crate) fn fetch(parent: &Span, provider: &str, trigger: RotationTrigger) -> 
 /// One pool's handover; a root of its own when its rotation is over (the first one of a pool, a
 /// late verification).
 pub(crate) fn handover(parent: &Span, pool: &str, revision: &str) -> Span {
-    if parent.is_none() {
-        info_span!(parent: None, "pool.handover", pool, revision, mode = Empty, generation = Empty, error.type = Empty)
-    } else {
-        info_span!(parent: parent, "pool.handover", pool, revision, mode = Empty, generation = Empty, error.type = Empty)
-    }
+    info_span!(parent: parent, "pool.handover", pool, revision, mode = Empty, generation = Empty, error.type = Empty)
 }
 
 /// A bare login and the probe.
@@ -101,7 +94,7 @@ pub(crate) fn abandoned(drain: &Span) {
     drain.record("abandoned", true);
     failed(
         drain,
-        DRAIN_ABANDONED,
+        "drain_abandoned",
         "connections of an old generation outlive its drain deadline",
     );
 }

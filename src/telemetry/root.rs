@@ -42,8 +42,7 @@ impl Root {
         Self {
             origin: Origin::of(&span),
             span,
-            began: now,
-            length: FIRST,
+            ..Self::pending(now)
         }
     }
 

@@ -1,7 +1,7 @@
 //! Features that `tracing` lacks: the status of a span, links to ended spans, and the event in the
 //! span of a caller that waited.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
@@ -9,9 +9,6 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::Meters;
-
-/// Name of the event in the span of a caller that has waited for a credential.
-const WAITED: &str = "pool.rejected.wait";
 
 /// Marks a span as failed; its message is that of an error.
 pub(super) fn failed(span: &Span, message: &str) {
@@ -89,13 +86,8 @@ impl Wait {
         by: Option<&Origin>,
     ) {
         if let Some(since) = self.0 {
-            self.end(
-                meters,
-                pool,
-                now().saturating_duration_since(since).as_secs_f64(),
-                None,
-                by.filter(|by| by.0.is_valid()),
-            );
+            let waited = now().saturating_duration_since(since);
+            end(meters, pool, waited, None, by);
         }
     }
 
@@ -108,39 +100,37 @@ impl Wait {
         error_type: impl FnOnce() -> &'static str,
     ) {
         if let Some(since) = self.0 {
-            self.end(
-                meters,
-                pool,
-                now().saturating_duration_since(since).as_secs_f64(),
-                Some(error_type()),
-                None,
-            );
+            let waited = now().saturating_duration_since(since);
+            end(meters, pool, waited, Some(error_type()), None);
         }
     }
+}
 
-    #[cold]
-    fn end(
-        self,
-        meters: &Meters,
-        pool: &str,
-        seconds: f64,
-        error_type: Option<&'static str>,
-        by: Option<&Origin>,
-    ) {
-        meters.waited(pool, seconds, error_type);
-        let Caller(context) = Caller::current();
-        let span = context.span();
-        if !span.is_recording() {
-            return;
-        }
-        let mut attributes = vec![
-            KeyValue::new("pool", pool.to_owned()),
-            KeyValue::new("waited_s", seconds),
-        ];
-        attributes.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
-        span.add_event(WAITED, attributes);
-        if let Some(Origin(rotation)) = by {
-            span.add_link(rotation.clone(), Vec::new());
-        }
+/// Records the end of a wait, also as an event in the caller's own span.
+#[cold]
+fn end(
+    meters: &Meters,
+    pool: &str,
+    waited: Duration,
+    error_type: Option<&'static str>,
+    by: Option<&Origin>,
+) {
+    let seconds = waited.as_secs_f64();
+    meters.waited(pool, seconds, error_type);
+    let Caller(context) = Caller::current();
+    let span = context.span();
+    if !span.is_recording() {
+        return;
+    }
+    let mut attributes = vec![
+        KeyValue::new("pool", pool.to_owned()),
+        KeyValue::new("waited_s", seconds),
+    ];
+    attributes.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
+    span.add_event("pool.rejected.wait", attributes);
+    if let Some(Origin(rotation)) = by
+        && rotation.is_valid()
+    {
+        span.add_link(rotation.clone(), Vec::new());
     }
 }
