@@ -19,11 +19,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             FetchOutcome::Failed(error) => {
                 let kind = error.kind().as_str();
                 if let Some(times) = self.fetch_failures.failed(self.clock().mono(), kind) {
-                    if self.current_lease().is_some() {
-                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; the current lease stays in use");
-                    } else {
-                        tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; there is no lease yet");
-                    }
+                    let lease = match self.current_lease() {
+                        Some(_) => "the current lease stays in use",
+                        None => "there is no lease yet",
+                    };
+                    tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; {lease}");
                 }
                 self.context().events.send(Event::FetchFailed {
                     provider: Arc::clone(self.name()),

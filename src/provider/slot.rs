@@ -39,7 +39,7 @@ pub(crate) trait Subscriber: Send + Sync {
 pub(crate) struct ProviderSlot<S> {
     id: Id,
     name: Arc<str>,
-    provider: Arc<dyn ErasedProvider<S>>,
+    pub(super) provider: Arc<dyn ErasedProvider<S>>,
     context: Context,
     driver: Mutex<Driver<S>>,
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
@@ -96,10 +96,6 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         &self.name
     }
 
-    pub(crate) fn provider(&self) -> &Arc<dyn ErasedProvider<S>> {
-        &self.provider
-    }
-
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }
@@ -120,7 +116,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Feeds the machine, and notifies waiting tasks.
     pub(super) fn feed(self: &Arc<Self>, input: ProviderInput) {
-        let work = self.handle(input, InputValues::none());
+        self.feed_with(input, InputValues::none());
+    }
+
+    fn feed_with(self: &Arc<Self>, input: ProviderInput, values: InputValues<S>) {
+        let work = self.handle(input, values);
         self.carry_out(work);
         self.settled();
     }
@@ -278,28 +278,21 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             .filter(|pool| !pool.is_leaving())
             .map(|pool| Arc::clone(pool.name()))
             .collect();
-        let (input, lease) = match result {
-            Err(error) if hangs => (
-                ProviderInput::FetchHangs {
-                    fetch,
-                    error,
-                    jitter,
-                },
-                None,
-            ),
-            result => {
-                let offer = result.as_ref().map(Offer::of).map_err(ProviderError::clone);
-                let input = ProviderInput::FetchDone {
-                    fetch,
-                    result: offer,
-                    jitter,
-                };
-                let lease = match result {
-                    Ok(Fetched::New(lease)) => Some(lease),
-                    _ => None,
-                };
-                (input, lease)
-            }
+        let input = match result.as_ref().map(Offer::of).map_err(ProviderError::clone) {
+            Err(error) if hangs => ProviderInput::FetchHangs {
+                fetch,
+                error,
+                jitter,
+            },
+            result => ProviderInput::FetchDone {
+                fetch,
+                result,
+                jitter,
+            },
+        };
+        let lease = match result {
+            Ok(Fetched::New(lease)) => Some(lease),
+            _ => None,
         };
         let work = self.handle(input, InputValues { lease, pools });
         self.context.failpoints.hit(&self.name, "provider.settled");
@@ -317,9 +310,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             lease,
             ..InputValues::none()
         };
-        let work = self.handle(input, values);
-        self.carry_out(work);
-        self.settled();
+        self.feed_with(input, values);
     }
 }
 

@@ -122,6 +122,6 @@ impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
     }
 
     fn close_provider(self: Arc<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.provider().close().await })
+        Box::pin(async move { self.provider.close().await })
     }
 }

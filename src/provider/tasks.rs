@@ -69,7 +69,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
         .map_or_else(Span::none, |rotation| rotation.span_for_attempt(started));
     let span = telemetry::fetch(&parent, slot.name(), trigger);
     drop(parent);
-    let provider = Arc::clone(slot.provider());
+    let provider = Arc::clone(&slot.provider);
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(
         inside
@@ -151,7 +151,7 @@ fn spawn_release<S: Send + Sync + 'static>(
     tokio::spawn(async move {
         let slot = Arc::clone(&lost.slot);
         let revision = lease.revision().clone();
-        let provider = Arc::clone(slot.provider());
+        let provider = Arc::clone(&slot.provider);
         let mut task = tokio::spawn(async move { provider.release(lease).await });
         let deadline = slot.context().settings.fetch_deadline;
         let released = tokio::time::timeout(deadline, &mut task).await;

@@ -32,7 +32,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
         let failure_log = FailureLog::default();
         loop {
             let Some(slot) = weak.upgrade() else { return };
-            let (provider, hints) = (Arc::clone(slot.provider()), hints.clone());
+            let (provider, hints) = (Arc::clone(&slot.provider), hints.clone());
             let (name, clock) = (Arc::clone(slot.name()), slot.clock().clone());
             drop(slot);
             let began = clock.mono();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::inner::{Ending, Inner};
 use super::node::{PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
 use crate::error::Error;
-use crate::provider::BoxFuture;
 use crate::report::{Abandoned, ShutdownReport};
 
 /// Longest bound, so that clocks can express its end.
@@ -17,9 +17,6 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Longest wait for each kind of task of a runtime that is gone.
 const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
-
-/// Time that a failed start waits for its own clean-up, which continues without it.
-const CLEAN_UP: Duration = Duration::from_secs(1);
 
 /// Returns the report of a shutdown with an unknown outcome.
 fn unknown_report() -> ShutdownReport {
@@ -292,31 +289,17 @@ pub(super) enum Registered {
 }
 
 impl Registered {
-    /// Unregisters it if it is still registered. Returns the work that is left.
-    fn forget(self, inner: &Arc<Inner>) -> Option<BoxFuture<'static, ()>> {
-        let inner = Arc::clone(inner);
+    /// Unregisters it if it is still registered, and ends it in a task.
+    pub(super) fn unregister(self, inner: &Arc<Inner>) -> Option<JoinHandle<()>> {
+        let runtime = &inner.runtime;
         match self {
             Self::Provider(provider) if inner.lock().take_this_provider(&provider) => {
-                Some(Box::pin(end_provider(inner, provider)))
+                Some(runtime.spawn(end_provider(Arc::clone(inner), provider)))
             }
             Self::Pool(pool) if inner.lock().take_this_pool(&pool) => {
-                Some(Box::pin(end_pool(inner, pool)))
+                Some(runtime.spawn(end_pool(Arc::clone(inner), pool)))
             }
             Self::Provider(_) | Self::Pool(_) => None,
-        }
-    }
-
-    /// Unregisters it, and waits up to a second for its end.
-    pub(super) async fn unregister(self, inner: &Arc<Inner>) {
-        if let Some(work) = self.forget(inner) {
-            let _ = tokio::time::timeout(CLEAN_UP, inner.runtime.spawn(work)).await;
-        }
-    }
-
-    /// Unregisters it for a caller that cannot wait.
-    pub(super) fn give_up(self, inner: &Arc<Inner>) {
-        if let Some(work) = self.forget(inner) {
-            drop(inner.runtime.spawn(work));
         }
     }
 }

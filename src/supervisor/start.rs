@@ -4,8 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::inner::Inner;
 use super::node::{PoolNode, ProviderNode};
@@ -241,6 +242,9 @@ fn permanent_error<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Opti
     error.filter(|_| provider.current_lease().is_none())
 }
 
+/// Time that a failed start waits for its own clean-up, which continues without it.
+const CLEAN_UP: Duration = Duration::from_secs(1);
+
 /// Unregisters a provider or pool if its start fails or the caller drops the future.
 struct Unregister<'s> {
     inner: &'s Arc<Inner>,
@@ -259,18 +263,21 @@ impl<'s> Unregister<'s> {
         self.registered = None;
     }
 
+    /// Unregisters it, and waits up to a second for its end.
     async fn unregister(&mut self) {
-        if let Some(registered) = self.registered.take() {
-            registered.unregister(self.inner).await;
+        if let Some(ending) = self.begin_unregister() {
+            let _ = timeout(CLEAN_UP, ending).await;
         }
+    }
+
+    fn begin_unregister(&mut self) -> Option<JoinHandle<()>> {
+        self.registered.take()?.unregister(self.inner)
     }
 }
 
 impl Drop for Unregister<'_> {
     /// Removes the registration in the background if the caller dropped the future.
     fn drop(&mut self) {
-        if let Some(registered) = self.registered.take() {
-            registered.give_up(self.inner);
-        }
+        drop(self.begin_unregister());
     }
 }
