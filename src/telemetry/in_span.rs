@@ -1,10 +1,9 @@
 //! Work inside of a span that may end before it. Work that hangs must not keep its span from being
 //! exported.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use tracing::Span;
 
@@ -20,11 +19,12 @@ impl InSpan {
     }
 
     /// Runs the work, which enters the span whenever it is polled.
-    pub(crate) async fn run<T>(self, work: impl Future<Output = T> + Send + 'static) -> T {
-        Entering {
-            span: self,
-            work: Box::pin(work),
-        }
+    pub(crate) async fn run<T>(self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            let span = self.0.lock().clone();
+            span.in_scope(|| work.as_mut().poll(context))
+        })
         .await
     }
 
@@ -34,23 +34,5 @@ impl InSpan {
         // be slow.
         let last = std::mem::replace(&mut *self.0.lock(), Span::none());
         drop(last);
-    }
-
-    fn current(&self) -> Span {
-        self.0.lock().clone()
-    }
-}
-
-struct Entering<T> {
-    span: InSpan,
-    work: Pin<Box<dyn Future<Output = T> + Send>>,
-}
-
-impl<T> Future for Entering<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let span = self.span.current();
-        span.in_scope(|| self.work.as_mut().poll(context))
     }
 }
