@@ -16,6 +16,9 @@ use crate::context::Context;
 use crate::events::Event;
 use crate::lock::Mutex;
 
+/// Time for an actor to stop. It never waits in a handler, so this is long.
+const STOP: Duration = Duration::from_secs(1);
+
 /// An actor that the root keeps running until it is stopped.
 pub(crate) struct Child {
     name: Arc<str>,
@@ -50,15 +53,15 @@ impl Child {
         })
     }
 
-    /// Stops it permanently. Resolves when it has ended, or after `within`.
-    pub(crate) async fn stop(&self, within: Duration) {
+    /// Stops it permanently. Resolves when it has ended, or after a second.
+    pub(crate) async fn stop(&self) {
         let actor = {
             let mut running = self.running.lock();
             running.leaving = true;
             running.actor.take()
         };
         if let Some(actor) = actor {
-            let _ = actor.stop_and_wait(None, Some(within)).await;
+            let _ = actor.stop_and_wait(None, Some(STOP)).await;
         }
     }
 
@@ -112,8 +115,8 @@ impl RootRef {
     }
 
     /// Stops the root, once its children are gone.
-    pub(crate) async fn stop(&self, within: Duration) {
-        let _ = self.0.stop_and_wait(None, Some(within)).await;
+    pub(crate) async fn stop(&self) {
+        let _ = self.0.stop_and_wait(None, Some(STOP)).await;
     }
 }
 

@@ -12,9 +12,6 @@ use crate::pool::{PoolFactory, PoolSlot};
 use crate::provider::{BoxFuture, ProviderObject, ProviderSlot, Subscriber, spawn_watch};
 use crate::status::PoolStatus;
 
-/// Time for an actor to stop. It never waits in a handler, so this is long.
-const STOP: Duration = Duration::from_secs(1);
-
 /// Time for a provider to close, also when the bound of a shutdown is used up.
 const CLOSE: Duration = Duration::from_millis(100);
 
@@ -97,7 +94,7 @@ impl ProviderNode {
         let at_least = tokio::time::Instant::now() + CLOSE;
         let task = tokio::spawn(Arc::clone(&self.slot).close_provider());
         let _ = timeout_at(at_least.max(deadline.into()), task).await;
-        self.child.stop(STOP).await;
+        self.child.stop().await;
         left
     }
 }
@@ -115,7 +112,7 @@ impl PoolNode {
 
     /// Stops its actor, and unsubscribes from the provider.
     pub(super) async fn stop(&self) {
-        self.child.stop(STOP).await;
+        self.child.stop().await;
         self.slot.leave();
     }
 }

@@ -1,28 +1,14 @@
-//! Whether traffic should be sent here, and whether this process works.
+//! Whether traffic should be sent here.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::inner::Inner;
-use crate::status::{Liveness, Readiness};
+use crate::status::Readiness;
 
 /// Divisor that limits the ready margin to a share of a lease's time to live. A lease of 10 s is
 /// renewed with 2 to 5 s left, and unready with 1 s left.
 const SHARE: u32 = 10;
-
-pub(super) fn liveness(inner: &Inner) -> Liveness {
-    let (providers, pools, shutting_down) = inner.registered();
-    let restarts = providers
-        .iter()
-        .map(|provider| provider.child.restarts())
-        .chain(pools.iter().map(|pool| pool.child.restarts()))
-        .sum();
-    Liveness {
-        alive: true,
-        shutting_down,
-        restarts,
-    }
-}
 
 pub(super) fn readiness(inner: &Inner) -> Readiness {
     let (providers, pools, closed) = inner.registered();

@@ -5,33 +5,43 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::inner::Inner;
-use super::runtime;
+use super::{Supervisor, runtime};
 use crate::error::{Error, ProviderError};
 use crate::provider::ManualRequest;
 use crate::report::RotationReport;
 use crate::telemetry::Caller;
 
-pub(super) async fn rotate_now(inner: &Arc<Inner>, name: &str) -> Result<RotationReport, Error> {
-    runtime::check("rotate_now")?;
-    let provider = inner.lock().provider(name)?;
-    let (reply, outcome) = oneshot::channel();
-    Arc::clone(&provider.slot).request(ManualRequest {
-        reply,
-        caller: Caller::current(),
-    });
-    let start_deadline = inner.context.settings.start_deadline;
-    let first = inner.context.settings.fetch_deadline + start_deadline;
-    let rotation = match timeout(first, outcome).await {
-        Ok(Ok(Ok(rotation))) => rotation,
-        Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(name, error)),
-        Ok(Err(_)) => return Err(Error::shut_down()),
-        Err(_) => {
-            let error = ProviderError::has_not_returned();
-            return Err(Error::from_manual_rotation(name, error));
-        }
-    };
-    // The report lists which pools are still to adopt it.
-    let _ = timeout(start_deadline, provider.slot.until_closed(&rotation)).await;
-    Ok(rotation.report(inner.context.clock.now()))
+impl Supervisor {
+    /// Requests a *new* credential, never a renewal, and waits until every pool has adopted it: up
+    /// to the start deadline (30 s) after the fetch. Calls within a second share one fetch. If the
+    /// backend's newest credential is still being handed over, the call waits for that, and returns
+    /// the report of that rotation.
+    ///
+    /// # Errors
+    /// When there is no such provider, or it returned no lease; the current lease then stays in
+    /// service. Outside of a tokio runtime.
+    pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
+        let inner = &self.inner;
+        runtime::check("rotate_now")?;
+        let node = inner.lock().provider(provider)?;
+        let (reply, outcome) = oneshot::channel();
+        Arc::clone(&node.slot).request(ManualRequest {
+            reply,
+            caller: Caller::current(),
+        });
+        let start_deadline = inner.context.settings.start_deadline;
+        let first = inner.context.settings.fetch_deadline + start_deadline;
+        let rotation = match timeout(first, outcome).await {
+            Ok(Ok(Ok(rotation))) => rotation,
+            Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(provider, error)),
+            Ok(Err(_)) => return Err(Error::shut_down()),
+            Err(_) => {
+                let error = ProviderError::has_not_returned();
+                return Err(Error::from_manual_rotation(provider, error));
+            }
+        };
+        // The report lists which pools are still to adopt it.
+        let _ = timeout(start_deadline, node.slot.until_closed(&rotation)).await;
+        Ok(rotation.report(inner.context.clock.now()))
+    }
 }

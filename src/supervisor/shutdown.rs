@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::Supervisor;
 use super::inner::{Ending, Inner};
 use super::node::{PoolNode, ProviderNode};
 use super::runtime::{self, GRACE, ThreadDeadline};
@@ -88,39 +89,86 @@ impl Drop for ShutdownGuard {
     }
 }
 
-pub(super) async fn shutdown(inner: &Arc<Inner>, bound: Duration) -> ShutdownReport {
-    let bound = bound.min(LONGEST);
-    let began = inner.context.clock.mono();
-    let mut deadline = ThreadDeadline::after(bound + GRACE);
-    let mut ending = inner.ending.subscribe();
-    if inner.lock().close() {
-        spawn(inner, &inner.runtime, bound, false);
+impl Supervisor {
+    /// Removes a pool: its callers get `PoolClosed`, its connections are drained. Returns when they
+    /// are gone or the drain deadline (60 s) has passed.
+    ///
+    /// # Errors
+    /// When there is no such pool. When the supervisor's runtime is gone and the call is made
+    /// outside of one.
+    ///
+    /// # Cancel safety
+    /// The removal continues without the future, on the supervisor's runtime.
+    pub async fn remove_pool(&self, name: &str) -> Result<(), Error> {
+        let inner = &self.inner;
+        let pool = inner.lock().take_pool(name)?;
+        let work = || end_pool(Arc::clone(inner), Arc::clone(&pool));
+        runtime::run_on_runtime(inner, work, inner.context.settings.drain).await
     }
-    let ended = async {
-        loop {
-            let now = ending
-                .wait_for(|ending| !matches!(ending, Ending::Pending))
-                .await
-                .map(|ending| ending.clone());
-            match (now, Handle::try_current()) {
-                (Ok(Ending::Ended(report)), _) => return Some(report),
-                (Ok(Ending::Lost), Ok(here)) => take_over(inner, &here, bound),
-                // No runtime can run it. (The sender exists: it is in `inner`.)
-                _ => return None,
-            }
+
+    /// Removes a provider: its leases are released, its background work ends.
+    ///
+    /// # Errors
+    /// When there is no such provider, or it still has pools; the message names them. A removed
+    /// pool counts until its last connection is gone. When the supervisor's runtime is gone and the
+    /// call is made outside of one.
+    ///
+    /// # Cancel safety
+    /// The removal continues without the future, on the supervisor's runtime.
+    pub async fn remove_provider(&self, name: &str) -> Result<(), Error> {
+        let inner = &self.inner;
+        let provider = inner.lock().take_provider(name)?;
+        let work = || end_provider(Arc::clone(inner), Arc::clone(&provider));
+        runtime::run_on_runtime(inner, work, inner.context.settings.fetch_deadline).await
+    }
+
+    /// Ends everything in order, within `bound`: nothing new starts → running work ends →
+    /// connections drain → leases are released → actors stop. A tenth of the bound is kept for
+    /// releases, which happen even where a drain was abandoned. Further calls return the same
+    /// report.
+    ///
+    /// The work is done on the runtime on which the supervisor was started. If that runtime is
+    /// gone, the caller's is used: leases are released, and tasks of the old runtime are not waited
+    /// for. If it is not driven, the call returns at most two seconds after the bound. The report
+    /// then lists everything as left behind.
+    ///
+    /// # Cancel safety
+    /// The shutdown continues without the future.
+    pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
+        let inner = &self.inner;
+        let bound = bound.min(LONGEST);
+        let began = inner.context.clock.mono();
+        let mut deadline = ThreadDeadline::after(bound + GRACE);
+        let mut ending = inner.ending.subscribe();
+        if inner.lock().close() {
+            spawn(inner, &inner.runtime, bound, false);
         }
-    };
-    let report = tokio::select! {
-        biased;
-        report = ended => report,
-        () = deadline.passed() => None,
-    };
-    report.unwrap_or_else(|| {
-        report_by_status(
-            inner,
-            inner.context.clock.mono().saturating_duration_since(began),
-        )
-    })
+        let ended = async {
+            loop {
+                let now = ending
+                    .wait_for(|ending| !matches!(ending, Ending::Pending))
+                    .await
+                    .map(|ending| ending.clone());
+                match (now, Handle::try_current()) {
+                    (Ok(Ending::Ended(report)), _) => return Some(report),
+                    (Ok(Ending::Lost), Ok(here)) => take_over(inner, &here, bound),
+                    // No runtime can run it. (The sender exists: it is in `inner`.)
+                    _ => return None,
+                }
+            }
+        };
+        let report = tokio::select! {
+            biased;
+            report = ended => report,
+            () = deadline.passed() => None,
+        };
+        report.unwrap_or_else(|| {
+            report_by_status(
+                inner,
+                inner.context.clock.mono().saturating_duration_since(began),
+            )
+        })
+    }
 }
 
 /// Continues a shutdown whose runtime is gone, on the runtime of one caller.
@@ -231,7 +279,7 @@ async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> S
         pool.stop().await;
     }
     if let Some(root) = &inner.root {
-        root.stop(Duration::from_secs(1)).await;
+        root.stop().await;
     }
     let report = ShutdownReport {
         clean: abandoned.is_empty() && unfinished.is_empty() && unreleased.is_empty(),
@@ -249,12 +297,6 @@ async fn in_time<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Opti
     tokio::time::timeout_at(deadline.into(), outcome).await.ok()
 }
 
-pub(super) async fn remove_pool(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
-    let pool = inner.lock().take_pool(name)?;
-    let work = || end_pool(Arc::clone(inner), Arc::clone(&pool));
-    runtime::run_on_runtime(inner, work, inner.context.settings.drain).await
-}
-
 /// Returns when it has drained, or when the drain deadline has passed; then its actor continues
 /// until the last connection has returned.
 async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
@@ -267,12 +309,6 @@ async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
         inner.lock().left(&pool);
     });
     let _ = in_time(drain_deadline, rest).await;
-}
-
-pub(super) async fn remove_provider(inner: &Arc<Inner>, name: &str) -> Result<(), Error> {
-    let provider = inner.lock().take_provider(name)?;
-    let work = || end_provider(Arc::clone(inner), Arc::clone(&provider));
-    runtime::run_on_runtime(inner, work, inner.context.settings.fetch_deadline).await
 }
 
 async fn end_provider(inner: Arc<Inner>, provider: Arc<ProviderNode>) {

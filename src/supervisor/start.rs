@@ -13,7 +13,7 @@ use super::node::{PoolNode, ProviderNode};
 use super::provider_ref::ProviderRef;
 use super::registry::Registry;
 use super::shutdown::Registered;
-use super::{runtime, validate};
+use super::{Supervisor, runtime, validate};
 use crate::error::{ConnectError, ConnectErrorKind, Error, ErrorKind, ProviderError};
 use crate::handle::Handle;
 use crate::pool::{PoolFactory, PoolSlot};
@@ -22,12 +22,132 @@ use crate::provider::{ErasedProvider, Provider, ProviderSlot};
 /// Reason of a start that waits for a fetch.
 const NO_FIRST_LEASE: &str = "the provider has not returned its first lease";
 
-pub(super) fn add_provider_in_background<P: Provider>(
-    inner: &Arc<Inner>,
-    name: &str,
-    provider: P,
-) -> Result<ProviderRef<P::Secret>, Error> {
-    register_provider(inner, name, provider).map(|(provided, _)| provided)
+impl Supervisor {
+    /// Registers a provider and waits for its first lease.
+    ///
+    /// # Errors
+    /// At once when the name is empty or taken, or when the lease expires too soon to be handed
+    /// over. At once, too, when the provider returns a permanent error
+    /// ([`ProviderError::is_transient`] false). Transient errors are retried until the start
+    /// deadline (30 s). Nothing stays registered then. Outside of a tokio runtime
+    /// ([`ErrorKind::NoRuntime`]).
+    ///
+    /// # Cancel safety
+    /// Dropping the future unregisters it.
+    pub async fn add_provider<P: Provider>(
+        &self,
+        name: &str,
+        provider: P,
+    ) -> Result<ProviderRef<P::Secret>, Error> {
+        let inner = &self.inner;
+        runtime::check("add_provider")?;
+        let (provided, node) = register_provider(inner, name, provider)?;
+        let mut guard = Unregister::new(inner, Registered::Provider(node));
+        let start_deadline = inner.context.settings.start_deadline;
+        let first = provided.slot.first_lease();
+        // A failed fetch has been logged.
+        let reason = || match provided.slot.last_error() {
+            Some(_) => None,
+            None => Some(NO_FIRST_LEASE.to_owned()),
+        };
+        let error = match start_within(start_deadline, first, reason, name, None).await {
+            Ok(Ok(())) => {
+                guard.keep();
+                return Ok(provided);
+            }
+            Ok(Err(error)) => Error::from_provider(name, None, error),
+            Err(_) => no_lease_in_time(&provided.slot, start_deadline),
+        };
+        guard.unregister().await;
+        Err(error)
+    }
+
+    /// Registers a provider without waiting for its first lease: its pools are not ready until that
+    /// is obtained.
+    ///
+    /// # Errors
+    /// When the name is empty or taken, after shutdown, or when the supervisor's runtime is gone.
+    pub fn add_provider_in_background<P: Provider>(
+        &self,
+        name: &str,
+        provider: P,
+    ) -> Result<ProviderRef<P::Secret>, Error> {
+        register_provider(&self.inner, name, provider).map(|(provided, _)| provided)
+    }
+
+    /// Registers a pool and waits until a login has verified its first lease.
+    ///
+    /// # Errors
+    /// At once when the name is empty or taken, or when a size or duration is out of range. At
+    /// once, too, when no credential would help (no such database, no right to connect). Everything
+    /// else, a rejection included, is retried until the start deadline (30 s); the error then
+    /// carries the SQLSTATE. Nothing stays registered then. Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping the future unregisters it.
+    pub async fn add_pool<F: PoolFactory>(
+        &self,
+        name: &str,
+        provider: &ProviderRef<F::Secret>,
+        factory: F,
+    ) -> Result<Handle<F>, Error> {
+        let inner = &self.inner;
+        runtime::check("add_pool")?;
+        let (slot, node) = register(inner, name, provider, factory)?;
+        let mut guard = Unregister::new(inner, Registered::Pool(node));
+        let start_deadline = inner.context.settings.start_deadline;
+        let first = slot.until(|| {
+            slot.first().or_else(|| {
+                // A provider that was registered in the background and failed permanently.
+                let error = permanent_error(&provider.slot)?;
+                let kind = ConnectErrorKind::Misconfigured;
+                Some(Err(ConnectError::no_lease(kind, provider.name(), &error)))
+            })
+        });
+        // A failed login has been logged. The provider's error may have been logged long ago.
+        let reason = || {
+            if slot.own_error().is_some() {
+                return None;
+            }
+            Some(match provider.slot.last_error() {
+                _ if provider.slot.current_lease().is_some() => {
+                    "the database has not responded to the first login".to_owned()
+                }
+                Some(error) => format!("the provider has no lease: {error}"),
+                None => NO_FIRST_LEASE.to_owned(),
+            })
+        };
+        let (pool, provider_name) = (Some(name), provider.name());
+        let error = match start_within(start_deadline, first, reason, provider_name, pool).await {
+            Ok(Ok(())) => {
+                guard.keep();
+                return Ok(Handle::supervised(Arc::clone(&slot.shared)));
+            }
+            Ok(Err(error)) => Error::from_pool(name, provider_name, None, error),
+            Err(_) => match slot.own_error() {
+                Some(error) => Error::from_pool(name, provider_name, Some(start_deadline), error),
+                None => no_lease_in_time(&provider.slot, start_deadline),
+            },
+        };
+        guard.unregister().await;
+        Err(error)
+    }
+
+    /// Registers a pool without waiting for a verification: the service starts while the database
+    /// is down. Until the first verification, callers wait as long as for a connection. A permanent
+    /// error of the provider is returned at once. [`Handle::current`] returns a closed pool.
+    ///
+    /// # Errors
+    /// When the name is empty or taken, a size or duration is out of range, or after shutdown.
+    pub fn add_pool_in_background<F: PoolFactory>(
+        &self,
+        name: &str,
+        provider: &ProviderRef<F::Secret>,
+        factory: F,
+    ) -> Result<Handle<F>, Error> {
+        let (slot, _) = register(&self.inner, name, provider, factory)?;
+        Ok(Handle::supervised(Arc::clone(&slot.shared)))
+    }
 }
 
 fn register_provider<P: Provider>(
@@ -59,33 +179,6 @@ fn register_provider<P: Provider>(
         supervisor: inner.id,
     };
     Ok((provider, node))
-}
-
-pub(super) async fn add_provider<P: Provider>(
-    inner: &Arc<Inner>,
-    name: &str,
-    provider: P,
-) -> Result<ProviderRef<P::Secret>, Error> {
-    runtime::check("add_provider")?;
-    let (provided, node) = register_provider(inner, name, provider)?;
-    let mut guard = Unregister::new(inner, Registered::Provider(node));
-    let start_deadline = inner.context.settings.start_deadline;
-    let first = provided.slot.first_lease();
-    // A failed fetch has been logged.
-    let reason = || match provided.slot.last_error() {
-        Some(_) => None,
-        None => Some(NO_FIRST_LEASE.to_owned()),
-    };
-    let error = match start_within(start_deadline, first, reason, name, None).await {
-        Ok(Ok(())) => {
-            guard.keep();
-            return Ok(provided);
-        }
-        Ok(Err(error)) => Error::from_provider(name, None, error),
-        Err(_) => no_lease_in_time(&provided.slot, start_deadline),
-    };
-    guard.unregister().await;
-    Err(error)
 }
 
 fn register<F: PoolFactory>(
@@ -137,63 +230,6 @@ fn register<F: PoolFactory>(
     drop(registry);
     inner.context.meters.pool_registered(&name);
     Ok((slot, node))
-}
-
-pub(super) fn add_pool_in_background<F: PoolFactory>(
-    inner: &Arc<Inner>,
-    name: &str,
-    provider: &ProviderRef<F::Secret>,
-    factory: F,
-) -> Result<Handle<F>, Error> {
-    let (slot, _) = register(inner, name, provider, factory)?;
-    Ok(Handle::supervised(Arc::clone(&slot.shared)))
-}
-
-pub(super) async fn add_pool<F: PoolFactory>(
-    inner: &Arc<Inner>,
-    name: &str,
-    provider: &ProviderRef<F::Secret>,
-    factory: F,
-) -> Result<Handle<F>, Error> {
-    runtime::check("add_pool")?;
-    let (slot, node) = register(inner, name, provider, factory)?;
-    let mut guard = Unregister::new(inner, Registered::Pool(node));
-    let start_deadline = inner.context.settings.start_deadline;
-    let first = slot.until(|| {
-        slot.first().or_else(|| {
-            // A provider that was registered in the background and failed permanently.
-            let error = permanent_error(&provider.slot)?;
-            let kind = ConnectErrorKind::Misconfigured;
-            Some(Err(ConnectError::no_lease(kind, provider.name(), &error)))
-        })
-    });
-    // A failed login has been logged. The provider's error may have been logged long ago.
-    let reason = || {
-        if slot.own_error().is_some() {
-            return None;
-        }
-        Some(match provider.slot.last_error() {
-            _ if provider.slot.current_lease().is_some() => {
-                "the database has not responded to the first login".to_owned()
-            }
-            Some(error) => format!("the provider has no lease: {error}"),
-            None => NO_FIRST_LEASE.to_owned(),
-        })
-    };
-    let (pool, provider_name) = (Some(name), provider.name());
-    let error = match start_within(start_deadline, first, reason, provider_name, pool).await {
-        Ok(Ok(())) => {
-            guard.keep();
-            return Ok(Handle::supervised(Arc::clone(&slot.shared)));
-        }
-        Ok(Err(error)) => Error::from_pool(name, provider_name, None, error),
-        Err(_) => match slot.own_error() {
-            Some(error) => Error::from_pool(name, provider_name, Some(start_deadline), error),
-            None => no_lease_in_time(&provider.slot, start_deadline),
-        },
-    };
-    guard.unregister().await;
-    Err(error)
 }
 
 /// Returns the error of a start whose provider returned no lease in time.
