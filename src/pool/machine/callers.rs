@@ -29,8 +29,8 @@ impl PoolMachine {
         self.effects.push(PoolEffect::Wake);
     }
 
-    /// Counts a caller's rejected login, of the current generation or of one before it.
-    pub(super) fn count_rejected_login(&mut self, generation: u64, now: Instant) {
+    /// Handles a rejected login, which is counted for the current generation or one before it.
+    pub(super) fn login_rejected(&mut self, generation: u64, now: Instant) {
         let active = self
             .active(generation)
             .map(|active| (&active.lease.account, &active.lease.revision));
@@ -48,16 +48,14 @@ impl PoolMachine {
             self.budget
                 .caller_rejected(&account, &revision, jitter, now);
         }
+        self.rejected(generation);
     }
 
     pub(super) fn login_unknown(&mut self, generation: u64, now: Instant) {
-        let Some(active) = self
-            .active(generation)
-            .filter(|active| active.is_accepted())
-        else {
-            return;
-        };
-        if self.check.is_none() {
+        if self.check.is_none()
+            && let Some(active) = self.active(generation)
+            && active.is_accepted()
+        {
             let verified = active.verified.mono();
             let last = self.last_check.map_or(verified, |last| last.max(verified));
             self.check = Some(now.max(last + UNKNOWN_EVERY));
@@ -87,15 +85,10 @@ impl PoolMachine {
         };
         match result {
             ProbeResult::Rejected => self.rejected(generation),
-            ProbeResult::LoginRejected => {
-                self.count_rejected_login(generation, now);
-                self.rejected(generation);
-            }
+            ProbeResult::LoginRejected => self.login_rejected(generation, now),
             ProbeResult::Passed => {
-                if self
-                    .active_mut(generation)
-                    .is_some_and(|active| active.probe_passed(probe))
-                {
+                let active = self.active_mut(generation);
+                if active.is_some_and(|active| active.probe_passed(probe)) {
                     self.effects.push(PoolEffect::Trust { generation });
                 }
             }

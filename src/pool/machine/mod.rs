@@ -169,10 +169,7 @@ impl PoolMachine {
             }
             PoolInput::Failed { attempt, kind } => self.failed(attempt, kind, now),
             PoolInput::CallerRejected { generation } => self.rejected(generation),
-            PoolInput::LoginRejected { generation } => {
-                self.count_rejected_login(generation, now.mono());
-                self.rejected(generation);
-            }
+            PoolInput::LoginRejected { generation } => self.login_rejected(generation, now.mono()),
             PoolInput::LoginWorked { generation } => {
                 if let Some(active) = self.active(generation) {
                     let LeaseFacts {
