@@ -15,6 +15,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn report(&self, outcome: &FetchOutcome, trigger: Option<RotationTrigger>) {
         let trigger = trigger.map(RotationTrigger::as_str).unwrap_or_default();
         let trigger = tracing::field::display(trigger);
+        if !matches!(outcome, FetchOutcome::Failed(_))
+            && let Some(times) = self.fetch_failures.succeeded()
+        {
+            tracing::info!(provider = %self.name(), times, "the backend responds again");
+        }
         match outcome {
             FetchOutcome::Failed(error) => {
                 let kind = error.kind().as_str();
@@ -31,27 +36,17 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 });
             }
             FetchOutcome::Stale { is_news: false } => {
-                self.recovered();
                 tracing::debug!(provider = %self.name(), trigger, "the superseded revision was returned again");
             }
             FetchOutcome::Stale { is_news: true } => {
-                self.recovered();
                 tracing::info!(provider = %self.name(), trigger, "the backend returned a superseded revision; it is not adopted again");
             }
             FetchOutcome::Unchanged => {
-                self.recovered();
                 tracing::debug!(provider = %self.name(), trigger, "unchanged");
             }
             FetchOutcome::Adopted => {
-                self.recovered();
                 tracing::debug!(provider = %self.name(), trigger, "new lease adopted");
             }
-        }
-    }
-
-    fn recovered(&self) {
-        if let Some(times) = self.fetch_failures.succeeded() {
-            tracing::info!(provider = %self.name(), times, "the backend responds again");
         }
     }
 

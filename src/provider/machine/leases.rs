@@ -106,13 +106,11 @@ impl Leases {
 
     /// Notes a successful login with this revision. Returns whether it is the first.
     pub(super) fn verified(&mut self, revision: &Revision) -> bool {
-        let is_first = self
-            .with_revision(revision)
-            .all(|(_, record)| !record.verified);
-        self.0
-            .values_mut()
-            .filter(|record| &record.facts.revision == revision)
-            .for_each(|record| record.verified = true);
+        let records = self.0.values_mut();
+        let mut is_first = true;
+        for record in records.filter(|record| &record.facts.revision == revision) {
+            is_first &= !std::mem::replace(&mut record.verified, true);
+        }
         is_first
     }
 
