@@ -105,20 +105,17 @@ impl Rotation {
 
     /// Replaces the root span. If the rotation is ending, ends the new one instead.
     fn put_root(&self, root: Root) {
-        let (old, failure) = {
-            let mut inner = self.lock();
-            let old = if inner.ending {
-                root
-            } else {
-                std::mem::replace(&mut inner.root, root)
-            };
-            (
-                old,
-                inner.ending.then(|| inner.failure().cloned()).flatten(),
-            )
-        };
+        let mut inner = self.lock();
+        if !inner.ending {
+            let old = std::mem::replace(&mut inner.root, root);
+            drop(inner);
+            drop(old);
+            return;
+        }
+        let failure = inner.failure().cloned();
+        drop(inner);
         if failure.is_some() {
-            mark_end(old.span(), RotationOutcome::Unfinished, failure.as_ref());
+            mark_end(root.span(), RotationOutcome::Unfinished, failure.as_ref());
         }
     }
 

@@ -162,12 +162,8 @@ impl Supervisor {
             report = ended => report,
             () = deadline.passed() => None,
         };
-        report.unwrap_or_else(|| {
-            report_by_status(
-                inner,
-                inner.context.clock.mono().saturating_duration_since(began),
-            )
-        })
+        let took = inner.context.clock.mono().saturating_duration_since(began);
+        report.unwrap_or_else(|| report_by_status(inner, took))
     }
 }
 
@@ -189,10 +185,7 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
     let guard = ShutdownGuard(Arc::clone(inner));
     runtime.spawn(async move {
         let inner = Arc::clone(&guard.0);
-        let work = tokio::spawn({
-            let inner = Arc::clone(&inner);
-            async move { shut_down(&inner, bound, runtime_lost).await }
-        });
+        let work = tokio::spawn(shut_down(Arc::clone(&inner), bound, runtime_lost));
         let report = match work.await {
             Ok(report) => report,
             // A panic, such as of a user's pool factory, must not leave callers waiting.
@@ -206,7 +199,7 @@ fn spawn(inner: &Arc<Inner>, runtime: &Handle, bound: Duration, runtime_lost: bo
 
 /// Ends everything in order. `runtime_lost`: tasks of the supervisor's runtime will not end, and
 /// are waited for briefly.
-async fn shut_down(inner: &Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
+async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> ShutdownReport {
     let began = inner.context.clock.mono();
     let deadline = began + bound;
     // A tenth is kept for releases.
