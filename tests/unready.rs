@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger::PgPools;
+use claviger::{Handle, PgPools};
 use claviger_fixtures::{Fixture, eventually_within, query};
 use sqlx::Executor;
-use sqlx::postgres::PgSslMode;
+use sqlx::postgres::{PgPoolOptions, PgSslMode};
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_connect_privilege_ends_readiness_after_the_first_failed_call() {
@@ -55,6 +56,27 @@ async fn a_missing_connect_privilege_ends_readiness_after_the_first_failed_call(
     );
 }
 
+/// Returns options whose hook fails while the flag is set.
+fn with_failing_hook(options: PgPoolOptions, fails: &Arc<AtomicBool>) -> PgPoolOptions {
+    let fails = Arc::clone(fails);
+    options.after_connect(move |connection, _| {
+        let fails = fails.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if fails {
+                connection.execute("SET ROLE missing_role").await.map(drop)
+            } else {
+                Ok(())
+            }
+        })
+    })
+}
+
+fn names_the_hook(db: &Handle<PgPools>) -> bool {
+    db.status()
+        .and_then(|status| status.last_error)
+        .is_some_and(|error| error.message().contains("after_connect"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_after_connect_hook_is_named_in_the_status() {
     let fixture = Fixture::new().await;
@@ -62,45 +84,52 @@ async fn a_failing_after_connect_hook_is_named_in_the_status() {
     let fails = Arc::new(AtomicBool::new(false));
     let mut pools = Vec::new();
     for max in [4, 10] {
-        let fails = Arc::clone(&fails);
-        let options = fixture
-            .pool_options(max)
-            .after_connect(move |connection, _| {
-                let fails = fails.load(Ordering::SeqCst);
-                Box::pin(async move {
-                    if fails {
-                        connection.execute("SET ROLE missing_role").await.map(drop)
-                    } else {
-                        Ok(())
-                    }
-                })
-            });
-        pools.push(
-            fixture
-                .add_pool(
-                    &format!("orders-{max}"),
-                    &credentials,
-                    fixture.pools_with(options),
-                )
-                .await,
-        );
+        let options = with_failing_hook(fixture.pool_options(max), &fails);
+        let name = format!("orders-{max}");
+        let pool = fixture.add_pool(&name, &credentials, fixture.pools_with(options));
+        pools.push(pool.await);
     }
     fails.store(true, Ordering::SeqCst);
     fixture.rotate_announced().await;
     for db in pools {
-        let is_named = || {
-            db.status()
-                .and_then(|status| status.last_error)
-                .is_some_and(|error| error.message().contains("after_connect"))
-        };
-        eventually_within(
-            Duration::from_secs(10),
-            "the status names the hook",
-            is_named,
-        )
+        eventually_within(Duration::from_secs(10), "the status names the hook", || {
+            names_the_hook(&db)
+        })
         .await;
         assert_eq!(db.generation(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_after_connect_hook_that_begins_to_fail_ends_readiness() {
+    let fixture = Fixture::new().await;
+    let credentials = fixture.add_provider().await;
+    let fails = Arc::new(AtomicBool::new(false));
+    let options = fixture
+        .pool_options(4)
+        .acquire_timeout(Duration::from_secs(1));
+    let options = with_failing_hook(options, &fails);
+    let db = fixture
+        .add_pool("orders", &credentials, fixture.pools_with(options))
+        .await;
+    fails.store(true, Ordering::SeqCst);
+    fixture.terminate_connections().await;
+    let is_ready = || fixture.supervisor.readiness().ready;
+    let unready = async {
+        while is_ready() || !names_the_hook(&db) {
+            let _ = query(&db).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(40), unready)
+        .await
+        .expect("the hook ends readiness");
+    // The bare login works all the time.
+    sleep(Duration::from_secs(5)).await;
+    assert!(!is_ready(), "it stays so");
+    fails.store(false, Ordering::SeqCst);
+    eventually_within(Duration::from_secs(30), "it is ready", is_ready).await;
+    query(&db).await.expect("the query succeeds");
 }
 
 #[tokio::test(flavor = "multi_thread")]

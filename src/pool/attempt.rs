@@ -11,7 +11,7 @@ use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::task::{TaskGuard, in_a_task, with_room};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::lease::{Lease, Revision};
+use crate::lease::Revision;
 use crate::provider::LeaseGuard;
 use crate::rotation::Rotation;
 use crate::telemetry;
@@ -77,7 +77,7 @@ async fn run_attempt<F: PoolFactory>(
 ) {
     let span = MarkedByPanic(span);
     let began = slot.clock().mono();
-    let verified = verify(&slot, &lease_guard.lease, &span.0).await;
+    let verified = verify(&slot, &lease_guard, &span.0).await;
     let verify = slot.clock().mono().saturating_duration_since(began);
     slot.context.failpoints.hit(slot.name(), "pool.verified");
     let outcome = match verified {
@@ -131,15 +131,17 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 }
 
-/// Verifies a lease by a login without a pool and a probe, within the verify deadline.
+/// Verifies a lease by a login without a pool and a probe. The handover opens connections as the
+/// pool does, with its hooks; a lease that the pool serves already may have none.
 async fn verify<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
-    lease: &Lease<F::Secret>,
+    lease_guard: &LeaseGuard<F::Secret>,
     parent: &Span,
 ) -> Result<(), ConnectError> {
+    let lease = &lease_guard.lease;
     slot.factory().check(lease)?;
     let span = telemetry::verify(parent);
-    let _permit = slot.permit_to_verify().await;
+    let permit = slot.permit_to_verify().await;
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {
@@ -149,5 +151,11 @@ async fn verify<F: PoolFactory>(
             .await
         }
     };
-    in_a_task(task, span, &slot.context, "the verification").await
+    in_a_task(task, span, &slot.context, "the verification").await?;
+    drop(permit);
+    let active = slot.active_lease();
+    if active.is_some_and(|active| active.revision() == lease.revision()) {
+        handover::try_out(slot, lease_guard).await?;
+    }
+    Ok(())
 }

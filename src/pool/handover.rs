@@ -62,7 +62,8 @@ pub(super) async fn hand_over<F: PoolFactory>(
         HandoverPolicy::AsLeased => is_same || active.old_connections() == OldConnections::Keep,
     });
     let try_out_began = slot.clock().mono();
-    // Before the current pool gets the new options, because its callers would log in with them.
+    // Before the current pool gets the new options, because its callers would log in with them. The
+    // verification has tried out a lease that the pool serves.
     if tries_in_place && !is_same {
         try_out(slot, &lease_guard).await?;
     }
@@ -96,7 +97,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
     };
     let warm_began = slot.clock().mono();
     let warmed = if ahead > 0 {
-        warm(slot, &pool, lease_guard.lease.clone(), ahead, span).await
+        warm(slot, attempt, &pool, lease_guard.lease.clone(), ahead, span).await
     } else if tries_in_place {
         Ok(())
     } else {
@@ -199,7 +200,7 @@ fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
 }
 
 /// Verifies requirements beyond a login, if no connection is opened before publication.
-async fn try_out<F: PoolFactory>(
+pub(super) async fn try_out<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     lease_guard: &LeaseGuard<F::Secret>,
 ) -> Result<(), ConnectError> {
@@ -226,6 +227,7 @@ async fn try_out<F: PoolFactory>(
 /// Opens connections before publication.
 async fn warm<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
+    attempt: u64,
     pool: &F::Pool,
     lease: Lease<F::Secret>,
     connections: u32,
@@ -234,9 +236,8 @@ async fn warm<F: PoolFactory>(
     let span = telemetry::warm(parent);
     let work = {
         let (slot, pool, span) = (Arc::clone(slot), pool.clone(), span.clone());
-        let within = slot.context.settings.verify_deadline;
         async move {
-            let opened = open_ahead(&slot, &pool, lease.secret(), connections, within).await?;
+            let opened = open_ahead(&slot, attempt, &pool, lease.secret(), connections).await?;
             span.record("connections", opened);
             Ok(())
         }
@@ -248,11 +249,12 @@ async fn warm<F: PoolFactory>(
 /// Only the first one needs room: if the server has no more, [`top_up`] opens the rest.
 async fn open_ahead<F: PoolFactory>(
     slot: &PoolSlot<F>,
+    attempt: u64,
     pool: &F::Pool,
     secret: &F::Secret,
     connections: u32,
-    within: Duration,
 ) -> Result<u32, ConnectError> {
+    let within = slot.context.settings.verify_deadline;
     let began = slot.clock().mono();
     let factory = slot.factory();
     let mut open = with_room(slot, secret, || factory.warm(pool, 1, within)).await?;
@@ -262,7 +264,12 @@ async fn open_ahead<F: PoolFactory>(
         let left = within.saturating_sub(slot.clock().mono().saturating_duration_since(began));
         match factory.warm(pool, wanted, left).await {
             Ok(opened) if opened > open => open = opened,
-            Err(error) if error.kind() == ConnectErrorKind::Rejected => return Err(error),
+            Err(error) if error.kind() == ConnectErrorKind::Rejected => {
+                // The server may have rejected all logins of this step.
+                let logins = wanted - open - 1;
+                slot.feed(PoolInput::MoreRejected { attempt, logins }, None);
+                return Err(error);
+            }
             Ok(_) | Err(_) => break,
         }
     }

@@ -191,6 +191,9 @@ impl PoolMachine {
         let jitter = self.random.f64();
         self.budget
             .verification_rejected(account, revision, role, jitter, now);
+        for _ in 0..candidate.more_rejected {
+            self.budget.caller_rejected(account, revision, jitter, now);
+        }
         let reported = match &mut self.service {
             // Nothing is fetched for a pool that is retired.
             Service::Retired => return,

@@ -57,6 +57,9 @@ pub(crate) enum PoolInput {
     },
     /// The attempt's handover is in its rotation's report.
     Reported { attempt: u64 },
+    /// Several logins of the attempt were rejected: so many more than the one that
+    /// [`Failed`](Self::Failed) counts.
+    MoreRejected { attempt: u64, logins: u32 },
     /// The attempt failed, at whichever step.
     Failed {
         attempt: u64,

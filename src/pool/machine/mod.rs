@@ -76,6 +76,8 @@ struct Candidate {
     attempt: u64,
     lease: LeaseFacts,
     purpose: Purpose,
+    /// Rejected logins beyond the first.
+    more_rejected: u32,
 }
 
 /// Pause after a verification that failed without a rejection.
@@ -165,6 +167,14 @@ impl PoolMachine {
                 if self.attempt.number() == Some(attempt) {
                     self.attempt = Attempt::None;
                     self.effects.push(PoolEffect::Wake);
+                }
+            }
+            PoolInput::MoreRejected { attempt, logins } => {
+                if let Attempt::Verifying(candidate) | Attempt::Opening(candidate) =
+                    &mut self.attempt
+                    && candidate.attempt == attempt
+                {
+                    candidate.more_rejected = logins;
                 }
             }
             PoolInput::Failed { attempt, kind } => self.failed(attempt, kind, now),
@@ -376,6 +386,7 @@ impl PoolMachine {
             attempt,
             lease,
             purpose,
+            more_rejected: 0,
         });
     }
 

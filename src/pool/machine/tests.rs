@@ -316,6 +316,26 @@ fn only_the_first_rejection_of_the_current_generation_ends_it() {
 }
 
 #[test]
+fn each_rejected_login_of_an_attempt_is_counted() {
+    let mut pool = TestPool::new();
+    let r1 = lease("r1");
+    pool.wake(&r1);
+    pool.verified();
+    let attempt = pool.attempt;
+    pool.feed(PoolInput::MoreRejected {
+        attempt: attempt + 1,
+        logins: 100,
+    });
+    pool.feed(PoolInput::MoreRejected {
+        attempt,
+        logins: 12,
+    });
+    pool.failed(ConnectErrorKind::Rejected);
+    let (pause, _) = pool.wake_when_due(&r1);
+    assert_eq!(pause.as_secs(), 30, "the budget of 13 is spent");
+}
+
+#[test]
 fn a_rejected_login_of_a_generation_that_drains_or_has_drained_is_counted() {
     for has_drained in [false, true] {
         let mut pool = TestPool::serving(&lease("r1"), 20);
