@@ -132,7 +132,7 @@ impl Rotation {
     pub(crate) fn span_for_attempt(&self, now: Timestamp) -> Span {
         let (last, failure, revision) = {
             let mut inner = self.lock();
-            if inner.ending || !inner.root.is_long(now.mono()) {
+            if inner.ending || !inner.root.begins_next_part(now.mono()) {
                 return inner.root.span().clone();
             }
             (

@@ -75,7 +75,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
             Step::Got(connection) => {
                 let origin =
                     (generation.lifecycle.phase() != Phase::Rejected).then_some(&generation.origin);
-                wait.served(&shared.meters, &shared.name, now, origin);
+                wait.got_connection(&shared.meters, &shared.name, now, origin);
                 return Ok(Acquired {
                     connection,
                     generation: generation.number,

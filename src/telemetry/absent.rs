@@ -12,7 +12,7 @@ pub(crate) struct Origin(());
 
 impl Origin {
     #[inline]
-    pub(crate) fn of(_span: &Span) -> Self {
+    pub(crate) fn from_span(_span: &Span) -> Self {
         Self(())
     }
 
@@ -43,7 +43,7 @@ impl Wait {
     pub(crate) fn keep_waiting(&mut self, _now: impl FnOnce() -> Instant) {}
 
     #[inline]
-    pub(crate) fn served(
+    pub(crate) fn got_connection(
         self,
         _meters: &Meters,
         _pool: &str,

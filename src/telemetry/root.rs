@@ -40,7 +40,7 @@ impl Root {
     pub(crate) fn begin(provider: &str, trigger: RotationTrigger, now: Instant) -> Self {
         let span = super::rotation(provider, trigger);
         Self {
-            origin: Origin::of(&span),
+            origin: Origin::from_span(&span),
             span,
             ..Self::pending(now)
         }
@@ -57,12 +57,12 @@ impl Root {
     }
 
     /// Returns whether the next part is due. Returns `true` once, to the caller that begins it.
-    pub(crate) fn is_long(&mut self, now: Instant) -> bool {
-        let long = now.saturating_duration_since(self.began) >= self.length;
-        if long {
+    pub(crate) fn begins_next_part(&mut self, now: Instant) -> bool {
+        let is_due = now.saturating_duration_since(self.began) >= self.length;
+        if is_due {
             self.began = now;
         }
-        long
+        is_due
     }
 
     /// Returns the span; none when it is over.

@@ -26,7 +26,7 @@ impl Default for Origin {
 }
 
 impl Origin {
-    pub(crate) fn of(span: &Span) -> Self {
+    pub(crate) fn from_span(span: &Span) -> Self {
         if span.is_disabled() {
             return Self::default();
         }
@@ -78,7 +78,7 @@ impl Wait {
 
     /// Notes that the caller has a connection: by a rotation, or shared with the rejected
     /// generation.
-    pub(crate) fn served(
+    pub(crate) fn got_connection(
         self,
         meters: &Meters,
         pool: &str,
