@@ -56,7 +56,7 @@ impl Context {
             biased;
             ended = task => Ok(ended),
             () = tokio::time::sleep(deadline) => Err(NoResponse::Deadline(deadline)),
-            () = self.shutdown_signal.given() => Err(NoResponse::Shutdown),
+            () = self.shutdown_signal.received() => Err(NoResponse::Shutdown),
         }
     }
 }
@@ -85,13 +85,13 @@ impl fmt::Display for NoResponse {
 pub(crate) struct ShutdownSignal(watch::Sender<bool>);
 
 impl ShutdownSignal {
-    pub(crate) fn give(&self) {
+    pub(crate) fn send(&self) {
         self.0.send_replace(true);
     }
 
-    /// Resolves when the signal is given.
-    pub(crate) async fn given(&self) {
+    /// Resolves when the signal is sent.
+    pub(crate) async fn received(&self) {
         // The sender exists as long as this call.
-        let _ = self.0.subscribe().wait_for(|given| *given).await;
+        let _ = self.0.subscribe().wait_for(|sent| *sent).await;
     }
 }

@@ -11,7 +11,7 @@ use crate::lock::Mutex;
 use crate::report::{HandoverReport, RotationReport};
 
 /// Number of events that a slow reader may lag behind before it misses some.
-const KEPT: usize = 1_024;
+const CAPACITY: usize = 1_024;
 
 /// An event. Sent to every reader; never carries a secret.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ pub(crate) struct EventHub(Arc<Mutex<Option<broadcast::Sender<Event>>>>);
 
 impl Default for EventHub {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Some(broadcast::Sender::new(KEPT)))))
+        Self(Arc::new(Mutex::new(Some(broadcast::Sender::new(CAPACITY)))))
     }
 }
 

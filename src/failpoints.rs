@@ -30,7 +30,7 @@ impl Failpoints {
     }
 
     #[expect(clippy::panic, reason = "its purpose")]
-    pub(crate) fn hit(&self, actor: &str, step: &str) {
+    pub(crate) fn panic_if_set(&self, actor: &str, step: &str) {
         let is_due = {
             let mut failpoints = self.0.lock();
             match failpoints.get_mut(&(actor.into(), step.into())) {
@@ -55,5 +55,5 @@ pub(crate) struct Failpoints;
 #[cfg(not(feature = "testing"))]
 impl Failpoints {
     #[inline]
-    pub(crate) fn hit(&self, _actor: &str, _step: &str) {}
+    pub(crate) fn panic_if_set(&self, _actor: &str, _step: &str) {}
 }

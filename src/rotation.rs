@@ -251,7 +251,7 @@ impl Rotation {
             (
                 inner.root.take(),
                 inner.failure().cloned(),
-                self.report_of(&inner, outcome, now),
+                self.current_report(&inner, outcome, now),
             )
         };
         mark_end(&span, outcome, failure.as_ref());
@@ -266,14 +266,14 @@ impl Rotation {
         inner
             .closed
             .clone()
-            .unwrap_or_else(|| self.report_of(&inner, RotationOutcome::Unfinished, now))
+            .unwrap_or_else(|| self.current_report(&inner, RotationOutcome::Unfinished, now))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed.is_some()
     }
 
-    fn report_of(
+    fn current_report(
         &self,
         inner: &Progress,
         outcome: RotationOutcome,

@@ -45,7 +45,7 @@ impl Mailbox {
     }
 
     /// Notes that the message was received: later changes need another.
-    pub(super) fn taken(&self) {
+    pub(super) fn received(&self) {
         self.queued.store(false, Ordering::Release);
     }
 

@@ -57,7 +57,7 @@ impl<T: Slot> Actor for Shell<T> {
         _: Wake,
         state: &mut State<T>,
     ) -> Result<(), ActorProcessingErr> {
-        state.slot.mailbox().taken();
+        state.slot.mailbox().received();
         let next = state.slot.reconcile().map_or(RECONCILE_EVERY, |next| {
             next.clamp(SHORTEST, RECONCILE_EVERY)
         });

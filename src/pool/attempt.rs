@@ -79,7 +79,9 @@ async fn run_attempt<F: PoolFactory>(
     let began = slot.clock().mono();
     let verified = verify(&slot, &lease_guard, &span.0).await;
     let verify = slot.clock().mono().saturating_duration_since(began);
-    slot.context.failpoints.hit(slot.name(), "pool.verified");
+    slot.context
+        .failpoints
+        .panic_if_set(slot.name(), "pool.verified");
     let outcome = match verified {
         Err(error) => Err(error),
         Ok(()) => {

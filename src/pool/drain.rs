@@ -45,7 +45,7 @@ pub(super) fn spawn<F: PoolFactory>(
             biased;
             ended = &mut drained => Some(ended),
             () = tokio::time::sleep_until(deadline.into()) => None,
-            () = slot.context.shutdown_signal.given() => None,
+            () = slot.context.shutdown_signal.received() => None,
         };
         inside.exit_span();
         match outcome {

@@ -215,7 +215,9 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
     }
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
-        self.context.failpoints.hit(self.name(), "pool.wake");
+        self.context
+            .failpoints
+            .panic_if_set(self.name(), "pool.wake");
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start(effects);

@@ -135,7 +135,9 @@ pub(super) async fn hand_over<F: PoolFactory>(
         return Ok(());
     };
     let number = report.generation;
-    slot.context.failpoints.hit(slot.name(), "pool.published");
+    slot.context
+        .failpoints
+        .panic_if_set(slot.name(), "pool.published");
     // Not left to the actor, so that the span that the drain follows from need not stay open.
     slot.start_drains();
     slot.shared.notify_waiting();

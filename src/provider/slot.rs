@@ -295,7 +295,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             _ => None,
         };
         let work = self.handle(input, InputValues { lease, pools });
-        self.context.failpoints.hit(&self.name, "provider.settled");
+        self.context
+            .failpoints
+            .panic_if_set(&self.name, "provider.settled");
         self.carry_out(work);
         self.settled();
     }
@@ -324,7 +326,9 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
     }
 
     fn reconcile(self: &Arc<Self>) -> Option<Duration> {
-        self.context.failpoints.hit(&self.name, "provider.wake");
+        self.context
+            .failpoints
+            .panic_if_set(&self.name, "provider.wake");
         let work = self.handle(ProviderInput::Wake, InputValues::none());
         self.carry_out(work);
         self.settled.notify();

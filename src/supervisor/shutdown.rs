@@ -243,7 +243,7 @@ async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> Sh
         }
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
-        inner.context.shutdown_signal.give();
+        inner.context.shutdown_signal.send();
         // Running work ends at the signal, and closes its connections.
         for provider in &providers {
             let _ = in_time(deadline, provider.slot.until_idle()).await;
