@@ -90,7 +90,7 @@ pub(super) struct Reply {
     /// `None` drops the request without a reply.
     pub(super) result: Option<Result<Arc<Rotation>, ProviderError>>,
     /// Whether the rotation began before the request.
-    pub(super) joins: bool,
+    pub(super) began_before_request: bool,
 }
 
 impl<S: Send + Sync + 'static> Driver<S> {
@@ -227,7 +227,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
     }
 
     fn reply(&self, request: ManualRequest, reply: ManualReply) -> Work<S> {
-        let joins = matches!(reply, ManualReply::Earlier(_));
+        let began_before_request = matches!(reply, ManualReply::Earlier(_));
         let result = match reply {
             ManualReply::Rotation(rotation) | ManualReply::Earlier(rotation) => {
                 self.rotation(rotation).map(Ok)
@@ -238,7 +238,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
         Work::Reply(Reply {
             request,
             result,
-            joins,
+            began_before_request,
         })
     }
 }

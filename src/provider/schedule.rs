@@ -9,7 +9,7 @@ use crate::lease::OldConnections;
 use crate::provider::machine::Facts;
 
 /// Shortest time between two fetches.
-pub(crate) const FLOOR: Duration = Duration::from_secs(1);
+pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause after a transient error.
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Longest time between two fetches, even if a lease or a backend requests more.
@@ -43,7 +43,7 @@ pub(super) fn refresh_after(
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
     };
-    after.clamp(FLOOR, LONGEST)
+    after.clamp(SHORTEST_INTERVAL, LONGEST)
 }
 
 /// Returns how long before a lease's expiry its connections must be closed: 10 % of its lifetime,
@@ -57,9 +57,9 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
     let lifetime = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
     let needed = if lease.old_connections == OldConnections::EndWithLease {
-        refresh + FLOOR + drain_margin(lifetime)
+        refresh + SHORTEST_INTERVAL + drain_margin(lifetime)
     } else {
-        refresh + FLOOR / 4
+        refresh + SHORTEST_INTERVAL / 4
     };
     (lifetime < needed).then(|| {
         format!(
@@ -88,7 +88,7 @@ pub(super) fn retry_after(
     jitter: f64,
 ) -> Duration {
     let pause = match (permanent, left) {
-        (false, _) => back_off(FLOOR, LONGEST_RETRY, failures),
+        (false, _) => back_off(SHORTEST_INTERVAL, LONGEST_RETRY, failures),
         (true, None) => PERMANENT_RETRY,
         (true, Some(left)) => (left / 4).clamp(LONGEST_RETRY, PERMANENT_RETRY),
     };
@@ -128,11 +128,11 @@ mod tests {
         poll: Duration,
         jitter: f64,
     ) -> Duration {
-        super::refresh_after(&Facts::of(lease), issued, poll, jitter)
+        super::refresh_after(&Facts::from_lease(lease), issued, poll, jitter)
     }
 
     fn too_short(lease: &Lease<()>, issued: Timestamp, poll: Duration) -> Option<String> {
-        super::too_short(&Facts::of(lease), issued, poll)
+        super::too_short(&Facts::from_lease(lease), issued, poll)
     }
 
     proptest! {
@@ -144,14 +144,14 @@ mod tests {
                 lease = lease.with_refresh_after(Duration::from_millis(hint));
             }
             let after = refresh_after(&lease, now, POLL, jitter);
-            prop_assert!(after >= FLOOR);
+            prop_assert!(after >= SHORTEST_INTERVAL);
             prop_assert!(after < Duration::from_millis(millis));
         }
 
         #[test]
         fn retries_grow_to_their_bound(n in 1u32..10_000, jitter in 0.0f64..1.0) {
             let pause = retry_after(n, false, None, None, jitter);
-            prop_assert!(pause >= FLOOR && pause <= LONGEST_RETRY.mul_f64(1.1));
+            prop_assert!(pause >= SHORTEST_INTERVAL && pause <= LONGEST_RETRY.mul_f64(1.1));
             prop_assert!(retry_after(n + 1, false, None, None, 0.0) >= retry_after(n, false, None, None, 0.0));
         }
     }

@@ -159,7 +159,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let subscribers = self.subscribers();
         let mut staying = subscribers.iter().filter(|pool| !pool.is_leaving());
         if staying.all(|pool| pool.serves(revision)) {
-            self.feed(ProviderInput::RejectionMoot(revision.clone()));
+            self.feed(ProviderInput::RejectionWithoutPools(revision.clone()));
         }
     }
 
@@ -258,7 +258,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// Returns the result if its lease has not expired.
     pub(super) fn check(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
-        let offer = Offer::of(&fetched);
+        let offer = Offer::from_fetched(&fetched);
         let now = self.clock().now();
         self.lock().machine.check(offer, now).map(|_| fetched)
     }
@@ -278,7 +278,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             .filter(|pool| !pool.is_leaving())
             .map(|pool| Arc::clone(pool.name()))
             .collect();
-        let input = match result.as_ref().map(Offer::of).map_err(ProviderError::clone) {
+        let input = match result
+            .as_ref()
+            .map(Offer::from_fetched)
+            .map_err(ProviderError::clone)
+        {
             Err(error) if hangs => ProviderInput::FetchHangs {
                 fetch,
                 error,
@@ -306,7 +310,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn fetch_late(self: &Arc<Self>, fetch: FetchId, lease: Option<Lease<S>>) {
         let input = ProviderInput::FetchLate {
             fetch,
-            lease: lease.as_ref().map(Facts::of),
+            lease: lease.as_ref().map(Facts::from_lease),
         };
         let values = InputValues {
             lease,

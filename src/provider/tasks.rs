@@ -39,11 +39,11 @@ fn send(reply: Reply, now: Timestamp) {
     let Reply {
         request: ManualRequest { reply, caller },
         result,
-        joins,
+        began_before_request,
     } = reply;
     let Some(result) = result else { return };
     if let Ok(rotation) = &result
-        && joins
+        && began_before_request
     {
         rotation.requested_by(&caller, now);
     }
@@ -76,7 +76,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
             .clone()
             .run(async move { provider.fetch(request).await }),
     );
-    let lost = OnLost::new(slot, ProviderInput::FetchLost(fetch));
+    let guard = LostTaskGuard::new(slot, ProviderInput::FetchLost(fetch));
     let work = {
         let slot = Arc::clone(slot);
         async move {
@@ -134,9 +134,9 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
                     ProviderErrorKind::Panicked,
                     "the fetch panicked; see its own output",
                 );
-                lost.slot.fetch_ended(fetch, Err(error), false);
+                guard.slot.fetch_ended(fetch, Err(error), false);
             }
-            _ => lost.has_ended(),
+            _ => guard.disarm(),
         }
     });
 }
@@ -147,9 +147,9 @@ fn spawn_release<S: Send + Sync + 'static>(
     id: LeaseId,
     lease: Lease<S>,
 ) {
-    let lost = OnLost::new(slot, ProviderInput::ReleaseLost(id));
+    let guard = LostTaskGuard::new(slot, ProviderInput::ReleaseLost(id));
     tokio::spawn(async move {
-        let slot = Arc::clone(&lost.slot);
+        let slot = Arc::clone(&guard.slot);
         let revision = lease.revision().clone();
         let provider = Arc::clone(&slot.provider);
         let mut task = tokio::spawn(async move { provider.release(lease).await });
@@ -177,17 +177,17 @@ fn spawn_release<S: Send + Sync + 'static>(
             }
         }
         slot.feed(ProviderInput::ReleaseDone { lease: id, result });
-        lost.has_ended();
+        guard.disarm();
     });
 }
 
 /// Guard of a task. Feeds the input if the task is dropped before it ends.
-struct OnLost<S: Send + Sync + 'static> {
+struct LostTaskGuard<S: Send + Sync + 'static> {
     slot: Arc<ProviderSlot<S>>,
     input: Option<ProviderInput>,
 }
 
-impl<S: Send + Sync + 'static> OnLost<S> {
+impl<S: Send + Sync + 'static> LostTaskGuard<S> {
     fn new(slot: &Arc<ProviderSlot<S>>, input: ProviderInput) -> Self {
         Self {
             slot: Arc::clone(slot),
@@ -195,12 +195,12 @@ impl<S: Send + Sync + 'static> OnLost<S> {
         }
     }
 
-    fn has_ended(mut self) {
+    fn disarm(mut self) {
         self.input = None;
     }
 }
 
-impl<S: Send + Sync + 'static> Drop for OnLost<S> {
+impl<S: Send + Sync + 'static> Drop for LostTaskGuard<S> {
     fn drop(&mut self) {
         if let Some(input) = self.input.take() {
             self.slot.feed(input);

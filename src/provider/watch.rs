@@ -44,7 +44,7 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             } else {
                 failures + 1
             };
-            let pause = schedule::back_off(schedule::FLOOR, LONGEST_PAUSE, failures);
+            let pause = schedule::back_off(schedule::SHORTEST_INTERVAL, LONGEST_PAUSE, failures);
             let outcome = if ended.is_err() { "panicked" } else { "ended" };
             if ran >= LONGEST_PAUSE {
                 // It ran for long enough, so this is a new failure.

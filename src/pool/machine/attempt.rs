@@ -149,7 +149,7 @@ impl PoolMachine {
         let pause = match kind {
             // Needs a correction by an operator.
             ConnectErrorKind::Misconfigured => LONGEST_RETRY,
-            _ => schedule::back_off(schedule::FLOOR, LONGEST_RETRY, failures),
+            _ => schedule::back_off(schedule::SHORTEST_INTERVAL, LONGEST_RETRY, failures),
         };
         let at = now + pause.mul_f64(1.0 + RETRY_JITTER * self.random.f64());
         self.retry = Some(Retry {
@@ -158,7 +158,7 @@ impl PoolMachine {
             at,
             earliest: match kind {
                 ConnectErrorKind::Misconfigured => at,
-                _ => now + schedule::FLOOR,
+                _ => now + schedule::SHORTEST_INTERVAL,
             },
             failures,
         });

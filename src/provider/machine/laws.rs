@@ -20,7 +20,7 @@ enum LawStep {
     /// With this revision, or the current one.
     Verified(Option<usize>),
     Rejected(Option<usize>),
-    RejectionMoot(usize),
+    RejectionWithoutPools(usize),
     Take,
     Return(usize),
     FetchEnds(FetchEnd),
@@ -79,7 +79,7 @@ fn steps() -> impl Strategy<Value = LawStep> {
         3 => Just(LawStep::Verified(None)),
         2 => revisions().prop_map(|revision| LawStep::Rejected(Some(revision))),
         6 => Just(LawStep::Rejected(None)),
-        1 => revisions().prop_map(LawStep::RejectionMoot),
+        1 => revisions().prop_map(LawStep::RejectionWithoutPools),
         3 => Just(LawStep::Take),
         3 => (0usize..9).prop_map(LawStep::Return),
         9 => endings().prop_map(LawStep::FetchEnds),

@@ -56,7 +56,7 @@ pub(crate) enum ProviderInput {
     /// The database rejected a login with this revision.
     Rejected(Revision),
     /// No remaining pool would verify this revision, which was rejected.
-    RejectionMoot(Revision),
+    RejectionWithoutPools(Revision),
     /// The backend may have a new credential.
     Hint,
     /// A caller requests a new credential.
@@ -92,7 +92,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn of<S>(lease: &Lease<S>) -> Self {
+    pub(crate) fn from_lease<S>(lease: &Lease<S>) -> Self {
         Self {
             revision: lease.revision().clone(),
             expiry: lease.expiry(),
@@ -114,9 +114,9 @@ pub(crate) enum Offer {
 }
 
 impl Offer {
-    pub(crate) fn of<S>(fetched: &Fetched<S>) -> Self {
+    pub(crate) fn from_fetched<S>(fetched: &Fetched<S>) -> Self {
         match fetched {
-            Fetched::New(lease) => Self::New(Facts::of(lease)),
+            Fetched::New(lease) => Self::New(Facts::from_lease(lease)),
             Fetched::Renewed(expiry) => Self::Renewed(*expiry),
             Fetched::Unchanged => Self::Unchanged,
         }

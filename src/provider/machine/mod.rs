@@ -174,7 +174,7 @@ impl ProviderMachine {
             }
             ProviderInput::Verified(revision) => self.verified(&revision, mono),
             ProviderInput::Rejected(revision) => self.rejected(&revision, mono),
-            ProviderInput::RejectionMoot(revision) => {
+            ProviderInput::RejectionWithoutPools(revision) => {
                 self.exclusions.clear(&revision);
                 self.end_rejection(&revision);
             }

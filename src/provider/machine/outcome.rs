@@ -131,7 +131,8 @@ impl ProviderMachine {
             self.release_unused(running.fetch, facts, mono);
             if running.requests.is_empty() {
                 self.retry_for = RotationTrigger::Schedule;
-                self.timers.set(Timer::Retry, mono + schedule::FLOOR);
+                self.timers
+                    .set(Timer::Retry, mono + schedule::SHORTEST_INTERVAL);
             } else {
                 self.requests.append(&mut running.requests);
                 self.timers.set(Timer::Manual, mono + COALESCE);

@@ -701,7 +701,9 @@ fn a_database_rollback_ends_earlier_exclusions() {
 fn a_rejection_that_concerns_no_remaining_pool_is_forgotten() {
     let mut provider = TestProvider::serving();
     provider.rejected("current");
-    provider.feed(ProviderInput::RejectionMoot(Revision::new("current")));
+    provider.feed(ProviderInput::RejectionWithoutPools(Revision::new(
+        "current",
+    )));
     assert!(!provider.machine.is_rejected(provider.now.mono()));
     assert_eq!(provider.begin(), None);
 }

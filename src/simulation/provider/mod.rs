@@ -319,7 +319,7 @@ impl World {
                 .is_some_and(|active| active.lease.revision == revision && !active.is_rejected())
         };
         if staying.all(serves) {
-            self.feed_provider(at, ProviderInput::RejectionMoot(revision));
+            self.feed_provider(at, ProviderInput::RejectionWithoutPools(revision));
         }
     }
 

@@ -140,9 +140,9 @@ impl ModelledProvider {
                 }
                 self.feed(ProviderInput::Rejected(revision));
             }
-            LawStep::RejectionMoot(number) => {
+            LawStep::RejectionWithoutPools(number) => {
                 self.rejected.remove(&revision(number));
-                self.feed(ProviderInput::RejectionMoot(revision(number)));
+                self.feed(ProviderInput::RejectionWithoutPools(revision(number)));
             }
             LawStep::Take => {
                 if let Some((lease, _)) = self.current() {
