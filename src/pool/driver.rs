@@ -183,7 +183,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             generation.lifecycle.retire(false);
             if self.upstream.is_closing() {
                 // A rotation that ends with the supervisor is not reported as complete.
-                self.upstream.pools_gone();
+                self.upstream.all_pools_leave();
             } else {
                 self.leave_rotation();
                 self.upstream.pool_leaves();

@@ -234,7 +234,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Notes that no pool takes leases any more. A rotation that waits for pools ends unfinished.
-    pub(crate) fn pools_gone(self: &Arc<Self>) {
+    pub(crate) fn all_pools_leave(self: &Arc<Self>) {
         self.feed(ProviderInput::PoolsGone);
     }
 
@@ -256,11 +256,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
 /// Interface for tasks of the driver and of the provider.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    /// Returns the result if its lease has not expired.
-    pub(super) fn check(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
+    /// Returns the result, or an error if its lease has expired or there is none to renew.
+    pub(super) fn reject_expired(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
         let offer = Offer::from_fetched(&fetched);
         let now = self.clock().now();
-        self.lock().machine.check(offer, now).map(|_| fetched)
+        self.lock()
+            .machine
+            .reject_expired(offer, now)
+            .map(|_| fetched)
     }
 
     /// Notes that a fetch ended, or that it passed its deadline (`hangs`).

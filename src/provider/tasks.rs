@@ -86,7 +86,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
                 .await;
             let hangs = response.is_err();
             let result = match response {
-                Ok(Ok(result)) => result.and_then(|fetched| slot.check(fetched)),
+                Ok(Ok(result)) => result.and_then(|fetched| slot.reject_expired(fetched)),
                 Ok(Err(_)) => Err(ProviderError::new(
                     ProviderErrorKind::Panicked,
                     "the provider panicked while fetching; see its own output",

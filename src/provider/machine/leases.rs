@@ -38,7 +38,7 @@ impl LeaseState {
 }
 
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct LeaseRecord {
     pub(super) facts: Facts,
     /// Time to live when it was obtained.
     pub(super) lifetime: Option<Duration>,
@@ -51,7 +51,7 @@ pub(super) struct Record {
     pub(super) state: LeaseState,
 }
 
-impl Record {
+impl LeaseRecord {
     fn new(facts: Facts, now: Instant, state: LeaseState) -> Self {
         Self {
             facts,
@@ -74,17 +74,17 @@ impl Record {
 /// All known leases. Of leases with the same revision, all but one are released or being
 /// released.
 #[derive(Debug, Default)]
-pub(super) struct Leases(BTreeMap<LeaseId, Record>);
+pub(super) struct Leases(BTreeMap<LeaseId, LeaseRecord>);
 
 impl Leases {
-    pub(super) fn current(&self) -> Option<(LeaseId, &Record)> {
+    pub(super) fn current(&self) -> Option<(LeaseId, &LeaseRecord)> {
         let mut latest_first = self.0.iter().rev();
         latest_first
             .find(|(_, record)| matches!(record.state, LeaseState::Current { .. }))
             .map(|(lease, record)| (*lease, record))
     }
 
-    pub(super) fn current_mut(&mut self) -> Option<(LeaseId, &mut Record)> {
+    pub(super) fn current_mut(&mut self) -> Option<(LeaseId, &mut LeaseRecord)> {
         let (lease, _) = self.current()?;
         self.0.get_mut(&lease).map(|record| (lease, record))
     }
@@ -97,7 +97,7 @@ impl Leases {
     fn with_revision<'r>(
         &'r self,
         revision: &'r Revision,
-    ) -> impl Iterator<Item = (LeaseId, &'r Record)> {
+    ) -> impl Iterator<Item = (LeaseId, &'r LeaseRecord)> {
         self.0
             .iter()
             .filter(move |(_, record)| &record.facts.revision == revision)
@@ -142,7 +142,11 @@ impl Leases {
     }
 
     /// Returns the verified lease of this revision that was superseded within the last hour.
-    pub(super) fn superseded(&mut self, revision: &Revision, now: Instant) -> Option<&mut Record> {
+    pub(super) fn superseded(
+        &mut self,
+        revision: &Revision,
+        now: Instant,
+    ) -> Option<&mut LeaseRecord> {
         self.0.values_mut().find(|record| {
             &record.facts.revision == revision
                 && record.verified
@@ -183,7 +187,7 @@ impl Leases {
         self.0.retain(|_, record| {
             record.facts.revision != facts.revision || record.state != LeaseState::Released
         });
-        let mut record = Record::new(facts, now, LeaseState::Current { users });
+        let mut record = LeaseRecord::new(facts, now, LeaseState::Current { users });
         record.verified = was_verified;
         self.0.insert(again, record);
         (again, unused)
@@ -200,14 +204,14 @@ impl Leases {
             return None;
         }
         let lease = LeaseId(fetch.0);
-        let record = Record::new(facts, now, LeaseState::Superseded { users: 0 });
+        let record = LeaseRecord::new(facts, now, LeaseState::Superseded { users: 0 });
         self.0.insert(lease, record);
         Some(lease)
     }
 
     /// Returns whether another lease with the same revision is in use. Its backend offered the
     /// revision again during the release, which is then not retried.
-    pub(super) fn is_back(&self, lease: LeaseId) -> bool {
+    pub(super) fn has_other_lease_in_use(&self, lease: LeaseId) -> bool {
         self.0.get(&lease).is_some_and(|record| {
             self.with_revision(&record.facts.revision)
                 .any(|(other, other_record)| other != lease && other_record.state.is_in_use())
@@ -220,7 +224,7 @@ impl Leases {
     }
 
     /// Returns the records that are queued or being released.
-    pub(super) fn in_queue(&self) -> impl Iterator<Item = &Record> {
+    pub(super) fn in_queue(&self) -> impl Iterator<Item = &LeaseRecord> {
         self.0.values().filter(|record| {
             matches!(
                 record.state,

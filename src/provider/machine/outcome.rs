@@ -20,7 +20,7 @@ impl ProviderMachine {
         now: Timestamp,
     ) {
         if let Some(mut running) = self.running.take_if(|running| running.fetch == fetch) {
-            let outcome = match result.and_then(|offer| self.check(offer, now)) {
+            let outcome = match result.and_then(|offer| self.reject_expired(offer, now)) {
                 Err(error) => {
                     self.fetch_failed(running.trigger, error.clone(), now, jitter);
                     FetchOutcome::Failed(error)

@@ -80,7 +80,7 @@ impl ProviderMachine {
             Some(_) => return self.forget(lease),
             None => (failures, Duration::ZERO),
         };
-        if self.leases.is_back(lease) {
+        if self.leases.has_other_lease_in_use(lease) {
             return self.forget(lease);
         }
         self.requeue(lease, failures, now + pause);

@@ -107,8 +107,12 @@ impl ProviderMachine {
         }
     }
 
-    /// Returns the offer if its lease has not expired.
-    pub(crate) fn check(&self, offer: Offer, now: Timestamp) -> Result<Offer, ProviderError> {
+    /// Returns the offer, or an error if its lease has expired or there is none to renew.
+    pub(crate) fn reject_expired(
+        &self,
+        offer: Offer,
+        now: Timestamp,
+    ) -> Result<Offer, ProviderError> {
         let current = self.current().map(|(_, facts)| facts);
         let (facts, expiry) = match (&offer, current) {
             (Offer::New(facts), _) => (facts, facts.expiry),

@@ -130,7 +130,8 @@ impl World {
         } else {
             // Like the driver, reject a lease that has expired on arrival.
             let now = self.clocks.now();
-            let result = result.and_then(|offer| self.providers[at].machine.check(offer, now));
+            let result =
+                result.and_then(|offer| self.providers[at].machine.reject_expired(offer, now));
             if let (Err(_), Some(facts)) = (&result, &fetched_lease) {
                 self.db.secrets[secret_of(&facts.revision)].delivered = false;
                 self.checks.hazard("leases expired on arrival", 1);
