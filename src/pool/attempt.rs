@@ -9,7 +9,7 @@ use super::factory::PoolFactory;
 use super::handover::{self, Times};
 use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
-use super::task::{TaskGuard, in_a_task, with_room};
+use super::task::{TaskGuard, retry_with_room, run_in_task};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Revision;
 use crate::provider::LeaseGuard;
@@ -147,13 +147,13 @@ async fn verify<F: PoolFactory>(
     let task = {
         let (slot, lease) = (Arc::clone(slot), lease.clone());
         async move {
-            with_room(&slot, lease.secret(), || {
+            retry_with_room(&slot, lease.secret(), || {
                 slot.factory().verify(lease.secret())
             })
             .await
         }
     };
-    in_a_task(task, span, &slot.context, "the verification").await?;
+    run_in_task(task, span, &slot.context, "the verification").await?;
     drop(permit);
     let active = slot.active_lease();
     if active.is_some_and(|active| active.revision() == lease.revision()) {

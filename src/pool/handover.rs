@@ -14,7 +14,7 @@ use super::machine::{PoolEffect, PoolInput};
 use super::openings::Openings;
 use super::slot::PoolSlot;
 use super::state::Draining;
-use super::task::{in_a_task, with_room};
+use super::task::{retry_with_room, run_in_task};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::events::Event;
 use crate::lease::{Lease, OldConnections};
@@ -211,13 +211,13 @@ pub(super) async fn try_out<F: PoolFactory>(
         let (slot, lease) = (Arc::clone(slot), lease_guard.lease.clone());
         let within = slot.context.settings.verify_deadline;
         async move {
-            with_room(&slot, lease.secret(), || {
+            retry_with_room(&slot, lease.secret(), || {
                 slot.factory().try_out(lease.secret(), within)
             })
             .await
         }
     };
-    in_a_task(
+    run_in_task(
         work,
         Span::none(),
         &slot.context,
@@ -244,7 +244,7 @@ async fn warm<F: PoolFactory>(
             Ok(())
         }
     };
-    in_a_task(work, span, &slot.context, "warming").await
+    run_in_task(work, span, &slot.context, "warming").await
 }
 
 /// Opens one connection alone, because its login may be rejected, and then the others in steps.
@@ -259,7 +259,7 @@ async fn open_ahead<F: PoolFactory>(
     let within = slot.context.settings.verify_deadline;
     let began = slot.clock().mono();
     let factory = slot.factory();
-    let mut open = with_room(slot, secret, || factory.warm(pool, 1, within)).await?;
+    let mut open = retry_with_room(slot, secret, || factory.warm(pool, 1, within)).await?;
     let step = logins_at_once(slot.settings().max_connections);
     while open < connections {
         let wanted = connections.min(open + step);

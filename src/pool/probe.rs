@@ -10,7 +10,7 @@ use super::connection_guard;
 use super::factory::{Check, PoolFactory};
 use super::machine::{PoolInput, ProbeResult};
 use super::slot::PoolSlot;
-use super::task::in_a_task;
+use super::task::run_in_task;
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Probes one idle connection, or logs in where none is idle.
@@ -52,7 +52,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
                 }
             }
         };
-        match in_a_task(work, Span::none(), &slot.context, "the probe").await {
+        match run_in_task(work, Span::none(), &slot.context, "the probe").await {
             Ok((result, error)) => report(&slot, result, error.as_ref()),
             Err(error) => {
                 tracing::debug!(pool = %slot.name(), error = %error, "a probe failed");

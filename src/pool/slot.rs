@@ -135,7 +135,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Returns the result of the pool's start; `None` while it may still succeed.
-    pub(crate) fn first(&self) -> Option<Result<(), ConnectError>> {
+    pub(crate) fn start_result(&self) -> Option<Result<(), ConnectError>> {
         let inner = self.lock();
         if inner.machine.current().is_some() {
             return Some(Ok(()));
@@ -152,7 +152,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Returns the last error of this pool, until a verification works.
-    pub(crate) fn own_error(&self) -> Option<ConnectError> {
+    pub(crate) fn last_failure(&self) -> Option<ConnectError> {
         self.lock().last_error()
     }
 
@@ -263,8 +263,8 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Returns the error of the last failed attempt.
     pub(super) fn last_error(&self) -> Option<ConnectError> {
-        let own = self.own_error();
-        own.or_else(|| {
+        let failure = self.last_failure();
+        failure.or_else(|| {
             let error = self.upstream.last_error()?;
             let provider = self.upstream.name();
             Some(ConnectError::no_lease(

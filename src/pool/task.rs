@@ -28,7 +28,7 @@ impl<F: PoolFactory> Drop for TaskGuard<F> {
 
 /// Runs a factory's code in a task of its own within the verify deadline, and ends the span. A
 /// panic or a passed deadline is returned as an error.
-pub(super) async fn in_a_task<T: Send + 'static>(
+pub(super) async fn run_in_task<T: Send + 'static>(
     code: impl Future<Output = Result<T, ConnectError>> + Send + 'static,
     span: Span,
     context: &Context,
@@ -63,7 +63,7 @@ pub(super) async fn in_a_task<T: Send + 'static>(
 
 /// Runs a login that precedes a handover. If the server or the role has no room for it, closes one
 /// idle connection and runs the login once more.
-pub(super) async fn with_room<F: PoolFactory, T, L>(
+pub(super) async fn retry_with_room<F: PoolFactory, T, L>(
     slot: &PoolSlot<F>,
     secret: &F::Secret,
     login: impl Fn() -> L,

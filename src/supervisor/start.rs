@@ -97,7 +97,7 @@ impl Supervisor {
         let mut guard = Unregister::new(inner, Registered::Pool(node));
         let start_deadline = inner.context.settings.start_deadline;
         let first = slot.until(|| {
-            slot.first().or_else(|| {
+            slot.start_result().or_else(|| {
                 // A provider that was registered in the background and failed permanently.
                 let error = permanent_error(&provider.slot)?;
                 let kind = ConnectErrorKind::Misconfigured;
@@ -106,7 +106,7 @@ impl Supervisor {
         });
         // A failed login has been logged. The provider's error may have been logged long ago.
         let reason = || {
-            if slot.own_error().is_some() {
+            if slot.last_failure().is_some() {
                 return None;
             }
             Some(match provider.slot.last_error() {
@@ -124,7 +124,7 @@ impl Supervisor {
                 return Ok(Handle::supervised(Arc::clone(&slot.shared)));
             }
             Ok(Err(error)) => Error::from_pool(name, provider_name, None, error),
-            Err(_) => match slot.own_error() {
+            Err(_) => match slot.last_failure() {
                 Some(error) => Error::from_pool(name, provider_name, Some(start_deadline), error),
                 None => no_lease_in_time(&provider.slot, start_deadline),
             },
