@@ -12,7 +12,9 @@ use std::task::Poll;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::call::{Call, Got, Step, is_expired, limit, moved, take_in};
+use super::call::{
+    Call, PoolResult, Step, check_result, is_expired, retry_on_next_generation, wait_deadline,
+};
 use super::connect::connect;
 use super::explain::{at_the_deadline, error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
@@ -109,7 +111,7 @@ async fn serve<F: PoolFactory>(
     mut over: Pin<&mut Notified<'_>>,
     call: &mut Call<F>,
 ) -> Step<F> {
-    let limit = limit(generation, call);
+    let limit = wait_deadline(generation, call);
     // With an idle connection, no login is needed.
     let (factory, pool) = (&shared.factory, &generation.pool);
     let got = if factory.idle(pool) > 0 && !shared.settings.finishes_logins {
@@ -120,13 +122,13 @@ async fn serve<F: PoolFactory>(
             Poll::Ready(result) => result,
             Poll::Pending => tokio::select! {
                 biased;
-                () = over.as_mut() => return moved(shared),
+                () = over.as_mut() => return retry_on_next_generation(shared),
                 result = acquiring => result,
                 () = sleep_until(limit) => return Step::Again,
             },
         };
         let result = result.map_err(|error| note_login_error(shared, generation.number, error));
-        Got {
+        PoolResult {
             result,
             opened: false,
         }
@@ -136,5 +138,5 @@ async fn serve<F: PoolFactory>(
             None => return Step::Again,
         }
     };
-    take_in(shared, generation, got, call).await
+    check_result(shared, generation, got, call).await
 }

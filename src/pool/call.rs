@@ -32,7 +32,7 @@ pub(super) struct Call<F: PoolFactory> {
 }
 
 /// Result of the pool, and whether the connection was opened for this call.
-pub(super) struct Got<F: PoolFactory> {
+pub(super) struct PoolResult<F: PoolFactory> {
     pub(super) result: Result<Taken<F::Connection>, F::Error>,
     pub(super) opened: bool,
 }
@@ -57,7 +57,10 @@ pub(super) fn is_expired<F: PoolFactory>(
 
 /// Returns until when a caller waits for this generation: its deadline, or the lease's expiry if
 /// that is earlier.
-pub(super) fn limit<F: PoolFactory>(generation: &Generation<F::Pool>, call: &Call<F>) -> Instant {
+pub(super) fn wait_deadline<F: PoolFactory>(
+    generation: &Generation<F::Pool>,
+    call: &Call<F>,
+) -> Instant {
     until_expiry(generation, call.deadline)
 }
 
@@ -67,16 +70,16 @@ pub(super) fn until_expiry<P>(generation: &Generation<P>, deadline: Instant) -> 
 }
 
 /// Checks the connection that the pool returned, or classifies its error.
-pub(super) async fn take_in<F: PoolFactory>(
+pub(super) async fn check_result<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
-    got: Got<F>,
+    got: PoolResult<F>,
     call: &mut Call<F>,
 ) -> Step<F> {
     let error = match got.result {
         Ok(connection) => {
             let check = generation.lifecycle.check();
-            return checked(shared, generation, connection, call, check, got.opened).await;
+            return check_taken(shared, generation, connection, call, check, got.opened).await;
         }
         Err(error) => error,
     };
@@ -84,7 +87,7 @@ pub(super) async fn take_in<F: PoolFactory>(
         return Step::Failed(call.rejection.take().unwrap_or(error));
     }
     if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Retired {
-        return moved(shared);
+        return retry_on_next_generation(shared);
     }
     let Some(control_plane) = shared.control_plane() else {
         return Step::Failed(error);
@@ -101,14 +104,15 @@ pub(super) async fn take_in<F: PoolFactory>(
     Step::Failed(error)
 }
 
-pub(super) fn moved<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
+/// Counts a caller whose generation is over. It tries again with the next one.
+pub(super) fn retry_on_next_generation<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
     shared.note_moved();
     Step::Again
 }
 
 /// Checks a connection after the acquire, because a check cancelled inside of it would cost the
 /// connection. `opened` means for this call: if it fails, another login would fail, too.
-pub(super) async fn checked<F: PoolFactory>(
+pub(super) async fn check_taken<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
     Taken {

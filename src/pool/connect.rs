@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::admission::Permit;
-use super::call::Got;
+use super::call::PoolResult;
 use super::checks::Taken;
 use super::connection_guard::give_back;
 use super::explain::note_login_error;
@@ -42,7 +42,7 @@ pub(super) async fn connect<F: PoolFactory>(
     generation: &Arc<Generation<F::Pool>>,
     mut over: Pin<&mut Notified<'_>>,
     limit: Instant,
-) -> Option<Got<F>> {
+) -> Option<PoolResult<F>> {
     let permits = tokio::select! {
         biased;
         // First, because the caller that left its place may have been rejected.
@@ -91,7 +91,7 @@ pub(super) async fn connect<F: PoolFactory>(
     };
     let result = note_result(shared, generation, result, opened);
     drop(permits);
-    Some(Got { result, opened })
+    Some(PoolResult { result, opened })
 }
 
 /// Acquires a connection, and returns the permits with the result. A login keeps them for
@@ -269,7 +269,7 @@ pub(super) async fn open<F: PoolFactory>(
     permit: Permit<F::Pool>,
     over: Pin<&mut Notified<'_>>,
     limit: Instant,
-) -> Option<Got<F>> {
+) -> Option<PoolResult<F>> {
     let (mut reply, got) = oneshot::channel();
     let task = {
         let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
@@ -286,9 +286,9 @@ pub(super) async fn open<F: PoolFactory>(
                 shared.admission.note_opened(shared.clock.mono());
             }
             drop(permit);
-            if let Err(Got {
+            if let Err(PoolResult {
                 result: Ok(taken), ..
-            }) = reply.send(Got { result, opened })
+            }) = reply.send(PoolResult { result, opened })
             {
                 give_back(&shared, taken.connection).await;
             }
@@ -312,7 +312,7 @@ pub(super) async fn open<F: PoolFactory>(
         }
         result = idle => {
             let result = note_result(shared, generation, result, false);
-            Some(Got { result, opened: false })
+            Some(PoolResult { result, opened: false })
         }
         () = sleep_until(limit) => None,
     }

@@ -14,7 +14,10 @@ use tokio::sync::futures::Notified;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::call::{Call, Got, Step, is_expired, limit, moved, take_in, until_expiry};
+use super::call::{
+    Call, PoolResult, Step, check_result, is_expired, retry_on_next_generation, until_expiry,
+    wait_deadline,
+};
 use super::connect::{Permits, left_alone, note_worked, with_head_start};
 use super::explain::verify_in_background;
 use super::factory::PoolFactory;
@@ -291,7 +294,7 @@ pub(super) async fn get_in_pool<F: PoolFactory>(
     mut over: Pin<&mut Notified<'_>>,
     call: &mut Call<F>,
 ) -> Step<F> {
-    let limit = limit(generation, call);
+    let limit = wait_deadline(generation, call);
     let waits = Arc::new(AtomicBool::new(false));
     let getting = WAITS_FOR_PERMIT.scope(Arc::clone(&waits), shared.factory.get(&generation.pool));
     let mut getting = std::pin::pin!(getting);
@@ -301,18 +304,18 @@ pub(super) async fn get_in_pool<F: PoolFactory>(
         Poll::Ready(result) => result,
         Poll::Pending => tokio::select! {
             biased;
-            () = over.as_mut() => return moved(shared),
+            () = over.as_mut() => return retry_on_next_generation(shared),
             result = getting => result,
             // Polled after the acquire, which sets the flag.
             () = has_waited(&waits) => return Step::Again,
             () = sleep_until(limit) => return Step::Again,
         },
     };
-    let got = Got {
+    let got = PoolResult {
         result,
         opened: false,
     };
-    take_in(shared, generation, got, call).await
+    check_result(shared, generation, got, call).await
 }
 
 tokio::task_local! {

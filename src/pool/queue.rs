@@ -12,7 +12,9 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
 use super::admission::{Admission, Permit, QueueGuard};
-use super::call::{Call, Step, are_expired, checked, limit, moved, take_in};
+use super::call::{
+    Call, Step, are_expired, check_result, check_taken, retry_on_next_generation, wait_deadline,
+};
 use super::connect::{Pace, open};
 use super::explain::explanation;
 use super::factory::{Check, PoolFactory};
@@ -51,22 +53,22 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     call: &mut Call<F>,
     place: &mut Option<Place<'g, F::Pool>>,
 ) -> Step<F> {
-    let limit = limit(generation, call);
+    let limit = wait_deadline(generation, call);
     let take = || shared.factory.try_get(&generation.pool);
     let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
     let front = wait_at_front(shared, generation, over.as_mut(), limit, queued, take).await;
     match front {
-        Front::Moved => moved(shared),
+        Front::Moved => retry_on_next_generation(shared),
         Front::Again => Step::Again,
         Front::Taken(connection) => {
             *place = None;
             let check = generation.lifecycle.check();
-            checked(shared, generation, connection, call, check, false).await
+            check_taken(shared, generation, connection, call, check, false).await
         }
         Front::Permit(permit) => {
             *place = None;
             match open(shared, generation, permit, over, limit).await {
-                Some(got) => take_in(shared, generation, got, call).await,
+                Some(got) => check_result(shared, generation, got, call).await,
                 None => Step::Again,
             }
         }
@@ -154,7 +156,7 @@ pub(super) async fn share<'g, F: PoolFactory>(
             && let Some(connection) = shared.factory.try_get(&generation.pool)
         {
             *place = None;
-            return checked(shared, generation, connection, call, check, false).await;
+            return check_taken(shared, generation, connection, call, check, false).await;
         }
         let is_hopeless = (expired || shared.factory.connections(&generation.pool) == 0)
             && !shared.next_attempt().is_before(call.deadline.into_std());
