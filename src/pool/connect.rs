@@ -50,14 +50,14 @@ pub(super) async fn connect<F: PoolFactory>(
             shared.note_moved();
             return None;
         }
-        permits = permits(shared, generation) => permits,
+        permits = wait_for_permits(shared, generation) => permits,
         () = sleep_until(limit) => return None,
     };
     // Logins may be limited by now, or the server full.
     if !shared.admission.is_open() {
         return None;
     }
-    let opened = opens(shared, generation);
+    let opened = would_open_connection(shared, generation);
     let openings = &generation.lifecycle.openings;
     let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
     let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
@@ -112,45 +112,51 @@ pub(super) async fn with_head_start<T>(
 }
 
 /// Returns whether a call to the pool opens a connection: it has room, and none is idle.
-fn opens<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> bool {
+fn would_open_connection<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> bool {
     let (factory, pool) = (&shared.factory, &generation.pool);
     factory.idle(pool) == 0 && factory.connections(pool) < shared.settings.max_connections
 }
 
 /// Resolves with the permits to enter the pool: none when a connection is idle.
-async fn permits<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> Permits {
+async fn wait_for_permits<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> Permits {
     if shared.factory.idle(&generation.pool) > 0 {
         return (None, None);
     }
     let place = generation.lifecycle.openings.place().await;
-    if !opens(shared, generation) {
+    if !would_open_connection(shared, generation) {
         return (place, None);
     }
     let ahead = tokio::select! {
         ahead = generation.lifecycle.openings.go_ahead(|| shared.clock.mono()) => ahead,
-        () = returned(shared, &generation.pool) => None,
+        () = until_idle_connection(shared, &generation.pool) => None,
     };
     (place, ahead)
 }
 
 /// First and longest pause between two attempts of a caller at the front; doubled each time. Pools
 /// do not report returned connections.
-const TRY_AGAIN: Duration = Duration::from_millis(1);
-const TRY_AGAIN_LONGEST: Duration = Duration::from_millis(16);
+const POLL_FIRST: Duration = Duration::from_millis(1);
+const POLL_LONGEST: Duration = Duration::from_millis(16);
 
 /// Pauses between two attempts to take a returned connection.
 pub(super) struct Pace(Duration);
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(TRY_AGAIN)
+        Self(POLL_FIRST)
     }
 }
 
 impl Pace {
     pub(super) fn next(&mut self) -> Instant {
         let at = Instant::now() + self.0;
-        self.0 = (self.0 * 2).min(TRY_AGAIN_LONGEST);
+        self.0 = (self.0 * 2).min(POLL_LONGEST);
         at
     }
 }
@@ -162,20 +168,20 @@ async fn take_returned<F: PoolFactory>(
     generation: &Generation<F::Pool>,
 ) -> Result<Taken<F::Connection>, F::Error> {
     loop {
-        returned(shared, &generation.pool).await;
+        until_idle_connection(shared, &generation.pool).await;
         if !shared.settings.finishes_logins {
             // Boxed, because it is large and seldom needed.
             return Box::pin(shared.factory.get(&generation.pool)).await;
         }
         match shared.factory.try_get(&generation.pool) {
             Some(connection) => return Ok(connection),
-            None => sleep(TRY_AGAIN).await,
+            None => sleep(POLL_FIRST).await,
         }
     }
 }
 
 /// Resolves when a connection is idle.
-async fn returned<F: PoolFactory>(shared: &Shared<F>, pool: &F::Pool) {
+async fn until_idle_connection<F: PoolFactory>(shared: &Shared<F>, pool: &F::Pool) {
     let mut pace = Pace::default();
     while shared.factory.idle(pool) == 0 {
         sleep_until(pace.next()).await;
@@ -274,7 +280,7 @@ pub(super) async fn open<F: PoolFactory>(
     let task = {
         let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
         async move {
-            let opened = opens(&shared, &generation);
+            let opened = would_open_connection(&shared, &generation);
             let result = tokio::select! {
                 biased;
                 got = shared.factory.get(&generation.pool) => got,
