@@ -204,7 +204,7 @@ pub(super) fn note_worked<F: PoolFactory>(
     openings: &Openings,
     generation: u64,
 ) {
-    openings.worked(shared.clock.mono());
+    openings.note_success(shared.clock.mono());
     if let Some(control_plane) = shared.control_plane() {
         control_plane.login_worked(generation);
     }

@@ -176,7 +176,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     /// Start of the next attempt that may help callers.
     next_attempt: Mutex<NextAttempt>,
     control_plane: Weak<PoolSlot<F>>,
-    moved: AtomicU64,
+    moved_callers: AtomicU64,
 }
 
 impl<F: PoolFactory> Shared<F> {
@@ -205,17 +205,17 @@ impl<F: PoolFactory> Shared<F> {
             // The actor has not decided yet: callers wait for that.
             next_attempt: Mutex::new(NextAttempt::Running),
             control_plane,
-            moved: AtomicU64::new(0),
+            moved_callers: AtomicU64::new(0),
         })
     }
 
     /// Counts a caller whose generation ended while it waited there.
     pub(crate) fn note_moved(&self) {
-        self.moved.fetch_add(1, Ordering::Relaxed);
+        self.moved_callers.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
+    pub(crate) fn moved_callers(&self) -> u64 {
+        self.moved_callers.load(Ordering::Relaxed)
     }
 
     /// Returns the current generation. Costs one atomic load.

@@ -333,7 +333,7 @@ fn publish<F: PoolFactory>(
     };
     lifecycle
         .openings
-        .limit(publication.limited.map(|(_, until)| until));
+        .set_limited_until(publication.limited.map(|(_, until)| until));
     lifecycle.openings.publish();
     slot.shared.publish(Generation {
         number,

@@ -25,8 +25,9 @@ const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 pub(crate) struct Openings {
     published: AtomicBool,
     places: Arc<Semaphore>,
-    ahead: Arc<Semaphore>,
-    worked: Mutex<Option<Instant>>,
+    /// Permit of the login that goes first while none has worked lately.
+    first_login: Arc<Semaphore>,
+    last_success: Mutex<Option<Instant>>,
     limited_until: Mutex<Option<Instant>>,
 }
 
@@ -35,8 +36,8 @@ impl Openings {
         Arc::new(Self {
             published: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
-            ahead: Arc::new(Semaphore::new(1)),
-            worked: Mutex::default(),
+            first_login: Arc::new(Semaphore::new(1)),
+            last_success: Mutex::default(),
             limited_until: Mutex::default(),
         })
     }
@@ -64,7 +65,7 @@ impl Openings {
         }
         let first = timeout(
             self.head_start(now()),
-            Arc::clone(&self.ahead).acquire_owned(),
+            Arc::clone(&self.first_login).acquire_owned(),
         )
         .await
         .ok()?
@@ -74,7 +75,7 @@ impl Openings {
     }
 
     /// Notes until when the user's failed logins are limited.
-    pub(super) fn limit(&self, until: Option<Instant>) {
+    pub(super) fn set_limited_until(&self, until: Option<Instant>) {
         *self.limited_until.lock() = until;
     }
 
@@ -88,13 +89,13 @@ impl Openings {
     }
 
     /// Notes that a login worked.
-    pub(crate) fn worked(&self, now: Instant) {
-        *self.worked.lock() = Some(now);
+    pub(crate) fn note_success(&self, now: Instant) {
+        *self.last_success.lock() = Some(now);
     }
 
     fn has_worked(&self, now: Instant) -> bool {
-        let worked = *self.worked.lock();
-        worked.is_some_and(|at| now.saturating_duration_since(at) < SUCCESS_LASTS)
+        let last = *self.last_success.lock();
+        last.is_some_and(|at| now.saturating_duration_since(at) < SUCCESS_LASTS)
     }
 }
 
@@ -112,12 +113,12 @@ mod tests {
         assert!(openings.go_ahead(now).await.is_none());
         assert_eq!(now() - began, HEAD_START);
 
-        openings.limit(Some(now() + Duration::from_secs(30)));
+        openings.set_limited_until(Some(now() + Duration::from_secs(30)));
         let began = now();
         assert!(openings.go_ahead(now).await.is_none());
         assert_eq!(now() - began, WITHOUT_CALLER);
 
-        openings.limit(Some(now()));
+        openings.set_limited_until(Some(now()));
         assert_eq!(openings.head_start(now()), HEAD_START);
     }
 }

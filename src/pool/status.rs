@@ -44,7 +44,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             connections: self.factory().connections(&generation.pool),
             idle: self.factory().idle(&generation.pool),
             max_connections: self.settings().max_connections,
-            moved: self.shared.moved(),
+            moved: self.shared.moved_callers(),
             draining: drains
                 .into_iter()
                 .map(|(generation, pool, abandoned)| DrainStatus {
