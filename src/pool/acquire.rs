@@ -16,11 +16,11 @@ use super::call::{
     Call, PoolResult, Step, check_result, is_expired, retry_on_next_generation, wait_deadline,
 };
 use super::connect::connect;
-use super::explain::{at_the_deadline, error_type, note_login_error};
+use super::explain::{deadline_error, error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use super::login_permits::get_in_pool;
-use super::queue::{Place, queue, share};
+use super::queue::{Place, queue, wait_for_shared_connection};
 use crate::lease::OldConnections;
 use crate::telemetry::Wait;
 
@@ -70,7 +70,13 @@ pub(crate) async fn acquire<F: PoolFactory>(
             }
             Phase::Serving | Phase::Rejected | Phase::Vacant => {
                 wait.keep_waiting(now);
-                Box::pin(share(shared, &generation, &mut call, &mut place)).await
+                Box::pin(wait_for_shared_connection(
+                    shared,
+                    &generation,
+                    &mut call,
+                    &mut place,
+                ))
+                .await
             }
         };
         let error = match step {
@@ -91,7 +97,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 }
                 continue;
             }
-            Step::Again => call.rejection.unwrap_or_else(|| at_the_deadline(shared)),
+            Step::Again => call.rejection.unwrap_or_else(|| deadline_error(shared)),
             Step::Failed(error) => error,
         };
         if shared.factory.is_timeout(&error) {

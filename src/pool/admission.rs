@@ -22,7 +22,7 @@ const FULL_FOR: Duration = Duration::from_secs(5);
 /// Number of callers at the front of the queue, which try for a connection. One is too slow when
 /// connections are returned every 30 µs. With eight free connections, 64 callers got 70 % of a
 /// plain pool's throughput with one at the front, and 90 % with three.
-const FRONT: usize = 3;
+const CALLERS_AT_FRONT: usize = 3;
 
 /// Returns how many callers of a pool may begin a login at a time: a quarter of its maximum.
 pub(crate) fn logins_at_once(max: u32) -> u32 {
@@ -112,7 +112,7 @@ impl<P> Admission<P> {
             max,
             overlap,
             connections,
-            front: Semaphore::new(FRONT),
+            front: Semaphore::new(CALLERS_AT_FRONT),
             waiting: AtomicUsize::new(0),
             wake_first: Notify::new(),
             inner: Mutex::new(Counts {

@@ -60,7 +60,7 @@ pub(super) fn spawn<F: PoolFactory>(
                 telemetry::ended(span);
             }
             None => {
-                let is_abandoned = overdue(slot, generation, &pool, span);
+                let is_abandoned = report_overdue(slot, generation, &pool, span);
                 let _ = drained.await;
                 if is_abandoned {
                     tracing::info!(pool = %slot.name(), generation, "connections that outlived their drain deadline have closed");
@@ -84,7 +84,7 @@ pub(super) fn spawn<F: PoolFactory>(
 
 /// Reports connections that outlive the drain deadline, and ends the span. Returns whether there
 /// are any.
-fn overdue<F: PoolFactory>(
+fn report_overdue<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     generation: u64,
     pool: &F::Pool,

@@ -74,7 +74,7 @@ pub(super) fn note_error<F: PoolFactory>(
 
 /// Returns the error for a caller whose deadline has passed: the server's own if it is full, else a
 /// time-out.
-pub(super) fn at_the_deadline<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
+pub(super) fn deadline_error<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
     let full = shared.admission.why_full(shared.clock.mono());
     let error = full
         .as_ref()
@@ -83,7 +83,7 @@ pub(super) fn at_the_deadline<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
 }
 
 /// Returns the error for a caller whose generation has no connection left to offer.
-pub(super) fn explanation<F: PoolFactory>(
+pub(super) fn error_without_connection<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> F::Error {

@@ -85,7 +85,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
             (pool, Some(openings))
         }
     };
-    let mode = mode(openings.as_ref());
+    let mode = handover_mode(openings.as_ref());
     drop(open_span);
     times.open = slot.clock().mono().saturating_duration_since(open_began);
     span.record("mode", mode.as_str());
@@ -163,7 +163,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
 }
 
 /// Returns the mode of a handover. Only a pool that replaces another has its own login limits.
-fn mode(openings: Option<&Arc<Openings>>) -> HandoverMode {
+fn handover_mode(openings: Option<&Arc<Openings>>) -> HandoverMode {
     match openings {
         None => HandoverMode::InPlace,
         Some(_) => HandoverMode::Replace,
@@ -294,7 +294,7 @@ fn publish<F: PoolFactory>(
     }: Spans<'_>,
 ) -> Option<(HandoverReport, Arc<str>)> {
     let span = telemetry::publish(handover);
-    let mode = mode(openings.as_ref());
+    let mode = handover_mode(openings.as_ref());
     let now = slot.clock().now();
     // The factory's code runs without the lock.
     let server: Arc<str> = slot.factory().server(lease_guard.lease.secret()).into();

@@ -23,7 +23,7 @@ use super::explain::verify_in_background;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Phase, Shared};
 use super::openings::Openings;
-use super::queue::{Front, Place, wait_at_front};
+use super::queue::{Place, QueueOutcome, wait_at_front};
 use crate::error::ConnectErrorKind;
 
 /// Time for which a call waits for a permit before it queues in its pool again. A longer wait would
@@ -37,7 +37,7 @@ const REQUEUE_AFTER: Duration = Duration::from_millis(10);
 /// same pool.
 #[derive(Clone)]
 pub struct LoginPermits {
-    source: Arc<dyn Source>,
+    source: Arc<dyn PermitSource>,
 }
 
 /// Error of [`LoginPermits::log_in`].
@@ -104,7 +104,7 @@ impl LoginPermits {
                     Some(Err(error)) => Outcome::Failed(error),
                     None => Outcome::Unknown,
                 };
-                source.note(generation, outcome);
+                source.note_login(generation, outcome);
             }
             // The result is noted before the next login gets a permit.
             drop((permits, permit.admitted));
@@ -151,10 +151,10 @@ struct LoginPermit {
 type Permission<'s> = Pin<Box<dyn Future<Output = Option<LoginPermit>> + Send + 's>>;
 
 /// Source of permits, independent of the kind of pool.
-trait Source: Send + Sync {
+trait PermitSource: Send + Sync {
     /// Resolves with a permit, or with `None` when the pool is retired.
     fn permit(&self) -> Permission<'_>;
-    fn note(&self, generation: u64, outcome: Outcome<'_>);
+    fn note_login(&self, generation: u64, outcome: Outcome<'_>);
 }
 
 struct PoolLogins<F: PoolFactory> {
@@ -163,7 +163,7 @@ struct PoolLogins<F: PoolFactory> {
     openings: Arc<Openings>,
 }
 
-impl<F: PoolFactory> Source for PoolLogins<F> {
+impl<F: PoolFactory> PermitSource for PoolLogins<F> {
     fn permit(&self) -> Permission<'_> {
         Box::pin(async move {
             let shared = self.shared.upgrade()?;
@@ -203,7 +203,7 @@ impl<F: PoolFactory> Source for PoolLogins<F> {
         })
     }
 
-    fn note(&self, generation: u64, outcome: Outcome<'_>) {
+    fn note_login(&self, generation: u64, outcome: Outcome<'_>) {
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
@@ -260,13 +260,13 @@ async fn engaged_permit<'g, F: PoolFactory>(
     let limit = until_expiry(generation, timeout);
     let take_none = || None::<std::convert::Infallible>;
     match wait_at_front(shared, generation, over, limit, place, take_none).await {
-        Front::Permit(permit) => Some(LoginPermit {
+        QueueOutcome::Permit(permit) => Some(LoginPermit {
             generation: Some(generation.number),
             admitted: Some(Box::new(permit)),
             ..LoginPermit::default()
         }),
-        Front::Taken(never) => match never {},
-        Front::Moved | Front::Again => None,
+        QueueOutcome::Taken(never) => match never {},
+        QueueOutcome::Moved | QueueOutcome::Again => None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::call::{
     Call, Step, are_expired, check_result, check_taken, retry_on_next_generation, wait_deadline,
 };
 use super::connect::{Pace, open};
-use super::explain::explanation;
+use super::explain::error_without_connection;
 use super::factory::{Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use crate::lease::OldConnections;
@@ -56,16 +56,16 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     let limit = wait_deadline(generation, call);
     let take = || shared.factory.try_get(&generation.pool);
     let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
-    let front = wait_at_front(shared, generation, over.as_mut(), limit, queued, take).await;
-    match front {
-        Front::Moved => retry_on_next_generation(shared),
-        Front::Again => Step::Again,
-        Front::Taken(connection) => {
+    let outcome = wait_at_front(shared, generation, over.as_mut(), limit, queued, take).await;
+    match outcome {
+        QueueOutcome::Moved => retry_on_next_generation(shared),
+        QueueOutcome::Again => Step::Again,
+        QueueOutcome::Taken(connection) => {
             *place = None;
             let check = generation.lifecycle.check();
             check_taken(shared, generation, connection, call, check, false).await
         }
-        Front::Permit(permit) => {
+        QueueOutcome::Permit(permit) => {
             *place = None;
             match open(shared, generation, permit, over, limit).await {
                 Some(got) => check_result(shared, generation, got, call).await,
@@ -76,7 +76,7 @@ pub(super) async fn queue<'g, F: PoolFactory>(
 }
 
 /// Outcome of a wait in the queue.
-pub(super) enum Front<T, P> {
+pub(super) enum QueueOutcome<T, P> {
     /// An idle connection.
     Taken(T),
     /// A permit to open one.
@@ -95,12 +95,12 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
     limit: Instant,
     place: &mut Place<'g, F::Pool>,
     take: impl Fn() -> Option<T>,
-) -> Front<T, F::Pool> {
+) -> QueueOutcome<T, F::Pool> {
     tokio::select! {
         biased;
         () = place.at_front() => {}
-        () = over.as_mut() => return Front::Moved,
-        () = sleep_until(limit) => return Front::Again,
+        () = over.as_mut() => return QueueOutcome::Moved,
+        () = sleep_until(limit) => return QueueOutcome::Again,
     }
     let mut pace = Pace::default();
     loop {
@@ -110,28 +110,28 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
             || generation.lifecycle.phase() != Phase::Serving
             || shared.admission.is_open()
         {
-            return Front::Again;
+            return QueueOutcome::Again;
         }
         if let Some(taken) = take() {
-            return Front::Taken(taken);
+            return QueueOutcome::Taken(taken);
         }
         let admission = &shared.admission;
         if let Some(permit) = admission.enter(&generation.pool, shared.clock.mono()) {
-            return Front::Permit(permit);
+            return QueueOutcome::Permit(permit);
         }
         let again = limit.min(pace.next());
         tokio::select! {
             biased;
-            () = over.as_mut() => return Front::Moved,
+            () = over.as_mut() => return QueueOutcome::Moved,
             () = woken => pace = Pace::default(),
-            () = sleep_until(again) => if again == limit { return Front::Again },
+            () = sleep_until(again) => if again == limit { return QueueOutcome::Again },
         }
     }
 }
 
 /// Shares the open connections of a generation that accepts no logins. Ends with a newer
 /// generation, at the deadline, or when no attempt before the deadline can help.
-pub(super) async fn share<'g, F: PoolFactory>(
+pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
     shared: &'g Arc<Shared<F>>,
     generation: &Arc<Generation<F::Pool>>,
     call: &mut Call<F>,
@@ -168,7 +168,7 @@ pub(super) async fn share<'g, F: PoolFactory>(
             return Step::Failed(
                 call.rejection
                     .take()
-                    .unwrap_or_else(|| explanation(shared, generation)),
+                    .unwrap_or_else(|| error_without_connection(shared, generation)),
             );
         }
         if is_at_front {
