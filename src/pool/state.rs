@@ -77,10 +77,10 @@ impl<F: PoolFactory> SlotState<F> {
                         ..Generation::clone(&current)
                     });
                 }
-                PoolEffect::Distrust { generation } if current.number == *generation => {
+                PoolEffect::ProbeBeforeUse { generation } if current.number == *generation => {
                     current.lifecycle.set_suspected(true);
                 }
-                PoolEffect::Trust { generation } if current.number == *generation => {
+                PoolEffect::StopProbing { generation } if current.number == *generation => {
                     current.lifecycle.set_suspected(false);
                 }
                 PoolEffect::Reject { .. } | PoolEffect::ReportFailure { .. } => {

@@ -229,7 +229,7 @@ impl World {
             return false;
         }
         let generation = current.generation;
-        let is_probed = current.is_distrusted || !is_serving;
+        let is_probed = current.is_suspected || !is_serving;
         if role.is_some() && is_probed && secret == current.secret {
             self.db.secrets[secret].last_rejected = Some(true_time);
             self.checks.hazard("callers rejected without a login", 1);

@@ -97,7 +97,7 @@ impl Active {
     }
 
     /// Decides whether a rejection that arrived is doubted. Returns `None` if none arrived.
-    pub(super) fn judge(&mut self, now: Timestamp) -> Option<Standing> {
+    pub(super) fn take_noticed_rejection(&mut self, now: Timestamp) -> Option<Standing> {
         let Standing::Noticed { by_verification } = self.standing else {
             return None;
         };

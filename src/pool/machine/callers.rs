@@ -89,7 +89,7 @@ impl PoolMachine {
             ProbeResult::Passed => {
                 let active = self.active_mut(generation);
                 if active.is_some_and(|active| active.probe_passed(probe)) {
-                    self.effects.push(PoolEffect::Trust { generation });
+                    self.effects.push(PoolEffect::StopProbing { generation });
                 }
             }
             ProbeResult::Unknown => {}

@@ -135,9 +135,9 @@ pub(crate) enum PoolEffect {
     /// Probe an idle connection of this generation.
     Probe { generation: u64 },
     /// Probe connections of this generation before they are handed out.
-    Distrust { generation: u64 },
-    /// Undo `Distrust`.
-    Trust { generation: u64 },
+    ProbeBeforeUse { generation: u64 },
+    /// Undo `ProbeBeforeUse`.
+    StopProbing { generation: u64 },
     /// Drain this generation in a task, which reports its end or a passed deadline.
     StartDrain {
         generation: u64,

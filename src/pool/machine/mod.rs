@@ -34,7 +34,7 @@ use input::Purpose;
 const JUMP: Duration = Duration::from_secs(60);
 
 /// Longest wait for the verification of a doubted rejection. After a longer one it is reported.
-const DOUBT: Duration = Duration::from_secs(1);
+const LONGEST_DOUBT: Duration = Duration::from_secs(1);
 
 /// Service to callers.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ impl PoolMachine {
                 if let Some(active) = self.active_mut(generation) {
                     active.suspect(now);
                     self.effects
-                        .extend([PoolEffect::Distrust { generation }, PoolEffect::Wake]);
+                        .extend([PoolEffect::ProbeBeforeUse { generation }, PoolEffect::Wake]);
                 }
             }
             PoolInput::Probed { generation, result } => {
@@ -228,12 +228,15 @@ impl PoolMachine {
     /// Sets the deadline: the next verification or the next probe.
     fn arm(&mut self, now: Timestamp) {
         let is_free = matches!(self.attempt, Attempt::None);
-        let verification = self.plan(now).filter(|_| is_free).map(|(at, _)| at);
+        let verification = self
+            .next_verification(now)
+            .filter(|_| is_free)
+            .map(|(at, _)| at);
         self.deadline = verification.into_iter().chain(self.probe_at(now)).min();
     }
 
     /// Returns when the provider's current lease is verified next, and the purpose.
-    fn plan(&self, now: Timestamp) -> Option<(Instant, Purpose)> {
+    fn next_verification(&self, now: Timestamp) -> Option<(Instant, Purpose)> {
         let lease = self.usable_lease(now)?;
         let (from, purpose) = match &self.service {
             Service::Retired => return None,
@@ -277,9 +280,9 @@ impl PoolMachine {
         self.judge_rejection(now);
         let lease = self.usable_lease(now).cloned();
         if let Some(lease) = &lease {
-            self.compare(lease, now);
+            self.compare_with_provider(lease, now);
         }
-        // After `compare`, because an expired lease is not probed until it is extended.
+        // After the comparison, because an expired lease is not probed until it is extended.
         if self.probe_at(now).is_some_and(|at| at <= now.mono())
             && let Service::Active(active) = &mut self.service
         {
@@ -289,7 +292,7 @@ impl PoolMachine {
             });
         }
         if let (Attempt::None, Some((at, purpose)), Some(lease)) =
-            (&self.attempt, self.plan(now), lease)
+            (&self.attempt, self.next_verification(now), lease)
             && at <= now.mono()
         {
             self.start(lease, purpose, now.mono());
@@ -301,7 +304,7 @@ impl PoolMachine {
         let Service::Active(active) = &mut self.service else {
             return;
         };
-        let Some(standing) = active.judge(now) else {
+        let Some(standing) = active.take_noticed_rejection(now) else {
             return;
         };
         let (account, revision) = (&active.lease.account, &active.lease.revision);
@@ -323,9 +326,11 @@ impl PoolMachine {
     }
 
     /// Compares the active lease with the provider's current one.
-    fn compare(&mut self, lease: &LeaseFacts, now: Timestamp) {
+    fn compare_with_provider(&mut self, lease: &LeaseFacts, now: Timestamp) {
         let is_late = matches!(self.attempt, Attempt::None)
-            && self.plan(now).is_none_or(|(at, _)| at > now.mono() + DOUBT);
+            && self
+                .next_verification(now)
+                .is_none_or(|(at, _)| at > now.mono() + LONGEST_DOUBT);
         let Service::Active(active) = &mut self.service else {
             return;
         };

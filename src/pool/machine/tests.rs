@@ -620,7 +620,7 @@ fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
     let effects = pool.feed(suspect.clone());
     assert_eq!(
         effects,
-        [PoolEffect::Distrust { generation }, PoolEffect::Wake]
+        [PoolEffect::ProbeBeforeUse { generation }, PoolEffect::Wake]
     );
     let probe = PoolEffect::Probe { generation };
     assert!(pool.wake(&r1).contains(&probe), "at once");
@@ -632,7 +632,7 @@ fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
     let result = ProbeResult::Unknown;
     assert_eq!(pool.feed(PoolInput::Probed { generation, result }), []);
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
-    assert_eq!(pool.feed(passed), [PoolEffect::Trust { generation }]);
+    assert_eq!(pool.feed(passed), [PoolEffect::StopProbing { generation }]);
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 30);
 }
 

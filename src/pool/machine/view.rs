@@ -69,7 +69,7 @@ impl PoolMachine {
         {
             return NextAttempt::Running;
         }
-        match self.plan(now) {
+        match self.next_verification(now) {
             Some((at, Purpose::HandOver)) if at > now.mono() => NextAttempt::Due(at),
             Some((_, Purpose::HandOver)) => NextAttempt::Running,
             Some((_, Purpose::Check)) | None => NextAttempt::Never,

@@ -279,7 +279,7 @@ impl World {
             expiry,
             old: facts.old_connections,
             is_rejected: false,
-            is_distrusted: false,
+            is_suspected: false,
             since: self.clocks.mono,
         });
         if let Some(opened) = pool.instances.get_mut(&instance) {

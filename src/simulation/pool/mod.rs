@@ -95,9 +95,10 @@ impl World {
                         current.expiry = *expiry;
                     }
                 }
-                PoolEffect::Distrust { generation } | PoolEffect::Trust { generation } => {
+                PoolEffect::ProbeBeforeUse { generation }
+                | PoolEffect::StopProbing { generation } => {
                     if let Some(current) = current.filter(|one| one.generation == *generation) {
-                        current.is_distrusted = matches!(effect, PoolEffect::Distrust { .. });
+                        current.is_suspected = matches!(effect, PoolEffect::ProbeBeforeUse { .. });
                     }
                 }
                 _ => {}
@@ -155,8 +156,8 @@ impl World {
             PoolEffect::Extend { .. } => self.wake_callers(at),
             // Carried out by `feed_pool` or its caller.
             PoolEffect::ReturnLease { .. }
-            | PoolEffect::Distrust { .. }
-            | PoolEffect::Trust { .. } => {}
+            | PoolEffect::ProbeBeforeUse { .. }
+            | PoolEffect::StopProbing { .. } => {}
             PoolEffect::StartAttempt { .. }
             | PoolEffect::Open
             | PoolEffect::Publish(_)

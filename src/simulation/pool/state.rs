@@ -42,7 +42,7 @@ pub(in crate::simulation) struct Current {
     pub(in crate::simulation) expiry: Expiry,
     pub(in crate::simulation) old: OldConnections,
     pub(in crate::simulation) is_rejected: bool,
-    pub(in crate::simulation) is_distrusted: bool,
+    pub(in crate::simulation) is_suspected: bool,
     /// When it was published.
     pub(in crate::simulation) since: u64,
 }
