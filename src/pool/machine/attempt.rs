@@ -68,7 +68,7 @@ impl PoolMachine {
         }
         self.attempt = Attempt::Reporting { attempt };
         (self.retry, self.failure) = (None, None);
-        let limited = self.budget.width(&lease.account, now.mono());
+        let limited = self.budget.logins_at_once(&lease.account, now.mono());
         self.budget
             .worked(&lease.account, &lease.revision, now.mono());
         self.generations += 1;

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use crate::lease::Revision;
 
 /// Failed logins kept for revisions that were never tried, beyond the callers' share.
-pub(crate) const RESERVED: u32 = 3;
+pub(crate) const RESERVED_LOGINS: u32 = 3;
 /// The first window; the second and all further ones are twice as long.
 const WINDOW: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Shortest time between two revisions that were never tried, once the callers' share is spent.
 const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Pauses before a rejected candidate is verified again, because the database may change shortly
-/// after the backend. After these, [`Account::share`] applies.
+/// after the backend. After these, [`Account::even_pause`] applies.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// Smallest budget with which a candidate gets both of these pauses. With less it gets only the
 /// first, unless a start waits for it.
@@ -26,11 +26,11 @@ const AFTER_SUCCESS: Duration = Duration::from_millis(500);
 /// Refunds per window: two a second in the first window. The cost of a revision is refunded if the
 /// database accepts it late, or if it is superseded. Frequent rotations would otherwise use up the
 /// budget.
-const REFUNDS: u32 = 60;
+const MAX_REFUNDS: u32 = 60;
 /// Time for which an account is kept after its last window.
-const MEMORY: Duration = Duration::from_secs(3_600);
+const ACCOUNT_KEPT_FOR: Duration = Duration::from_secs(3_600);
 /// Number of rejected revisions that are kept for an account.
-const REMEMBERED: usize = 64;
+const MAX_REJECTED: usize = 64;
 
 /// Role of a verified lease in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) enum Role {
 
 /// A rejected revision.
 #[derive(Debug)]
-struct Tried {
+struct RejectedRevision {
     /// Failed verifications since a login with it worked, or since something changed.
     failures: usize,
     /// Time of its next verification; `None` while another revision is active.
@@ -57,7 +57,7 @@ struct Tried {
     last: Instant,
 }
 
-impl Tried {
+impl RejectedRevision {
     fn new(never_worked: bool, now: Instant) -> Self {
         Self {
             failures: 0,
@@ -81,7 +81,7 @@ struct Account {
     last_first_try: Option<Instant>,
     /// Refunds in this window.
     refunds: u32,
-    tried: BTreeMap<Revision, Tried>,
+    rejected: BTreeMap<Revision, RejectedRevision>,
 }
 
 impl Account {
@@ -100,14 +100,16 @@ impl Account {
                 LONGEST
             };
             (self.spent, self.refunds) = (0, 0);
-            self.tried.values_mut().for_each(|tried| tried.cost = 0);
+            self.rejected
+                .values_mut()
+                .for_each(|rejected| rejected.cost = 0);
         }
         self.spent = self.spent.saturating_add(1);
     }
 
     /// Refunds the cost of a revision that works after all, or that was superseded.
     fn refund(&mut self, cost: u32) {
-        if cost > 0 && self.refunds < REFUNDS {
+        if cost > 0 && self.refunds < MAX_REFUNDS {
             self.refunds += 1;
             self.spent = self.spent.saturating_sub(cost);
         }
@@ -116,7 +118,7 @@ impl Account {
     /// Returns the pause before a rejected revision is verified again. It is the rest of the
     /// window, divided evenly among the logins left and one at its end. With 10 connections that is
     /// about 2.5 s in the first window, 5 s in later ones, and more after rejected callers.
-    fn share(&self, revision: &Revision, budget: u32, now: Instant) -> Duration {
+    fn even_pause(&self, revision: &Revision, budget: u32, now: Instant) -> Duration {
         self.ends().saturating_duration_since(now)
             / (self.usable(revision, budget).saturating_sub(self.spent) + 1)
     }
@@ -125,10 +127,9 @@ impl Account {
     /// callers of the active revision, who may be rejected at any time, even while a verification
     /// works. Candidates may use it while no caller logs in.
     fn usable(&self, revision: &Revision, budget: u32) -> u32 {
-        let is_another_served_rejected = self
-            .tried
-            .iter()
-            .any(|(other, tried)| other != revision && !tried.never_worked && tried.next.is_some());
+        let is_another_served_rejected = self.rejected.iter().any(|(other, rejected)| {
+            other != revision && !rejected.never_worked && rejected.next.is_some()
+        });
         if is_another_served_rejected {
             budget
         } else {
@@ -138,29 +139,29 @@ impl Account {
 
     fn rejected(&mut self, revision: &Revision, cost: u32, jitter: f64, now: Instant) {
         self.forget_oldest();
-        let tried = self
-            .tried
+        let rejected = self
+            .rejected
             .entry(revision.clone())
-            .or_insert_with(|| Tried::new(false, now));
-        tried.last = now;
-        tried.cost += cost;
-        if tried.next.is_none() {
+            .or_insert_with(|| RejectedRevision::new(false, now));
+        rejected.last = now;
+        rejected.cost += cost;
+        if rejected.next.is_none() {
             // It was tried just now, by a caller.
-            tried.failures = 1;
-            tried.next = Some(now + RETRY_PAUSES[1] + JITTER.mul_f64(jitter));
+            rejected.failures = 1;
+            rejected.next = Some(now + RETRY_PAUSES[1] + JITTER.mul_f64(jitter));
         }
     }
 
     /// Forgets the revision that was rejected longest ago, if there are too many.
     fn forget_oldest(&mut self) {
-        if self.tried.len() > REMEMBERED
+        if self.rejected.len() > MAX_REJECTED
             && let Some(oldest) = self
-                .tried
+                .rejected
                 .iter()
-                .min_by_key(|(_, tried)| tried.last)
+                .min_by_key(|(_, rejected)| rejected.last)
                 .map(|(revision, _)| revision.clone())
         {
-            self.tried.remove(&oldest);
+            self.rejected.remove(&oldest);
         }
     }
 }
@@ -182,7 +183,7 @@ impl LoginBudget {
     }
 
     fn budget(&self) -> u32 {
-        self.max + RESERVED
+        self.max + RESERVED_LOGINS
     }
 
     /// Counts a caller's rejected login with this revision.
@@ -221,28 +222,28 @@ impl LoginBudget {
         let budget = self.budget();
         let account = self.account(user, now);
         account.count(now);
-        let share = account.share(revision, budget, now);
-        let is_first = !account.tried.contains_key(revision);
-        let tried = account
-            .tried
+        let even_pause = account.even_pause(revision, budget, now);
+        let is_first = !account.rejected.contains_key(revision);
+        let rejected = account
+            .rejected
             .entry(revision.clone())
-            .or_insert_with(|| Tried::new(role != Role::Active, now));
+            .or_insert_with(|| RejectedRevision::new(role != Role::Active, now));
         if is_first && role != Role::Active {
             account.last_first_try = Some(now);
         }
-        tried.cost += 1;
+        rejected.cost += 1;
         let quick = if role != Role::Candidate || budget >= QUICK_TWICE_FROM {
             2
         } else {
             1
         };
         let pause = RETRY_PAUSES[..quick]
-            .get(tried.failures)
+            .get(rejected.failures)
             .copied()
-            .unwrap_or(share);
-        tried.failures += 1;
-        tried.last = now;
-        tried.next = Some(now + pause + JITTER.mul_f64(jitter).min(pause));
+            .unwrap_or(even_pause);
+        rejected.failures += 1;
+        rejected.last = now;
+        rejected.next = Some(now + pause + JITTER.mul_f64(jitter).min(pause));
         account.forget_oldest();
     }
 
@@ -250,23 +251,23 @@ impl LoginBudget {
     pub(crate) fn rejected_in_a_row(&self, user: &str, revision: &Revision) -> usize {
         let account = self.accounts.get(user);
         account
-            .and_then(|account| account.tried.get(revision))
-            .filter(|tried| tried.next.is_some())
-            .map_or(0, |tried| tried.failures)
+            .and_then(|account| account.rejected.get(revision))
+            .filter(|rejected| rejected.next.is_some())
+            .map_or(0, |rejected| rejected.failures)
     }
 
     /// Schedules an immediate verification of a rejected candidate, after a change. Returns whether
     /// the candidate was rejected.
     pub(crate) fn retry_now(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
-        let tried = self
+        let rejected = self
             .accounts
             .get_mut(user)
-            .and_then(|account| account.tried.get_mut(revision));
-        let Some(tried) = tried.filter(|tried| tried.next.is_some()) else {
+            .and_then(|account| account.rejected.get_mut(revision));
+        let Some(rejected) = rejected.filter(|rejected| rejected.next.is_some()) else {
             return false;
         };
-        tried.failures = 1;
-        tried.next = Some(now);
+        rejected.failures = 1;
+        rejected.next = Some(now);
         true
     }
 
@@ -275,10 +276,12 @@ impl LoginBudget {
     /// scheduled for later.
     pub(crate) fn retry_soon(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
         let account = self.accounts.get_mut(user);
-        let tried = account.and_then(|account| account.tried.get_mut(revision));
-        let Some(tried) = tried else { return false };
-        let soon = now.max(tried.last + RETRY_PAUSES[1]);
-        let next = tried.next.as_mut().filter(|next| soon < **next);
+        let rejected = account.and_then(|account| account.rejected.get_mut(revision));
+        let Some(rejected) = rejected else {
+            return false;
+        };
+        let soon = now.max(rejected.last + RETRY_PAUSES[1]);
+        let next = rejected.next.as_mut().filter(|next| soon < **next);
         next.map(|next| *next = soon).is_some()
     }
 
@@ -287,23 +290,23 @@ impl LoginBudget {
     /// accepts and rejects in turn. All other revisions of the user are verified again soon.
     pub(crate) fn worked(&mut self, user: &str, revision: &Revision, now: Instant) {
         if let Some(account) = self.accounts.get_mut(user) {
-            if let Some(tried) = account
-                .tried
+            if let Some(rejected) = account
+                .rejected
                 .remove(revision)
-                .filter(|tried| tried.never_worked)
+                .filter(|rejected| rejected.never_worked)
             {
-                account.refund(tried.cost);
+                account.refund(rejected.cost);
             }
             for next in account
-                .tried
+                .rejected
                 .values_mut()
-                .filter_map(|tried| tried.next.as_mut())
+                .filter_map(|rejected| rejected.next.as_mut())
             {
                 *next = (*next).min(now + AFTER_SUCCESS);
             }
         }
         self.accounts
-            .retain(|_, account| !account.tried.is_empty() || now < account.ends());
+            .retain(|_, account| !account.rejected.is_empty() || now < account.ends());
     }
 
     /// Notes that another revision is active. Verifications of the rest are cancelled, and their
@@ -311,13 +314,13 @@ impl LoginBudget {
     pub(crate) fn superseded(&mut self, user: &str, served: &Revision) {
         if let Some(account) = self.accounts.get_mut(user) {
             let mut cost = 0;
-            for (_, tried) in account
-                .tried
+            for (_, rejected) in account
+                .rejected
                 .iter_mut()
                 .filter(|(revision, _)| *revision != served)
             {
-                tried.next = None;
-                cost += std::mem::take(&mut tried.cost);
+                rejected.next = None;
+                cost += std::mem::take(&mut rejected.cost);
             }
             account.refund(cost);
         }
@@ -328,15 +331,18 @@ impl LoginBudget {
         let Some(account) = self.accounts.get(user) else {
             return now;
         };
-        let tried = account.tried.get(revision);
-        let at = tried.and_then(|tried| tried.next).unwrap_or(now).max(now);
+        let rejected = account.rejected.get(revision);
+        let at = rejected
+            .and_then(|rejected| rejected.next)
+            .unwrap_or(now)
+            .max(now);
         if at >= account.ends() {
             return at;
         }
         if account.spent >= account.usable(revision, self.budget()) {
             return account.ends();
         }
-        match (tried, account.last_first_try) {
+        match (rejected, account.last_first_try) {
             (None, Some(last)) if account.spent >= self.max => at.max(last + NEVER_TRIED_EVERY),
             _ => at,
         }
@@ -344,7 +350,7 @@ impl LoginBudget {
 
     /// Returns how many callers may log in as this user at a time, and until when. `None`: only the
     /// pool's maximum applies.
-    pub(crate) fn width(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {
+    pub(crate) fn logins_at_once(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {
         let account = self
             .accounts
             .get(user)
@@ -359,7 +365,7 @@ impl LoginBudget {
 
     fn account(&mut self, user: &Arc<str>, now: Instant) -> &mut Account {
         self.accounts
-            .retain(|_, account| now < account.ends() + MEMORY);
+            .retain(|_, account| now < account.ends() + ACCOUNT_KEPT_FOR);
         self.accounts
             .entry(Arc::clone(user))
             .or_insert_with(|| Account {
@@ -368,7 +374,7 @@ impl LoginBudget {
                 spent: 0,
                 last_first_try: None,
                 refunds: 0,
-                tried: BTreeMap::new(),
+                rejected: BTreeMap::new(),
             })
     }
 }

@@ -661,8 +661,11 @@ fn a_rejected_login_of_a_generation_updated_in_place_counts() {
     let mut pool = TestPool::serving(&r1, 0);
     pool.hand_over(&r2, HandoverMode::InPlace);
     pool.feed(PoolInput::LoginRejected { generation: 1 });
-    let width = pool.machine.budget.width(&r1.account, pool.now.mono());
-    assert!(width.is_some());
+    let logins = pool
+        .machine
+        .budget
+        .logins_at_once(&r1.account, pool.now.mono());
+    assert!(logins.is_some());
 }
 
 #[test]
@@ -677,8 +680,11 @@ fn a_rejected_login_in_a_probes_place_counts_as_a_failed_login() {
         pool.wake_when_due(&r1);
         let generation = 1;
         pool.feed(PoolInput::Probed { generation, result });
-        let width = pool.machine.budget.width(&r1.account, pool.now.mono());
-        assert_eq!(width.is_some(), limited);
+        let logins = pool
+            .machine
+            .budget
+            .logins_at_once(&r1.account, pool.now.mono());
+        assert_eq!(logins.is_some(), limited);
     }
 }
 

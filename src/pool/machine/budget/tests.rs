@@ -158,8 +158,8 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
         failed += 1;
         budget.superseded(&user, &Revision::new(round.to_string()));
     }
-    assert!(failed > 13 + REFUNDS - 3, "{failed}");
-    assert!(failed <= 13 + REFUNDS, "{failed}");
+    assert!(failed > 13 + MAX_REFUNDS - 3, "{failed}");
+    assert!(failed <= 13 + MAX_REFUNDS, "{failed}");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_revision_that_the_database_accepts_late_costs_nothing() {
 }
 
 proptest! {
-    /// A window costs at most max + 3, as long as each round of callers stays within its width.
+    /// A window costs at most max + 3, as long as each round of callers stays within its limit.
     #[test]
     fn a_window_costs_at_most_max_plus_three(
         max in 1u32..20,
@@ -201,7 +201,7 @@ proptest! {
                     budget.verification_rejected(&user, &candidate, Role::Candidate, 0.5, now);
                 }
             } else if !rejected {
-                let count = budget.width(&user, now).map_or(max, |(width, _)| width);
+                let count = budget.logins_at_once(&user, now).map_or(max, |(logins, _)| logins);
                 (0..count).for_each(|_| budget.caller_rejected(&user, &served, 0.5, now));
                 rejected = true;
             } else if kind == 0 {
@@ -215,7 +215,7 @@ proptest! {
                 }
             }
             if let Some(account) = budget.accounts.get(&user) {
-                prop_assert!(account.spent <= max + RESERVED, "{} of {}", account.spent, max + RESERVED);
+                prop_assert!(account.spent <= max + RESERVED_LOGINS, "{} of {}", account.spent, max + RESERVED_LOGINS);
             }
         }
     }
@@ -253,7 +253,7 @@ proptest! {
                 budget.verification_rejected(&user, &served, Role::Active, 0.5, now);
                 failed += 1;
             }
-            prop_assert!(failed <= max + RESERVED, "{failed} of {}", max + RESERVED);
+            prop_assert!(failed <= max + RESERVED_LOGINS, "{failed} of {}", max + RESERVED_LOGINS);
         }
     }
 
