@@ -157,8 +157,8 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Returns whether logins with the active credentials fail for an unknown reason.
-    pub(crate) fn is_unexplained(&self) -> bool {
-        self.lock().machine.is_unexplained()
+    pub(crate) fn has_unknown_login_error(&self) -> bool {
+        self.lock().machine.has_unknown_login_error()
     }
 
     /// Resolves when no attempt runs.
@@ -183,7 +183,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Returns the generations that drain, with the number of their connections.
-    pub(crate) fn undrained(&self) -> Vec<(u64, u32)> {
+    pub(crate) fn draining_connections(&self) -> Vec<(u64, u32)> {
         // The factory's code runs without the lock.
         let pools: Vec<_> = {
             let inner = self.lock();

@@ -13,19 +13,19 @@ use crate::provider::{BoxFuture, ProviderObject, ProviderSlot, Subscriber, spawn
 use crate::status::PoolStatus;
 
 /// Time for a provider to close, also when the bound of a shutdown is used up.
-const CLOSE: Duration = Duration::from_millis(100);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A pool of any kind.
 pub(super) trait PoolObject: Send + Sync {
     fn status(&self) -> PoolStatus;
     /// Returns whether logins with the active credentials fail for an unknown reason.
-    fn is_unexplained(&self) -> bool;
+    fn has_unknown_login_error(&self) -> bool;
     /// Closes the pool: callers get `PoolClosed`, and its connections are drained.
     fn retire(self: Arc<Self>);
     /// Resolves when no verification runs.
     fn until_idle(&self) -> BoxFuture<'_, ()>;
     fn until_drained(self: Arc<Self>) -> BoxFuture<'static, ()>;
-    fn undrained(&self) -> Vec<(u64, u32)>;
+    fn draining_connections(&self) -> Vec<(u64, u32)>;
     /// Unsubscribes from the provider, once the pool uses no lease.
     fn leave(&self);
 }
@@ -35,8 +35,8 @@ impl<F: PoolFactory> PoolObject for PoolSlot<F> {
         Self::status(self)
     }
 
-    fn is_unexplained(&self) -> bool {
-        Self::is_unexplained(self)
+    fn has_unknown_login_error(&self) -> bool {
+        Self::has_unknown_login_error(self)
     }
 
     fn retire(self: Arc<Self>) {
@@ -51,8 +51,8 @@ impl<F: PoolFactory> PoolObject for PoolSlot<F> {
         Box::pin(async move { self.drained().await })
     }
 
-    fn undrained(&self) -> Vec<(u64, u32)> {
-        Self::undrained(self)
+    fn draining_connections(&self) -> Vec<(u64, u32)> {
+        Self::draining_connections(self)
     }
 
     fn leave(&self) {
@@ -91,7 +91,7 @@ impl ProviderNode {
         if let Some(watch) = &self.watch {
             watch.abort();
         }
-        let at_least = tokio::time::Instant::now() + CLOSE;
+        let at_least = tokio::time::Instant::now() + CLOSE_TIMEOUT;
         let task = tokio::spawn(Arc::clone(&self.slot).close_provider());
         let _ = timeout_at(at_least.max(deadline.into()), task).await;
         self.child.stop().await;

@@ -8,7 +8,7 @@ use crate::status::Readiness;
 
 /// Divisor that limits the ready margin to a share of a lease's time to live. A lease of 10 s is
 /// renewed with 2 to 5 s left, and unready with 1 s left.
-const SHARE: u32 = 10;
+const MARGIN_DIVISOR: u32 = 10;
 
 pub(super) fn readiness(inner: &Inner) -> Readiness {
     let (providers, pools, closed) = inner.registered();
@@ -22,7 +22,7 @@ pub(super) fn readiness(inner: &Inner) -> Readiness {
     // time, although it is renewed in time.
     let margin_of = |lifetime: Option<Duration>| {
         let margin = inner.context.settings.ready_margin;
-        lifetime.map_or(margin, |lifetime| margin.min(lifetime / SHARE))
+        lifetime.map_or(margin, |lifetime| margin.min(lifetime / MARGIN_DIVISOR))
     };
     for provider in providers {
         let status = provider.slot.status();
@@ -55,7 +55,7 @@ pub(super) fn readiness(inner: &Inner) -> Readiness {
             ));
         } else if !status.serving {
             reasons.push(format!("the lease of pool {:?} has expired", status.name));
-        } else if pool.slot.is_unexplained() {
+        } else if pool.slot.has_unknown_login_error() {
             reasons.push(format!(
                 "logins with the active credentials of pool {:?} fail; see its last_error",
                 status.name

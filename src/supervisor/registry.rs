@@ -78,8 +78,7 @@ impl Registry {
         self.pools.values().chain(&self.leaving).cloned().collect()
     }
 
-    /// Removes a pool and frees its name. The pool stays in the registry until it has
-    /// [left](Self::left).
+    /// Removes a pool and frees its name. It stays in the registry until it has drained.
     pub(super) fn take_pool(&mut self, name: &str) -> Result<Arc<PoolNode>, Error> {
         self.check_open()?;
         let pool = self
@@ -107,7 +106,7 @@ impl Registry {
     }
 
     /// Forgets a pool that has drained.
-    pub(super) fn left(&mut self, pool: &PoolNode) {
+    pub(super) fn forget_drained_pool(&mut self, pool: &PoolNode) {
         self.leaving.retain(|one| one.id != pool.id);
     }
 

@@ -54,7 +54,7 @@ fn report_by_status(inner: &Inner, took: Duration) -> ShutdownReport {
             generation: status.generation,
             connections: status.connections,
         };
-        let left = undrained(&pool).chain([current]);
+        let left = draining_connections(&pool).chain([current]);
         report
             .abandoned
             .extend(left.filter(|one| one.connections > 0));
@@ -64,8 +64,8 @@ fn report_by_status(inner: &Inner, took: Duration) -> ShutdownReport {
 }
 
 /// Returns the generations of the pool that drain.
-fn undrained(pool: &PoolNode) -> impl Iterator<Item = Abandoned> {
-    let generations = pool.slot.undrained().into_iter();
+fn draining_connections(pool: &PoolNode) -> impl Iterator<Item = Abandoned> {
+    let generations = pool.slot.draining_connections().into_iter();
     generations.map(|(generation, connections)| Abandoned {
         pool: Arc::clone(&pool.name),
         generation,
@@ -239,7 +239,7 @@ async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> Sh
             .await
             .is_none()
         {
-            abandoned.extend(undrained(pool));
+            abandoned.extend(draining_connections(pool));
         }
     }
     if !unfinished.is_empty() || !abandoned.is_empty() {
@@ -299,7 +299,7 @@ async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
         pool.slot.until_idle().await;
         Arc::clone(&pool.slot).until_drained().await;
         pool.stop().await;
-        inner.lock().left(&pool);
+        inner.lock().forget_drained_pool(&pool);
     });
     let _ = in_time(drain_deadline, rest).await;
 }

@@ -11,12 +11,12 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// Checks the durations of a supervisor.
 pub(super) fn settings(settings: &Settings) -> Result<(), Error> {
-    const LEAST: Duration = Duration::from_millis(1);
+    const MIN_DURATION: Duration = Duration::from_millis(1);
     for (field, value, least) in [
-        ("fetch_deadline", settings.fetch_deadline, LEAST),
-        ("start_deadline", settings.start_deadline, LEAST),
-        ("verify_deadline", settings.verify_deadline, LEAST),
-        ("drain_deadline", settings.drain, LEAST),
+        ("fetch_deadline", settings.fetch_deadline, MIN_DURATION),
+        ("start_deadline", settings.start_deadline, MIN_DURATION),
+        ("verify_deadline", settings.verify_deadline, MIN_DURATION),
+        ("drain_deadline", settings.drain, MIN_DURATION),
         ("poll_interval", settings.poll, Duration::from_secs(1)),
         ("ready_margin", settings.ready_margin, Duration::ZERO),
     ] {
@@ -34,15 +34,15 @@ pub(super) fn settings(settings: &Settings) -> Result<(), Error> {
 
 /// Checks the settings that a pool factory returned.
 pub(super) fn pool(name: &str, settings: &PoolSettings) -> Result<(), Error> {
-    const MOST: u32 = 10_000;
+    const MAX_CONNECTIONS: u32 = 10_000;
     let invalid = |field: &str, problem: String| {
         Err(Error::invalid(field, format!("{problem} (pool {name:?})")))
     };
-    if settings.max_connections == 0 || settings.max_connections > MOST {
+    if settings.max_connections == 0 || settings.max_connections > MAX_CONNECTIONS {
         return invalid(
             "max_connections",
             format!(
-                "{} is out of range; give between 1 and {MOST}",
+                "{} is out of range; give between 1 and {MAX_CONNECTIONS}",
                 settings.max_connections
             ),
         );

@@ -475,7 +475,7 @@ fn a_login_of_unknown_result_leads_to_a_check_ten_seconds_after_the_last_verific
 #[test]
 fn a_check_with_an_unknown_error_is_unexplained_until_one_works() {
     let r1 = lease("r1");
-    for (kind, is_unexplained) in [
+    for (kind, has_unknown_login_error) in [
         (ConnectErrorKind::Other, true),
         (ConnectErrorKind::Misconfigured, true),
         (ConnectErrorKind::Unreachable, false),
@@ -486,12 +486,16 @@ fn a_check_with_an_unknown_error_is_unexplained_until_one_works() {
         pool.wake(&r1);
         pool.failed(kind);
         pool.wake(&r1);
-        assert_eq!(pool.machine.is_unexplained(), is_unexplained, "{kind:?}");
+        assert_eq!(
+            pool.machine.has_unknown_login_error(),
+            has_unknown_login_error,
+            "{kind:?}"
+        );
         assert_eq!(pool.machine.failure(), Some(kind));
         let (_, effects) = pool.wake_when_due(&r1);
         assert_eq!(started(&effects), Some(Purpose::Check));
         pool.verified();
-        assert!(!pool.machine.is_unexplained() && pool.machine.failure().is_none());
+        assert!(!pool.machine.has_unknown_login_error() && pool.machine.failure().is_none());
     }
 }
 

@@ -37,7 +37,7 @@ impl PoolMachine {
     }
 
     /// Returns whether logins with the active credentials fail for an unknown reason.
-    pub(crate) fn is_unexplained(&self) -> bool {
+    pub(crate) fn has_unknown_login_error(&self) -> bool {
         self.current()
             .is_some_and(|active| active.standing == Standing::Unexplained)
     }
