@@ -15,7 +15,7 @@ pub(crate) struct Address<'o> {
 }
 
 /// Creates an error that names the field and the problem.
-pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
+pub(crate) fn misconfigured(field: &str, problem: impl fmt::Display) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Misconfigured,
         format!("{field}: {problem}"),
@@ -24,13 +24,13 @@ pub(crate) fn wrong(field: &str, problem: impl fmt::Display) -> ConnectError {
 
 pub(crate) fn credentials(credentials: &Credentials, database: &str) -> Result<(), ConnectError> {
     if credentials.user().is_empty() {
-        return Err(wrong(
+        return Err(misconfigured(
             "user",
             "the credentials have none; name the role to connect as",
         ));
     }
     if credentials.user().contains('\0') || credentials.expose_password().contains('\0') {
-        return Err(wrong(
+        return Err(misconfigured(
             "credentials",
             format!(
                 "user or password contains a NUL, which {database} does not accept; create others"
@@ -38,7 +38,7 @@ pub(crate) fn credentials(credentials: &Credentials, database: &str) -> Result<(
         ));
     }
     if credentials.expose_password().is_empty() {
-        return Err(wrong("password", "is empty; set one"));
+        return Err(misconfigured("password", "is empty; set one"));
     }
     Ok(())
 }
@@ -51,47 +51,48 @@ pub(crate) fn address(
 ) -> Result<(), ConnectError> {
     let port = format!("the server's port, {default_port} by default");
     match credentials.endpoint() {
-        Some(_) if options.socket => Err(wrong(
+        Some(_) if options.socket => Err(misconfigured(
             "socket",
             "the connect options name one, and the credentials have an endpoint; leave one of them out",
         )),
-        Some(endpoint) if endpoint.host_problem().is_some() => {
-            Err(wrong("host", endpoint.host_problem().unwrap_or_default()))
-        }
+        Some(endpoint) if endpoint.host_problem().is_some() => Err(misconfigured(
+            "host",
+            endpoint.host_problem().unwrap_or_default(),
+        )),
         Some(endpoint) if endpoint.own_port() == Some(0) => {
-            Err(wrong("port", format!("is 0; give {port}")))
+            Err(misconfigured("port", format!("is 0; give {port}")))
         }
-        Some(endpoint) if endpoint.own_port().is_none() && options.port == 0 => Err(wrong(
+        Some(endpoint) if endpoint.own_port().is_none() && options.port == 0 => Err(misconfigured(
             "port",
             format!("is 0; in the connect options set {port}"),
         )),
         Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => {
-            Err(wrong("database", "is empty; name one"))
+            Err(misconfigured("database", "is empty; name one"))
         }
         Some(endpoint)
             if endpoint.own_database().is_none() && options.database.is_none_or(str::is_empty) =>
         {
-            Err(wrong(
+            Err(misconfigured(
                 "database",
                 "is missing in the credentials' endpoint; set it in the connect options",
             ))
         }
-        None if !options.socket && options.host.trim().is_empty() => Err(wrong(
+        None if !options.socket && options.host.trim().is_empty() => Err(misconfigured(
             "host",
             "is empty; set it in the connect options, or in the credentials' endpoint",
         )),
-        None if !options.socket && host_problem(options.host).is_some() => Err(wrong(
+        None if !options.socket && host_problem(options.host).is_some() => Err(misconfigured(
             "host",
             format!(
                 "of the connect options {}",
                 host_problem(options.host).unwrap_or_default()
             ),
         )),
-        None if !options.socket && options.port == 0 => Err(wrong(
+        None if !options.socket && options.port == 0 => Err(misconfigured(
             "port",
             format!("is 0; in the connect options set {port}"),
         )),
-        None if options.database.is_none_or(str::is_empty) => Err(wrong(
+        None if options.database.is_none_or(str::is_empty) => Err(misconfigured(
             "database",
             "is missing; set it in the connect options, or in the credentials' endpoint",
         )),

@@ -33,10 +33,10 @@ impl Form {
 
 /// The forms of passwords that were verified lately. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Forms(Arc<Mutex<Known>>);
+pub(crate) struct Forms(Arc<Mutex<KnownForms>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownForms {
     /// The form that worked last.
     worked: Form,
     /// Form for the next login, by digest; the latest entry is last.
@@ -67,7 +67,7 @@ impl Forms {
     }
 }
 
-impl Known {
+impl KnownForms {
     fn remember(&mut self, credentials: &Credentials, form: Form) {
         let digest = digest(credentials);
         self.next.retain(|(of, _)| *of != digest);

@@ -21,7 +21,7 @@ pub(super) fn connect_error(kind: ConnectErrorKind, error: &sqlx::Error) -> Conn
 }
 
 /// Finds sqlx's error among the sources of an error.
-pub(super) fn find<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::Error> {
+pub(super) fn find_sqlx_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
@@ -51,7 +51,7 @@ pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
 
 /// Returns the field that SASLprep prohibits, if the driver reports one. The driver's text quotes a
 /// character of the password.
-pub(super) fn prohibited(error: &sqlx::Error) -> Option<&'static str> {
+pub(super) fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Configuration(inner) = error else {
         return None;
     };

@@ -18,7 +18,7 @@ use crate::credentials::{Credentials, shown_host};
 use crate::error::ConnectError;
 use crate::lock::Mutex;
 use crate::pool::{CheckPolicy, HandoverPolicy, PoolSettings, WITHOUT_CALLER};
-use crate::sql::check::wrong;
+use crate::sql::check::misconfigured;
 use crate::sql::forms::{Form, Forms};
 use crate::sql::verifier::Verifier;
 

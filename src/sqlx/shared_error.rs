@@ -53,7 +53,7 @@ impl SharedError {
 
     /// Returns the sqlx error for this error. If the original is its cause, callers can
     /// downcast to it.
-    pub(super) fn of(error: &ConnectError) -> sqlx::Error {
+    pub(super) fn to_sqlx(error: &ConnectError) -> sqlx::Error {
         let shared = Self {
             error: error.clone(),
         };
@@ -78,7 +78,7 @@ impl SharedError {
 }
 
 fn original(error: &ConnectError) -> Option<&sqlx::Error> {
-    classify::find(error.cause()?)
+    classify::find_sqlx_error(error.cause()?)
 }
 
 impl fmt::Display for SharedError {
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn an_error_without_an_original_is_no_database_error() {
         let error = ConnectError::new(ConnectErrorKind::Rejected, "rejected").with_code("28P01");
-        let shared = SharedError::of(&error);
+        let shared = SharedError::to_sqlx(&error);
         assert!(matches!(shared, sqlx::Error::Io(_)), "{shared:?}");
         let code = SharedError::connect_error(&shared).and_then(ConnectError::code);
         assert_eq!(code, Some("28P01"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::classify;
 use super::super::dialect::Dialect;
 use super::super::sqlx;
-use super::{SqlPools, wrong};
+use super::{SqlPools, misconfigured};
 use crate::credentials::{Credentials, Endpoint, shown_host, shown_name};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::sql::forms::Form;
@@ -30,10 +30,10 @@ impl<DB: Dialect> SqlPools<DB> {
         if address.socket && credentials.endpoint().is_none() {
             return login_error::<DB>(error);
         }
-        let place = self.place(credentials);
+        let place = self.host_and_port_text(credentials);
         let connect_error = match io.kind() {
             // A TCP connection needs no file but those for TLS.
-            ErrorKind::NotFound | ErrorKind::PermissionDenied => wrong(
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => misconfigured(
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
                 format!(
                     "a file in the connect options cannot be read ({io}); check its path and permissions"
@@ -77,7 +77,7 @@ impl<DB: Dialect> SqlPools<DB> {
         let place = if address.socket && credentials.endpoint().is_none() {
             "a socket".to_owned()
         } else {
-            self.place(credentials)
+            self.host_and_port_text(credentials)
         };
         let form = match Self::prepared(credentials).map(|_| self.forms.form_for(credentials)) {
             Some(Form::Prepared) => "; the password changes under SASLprep, and was sent prepared",
@@ -94,7 +94,7 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Returns host and port of a login, for error messages.
-    pub(super) fn place(&self, credentials: &Credentials) -> String {
+    pub(super) fn host_and_port_text(&self, credentials: &Credentials) -> String {
         let (host, port) = self.host_and_port(credentials);
         format!("{}:{port}", shown_host(host))
     }
@@ -123,7 +123,7 @@ pub(super) fn never_ready(within: Duration) -> ConnectError {
 pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
     let problem =
         "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
-    wrong(field, problem)
+    misconfigured(field, problem)
 }
 
 /// Returns the kind of a login's error.
@@ -135,7 +135,7 @@ pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
 }
 
 pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
-    if let Some(field) = classify::prohibited(&error) {
+    if let Some(field) = classify::prohibited_field(&error) {
         return unfit_for_scram(field);
     }
     classify::connect_error(kind::<DB>(&error), &error).with_source(error)

@@ -22,7 +22,7 @@ use crate::pool::{
     AcquireError, Check, HandoverPolicy, LoginPermits, PoolFactory, PoolSettings, RETURN_TIMEOUT,
     Taken,
 };
-use crate::sql::check::{self, wrong};
+use crate::sql::check::{self, misconfigured};
 use crate::sql::verifier::PANICKED;
 
 /// Time between two counts of a draining pool's connections while some are busy.
@@ -54,7 +54,10 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         ] {
             if limit.is_some_and(|limit| limit.is_zero()) {
                 // sqlx would check its connections without a pause.
-                return Err(wrong(field, "is 0s; give at least a second, or None"));
+                return Err(misconfigured(
+                    field,
+                    "is 0s; give at least a second, or None",
+                ));
             }
         }
         if credentials.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
@@ -62,12 +65,12 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                 "a token is sent in clear to any server at this address; set {} in the connect options",
                 DB::VERIFIED_TLS
             );
-            return Err(wrong("ssl_mode", advice));
+            return Err(misconfigured("ssl_mode", advice));
         }
         if self.settings.policy == HandoverPolicy::AlwaysInPlace
             && lease.old_connections() == OldConnections::EndWithLease
         {
-            return Err(wrong(
+            return Err(misconfigured(
                 "handover_policy",
                 "AlwaysInPlace does not work with a lease that ends its connections; use AsLeased",
             ));
@@ -267,14 +270,14 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        classify::find(error).map_or_else(
+        classify::find_sqlx_error(error).map_or_else(
             || ConnectError::new(ConnectErrorKind::Other, error.to_string()),
             |error| classify::connect_error(kind::<DB>(error), error),
         )
     }
 
     fn classify_probe(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        match classify::find(error) {
+        match classify::find_sqlx_error(error) {
             // The role was dropped.
             Some(error) if classify::is_suspect(error) => {
                 classify::connect_error(ConnectErrorKind::Rejected, error)
@@ -328,7 +331,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         match error {
             AcquireError::TimedOut => sqlx::Error::PoolTimedOut,
             AcquireError::Closed => sqlx::Error::PoolClosed,
-            AcquireError::Connect(error) => SharedError::of(error),
+            AcquireError::Connect(error) => SharedError::to_sqlx(error),
         }
     }
 }
