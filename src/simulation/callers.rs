@@ -73,14 +73,14 @@ impl World {
             _ => 30 * SEC,
         };
         let deadline = start + timeout;
-        let was_usable = self.is_usable(node.at, start);
+        let was_usable = self.is_usable(node.index, start);
         let cancelled = self.rng.u8(..20) == 0;
         let leaves = if cancelled {
             start + self.rng.u64(..200 * MS)
         } else {
             deadline
         };
-        let pool = &mut self.pools[node.at];
+        let pool = &mut self.pools[node.index];
         let call = pool.number();
         pool.calls.insert(
             call,
@@ -105,15 +105,15 @@ impl World {
     }
 
     /// Wakes waiting callers after a change of the pool.
-    pub(super) fn wake_callers(&mut self, at: usize) {
-        if !self.pools[at].waiting.is_empty() {
-            self.pools[at].pace = 0;
-            self.pump_at(at, self.clocks.mono);
+    pub(super) fn wake_callers(&mut self, index: usize) {
+        if !self.pools[index].waiting.is_empty() {
+            self.pools[index].pace = 0;
+            self.pump_at(index, self.clocks.mono);
         }
     }
 
-    fn pump_at(&mut self, at: usize, when: u64) {
-        let pool = &mut self.pools[at];
+    fn pump_at(&mut self, index: usize, when: u64) {
+        let pool = &mut self.pools[index];
         if pool.pump.is_none_or(|planned| planned > when) {
             pool.pump = Some(when);
             self.queue
@@ -122,30 +122,30 @@ impl World {
     }
 
     pub(super) fn pump(&mut self, node: NodeId) {
-        let (at, now) = (node.at, self.clocks.mono);
-        if self.pools[at].pump.is_some_and(|planned| planned <= now) {
-            self.pools[at].pump = None;
+        let (index, now) = (node.index, self.clocks.mono);
+        if self.pools[index].pump.is_some_and(|planned| planned <= now) {
+            self.pools[index].pump = None;
         }
-        let waiting: Vec<u64> = self.pools[at].waiting.iter().copied().collect();
+        let waiting: Vec<u64> = self.pools[index].waiting.iter().copied().collect();
         let mut is_first = true;
         for call in waiting {
-            match self.step(at, call, is_first) {
-                CallStep::Serve(current, secret) => self.serve_call(at, call, current, secret),
+            match self.step(index, call, is_first) {
+                CallStep::Serve(current, secret) => self.serve_call(index, call, current, secret),
                 CallStep::Wait => is_first = false,
-                CallStep::Fail(why) => self.fail_call(at, call, why),
+                CallStep::Fail(why) => self.fail_call(index, call, why),
             }
         }
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         if !pool.waiting.is_empty() {
             pool.pace = (pool.pace * 2).clamp(20 * MS, LONGEST_PACE);
             let when = now + pool.pace;
-            self.pump_at(at, when);
+            self.pump_at(index, when);
         }
     }
 
-    fn next_attempt(&self, at: usize) -> NextAttempt {
-        let pool = &self.pools[at];
-        let provider = &self.providers[pool.provider.at];
+    fn next_attempt(&self, index: usize) -> NextAttempt {
+        let pool = &self.pools[index];
+        let provider = &self.providers[pool.provider.index];
         let known = provider
             .current()
             .map(|(_, facts)| (&facts.revision, facts.expiry));
@@ -154,19 +154,19 @@ impl World {
         own.or(provider.machine.next_attempt(now.mono()))
     }
 
-    fn step(&mut self, at: usize, call: u64, is_first: bool) -> CallStep {
+    fn step(&mut self, index: usize, call: u64, is_first: bool) -> CallStep {
         loop {
-            if self.pools[at].is_retired {
+            if self.pools[index].is_retired {
                 return CallStep::Fail("closed");
             }
             let now = self.clocks.now();
-            let Some(known) = self.pools[at].calls.get(&call) else {
+            let Some(known) = self.pools[index].calls.get(&call) else {
                 return CallStep::Wait;
             };
             let (deadline, has_login) = (known.deadline, known.login.is_some());
-            let pool = &mut self.pools[at];
+            let pool = &mut self.pools[index];
             let Some(current) = pool.current else {
-                return self.wait_or_fail(at, deadline, "nothing verified yet");
+                return self.wait_or_fail(index, deadline, "nothing verified yet");
             };
             let is_serving = !current.is_rejected && !current.expiry.is_expired(now);
             let idle = pool
@@ -174,7 +174,7 @@ impl World {
                 .get_mut(&current.instance)
                 .and_then(|one| one.idle.pop());
             if let Some(secret) = idle {
-                if self.is_alive(at, current, secret, is_serving) {
+                if self.is_alive(index, current, secret, is_serving) {
                     if !is_serving {
                         self.checks
                             .hazard("connections shared while rejected or expired", 1);
@@ -186,20 +186,20 @@ impl World {
             let connections = pool.count(current.instance);
             if !is_serving {
                 return if connections == 0 {
-                    self.wait_or_fail(at, deadline, "rejected or expired")
+                    self.wait_or_fail(index, deadline, "rejected or expired")
                 } else {
                     CallStep::Wait
                 };
             }
             if !has_login && connections < pool.max {
-                self.try_login(at, call, current, is_first);
+                self.try_login(index, call, current, is_first);
             }
             return CallStep::Wait;
         }
     }
 
-    fn wait_or_fail(&self, at: usize, deadline: u64, why: &'static str) -> CallStep {
-        let may_succeed = match self.next_attempt(at) {
+    fn wait_or_fail(&self, index: usize, deadline: u64, why: &'static str) -> CallStep {
+        let may_succeed = match self.next_attempt(index) {
             NextAttempt::Running => true,
             NextAttempt::Due(next) => self.clocks.micros(next) < deadline,
             NextAttempt::Never => false,
@@ -214,7 +214,7 @@ impl World {
     /// Returns whether an idle connection still works, and closes it if not.
     fn is_alive(
         &mut self,
-        at: usize,
+        index: usize,
         current: Current,
         secret: SecretId,
         is_serving: bool,
@@ -224,7 +224,7 @@ impl World {
         if role.is_some_and(|ends| true_time < ends) {
             return true;
         }
-        self.connection_closed(at, current.instance);
+        self.connection_closed(index, current.instance);
         if current.old != OldConnections::EndWithLease {
             return false;
         }
@@ -233,30 +233,30 @@ impl World {
         if role.is_some() && is_probed && secret == current.secret {
             self.db.secrets[secret].last_rejected = Some(true_time);
             self.checks.hazard("callers rejected without a login", 1);
-            self.open_window(at, secret);
-            self.feed_pool(at, PoolInput::CallerRejected { generation });
+            self.open_window(index, secret);
+            self.feed_pool(index, PoolInput::CallerRejected { generation });
         } else {
             self.checks.hazard("suspicions", 1);
-            self.feed_pool(at, PoolInput::Suspected { generation });
+            self.feed_pool(index, PoolInput::Suspected { generation });
         }
         false
     }
 
-    fn give_back(&mut self, at: usize, instance: u64, secret: SecretId) {
-        match self.pools[at].instances.get_mut(&instance) {
+    fn give_back(&mut self, index: usize, instance: u64, secret: SecretId) {
+        match self.pools[index].instances.get_mut(&instance) {
             Some(one) if !one.is_closing => one.idle.push(secret),
-            _ => self.connection_closed(at, instance),
+            _ => self.connection_closed(index, instance),
         }
     }
 
-    fn serve_call(&mut self, at: usize, call: u64, current: Current, secret: SecretId) {
+    fn serve_call(&mut self, index: usize, call: u64, current: Current, secret: SecretId) {
         let holds = match self.rng.u16(..200) {
             0 => self.rng.u64(61 * SEC..200 * SEC),
             1..12 => self.rng.u64(SEC..50 * SEC),
             _ => self.rng.u64(2 * MS..500 * MS),
         };
-        let (node, mono) = (self.pools[at].node, self.clocks.mono);
-        let pool = &mut self.pools[at];
+        let (node, mono) = (self.pools[index].node, self.clocks.mono);
+        let pool = &mut self.pools[index];
         pool.waiting.retain(|one| *one != call);
         if let Some(one) = pool.calls.get_mut(&call) {
             if current.since > one.start {
@@ -271,40 +271,40 @@ impl World {
     }
 
     pub(super) fn returned(&mut self, node: NodeId, call: u64) {
-        let at = node.at;
-        let Some(call) = self.pools[at].calls.remove(&call) else {
+        let index = node.index;
+        let Some(call) = self.pools[index].calls.remove(&call) else {
             return;
         };
         let Some((instance, generation, secret)) = call.holds else {
             return;
         };
-        self.check_returned(at, generation, secret);
-        self.give_back(at, instance, secret);
+        self.check_returned(index, generation, secret);
+        self.give_back(index, instance, secret);
         self.pump(node);
     }
 
     /// Ends a call at its deadline, or because it is cancelled.
     pub(super) fn caller_leaves(&mut self, node: NodeId, call: u64, cancelled: bool) {
-        if !self.pools[node.at].waiting.contains(&call) {
+        if !self.pools[node.index].waiting.contains(&call) {
             return;
         }
         if cancelled {
             self.checks.hazard("calls cancelled while they waited", 1);
-            self.forget_call(node.at, call);
+            self.forget_call(node.index, call);
         } else {
-            self.fail_call(node.at, call, "timed out");
+            self.fail_call(node.index, call, "timed out");
         }
     }
 
-    fn fail_call(&mut self, at: usize, call: u64, why: &'static str) {
-        self.checks.trace.line(why, self.pools[at].node, call, 0);
-        self.check_failed_call(at, call, why);
-        self.forget_call(at, call);
+    fn fail_call(&mut self, index: usize, call: u64, why: &'static str) {
+        self.checks.trace.line(why, self.pools[index].node, call, 0);
+        self.check_failed_call(index, call, why);
+        self.forget_call(index, call);
     }
 
-    fn forget_call(&mut self, at: usize, call: u64) {
+    fn forget_call(&mut self, index: usize, call: u64) {
         let now = self.clocks.mono;
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         pool.waiting.retain(|one| *one != call);
         if let Some(call) = pool.calls.remove(&call)
             && let Some(login) = call.login.and_then(|login| pool.logins.get_mut(&login))

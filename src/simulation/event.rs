@@ -3,10 +3,10 @@
 use super::database::SecretId;
 use crate::provider::machine::{FetchId, LeaseId};
 
-/// A provider or pool: its index, and the number of its incarnation at that index.
+/// A provider or pool: its index among those of its kind, and the number of its incarnation there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NodeId {
-    pub(super) at: usize,
+    pub(super) index: usize,
     pub(super) incarnation: u32,
 }
 

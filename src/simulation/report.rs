@@ -38,7 +38,7 @@ impl Trace {
         for word in [
             self.now,
             what.len() as u64,
-            node.at as u64,
+            node.index as u64,
             u64::from(node.incarnation),
             a,
             b,
@@ -70,7 +70,7 @@ impl Trace {
     /// Returns the last lines about a node, its provider and that provider's other pools.
     fn around(&self, node: NodeId) -> Vec<Line> {
         let lines = self.last.iter().rev();
-        let lines = lines.filter(|line| line.node.at % PROVIDERS == node.at % PROVIDERS);
+        let lines = lines.filter(|line| line.node.index % PROVIDERS == node.index % PROVIDERS);
         let mut lines: Vec<_> = lines.take(SHOWN).copied().collect();
         lines.reverse();
         lines
@@ -121,7 +121,7 @@ impl CheckResults {
             self.breach = Some(Breach {
                 law,
                 at: self.trace.now,
-                text: format!("node {}.{}: {}", node.at, node.incarnation, text.into()),
+                text: format!("node {}.{}: {}", node.index, node.incarnation, text.into()),
                 lines: self.trace.around(node),
             });
         }
@@ -154,7 +154,7 @@ impl Outcome {
             );
             for line in breach.lines {
                 let Line { at, what, node, a, b } = line;
-                let _ = writeln!(text, "  {} {what} node={}.{} {a} {b}", Time(at), node.at, node.incarnation);
+                let _ = writeln!(text, "  {} {what} node={}.{} {a} {b}", Time(at), node.index, node.incarnation);
             }
             text
         });

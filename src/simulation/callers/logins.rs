@@ -12,9 +12,9 @@ use crate::error::{ConnectError, ConnectErrorKind};
 use crate::pool::machine::PoolInput;
 
 impl World {
-    pub(super) fn try_login(&mut self, at: usize, call: u64, current: Current, is_first: bool) {
+    pub(super) fn try_login(&mut self, index: usize, call: u64, current: Current, is_first: bool) {
         let (mono, now, true_time) = (self.clocks.mono, self.clocks.now(), self.clocks.true_time());
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let Some(instance) = pool.instances.get(&current.instance) else {
             return;
         };
@@ -56,19 +56,19 @@ impl World {
             call.login = Some(login);
         }
         let node = pool.node;
-        let provider = pool.provider.at;
+        let provider = pool.provider.index;
         let (takes, _) = self.db.latency(provider, true_time, &mut self.rng);
         self.checks
             .trace
             .line("login", node, login, current.generation);
         self.queue
             .add(mono + takes, SimulatedEvent::LoggedIn { node, login });
-        self.check_connections(at);
+        self.check_connections(index);
     }
 
     pub(in crate::simulation) fn logged_in(&mut self, node: NodeId, login: u64) {
-        let (at, now, true_time) = (node.at, self.clocks.now(), self.clocks.true_time());
-        let Some(login) = self.pools[at].logins.remove(&login) else {
+        let (index, now, true_time) = (node.index, self.clocks.now(), self.clocks.true_time());
+        let Some(login) = self.pools[index].logins.remove(&login) else {
             return;
         };
         let mono = self.clocks.mono;
@@ -81,43 +81,43 @@ impl World {
             permit,
             ..
         } = login;
-        if let Some(call) = self.pools[at].calls.get_mut(&call) {
+        if let Some(call) = self.pools[index].calls.get_mut(&call) {
             call.login = None;
         }
         if call_left.is_some_and(|left| mono - left > WITHOUT_CALLER) {
             self.checks.hazard("logins of unknown result", 1);
             drop(permit);
-            self.connection_closed(at, instance);
-            self.feed_pool(at, PoolInput::LoginUnknown { generation });
+            self.connection_closed(index, instance);
+            self.feed_pool(index, PoolInput::LoginUnknown { generation });
             return;
         }
         let result = self.db.login(secret, true_time, &mut self.rng);
         match result {
             Ok(()) => {
-                self.login_worked(at, secret);
-                self.pools[at].last_login_worked = Some(mono);
-                self.feed_pool(at, PoolInput::LoginWorked { generation });
-                self.pools[at].admission.note_opened(now.mono());
+                self.login_worked(index, secret);
+                self.pools[index].last_login_worked = Some(mono);
+                self.feed_pool(index, PoolInput::LoginWorked { generation });
+                self.pools[index].admission.note_opened(now.mono());
                 drop(permit);
-                self.give_back(at, instance, secret);
+                self.give_back(index, instance, secret);
             }
             Err(kind) => {
-                self.connection_closed(at, instance);
+                self.connection_closed(index, instance);
                 self.checks
                     .trace
                     .line(kind.as_str(), node, generation, secret as u64);
                 match kind {
                     ConnectErrorKind::Rejected => {
                         self.checks.hazard("callers' logins rejected", 1);
-                        self.login_failed(at, secret);
-                        self.feed_pool(at, PoolInput::LoginRejected { generation });
+                        self.login_failed(index, secret);
+                        self.feed_pool(index, PoolInput::LoginRejected { generation });
                     }
                     ConnectErrorKind::Overloaded => {
                         let error = ConnectError::new(kind, "simulated");
-                        self.pools[at].admission.note_full(error, now.mono());
+                        self.pools[index].admission.note_full(error, now.mono());
                     }
                     ConnectErrorKind::Misconfigured | ConnectErrorKind::Other => {
-                        self.feed_pool(at, PoolInput::LoginUnknown { generation });
+                        self.feed_pool(index, PoolInput::LoginUnknown { generation });
                     }
                     ConnectErrorKind::Unreachable => {}
                 }
@@ -126,9 +126,9 @@ impl World {
                     kind,
                     ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
                 );
-                if is_final && self.pools[at].waiting.contains(&call) {
+                if is_final && self.pools[index].waiting.contains(&call) {
                     self.checks.hazard("callers failed by a server error", 1);
-                    self.forget_call(at, call);
+                    self.forget_call(index, call);
                 }
             }
         }

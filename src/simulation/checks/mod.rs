@@ -110,14 +110,14 @@ impl World {
     }
 
     /// Returns whether the current generation has been usable without interruption since `since`.
-    pub(super) fn is_usable(&self, at: usize, since: u64) -> bool {
+    pub(super) fn is_usable(&self, index: usize, since: u64) -> bool {
         let true_time = self.clocks.true_time();
         let since = true_time - (self.clocks.mono - since);
-        let pool = &self.pools[at];
+        let pool = &self.pools[index];
         let Some(current) = pool.current else {
             return false;
         };
-        let server = pool.provider.at;
+        let server = pool.provider.index;
         let accepted = self.db.accepted_since(current.secret, true_time);
         let healthy = self.db.healthy_since(server, true_time);
         !current.expiry.is_expired(self.clocks.now())
@@ -127,8 +127,8 @@ impl World {
     }
 
     /// Checks that a call did not fail while a generation was usable.
-    pub(super) fn check_failed_call(&mut self, at: usize, call: u64, why: &'static str) {
-        let pool = &self.pools[at];
+    pub(super) fn check_failed_call(&mut self, index: usize, call: u64, why: &'static str) {
+        let pool = &self.pools[index];
         let node = pool.node;
         let Some(call) = pool.calls.get(&call) else {
             return;
@@ -148,7 +148,7 @@ impl World {
         if was_usable
             && !is_full
             && !is_rejected
-            && self.is_usable(at, since)
+            && self.is_usable(index, since)
             && self.clocks.mono - since > 2 * SEC
         {
             self.broken(
@@ -160,9 +160,9 @@ impl World {
     }
 
     /// Checks that a returned connection did not end before its generation's drain deadline.
-    pub(super) fn check_returned(&mut self, at: usize, generation: u64, secret: SecretId) {
+    pub(super) fn check_returned(&mut self, index: usize, generation: u64, secret: SecretId) {
         let true_time = self.clocks.true_time();
-        let pool = &self.pools[at];
+        let pool = &self.pools[index];
         let ended = self
             .db
             .secrets
@@ -179,7 +179,7 @@ impl World {
             .hazard("connections that the backend ended in use", 1);
         let node = pool.node;
         if deadline.is_some_and(|deadline| self.clocks.mono < deadline)
-            && self.quiet[pool.provider.at] + SEC < ended
+            && self.quiet[pool.provider.index] + SEC < ended
         {
             self.broken(Law(1), node, "a connection ended before its drain deadline");
         }
@@ -187,21 +187,21 @@ impl World {
 
     /// Checks that everything has recovered some time after the last fault.
     pub(super) fn check_recovered(&mut self) {
-        for at in 0..self.providers.len() {
+        for index in 0..self.providers.len() {
             let (now, true_time) = (self.clocks.mono, self.clocks.true_time());
-            let healthy = self.backends[at]
+            let healthy = self.backends[index]
                 .healthy_since(true_time)
-                .zip(self.db.healthy_since(at, true_time));
+                .zip(self.db.healthy_since(index, true_time));
             let Some((backend, server)) = healthy else {
                 continue;
             };
-            let quiet = backend.max(server).max(self.quiet[at]);
+            let quiet = backend.max(server).max(self.quiet[index]);
             if (quiet + 10 * MIN..quiet + 20 * MIN).contains(&true_time) {
                 // An unused credential is not checked, so callers have to log in.
-                self.end_connections(at);
-                self.burst(at);
+                self.end_connections(index);
+                self.burst(index);
             }
-            let provider = &self.providers[at];
+            let provider = &self.providers[index];
             if true_time < quiet + RECOVERED || provider.model.is_stopped {
                 continue;
             }
@@ -237,7 +237,7 @@ impl World {
             if adopted.is_some_and(|adopted| now < adopted + 3 * MIN) {
                 continue;
             }
-            for pool in self.subscribers(at) {
+            for pool in self.subscribers(index) {
                 let one = &self.pools[pool];
                 let node = one.node;
                 if one.is_retired {

@@ -13,10 +13,10 @@ use crate::simulation::report::Law;
 use crate::simulation::world::World;
 
 impl World {
-    pub(in crate::simulation) fn check_pool_after_jump(&mut self, at: usize) {
+    pub(in crate::simulation) fn check_pool_after_jump(&mut self, index: usize) {
         let now = self.clocks.mono;
-        let provider = self.providers[self.pools[at].provider.at].secret();
-        let pool = &mut self.pools[at];
+        let provider = self.providers[self.pools[index].provider.index].secret();
+        let pool = &mut self.pools[index];
         let Some(jumped) = pool.model.jumped.filter(|jumped| now > jumped + JUMP_SEEN) else {
             return;
         };
@@ -46,9 +46,9 @@ impl World {
         }
     }
 
-    pub(in crate::simulation) fn attempt_starts(&mut self, at: usize, facts: &LeaseFacts) {
+    pub(in crate::simulation) fn attempt_starts(&mut self, index: usize, facts: &LeaseFacts) {
         let time = self.clocks.now();
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         pool.model.last_attempt = Some(self.clocks.mono);
         pool.model.verified = None;
         let (node, is_retired) = (pool.node, pool.is_retired);
@@ -65,11 +65,11 @@ impl World {
         self.checks.hazard("attempts", 1);
     }
 
-    pub(in crate::simulation) fn pool_effects(&mut self, at: usize, effects: &[PoolEffect]) {
+    pub(in crate::simulation) fn pool_effects(&mut self, index: usize, effects: &[PoolEffect]) {
         let now = self.clocks.mono;
         for effect in effects {
             if let PoolEffect::Probe { generation } = effect {
-                let pool = &mut self.pools[at];
+                let pool = &mut self.pools[index];
                 let node = pool.node;
                 let entry = pool.model.probes.get(generation).copied();
                 let is_early = entry.is_some_and(|(last, _)| now - last + MS < 10 * SEC);
@@ -90,12 +90,12 @@ impl World {
     /// Opens the window of failed logins of this secret's user, if none is open.
     pub(in crate::simulation) fn open_window(
         &mut self,
-        at: usize,
+        index: usize,
         secret: SecretId,
     ) -> Option<&mut Window> {
         let now = self.clocks.mono;
         let account = Arc::clone(&self.db.secrets.get(secret)?.account);
-        let accounts = &mut self.pools[at].model.accounts;
+        let accounts = &mut self.pools[index].model.accounts;
         accounts.retain(|_, window| now < window.opened + window.length + 3_600 * SEC);
         let window = accounts.entry(account).or_insert_with(|| Window {
             opened: now,
@@ -111,12 +111,12 @@ impl World {
     }
 
     /// Counts a failed login of this pool.
-    pub(in crate::simulation) fn login_failed(&mut self, at: usize, secret: SecretId) {
-        let pool = &mut self.pools[at];
+    pub(in crate::simulation) fn login_failed(&mut self, index: usize, secret: SecretId) {
+        let pool = &mut self.pools[index];
         pool.model.last_failed_login = Some(self.clocks.mono);
         let (node, most) = (pool.node, pool.max + 3);
         let never_worked = pool.current.is_none_or(|current| current.secret != secret);
-        let Some(window) = self.open_window(at, secret) else {
+        let Some(window) = self.open_window(index, secret) else {
             return;
         };
         window.failed += 1;
@@ -138,10 +138,10 @@ impl World {
     }
 
     /// Refunds failed logins that a rotation explains.
-    pub(super) fn refund(&mut self, at: usize, secret: SecretId, superseded: bool) {
+    pub(super) fn refund(&mut self, index: usize, secret: SecretId, superseded: bool) {
         let now = self.clocks.mono;
         let account = &self.db.secrets[secret].account;
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let most = pool.max + 3;
         if let Some(window) = pool.model.accounts.get_mut(account) {
             let mut refund = 0;
@@ -166,12 +166,12 @@ impl World {
 
     pub(in crate::simulation) fn published(
         &mut self,
-        at: usize,
+        index: usize,
         attempt: u64,
         secret: SecretId,
         old: Option<Current>,
     ) {
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let node = pool.node;
         let verified = pool.model.verified.take();
         self.checks.hazard("handovers", 1);
@@ -185,28 +185,28 @@ impl World {
             self.checks
                 .hazard("handovers after a rejection", u64::from(old.is_rejected));
         }
-        let waiting = self.pools[at].waiting.len() as u64;
-        let busy = self.pools[at].calls.len() as u64 - waiting;
+        let waiting = self.pools[index].waiting.len() as u64;
+        let busy = self.pools[index].calls.len() as u64 - waiting;
         self.checks
             .hazard("calls that waited during a handover", waiting);
         self.checks
             .hazard("connections in use during a handover", busy);
-        self.refund(at, secret, old.is_some_and(|old| old.secret != secret));
+        self.refund(index, secret, old.is_some_and(|old| old.secret != secret));
     }
 
-    pub(in crate::simulation) fn checked_again(&mut self, at: usize, secret: SecretId) {
-        self.refund(at, secret, false);
+    pub(in crate::simulation) fn checked_again(&mut self, index: usize, secret: SecretId) {
+        self.refund(index, secret, false);
     }
 
     pub(in crate::simulation) fn drain_starts(
         &mut self,
-        at: usize,
+        index: usize,
         generation: u64,
         since: u64,
         deadline: u64,
     ) {
         let (now, true_time) = (self.clocks.mono, self.clocks.true_time());
-        let pool = &self.pools[at];
+        let pool = &self.pools[index];
         let node = pool.node;
         let Some(drain) = pool.drains.get(&generation) else {
             return;
@@ -231,11 +231,11 @@ impl World {
 
     pub(in crate::simulation) fn drain_overdue(
         &mut self,
-        at: usize,
+        index: usize,
         generation: u64,
         effects: &[PoolEffect],
     ) {
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let node = pool.node;
         let is_first = pool.model.abandoned.insert(generation);
         let is_reported = effects
@@ -251,8 +251,8 @@ impl World {
         }
     }
 
-    pub(in crate::simulation) fn check_connections(&mut self, at: usize) {
-        let pool = &self.pools[at];
+    pub(in crate::simulation) fn check_connections(&mut self, index: usize) {
+        let pool = &self.pools[index];
         let (connections, most) = (pool.connections(), pool.max + pool.overlap);
         let (node, is_over) = (pool.node, connections > pool.max);
         self.checks

@@ -12,9 +12,9 @@ use crate::simulation::report::Law;
 use crate::simulation::world::World;
 
 impl World {
-    pub(in crate::simulation) fn provider_input(&mut self, at: usize, input: &ProviderInput) {
+    pub(in crate::simulation) fn provider_input(&mut self, index: usize, input: &ProviderInput) {
         let now = self.clocks.mono;
-        let model = &mut self.providers[at].model;
+        let model = &mut self.providers[index].model;
         match input {
             ProviderInput::Rejected(revision) => {
                 let secret = secret_of(revision);
@@ -53,7 +53,7 @@ impl World {
                     .current
                     .is_some_and(|(_, current, _)| current == secret)
                     || model.superseded.contains_key(&secret);
-                if !is_known && self.backends[at].kind == Kind::Dynamic {
+                if !is_known && self.backends[index].kind == Kind::Dynamic {
                     model.unused.insert(secret, (now, facts.expiry));
                 }
             }
@@ -65,21 +65,21 @@ impl World {
 
     pub(in crate::simulation) fn provider_effects(
         &mut self,
-        at: usize,
+        index: usize,
         offered: Option<&Result<Offer, crate::error::ProviderError>>,
         effects: &[ProviderEffect],
         known_before: Option<Expiry>,
     ) {
         let (now, time) = (self.clocks.mono, self.clocks.now());
-        let node = self.providers[at].node;
-        let current = self.providers[at].model.current;
+        let node = self.providers[index].node;
+        let current = self.providers[index].model.current;
         let hands_over = effects
             .iter()
             .any(|effect| matches!(effect, ProviderEffect::HandOver { .. }));
         let is_valid = known_before.is_some_and(|expiry| !expiry.is_expired(time));
         match offered {
             Some(Err(_)) => {
-                self.providers[at].model.last_succeeded = false;
+                self.providers[index].model.last_succeeded = false;
                 self.checks.hazard(
                     "failed fetches while the lease was valid",
                     u64::from(is_valid),
@@ -93,15 +93,15 @@ impl World {
                     }
                     _ => false,
                 };
-                let is_closed = self.providers[at].is_closed;
+                let is_closed = self.providers[index].is_closed;
                 if effects.iter().any(touches) && !is_closed
-                    || self.machine_lease(at) != current.map(|(id, ..)| id)
+                    || self.machine_lease(index) != current.map(|(id, ..)| id)
                 {
                     self.broken(Law(3), node, "a failed fetch replaced the current lease");
                 }
             }
             Some(Ok(offer)) => {
-                self.providers[at].model.last_succeeded = true;
+                self.providers[index].model.last_succeeded = true;
                 let secret = match offer {
                     Offer::New(facts) => Some((secret_of(&facts.revision), facts.expiry)),
                     Offer::Renewed(_) | Offer::Unchanged => None,
@@ -117,15 +117,15 @@ impl World {
                         Offer::New(facts) => Some(facts.expiry),
                         Offer::Unchanged => None,
                     };
-                    let known = self.providers[at]
+                    let known = self.providers[index]
                         .machine
                         .current()
                         .map(|(_, facts)| facts.expiry);
-                    if later.is_some() && later != known && !self.providers[at].is_closed {
+                    if later.is_some() && later != known && !self.providers[index].is_closed {
                         self.broken(Law(4), node, "a later expiry was not adopted");
                     }
                 } else if let Some((secret, expiry)) = secret {
-                    let model = &self.providers[at].model;
+                    let model = &self.providers[index].model;
                     let superseded = model
                         .superseded
                         .get(&secret)
@@ -150,9 +150,9 @@ impl World {
                         }
                     }
                     if hands_over {
-                        self.adopted(at, secret, expiry, known_before);
-                    } else if !superseded && self.backends[at].kind == Kind::Dynamic {
-                        self.providers[at]
+                        self.adopted(index, secret, expiry, known_before);
+                    } else if !superseded && self.backends[index].kind == Kind::Dynamic {
+                        self.providers[index]
                             .model
                             .unused
                             .entry(secret)
@@ -164,26 +164,29 @@ impl World {
         }
     }
 
-    pub(super) fn machine_lease(&self, at: usize) -> Option<LeaseId> {
-        self.providers[at].machine.current().map(|(lease, _)| lease)
+    pub(super) fn machine_lease(&self, index: usize) -> Option<LeaseId> {
+        self.providers[index]
+            .machine
+            .current()
+            .map(|(lease, _)| lease)
     }
 
     pub(super) fn adopted(
         &mut self,
-        at: usize,
+        index: usize,
         secret: SecretId,
         expiry: Expiry,
         before: Option<Expiry>,
     ) {
         let (now, time) = (self.clocks.mono, self.clocks.now());
-        let node = self.providers[at].node;
+        let node = self.providers[index].node;
         if expiry.is_expired(time) {
             self.broken(Law(8), node, "an expired lease was adopted");
         }
         self.checks.trace.line("adopted", node, secret as u64, 0);
         self.checks.hazard("leases adopted", 1);
-        let lease = self.machine_lease(at);
-        let model = &mut self.providers[at].model;
+        let lease = self.machine_lease(index);
+        let model = &mut self.providers[index].model;
         if let Some((_, old, since)) = model.current {
             let worked = model.verified.get(&old).is_some_and(|at| *at >= since);
             model.superseded.insert(old, (now, worked));
@@ -203,14 +206,14 @@ impl World {
     /// Checks a fetch that begins. Every failure path draws on the bucket.
     pub(in crate::simulation) fn check_fetch(
         &mut self,
-        at: usize,
+        index: usize,
         trigger: RotationTrigger,
         is_requested: bool,
         excluded: &[Revision],
     ) {
         let now = self.clocks.mono;
-        let node = self.providers[at].node;
-        let model = &mut self.providers[at].model;
+        let node = self.providers[index].node;
+        let model = &mut self.providers[index].model;
         let since_last = model.last_fetch.map(|last| now - last);
         let is_scheduled = model.last_succeeded
             && trigger != RotationTrigger::Rejected
@@ -289,26 +292,26 @@ impl World {
         }
     }
 
-    pub(in crate::simulation) fn release_starts(&mut self, at: usize, lease: LeaseId) {
+    pub(in crate::simulation) fn release_starts(&mut self, index: usize, lease: LeaseId) {
         let now = self.clocks.mono;
-        let node = self.providers[at].node;
-        let is_closed = self.providers[at].is_closed;
-        let Some(secret) = self.providers[at]
+        let node = self.providers[index].node;
+        let is_closed = self.providers[index].is_closed;
+        let Some(secret) = self.providers[index]
             .leases
             .get(&lease)
             .map(|facts| secret_of(&facts.revision))
         else {
             return self.broken(Law(9), node, "a release of an unknown lease");
         };
-        if self.providers[at].releases.contains(&lease) {
+        if self.providers[index].releases.contains(&lease) {
             self.broken(Law(9), node, "two releases of one lease at once");
         }
         self.checks
             .trace
             .line("release", node, lease.0, secret as u64);
         self.checks.hazard("releases", 1);
-        let keeps_connections = self.backends[at].kind == Kind::Token;
-        let is_dynamic = self.backends[at].kind == Kind::Dynamic;
+        let keeps_connections = self.backends[index].kind == Kind::Token;
+        let is_dynamic = self.backends[index].kind == Kind::Dynamic;
         let mut is_used = false;
         for pool in self.pools.iter().filter(|pool| pool.provider == node) {
             is_used |= pool.leases.values().any(|(_, used)| *used == secret);
@@ -322,7 +325,7 @@ impl World {
                     .any(|one| one == secret);
             }
         }
-        let model = &mut self.providers[at].model;
+        let model = &mut self.providers[index].model;
         let is_current = model
             .current
             .is_some_and(|(_, current, _)| current == secret);
@@ -350,23 +353,23 @@ impl World {
 
     pub(in crate::simulation) fn release_worked(
         &mut self,
-        at: usize,
+        index: usize,
         lease: LeaseId,
         secret: SecretId,
     ) {
         let true_time = self.clocks.true_time();
-        let model = &mut self.providers[at].model;
+        let model = &mut self.providers[index].model;
         model.released.insert(lease);
         model.unused.remove(&secret);
         self.db.secrets[secret].releases += 1;
-        if self.backends[at].kind == Kind::Dynamic {
+        if self.backends[index].kind == Kind::Dynamic {
             self.db.drop_role(secret, true_time);
         }
     }
 
     /// Checks that after the close every lease is released or being released.
-    pub(in crate::simulation) fn check_closed(&mut self, at: usize) {
-        let provider = &self.providers[at];
+    pub(in crate::simulation) fn check_closed(&mut self, index: usize) {
+        let provider = &self.providers[index];
         let mut left = provider
             .leases
             .keys()
@@ -377,9 +380,9 @@ impl World {
         }
     }
 
-    pub(in crate::simulation) fn check_after_jump(&mut self, at: usize) {
+    pub(in crate::simulation) fn check_after_jump(&mut self, index: usize) {
         let now = self.clocks.mono;
-        let provider = &self.providers[at];
+        let provider = &self.providers[index];
         let is_busy =
             provider.fetches.values().any(|one| !one.hangs) || provider.fetches.len() >= 3;
         if provider

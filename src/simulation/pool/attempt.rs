@@ -16,25 +16,25 @@ use crate::simulation::event::{NodeId, SimulatedEvent};
 use crate::simulation::world::World;
 
 impl World {
-    pub(super) fn start_attempt(&mut self, at: usize, number: u64, revision: &Revision) {
-        let provider = self.pools[at].provider.at;
+    pub(super) fn start_attempt(&mut self, index: usize, number: u64, revision: &Revision) {
+        let provider = self.pools[index].provider.index;
         let facts = self
-            .known_lease(at)
+            .known_lease(index)
             .filter(|lease| lease.revision == *revision);
         let lease = self.providers[provider].current().map(|(lease, _)| lease);
         let (Some(facts), Some(lease)) = (facts, lease) else {
-            self.feed_pool(at, PoolInput::Lost { attempt: number });
+            self.feed_pool(index, PoolInput::Lost { attempt: number });
             return;
         };
         let now = self.clocks.now();
         let taken = ProviderInput::LeaseTaken(lease);
         let _no_effects = self.providers[provider].machine.handle(taken, now);
-        self.attempt_starts(at, &facts);
+        self.attempt_starts(index, &facts);
         let true_time = self.clocks.true_time();
         let (takes, _) = self.db.latency(provider, true_time, &mut self.rng);
         let lifetime = self.providers[provider].machine.lifetime();
         let rotation = self.open_rotation(provider);
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let mut waits = 0;
         let mut permit = None;
         if !pool.admission.is_open() {
@@ -72,7 +72,7 @@ impl World {
                 },
             );
         }
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let hangs = takes > VERIFY_DEADLINE;
         let at = began + waits + takes.min(VERIFY_DEADLINE);
         let losses = pool.losses;
@@ -83,7 +83,7 @@ impl World {
             hangs,
         };
         self.queue.add(at, event);
-        self.check_connections(node.at);
+        self.check_connections(node.index);
     }
 
     pub(in crate::simulation) fn verified(
@@ -93,33 +93,33 @@ impl World {
         number: u64,
         hangs: bool,
     ) {
-        let at = node.at;
-        if !self.pools[at].is_attempt(losses, number) {
+        let index = node.index;
+        if !self.pools[index].is_attempt(losses, number) {
             return;
         }
-        let Some(attempt) = self.pools[at].attempt.as_mut() else {
+        let Some(attempt) = self.pools[index].attempt.as_mut() else {
             return;
         };
         attempt.permit = None;
         let secret = secret_of(&attempt.facts.revision);
-        if let Err(kind) = self.log_in(at, secret, hangs) {
-            return self.attempt_failed(at, number, kind);
+        if let Err(kind) = self.log_in(index, secret, hangs) {
+            return self.attempt_failed(index, number, kind);
         }
-        self.pools[at].model.verified = Some((number, secret));
-        let effects = self.feed_pool(at, PoolInput::Verified { attempt: number });
+        self.pools[index].model.verified = Some((number, secret));
+        let effects = self.feed_pool(index, PoolInput::Verified { attempt: number });
         if !effects.contains(&PoolEffect::Open) {
-            self.checked_again(at, secret);
-            self.end_attempt(at);
-            self.wake_pool(at);
+            self.checked_again(index, secret);
+            self.end_attempt(index);
+            self.wake_pool(index);
             return;
         }
-        self.open(at, number, secret);
+        self.open(index, number, secret);
     }
 
     /// Logs in for a verification, an opened connection or a probe.
     pub(super) fn log_in(
         &mut self,
-        at: usize,
+        index: usize,
         secret: SecretId,
         hangs: bool,
     ) -> Result<(), ConnectErrorKind> {
@@ -129,18 +129,18 @@ impl World {
         let true_time = self.clocks.true_time();
         let result = self.db.login(secret, true_time, &mut self.rng);
         match result {
-            Err(ConnectErrorKind::Rejected) => self.login_failed(at, secret),
+            Err(ConnectErrorKind::Rejected) => self.login_failed(index, secret),
             Err(_) => self.checks.hazard("logins that failed otherwise", 1),
-            Ok(()) => self.login_worked(at, secret),
+            Ok(()) => self.login_worked(index, secret),
         }
         result
     }
 
-    pub(super) fn open(&mut self, at: usize, number: u64, secret: SecretId) {
+    pub(super) fn open(&mut self, index: usize, number: u64, secret: SecretId) {
         let true_time = self.clocks.true_time();
-        let provider = self.pools[at].provider.at;
+        let provider = self.pools[index].provider.index;
         let (takes, hangs) = self.db.latency(provider, true_time, &mut self.rng);
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let is_same = pool.current.is_some_and(|current| current.secret == secret);
         let in_place = pool.current.filter(|current| {
             is_same || (!pool.always_replaces && current.old == OldConnections::Keep)
@@ -194,15 +194,15 @@ impl World {
             attempt: number,
         };
         self.queue.add(self.clocks.mono + takes, opened);
-        self.check_connections(at);
+        self.check_connections(index);
     }
 
     pub(in crate::simulation) fn opened(&mut self, node: NodeId, losses: u32, number: u64) {
-        let at = node.at;
-        if !self.pools[at].is_attempt(losses, number) {
+        let index = node.index;
+        if !self.pools[index].is_attempt(losses, number) {
             return;
         }
-        let Some(attempt) = self.pools[at].attempt.as_mut() else {
+        let Some(attempt) = self.pools[index].attempt.as_mut() else {
             return;
         };
         attempt.permit = None;
@@ -219,34 +219,37 @@ impl World {
         let secret = secret_of(&facts.revision);
         let logins = ahead.max(u32::from(tries_out));
         for _ in 0..logins {
-            if let Err(kind) = self.log_in(at, secret, false) {
+            if let Err(kind) = self.log_in(index, secret, false) {
                 if mode == HandoverMode::Replace {
-                    self.pools[at].instances.remove(&instance);
+                    self.pools[index].instances.remove(&instance);
                 }
-                return self.attempt_failed(at, number, kind);
+                return self.attempt_failed(index, number, kind);
             }
         }
-        let lifetime = self.pools[at].attempt.as_ref().and_then(|one| one.lifetime);
+        let lifetime = self.pools[index]
+            .attempt
+            .as_ref()
+            .and_then(|one| one.lifetime);
         let input = PoolInput::Opened {
             attempt: number,
             mode,
             lifetime,
         };
-        let old = self.pools[at].current;
-        let effects = self.feed_pool(at, input);
+        let old = self.pools[index].current;
+        let effects = self.feed_pool(index, input);
         let publication = effects.into_iter().find_map(|effect| match effect {
             PoolEffect::Publish(publication) => Some(publication),
             _ => None,
         });
         let Some(publication) = publication else {
             if mode == HandoverMode::Replace {
-                self.pools[at].instances.remove(&instance);
+                self.pools[index].instances.remove(&instance);
             }
-            self.end_attempt(at);
-            return self.wake_pool(at);
+            self.end_attempt(index);
+            return self.wake_pool(index);
         };
         let now = self.clocks.now();
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let Some(attempt) = pool.attempt.take() else {
             return;
         };
@@ -262,9 +265,9 @@ impl World {
                 .map(|one| Arc::clone(&one.count));
             pool.admission
                 .begin_drain(replaced, count.unwrap_or_default());
-            self.begin_drain(at, old);
+            self.begin_drain(index, old);
         }
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         pool.admission
             .set_server(Arc::from(""), publication.limited);
         // The lease may have been extended since the attempt began.
@@ -288,12 +291,12 @@ impl World {
         self.checks
             .trace
             .line("published", node, generation, secret as u64);
-        self.published(at, number, secret, old);
-        let effects = self.feed_pool(at, PoolInput::StartDrains);
-        self.start(at, effects);
-        self.wake_callers(at);
+        self.published(index, number, secret, old);
+        let effects = self.feed_pool(index, PoolInput::StartDrains);
+        self.start(index, effects);
+        self.wake_callers(index);
         let report = HandoverReport {
-            pool: Arc::clone(&self.pools[at].name),
+            pool: Arc::clone(&self.pools[index].name),
             generation,
             mode,
             verify: Duration::ZERO,
@@ -304,14 +307,14 @@ impl World {
         if let Some(rotation) = &attempt.rotation {
             rotation.handed_over(report, &facts.revision.digest());
         }
-        self.feed_pool(at, PoolInput::Reported { attempt: number });
-        let provider = self.pools[at].provider.at;
+        self.feed_pool(index, PoolInput::Reported { attempt: number });
+        let provider = self.pools[index].provider.index;
         self.verified_upstream(provider, &facts.revision, &facts.account);
         if let Some(rotation) = &attempt.rotation {
             self.pool_settled(provider, rotation);
         }
-        self.wake_pool(at);
-        self.check_connections(at);
+        self.wake_pool(index);
+        self.check_connections(index);
     }
 
     pub(super) fn verified_upstream(
@@ -324,19 +327,19 @@ impl World {
         self.feed_provider(provider, ProviderInput::Verified(revision.clone()));
     }
 
-    pub(super) fn end_attempt(&mut self, at: usize) {
-        if let Some(attempt) = self.pools[at].attempt.take() {
-            self.return_lease(at, attempt.lease);
+    pub(super) fn end_attempt(&mut self, index: usize) {
+        if let Some(attempt) = self.pools[index].attempt.take() {
+            self.return_lease(index, attempt.lease);
         }
     }
 
-    pub(super) fn attempt_failed(&mut self, at: usize, attempt: u64, kind: ConnectErrorKind) {
+    pub(super) fn attempt_failed(&mut self, index: usize, attempt: u64, kind: ConnectErrorKind) {
         self.checks
             .trace
-            .line(kind.as_str(), self.pools[at].node, attempt, 0);
-        self.feed_pool(at, PoolInput::Failed { attempt, kind });
-        self.end_attempt(at);
-        self.wake_pool(at);
-        self.wake_callers(at);
+            .line(kind.as_str(), self.pools[index].node, attempt, 0);
+        self.feed_pool(index, PoolInput::Failed { attempt, kind });
+        self.end_attempt(index);
+        self.wake_pool(index);
+        self.wake_callers(index);
     }
 }

@@ -10,20 +10,20 @@ use crate::simulation::event::{NodeId, SimulatedEvent};
 use crate::simulation::world::World;
 
 impl World {
-    pub(super) fn begin_drain(&mut self, at: usize, old: Current) {
+    pub(super) fn begin_drain(&mut self, index: usize, old: Current) {
         let drain = SimulatedDrain {
             instance: old.instance,
             secret: old.secret,
             deadline: None,
             is_overdue: false,
         };
-        self.pools[at].drains.insert(old.generation, drain);
+        self.pools[index].drains.insert(old.generation, drain);
     }
 
     pub(in crate::simulation) fn probed(&mut self, node: NodeId, generation: u64) {
-        let at = node.at;
+        let index = node.index;
         let true_time = self.clocks.true_time();
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         let current = pool
             .current
             .filter(|one| one.generation == generation && !pool.is_retired);
@@ -40,13 +40,13 @@ impl World {
                         ProbeResult::Passed
                     } else {
                         self.db.secrets[current.secret].last_rejected = Some(true_time);
-                        self.open_window(at, current.secret);
+                        self.open_window(index, current.secret);
                         ProbeResult::Rejected
                     }
                 } else if !pool.admission.is_open() {
                     ProbeResult::Unknown
                 } else {
-                    match self.log_in(at, current.secret, false) {
+                    match self.log_in(index, current.secret, false) {
                         Ok(()) => ProbeResult::Passed,
                         Err(ConnectErrorKind::Rejected) => ProbeResult::LoginRejected,
                         Err(_) => ProbeResult::Unknown,
@@ -54,15 +54,15 @@ impl World {
                 }
             }
         };
-        self.feed_pool(at, PoolInput::Probed { generation, result });
-        self.wake_pool(at);
+        self.feed_pool(index, PoolInput::Probed { generation, result });
+        self.wake_pool(index);
     }
 
-    pub(super) fn start_drain(&mut self, at: usize, generation: u64, since: u64, deadline: u64) {
-        self.drain_starts(at, generation, since, deadline);
-        let pool = &mut self.pools[at];
+    pub(super) fn start_drain(&mut self, index: usize, generation: u64, since: u64, deadline: u64) {
+        self.drain_starts(index, generation, since, deadline);
+        let pool = &mut self.pools[index];
         let Some(drain) = pool.drains.get_mut(&generation) else {
-            self.feed_pool(at, PoolInput::Drained { generation });
+            self.feed_pool(index, PoolInput::Drained { generation });
             return;
         };
         drain.deadline = Some(deadline);
@@ -92,8 +92,8 @@ impl World {
         losses: u32,
         generation: u64,
     ) {
-        let (at, now) = (node.at, self.clocks.mono);
-        let pool = &mut self.pools[at];
+        let (index, now) = (node.index, self.clocks.mono);
+        let pool = &mut self.pools[index];
         if pool.losses != losses {
             return;
         }
@@ -109,14 +109,14 @@ impl World {
         if connections > 0 {
             if first {
                 let effects = self.feed_pool(
-                    at,
+                    index,
                     PoolInput::DrainOverdue {
                         generation,
                         connections,
                     },
                 );
-                self.drain_overdue(at, generation, &effects);
-                self.wake_pool(at);
+                self.drain_overdue(index, generation, &effects);
+                self.wake_pool(index);
             }
             return;
         }
@@ -125,15 +125,15 @@ impl World {
         pool.admission.end_drain(generation);
         self.checks.trace.line("drained", node, generation, 0);
         self.checks.hazard("generations drained", 1);
-        self.feed_pool(at, PoolInput::Drained { generation });
-        self.wake_pool(at);
-        self.wake_callers(at);
-        self.leave(at);
+        self.feed_pool(index, PoolInput::Drained { generation });
+        self.wake_pool(index);
+        self.wake_callers(index);
+        self.leave(index);
     }
 
     /// Notes that a connection of this instance was closed.
-    pub(in crate::simulation) fn connection_closed(&mut self, at: usize, instance: u64) {
-        let pool = &self.pools[at];
+    pub(in crate::simulation) fn connection_closed(&mut self, index: usize, instance: u64) {
+        let pool = &self.pools[index];
         if let Some(one) = pool.instances.get(&instance) {
             one.count.fetch_sub(1, Ordering::Relaxed);
         }

@@ -24,9 +24,9 @@ use state::{Opening, SimulatedAttempt};
 const VERIFY_DEADLINE: u64 = 5 * SEC;
 
 impl World {
-    pub(super) fn wake_pool(&mut self, at: usize) {
-        let node = self.pools[at].node;
-        if self.pools[at].actor.wake() {
+    pub(super) fn wake_pool(&mut self, index: usize) {
+        let node = self.pools[index].node;
+        if self.pools[index].actor.wake() {
             let soon = self.clocks.mono + self.rng.u64(20..MS);
             self.queue
                 .add(soon, SimulatedEvent::PoolWake { node, alarm: None });
@@ -34,8 +34,8 @@ impl World {
     }
 
     pub(super) fn pool_wakes(&mut self, node: NodeId, alarm: Option<u64>) {
-        let (at, now) = (node.at, self.clocks.mono);
-        match self.pools[at].actor.take(alarm, now) {
+        let (index, now) = (node.index, self.clocks.mono);
+        match self.pools[index].actor.take(alarm, now) {
             WakeAction::Ignore => return,
             WakeAction::Later(later) => {
                 return self
@@ -44,20 +44,20 @@ impl World {
             }
             WakeAction::Reconcile => {}
         }
-        let lease = self.known_lease(at);
+        let lease = self.known_lease(index);
         let now_both = self.clocks.now();
         let has_expired = lease
             .as_ref()
             .is_some_and(|lease| lease.expiry.is_expired(now_both));
         self.checks
             .hazard("wakes with an expired lease", u64::from(has_expired));
-        let effects = self.feed_pool(at, PoolInput::Wake { lease });
-        self.start(at, effects);
-        self.check_pool_after_jump(at);
-        self.wake_callers(at);
-        if let Some(next) = self.pools[at].machine.next_deadline() {
+        let effects = self.feed_pool(index, PoolInput::Wake { lease });
+        self.start(index, effects);
+        self.check_pool_after_jump(index);
+        self.wake_callers(index);
+        if let Some(next) = self.pools[index].machine.next_deadline() {
             let next = self.clocks.micros(next).max(now + 5 * MS);
-            if let Some(number) = self.pools[at].actor.arm(next) {
+            if let Some(number) = self.pools[index].actor.arm(next) {
                 let alarm = Some(number);
                 self.queue
                     .add(next, SimulatedEvent::PoolWake { node, alarm });
@@ -66,8 +66,8 @@ impl World {
     }
 
     /// Returns the facts of the provider's current lease for the pool.
-    pub(super) fn known_lease(&self, at: usize) -> Option<LeaseFacts> {
-        let provider = &self.providers[self.pools[at].provider.at];
+    pub(super) fn known_lease(&self, index: usize) -> Option<LeaseFacts> {
+        let provider = &self.providers[self.pools[index].provider.index];
         let (_, facts) = provider.current()?;
         let secret = self.db.secrets.get(secret_of(&facts.revision))?;
         Some(LeaseFacts {
@@ -79,11 +79,11 @@ impl World {
     }
 
     /// Feeds a pool's machine, and carries out the effects that need no task. Returns the others.
-    pub(super) fn feed_pool(&mut self, at: usize, input: PoolInput) -> Vec<PoolEffect> {
-        let effects = self.pools[at].machine.handle(input, self.clocks.now());
-        self.pool_effects(at, &effects);
+    pub(super) fn feed_pool(&mut self, index: usize, input: PoolInput) -> Vec<PoolEffect> {
+        let effects = self.pools[index].machine.handle(input, self.clocks.now());
+        self.pool_effects(index, &effects);
         let mut returned = Vec::new();
-        let pool = &mut self.pools[at];
+        let pool = &mut self.pools[index];
         for effect in &effects {
             let current = pool.current.as_mut();
             match effect {
@@ -105,29 +105,29 @@ impl World {
             }
         }
         for (lease, _) in returned {
-            self.return_lease(at, lease);
+            self.return_lease(index, lease);
         }
         let mut left = Vec::new();
         for effect in effects {
-            left.extend(self.carry_out(at, effect));
+            left.extend(self.carry_out(index, effect));
         }
         left
     }
 
-    fn return_lease(&mut self, at: usize, lease: LeaseId) {
-        let provider = self.pools[at].provider;
-        if self.providers[provider.at].node == provider {
-            self.feed_provider(provider.at, ProviderInput::LeaseReturned(lease));
+    fn return_lease(&mut self, index: usize, lease: LeaseId) {
+        let provider = self.pools[index].provider;
+        if self.providers[provider.index].node == provider {
+            self.feed_provider(provider.index, ProviderInput::LeaseReturned(lease));
         }
     }
 
     /// Carries out an effect, or returns it if it needs a task or its caller.
-    fn carry_out(&mut self, at: usize, effect: PoolEffect) -> Option<PoolEffect> {
-        let provider = self.pools[at].provider.at;
+    fn carry_out(&mut self, index: usize, effect: PoolEffect) -> Option<PoolEffect> {
+        let provider = self.pools[index].provider.index;
         match effect {
-            PoolEffect::Wake => self.wake_pool(at),
+            PoolEffect::Wake => self.wake_pool(index),
             PoolEffect::Reject { generation } => {
-                let pool = &mut self.pools[at];
+                let pool = &mut self.pools[index];
                 if let Some(current) = pool
                     .current
                     .as_mut()
@@ -136,7 +136,7 @@ impl World {
                     current.is_rejected = true;
                     self.checks.hazard("generations rejected", 1);
                 }
-                self.wake_callers(at);
+                self.wake_callers(index);
             }
             PoolEffect::ReportFailure { .. } => self.checks.hazard("verifications failed", 1),
             PoolEffect::ReportRejected { revision } => {
@@ -146,14 +146,14 @@ impl World {
                 self.notify_verified(provider, &revision, &account);
             }
             PoolEffect::Settle { revision } => {
-                let name = Arc::clone(&self.pools[at].name);
+                let name = Arc::clone(&self.pools[index].name);
                 if let Some(rotation) = self.open_rotation(provider)
                     && rotation.waits_for(&name, &revision.digest())
                 {
-                    self.leave_rotation(at);
+                    self.leave_rotation(index);
                 }
             }
-            PoolEffect::Extend { .. } => self.wake_callers(at),
+            PoolEffect::Extend { .. } => self.wake_callers(index),
             // Carried out by `feed_pool` or its caller.
             PoolEffect::ReturnLease { .. }
             | PoolEffect::ProbeBeforeUse { .. }
@@ -179,23 +179,23 @@ impl World {
         }
     }
 
-    fn leave_rotation(&mut self, at: usize) {
-        let provider = self.pools[at].provider.at;
+    fn leave_rotation(&mut self, index: usize) {
+        let provider = self.pools[index].provider.index;
         if let Some(rotation) = self.open_rotation(provider) {
-            rotation.stop_waiting_for(&self.pools[at].name);
+            rotation.stop_waiting_for(&self.pools[index].name);
             self.pool_settled(provider, &rotation);
         }
     }
 
     /// Starts the tasks that carry out these effects.
-    fn start(&mut self, at: usize, effects: Vec<PoolEffect>) {
+    fn start(&mut self, index: usize, effects: Vec<PoolEffect>) {
         for effect in effects {
             match effect {
                 PoolEffect::StartAttempt {
                     attempt, revision, ..
-                } => self.start_attempt(at, attempt, &revision),
+                } => self.start_attempt(index, attempt, &revision),
                 PoolEffect::Probe { generation } => {
-                    let node = self.pools[at].node;
+                    let node = self.pools[index].node;
                     self.checks.trace.line("probe", node, generation, 0);
                     let takes = self.rng.u64(MS..20 * MS);
                     self.queue.add(
@@ -210,7 +210,7 @@ impl World {
                 } => {
                     let (since, deadline) =
                         (self.clocks.micros(since), self.clocks.micros(deadline));
-                    self.start_drain(at, generation, since, deadline);
+                    self.start_drain(index, generation, since, deadline);
                 }
                 _ => {}
             }
@@ -218,8 +218,8 @@ impl World {
     }
 
     /// Loses the tasks of a driver, as if their runtime had ended.
-    pub(super) fn lose_pool_tasks(&mut self, at: usize) {
-        let pool = &mut self.pools[at];
+    pub(super) fn lose_pool_tasks(&mut self, index: usize) {
+        let pool = &mut self.pools[index];
         pool.losses += 1;
         let attempt = pool.attempt.take();
         let mut drains = Vec::new();
@@ -230,7 +230,7 @@ impl World {
         }
         let lost = drains.len() as u64 + u64::from(attempt.is_some());
         self.checks.hazard("pool tasks lost", lost);
-        self.disturb(self.pools[at].provider.at, 0);
+        self.disturb(self.pools[index].provider.index, 0);
         if let Some(attempt) = attempt {
             if let Some(Opening {
                 instance,
@@ -238,54 +238,54 @@ impl World {
                 ..
             }) = attempt.opening
             {
-                self.pools[at].instances.remove(&instance);
+                self.pools[index].instances.remove(&instance);
             }
             self.feed_pool(
-                at,
+                index,
                 PoolInput::Lost {
                     attempt: attempt.number,
                 },
             );
-            self.return_lease(at, attempt.lease);
+            self.return_lease(index, attempt.lease);
         }
         for generation in drains {
-            self.feed_pool(at, PoolInput::DrainLost { generation });
+            self.feed_pool(index, PoolInput::DrainLost { generation });
         }
     }
 
     /// Starts nothing new, gives callers `PoolClosed`, and drains the current generation.
-    pub(super) fn retire(&mut self, at: usize) {
-        let is_first = !self.pools[at].is_retired;
-        let current = self.pools[at].current.take();
+    pub(super) fn retire(&mut self, index: usize) {
+        let is_first = !self.pools[index].is_retired;
+        let current = self.pools[index].current.take();
         if let Some(current) = current {
-            self.begin_drain(at, current);
+            self.begin_drain(index, current);
         }
-        self.pools[at].is_retired = true;
+        self.pools[index].is_retired = true;
         if is_first {
-            self.pools[at].retired = self.clocks.mono;
+            self.pools[index].retired = self.clocks.mono;
         }
-        let effects = self.feed_pool(at, PoolInput::Retire);
+        let effects = self.feed_pool(index, PoolInput::Retire);
         if is_first {
-            let provider = self.pools[at].provider.at;
+            let provider = self.pools[index].provider.index;
             if self.providers[provider].machine.is_stopped() {
                 self.feed_provider(provider, ProviderInput::PoolsGone);
             } else {
-                self.leave_rotation(at);
+                self.leave_rotation(index);
                 self.pool_leaves(provider);
             }
             self.checks.hazard("pools retired", 1);
         }
-        self.start(at, effects);
+        self.start(index, effects);
         if is_first {
-            self.wake_callers(at);
-            self.wake_pool(at);
+            self.wake_callers(index);
+            self.wake_pool(index);
         }
-        self.leave(at);
+        self.leave(index);
     }
 
     /// Unsubscribes a retired pool that no longer uses a lease.
-    pub(super) fn leave(&mut self, at: usize) {
-        let pool = &mut self.pools[at];
+    pub(super) fn leave(&mut self, index: usize) {
+        let pool = &mut self.pools[index];
         if pool.is_retired
             && pool.has_subscribed
             && pool.drains.is_empty()
@@ -293,7 +293,7 @@ impl World {
             && pool.attempt.is_none()
         {
             pool.has_subscribed = false;
-            let provider = pool.provider.at;
+            let provider = pool.provider.index;
             self.pool_leaves(provider);
         }
     }

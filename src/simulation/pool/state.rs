@@ -121,7 +121,7 @@ impl SimulatedPool {
         let count = |count: &ConnectionCount| count.load(Ordering::Relaxed);
         Self {
             node,
-            name: format!("pool-{}", node.at).into(),
+            name: format!("pool-{}", node.index).into(),
             provider,
             machine: PoolMachine::new(max, DRAIN_DEADLINE, rng.u64(..), now),
             admission: Admission::new(max, overlap, Arc::new(count)),

@@ -109,7 +109,7 @@ impl SimulatedProvider {
     pub(super) fn new(node: NodeId, now: Timestamp) -> Self {
         Self {
             node,
-            name: format!("provider-{}", node.at).into(),
+            name: format!("provider-{}", node.index).into(),
             machine: ProviderMachine::new(POLL, now),
             leases: BTreeMap::new(),
             rotations: BTreeMap::new(),
@@ -137,14 +137,14 @@ impl SimulatedProvider {
 
 impl World {
     /// Feeds a provider's machine, and wakes its actor.
-    pub(super) fn feed_provider(&mut self, at: usize, input: ProviderInput) {
-        self.handle_provider(at, input, None);
-        self.wake_provider(at);
+    pub(super) fn feed_provider(&mut self, index: usize, input: ProviderInput) {
+        self.handle_provider(index, input, None);
+        self.wake_provider(index);
     }
 
-    pub(super) fn wake_provider(&mut self, at: usize) {
-        let node = self.providers[at].node;
-        if self.providers[at].actor.wake() {
+    pub(super) fn wake_provider(&mut self, index: usize) {
+        let node = self.providers[index].node;
+        if self.providers[index].actor.wake() {
             let soon = self.clocks.mono + self.rng.u64(20..MS);
             self.queue
                 .add(soon, SimulatedEvent::ProviderWake { node, alarm: None });
@@ -153,7 +153,7 @@ impl World {
 
     pub(super) fn provider_wakes(&mut self, node: NodeId, alarm: Option<u64>) {
         let now = self.clocks.mono;
-        match self.providers[node.at].actor.take(alarm, now) {
+        match self.providers[node.index].actor.take(alarm, now) {
             WakeAction::Ignore => return,
             WakeAction::Later(at) => {
                 return self
@@ -162,11 +162,11 @@ impl World {
             }
             WakeAction::Reconcile => {}
         }
-        self.handle_provider(node.at, ProviderInput::Wake, None);
-        self.check_after_jump(node.at);
-        if let Some(next) = self.providers[node.at].machine.next_deadline() {
+        self.handle_provider(node.index, ProviderInput::Wake, None);
+        self.check_after_jump(node.index);
+        if let Some(next) = self.providers[node.index].machine.next_deadline() {
             let at = self.clocks.micros(next).max(now + 5 * MS);
-            if let Some(number) = self.providers[node.at].actor.arm(at) {
+            if let Some(number) = self.providers[node.index].actor.arm(at) {
                 let alarm = Some(number);
                 self.queue
                     .add(at, SimulatedEvent::ProviderWake { node, alarm });
@@ -178,22 +178,24 @@ impl World {
     /// input.
     fn handle_provider(
         &mut self,
-        at: usize,
+        index: usize,
         input: ProviderInput,
         mut fetched_lease: Option<Facts>,
     ) {
-        self.provider_input(at, &input);
+        self.provider_input(index, &input);
         let now = self.clocks.now();
         let offered = match &input {
             ProviderInput::FetchDone { result, .. } => Some(result.clone()),
             _ => None,
         };
-        let before = self.providers[at].current().map(|(_, facts)| facts.expiry);
-        let effects = self.providers[at].machine.handle(input, now);
-        self.provider_effects(at, offered.as_ref(), &effects, before);
+        let before = self.providers[index]
+            .current()
+            .map(|(_, facts)| facts.expiry);
+        let effects = self.providers[index].machine.handle(input, now);
+        self.provider_effects(index, offered.as_ref(), &effects, before);
         let mut work = Vec::new();
         for effect in effects {
-            let provider = &mut self.providers[at];
+            let provider = &mut self.providers[index];
             match effect {
                 ProviderEffect::OpenRotation { rotation, trigger } => {
                     let opened = Rotation::new(&provider.name, trigger, now);
@@ -206,7 +208,7 @@ impl World {
                     requests,
                     rejected,
                 } => {
-                    self.fetch_starts(at, fetch, trigger, !requests.is_empty(), &rejected);
+                    self.fetch_starts(index, fetch, trigger, !requests.is_empty(), &rejected);
                     let running = SimulatedFetch {
                         started: now,
                         rejected,
@@ -229,7 +231,7 @@ impl World {
                     let revision = provider.leases.get(&lease).map(|lease| &lease.revision);
                     if let (Some(rotation), Some(revision)) = (rotation, revision) {
                         let pools = self.pools.iter().filter(|pool| {
-                            pool.provider.at == at && pool.has_subscribed && !pool.is_retired
+                            pool.provider.index == index && pool.has_subscribed && !pool.is_retired
                         });
                         let pools: Vec<_> = pools.map(|pool| Arc::clone(&pool.name)).collect();
                         rotation.adopted(revision, pools);
@@ -261,14 +263,14 @@ impl World {
         }
         for one in work {
             match one {
-                NodeWork::StartFetch(fetch, running) => self.start_fetch(at, fetch, running),
-                NodeWork::Settle(rotation) => self.pool_settled(at, &rotation),
-                NodeWork::Release(lease) => self.start_release(at, lease),
+                NodeWork::StartFetch(fetch, running) => self.start_fetch(index, fetch, running),
+                NodeWork::Settle(rotation) => self.pool_settled(index, &rotation),
+                NodeWork::Release(lease) => self.start_release(index, lease),
                 NodeWork::CloseRotation(rotation, outcome) => {
                     rotation.close(outcome, now);
                 }
                 NodeWork::WakePools => {
-                    for pool in self.subscribers(at) {
+                    for pool in self.subscribers(index) {
                         self.wake_pool(pool);
                     }
                 }
@@ -276,40 +278,40 @@ impl World {
         }
     }
 
-    pub(super) fn pool_settled(&mut self, at: usize, rotation: &Arc<Rotation>) {
-        let mut open = self.providers[at].rotations.iter();
+    pub(super) fn pool_settled(&mut self, index: usize, rotation: &Arc<Rotation>) {
+        let mut open = self.providers[index].rotations.iter();
         let open = open
             .find(|(_, one)| Arc::ptr_eq(one, rotation))
             .map(|(id, _)| *id);
         if let Some(id) = open.filter(|_| rotation.is_settled()) {
-            self.feed_provider(at, ProviderInput::PoolsSettled(id));
+            self.feed_provider(index, ProviderInput::PoolsSettled(id));
         } else {
-            self.wake_provider(at);
+            self.wake_provider(index);
         }
     }
 
-    pub(super) fn open_rotation(&self, at: usize) -> Option<Arc<Rotation>> {
-        let provider = &self.providers[at];
+    pub(super) fn open_rotation(&self, index: usize) -> Option<Arc<Rotation>> {
+        let provider = &self.providers[index];
         let id = provider.machine.rotation(self.clocks.now().mono())?;
         provider.rotations.get(&id).cloned()
     }
 
-    pub(super) fn subscribers(&self, at: usize) -> Vec<usize> {
-        let uses = |index: &usize| {
-            let pool = &self.pools[*index];
-            pool.provider == self.providers[at].node && pool.has_subscribed
+    pub(super) fn subscribers(&self, index: usize) -> Vec<usize> {
+        let uses = |pool: &usize| {
+            let pool = &self.pools[*pool];
+            pool.provider == self.providers[index].node && pool.has_subscribed
         };
         (0..self.pools.len()).filter(uses).collect()
     }
 
     /// Forgets a rejection that concerned only leaving pools.
-    pub(super) fn pool_leaves(&mut self, at: usize) {
-        let Some((_, current)) = self.providers[at].current() else {
+    pub(super) fn pool_leaves(&mut self, index: usize) {
+        let Some((_, current)) = self.providers[index].current() else {
             return;
         };
         let revision = current.revision.clone();
         let staying = self
-            .subscribers(at)
+            .subscribers(index)
             .into_iter()
             .map(|pool| &self.pools[pool]);
         let mut staying = staying.filter(|pool| !pool.is_retired);
@@ -319,32 +321,32 @@ impl World {
                 .is_some_and(|active| active.lease.revision == revision && !active.is_rejected())
         };
         if staying.all(serves) {
-            self.feed_provider(at, ProviderInput::RejectionWithoutPools(revision));
+            self.feed_provider(index, ProviderInput::RejectionWithoutPools(revision));
         }
     }
 
-    pub(super) fn rotate_now(&mut self, at: usize) {
-        let provider = &mut self.providers[at];
+    pub(super) fn rotate_now(&mut self, index: usize) {
+        let provider = &mut self.providers[index];
         provider.next_request += 1;
         let request = RequestId(provider.next_request);
         provider.requests.insert(request);
         provider.model.requested = true;
-        self.feed_provider(at, ProviderInput::Manual(request));
+        self.feed_provider(index, ProviderInput::Manual(request));
     }
 
-    pub(super) fn hint(&mut self, at: usize) {
-        self.providers[at].model.requested = true;
+    pub(super) fn hint(&mut self, index: usize) {
+        self.providers[index].model.requested = true;
         self.checks.hazard("hints", 1);
-        self.feed_provider(at, ProviderInput::Hint);
+        self.feed_provider(index, ProviderInput::Hint);
     }
 
-    pub(super) fn close_provider(&mut self, at: usize) {
-        if self.providers[at].is_closed {
+    pub(super) fn close_provider(&mut self, index: usize) {
+        if self.providers[index].is_closed {
             return;
         }
-        self.providers[at].is_closed = true;
-        self.feed_provider(at, ProviderInput::Close);
-        self.check_closed(at);
+        self.providers[index].is_closed = true;
+        self.feed_provider(index, ProviderInput::Close);
+        self.check_closed(index);
         self.checks.hazard("providers closed", 1);
     }
 }

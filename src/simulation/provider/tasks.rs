@@ -16,19 +16,19 @@ use crate::simulation::report::Law;
 use crate::simulation::world::World;
 
 impl World {
-    pub(super) fn start_fetch(&mut self, at: usize, fetch: FetchId, running: SimulatedFetch) {
+    pub(super) fn start_fetch(&mut self, index: usize, fetch: FetchId, running: SimulatedFetch) {
         let true_time = self.clocks.true_time();
-        let takes = self.backends[at].latency(true_time, &mut self.rng);
-        let provider = &mut self.providers[at];
+        let takes = self.backends[index].latency(true_time, &mut self.rng);
+        let provider = &mut self.providers[index];
         provider.fetches.insert(fetch, running);
         let (node, losses) = (provider.node, provider.losses);
         let now = self.clocks.mono;
-        if std::mem::take(&mut self.lose[at].0) {
+        if std::mem::take(&mut self.lose[index].0) {
             let soon = now + self.rng.u64(..takes);
             self.queue.add(
                 soon,
                 SimulatedEvent::Lose {
-                    provider: at,
+                    provider: index,
                     pools: false,
                 },
             );
@@ -52,18 +52,18 @@ impl World {
     }
 
     pub(in crate::simulation) fn fetch_hangs(&mut self, node: NodeId, losses: u32, fetch: FetchId) {
-        let provider = &mut self.providers[node.at];
+        let provider = &mut self.providers[node.index];
         if provider.losses != losses {
             return;
         }
         if let Some(running) = provider.fetches.get_mut(&fetch) {
             running.hangs = true;
             self.checks.hazard("fetches past their deadline", 1);
-            self.disturb(node.at, 0);
+            self.disturb(node.index, 0);
             let error = ProviderError::new(ProviderErrorKind::TimedOut, "simulated");
             let jitter = self.rng.f64();
             self.feed_provider(
-                node.at,
+                node.index,
                 ProviderInput::FetchHangs {
                     fetch,
                     error,
@@ -74,17 +74,17 @@ impl World {
     }
 
     pub(in crate::simulation) fn fetched(&mut self, node: NodeId, losses: u32, fetch: FetchId) {
-        let at = node.at;
-        if self.providers[at].losses != losses {
+        let index = node.index;
+        if self.providers[index].losses != losses {
             return;
         }
-        let Some(running) = self.providers[at].fetches.remove(&fetch) else {
+        let Some(running) = self.providers[index].fetches.remove(&fetch) else {
             return;
         };
         let true_time = self.clocks.true_time();
-        let current = self.providers[at].secret();
-        let response = self.backends[at].response(
-            at,
+        let current = self.providers[index].secret();
+        let response = self.backends[index].response(
+            index,
             current,
             &running.rejected,
             true_time,
@@ -103,7 +103,7 @@ impl World {
                 Expiry::after(started, Duration::from_micros(ttl))
             })
         };
-        let kind = self.backends[at].kind;
+        let kind = self.backends[index].kind;
         let (result, fetched_lease) = match response {
             BackendReply::Failed(error) => (Err(error), None),
             BackendReply::Unchanged => (Ok(Offer::Unchanged), None),
@@ -125,13 +125,17 @@ impl World {
                 u64::from(fetched_lease.is_some()),
             );
             let lease = fetched_lease.clone();
-            self.handle_provider(at, ProviderInput::FetchLate { fetch, lease }, fetched_lease);
-            self.disturb(at, 0);
+            self.handle_provider(
+                index,
+                ProviderInput::FetchLate { fetch, lease },
+                fetched_lease,
+            );
+            self.disturb(index, 0);
         } else {
             // Like the driver, reject a lease that has expired on arrival.
             let now = self.clocks.now();
             let result =
-                result.and_then(|offer| self.providers[at].machine.reject_expired(offer, now));
+                result.and_then(|offer| self.providers[index].machine.reject_expired(offer, now));
             if let (Err(_), Some(facts)) = (&result, &fetched_lease) {
                 self.db.secrets[secret_of(&facts.revision)].delivered = false;
                 self.checks.hazard("leases expired on arrival", 1);
@@ -139,7 +143,7 @@ impl World {
             let fetched_lease = fetched_lease.filter(|_| result.is_ok());
             let jitter = self.rng.f64();
             self.handle_provider(
-                at,
+                index,
                 ProviderInput::FetchDone {
                     fetch,
                     result,
@@ -148,15 +152,15 @@ impl World {
                 fetched_lease,
             );
         }
-        self.wake_provider(at);
+        self.wake_provider(index);
     }
 
-    pub(super) fn start_release(&mut self, at: usize, lease: LeaseId) {
-        self.release_starts(at, lease);
+    pub(super) fn start_release(&mut self, index: usize, lease: LeaseId) {
+        self.release_starts(index, lease);
         let takes = self.rng.u64(5 * MS..2 * SEC);
-        let hangs = self.clocks.true_time() < self.backends[at].hangs;
+        let hangs = self.clocks.true_time() < self.backends[index].hangs;
         let takes = if hangs { FETCH_DEADLINE } else { takes };
-        let provider = &mut self.providers[at];
+        let provider = &mut self.providers[index];
         provider.releases.insert(lease);
         let (node, losses) = (provider.node, provider.losses);
         let event = SimulatedEvent::Released {
@@ -175,12 +179,13 @@ impl World {
         lease: LeaseId,
         hangs: bool,
     ) {
-        let at = node.at;
-        if self.providers[at].losses != losses || !self.providers[at].releases.remove(&lease) {
+        let index = node.index;
+        if self.providers[index].losses != losses || !self.providers[index].releases.remove(&lease)
+        {
             return;
         }
         let true_time = self.clocks.true_time();
-        let backend = &self.backends[at];
+        let backend = &self.backends[index];
         let fails = |kind| Err(ProviderError::new(kind, "simulated"));
         let result = if hangs {
             fails(ProviderErrorKind::TimedOut)
@@ -191,7 +196,7 @@ impl World {
         } else {
             Ok(())
         };
-        let secret = self.providers[at]
+        let secret = self.providers[index]
             .leases
             .get(&lease)
             .map(|facts| secret_of(&facts.revision));
@@ -207,7 +212,7 @@ impl World {
                 secret as u64,
             );
             match &result {
-                Ok(()) => self.release_worked(at, lease, secret),
+                Ok(()) => self.release_worked(index, lease, secret),
                 Err(error) => {
                     self.checks.hazard("releases that failed", 1);
                     let known = &mut self.db.secrets[secret];
@@ -218,45 +223,45 @@ impl World {
                 }
             }
         }
-        self.feed_provider(at, ProviderInput::ReleaseDone { lease, result });
+        self.feed_provider(index, ProviderInput::ReleaseDone { lease, result });
     }
 
     /// Loses the tasks of a driver, as if their runtime had ended.
-    pub(in crate::simulation) fn lose_provider_tasks(&mut self, at: usize) {
-        let provider = &mut self.providers[at];
+    pub(in crate::simulation) fn lose_provider_tasks(&mut self, index: usize) {
+        let provider = &mut self.providers[index];
         provider.losses += 1;
         let fetches = std::mem::take(&mut provider.fetches);
         let releases = std::mem::take(&mut provider.releases);
         let lost = (fetches.len() + releases.len()) as u64;
         self.checks.hazard("provider tasks lost", lost);
-        self.disturb(at, 0);
+        self.disturb(index, 0);
         for fetch in fetches.into_keys() {
-            self.feed_provider(at, ProviderInput::FetchLost(fetch));
+            self.feed_provider(index, ProviderInput::FetchLost(fetch));
         }
         for lease in releases {
-            self.feed_provider(at, ProviderInput::ReleaseLost(lease));
+            self.feed_provider(index, ProviderInput::ReleaseLost(lease));
         }
     }
 
     /// Checks the start of a fetch.
     pub(super) fn fetch_starts(
         &mut self,
-        at: usize,
+        index: usize,
         fetch: FetchId,
         trigger: RotationTrigger,
         is_requested: bool,
         rejected: &[Revision],
     ) {
-        let node = self.providers[at].node;
+        let node = self.providers[index].node;
         self.checks
             .trace
             .line(trigger.as_str(), node, fetch.0, rejected.len() as u64);
-        self.check_fetch(at, trigger, is_requested, rejected);
-        let is_long = self.providers[at].fetches.values().any(|one| !one.hangs);
+        self.check_fetch(index, trigger, is_requested, rejected);
+        let is_long = self.providers[index].fetches.values().any(|one| !one.hangs);
         if is_long {
             self.broken(Law(5), node, "two fetches within their deadline at once");
         }
-        let bound = self.providers[at].fetches.len();
+        let bound = self.providers[index].fetches.len();
         if bound >= 3 {
             self.broken(Law(7), node, "a fetch began while three hang");
         }

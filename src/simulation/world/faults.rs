@@ -12,48 +12,49 @@ impl World {
         self.queue.add(next, SimulatedEvent::Fault { provider });
     }
 
-    pub(super) fn fault(&mut self, at: usize) {
-        self.plan_fault(at);
+    pub(super) fn fault(&mut self, index: usize) {
+        self.plan_fault(index);
         let true_time = self.clocks.true_time();
-        let node = self.providers[at].node;
+        let node = self.providers[index].node;
         let (name, until) = match self.rng.u8(..21) {
             20 => {
                 let until = true_time + self.rng.u64(MIN..3 * MIN);
-                self.backends[at].short_lived = until;
-                self.revoke(at);
-                self.repeat_logins(at);
+                self.backends[index].short_lived = until;
+                self.revoke(index);
+                self.repeat_logins(index);
                 ("new credentials expire early", until)
             }
-            0..8 => self.backends[at].fail(true_time, &mut self.rng),
-            8..14 => self.server_fault(at, true_time),
+            0..8 => self.backends[index].fail(true_time, &mut self.rng),
+            8..14 => self.server_fault(index, true_time),
             14 => {
                 // Anyone may send hints. They lead to one fetch a second at most.
                 for _ in 0..self.rng.u32(5..60) {
                     let soon = self.clocks.mono + self.rng.u64(..3 * SEC);
-                    self.queue.add(soon, SimulatedEvent::Hint { provider: at });
+                    self.queue
+                        .add(soon, SimulatedEvent::Hint { provider: index });
                 }
                 ("forged hints", true_time)
             }
             15 => {
                 for _ in 0..self.rng.u32(1..5) {
-                    self.rotate_now(at);
+                    self.rotate_now(index);
                 }
                 ("manual requests", true_time)
             }
             16 => {
-                self.lose[at] = (true, true);
+                self.lose[index] = (true, true);
                 ("tasks lost", true_time)
             }
             17 => {
-                self.revoke(at);
+                self.revoke(index);
                 ("revoked", true_time)
             }
             18 => {
-                self.end_connections(at);
+                self.end_connections(index);
                 ("connections ended", true_time)
             }
             _ => {
-                let pools = self.subscribers(at);
+                let pools = self.subscribers(index);
                 let until = self.clocks.mono + self.rng.u64(..70 * SEC);
                 for pool in pools {
                     if self.rng.bool() {
@@ -61,37 +62,37 @@ impl World {
                         self.checks.hazard("actors crashed", 1);
                     }
                 }
-                self.providers[at].actor.crashed_until = until;
+                self.providers[index].actor.crashed_until = until;
                 self.checks.hazard("actors crashed", 1);
                 ("actors crashed", true_time + 70 * SEC)
             }
         };
         self.checks.trace.line(name, node, until - true_time, 0);
         self.checks.hazard(name, 1);
-        self.disturb(at, until - true_time);
-        self.burst(at);
+        self.disturb(index, until - true_time);
+        self.burst(index);
     }
 
-    pub(super) fn repeat_logins(&mut self, at: usize) {
-        if self.clocks.true_time() >= self.backends[at].short_lived {
+    pub(super) fn repeat_logins(&mut self, index: usize) {
+        if self.clocks.true_time() >= self.backends[index].short_lived {
             return;
         }
-        self.end_connections(at);
-        for pool in self.subscribers(at) {
+        self.end_connections(index);
+        for pool in self.subscribers(index) {
             let node = self.pools[pool].node;
             self.queue
                 .add(self.clocks.mono, SimulatedEvent::Call { node });
         }
         let next = self.clocks.mono + 300 * MS;
         self.queue
-            .add(next, SimulatedEvent::RepeatLogins { provider: at });
+            .add(next, SimulatedEvent::RepeatLogins { provider: index });
     }
 
-    pub(super) fn server_fault(&mut self, at: usize, true_time: u64) -> (&'static str, u64) {
+    pub(super) fn server_fault(&mut self, index: usize, true_time: u64) -> (&'static str, u64) {
         let kind = self.rng.u8(..6);
         let until = true_time + self.rng.u64(10 * SEC..20 * MIN);
         let lag = self.rng.u64(SEC..20 * SEC);
-        let server = &mut self.db.servers[at];
+        let server = &mut self.db.servers[index];
         let name = match kind {
             0 => {
                 server.down = until;
@@ -119,14 +120,14 @@ impl World {
             }
         };
         if kind == 0 {
-            self.end_connections(at);
+            self.end_connections(index);
         }
         (name, until + lag)
     }
 
     /// Ends all idle connections at the server.
-    pub(in crate::simulation) fn end_connections(&mut self, at: usize) {
-        for pool in self.subscribers(at) {
+    pub(in crate::simulation) fn end_connections(&mut self, index: usize) {
+        for pool in self.subscribers(index) {
             for instance in self.pools[pool].instances.values_mut() {
                 instance.idle.iter_mut().for_each(|one| *one = ENDED);
             }
@@ -134,50 +135,63 @@ impl World {
     }
 
     /// Revokes the current credential in the database. A password is accepted again after a while.
-    pub(super) fn revoke(&mut self, at: usize) {
+    pub(super) fn revoke(&mut self, index: usize) {
         let true_time = self.clocks.true_time();
-        let secret = match self.backends[at].kind {
-            Kind::Token | Kind::Dynamic => self.providers[at].secret(),
-            Kind::Rotating | Kind::Static => Some(self.backends[at].current),
+        let secret = match self.backends[index].kind {
+            Kind::Token | Kind::Dynamic => self.providers[index].secret(),
+            Kind::Rotating | Kind::Static => Some(self.backends[index].current),
         };
         let Some(secret) = secret else {
             return;
         };
         self.db.stop_accepting(secret, true_time);
-        if self.backends[at].kind == Kind::Dynamic && self.rng.bool() {
+        if self.backends[index].kind == Kind::Dynamic && self.rng.bool() {
             self.db.drop_role(secret, true_time);
         }
-        if matches!(self.backends[at].kind, Kind::Rotating | Kind::Static) {
+        if matches!(self.backends[index].kind, Kind::Rotating | Kind::Static) {
             let wait = self.rng.u64(SEC..30 * MIN);
-            self.disturb(at, wait);
+            self.disturb(index, wait);
             let step = RotateStep::Restore;
             self.queue.add(
                 self.clocks.mono + wait,
-                SimulatedEvent::Rotate { provider: at, step },
+                SimulatedEvent::Rotate {
+                    provider: index,
+                    step,
+                },
             );
         }
     }
 
-    pub(super) fn rotate(&mut self, at: usize, step: RotateStep) {
+    pub(super) fn rotate(&mut self, index: usize, step: RotateStep) {
         let (mono, true_time) = (self.clocks.mono, self.clocks.true_time());
-        self.disturb(at, 0);
-        let node = self.providers[at].node;
-        let old = self.backends[at].current;
+        self.disturb(index, 0);
+        let node = self.providers[index].node;
+        let old = self.backends[index].current;
         match step {
             RotateStep::Begin => {
                 let next = mono + self.rng.u64(HOUR..DAY);
-                self.queue
-                    .add(next, SimulatedEvent::Rotate { provider: at, step });
-                if !matches!(self.backends[at].kind, Kind::Rotating | Kind::Static) {
+                self.queue.add(
+                    next,
+                    SimulatedEvent::Rotate {
+                        provider: index,
+                        step,
+                    },
+                );
+                if !matches!(self.backends[index].kind, Kind::Rotating | Kind::Static) {
                     return;
                 }
-                let account = self.backends[at].account.clone();
-                let new = self.db.add(at, account, None, u64::MAX, u64::MAX);
+                let account = self.backends[index].account.clone();
+                let new = self.db.add(index, account, None, u64::MAX, u64::MAX);
                 let window = self.rng.u64(..40 * SEC);
-                self.backends[at].pending = Some(new);
+                self.backends[index].pending = Some(new);
                 let mut plan = |delay: u64, step| {
-                    self.queue
-                        .add(mono + delay, SimulatedEvent::Rotate { provider: at, step });
+                    self.queue.add(
+                        mono + delay,
+                        SimulatedEvent::Rotate {
+                            provider: index,
+                            step,
+                        },
+                    );
                 };
                 let begin = 10 * MS;
                 let (backend, database) = match self.rng.u8(..3) {
@@ -201,31 +215,31 @@ impl World {
                     }
                 }
                 self.checks.hazard("credentials rotated", 1);
-                self.disturb(at, rolled_back + window + MIN);
-                self.burst(at);
+                self.disturb(index, rolled_back + window + MIN);
+                self.burst(index);
             }
             RotateStep::Backend(new) => {
                 self.checks.trace.line("backend has", node, new as u64, 0);
-                let backend = &mut self.backends[at];
+                let backend = &mut self.backends[index];
                 if backend.current != new {
                     backend.previous = Some(old);
                     backend.current = new;
                 }
                 backend.pending = backend.pending.filter(|pending| *pending != new);
                 if !backend.hints_lost && self.rng.bool() {
-                    self.hint(at);
+                    self.hint(index);
                 }
             }
-            RotateStep::Restore => self.rotate(at, RotateStep::Database(old)),
+            RotateStep::Restore => self.rotate(index, RotateStep::Database(old)),
             RotateStep::Database(new) => {
                 self.checks.trace.line("database has", node, new as u64, 0);
                 for secret in 0..self.db.secrets.len() {
-                    if self.db.secrets[secret].provider == at && secret != new {
+                    if self.db.secrets[secret].provider == index && secret != new {
                         self.db.stop_accepting(secret, true_time);
                     }
                 }
                 self.db.accept(new, true_time);
-                self.burst(at);
+                self.burst(index);
             }
         }
     }
@@ -255,7 +269,7 @@ impl World {
         self.checks.trace.line(
             name,
             NodeId {
-                at: 0,
+                index: 0,
                 incarnation: 0,
             },
             by,
@@ -263,18 +277,18 @@ impl World {
         );
         self.checks.hazard(name, 1);
         let mono = self.clocks.mono;
-        for at in 0..self.providers.len() {
-            self.disturb(at, 0);
+        for index in 0..self.providers.len() {
+            self.disturb(index, 0);
             if by > JUMP + SEC {
-                self.providers[at].model.jumped = Some(mono);
+                self.providers[index].model.jumped = Some(mono);
             }
         }
         for beat in [self.rng.u64(..15 * SEC), 30 * SEC] {
             self.queue.add(mono + beat, SimulatedEvent::Heartbeat);
         }
-        for at in 0..self.pools.len() {
+        for index in 0..self.pools.len() {
             if by > JUMP + SEC {
-                self.pools[at].model.jumped = Some(mono);
+                self.pools[index].model.jumped = Some(mono);
             }
         }
     }

@@ -50,32 +50,46 @@ impl World {
             incarnations: 0,
         };
         let kinds = [Kind::Token, Kind::Rotating, Kind::Dynamic, Kind::Static];
-        for (at, kind) in kinds.into_iter().enumerate() {
+        for (index, kind) in kinds.into_iter().enumerate() {
             world.db.servers.push(Server::default());
-            let backend = Backend::new(at, kind, &mut world.db, &mut world.rng);
+            let backend = Backend::new(index, kind, &mut world.db, &mut world.rng);
             world.backends.push(backend);
-            let node = NodeId { at, incarnation: 0 };
+            let node = NodeId {
+                index,
+                incarnation: 0,
+            };
             world
                 .providers
                 .push(SimulatedProvider::new(node, world.clocks.now()));
-            world.wake_provider(at);
-            world.plan_fault(at);
+            world.wake_provider(index);
+            world.plan_fault(index);
             let first = world.rng.u64(..DAY);
             let step = RotateStep::Begin;
-            world
-                .queue
-                .add(first, SimulatedEvent::Rotate { provider: at, step });
+            world.queue.add(
+                first,
+                SimulatedEvent::Rotate {
+                    provider: index,
+                    step,
+                },
+            );
         }
-        for at in 0..POOLS {
-            let provider = world.providers[at % PROVIDERS].node;
+        for index in 0..POOLS {
+            let provider = world.providers[index % PROVIDERS].node;
             let now = (world.clocks.now(), 0);
-            let pool =
-                SimulatedPool::new(NodeId { at, incarnation: 0 }, provider, now, &mut world.rng);
+            let pool = SimulatedPool::new(
+                NodeId {
+                    index,
+                    incarnation: 0,
+                },
+                provider,
+                now,
+                &mut world.rng,
+            );
             world.pools.push(pool);
-            world.wake_pool(at);
+            world.wake_pool(index);
             world
                 .queue
-                .add(at as u64, SimulatedEvent::Arrival { pool: at });
+                .add(index as u64, SimulatedEvent::Arrival { pool: index });
         }
         world.queue.add(HOUR, SimulatedEvent::ClockFault);
         world.queue.add(2 * HOUR, SimulatedEvent::Operator);
@@ -96,11 +110,11 @@ impl World {
     }
 
     fn is_provider(&self, node: NodeId) -> bool {
-        self.providers[node.at].node == node
+        self.providers[node.index].node == node
     }
 
     fn is_pool(&self, node: NodeId) -> bool {
-        self.pools[node.at].node == node
+        self.pools[node.index].node == node
     }
 
     fn handle_event(&mut self, event: SimulatedEvent) {
@@ -129,7 +143,7 @@ impl World {
                 self.released(node, losses, lease, hangs);
             }
             SimulatedEvent::Close { node } if self.is_provider(node) => {
-                self.close_provider(node.at)
+                self.close_provider(node.index)
             }
             SimulatedEvent::PoolWake { node, alarm } if self.is_pool(node) => {
                 self.pool_wakes(node, alarm)
@@ -141,7 +155,7 @@ impl World {
                 hangs,
             } if self.is_pool(node) => {
                 self.verified(node, losses, attempt, hangs);
-                self.leave(node.at);
+                self.leave(node.index);
             }
             SimulatedEvent::Opened {
                 node,
@@ -149,7 +163,7 @@ impl World {
                 attempt,
             } if self.is_pool(node) => {
                 self.opened(node, losses, attempt);
-                self.leave(node.at);
+                self.leave(node.index);
             }
             SimulatedEvent::Probed { node, generation } if self.is_pool(node) => {
                 self.probed(node, generation)
@@ -193,8 +207,8 @@ impl World {
             SimulatedEvent::Remove { pool } => self.replace_pool(pool),
             SimulatedEvent::Restart => self.restart(),
             SimulatedEvent::Heartbeat => {
-                (0..PROVIDERS).for_each(|at| self.wake_provider(at));
-                (0..POOLS).for_each(|at| self.wake_pool(at));
+                (0..PROVIDERS).for_each(|index| self.wake_provider(index));
+                (0..POOLS).for_each(|index| self.wake_pool(index));
             }
             SimulatedEvent::CheckRecovery => {
                 self.check_recovered();
@@ -207,9 +221,9 @@ impl World {
     }
 
     /// Notes a disturbance of a provider that lasts for `micros`.
-    pub(super) fn disturb(&mut self, at: usize, micros: u64) {
+    pub(super) fn disturb(&mut self, index: usize, micros: u64) {
         let until = self.clocks.true_time() + micros;
-        self.quiet[at] = self.quiet[at].max(until);
+        self.quiet[index] = self.quiet[index].max(until);
     }
 
     /// Acts as an operator: removes a pool, requests a credential, or restarts everything.
@@ -228,22 +242,22 @@ impl World {
                 self.checks.hazard("pools removed", 1);
             }
             2 => {
-                let at = self.rng.usize(..PROVIDERS);
-                self.rotate_now(at);
-                self.burst(at);
+                let index = self.rng.usize(..PROVIDERS);
+                self.rotate_now(index);
+                self.burst(index);
             }
             _ => {
-                for at in 0..PROVIDERS {
-                    self.feed_provider(at, ProviderInput::Stop);
-                    self.disturb(at, HOUR);
+                for index in 0..PROVIDERS {
+                    self.feed_provider(index, ProviderInput::Stop);
+                    self.disturb(index, HOUR);
                 }
                 for pool in 0..POOLS {
                     self.retire(pool);
                     // Retiring twice does no harm.
                     self.retire(pool);
                 }
-                for at in 0..PROVIDERS {
-                    let node = self.providers[at].node;
+                for index in 0..PROVIDERS {
+                    let node = self.providers[index].node;
                     self.queue.add(
                         mono + self.rng.u64(SEC..40 * SEC),
                         SimulatedEvent::Close { node },
@@ -255,44 +269,45 @@ impl World {
         }
     }
 
-    fn replace_pool(&mut self, at: usize) {
-        if !self.pools[at].is_retired || self.providers[at % PROVIDERS].model.is_stopped {
+    fn replace_pool(&mut self, index: usize) {
+        if !self.pools[index].is_retired || self.providers[index % PROVIDERS].model.is_stopped {
             return;
         }
-        if self.pools[at].has_subscribed {
+        if self.pools[index].has_subscribed {
             // Its connections are still in use.
-            return self
-                .queue
-                .add(self.clocks.mono + MIN, SimulatedEvent::Remove { pool: at });
+            return self.queue.add(
+                self.clocks.mono + MIN,
+                SimulatedEvent::Remove { pool: index },
+            );
         }
-        self.add_pool(at);
+        self.add_pool(index);
     }
 
-    fn add_pool(&mut self, at: usize) {
+    fn add_pool(&mut self, index: usize) {
         self.incarnations += 1;
         let node = NodeId {
-            at,
+            index,
             incarnation: self.incarnations,
         };
-        let provider = self.providers[at % PROVIDERS].node;
+        let provider = self.providers[index % PROVIDERS].node;
         let now = (self.clocks.now(), self.clocks.mono);
-        self.pools[at] = SimulatedPool::new(node, provider, now, &mut self.rng);
-        self.disturb(at % PROVIDERS, 0);
-        self.wake_pool(at);
+        self.pools[index] = SimulatedPool::new(node, provider, now, &mut self.rng);
+        self.disturb(index % PROVIDERS, 0);
+        self.wake_pool(index);
     }
 
     fn restart(&mut self) {
-        for at in 0..PROVIDERS {
+        for index in 0..PROVIDERS {
             self.incarnations += 1;
             let node = NodeId {
-                at,
+                index,
                 incarnation: self.incarnations,
             };
-            self.providers[at] = SimulatedProvider::new(node, self.clocks.now());
-            self.wake_provider(at);
+            self.providers[index] = SimulatedProvider::new(node, self.clocks.now());
+            self.wake_provider(index);
         }
-        for at in 0..POOLS {
-            self.add_pool(at);
+        for index in 0..POOLS {
+            self.add_pool(index);
         }
     }
 }
