@@ -141,7 +141,11 @@ impl Backend {
         if true_time < self.denied {
             return error(ProviderErrorKind::Denied);
         }
-        let is_excluded = |secret: SecretId| excluded.iter().any(|one| secret_of(one) == secret);
+        let is_excluded = |secret: SecretId| {
+            excluded
+                .iter()
+                .any(|revision| secret_of(revision) == secret)
+        };
         match self.kind {
             Kind::Token | Kind::Dynamic => {
                 let renews = self.kind == Kind::Dynamic
@@ -209,7 +213,10 @@ impl Backend {
                 }
                 if is_excluded(secret) {
                     let other = [Some(self.current), self.pending, self.previous];
-                    let other = other.into_iter().flatten().find(|one| !is_excluded(*one));
+                    let other = other
+                        .into_iter()
+                        .flatten()
+                        .find(|secret| !is_excluded(*secret));
                     secret = other.unwrap_or(secret);
                 }
                 if leased == Some(secret) && rng.u8(..4) == 0 {

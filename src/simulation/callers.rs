@@ -101,30 +101,33 @@ impl World {
                 cancelled,
             },
         );
-        self.pump(node);
+        self.callers_poll(node);
     }
 
     /// Wakes waiting callers after a change of the pool.
     pub(super) fn wake_callers(&mut self, index: usize) {
         if !self.pools[index].waiting.is_empty() {
             self.pools[index].pace = 0;
-            self.pump_at(index, self.clocks.mono);
+            self.plan_poll(index, self.clocks.mono);
         }
     }
 
-    fn pump_at(&mut self, index: usize, when: u64) {
+    fn plan_poll(&mut self, index: usize, when: u64) {
         let pool = &mut self.pools[index];
-        if pool.pump.is_none_or(|planned| planned > when) {
-            pool.pump = Some(when);
+        if pool.next_poll.is_none_or(|planned| planned > when) {
+            pool.next_poll = Some(when);
             self.queue
-                .add(when, SimulatedEvent::Pump { node: pool.node });
+                .add(when, SimulatedEvent::CallersPoll { node: pool.node });
         }
     }
 
-    pub(super) fn pump(&mut self, node: NodeId) {
+    pub(super) fn callers_poll(&mut self, node: NodeId) {
         let (index, now) = (node.index, self.clocks.mono);
-        if self.pools[index].pump.is_some_and(|planned| planned <= now) {
-            self.pools[index].pump = None;
+        if self.pools[index]
+            .next_poll
+            .is_some_and(|planned| planned <= now)
+        {
+            self.pools[index].next_poll = None;
         }
         let waiting: Vec<u64> = self.pools[index].waiting.iter().copied().collect();
         let mut is_first = true;
@@ -139,7 +142,7 @@ impl World {
         if !pool.waiting.is_empty() {
             pool.pace = (pool.pace * 2).clamp(20 * MS, LONGEST_PACE);
             let when = now + pool.pace;
-            self.pump_at(index, when);
+            self.plan_poll(index, when);
         }
     }
 
@@ -172,7 +175,7 @@ impl World {
             let idle = pool
                 .instances
                 .get_mut(&current.instance)
-                .and_then(|one| one.idle.pop());
+                .and_then(|instance| instance.idle.pop());
             if let Some(secret) = idle {
                 if self.is_alive(index, current, secret, is_serving) {
                     if !is_serving {
@@ -244,7 +247,7 @@ impl World {
 
     fn give_back(&mut self, index: usize, instance: u64, secret: SecretId) {
         match self.pools[index].instances.get_mut(&instance) {
-            Some(one) if !one.is_closing => one.idle.push(secret),
+            Some(instance) if !instance.is_closing => instance.idle.push(secret),
             _ => self.connection_closed(index, instance),
         }
     }
@@ -257,13 +260,13 @@ impl World {
         };
         let (node, mono) = (self.pools[index].node, self.clocks.mono);
         let pool = &mut self.pools[index];
-        pool.waiting.retain(|one| *one != call);
-        if let Some(one) = pool.calls.get_mut(&call) {
-            if current.since > one.start {
+        pool.waiting.retain(|waiting| *waiting != call);
+        if let Some(known) = pool.calls.get_mut(&call) {
+            if current.since > known.start {
                 self.checks
                     .hazard("callers that waited through a handover", 1);
             }
-            one.holds = Some((current.instance, current.generation, secret));
+            known.holds = Some((current.instance, current.generation, secret));
         }
         self.checks.hazard("calls served", 1);
         self.queue
@@ -280,7 +283,7 @@ impl World {
         };
         self.check_returned(index, generation, secret);
         self.give_back(index, instance, secret);
-        self.pump(node);
+        self.callers_poll(node);
     }
 
     /// Ends a call at its deadline, or because it is cancelled.
@@ -305,7 +308,7 @@ impl World {
     fn forget_call(&mut self, index: usize, call: u64) {
         let now = self.clocks.mono;
         let pool = &mut self.pools[index];
-        pool.waiting.retain(|one| *one != call);
+        pool.waiting.retain(|waiting| *waiting != call);
         if let Some(call) = pool.calls.remove(&call)
             && let Some(login) = call.login.and_then(|login| pool.logins.get_mut(&login))
         {

@@ -75,7 +75,7 @@ pub(super) enum SimulatedEvent {
         node: NodeId,
         call: u64,
     },
-    Pump {
+    CallersPoll {
         node: NodeId,
     },
     /// A caller of a pool outside bursts.

@@ -26,7 +26,7 @@ impl World {
             let recent = pool
                 .logins
                 .values()
-                .filter(|one| mono - one.began < 100 * MS);
+                .filter(|login| mono - login.began < 100 * MS);
             if recent.count() >= places {
                 return;
             }
@@ -94,7 +94,7 @@ impl World {
         let result = self.db.login(secret, true_time, &mut self.rng);
         match result {
             Ok(()) => {
-                self.login_worked(index, secret);
+                self.login_worked();
                 self.pools[index].last_login_worked = Some(mono);
                 self.feed_pool(index, PoolInput::LoginWorked { generation });
                 self.pools[index].admission.note_opened(now.mono());
@@ -132,6 +132,6 @@ impl World {
                 }
             }
         }
-        self.pump(node);
+        self.callers_poll(node);
     }
 }

@@ -238,28 +238,28 @@ impl World {
                 continue;
             }
             for pool in self.subscribers(index) {
-                let one = &self.pools[pool];
-                let node = one.node;
-                if one.is_retired {
+                let pool = &self.pools[pool];
+                let node = pool.node;
+                if pool.is_retired {
                     // No caller uses a connection for so long.
-                    if one.retired + RECOVERED < now {
+                    if pool.retired + RECOVERED < now {
                         self.broken(Law(14), node, "a removed pool has not ended");
                     }
                     continue;
                 }
-                let active = one
+                let active = pool
                     .current
                     .filter(|active| !active.is_rejected)
                     .map(|active| active.secret);
                 // It may be an older one, because repeated rollbacks are not adopted at once.
                 let is_accepted = active.is_some_and(|secret| self.db.accepts(secret, true_time));
-                let lags = !is_accepted && one.since + RECOVERED < now;
-                let stuck = one
+                let lags = !is_accepted && pool.since + RECOVERED < now;
+                let stuck = pool
                     .drains
                     .values()
-                    .any(|drain| one.count(drain.instance) == 0);
-                one.admission.why_full(self.clocks.now().mono());
-                let shut = !one.admission.is_open() && !one.admission.has_old();
+                    .any(|drain| pool.count(drain.instance) == 0);
+                pool.admission.why_full(self.clocks.now().mono());
+                let shut = !pool.admission.is_open() && !pool.admission.has_old();
                 if lags {
                     self.broken(
                         Law(2),

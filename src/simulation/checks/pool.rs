@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    pub(in crate::simulation) fn login_worked(&mut self, _at: usize, _secret: SecretId) {
+    pub(in crate::simulation) fn login_worked(&mut self) {
         self.checks.hazard("logins that worked", 1);
     }
 

@@ -317,12 +317,12 @@ impl World {
             is_used |= pool.leases.values().any(|(_, used)| *used == secret);
             is_used |= pool.attempted() == Some(secret);
             if !keeps_connections {
-                let idle = pool.instances.values().flat_map(|one| &one.idle);
+                let idle = pool.instances.values().flat_map(|instance| &instance.idle);
                 let busy = pool.calls.values().filter_map(|call| call.holds);
                 is_used |= idle
                     .copied()
                     .chain(busy.map(|(.., secret)| secret))
-                    .any(|one| one == secret);
+                    .any(|used| used == secret);
             }
         }
         let model = &mut self.providers[index].model;
@@ -384,7 +384,7 @@ impl World {
         let now = self.clocks.mono;
         let provider = &self.providers[index];
         let is_busy =
-            provider.fetches.values().any(|one| !one.hangs) || provider.fetches.len() >= 3;
+            provider.fetches.values().any(|fetch| !fetch.hangs) || provider.fetches.len() >= 3;
         if provider
             .model
             .jumped

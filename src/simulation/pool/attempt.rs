@@ -40,9 +40,9 @@ impl World {
         if !pool.admission.is_open() {
             let current = pool
                 .current
-                .and_then(|one| pool.instances.get(&one.instance));
+                .and_then(|current| pool.instances.get(&current.instance));
             let count = current
-                .map(|one| Arc::clone(&one.count))
+                .map(|instance| Arc::clone(&instance.count))
                 .unwrap_or_default();
             permit = pool.admission.enter_verification(&count);
             waits = if permit.is_some() { 0 } else { SEC };
@@ -131,7 +131,7 @@ impl World {
         match result {
             Err(ConnectErrorKind::Rejected) => self.login_failed(index, secret),
             Err(_) => self.checks.hazard("logins that failed otherwise", 1),
-            Ok(()) => self.login_worked(index, secret),
+            Ok(()) => self.login_worked(),
         }
         result
     }
@@ -175,9 +175,9 @@ impl World {
             if opening.tries_out && !pool.admission.is_open() {
                 let current = pool
                     .current
-                    .and_then(|one| pool.instances.get(&one.instance));
+                    .and_then(|current| pool.instances.get(&current.instance));
                 let count = current
-                    .map(|one| Arc::clone(&one.count))
+                    .map(|instance| Arc::clone(&instance.count))
                     .unwrap_or_default();
                 attempt.permit = pool.admission.enter_verification(&count);
             }
@@ -229,7 +229,7 @@ impl World {
         let lifetime = self.pools[index]
             .attempt
             .as_ref()
-            .and_then(|one| one.lifetime);
+            .and_then(|attempt| attempt.lifetime);
         let input = PoolInput::Opened {
             attempt: number,
             mode,
@@ -262,7 +262,7 @@ impl World {
             let count = pool
                 .instances
                 .get(&old.instance)
-                .map(|one| Arc::clone(&one.count));
+                .map(|instance| Arc::clone(&instance.count));
             pool.admission
                 .begin_drain(replaced, count.unwrap_or_default());
             self.begin_drain(index, old);

@@ -26,14 +26,14 @@ impl World {
         let pool = &mut self.pools[index];
         let current = pool
             .current
-            .filter(|one| one.generation == generation && !pool.is_retired);
+            .filter(|current| current.generation == generation && !pool.is_retired);
         let result = match current {
             None => ProbeResult::Unknown,
             Some(current) => {
                 let idle = pool
                     .instances
                     .get(&current.instance)
-                    .map_or(0, |one| one.idle.len());
+                    .map_or(0, |instance| instance.idle.len());
                 if idle > 0 {
                     // A connection of a dropped role fails the probe.
                     if true_time < self.db.secrets[current.secret].role_ends {
@@ -134,8 +134,8 @@ impl World {
     /// Notes that a connection of this instance was closed.
     pub(in crate::simulation) fn connection_closed(&mut self, index: usize, instance: u64) {
         let pool = &self.pools[index];
-        if let Some(one) = pool.instances.get(&instance) {
-            one.count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(instance) = pool.instances.get(&instance) {
+            instance.count.fetch_sub(1, Ordering::Relaxed);
         }
         let drain = pool
             .drains

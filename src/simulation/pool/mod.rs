@@ -91,13 +91,17 @@ impl World {
                     returned.extend(pool.leases.remove(generation))
                 }
                 PoolEffect::Extend { generation, expiry } => {
-                    if let Some(current) = current.filter(|one| one.generation == *generation) {
+                    if let Some(current) =
+                        current.filter(|current| current.generation == *generation)
+                    {
                         current.expiry = *expiry;
                     }
                 }
                 PoolEffect::ProbeBeforeUse { generation }
                 | PoolEffect::StopProbing { generation } => {
-                    if let Some(current) = current.filter(|one| one.generation == *generation) {
+                    if let Some(current) =
+                        current.filter(|current| current.generation == *generation)
+                    {
                         current.is_suspected = matches!(effect, PoolEffect::ProbeBeforeUse { .. });
                     }
                 }
@@ -131,7 +135,7 @@ impl World {
                 if let Some(current) = pool
                     .current
                     .as_mut()
-                    .filter(|one| one.generation == generation)
+                    .filter(|current| current.generation == generation)
                 {
                     current.is_rejected = true;
                     self.checks.hazard("generations rejected", 1);

@@ -95,7 +95,7 @@ pub(in crate::simulation) struct SimulatedPool {
     pub(in crate::simulation) waiting: VecDeque<u64>,
     pub(in crate::simulation) logins: BTreeMap<u64, Login>,
     pub(in crate::simulation) numbers: u64,
-    pub(in crate::simulation) pump: Option<u64>,
+    pub(in crate::simulation) next_poll: Option<u64>,
     pub(in crate::simulation) pace: u64,
     pub(in crate::simulation) last_login_worked: Option<u64>,
     pub(super) losses: u32,
@@ -139,7 +139,7 @@ impl SimulatedPool {
             waiting: VecDeque::new(),
             logins: BTreeMap::new(),
             numbers: 0,
-            pump: None,
+            next_poll: None,
             pace: 0,
             last_login_worked: None,
             losses: 0,
@@ -164,16 +164,20 @@ impl SimulatedPool {
     pub(in crate::simulation) fn count(&self, instance: u64) -> u32 {
         self.instances
             .get(&instance)
-            .map_or(0, |one| one.count.load(Ordering::Relaxed))
+            .map_or(0, |instance| instance.count.load(Ordering::Relaxed))
     }
 
     /// Returns the number of connections, including that of a verification with a permit.
     pub(in crate::simulation) fn connections(&self) -> u32 {
-        let pooled: u32 = self.instances.keys().map(|one| self.count(*one)).sum();
+        let pooled: u32 = self
+            .instances
+            .keys()
+            .map(|instance| self.count(*instance))
+            .sum();
         let verification = self
             .attempt
             .as_ref()
-            .is_some_and(|one| one.permit.is_some());
+            .is_some_and(|attempt| attempt.permit.is_some());
         pooled + u32::from(verification)
     }
 
@@ -182,13 +186,13 @@ impl SimulatedPool {
             && self
                 .attempt
                 .as_ref()
-                .is_some_and(|one| one.number == attempt)
+                .is_some_and(|running| running.number == attempt)
     }
 
     /// Returns the secret of the running attempt's lease.
     pub(in crate::simulation) fn attempted(&self) -> Option<SecretId> {
         self.attempt
             .as_ref()
-            .map(|one| secret_of(&one.facts.revision))
+            .map(|attempt| secret_of(&attempt.facts.revision))
     }
 }

@@ -261,8 +261,8 @@ impl World {
                 ProviderEffect::NotifyPools => work.push(NodeWork::WakePools),
             }
         }
-        for one in work {
-            match one {
+        for part in work {
+            match part {
                 NodeWork::StartFetch(fetch, running) => self.start_fetch(index, fetch, running),
                 NodeWork::Settle(rotation) => self.pool_settled(index, &rotation),
                 NodeWork::Release(lease) => self.start_release(index, lease),
@@ -281,7 +281,7 @@ impl World {
     pub(super) fn pool_settled(&mut self, index: usize, rotation: &Arc<Rotation>) {
         let mut open = self.providers[index].rotations.iter();
         let open = open
-            .find(|(_, one)| Arc::ptr_eq(one, rotation))
+            .find(|(_, open)| Arc::ptr_eq(open, rotation))
             .map(|(id, _)| *id);
         if let Some(id) = open.filter(|_| rotation.is_settled()) {
             self.feed_provider(index, ProviderInput::PoolsSettled(id));

@@ -257,7 +257,10 @@ impl World {
             .trace
             .line(trigger.as_str(), node, fetch.0, rejected.len() as u64);
         self.check_fetch(index, trigger, is_requested, rejected);
-        let is_long = self.providers[index].fetches.values().any(|one| !one.hangs);
+        let is_long = self.providers[index]
+            .fetches
+            .values()
+            .any(|fetch| !fetch.hangs);
         if is_long {
             self.broken(Law(5), node, "two fetches within their deadline at once");
         }

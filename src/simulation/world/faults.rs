@@ -129,7 +129,7 @@ impl World {
     pub(in crate::simulation) fn end_connections(&mut self, index: usize) {
         for pool in self.subscribers(index) {
             for instance in self.pools[pool].instances.values_mut() {
-                instance.idle.iter_mut().for_each(|one| *one = ENDED);
+                instance.idle.iter_mut().for_each(|secret| *secret = ENDED);
             }
         }
     }

@@ -187,7 +187,7 @@ impl World {
             SimulatedEvent::Returned { node, call } if self.is_pool(node) => {
                 self.returned(node, call)
             }
-            SimulatedEvent::Pump { node } if self.is_pool(node) => self.pump(node),
+            SimulatedEvent::CallersPoll { node } if self.is_pool(node) => self.callers_poll(node),
             SimulatedEvent::Arrival { pool } => self.idle_caller_arrives(pool),
             SimulatedEvent::Fault { provider } => self.fault(provider),
             SimulatedEvent::Rotate { provider, step } => self.rotate(provider, step),
