@@ -179,7 +179,10 @@ impl Actor for RootActor {
         }
         let pause = child.budget.lock().failed(state.context.clock.mono());
         child.restarts.fetch_add(1, Ordering::AcqRel);
-        tracing::error!(actor = %child.name, pause = ?pause, "actor failed and is restarted with its state; queries are not affected");
+        tracing::error!(
+            actor = %child.name, pause = ?pause,
+            "actor failed and is restarted with its state; queries are not affected"
+        );
         state.context.meters.restarted(&child.name);
         state.context.events.send(Event::Restarted {
             actor: Arc::clone(&child.name),

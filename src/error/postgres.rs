@@ -132,11 +132,13 @@ mod tests {
                 ConnectErrorKind::Rejected,
             ),
             (
-                "server login has been failing, cached error: password authentication failed for user \"app\" (server_login_retry)",
+                "server login has been failing, cached error: password authentication failed for \
+                 user \"app\" (server_login_retry)",
                 ConnectErrorKind::Rejected,
             ),
             (
-                "server login has been failing, cached error: role \"app\" does not exist (server_login_retry)",
+                "server login has been failing, cached error: role \"app\" does not exist \
+                 (server_login_retry)",
                 ConnectErrorKind::Rejected,
             ),
             (
@@ -144,16 +146,19 @@ mod tests {
                 ConnectErrorKind::Unreachable,
             ),
             (
-                "server login has been failing, cached error: server DNS lookup failed (server_login_retry)",
+                "server login has been failing, cached error: server DNS lookup failed \
+                 (server_login_retry)",
                 ConnectErrorKind::Unreachable,
             ),
             (
-                "server login has been failing, cached error: sorry, too many clients already (server_login_retry)",
+                "server login has been failing, cached error: sorry, too many clients already \
+                 (server_login_retry)",
                 ConnectErrorKind::Overloaded,
             ),
             ("query_wait_timeout", ConnectErrorKind::Unreachable),
             (
-                "server login has been failing, cached error: FATAL: the database system is starting up (server_login_retry)",
+                "server login has been failing, cached error: FATAL: the database system is \
+                 starting up (server_login_retry)",
                 ConnectErrorKind::Unreachable,
             ),
             (
@@ -165,7 +170,8 @@ mod tests {
                 ConnectErrorKind::Unreachable,
             ),
             (
-                "server login has been failing, cached error: server closed the connection unexpectedly",
+                "server login has been failing, cached error: server closed the connection \
+                 unexpectedly",
                 ConnectErrorKind::Unreachable,
             ),
             (
@@ -173,7 +179,8 @@ mod tests {
                 ConnectErrorKind::Unreachable,
             ),
             (
-                "server login has been failing, cached error: FATAL: no pg_hba.conf entry for host \"10.0.0.1\", user \"app\"",
+                "server login has been failing, cached error: FATAL: no pg_hba.conf entry for host \
+                 \"10.0.0.1\", user \"app\"",
                 ConnectErrorKind::Misconfigured,
             ),
             (

@@ -63,7 +63,10 @@ pub(super) fn spawn<F: PoolFactory>(
                 let is_abandoned = report_overdue(slot, generation, &pool, span);
                 let _ = drained.await;
                 if is_abandoned {
-                    tracing::info!(pool = %slot.name(), generation, "connections that outlived their drain deadline have closed");
+                    tracing::info!(
+                        pool = %slot.name(), generation,
+                        "connections that outlived their drain deadline have closed"
+                    );
                 }
             }
         }
@@ -105,7 +108,8 @@ fn report_overdue<F: PoolFactory>(
     span.in_scope(|| {
         tracing::warn!(
             pool = %slot.name(), generation, connections,
-            "connections of an old generation outlive its drain deadline; they are not cut, and still counted"
+            "connections of an old generation outlive its drain deadline; they are not cut, and \
+             still counted"
         );
     });
     telemetry::abandoned(&span);

@@ -62,7 +62,10 @@ impl<F: PoolFactory> PoolSlot<F> {
             NextAttempt::Running
         });
         if is_first {
-            tracing::info!(pool = %self.name(), provider = %self.upstream.name(), generation, error = %error, "the database rejected the credential");
+            tracing::info!(
+                pool = %self.name(), provider = %self.upstream.name(), generation, error = %error,
+                "the database rejected the credential"
+            );
             self.events().send(Event::Rejected {
                 pool: Arc::clone(self.name()),
                 generation,
@@ -76,12 +79,18 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
         let (pool, provider) = (self.name(), self.upstream.name());
         if is_early && self.failures.is_first_expected() {
-            tracing::info!(pool = %pool, provider = %provider, revision = %revision, error = %error, "the database does not accept the next lease yet; it is verified again");
+            tracing::info!(
+                pool = %pool, provider = %provider, revision = %revision, error = %error,
+                "the database does not accept the next lease yet; it is verified again"
+            );
         } else if let Some(times) = self
             .failures
             .failed(self.clock().mono(), error.kind().as_str())
         {
-            tracing::warn!(pool = %pool, provider = %provider, revision = %revision, times, error = %error, "a lease could not be verified");
+            tracing::warn!(
+                pool = %pool, provider = %provider, revision = %revision, times, error = %error,
+                "a lease could not be verified"
+            );
         }
         self.events().send(Event::VerificationFailed {
             pool: Arc::clone(self.name()),
@@ -92,7 +101,10 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Logs that verifications work again.
     pub(super) fn recovered(&self) {
         if let Some(times) = self.failures.succeeded() {
-            tracing::info!(pool = %self.name(), provider = %self.upstream.name(), times, "the database accepts logins again");
+            tracing::info!(
+                pool = %self.name(), provider = %self.upstream.name(), times,
+                "the database accepts logins again"
+            );
         }
     }
 

@@ -43,7 +43,8 @@ pub(super) fn no_current_lease(variant: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Other,
         format!(
-            "the provider returned `Fetched::{variant}` without a current lease; return `Fetched::New`"
+            "the provider returned `Fetched::{variant}` without a current lease; return \
+             `Fetched::New`"
         ),
     )
 }

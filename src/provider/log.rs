@@ -28,7 +28,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                         Some(_) => "the current lease stays in use",
                         None => "there is no lease yet",
                     };
-                    tracing::warn!(provider = %self.name(), trigger, times, error = %error, "fetch failed; {lease}");
+                    tracing::warn!(
+                        provider = %self.name(), trigger, times, error = %error,
+                        "fetch failed; {lease}"
+                    );
                 }
                 self.context().events.send(Event::FetchFailed {
                     provider: Arc::clone(self.name()),
@@ -36,10 +39,16 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 });
             }
             FetchOutcome::Stale { is_news: false } => {
-                tracing::debug!(provider = %self.name(), trigger, "the superseded revision was returned again");
+                tracing::debug!(
+                    provider = %self.name(), trigger,
+                    "the superseded revision was returned again"
+                );
             }
             FetchOutcome::Stale { is_news: true } => {
-                tracing::info!(provider = %self.name(), trigger, "the backend returned a superseded revision; it is not adopted again");
+                tracing::info!(
+                    provider = %self.name(), trigger,
+                    "the backend returned a superseded revision; it is not adopted again"
+                );
             }
             FetchOutcome::Unchanged => {
                 tracing::debug!(provider = %self.name(), trigger, "unchanged");
@@ -60,16 +69,23 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let kind = error.kind().as_str();
         match self.release_failures.failed(self.clock().mono(), kind) {
             Some(times) if error.is_transient() => {
-                tracing::warn!(provider = %self.name(), %revision, times, error = %error, "lease not released; the release is retried");
+                tracing::warn!(
+                    provider = %self.name(), %revision, times, error = %error,
+                    "lease not released; the release is retried"
+                );
             }
             Some(times) => {
                 tracing::warn!(
                     provider = %self.name(), %revision, times, error = %error,
-                    "lease not released; it remains until it expires, as will others until the cause is removed"
+                    "lease not released; it remains until it expires, as will others until the \
+                     cause is removed"
                 );
             }
             None => {
-                tracing::debug!(provider = %self.name(), %revision, error = %error, "lease not released");
+                tracing::debug!(
+                    provider = %self.name(), %revision, error = %error,
+                    "lease not released"
+                );
             }
         }
     }

@@ -63,7 +63,8 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
     };
     (lifetime < needed).then(|| {
         format!(
-            "a lifetime of {} is too short: the refresh is after {}, and the handover needs at least {} in total; issue longer leases",
+            "a lifetime of {} is too short: the refresh is after {}, and the handover needs at \
+             least {} in total; issue longer leases",
             humantime::format_duration(lifetime),
             humantime::format_duration(refresh),
             humantime::format_duration(needed),

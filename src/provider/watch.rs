@@ -51,7 +51,10 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
                 failure_log.succeeded();
             }
             if let Some(times) = failure_log.failed(clock.mono(), outcome) {
-                tracing::warn!(provider = %name, outcome, pause = ?pause, times, "the provider's watch stopped; starting it again after a pause");
+                tracing::warn!(
+                    provider = %name, outcome, pause = ?pause, times,
+                    "the provider's watch stopped; starting it again after a pause"
+                );
             }
             tokio::time::sleep(pause).await;
         }

@@ -147,14 +147,26 @@ impl Outcome {
     pub(super) fn of(seed: u64, days: u64, checks: CheckResults) -> Self {
         let failure = checks.breach.map(|breach| {
             let mut text = format!(
-                "law {} broken at {}: {}\n  repeat with: cargo xtask simulate --seed {seed} --days {days}\n",
+                "law {} broken at {}: {}\n  repeat with: cargo xtask simulate --seed {seed} --days \
+                 {days}\n",
                 breach.law.0,
                 Time(breach.at),
                 breach.text
             );
             for line in breach.lines {
-                let Line { at, what, node, a, b } = line;
-                let _ = writeln!(text, "  {} {what} node={}.{} {a} {b}", Time(at), node.index, node.incarnation);
+                let Line {
+                    at,
+                    what,
+                    node,
+                    a,
+                    b,
+                } = line;
+                let NodeId { index, incarnation } = node;
+                let _ = writeln!(
+                    text,
+                    "  {} {what} node={index}.{incarnation} {a} {b}",
+                    Time(at)
+                );
             }
             text
         });

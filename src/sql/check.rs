@@ -53,7 +53,8 @@ pub(crate) fn address(
     match credentials.endpoint() {
         Some(_) if options.socket => Err(misconfigured(
             "socket",
-            "the connect options name one, and the credentials have an endpoint; leave one of them out",
+            "the connect options name one, and the credentials have an endpoint; leave one of them \
+             out",
         )),
         Some(endpoint) if endpoint.host_problem().is_some() => Err(misconfigured(
             "host",

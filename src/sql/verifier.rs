@@ -75,7 +75,8 @@ impl Verifier {
         work: impl Future<Output = Result<(), ConnectError>> + Send + 'static,
     ) -> Result<(), ConnectError> {
         if self.abandoned.load(Ordering::Acquire) >= MAX_ABANDONED {
-            let message = "earlier verifications still compute the server's login challenge; check which server listens at this address";
+            let message = "earlier verifications still compute the server's login challenge; \
+                           check which server listens at this address";
             return Err(ConnectError::new(ConnectErrorKind::Unreachable, message));
         }
         let shared = Arc::new(VerificationState {

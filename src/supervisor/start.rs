@@ -266,7 +266,10 @@ async fn start_within<T>(
             ))
             .to_string();
             let pool = pool.map(tracing::field::display);
-            tracing::warn!(pool, %provider, fails_in = %left, %reason, "start still waits for a verified lease");
+            tracing::warn!(
+                pool, %provider, fails_in = %left, %reason,
+                "start still waits for a verified lease"
+            );
         }
     }
     timeout_at(began + start_deadline, first).await

@@ -57,13 +57,15 @@ impl Meters {
         Self(Some(Arc::new(Instruments {
             refresh: seconds(
                 "credential.refresh.duration",
-                "Time from a rotation's trigger to its end; for a failed attempt, the time of the fetch",
+                "Time from a rotation's trigger to its end; for a failed attempt, the time of the \
+                 fetch",
                 &SECONDS,
             ),
             fetches: counter("credential.fetches", "{fetch}", "Fetches from the backend"),
             handover: seconds(
                 "pool.handover.duration",
-                "Time from the verification of a lease to its publication, or to the error that ended the handover",
+                "Time from the verification of a lease to its publication, or to the error that \
+                 ended the handover",
                 &SECONDS,
             ),
             wait: seconds(

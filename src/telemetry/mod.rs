@@ -30,7 +30,11 @@ use crate::report::RotationTrigger;
 /// rotation.
 macro_rules! info_span {
     ($($arguments:tt)*) => {
-        if tracing::dispatcher::has_been_set() { tracing::info_span!($($arguments)*) } else { Span::none() }
+        if tracing::dispatcher::has_been_set() {
+            tracing::info_span!($($arguments)*)
+        } else {
+            Span::none()
+        }
     };
 }
 
@@ -51,13 +55,28 @@ fn rotation(provider: &str, trigger: RotationTrigger) -> Span {
 
 /// One attempt to fetch.
 pub(crate) fn fetch(parent: &Span, provider: &str, trigger: RotationTrigger) -> Span {
-    info_span!(parent: parent, "credential.fetch", otel.kind = "client", provider, trigger = trigger.as_str(), error.type = Empty)
+    info_span!(
+        parent: parent,
+        "credential.fetch",
+        otel.kind = "client",
+        provider,
+        trigger = trigger.as_str(),
+        error.type = Empty,
+    )
 }
 
 /// One pool's handover; a root of its own when its rotation is over (the first one of a pool, a
 /// late verification).
 pub(crate) fn handover(parent: &Span, pool: &str, revision: &str) -> Span {
-    info_span!(parent: parent, "pool.handover", pool, revision, mode = Empty, generation = Empty, error.type = Empty)
+    info_span!(
+        parent: parent,
+        "pool.handover",
+        pool,
+        revision,
+        mode = Empty,
+        generation = Empty,
+        error.type = Empty,
+    )
 }
 
 /// A bare login and the probe.
@@ -83,7 +102,14 @@ pub(crate) fn publish(parent: &Span) -> Span {
 /// Drain of an old generation: a root of its own, because it may take long. It follows from the
 /// rotation, or from the handover where none is open.
 pub(crate) fn drain(cause: &Span, pool: &str, generation: u64) -> Span {
-    let span = info_span!(parent: None, "pool.drain", pool, generation, abandoned = Empty, error.type = Empty);
+    let span = info_span!(
+        parent: None,
+        "pool.drain",
+        pool,
+        generation,
+        abandoned = Empty,
+        error.type = Empty,
+    );
     span.follows_from(cause);
     span
 }

@@ -26,9 +26,16 @@ fn read_sources(folder: &Path, found: &mut Vec<String>) {
         if path.is_dir() {
             read_sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(fs::read_to_string(path).expect("text"));
+            found.push(join_strings(&fs::read_to_string(path).expect("text")));
         }
     }
+}
+
+/// Joins strings that continue on the next line.
+fn join_strings(source: &str) -> String {
+    let mut lines = source.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |joined, line| joined + line.trim_start())
 }
 
 /// Returns the texts in quotes.

@@ -101,7 +101,8 @@ impl ProviderMachine {
         let error = ProviderError::new(
             ProviderErrorKind::TimedOut,
             format!(
-                "{HANGING_MOST} fetches have not ended, the first for {}; no other begins until one of them ends; set a timeout for the provider's own calls",
+                "{HANGING_MOST} fetches have not ended, the first for {}; no other begins until \
+                 one of them ends; set a timeout for the provider's own calls",
                 humantime::format_duration(Duration::from_secs(oldest.as_secs()))
             ),
         );

@@ -128,7 +128,8 @@ impl ProviderMachine {
         Err(ProviderError::new(
             ProviderErrorKind::ExpiredLease,
             format!(
-                "the returned lease {} expired at {expired}; return one that has not expired, or check this machine's clock",
+                "the returned lease {} expired at {expired}; return one that has not expired, or \
+                 check this machine's clock",
                 facts.revision
             ),
         ))

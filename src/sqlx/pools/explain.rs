@@ -36,7 +36,8 @@ impl<DB: Dialect> SqlPools<DB> {
             ErrorKind::NotFound | ErrorKind::PermissionDenied => misconfigured(
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
                 format!(
-                    "a file in the connect options cannot be read ({io}); check its path and permissions"
+                    "a file in the connect options cannot be read ({io}); check its path and \
+                     permissions"
                 ),
             ),
             _ => ConnectError::new(kind::<DB>(&error), format!("{place}: {error}")),
@@ -114,7 +115,8 @@ pub(super) fn never_ready(within: Duration) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Other,
         format!(
-            "no connection was ready within {within}, although the login works; check the pool's after_connect, the server's limit and sqlx's log"
+            "no connection was ready within {within}, although the login works; check the pool's \
+             after_connect, the server's limit and sqlx's log"
         ),
     )
 }

@@ -62,7 +62,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         }
         if credentials.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
             let advice = format!(
-                "a token is sent in clear to any server at this address; set {} in the connect options",
+                "a token is sent in clear to any server at this address; set {} in the connect \
+                 options",
                 DB::VERIFIED_TLS
             );
             return Err(misconfigured("ssl_mode", advice));

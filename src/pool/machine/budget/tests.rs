@@ -215,7 +215,8 @@ proptest! {
                 }
             }
             if let Some(account) = budget.accounts.get(&user) {
-                prop_assert!(account.spent <= max + RESERVED_LOGINS, "{} of {}", account.spent, max + RESERVED_LOGINS);
+                let most = max + RESERVED_LOGINS;
+                prop_assert!(account.spent <= most, "{} of {most}", account.spent);
             }
         }
     }
