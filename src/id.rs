@@ -1,8 +1,8 @@
-//! Ids of supervisors, providers and pools.
+//! Ids of supervisors, providers, pools and rotations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Identifies a supervisor, provider or pool in this process. A name may be reused, an id never is.
+/// Identifies one of these in this process. A name may be reused, an id never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(u64);
 

@@ -8,6 +8,7 @@ use tracing::Span;
 
 use crate::clock::Timestamp;
 use crate::error::{ConnectError, ProviderError};
+use crate::id::Id;
 use crate::lease::Revision;
 use crate::lock::{Mutex, MutexGuard};
 use crate::report::{HandoverReport, RotationOutcome, RotationReport, RotationTrigger};
@@ -19,6 +20,7 @@ use crate::telemetry::{self, Caller, Origin, Root};
 /// the status.
 #[derive(Debug)]
 pub(crate) struct Rotation {
+    id: Id,
     provider: Arc<str>,
     trigger: RotationTrigger,
     started: Timestamp,
@@ -71,10 +73,15 @@ fn mark_end(span: &Span, outcome: RotationOutcome, failure: Option<&Failure>) {
 }
 
 impl Rotation {
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
     /// Creates a rotation without a span, so that it may be called under a lock.
     /// [`open`](Self::open) begins the span.
     pub(crate) fn new(provider: &Arc<str>, trigger: RotationTrigger, now: Timestamp) -> Arc<Self> {
         Arc::new(Self {
+            id: Id::next(),
             provider: Arc::clone(provider),
             trigger,
             started: now,

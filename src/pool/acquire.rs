@@ -19,7 +19,7 @@ use super::connect::connect;
 use super::explain::{deadline_error, error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
-use super::login_permits::get_in_pool;
+use super::own_queue::get_in_pool;
 use super::queue::{Place, queue, wait_for_shared_connection};
 use crate::lease::OldConnections;
 use crate::telemetry::Wait;

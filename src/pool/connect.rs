@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::futures::Notified;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::admission::Permit;
@@ -21,14 +21,8 @@ use super::connection_guard::give_back;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
-use super::openings::Openings;
+use super::openings::{Openings, Permits, WITHOUT_CALLER, left_alone, with_head_start};
 
-/// Longest time for which a login continues without its caller. The next verification detects a
-/// later rejection.
-pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
-
-/// A place among the callers that log in, and the permit to go ahead of the others.
-pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
     Result<Taken<<F as PoolFactory>::Connection>, <F as PoolFactory>::Error>,
@@ -92,23 +86,6 @@ pub(super) async fn connect<F: PoolFactory>(
     let result = note_result(shared, generation, result, opened);
     drop(permits);
     Some(PoolResult { result, opened })
-}
-
-/// Acquires a connection, and returns the permits with the result. A login keeps them for
-/// `head_start` at most. A caller that queues in a full pool keeps them, because it would log in if
-/// another connection closed.
-pub(super) async fn with_head_start<T>(
-    acquiring: impl Future<Output = T>,
-    permits: Permits,
-    head_start: Option<Duration>,
-) -> (T, Option<Permits>) {
-    let mut acquiring = std::pin::pin!(acquiring);
-    tokio::select! {
-        biased;
-        result = acquiring.as_mut() => return (result, Some(permits)),
-        () = sleep(head_start.unwrap_or_default()), if head_start.is_some() => drop(permits),
-    }
-    (acquiring.await, None)
 }
 
 /// Returns whether a call to the pool opens a connection: it has room, and none is idle.
@@ -259,12 +236,6 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
             }
         });
     }
-}
-
-/// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`].
-pub(super) async fn left_alone<T>(caller: &mut oneshot::Sender<T>) {
-    caller.closed().await;
-    sleep(WITHOUT_CALLER).await;
 }
 
 /// Opens a connection with a permit, in a task of its own. Returns `None` when the caller should

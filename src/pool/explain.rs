@@ -1,8 +1,7 @@
 //! Errors of the acquire loop: reports to the control plane, and errors for callers.
 
 use super::factory::{AcquireError, PoolFactory};
-use super::generation::{Generation, Phase, Shared};
-use super::slot::PoolSlot;
+use super::generation::{ControlPlane, Generation, Phase, Shared};
 use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 
@@ -45,7 +44,7 @@ pub(super) fn note_login_error<F: PoolFactory>(
 pub(super) fn note_error<F: PoolFactory>(
     shared: &Shared<F>,
     error: F::Error,
-    rejected: impl FnOnce(&PoolSlot<F>, ConnectError),
+    rejected: impl FnOnce(&dyn ControlPlane, ConnectError),
 ) -> (F::Error, Option<ConnectError>) {
     let Some(control_plane) = shared.control_plane() else {
         return (error, None);

@@ -1,6 +1,7 @@
 //! The current generation of a pool and its life cycle: the data plane, which the control plane
 //! writes and every caller reads.
 
+use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -12,13 +13,13 @@ use super::admission::Admission;
 use super::checks::Checks;
 use super::factory::{Check, PoolFactory, PoolSettings};
 use super::openings::Openings;
-use super::slot::PoolSlot;
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
 use crate::lock::Mutex;
 use crate::next_attempt::NextAttempt;
+use crate::status::PoolStatus;
 use crate::telemetry::{Meters, Origin};
 
 /// Phase of a generation. It only moves forward.
@@ -160,6 +161,26 @@ impl<P> Generation<P> {
     }
 }
 
+/// The control plane as callers use it: for logins and errors.
+pub(crate) trait ControlPlane: Send + Sync {
+    /// Notes that the database rejected a caller of this generation.
+    fn rejected(&self, generation: u64, error: ConnectError);
+    /// Notes a rejected login of this generation: counts it, and does what
+    /// [`rejected`](Self::rejected) does.
+    fn login_rejected(&self, generation: u64, error: ConnectError);
+    /// Notes that a caller's login of this generation worked.
+    fn login_worked(&self, generation: u64);
+    /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
+    fn login_unknown(&self, generation: u64);
+    /// Notes that a statement failed in a way that a dropped role would explain.
+    fn suspect(&self, generation: u64);
+    /// Returns the error of the last failed attempt, or of the provider.
+    fn last_error(&self) -> Option<ConnectError>;
+    /// Classifies an error that a user of the pool got, and adds details of the active credentials.
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError;
+    fn status(&self) -> PoolStatus;
+}
+
 /// State that all handles of a pool share.
 pub(crate) struct Shared<F: PoolFactory> {
     pub(crate) name: Arc<str>,
@@ -175,7 +196,7 @@ pub(crate) struct Shared<F: PoolFactory> {
     waiting: Notify,
     /// Start of the next attempt that may help callers.
     next_attempt: Mutex<NextAttempt>,
-    control_plane: Weak<PoolSlot<F>>,
+    control_plane: Option<Weak<dyn ControlPlane>>,
     moved_callers: AtomicU64,
 }
 
@@ -187,7 +208,7 @@ impl<F: PoolFactory> Shared<F> {
         clock: Clock,
         meters: Meters,
         first: Generation<F::Pool>,
-        control_plane: Weak<PoolSlot<F>>,
+        control_plane: Option<Weak<dyn ControlPlane>>,
     ) -> Arc<Self> {
         let counter = Arc::clone(&factory);
         let connections = Arc::new(move |pool: &F::Pool| counter.connections(pool));
@@ -259,7 +280,7 @@ impl<F: PoolFactory> Shared<F> {
     }
 
     /// Returns the control plane, while it exists.
-    pub(crate) fn control_plane(&self) -> Option<Arc<PoolSlot<F>>> {
-        self.control_plane.upgrade()
+    pub(crate) fn control_plane(&self) -> Option<Arc<dyn ControlPlane>> {
+        self.control_plane.as_ref()?.upgrade()
     }
 }

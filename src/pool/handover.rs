@@ -8,10 +8,10 @@ use tracing::Span;
 use super::admission::logins_at_once;
 use super::call::is_expired;
 use super::factory::{HandoverPolicy, PoolFactory};
-use super::generation::{Generation, Lifecycle, Phase};
-use super::login_permits::LoginPermits;
+use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
 use super::machine::{PoolEffect, PoolInput};
 use super::openings::Openings;
+use super::own_queue::login_permits;
 use super::slot::PoolSlot;
 use super::state::Draining;
 use super::task::{retry_with_room, run_in_task};
@@ -75,7 +75,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
         Some(pool) => (pool, None),
         None => {
             let openings = Openings::new(slot.settings().max_connections);
-            let logins = LoginPermits::new(&slot.shared, Arc::clone(&openings));
+            let logins = login_permits(&slot.shared, Arc::clone(&openings));
             let pool = slot
                 .factory()
                 .open(lease_guard.lease.secret(), logins)

@@ -16,6 +16,7 @@ mod handover;
 mod login_permits;
 pub(crate) mod machine;
 mod openings;
+mod own_queue;
 mod probe;
 mod queue;
 mod slot;
@@ -28,12 +29,12 @@ pub(crate) use acquire::Acquired;
 pub(crate) use acquire::acquire;
 pub(crate) use call::are_expired;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
-pub(crate) use connect::WITHOUT_CALLER;
-#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Phase, Shared};
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
+pub(crate) use openings::WITHOUT_CALLER;
 pub(crate) use slot::PoolSlot;
 
 pub use checks::{CheckPolicy, Taken};

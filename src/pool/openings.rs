@@ -4,15 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
 
 use super::admission::{HEAD_START, logins_at_once};
-use super::connect::WITHOUT_CALLER;
+use crate::id::Id;
 use crate::lock::Mutex;
+
+/// Longest time for which a login continues without its caller. The next verification detects a
+/// later rejection.
+pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 
 /// Time after a login that worked within which others begin at once.
 const SUCCESS_LASTS: Duration = Duration::from_secs(1);
+
+/// A place among the callers that log in, and the permit to go ahead of the others.
+pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
 
 /// Limits the callers that begin a login at a time to a quarter of the pool's maximum. The others
 /// queue here, and leave without a login after a rejection.
@@ -23,6 +30,7 @@ const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 /// slowly would cost more than the login budget.
 #[derive(Debug)]
 pub(crate) struct Openings {
+    id: Id,
     published: AtomicBool,
     places: Arc<Semaphore>,
     /// Permit of the login that goes first while none has worked lately.
@@ -34,12 +42,18 @@ pub(crate) struct Openings {
 impl Openings {
     pub(super) fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
+            id: Id::next(),
             published: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
             first_login: Arc::new(Semaphore::new(1)),
             last_success: Mutex::default(),
             limited_until: Mutex::default(),
         })
+    }
+
+    /// Identifies the pool. Generations that share a pool have the same id.
+    pub(super) fn id(&self) -> Id {
+        self.id
     }
 
     /// Notes that the pool serves callers from now on.
@@ -97,6 +111,29 @@ impl Openings {
         let last = *self.last_success.lock();
         last.is_some_and(|at| now.saturating_duration_since(at) < SUCCESS_LASTS)
     }
+}
+
+/// Acquires a connection, and returns the permits with the result. A login keeps them for
+/// `head_start` at most. A caller that queues in a full pool keeps them, because it would log in if
+/// another connection closed.
+pub(super) async fn with_head_start<T>(
+    acquiring: impl Future<Output = T>,
+    permits: Permits,
+    head_start: Option<Duration>,
+) -> (T, Option<Permits>) {
+    let mut acquiring = std::pin::pin!(acquiring);
+    tokio::select! {
+        biased;
+        result = acquiring.as_mut() => return (result, Some(permits)),
+        () = sleep(head_start.unwrap_or_default()), if head_start.is_some() => drop(permits),
+    }
+    (acquiring.await, None)
+}
+
+/// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`].
+pub(super) async fn left_alone<T>(caller: &mut oneshot::Sender<T>) {
+    caller.closed().await;
+    sleep(WITHOUT_CALLER).await;
 }
 
 #[cfg(test)]

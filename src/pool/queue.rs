@@ -191,5 +191,8 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
 
 /// Returns whether the generation was replaced, extended or retired.
 fn is_over<F: PoolFactory>(shared: &Shared<F>, generation: &Arc<Generation<F::Pool>>) -> bool {
-    !Arc::ptr_eq(&shared.current(), generation) || generation.lifecycle.phase() == Phase::Retired
+    let current = shared.current();
+    current.number != generation.number
+        || current.expiry != generation.expiry
+        || generation.lifecycle.phase() == Phase::Retired
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::admission::Permit;
 use super::factory::{PoolFactory, PoolSettings};
-use super::generation::{Generation, Phase, Shared};
+use super::generation::{ControlPlane, Generation, Phase, Shared};
 use super::machine::{PoolInput, PoolMachine};
 use super::state::SlotState;
 use crate::actor::Mailbox;
@@ -22,6 +22,7 @@ use crate::lease::{Lease, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::notifier::Notifier;
 use crate::provider::{ProviderSlot, Subscriber};
+use crate::status::PoolStatus;
 
 /// Longest time for which a verification waits for room among old connections.
 const VERIFICATION_WAIT: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                     context.clock.clone(),
                     context.meters.clone(),
                     vacant,
-                    weak.clone(),
+                    Some(weak.clone()),
                 ),
                 context,
                 mailbox: Mailbox::default(),
@@ -233,36 +234,28 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 }
 
-/// The control plane as the data plane uses it: for logins and errors.
-impl<F: PoolFactory> PoolSlot<F> {
-    /// Notes that the database rejected a caller of this generation.
-    pub(crate) fn rejected(&self, generation: u64, error: ConnectError) {
+impl<F: PoolFactory> ControlPlane for PoolSlot<F> {
+    fn rejected(&self, generation: u64, error: ConnectError) {
         self.feed(PoolInput::CallerRejected { generation }, Some(&error));
     }
 
-    /// Notes a rejected login of this generation: counts it, and does what
-    /// [`rejected`](Self::rejected) does.
-    pub(super) fn login_rejected(&self, generation: u64, error: ConnectError) {
+    fn login_rejected(&self, generation: u64, error: ConnectError) {
         self.feed(PoolInput::LoginRejected { generation }, Some(&error));
     }
 
-    /// Notes that a caller's login of this generation worked.
-    pub(super) fn login_worked(&self, generation: u64) {
+    fn login_worked(&self, generation: u64) {
         self.feed(PoolInput::LoginWorked { generation }, None);
     }
 
-    /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
-    pub(super) fn login_unknown(&self, generation: u64) {
+    fn login_unknown(&self, generation: u64) {
         self.feed(PoolInput::LoginUnknown { generation }, None);
     }
 
-    /// Notes that a statement failed in a way that a dropped role would explain.
-    pub(crate) fn suspect(&self, generation: u64) {
+    fn suspect(&self, generation: u64) {
         self.feed(PoolInput::Suspected { generation }, None);
     }
 
-    /// Returns the error of the last failed attempt.
-    pub(super) fn last_error(&self) -> Option<ConnectError> {
+    fn last_error(&self) -> Option<ConnectError> {
         let failure = self.last_failure();
         failure.or_else(|| {
             let error = self.upstream.last_error()?;
@@ -275,12 +268,15 @@ impl<F: PoolFactory> PoolSlot<F> {
         })
     }
 
-    /// Classifies an error that a user of the pool got, and adds details of the active credentials.
-    pub(crate) fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         let connect_error = self.factory().classify(error);
         match self.active_lease() {
             Some(lease) => self.factory().explain(lease.secret(), connect_error),
             None => connect_error,
         }
+    }
+
+    fn status(&self) -> PoolStatus {
+        Self::status(self)
     }
 }

@@ -119,7 +119,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
     /// Returns the id of an open rotation.
     pub(super) fn id_of(&self, rotation: &Arc<Rotation>) -> Option<RotationId> {
         let mut open = self.rotations.iter();
-        open.find(|(_, one)| Arc::ptr_eq(one, rotation))
+        open.find(|(_, one)| one.id() == rotation.id())
             .map(|(id, _)| *id)
     }
 

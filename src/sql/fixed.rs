@@ -1,6 +1,6 @@
 //! A handle without a supervisor.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::handle::Handle;
@@ -33,7 +33,7 @@ impl<F: PoolFactory> Handle<F> {
             Clock::default(),
             Meters::default(),
             first,
-            Weak::new(),
+            None,
         ))
     }
 }

@@ -20,14 +20,4 @@ pub use postgres::PgPools;
 pub use shared_error::SharedError;
 
 use super::shim;
-use super::sqlx::{self, Pool};
-use crate::sql::fixed::FixedPool;
-use dialect::Dialect;
-
-impl<DB: Dialect> FixedPool for Pool<DB> {
-    type Factory = SqlPools<DB>;
-
-    fn factory(&self) -> SqlPools<DB> {
-        SqlPools::new((*self.connect_options()).clone(), self.options().clone())
-    }
-}
+use super::sqlx;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
-use super::sqlx::{self, ConnectOptions, Connection};
+use super::sqlx::{self, ConnectOptions, Connection, Pool};
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::error::ConnectError;
 use crate::lock::Mutex;
 use crate::pool::{CheckPolicy, HandoverPolicy, PoolSettings, WITHOUT_CALLER};
 use crate::sql::check::misconfigured;
+use crate::sql::fixed::FixedPool;
 use crate::sql::forms::{Form, Forms};
 use crate::sql::verifier::Verifier;
 
@@ -289,5 +290,13 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
             .field("host", &shown_host(DB::address(&self.connect).host))
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+impl<DB: Dialect> FixedPool for Pool<DB> {
+    type Factory = SqlPools<DB>;
+
+    fn factory(&self) -> SqlPools<DB> {
+        SqlPools::new((*self.connect_options()).clone(), self.options().clone())
     }
 }
