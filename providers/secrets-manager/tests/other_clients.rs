@@ -1,4 +1,4 @@
-//! needs: postgresql, moto
+//! needs: postgresql, moto, quiet
 //!
 //! The same rotations with this library and with what services do without it: a request before each
 //! connect, and a cache of five minutes.

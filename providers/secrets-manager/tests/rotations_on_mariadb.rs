@@ -1,4 +1,4 @@
-//! needs: mariadb, moto
+//! needs: mariadb, moto, quiet
 //!
 //! The cases of `rotations_on_postgresql`, on MariaDB.
 

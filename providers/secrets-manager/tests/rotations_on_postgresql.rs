@@ -1,4 +1,4 @@
-//! needs: postgresql, moto
+//! needs: postgresql, moto, quiet
 //!
 //! AWS's four rotation steps on a real database under load. The defaults are 20 rotations a case
 //! and 500 ms between setSecret and finishSecret. `CLAVIGER_ROTATIONS` and `CLAVIGER_WINDOW_MS` set
