@@ -151,12 +151,18 @@ impl RdsIam {
         }
     }
 
-    /// Returns the time of a signature: that of the configuration's time source, else `now` of the
-    /// supervisor's clock.
-    fn signing_time(&self, now: Timestamp) -> SystemTime {
-        self.time_source
-            .as_ref()
-            .map_or(now.wall(), SharedTimeSource::now)
+    /// Returns the time of a signature: the supervisor's, corrected by what the configuration's time
+    /// source differs from this machine's clock. A configuration that was loaded always has one.
+    fn signing_time(&self, supervisor: Timestamp) -> SystemTime {
+        let Some(time_source) = &self.time_source else {
+            return supervisor.wall();
+        };
+        let (source, machine) = (time_source.now(), SystemTime::now());
+        let corrected = match source.duration_since(machine) {
+            Ok(ahead) => supervisor.wall().checked_add(ahead),
+            Err(behind) => supervisor.wall().checked_sub(behind.duration()),
+        };
+        corrected.unwrap_or(source)
     }
 
     fn last_signature(&self) -> Option<LastSignature> {
