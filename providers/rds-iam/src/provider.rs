@@ -157,8 +157,12 @@ impl RdsIam {
         let Some(time_source) = &self.time_source else {
             return supervisor.wall();
         };
-        let (source, machine) = (time_source.now(), SystemTime::now());
-        let corrected = match source.duration_since(machine) {
+        let before = SystemTime::now();
+        let source = time_source.now();
+        if (before..=SystemTime::now()).contains(&source) {
+            return supervisor.wall();
+        }
+        let corrected = match source.duration_since(before) {
             Ok(ahead) => supervisor.wall().checked_add(ahead),
             Err(behind) => supervisor.wall().checked_sub(behind.duration()),
         };
