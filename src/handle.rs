@@ -15,7 +15,7 @@ use crate::status::PoolStatus;
 /// `&PgPool`: in `fetch_one(&db)`, `db.begin()`, `migrate!().run(&db)`.
 ///
 /// ```
-/// # #[cfg(feature = "postgres")] mod service {
+/// # #[cfg(all(feature = "postgres", feature = "sqlx-09"))] mod service {
 /// use claviger::{Handle, PgPools};
 ///
 /// async fn orders(db: &Handle<PgPools>) -> Result<i64, sqlx::Error> {

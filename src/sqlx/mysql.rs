@@ -33,6 +33,7 @@ use crate::sql::mysql;
 ///   the call's deadline, as with PostgreSQL.
 ///
 /// ```
+/// # #[cfg(feature = "sqlx-09")] {
 /// use claviger::MySqlPools;
 /// use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 ///
@@ -45,6 +46,7 @@ use crate::sql::mysql;
 ///     MySqlPoolOptions::new().max_connections(10),
 /// );
 /// # drop(pools);
+/// # }
 /// ```
 pub type MySqlPools = SqlPools<MySql>;
 

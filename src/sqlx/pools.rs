@@ -156,6 +156,7 @@ impl<DB: Dialect> SqlPools<DB> {
     /// elsewhere are closed.
     ///
     /// ```
+    /// # #[cfg(all(feature = "postgres", feature = "sqlx-09"))] {
     /// use claviger::PgPools;
     /// use sqlx::Executor;
     /// use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -166,6 +167,7 @@ impl<DB: Dialect> SqlPools<DB> {
     ///         Ok(())
     ///     }));
     /// # drop(pools);
+    /// # }
     /// ```
     #[must_use]
     pub fn with_after_connect<F>(mut self, hook: F) -> Self

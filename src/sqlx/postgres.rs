@@ -30,6 +30,7 @@ use crate::sql::saslprep;
 /// unchanged.
 ///
 /// ```
+/// # #[cfg(feature = "sqlx-09")] {
 /// use std::time::Duration;
 /// use claviger::PgPools;
 /// use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -43,6 +44,7 @@ use crate::sql::saslprep;
 /// )
 /// .with_overlap(2);
 /// # drop(pools);
+/// # }
 /// ```
 pub type PgPools = SqlPools<Postgres>;
 

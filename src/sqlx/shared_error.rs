@@ -34,12 +34,14 @@ impl SharedError {
     /// `None` for sqlx's own errors: of a statement, of a pool, of a deadline.
     ///
     /// ```
+    /// # #[cfg(feature = "sqlx-09")] {
     /// # use claviger::error::ConnectErrorKind;
     /// # use claviger::sqlx_09::SharedError;
     /// fn is_rejected(error: &sqlx::Error) -> bool {
     ///     SharedError::connect_error(error).is_some_and(|error| error.kind() == ConnectErrorKind::Rejected)
     /// }
     /// # assert!(!is_rejected(&sqlx::Error::PoolTimedOut));
+    /// # }
     /// ```
     pub fn connect_error(error: &sqlx::Error) -> Option<&ConnectError> {
         match error {
