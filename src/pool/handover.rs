@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::admission::logins_at_once;
 use super::call::is_expired;
-use super::factory::{HandoverPolicy, PoolFactory};
+use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
 use super::machine::{PoolEffect, PoolInput};
 use super::openings::Openings;
@@ -17,7 +17,7 @@ use super::state::Draining;
 use super::task::{retry_with_room, run_in_task};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::events::Event;
-use crate::lease::{Lease, OldConnections};
+use crate::lease::Lease;
 use crate::provider::LeaseGuard;
 use crate::report::{HandoverMode, HandoverReport};
 use crate::rotation::Rotation;
@@ -51,16 +51,14 @@ pub(super) async fn hand_over<F: PoolFactory>(
     span: &Span,
     rotation: Option<&Arc<Rotation>>,
 ) -> Result<(), ConnectError> {
+    let revision = lease_guard.lease.revision();
     let active = slot.active_lease();
-    let is_same = active
-        .as_ref()
-        .is_some_and(|active| active.revision() == lease_guard.lease.revision());
-    let tries_in_place = active.is_some_and(|active| match slot.settings().policy {
-        HandoverPolicy::AlwaysInPlace => true,
-        // A rejected revision that works again can keep its pool.
-        HandoverPolicy::AlwaysReplace => is_same,
-        HandoverPolicy::AsLeased => is_same || active.old_connections() == OldConnections::Keep,
-    });
+    let is_same = active.is_some_and(|active| active.revision() == revision);
+    let settings = slot.settings();
+    let tries_in_place = slot
+        .lock()
+        .machine
+        .tries_in_place(revision, settings.policy);
     let try_out_began = slot.clock().mono();
     // Before the current pool gets the new options, because its callers would log in with them. The
     // verification has tried out a lease that the pool serves.
@@ -91,7 +89,9 @@ pub(super) async fn hand_over<F: PoolFactory>(
     span.record("mode", mode.as_str());
 
     let ahead = if mode == HandoverMode::Replace {
-        ahead_of_demand(slot)
+        let has_old = slot.shared.admission.has_old();
+        let machine = &slot.lock().machine;
+        machine.ahead_of_demand(has_old, settings.warm_connections, settings.overlap)
     } else {
         0
     };
@@ -180,25 +180,6 @@ fn refit<F: PoolFactory>(
     slot.factory()
         .refit(&pool, active.secret(), lease_guard.lease.secret())
         .then_some(pool)
-}
-
-/// Returns how many connections are opened before publication: all without an old generation, one
-/// after a rejection. Otherwise the overlap limits them, less one for a verification. [`top_up`]
-/// opens the rest as old connections close.
-fn ahead_of_demand<F: PoolFactory>(slot: &Arc<PoolSlot<F>>) -> u32 {
-    let settings = slot.settings();
-    // Older generations that still have connections use up the overlap.
-    if slot.shared.admission.has_old() {
-        return 0;
-    }
-    match slot.shared.current().lifecycle.phase() {
-        Phase::Vacant => settings.warm_connections,
-        Phase::Rejected => 1,
-        _ => settings
-            .warm_connections
-            .max(1)
-            .min(settings.overlap.saturating_sub(1)),
-    }
 }
 
 /// Verifies requirements beyond a login, if no connection is opened before publication.

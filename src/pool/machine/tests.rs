@@ -7,6 +7,7 @@ use super::*;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
 use crate::next_attempt::NextAttempt;
+use crate::pool::factory::HandoverPolicy;
 use crate::report::HandoverMode;
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -313,6 +314,46 @@ fn only_the_first_rejection_of_the_current_generation_ends_it() {
     );
     let effects = pool.feed(PoolInput::CallerRejected { generation });
     assert_eq!(effects, [PoolEffect::Wake]);
+}
+
+#[test]
+fn a_handover_is_in_place_as_leased_by_policy_or_with_an_equal_revision() {
+    let (r1, r2) = (Revision::new("r1"), Revision::new("r2"));
+    let keeping = LeaseFacts {
+        old_connections: OldConnections::Keep,
+        ..lease("r1")
+    };
+    let new = TestPool::new().machine;
+    let drains = TestPool::serving(&lease("r1"), 1).machine;
+    let keeps = TestPool::serving(&keeping, 1).machine;
+    for (policy, expected) in [
+        (HandoverPolicy::AsLeased, [false, false, true, true]),
+        (HandoverPolicy::AlwaysInPlace, [false, true, true, true]),
+        (HandoverPolicy::AlwaysReplace, [false, false, false, true]),
+    ] {
+        let tries = [(&new, &r1), (&drains, &r2), (&keeps, &r2), (&drains, &r1)];
+        let tries = tries.map(|(machine, revision)| machine.tries_in_place(revision, policy));
+        assert_eq!(tries, expected, "{policy:?}");
+    }
+}
+
+#[test]
+fn connections_are_opened_before_publication_within_the_overlap() {
+    let new = TestPool::new();
+    assert_eq!(new.machine.ahead_of_demand(false, 8, 3), 8);
+    let mut pool = TestPool::serving(&lease("r1"), 1);
+    for (has_old, wanted, overlap, expected) in [
+        (false, 8, 3, 2),
+        (false, 0, 3, 1),
+        (false, 8, 1, 0),
+        (true, 8, 3, 0),
+    ] {
+        let ahead = pool.machine.ahead_of_demand(has_old, wanted, overlap);
+        assert_eq!(ahead, expected, "{has_old} {wanted} {overlap}");
+    }
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
+    assert_eq!(pool.machine.ahead_of_demand(false, 8, 3), 1);
+    assert_eq!(pool.machine.ahead_of_demand(true, 8, 3), 0);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use super::{Attempt, PoolMachine, Service};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
-use crate::lease::Revision;
+use crate::lease::{OldConnections, Revision};
 use crate::next_attempt::NextAttempt;
+use crate::pool::factory::HandoverPolicy;
 
 impl PoolMachine {
     /// Returns the current generation.
@@ -40,6 +41,33 @@ impl PoolMachine {
     pub(crate) fn has_unknown_login_error(&self) -> bool {
         self.current()
             .is_some_and(|active| active.standing == Standing::Unexplained)
+    }
+
+    /// Returns whether a handover to this revision is tried in place. A rejected revision that works
+    /// again can keep its pool.
+    pub(crate) fn tries_in_place(&self, revision: &Revision, policy: HandoverPolicy) -> bool {
+        self.current().is_some_and(|active| {
+            let is_same = active.lease.revision == *revision;
+            match policy {
+                HandoverPolicy::AlwaysInPlace => true,
+                HandoverPolicy::AlwaysReplace => is_same,
+                HandoverPolicy::AsLeased => {
+                    is_same || active.lease.old_connections == OldConnections::Keep
+                }
+            }
+        })
+    }
+
+    /// Returns how many connections are opened before publication: `wanted` without an old
+    /// generation, one after a rejection. Otherwise the overlap limits them, less one for a
+    /// verification. Older generations that still have connections (`has_old`) use it up.
+    pub(crate) fn ahead_of_demand(&self, has_old: bool, wanted: u32, overlap: u32) -> u32 {
+        match self.current() {
+            _ if has_old => 0,
+            None => wanted,
+            Some(active) if !active.is_accepted() => 1,
+            Some(_) => wanted.max(1).min(overlap.saturating_sub(1)),
+        }
     }
 
     /// Returns when this pool's next attempt that may help callers begins. `lease` is the revision
