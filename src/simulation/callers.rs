@@ -6,39 +6,16 @@ mod logins;
 
 use super::clock::{MIN, MS, SEC};
 use super::database::SecretId;
-use super::event::{NodeId, SimulatedEvent};
-use super::pool::{ConnectionCount, Current};
+use super::event::SimulatedEvent;
+use super::node::NodeId;
+use super::pool::state::{Current, SimulatedCall};
 use super::world::World;
 use crate::lease::OldConnections;
 use crate::next_attempt::NextAttempt;
-use crate::pool::admission::Permit;
 use crate::pool::machine::PoolInput;
 
-/// Secret of a connection that the server ended.
-pub(super) const ENDED: SecretId = usize::MAX;
 const WITHOUT_CALLER: u64 = 5 * SEC;
 const LONGEST_PACE: u64 = 500 * MS;
-
-#[derive(Debug)]
-pub(super) struct SimulatedCall {
-    pub(super) start: u64,
-    pub(super) deadline: u64,
-    login: Option<u64>,
-    /// Its connection: instance, generation and secret.
-    pub(super) holds: Option<(u64, u64, SecretId)>,
-    /// Whether a generation was usable when the call began.
-    pub(super) was_usable: bool,
-}
-
-pub(super) struct Login {
-    generation: u64,
-    instance: u64,
-    secret: SecretId,
-    began: u64,
-    call: u64,
-    call_left: Option<u64>,
-    permit: Option<Permit<ConnectionCount>>,
-}
 
 /// Next step of a waiting call.
 enum CallStep {

@@ -1,10 +1,7 @@
-//! Virtual time, and the queue of events.
+//! Virtual time.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime};
 
-use super::event::SimulatedEvent;
 use crate::clock::Timestamp;
 
 pub(super) const MS: u64 = 1_000;
@@ -65,48 +62,5 @@ impl Clocks {
     pub(super) fn micros(&self, at: std::time::Instant) -> u64 {
         let since = at.saturating_duration_since(self.base.mono());
         u64::try_from(since.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX)
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    at: u64,
-    number: u64,
-    event: SimulatedEvent,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-/// Events by time. Events at the same time keep the order in which they were added.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    heap: BinaryHeap<Entry>,
-    numbers: u64,
-}
-
-impl Queue {
-    pub(super) fn add(&mut self, at: u64, event: SimulatedEvent) {
-        self.numbers += 1;
-        let number = self.numbers;
-        self.heap.push(Entry { at, number, event });
-    }
-
-    pub(super) fn next(&mut self) -> Option<(u64, SimulatedEvent)> {
-        self.heap.pop().map(|entry| (entry.at, entry.event))
     }
 }

@@ -9,6 +9,9 @@ use crate::lease::Revision;
 /// Number of a secret, and the text of its revision.
 pub(super) type SecretId = usize;
 
+/// Secret of a connection that the server ended.
+pub(super) const ENDED: SecretId = usize::MAX;
+
 pub(super) fn revision(secret: SecretId) -> Revision {
     Revision::new(secret.to_string())
 }

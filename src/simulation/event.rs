@@ -1,14 +1,11 @@
-//! Events of the simulation.
+//! Events of the simulation, and their queue.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 use super::database::SecretId;
+use super::node::NodeId;
 use crate::provider::machine::{FetchId, LeaseId};
-
-/// A provider or pool: its index among those of its kind, and the number of its incarnation there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct NodeId {
-    pub(super) index: usize,
-    pub(super) incarnation: u32,
-}
 
 /// Event in the queue. Events of a task carry the number of task losses at its start. If it has
 /// changed since, the task was lost.
@@ -126,4 +123,47 @@ pub(super) enum RotateStep {
     Database(SecretId),
     /// The database accepts the backend's current credential.
     Restore,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: u64,
+    number: u64,
+    event: SimulatedEvent,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+/// Events by time. Events at the same time keep the order in which they were added.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Entry>,
+    numbers: u64,
+}
+
+impl Queue {
+    pub(super) fn add(&mut self, at: u64, event: SimulatedEvent) {
+        self.numbers += 1;
+        let number = self.numbers;
+        self.heap.push(Entry { at, number, event });
+    }
+
+    pub(super) fn next(&mut self) -> Option<(u64, SimulatedEvent)> {
+        self.heap.pop().map(|entry| (entry.at, entry.event))
+    }
 }

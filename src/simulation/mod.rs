@@ -12,6 +12,8 @@ mod checks;
 mod clock;
 mod database;
 mod event;
+mod models;
+mod node;
 mod pool;
 mod provider;
 mod report;

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
 
-use super::event::NodeId;
-use super::world::PROVIDERS;
+use super::node::{NodeId, PROVIDERS};
 
 /// Number of a law of ARCHITECTURE.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::clock::{MS, SEC};
-use super::super::event::{NodeId, SimulatedEvent};
-use super::super::pool::Current;
+use super::super::event::SimulatedEvent;
+use super::super::node::NodeId;
+use super::super::pool::state::{Current, Login};
 use super::super::world::World;
-use super::{Login, WITHOUT_CALLER};
+use super::WITHOUT_CALLER;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::pool::machine::PoolInput;
 

@@ -3,16 +3,11 @@
 mod pool;
 mod provider;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use super::clock::{MIN, SEC};
 use super::database::SecretId;
-use super::event::NodeId;
+use super::node::NodeId;
 use super::report::Law;
 use super::world::World;
-use crate::expiry::Expiry;
-use crate::provider::machine::LeaseId;
 
 /// Longest exclusion of a rejected revision.
 const EXCLUDED: u64 = 600 * SEC;
@@ -21,89 +16,6 @@ const RECOVERED: u64 = 40 * MIN;
 /// Time within which a clock jump leads to a check. The heartbeat is 15 s.
 const JUMP_SEEN: u64 = 20 * SEC;
 
-/// State of a provider according to its inputs and effects.
-#[derive(Debug, Default)]
-pub(super) struct ProviderModel {
-    current: Option<(LeaseId, SecretId, u64)>,
-    /// When each secret was last reported as rejected.
-    rejected: BTreeMap<SecretId, u64>,
-    /// When each secret was last verified.
-    verified: BTreeMap<SecretId, u64>,
-    /// When each secret was superseded, and whether it was verified while it was current.
-    superseded: BTreeMap<SecretId, (u64, bool)>,
-    /// Unused leases: since when, and their expiry.
-    unused: BTreeMap<SecretId, (u64, Expiry)>,
-    released: BTreeSet<LeaseId>,
-    releases_failed: BTreeSet<LeaseId>,
-    bucket: Option<FetchAllowance>,
-    pub(super) requested: bool,
-    pub(super) lost: bool,
-    /// Time of a clock jump that no fetch followed yet.
-    pub(super) jumped: Option<u64>,
-    last_request: Option<u64>,
-    last_fetch: Option<u64>,
-    last_succeeded: bool,
-    pub(super) is_stopped: bool,
-}
-
-/// The most that law 7 allows, in fractions of a token.
-#[derive(Debug)]
-struct FetchAllowance {
-    tokens: f64,
-    at: u64,
-    refill: Option<u64>,
-    fills: f64,
-}
-
-impl FetchAllowance {
-    fn advance(&mut self, to: u64) {
-        let passed = to.saturating_sub(self.at) as f64 / SEC as f64;
-        self.fills = (self.fills + passed / 60.0).min(20.0);
-        self.tokens = (self.tokens + passed / 10.0).min(3.0);
-        self.at = self.at.max(to);
-    }
-
-    fn fill(&mut self, now: u64) {
-        if let Some(at) = self.refill.take_if(|at| *at <= now) {
-            self.advance(at);
-            // A full bucket uses no refill.
-            if self.fills >= 1.0 - 1e-6 && self.tokens < 3.0 - 1e-6 {
-                self.fills -= 1.0;
-                self.tokens = 3.0;
-            }
-        }
-        self.advance(now);
-    }
-
-    fn draw(&mut self, now: u64) -> bool {
-        self.fill(now);
-        self.tokens -= 1.0;
-        self.tokens > -1e-6
-    }
-}
-
-/// State of a pool according to its inputs and effects.
-#[derive(Debug, Default)]
-pub(super) struct PoolModel {
-    /// The attempt that was verified, and its secret.
-    pub(super) verified: Option<(u64, SecretId)>,
-    accounts: BTreeMap<Arc<str>, Window>,
-    last_failed_login: Option<u64>,
-    last_attempt: Option<u64>,
-    pub(super) jumped: Option<u64>,
-    probes: BTreeMap<u64, (u64, bool)>,
-    abandoned: BTreeSet<u64>,
-}
-
-/// Failed logins of one database user.
-#[derive(Debug)]
-pub(super) struct Window {
-    opened: u64,
-    length: u64,
-    failed: u32,
-    /// Failed logins by secret, and whether the secret was never accepted before.
-    costs: BTreeMap<SecretId, (u32, bool)>,
-}
 impl World {
     pub(super) fn broken(&mut self, law: Law, node: NodeId, text: impl Into<String>) {
         self.checks.broken(law, node, text);

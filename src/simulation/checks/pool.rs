@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{JUMP_SEEN, Window};
+use super::JUMP_SEEN;
 use crate::pool::machine::{LeaseFacts, PoolEffect};
 use crate::simulation::backend::Kind;
 use crate::simulation::clock::{MIN, MS, SEC};
 use crate::simulation::database::SecretId;
-use crate::simulation::pool::{Current, DRAIN_DEADLINE};
+use crate::simulation::models::Window;
+use crate::simulation::pool::state::{Current, DRAIN_DEADLINE};
 use crate::simulation::report::Law;
 use crate::simulation::world::World;
 

@@ -1,6 +1,6 @@
 //! The laws of a provider: fetches, leases, releases.
 
-use super::{EXCLUDED, FetchAllowance, JUMP_SEEN};
+use super::{EXCLUDED, JUMP_SEEN};
 use crate::expiry::Expiry;
 use crate::lease::Revision;
 use crate::provider::machine::{LeaseId, Offer, ProviderEffect, ProviderInput};
@@ -8,6 +8,7 @@ use crate::report::RotationTrigger;
 use crate::simulation::backend::Kind;
 use crate::simulation::clock::{MS, SEC};
 use crate::simulation::database::{SecretId, secret_of};
+use crate::simulation::models::FetchAllowance;
 use crate::simulation::report::Law;
 use crate::simulation::world::World;
 

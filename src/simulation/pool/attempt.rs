@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Current, Instance, Opening, SimulatedAttempt, VERIFY_DEADLINE};
+use super::VERIFY_DEADLINE;
+use super::state::{Current, Instance, Opening, SimulatedAttempt};
 use crate::error::ConnectErrorKind;
 use crate::lease::{OldConnections, Revision};
 use crate::pool::machine::{PoolEffect, PoolInput};
@@ -12,7 +13,8 @@ use crate::provider::machine::ProviderInput;
 use crate::report::{HandoverMode, HandoverReport};
 use crate::simulation::clock::{MS, SEC};
 use crate::simulation::database::{SecretId, secret_of};
-use crate::simulation::event::{NodeId, SimulatedEvent};
+use crate::simulation::event::SimulatedEvent;
+use crate::simulation::node::NodeId;
 use crate::simulation::world::World;
 
 impl World {

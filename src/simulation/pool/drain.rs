@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Current, SimulatedDrain};
+use super::state::{Current, SimulatedDrain};
 use crate::error::ConnectErrorKind;
 use crate::pool::machine::{PoolInput, ProbeResult};
 use crate::simulation::clock::MS;
-use crate::simulation::event::{NodeId, SimulatedEvent};
+use crate::simulation::event::SimulatedEvent;
+use crate::simulation::node::NodeId;
 use crate::simulation::world::World;
 
 impl World {

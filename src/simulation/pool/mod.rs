@@ -2,24 +2,20 @@
 
 mod attempt;
 mod drain;
-mod state;
+pub(super) mod state;
 
 use std::sync::Arc;
 
+use self::state::Opening;
 use super::clock::{MS, SEC};
 use super::database::secret_of;
-use super::event::{NodeId, SimulatedEvent};
-use super::provider::WakeAction;
+use super::event::SimulatedEvent;
+use super::node::{NodeId, WakeAction};
 use super::world::World;
 use crate::lease::Revision;
 use crate::pool::machine::{LeaseFacts, PoolEffect, PoolInput};
 use crate::provider::machine::{LeaseId, ProviderInput};
 use crate::report::HandoverMode;
-
-pub(super) use state::{
-    ConnectionCount, Current, DRAIN_DEADLINE, Instance, SimulatedDrain, SimulatedPool,
-};
-use state::{Opening, SimulatedAttempt};
 
 const VERIFY_DEADLINE: u64 = 5 * SEC;
 

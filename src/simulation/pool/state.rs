@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::super::callers::{Login, SimulatedCall};
-use super::super::checks::PoolModel;
 use super::super::database::{SecretId, secret_of};
-use super::super::event::NodeId;
-use super::super::provider::ActorState;
+use super::super::models::PoolModel;
+use super::super::node::{ActorState, NodeId};
 use crate::clock::Timestamp;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
@@ -73,6 +71,29 @@ pub(super) struct Opening {
     /// Connections to open before publication. If there are none, one login may try the lease out.
     pub(super) ahead: u32,
     pub(super) tries_out: bool,
+}
+
+/// A caller that waits for a connection, or uses one.
+#[derive(Debug)]
+pub(in crate::simulation) struct SimulatedCall {
+    pub(in crate::simulation) start: u64,
+    pub(in crate::simulation) deadline: u64,
+    pub(in crate::simulation) login: Option<u64>,
+    /// Its connection: instance, generation and secret.
+    pub(in crate::simulation) holds: Option<(u64, u64, SecretId)>,
+    /// Whether a generation was usable when the call began.
+    pub(in crate::simulation) was_usable: bool,
+}
+
+/// A login of a caller, which may outlast the call.
+pub(in crate::simulation) struct Login {
+    pub(in crate::simulation) generation: u64,
+    pub(in crate::simulation) instance: u64,
+    pub(in crate::simulation) secret: SecretId,
+    pub(in crate::simulation) began: u64,
+    pub(in crate::simulation) call: u64,
+    pub(in crate::simulation) call_left: Option<u64>,
+    pub(in crate::simulation) permit: Option<Permit<ConnectionCount>>,
 }
 
 pub(in crate::simulation) struct SimulatedPool {

@@ -1,100 +1,23 @@
 //! Feeds a provider's machine and carries out its effects, without tasks.
 
+pub(super) mod state;
 mod tasks;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::checks::ProviderModel;
+use self::state::SimulatedFetch;
 use super::clock::{MS, SEC};
-use super::database::{SecretId, secret_of};
-use super::event::{NodeId, SimulatedEvent};
+use super::event::SimulatedEvent;
+use super::node::{NodeId, WakeAction};
+use super::pool::state::SimulatedPool;
 use super::world::World;
-use crate::clock::Timestamp;
-use crate::lease::Revision;
 use crate::provider::machine::{
-    Facts, FetchId, LeaseId, ManualReply, ProviderEffect, ProviderInput, ProviderMachine,
-    RequestId, RotationId,
+    Facts, FetchId, LeaseId, ManualReply, ProviderEffect, ProviderInput, RequestId,
 };
 use crate::report::RotationOutcome;
 use crate::rotation::Rotation;
 
-pub(super) const FETCH_DEADLINE: u64 = 30 * SEC;
-const POLL: Duration = Duration::from_secs(300);
-
-/// A fetch whose task runs.
-#[derive(Debug)]
-pub(super) struct SimulatedFetch {
-    started: Timestamp,
-    rejected: Arc<[Revision]>,
-    pub(super) hangs: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct SimulatedProvider {
-    pub(super) node: NodeId,
-    name: Arc<str>,
-    pub(super) machine: ProviderMachine,
-    /// Values of the leases.
-    pub(super) leases: BTreeMap<LeaseId, Facts>,
-    pub(super) rotations: BTreeMap<RotationId, Arc<Rotation>>,
-    pub(super) requests: BTreeSet<RequestId>,
-    pub(super) next_request: u64,
-    pub(super) fetches: BTreeMap<FetchId, SimulatedFetch>,
-    pub(super) releases: BTreeSet<LeaseId>,
-    pub(super) losses: u32,
-    pub(super) actor: ActorState,
-    pub(super) is_closed: bool,
-    pub(super) model: ProviderModel,
-}
-
-/// The actor around a driver.
-#[derive(Debug, Default)]
-pub(super) struct ActorState {
-    is_woken: bool,
-    alarm: Option<(u64, u64)>,
-    alarms: u64,
-    /// When the actor is restarted after a crash.
-    pub(super) crashed_until: u64,
-}
-
-/// Action of an actor at a wake.
-#[derive(Debug, PartialEq)]
-pub(super) enum WakeAction {
-    Ignore,
-    Later(u64),
-    Reconcile,
-}
-
-impl ActorState {
-    pub(super) fn wake(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_woken, true)
-    }
-
-    pub(super) fn take(&mut self, alarm: Option<u64>, now: u64) -> WakeAction {
-        match alarm {
-            Some(number) if self.alarm.is_none_or(|(_, set)| set != number) => {
-                return WakeAction::Ignore;
-            }
-            _ if now < self.crashed_until => return WakeAction::Later(self.crashed_until),
-            Some(_) => self.alarm = None,
-            None => self.is_woken = false,
-        }
-        WakeAction::Reconcile
-    }
-
-    /// Sets the alarm unless an earlier one is set, and returns its number. A redundant wake does
-    /// no harm.
-    pub(super) fn arm(&mut self, at: u64) -> Option<u64> {
-        if self.alarm.is_some_and(|(set, _)| set <= at) {
-            return None;
-        }
-        self.alarms += 1;
-        self.alarm = Some((at, self.alarms));
-        Some(self.alarms)
-    }
-}
+const FETCH_DEADLINE: u64 = 30 * SEC;
 
 /// Part of an effect that is carried out after all tables are updated.
 enum NodeWork {
@@ -103,36 +26,6 @@ enum NodeWork {
     Release(LeaseId),
     CloseRotation(Arc<Rotation>, RotationOutcome),
     WakePools,
-}
-
-impl SimulatedProvider {
-    pub(super) fn new(node: NodeId, now: Timestamp) -> Self {
-        Self {
-            node,
-            name: format!("provider-{}", node.index).into(),
-            machine: ProviderMachine::new(POLL, now),
-            leases: BTreeMap::new(),
-            rotations: BTreeMap::new(),
-            requests: BTreeSet::new(),
-            next_request: 0,
-            fetches: BTreeMap::new(),
-            releases: BTreeSet::new(),
-            losses: 0,
-            actor: ActorState::default(),
-            is_closed: false,
-            model: ProviderModel::default(),
-        }
-    }
-
-    /// Returns the current lease.
-    pub(super) fn current(&self) -> Option<(LeaseId, &Facts)> {
-        let (id, _) = self.machine.current()?;
-        Some((id, self.leases.get(&id)?))
-    }
-
-    pub(super) fn secret(&self) -> Option<SecretId> {
-        self.current().map(|(_, facts)| secret_of(&facts.revision))
-    }
 }
 
 impl World {
@@ -315,7 +208,7 @@ impl World {
             .into_iter()
             .map(|pool| &self.pools[pool]);
         let mut staying = staying.filter(|pool| !pool.is_retired);
-        let serves = |pool: &super::pool::SimulatedPool| {
+        let serves = |pool: &SimulatedPool| {
             pool.machine
                 .current()
                 .is_some_and(|active| active.lease.revision == revision && !active.is_rejected())

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{FETCH_DEADLINE, SimulatedFetch};
+use super::FETCH_DEADLINE;
+use super::state::SimulatedFetch;
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::expiry::Expiry;
 use crate::lease::Revision;
@@ -11,7 +12,8 @@ use crate::report::RotationTrigger;
 use crate::simulation::backend::BackendReply;
 use crate::simulation::clock::{MS, SEC};
 use crate::simulation::database::secret_of;
-use crate::simulation::event::{NodeId, SimulatedEvent};
+use crate::simulation::event::SimulatedEvent;
+use crate::simulation::node::NodeId;
 use crate::simulation::report::Law;
 use crate::simulation::world::World;
 

@@ -2,9 +2,10 @@
 
 use super::{JUMP, World};
 use crate::simulation::backend::Kind;
-use crate::simulation::callers::ENDED;
 use crate::simulation::clock::{DAY, HOUR, MIN, MS, SEC};
-use crate::simulation::event::{NodeId, RotateStep, SimulatedEvent};
+use crate::simulation::database::ENDED;
+use crate::simulation::event::{RotateStep, SimulatedEvent};
+use crate::simulation::node::NodeId;
 
 impl World {
     pub(super) fn plan_fault(&mut self, provider: usize) {

@@ -3,16 +3,15 @@
 mod faults;
 
 use super::backend::{Backend, Kind};
-use super::clock::{Clocks, DAY, HOUR, MIN, Queue, SEC};
+use super::clock::{Clocks, DAY, HOUR, MIN, SEC};
 use super::database::{Database, Server};
-use super::event::{NodeId, RotateStep, SimulatedEvent};
-use super::pool::SimulatedPool;
-use super::provider::SimulatedProvider;
+use super::event::{Queue, RotateStep, SimulatedEvent};
+use super::node::{NodeId, POOLS, PROVIDERS};
+use super::pool::state::SimulatedPool;
+use super::provider::state::SimulatedProvider;
 use super::report::CheckResults;
 use crate::provider::machine::ProviderInput;
 
-pub(super) const PROVIDERS: usize = 4;
-const POOLS: usize = 8;
 /// Clock jump that leads to checks.
 const JUMP: u64 = 60 * SEC;
 

@@ -1,0 +1,71 @@
+//! State of a simulated provider.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::database::{SecretId, secret_of};
+use super::super::models::ProviderModel;
+use super::super::node::{ActorState, NodeId};
+use crate::clock::Timestamp;
+use crate::lease::Revision;
+use crate::provider::machine::{Facts, FetchId, LeaseId, ProviderMachine, RequestId, RotationId};
+use crate::rotation::Rotation;
+
+const POLL: Duration = Duration::from_secs(300);
+
+/// A fetch whose task runs.
+#[derive(Debug)]
+pub(in crate::simulation) struct SimulatedFetch {
+    pub(super) started: Timestamp,
+    pub(super) rejected: Arc<[Revision]>,
+    pub(in crate::simulation) hangs: bool,
+}
+
+#[derive(Debug)]
+pub(in crate::simulation) struct SimulatedProvider {
+    pub(in crate::simulation) node: NodeId,
+    pub(super) name: Arc<str>,
+    pub(in crate::simulation) machine: ProviderMachine,
+    /// Values of the leases.
+    pub(in crate::simulation) leases: BTreeMap<LeaseId, Facts>,
+    pub(in crate::simulation) rotations: BTreeMap<RotationId, Arc<Rotation>>,
+    pub(in crate::simulation) requests: BTreeSet<RequestId>,
+    pub(in crate::simulation) next_request: u64,
+    pub(in crate::simulation) fetches: BTreeMap<FetchId, SimulatedFetch>,
+    pub(in crate::simulation) releases: BTreeSet<LeaseId>,
+    pub(in crate::simulation) losses: u32,
+    pub(in crate::simulation) actor: ActorState,
+    pub(in crate::simulation) is_closed: bool,
+    pub(in crate::simulation) model: ProviderModel,
+}
+
+impl SimulatedProvider {
+    pub(in crate::simulation) fn new(node: NodeId, now: Timestamp) -> Self {
+        Self {
+            node,
+            name: format!("provider-{}", node.index).into(),
+            machine: ProviderMachine::new(POLL, now),
+            leases: BTreeMap::new(),
+            rotations: BTreeMap::new(),
+            requests: BTreeSet::new(),
+            next_request: 0,
+            fetches: BTreeMap::new(),
+            releases: BTreeSet::new(),
+            losses: 0,
+            actor: ActorState::default(),
+            is_closed: false,
+            model: ProviderModel::default(),
+        }
+    }
+
+    /// Returns the current lease.
+    pub(in crate::simulation) fn current(&self) -> Option<(LeaseId, &Facts)> {
+        let (id, _) = self.machine.current()?;
+        Some((id, self.leases.get(&id)?))
+    }
+
+    pub(in crate::simulation) fn secret(&self) -> Option<SecretId> {
+        self.current().map(|(_, facts)| secret_of(&facts.revision))
+    }
+}
