@@ -283,9 +283,19 @@ impl ModelledProvider {
 
     fn feed_counted(&mut self, input: ProviderInput) -> usize {
         let before = self.provider.effects.len();
+        let ends_a_fetch = matches!(
+            input,
+            ProviderInput::FetchDone { .. } | ProviderInput::FetchHangs { .. }
+        );
         self.provider.feed(input);
         let effects = self.provider.effects.split_off(before);
         let count = effects.len();
+        // After all other effects, so that pools find the lease.
+        let notifies: Vec<_> = (0..count)
+            .filter(|index| matches!(effects[*index], ProviderEffect::NotifyPools))
+            .collect();
+        let expected: Vec<_> = ends_a_fetch.then(|| count - 1).into_iter().collect();
+        assert_eq!(notifies, expected, "{effects:?}");
         for effect in effects {
             self.check(&effect);
             if matches!(effect, ProviderEffect::Report { .. }) {
@@ -326,7 +336,16 @@ impl ModelledProvider {
                 // A lease that becomes current again has a first release attempt again.
                 self.retried.remove(lease);
             }
-            ProviderEffect::Extend(lease, _) | ProviderEffect::HandOver { lease, .. } => {
+            ProviderEffect::Extend(lease, expiry) => {
+                assert!(self.stored.contains(lease));
+                let current = self.current().map(|(lease, facts)| (lease, facts.expiry));
+                assert_eq!(
+                    current,
+                    Some((*lease, *expiry)),
+                    "law 4: the expiry is adopted"
+                );
+            }
+            ProviderEffect::HandOver { lease, .. } => {
                 assert!(self.stored.contains(lease));
                 assert_eq!(self.current().map(|(current, _)| current), Some(*lease));
             }
