@@ -2,11 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::clock::SEC;
 use super::database::SecretId;
 use crate::expiry::Expiry;
+use crate::lease::Revision;
 use crate::provider::machine::LeaseId;
+
+/// State of a machine that a crash of its actor must not change.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct MachineState {
+    /// The current lease: its id or generation, its revision and its expiry.
+    pub(super) lease: Option<(u64, Revision, Expiry)>,
+    /// Whether a fetch or an attempt runs.
+    pub(super) is_busy: bool,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What law 12 requires of an actor that has crashed.
+#[derive(Debug, Default)]
+pub(super) struct CrashModel {
+    /// From the crash to the restart: the machine's state after its last input.
+    pub(super) state: Option<MachineState>,
+    /// After the restart: when the actor has to reconcile again at the latest.
+    pub(super) next: Option<u64>,
+}
 
 /// State of a provider according to its inputs and effects.
 #[derive(Debug, Default)]
@@ -31,6 +52,7 @@ pub(super) struct ProviderModel {
     pub(super) last_fetch: Option<u64>,
     pub(super) last_succeeded: bool,
     pub(super) is_stopped: bool,
+    pub(super) crash: CrashModel,
 }
 
 /// The most that law 7 allows, in fractions of a token.
@@ -80,6 +102,9 @@ pub(super) struct PoolModel {
     pub(super) jumped: Option<u64>,
     pub(super) probes: BTreeMap<u64, (u64, bool)>,
     pub(super) abandoned: BTreeSet<u64>,
+    pub(super) crash: CrashModel,
+    /// Revision of the provider's lease at the last wake, unless it had expired.
+    pub(super) last_lease: Option<Revision>,
 }
 
 /// Failed logins of one database user.

@@ -15,6 +15,7 @@ pub(super) struct NodeId {
 /// The actor around a driver.
 #[derive(Debug, Default)]
 pub(super) struct ActorState {
+    /// Whether a wake is in its mailbox, or follows its restart.
     is_woken: bool,
     alarm: Option<(u64, u64)>,
     alarms: u64,
@@ -22,29 +23,33 @@ pub(super) struct ActorState {
     pub(super) crashed_until: u64,
 }
 
-/// Action of an actor at a wake.
-#[derive(Debug, PartialEq)]
-pub(super) enum WakeAction {
-    Ignore,
-    Later(u64),
-    Reconcile,
-}
-
 impl ActorState {
     pub(super) fn wake(&mut self) -> bool {
         !std::mem::replace(&mut self.is_woken, true)
     }
 
-    pub(super) fn take(&mut self, alarm: Option<u64>, now: u64) -> WakeAction {
-        match alarm {
-            Some(number) if self.alarm.is_none_or(|(_, set)| set != number) => {
-                return WakeAction::Ignore;
-            }
-            _ if now < self.crashed_until => return WakeAction::Later(self.crashed_until),
-            Some(_) => self.alarm = None,
-            None => self.is_woken = false,
+    /// Takes a wake, or the alarm with this number. Returns whether the actor reconciles.
+    pub(super) fn take(&mut self, alarm: Option<u64>, now: u64) -> bool {
+        // The mailbox of a crashed actor is lost.
+        if now < self.crashed_until {
+            return false;
         }
-        WakeAction::Reconcile
+        match alarm {
+            Some(number) => self.alarm.take_if(|(_, set)| *set == number).is_some(),
+            None => {
+                self.is_woken = false;
+                true
+            }
+        }
+    }
+
+    /// Crashes the actor: its alarm and its mailbox are lost. Returns when the next one starts, which
+    /// has to be woken then.
+    pub(super) fn crash(&mut self, until: u64) -> u64 {
+        self.crashed_until = self.crashed_until.max(until);
+        self.alarm = None;
+        self.is_woken = true;
+        self.crashed_until
     }
 
     /// Sets the alarm unless an earlier one is set, and returns its number. A redundant wake does

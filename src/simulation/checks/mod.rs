@@ -1,5 +1,6 @@
 //! Checks the laws against what databases rejected, and what backends returned and released.
 
+mod crash;
 mod pool;
 mod provider;
 

@@ -10,7 +10,7 @@ use self::state::Opening;
 use super::clock::{MS, SEC};
 use super::database::secret_of;
 use super::event::SimulatedEvent;
-use super::node::{NodeId, WakeAction};
+use super::node::NodeId;
 use super::world::World;
 use crate::lease::Revision;
 use crate::pool::machine::{LeaseFacts, PoolEffect, PoolInput};
@@ -31,14 +31,8 @@ impl World {
 
     pub(super) fn pool_wakes(&mut self, node: NodeId, alarm: Option<u64>) {
         let (index, now) = (node.index, self.clocks.mono);
-        match self.pools[index].actor.take(alarm, now) {
-            WakeAction::Ignore => return,
-            WakeAction::Later(later) => {
-                return self
-                    .queue
-                    .add(later, SimulatedEvent::PoolWake { node, alarm });
-            }
-            WakeAction::Reconcile => {}
+        if !self.pools[index].actor.take(alarm, now) {
+            return;
         }
         let lease = self.known_lease(index);
         let now_both = self.clocks.now();
@@ -47,7 +41,9 @@ impl World {
             .is_some_and(|lease| lease.expiry.is_expired(now_both));
         self.checks
             .hazard("wakes with an expired lease", u64::from(has_expired));
+        let resumes = self.pool_resumes(index, lease.as_ref().filter(|_| !has_expired));
         let effects = self.feed_pool(index, PoolInput::Wake { lease });
+        self.pool_resumed(index, resumes, &effects);
         self.start(index, effects);
         self.check_pool_after_jump(index);
         self.wake_callers(index);
@@ -78,6 +74,7 @@ impl World {
     pub(super) fn feed_pool(&mut self, index: usize, input: PoolInput) -> Vec<PoolEffect> {
         let effects = self.pools[index].machine.handle(input, self.clocks.now());
         self.pool_effects(index, &effects);
+        self.check_crashed_pool(index, &effects);
         let mut returned = Vec::new();
         let pool = &mut self.pools[index];
         for effect in &effects {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::super::database::{SecretId, secret_of};
-use super::super::models::PoolModel;
+use super::super::models::{MachineState, PoolModel};
 use super::super::node::{ActorState, NodeId};
 use crate::clock::Timestamp;
 use crate::expiry::Expiry;
@@ -170,6 +170,17 @@ impl SimulatedPool {
             since,
             retired: u64::MAX / 2,
             model: PoolModel::default(),
+        }
+    }
+
+    /// Returns what a crash of the actor must not change.
+    pub(in crate::simulation) fn machine_state(&self) -> MachineState {
+        let active = self.machine.current();
+        let lease = active.map(|active| (active.generation, &active.lease));
+        MachineState {
+            lease: lease.map(|(number, lease)| (number, lease.revision.clone(), lease.expiry)),
+            is_busy: self.machine.has_attempt(),
+            deadline: self.machine.next_deadline(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use self::state::SimulatedFetch;
 use super::clock::{MS, SEC};
 use super::event::SimulatedEvent;
-use super::node::{NodeId, WakeAction};
+use super::node::NodeId;
 use super::pool::state::SimulatedPool;
 use super::world::World;
 use crate::provider::machine::{
@@ -46,16 +46,12 @@ impl World {
 
     pub(super) fn provider_wakes(&mut self, node: NodeId, alarm: Option<u64>) {
         let now = self.clocks.mono;
-        match self.providers[node.index].actor.take(alarm, now) {
-            WakeAction::Ignore => return,
-            WakeAction::Later(at) => {
-                return self
-                    .queue
-                    .add(at, SimulatedEvent::ProviderWake { node, alarm });
-            }
-            WakeAction::Reconcile => {}
+        if !self.providers[node.index].actor.take(alarm, now) {
+            return;
         }
-        self.handle_provider(node.index, ProviderInput::Wake, None);
+        let resumes = self.provider_resumes(node.index);
+        let effects = self.handle_provider(node.index, ProviderInput::Wake, None);
+        self.provider_resumed(node.index, resumes, effects);
         self.check_after_jump(node.index);
         if let Some(next) = self.providers[node.index].machine.next_deadline() {
             let at = self.clocks.micros(next).max(now + 5 * MS);
@@ -68,13 +64,13 @@ impl World {
     }
 
     /// Feeds a provider's machine, and carries out the effects. `fetched_lease` is the lease of the
-    /// input.
+    /// input. Returns the number of effects.
     fn handle_provider(
         &mut self,
         index: usize,
         input: ProviderInput,
         mut fetched_lease: Option<Facts>,
-    ) {
+    ) -> usize {
         self.provider_input(index, &input);
         let now = self.clocks.now();
         let offered = match &input {
@@ -86,6 +82,8 @@ impl World {
             .map(|(_, facts)| facts.expiry);
         let effects = self.providers[index].machine.handle(input, now);
         self.provider_effects(index, offered.as_ref(), &effects, before);
+        self.check_crashed_provider(index, &effects);
+        let count = effects.len();
         let mut work = Vec::new();
         for effect in effects {
             let provider = &mut self.providers[index];
@@ -169,6 +167,7 @@ impl World {
                 }
             }
         }
+        count
     }
 
     pub(super) fn pool_settled(&mut self, index: usize, rotation: &Arc<Rotation>) {

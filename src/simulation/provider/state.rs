@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::database::{SecretId, secret_of};
-use super::super::models::ProviderModel;
+use super::super::models::{MachineState, ProviderModel};
 use super::super::node::{ActorState, NodeId};
 use crate::clock::Timestamp;
 use crate::lease::Revision;
@@ -63,6 +63,16 @@ impl SimulatedProvider {
     pub(in crate::simulation) fn current(&self) -> Option<(LeaseId, &Facts)> {
         let (id, _) = self.machine.current()?;
         Some((id, self.leases.get(&id)?))
+    }
+
+    /// Returns what a crash of the actor must not change.
+    pub(in crate::simulation) fn machine_state(&self) -> MachineState {
+        let lease = self.machine.current();
+        MachineState {
+            lease: lease.map(|(id, facts)| (id.0, facts.revision.clone(), facts.expiry)),
+            is_busy: self.machine.is_fetching(),
+            deadline: self.machine.next_deadline(),
+        }
     }
 
     pub(in crate::simulation) fn secret(&self) -> Option<SecretId> {

@@ -59,12 +59,10 @@ impl World {
                 let until = self.clocks.mono + self.rng.u64(..70 * SEC);
                 for pool in pools {
                     if self.rng.bool() {
-                        self.pools[pool].actor.crashed_until = until;
-                        self.checks.hazard("actors crashed", 1);
+                        self.crash_pool(pool, until);
                     }
                 }
-                self.providers[index].actor.crashed_until = until;
-                self.checks.hazard("actors crashed", 1);
+                self.crash_provider(index, until);
                 ("actors crashed", true_time + 70 * SEC)
             }
         };
@@ -72,6 +70,22 @@ impl World {
         self.checks.hazard(name, 1);
         self.disturb(index, until - true_time);
         self.burst(index);
+    }
+
+    fn crash_provider(&mut self, index: usize, until: u64) {
+        let provider = &mut self.providers[index];
+        let (node, restart) = (provider.node, provider.actor.crash(until));
+        self.queue
+            .add(restart, SimulatedEvent::ProviderWake { node, alarm: None });
+        self.provider_crashed(index);
+    }
+
+    fn crash_pool(&mut self, index: usize, until: u64) {
+        let pool = &mut self.pools[index];
+        let (node, restart) = (pool.node, pool.actor.crash(until));
+        self.queue
+            .add(restart, SimulatedEvent::PoolWake { node, alarm: None });
+        self.pool_crashed(index);
     }
 
     pub(super) fn repeat_logins(&mut self, index: usize) {
