@@ -213,7 +213,6 @@ impl World {
         if role.is_some() && is_probed && secret == current.secret {
             self.db.secrets[secret].last_rejected = Some(true_time);
             self.checks.hazard("callers rejected without a login", 1);
-            self.open_window(index, secret);
             self.feed_pool(index, PoolInput::CallerRejected { generation });
         } else {
             self.checks.hazard("suspicions", 1);

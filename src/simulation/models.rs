@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::clock::SEC;
+use super::clock::{HOUR, SEC};
 use super::database::SecretId;
 use crate::expiry::Expiry;
 use crate::lease::Revision;
 use crate::provider::machine::LeaseId;
+
+/// Most refunds of failed logins in a window.
+const REFUNDS_MOST: u32 = 60;
+/// Most rejected secrets of a database user that are remembered.
+const REJECTED_MOST: usize = 64;
 
 /// State of a machine that a crash of its actor must not change.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +101,9 @@ impl FetchAllowance {
 pub(super) struct PoolModel {
     /// The attempt that was verified, and its secret.
     pub(super) verified: Option<(u64, SecretId)>,
-    pub(super) accounts: BTreeMap<Arc<str>, Window>,
+    accounts: BTreeMap<Arc<str>, LoginWindow>,
+    /// The last generation whose rejection was noted.
+    pub(super) noted: u64,
     pub(super) last_failed_login: Option<u64>,
     pub(super) last_attempt: Option<u64>,
     pub(super) jumped: Option<u64>,
@@ -107,12 +114,139 @@ pub(super) struct PoolModel {
     pub(super) last_lease: Option<Revision>,
 }
 
-/// Failed logins of one database user.
+/// Failed logins of one database user in a window. Opens with one of them.
 #[derive(Debug)]
-pub(super) struct Window {
-    pub(super) opened: u64,
-    pub(super) length: u64,
+pub(super) struct LoginWindow {
+    opened: u64,
+    /// Zero before the first failed login.
+    length: u64,
     pub(super) failed: u32,
-    /// Failed logins by secret, and whether the secret was never accepted before.
-    pub(super) costs: BTreeMap<SecretId, (u32, bool)>,
+    refunds: u32,
+    rejected: BTreeMap<SecretId, RejectedSecret>,
+}
+
+/// A secret that the database rejected.
+#[derive(Debug)]
+struct RejectedSecret {
+    /// Failed logins with it in this window.
+    cost: u32,
+    /// Whether it was rejected before any login with it worked.
+    never_worked: bool,
+    last: u64,
+}
+
+impl LoginWindow {
+    fn new(now: u64) -> Self {
+        Self {
+            opened: now,
+            length: 0,
+            failed: 0,
+            refunds: 0,
+            rejected: BTreeMap::new(),
+        }
+    }
+
+    fn ends(&self) -> u64 {
+        self.opened + self.length
+    }
+
+    /// Counts a failed login.
+    fn count(&mut self, secret: SecretId, never_worked: bool, now: u64) {
+        if now >= self.ends() {
+            self.length = if self.length == 0 { 30 } else { 60 } * SEC;
+            self.opened = now;
+            (self.failed, self.refunds) = (0, 0);
+            self.rejected
+                .values_mut()
+                .for_each(|rejected| rejected.cost = 0);
+        }
+        self.failed += 1;
+        self.note(secret, never_worked, now).cost += 1;
+    }
+
+    /// Notes a rejection. The one that is longest ago is forgotten if there are too many.
+    fn note(&mut self, secret: SecretId, never_worked: bool, now: u64) -> &mut RejectedSecret {
+        if self.rejected.len() > REJECTED_MOST
+            && let Some(oldest) = self
+                .rejected
+                .iter()
+                .min_by_key(|(_, rejected)| rejected.last)
+                .map(|(secret, _)| *secret)
+        {
+            self.rejected.remove(&oldest);
+        }
+        let rejected = self.rejected.entry(secret).or_insert(RejectedSecret {
+            cost: 0,
+            never_worked,
+            last: now,
+        });
+        rejected.last = now;
+        rejected
+    }
+
+    /// Refunds failed logins that a rotation explains, so often in a window. Returns whether it
+    /// did.
+    fn refund(&mut self, cost: u32) -> bool {
+        let refunds = cost > 0 && self.refunds < REFUNDS_MOST;
+        if refunds {
+            self.refunds += 1;
+            self.failed = self.failed.saturating_sub(cost);
+        }
+        refunds
+    }
+}
+
+impl PoolModel {
+    /// Counts a failed login of this user. Returns the number in the window.
+    pub(super) fn login_failed(
+        &mut self,
+        account: Arc<str>,
+        secret: SecretId,
+        never_worked: bool,
+        now: u64,
+    ) -> u32 {
+        self.last_failed_login = Some(now);
+        let window = self.account(account, now);
+        window.count(secret, never_worked, now);
+        window.failed
+    }
+
+    /// Notes that the current generation was rejected, perhaps without a login.
+    pub(super) fn rejected(&mut self, account: Arc<str>, secret: SecretId, now: u64) {
+        self.account(account, now).note(secret, false, now);
+    }
+
+    /// Notes that a login with this secret worked: what it cost is refunded if it never had before.
+    /// Returns the number of refunds.
+    pub(super) fn worked(&mut self, account: &str, secret: SecretId, now: u64) -> u64 {
+        let mut refunds = false;
+        if let Some(window) = self.accounts.get_mut(account)
+            && let Some(rejected) = window.rejected.remove(&secret)
+        {
+            refunds = rejected.never_worked && window.refund(rejected.cost);
+        }
+        self.accounts
+            .retain(|_, window| !window.rejected.is_empty() || now < window.ends());
+        u64::from(refunds)
+    }
+
+    /// Notes that this secret replaced another one: what the others cost is refunded. Returns the
+    /// number of refunds.
+    pub(super) fn superseded(&mut self, account: &str, served: SecretId) -> u64 {
+        let Some(window) = self.accounts.get_mut(account) else {
+            return 0;
+        };
+        let others = window.rejected.iter_mut();
+        let others = others.filter(|(secret, _)| **secret != served);
+        let cost = others.map(|(_, rejected)| std::mem::take(&mut rejected.cost));
+        let cost = cost.sum();
+        u64::from(window.refund(cost))
+    }
+
+    fn account(&mut self, account: Arc<str>, now: u64) -> &mut LoginWindow {
+        self.accounts.retain(|_, window| now < window.ends() + HOUR);
+        self.accounts
+            .entry(account)
+            .or_insert_with(|| LoginWindow::new(now))
+    }
 }

@@ -110,7 +110,7 @@ impl World {
                 match kind {
                     ConnectErrorKind::Rejected => {
                         self.checks.hazard("callers' logins rejected", 1);
-                        self.login_failed(index, secret);
+                        self.login_failed(index, secret, true);
                         self.feed_pool(index, PoolInput::LoginRejected { generation });
                     }
                     ConnectErrorKind::Overloaded => {

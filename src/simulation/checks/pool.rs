@@ -1,6 +1,5 @@
 //! The laws of a pool: attempts, failed logins, drains, connections.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::JUMP_SEEN;
@@ -8,10 +7,12 @@ use crate::pool::machine::{LeaseFacts, PoolEffect};
 use crate::simulation::backend::Kind;
 use crate::simulation::clock::{MIN, MS, SEC};
 use crate::simulation::database::SecretId;
-use crate::simulation::models::Window;
 use crate::simulation::pool::state::{Current, DRAIN_DEADLINE};
 use crate::simulation::report::Law;
 use crate::simulation::world::World;
+
+/// Failed logins per window beyond the maximum of connections.
+const RESERVED_LOGINS: u32 = 3;
 
 impl World {
     pub(in crate::simulation) fn check_pool_after_jump(&mut self, index: usize) {
@@ -88,41 +89,39 @@ impl World {
         }
     }
 
-    /// Opens the window of failed logins of this secret's user, if none is open.
-    pub(in crate::simulation) fn open_window(
+    /// Notes a rejection of the current generation when the actor reconciles. Without a failed
+    /// login, it opens no window.
+    pub(in crate::simulation) fn note_rejection(&mut self, index: usize) {
+        let now = self.clocks.mono;
+        let pool = &mut self.pools[index];
+        if let Some(current) = pool.current.filter(|current| current.is_rejected)
+            && pool.model.noted < current.generation
+            && let Some(known) = self.db.secrets.get(current.secret)
+        {
+            pool.model.noted = current.generation;
+            pool.model
+                .rejected(Arc::clone(&known.account), current.secret, now);
+        }
+    }
+
+    /// Counts a failed login of this pool: of a caller, or of an attempt or probe.
+    pub(in crate::simulation) fn login_failed(
         &mut self,
         index: usize,
         secret: SecretId,
-    ) -> Option<&mut Window> {
+        of_caller: bool,
+    ) {
         let now = self.clocks.mono;
-        let account = Arc::clone(&self.db.secrets.get(secret)?.account);
-        let accounts = &mut self.pools[index].model.accounts;
-        accounts.retain(|_, window| now < window.opened + window.length + 3_600 * SEC);
-        let window = accounts.entry(account).or_insert_with(|| Window {
-            opened: now,
-            length: 30 * SEC,
-            failed: 0,
-            costs: BTreeMap::new(),
-        });
-        if now >= window.opened + window.length {
-            (window.opened, window.length, window.failed) = (now, 60 * SEC, 0);
-            window.costs.values_mut().for_each(|(cost, _)| *cost = 0);
-        }
-        Some(window)
-    }
-
-    /// Counts a failed login of this pool.
-    pub(in crate::simulation) fn login_failed(&mut self, index: usize, secret: SecretId) {
         let pool = &mut self.pools[index];
-        pool.model.last_failed_login = Some(self.clocks.mono);
-        let (node, most) = (pool.node, pool.max + 3);
-        let never_worked = pool.current.is_none_or(|current| current.secret != secret);
-        let Some(window) = self.open_window(index, secret) else {
+        let (node, most) = (pool.node, pool.max + RESERVED_LOGINS);
+        let is_served = pool.current.is_some_and(|current| current.secret == secret);
+        let Some(known) = self.db.secrets.get(secret) else {
             return;
         };
-        window.failed += 1;
-        window.costs.entry(secret).or_insert((0, never_worked)).0 += 1;
-        let failed = window.failed;
+        let account = Arc::clone(&known.account);
+        let failed = pool
+            .model
+            .login_failed(account, secret, !of_caller && !is_served, now);
         self.checks.hazard("failed logins", 1);
         self.checks.hazard(
             "windows of failed logins that were used up",
@@ -139,30 +138,15 @@ impl World {
     }
 
     /// Refunds failed logins that a rotation explains.
-    pub(super) fn refund(&mut self, index: usize, secret: SecretId, superseded: bool) {
+    fn refund(&mut self, index: usize, secret: SecretId, superseded: bool) {
         let now = self.clocks.mono;
         let account = &self.db.secrets[secret].account;
-        let pool = &mut self.pools[index];
-        let most = pool.max + 3;
-        if let Some(window) = pool.model.accounts.get_mut(account) {
-            let mut refund = 0;
-            if let Some((cost, never_worked)) = window.costs.remove(&secret)
-                && never_worked
-            {
-                refund += cost;
-            }
-            if superseded {
-                let others = window.costs.values_mut();
-                refund += others.map(|(cost, _)| std::mem::take(cost)).sum::<u32>();
-            }
-            window.failed = window.failed.saturating_sub(refund);
-            if window.failed >= most {
-                window.failed -= 1;
-            }
-            if window.costs.is_empty() && now >= window.opened + window.length {
-                pool.model.accounts.remove(account);
-            }
+        let model = &mut self.pools[index].model;
+        let mut refunds = model.worked(account, secret, now);
+        if superseded {
+            refunds += model.superseded(account, secret);
         }
+        self.checks.hazard("refunds of failed logins", refunds);
     }
 
     pub(in crate::simulation) fn published(
@@ -196,7 +180,9 @@ impl World {
     }
 
     pub(in crate::simulation) fn checked_again(&mut self, index: usize, secret: SecretId) {
-        self.refund(index, secret, false);
+        if !self.pools[index].is_retired {
+            self.refund(index, secret, false);
+        }
     }
 
     pub(in crate::simulation) fn drain_starts(

@@ -131,7 +131,7 @@ impl World {
         let true_time = self.clocks.true_time();
         let result = self.db.login(secret, true_time, &mut self.rng);
         match result {
-            Err(ConnectErrorKind::Rejected) => self.login_failed(index, secret),
+            Err(ConnectErrorKind::Rejected) => self.login_failed(index, secret, false),
             Err(_) => self.checks.hazard("logins that failed otherwise", 1),
             Ok(()) => self.login_worked(),
         }

@@ -41,7 +41,6 @@ impl World {
                         ProbeResult::Passed
                     } else {
                         self.db.secrets[current.secret].last_rejected = Some(true_time);
-                        self.open_window(index, current.secret);
                         ProbeResult::Rejected
                     }
                 } else if !pool.admission.is_open() {

@@ -42,6 +42,7 @@ impl World {
         self.checks
             .hazard("wakes with an expired lease", u64::from(has_expired));
         let resumes = self.pool_resumes(index, lease.as_ref().filter(|_| !has_expired));
+        self.note_rejection(index);
         let effects = self.feed_pool(index, PoolInput::Wake { lease });
         self.pool_resumed(index, resumes, &effects);
         self.start(index, effects);
