@@ -2,45 +2,10 @@
 
 mod model;
 
-use std::time::Instant;
-
 use proptest::prelude::*;
 
-use self::model::ModelledProvider;
+use self::model::{FetchEnd, LawStep, ModelledProvider};
 use crate::error::ProviderErrorKind;
-
-/// Step of the environment. Numbers are indexes into the available leases or fetches.
-#[derive(Clone, Copy, Debug)]
-enum LawStep {
-    Pass(u64),
-    Jump,
-    Wake,
-    Hint,
-    Manual,
-    /// With this revision, or the current one.
-    Verified(Option<usize>),
-    Rejected(Option<usize>),
-    RejectionWithoutPools(usize),
-    Take,
-    Return(usize),
-    FetchEnds(FetchEnd),
-    HangingEnds(usize, Option<usize>),
-    ReleaseEnds(usize, Option<Result<(), ProviderErrorKind>>),
-    PoolsSettle,
-    PoolsGone,
-    Stop,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum FetchEnd {
-    /// With this revision and lifetime in seconds.
-    New(usize, Option<u64>),
-    Renewed(u64),
-    Unchanged,
-    Fails(ProviderErrorKind),
-    Hangs,
-    Lost,
-}
 
 fn kinds() -> impl Strategy<Value = ProviderErrorKind> {
     prop_oneof![
@@ -89,29 +54,6 @@ fn steps() -> impl Strategy<Value = LawStep> {
         1 => Just(LawStep::PoolsSettle),
         1 => Just(LawStep::PoolsGone),
     ]
-}
-
-/// The most that law 7 allows, in fractions of a token.
-struct BucketModel {
-    tokens: f64,
-    at: Instant,
-    /// When a verified revision refills it.
-    refill: Option<Instant>,
-}
-
-impl BucketModel {
-    fn draw(&mut self, now: Instant) -> bool {
-        let refilled = self.refill.take_if(|at| *at <= now).is_some();
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() / 10.0;
-        self.tokens = if refilled {
-            3.0
-        } else {
-            (self.tokens + earned).min(3.0)
-        };
-        self.at = now;
-        self.tokens -= 1.0;
-        self.tokens > -1e-6
-    }
 }
 
 proptest! {
