@@ -95,9 +95,9 @@ impl World {
                     _ => false,
                 };
                 let is_closed = self.providers[index].is_closed;
-                if effects.iter().any(touches) && !is_closed
-                    || self.machine_lease(index) != current.map(|(id, ..)| id)
-                {
+                let is_replaced = effects.iter().any(touches)
+                    || self.machine_lease(index) != current.map(|(id, ..)| id);
+                if is_replaced && !is_closed {
                     self.broken(Law(3), node, "a failed fetch replaced the current lease");
                 }
             }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::VERIFY_DEADLINE;
 use super::state::{Current, Instance, Opening, SimulatedAttempt};
 use crate::error::ConnectErrorKind;
-use crate::lease::{OldConnections, Revision};
+use crate::lease::Revision;
 use crate::pool::machine::{PoolEffect, PoolInput};
 use crate::provider::machine::ProviderInput;
 use crate::report::{HandoverMode, HandoverReport};
 use crate::simulation::clock::{MS, SEC};
-use crate::simulation::database::{SecretId, secret_of};
+use crate::simulation::database::{SecretId, revision, secret_of};
 use crate::simulation::event::SimulatedEvent;
 use crate::simulation::node::NodeId;
 use crate::simulation::world::World;
@@ -144,21 +144,18 @@ impl World {
         let (takes, hangs) = self.db.latency(provider, true_time, &mut self.rng);
         let pool = &mut self.pools[index];
         let is_same = pool.current.is_some_and(|current| current.secret == secret);
-        let in_place = pool.current.filter(|current| {
-            is_same || (!pool.always_replaces && current.old == OldConnections::Keep)
-        });
+        let tries_in_place = pool.machine.tries_in_place(&revision(secret), pool.policy);
+        let in_place = pool.current.filter(|_| tries_in_place);
         let (instance, mode, ahead) = match in_place {
             Some(current) => (current.instance, HandoverMode::InPlace, 0),
             None => {
                 pool.next_instance += 1;
                 pool.instances
                     .insert(pool.next_instance, Instance::default());
-                let ahead = match pool.current {
-                    _ if pool.admission.has_old() => 0,
-                    None => pool.warm,
-                    Some(current) if current.is_rejected => 1,
-                    Some(_) => pool.warm.max(1).min(pool.overlap.saturating_sub(1)),
-                };
+                let has_old = pool.admission.has_old();
+                let ahead = pool
+                    .machine
+                    .ahead_of_demand(has_old, pool.warm, pool.overlap);
                 (pool.next_instance, HandoverMode::Replace, ahead)
             }
         };

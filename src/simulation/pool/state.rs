@@ -11,6 +11,7 @@ use super::super::node::{ActorState, NodeId};
 use crate::clock::Timestamp;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
+use crate::pool::HandoverPolicy;
 use crate::pool::admission::{Admission, Permit};
 use crate::pool::machine::{LeaseFacts, PoolMachine};
 use crate::provider::machine::LeaseId;
@@ -105,7 +106,7 @@ pub(in crate::simulation) struct SimulatedPool {
     pub(in crate::simulation) max: u32,
     pub(in crate::simulation) overlap: u32,
     pub(super) warm: u32,
-    pub(super) always_replaces: bool,
+    pub(super) policy: HandoverPolicy,
     pub(in crate::simulation) leases: BTreeMap<u64, (LeaseId, SecretId)>,
     pub(in crate::simulation) instances: BTreeMap<u64, Instance>,
     pub(super) next_instance: u64,
@@ -149,7 +150,10 @@ impl SimulatedPool {
             max,
             overlap,
             warm: rng.u32(0..=max),
-            always_replaces: rng.u8(..4) == 0,
+            policy: match rng.u8(..4) {
+                0 => HandoverPolicy::AlwaysReplace,
+                _ => HandoverPolicy::AsLeased,
+            },
             leases: BTreeMap::new(),
             instances: BTreeMap::new(),
             next_instance: 0,
