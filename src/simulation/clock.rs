@@ -22,6 +22,13 @@ pub(super) struct Clocks {
     base: Timestamp,
 }
 
+/// Faults of the clocks so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClockFaults {
+    slept: u64,
+    wall_offset: i64,
+}
+
 impl Clocks {
     pub(super) fn new() -> Self {
         // No result depends on it, because the machines use differences only.
@@ -56,6 +63,21 @@ impl Clocks {
 
     pub(super) fn set_wall(&mut self, by: i64) {
         self.wall_offset += by;
+    }
+
+    pub(super) fn faults(&self) -> ClockFaults {
+        ClockFaults {
+            slept: self.slept,
+            wall_offset: self.wall_offset,
+        }
+    }
+
+    /// Returns by how much an expiry that was read at `since` is late by both clocks: the host has
+    /// slept since, and its wall clock was set back.
+    pub(super) fn undetected(&self, since: ClockFaults) -> u64 {
+        let slept = self.slept - since.slept;
+        let set_back = u64::try_from(since.wall_offset - self.wall_offset).unwrap_or(0);
+        slept.min(set_back)
     }
 
     /// Returns this instant in microseconds of the monotonic clock, rounded up.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::clock::{MS, SEC};
+use super::clock::{ClockFaults, MS, SEC};
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
 
@@ -32,6 +32,8 @@ pub(super) struct Secret {
     /// When it expires at the backend.
     pub(super) expires: u64,
     pub(super) delivered: bool,
+    /// When it was first delivered.
+    pub(super) clock_faults: Option<ClockFaults>,
     pub(super) releases: u32,
     pub(super) failed_releases: u32,
     pub(super) release_given_up: bool,
@@ -78,6 +80,7 @@ impl Database {
             role_ends,
             expires,
             delivered: false,
+            clock_faults: None,
             releases: 0,
             failed_releases: 0,
             release_given_up: false,

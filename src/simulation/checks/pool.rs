@@ -202,7 +202,11 @@ impl World {
         let longest = DRAIN_DEADLINE.as_micros() as u64;
         let is_dynamic = self.backends[role.provider].kind == Kind::Dynamic;
         let is_late = if is_dynamic {
-            deadline > since + 3 * SEC && true_time + deadline.saturating_sub(now) > role.expires
+            let undetected = role
+                .clock_faults
+                .map_or(0, |since| self.clocks.undetected(since));
+            deadline > since + 3 * SEC
+                && true_time + deadline.saturating_sub(now) > role.expires + undetected
         } else {
             deadline > since + longest + SEC
         };

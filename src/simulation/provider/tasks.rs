@@ -111,7 +111,10 @@ impl World {
             BackendReply::Unchanged => (Ok(Offer::Unchanged), None),
             BackendReply::Renewed { ttl } => (Ok(Offer::Renewed(expiry(Some(ttl)))), None),
             BackendReply::New { secret, ttl } => {
-                self.db.secrets[secret].delivered = true;
+                let faults = self.clocks.faults();
+                let delivered = &mut self.db.secrets[secret];
+                delivered.delivered = true;
+                delivered.clock_faults.get_or_insert(faults);
                 let facts = Facts {
                     revision: crate::simulation::database::revision(secret),
                     expiry: expiry(ttl),
