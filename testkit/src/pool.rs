@@ -4,11 +4,12 @@ mod factory;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::pool::{LoginPermits, PoolSettings};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 struct State {
@@ -78,10 +79,7 @@ impl ScriptedPools {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock()
     }
 
     /// Accepts these passwords only; all others are rejected with 28P01.
@@ -268,11 +266,7 @@ impl ScriptedPool {
 
     /// Returns the password of new connections.
     pub fn password(&self) -> String {
-        self.inner
-            .password
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.inner.password.lock().clone()
     }
 
     /// Returns whether the pool was closed.

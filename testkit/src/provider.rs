@@ -1,7 +1,7 @@
 //! A scripted provider.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::error::ProviderError;
@@ -9,6 +9,7 @@ use claviger::lease::{Expiry, OldConnections};
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Provider, Revision};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -94,10 +95,7 @@ impl ScriptedProvider {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock()
     }
 
     /// Sets the lifetime of leases, counted from the start of the fetch.

@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::pool::{
     AcquireError, Check, LoginError, LoginPermits, PoolFactory, PoolSettings, Taken,
 };
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config, Error};
@@ -63,7 +64,7 @@ impl ManageConnection for Connections {
     async fn connect(&self) -> Result<PooledClient, CallError> {
         let inner = &self.inner;
         let log_in = || {
-            let config = inner.config.lock().unwrap_or_else(PoisonError::into_inner);
+            let config = inner.config.lock();
             postgres::log_in(config.clone())
         };
         match inner.logins.log_in(log_in).await {
@@ -170,8 +171,7 @@ impl PoolFactory for Bb8Pools {
             return false;
         };
         let config = &connections.inner.config;
-        *config.lock().unwrap_or_else(PoisonError::into_inner) =
-            postgres::config_for(&self.config, new);
+        *config.lock() = postgres::config_for(&self.config, new);
         true
     }
 

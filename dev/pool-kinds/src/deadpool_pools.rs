@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use claviger::pool::{
 use deadpool_postgres::{
     Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config, Error};
@@ -88,7 +89,7 @@ impl Connect for PermittedConnect {
 }
 
 fn current_config(config: &Mutex<Config>) -> Config {
-    let current = config.lock().unwrap_or_else(PoisonError::into_inner);
+    let current = config.lock();
     current.clone()
 }
 
@@ -158,7 +159,7 @@ impl PoolFactory for DeadpoolPools {
         let Some(pool) = pool.as_ref().filter(|_| old.endpoint() == new.endpoint()) else {
             return false;
         };
-        let mut config = pool.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut config = pool.config.lock();
         *config = postgres::config_for(&self.config, new);
         true
     }

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::env;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use claviger::simulation::{Outcome, simulate};
+use parking_lot::Mutex;
 
 const USAGE: &str = "usage: simulator [--seed N | --seeds N] [--days D]\n";
 
@@ -99,15 +99,13 @@ fn simulate_seeds(options: &Options) -> Vec<Outcome> {
                         break;
                     }
                     let outcome = simulate(seed, options.days);
-                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut outcomes = outcomes.lock();
                     outcomes.push(outcome);
                 }
             });
         }
     });
-    let mut outcomes = outcomes
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut outcomes = outcomes.into_inner();
     outcomes.sort_by_key(|outcome| outcome.seed);
     outcomes
 }

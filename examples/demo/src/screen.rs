@@ -8,13 +8,13 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use claviger::Handle;
 use claviger::events::Event;
 use claviger::pool::PoolFactory;
 use claviger::report::{HandoverMode, RotationOutcome};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::service::Service;
@@ -43,19 +43,11 @@ impl Screen {
 
     /// Sets the last line, which is machine-readable.
     pub(crate) fn set_result_line(&self, line: String) {
-        *self
-            .result_line
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(line);
+        *self.result_line.lock() = Some(line);
     }
 
     pub(crate) fn print_result_line(&self) {
-        if let Some(line) = self
-            .result_line
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(line) = self.result_line.lock().take() {
             self.line(&line);
         }
     }

@@ -1,10 +1,11 @@
 //! The service: 16 tasks that query through the handle, without retries of their own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use claviger::Handle;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -52,11 +53,7 @@ impl Service {
     }
 
     pub(crate) fn failed(&self) -> usize {
-        self.counters
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.counters.failures.lock().len()
     }
 
     pub(crate) async fn stop(self) -> QueryCount {
@@ -66,18 +63,12 @@ impl Service {
                 self.counters
                     .failures
                     .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
                     .push("a task panicked".to_owned());
             }
         }
         QueryCount {
             queries: self.counters.queries.load(Ordering::Relaxed),
-            failures: self
-                .counters
-                .failures
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            failures: self.counters.failures.lock().clone(),
             longest_wait: Duration::from_micros(self.counters.longest_us.load(Ordering::Relaxed)),
         }
     }
@@ -93,11 +84,7 @@ async fn run_queries<P: Orders>(db: Handle<P>, counters: Arc<Counters>) {
             Ok(_) => {
                 counters.queries.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) => counters
-                .failures
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(error.to_string()),
+            Err(error) => counters.failures.lock().push(error.to_string()),
         }
         tokio::time::sleep(QUERY_PAUSE).await;
     }

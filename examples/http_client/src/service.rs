@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -54,25 +55,21 @@ impl Service {
 
     /// Revokes all tokens that were issued so far.
     pub(crate) fn revoke_tokens(&self) {
-        lock(&self.endpoint).valid.clear();
+        self.endpoint.lock().valid.clear();
     }
 
     pub(crate) fn token_requests(&self) -> u64 {
-        lock(&self.endpoint).issued
+        self.endpoint.lock().issued
     }
 
     #[cfg(test)]
     pub(crate) fn rejected_calls(&self) -> u64 {
-        lock(&self.endpoint).rejected
+        self.endpoint.lock().rejected
     }
 }
 
-fn lock(endpoint: &SharedEndpoint) -> std::sync::MutexGuard<'_, TokenEndpoint> {
-    endpoint.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn issue_token(State(endpoint): State<SharedEndpoint>) -> Json<IssuedToken> {
-    let mut endpoint = lock(&endpoint);
+    let mut endpoint = endpoint.lock();
     endpoint.issued += 1;
     let id = endpoint.issued;
     let access_token = format!("token-{id}");
@@ -92,7 +89,7 @@ async fn count_orders(
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
         .ok_or(StatusCode::UNAUTHORIZED)?;
-    let mut endpoint = lock(&endpoint);
+    let mut endpoint = endpoint.lock();
     if endpoint.valid.contains(token) {
         Ok(Json(42))
     } else {

@@ -2,7 +2,7 @@
 //! line when they work again.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::Resource;
@@ -11,6 +11,7 @@ use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use parking_lot::Mutex;
 
 /// Interval of log lines while exports fail.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -88,12 +89,7 @@ impl Exports {
     fn record(&self, signal: Signal, endpoint: &str, result: &OTelSdkResult) {
         match result {
             Ok(()) => {
-                if self
-                    .state
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .succeeded(signal)
-                {
+                if self.state.lock().succeeded(signal) {
                     tracing::info!(endpoint, "telemetry is exported again");
                 }
             }
@@ -105,12 +101,7 @@ impl Exports {
                     reason = "log lines have no clock of their own"
                 )]
                 let now = Instant::now();
-                if self
-                    .state
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .failed(signal, now)
-                {
+                if self.state.lock().failed(signal, now) {
                     tracing::warn!(
                         endpoint,
                         %error,

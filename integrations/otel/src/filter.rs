@@ -56,8 +56,9 @@ fn up_to_level<F: Fn(&str) -> bool>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
     use super::*;
@@ -67,10 +68,7 @@ mod tests {
 
     impl<S: tracing::Subscriber> Layer<S> for Targets {
         fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(event.metadata().target());
+            self.0.lock().push(event.metadata().target());
         }
     }
 
@@ -94,7 +92,7 @@ mod tests {
                 tracing::info!(target: "opentelemetry_shop", "");
             },
         );
-        let targets = targets.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let targets = targets.0.lock();
         targets.clone()
     }
 

@@ -2,9 +2,9 @@
 //! failed exports itself. Each other line is logged once an hour.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing::Metadata;
 use tracing::callsite::Identifier;
 use tracing::level_filters::LevelFilter;
@@ -41,7 +41,7 @@ impl Quiet {
     }
 
     fn is_due(&self, call_site: Identifier, now: Instant) -> bool {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         let is_due = logged
             .get(&call_site)
             .is_none_or(|at| now.saturating_duration_since(*at) >= INTERVAL);
@@ -103,7 +103,7 @@ mod tests {
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -131,7 +131,7 @@ mod tests {
                 }
             },
         );
-        let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+        let text = String::from_utf8(lines.0.lock().clone()).expect("text");
         let count_of = |line: &str| text.matches(line).count();
         assert_eq!(
             [

@@ -1,7 +1,6 @@
 //! The provider: signs a token, or returns the current lease if it is as good.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials as AwsCredentials;
@@ -13,6 +12,7 @@ use claviger::lease::{Expiry, OldConnections, Timestamp};
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Provider, Revision};
+use parking_lot::Mutex;
 
 use crate::builder::RdsIamBuilder;
 use crate::token::Target;
@@ -170,10 +170,7 @@ impl RdsIam {
     }
 
     fn last_signature(&self) -> Option<LastSignature> {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last.lock().clone()
     }
 
     /// Returns the current lease if a new token would be no better.
@@ -212,10 +209,7 @@ impl RdsIam {
     ///
     /// Times are monotonic, because the wall clock may be wrong, and may be set meanwhile.
     fn is_rejected_again(&self, revision: &Revision, now: Instant) -> bool {
-        let mut rejected = self
-            .rejections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut rejected = self.rejections.lock();
         let before = rejected.token.replace(RejectedToken {
             revision: revision.clone(),
             last: now,
@@ -310,7 +304,7 @@ impl Provider for RdsIam {
             renewal: now + due,
             identity,
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed);
+        *self.last.lock() = Some(signed);
         let credentials =
             Credentials::new(self.target.user.name(), token.text).with_password_as_token();
         Ok(Lease::new(credentials, revision)

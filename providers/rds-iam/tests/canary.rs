@@ -11,7 +11,7 @@ mod server;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -27,6 +27,7 @@ use claviger_rds_iam::RdsIam;
 use claviger_servers::Postgres;
 use claviger_testkit::FetchLease;
 use common::{HOST, USER, assume_role, first_lease, start_moto, token};
+use parking_lot::Mutex;
 use server::TokenServer;
 use sqlx::postgres::PgPoolOptions;
 
@@ -39,10 +40,7 @@ struct Secrets(Arc<Mutex<BTreeSet<String>>>);
 
 impl Secrets {
     fn add(&self, secret: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(secret.to_owned());
+        self.0.lock().insert(secret.to_owned());
     }
 
     fn add_session(&self, credentials: &AwsCredentials) {
@@ -63,12 +61,12 @@ impl Secrets {
     }
 
     fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().len()
     }
 
     /// Returns the lines of a text that contain a secret.
     fn lines_with_secrets<'t>(&self, text: &'t str) -> Vec<&'t str> {
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.0.lock();
         // The value of an Authorization header contains its signature.
         let has_secret = |line: &&str| {
             secrets.iter().any(|secret| line.contains(&**secret)) || line.contains("Signature=")

@@ -1,7 +1,6 @@
 //! The provider: chooses the version of the secret that is used.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_types::SdkConfig;
@@ -10,6 +9,7 @@ use claviger::lease::OldConnections;
 use claviger::provider::{Clock, FetchRequest, Fetched};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Provider, Revision};
+use parking_lot::Mutex;
 
 use crate::api::{Content, Description, SecretClient, Version};
 use crate::builder::SecretsManagerBuilder;
@@ -123,14 +123,14 @@ impl SecretsManager {
         briefly: bool,
     ) -> Result<Option<Description>, ProviderError> {
         let now = clock.now().mono();
-        let denied = *lock(&self.describe_denied);
+        let denied = *self.describe_denied.lock();
         if denied
             .is_some_and(|since| now.saturating_duration_since(since) < DESCRIBE_RETRY_INTERVAL)
         {
             return Ok(None);
         }
         let description = self.client.describe(clock, briefly).await?;
-        *lock(&self.describe_denied) = description.is_none().then_some(now);
+        *self.describe_denied.lock() = description.is_none().then_some(now);
         if description.is_none() && denied.is_none() {
             tracing::info!(
                 secret = %self.client.secret(),
@@ -148,7 +148,7 @@ impl SecretsManager {
         active: &Revision,
         current: &Revision,
     ) -> bool {
-        let mut fallback = self.fallback();
+        let mut fallback = self.fallback.lock();
         // The rotation was finished. If AWSCURRENT is moved back later, that is intended.
         fallback.take_if(|fallback| fallback.rejected != *current);
         active == current
@@ -190,7 +190,7 @@ impl SecretsManager {
         }
         let first = self.read(StagingLabel::Current, current);
         if active.is_some() || !is_current_unusable(request, &revision, &first) {
-            *self.fallback() = None;
+            *self.fallback.lock() = None;
             return Ok((first?, revision));
         }
         if let Some((label, credentials, used)) = self.lower_candidate(request).await? {
@@ -200,14 +200,14 @@ impl SecretsManager {
                 revision = %used,
                 "AWSCURRENT is rejected; another version is tried"
             );
-            *self.fallback() = Some(Fallback {
+            *self.fallback.lock() = Some(Fallback {
                 rejected: revision,
                 used: used.clone(),
             });
             return Ok((credentials, used));
         }
         // All candidates are rejected: AWSCURRENT is tried again.
-        *self.fallback() = None;
+        *self.fallback.lock() = None;
         Ok((first?, revision))
     }
 
@@ -283,10 +283,6 @@ impl SecretsManager {
     /// Makes a lease without a refresh time, which an older lease may have.
     fn lease(&self, credentials: Credentials, revision: Revision) -> Lease<Credentials> {
         Lease::new(credentials, revision).with_old_connections(self.old_connections)
-    }
-
-    fn fallback(&self) -> MutexGuard<'_, Option<Fallback>> {
-        lock(&self.fallback)
     }
 }
 
@@ -364,8 +360,4 @@ impl fmt::Debug for SecretsManager {
             .field("old_connections", &self.old_connections)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,6 @@ mod lease;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claviger::error::{ProviderError, ProviderErrorKind};
@@ -13,6 +12,7 @@ use claviger::lease::{Expiry, OldConnections};
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Provider, Revision};
+use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -282,7 +282,7 @@ impl VaultDynamic {
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<Revision, IssuedLease>> {
-        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leases = self.leases.lock();
         // An expired lease is never released.
         let now = self.session.now();
         leases.retain(|_, issued| !issued.lifetime.expiry().is_expired(now));

@@ -3,13 +3,13 @@
 mod builder;
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::lease::{OldConnections, Timestamp};
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::{Credentials, Lease, Provider, Revision};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -110,7 +110,7 @@ impl VaultKv {
     /// Returns the revision of the current version; `None` if reading the metadata is denied.
     async fn current_revision(&self) -> Result<Option<Revision>, ProviderError> {
         let now = self.session.now().mono();
-        let denied = *self.metadata_denied();
+        let denied = *self.metadata_denied.lock();
         if denied
             .is_some_and(|since| now.saturating_duration_since(since) < METADATA_RETRY_INTERVAL)
         {
@@ -124,12 +124,12 @@ impl VaultKv {
         {
             Ok(response) => response,
             Err(SessionError::Call(failure)) if failure.is_forbidden() => {
-                *self.metadata_denied() = Some(now);
+                *self.metadata_denied.lock() = Some(now);
                 return Ok(None);
             }
             Err(error) => return Err(self.explain(error, &path)),
         };
-        *self.metadata_denied() = None;
+        *self.metadata_denied.lock() = None;
         let Some(metadata) = envelope.data else {
             return Err(self.malformed("it has no metadata"));
         };
@@ -142,12 +142,6 @@ impl VaultKv {
             ..version
         })
         .map(Some)
-    }
-
-    fn metadata_denied(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.metadata_denied
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self) -> Result<Lease<Credentials>, ProviderError> {

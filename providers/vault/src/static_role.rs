@@ -1,13 +1,13 @@
 //! A static role: one user whose password the database engine rotates.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::lease::OldConnections;
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::{Credentials, Lease, Provider, Revision};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::sleep;
 
@@ -143,7 +143,7 @@ impl VaultStatic {
     /// Returns the time until the next poll. `ttl` is in seconds, and 0 for a rotation that is due.
     fn next_poll(&self, now: Instant, revision: &Revision, ttl: u64) -> Duration {
         let ttl = Duration::from_secs(ttl);
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock();
         let overdue = next
             .as_mut()
             .filter(|next| next.revision == *revision && next.due <= now);

@@ -3,13 +3,14 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger::error::ProviderErrorKind;
 use claviger::provider::FetchRequest;
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultKv, VaultSession};
+use parking_lot::Mutex;
 
 /// A server that records requests, and returns a scripted response.
 struct Server {
@@ -34,7 +35,7 @@ impl Server {
     }
 
     fn received(&self) -> String {
-        self.received.lock().expect("no thread panics").clone()
+        self.received.lock().clone()
     }
 }
 
@@ -53,10 +54,7 @@ fn serve(
         request.extend_from_slice(&part[..read]);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    recorded
-        .lock()
-        .expect("no thread panics")
-        .push_str(&request);
+    recorded.lock().push_str(&request);
     connection.write_all(response(&request).as_bytes())
 }
 

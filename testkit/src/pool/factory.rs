@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -115,11 +115,7 @@ impl PoolFactory for ScriptedPools {
         self.call_hook("refit");
         let in_place = self.lock().in_place;
         if in_place {
-            let mut password = pool
-                .inner
-                .password
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut password = pool.inner.password.lock();
             new.expose_password().clone_into(&mut password);
         }
         in_place

@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use parking_lot::Mutex;
 
 use super::directory_watch::{Failures, Filter};
 
@@ -71,7 +72,7 @@ pub(super) struct Watching {
 /// If no instance or no thread can be created.
 pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failures)> {
     let (instance, mut watches) = {
-        let mut guard = lock();
+        let mut guard = INSTANCE.lock();
         let instance = match &mut *guard {
             Some(instance) => instance,
             empty => empty.insert(Instance::spawn()?),
@@ -83,7 +84,7 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
         .directories()
         .map(|directory| (directory.to_owned(), watches.add(directory, CHANGES)))
         .collect();
-    let mut guard = lock();
+    let mut guard = INSTANCE.lock();
     let instance = guard
         .as_mut()
         .filter(|present| present.id == instance)
@@ -105,7 +106,7 @@ pub(super) fn watch(filter: &Arc<Filter>) -> io::Result<(Option<Watching>, Failu
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        let mut guard = lock();
+        let mut guard = INSTANCE.lock();
         let Some(instance) = &mut *guard else { return };
         for descriptor in std::mem::take(&mut self.descriptors) {
             let Some(subscribers) = instance.watched.get_mut(&descriptor) else {
@@ -227,7 +228,7 @@ fn listen(mut inotify: Inotify) {
         let mut found = DirectoryEvents::new();
         let is_over = match inotify.read_events_blocking(&mut buffer) {
             Ok(events) => {
-                let mut guard = lock();
+                let mut guard = INSTANCE.lock();
                 if let Some(instance) = &mut *guard {
                     for event in events {
                         instance.append_events(&event, &mut found);
@@ -241,7 +242,8 @@ fn listen(mut inotify: Inotify) {
             Err(error) => {
                 tracing::debug!(%error, "watch failed; setting it up again");
                 found.extend(
-                    lock()
+                    INSTANCE
+                        .lock()
                         .take()
                         .iter()
                         .flat_map(Instance::filters)
@@ -266,8 +268,4 @@ fn listen(mut inotify: Inotify) {
 
 fn next_id() -> u64 {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
-}
-
-fn lock() -> MutexGuard<'static, Option<Instance>> {
-    INSTANCE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@
 )]
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::sts::AssumeRoleProvider;
@@ -22,6 +22,7 @@ use claviger::{Credentials, Lease};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::Moto;
 use claviger_testkit::FetchLease;
+use parking_lot::Mutex;
 
 /// The endpoint that tokens are signed for.
 pub(crate) const HOST: &str = "orders.c1a2b3.eu-west-1.rds.amazonaws.com";
@@ -83,15 +84,12 @@ impl Chain {
 
     /// Replaces the script.
     pub(crate) fn respond_with(&self, respond: impl FnMut() -> Response + Send + 'static) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .respond = Box::new(respond);
+        self.0.lock().respond = Box::new(respond);
     }
 
     /// Returns how often credentials were requested.
     pub(crate) fn calls(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).calls
+        self.0.lock().calls
     }
 
     /// Returns a configuration with this chain and region.
@@ -128,7 +126,7 @@ impl ProvideCredentials for Chain {
     where
         Self: 'a,
     {
-        let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut script = self.0.lock();
         script.calls += 1;
         future::ProvideCredentials::ready((script.respond)())
     }

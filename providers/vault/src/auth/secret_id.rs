@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use claviger::error::{ProviderError, ProviderErrorKind};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
@@ -94,7 +94,7 @@ impl SecretId {
             SecretIdKind::Wrapped { token, unwrapped } => (token, unwrapped),
         };
         let kept = |token: Option<&SecretString>| {
-            let unwrapped = unwrapped.lock().unwrap_or_else(PoisonError::into_inner);
+            let unwrapped = unwrapped.lock();
             let kept = unwrapped.as_ref().filter(|kept| {
                 token.is_none_or(|token| kept.token.expose_secret() == token.expose_secret())
             });
@@ -138,7 +138,7 @@ impl SecretId {
             token,
             secret_id: secret_id.clone(),
         };
-        *unwrapped.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        *unwrapped.lock() = Some(kept);
         Ok(Some(secret_id))
     }
 }

@@ -2,6 +2,7 @@
 
 use claviger::error::ProviderError;
 use claviger::lease::OldConnections;
+use parking_lot::Mutex;
 
 use super::VaultKv;
 use crate::path::{MountPath, misconfigured};
@@ -88,7 +89,7 @@ impl VaultKvBuilder {
             user_key: self.user_key,
             password_key: self.password_key,
             old_connections: self.old_connections,
-            metadata_denied: std::sync::Mutex::default(),
+            metadata_denied: Mutex::default(),
         })
     }
 }

@@ -57,7 +57,7 @@ impl VaultSession {
                     let now = self.now();
                     if poll.is_some_and(|poll| poll <= now.mono()) {
                         polled = now.mono();
-                        let used = self.0.lock().serial;
+                        let used = self.0.state.lock().serial;
                         if self.0.file_has_changed().await {
                             // The session stores the result. Other providers do the same.
                             let _ = self.update_token(move |state, _| state.serial == used).await;
@@ -74,14 +74,14 @@ impl VaultSession {
 
 impl Inner {
     fn next_task_at(&self) -> Option<std::time::Instant> {
-        next_due(&self.lock())
+        next_due(&self.state.lock())
     }
 
     /// Returns whether a file may contain the next token or secret: a token file always, the secret
     /// of a login once it was rejected.
     fn awaits_file(&self) -> bool {
         let is_file = self.auth.secret().is_some_and(AuthSecret::is_file);
-        is_file && (self.is_token_file() || self.lock().rejected.is_some())
+        is_file && (self.is_token_file() || self.state.lock().rejected.is_some())
     }
 
     /// Returns whether the file contains neither the token in use nor the rejected secret.
@@ -90,7 +90,7 @@ impl Inner {
             return false;
         };
         let used_or_rejected = {
-            let state = self.lock();
+            let state = self.state.lock();
             let used = state
                 .token
                 .as_ref()
@@ -223,7 +223,7 @@ mod tests {
         };
         assert_eq!([1, 2, 3].map(replaces), [false, true, true]);
         // The session had no users: no lease of an earlier token is in use.
-        session.0.lock().first = None;
+        session.0.state.lock().first = None;
         assert_eq!([4, 5].map(replaces), [false, true]);
     }
 }

@@ -7,12 +7,13 @@ mod token;
 mod users;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use claviger::error::ProviderError;
 use claviger::lease::Timestamp;
 use claviger::provider::{Clock, FailureLog};
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -166,7 +167,7 @@ impl VaultSession {
 
     /// Sets the clock that is read from now on.
     pub(crate) fn set_clock(&self, clock: &Clock) {
-        *self.0.clock() = clock.clone();
+        *self.0.clock.lock() = clock.clone();
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -204,7 +205,7 @@ impl VaultSession {
         fresh: bool,
         call: impl Fn() -> Call + Send + Sync,
     ) -> Result<(Response, Arc<Token>), SessionError> {
-        let before = self.0.lock().serial;
+        let before = self.0.state.lock().serial;
         let token = self.token(fresh).await.map_err(SessionError::NoToken)?;
         let failure = match self.0.send(&token, &call).await {
             Ok(response) => return Ok((response, token)),
@@ -237,25 +238,18 @@ impl VaultSession {
 
     /// Returns whether the leases of this token were revoked with it.
     pub(crate) fn is_invalidated(&self, serial: u64) -> bool {
-        self.0.lock().invalid.contains(serial)
+        self.0.state.lock().invalid.contains(serial)
     }
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn clock(&self) -> MutexGuard<'_, Clock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn now(&self) -> Timestamp {
-        self.clock().now()
+        self.clock.lock().now()
     }
 
     fn usable_token(&self, now: Timestamp) -> Option<Arc<Token>> {
-        self.lock()
+        self.state
+            .lock()
             .token
             .clone()
             .filter(|token| token.is_valid(now))
@@ -297,7 +291,7 @@ impl Inner {
 
     /// Stops using a token that the server no longer accepts.
     fn invalidate(&self, serial: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.invalid.insert(serial);
         state.token.take_if(|token| token.serial() == serial);
     }

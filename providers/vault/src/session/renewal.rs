@@ -42,6 +42,7 @@ impl VaultSession {
     /// Returns the error of the last attempt to obtain or renew a token, if it failed.
     pub(crate) fn last_error(&self) -> Option<ProviderError> {
         self.0
+            .state
             .lock()
             .failed
             .as_ref()
@@ -61,7 +62,7 @@ impl VaultSession {
             let _updating = Arc::clone(&inner.update_lock).lock_owned().await;
             let now = inner.now();
             {
-                let state = inner.lock();
+                let state = inner.state.lock();
                 if !due(&state, now) {
                     return state.token.clone().ok_or_else(session_closed);
                 }
@@ -112,12 +113,12 @@ impl Inner {
     fn record(&self, result: &Result<Arc<Token>, ProviderError>) {
         let now = self.now().mono();
         let Err(error) = result else {
-            self.lock().failed = None;
+            self.state.lock().failed = None;
             self.failures.succeeded();
             return;
         };
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let before = state.failed.as_ref().map_or(0, |failed| failed.count);
             state.failed = Some(FailedAttempt {
                 at: now,
@@ -244,7 +245,7 @@ impl Inner {
                     .filter(|secret| secret.is_file() && !error.is_transient())
                 {
                     let rejected = secret.read().await.ok();
-                    self.lock().rejected = rejected;
+                    self.state.lock().rejected = rejected;
                 }
                 return Err(error);
             }
@@ -284,7 +285,7 @@ impl Inner {
         };
         // A token in its last second expires before its next request arrives.
         let Some(grant) = grant.filter(|grant| grant.lifetime != Some(Duration::ZERO)) else {
-            self.lock().rejected = Some(secret);
+            self.state.lock().rejected = Some(secret);
             return Err(self.rejected_token_error());
         };
         let origin = if self.is_token_file() {
@@ -326,7 +327,7 @@ impl Inner {
     pub(super) fn set_token(&self, token: Arc<Token>) -> Arc<Token> {
         let now = self.now();
         let (recovered, replaces) = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.rejected = None;
             state.replaced.retain(|token| token.is_valid(now));
             let before = state.token.replace(Arc::clone(&token));
@@ -351,7 +352,7 @@ impl Inner {
     }
 
     fn next_serial(&self) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.serial += 1;
         state.serial
     }

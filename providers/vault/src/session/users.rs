@@ -27,14 +27,14 @@ impl SessionUser {
             .compare_exchange(NEW, JOINED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
         {
-            self.session.0.lock().users += 1;
+            self.session.0.state.lock().users += 1;
         }
     }
 
     /// Leaves the session. The last user revokes its tokens.
     pub(crate) async fn leave(&self) {
         if self.state.swap(LEFT, Ordering::AcqRel) == JOINED {
-            self.session.0.lock().users -= 1;
+            self.session.0.state.lock().users -= 1;
             self.session.0.revoke_tokens().await;
         }
     }
@@ -56,7 +56,7 @@ impl Inner {
         let _updating = self.update_lock.lock().await;
         let now = self.now();
         let tokens: Vec<_> = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.users > 0 {
                 return;
             }
@@ -79,7 +79,7 @@ impl Inner {
                 .await
             {
                 Ok(_) => {
-                    self.lock().invalid.insert(token.serial());
+                    self.state.lock().invalid.insert(token.serial());
                 }
                 Err(failure) => {
                     let error = failure.explain(
