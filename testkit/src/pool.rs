@@ -12,7 +12,7 @@ use claviger::pool::{LoginPermits, PoolSettings};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-struct State {
+struct FactoryState {
     settings: PoolSettings,
     accepted: Option<Vec<String>>,
     verify_errors: VecDeque<ConnectError>,
@@ -29,8 +29,8 @@ struct State {
 
 type CallHook = Box<dyn Fn(&str) + Send + Sync>;
 
-struct Inner {
-    state: Mutex<State>,
+struct FactoryInner {
+    state: Mutex<FactoryState>,
     stalled: watch::Sender<bool>,
     on_call: OnceLock<CallHook>,
 }
@@ -39,7 +39,7 @@ struct Inner {
 /// script.
 #[derive(Clone)]
 pub struct ScriptedPools {
-    inner: Arc<Inner>,
+    inner: Arc<FactoryInner>,
 }
 
 impl std::fmt::Debug for ScriptedPools {
@@ -52,8 +52,8 @@ impl ScriptedPools {
     /// Creates a factory whose pools have at most `max_connections` connections.
     pub fn new(max_connections: u32) -> Self {
         Self {
-            inner: Arc::new(Inner {
-                state: Mutex::new(State {
+            inner: Arc::new(FactoryInner {
+                state: Mutex::new(FactoryState {
                     settings: PoolSettings::new(max_connections),
                     accepted: None,
                     verify_errors: VecDeque::new(),
@@ -78,7 +78,7 @@ impl ScriptedPools {
         self
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FactoryState> {
         self.inner.state.lock()
     }
 

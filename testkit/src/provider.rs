@@ -31,7 +31,7 @@ enum Step {
     Return(Fetched<Credentials>),
 }
 
-struct State {
+struct ProviderState {
     revision: u32,
     lifetime: Option<Duration>,
     old_connections: OldConnections,
@@ -45,8 +45,8 @@ struct State {
     close_calls: u32,
 }
 
-struct Inner {
-    state: Mutex<State>,
+struct ProviderInner {
+    state: Mutex<ProviderState>,
     stalled: watch::Sender<bool>,
     hinted: Notify,
 }
@@ -55,7 +55,7 @@ struct Inner {
 /// revision. Clones share the script.
 #[derive(Clone)]
 pub struct ScriptedProvider {
-    inner: Arc<Inner>,
+    inner: Arc<ProviderInner>,
 }
 
 impl std::fmt::Debug for ScriptedProvider {
@@ -74,8 +74,8 @@ impl ScriptedProvider {
     /// Creates a provider of `password-1`, without an expiry. Old connections are drained.
     pub fn new() -> Self {
         Self {
-            inner: Arc::new(Inner {
-                state: Mutex::new(State {
+            inner: Arc::new(ProviderInner {
+                state: Mutex::new(ProviderState {
                     revision: 1,
                     lifetime: None,
                     old_connections: OldConnections::Drain,
@@ -94,7 +94,7 @@ impl ScriptedProvider {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ProviderState> {
         self.inner.state.lock()
     }
 
@@ -204,7 +204,7 @@ impl ScriptedProvider {
     }
 
     /// Returns a lease of the current revision, as of the start of `request`.
-    fn lease(state: &State, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
+    fn lease(state: &ProviderState, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
         let revision = state.revision;
         let mut lease = Lease::new(
             Credentials::new("app", format!("password-{revision}")),

@@ -1,8 +1,9 @@
 //! Real servers for tests, started in a second and removed completely.
 //!
 //! A [`Postgres`] is a PostgreSQL server with a fresh data folder, on a free port of 127.0.0.1. It
-//! reports what a test needs ([`Log`]: how many logins were rejected or accepted), and fails as
-//! servers fail ([`Postgres::stall`], [`Postgres::stop`], [`Postgres::terminate_connections`]).
+//! reports what a test needs ([`PostgresLog`]: how many logins were rejected or accepted), and
+//! fails as servers fail ([`Postgres::stall`], [`Postgres::stop`],
+//! [`Postgres::terminate_connections`]).
 //!
 //! ```
 //! use claviger_servers::Postgres;
@@ -51,7 +52,7 @@
 //!
 //! # Features
 //!
-//! `tls` (default) adds `Builder::tls`, `Builder::tokens` and `JwtIssuer`. Without it the crate
+//! `tls` (default) adds TLS and tokens to the builders, and `JwtIssuer`. Without it the crate
 //! depends on std alone and compiles in a second or two.
 
 #[cfg(not(unix))]
@@ -98,7 +99,7 @@ pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use openbao::OpenBao;
 pub use pgbouncer::PgBouncer;
-pub use postgres::{Log, Postgres};
+pub use postgres::{Postgres, PostgresLog};
 pub use programs::{NotInstalled, Programs, find_postgres};
 pub use prometheus::Prometheus;
 pub use proxy::{InjectedFault, Proxy, Request};

@@ -18,10 +18,10 @@ use crate::ports::HOST;
 use crate::tls::Authorities;
 use crate::tokens::{Module, TokenChecks};
 
-pub use builder::Builder;
+pub use builder::MariaDbBuilder;
 use config::Config;
 use installation::Installation;
-pub use log::Log;
+pub use log::MariaDbLog;
 pub use sql::{quote_identifier, quote_literal};
 
 /// The superuser, accepted over the socket only.
@@ -30,9 +30,9 @@ const SUPERUSER: &str = "root";
 /// A running MariaDB server with a data folder of its own.
 ///
 /// Clients authenticate over TCP at [`host`](Self::host) and [`port`](Self::port) with a password,
-/// or with a token if enabled (`Builder::tokens`). There are no anonymous users, because they would
-/// shadow others. The superuser is accepted over the socket only, without a password; the socket is
-/// in a private folder.
+/// or with a token if enabled (`MariaDbBuilder::tokens`). There are no anonymous users, because
+/// they would shadow others. The superuser is accepted over the socket only, without a password;
+/// the socket is in a private folder.
 ///
 /// Dropping it kills the server and removes its files, in some 50 ms. Every method takes `&self`,
 /// so a test can share the server with its tasks.
@@ -42,24 +42,24 @@ pub struct MariaDb {
     installation: Installation,
     config: Config,
     port: u16,
-    log: Log,
+    log: MariaDbLog,
     authorities: Option<Authorities>,
     tokens: Option<Module>,
     token_checks: TokenChecks,
 }
 
 impl MariaDb {
-    /// Starts a server without TLS and with the default settings, see [`Builder`].
+    /// Starts a server without TLS and with the default settings, see [`MariaDbBuilder`].
     ///
     /// # Errors
-    /// As [`Builder::start`].
+    /// As [`MariaDbBuilder::start`].
     pub fn start() -> Result<Self, StartError> {
         Self::builder().start()
     }
 
     /// Returns a builder with the default settings.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> MariaDbBuilder {
+        MariaDbBuilder::default()
     }
 
     /// Returns the address that it listens on: `127.0.0.1`. Its certificate is valid for that and
@@ -107,12 +107,12 @@ impl MariaDb {
     }
 
     /// Returns the server's logs.
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &MariaDbLog {
         &self.log
     }
 
     /// Returns the server's checks of tokens, and the means to make it reject tokens. Each method
-    /// fails for a server without `Builder::tokens`.
+    /// fails for a server without `MariaDbBuilder::tokens`.
     ///
     /// MariaDB verifies the token before it checks for TLS. A good token without TLS is therefore
     /// counted as accepted, though the login is rejected.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-pub use builder::Builder;
+pub use builder::OpenBaoBuilder;
 pub use http::VaultResponse;
 
 use crate::deadline::Deadline;
@@ -38,7 +38,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// fn a_test() -> Result<(), Box<dyn std::error::Error>> {
 ///     let vault = OpenBao::start()?;
-///     vault.request("POST", "sys/mounts/kv", Some(r#"{"type": "kv", "options": {"version": "2"}}"#))?;
+///     let engine = r#"{"type": "kv", "options": {"version": "2"}}"#;
+///     vault.request("POST", "sys/mounts/kv", Some(engine))?;
 ///     vault.request("POST", "kv/data/db", Some(r#"{"data": {"password": "s3cret"}}"#))?;
 ///     vault.seal()?;
 ///     assert_eq!(vault.request("GET", "kv/data/db", None)?.status, 503);
@@ -63,7 +64,7 @@ impl OpenBao {
     /// Starts an empty server, in about 3 s.
     ///
     /// # Errors
-    /// As [`Builder::start`].
+    /// As [`OpenBaoBuilder::start`].
     pub fn start() -> Result<Self, StartError> {
         Self::builder().start()
     }
@@ -71,14 +72,14 @@ impl OpenBao {
     /// Like [`start`](Self::start), with a program from these places.
     ///
     /// # Errors
-    /// As [`Builder::start`].
+    /// As [`OpenBaoBuilder::start`].
     pub fn start_from(programs: &Programs) -> Result<Self, StartError> {
         Self::builder().programs(programs.clone()).start()
     }
 
     /// Returns a builder with the default settings.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> OpenBaoBuilder {
+        OpenBaoBuilder::default()
     }
 
     /// Returns the address for clients, as `http://127.0.0.1:20123`; the same after
@@ -87,12 +88,12 @@ impl OpenBao {
         format!("http://{HOST}:{}", self.port)
     }
 
-    /// Returns the address for clients by TLS, with [`Builder::tls`].
+    /// Returns the address for clients by TLS, with [`OpenBaoBuilder::tls`].
     pub fn tls_address(&self) -> Option<String> {
         self.tls_port.map(|port| format!("https://{HOST}:{port}"))
     }
 
-    /// Returns the CA of its certificate, with [`Builder::tls`].
+    /// Returns the CA of its certificate, with [`OpenBaoBuilder::tls`].
     pub fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref()
     }
@@ -214,8 +215,8 @@ impl OpenBao {
     /// active. A running server is killed first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] if another process listens on the port for
-    /// 5 s.
+    /// As [`OpenBaoBuilder::start`]; [`StartError::PortTaken`] if another process listens on the
+    /// port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         restart(&self.guardian, |guardian| {
             launch(guardian, &self.program, &self.config, self.port)

@@ -18,7 +18,7 @@ use crate::launch::{Launch, restart};
 use crate::ports::HOST;
 use crate::text_log::TextLog;
 
-pub use builder::Builder;
+pub use builder::PgBouncerBuilder;
 
 /// User of the admin console, without an account on the database.
 const ADMIN: &str = "claviger_admin";
@@ -83,8 +83,8 @@ pub struct PgBouncer {
 
 impl PgBouncer {
     /// Returns a builder of a pooler with these users.
-    pub fn builder(users: Users) -> Builder {
-        Builder::new(users)
+    pub fn builder(users: Users) -> PgBouncerBuilder {
+        PgBouncerBuilder::new(users)
     }
 
     /// Returns the address that it listens on: `127.0.0.1`.
@@ -160,8 +160,8 @@ impl PgBouncer {
     /// Starts the pooler again on the same port. One that still runs is stopped first.
     ///
     /// # Errors
-    /// As [`Builder::start`]; [`StartError::PortTaken`] if another process listens on the port for
-    /// 5 s.
+    /// As [`PgBouncerBuilder::start`]; [`StartError::PortTaken`] if another process listens on the
+    /// port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         restart(&self.guardian, |guardian| {
             launch(guardian, &self.program, &self.folder, self.port)

@@ -15,8 +15,8 @@ use crate::ports::HOST;
 use crate::tls::Authorities;
 use crate::tokens::{Module, TokenChecks};
 
-pub use builder::Builder;
-pub use log::Log;
+pub use builder::PostgresBuilder;
+pub use log::PostgresLog;
 pub use sql::{quote_identifier, quote_literal};
 
 /// The role that `initdb` creates.
@@ -25,8 +25,9 @@ const SUPERUSER: &str = "postgres";
 /// A running PostgreSQL server with a data folder of its own.
 ///
 /// Clients authenticate over TCP at [`host`](Self::host) and [`port`](Self::port) with
-/// SCRAM-SHA-256, or with a token if enabled ([`Builder::tokens`](Builder)). The superuser is
-/// accepted over the socket only, without a password; the socket is in a private folder.
+/// SCRAM-SHA-256, or with a token if enabled ([`PostgresBuilder::tokens`](PostgresBuilder)). The
+/// superuser is accepted over the socket only, without a password; the socket is in a private
+/// folder.
 ///
 /// Dropping it stops the server and removes its files, in some 20 ms, a few seconds at most. Every
 /// method takes `&self`, so a test can share the server with its tasks.
@@ -36,24 +37,24 @@ pub struct Postgres {
     programs: PathBuf,
     folder: PathBuf,
     port: u16,
-    log: Log,
+    log: PostgresLog,
     authorities: Option<Authorities>,
     tokens: Option<Module>,
     token_checks: TokenChecks,
 }
 
 impl Postgres {
-    /// Starts a server without TLS and with the default settings, see [`Builder`].
+    /// Starts a server without TLS and with the default settings, see [`PostgresBuilder`].
     ///
     /// # Errors
-    /// As [`Builder::start`].
+    /// As [`PostgresBuilder::start`].
     pub fn start() -> Result<Self, StartError> {
         Self::builder().start()
     }
 
     /// Returns a builder with the default settings.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> PostgresBuilder {
+        PostgresBuilder::default()
     }
 
     /// Returns the address that it listens on: `127.0.0.1`. Its certificate is valid for that and
@@ -100,12 +101,12 @@ impl Postgres {
     }
 
     /// Returns the server's log.
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &PostgresLog {
         &self.log
     }
 
     /// Returns the server's checks of tokens, and the means to make it reject tokens. Each method
-    /// fails for a server without [`Builder::tokens`].
+    /// fails for a server without [`PostgresBuilder::tokens`].
     pub fn token_checks(&self) -> &TokenChecks {
         &self.token_checks
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::ports::HOST;
 
-use state::State;
+use state::ProxyState;
 
 /// An HTTP/1.1 proxy in front of an AWS endpoint, as that of a [`Moto`](crate::Moto), or of an
 /// [`OpenBao`](crate::OpenBao).
@@ -35,7 +35,8 @@ use state::State;
 ///     let aws = Moto::start()?;
 ///     let proxy = Proxy::start(&aws.endpoint())?;
 ///     // … a client of proxy.endpoint() reads a secret; then the service throttles:
-///     proxy.fault_on("GetSecretValue", InjectedFault::reply(400, r#"{"__type": "ThrottlingException"}"#));
+///     let throttled = r#"{"__type": "ThrottlingException"}"#;
+///     proxy.fault_on("GetSecretValue", InjectedFault::reply(400, throttled));
 ///     // … and at last recovers:
 ///     proxy.heal();
 ///     assert_eq!(proxy.requests("GetSecretValue"), 3);
@@ -44,7 +45,7 @@ use state::State;
 /// ```
 pub struct Proxy {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<ProxyState>,
     /// `None` only while it is being dropped.
     thread: Option<JoinHandle<()>>,
 }
@@ -116,7 +117,7 @@ impl Proxy {
         let upstream = address(upstream)?;
         let listener = TcpListener::bind((HOST, 0))?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(ProxyState::default());
         let shared = Arc::clone(&state);
         let thread = thread::Builder::new()
             .name("claviger-proxy".to_owned())

@@ -20,13 +20,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// It accepts the tokens that were [added](Self::add_token). Dropping it stops it.
 pub struct TokenReviews {
     address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ReviewState>>,
     /// `None` only while it is being dropped.
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct State {
+struct ReviewState {
     /// Namespace and name of each token's service account.
     accounts: BTreeMap<String, (String, String)>,
     reviews: usize,
@@ -41,7 +41,7 @@ impl TokenReviews {
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((HOST, 0))?;
         let address = listener.local_addr()?;
-        let state = Arc::<Mutex<State>>::default();
+        let state = Arc::<Mutex<ReviewState>>::default();
         let shared = Arc::clone(&state);
         let thread = thread::Builder::new()
             .name("claviger-token-reviews".to_owned())
@@ -100,12 +100,12 @@ impl Drop for TokenReviews {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<ReviewState>) -> MutexGuard<'_, ReviewState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Serves one connection after the other, because requests are rare.
-fn serve(listener: &TcpListener, state: &Mutex<State>) {
+fn serve(listener: &TcpListener, state: &Mutex<ReviewState>) {
     loop {
         let accepted = listener.accept();
         if lock(state).ended {
@@ -118,7 +118,7 @@ fn serve(listener: &TcpListener, state: &Mutex<State>) {
     }
 }
 
-fn respond(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
+fn respond(mut client: TcpStream, state: &Mutex<ReviewState>) -> io::Result<()> {
     client.set_read_timeout(Some(TIMEOUT))?;
     let Some(request) = HttpRequest::read(&mut BufReader::new(client.try_clone()?))? else {
         return Ok(());
@@ -132,7 +132,7 @@ fn respond(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     )
 }
 
-fn review(request: &str, state: &Mutex<State>) -> String {
+fn review(request: &str, state: &Mutex<ReviewState>) -> String {
     let mut state = lock(state);
     state.reviews += 1;
     let status = match token_in(request).and_then(|token| state.accounts.get(token)) {

@@ -33,8 +33,8 @@ const EXPIRED_SESSIONS: &str = "expired-sessions";
 /// The server logs a check before it responds to the client. A count is therefore exact as soon as
 /// the client has the response.
 ///
-/// Each method fails without `Builder::tokens`, or after the server was dropped: a count of zero
-/// always means none.
+/// Each method fails if the builder did not enable tokens, or after the server was dropped: a count
+/// of zero always means none.
 #[derive(Clone, Debug)]
 pub struct TokenChecks {
     folder: PathBuf,

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use claviger_servers::{Proxy, openbao};
+use claviger_servers::Proxy;
+use claviger_servers::openbao::OpenBaoBuilder;
 use serde_json::json;
 
 use crate::{Admin, Problem};
@@ -22,7 +23,7 @@ impl AsyncAdmin {
     /// # Panics
     /// Panics if it does not start.
     pub async fn start() -> Self {
-        Self::start_with(openbao::Builder::default()).await
+        Self::start_with(OpenBaoBuilder::default()).await
     }
 
     /// Starts a server with the policy `orders` and a secret `kv/orders`: user `app`, password
@@ -42,7 +43,7 @@ impl AsyncAdmin {
     ///
     /// # Panics
     /// Panics if it does not start.
-    pub async fn start_with(builder: openbao::Builder) -> Self {
+    pub async fn start_with(builder: OpenBaoBuilder) -> Self {
         let admin = run_blocking(|| {
             let admin = Admin {
                 vault: builder.start().expect("a server starts"),

@@ -19,7 +19,7 @@ pub(crate) struct HttpSecrets {
 
 /// A response of the service. It has no `Debug`, because it contains the password.
 #[derive(Deserialize)]
-struct CreatedUser {
+struct UserResponse {
     id: String,
     user: String,
     password: String,
@@ -77,7 +77,7 @@ impl Provider for HttpSecrets {
             .send()
             .await
             .map_err(provider_error)?;
-        let created: CreatedUser = response
+        let created: UserResponse = response
             .error_for_status()
             .map_err(provider_error)?
             .json()

@@ -21,7 +21,7 @@ pub(crate) struct TokenProvider {
 }
 
 #[derive(Deserialize)]
-struct IssuedToken {
+struct TokenResponse {
     id: u64,
     access_token: String,
     expires_in: u64,
@@ -52,7 +52,7 @@ impl Provider for TokenProvider {
             .await
             .map_err(unavailable)?;
         let response = response.error_for_status().map_err(unavailable)?;
-        let issued: IssuedToken = response.json().await.map_err(unavailable)?;
+        let issued: TokenResponse = response.json().await.map_err(unavailable)?;
         let lifetime = Duration::from_secs(issued.expires_in);
         let lease = Lease::new(
             Token(issued.access_token),

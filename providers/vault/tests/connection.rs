@@ -12,7 +12,8 @@ use claviger::Provider;
 use claviger::error::ProviderErrorKind;
 use claviger::provider::FetchRequest;
 use claviger_fixtures::eventually_within;
-use claviger_servers::{InjectedFault, OpenBao, openbao};
+use claviger_servers::openbao::OpenBaoBuilder;
+use claviger_servers::{InjectedFault, OpenBao};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
 use claviger_vault_fixtures::AsyncAdmin;
@@ -21,7 +22,7 @@ use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_trusted_by_the_configured_authority_alone() {
-    let admin = AsyncAdmin::start_with(openbao::Builder::default().tls()).await;
+    let admin = AsyncAdmin::start_with(OpenBaoBuilder::default().tls()).await;
     let token = admin
         .run(|admin| {
             admin.kv(&json!({ "username": "app", "password": "password-1" }))?;

@@ -29,7 +29,7 @@ impl MariaDb {
     /// Creates a user who may log in with IAM tokens over TLS, and with nothing else.
     ///
     /// # Errors
-    /// As [`sql`](Self::sql); always for a server without `Builder::tokens`, which has no
+    /// As [`sql`](Self::sql); always for a server without `MariaDbBuilder::tokens`, which has no
     /// plugin for that.
     pub fn create_token_role(&self, user: &str) -> Result<(), SqlError> {
         self.sql(&format!(

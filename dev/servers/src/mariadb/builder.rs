@@ -7,7 +7,7 @@ use std::path::Path;
 use super::config::{self, Config};
 use super::installation::{Installation, PLUGINS};
 use super::launch::launch;
-use super::{Log, MariaDb};
+use super::{MariaDb, MariaDbLog};
 use crate::account::{Account, change_owner, write_for};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, SharedGuardian, Signal};
@@ -22,14 +22,14 @@ use crate::tokens::{Module, TokenChecks};
 /// for the disk.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
-pub struct Builder {
+pub struct MariaDbBuilder {
     programs: Option<Programs>,
     settings: Vec<(String, String)>,
     tls: bool,
     tokens: bool,
 }
 
-impl Builder {
+impl MariaDbBuilder {
     /// Enables TLS, with a certificate for `localhost` and `127.0.0.1` by an authority of this
     /// server, see [`MariaDb::ca_file`]. Connections without TLS remain possible.
     #[cfg(feature = "tls")]
@@ -92,7 +92,7 @@ impl Builder {
             .tokens
             .then(|| Module::build(&mut guardian, account, &places))
             .transpose()?;
-        let log = Log::in_folder(&folder, guardian.server_log());
+        let log = MariaDbLog::in_folder(&folder, guardian.server_log());
         let port = on_a_free_port(|port| {
             launch(&mut guardian, &installation, &config, tokens.as_ref(), port)
         })?;

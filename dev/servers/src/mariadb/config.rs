@@ -50,7 +50,7 @@ impl Config {
             ("character-set-server", "utf8mb4"),
             ("collation-server", "utf8mb4_general_ci"),
             ("default-time-zone", "+00:00"),
-            // The logs that `Log` reads. They are never rotated.
+            // The logs that `MariaDbLog` reads. They are never rotated.
             ("plugin-load-add", "sql_errlog"),
             ("sql-error-log-warnings", "OFF"),
             ("sql-error-log-size-limit", "9223372036854775807"),

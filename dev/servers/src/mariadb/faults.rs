@@ -55,8 +55,8 @@ impl MariaDb {
     /// be about to end.
     ///
     /// # Errors
-    /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] if another process
-    /// listens on the port for 5 s.
+    /// As [`MariaDbBuilder::start`](super::MariaDbBuilder::start); [`StartError::PortTaken`] if
+    /// another process listens on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         restart(&self.guardian, |guardian| {
             launch(

@@ -25,13 +25,13 @@ const DATE: &str = "2026-01-02 03:04:05 ";
 ///
 /// Each method fails if a log cannot be read: a count of zero always means none.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub struct MariaDbLog {
     own: TextLog,
     errors: TextLog,
     logins: TextLog,
 }
 
-impl Log {
+impl MariaDbLog {
     pub(super) fn in_folder(folder: &Path, own: PathBuf) -> Self {
         Self {
             own: TextLog::new(own),
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn one_name_is_not_taken_for_another_that_contains_it() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::in_folder(folder.path(), folder.path().join("server.log"));
+        let log = MariaDbLog::in_folder(folder.path(), folder.path().join("server.log"));
         let (mut errors, mut logins) = (String::new(), String::new());
         for name in NAMES {
             for code in REJECTED {

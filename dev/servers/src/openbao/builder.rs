@@ -14,12 +14,12 @@ use crate::tls::{Authorities, authorities};
 /// An OpenBao server to start.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
-pub struct Builder {
+pub struct OpenBaoBuilder {
     programs: Option<Programs>,
     tls: bool,
 }
 
-impl Builder {
+impl OpenBaoBuilder {
     /// Adds a second listener with TLS. Its certificate is for `localhost` and `127.0.0.1`, by an
     /// authority of this server: see [`OpenBao::tls_address`] and [`OpenBao::ca_file`].
     #[cfg(feature = "tls")]

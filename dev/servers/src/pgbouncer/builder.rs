@@ -20,13 +20,13 @@ use crate::server::Server;
 /// A pooler to start.
 #[derive(Debug)]
 #[must_use = "nothing runs before `start`"]
-pub struct Builder {
+pub struct PgBouncerBuilder {
     users: Users,
     mode: PoolMode,
     settings: Vec<(String, String)>,
 }
 
-impl Builder {
+impl PgBouncerBuilder {
     pub(super) fn new(users: Users) -> Self {
         Self {
             users,

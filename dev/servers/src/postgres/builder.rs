@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::launch::launch;
-use super::{Log, Postgres, SUPERUSER, config};
+use super::{Postgres, PostgresLog, SUPERUSER, config};
 use crate::account::Account;
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, SharedGuardian, Signal};
@@ -22,7 +22,7 @@ use crate::tokens::{Module, TokenChecks};
 /// connections, logs each login and disconnection, and does not wait for the disk.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs before `start`"]
-pub struct Builder {
+pub struct PostgresBuilder {
     programs: Option<Programs>,
     settings: Vec<(String, String)>,
     access: Vec<String>,
@@ -30,7 +30,7 @@ pub struct Builder {
     tokens: bool,
 }
 
-impl Builder {
+impl PostgresBuilder {
     /// Enables TLS, with a certificate for `localhost` and `127.0.0.1` by an authority of this
     /// server, see [`Postgres::ca_file`]. Connections without TLS remain possible.
     #[cfg(feature = "tls")]
@@ -98,7 +98,7 @@ impl Builder {
             .then(|| Module::build(&mut guardian, account, &places))
             .transpose()?;
         let port = on_a_free_port(|port| launch(&mut guardian, &programs, tokens.as_ref(), port))?;
-        let log = Log::new(guardian.server_log());
+        let log = PostgresLog::new(guardian.server_log());
         let token_checks = TokenChecks::new(&folder);
         let server = Postgres {
             guardian: SharedGuardian::new(guardian),

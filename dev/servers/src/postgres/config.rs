@@ -24,7 +24,7 @@ pub(super) fn settings(folder: &Path, tls: bool, own: &[(String, String)]) -> St
         ("full_page_writes", "off"),
         // In the data folder, because /dev/shm would keep the segments of a killed server.
         ("dynamic_shared_memory_type", "mmap"),
-        // The lines that `Log` reads.
+        // The lines that `PostgresLog` reads.
         ("log_destination", "stderr"),
         ("logging_collector", "off"),
         ("log_connections", "on"),

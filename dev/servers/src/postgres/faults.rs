@@ -56,8 +56,8 @@ impl Postgres {
     /// be about to end.
     ///
     /// # Errors
-    /// As [`Builder::start`](super::Builder::start); [`StartError::PortTaken`] if another process
-    /// listens on the port for 5 s.
+    /// As [`PostgresBuilder::start`](super::PostgresBuilder::start); [`StartError::PortTaken`] if
+    /// another process listens on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         restart(&self.guardian, |guardian| {
             launch(guardian, &self.programs, self.tokens.as_ref(), self.port)

@@ -21,9 +21,9 @@ const AUTHENTICATED: &str = "connection authenticated: identity=";
 ///
 /// Each method fails if the log cannot be read: a count of zero always means none.
 #[derive(Clone, Debug)]
-pub struct Log(TextLog);
+pub struct PostgresLog(TextLog);
 
-impl Log {
+impl PostgresLog {
     pub(super) fn new(file: PathBuf) -> Self {
         Self(TextLog::new(file))
     }
@@ -116,11 +116,11 @@ mod tests {
 
     use super::*;
 
-    fn log() -> (tempfile::TempDir, File, Log) {
+    fn log() -> (tempfile::TempDir, File, PostgresLog) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.log");
         let file = File::create(&path).unwrap();
-        (folder, file, Log::new(path))
+        (folder, file, PostgresLog::new(path))
     }
 
     #[test]

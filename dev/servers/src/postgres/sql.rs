@@ -65,7 +65,7 @@ impl Postgres {
     /// Creates a role that can log in with IAM tokens only: a member of `rds_iam`, as on RDS.
     ///
     /// # Errors
-    /// As [`sql`](Self::sql); always for a server without `Builder::tokens`, which has no
+    /// As [`sql`](Self::sql); always for a server without `PostgresBuilder::tokens`, which has no
     /// such role.
     pub fn create_token_role(&self, user: &str) -> Result<(), SqlError> {
         self.sql(&format!(

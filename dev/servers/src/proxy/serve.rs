@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::state::State;
+use super::state::ProxyState;
 use super::{InjectedFault, Request};
 use crate::http::{HttpRequest, Response};
 
@@ -15,7 +15,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Accepts connections until the proxy ends, and returns when the last of them has ended.
-pub(super) fn accept_connections(listener: &TcpListener, upstream: SocketAddr, state: &Arc<State>) {
+pub(super) fn accept_connections(
+    listener: &TcpListener,
+    upstream: SocketAddr,
+    state: &Arc<ProxyState>,
+) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     loop {
         let accepted = listener.accept();
@@ -43,7 +47,7 @@ pub(super) fn accept_connections(listener: &TcpListener, upstream: SocketAddr, s
 }
 
 /// Serves one client until it closes its connection or a fault does.
-fn connection(mut client: TcpStream, upstream: SocketAddr, state: &State) -> io::Result<()> {
+fn connection(mut client: TcpStream, upstream: SocketAddr, state: &ProxyState) -> io::Result<()> {
     let _registered = state.accept(&client)?;
     client.set_nodelay(true)?;
     let mut requests = BufReader::new(client.try_clone()?);
@@ -90,7 +94,11 @@ fn to_record(request: &HttpRequest) -> Request {
 }
 
 /// Sends the request to the service on a new connection, and reads the whole response.
-fn pass_on(request: &HttpRequest, upstream: SocketAddr, state: &State) -> io::Result<Response> {
+fn pass_on(
+    request: &HttpRequest,
+    upstream: SocketAddr,
+    state: &ProxyState,
+) -> io::Result<Response> {
     let mut service = TcpStream::connect_timeout(&upstream, TIMEOUT)?;
     let _registered = state.register_upstream(&service)?;
     service.write_all(&request.without_keep_alive())?;

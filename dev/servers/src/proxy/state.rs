@@ -10,7 +10,7 @@ use super::{InjectedFault, Request};
 
 /// The state, and a condition variable for its changes.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ProxyState {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -37,14 +37,14 @@ pub(super) enum Side {
     Upstream,
 }
 
-/// A stream that [`State::end`] closes while this value exists.
+/// A stream that [`ProxyState::end`] closes while this value exists.
 #[derive(Debug)]
 pub(super) struct Registered<'a> {
-    state: &'a State,
+    state: &'a ProxyState,
     number: u64,
 }
 
-impl State {
+impl ProxyState {
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // The state is consistent after a panic, because each change is a single assignment.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
