@@ -95,7 +95,7 @@ async fn the_pending_version_is_offered_during_a_rotation_and_then_kept() {
         (password(&adopted), adopted.revision().as_str()),
         ("password-2", second.as_str())
     );
-    // The cool-down is over and AWSCURRENT is still the same: the database would reject it again.
+    // The exclusion is over and AWSCURRENT is still the same: the database would reject it again.
     assert_eq!(
         poll(&provider, &adopted).await.revision(),
         adopted.revision()
