@@ -4,8 +4,8 @@
 //! - [`Bb8Pools`]: a queue of its own, with connections that tasks of the pool open;
 //! - [`RedisPools`]: one multiplexed connection, without a queue.
 //!
-//! Each logs in with [`LoginPermits`](claviger::pool::LoginPermits). TLS, options and hooks are left
-//! out.
+//! Each logs in with [`LoginPermits`](claviger::pool::LoginPermits). TLS, options and hooks are
+//! left out.
 
 mod bb8_pools;
 mod call_error;

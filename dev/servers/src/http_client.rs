@@ -40,7 +40,8 @@ pub(crate) fn exchange(
     // With HTTP/1.0 the response ends with the connection and is not chunked.
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{headers}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut bytes = Vec::new();

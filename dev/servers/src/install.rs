@@ -140,20 +140,23 @@ impl fmt::Display for InstallError {
             Self::NoTargetFolder(server) => {
                 write!(
                     f,
-                    "there is no folder for {server}: set CARGO_TARGET_DIR to cargo's target folder, or {} to an installed one",
+                    "there is no folder for {server}: set CARGO_TARGET_DIR to cargo's target \
+                     folder, or {} to an installed one",
                     server.variable()
                 )
             }
             Self::NoApt(server) => write!(
                 f,
-                "{server} has to be installed by hand, because there is no {APT} (for {}); then set {} to its place: {}",
+                "{server} has to be installed by hand, because there is no {APT} (for {}); then \
+                 set {} to its place: {}",
                 server.debian_packages().join(" "),
                 server.variable(),
                 server.requirement(),
             ),
             Self::NotAllowed(server) => write!(
                 f,
-                "{server} is not installed, and is installed automatically only as root or in CI; install it with: {}",
+                "{server} is not installed, and is installed automatically only as root or in CI; \
+                 install it with: {}",
                 server.install_command(),
             ),
             Self::Io(_) => f.write_str("a program needed for the installation did not run"),

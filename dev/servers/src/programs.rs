@@ -291,7 +291,8 @@ impl fmt::Display for NotInstalled {
         }
         write!(
             f,
-            "{} is not installed; install it with: {} (or: cargo xtask test, which installs what is missing)",
+            "{} is not installed; install it with: {} (or: cargo xtask test, which installs what \
+             is missing)",
             self.server,
             self.server.install_command(),
         )

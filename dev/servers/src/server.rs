@@ -141,7 +141,8 @@ impl Server {
             }
             Self::MariaDb => {
                 format!(
-                    "it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, and the rest in ../share and ../lib"
+                    "it has to be the folder of {SERVER}, with mariadb in the same or in ../bin, \
+                     and the rest in ../share and ../lib"
                 )
             }
             Self::Moto => "it has to be a python3 that has moto[server] and boto3".to_owned(),

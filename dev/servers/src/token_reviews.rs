@@ -178,8 +178,13 @@ mod tests {
     fn send_review(cluster: &TokenReviews, token: &str) -> String {
         let mut stream = TcpStream::connect(cluster.address).unwrap();
         let body = format!(r#"{{"spec":{{"token":"{token}","audiences":["x"]}}}}"#);
-        write!(stream, "POST /apis/authentication.k8s.io/v1/tokenreviews HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-            .unwrap();
+        write!(
+            stream,
+            "POST /apis/authentication.k8s.io/v1/tokenreviews HTTP/1.1\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         response

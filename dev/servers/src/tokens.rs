@@ -171,7 +171,8 @@ impl TokenChecks {
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         {
             return Err(invalid(format!(
-                "{access_key:?} cannot be the id of an access key: letters, digits and _, 128 at most"
+                "{access_key:?} cannot be the id of an access key: letters, digits and _, 128 at \
+                 most"
             )));
         }
         Ok(self.folder.join(EXPIRED_SESSIONS).join(access_key))

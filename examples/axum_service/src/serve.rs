@@ -73,7 +73,10 @@ pub async fn serve(
     match tokio::time::timeout(bounds.requests, &mut server.0).await {
         Ok(ended) => ended??,
         Err(_) => {
-            tracing::warn!(bound = ?bounds.requests, "requests are still in progress; they will be cut")
+            tracing::warn!(
+                bound = ?bounds.requests,
+                "requests are still in progress; they will be cut"
+            )
         }
     }
     Ok(service.supervisor.shutdown(bounds.pools).await)

@@ -80,7 +80,10 @@ async fn requests_complete_then_pools_drain_then_leases_are_released() {
                 serde_json::from_str(&body).expect("it is JSON, as when it is ready");
             assert_eq!(
                 body_json,
-                serde_json::json!({"ready": false, "reasons": ["this instance is about to shut down"]})
+                serde_json::json!({
+                    "ready": false,
+                    "reasons": ["this instance is about to shut down"],
+                })
             );
             break;
         }

@@ -194,6 +194,7 @@ fn parse_backend(word: &str) -> Result<Backend, String> {
 )))]
 fn not_built(feature: &str) -> String {
     format!(
-        "this demo was built without it; build it with --features {feature}, or run cargo xtask demo"
+        "this demo was built without it; build it with --features {feature}, \
+         or run cargo xtask demo"
     )
 }

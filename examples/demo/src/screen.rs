@@ -85,7 +85,8 @@ impl Screen {
             .collect();
         let generations = generations.join(" and ");
         let text = format!(
-            "generation {generations:<3} {rate:>6} queries/s  {connections:>2} connections  {} failed",
+            "generation {generations:<3} {rate:>6} queries/s  {connections:>2} connections  \
+             {} failed",
             service.failed()
         );
         self.line_with_time("0", &text);
@@ -140,7 +141,8 @@ impl Screen {
             }
             Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => {
                 let text = format!(
-                    "  {}: rotation ({}): fetched in {} ms, {} attempt{}; adopted {} ms after its trigger",
+                    "  {}: rotation ({}): fetched in {} ms, {} attempt{}; adopted {} ms after its \
+                     trigger",
                     report.provider,
                     report.trigger,
                     ms(report.fetch),
@@ -168,7 +170,11 @@ impl Screen {
                 generation,
                 connections,
             } => {
-                self.line_with_time("33", &format!("  {pool}: generation {generation} still has {connections} connections; they stay open"));
+                let text = format!(
+                    "  {pool}: generation {generation} still has {connections} connections; \
+                     they stay open"
+                );
+                self.line_with_time("33", &text);
             }
             Event::Restarted { actor } => {
                 self.line_with_time("31", &format!("  the actor of {actor} was restarted"))

@@ -115,7 +115,8 @@ impl TraceExport {
                 } else if let Err(problem) = draw_from_user_jaeger(screen, &collector, began).await
                 {
                     screen.line(&format!(
-                        "\nthe traces were sent to {collector}; find service {SERVICE} in your trace viewer ({problem})"
+                        "\nthe traces were sent to {collector}; find service {SERVICE} in your \
+                         trace viewer ({problem})"
                     ));
                 }
             }

@@ -123,9 +123,21 @@ mod tests {
             tracing_subscriber::registry().with(layer.with_filter(filter)),
             || {
                 for _ in 0..10 {
-                    tracing::error!(name: "BatchSpanProcessor.ExportError", target: "opentelemetry_sdk", "not sent");
-                    tracing::warn!(name: "Export.Failed.ExhaustedRetries", target: "opentelemetry-otlp", "lost");
-                    tracing::warn!(name: "HttpTraceClient.PartialSuccess", target: "opentelemetry-otlp", "rejected in part");
+                    tracing::error!(
+                        name: "BatchSpanProcessor.ExportError",
+                        target: "opentelemetry_sdk",
+                        "not sent"
+                    );
+                    tracing::warn!(
+                        name: "Export.Failed.ExhaustedRetries",
+                        target: "opentelemetry-otlp",
+                        "lost"
+                    );
+                    tracing::warn!(
+                        name: "HttpTraceClient.PartialSuccess",
+                        target: "opentelemetry-otlp",
+                        "rejected in part"
+                    );
                     tracing::warn!("of the service");
                     tracing::debug!("of no interest");
                 }
@@ -150,7 +162,11 @@ mod tests {
     #[test]
     fn a_repeated_line_is_logged_once_an_hour() {
         let quiet = Quiet::new(SDK);
-        let call_site = tracing::callsite!(name: "not sent", kind: tracing::metadata::Kind::EVENT, fields: message);
+        let call_site = tracing::callsite!(
+            name: "not sent",
+            kind: tracing::metadata::Kind::EVENT,
+            fields: message
+        );
         let call_site = || tracing::callsite::Callsite::metadata(call_site).callsite();
         let start = Instant::now();
         let logged =

@@ -70,8 +70,12 @@ pool.handover generation=1 mode=replace pool=orders span.kind=internal → crede
         replaced("manual", 4, " → POST /rotate", ABANDONED),
         "pool.handover error=true error.type=rejected",
     );
+    let is_expected = |one: &String| {
+        one.strip_prefix(&rotation)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(again))
+    };
     assert!(
-        matches!(&manual[..], [one] if one.strip_prefix(&rotation).is_some_and(|rest| rest.is_empty() || rest.starts_with(again))),
+        matches!(&manual[..], [one] if is_expected(one)),
         "{manual:?}"
     );
     let unchanged = |trigger: &str| {

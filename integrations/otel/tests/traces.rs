@@ -428,7 +428,11 @@ async fn a_rejected_credential_without_a_successor_is_one_rotation() {
     for (part, next) in before.iter().zip(&roots[1..]) {
         assert_eq!(attribute(part, "outcome").as_deref(), Some("unfinished"));
         assert!(
-            matches!(&part.status, opentelemetry::trace::Status::Error { description } if description.contains("28P01")),
+            matches!(
+                &part.status,
+                opentelemetry::trace::Status::Error { description }
+                    if description.contains("28P01")
+            ),
             "{:?}",
             part.status
         );

@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn output_of_a_credential_process_is_left_out() {
-        let error = "Error retrieving credentials: external process exited with code exit status: 1. Stderr: kestrel";
+        let error = "Error retrieving credentials: external process exited with code exit \
+                     status: 1. Stderr: kestrel";
         let explained = explain(&CredentialsError::provider_error(error)).1;
         assert!(
             explained.contains("exit status: 1") && !explained.contains("kestrel"),
@@ -173,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_quoted_request_is_left_out() {
-        let error = "SignatureDoesNotMatch: The Canonical String should have been 'POST x-amz-security-token:kestrel'";
+        let error = "SignatureDoesNotMatch: The Canonical String should have been 'POST \
+                     x-amz-security-token:kestrel'";
         let explained = explain(&CredentialsError::provider_error(error)).1;
         assert!(
             explained.contains("SignatureDoesNotMatch") && !explained.contains("kestrel"),

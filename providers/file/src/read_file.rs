@@ -269,7 +269,10 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(64)
+        })]
 
         #[test]
         fn a_value_is_read_as_written(content in "[^\0\u{feff}]{0,40}[^\0\r\n\u{feff}]") {

@@ -75,7 +75,10 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(2_000)
+        })]
 
         #[test]
         fn revisions_are_equal_if_and_only_if_contents_are(a in parts(), b in parts()) {

@@ -179,7 +179,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(host in "\\PC*|[a-z0-9.:%\\[\\]-]{0,80}|(xn--)?[a-z0-9-]{0,10}(\\.[0-9a-fx]{0,5}){0,4}") {
+        fn parsing_never_panics(
+            host in "\\PC*|[a-z0-9.:%\\[\\]-]{0,80}|\
+                     (xn--)?[a-z0-9-]{0,10}(\\.[0-9a-fx]{0,5}){0,4}",
+        ) {
             if let Ok(host) = Host::parse(&host) {
                 prop_assert!(host.signed.is_ascii());
                 prop_assert!(host.written.eq_ignore_ascii_case(&host.signed));

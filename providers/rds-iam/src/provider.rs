@@ -26,23 +26,23 @@ const WARN_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.
 ///
-/// - **Lifetime:** a token is valid for 15 minutes from the second in which it was signed. The lease
-///   expires then, or with the AWS session that signed it (STS, IRSA, ECS, EC2) if that is earlier.
-///   It is renewed at 13:00, or when two fifteenths of a shorter lifetime are left. While renewals
-///   succeed, no connection opens with a token older than 14 minutes.
+/// - **Lifetime:** a token is valid for 15 minutes from the second in which it was signed. The
+///   lease expires then, or with the AWS session that signed it (STS, IRSA, ECS, EC2) if that is
+///   earlier. It is renewed at 13:00, or when two fifteenths of a shorter lifetime are left. While
+///   renewals succeed, no connection opens with a token older than 14 minutes.
 /// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute.
 ///   If it returns another identity, a new token is signed. A chain that returns a new session at
 ///   each call is only called for signatures.
 /// - **Open connections** stay usable after their token's expiry ([`OldConnections::Keep`]): pools
 ///   adopt the next token in place.
 /// - **Rejected tokens:** a young token of the chain's current identity is not signed again at the
-///   first rejection: PAM or IAM may reject it briefly. It is signed again at the second fetch for a
-///   rejection within a minute, at most once in 30 s. From half of its lifetime on, it is signed
+///   first rejection: PAM or IAM may reject it briefly. It is signed again at the second fetch for
+///   a rejection within a minute, at most once in 30 s. From half of its lifetime on, it is signed
 ///   again at once. While no login succeeds, the second fetch follows the first after a second.
 /// - **Clock:** tokens are dated by the `SdkConfig`'s time source, or by the supervisor's clock if
-///   it has none. If this machine's clock is 15 minutes behind the database's, no token is accepted.
-///   Signing involves no response of AWS that could show the difference, so the error and a WARN
-///   line name the clock as a possible cause.
+///   it has none. If this machine's clock is 15 minutes behind the database's, no token is
+///   accepted. Signing involves no response of AWS that could show the difference, so the error and
+///   a WARN line name the clock as a possible cause.
 /// - **Host:** the endpoint as AWS shows it. It is signed, not connected to. Pools connect to the
 ///   host in their own connect options: set a tunnel or proxy there, and the endpoint here.
 ///

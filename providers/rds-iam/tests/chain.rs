@@ -59,7 +59,8 @@ impl Role {
 
 fn sts_error(status: u16, code: &str) -> InjectedFault {
     let error = format!(
-        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>not here</Message></Error></ErrorResponse>"
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>\
+         <Message>not here</Message></Error></ErrorResponse>"
     );
     InjectedFault::reply(status, error)
 }

@@ -355,13 +355,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     /// Any input returns an error, or a token with exactly that input.
     #[test]
-    fn nothing_panics(host in "\\PC{0,30}|[A-Za-z0-9.:\\[\\]_-]{0,40}|[0-9a-fx.]{0,20}|xn--[a-z0-9-]{0,20}", port: u16, user in ".{0,40}|[ -~]{1,20}") {
+    fn nothing_panics(
+        host in "\\PC{0,30}|[A-Za-z0-9.:\\[\\]_-]{0,40}|[0-9a-fx.]{0,20}|xn--[a-z0-9-]{0,20}",
+        port: u16,
+        user in ".{0,40}|[ -~]{1,20}",
+    ) {
         let aws = Chain::key().config(Some("eu-west-1"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
         if let Ok(provider) = RdsIam::new(&aws, &*host, port, &*user) {
             let lease = runtime.block_on(first_lease(&provider));
             let signed = parameter(token(&lease), "DBUser").expect("it has a user");
-            let read = percent_encoding::percent_decode_str(signed).decode_utf8().expect("it is UTF-8");
+            let read = percent_encoding::percent_decode_str(signed)
+                .decode_utf8()
+                .expect("it is UTF-8");
             prop_assert_eq!(&*read, &*user);
             let bare = host.trim_matches(['[', ']']);
             prop_assert!(token(&lease).trim_start_matches('[').starts_with(bare));

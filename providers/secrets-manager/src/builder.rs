@@ -16,7 +16,8 @@ use crate::secret_id::{SecretId, misconfigured};
 /// ```
 /// use claviger_secrets_manager::SecretsManager;
 ///
-/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, claviger::error::ProviderError> {
+/// # use claviger::error::ProviderError;
+/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, ProviderError> {
 /// // {"login": "orders", "pw": "s3cret", "host": "db.internal", "port": 5432}
 /// let provider = SecretsManager::builder(aws, "prod/orders-db")
 ///     .with_user_key("login")

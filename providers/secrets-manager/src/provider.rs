@@ -49,7 +49,8 @@ const DESCRIBE_RETRY_INTERVAL: Duration = Duration::from_secs(3_600);
 /// ```
 /// use claviger_secrets_manager::SecretsManager;
 ///
-/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, claviger::error::ProviderError> {
+/// # use claviger::error::ProviderError;
+/// # fn provider(aws: &aws_types::SdkConfig) -> Result<SecretsManager, ProviderError> {
 /// // let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
 /// let provider = SecretsManager::new(aws, "prod/orders-db")?;
 /// # Ok(provider)

@@ -27,7 +27,8 @@ fn start_server() -> String {
             let read = connection.read(&mut [0; 65_536]);
             let written = write!(
                 connection,
-                "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\n\
+                 Connection: close\r\n\r\n{body}",
                 body.len()
             );
             drop((read, written));

@@ -79,7 +79,13 @@ async fn failure(provider: &SecretsManager) -> ProviderError {
 
 /// Returns a response with the value of a version.
 fn value(version: &str, text: &str) -> InjectedFault {
-    let body = serde_json::json!({ "ARN": "arn", "Name": "orders", "VersionId": version, "SecretString": text, "VersionStages": ["AWSCURRENT"] });
+    let body = serde_json::json!({
+        "ARN": "arn",
+        "Name": "orders",
+        "VersionId": version,
+        "SecretString": text,
+        "VersionStages": ["AWSCURRENT"],
+    });
     InjectedFault::reply(200, body.to_string())
 }
 
@@ -213,7 +219,8 @@ async fn start_dated_server(code: &'static str, ahead: Duration) -> String {
         .expect("a date");
     let body = format!(r#"{{"__type":"{code}","message":"Signature expired: CANARY"}}"#);
     let response = format!(
-        "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
         body.len()
     );
     tokio::spawn(async move {

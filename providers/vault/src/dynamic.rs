@@ -29,11 +29,11 @@ use lease::IssuedLease;
 /// [end with the lease](OldConnections::EndWithLease).
 ///
 /// - A lease is renewed at 50 to 60 % of its lifetime, while a renewal grants at least 90 % of its
-///   first lifetime. If it grants less, the lease has reached its maximum: a new user is created, and
-///   the old one stays valid meanwhile. With leases of 1 h and at most 24 h, a new user is created
-///   every 23.5 h or so.
-/// - A user is replaced, not renewed, if the database rejects it, if it was dropped, if its token was
-///   replaced, or on [`rotate_now`](claviger::Supervisor::rotate_now).
+///   first lifetime. If it grants less, the lease has reached its maximum: a new user is created,
+///   and the old one stays valid meanwhile. With leases of 1 h and at most 24 h, a new user is
+///   created every 23.5 h or so.
+/// - A user is replaced, not renewed, if the database rejects it, if it was dropped, if its token
+///   was replaced, or on [`rotate_now`](claviger::Supervisor::rotate_now).
 /// - A lease is revoked once the last connection of the last pool that used it is closed. A lease
 ///   that was never used is revoked at once.
 ///

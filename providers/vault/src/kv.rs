@@ -40,7 +40,8 @@ const API_PATH_ADVICE: &str = "set mount and path as for `vault kv get`, without
 /// use claviger_vault::{Auth, VaultKv, VaultSession};
 ///
 /// # fn provider() -> Result<VaultKv, claviger::error::ProviderError> {
-/// let session = VaultSession::new("https://vault.internal:8200", Auth::token_file("/run/vault/token"))?;
+/// let auth = Auth::token_file("/run/vault/token");
+/// let session = VaultSession::new("https://vault.internal:8200", auth)?;
 /// let provider = VaultKv::new(&session, "secret", "prod/orders-db")?;
 /// # Ok(provider)
 /// # }

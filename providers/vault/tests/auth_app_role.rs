@@ -239,7 +239,12 @@ async fn a_used_up_secret_id_is_reported_at_the_next_login_and_not_retried_in_a_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_id_is_sent_for_a_role_without_one_and_errors_name_the_mount() {
-    let fixture = fixture(json!({ "bind_secret_id": false, "secret_id_bound_cidrs": [], "token_bound_cidrs": ["127.0.0.0/8"] })).await;
+    let role = json!({
+        "bind_secret_id": false,
+        "secret_id_bound_cidrs": [],
+        "token_bound_cidrs": ["127.0.0.0/8"],
+    });
+    let fixture = fixture(role).await;
     let provider = fixture.kv(SecretId::none());
     let current = fetch(&provider).await.expect("a lease");
     let again = provider

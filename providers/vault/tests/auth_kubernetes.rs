@@ -58,7 +58,10 @@ impl VaultFixture {
             "iat": now,
             "exp": now + 600,
             "jti": number.to_string(),
-            "kubernetes.io": { "namespace": "shop", "serviceaccount": { "name": name, "uid": TokenReviews::uid("shop", name) } },
+            "kubernetes.io": {
+                "namespace": "shop",
+                "serviceaccount": { "name": name, "uid": TokenReviews::uid("shop", name) },
+            },
         });
         self.issuer.sign(&claims.to_string()).expect("it signs")
     }

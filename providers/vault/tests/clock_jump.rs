@@ -20,7 +20,8 @@ fn start_server(body: String) -> String {
             let read = connection.read(&mut [0; 4_096]);
             let written = write!(
                 connection,
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{body}",
                 body.len()
             );
             drop((read, written));

@@ -115,13 +115,20 @@ async fn a_namespace_is_sent_with_every_request() {
     let (role_id, secret_id) = admin
         .run(move |admin| {
             let write = |path: &str, body| admin.write(&format!("{prefix}{path}"), &body);
-            write("sys/policies/acl/team", json!({ "policy": r#"path "database/static-creds/*" { capabilities = ["read"] }"# }))?;
+            let policy = r#"path "database/static-creds/*" { capabilities = ["read"] }"#;
+            write("sys/policies/acl/team", json!({ "policy": policy }))?;
             write("sys/mounts/database", json!({ "type": "database" }))?;
             write("sys/auth/approle", json!({ "type": "approle" }))?;
-            write("auth/approle/role/team", json!({ "token_policies": ["team"] }))?;
-            let role_id = admin.read(&format!("{prefix}auth/approle/role/team/role-id"))?["data"]["role_id"].clone();
-            let secret_id = write("auth/approle/role/team/secret-id", json!({}))?["data"]["secret_id"].clone();
-            Ok((claviger_vault_fixtures::text(&role_id)?, claviger_vault_fixtures::text(&secret_id)?))
+            write(
+                "auth/approle/role/team",
+                json!({ "token_policies": ["team"] }),
+            )?;
+            let role = admin.read(&format!("{prefix}auth/approle/role/team/role-id"))?;
+            let secret = write("auth/approle/role/team/secret-id", json!({}))?;
+            Ok((
+                claviger_vault_fixtures::text(&role["data"]["role_id"])?,
+                claviger_vault_fixtures::text(&secret["data"]["secret_id"])?,
+            ))
         })
         .await;
     let proxy = admin.proxy();

@@ -20,7 +20,12 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
     let token = admin.run(|admin| admin.token(json!({}))).await;
     for renewable in [true, false] {
         let proxy = admin.proxy();
-        let poll = json!({ "data": { "ttl": u64::MAX, "expire_time": "9999-01-01T00:00:00Z", "renewable": renewable, "type": "service" } });
+        let poll = json!({ "data": {
+            "ttl": u64::MAX,
+            "expire_time": "9999-01-01T00:00:00Z",
+            "renewable": renewable,
+            "type": "service",
+        } });
         proxy.fault_on(
             "/v1/auth/token/lookup-self",
             InjectedFault::reply(200, poll.to_string()),
@@ -35,7 +40,12 @@ async fn a_token_with_a_lifetime_beyond_the_clock_is_used() {
         )))
         .await
         .expect("a token in a file");
-        let response = json!({ "auth": { "client_token": token, "lease_duration": u64::MAX, "renewable": renewable, "token_type": "service" } });
+        let response = json!({ "auth": {
+            "client_token": token,
+            "lease_duration": u64::MAX,
+            "renewable": renewable,
+            "token_type": "service",
+        } });
         proxy.fault_on(
             "/v1/auth/approle/login",
             InjectedFault::reply(200, response.to_string()),
@@ -54,8 +64,20 @@ async fn a_lease_with_a_lifetime_beyond_the_clock_is_used() {
     let admin = AsyncAdmin::with_a_secret().await;
     let token = admin.run(|admin| admin.token(json!({}))).await;
     let proxy = admin.proxy();
-    let data = json!({ "username": "app", "password": "password-1", "ttl": u64::MAX, "rotation_period": u64::MAX, "last_vault_rotation": "9" });
-    let lease = json!({ "lease_id": "database/creds/orders/1", "lease_duration": u64::MAX, "renewable": true, "data": data }).to_string();
+    let data = json!({
+        "username": "app",
+        "password": "password-1",
+        "ttl": u64::MAX,
+        "rotation_period": u64::MAX,
+        "last_vault_rotation": "9",
+    });
+    let lease = json!({
+        "lease_id": "database/creds/orders/1",
+        "lease_duration": u64::MAX,
+        "renewable": true,
+        "data": data,
+    })
+    .to_string();
     for operation in [
         "/v1/database/creds/orders",
         "/v1/database/static-creds/orders",
@@ -105,7 +127,10 @@ async fn times_and_versions_beyond_the_clock_cause_no_panic() {
         "ééééééééééééééééééé",
         "2026-01-01T00:00:00+",
     ] {
-        let data = json!({ "data": { "username": "app", "password": "p" }, "metadata": { "version": u64::MAX, "created_time": time, "deletion_time": time } });
+        let data = json!({
+            "data": { "username": "app", "password": "p" },
+            "metadata": { "version": u64::MAX, "created_time": time, "deletion_time": time },
+        });
         proxy.fault_on(
             "/v1/kv/data/orders",
             InjectedFault::reply(200, json!({ "data": data }).to_string()),

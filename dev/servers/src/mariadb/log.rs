@@ -162,14 +162,17 @@ mod tests {
         for name in NAMES {
             for code in REJECTED {
                 errors += &format!(
-                    "2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR {code}: Access denied : (null)\n"
+                    "2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR {code}: Access denied : \
+                     (null)\n"
                 );
             }
             errors += &format!(
-                "2026-11-25 10:32:59 {name}[{name}] @  [127.0.0.1] ERROR 1045: Access denied : LOAD DATA\n"
+                "2026-11-25 10:32:59 {name}[{name}] @  [127.0.0.1] ERROR 1045: Access denied : \
+                 LOAD DATA\n"
             );
             errors += &format!(
-                "2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR 1040: Too many connections : (null)\n"
+                "2026-11-25 10:32:59 [{name}] @  [127.0.0.1] ERROR 1040: Too many connections : \
+                 (null)\n"
             );
             for (host, event, code) in [
                 ("127.0.0.1", "CONNECT", 0),

@@ -79,7 +79,10 @@ impl Module {
         // The file name that exists without libpam's development package.
         command.push("-l:libpam.so.0".into());
         let built = guardian.run(&command);
-        built.map_err(io("build the PAM module with `cc` (on Debian and Ubuntu it needs the packages gcc, libc6-dev and libpam0g)"))?;
+        built.map_err(io(
+            "build the PAM module with `cc` (on Debian and Ubuntu it needs the \
+             packages gcc, libc6-dev and libpam0g)",
+        ))?;
         Ok(Self { folder, library })
     }
 

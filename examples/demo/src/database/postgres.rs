@@ -11,7 +11,8 @@ use super::TokenChecks;
 use super::{Access, Database, Orders, with_short_lifetime};
 use crate::{ACQUIRE_TIMEOUT, CONNECTIONS, Problem};
 
-const ORDERS: &str = "CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 1000) n; GRANT ALL ON orders TO PUBLIC";
+const ORDERS: &str = "CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 1000) n; \
+     GRANT ALL ON orders TO PUBLIC";
 
 impl Database for Postgres {
     type Pools = PgPools;

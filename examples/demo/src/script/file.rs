@@ -121,7 +121,8 @@ async fn rotate<D: Database>(
     }
     context.rest().await;
     tally.summary.push(format!(
-        "{announced} announced and {unannounced} unannounced changes, {} adopted; each new credential was verified before queries used it",
+        "{announced} announced and {unannounced} unannounced changes, {} adopted; each new \
+         credential was verified before queries used it",
         tally.adopted
     ));
     if unannounced == 0 {

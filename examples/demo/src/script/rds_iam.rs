@@ -132,7 +132,8 @@ async fn count_rotations<D: Database>(
     match blocking(move || D::token_checks(&server, "app")).await {
         Ok(checks) => {
             tally.summary.push(format!(
-                "the supervised pool: {} logins accepted, {} rejected; its oldest token was {:.1} s old",
+                "the supervised pool: {} logins accepted, {} rejected; its oldest token was \
+                 {:.1} s old",
                 checks.accepted,
                 checks.rejected,
                 checks.oldest.as_secs_f64()

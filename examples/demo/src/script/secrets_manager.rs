@@ -34,7 +34,8 @@ pub(crate) async fn run<D: Database>(
     let moto = start_interruptible(|| Ok(Moto::start()?)).await?;
     let window = options.window;
     screen.line(&format!(
-        "{} listens on port {}; moto emulates Secrets Manager at {}; {} s from setSecret to finishSecret",
+        "{} listens on port {}; moto emulates Secrets Manager at {}; {} s from setSecret to \
+         finishSecret",
         D::NAME,
         server.port(),
         moto.endpoint(),
@@ -98,7 +99,12 @@ async fn create_secret<D: Database>(
         })
         .await?;
     }
-    let first = json!({"engine": D::ENGINE, "username": user, "password": "password-0", "dbname": "orders"});
+    let first = json!({
+        "engine": D::ENGINE,
+        "username": user,
+        "password": "password-0",
+        "dbname": "orders",
+    });
     let server = Arc::clone(server);
     Rotator::create(
         Client::new(config),

@@ -47,7 +47,11 @@ pub(super) async fn check(endpoint: &str) -> Result<(), Problem> {
     if status.is_success() && !is_page || matches!(status.as_u16(), 401 | 403 | 429 | 500..) {
         return Ok(());
     }
-    Err(format!("{endpoint} accepts no traces ({status}); set the address of a collector's OTLP over HTTP, such as http://localhost:4318").into())
+    Err(format!(
+        "{endpoint} accepts no traces ({status}); set the address of a collector's OTLP over HTTP, \
+         such as http://localhost:4318"
+    )
+    .into())
 }
 
 /// Returns a hint on a wrong port, or nothing.

@@ -105,15 +105,25 @@ mod tests {
         references: &Value,
         tags: &Value,
     ) -> Value {
-        json!({"traceID": trace, "spanID": id, "operationName": name, "startTime": start, "duration": 10, "references": references, "tags": tags})
+        json!({
+            "traceID": trace,
+            "spanID": id,
+            "operationName": name,
+            "startTime": start,
+            "duration": 10,
+            "references": references,
+            "tags": tags,
+        })
     }
 
     fn rotation(trace: &str, start: u64, outcome: &str) -> Value {
         let child = json!([{"refType": "CHILD_OF", "spanID": trace}]);
         let tags = |key: &str, value: &str| json!([{"key": key, "value": value}]);
+        let (handover, fetch) = (format!("{trace}-handover"), format!("{trace}-fetch"));
+        let mode = tags("mode", "replace");
         json!({"spans": [
-            span(trace, &format!("{trace}-handover"), "pool.handover", start + 2, &child, &tags("mode", "replace")),
-            span(trace, &format!("{trace}-fetch"), "credential.fetch", start + 1, &child, &json!([])),
+            span(trace, &handover, "pool.handover", start + 2, &child, &mode),
+            span(trace, &fetch, "credential.fetch", start + 1, &child, &json!([])),
             span(trace, trace, "credential.rotation", start, &json!([]), &tags("outcome", outcome)),
         ]})
     }
@@ -126,9 +136,12 @@ mod tests {
     fn the_last_adopted_rotation_is_found_with_its_linked_spans() {
         let link = json!([{"refType": "FOLLOWS_FROM", "spanID": "b"}]);
         let drain = json!({"spans": [span("d", "d", "pool.drain", 150, &link, &json!([]))]});
-        let found = found_in(
-            &json!({"data": [rotation("a", 50, "adopted"), rotation("b", 100, "adopted"), rotation("c", 200, "superseded"), drain]}),
-        );
+        let found = found_in(&json!({"data": [
+            rotation("a", 50, "adopted"),
+            rotation("b", 100, "adopted"),
+            rotation("c", 200, "superseded"),
+            drain,
+        ]}));
         let found = found.as_ref();
         assert_eq!(found.map(|found| found.trace.as_str()), Some("b"));
         let drawn = found.map(|found| {

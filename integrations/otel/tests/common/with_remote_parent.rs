@@ -19,6 +19,7 @@ pub(crate) async fn with_remote_parent(request: Request, next: Next) -> Response
     let parent = global::get_text_map_propagator(|propagator| {
         propagator.extract(&HeaderExtractor(request.headers()))
     });
-    let _ = span.set_parent(parent); // an error without an exporting layer, and then there is no trace
+    // An error without an exporting layer, and then there is no trace.
+    let _ = span.set_parent(parent);
     next.run(request).instrument(span).await
 }

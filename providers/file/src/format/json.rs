@@ -369,14 +369,27 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn a_truncated_object_is_unfinished(user in "[^\0]{1,8}", password in "[^\0]{1,8}", cut in 0.0..1.0f64) {
+        fn a_truncated_object_is_unfinished(
+            user in "[^\0]{1,8}",
+            password in "[^\0]{1,8}",
+            cut in 0.0..1.0f64,
+        ) {
             let whole = serde_json::json!({ "username": user, "password": password }).to_string();
             let credentials = parsed(&whole).unwrap();
-            prop_assert_eq!((credentials.user(), credentials.expose_password()), (user.as_str(), password.as_str()));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a short text")]
+            let read = (credentials.user(), credentials.expose_password());
+            prop_assert_eq!(read, (user.as_str(), password.as_str()));
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "a share of a short text"
+            )]
             let cut = whole.floor_char_boundary((whole.len() as f64 * cut) as usize);
             prop_assert!(parsed(&whole[..cut]).unwrap_err().is_unfinished());
         }

@@ -58,7 +58,16 @@ impl Boto3 {
             secret,
             session,
         } = case;
-        let line = json!({ "host": host, "port": port, "user": user, "region": region, "at": at, "key": key, "secret": secret, "session": session });
+        let line = json!({
+            "host": host,
+            "port": port,
+            "user": user,
+            "region": region,
+            "at": at,
+            "key": key,
+            "secret": secret,
+            "session": session,
+        });
         let cases = self.cases.as_mut().expect("it runs");
         writeln!(cases, "{line}")
             .and_then(|()| cases.flush())

@@ -156,8 +156,10 @@ mod tests {
 
     #[test]
     fn the_secret_of_an_rds_database_is_read() {
-        let text = r#"{"engine":"postgres","host":"db.internal","port":5432,"username":"orders","password":"s3cret","dbname":"orders",
-            "masterarn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:master","dbInstanceIdentifier":"db-1"}"#;
+        let text = r#"{"engine":"postgres","host":"db.internal","port":5432,
+            "username":"orders","password":"s3cret","dbname":"orders",
+            "masterarn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:master",
+            "dbInstanceIdentifier":"db-1"}"#;
         let credentials = Keys::default().read(text).unwrap();
         assert_eq!(
             (credentials.user(), credentials.expose_password()),
@@ -343,13 +345,17 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn any_json_string_is_read_back(user in "[^\\x00]{1,20}", password in "[^\\x00]{1,40}") {
             let text = serde_json::json!({ "username": user, "password": password }).to_string();
             let credentials = Keys::default().read(&text).unwrap();
-            prop_assert_eq!((credentials.user(), credentials.expose_password()), (user.as_str(), password.as_str()));
+            let read = (credentials.user(), credentials.expose_password());
+            prop_assert_eq!(read, (user.as_str(), password.as_str()));
         }
 
         #[test]

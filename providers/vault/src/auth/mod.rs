@@ -277,7 +277,8 @@ fn revoke_late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static
                 );
                 tracing::warn!(
                     error = %error,
-                    "a token that was issued after the time-out was not revoked; it stays valid until it expires"
+                    "a token that was issued after the time-out was not revoked; it stays valid \
+                     until it expires"
                 );
             }
         });

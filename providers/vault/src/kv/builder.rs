@@ -14,7 +14,8 @@ use crate::session::VaultSession;
 /// use claviger_vault::{Auth, VaultKv, VaultSession};
 ///
 /// # fn provider() -> Result<VaultKv, claviger::error::ProviderError> {
-/// let session = VaultSession::new("https://vault.internal:8200", Auth::token_file("/run/vault/token"))?;
+/// let auth = Auth::token_file("/run/vault/token");
+/// let session = VaultSession::new("https://vault.internal:8200", auth)?;
 /// // {"login": "orders", "pw": "s3cret"}
 /// let provider = VaultKv::builder(&session, "secret", "prod/orders-db")
 ///     .with_user_key("login")

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use claviger::lease::Timestamp;
 use claviger::provider::Hints;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until};
@@ -64,7 +65,10 @@ impl VaultSession {
                         }
                     }
                     if task.is_some_and(|task| task <= now.mono()) {
-                        let _ = self.update_token(|state, now| next_due(state).is_some_and(|at| at <= now.mono())).await;
+                        let is_due = |state: &State, now: Timestamp| {
+                            next_due(state).is_some_and(|at| at <= now.mono())
+                        };
+                        let _ = self.update_token(is_due).await;
                     }
                 }
             }

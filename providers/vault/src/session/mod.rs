@@ -56,7 +56,8 @@ use crate::auth::Auth;
 /// use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 ///
 /// # fn session() -> Result<(), claviger::error::ProviderError> {
-/// let session = VaultSession::builder("https://vault.internal:8200", Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id")))
+/// let auth = Auth::app_role("ROLE-ID", SecretId::file("/run/secrets/secret-id"));
+/// let session = VaultSession::builder("https://vault.internal:8200", auth)
 ///     .with_ca_file("/etc/ssl/vault-ca.pem")
 ///     .build()?;
 /// let provider = VaultDynamic::new(&session, "database", "orders")?;

@@ -89,7 +89,9 @@ async fn after_an_outage_longer_than_a_lease_callers_succeed_again() {
     })
     .await;
     // The server is down and does not drop the user; its connections are terminated instead.
-    service.fixture.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'v-%'").await;
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                     WHERE usename LIKE 'v-%'";
+    service.fixture.sql(terminate).await;
     let error = timeout(10 * SECOND, async {
         loop {
             match sqlx::query(ORDERS).execute(&service.db).await {

@@ -21,7 +21,8 @@ fn explained(code: &str, message: &str, status: u16) -> ProviderError {
 fn every_error_has_its_kind_and_names_the_remedy() {
     let deleted =
         "You can't perform this operation on the secret because it was marked for deletion. CANARY";
-    let denied = "User: arn:aws:sts::1:assumed-role/CANARY is not authorized to perform: secretsmanager:GetSecretValue";
+    let denied = "User: arn:aws:sts::1:assumed-role/CANARY is not authorized to perform: \
+                  secretsmanager:GetSecretValue";
     for (code, message, status, kind, expected) in [
         (
             "ResourceNotFoundException",
