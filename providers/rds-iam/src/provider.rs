@@ -153,6 +153,10 @@ impl RdsIam {
 
     /// Returns the time of a signature: the supervisor's, corrected by what the configuration's time
     /// source differs from this machine's clock. A configuration that was loaded always has one.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the time source is compared with this machine's clock"
+    )]
     fn signing_time(&self, supervisor: Timestamp) -> SystemTime {
         let Some(time_source) = &self.time_source else {
             return supervisor.wall();

@@ -15,6 +15,7 @@ const SLOW: Duration = Duration::from_secs(10);
 struct MachineClock;
 
 impl TimeSource for MachineClock {
+    #[expect(clippy::disallowed_methods, reason = "as the SDK's own")]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
