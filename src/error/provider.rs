@@ -139,7 +139,7 @@ impl ProviderError {
     }
 
     /// Returns the time that [`with_retry_after`](Self::with_retry_after) set.
-    pub fn wait_hint(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }

@@ -82,8 +82,13 @@ impl ProviderMachine {
             .current()
             .and_then(|(_, current)| current.expiry.remaining(now));
         let is_permanent = !error.is_transient();
-        let pause =
-            schedule::retry_after(self.failures, is_permanent, left, error.wait_hint(), jitter);
+        let pause = schedule::retry_after(
+            self.failures,
+            is_permanent,
+            left,
+            error.retry_after(),
+            jitter,
+        );
         let at = now.mono() + pause;
         // A manual request has failed, and its caller received the error. The retry must not create
         // a new credential.

@@ -71,7 +71,7 @@ impl ProviderMachine {
         let (failures, pause) = match result {
             Some(Err(error)) if error.is_transient() || self.phase == Closing::Closed => {
                 let failures = failures + 1;
-                let hint = error.wait_hint();
+                let hint = error.retry_after();
                 (
                     failures,
                     schedule::retry_after(failures, false, None, hint, 0.0),

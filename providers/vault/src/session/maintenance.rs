@@ -132,7 +132,7 @@ fn next_due(state: &State) -> Option<std::time::Instant> {
     let pause = pause.max(
         failed
             .error
-            .wait_hint()
+            .retry_after()
             .unwrap_or_default()
             .min(LONGEST_PAUSE),
     );
