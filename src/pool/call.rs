@@ -159,7 +159,7 @@ pub(super) async fn check_taken<F: PoolFactory>(
     if generation.old_connections == OldConnections::EndWithLease
         && let Some(control_plane) = shared.control_plane()
     {
-        control_plane.suspect(generation.number);
+        control_plane.note_unverified(generation.number);
     }
     // Idle connections may have broken. When all of them were tried, another login does not help.
     let maybe_broken = call

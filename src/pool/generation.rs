@@ -48,7 +48,7 @@ pub(crate) struct Lifecycle {
     pub(crate) openings: Arc<Openings>,
     /// Number of connections that the server ended, maybe because the role expired. Connections are
     /// probed until a probe succeeds.
-    suspected: AtomicBool,
+    unverified: AtomicBool,
 }
 
 impl Lifecycle {
@@ -58,21 +58,21 @@ impl Lifecycle {
             rejection: OnceLock::new(),
             ended: Arc::default(),
             openings,
-            suspected: AtomicBool::new(false),
+            unverified: AtomicBool::new(false),
         }
     }
 
     /// Returns how connections are checked before they are handed out.
     pub(super) fn check(&self) -> Check {
-        if self.suspected.load(Ordering::Acquire) {
+        if self.unverified.load(Ordering::Acquire) {
             Check::Probe
         } else {
             Check::Ping
         }
     }
 
-    pub(super) fn set_suspected(&self, suspected: bool) {
-        self.suspected.store(suspected, Ordering::Release);
+    pub(super) fn set_unverified(&self, unverified: bool) {
+        self.unverified.store(unverified, Ordering::Release);
     }
 
     /// Returns the life cycle of a generation that serves the same pool. Callers of the old one are
@@ -173,7 +173,7 @@ pub(crate) trait ControlPlane: Send + Sync {
     /// Notes that a login of this generation outlasted its caller, so that its result is unknown.
     fn login_unknown(&self, generation: u64);
     /// Notes that a statement failed in a way that a dropped role would explain.
-    fn suspect(&self, generation: u64);
+    fn note_unverified(&self, generation: u64);
     /// Returns the error of the last failed attempt, or of the provider.
     fn last_error(&self) -> Option<ConnectError>;
     /// Classifies an error that a user of the pool got, and adds details of the active credentials.

@@ -251,8 +251,8 @@ impl<F: PoolFactory> ControlPlane for PoolSlot<F> {
         self.feed(PoolInput::LoginUnknown { generation }, None);
     }
 
-    fn suspect(&self, generation: u64) {
-        self.feed(PoolInput::Suspected { generation }, None);
+    fn note_unverified(&self, generation: u64) {
+        self.feed(PoolInput::Unverified { generation }, None);
     }
 
     fn last_error(&self) -> Option<ConnectError> {

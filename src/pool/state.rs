@@ -78,10 +78,10 @@ impl<F: PoolFactory> SlotState<F> {
                     });
                 }
                 PoolEffect::ProbeBeforeUse { generation } if current.number == *generation => {
-                    current.lifecycle.set_suspected(true);
+                    current.lifecycle.set_unverified(true);
                 }
                 PoolEffect::StopProbing { generation } if current.number == *generation => {
-                    current.lifecycle.set_suspected(false);
+                    current.lifecycle.set_unverified(false);
                 }
                 PoolEffect::Reject { .. } | PoolEffect::ReportFailure { .. } => {
                     self.error = error.cloned();

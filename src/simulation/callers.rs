@@ -209,14 +209,14 @@ impl World {
             return false;
         }
         let generation = current.generation;
-        let is_probed = current.is_suspected || !is_serving;
+        let is_probed = current.is_unverified || !is_serving;
         if role.is_some() && is_probed && secret == current.secret {
             self.db.secrets[secret].last_rejected = Some(true_time);
             self.checks.hazard("callers rejected without a login", 1);
             self.feed_pool(index, PoolInput::CallerRejected { generation });
         } else {
-            self.checks.hazard("suspicions", 1);
-            self.feed_pool(index, PoolInput::Suspected { generation });
+            self.checks.hazard("connections that were unverified", 1);
+            self.feed_pool(index, PoolInput::Unverified { generation });
         }
         false
     }

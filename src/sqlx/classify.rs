@@ -66,7 +66,7 @@ pub(super) fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
 
 /// Returns whether the role of the connection may have been dropped: 42501 (no privilege) or 42704
 /// (no such role).
-pub(super) fn is_suspect(error: &sqlx::Error) -> bool {
+pub(super) fn may_be_a_dropped_role(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code == "42501" || code == "42704")
 }
 

@@ -38,9 +38,9 @@ fn observe<DB: Dialect>(
         return;
     };
     if old_connections == OldConnections::EndWithLease
-        && (classify::is_suspect(error) || classify::is_ended_by_server(error))
+        && (classify::may_be_a_dropped_role(error) || classify::is_ended_by_server(error))
     {
-        control_plane.suspect(generation);
+        control_plane.note_unverified(generation);
     }
     // In a statement, class 28 is from another server, behind a foreign table.
     if classified.kind() == ConnectErrorKind::Rejected && !code.starts_with("28") {

@@ -8,10 +8,10 @@ use crate::lease::OldConnections;
 
 /// Time between two probes of an idle connection, when the lease ends its connections.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// The same while connections are under suspicion. The first suspicion of a generation leads to a
-/// probe at once.
-const PROBE_SUSPECT: Duration = Duration::from_secs(10);
-/// Time after the last suspicion from which a passed probe clears it. Backends end a user's
+/// The same while connections are unverified. The first time in a generation leads to a probe at
+/// once.
+const PROBE_UNVERIFIED: Duration = Duration::from_secs(10);
+/// Time after the last such error from which a passed probe verifies them. Backends end a user's
 /// connections and drop the user at nearly the same time, in either order.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Leases that are rejected within this time of their verification are verified again before the
@@ -37,18 +37,18 @@ pub(crate) enum Standing {
 
 /// Whether the backend may have ended the generation's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Suspicion {
+enum Connections {
     /// Left by an ended connection.
-    None,
-    /// Left by a probe that passes late enough, if no further suspicion followed.
-    Open { count: u64, last: Instant },
+    Verified,
+    /// Left by a probe that passes late enough, if no such error followed.
+    Unverified { count: u64, last: Instant },
 }
 
 /// A probe that runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probing {
     pub(super) generation: u64,
-    seen: Suspicion,
+    seen: Connections,
     began: Instant,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Active {
     pub(crate) lifetime: Option<Duration>,
     pub(crate) verified: Timestamp,
     pub(crate) standing: Standing,
-    suspicion: Suspicion,
+    connections: Connections,
     last_probe: Option<Instant>,
 }
 
@@ -77,7 +77,7 @@ impl Active {
             lifetime,
             verified: now,
             standing: Standing::Accepted,
-            suspicion: Suspicion::None,
+            connections: Connections::Verified,
             last_probe: None,
         }
     }
@@ -110,12 +110,12 @@ impl Active {
         Some(self.standing)
     }
 
-    pub(super) fn suspect(&mut self, now: Timestamp) {
-        let before = match self.suspicion {
-            Suspicion::None => 0,
-            Suspicion::Open { count, .. } => count,
+    pub(super) fn note_unverified(&mut self, now: Timestamp) {
+        let before = match self.connections {
+            Connections::Verified => 0,
+            Connections::Unverified { count, .. } => count,
         };
-        self.suspicion = Suspicion::Open {
+        self.connections = Connections::Unverified {
             count: before + 1,
             last: now.mono(),
         };
@@ -127,10 +127,10 @@ impl Active {
         {
             return None;
         }
-        Some(match (self.suspicion, self.last_probe) {
-            (Suspicion::Open { .. }, None) => now.mono(),
-            (Suspicion::Open { .. }, Some(last)) => last + PROBE_SUSPECT,
-            (Suspicion::None, last) => last.unwrap_or(self.verified.mono()) + PROBE_EVERY,
+        Some(match (self.connections, self.last_probe) {
+            (Connections::Unverified { .. }, None) => now.mono(),
+            (Connections::Unverified { .. }, Some(last)) => last + PROBE_UNVERIFIED,
+            (Connections::Verified, last) => last.unwrap_or(self.verified.mono()) + PROBE_EVERY,
         })
     }
 
@@ -138,20 +138,20 @@ impl Active {
         self.last_probe = Some(now.mono());
         Probing {
             generation: self.generation,
-            seen: self.suspicion,
+            seen: self.connections,
             began: now.mono(),
         }
     }
 
-    /// Handles a probe that passed. Returns whether it cleared a suspicion.
+    /// Handles a probe that passed. Returns whether it verified them.
     pub(super) fn probe_passed(&mut self, probe: Probing) -> bool {
-        let Suspicion::Open { last, .. } = probe.seen else {
+        let Connections::Unverified { last, .. } = probe.seen else {
             return false;
         };
         let is_late = probe.began.saturating_duration_since(last) >= SETTLED_AFTER;
-        let is_settled = is_late && self.suspicion == probe.seen;
+        let is_settled = is_late && self.connections == probe.seen;
         if is_settled {
-            self.suspicion = Suspicion::None;
+            self.connections = Connections::Verified;
         }
         is_settled
     }

@@ -81,7 +81,7 @@ pub(crate) enum PoolInput {
         account: Arc<str>,
     },
     /// The server ended a connection, or a statement failed as it would without the role.
-    Suspected { generation: u64 },
+    Unverified { generation: u64 },
     /// The probe of this generation ended.
     Probed {
         generation: u64,

@@ -123,7 +123,7 @@ impl ModelledPool {
             16 => PoolInput::LoginRejected { generation },
             17 => PoolInput::LoginUnknown { generation },
             18 => PoolInput::LoginWorked { generation },
-            19 => PoolInput::Suspected { generation },
+            19 => PoolInput::Unverified { generation },
             20 => PoolInput::Probed {
                 generation,
                 result: [

@@ -195,9 +195,9 @@ impl PoolMachine {
             PoolInput::VerifiedElsewhere { revision, account } => {
                 self.verified_elsewhere(&revision, &account, now.mono());
             }
-            PoolInput::Suspected { generation } => {
+            PoolInput::Unverified { generation } => {
                 if let Some(active) = self.active_mut(generation) {
-                    active.suspect(now);
+                    active.note_unverified(now);
                     self.effects
                         .extend([PoolEffect::ProbeBeforeUse { generation }, PoolEffect::Wake]);
                 }

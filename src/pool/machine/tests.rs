@@ -728,17 +728,17 @@ fn connections_of_a_lease_that_ends_them_are_probed_every_30_seconds() {
 }
 
 #[test]
-fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
+fn unverified_connections_lead_to_probes_every_10_seconds_until_a_late_one_passes() {
     let now = Timestamp::now();
     let r1 = ending("r1", now, 900);
     let mut pool = TestPool::serving(&r1, 5);
     let generation = 1;
-    let suspect = PoolInput::Suspected { generation };
+    let unverified = PoolInput::Unverified { generation };
     let passed = PoolInput::Probed {
         generation,
         result: ProbeResult::Passed,
     };
-    let effects = pool.feed(suspect.clone());
+    let effects = pool.feed(unverified.clone());
     assert_eq!(
         effects,
         [PoolEffect::ProbeBeforeUse { generation }, PoolEffect::Wake]
@@ -747,7 +747,7 @@ fn a_suspicion_leads_to_probes_every_10_seconds_until_a_late_one_passes() {
     assert!(pool.wake(&r1).contains(&probe), "at once");
     assert_eq!(pool.feed(passed.clone()), [], "too early to settle it");
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
-    pool.feed(suspect);
+    pool.feed(unverified);
     assert_eq!(pool.feed(passed.clone()), [], "another one came meanwhile");
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
     let result = ProbeResult::Unknown;
@@ -815,7 +815,7 @@ fn nothing_is_probed_once_the_lease_has_expired() {
     let r1 = ending("r1", start, 20);
     let mut pool = TestPool::serving(&r1, 0);
     for seconds in 0..120 {
-        pool.feed(PoolInput::Suspected { generation: 1 });
+        pool.feed(PoolInput::Unverified { generation: 1 });
         let effects = pool.feed(PoolInput::Wake { lease: None });
         let probe = PoolEffect::Probe { generation: 1 };
         assert!(seconds < 20 || !effects.contains(&probe), "{seconds} s");

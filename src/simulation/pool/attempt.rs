@@ -281,7 +281,7 @@ impl World {
             expiry,
             old: facts.old_connections,
             is_rejected: false,
-            is_suspected: false,
+            is_unverified: false,
             since: self.clocks.mono,
         });
         if let Some(opened) = pool.instances.get_mut(&instance) {

@@ -96,7 +96,7 @@ impl World {
                     if let Some(current) =
                         current.filter(|current| current.generation == *generation)
                     {
-                        current.is_suspected = matches!(effect, PoolEffect::ProbeBeforeUse { .. });
+                        current.is_unverified = matches!(effect, PoolEffect::ProbeBeforeUse { .. });
                     }
                 }
                 _ => {}

@@ -41,7 +41,7 @@ pub(in crate::simulation) struct Current {
     pub(in crate::simulation) expiry: Expiry,
     pub(in crate::simulation) old: OldConnections,
     pub(in crate::simulation) is_rejected: bool,
-    pub(in crate::simulation) is_suspected: bool,
+    pub(in crate::simulation) is_unverified: bool,
     /// When it was published.
     pub(in crate::simulation) since: u64,
 }

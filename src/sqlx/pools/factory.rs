@@ -280,7 +280,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     fn classify_probe(&self, error: &(dyn StdError + 'static)) -> ConnectError {
         match classify::find_sqlx_error(error) {
             // The role was dropped.
-            Some(error) if classify::is_suspect(error) => {
+            Some(error) if classify::may_be_a_dropped_role(error) => {
                 classify::connect_error(ConnectErrorKind::Rejected, error)
             }
             _ => self.classify(error),
