@@ -157,7 +157,8 @@ impl<S> Lease<S> {
         self.old_connections
     }
 
-    pub(crate) fn refresh_hint(&self) -> Option<Duration> {
+    /// Returns the time that [`with_refresh_after`](Self::with_refresh_after) set.
+    pub fn refresh_after(&self) -> Option<Duration> {
         self.refresh_after
     }
 }

@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(lease.revision(), current().revision());
         assert_eq!(lease.expiry(), expiry);
         assert_eq!(lease.old_connections(), OldConnections::Keep);
-        assert_eq!(lease.refresh_hint(), current().refresh_hint());
+        assert_eq!(lease.refresh_after(), current().refresh_after());
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Facts {
             revision: lease.revision().clone(),
             expiry: lease.expiry(),
             old_connections: lease.old_connections(),
-            refresh_after: lease.refresh_hint(),
+            refresh_after: lease.refresh_after(),
         }
     }
 }
