@@ -1,4 +1,4 @@
-//! needs: postgresql
+//! needs: postgresql, quiet
 //!
 //! Law 10: connections during a handover ≤ maximum + overlap, even if the maximum number of
 //! transactions is open across it.

@@ -1,3 +1,5 @@
+//! needs: quiet
+//!
 //! 200 seeds of 30 simulated days: no law is broken, and each law's hazard occurs.
 #![expect(
     clippy::expect_used,
