@@ -1,4 +1,4 @@
-//! needs: postgresql, openbao
+//! needs: postgresql, openbao, quiet
 //!
 //! Dynamic users under load: renewed, replaced before their maximum, drained, revoked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! needs: mariadb, openbao
+//! needs: mariadb, openbao, quiet
 //!
 //! Dynamic users on MariaDB, where open connections of a dropped user keep working.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
