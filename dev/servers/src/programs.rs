@@ -291,10 +291,10 @@ impl fmt::Display for NotInstalled {
         }
         write!(
             f,
-            "{} is not installed; install it with: {} (or: cargo xtask test, which installs what \
-             is missing)",
+            "{} is not installed; install it with: {} (or: cargo xtask install {})",
             self.server,
             self.server.install_command(),
+            self.server.tag(),
         )
     }
 }

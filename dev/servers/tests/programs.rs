@@ -46,7 +46,7 @@ fn a_missing_server_is_an_error_with_the_command_that_installs_it() {
     assert_eq!(
         error.to_string(),
         "PostgreSQL is not installed; install it with: sudo apt-get install -y postgresql \
-         (or: cargo xtask test, which installs what is missing)"
+         (or: cargo xtask install postgresql)"
     );
 }
 
