@@ -178,7 +178,7 @@ async fn a_role_with_a_connection_limit_of_the_pool_s_maximum_is_rotated() {
         })
         .await;
         fixture.rotate_announced().await;
-        until_rotated(&db, Duration::from_secs(5)).await;
+        until_rotated(&db, Duration::from_secs(20)).await;
         assert_limit_was_reached(&fixture);
         query(&db).await.expect("the query succeeds");
     }
