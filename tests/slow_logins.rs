@@ -18,6 +18,24 @@ use tokio::time::{Instant, sleep, timeout};
 
 const ORDERING: Ordering = Ordering::SeqCst;
 
+/// Time for which one caller queries again and again.
+const QUERIES_FOR: Duration = Duration::from_secs(3);
+
+/// Logins that one caller may need: a returned connection is busy for a moment.
+const LOGINS_OF_ONE_CALLER: u32 = 4;
+
+/// Queries from one caller, and returns how many connections were opened for it. Each takes a
+/// second to open.
+async fn logins_of_one_caller(db: &Handle<PgPools>, millis: &AtomicU64) -> u32 {
+    let before = db.current().size();
+    millis.store(1_000, ORDERING);
+    let end = Instant::now() + QUERIES_FOR;
+    while Instant::now() < end {
+        query(db).await.expect("it succeeds");
+    }
+    db.current().size() - before
+}
+
 /// Returns options whose connections take this many milliseconds to open.
 fn slow(options: PgPoolOptions, millis: &Arc<AtomicU64>) -> PgPoolOptions {
     let millis = Arc::clone(millis);
@@ -47,6 +65,32 @@ async fn a_cold_pool_fills_as_fast_as_sqlx_fills_one() {
     let took = began.elapsed();
     assert!(ours.iter().all(Result::is_ok));
     assert!(took < sqlx * 2, "sqlx {sqlx:?}, ours {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_does_not_fill_the_pool() {
+    let fixture = Fixture::new().await;
+    let millis = Arc::default();
+    let db = fixture
+        .pool_with(slow(fixture.pool_options(20), &millis))
+        .await;
+    let opened = logins_of_one_caller(&db, &millis).await;
+    assert!(opened <= LOGINS_OF_ONE_CALLER, "{opened} logins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_does_not_fill_the_pool_during_a_drain() {
+    let fixture = Fixture::new().await;
+    let millis = Arc::default();
+    let db = fixture
+        .pool_with(slow(fixture.pool_options(20), &millis))
+        .await;
+    let old = db.acquire().await.expect("a connection");
+    fixture.rotate_announced().await;
+    until_generation(&db, 2).await;
+    let opened = logins_of_one_caller(&db, &millis).await;
+    drop(old);
+    assert!(opened <= LOGINS_OF_ONE_CALLER, "{opened} logins");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,12 +18,31 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 
 type Fixture = FixtureOn<MariaDb>;
 
 async fn status(fixture: &Fixture, name: &str) -> u64 {
     let value = fixture.sql(&format!("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = '{name}'")).await;
     value.parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_caller_does_not_fill_the_pool_while_logins_are_slow() {
+    let fixture = Fixture::new().await;
+    let options = fixture.pool_options(20).after_connect(|_, _| {
+        Box::pin(async {
+            sleep(Duration::from_secs(1)).await;
+            Ok(())
+        })
+    });
+    let db = fixture.pool_with(options).await;
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        query(&db).await.expect("it succeeds");
+    }
+    let opened = db.current().size();
+    assert!(opened <= 5, "{opened} connections for one caller");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,12 +211,12 @@ async fn statements<P: Clone + Send + 'static, F>(
 where
     F: Future<Output = bool> + Send,
 {
-    let end = tokio::time::Instant::now() + Duration::from_secs(3);
+    let end = Instant::now() + Duration::from_secs(3);
     let callers = (0..8).map(|_| {
         let pool = pool.clone();
         tokio::spawn(async move {
             let mut done = 0;
-            while tokio::time::Instant::now() < end {
+            while Instant::now() < end {
                 done += u32::from(call(pool.clone()).await);
             }
             done
@@ -215,7 +234,7 @@ async fn a_before_acquire_hook_lets_callers_run_concurrently() {
     let fixture = Fixture::new().await;
     let options = fixture.pool_options(4).before_acquire(|_, _| {
         Box::pin(async {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
             Ok(true)
         })
     });

@@ -140,9 +140,14 @@ impl<P> Admission<P> {
         QueueGuard(&self.waiting)
     }
 
+    /// Returns how many callers queue. Costs one atomic load.
+    pub(crate) fn queue_length(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
     /// Returns whether callers queue. Costs one atomic load.
     pub(crate) fn has_queue(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) > 0
+        self.queue_length() > 0
     }
 
     /// Resolves when the caller is at the front of the queue. Hold the guard until it has a permit

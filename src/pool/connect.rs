@@ -11,17 +11,16 @@ use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::futures::Notified;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::admission::Permit;
+use super::admission::{HEAD_START, Permit};
 use super::call::PoolResult;
 use super::checks::Taken;
 use super::connection_guard::give_back;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
-use super::openings::{Openings, Permits, WITHOUT_CALLER, left_alone, with_head_start};
+use super::openings::{Openings, Permits, WITHOUT_CALLER, with_head_start};
 
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
@@ -51,6 +50,31 @@ pub(super) async fn connect<F: PoolFactory>(
     if !shared.admission.is_open() {
         return None;
     }
+    log_in(shared, generation, permits, None, over, limit).await
+}
+
+/// Opens a connection with a permit of the admission control. Returns `None` when the caller should
+/// try again.
+pub(super) async fn open<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
+    permit: Permit<F::Pool>,
+    over: Pin<&mut Notified<'_>>,
+    limit: Instant,
+) -> Option<PoolResult<F>> {
+    log_in(shared, generation, (None, None), Some(permit), over, limit).await
+}
+
+/// Acquires a connection from the pool, which may log in. Uses a returned connection instead if
+/// there is one earlier; the login then continues for a later call.
+async fn log_in<F: PoolFactory>(
+    shared: &Arc<Shared<F>>,
+    generation: &Arc<Generation<F::Pool>>,
+    permits: Permits,
+    admitted: Option<Permit<F::Pool>>,
+    over: Pin<&mut Notified<'_>>,
+    limit: Instant,
+) -> Option<PoolResult<F>> {
     let opened = would_open_connection(shared, generation);
     let openings = &generation.lifecycle.openings;
     let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
@@ -59,15 +83,16 @@ pub(super) async fn connect<F: PoolFactory>(
         acquiring: Some(Box::pin(async move {
             with_head_start(factory.get(&pool), permits, head_start).await
         })),
+        admitted,
         shared,
         generation,
         // In a full pool the caller only queues, so nothing is lost.
         continues_alone: opened || shared.settings.finishes_logins,
         opened,
     };
-    // A connection that is returned before a slow login ends is used instead.
+    // Returned connections are for the queue, if there is one.
     let mut idle = std::pin::pin!(async {
-        if opened {
+        if opened && !shared.admission.has_queue() {
             take_returned(shared, generation).await
         } else {
             std::future::pending().await
@@ -75,7 +100,7 @@ pub(super) async fn connect<F: PoolFactory>(
     });
     let (result, permits, opened) = tokio::select! {
         biased;
-        () = over.as_mut() => {
+        () = over => {
             shared.note_moved();
             return None;
         }
@@ -83,8 +108,9 @@ pub(super) async fn connect<F: PoolFactory>(
         result = idle.as_mut() => (result, None, false),
         () = sleep_until(limit) => return None,
     };
+    // Noted before the next login gets a permit.
     let result = note_result(shared, generation, result, opened);
-    drop(permits);
+    drop((permits, attempt));
     Some(PoolResult { result, opened })
 }
 
@@ -102,6 +128,7 @@ async fn wait_for_permits<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> Permits {
+    wait_for_login_without_caller(shared, generation).await;
     if shared.factory.idle(&generation.pool) > 0 {
         return (None, None);
     }
@@ -114,6 +141,23 @@ async fn wait_for_permits<F: PoolFactory>(
         () = until_idle_connection(shared, &generation.pool) => None,
     };
     (place, ahead)
+}
+
+/// Waits for the connection of a login that continues without its caller, if not as many calls wait
+/// for such logins already. After [`HEAD_START`], the call logs in itself: a slow login delays
+/// nobody for long.
+async fn wait_for_login_without_caller<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) {
+    let Some(mut claim) = generation.lifecycle.openings.claim() else {
+        return;
+    };
+    let end = Instant::now() + HEAD_START;
+    let mut pace = Pace::default();
+    while would_open_connection(shared, generation) && claim.is_valid() && Instant::now() < end {
+        sleep_until(pace.next()).await;
+    }
 }
 
 /// First and longest pause between two attempts of a caller at the front; doubled each time. Pools
@@ -168,6 +212,7 @@ async fn until_idle_connection<F: PoolFactory>(shared: &Shared<F>, pool: &F::Poo
 /// An acquire that continues in a task of its own when its caller drops it.
 struct DetachableLogin<'c, F: PoolFactory> {
     acquiring: Option<Acquiring<F>>,
+    admitted: Option<Permit<F::Pool>>,
     shared: &'c Arc<Shared<F>>,
     generation: &'c Arc<Generation<F::Pool>>,
     continues_alone: bool,
@@ -181,9 +226,14 @@ pub(super) fn note_worked<F: PoolFactory>(
     openings: &Openings,
     generation: u64,
 ) {
-    openings.note_success(shared.clock.mono());
+    let now = shared.clock.mono();
+    openings.note_success(now);
     if let Some(control_plane) = shared.control_plane() {
         control_plane.login_worked(generation);
+    }
+    // A login of an old generation does not lift the limits of the current one.
+    if shared.current().number == generation {
+        shared.admission.note_opened(now);
     }
 }
 
@@ -217,12 +267,13 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
         let Some(acquiring) = self.acquiring.take().filter(|_| self.continues_alone) else {
             return;
         };
-        let opened = self.opened;
+        let (opened, admitted) = (self.opened, self.admitted.take());
         // Without a runtime, the login cannot continue.
         let Ok(runtime) = Runtime::try_current() else {
             return;
         };
         let (shared, generation) = (Arc::clone(self.shared), Arc::clone(self.generation));
+        let unclaimed = opened.then(|| generation.lifecycle.openings.note_unclaimed());
         runtime.spawn(async move {
             let (result, permits) = match timeout(WITHOUT_CALLER, acquiring).await {
                 Ok(got) => got,
@@ -230,67 +281,11 @@ impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
             };
             let result = note_result(&shared, &generation, result, opened);
             // Before the connection is returned, because that may be slow.
-            drop(permits);
+            drop((permits, admitted));
             if let Ok(taken) = result {
                 give_back(&shared, taken.connection).await;
             }
+            drop(unclaimed);
         });
-    }
-}
-
-/// Opens a connection with a permit, in a task of its own. Returns `None` when the caller should
-/// try again.
-pub(super) async fn open<F: PoolFactory>(
-    shared: &Arc<Shared<F>>,
-    generation: &Arc<Generation<F::Pool>>,
-    permit: Permit<F::Pool>,
-    over: Pin<&mut Notified<'_>>,
-    limit: Instant,
-) -> Option<PoolResult<F>> {
-    let (mut reply, got) = oneshot::channel();
-    let task = {
-        let (shared, generation) = (Arc::clone(shared), Arc::clone(generation));
-        async move {
-            let opened = would_open_connection(&shared, &generation);
-            let result = tokio::select! {
-                biased;
-                got = shared.factory.get(&generation.pool) => got,
-                () = left_alone(&mut reply) => return,
-            };
-            // Reported before the next login gets a permit.
-            let result = note_result(&shared, &generation, result, opened);
-            if opened && result.is_ok() {
-                shared.admission.note_opened(shared.clock.mono());
-            }
-            drop(permit);
-            if let Err(PoolResult {
-                result: Ok(taken), ..
-            }) = reply.send(PoolResult { result, opened })
-            {
-                give_back(&shared, taken.connection).await;
-            }
-        }
-    };
-    tokio::spawn(task);
-    // Returned connections are for the queue, if there is one.
-    let idle = async {
-        if shared.admission.has_queue() {
-            std::future::pending().await
-        } else {
-            take_returned(shared, generation).await
-        }
-    };
-    tokio::select! {
-        biased;
-        got = got => got.ok(),
-        () = over => {
-            shared.note_moved();
-            None
-        }
-        result = idle => {
-            let result = note_result(shared, generation, result, false);
-            Some(PoolResult { result, opened: false })
-        }
-        () = sleep_until(limit) => None,
     }
 }

@@ -37,6 +37,50 @@ pub(crate) struct Openings {
     first_login: Arc<Semaphore>,
     last_success: Mutex<Option<Instant>>,
     limited_until: Mutex<Option<Instant>>,
+    unclaimed: Mutex<Unclaimed>,
+}
+
+/// Logins that continue without their callers, and calls that wait for the connections of these.
+#[derive(Debug, Default)]
+struct Unclaimed {
+    logins: usize,
+    claims: usize,
+}
+
+/// A login that continues without its caller, until dropped.
+pub(super) struct UnclaimedLogin(Arc<Openings>);
+
+impl Drop for UnclaimedLogin {
+    fn drop(&mut self) {
+        self.0.unclaimed.lock().logins -= 1;
+    }
+}
+
+/// A call that waits for the connection of a login without a caller, until dropped.
+pub(super) struct Claim<'o> {
+    openings: &'o Openings,
+    is_counted: bool,
+}
+
+impl Claim<'_> {
+    /// Returns whether as many logins without a caller run as calls wait for them. If not, the claim
+    /// is given up.
+    pub(super) fn is_valid(&mut self) -> bool {
+        let mut unclaimed = self.openings.unclaimed.lock();
+        if self.is_counted && unclaimed.claims > unclaimed.logins {
+            unclaimed.claims -= 1;
+            self.is_counted = false;
+        }
+        self.is_counted
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.openings.unclaimed.lock().claims -= 1;
+        }
+    }
 }
 
 impl Openings {
@@ -48,6 +92,31 @@ impl Openings {
             first_login: Arc::new(Semaphore::new(1)),
             last_success: Mutex::default(),
             limited_until: Mutex::default(),
+            unclaimed: Mutex::default(),
+        })
+    }
+
+    /// Notes that a login continues without its caller.
+    pub(super) fn note_unclaimed(self: &Arc<Self>) -> UnclaimedLogin {
+        self.unclaimed.lock().logins += 1;
+        UnclaimedLogin(Arc::clone(self))
+    }
+
+    /// Returns how many logins continue without their callers.
+    pub(super) fn unclaimed_logins(&self) -> usize {
+        self.unclaimed.lock().logins
+    }
+
+    /// Returns a claim to the connection of a login without a caller, unless calls wait for all of
+    /// these.
+    pub(super) fn claim(&self) -> Option<Claim<'_>> {
+        let mut unclaimed = self.unclaimed.lock();
+        (unclaimed.claims < unclaimed.logins).then(|| {
+            unclaimed.claims += 1;
+            Claim {
+                openings: self,
+                is_counted: true,
+            }
         })
     }
 
@@ -139,6 +208,23 @@ pub(super) async fn left_alone<T>(caller: &mut oneshot::Sender<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_calls_wait_as_logins_run_without_a_caller() {
+        let openings = Openings::new(10);
+        assert!(openings.claim().is_none());
+        let login = openings.note_unclaimed();
+        let claim = openings.claim();
+        assert!(claim.is_some_and(|mut claim| claim.is_valid()));
+        let mut claim = openings.claim();
+        assert!(claim.is_some(), "the first claim was given up");
+        assert!(openings.claim().is_none());
+        drop(login);
+        assert!(claim.as_mut().is_some_and(|claim| !claim.is_valid()));
+        drop(claim);
+        let _login = openings.note_unclaimed();
+        assert!(openings.claim().is_some(), "an invalid claim counts once");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_login_delays_the_next_for_long_only_while_failed_logins_are_limited() {

@@ -93,10 +93,7 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
             return;
         };
         match outcome {
-            LoginOutcome::Worked => {
-                note_worked(&shared, &self.openings, generation);
-                shared.admission.note_opened(shared.clock.mono());
-            }
+            LoginOutcome::Worked => note_worked(&shared, &self.openings, generation),
             LoginOutcome::Failed(error) => note_failed(&shared, generation, error),
             LoginOutcome::Unknown => {
                 if let Some(control_plane) = shared.control_plane() {

@@ -11,7 +11,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::admission::{Admission, Permit, QueueGuard};
+use super::admission::{Admission, HEAD_START, Permit, QueueGuard};
 use super::call::{
     Call, Step, are_expired, check_result, check_taken, retry_on_next_generation, wait_deadline,
 };
@@ -103,6 +103,7 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
         () = sleep_until(limit) => return QueueOutcome::Again,
     }
     let mut pace = Pace::default();
+    let waits_until = Instant::now() + HEAD_START;
     loop {
         // Created before the state is read, so that no wake-up is missed.
         let woken = std::pin::pin!(shared.admission.woken());
@@ -116,7 +117,11 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
             return QueueOutcome::Taken(taken);
         }
         let admission = &shared.admission;
-        if let Some(permit) = admission.enter(&generation.pool, shared.clock.mono()) {
+        // Logins that continue without their callers serve the queue first.
+        let may_log_in = generation.lifecycle.openings.unclaimed_logins()
+            < admission.queue_length()
+            || Instant::now() >= waits_until;
+        if may_log_in && let Some(permit) = admission.enter(&generation.pool, shared.clock.mono()) {
             return QueueOutcome::Permit(permit);
         }
         let again = limit.min(pace.next());
