@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use claviger::Handle;
 use claviger::lease::OldConnections;
-use claviger_fixtures::{Scripted, backend_down};
+use claviger_fixtures::{Scripted, backend_down, until_serving};
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -131,4 +131,61 @@ async fn an_expired_lease_wakes_waiting_callers_for_attempts_alone() {
         "{wakes} wakes, {fetches} fetches"
     );
     drop(waiting.end().await);
+}
+
+/// Waits with eight callers while no credentials are valid, and then for the four connections of a
+/// new generation. Returns the errors of the callers that got none.
+async fn errors_after_a_new_generation(scripted: &Scripted) -> Vec<String> {
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let pool = scripted.pool.clone();
+            tokio::spawn(async move { pool.get().await })
+        })
+        .collect();
+    sleep(DEADLINE / 2).await;
+    let password = scripted.provider.rotate();
+    scripted.database.accept_only([password]);
+    scripted.provider.recover();
+    drop(
+        scripted
+            .lab
+            .supervisor
+            .rotate_now("login")
+            .await
+            .expect("a new lease"),
+    );
+    until_serving(&scripted.pool).await;
+    let mut outcomes = Vec::new();
+    for caller in callers {
+        outcomes.push(caller.await.expect("no panic"));
+    }
+    let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    errors.map(ToString::to_string).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_for_new_credentials_and_times_out_returns_the_rejection() {
+    let (scripted, _busy) = rejected().await;
+    let errors = errors_after_a_new_generation(&scripted).await;
+    assert_eq!(errors.len(), 4, "the hazard: {errors:?}");
+    for error in errors {
+        assert!(error.contains("password authentication failed"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_for_new_credentials_and_times_out_names_the_expiry() {
+    let lifetime = Duration::from_secs(60);
+    let provider = ScriptedProvider::new()
+        .with_lifetime(lifetime)
+        .with_old_connections(OldConnections::EndWithLease);
+    let scripted = Scripted::with(provider).await;
+    scripted.provider.fail_next(1_000, backend_down());
+    sleep(lifetime + Duration::from_secs(5)).await;
+    let errors = errors_after_a_new_generation(&scripted).await;
+    assert_eq!(errors.len(), 4, "the hazard: {errors:?}");
+    for error in errors {
+        assert!(error.contains("generation 1"), "{error}");
+        assert!(error.contains("expired at"), "{error}");
+    }
 }

@@ -8,13 +8,12 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::call::{
-    Call, PoolResult, Step, check_result, is_expired, retry_on_next_generation, wait_deadline,
-};
+use super::call::{Call, PoolResult, Step, check_result, retry_on_next_generation, wait_deadline};
 use super::connect::connect;
 use super::explain::{deadline_error, error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
@@ -39,6 +38,8 @@ pub(crate) async fn acquire<F: PoolFactory>(
     let mut call = Call {
         deadline,
         rejection: None,
+        waited: Duration::ZERO,
+        reason: None,
         maybe_broken: None,
     };
     // The caller's place in the queue, which it keeps from one generation to the next.
@@ -57,26 +58,29 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 Step::Failed(shared.factory.error(AcquireError::Closed))
             }
             Phase::Retired => Step::Again,
-            Phase::Serving if shared.settings.own_queue && !is_expired(shared, &generation) => {
+            Phase::Serving
+                if shared.settings.own_queue && !generation.is_expired(&shared.clock) =>
+            {
                 place = None;
                 Box::pin(get_in_pool(shared, &generation, over, &mut call)).await
             }
-            Phase::Serving if !is_expired(shared, &generation) && shared.admission.is_open() => {
+            Phase::Serving
+                if !generation.is_expired(&shared.clock) && shared.admission.is_open() =>
+            {
                 place = None;
                 serve(shared, &generation, over, &mut call).await
             }
-            Phase::Serving if !is_expired(shared, &generation) => {
+            Phase::Serving if !generation.is_expired(&shared.clock) => {
                 Box::pin(queue(shared, &generation, over, &mut call, &mut place)).await
             }
             Phase::Serving | Phase::Rejected | Phase::Vacant => {
                 wait.keep_waiting(now);
-                Box::pin(wait_for_shared_connection(
-                    shared,
-                    &generation,
-                    &mut call,
-                    &mut place,
-                ))
-                .await
+                let began = Instant::now();
+                let waiting =
+                    wait_for_shared_connection(shared, &generation, &mut call, &mut place);
+                let step = Box::pin(waiting).await;
+                call.note_wait(shared, &generation, began.elapsed());
+                step
             }
         };
         let error = match step {
@@ -97,7 +101,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 }
                 continue;
             }
-            Step::Again => call.rejection.unwrap_or_else(|| deadline_error(shared)),
+            Step::Again => call.time_out(|| deadline_error(shared)),
             Step::Failed(error) => error,
         };
         if shared.factory.is_timeout(&error) {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::checks::Taken;
 use super::connection_guard;
-use super::explain::{note_error, verify_in_background};
+use super::explain::{note_error, reason_for_wait, verify_in_background};
 use super::factory::{Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use crate::error::ConnectErrorKind;
@@ -26,9 +26,35 @@ pub(super) struct Call<F: PoolFactory> {
     pub(super) deadline: Instant,
     /// First rejection of this call's own login.
     pub(super) rejection: Option<F::Error>,
+    /// Time for which this call waited while credentials were rejected or expired.
+    pub(super) waited: Duration,
+    /// Why it waited, if that took at least half of its time.
+    pub(super) reason: Option<F::Error>,
     /// Number of older connections that may be broken. At zero, a connection that fails was just
     /// opened, and its error is returned.
     pub(super) maybe_broken: Option<u32>,
+}
+
+impl<F: PoolFactory> Call<F> {
+    /// Notes that the call waited for a successor of this generation.
+    pub(super) fn note_wait(
+        &mut self,
+        shared: &Shared<F>,
+        generation: &Generation<F::Pool>,
+        waited: Duration,
+    ) {
+        self.waited += waited;
+        if self.waited >= shared.settings.acquire_timeout / 2 {
+            self.reason = reason_for_wait(shared, generation).or(self.reason.take());
+        }
+    }
+
+    /// Returns the error of a call that timed out: its own rejection, or why it waited for most of
+    /// its time.
+    pub(super) fn time_out(&mut self, timeout: impl FnOnce() -> F::Error) -> F::Error {
+        let error = self.rejection.take().or_else(|| self.reason.take());
+        error.unwrap_or_else(timeout)
+    }
 }
 
 /// Result of the pool, and whether the connection was opened for this call.
@@ -45,14 +71,7 @@ pub(crate) fn are_expired<F: PoolFactory>(
 ) -> bool {
     generation.old_connections == OldConnections::EndWithLease
         && !shared.settings.probe_detects_expiry
-        && is_expired(shared, generation)
-}
-
-pub(super) fn is_expired<F: PoolFactory>(
-    shared: &Shared<F>,
-    generation: &Generation<F::Pool>,
-) -> bool {
-    !generation.expiry.is_never() && generation.expiry.is_expired(shared.clock.now())
+        && generation.is_expired(&shared.clock)
 }
 
 /// Returns until when a caller waits for this generation: its deadline, or the lease's expiry if
@@ -84,7 +103,7 @@ pub(super) async fn check_result<F: PoolFactory>(
         Err(error) => error,
     };
     if shared.factory.is_timeout(&error) {
-        return Step::Failed(call.rejection.take().unwrap_or(error));
+        return Step::Failed(call.time_out(|| error));
     }
     if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Retired {
         return retry_on_next_generation(shared);

@@ -104,21 +104,45 @@ pub(super) fn error_without_connection<F: PoolFactory>(
             None => return shared.factory.error(AcquireError::TimedOut),
         },
         None => {
-            let expired = generation.expiry.wall().map(rfc3339).unwrap_or_default();
             let why = last
                 .map(|error| format!("; last error: {error}"))
                 .unwrap_or_default();
-            ConnectError::new(
-                ConnectErrorKind::Other,
-                format!(
-                    "the credentials of generation {} of pool {:?} expired at {expired}, and no \
-                     newer ones are verified yet{why}",
-                    generation.number, shared.name
-                ),
-            )
+            let problem = format!("no newer ones are verified yet{why}");
+            expired(shared, generation, &problem)
         }
     };
     shared.factory.error(AcquireError::Connect(&error))
+}
+
+/// Returns why a caller waited while this generation was current: it was rejected, or its lease had
+/// expired.
+pub(super) fn reason_for_wait<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> Option<F::Error> {
+    let error = match generation.lifecycle.rejection() {
+        Some(rejection) => rejection.clone(),
+        None if generation.is_expired(&shared.clock) => {
+            expired(shared, generation, "no newer ones were available in time")
+        }
+        None => return None,
+    };
+    Some(shared.factory.error(AcquireError::Connect(&error)))
+}
+
+fn expired<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+    problem: &str,
+) -> ConnectError {
+    let at = generation.expiry.wall().map(rfc3339).unwrap_or_default();
+    ConnectError::new(
+        ConnectErrorKind::Other,
+        format!(
+            "the credentials of generation {} of pool {:?} expired at {at}, and {problem}",
+            generation.number, shared.name
+        ),
+    )
 }
 
 /// Returns the `error.type` of a waiting caller's error.

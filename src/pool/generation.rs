@@ -148,6 +148,11 @@ pub(crate) struct Generation<P> {
 }
 
 impl<P> Generation<P> {
+    /// Returns whether its lease has expired.
+    pub(super) fn is_expired(&self, clock: &Clock) -> bool {
+        !self.expiry.is_never() && self.expiry.is_expired(clock.now())
+    }
+
     /// Creates a generation without a lease. `max` is the pool's maximum number of connections.
     pub(crate) fn without_lease(number: u64, phase: Phase, pool: P, max: u32) -> Self {
         Self {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tracing::Span;
 
 use super::admission::logins_at_once;
-use super::call::is_expired;
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
 use super::machine::{PoolEffect, PoolInput};
@@ -366,7 +365,7 @@ fn top_up<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, pool: F::Pool) {
             let now = slot.clock().mono();
             if generation.number != number
                 || generation.lifecycle.phase() != Phase::Serving
-                || is_expired(&slot.shared, &generation)
+                || generation.is_expired(&slot.shared.clock)
                 || open >= wanted
                 || now >= give_up_at
             {

@@ -13,8 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::{
-    Call, PoolResult, Step, check_result, is_expired, retry_on_next_generation, until_expiry,
-    wait_deadline,
+    Call, PoolResult, Step, check_result, retry_on_next_generation, until_expiry, wait_deadline,
 };
 use super::connect::note_worked;
 use super::explain::verify_in_background;
@@ -67,7 +66,7 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
                 if phase == Phase::Retired && shared.current().number == generation.number {
                     return None;
                 }
-                let is_over = phase != Phase::Serving || is_expired(&shared, &generation);
+                let is_over = phase != Phase::Serving || generation.is_expired(&shared.clock);
                 if is_over || shared.admission.is_open() {
                     // The front of the queue is for callers now.
                     place = None;
@@ -81,7 +80,7 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
                     let place = place.get_or_insert_with(|| Place::join(&shared.admission));
                     engaged_permit(&shared, &generation, over.as_mut(), place).await
                 };
-                if permit.is_some() && !is_expired(&shared, &generation) {
+                if permit.is_some() && !generation.is_expired(&shared.clock) {
                     return permit;
                 }
             }
