@@ -78,6 +78,13 @@ impl ScriptedPools {
         self
     }
 
+    /// Opens this many connections ahead of demand. Default: none.
+    #[must_use]
+    pub fn with_warm_connections(self, connections: u32) -> Self {
+        self.lock().settings.warm_connections = connections;
+        self
+    }
+
     fn lock(&self) -> MutexGuard<'_, FactoryState> {
         self.inner.state.lock()
     }

@@ -38,9 +38,19 @@ impl PoolFactory for ScriptedPools {
         String::new()
     }
 
-    fn server(&self, _: &Credentials) -> String {
+    fn server(&self, credentials: &Credentials) -> String {
         self.call_hook("server");
-        String::new()
+        let endpoint = credentials.endpoint();
+        endpoint.map_or_else(String::new, |endpoint| endpoint.host().to_owned())
+    }
+
+    async fn make_room(&self, pool: &ScriptedPool) -> bool {
+        self.call_hook("make_room");
+        let idle = pool.take_idle();
+        idle.is_some_and(|connection| {
+            self.discard(connection);
+            true
+        })
     }
 
     fn vacant(&self) -> ScriptedPool {
