@@ -1,4 +1,4 @@
-//! needs: quiet
+//! needs: alone
 //!
 //! 200 seeds of 30 simulated days: no law is broken, and each law's hazard occurs.
 #![expect(

@@ -2,16 +2,35 @@
 
 use claviger_servers::Server;
 
-/// The tag of a test file whose tests fail beside others.
-const QUIET: &str = "quiet";
+/// How much of the machine a test file needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Isolation {
+    /// Its tests run beside any others.
+    #[default]
+    None,
+    /// Short real times matter in its tests: one other such file may run.
+    Quiet,
+    /// Its tests use every core: nothing else may run.
+    Alone,
+}
+
+impl Isolation {
+    fn parse(tag: &str) -> Option<Self> {
+        match tag {
+            "quiet" => Some(Self::Quiet),
+            "alone" => Some(Self::Alone),
+            _ => None,
+        }
+    }
+}
 
 /// What a test file needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// The servers.
     pub(crate) servers: Vec<Server>,
-    /// Whether no other tests may run at the same time.
-    pub(crate) quiet: bool,
+    /// How much of the machine.
+    pub(crate) isolation: Isolation,
 }
 
 impl Needs {
@@ -26,9 +45,10 @@ impl Needs {
             .next()
             .and_then(|line| line.strip_prefix("//! needs:"));
         for tag in tags.into_iter().flat_map(|tags| tags.split(',')) {
-            match tag.trim() {
-                QUIET => needs.quiet = true,
-                tag => needs
+            let tag = tag.trim();
+            match Isolation::parse(tag) {
+                Some(isolation) => needs.isolation = isolation,
+                None => needs
                     .servers
                     .push(server(tag).map_err(|error| format!("the first line: {error}"))?),
             }
@@ -77,11 +97,14 @@ mod tests {
 
     #[test]
     fn a_quiet_machine_is_no_server() {
-        let expected = Needs {
-            servers: vec![Server::Moto],
-            quiet: true,
-        };
-        assert_eq!(Needs::parse("//! needs: moto, quiet"), Ok(expected));
+        for (tag, isolation) in [("quiet", Isolation::Quiet), ("alone", Isolation::Alone)] {
+            let expected = Needs {
+                servers: vec![Server::Moto],
+                isolation,
+            };
+            let text = format!("//! needs: moto, {tag}");
+            assert_eq!(Needs::parse(&text), Ok(expected));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use claviger_servers::Server;
 
+use crate::need::Isolation;
 use crate::test_file::TestFile;
 
 /// The targets to run and to skip.
@@ -78,19 +79,21 @@ const DEMO_FEATURE: &str = "traces";
 /// The root package, whose tests take about as long as all others together.
 const CORE: &str = "claviger";
 
-/// Runs the core's tests beside all others, because most of them wait. Tests that need a quiet
-/// machine, and documentation tests, which compile, come afterwards.
+/// Runs the core's tests beside all others and the documentation tests, because most of them wait.
+/// Files that need a quiet machine come afterwards, two at a time.
 fn steps(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<Vec<String>>> {
+    let call = || whole(&["--no-fail-fast"]);
     let mut others = whole(&["--no-fail-fast", "--lib", "--bins"]);
-    let mut core = whole(&["--no-fail-fast"]);
-    let mut quiet = core.clone();
-    let mut alone = Vec::new();
+    let (mut core, mut alone) = (call(), call());
+    let mut quiet = [call(), call()];
+    let mut in_package = Vec::new();
+    let quiet_files = kept
+        .iter()
+        .filter(|file| file.isolation == Isolation::Quiet);
+    let quiet_packages: BTreeSet<_> = quiet_files.map(|file| &file.package).collect();
     // cargo's `--test NAME` applies to all packages: a name is called once. It cannot exclude a
     // target either, so a target with the name of a skipped one gets a call in its package.
     let mut called = BTreeSet::new();
-    let with_name = |name: &str, matches: fn(&TestFile) -> bool| {
-        kept.iter().any(|file| file.target == name && matches(file))
-    };
     for file in kept {
         let name = file.target.as_str();
         if skipped.iter().any(|out| out.target == name) {
@@ -99,25 +102,36 @@ fn steps(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<Vec<String>>> {
             if file.package == DEMO {
                 one.extend(strings(&["--features", DEMO_FEATURE]));
             }
-            alone.push(vec![one]);
+            in_package.push(vec![one]);
         } else if called.insert(name) {
-            let call = if with_name(name, |file| file.quiet) {
-                &mut quiet
-            } else if with_name(name, |file| file.package == CORE) {
-                &mut core
-            } else {
-                &mut others
+            let same_name = || kept.iter().filter(|file| file.target == name);
+            let strictest = same_name()
+                .max_by_key(|file| file.isolation)
+                .unwrap_or(file);
+            let call = match strictest.isolation {
+                Isolation::Alone => &mut alone,
+                Isolation::Quiet => {
+                    let mut packages = quiet_packages.iter();
+                    let at = packages.position(|package| **package == strictest.package);
+                    &mut quiet[at.unwrap_or_default() % 2]
+                }
+                Isolation::None if same_name().any(|file| file.package == CORE) => &mut core,
+                Isolation::None => &mut others,
             };
             call.extend(strings(&["--test", name]));
         }
     }
     // Without a name, cargo would run every target.
-    let names_a_target = |call: &Vec<String>| call.iter().any(|word| word == "--test");
-    let together = [Some(core).filter(names_a_target), Some(others)];
-    let mut steps = vec![together.into_iter().flatten().collect()];
-    steps.extend(Some(quiet).filter(names_a_target).map(|quiet| vec![quiet]));
-    steps.extend(alone);
-    steps.push(vec![whole(&["--no-fail-fast", "--doc"])]);
+    let with_targets = |calls: Vec<Vec<String>>| {
+        let has_target = |call: &Vec<String>| call.iter().any(|word| word == "--test");
+        calls.into_iter().filter(has_target).collect::<Vec<_>>()
+    };
+    let mut together = with_targets(vec![core]);
+    together.extend([others, whole(&["--no-fail-fast", "--doc"])]);
+    let mut steps = vec![together, with_targets(quiet.into())];
+    steps.push(with_targets(vec![alone]));
+    steps.extend(in_package);
+    steps.retain(|step| !step.is_empty());
     steps
 }
 
@@ -142,7 +156,7 @@ mod tests {
             package: package.into(),
             target: target.into(),
             needs: needs.to_vec(),
-            quiet: false,
+            isolation: Isolation::None,
             tests: 1,
         }
     }
@@ -173,48 +187,60 @@ mod tests {
         assert_eq!(plan.skipped, []);
         assert_eq!(
             steps(&plan),
-            [
-                vec![
-                    "--no-fail-fast --test law_01_no_query_is_lost --test law_03",
-                    "--no-fail-fast --lib --bins --test programs",
-                ],
-                vec!["--no-fail-fast --doc"],
-            ]
+            [vec![
+                "--no-fail-fast --test law_01_no_query_is_lost --test law_03",
+                "--no-fail-fast --lib --bins --test programs",
+                "--no-fail-fast --doc",
+            ]]
         );
     }
 
+    fn isolated(package: &str, target: &str, isolation: Isolation) -> TestFile {
+        TestFile {
+            isolation,
+            ..file(package, target, &[])
+        }
+    }
+
     #[test]
-    fn tests_that_need_a_quiet_machine_run_after_the_others() {
+    fn two_files_that_need_a_quiet_machine_run_at_a_time_and_others_alone() {
         let mut files = files();
-        files[1].quiet = true;
+        files.extend([
+            isolated("aws", "tokens", Isolation::Quiet),
+            isolated("aws", "secrets", Isolation::Quiet),
+            isolated("simulator", "simulation", Isolation::Alone),
+            isolated("vault", "leases", Isolation::Quiet),
+        ]);
         let plan = plan(files, &BTreeSet::new());
         assert_eq!(
-            steps(&plan)[..2],
+            steps(&plan)[1..],
             [
                 vec![
-                    "--no-fail-fast --test law_01_no_query_is_lost",
-                    "--no-fail-fast --lib --bins --test programs",
+                    "--no-fail-fast --test tokens --test secrets",
+                    "--no-fail-fast --test leases",
                 ],
-                vec!["--no-fail-fast --test law_03"],
+                vec!["--no-fail-fast --test simulation"],
             ]
         );
     }
 
     #[test]
-    fn a_name_in_two_packages_is_called_once() {
-        let mut quiet = file("providers", "rotation", &[]);
-        quiet.quiet = true;
+    fn a_name_in_two_packages_is_called_once_with_the_stricter_isolation() {
         let files = vec![
             file("claviger", "tls", &[]),
             file("claviger", "rotation", &[]),
             file("servers", "tls", &[]),
-            quiet,
+            isolated("providers", "rotation", Isolation::Quiet),
         ];
         let plan = plan(files, &BTreeSet::new());
         assert_eq!(
-            steps(&plan)[..2],
+            steps(&plan),
             [
-                vec!["--no-fail-fast --test tls", "--no-fail-fast --lib --bins"],
+                vec![
+                    "--no-fail-fast --test tls",
+                    "--no-fail-fast --lib --bins",
+                    "--no-fail-fast --doc",
+                ],
                 vec!["--no-fail-fast --test rotation"],
             ]
         );
@@ -236,6 +262,7 @@ mod tests {
             [
                 "--no-fail-fast --test law_03",
                 "--no-fail-fast --lib --bins --test programs",
+                "--no-fail-fast --doc",
             ]
         );
     }
@@ -286,7 +313,7 @@ mod tests {
         assert_eq!(
             steps(&plan)[..2],
             [
-                vec!["--no-fail-fast --lib --bins"],
+                vec!["--no-fail-fast --lib --bins", "--no-fail-fast --doc"],
                 vec!["test --no-fail-fast --package servers --test tls"],
             ]
         );

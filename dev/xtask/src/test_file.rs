@@ -2,7 +2,7 @@
 
 use claviger_servers::Server;
 
-use crate::need::Needs;
+use crate::need::{Isolation, Needs};
 
 /// A file below `tests/` from which cargo builds a test program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,8 +13,8 @@ pub(crate) struct TestFile {
     pub(crate) target: String,
     /// The servers that it needs.
     pub(crate) needs: Vec<Server>,
-    /// Whether no other tests may run at the same time.
-    pub(crate) quiet: bool,
+    /// Which other tests may run at the same time.
+    pub(crate) isolation: Isolation,
     /// Number of tests, at least 1.
     pub(crate) tests: u64,
 }
@@ -22,12 +22,12 @@ pub(crate) struct TestFile {
 impl TestFile {
     /// Parses the file's text.
     pub(crate) fn parse(package: &str, target: &str, text: &str) -> Result<Self, String> {
-        let Needs { servers, quiet } = Needs::parse(text)?;
+        let Needs { servers, isolation } = Needs::parse(text)?;
         Ok(Self {
             package: package.to_owned(),
             target: target.to_owned(),
             needs: servers,
-            quiet,
+            isolation,
             tests: count_tests(text).max(1),
         })
     }
