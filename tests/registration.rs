@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::error::{ErrorKind, ProviderError, ProviderErrorKind};
@@ -16,6 +18,7 @@ use claviger::{
 use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 fn options() -> PgConnectOptions {
@@ -552,6 +555,39 @@ async fn dropping_a_registration_does_not_affect_a_newer_one() {
     drop(first);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!second.is_closed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pool_that_is_removed_during_an_update_in_place_is_drained_once() {
+    let provider = ScriptedProvider::new().with_old_connections(OldConnections::Keep);
+    let Scripted { lab, database, .. } = Scripted::with(provider.clone()).await;
+    let (is_updating, drains) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
+    database.on_call({
+        let (is_updating, drains) = (Arc::clone(&is_updating), Arc::clone(&drains));
+        move |method| match method {
+            "drain" => drop(drains.fetch_add(1, Ordering::AcqRel)),
+            "refit" => {
+                is_updating.notify_one();
+                // The update ends after the removal has begun to drain the pool.
+                while drains.load(Ordering::Acquire) == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            _ => {}
+        }
+    });
+    provider.rotate();
+    let rotation = tokio::spawn({
+        let supervisor = lab.supervisor.clone();
+        async move { supervisor.rotate_now("login").await }
+    });
+    is_updating.notified().await;
+    let removed = lab.supervisor.remove_pool("orders").await;
+    removed.expect("registered");
+    rotation.await.expect("no panic").expect("a report");
+    // The removal waited for the update; whatever that started has begun by now.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(drains.load(Ordering::Acquire), 1);
 }
 
 #[tokio::test]

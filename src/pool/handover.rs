@@ -103,9 +103,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
         try_out(slot, &lease_guard).await
     };
     if let Err(error) = warmed {
-        if mode == HandoverMode::Replace {
-            discard(slot, pool);
-        }
+        discard(slot, pool, mode);
         return Err(error);
     }
     times.warm += slot.clock().mono().saturating_duration_since(warm_began);
@@ -129,7 +127,7 @@ pub(super) async fn hand_over<F: PoolFactory>(
             origin,
         },
     ) else {
-        discard(slot, pool);
+        discard(slot, pool, mode);
         slot.settled();
         return Ok(());
     };
@@ -343,10 +341,13 @@ fn publish<F: PoolFactory>(
     Some((report, account))
 }
 
-/// Closes a pool that was never published.
-fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool) {
-    let slot = Arc::clone(slot);
-    tokio::spawn(async move { slot.factory().drain(pool).await });
+/// Closes a pool that was opened and never published. One that was updated in place belongs to the
+/// current generation.
+fn discard<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, pool: F::Pool, mode: HandoverMode) {
+    if mode == HandoverMode::Replace {
+        let slot = Arc::clone(slot);
+        tokio::spawn(async move { slot.factory().drain(pool).await });
+    }
 }
 
 /// Opens the remaining connections ahead of demand as old connections close, while this generation
