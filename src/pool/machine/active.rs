@@ -35,23 +35,6 @@ pub(crate) enum Standing {
     Rejected,
 }
 
-/// Whether the backend may have ended the generation's connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Connections {
-    /// Left by an ended connection.
-    Verified,
-    /// Left by a probe that passes late enough, if no such error followed.
-    Unverified { count: u64, last: Instant },
-}
-
-/// A probe that runs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Probing {
-    pub(super) generation: u64,
-    seen: Connections,
-    began: Instant,
-}
-
 /// The current generation.
 #[derive(Clone, Debug)]
 pub(crate) struct Active {
@@ -60,8 +43,11 @@ pub(crate) struct Active {
     pub(crate) lifetime: Option<Duration>,
     pub(crate) verified: Timestamp,
     pub(crate) standing: Standing,
-    connections: Connections,
-    last_probe: Option<Instant>,
+    /// Time of the last error that an expired role would explain. Reset by a probe that passes late
+    /// enough.
+    pub(super) unverified: Option<Instant>,
+    /// Time at which the last probe began.
+    pub(super) last_probe: Option<Instant>,
 }
 
 impl Active {
@@ -77,7 +63,7 @@ impl Active {
             lifetime,
             verified: now,
             standing: Standing::Accepted,
-            connections: Connections::Verified,
+            unverified: None,
             last_probe: None,
         }
     }
@@ -110,48 +96,28 @@ impl Active {
         Some(self.standing)
     }
 
-    pub(super) fn note_unverified(&mut self, now: Timestamp) {
-        let before = match self.connections {
-            Connections::Verified => 0,
-            Connections::Unverified { count, .. } => count,
-        };
-        self.connections = Connections::Unverified {
-            count: before + 1,
-            last: now.mono(),
-        };
-    }
-
     /// Returns when a connection is probed next, if at all.
     pub(super) fn probe_at(&self, now: Timestamp) -> Option<Instant> {
         if !self.ends_its_connections() || !self.is_accepted() || self.lease.expiry.is_expired(now)
         {
             return None;
         }
-        Some(match (self.connections, self.last_probe) {
-            (Connections::Unverified { .. }, None) => now.mono(),
-            (Connections::Unverified { .. }, Some(last)) => last + PROBE_UNVERIFIED,
-            (Connections::Verified, last) => last.unwrap_or(self.verified.mono()) + PROBE_EVERY,
+        Some(match (self.unverified, self.last_probe) {
+            (Some(_), None) => now.mono(),
+            (Some(_), Some(last)) => last + PROBE_UNVERIFIED,
+            (None, last) => last.unwrap_or(self.verified.mono()) + PROBE_EVERY,
         })
     }
 
-    pub(super) fn begin_probe(&mut self, now: Timestamp) -> Probing {
-        self.last_probe = Some(now.mono());
-        Probing {
-            generation: self.generation,
-            seen: self.connections,
-            began: now.mono(),
-        }
-    }
-
-    /// Handles a probe that passed. Returns whether it verified them.
-    pub(super) fn probe_passed(&mut self, probe: Probing) -> bool {
-        let Connections::Unverified { last, .. } = probe.seen else {
-            return false;
-        };
-        let is_late = probe.began.saturating_duration_since(last) >= SETTLED_AFTER;
-        let is_settled = is_late && self.connections == probe.seen;
+    /// Handles a passed probe. Returns whether it verified the connections; an error while it ran is
+    /// more recent.
+    pub(super) fn probe_passed(&mut self) -> bool {
+        let is_settled = matches!(
+            (self.unverified, self.last_probe),
+            (Some(last), Some(began)) if began.saturating_duration_since(last) >= SETTLED_AFTER
+        );
         if is_settled {
-            self.connections = Connections::Verified;
+            self.unverified = None;
         }
         is_settled
     }

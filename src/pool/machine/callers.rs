@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::active::Standing;
+use super::active::{Active, Standing};
 use super::input::{PoolEffect, ProbeResult};
 use super::{PoolMachine, Service};
 use crate::error::ConnectErrorKind;
@@ -80,15 +80,19 @@ impl PoolMachine {
     }
 
     pub(super) fn probed(&mut self, generation: u64, result: ProbeResult, now: Instant) {
-        let Some(probe) = self.probing.take_if(|probe| probe.generation == generation) else {
+        if self
+            .probing
+            .take_if(|probed| *probed == generation)
+            .is_none()
+        {
             return;
-        };
+        }
         match result {
             ProbeResult::Rejected => self.rejected(generation),
             ProbeResult::LoginRejected => self.login_rejected(generation, now),
             ProbeResult::Passed => {
                 let active = self.active_mut(generation);
-                if active.is_some_and(|active| active.probe_passed(probe)) {
+                if active.is_some_and(Active::probe_passed) {
                     self.effects.push(PoolEffect::StopProbing { generation });
                 }
             }

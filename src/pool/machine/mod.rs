@@ -25,7 +25,7 @@ pub(crate) use input::{LeaseFacts, PoolEffect, PoolInput, ProbeResult};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
-use active::{Active, Probing, Standing};
+use active::{Active, Standing};
 use budget::LoginBudget;
 use drains::Drains;
 use input::Purpose;
@@ -103,7 +103,8 @@ pub(crate) struct PoolMachine {
     /// Time at which the active lease is verified again although it is accepted.
     check: Option<Instant>,
     last_check: Option<Instant>,
-    probing: Option<Probing>,
+    /// Generation of which a connection is probed.
+    probing: Option<u64>,
     drains: Drains,
     /// The latest generations before the current one. A login's result may arrive after an update
     /// in place, or after the last connection of a drain has closed.
@@ -197,7 +198,7 @@ impl PoolMachine {
             }
             PoolInput::Unverified { generation } => {
                 if let Some(active) = self.active_mut(generation) {
-                    active.note_unverified(now);
+                    active.unverified = Some(now.mono());
                     self.effects
                         .extend([PoolEffect::ProbeBeforeUse { generation }, PoolEffect::Wake]);
                 }
@@ -286,10 +287,10 @@ impl PoolMachine {
         if self.probe_at(now).is_some_and(|at| at <= now.mono())
             && let Service::Active(active) = &mut self.service
         {
-            self.probing = Some(active.begin_probe(now));
-            self.effects.push(PoolEffect::Probe {
-                generation: active.generation,
-            });
+            let generation = active.generation;
+            active.last_probe = Some(now.mono());
+            self.probing = Some(generation);
+            self.effects.push(PoolEffect::Probe { generation });
         }
         if let (Attempt::None, Some((at, purpose)), Some(lease)) =
             (&self.attempt, self.next_verification(now), lease)
