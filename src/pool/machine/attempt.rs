@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::active::{Active, Standing};
 use super::budget::Role;
-use super::input::{LeaseFacts, PoolEffect, Publication, Purpose};
+use super::input::{PoolEffect, Publication, Purpose};
 use super::{Attempt, Candidate, PoolMachine, Retry, Service};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
@@ -37,18 +37,15 @@ impl PoolMachine {
         }
         self.attempt = Attempt::None;
         (self.retry, self.failure) = (None, None);
-        let LeaseFacts {
-            revision, account, ..
-        } = candidate.lease;
         if let Service::Active(active) = &mut self.service {
             active.verified = now;
             if active.standing == Standing::Unexplained {
                 active.standing = Standing::Accepted;
             }
-            self.budget.worked(&account, &revision, now.mono());
+            self.budget.worked(&candidate.lease, now.mono());
         }
         self.effects
-            .push(PoolEffect::ReportVerified { revision, account });
+            .push(PoolEffect::report_verified(&candidate.lease));
     }
 
     pub(super) fn opened(
@@ -69,8 +66,7 @@ impl PoolMachine {
         self.attempt = Attempt::Reporting { attempt };
         (self.retry, self.failure) = (None, None);
         let limited = self.budget.logins_at_once(&lease.account, now.mono());
-        self.budget
-            .worked(&lease.account, &lease.revision, now.mono());
+        self.budget.worked(&lease, now.mono());
         self.generations += 1;
         let next = Active::new(self.generations, lease.clone(), lifetime, now);
         let mut publication = Publication {
@@ -83,7 +79,7 @@ impl PoolMachine {
         if let Service::Active(old) = std::mem::replace(&mut self.service, Service::Active(next)) {
             publication.after_rejection = !old.is_accepted();
             if old.lease.revision != lease.revision {
-                self.budget.superseded(&lease.account, &lease.revision);
+                self.budget.superseded_by(&lease);
             }
             self.previous.truncate(PREVIOUS_MOST - 1);
             self.previous
@@ -91,7 +87,7 @@ impl PoolMachine {
             match mode {
                 HandoverMode::Replace => {
                     publication.replaced = Some(old.generation);
-                    self.drains.push(old, self.drain_timeout, now);
+                    self.begin_drain(old, now);
                 }
                 // Its connections remain usable without the old lease.
                 HandoverMode::InPlace => {
@@ -116,19 +112,17 @@ impl PoolMachine {
             return;
         };
         self.failure = Some(kind);
-        let mut is_early =
-            kind == ConnectErrorKind::Rejected && candidate.purpose == Purpose::HandOver;
-        match &mut self.service {
-            Service::Active(active) => {
-                // A doubted rejection waits for one more verification only.
-                if active.lease.revision == candidate.lease.revision
-                    && active.standing == Standing::Doubted
-                {
-                    active.standing = Standing::Rejected;
-                }
-                is_early &= active.is_accepted();
+        let mut is_early = false;
+        if let Service::Active(active) = &mut self.service {
+            // A doubted rejection waits for one more verification only.
+            if active.lease.revision == candidate.lease.revision
+                && active.standing == Standing::Doubted
+            {
+                active.standing = Standing::Rejected;
             }
-            Service::Vacant | Service::Retired => is_early = false,
+            is_early = kind == ConnectErrorKind::Rejected
+                && candidate.purpose == Purpose::HandOver
+                && active.is_accepted();
         }
         self.effects.push(PoolEffect::ReportFailure {
             revision: candidate.lease.revision.clone(),
@@ -180,34 +174,30 @@ impl PoolMachine {
 
     /// Counts a rejected verification, and decides what is reported to the provider.
     fn verification_rejected(&mut self, candidate: &Candidate, now: Instant) {
-        let LeaseFacts {
-            revision, account, ..
-        } = &candidate.lease;
+        let lease = &candidate.lease;
         let role = match &self.service {
-            Service::Active(active) if active.lease.revision == *revision => Role::Active,
+            Service::Active(active) if active.lease.revision == lease.revision => Role::Active,
             Service::Active(_) => Role::Candidate,
             Service::Vacant | Service::Retired => Role::First,
         };
         let jitter = self.random.f64();
-        self.budget
-            .verification_rejected(account, revision, role, jitter, now);
+        self.budget.verification_rejected(lease, role, jitter, now);
         for _ in 0..candidate.more_rejected {
-            self.budget.caller_rejected(account, revision, jitter, now);
+            self.budget.caller_rejected(lease, jitter, now);
         }
-        let reported = match &mut self.service {
+        match &mut self.service {
             // Nothing is fetched for a pool that is retired.
             Service::Retired => return,
             Service::Active(active) if role == Role::Candidate => {
                 if active.is_rejected() {
-                    vec![active.lease.revision.clone(), revision.clone()]
-                } else if active.ends_its_connections()
-                    && self.budget.rejected_in_a_row(account, revision) >= REPORT_AFTER
+                    let report = PoolEffect::report_rejected(&active.lease);
+                    self.effects.push(report);
+                } else if !active.ends_its_connections()
+                    || self.budget.rejected_in_a_row(lease) < REPORT_AFTER
                 {
-                    // Otherwise the provider would renew a rejected candidate forever.
-                    vec![revision.clone()]
-                } else {
-                    // The candidate is verified again later, without a fetch.
-                    Vec::new()
+                    // It is verified again later, without a fetch. But while the active lease
+                    // expires, the provider must not renew a rejected candidate forever.
+                    return;
                 }
             }
             Service::Active(active) => {
@@ -220,11 +210,9 @@ impl PoolMachine {
                         by_verification: true,
                     };
                 }
-                vec![revision.clone()]
             }
-            Service::Vacant => vec![revision.clone()],
-        };
-        let report = |revision| PoolEffect::ReportRejected { revision };
-        self.effects.extend(reported.into_iter().map(report));
+            Service::Vacant => {}
+        }
+        self.effects.push(PoolEffect::report_rejected(lease));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::input::LeaseFacts;
 use crate::lease::Revision;
 
 /// Failed logins kept for revisions that were never tried, beyond the callers' share.
@@ -57,18 +58,6 @@ struct RejectedRevision {
     last: Instant,
 }
 
-impl RejectedRevision {
-    fn new(never_worked: bool, now: Instant) -> Self {
-        Self {
-            failures: 0,
-            next: None,
-            never_worked,
-            cost: 0,
-            last: now,
-        }
-    }
-}
-
 /// Failed logins of one database user, over all its revisions.
 #[derive(Debug)]
 struct Account {
@@ -100,9 +89,9 @@ impl Account {
                 LONGEST
             };
             (self.spent, self.refunds) = (0, 0);
-            self.rejected
-                .values_mut()
-                .for_each(|rejected| rejected.cost = 0);
+            for rejected in self.rejected.values_mut() {
+                rejected.cost = 0;
+            }
         }
         self.spent = self.spent.saturating_add(1);
     }
@@ -137,13 +126,9 @@ impl Account {
         }
     }
 
+    /// Schedules another verification of a revision that a caller was rejected with.
     fn rejected(&mut self, revision: &Revision, cost: u32, jitter: f64, now: Instant) {
-        self.forget_oldest();
-        let rejected = self
-            .rejected
-            .entry(revision.clone())
-            .or_insert_with(|| RejectedRevision::new(false, now));
-        rejected.last = now;
+        let rejected = self.record(revision, false, now);
         rejected.cost += cost;
         if rejected.next.is_none() {
             // It was tried just now, by a caller.
@@ -152,17 +137,31 @@ impl Account {
         }
     }
 
-    /// Forgets the revision that was rejected longest ago, if there are too many.
-    fn forget_oldest(&mut self) {
-        if self.rejected.len() > MAX_REJECTED
-            && let Some(oldest) = self
-                .rejected
-                .iter()
-                .min_by_key(|(_, rejected)| rejected.last)
-                .map(|(revision, _)| revision.clone())
+    /// Returns the record of a revision that was rejected now. Forgets the one that was rejected
+    /// longest ago, if there are too many.
+    fn record(
+        &mut self,
+        revision: &Revision,
+        never_worked: bool,
+        now: Instant,
+    ) -> &mut RejectedRevision {
+        if !self.rejected.contains_key(revision)
+            && self.rejected.len() >= MAX_REJECTED
+            && let Some((oldest, _)) = self.rejected.iter().min_by_key(|(_, record)| record.last)
         {
+            let oldest = oldest.clone();
             self.rejected.remove(&oldest);
         }
+        let record = self.rejected.entry(revision.clone());
+        let record = record.or_insert(RejectedRevision {
+            failures: 0,
+            next: None,
+            never_worked,
+            cost: 0,
+            last: now,
+        });
+        record.last = now;
+        record
     }
 }
 
@@ -186,51 +185,35 @@ impl LoginBudget {
         self.max + RESERVED_LOGINS
     }
 
-    /// Counts a caller's rejected login with this revision.
-    pub(crate) fn caller_rejected(
-        &mut self,
-        user: &Arc<str>,
-        revision: &Revision,
-        jitter: f64,
-        now: Instant,
-    ) {
-        let account = self.account(user, now);
+    /// Counts a caller's rejected login with this lease.
+    pub(crate) fn caller_rejected(&mut self, lease: &LeaseFacts, jitter: f64, now: Instant) {
+        let account = self.account(&lease.account, now);
         account.count(now);
-        account.rejected(revision, 1, jitter, now);
+        account.rejected(&lease.revision, 1, jitter, now);
     }
 
-    /// Schedules another verification of a rejected revision, a second after a caller's login.
-    pub(crate) fn rejected(
-        &mut self,
-        user: &Arc<str>,
-        revision: &Revision,
-        jitter: f64,
-        now: Instant,
-    ) {
-        self.account(user, now).rejected(revision, 0, jitter, now);
+    /// Schedules another verification of a rejected lease, a second after a caller's login.
+    pub(crate) fn rejected(&mut self, lease: &LeaseFacts, jitter: f64, now: Instant) {
+        let account = self.account(&lease.account, now);
+        account.rejected(&lease.revision, 0, jitter, now);
     }
 
-    /// Counts a rejected verification of this revision, and schedules the next one.
+    /// Counts a rejected verification of this lease, and schedules the next one.
     pub(crate) fn verification_rejected(
         &mut self,
-        user: &Arc<str>,
-        revision: &Revision,
+        lease: &LeaseFacts,
         role: Role,
         jitter: f64,
         now: Instant,
     ) {
         let budget = self.budget();
-        let account = self.account(user, now);
+        let account = self.account(&lease.account, now);
         account.count(now);
-        let even_pause = account.even_pause(revision, budget, now);
-        let is_first = !account.rejected.contains_key(revision);
-        let rejected = account
-            .rejected
-            .entry(revision.clone())
-            .or_insert_with(|| RejectedRevision::new(role != Role::Active, now));
-        if is_first && role != Role::Active {
+        let even_pause = account.even_pause(&lease.revision, budget, now);
+        if role != Role::Active && !account.rejected.contains_key(&lease.revision) {
             account.last_first_try = Some(now);
         }
+        let rejected = account.record(&lease.revision, role != Role::Active, now);
         rejected.cost += 1;
         let quick = if role != Role::Candidate || budget >= QUICK_TWICE_FROM {
             2
@@ -242,104 +225,88 @@ impl LoginBudget {
             .copied()
             .unwrap_or(even_pause);
         rejected.failures += 1;
-        rejected.last = now;
         rejected.next = Some(now + pause + JITTER.mul_f64(jitter).min(pause));
-        account.forget_oldest();
     }
 
-    /// Returns how many verifications of this revision were rejected since it last worked.
-    pub(crate) fn rejected_in_a_row(&self, user: &str, revision: &Revision) -> usize {
-        let account = self.accounts.get(user);
+    /// Returns how many verifications of this lease were rejected since it last worked.
+    pub(crate) fn rejected_in_a_row(&self, lease: &LeaseFacts) -> usize {
+        let account = self.accounts.get(&lease.account);
         account
-            .and_then(|account| account.rejected.get(revision))
+            .and_then(|account| account.rejected.get(&lease.revision))
             .filter(|rejected| rejected.next.is_some())
             .map_or(0, |rejected| rejected.failures)
     }
 
-    /// Schedules an immediate verification of a rejected candidate, after a change. Returns whether
-    /// the candidate was rejected.
-    pub(crate) fn retry_now(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
-        let rejected = self
-            .accounts
-            .get_mut(user)
-            .and_then(|account| account.rejected.get_mut(revision));
-        let Some(rejected) = rejected.filter(|rejected| rejected.next.is_some()) else {
-            return false;
-        };
-        rejected.failures = 1;
-        rejected.next = Some(now);
-        true
+    /// Schedules an immediate verification of a rejected candidate, after a change.
+    pub(crate) fn retry_now(&mut self, lease: &LeaseFacts, now: Instant) {
+        if let Some(rejected) = self.rejected_mut(&lease.account, &lease.revision)
+            && rejected.next.is_some()
+        {
+            rejected.failures = 1;
+            rejected.next = Some(now);
+        }
     }
 
     /// Schedules a verification of a rejected revision that another pool logged in with: a second
     /// after the last one, because a server may reject it here all the time. Returns whether it was
     /// scheduled for later.
     pub(crate) fn retry_soon(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
-        let account = self.accounts.get_mut(user);
-        let rejected = account.and_then(|account| account.rejected.get_mut(revision));
-        let Some(rejected) = rejected else {
+        let Some(rejected) = self.rejected_mut(user, revision) else {
             return false;
         };
         let soon = now.max(rejected.last + RETRY_PAUSES[1]);
-        let next = rejected.next.as_mut().filter(|next| soon < **next);
-        next.map(|next| *next = soon).is_some()
+        let is_later = rejected.next.is_some_and(|next| soon < next);
+        if is_later {
+            rejected.next = Some(soon);
+        }
+        is_later
     }
 
-    /// Notes that a login with this revision worked. Its cost is refunded if it never worked
-    /// before. Otherwise it stays until the window ends, to bound the logins to a database that
-    /// accepts and rejects in turn. All other revisions of the user are verified again soon.
-    pub(crate) fn worked(&mut self, user: &str, revision: &Revision, now: Instant) {
-        if let Some(account) = self.accounts.get_mut(user) {
-            if let Some(rejected) = account
-                .rejected
-                .remove(revision)
-                .filter(|rejected| rejected.never_worked)
-            {
+    /// Notes that a login with this lease worked. Its cost is refunded if it never worked before.
+    /// Otherwise it stays until the window ends, to bound the logins to a database that accepts and
+    /// rejects in turn. All other revisions of the user are verified again soon.
+    pub(crate) fn worked(&mut self, lease: &LeaseFacts, now: Instant) {
+        if let Some(account) = self.accounts.get_mut(&lease.account) {
+            let rejected = account.rejected.remove(&lease.revision);
+            if let Some(rejected) = rejected.filter(|rejected| rejected.never_worked) {
                 account.refund(rejected.cost);
             }
-            for next in account
-                .rejected
-                .values_mut()
-                .filter_map(|rejected| rejected.next.as_mut())
-            {
-                *next = (*next).min(now + AFTER_SUCCESS);
+            for rejected in account.rejected.values_mut() {
+                rejected.next = rejected.next.map(|next| next.min(now + AFTER_SUCCESS));
             }
         }
         self.accounts
             .retain(|_, account| !account.rejected.is_empty() || now < account.ends());
     }
 
-    /// Notes that another revision is active. Verifications of the rest are cancelled, and their
-    /// cost is refunded because the rotation explains it.
-    pub(crate) fn superseded(&mut self, user: &str, served: &Revision) {
-        if let Some(account) = self.accounts.get_mut(user) {
+    /// Notes that this lease replaced another one. Verifications of the user's other revisions are
+    /// cancelled, and their cost is refunded because the rotation explains it.
+    pub(crate) fn superseded_by(&mut self, lease: &LeaseFacts) {
+        if let Some(account) = self.accounts.get_mut(&lease.account) {
             let mut cost = 0;
-            for (_, rejected) in account
-                .rejected
-                .iter_mut()
-                .filter(|(revision, _)| *revision != served)
-            {
-                rejected.next = None;
-                cost += std::mem::take(&mut rejected.cost);
+            for (revision, rejected) in &mut account.rejected {
+                if *revision != lease.revision {
+                    rejected.next = None;
+                    cost += std::mem::take(&mut rejected.cost);
+                }
             }
             account.refund(cost);
         }
     }
 
-    /// Returns when this revision may be verified; `now` if nothing prevents it.
-    pub(crate) fn next_at(&self, user: &str, revision: &Revision, now: Instant) -> Instant {
-        let Some(account) = self.accounts.get(user) else {
+    /// Returns when this lease may be verified; `now` if nothing prevents it.
+    pub(crate) fn next_at(&self, lease: &LeaseFacts, now: Instant) -> Instant {
+        let Some(account) = self.accounts.get(&lease.account) else {
             return now;
         };
-        let rejected = account.rejected.get(revision);
+        let rejected = account.rejected.get(&lease.revision);
         let at = rejected
             .and_then(|rejected| rejected.next)
-            .unwrap_or(now)
-            .max(now);
+            .map_or(now, |next| next.max(now));
         if at >= account.ends() {
             return at;
         }
-        if account.spent >= account.usable(revision, self.budget()) {
+        if account.spent >= account.usable(&lease.revision, self.budget()) {
             return account.ends();
         }
         match (rejected, account.last_first_try) {
@@ -351,16 +318,16 @@ impl LoginBudget {
     /// Returns how many callers may log in as this user at a time, and until when. `None`: only the
     /// pool's maximum applies.
     pub(crate) fn logins_at_once(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {
-        let account = self
-            .accounts
-            .get(user)
-            .filter(|account| now < account.ends() && account.spent > 0)?;
-        Some((
-            (self.budget() - 1)
-                .saturating_sub(account.spent)
-                .clamp(1, self.max),
-            account.ends(),
-        ))
+        let account = self.accounts.get(user)?;
+        if account.spent == 0 || now >= account.ends() {
+            return None;
+        }
+        let left = (self.budget() - 1).saturating_sub(account.spent);
+        Some((left.clamp(1, self.max), account.ends()))
+    }
+
+    fn rejected_mut(&mut self, user: &str, revision: &Revision) -> Option<&mut RejectedRevision> {
+        self.accounts.get_mut(user)?.rejected.get_mut(revision)
     }
 
     fn account(&mut self, user: &Arc<str>, now: Instant) -> &mut Account {

@@ -1,6 +1,5 @@
 //! Results of callers, other pools and probes for the current generation.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::active::{Active, Standing};
@@ -31,22 +30,17 @@ impl PoolMachine {
 
     /// Handles a rejected login, which is counted for the current generation or one before it.
     pub(super) fn login_rejected(&mut self, generation: u64, now: Instant) {
-        let active = self
-            .active(generation)
-            .map(|active| (&active.lease.account, &active.lease.revision));
-        let draining = self
-            .drains
-            .get(generation)
-            .map(|drain| (&drain.account, &drain.revision));
+        let active = self.active(generation).map(|active| &active.lease);
+        let mut drains = self.drains.iter();
+        let draining = drains.find(|drain| drain.generation == generation);
         let mut previous = self.previous.iter();
-        let previous = previous
-            .find(|(number, _)| *number == generation)
-            .map(|(_, lease)| (&lease.account, &lease.revision));
-        if let Some((account, revision)) = active.or(draining).or(previous) {
-            let (account, revision) = (Arc::clone(account), revision.clone());
+        let previous = previous.find(|(number, _)| *number == generation);
+        let lease = active
+            .or(draining.map(|drain| &drain.lease))
+            .or(previous.map(|(_, lease)| lease));
+        if let Some(lease) = lease.cloned() {
             let jitter = self.random.f64();
-            self.budget
-                .caller_rejected(&account, &revision, jitter, now);
+            self.budget.caller_rejected(&lease, jitter, now);
         }
         self.rejected(generation);
     }

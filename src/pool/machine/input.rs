@@ -150,6 +150,21 @@ pub(crate) enum PoolEffect {
     ReturnLease { generation: u64 },
 }
 
+impl PoolEffect {
+    pub(super) fn report_rejected(lease: &LeaseFacts) -> Self {
+        Self::ReportRejected {
+            revision: lease.revision.clone(),
+        }
+    }
+
+    pub(super) fn report_verified(lease: &LeaseFacts) -> Self {
+        Self::ReportVerified {
+            revision: lease.revision.clone(),
+            account: Arc::clone(&lease.account),
+        }
+    }
+}
+
 /// A generation that is about to be the current one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Publication {

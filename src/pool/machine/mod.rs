@@ -27,7 +27,7 @@ use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
 use active::{Active, Standing};
 use budget::LoginBudget;
-use drains::Drains;
+use drains::Drain;
 use input::Purpose;
 
 /// A clock jump of more than this leads to a check of the active lease.
@@ -105,7 +105,7 @@ pub(crate) struct PoolMachine {
     last_check: Option<Instant>,
     /// Generation of which a connection is probed.
     probing: Option<u64>,
-    drains: Drains,
+    drains: Vec<Drain>,
     /// The latest generations before the current one. A login's result may arrive after an update
     /// in place, or after the last connection of a drain has closed.
     previous: VecDeque<(u64, LeaseFacts)>,
@@ -140,7 +140,7 @@ impl PoolMachine {
             check: None,
             last_check: None,
             probing: None,
-            drains: Drains::default(),
+            drains: Vec::new(),
             previous: VecDeque::new(),
             budget: LoginBudget::new(max_connections),
             failure: None,
@@ -182,13 +182,9 @@ impl PoolMachine {
             PoolInput::CallerRejected { generation } => self.rejected(generation),
             PoolInput::LoginRejected { generation } => self.login_rejected(generation, now.mono()),
             PoolInput::LoginWorked { generation } => {
-                if let Some(active) = self.active(generation) {
-                    let LeaseFacts {
-                        revision, account, ..
-                    } = active.lease.clone();
-                    self.effects
-                        .push(PoolEffect::ReportVerified { revision, account });
-                }
+                let active = self.active(generation);
+                let report = active.map(|active| PoolEffect::report_verified(&active.lease));
+                self.effects.extend(report);
             }
             PoolInput::LoginUnknown { generation } => {
                 self.login_unknown(generation, now.mono());
@@ -206,15 +202,13 @@ impl PoolMachine {
             PoolInput::Probed { generation, result } => {
                 self.probed(generation, result, now.mono());
             }
-            PoolInput::StartDrains => self.drains.start(&mut self.effects),
+            PoolInput::StartDrains => self.start_drains(),
             PoolInput::DrainOverdue {
                 generation,
                 connections,
-            } => self
-                .drains
-                .overdue(generation, connections, &mut self.effects),
-            PoolInput::DrainLost { generation } => self.drains.lost(generation, &mut self.effects),
-            PoolInput::Drained { generation } => self.drains.end(generation, &mut self.effects),
+            } => self.drain_overdue(generation, connections),
+            PoolInput::DrainLost { generation } => self.drain_lost(generation),
+            PoolInput::Drained { generation } => self.drained(generation),
             PoolInput::Retire => self.retire(now),
         }
         self.arm(now);
@@ -248,10 +242,7 @@ impl PoolMachine {
             }
             Service::Vacant | Service::Active(_) => (now.mono(), Purpose::HandOver),
         };
-        let mut at = self
-            .budget
-            .next_at(&lease.account, &lease.revision, now.mono())
-            .max(from);
+        let mut at = self.budget.next_at(lease, now.mono()).max(from);
         if let Some(retry) = self.retry_of(&lease.revision) {
             at = at.max(retry.at);
         }
@@ -277,7 +268,7 @@ impl PoolMachine {
             self.check = Some(now.mono());
         }
         self.last_wake = now;
-        self.drains.start(&mut self.effects);
+        self.start_drains();
         self.judge_rejection(now);
         let lease = self.usable_lease(now).cloned();
         if let Some(lease) = &lease {
@@ -308,20 +299,16 @@ impl PoolMachine {
         let Some(standing) = active.take_noticed_rejection(now) else {
             return;
         };
-        let (account, revision) = (&active.lease.account, &active.lease.revision);
         let jitter = self.random.f64();
-        self.budget.rejected(account, revision, jitter, now.mono());
+        self.budget.rejected(&active.lease, jitter, now.mono());
         if standing == Standing::Doubted {
-            self.budget.retry_now(account, revision, now.mono());
+            self.budget.retry_now(&active.lease, now.mono());
         }
         // The database may accept another lease by now.
-        if let Some(lease) = self
-            .lease
-            .as_ref()
-            .filter(|lease| lease.revision != *revision)
+        if let Some(lease) = &self.lease
+            && lease.revision != active.lease.revision
         {
-            self.budget
-                .retry_now(&lease.account, &lease.revision, now.mono());
+            self.budget.retry_now(lease, now.mono());
             self.retry = None;
         }
     }
@@ -343,9 +330,8 @@ impl PoolMachine {
         if active.standing == Standing::Rejected
             || (active.standing == Standing::Doubted && !is_current)
         {
-            self.effects.push(PoolEffect::ReportRejected {
-                revision: active.lease.revision.clone(),
-            });
+            self.effects
+                .push(PoolEffect::report_rejected(&active.lease));
         }
         if !is_current {
             return;
@@ -405,9 +391,9 @@ impl PoolMachine {
 
     fn retire(&mut self, now: Timestamp) {
         if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Retired) {
-            self.drains.push(active, self.drain_timeout, now);
+            self.begin_drain(active, now);
         }
-        self.drains.start(&mut self.effects);
+        self.start_drains();
     }
 
     /// Returns the current generation, if it has this number.

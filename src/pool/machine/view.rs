@@ -1,7 +1,7 @@
 //! Read access to the machine, for the rest of the pool.
 
 use super::active::{Active, Standing};
-use super::drains::Drains;
+use super::drains::Drain;
 use super::input::Purpose;
 use super::{Attempt, PoolMachine, Service};
 use crate::clock::Timestamp;
@@ -28,7 +28,7 @@ impl PoolMachine {
         !matches!(self.attempt, Attempt::None)
     }
 
-    pub(crate) fn drains(&self) -> &Drains {
+    pub(crate) fn drains(&self) -> &[Drain] {
         &self.drains
     }
 

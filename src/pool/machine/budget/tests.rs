@@ -1,9 +1,20 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::expiry::Expiry;
+use crate::lease::OldConnections;
 
-fn user() -> Arc<str> {
-    Arc::from("app")
+fn lease_of(user: &str, revision: &str) -> LeaseFacts {
+    LeaseFacts {
+        revision: Revision::new(revision),
+        account: Arc::from(user),
+        expiry: Expiry::never(),
+        old_connections: OldConnections::Drain,
+    }
+}
+
+fn lease(revision: impl ToString) -> LeaseFacts {
+    lease_of("app", &revision.to_string())
 }
 
 fn start_of_test() -> Instant {
@@ -13,14 +24,14 @@ fn start_of_test() -> Instant {
 /// Returns the longest time that a candidate waits for its next verification while only the active
 /// revision is rejected: in the first window, and in later ones.
 fn longest_waits(max: u32) -> [Duration; 2] {
-    let (start, user) = (start_of_test(), user());
-    let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
-    budget.rejected(&user, &Revision::new("served"), 0.5, start);
+    let start = start_of_test();
+    let (mut budget, revision) = (LoginBudget::new(max), lease("r"));
+    budget.rejected(&lease("served"), 0.5, start);
     let mut longest = [Duration::ZERO; 2];
     let mut now = start;
     while now < start + Duration::from_secs(90) {
-        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
-        let next = budget.next_at(&user, &revision, now);
+        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+        let next = budget.next_at(&revision, now);
         let window = usize::from(now >= start + WINDOW);
         longest[window] = longest[window].max(next - now);
         now = next;
@@ -44,68 +55,64 @@ fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
 
 #[test]
 fn the_window_opens_with_the_first_failed_login() {
-    let (start, user) = (start_of_test(), user());
-    let (mut budget, revision) = (LoginBudget::new(10), Revision::new("r"));
+    let start = start_of_test();
+    let (mut budget, revision) = (LoginBudget::new(10), lease("r"));
     // A probe finds that the role was dropped: a rejection without a login.
-    budget.rejected(&user, &revision, 0.5, start);
+    budget.rejected(&revision, 0.5, start);
     let first = start + Duration::from_secs(20);
     let (mut now, mut failed) = (first, 0);
     while now < first + WINDOW {
-        budget.verification_rejected(&user, &revision, Role::Active, 0.5, now);
+        budget.verification_rejected(&revision, Role::Active, 0.5, now);
         failed += 1;
-        now = budget.next_at(&user, &revision, now);
+        now = budget.next_at(&revision, now);
     }
     assert!((11..=13).contains(&failed), "{failed}");
 }
 
 #[test]
 fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
-    let (now, user) = (start_of_test(), user());
+    let now = start_of_test();
     for max in [1, 4, 10] {
-        let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
-        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
-        let pause = budget.next_at(&user, &revision, now) - now;
+        let (mut budget, revision) = (LoginBudget::new(max), lease("r"));
+        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+        let pause = budget.next_at(&revision, now) - now;
         assert!((100..=200).contains(&pause.as_millis()), "{pause:?}");
     }
 }
 
 #[test]
 fn a_rejected_candidate_is_verified_at_once_after_a_change() {
-    let (now, user) = (start_of_test(), user());
-    let (mut budget, revision) = (LoginBudget::new(10), Revision::new("r"));
+    let now = start_of_test();
+    let (mut budget, revision) = (LoginBudget::new(10), lease("r"));
     for _ in 0..3 {
-        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
+        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
     }
-    assert!(budget.next_at(&user, &revision, now) > now);
-    budget.retry_now(&user, &revision, now);
-    assert_eq!(budget.next_at(&user, &revision, now), now);
+    assert!(budget.next_at(&revision, now) > now);
+    budget.retry_now(&revision, now);
+    assert_eq!(budget.next_at(&revision, now), now);
 }
 
 #[test]
 fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_second() {
-    let (now, user) = (start_of_test(), user());
-    let (mut budget, bad, good) = (
-        LoginBudget::new(4),
-        Revision::new("bad"),
-        Revision::new("good"),
-    );
+    let now = start_of_test();
+    let (mut budget, bad, good) = (LoginBudget::new(4), lease("bad"), lease("good"));
     for _ in 0..3 {
-        budget.verification_rejected(&user, &bad, Role::Candidate, 0.5, now);
+        budget.verification_rejected(&bad, Role::Candidate, 0.5, now);
     }
-    budget.worked(&user, &good, now);
-    assert!(budget.next_at(&user, &bad, now) <= now + Duration::from_secs(1));
+    budget.worked(&good, now);
+    assert!(budget.next_at(&bad, now) <= now + Duration::from_secs(1));
 }
 
 #[test]
 fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
-    let (start, user) = (start_of_test(), user());
+    let start = start_of_test();
     let mut budget = LoginBudget::new(10);
     let mut failed = 0;
     for second in 0..30 {
         let now = start + Duration::from_secs(second);
-        let revision = Revision::new(second.to_string());
-        if budget.next_at(&user, &revision, now) <= now {
-            budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
+        let revision = lease(second);
+        if budget.next_at(&revision, now) <= now {
+            budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
             failed += 1;
         }
     }
@@ -114,49 +121,40 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     let mut budget = LoginBudget::new(10);
     for second in 0..15 {
         let now = start + Duration::from_secs(second);
-        let revision = Revision::new(second.to_string());
-        if budget.next_at(&user, &revision, now) <= now {
-            budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
+        let revision = lease(second);
+        if budget.next_at(&revision, now) <= now {
+            budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
         }
     }
     let now = start + Duration::from_secs(15);
-    assert!(budget.next_at(&user, &Revision::new("right"), now) <= now + NEVER_TRIED_EVERY);
+    assert!(budget.next_at(&lease("right"), now) <= now + NEVER_TRIED_EVERY);
 }
 
 #[test]
 fn users_have_budgets_of_their_own() {
     let now = start_of_test();
-    let (mut budget, one, other) = (LoginBudget::new(1), user(), Arc::from("other"));
+    let mut budget = LoginBudget::new(1);
     for revision in 0..4 {
-        budget.verification_rejected(
-            &one,
-            &Revision::new(revision.to_string()),
-            Role::Candidate,
-            0.5,
-            now,
-        );
+        budget.verification_rejected(&lease(revision), Role::Candidate, 0.5, now);
     }
-    assert_eq!(
-        budget.next_at(&one, &Revision::new("new"), now),
-        now + WINDOW
-    );
-    assert_eq!(budget.next_at(&other, &Revision::new("new"), now), now);
+    assert_eq!(budget.next_at(&lease("new"), now), now + WINDOW);
+    assert_eq!(budget.next_at(&lease_of("other", "new"), now), now);
 }
 
 #[test]
 fn rotations_may_be_rolled_back_one_after_the_other() {
-    let (start, user) = (start_of_test(), user());
-    let (mut budget, first) = (LoginBudget::new(10), Revision::new("first"));
+    let start = start_of_test();
+    let (mut budget, first) = (LoginBudget::new(10), lease("first"));
     let mut failed = 0;
     for round in 0..100 {
         let now = start + round * Duration::from_millis(250);
-        if budget.next_at(&user, &first, now) > now {
+        if budget.next_at(&first, now) > now {
             break;
         }
-        budget.worked(&user, &first, now);
-        budget.caller_rejected(&user, &first, 0.5, now);
+        budget.worked(&first, now);
+        budget.caller_rejected(&first, 0.5, now);
         failed += 1;
-        budget.superseded(&user, &Revision::new(round.to_string()));
+        budget.superseded_by(&lease(round));
     }
     assert!(failed > 13 + MAX_REFUNDS - 3, "{failed}");
     assert!(failed <= 13 + MAX_REFUNDS, "{failed}");
@@ -164,17 +162,14 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
 
 #[test]
 fn a_revision_that_the_database_accepts_late_costs_nothing() {
-    let (start, user) = (start_of_test(), user());
+    let start = start_of_test();
     let mut budget = LoginBudget::new(4);
     for round in 0..10 {
-        let (now, revision) = (
-            start + round * Duration::from_millis(200),
-            Revision::new(round.to_string()),
-        );
-        assert_eq!(budget.next_at(&user, &revision, now), now, "{round}");
-        budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
-        budget.worked(&user, &revision, now + Duration::from_millis(100));
-        budget.superseded(&user, &revision);
+        let (now, revision) = (start + round * Duration::from_millis(200), lease(round));
+        assert_eq!(budget.next_at(&revision, now), now, "{round}");
+        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+        budget.worked(&revision, now + Duration::from_millis(100));
+        budget.superseded_by(&revision);
     }
 }
 
@@ -185,36 +180,36 @@ proptest! {
         max in 1u32..20,
         steps in prop::collection::vec((0u64..8_000, 0u8..5, any::<bool>()), 1..300),
     ) {
-        let (start, user) = (start_of_test(), user());
+        let start = start_of_test();
         let mut budget = LoginBudget::new(max);
-        let served = Revision::new("served");
+        let served = lease("served");
         let mut now = start;
         let mut rejected = false;
         let mut candidates = 0;
         for (step, kind, good) in steps {
             now += Duration::from_millis(step);
-            let candidate = Revision::new(candidates.to_string());
+            let candidate = lease(candidates);
             if kind == 4 {
                 candidates += 1;
             } else if kind == 3 {
-                if budget.next_at(&user, &candidate, now) <= now {
-                    budget.verification_rejected(&user, &candidate, Role::Candidate, 0.5, now);
+                if budget.next_at(&candidate, now) <= now {
+                    budget.verification_rejected(&candidate, Role::Candidate, 0.5, now);
                 }
             } else if !rejected {
-                let count = budget.logins_at_once(&user, now).map_or(max, |(logins, _)| logins);
-                (0..count).for_each(|_| budget.caller_rejected(&user, &served, 0.5, now));
+                let count = budget.logins_at_once("app", now).map_or(max, |(logins, _)| logins);
+                (0..count).for_each(|_| budget.caller_rejected(&served, 0.5, now));
                 rejected = true;
             } else if kind == 0 {
-                budget.retry_now(&user, &served, now);
-            } else if budget.next_at(&user, &served, now) <= now {
+                budget.retry_now(&served, now);
+            } else if budget.next_at(&served, now) <= now {
                 if good {
-                    budget.worked(&user, &served, now);
+                    budget.worked(&served, now);
                     rejected = false;
                 } else {
-                    budget.verification_rejected(&user, &served, Role::Active, 0.5, now);
+                    budget.verification_rejected(&served, Role::Active, 0.5, now);
                 }
             }
-            if let Some(account) = budget.accounts.get(&user) {
+            if let Some(account) = budget.accounts.get("app") {
                 let most = max + RESERVED_LOGINS;
                 prop_assert!(account.spent <= most, "{} of {most}", account.spent);
             }
@@ -228,30 +223,30 @@ proptest! {
         max in 1u32..20,
         rounds in prop::collection::vec((0u64..2_000, any::<bool>(), any::<bool>()), 1..60),
     ) {
-        let (start, user) = (start_of_test(), user());
-        let (mut budget, served) = (LoginBudget::new(max), Revision::new("served"));
+        let start = start_of_test();
+        let (mut budget, served) = (LoginBudget::new(max), lease("served"));
         let (mut now, mut failed) = (start, 0);
         let mut rejected = false;
         for (step, good, late) in rounds {
             now += Duration::from_millis(step);
             if !rejected {
-                budget.caller_rejected(&user, &served, 0.5, now);
+                budget.caller_rejected(&served, 0.5, now);
                 failed += 1;
             }
             rejected = true;
-            now = now.max(budget.next_at(&user, &served, now));
+            now = now.max(budget.next_at(&served, now));
             if now >= start + WINDOW {
                 break;
             }
             if late {
-                budget.caller_rejected(&user, &served, 0.5, now);
+                budget.caller_rejected(&served, 0.5, now);
                 failed += 1;
             }
             if good {
-                budget.worked(&user, &served, now);
+                budget.worked(&served, now);
                 rejected = false;
             } else {
-                budget.verification_rejected(&user, &served, Role::Active, 0.5, now);
+                budget.verification_rejected(&served, Role::Active, 0.5, now);
                 failed += 1;
             }
             prop_assert!(failed <= max + RESERVED_LOGINS, "{failed} of {}", max + RESERVED_LOGINS);
@@ -261,11 +256,11 @@ proptest! {
     /// A rejected revision is always verified again.
     #[test]
     fn the_next_verification_is_at_most_a_window_away(max in 1u32..20, failures in 1usize..60) {
-        let (mut now, user) = (start_of_test(), user());
-        let (mut budget, revision) = (LoginBudget::new(max), Revision::new("r"));
+        let mut now = start_of_test();
+        let (mut budget, revision) = (LoginBudget::new(max), lease("r"));
         for _ in 0..failures {
-            budget.verification_rejected(&user, &revision, Role::Candidate, 0.5, now);
-            let next = budget.next_at(&user, &revision, now);
+            budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+            let next = budget.next_at(&revision, now);
             prop_assert!(next > now && next <= now + LONGEST + JITTER);
             now = next;
         }
