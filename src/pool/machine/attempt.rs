@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::active::{Active, Standing};
 use super::budget::Role;
 use super::input::{PoolEffect, Publication, Purpose};
-use super::{Attempt, Candidate, PoolMachine, Retry, Service};
+use super::{Attempt, PoolMachine, Retry, Service, Step};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::provider::schedule;
@@ -26,26 +26,25 @@ const PREVIOUS_MOST: usize = 4;
 
 impl PoolMachine {
     pub(super) fn verified(&mut self, attempt: u64, now: Timestamp) {
-        let candidate = match &self.attempt {
-            Attempt::Verifying(candidate) if candidate.attempt == attempt => candidate.clone(),
-            _ => return,
+        let Some(running) = self.attempt_at(attempt, Step::Verifying) else {
+            return;
         };
-        if candidate.purpose == Purpose::HandOver {
-            self.attempt = Attempt::Opening(candidate);
+        if running.purpose == Purpose::HandOver {
+            running.step = Step::Opening;
             self.effects.push(PoolEffect::Open);
             return;
         }
-        self.attempt = Attempt::None;
+        let lease = running.lease.clone();
+        self.attempt = None;
         (self.retry, self.failure) = (None, None);
         if let Service::Active(active) = &mut self.service {
             active.verified = now;
             if active.standing == Standing::Unexplained {
                 active.standing = Standing::Accepted;
             }
-            self.budget.worked(&candidate.lease, now.mono());
+            self.budget.worked(&lease, now.mono());
         }
-        self.effects
-            .push(PoolEffect::report_verified(&candidate.lease));
+        self.effects.push(PoolEffect::report_verified(&lease));
     }
 
     pub(super) fn opened(
@@ -55,15 +54,15 @@ impl PoolMachine {
         lifetime: Option<Duration>,
         now: Timestamp,
     ) {
-        let lease = match &self.attempt {
-            Attempt::Opening(candidate) if candidate.attempt == attempt => candidate.lease.clone(),
-            _ => return self.effects.push(PoolEffect::Discard),
+        let Some(running) = self.attempt_at(attempt, Step::Opening) else {
+            return;
         };
+        running.step = Step::Reporting;
+        let lease = running.lease.clone();
         if matches!(self.service, Service::Retired) {
-            self.attempt = Attempt::None;
-            return self.effects.push(PoolEffect::Discard);
+            self.attempt = None;
+            return;
         }
-        self.attempt = Attempt::Reporting { attempt };
         (self.retry, self.failure) = (None, None);
         let limited = self.budget.logins_at_once(&lease.account, now.mono());
         self.budget.worked(&lease, now.mono());
@@ -102,11 +101,9 @@ impl PoolMachine {
     }
 
     pub(super) fn failed(&mut self, attempt: u64, kind: ConnectErrorKind, now: Timestamp) {
-        if self.attempt.number() != Some(attempt) {
-            return;
-        }
-        let (Attempt::Verifying(candidate) | Attempt::Opening(candidate)) =
-            std::mem::replace(&mut self.attempt, Attempt::None)
+        let Some(candidate) = self
+            .take_attempt(attempt)
+            .filter(|candidate| candidate.step != Step::Reporting)
         else {
             // The generation is published.
             return;
@@ -135,8 +132,18 @@ impl PoolMachine {
         }
     }
 
+    fn attempt_at(&mut self, number: u64, step: Step) -> Option<&mut Attempt> {
+        self.attempt
+            .as_mut()
+            .filter(|running| running.number == number && running.step == step)
+    }
+
+    pub(super) fn take_attempt(&mut self, number: u64) -> Option<Attempt> {
+        self.attempt.take_if(|running| running.number == number)
+    }
+
     /// Schedules another verification after one that failed without a rejection.
-    fn verification_failed(&mut self, candidate: &Candidate, kind: ConnectErrorKind, now: Instant) {
+    fn verification_failed(&mut self, candidate: &Attempt, kind: ConnectErrorKind, now: Instant) {
         let failures = self
             .retry_of(&candidate.lease.revision)
             .map_or(1, |retry| retry.failures.saturating_add(1));
@@ -173,7 +180,7 @@ impl PoolMachine {
     }
 
     /// Counts a rejected verification, and decides what is reported to the provider.
-    fn verification_rejected(&mut self, candidate: &Candidate, now: Instant) {
+    fn verification_rejected(&mut self, candidate: &Attempt, now: Instant) {
         let lease = &candidate.lease;
         let role = match &self.service {
             Service::Active(active) if active.lease.revision == lease.revision => Role::Active,

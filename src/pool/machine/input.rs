@@ -48,8 +48,8 @@ pub(crate) enum PoolInput {
     Wake { lease: Option<LeaseFacts> },
     /// The attempt's verification succeeded.
     Verified { attempt: u64 },
-    /// The attempt's pool is open and warm. `lifetime` is the lease's, from its fetch to its
-    /// expiry.
+    /// The attempt's pool is open and warm; it is not needed unless `Publish` follows. `lifetime` is
+    /// the lease's, from its fetch to its expiry.
     Opened {
         attempt: u64,
         mode: HandoverMode,
@@ -114,8 +114,6 @@ pub(crate) enum PoolEffect {
     Open,
     /// Make this generation the current one.
     Publish(Publication),
-    /// The pool that was opened is not needed.
-    Discard,
     /// Publish the generation's later expiry.
     Extend { generation: u64, expiry: Expiry },
     /// Nobody logs in to this generation any more.

@@ -47,37 +47,25 @@ enum Service {
     Retired,
 }
 
-/// The attempt that runs; there is one at most.
+/// The attempt that runs; there is one at most. Left by `Failed` or `Lost`, too.
 #[derive(Debug)]
-enum Attempt {
-    /// Left by a verification that is due.
-    None,
-    /// Left by `Verified`: for `Opening`, or for `None` if it was a check.
-    Verifying(Candidate),
-    /// Left by `Opened`: for `Reporting`, or for `None` if the pool is retired.
-    Opening(Candidate),
-    /// Published. Left by `Reported`: until then, its rotation waits for the handover's report.
-    Reporting { attempt: u64 },
-}
-
-impl Attempt {
-    fn number(&self) -> Option<u64> {
-        match self {
-            Self::None => None,
-            Self::Verifying(candidate) | Self::Opening(candidate) => Some(candidate.attempt),
-            Self::Reporting { attempt } => Some(*attempt),
-        }
-    }
-}
-
-/// The lease of an attempt.
-#[derive(Clone, Debug)]
-struct Candidate {
-    attempt: u64,
+struct Attempt {
+    number: u64,
     lease: LeaseFacts,
     purpose: Purpose,
+    step: Step,
     /// Rejected logins beyond the first.
     more_rejected: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Left by `Verified`: for `Opening`, or for no attempt if it was a check.
+    Verifying,
+    /// Left by `Opened`: for `Reporting`, or for no attempt if the pool is retired.
+    Opening,
+    /// Published. Left by `Reported`: until then, its rotation waits for the handover's report.
+    Reporting,
 }
 
 /// Pause after a verification that failed without a rejection.
@@ -98,7 +86,7 @@ pub(crate) struct PoolMachine {
     /// The provider's current lease, as of the last wake.
     lease: Option<LeaseFacts>,
     service: Service,
-    attempt: Attempt,
+    attempt: Option<Attempt>,
     retry: Option<Retry>,
     /// Time at which the active lease is verified again although it is accepted.
     check: Option<Instant>,
@@ -135,7 +123,7 @@ impl PoolMachine {
         Self {
             lease: None,
             service: Service::Vacant,
-            attempt: Attempt::None,
+            attempt: None,
             retry: None,
             check: None,
             last_check: None,
@@ -165,17 +153,15 @@ impl PoolMachine {
                 lifetime,
             } => self.opened(attempt, mode, lifetime, now),
             PoolInput::Reported { attempt } | PoolInput::Lost { attempt } => {
-                if self.attempt.number() == Some(attempt) {
-                    self.attempt = Attempt::None;
+                if self.take_attempt(attempt).is_some() {
                     self.effects.push(PoolEffect::Wake);
                 }
             }
             PoolInput::MoreRejected { attempt, logins } => {
-                if let Attempt::Verifying(candidate) | Attempt::Opening(candidate) =
-                    &mut self.attempt
-                    && candidate.attempt == attempt
+                if let Some(running) = self.attempt.as_mut()
+                    && running.number == attempt
                 {
-                    candidate.more_rejected = logins;
+                    running.more_rejected = logins;
                 }
             }
             PoolInput::Failed { attempt, kind } => self.failed(attempt, kind, now),
@@ -222,10 +208,9 @@ impl PoolMachine {
 
     /// Sets the deadline: the next verification or the next probe.
     fn arm(&mut self, now: Timestamp) {
-        let is_free = matches!(self.attempt, Attempt::None);
         let verification = self
             .next_verification(now)
-            .filter(|_| is_free)
+            .filter(|_| self.attempt.is_none())
             .map(|(at, _)| at);
         self.deadline = verification.into_iter().chain(self.probe_at(now)).min();
     }
@@ -283,7 +268,7 @@ impl PoolMachine {
             self.probing = Some(generation);
             self.effects.push(PoolEffect::Probe { generation });
         }
-        if let (Attempt::None, Some((at, purpose)), Some(lease)) =
+        if let (None, Some((at, purpose)), Some(lease)) =
             (&self.attempt, self.next_verification(now), lease)
             && at <= now.mono()
         {
@@ -315,7 +300,7 @@ impl PoolMachine {
 
     /// Compares the active lease with the provider's current one.
     fn compare_with_provider(&mut self, lease: &LeaseFacts, now: Timestamp) {
-        let is_late = matches!(self.attempt, Attempt::None)
+        let is_late = self.attempt.is_none()
             && self
                 .next_verification(now)
                 .is_none_or(|(at, _)| at > now.mono() + LONGEST_DOUBT);
@@ -347,7 +332,7 @@ impl PoolMachine {
         if !active.is_accepted() {
             return;
         }
-        if matches!(self.attempt, Attempt::None)
+        if self.attempt.is_none()
             && active.standing == Standing::Accepted
             && self.check.is_none_or(|at| at > now.mono())
         {
@@ -355,7 +340,8 @@ impl PoolMachine {
             (self.failure, self.retry) = (None, None);
         }
         // The rotation's report must include the handover first.
-        if !matches!(self.attempt, Attempt::Reporting { .. }) {
+        let running = self.attempt.as_ref();
+        if running.is_none_or(|running| running.step != Step::Reporting) {
             self.effects.push(PoolEffect::Settle {
                 revision: lease.revision.clone(),
             });
@@ -368,16 +354,16 @@ impl PoolMachine {
             self.last_check = Some(now);
         }
         self.attempts += 1;
-        let attempt = self.attempts;
         self.effects.push(PoolEffect::StartAttempt {
-            attempt,
+            attempt: self.attempts,
             revision: lease.revision.clone(),
             purpose,
         });
-        self.attempt = Attempt::Verifying(Candidate {
-            attempt,
+        self.attempt = Some(Attempt {
+            number: self.attempts,
             lease,
             purpose,
+            step: Step::Verifying,
             more_rejected: 0,
         });
     }

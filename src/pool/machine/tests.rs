@@ -169,7 +169,7 @@ fn a_lease_is_verified_then_opened_then_published_then_settled() {
 fn nothing_is_published_without_a_verification() {
     let (mut pool, r1) = (TestPool::new(), lease("r1"));
     pool.wake(&r1);
-    assert_eq!(pool.opened(HandoverMode::Replace), [PoolEffect::Discard]);
+    assert_eq!(pool.opened(HandoverMode::Replace), []);
     assert!(pool.machine.current().is_none());
 }
 
@@ -913,7 +913,7 @@ fn nothing_starts_after_the_pool_was_retired() {
         effects[..],
         [PoolEffect::StartDrain { generation: 1, .. }]
     ));
-    assert_eq!(pool.opened(HandoverMode::Replace), [PoolEffect::Discard]);
+    assert_eq!(pool.opened(HandoverMode::Replace), []);
     assert_eq!(pool.wake(&r2), []);
     assert_eq!(pool.feed(PoolInput::CallerRejected { generation: 1 }), []);
     assert_eq!(pool.machine.next_deadline(), None);

@@ -3,7 +3,7 @@
 use super::active::{Active, Standing};
 use super::drains::Drain;
 use super::input::Purpose;
-use super::{Attempt, PoolMachine, Service};
+use super::{PoolMachine, Service};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
@@ -25,7 +25,7 @@ impl PoolMachine {
     }
 
     pub(crate) fn has_attempt(&self) -> bool {
-        !matches!(self.attempt, Attempt::None)
+        self.attempt.is_some()
     }
 
     pub(crate) fn drains(&self) -> &[Drain] {

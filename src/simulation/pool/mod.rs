@@ -159,7 +159,6 @@ impl World {
             PoolEffect::StartAttempt { .. }
             | PoolEffect::Open
             | PoolEffect::Publish(_)
-            | PoolEffect::Discard
             | PoolEffect::Probe { .. }
             | PoolEffect::StartDrain { .. }
             | PoolEffect::ReportAbandoned { .. } => return Some(effect),
