@@ -187,10 +187,9 @@ impl PoolMachine {
             Service::Active(_) => Role::Candidate,
             Service::Vacant | Service::Retired => Role::First,
         };
-        let jitter = self.random.f64();
-        self.budget.verification_rejected(lease, role, jitter, now);
+        self.budget.verification_rejected(lease, role, now);
         for _ in 0..candidate.more_rejected {
-            self.budget.caller_rejected(lease, jitter, now);
+            self.budget.caller_rejected(lease, now);
         }
         match &mut self.service {
             // Nothing is fetched for a pool that is retired.

@@ -127,13 +127,13 @@ impl Account {
     }
 
     /// Schedules another verification of a revision that a caller was rejected with.
-    fn rejected(&mut self, revision: &Revision, cost: u32, jitter: f64, now: Instant) {
+    fn rejected(&mut self, revision: &Revision, cost: u32, jitter: Duration, now: Instant) {
         let rejected = self.record(revision, false, now);
         rejected.cost += cost;
         if rejected.next.is_none() {
             // It was tried just now, by a caller.
             rejected.failures = 1;
-            rejected.next = Some(now + RETRY_PAUSES[1] + JITTER.mul_f64(jitter));
+            rejected.next = Some(now + RETRY_PAUSES[1] + jitter);
         }
     }
 
@@ -170,13 +170,16 @@ impl Account {
 #[derive(Debug)]
 pub(crate) struct LoginBudget {
     max: u32,
+    random: fastrand::Rng,
     accounts: BTreeMap<Arc<str>, Account>,
 }
 
 impl LoginBudget {
-    pub(crate) fn new(max: u32) -> Self {
+    /// `random` decides the jitter of pauses.
+    pub(crate) fn new(max: u32, random: fastrand::Rng) -> Self {
         Self {
             max,
+            random,
             accounts: BTreeMap::new(),
         }
     }
@@ -185,28 +188,28 @@ impl LoginBudget {
         self.max + RESERVED_LOGINS
     }
 
+    fn jitter(&mut self) -> Duration {
+        JITTER.mul_f64(self.random.f64())
+    }
+
     /// Counts a caller's rejected login with this lease.
-    pub(crate) fn caller_rejected(&mut self, lease: &LeaseFacts, jitter: f64, now: Instant) {
+    pub(crate) fn caller_rejected(&mut self, lease: &LeaseFacts, now: Instant) {
+        let jitter = self.jitter();
         let account = self.account(&lease.account, now);
         account.count(now);
         account.rejected(&lease.revision, 1, jitter, now);
     }
 
     /// Schedules another verification of a rejected lease, a second after a caller's login.
-    pub(crate) fn rejected(&mut self, lease: &LeaseFacts, jitter: f64, now: Instant) {
+    pub(crate) fn rejected(&mut self, lease: &LeaseFacts, now: Instant) {
+        let jitter = self.jitter();
         let account = self.account(&lease.account, now);
         account.rejected(&lease.revision, 0, jitter, now);
     }
 
     /// Counts a rejected verification of this lease, and schedules the next one.
-    pub(crate) fn verification_rejected(
-        &mut self,
-        lease: &LeaseFacts,
-        role: Role,
-        jitter: f64,
-        now: Instant,
-    ) {
-        let budget = self.budget();
+    pub(crate) fn verification_rejected(&mut self, lease: &LeaseFacts, role: Role, now: Instant) {
+        let (budget, jitter) = (self.budget(), self.jitter());
         let account = self.account(&lease.account, now);
         account.count(now);
         let even_pause = account.even_pause(&lease.revision, budget, now);
@@ -225,7 +228,7 @@ impl LoginBudget {
             .copied()
             .unwrap_or(even_pause);
         rejected.failures += 1;
-        rejected.next = Some(now + pause + JITTER.mul_f64(jitter).min(pause));
+        rejected.next = Some(now + pause + jitter.min(pause));
     }
 
     /// Returns how many verifications of this lease were rejected since it last worked.

@@ -39,8 +39,7 @@ impl PoolMachine {
             .or(draining.map(|drain| &drain.lease))
             .or(previous.map(|(_, lease)| lease));
         if let Some(lease) = lease.cloned() {
-            let jitter = self.random.f64();
-            self.budget.caller_rejected(&lease, jitter, now);
+            self.budget.caller_rejected(&lease, now);
         }
         self.rejected(generation);
     }

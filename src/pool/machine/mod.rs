@@ -120,6 +120,7 @@ impl PoolMachine {
         seed: u64,
         now: Timestamp,
     ) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
         Self {
             lease: None,
             service: Service::Vacant,
@@ -130,14 +131,14 @@ impl PoolMachine {
             probing: None,
             drains: Vec::new(),
             previous: VecDeque::new(),
-            budget: LoginBudget::new(max_connections),
+            budget: LoginBudget::new(max_connections, random.fork()),
             failure: None,
             deadline: None,
             last_wake: now,
             attempts: 0,
             generations: 0,
             drain_timeout,
-            random: fastrand::Rng::with_seed(seed),
+            random,
             effects: Vec::new(),
         }
     }
@@ -284,8 +285,7 @@ impl PoolMachine {
         let Some(standing) = active.take_noticed_rejection(now) else {
             return;
         };
-        let jitter = self.random.f64();
-        self.budget.rejected(&active.lease, jitter, now.mono());
+        self.budget.rejected(&active.lease, now.mono());
         if standing == Standing::Doubted {
             self.budget.retry_now(&active.lease, now.mono());
         }

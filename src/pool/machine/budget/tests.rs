@@ -17,6 +17,10 @@ fn lease(revision: impl ToString) -> LeaseFacts {
     lease_of("app", &revision.to_string())
 }
 
+fn with_max(max: u32) -> LoginBudget {
+    LoginBudget::new(max, fastrand::Rng::with_seed(1))
+}
+
 fn start_of_test() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -25,12 +29,12 @@ fn start_of_test() -> Instant {
 /// revision is rejected: in the first window, and in later ones.
 fn longest_waits(max: u32) -> [Duration; 2] {
     let start = start_of_test();
-    let (mut budget, revision) = (LoginBudget::new(max), lease("r"));
-    budget.rejected(&lease("served"), 0.5, start);
+    let (mut budget, revision) = (with_max(max), lease("r"));
+    budget.rejected(&lease("served"), start);
     let mut longest = [Duration::ZERO; 2];
     let mut now = start;
     while now < start + Duration::from_secs(90) {
-        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+        budget.verification_rejected(&revision, Role::Candidate, now);
         let next = budget.next_at(&revision, now);
         let window = usize::from(now >= start + WINDOW);
         longest[window] = longest[window].max(next - now);
@@ -56,13 +60,13 @@ fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
 #[test]
 fn the_window_opens_with_the_first_failed_login() {
     let start = start_of_test();
-    let (mut budget, revision) = (LoginBudget::new(10), lease("r"));
+    let (mut budget, revision) = (with_max(10), lease("r"));
     // A probe finds that the role was dropped: a rejection without a login.
-    budget.rejected(&revision, 0.5, start);
+    budget.rejected(&revision, start);
     let first = start + Duration::from_secs(20);
     let (mut now, mut failed) = (first, 0);
     while now < first + WINDOW {
-        budget.verification_rejected(&revision, Role::Active, 0.5, now);
+        budget.verification_rejected(&revision, Role::Active, now);
         failed += 1;
         now = budget.next_at(&revision, now);
     }
@@ -73,8 +77,8 @@ fn the_window_opens_with_the_first_failed_login() {
 fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
     let now = start_of_test();
     for max in [1, 4, 10] {
-        let (mut budget, revision) = (LoginBudget::new(max), lease("r"));
-        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+        let (mut budget, revision) = (with_max(max), lease("r"));
+        budget.verification_rejected(&revision, Role::Candidate, now);
         let pause = budget.next_at(&revision, now) - now;
         assert!((100..=200).contains(&pause.as_millis()), "{pause:?}");
     }
@@ -83,9 +87,9 @@ fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
 #[test]
 fn a_rejected_candidate_is_verified_at_once_after_a_change() {
     let now = start_of_test();
-    let (mut budget, revision) = (LoginBudget::new(10), lease("r"));
+    let (mut budget, revision) = (with_max(10), lease("r"));
     for _ in 0..3 {
-        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+        budget.verification_rejected(&revision, Role::Candidate, now);
     }
     assert!(budget.next_at(&revision, now) > now);
     budget.retry_now(&revision, now);
@@ -95,9 +99,9 @@ fn a_rejected_candidate_is_verified_at_once_after_a_change() {
 #[test]
 fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_second() {
     let now = start_of_test();
-    let (mut budget, bad, good) = (LoginBudget::new(4), lease("bad"), lease("good"));
+    let (mut budget, bad, good) = (with_max(4), lease("bad"), lease("good"));
     for _ in 0..3 {
-        budget.verification_rejected(&bad, Role::Candidate, 0.5, now);
+        budget.verification_rejected(&bad, Role::Candidate, now);
     }
     budget.worked(&good, now);
     assert!(budget.next_at(&bad, now) <= now + Duration::from_secs(1));
@@ -106,24 +110,24 @@ fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_secon
 #[test]
 fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     let start = start_of_test();
-    let mut budget = LoginBudget::new(10);
+    let mut budget = with_max(10);
     let mut failed = 0;
     for second in 0..30 {
         let now = start + Duration::from_secs(second);
         let revision = lease(second);
         if budget.next_at(&revision, now) <= now {
-            budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+            budget.verification_rejected(&revision, Role::Candidate, now);
             failed += 1;
         }
     }
     assert!((11..=13).contains(&failed), "{failed}");
     // The right one waits at most for the pause between revisions that were never tried.
-    let mut budget = LoginBudget::new(10);
+    let mut budget = with_max(10);
     for second in 0..15 {
         let now = start + Duration::from_secs(second);
         let revision = lease(second);
         if budget.next_at(&revision, now) <= now {
-            budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+            budget.verification_rejected(&revision, Role::Candidate, now);
         }
     }
     let now = start + Duration::from_secs(15);
@@ -133,9 +137,9 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
 #[test]
 fn users_have_budgets_of_their_own() {
     let now = start_of_test();
-    let mut budget = LoginBudget::new(1);
+    let mut budget = with_max(1);
     for revision in 0..4 {
-        budget.verification_rejected(&lease(revision), Role::Candidate, 0.5, now);
+        budget.verification_rejected(&lease(revision), Role::Candidate, now);
     }
     assert_eq!(budget.next_at(&lease("new"), now), now + WINDOW);
     assert_eq!(budget.next_at(&lease_of("other", "new"), now), now);
@@ -144,7 +148,7 @@ fn users_have_budgets_of_their_own() {
 #[test]
 fn rotations_may_be_rolled_back_one_after_the_other() {
     let start = start_of_test();
-    let (mut budget, first) = (LoginBudget::new(10), lease("first"));
+    let (mut budget, first) = (with_max(10), lease("first"));
     let mut failed = 0;
     for round in 0..100 {
         let now = start + round * Duration::from_millis(250);
@@ -152,7 +156,7 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
             break;
         }
         budget.worked(&first, now);
-        budget.caller_rejected(&first, 0.5, now);
+        budget.caller_rejected(&first, now);
         failed += 1;
         budget.superseded_by(&lease(round));
     }
@@ -163,11 +167,11 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
 #[test]
 fn a_revision_that_the_database_accepts_late_costs_nothing() {
     let start = start_of_test();
-    let mut budget = LoginBudget::new(4);
+    let mut budget = with_max(4);
     for round in 0..10 {
         let (now, revision) = (start + round * Duration::from_millis(200), lease(round));
         assert_eq!(budget.next_at(&revision, now), now, "{round}");
-        budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+        budget.verification_rejected(&revision, Role::Candidate, now);
         budget.worked(&revision, now + Duration::from_millis(100));
         budget.superseded_by(&revision);
     }
@@ -181,7 +185,7 @@ proptest! {
         steps in prop::collection::vec((0u64..8_000, 0u8..5, any::<bool>()), 1..300),
     ) {
         let start = start_of_test();
-        let mut budget = LoginBudget::new(max);
+        let mut budget = with_max(max);
         let served = lease("served");
         let mut now = start;
         let mut rejected = false;
@@ -193,11 +197,11 @@ proptest! {
                 candidates += 1;
             } else if kind == 3 {
                 if budget.next_at(&candidate, now) <= now {
-                    budget.verification_rejected(&candidate, Role::Candidate, 0.5, now);
+                    budget.verification_rejected(&candidate, Role::Candidate, now);
                 }
             } else if !rejected {
                 let count = budget.logins_at_once("app", now).map_or(max, |(logins, _)| logins);
-                (0..count).for_each(|_| budget.caller_rejected(&served, 0.5, now));
+                (0..count).for_each(|_| budget.caller_rejected(&served, now));
                 rejected = true;
             } else if kind == 0 {
                 budget.retry_now(&served, now);
@@ -206,7 +210,7 @@ proptest! {
                     budget.worked(&served, now);
                     rejected = false;
                 } else {
-                    budget.verification_rejected(&served, Role::Active, 0.5, now);
+                    budget.verification_rejected(&served, Role::Active, now);
                 }
             }
             if let Some(account) = budget.accounts.get("app") {
@@ -224,13 +228,13 @@ proptest! {
         rounds in prop::collection::vec((0u64..2_000, any::<bool>(), any::<bool>()), 1..60),
     ) {
         let start = start_of_test();
-        let (mut budget, served) = (LoginBudget::new(max), lease("served"));
+        let (mut budget, served) = (with_max(max), lease("served"));
         let (mut now, mut failed) = (start, 0);
         let mut rejected = false;
         for (step, good, late) in rounds {
             now += Duration::from_millis(step);
             if !rejected {
-                budget.caller_rejected(&served, 0.5, now);
+                budget.caller_rejected(&served, now);
                 failed += 1;
             }
             rejected = true;
@@ -239,14 +243,14 @@ proptest! {
                 break;
             }
             if late {
-                budget.caller_rejected(&served, 0.5, now);
+                budget.caller_rejected(&served, now);
                 failed += 1;
             }
             if good {
                 budget.worked(&served, now);
                 rejected = false;
             } else {
-                budget.verification_rejected(&served, Role::Active, 0.5, now);
+                budget.verification_rejected(&served, Role::Active, now);
                 failed += 1;
             }
             prop_assert!(failed <= max + RESERVED_LOGINS, "{failed} of {}", max + RESERVED_LOGINS);
@@ -257,9 +261,9 @@ proptest! {
     #[test]
     fn the_next_verification_is_at_most_a_window_away(max in 1u32..20, failures in 1usize..60) {
         let mut now = start_of_test();
-        let (mut budget, revision) = (LoginBudget::new(max), lease("r"));
+        let (mut budget, revision) = (with_max(max), lease("r"));
         for _ in 0..failures {
-            budget.verification_rejected(&revision, Role::Candidate, 0.5, now);
+            budget.verification_rejected(&revision, Role::Candidate, now);
             let next = budget.next_at(&revision, now);
             prop_assert!(next > now && next <= now + LONGEST + JITTER);
             now = next;
