@@ -1,12 +1,12 @@
 //! One attempt in a task: verifies a lease, then hands over to it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use tracing::Span;
 
 use super::factory::PoolFactory;
-use super::handover::{self, Times};
+use super::handover;
 use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::task::{TaskGuard, retry_with_room, run_in_task};
@@ -18,22 +18,29 @@ use crate::telemetry;
 
 const PANICKED: &str = "the attempt panicked; see its own output";
 
-/// The span of an attempt, marked as failed if the attempt panics.
-struct MarkedByPanic(Span);
+/// An attempt in its task.
+pub(super) struct Attempt<F: PoolFactory> {
+    pub(super) slot: Arc<PoolSlot<F>>,
+    pub(super) number: u64,
+    pub(super) rotation: Option<Arc<Rotation>>,
+    /// Marked as failed if the attempt panics.
+    pub(super) span: Span,
+    pub(super) began: Instant,
+}
 
-impl Drop for MarkedByPanic {
+impl<F: PoolFactory> Drop for Attempt<F> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            telemetry::failed(&self.0, ConnectErrorKind::Other.as_str(), PANICKED);
+            telemetry::failed(&self.span, ConnectErrorKind::Other.as_str(), PANICKED);
         }
     }
 }
 
 /// Starts an attempt to verify the lease with this revision.
-pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revision: &Revision) {
+pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, revision: &Revision) {
     let guard = TaskGuard {
         slot: Arc::clone(slot),
-        if_lost: PoolInput::Lost { attempt },
+        if_lost: PoolInput::Lost { attempt: number },
     };
     // If the provider has another lease by now, the next wake handles that one.
     let Some(lease_guard) = slot
@@ -52,75 +59,58 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, attempt: u64, revis
         lease_guard.origin.link(&span);
     }
     drop(parent);
-    let work = tokio::spawn(run_attempt(
-        Arc::clone(slot),
-        attempt,
-        lease_guard,
+    let attempt = Attempt {
+        slot: Arc::clone(slot),
+        number,
         rotation,
         span,
-    ));
+        began: slot.clock().mono(),
+    };
+    let work = tokio::spawn(attempt.run(lease_guard));
     tokio::spawn(async move {
         // A panic counts as a failed attempt.
         if work.await.is_err() {
             let error = ConnectError::new(ConnectErrorKind::Other, PANICKED);
-            guard.slot.attempt_failed(attempt, &error);
+            guard.slot.attempt_failed(number, &error);
         }
     });
 }
 
-async fn run_attempt<F: PoolFactory>(
-    slot: Arc<PoolSlot<F>>,
-    attempt: u64,
-    lease_guard: LeaseGuard<F::Secret>,
-    rotation: Option<Arc<Rotation>>,
-    span: Span,
-) {
-    let span = MarkedByPanic(span);
-    let began = slot.clock().mono();
-    let verified = verify(&slot, &lease_guard, &span.0).await;
-    let verify = slot.clock().mono().saturating_duration_since(began);
-    slot.context
-        .failpoints
-        .panic_if_set(slot.name(), "pool.verified");
-    let outcome = match verified {
-        Err(error) => Err(error),
-        Ok(()) => {
-            slot.recovered();
-            let effects = slot.feed(PoolInput::Verified { attempt }, None);
-            if effects.contains(&PoolEffect::Open) {
-                let times = Times {
-                    began,
-                    verify,
-                    open: Duration::ZERO,
-                    warm: Duration::ZERO,
-                };
-                handover::hand_over(
-                    &slot,
-                    attempt,
-                    lease_guard,
-                    times,
-                    &span.0,
-                    rotation.as_ref(),
-                )
-                .await
-            } else {
-                slot.settled();
-                Ok(())
-            }
-        }
-    };
-    if let Err(error) = outcome {
-        telemetry::failed(&span.0, error.kind().as_str(), &error.to_string());
-        let took = slot.clock().mono().saturating_duration_since(began);
-        slot.context
-            .meters
-            .handover_failed(slot.name(), error.kind().as_str(), took);
-        if let Some(rotation) = rotation {
+impl<F: PoolFactory> Attempt<F> {
+    async fn run(self, lease_guard: LeaseGuard<F::Secret>) {
+        let Err(error) = self.verify_and_hand_over(lease_guard).await else {
+            return;
+        };
+        let (slot, number, kind) = (Arc::clone(&self.slot), self.number, error.kind().as_str());
+        telemetry::failed(&self.span, kind, &error.to_string());
+        let took = slot.since(self.began);
+        slot.context.meters.handover_failed(slot.name(), kind, took);
+        if let Some(rotation) = &self.rotation {
             rotation.handover_failed(slot.name(), &error);
         }
-        // Ends before the failure is reported.
-        drop(span);
-        slot.attempt_failed(attempt, &error);
+        // Its span ends before the failure is reported.
+        drop(self);
+        slot.attempt_failed(number, &error);
+    }
+
+    async fn verify_and_hand_over(
+        &self,
+        lease_guard: LeaseGuard<F::Secret>,
+    ) -> Result<(), ConnectError> {
+        let (slot, attempt) = (&self.slot, self.number);
+        let verified = verify(slot, &lease_guard, &self.span).await;
+        let took = slot.since(self.began);
+        slot.context
+            .failpoints
+            .panic_if_set(slot.name(), "pool.verified");
+        verified?;
+        slot.recovered();
+        let effects = slot.feed(PoolInput::Verified { attempt }, None);
+        if effects.contains(&PoolEffect::Open) {
+            return self.hand_over(lease_guard, took).await;
+        }
+        slot.settled();
+        Ok(())
     }
 }
 

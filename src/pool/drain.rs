@@ -74,7 +74,7 @@ pub(super) fn spawn<F: PoolFactory>(
         let old = slot.lock().draining.remove(&generation);
         drop(old);
         slot.feed(PoolInput::Drained { generation }, None);
-        let took = slot.clock().mono().saturating_duration_since(since);
+        let took = slot.since(since);
         slot.context.meters.drained(slot.name(), took);
         slot.events().send(Event::Drained {
             pool: Arc::clone(slot.name()),

@@ -1,11 +1,12 @@
 //! Hands over to a verified lease: open → warm → publish → drain, or an update in place.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::Span;
 
 use super::admission::logins_at_once;
+use super::attempt::Attempt;
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
 use super::machine::{PoolEffect, PoolInput};
@@ -16,167 +17,246 @@ use super::state::Draining;
 use super::task::{retry_with_room, run_in_task};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::events::Event;
-use crate::lease::Lease;
+use crate::lease::{Lease, Revision};
 use crate::provider::LeaseGuard;
 use crate::report::{HandoverMode, HandoverReport};
-use crate::rotation::Rotation;
-use crate::telemetry::{self, Origin};
-
-/// Duration of each step so far.
-#[derive(Clone, Copy)]
-pub(super) struct Times {
-    pub(super) began: Instant,
-    pub(super) verify: Duration,
-    pub(super) open: Duration,
-    pub(super) warm: Duration,
-}
-
-/// The handover's own span, the cause of a drain, and the origin for the spans of waiting callers.
-struct Spans<'s> {
-    handover: &'s Span,
-    cause: Span,
-    origin: Origin,
-}
+use crate::telemetry;
 
 /// Pause between two requests for a permit to open one more connection ahead of demand.
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
-/// Hands over to a verified lease. An error leaves the old generation unchanged.
-pub(super) async fn hand_over<F: PoolFactory>(
-    slot: &Arc<PoolSlot<F>>,
-    attempt: u64,
-    lease_guard: LeaseGuard<F::Secret>,
-    mut times: Times,
-    span: &Span,
-    rotation: Option<&Arc<Rotation>>,
-) -> Result<(), ConnectError> {
-    let revision = lease_guard.lease.revision();
-    let active = slot.active_lease();
-    let is_same = active.is_some_and(|active| active.revision() == revision);
-    let settings = slot.settings();
-    let tries_in_place = slot
-        .lock()
-        .machine
-        .tries_in_place(revision, settings.policy);
-    let try_out_began = slot.clock().mono();
-    // Before the current pool gets the new options, because its callers would log in with them. The
-    // verification has tried out a lease that the pool serves.
-    if tries_in_place && !is_same {
-        try_out(slot, &lease_guard).await?;
-    }
-    let open_began = slot.clock().mono();
-    times.warm = open_began.saturating_duration_since(try_out_began);
-    let open_span = telemetry::open(span);
-    let refitted = tries_in_place.then(|| refit(slot, &lease_guard)).flatten();
-    let (pool, openings) = match refitted {
-        Some(pool) => (pool, None),
-        None => {
-            let openings = Openings::new(slot.settings().max_connections);
-            let logins = login_permits(&slot.shared, Arc::clone(&openings));
-            let pool = slot
-                .factory()
-                .open(lease_guard.lease.secret(), logins)
-                .inspect_err(|error| {
-                    telemetry::failed(&open_span, error.kind().as_str(), &error.to_string())
-                })?;
-            (pool, Some(openings))
+impl<F: PoolFactory> Attempt<F> {
+    /// Hands over to a verified lease. An error leaves the old generation unchanged. `verify` is how
+    /// long the verification took.
+    pub(super) async fn hand_over(
+        &self,
+        lease_guard: LeaseGuard<F::Secret>,
+        verify: Duration,
+    ) -> Result<(), ConnectError> {
+        let (slot, span) = (&self.slot, &self.span);
+        let settings = slot.settings();
+        let revision = lease_guard.lease.revision().clone();
+        let active = slot.active_lease();
+        let is_same = active.is_some_and(|active| *active.revision() == revision);
+        let tries_in_place = slot
+            .lock()
+            .machine
+            .tries_in_place(&revision, settings.policy);
+        let try_out_began = slot.clock().mono();
+        // Before the current pool gets the new options, because its callers would log in with them.
+        // The verification has tried out a lease that the pool serves.
+        if tries_in_place && !is_same {
+            try_out(slot, &lease_guard).await?;
         }
-    };
-    let mode = handover_mode(openings.as_ref());
-    drop(open_span);
-    times.open = slot.clock().mono().saturating_duration_since(open_began);
-    span.record("mode", mode.as_str());
+        let tried_out = slot.since(try_out_began);
+        let open_began = slot.clock().mono();
+        let (pool, openings) = self.open(lease_guard.lease.secret(), tries_in_place)?;
+        let open = slot.since(open_began);
+        // Only a pool that replaces another has its own login limits.
+        let mode = match openings {
+            None => HandoverMode::InPlace,
+            Some(_) => HandoverMode::Replace,
+        };
+        span.record("mode", mode.as_str());
 
-    let ahead = if mode == HandoverMode::Replace {
         let has_old = slot.shared.admission.has_old();
-        let machine = &slot.lock().machine;
-        machine.ahead_of_demand(has_old, settings.warm_connections, settings.overlap)
-    } else {
-        0
-    };
-    let warm_began = slot.clock().mono();
-    let warmed = if ahead > 0 {
-        warm(slot, attempt, &pool, lease_guard.lease.clone(), ahead, span).await
-    } else if tries_in_place {
+        let ahead = match mode {
+            HandoverMode::InPlace => 0,
+            HandoverMode::Replace => slot.lock().machine.ahead_of_demand(
+                has_old,
+                settings.warm_connections,
+                settings.overlap,
+            ),
+        };
+        let warm_began = slot.clock().mono();
+        let warmed = if ahead > 0 {
+            self.warm(&pool, lease_guard.lease.clone(), ahead).await
+        } else if tries_in_place {
+            Ok(())
+        } else {
+            try_out(slot, &lease_guard).await
+        };
+        if let Err(error) = warmed {
+            discard(slot, pool, mode);
+            return Err(error);
+        }
+        let report = HandoverReport {
+            pool: Arc::clone(slot.name()),
+            // Set by the publication, as `took`.
+            generation: 0,
+            mode,
+            verify,
+            open,
+            warm: tried_out + slot.since(warm_began),
+            took: Duration::ZERO,
+        };
+        let Some((report, account)) = self.publish(lease_guard, &pool, openings, report) else {
+            discard(slot, pool, mode);
+            slot.settled();
+            return Ok(());
+        };
+        let number = report.generation;
+        self.published(report, &revision, &account);
+        if mode == HandoverMode::Replace {
+            top_up(slot, number, pool);
+        }
         Ok(())
-    } else {
-        try_out(slot, &lease_guard).await
-    };
-    if let Err(error) = warmed {
-        discard(slot, pool, mode);
-        return Err(error);
     }
-    times.warm += slot.clock().mono().saturating_duration_since(warm_began);
 
-    let origin = rotation.map_or_else(|| lease_guard.origin.clone(), |rotation| rotation.origin());
-    let cause = rotation
-        .map(|rotation| rotation.span())
-        .filter(|root| !root.is_none())
-        .unwrap_or_else(|| span.clone());
-    let revision = lease_guard.lease.revision().clone();
-    let Some((report, account)) = publish(
-        slot,
-        attempt,
-        lease_guard,
-        &pool,
-        openings,
-        times,
-        Spans {
-            handover: span,
-            cause,
-            origin,
-        },
-    ) else {
-        discard(slot, pool, mode);
+    /// Updates the current pool, if the handover tries that and the factory allows it. Otherwise
+    /// opens another one, which has login limits of its own.
+    fn open(
+        &self,
+        secret: &F::Secret,
+        tries_in_place: bool,
+    ) -> Result<(F::Pool, Option<Arc<Openings>>), ConnectError> {
+        let (slot, factory) = (&self.slot, self.slot.factory());
+        let span = telemetry::open(&self.span);
+        if tries_in_place && let Some(active) = slot.active_lease() {
+            let pool = slot.shared.current().pool.clone();
+            if factory.refit(&pool, active.secret(), secret) {
+                return Ok((pool, None));
+            }
+        }
+        let openings = Openings::new(slot.settings().max_connections);
+        let logins = login_permits(&slot.shared, Arc::clone(&openings));
+        let pool = factory.open(secret, logins).inspect_err(|error| {
+            telemetry::failed(&span, error.kind().as_str(), &error.to_string());
+        })?;
+        Ok((pool, Some(openings)))
+    }
+
+    /// Starts the drain of the old generation, and reports the new one.
+    fn published(&self, report: HandoverReport, revision: &Revision, account: &Arc<str>) {
+        let (slot, attempt) = (&self.slot, self.number);
+        let (generation, mode) = (report.generation, report.mode.as_str());
+        slot.context
+            .failpoints
+            .panic_if_set(slot.name(), "pool.published");
+        // Not left to the actor, so that the span that the drain follows from need not stay open.
+        slot.start_drains();
+        slot.shared.notify_waiting();
+        slot.context
+            .meters
+            .handed_over(slot.name(), mode, report.took);
+        slot.events().send(Event::HandedOver(report.clone()));
+        tracing::debug!(pool = %slot.name(), generation, mode, "handed over");
+        if let Some(rotation) = &self.rotation {
+            rotation.handed_over(report, &revision.digest());
+        }
+        // After `handed_over`: a rotation that ends with the verification includes this handover.
+        slot.feed(PoolInput::Reported { attempt }, None);
+        slot.upstream.verified(revision, account);
+        if let Some(rotation) = &self.rotation {
+            slot.upstream.pool_settled(rotation);
+        }
         slot.settled();
-        return Ok(());
-    };
-    let number = report.generation;
-    slot.context
-        .failpoints
-        .panic_if_set(slot.name(), "pool.published");
-    // Not left to the actor, so that the span that the drain follows from need not stay open.
-    slot.start_drains();
-    slot.shared.notify_waiting();
-    slot.context
-        .meters
-        .handed_over(slot.name(), mode.as_str(), report.took);
-    slot.events().send(Event::HandedOver(report.clone()));
-    tracing::debug!(pool = %slot.name(), generation = number, mode = mode.as_str(), "handed over");
-    if let Some(rotation) = rotation {
-        rotation.handed_over(report, &revision.digest());
     }
-    // After `handed_over`: a rotation that ends with the verification includes this handover.
-    slot.feed(PoolInput::Reported { attempt }, None);
-    slot.upstream.verified(&revision, &account);
-    if let Some(rotation) = rotation {
-        slot.upstream.pool_settled(rotation);
-    }
-    slot.settled();
-    if mode == HandoverMode::Replace {
-        top_up(slot, number, pool);
-    }
-    Ok(())
-}
 
-/// Returns the mode of a handover. Only a pool that replaces another has its own login limits.
-fn handover_mode(openings: Option<&Arc<Openings>>) -> HandoverMode {
-    match openings {
-        None => HandoverMode::InPlace,
-        Some(_) => HandoverMode::Replace,
+    /// Opens connections before publication.
+    async fn warm(
+        &self,
+        pool: &F::Pool,
+        lease: Lease<F::Secret>,
+        connections: u32,
+    ) -> Result<(), ConnectError> {
+        let span = telemetry::warm(&self.span);
+        let work = {
+            let (slot, attempt) = (Arc::clone(&self.slot), self.number);
+            let (pool, span) = (pool.clone(), span.clone());
+            async move {
+                let opened = open_ahead(&slot, attempt, &pool, lease.secret(), connections).await?;
+                span.record("connections", opened);
+                Ok(())
+            }
+        };
+        run_in_task(work, span, &self.slot.context, "warming").await
     }
-}
 
-/// Returns the current pool with new options, where the factory allows it.
-fn refit<F: PoolFactory>(
-    slot: &Arc<PoolSlot<F>>,
-    lease_guard: &LeaseGuard<F::Secret>,
-) -> Option<F::Pool> {
-    let active = slot.active_lease()?;
-    let pool = slot.shared.current().pool.clone();
-    slot.factory()
-        .refit(&pool, active.secret(), lease_guard.lease.secret())
-        .then_some(pool)
+    /// Publishes in one step under the slot's lock: callers get the new generation, and the old one
+    /// drains. Returns the complete report and the account, or nothing if the pool was retired
+    /// meanwhile.
+    fn publish(
+        &self,
+        lease_guard: LeaseGuard<F::Secret>,
+        pool: &F::Pool,
+        openings: Option<Arc<Openings>>,
+        mut report: HandoverReport,
+    ) -> Option<(HandoverReport, Arc<str>)> {
+        let slot = &self.slot;
+        // The origin for the spans of waiting callers, and the cause of the drain.
+        let (origin, root) = match &self.rotation {
+            Some(rotation) => (rotation.origin(), rotation.span()),
+            None => (lease_guard.origin.clone(), Span::none()),
+        };
+        let cause = if root.is_none() {
+            self.span.clone()
+        } else {
+            root
+        };
+        let span = telemetry::publish(&self.span);
+        let now = slot.clock().now();
+        // The factory's code runs without the lock.
+        let server: Arc<str> = slot.factory().server(lease_guard.lease.secret()).into();
+        let admission = &slot.shared.admission;
+        let mut inner = slot.lock();
+        let current = slot.shared.current();
+        let opened = PoolInput::Opened {
+            attempt: self.number,
+            mode: report.mode,
+            lifetime: lease_guard.lifetime,
+        };
+        // In place, the lease of the current generation is returned.
+        let (effects, returned) = inner.handle(&slot.shared, opened, None);
+        let publication = effects.into_iter().find_map(|effect| match effect {
+            PoolEffect::Publish(publication) => Some(publication),
+            _ => None,
+        })?;
+        let active = inner.machine.current()?;
+        let number = publication.generation;
+        let (expiry, old_connections) = (active.lease.expiry, active.lease.old_connections);
+        let account = Arc::clone(&active.lease.account);
+        inner.leases.insert(number, lease_guard);
+        if publication.after_rejection {
+            admission.give_head_start(now.mono());
+        }
+        if let Some(old) = publication.replaced {
+            let pool = current.pool.clone();
+            admission.begin_drain(old, pool.clone());
+            inner.draining.insert(old, Draining { pool, cause });
+        }
+        // After `begin_drain`, because the old generation's connections are to the previous server.
+        admission.set_server(server, publication.limited);
+        let lifecycle = match openings {
+            None => current.lifecycle.successor(),
+            Some(openings) => Lifecycle::new(Phase::Serving, openings),
+        };
+        lifecycle
+            .openings
+            .set_limited_until(publication.limited.map(|(_, until)| until));
+        lifecycle.openings.publish();
+        slot.shared.publish(Generation {
+            number,
+            pool: pool.clone(),
+            expiry,
+            old_connections,
+            lifecycle: Arc::new(lifecycle),
+            origin,
+        });
+        current
+            .lifecycle
+            .retire(report.mode == HandoverMode::InPlace);
+        report.generation = number;
+        report.took = now.mono().saturating_duration_since(self.began);
+        inner.last_handover = Some(report.clone());
+        drop(inner);
+        span.record("generation", number);
+        self.span.record("generation", number);
+        drop(span);
+        // It locks the provider.
+        drop(returned);
+        Some((report, account))
+    }
 }
 
 /// Verifies requirements beyond a login, if no connection is opened before publication.
@@ -204,27 +284,6 @@ pub(super) async fn try_out<F: PoolFactory>(
     .await
 }
 
-/// Opens connections before publication.
-async fn warm<F: PoolFactory>(
-    slot: &Arc<PoolSlot<F>>,
-    attempt: u64,
-    pool: &F::Pool,
-    lease: Lease<F::Secret>,
-    connections: u32,
-    parent: &Span,
-) -> Result<(), ConnectError> {
-    let span = telemetry::warm(parent);
-    let work = {
-        let (slot, pool, span) = (Arc::clone(slot), pool.clone(), span.clone());
-        async move {
-            let opened = open_ahead(&slot, attempt, &pool, lease.secret(), connections).await?;
-            span.record("connections", opened);
-            Ok(())
-        }
-    };
-    run_in_task(work, span, &slot.context, "warming").await
-}
-
 /// Opens one connection alone, because its login may be rejected, and then the others in steps.
 /// Only the first one needs room: if the server has no more, [`top_up`] opens the rest.
 async fn open_ahead<F: PoolFactory>(
@@ -241,7 +300,7 @@ async fn open_ahead<F: PoolFactory>(
     let step = logins_at_once(slot.settings().max_connections);
     while open < connections {
         let wanted = connections.min(open + step);
-        let left = within.saturating_sub(slot.clock().mono().saturating_duration_since(began));
+        let left = within.saturating_sub(slot.since(began));
         match factory.warm(pool, wanted, left).await {
             Ok(opened) if opened > open => open = opened,
             Err(error) if error.kind() == ConnectErrorKind::Rejected => {
@@ -254,91 +313,6 @@ async fn open_ahead<F: PoolFactory>(
         }
     }
     Ok(open)
-}
-
-/// Publishes in one step under the slot's lock: callers get the new generation, and the old one
-/// drains. Returns the report and the account, or nothing if the pool was retired meanwhile.
-fn publish<F: PoolFactory>(
-    slot: &Arc<PoolSlot<F>>,
-    attempt: u64,
-    lease_guard: LeaseGuard<F::Secret>,
-    pool: &F::Pool,
-    openings: Option<Arc<Openings>>,
-    times: Times,
-    Spans {
-        handover,
-        cause,
-        origin,
-    }: Spans<'_>,
-) -> Option<(HandoverReport, Arc<str>)> {
-    let span = telemetry::publish(handover);
-    let mode = handover_mode(openings.as_ref());
-    let now = slot.clock().now();
-    // The factory's code runs without the lock.
-    let server: Arc<str> = slot.factory().server(lease_guard.lease.secret()).into();
-    let admission = &slot.shared.admission;
-    let mut inner = slot.lock();
-    let current = slot.shared.current();
-    let opened = PoolInput::Opened {
-        attempt,
-        mode,
-        lifetime: lease_guard.lifetime,
-    };
-    // In place, the lease of the current generation is returned.
-    let (effects, returned) = inner.handle(&slot.shared, opened, None);
-    let publication = effects.into_iter().find_map(|effect| match effect {
-        PoolEffect::Publish(publication) => Some(publication),
-        _ => None,
-    })?;
-    let active = inner.machine.current()?;
-    let number = publication.generation;
-    let (expiry, old_connections) = (active.lease.expiry, active.lease.old_connections);
-    let account = Arc::clone(&active.lease.account);
-    inner.leases.insert(number, lease_guard);
-    if publication.after_rejection {
-        admission.give_head_start(now.mono());
-    }
-    if let Some(old) = publication.replaced {
-        let pool = current.pool.clone();
-        admission.begin_drain(old, pool.clone());
-        inner.draining.insert(old, Draining { pool, cause });
-    }
-    // After `begin_drain`, because the old generation's connections are to the previous server.
-    admission.set_server(server, publication.limited);
-    let lifecycle = match openings {
-        None => current.lifecycle.successor(),
-        Some(openings) => Lifecycle::new(Phase::Serving, openings),
-    };
-    lifecycle
-        .openings
-        .set_limited_until(publication.limited.map(|(_, until)| until));
-    lifecycle.openings.publish();
-    slot.shared.publish(Generation {
-        number,
-        pool: pool.clone(),
-        expiry,
-        old_connections,
-        lifecycle: Arc::new(lifecycle),
-        origin,
-    });
-    current.lifecycle.retire(mode == HandoverMode::InPlace);
-    let report = HandoverReport {
-        pool: Arc::clone(slot.name()),
-        generation: number,
-        mode,
-        verify: times.verify,
-        open: times.open,
-        warm: times.warm,
-        took: now.mono().saturating_duration_since(times.began),
-    };
-    inner.last_handover = Some(report.clone());
-    drop(inner);
-    span.record("generation", number);
-    handover.record("generation", number);
-    drop(span);
-    // It locks the provider.
-    drop(returned);
-    Some((report, account))
 }
 
 /// Closes a pool that was opened and never published. One that was updated in place belongs to the

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -95,6 +95,11 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.shared.clock
+    }
+
+    /// Returns the time since `began`.
+    pub(super) fn since(&self, began: Instant) -> Duration {
+        self.clock().mono().saturating_duration_since(began)
     }
 
     pub(crate) fn events(&self) -> &EventHub {
