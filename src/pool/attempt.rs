@@ -6,7 +6,6 @@ use std::time::Instant;
 use tracing::Span;
 
 use super::factory::PoolFactory;
-use super::handover;
 use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::task::{TaskGuard, retry_with_room, run_in_task};
@@ -98,7 +97,7 @@ impl<F: PoolFactory> Attempt<F> {
         lease_guard: LeaseGuard<F::Secret>,
     ) -> Result<(), ConnectError> {
         let (slot, attempt) = (&self.slot, self.number);
-        let verified = verify(slot, &lease_guard, &self.span).await;
+        let verified = self.verify(&lease_guard).await;
         let took = slot.since(self.began);
         slot.context
             .failpoints
@@ -112,6 +111,29 @@ impl<F: PoolFactory> Attempt<F> {
         slot.settled();
         Ok(())
     }
+
+    /// Verifies a lease by a login without a pool and a probe. The handover opens connections as the
+    /// pool does, with its hooks; a lease that the pool serves already may have none.
+    async fn verify(&self, lease_guard: &LeaseGuard<F::Secret>) -> Result<(), ConnectError> {
+        let (slot, lease) = (&self.slot, &lease_guard.lease);
+        slot.factory().check(lease)?;
+        let span = telemetry::verify(&self.span);
+        let permit = slot.permit_to_verify().await;
+        let work = {
+            let (slot, lease) = (Arc::clone(slot), lease.clone());
+            async move {
+                let secret = lease.secret();
+                retry_with_room(&slot, secret, || slot.factory().verify(secret)).await
+            }
+        };
+        run_in_task(work, span, &slot.context, "the verification").await?;
+        drop(permit);
+        let active = slot.active_lease();
+        if active.is_some_and(|active| active.revision() == lease.revision()) {
+            self.try_out(lease_guard).await?;
+        }
+        Ok(())
+    }
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
@@ -121,33 +143,4 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.settled();
         self.update_next_attempt();
     }
-}
-
-/// Verifies a lease by a login without a pool and a probe. The handover opens connections as the
-/// pool does, with its hooks; a lease that the pool serves already may have none.
-async fn verify<F: PoolFactory>(
-    slot: &Arc<PoolSlot<F>>,
-    lease_guard: &LeaseGuard<F::Secret>,
-    parent: &Span,
-) -> Result<(), ConnectError> {
-    let lease = &lease_guard.lease;
-    slot.factory().check(lease)?;
-    let span = telemetry::verify(parent);
-    let permit = slot.permit_to_verify().await;
-    let task = {
-        let (slot, lease) = (Arc::clone(slot), lease.clone());
-        async move {
-            retry_with_room(&slot, lease.secret(), || {
-                slot.factory().verify(lease.secret())
-            })
-            .await
-        }
-    };
-    run_in_task(task, span, &slot.context, "the verification").await?;
-    drop(permit);
-    let active = slot.active_lease();
-    if active.is_some_and(|active| active.revision() == lease.revision()) {
-        handover::try_out(slot, lease_guard).await?;
-    }
-    Ok(())
 }

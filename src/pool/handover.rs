@@ -46,7 +46,7 @@ impl<F: PoolFactory> Attempt<F> {
         // Before the current pool gets the new options, because its callers would log in with them.
         // The verification has tried out a lease that the pool serves.
         if tries_in_place && !is_same {
-            try_out(slot, &lease_guard).await?;
+            self.try_out(&lease_guard).await?;
         }
         let tried_out = slot.since(try_out_began);
         let open_began = slot.clock().mono();
@@ -74,7 +74,7 @@ impl<F: PoolFactory> Attempt<F> {
         } else if tries_in_place {
             Ok(())
         } else {
-            try_out(slot, &lease_guard).await
+            self.try_out(&lease_guard).await
         };
         if let Err(error) = warmed {
             discard(slot, pool, mode);
@@ -101,6 +101,25 @@ impl<F: PoolFactory> Attempt<F> {
             top_up(slot, number, pool);
         }
         Ok(())
+    }
+
+    /// Verifies requirements beyond a login, if no connection is opened before publication.
+    pub(super) async fn try_out(
+        &self,
+        lease_guard: &LeaseGuard<F::Secret>,
+    ) -> Result<(), ConnectError> {
+        let context = &self.slot.context;
+        let _permit = self.slot.permit_to_verify().await;
+        let work = {
+            let (slot, lease) = (Arc::clone(&self.slot), lease_guard.lease.clone());
+            let within = context.settings.verify_deadline;
+            async move {
+                let secret = lease.secret();
+                retry_with_room(&slot, secret, || slot.factory().try_out(secret, within)).await
+            }
+        };
+        let operation = "opening a connection with the pool's hooks";
+        run_in_task(work, Span::none(), context, operation).await
     }
 
     /// Updates the current pool, if the handover tries that and the factory allows it. Otherwise
@@ -257,31 +276,6 @@ impl<F: PoolFactory> Attempt<F> {
         drop(returned);
         Some((report, account))
     }
-}
-
-/// Verifies requirements beyond a login, if no connection is opened before publication.
-pub(super) async fn try_out<F: PoolFactory>(
-    slot: &Arc<PoolSlot<F>>,
-    lease_guard: &LeaseGuard<F::Secret>,
-) -> Result<(), ConnectError> {
-    let _permit = slot.permit_to_verify().await;
-    let work = {
-        let (slot, lease) = (Arc::clone(slot), lease_guard.lease.clone());
-        let within = slot.context.settings.verify_deadline;
-        async move {
-            retry_with_room(&slot, lease.secret(), || {
-                slot.factory().try_out(lease.secret(), within)
-            })
-            .await
-        }
-    };
-    run_in_task(
-        work,
-        Span::none(),
-        &slot.context,
-        "opening a connection with the pool's hooks",
-    )
-    .await
 }
 
 /// Opens one connection alone, because its login may be rejected, and then the others in steps.

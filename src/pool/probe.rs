@@ -13,53 +13,53 @@ use super::slot::PoolSlot;
 use super::task::run_in_task;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Probes one idle connection, or logs in where none is idle.
-pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64) {
+/// Probes this generation in a task.
+pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, generation: u64) {
     let slot = Arc::clone(slot);
-    let report = move |slot: &PoolSlot<F>, result, error: Option<&ConnectError>| {
-        let input = PoolInput::Probed {
-            generation: number,
-            result,
-        };
-        slot.feed(input, error);
+    tokio::spawn(async move {
+        let (result, error) = probe(&slot, generation).await;
+        slot.feed(PoolInput::Probed { generation, result }, error.as_ref());
         slot.settled();
-    };
+    });
+}
+
+/// Probes one idle connection, or logs in where none is idle. Returns the error of a rejection, too.
+async fn probe<F: PoolFactory>(
+    slot: &Arc<PoolSlot<F>>,
+    number: u64,
+) -> (ProbeResult, Option<ConnectError>) {
     let generation = slot.shared.current();
     let Some(lease) = slot.active_lease().filter(|_| generation.number == number) else {
-        return report(&slot, ProbeResult::Unknown, None);
+        return (ProbeResult::Unknown, None);
     };
-    tokio::spawn(async move {
-        let work = {
-            let slot = Arc::clone(&slot);
-            async move {
-                let (outcome, if_rejected) = match probe_idle(&slot, &generation.pool).await {
-                    Some(result) => (result, ProbeResult::Rejected),
-                    // While old connections are open there may be no room for one more.
-                    None if !slot.shared.admission.is_open() => {
-                        return Ok((ProbeResult::Unknown, None));
-                    }
-                    None => {
-                        let verified = slot.factory().verify(lease.secret()).await;
-                        (verified, ProbeResult::LoginRejected)
-                    }
-                };
-                match outcome {
-                    Ok(()) => Ok((ProbeResult::Passed, None)),
-                    Err(error) if error.kind() == ConnectErrorKind::Rejected => {
-                        Ok((if_rejected, Some(error)))
-                    }
-                    Err(error) => Err(error),
+    let work = {
+        let slot = Arc::clone(slot);
+        async move {
+            let (outcome, if_rejected) = match probe_idle(&slot, &generation.pool).await {
+                Some(outcome) => (outcome, ProbeResult::Rejected),
+                // While old connections are open there may be no room for one more.
+                None if !slot.shared.admission.is_open() => {
+                    return Ok((ProbeResult::Unknown, None));
                 }
-            }
-        };
-        match run_in_task(work, Span::none(), &slot.context, "the probe").await {
-            Ok((result, error)) => report(&slot, result, error.as_ref()),
-            Err(error) => {
-                tracing::debug!(pool = %slot.name(), error = %error, "a probe failed");
-                report(&slot, ProbeResult::Unknown, None);
+                None => {
+                    let verified = slot.factory().verify(lease.secret()).await;
+                    (verified, ProbeResult::LoginRejected)
+                }
+            };
+            match outcome {
+                Ok(()) => Ok((ProbeResult::Passed, None)),
+                Err(error) if error.kind() == ConnectErrorKind::Rejected => {
+                    Ok((if_rejected, Some(error)))
+                }
+                Err(error) => Err(error),
             }
         }
-    });
+    };
+    let outcome = run_in_task(work, Span::none(), &slot.context, "the probe").await;
+    outcome.unwrap_or_else(|error| {
+        tracing::debug!(pool = %slot.name(), error = %error, "a probe failed");
+        (ProbeResult::Unknown, None)
+    })
 }
 
 /// Probes an idle connection; `None` when there is none.

@@ -261,15 +261,10 @@ impl<F: PoolFactory> ControlPlane for PoolSlot<F> {
     }
 
     fn last_error(&self) -> Option<ConnectError> {
-        let failure = self.last_failure();
-        failure.or_else(|| {
-            let error = self.upstream.last_error()?;
-            let provider = self.upstream.name();
-            Some(ConnectError::no_lease(
-                ConnectErrorKind::Other,
-                provider,
-                &error,
-            ))
+        self.last_failure().or_else(|| {
+            let (provider, error) = (self.upstream.name(), self.upstream.last_error()?);
+            let kind = ConnectErrorKind::Other;
+            Some(ConnectError::no_lease(kind, provider, &error))
         })
     }
 
