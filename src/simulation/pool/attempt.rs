@@ -37,18 +37,9 @@ impl World {
         let lifetime = self.providers[provider].machine.lifetime();
         let rotation = self.open_rotation(provider);
         let pool = &mut self.pools[index];
-        let mut waits = 0;
-        let mut permit = None;
-        if !pool.admission.is_open() {
-            let current = pool
-                .current
-                .and_then(|current| pool.instances.get(&current.instance));
-            let count = current
-                .map(|instance| Arc::clone(&instance.count))
-                .unwrap_or_default();
-            permit = pool.admission.enter_verification(&count);
-            waits = if permit.is_some() { 0 } else { SEC };
-        }
+        let permit = pool.verification_permit();
+        let has_room = permit.is_some() || pool.admission.is_open();
+        let waits = if has_room { 0 } else { SEC };
         let node = pool.node;
         self.checks
             .trace
@@ -96,10 +87,7 @@ impl World {
         hangs: bool,
     ) {
         let index = node.index;
-        if !self.pools[index].is_attempt(losses, number) {
-            return;
-        }
-        let Some(attempt) = self.pools[index].attempt.as_mut() else {
+        let Some(attempt) = self.pools[index].running_attempt(losses, number) else {
             return;
         };
         attempt.permit = None;
@@ -170,17 +158,12 @@ impl World {
         };
         let has_logins = ahead > 0 || opening.tries_out;
         let (node, losses) = (pool.node, pool.losses);
+        let permit = opening
+            .tries_out
+            .then(|| pool.verification_permit())
+            .flatten();
         if let Some(attempt) = pool.attempt.as_mut() {
-            if opening.tries_out && !pool.admission.is_open() {
-                let current = pool
-                    .current
-                    .and_then(|current| pool.instances.get(&current.instance));
-                let count = current
-                    .map(|instance| Arc::clone(&instance.count))
-                    .unwrap_or_default();
-                attempt.permit = pool.admission.enter_verification(&count);
-            }
-            attempt.opening = Some(opening);
+            (attempt.permit, attempt.opening) = (permit, Some(opening));
         }
         let takes = match has_logins {
             true if hangs || takes > VERIFY_DEADLINE => VERIFY_DEADLINE,
@@ -198,10 +181,7 @@ impl World {
 
     pub(in crate::simulation) fn opened(&mut self, node: NodeId, losses: u32, number: u64) {
         let index = node.index;
-        if !self.pools[index].is_attempt(losses, number) {
-            return;
-        }
-        let Some(attempt) = self.pools[index].attempt.as_mut() else {
+        let Some(attempt) = self.pools[index].running_attempt(losses, number) else {
             return;
         };
         attempt.permit = None;

@@ -217,12 +217,26 @@ impl SimulatedPool {
         pooled + u32::from(verification)
     }
 
-    pub(super) fn is_attempt(&self, losses: u32, attempt: u64) -> bool {
-        self.losses == losses
-            && self
-                .attempt
-                .as_ref()
-                .is_some_and(|running| running.number == attempt)
+    pub(super) fn running_attempt(
+        &mut self,
+        losses: u32,
+        number: u64,
+    ) -> Option<&mut SimulatedAttempt> {
+        self.attempt
+            .as_mut()
+            .filter(|attempt| self.losses == losses && attempt.number == number)
+    }
+
+    /// Returns a permit for a verification, if it needs one and there is room.
+    pub(super) fn verification_permit(&self) -> Option<Permit<ConnectionCount>> {
+        if self.admission.is_open() {
+            return None;
+        }
+        let current = self.current;
+        let instance = current.and_then(|current| self.instances.get(&current.instance));
+        let count = instance.map(|instance| Arc::clone(&instance.count));
+        self.admission
+            .enter_verification(&count.unwrap_or_default())
     }
 
     /// Returns the secret of the running attempt's lease.
