@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The sooner one is the lesser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NextAttempt {
     /// It runs now, or is about to start.
     Running,
@@ -15,19 +16,11 @@ pub(crate) enum NextAttempt {
 impl NextAttempt {
     /// Returns the sooner of two.
     pub(crate) fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Running, _) | (_, Self::Running) => Self::Running,
-            (Self::Due(a), Self::Due(b)) => Self::Due(a.min(b)),
-            (Self::Never, other) | (other, Self::Never) => other,
-        }
+        self.min(other)
     }
 
     /// Returns whether it begins before `deadline`.
     pub(crate) fn is_before(self, deadline: Instant) -> bool {
-        match self {
-            Self::Running => true,
-            Self::Due(at) => at < deadline,
-            Self::Never => false,
-        }
+        self < Self::Due(deadline)
     }
 }
