@@ -44,6 +44,22 @@ impl Timestamp {
         self.mono
     }
 
+    /// Returns the time `duration` later; `None` beyond what the clocks can express.
+    pub(crate) fn checked_add(self, duration: Duration) -> Option<Self> {
+        Some(Self {
+            wall: self.wall.checked_add(duration)?,
+            mono: self.mono.checked_add(duration)?,
+        })
+    }
+
+    /// Returns the earlier of two, clock by clock.
+    pub(crate) fn earliest(self, other: Self) -> Self {
+        Self {
+            wall: self.wall.min(other.wall),
+            mono: self.mono.min(other.mono),
+        }
+    }
+
     /// Returns how much further the wall clock moved than the monotonic one since `earlier`, in
     /// either direction.
     pub(crate) fn skew_since(&self, earlier: &Timestamp) -> Duration {

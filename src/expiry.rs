@@ -20,30 +20,18 @@ use crate::clock::Timestamp;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Expiry {
-    wall: Option<SystemTime>,
-    mono: Option<Instant>,
-}
+pub struct Expiry(Option<Timestamp>);
 
 impl Expiry {
     /// Never expires: a password that works until somebody changes it.
     pub const fn never() -> Self {
-        Self {
-            wall: None,
-            mono: None,
-        }
+        Self(None)
     }
 
     /// Expires `ttl` after `from`. A `ttl` beyond what the clocks can express counts as
     /// [`never`](Self::never).
     pub fn after(from: Timestamp, ttl: Duration) -> Self {
-        match (from.wall().checked_add(ttl), from.mono().checked_add(ttl)) {
-            (Some(wall), Some(mono)) => Self {
-                wall: Some(wall),
-                mono: Some(mono),
-            },
-            _ => Self::never(),
-        }
+        Self(from.checked_add(ttl))
     }
 
     /// Expires at the wall-clock time `wall`, and as long after `from` by the monotonic clock. A
@@ -57,50 +45,38 @@ impl Expiry {
 
     /// Returns the earlier of two expiries, clock by clock.
     pub fn earliest(self, other: Self) -> Self {
-        Self {
-            wall: min(self.wall, other.wall),
-            mono: min(self.mono, other.mono),
-        }
+        Self(match (self.0, other.0) {
+            (Some(a), Some(b)) => Some(a.earliest(b)),
+            (a, b) => a.or(b),
+        })
     }
 
     /// Returns whether it never expires.
     pub fn is_never(&self) -> bool {
-        self.wall.is_none() && self.mono.is_none()
+        self.0.is_none()
     }
 
     /// Returns whether either clock has reached it.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.wall.is_some_and(|wall| now.wall() >= wall)
-            || self.mono.is_some_and(|mono| now.mono() >= mono)
+        self.remaining(now) == Some(Duration::ZERO)
     }
 
     /// Returns the time left by the more pessimistic clock; `None` if it never expires, zero if it
     /// has passed.
     pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
-        let wall = self
-            .wall
-            .map(|wall| wall.duration_since(now.wall()).unwrap_or(Duration::ZERO));
-        let mono = self
-            .mono
-            .map(|mono| mono.saturating_duration_since(now.mono()));
-        min(wall, mono)
+        let end = self.0?;
+        let wall = end.wall().duration_since(now.wall()).unwrap_or_default();
+        Some(wall.min(end.mono().saturating_duration_since(now.mono())))
     }
 
     /// Returns the wall-clock time, for people and logs.
     pub fn wall(&self) -> Option<SystemTime> {
-        self.wall
+        self.0.map(|end| end.wall())
     }
 
     /// Returns the monotonic instant, for timers.
     pub(crate) fn mono(&self) -> Option<Instant> {
-        self.mono
-    }
-}
-
-fn min<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+        self.0.map(|end| end.mono())
     }
 }
 
