@@ -6,11 +6,6 @@ use std::time::{Duration, SystemTime};
 
 /// Outcome of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
 #[non_exhaustive]
 pub enum RotationOutcome {
     /// Every pool has adopted a new lease.
@@ -38,11 +33,6 @@ impl RotationOutcome {
 
 /// Whether a handover replaced the pool or updated it in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
 #[non_exhaustive]
 pub enum HandoverMode {
     /// A new pool is published; the old one is drained.
@@ -75,28 +65,25 @@ pub struct HandoverReport {
     /// Time of the bare login and the probe.
     #[cfg_attr(
         feature = "serde",
-        serde(
-            serialize_with = "crate::serialize::seconds",
-            rename = "verify_seconds"
-        )
+        serde(with = "crate::serialize", rename = "verify_seconds")
     )]
     pub verify: Duration,
     /// Time to create or update the pool.
     #[cfg_attr(
         feature = "serde",
-        serde(serialize_with = "crate::serialize::seconds", rename = "open_seconds")
+        serde(with = "crate::serialize", rename = "open_seconds")
     )]
     pub open: Duration,
     /// Time to open connections before the publication.
     #[cfg_attr(
         feature = "serde",
-        serde(serialize_with = "crate::serialize::seconds", rename = "warm_seconds")
+        serde(with = "crate::serialize", rename = "warm_seconds")
     )]
     pub warm: Duration,
     /// Time from the first step to the publication.
     #[cfg_attr(
         feature = "serde",
-        serde(serialize_with = "crate::serialize::seconds", rename = "took_seconds")
+        serde(with = "crate::serialize", rename = "took_seconds")
     )]
     pub took: Duration,
 }
@@ -111,7 +98,7 @@ pub struct RotationReport {
     /// Trigger of the rotation.
     pub trigger: RotationTrigger,
     /// Time at which it began, by the wall clock.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serialize::time"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize"))]
     pub started: SystemTime,
     /// Outcome of the rotation.
     pub outcome: RotationOutcome,
@@ -122,7 +109,7 @@ pub struct RotationReport {
     /// Time of the last fetch.
     #[cfg_attr(
         feature = "serde",
-        serde(serialize_with = "crate::serialize::seconds", rename = "fetch_seconds")
+        serde(with = "crate::serialize", rename = "fetch_seconds")
     )]
     pub fetch: Duration,
     /// Handovers to the new lease, in their order.
@@ -132,18 +119,13 @@ pub struct RotationReport {
     /// Time from the trigger to the last handover.
     #[cfg_attr(
         feature = "serde",
-        serde(serialize_with = "crate::serialize::seconds", rename = "took_seconds")
+        serde(with = "crate::serialize", rename = "took_seconds")
     )]
     pub took: Duration,
 }
 
 /// Trigger of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
 #[non_exhaustive]
 pub enum RotationTrigger {
     /// The provider was registered.

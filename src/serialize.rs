@@ -8,35 +8,36 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::within_years;
 use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use crate::report::{HandoverMode, RotationOutcome, RotationTrigger};
 
-pub(crate) fn seconds<S: Serializer>(
-    duration: &Duration,
+/// Writes a duration or time, or an optional one, for `serde(with)`.
+pub(crate) fn serialize<T: Shown, S: Serializer>(
+    value: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+    value.shown().serialize(serializer)
 }
 
-pub(crate) fn seconds_if_any<S: Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    duration
-        .map(|duration| duration.as_secs_f64())
-        .serialize(serializer)
+/// A value that is written in another form than serde's own.
+pub(crate) trait Shown {
+    fn shown(&self) -> impl Serialize;
 }
 
-pub(crate) fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(within_years(*time)))
+impl Shown for Duration {
+    fn shown(&self) -> impl Serialize {
+        self.as_secs_f64()
+    }
 }
 
-pub(crate) fn time_if_any<S: Serializer>(
-    time: &Option<SystemTime>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(at) => serializer
-            .serialize_some(&humantime::format_rfc3339_millis(within_years(*at)).to_string()),
-        None => serializer.serialize_none(),
+impl Shown for SystemTime {
+    fn shown(&self) -> impl Serialize {
+        humantime::format_rfc3339_millis(within_years(*self)).to_string()
+    }
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> impl Serialize {
+        self.as_ref().map(T::shown)
     }
 }
 
@@ -49,7 +50,13 @@ macro_rules! serialize_as_str {
         }
     )*};
 }
-serialize_as_str!(ConnectErrorKind, ProviderErrorKind);
+serialize_as_str!(
+    ConnectErrorKind,
+    ProviderErrorKind,
+    HandoverMode,
+    RotationOutcome,
+    RotationTrigger
+);
 
 impl Serialize for ConnectError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -29,18 +29,12 @@ pub struct ProviderStatus {
     /// Digest of the current lease's revision; `None` before the first lease.
     pub revision: Option<String>,
     /// Expiry of the current lease; `None` if it does not expire.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::serialize::time_if_any")
-    )]
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize"))]
     pub expires: Option<SystemTime>,
     /// Remaining time to live of the current lease, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
-        serde(
-            serialize_with = "crate::serialize::seconds_if_any",
-            rename = "remaining_seconds"
-        )
+        serde(with = "crate::serialize", rename = "remaining_seconds")
     )]
     pub remaining: Option<Duration>,
     /// Whether the database rejects the current revision.
@@ -50,10 +44,7 @@ pub struct ProviderStatus {
     /// Time until the next fetch.
     #[cfg_attr(
         feature = "serde",
-        serde(
-            serialize_with = "crate::serialize::seconds_if_any",
-            rename = "next_fetch_seconds"
-        )
+        serde(with = "crate::serialize", rename = "next_fetch_seconds")
     )]
     pub next_fetch: Option<Duration>,
     /// Number of fetches.
@@ -62,18 +53,12 @@ pub struct ProviderStatus {
     /// begun.
     pub hanging: usize,
     /// Time at which the first of them began.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::serialize::time_if_any")
-    )]
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize"))]
     pub hanging_since: Option<SystemTime>,
     /// Time to live of the current lease when it was obtained; `None` if it does not expire.
     #[cfg_attr(
         feature = "serde",
-        serde(
-            serialize_with = "crate::serialize::seconds_if_any",
-            rename = "lifetime_seconds"
-        )
+        serde(with = "crate::serialize", rename = "lifetime_seconds")
     )]
     pub lifetime: Option<Duration>,
     /// Error of the last fetch; `None` after one that succeeded.
@@ -106,34 +91,22 @@ pub struct PoolStatus {
     /// Digest of the active revision.
     pub revision: Option<String>,
     /// Expiry of the active lease; `None` if it does not expire.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::serialize::time_if_any")
-    )]
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize"))]
     pub expires: Option<SystemTime>,
     /// Remaining time to live of the active lease, by the more pessimistic clock.
     #[cfg_attr(
         feature = "serde",
-        serde(
-            serialize_with = "crate::serialize::seconds_if_any",
-            rename = "remaining_seconds"
-        )
+        serde(with = "crate::serialize", rename = "remaining_seconds")
     )]
     pub remaining: Option<Duration>,
     /// Time to live of the active lease when it was obtained; `None` if it does not expire.
     #[cfg_attr(
         feature = "serde",
-        serde(
-            serialize_with = "crate::serialize::seconds_if_any",
-            rename = "lifetime_seconds"
-        )
+        serde(with = "crate::serialize", rename = "lifetime_seconds")
     )]
     pub lifetime: Option<Duration>,
     /// Time of the last verification of the active lease.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::serialize::time_if_any")
-    )]
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize"))]
     pub verified: Option<SystemTime>,
     /// Connections of the current generation: busy, idle and being opened.
     pub connections: u32,
@@ -152,10 +125,7 @@ pub struct PoolStatus {
     /// Time until the next verification, if one is planned.
     #[cfg_attr(
         feature = "serde",
-        serde(
-            serialize_with = "crate::serialize::seconds_if_any",
-            rename = "next_verification_seconds"
-        )
+        serde(with = "crate::serialize", rename = "next_verification_seconds")
     )]
     pub next_verification: Option<Duration>,
     /// Number of restarts of its actor.
