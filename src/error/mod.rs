@@ -7,6 +7,7 @@ mod text;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 pub use connect::{ConnectError, ConnectErrorKind};
 pub use provider::{ProviderError, ProviderErrorKind};
@@ -102,9 +103,10 @@ impl Error {
         )
     }
 
+    /// Returns the error of a provider that cannot start, or has not started within the time.
     pub(crate) fn from_provider(
         name: &str,
-        waited: Option<std::time::Duration>,
+        waited: Option<Duration>,
         error: ProviderError,
     ) -> Self {
         let message = match waited {
@@ -114,43 +116,37 @@ impl Error {
             ),
             None => format!("provider {name:?} cannot start"),
         };
-        Self {
-            kind: ErrorKind::Provider,
-            message,
-            cause: Some(Cause::Provider(error)),
-        }
+        Self::new(ErrorKind::Provider, message).with_cause(Cause::Provider(error))
     }
 
     pub(crate) fn from_manual_rotation(name: &str, error: ProviderError) -> Self {
         let message = format!(
             "provider {name:?} returned no new credential; the current lease stays in service"
         );
-        Self {
-            kind: ErrorKind::Provider,
-            message,
-            cause: Some(Cause::Provider(error)),
-        }
+        Self::new(ErrorKind::Provider, message).with_cause(Cause::Provider(error))
     }
 
+    /// Returns the error of a pool that cannot start, or has not started within the time.
     pub(crate) fn from_pool(
         name: &str,
         provider: &str,
-        waited: Option<std::time::Duration>,
+        waited: Option<Duration>,
         error: ConnectError,
     ) -> Self {
         let message = match waited {
-            Some(waited) => {
-                format!(
-                    "pool {name:?} verified no lease of provider {provider:?} within {}",
-                    humantime::format_duration(waited)
-                )
-            }
+            Some(waited) => format!(
+                "pool {name:?} verified no lease of provider {provider:?} within {}",
+                humantime::format_duration(waited)
+            ),
             None => format!("pool {name:?} cannot start with provider {provider:?}"),
         };
+        Self::new(ErrorKind::Pool, message).with_cause(Cause::Pool(error))
+    }
+
+    fn with_cause(self, cause: Cause) -> Self {
         Self {
-            kind: ErrorKind::Pool,
-            message,
-            cause: Some(Cause::Pool(error)),
+            cause: Some(cause),
+            ..self
         }
     }
 
