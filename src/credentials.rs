@@ -207,11 +207,7 @@ const MALFORMED: &str = "[malformed]";
 
 /// Returns the host for a message, or a placeholder if it is invalid: a URL may contain a password.
 pub(crate) fn shown_host(host: &str) -> &str {
-    if host_problem(host).is_none() {
-        host
-    } else {
-        MALFORMED
-    }
+    host_problem(host).map_or(host, |_| MALFORMED)
 }
 
 /// Returns the name of a user or database for a message, or a placeholder if it is a URL.
@@ -243,10 +239,7 @@ pub(crate) fn host_problem(host: &str) -> Option<&'static str> {
         Some("contains white space; give the name or address alone")
     } else if host.contains(':') {
         Some("has a port; give the name or address alone, and the port beside it")
-    } else if !host
-        .chars()
-        .all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
-    {
+    } else if !is_name(host) {
         Some("has a character that host names cannot have; give the name or address alone")
     } else {
         None
@@ -264,14 +257,16 @@ fn without_brackets(host: &str) -> Option<&str> {
 fn is_address(host: &str) -> bool {
     match host.split_once('%') {
         Some((address, zone)) => {
-            address.parse::<Ipv6Addr>().is_ok()
-                && !zone.is_empty()
-                && zone
-                    .chars()
-                    .all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
+            address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && is_name(zone)
         }
         None => host.parse::<IpAddr>().is_ok(),
     }
+}
+
+/// Returns whether the text has only characters that names of hosts and zones can have.
+fn is_name(text: &str) -> bool {
+    text.chars()
+        .all(|one| one.is_alphanumeric() || matches!(one, '-' | '_' | '.'))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Events, sent to every reader without waiting for slow ones.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +91,7 @@ pub enum Event {
 ///     }
 /// }
 /// ```
+#[derive(Debug)]
 #[must_use = "events are sent to readers that exist at the time"]
 pub struct Events(broadcast::Receiver<Event>);
 
@@ -106,12 +106,6 @@ impl Events {
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Events")
     }
 }
 

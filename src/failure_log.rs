@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 
 /// Number of failures that are logged at once.
 const AT_ONCE: u64 = 3;
@@ -40,7 +40,7 @@ impl FailureLog {
     /// Counts a failure of this cause, which is an error's kind. Returns the count if it is to be
     /// logged.
     pub fn failed(&self, now: Instant, cause: &str) -> Option<u64> {
-        let mut seen = self.lock();
+        let mut seen = self.0.lock();
         seen.times += 1;
         let of_this = seen
             .logged
@@ -63,18 +63,14 @@ impl FailureLog {
     /// Notes a failure that is expected once. Returns whether it is the first since the last
     /// success.
     pub(crate) fn is_first_expected(&self) -> bool {
-        let mut seen = self.lock();
+        let mut seen = self.0.lock();
         seen.times == 0 && !std::mem::replace(&mut seen.expected, true)
     }
 
     /// Ends the failure. Returns how often it occurred, if it did.
     pub fn succeeded(&self) -> Option<u64> {
-        let seen = std::mem::take(&mut *self.lock());
+        let seen = std::mem::take(&mut *self.0.lock());
         (seen.times > 0).then_some(seen.times)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock()
     }
 }
 
