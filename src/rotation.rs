@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::{ConnectError, ProviderError};
 use crate::id::Id;
 use crate::lease::Revision;
-use crate::lock::{Mutex, MutexGuard};
+use crate::lock::Mutex;
 use crate::report::{HandoverReport, RotationOutcome, RotationReport, RotationTrigger};
 use crate::telemetry::{self, Caller, Origin, Root};
 
@@ -24,7 +24,7 @@ pub(crate) struct Rotation {
     provider: Arc<str>,
     trigger: RotationTrigger,
     started: Timestamp,
-    inner: Mutex<Progress>,
+    progress: Mutex<Progress>,
 }
 
 #[derive(Debug)]
@@ -52,6 +52,15 @@ struct Progress {
 struct Failure {
     error_type: &'static str,
     message: String,
+}
+
+impl Failure {
+    fn new(error_type: &'static str, error: &impl ToString) -> Self {
+        Self {
+            error_type,
+            message: error.to_string(),
+        }
+    }
 }
 
 impl Progress {
@@ -85,7 +94,7 @@ impl Rotation {
             provider: Arc::clone(provider),
             trigger,
             started: now,
-            inner: Mutex::new(Progress {
+            progress: Mutex::new(Progress {
                 root: Root::pending(now.mono()),
                 revision: None,
                 unrecorded: None,
@@ -112,15 +121,15 @@ impl Rotation {
 
     /// Replaces the root span. If the rotation is ending, ends the new one instead.
     fn put_root(&self, root: Root) {
-        let mut inner = self.lock();
-        if !inner.ending {
-            let old = std::mem::replace(&mut inner.root, root);
-            drop(inner);
+        let mut progress = self.progress.lock();
+        if !progress.ending {
+            let old = std::mem::replace(&mut progress.root, root);
+            drop(progress);
             drop(old);
             return;
         }
-        let failure = inner.failure().cloned();
-        drop(inner);
+        let failure = progress.failure().cloned();
+        drop(progress);
         if failure.is_some() {
             mark_end(root.span(), RotationOutcome::Unfinished, failure.as_ref());
         }
@@ -132,20 +141,20 @@ impl Rotation {
 
     /// Returns the root span while the rotation is open.
     pub(crate) fn span(&self) -> Span {
-        self.lock().root.span().clone()
+        self.progress.lock().root.span().clone()
     }
 
     /// Returns the root span for an attempt that begins now.
     pub(crate) fn span_for_attempt(&self, now: Timestamp) -> Span {
         let (last, failure, revision) = {
-            let mut inner = self.lock();
-            if inner.ending || !inner.root.begins_next_part(now.mono()) {
-                return inner.root.span().clone();
+            let mut progress = self.progress.lock();
+            if progress.ending || !progress.root.begins_next_part(now.mono()) {
+                return progress.root.span().clone();
             }
             (
-                inner.root.clone(),
-                inner.failure().cloned(),
-                inner.revision.clone(),
+                progress.root.clone(),
+                progress.failure().cloned(),
+                progress.revision.clone(),
             )
         };
         mark_end(last.span(), RotationOutcome::Unfinished, failure.as_ref());
@@ -160,7 +169,7 @@ impl Rotation {
 
     /// Returns the rotation's place in the trace, also after its end.
     pub(crate) fn origin(&self) -> Origin {
-        self.lock().root.origin().clone()
+        self.progress.lock().root.origin().clone()
     }
 
     /// Links the attempt that begins now to a caller that requested the rotation.
@@ -170,41 +179,34 @@ impl Rotation {
 
     /// Notes the end of a fetch.
     pub(crate) fn fetched(&self, took: Duration, failure: Option<&ProviderError>) {
-        let mut inner = self.lock();
-        inner.attempts += 1;
-        inner.fetch_failure = failure.map(|error| Failure {
-            error_type: error.kind().as_str(),
-            message: error.to_string(),
-        });
-        inner.fetch = took;
+        let mut progress = self.progress.lock();
+        progress.attempts += 1;
+        progress.fetch_failure = failure.map(|error| Failure::new(error.kind().as_str(), error));
+        progress.fetch = took;
     }
 
     /// Notes that a pool could not adopt the lease; it retries.
     pub(crate) fn handover_failed(&self, pool: &Arc<str>, error: &ConnectError) {
-        let failure = Failure {
-            error_type: error.kind().as_str(),
-            message: error.to_string(),
-        };
-        self.lock()
-            .handover_failures
-            .insert(Arc::clone(pool), failure);
+        let failure = Failure::new(error.kind().as_str(), error);
+        let mut progress = self.progress.lock();
+        progress.handover_failures.insert(Arc::clone(pool), failure);
     }
 
     /// Notes a new revision, which these pools are to adopt. May be called under a lock;
     /// [`record_revision`](Self::record_revision) writes it to the span.
     pub(crate) fn adopted(&self, revision: &Revision, pools: impl IntoIterator<Item = Arc<str>>) {
-        let mut inner = self.lock();
+        let mut progress = self.progress.lock();
         let digest = revision.digest();
-        inner.unrecorded = Some(digest.clone());
-        inner.revision = Some(digest);
-        inner.waiting = pools.into_iter().collect();
+        progress.unrecorded = Some(digest.clone());
+        progress.revision = Some(digest);
+        progress.waiting = pools.into_iter().collect();
     }
 
     /// Records the revision that was adopted.
     pub(crate) fn record_revision(&self) {
         let (span, revision) = {
-            let mut inner = self.lock();
-            (inner.root.span().clone(), inner.unrecorded.take())
+            let mut progress = self.progress.lock();
+            (progress.root.span().clone(), progress.unrecorded.take())
         };
         if let Some(digest) = revision {
             span.record("revision", digest);
@@ -213,76 +215,76 @@ impl Rotation {
 
     /// Notes that a pool adopted the lease with this digest, unless the rotation obtained another.
     pub(crate) fn handed_over(&self, report: HandoverReport, revision: &str) {
-        let mut inner = self.lock();
-        if inner
+        let mut progress = self.progress.lock();
+        if progress
             .revision
             .as_deref()
             .is_some_and(|digest| digest != revision)
         {
             return;
         }
-        let (span, generation) = (inner.root.span().clone(), report.generation);
-        inner.handover_failures.remove(&report.pool);
-        inner.waiting.remove(&report.pool);
-        inner.handovers.push(report);
-        drop(inner);
+        let (span, generation) = (progress.root.span().clone(), report.generation);
+        progress.handover_failures.remove(&report.pool);
+        progress.waiting.remove(&report.pool);
+        progress.handovers.push(report);
+        drop(progress);
         span.record("generation", generation);
     }
 
     /// Stops waiting for a pool that was removed, or that keeps its lease.
     pub(crate) fn stop_waiting_for(&self, pool: &str) {
-        let mut inner = self.lock();
-        inner.waiting.remove(pool);
-        inner.handover_failures.remove(pool);
+        let mut progress = self.progress.lock();
+        progress.waiting.remove(pool);
+        progress.handover_failures.remove(pool);
     }
 
     /// Returns whether this pool has yet to adopt the lease with this digest.
     pub(crate) fn waits_for(&self, pool: &str, revision: &str) -> bool {
-        let inner = self.lock();
-        inner.revision.as_deref() == Some(revision) && inner.waiting.contains(pool)
+        let progress = self.progress.lock();
+        progress.revision.as_deref() == Some(revision) && progress.waiting.contains(pool)
     }
 
     /// Returns whether no pool has yet to adopt the lease.
     pub(crate) fn is_settled(&self) -> bool {
-        self.lock().waiting.is_empty()
+        self.progress.lock().waiting.is_empty()
     }
 
     /// Ends the rotation and its span. Returns `None` if it has ended before.
     pub(crate) fn close(&self, outcome: RotationOutcome, now: Timestamp) -> Option<RotationReport> {
         self.record_revision();
         let (span, failure, report) = {
-            let mut inner = self.lock();
-            if std::mem::replace(&mut inner.ending, true) {
+            let mut progress = self.progress.lock();
+            if std::mem::replace(&mut progress.ending, true) {
                 return None;
             }
             (
-                inner.root.take(),
-                inner.failure().cloned(),
-                self.current_report(&inner, outcome, now),
+                progress.root.take(),
+                progress.failure().cloned(),
+                self.current_report(&progress, outcome, now),
             )
         };
         mark_end(&span, outcome, failure.as_ref());
         drop(span);
-        self.lock().closed = Some(report.clone());
+        self.progress.lock().closed = Some(report.clone());
         Some(report)
     }
 
     /// Returns the final report, or the present state.
     pub(crate) fn report(&self, now: Timestamp) -> RotationReport {
-        let inner = self.lock();
-        inner
+        let progress = self.progress.lock();
+        progress
             .closed
             .clone()
-            .unwrap_or_else(|| self.current_report(&inner, RotationOutcome::Unfinished, now))
+            .unwrap_or_else(|| self.current_report(&progress, RotationOutcome::Unfinished, now))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed.is_some()
+        self.progress.lock().closed.is_some()
     }
 
     fn current_report(
         &self,
-        inner: &Progress,
+        progress: &Progress,
         outcome: RotationOutcome,
         now: Timestamp,
     ) -> RotationReport {
@@ -291,17 +293,13 @@ impl Rotation {
             trigger: self.trigger,
             started: self.started.wall(),
             outcome,
-            revision: inner.revision.clone(),
-            attempts: inner.attempts,
-            fetch: inner.fetch,
-            handovers: inner.handovers.clone(),
-            waiting: inner.waiting.iter().cloned().collect(),
+            revision: progress.revision.clone(),
+            attempts: progress.attempts,
+            fetch: progress.fetch,
+            handovers: progress.handovers.clone(),
+            waiting: progress.waiting.iter().cloned().collect(),
             took: now.mono().saturating_duration_since(self.started.mono()),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.inner.lock()
     }
 }
 
@@ -317,7 +315,13 @@ mod tests {
             RotationTrigger::Rejected,
             Timestamp::now(),
         );
-        let failure = || rotation.lock().failure().map(|failure| failure.error_type);
+        let failure = || {
+            rotation
+                .progress
+                .lock()
+                .failure()
+                .map(|failure| failure.error_type)
+        };
         let fetched = |failure: Option<&ProviderError>| rotation.fetched(Duration::ZERO, failure);
         let down = ProviderError::new(ProviderErrorKind::Unavailable, "down");
         let rejected =
