@@ -6,6 +6,18 @@ use tracing::Span;
 
 use crate::report::RotationTrigger;
 
+/// Defines methods that do nothing.
+macro_rules! empty {
+    ($($name:ident($($argument:ty),*);)*) => {$(
+        #[inline]
+        pub(crate) fn $name(&self $(, _: $argument)*) {}
+    )*};
+}
+
+/// Marks a span as failed.
+#[inline]
+pub(super) fn failed(_span: &Span, _message: &str) {}
+
 /// Place of a rotation in its trace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin(());
@@ -16,8 +28,9 @@ impl Origin {
         Self(())
     }
 
-    #[inline]
-    pub(crate) fn link(&self, _span: &Span) {}
+    empty! {
+        link(&Span);
+    }
 }
 
 /// Caller that requests a rotation.
@@ -30,8 +43,9 @@ impl Caller {
         Self
     }
 
-    #[inline]
-    pub(crate) fn link_rotation(&self, _rotation: &Span) {}
+    empty! {
+        link_rotation(&Span);
+    }
 }
 
 /// Time for which a caller has waited for a credential.
@@ -42,24 +56,9 @@ impl Wait {
     #[inline]
     pub(crate) fn keep_waiting(&mut self, _now: impl FnOnce() -> Instant) {}
 
-    #[inline]
-    pub(crate) fn got_connection(
-        self,
-        _meters: &Meters,
-        _pool: &str,
-        _now: impl FnOnce() -> Instant,
-        _by: Option<&Origin>,
-    ) {
-    }
-
-    #[inline]
-    pub(crate) fn failed(
-        self,
-        _meters: &Meters,
-        _pool: &str,
-        _now: impl FnOnce() -> Instant,
-        _error_type: impl FnOnce() -> &'static str,
-    ) {
+    empty! {
+        got_connection(&Meters, &str, impl FnOnce() -> Instant, Option<&Origin>);
+        failed(&Meters, &str, impl FnOnce() -> Instant, impl FnOnce() -> &'static str);
     }
 }
 
@@ -68,47 +67,16 @@ impl Wait {
 pub(crate) struct Meters(());
 
 impl Meters {
-    #[inline]
-    pub(crate) fn provider_registered(&self, _provider: &str) {}
-
-    #[inline]
-    pub(crate) fn pool_registered(&self, _pool: &str) {}
-
-    #[inline]
-    pub(crate) fn fetched(
-        &self,
-        _provider: &str,
-        _trigger: RotationTrigger,
-        _took: Duration,
-        _error_type: Option<&'static str>,
-    ) {
+    empty! {
+        provider_registered(&str);
+        pool_registered(&str);
+        fetched(&str, RotationTrigger, Duration, Option<&'static str>);
+        refreshed(&str, RotationTrigger, &'static str, Duration);
+        handed_over(&str, &'static str, Duration);
+        handover_failed(&str, &'static str, Duration);
+        timed_out(&str);
+        drained(&str, Duration);
+        drain_abandoned(&str);
+        restarted(&str);
     }
-
-    #[inline]
-    pub(crate) fn refreshed(
-        &self,
-        _provider: &str,
-        _trigger: RotationTrigger,
-        _outcome: &'static str,
-        _took: Duration,
-    ) {
-    }
-
-    #[inline]
-    pub(crate) fn handed_over(&self, _pool: &str, _mode: &'static str, _took: Duration) {}
-
-    #[inline]
-    pub(crate) fn handover_failed(&self, _pool: &str, _error_type: &'static str, _took: Duration) {}
-
-    #[inline]
-    pub(crate) fn timed_out(&self, _pool: &str) {}
-
-    #[inline]
-    pub(crate) fn drained(&self, _pool: &str, _took: Duration) {}
-
-    #[inline]
-    pub(crate) fn drain_abandoned(&self, _pool: &str) {}
-
-    #[inline]
-    pub(crate) fn restarted(&self, _actor: &str) {}
 }

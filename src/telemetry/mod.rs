@@ -11,13 +11,10 @@ mod root;
 mod trace;
 
 #[cfg(not(feature = "otel"))]
-pub(crate) use absent::{Caller, Meters, Origin, Wait};
+use absent as trace;
 pub(crate) use in_span::InSpan;
-#[cfg(feature = "otel")]
-pub(crate) use meters::Meters;
 pub(crate) use root::Root;
-#[cfg(feature = "otel")]
-pub(crate) use trace::{Caller, Origin, Wait};
+pub(crate) use trace::{Caller, Meters, Origin, Wait};
 
 use tracing::Span;
 use tracing::field::Empty;
@@ -128,10 +125,7 @@ pub(crate) fn abandoned(drain: &Span) {
 /// Marks a failed attempt. The message is that of an error, which never carries a secret.
 pub(crate) fn failed(span: &Span, error_type: &str, message: &str) {
     span.record("error.type", error_type);
-    #[cfg(feature = "otel")]
     trace::failed(span, message);
-    #[cfg(not(feature = "otel"))]
-    let _ = message;
 }
 
 /// Ends the span now. Otherwise its end would be the last time it was entered.

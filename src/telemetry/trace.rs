@@ -8,7 +8,7 @@ use opentelemetry::{Context, KeyValue};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::Meters;
+pub(crate) use super::meters::Meters;
 
 /// Marks a span as failed; its message is that of an error.
 pub(super) fn failed(span: &Span, message: &str) {
