@@ -13,7 +13,6 @@ use crate::context::Context;
 use crate::id::Id;
 use crate::lock::{Mutex, MutexGuard};
 use crate::report::ShutdownReport;
-use crate::status::Status;
 
 /// State that the clones of a supervisor share.
 pub(super) struct Inner {
@@ -46,16 +45,15 @@ impl Inner {
         (registry.providers(), registry.pools(), registry.is_closed())
     }
 
-    pub(super) fn status(&self) -> Status {
-        let (providers, pools, shutting_down) = self.registered();
-        Status {
-            providers: providers
-                .iter()
-                .map(|provider| provider.slot.status())
-                .collect(),
-            pools: pools.iter().map(|pool| pool.slot.status()).collect(),
-            shutting_down,
-        }
+    /// Moves the shutdown from one state to another. Returns whether it was in the first.
+    pub(super) fn change_ending(&self, from: &Ending, to: Ending) -> bool {
+        self.ending.send_if_modified(|ending| {
+            let is_due = ending == from;
+            if is_due {
+                *ending = to;
+            }
+            is_due
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Registry> {
@@ -79,7 +77,7 @@ impl Drop for Inner {
 }
 
 /// Progress of a shutdown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// Not begun, or under way.
     Pending,

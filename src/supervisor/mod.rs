@@ -96,7 +96,12 @@ impl Supervisor {
     /// Returns the state of every provider and pool.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.inner.status()
+        let (providers, pools, shutting_down) = self.inner.registered();
+        Status {
+            providers: providers.iter().map(|node| node.slot.status()).collect(),
+            pools: pools.iter().map(|node| node.slot.status()).collect(),
+            shutting_down,
+        }
     }
 
     /// Returns whether traffic should be sent here: every credential is verified, not rejected and
@@ -110,15 +115,12 @@ impl Supervisor {
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         let (providers, pools, shutting_down) = self.inner.registered();
-        let restarts = providers
-            .iter()
-            .map(|provider| provider.child.restarts())
-            .chain(pools.iter().map(|pool| pool.child.restarts()))
-            .sum();
+        let providers = providers.iter().map(|node| node.child.restarts());
+        let pools = pools.iter().map(|node| node.child.restarts());
         Liveness {
             alive: true,
             shutting_down,
-            restarts,
+            restarts: providers.chain(pools).sum(),
         }
     }
 

@@ -32,21 +32,20 @@ fn unknown_report() -> ShutdownReport {
 
 /// Returns a report that lists everything as left behind, by its current status.
 fn report_by_status(inner: &Inner, took: Duration) -> ShutdownReport {
-    let (providers, pools) = {
-        let registry = inner.lock();
-        (registry.providers(), registry.pools_and_leaving())
-    };
     let mut report = ShutdownReport {
         took,
         ..unknown_report()
     };
-    for status in providers.iter().map(|provider| provider.slot.status()) {
+    let providers = inner.lock().providers();
+    for provider in providers {
+        let status = provider.slot.status();
         let leases = status.unreleased + usize::from(status.revision.is_some());
         if leases > 0 {
             report.unreleased.push((Arc::clone(&status.name), leases));
         }
         report.unfinished.push(status.name);
     }
+    let pools = inner.lock().pools_and_leaving();
     for pool in pools {
         let status = pool.slot.status();
         let current = Abandoned {
@@ -79,13 +78,7 @@ struct ShutdownGuard(Arc<Inner>);
 
 impl Drop for ShutdownGuard {
     fn drop(&mut self) {
-        self.0.ending.send_if_modified(|ending| {
-            let pending = matches!(ending, Ending::Pending);
-            if pending {
-                *ending = Ending::Lost;
-            }
-            pending
-        });
+        self.0.change_ending(&Ending::Pending, Ending::Lost);
     }
 }
 
@@ -146,12 +139,17 @@ impl Supervisor {
         let ended = async {
             loop {
                 let now = ending
-                    .wait_for(|ending| !matches!(ending, Ending::Pending))
+                    .wait_for(|ending| *ending != Ending::Pending)
                     .await
                     .map(|ending| ending.clone());
                 match (now, Handle::try_current()) {
                     (Ok(Ending::Ended(report)), _) => return Some(report),
-                    (Ok(Ending::Lost), Ok(here)) => take_over(inner, &here, bound),
+                    // One caller continues it, on its own runtime.
+                    (Ok(Ending::Lost), Ok(here)) => {
+                        if inner.change_ending(&Ending::Lost, Ending::Pending) {
+                            spawn(inner, &here, bound, true);
+                        }
+                    }
                     // No runtime can run it. (The sender exists: it is in `inner`.)
                     _ => return None,
                 }
@@ -164,20 +162,6 @@ impl Supervisor {
         };
         let took = inner.context.clock.mono().saturating_duration_since(began);
         report.unwrap_or_else(|| report_by_status(inner, took))
-    }
-}
-
-/// Continues a shutdown whose runtime is gone, on the runtime of one caller.
-fn take_over(inner: &Arc<Inner>, here: &Handle, bound: Duration) {
-    let first = inner.ending.send_if_modified(|ending| {
-        let lost = matches!(ending, Ending::Lost);
-        if lost {
-            *ending = Ending::Pending;
-        }
-        lost
-    });
-    if first {
-        spawn(inner, here, bound, true);
     }
 }
 
@@ -208,10 +192,9 @@ async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> Sh
         drain = drain.min(LOST_RUNTIME_WAIT);
     }
     let drained_by = began + drain;
-    let (providers, pools) = {
-        let registry = inner.lock();
-        (registry.providers(), registry.pools_and_leaving())
-    };
+    // The registry is closed, so that both lists stay complete.
+    let providers = inner.lock().providers();
+    let pools = inner.lock().pools_and_leaving();
     for provider in &providers {
         Arc::clone(&provider.slot).stop_fetching();
     }
@@ -219,18 +202,19 @@ async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> Sh
     for pool in &pools {
         Arc::clone(&pool.slot).retire();
     }
+    let running_work = || {
+        let providers = providers.iter();
+        let fetches = providers.map(|provider| (&provider.name, provider.slot.until_idle()));
+        fetches.chain(
+            pools
+                .iter()
+                .map(|pool| (&pool.name, pool.slot.until_idle())),
+        )
+    };
     let mut unfinished = Vec::new();
-    for provider in &providers {
-        if in_time(drained_by, provider.slot.until_idle())
-            .await
-            .is_none()
-        {
-            unfinished.push(Arc::clone(&provider.name));
-        }
-    }
-    for pool in &pools {
-        if in_time(drained_by, pool.slot.until_idle()).await.is_none() {
-            unfinished.push(Arc::clone(&pool.name));
+    for (name, idle) in running_work() {
+        if in_time(drained_by, idle).await.is_none() {
+            unfinished.push(Arc::clone(name));
         }
     }
     let mut abandoned = Vec::new();
@@ -245,11 +229,8 @@ async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> Sh
     if !unfinished.is_empty() || !abandoned.is_empty() {
         inner.context.shutdown_signal.send();
         // Running work ends at the signal, and closes its connections.
-        for provider in &providers {
-            let _ = in_time(deadline, provider.slot.until_idle()).await;
-        }
-        for pool in &pools {
-            let _ = in_time(deadline, pool.slot.until_idle()).await;
+        for (_, idle) in running_work() {
+            let _ = in_time(deadline, idle).await;
         }
     }
     let closing: Vec<_> = providers
@@ -262,10 +243,9 @@ async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> Sh
         .collect();
     let mut unreleased = Vec::new();
     for (name, closed) in closing {
-        match closed.await {
-            Ok(0) => {}
-            Ok(left) => unreleased.push((name, left)),
-            Err(_) => unreleased.push((name, 1)),
+        let left = closed.await.unwrap_or(1);
+        if left > 0 {
+            unreleased.push((name, left));
         }
     }
     for pool in &pools {
