@@ -20,56 +20,52 @@ pub(super) fn readiness(inner: &Inner) -> Readiness {
     }
     // A share of a short lease's lifetime. With the full margin it would be unready most of the
     // time, although it is renewed in time.
-    let margin_of = |lifetime: Option<Duration>| {
+    let missing_margin = |remaining: Option<Duration>, lifetime: Option<Duration>| {
         let margin = inner.context.settings.ready_margin;
-        lifetime.map_or(margin, |lifetime| margin.min(lifetime / MARGIN_DIVISOR))
+        let margin = lifetime.map_or(margin, |lifetime| margin.min(lifetime / MARGIN_DIVISOR));
+        let is_missing = remaining.is_some_and(|remaining| remaining < margin);
+        is_missing.then(|| humantime::format_duration(margin))
     };
+    let now = inner.context.clock.mono();
     for provider in providers {
         let status = provider.slot.status();
-        let margin = margin_of(status.lifetime);
+        let name = &status.name;
         if status.revision.is_none() {
-            reasons.push(format!("provider {:?} has no lease", status.name));
-        } else if status.remaining.is_some_and(|remaining| remaining < margin) {
+            reasons.push(format!("provider {name:?} has no lease"));
+        } else if let Some(margin) = missing_margin(status.remaining, status.lifetime) {
             reasons.push(format!(
-                "the lease of provider {:?} has less than {} left",
-                status.name,
-                humantime::format_duration(margin)
+                "the lease of provider {name:?} has less than {margin} left"
             ));
         }
-        if provider.child.is_over_budget(inner.context.clock.mono()) {
-            reasons.push(format!(
-                "the actor of provider {:?} keeps failing",
-                status.name
-            ));
+        if provider.child.is_over_budget(now) {
+            reasons.push(format!("the actor of provider {name:?} keeps failing"));
         }
     }
     for pool in pools {
         let status = pool.slot.status();
-        let margin = margin_of(status.lifetime);
+        let name = &status.name;
         if status.generation == 0 {
-            reasons.push(format!("pool {:?} has verified no lease", status.name));
+            reasons.push(format!("pool {name:?} has verified no lease"));
         } else if status.rejected {
             reasons.push(format!(
-                "the database rejects the credentials of pool {:?}",
-                status.name
+                "the database rejects the credentials of pool {name:?}"
             ));
         } else if !status.serving {
-            reasons.push(format!("the lease of pool {:?} has expired", status.name));
+            reasons.push(format!("the lease of pool {name:?} has expired"));
         } else if pool.slot.has_unknown_login_error() {
             reasons.push(format!(
-                "logins with the active credentials of pool {:?} fail; see its last_error",
-                status.name
+                "logins with the active credentials of pool {name:?} fail; see its last_error"
             ));
         }
-        if status.serving && status.remaining.is_some_and(|remaining| remaining < margin) {
+        if status.serving
+            && let Some(margin) = missing_margin(status.remaining, status.lifetime)
+        {
             reasons.push(format!(
-                "the lease of pool {:?} has less than {} left",
-                status.name,
-                humantime::format_duration(margin)
+                "the lease of pool {name:?} has less than {margin} left"
             ));
         }
-        if pool.child.is_over_budget(inner.context.clock.mono()) {
-            reasons.push(format!("the actor of pool {:?} keeps failing", status.name));
+        if pool.child.is_over_budget(now) {
+            reasons.push(format!("the actor of pool {name:?} keeps failing"));
         }
     }
     Readiness {

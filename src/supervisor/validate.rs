@@ -1,5 +1,6 @@
 //! Checks of a service's settings; each error names the field and the allowed values.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::context::Settings;
@@ -35,44 +36,40 @@ pub(super) fn settings(settings: &Settings) -> Result<(), Error> {
 /// Checks the settings that a pool factory returned.
 pub(super) fn pool(name: &str, settings: &PoolSettings) -> Result<(), Error> {
     const MAX_CONNECTIONS: u32 = 10_000;
-    let invalid = |field: &str, problem: String| {
-        Err(Error::invalid(field, format!("{problem} (pool {name:?})")))
+    let max = settings.max_connections;
+    let check = |is_valid: bool, field: &str, problem: fmt::Arguments<'_>| {
+        let error = || Error::invalid(field, format!("{problem} (pool {name:?})"));
+        if is_valid { Ok(()) } else { Err(error()) }
     };
-    if settings.max_connections == 0 || settings.max_connections > MAX_CONNECTIONS {
-        return invalid(
-            "max_connections",
-            format!(
-                "{} is out of range; give between 1 and {MAX_CONNECTIONS}",
-                settings.max_connections
-            ),
-        );
-    }
-    if settings.warm_connections > settings.max_connections {
-        return invalid(
-            "min_connections",
-            format!(
-                "{} is more than max_connections, {}; give at most that",
-                settings.warm_connections, settings.max_connections
-            ),
-        );
-    }
-    if settings.overlap == 0 || settings.overlap > settings.max_connections {
-        return invalid(
-            "overlap",
-            format!(
-                "{} is out of range; give between 1 and max_connections, {}",
-                settings.overlap, settings.max_connections
-            ),
-        );
-    }
-    if settings.acquire_timeout.is_zero() || settings.acquire_timeout > LONGEST {
-        let given = humantime::format_duration(settings.acquire_timeout);
-        return invalid(
-            "acquire_timeout",
-            format!("{given} is out of range; give between 1ms and 1day"),
-        );
-    }
-    Ok(())
+    check(
+        (1..=MAX_CONNECTIONS).contains(&max),
+        "max_connections",
+        format_args!("{max} is out of range; give between 1 and {MAX_CONNECTIONS}"),
+    )?;
+    check(
+        settings.warm_connections <= max,
+        "min_connections",
+        format_args!(
+            "{} is more than max_connections, {max}; give at most that",
+            settings.warm_connections
+        ),
+    )?;
+    check(
+        (1..=max).contains(&settings.overlap),
+        "overlap",
+        format_args!(
+            "{} is out of range; give between 1 and max_connections, {max}",
+            settings.overlap
+        ),
+    )?;
+    check(
+        !settings.acquire_timeout.is_zero() && settings.acquire_timeout <= LONGEST,
+        "acquire_timeout",
+        format_args!(
+            "{} is out of range; give between 1ms and 1day",
+            humantime::format_duration(settings.acquire_timeout)
+        ),
+    )
 }
 
 /// Checks a name, which appears in logs, spans and metrics.
