@@ -59,28 +59,24 @@ pub(super) fn register(inner: &Arc<Inner>) {
         },
     )
     .build();
-    read(
-        inner,
-        meter
-            .i64_observable_up_down_counter("pool.drain.connections")
-            .with_unit("{connection}")
-            .with_description("Open connections of old generations"),
-        pools,
+    let connections = |name, description, observe| {
+        let counter = meter.i64_observable_up_down_counter(name);
+        let counter = counter.with_unit("{connection}");
+        read(inner, counter.with_description(description), pools, observe).build();
+    };
+    connections(
+        "pool.drain.connections",
+        "Open connections of old generations",
         |pool, observer| {
             let draining = pool.draining.iter();
             let draining = draining.map(|drain| i64::from(drain.connections)).sum();
             let name = KeyValue::new("pool", pool.name.to_string());
             observer.observe(draining, &[name]);
         },
-    )
-    .build();
-    read(
-        inner,
-        meter
-            .i64_observable_up_down_counter("db.client.connection.count")
-            .with_unit("{connection}")
-            .with_description("Open connections of the current generation"),
-        pools,
+    );
+    connections(
+        "db.client.connection.count",
+        "Open connections of the current generation",
         |pool, observer| {
             let used = pool.connections.saturating_sub(pool.idle);
             for (state, connections) in [("idle", pool.idle), ("used", used)] {
@@ -88,18 +84,12 @@ pub(super) fn register(inner: &Arc<Inner>) {
                 observer.observe(connections.into(), &[pool_name(pool), state]);
             }
         },
-    )
-    .build();
-    read(
-        inner,
-        meter
-            .i64_observable_up_down_counter("db.client.connection.max")
-            .with_unit("{connection}")
-            .with_description("Maximum number of connections of one generation"),
-        pools,
+    );
+    connections(
+        "db.client.connection.max",
+        "Maximum number of connections of one generation",
         |pool, observer| observer.observe(pool.max_connections.into(), &[pool_name(pool)]),
-    )
-    .build();
+    );
 }
 
 /// Makes an instrument observe each item of a list that is read at each collection.
