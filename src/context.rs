@@ -35,7 +35,7 @@ impl Default for Settings {
 }
 
 /// State that all parts of a supervisor share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,

@@ -12,9 +12,8 @@ use opentelemetry::metrics::Meter;
 
 use super::validate;
 use crate::clock::Clock;
-use crate::context::{Context, Settings, ShutdownSignal};
+use crate::context::{Context, Settings};
 use crate::error::Error;
-use crate::events::EventHub;
 use crate::failpoints::Failpoints;
 use crate::telemetry::Meters;
 
@@ -129,10 +128,9 @@ impl SupervisorBuilder {
         Ok(Context {
             settings: self.settings,
             clock: self.clock,
-            events: EventHub::default(),
             meters,
             failpoints: self.failpoints,
-            shutdown_signal: ShutdownSignal::default(),
+            ..Context::default()
         })
     }
 }

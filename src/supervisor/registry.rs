@@ -111,7 +111,8 @@ impl Registry {
     }
 
     pub(super) fn take_provider(&mut self, name: &str) -> Result<Arc<ProviderNode>, Error> {
-        let pools = self.provider(name)?.slot.pools();
+        let provider = self.provider(name)?;
+        let pools = provider.slot.pools();
         if !pools.is_empty() {
             return Err(Error::new(
                 ErrorKind::InUse,
@@ -121,9 +122,8 @@ impl Registry {
                 ),
             ));
         }
-        self.providers
-            .remove(name)
-            .ok_or_else(|| unknown("provider", name, self.providers.keys()))
+        self.providers.remove(name);
+        Ok(provider)
     }
 
     /// Returns the names of all providers and of all pools, for the log.

@@ -261,10 +261,8 @@ async fn start_within<T>(
             return Ok(outcome);
         }
         if let Some(reason) = reason() {
-            let left = humantime::format_duration(Duration::from_secs(
-                (start_deadline - LOG_AFTER).as_secs(),
-            ))
-            .to_string();
+            let left = Duration::from_secs((start_deadline - LOG_AFTER).as_secs());
+            let left = humantime::format_duration(left);
             let pool = pool.map(tracing::field::display);
             tracing::warn!(
                 pool, %provider, fails_in = %left, %reason,
