@@ -1,5 +1,5 @@
-//! The observable OpenTelemetry instruments: the values of [`status`](super::status), read at each
-//! collection.
+//! The observable OpenTelemetry instruments: the values of [`Status`](crate::status::Status), read
+//! at each collection.
 
 use std::sync::Arc;
 
