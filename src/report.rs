@@ -51,6 +51,9 @@ impl HandoverMode {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::serialize::serialize_as_str!(RotationTrigger, RotationOutcome, HandoverMode);
+
 /// One pool's handover, with the time each step took.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

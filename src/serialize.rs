@@ -8,7 +8,6 @@ use serde::{Serialize, Serializer};
 
 use crate::clock::within_years;
 use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
-use crate::report::{HandoverMode, RotationOutcome, RotationTrigger};
 
 /// Writes a duration or time, or an optional one, for `serde(with)`.
 pub(crate) fn serialize<T: Shown, S: Serializer>(
@@ -41,22 +40,19 @@ impl<T: Shown> Shown for Option<T> {
     }
 }
 
+/// Writes a kind as the word that telemetry uses.
 macro_rules! serialize_as_str {
     ($($kind:ty),*) => {$(
-        impl Serialize for $kind {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $kind {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())
             }
         }
     )*};
 }
-serialize_as_str!(
-    ConnectErrorKind,
-    ProviderErrorKind,
-    HandoverMode,
-    RotationOutcome,
-    RotationTrigger
-);
+pub(crate) use serialize_as_str;
+
+serialize_as_str!(ConnectErrorKind, ProviderErrorKind);
 
 impl Serialize for ConnectError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,5 @@
 //! The current generation: whether its credentials are accepted, and whether its connections work.
+//! Also those that drain.
 
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,19 @@ pub(crate) struct Active {
     pub(super) unverified: Option<Instant>,
     /// Time at which the last probe began.
     pub(super) last_probe: Option<Instant>,
+}
+
+/// A generation that drains. Removed by `Drained` only, however late that is.
+#[derive(Clone, Debug)]
+pub(crate) struct Drain {
+    pub(crate) generation: u64,
+    pub(super) lease: LeaseFacts,
+    pub(super) since: Instant,
+    pub(super) deadline: Instant,
+    /// Set by `StartDrain`; reset by `DrainLost`, when the task's runtime ended.
+    pub(super) has_task: bool,
+    /// Whether connections outlived the deadline, which was reported.
+    pub(crate) abandoned: bool,
 }
 
 impl Active {

@@ -1,9 +1,9 @@
 //! Generations that drain: each keeps its lease until its last connection has closed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::PoolMachine;
-use super::active::Active;
+use super::active::{Active, Drain};
 use super::input::{LeaseFacts, PoolEffect};
 use crate::clock::Timestamp;
 use crate::lease::OldConnections;
@@ -11,19 +11,6 @@ use crate::provider::schedule;
 
 /// Shortest drain, also of an expired lease. Idle connections take a moment to close.
 const SHORTEST: Duration = Duration::from_secs(2);
-
-/// A generation that drains. Removed by `Drained` only, however late that is.
-#[derive(Clone, Debug)]
-pub(crate) struct Drain {
-    pub(crate) generation: u64,
-    pub(super) lease: LeaseFacts,
-    since: Instant,
-    deadline: Instant,
-    /// Set by `StartDrain`; reset by `DrainLost`, when the task's runtime ended.
-    has_task: bool,
-    /// Whether connections outlived the deadline, which was reported.
-    pub(crate) abandoned: bool,
-}
 
 impl PoolMachine {
     pub(super) fn begin_drain(&mut self, old: Active, now: Timestamp) {

@@ -25,9 +25,8 @@ pub(crate) use input::{LeaseFacts, PoolEffect, PoolInput, ProbeResult};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
-use active::{Active, Standing};
+use active::{Active, Drain, Standing};
 use budget::LoginBudget;
-use drains::Drain;
 use input::Purpose;
 
 /// A clock jump of more than this leads to a check of the active lease.

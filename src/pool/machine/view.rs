@@ -1,7 +1,6 @@
 //! Read access to the machine, for the rest of the pool.
 
-use super::active::{Active, Standing};
-use super::drains::Drain;
+use super::active::{Active, Drain, Standing};
 use super::input::Purpose;
 use super::{PoolMachine, Service};
 use crate::clock::Timestamp;
