@@ -6,7 +6,7 @@ use crate::credentials::{Credentials, host_problem};
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Address in connect options.
-pub(crate) struct Address<'o> {
+pub struct Address<'o> {
     pub(crate) host: &'o str,
     pub(crate) port: u16,
     pub(crate) database: Option<&'o str>,

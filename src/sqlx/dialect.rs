@@ -1,45 +1,51 @@
 //! Differences between the databases of sqlx.
 
+use std::future::Future;
 use std::sync::Arc;
-
-use futures_core::future::BoxFuture;
 
 use super::sqlx::error::DatabaseError;
 use super::sqlx::{self, Connection, Database};
-
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::pool::PoolSettings;
 use crate::sql::check::Address;
 
 /// The connect options of a database.
 pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 
-/// A database that [`SqlPools`](super::SqlPools) supports. Sealed: PostgreSQL, and MySQL with
-/// MariaDB.
-pub trait Dialect: Database + Sealed {}
-
-/// Private part of [`Dialect`].
-pub trait Sealed: Database {
+/// A database that [`SqlPools`](super::SqlPools) supports: PostgreSQL, and MySQL with MariaDB. Not
+/// nameable outside of the crate, so it has no other implementation.
+pub trait Dialect: Database {
     /// The port that it listens on by default.
     const DEFAULT_PORT: u16;
     /// Statement that shows whether the role of an open connection still exists.
     const PROBE: &'static str;
-    /// Whether [`PROBE`](Self::PROBE) fails once the role was dropped.
-    const PROBE_DETECTS_EXPIRY: bool;
-    /// Statement that a handle uses instead of the protocol's own ping.
-    const PING: Option<&'static str>;
-    /// Whether the server counts aborted logins, and blocks a host for them.
-    const COUNTS_ABORTED_LOGINS: bool;
-    /// Whether the driver can use a connection after a running statement on it was cancelled.
-    const REUSES_CANCELLED: bool;
     /// TLS mode that a token requires, as the connect options name it.
     const VERIFIED_TLS: &'static str;
 
+    /// Sets what differs from the defaults of the settings. Default: nothing.
+    fn adapt(settings: &mut PoolSettings) {
+        let _ = settings;
+    }
+    /// Pings the server. Default: by the protocol's own ping.
+    fn ping(
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        connection.ping()
+    }
     /// Executes a statement that returns no rows, or none of interest.
-    fn execute<'c>(
-        connection: &'c mut Self::Connection,
-        sql: &'c Arc<str>,
-    ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
+    fn execute(
+        connection: &mut Self::Connection,
+        sql: &Arc<str>,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Sets what a way to authenticate needs beyond user and password. Default: nothing.
+    fn for_authentication(
+        options: ConnectOptionsOf<Self>,
+        credentials: &Credentials,
+    ) -> ConnectOptionsOf<Self> {
+        let _ = credentials;
+        options
+    }
     /// Returns the options to connect with these credentials, with the password in one of its
     /// forms.
     fn options_for(
@@ -58,7 +64,6 @@ pub trait Sealed: Database {
         false
     }
     /// Returns the address in the options.
-    #[expect(private_interfaces, reason = "the trait is not nameable outside")]
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;
     /// Returns whether the server's certificate is verified.
     fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
@@ -69,3 +74,41 @@ pub trait Sealed: Database {
         error
     }
 }
+
+/// Methods of a [`Dialect`] that differ only in their types, which have no trait in common.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+macro_rules! methods_with_options {
+    ($Options:ty) => {
+        async fn execute(
+            connection: &mut Self::Connection,
+            sql: &Arc<str>,
+        ) -> Result<(), sqlx::Error> {
+            connection.execute(shim::sql(sql)).await.map(drop)
+        }
+
+        fn options_for(options: &$Options, credentials: &Credentials, password: &str) -> $Options {
+            let mut options = Self::for_authentication(options.clone(), credentials)
+                .username(credentials.user())
+                .password(password);
+            if let Some(endpoint) = credentials.endpoint() {
+                let port = endpoint.own_port().unwrap_or(options.get_port());
+                options = options.host(endpoint.host()).port(port);
+                if let Some(database) = endpoint.own_database() {
+                    options = options.database(database);
+                }
+            }
+            options
+        }
+
+        fn address(options: &$Options) -> Address<'_> {
+            Address {
+                host: options.get_host(),
+                port: options.get_port(),
+                database: options.get_database(),
+                socket: options.get_socket().is_some(),
+            }
+        }
+    };
+}
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(super) use methods_with_options;

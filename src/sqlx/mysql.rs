@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use futures_core::future::BoxFuture;
-
 use super::shim;
 use super::sqlx::error::DatabaseError;
 use super::sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
 use super::sqlx::{self, Executor, MySql};
 
 use super::SqlPools;
-use super::dialect::{Dialect, Sealed};
+use super::dialect::{Dialect, methods_with_options};
 use crate::credentials::Credentials;
 use crate::error::ConnectErrorKind;
+use crate::pool::PoolSettings;
 use crate::sql::check::Address;
 use crate::sql::mysql;
 
@@ -50,56 +49,36 @@ use crate::sql::mysql;
 /// ```
 pub type MySqlPools = SqlPools<MySql>;
 
-impl Dialect for MySql {}
-
-impl Sealed for MySql {
+impl Dialect for MySql {
     const DEFAULT_PORT: u16 = 3306;
     const PROBE: &'static str = "SELECT CURRENT_USER()";
-    const PROBE_DETECTS_EXPIRY: bool = false;
-    const PING: Option<&'static str> = Some("DO 0");
-    const COUNTS_ABORTED_LOGINS: bool = true;
-    // sqlx 0.8.6 and 0.9.0 lose count of the responses to a cancelled `prepare` or ping: the next
-    // statement reads them as its own.
-    const REUSES_CANCELLED: bool = false;
     const VERIFIED_TLS: &'static str = "MySqlSslMode::VerifyIdentity and ssl_ca";
 
-    fn execute<'c>(
-        connection: &'c mut Self::Connection,
-        sql: &'c Arc<str>,
-    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
-        Box::pin(async move { connection.execute(shim::sql(sql)).await.map(drop) })
+    methods_with_options!(MySqlConnectOptions);
+
+    fn adapt(settings: &mut PoolSettings) {
+        settings.probe_detects_expiry = false;
+        // The server counts aborted logins, and blocks a host for them.
+        settings.finishes_logins = true;
+        // sqlx 0.8.6 and 0.9.0 lose count of the responses to a cancelled `prepare` or ping: the
+        // next statement reads them as its own.
+        settings.reuses_cancelled = false;
     }
 
-    fn options_for(
-        options: &MySqlConnectOptions,
+    /// Executes a statement, because an expired password rejects statements and no ping.
+    async fn ping(connection: &mut Self::Connection) -> Result<(), sqlx::Error> {
+        connection.execute("DO 0").await.map(drop)
+    }
+
+    fn for_authentication(
+        options: MySqlConnectOptions,
         credentials: &Credentials,
-        password: &str,
     ) -> MySqlConnectOptions {
-        let verified = Self::verifies(options);
-        let mut options = options
-            .clone()
-            .username(credentials.user())
-            .password(password);
+        let verified = Self::verifies(&options);
         if credentials.is_token() || !verified {
-            options = options.enable_cleartext_plugin(verified);
-        }
-        if let Some(endpoint) = credentials.endpoint() {
-            let port = endpoint.own_port().unwrap_or(options.get_port());
-            options = options.host(endpoint.host()).port(port);
-            if let Some(database) = endpoint.own_database() {
-                options = options.database(database);
-            }
-        }
-        options
-    }
-
-    #[expect(private_interfaces, reason = "the trait is not nameable outside")]
-    fn address(options: &MySqlConnectOptions) -> Address<'_> {
-        Address {
-            host: options.get_host(),
-            port: options.get_port(),
-            database: options.get_database(),
-            socket: options.get_socket().is_some(),
+            options.enable_cleartext_plugin(verified)
+        } else {
+            options
         }
     }
 

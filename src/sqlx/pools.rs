@@ -46,8 +46,6 @@ pub struct SqlPools<DB: Dialect> {
     settings: PoolSettings,
     /// Statement that checks whether the role of an open connection still exists.
     probe: Arc<str>,
-    /// Statement that pings a connection. `None`: the protocol's own ping.
-    ping: Option<Arc<str>>,
     hooks: Hooks<DB>,
     /// Used by PostgreSQL alone.
     pub(super) tokens_in_clear: bool,
@@ -66,11 +64,9 @@ impl<DB: Dialect> SqlPools<DB> {
         if options.get_test_before_acquire() {
             settings.checks = CheckPolicy::Always;
         }
-        settings.probe_detects_expiry = DB::PROBE_DETECTS_EXPIRY;
-        settings.finishes_logins = DB::COUNTS_ABORTED_LOGINS;
-        settings.reuses_cancelled = DB::REUSES_CANCELLED;
+        DB::adapt(&mut settings);
         // The handle has a deadline of its own. sqlx's would abort a login.
-        let within = if DB::COUNTS_ABORTED_LOGINS {
+        let within = if settings.finishes_logins {
             options.get_acquire_timeout().saturating_add(WITHOUT_CALLER)
         } else {
             options.get_acquire_timeout()
@@ -84,7 +80,6 @@ impl<DB: Dialect> SqlPools<DB> {
                 .acquire_timeout(within),
             settings,
             probe: Arc::from(DB::PROBE),
-            ping: DB::PING.map(Arc::from),
             hooks: Hooks {
                 after_connect: None,
                 before_acquire: None,
@@ -274,7 +269,6 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             options: self.options.clone(),
             settings: self.settings.clone(),
             probe: Arc::clone(&self.probe),
-            ping: self.ping.clone(),
             hooks: self.hooks.clone(),
             tokens_in_clear: self.tokens_in_clear,
             verifier: self.verifier.clone(),

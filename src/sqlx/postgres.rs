@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_core::future::BoxFuture;
-
 use super::sqlx::error::DatabaseError;
 use super::sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
 use super::sqlx::{self, Executor, Postgres};
 
-use super::dialect::{Dialect, Sealed};
+use super::dialect::{Dialect, methods_with_options};
 use super::{SqlPools, shim};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
@@ -48,8 +46,6 @@ use crate::sql::saslprep;
 /// ```
 pub type PgPools = SqlPools<Postgres>;
 
-impl Dialect for Postgres {}
-
 impl SqlPools<Postgres> {
     /// Allows bearer tokens on connections without verified TLS: for a server on this machine,
     /// never elsewhere. MySQL's pools have no such option: their clear-text plugin requires
@@ -61,40 +57,12 @@ impl SqlPools<Postgres> {
     }
 }
 
-impl Sealed for Postgres {
+impl Dialect for Postgres {
     const DEFAULT_PORT: u16 = 5432;
     const PROBE: &'static str = "SELECT current_user, session_user";
-    const PROBE_DETECTS_EXPIRY: bool = true;
-    const PING: Option<&'static str> = None;
-    const COUNTS_ABORTED_LOGINS: bool = false;
-    const REUSES_CANCELLED: bool = true;
     const VERIFIED_TLS: &'static str = "PgSslMode::VerifyFull and ssl_root_cert";
 
-    fn execute<'c>(
-        connection: &'c mut Self::Connection,
-        sql: &'c Arc<str>,
-    ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
-        Box::pin(async move { connection.execute(shim::sql(sql)).await.map(drop) })
-    }
-
-    fn options_for(
-        options: &PgConnectOptions,
-        credentials: &Credentials,
-        password: &str,
-    ) -> PgConnectOptions {
-        let mut options = options
-            .clone()
-            .username(credentials.user())
-            .password(password);
-        if let Some(endpoint) = credentials.endpoint() {
-            let port = endpoint.own_port().unwrap_or(options.get_port());
-            options = options.host(endpoint.host()).port(port);
-            if let Some(database) = endpoint.own_database() {
-                options = options.database(database);
-            }
-        }
-        options
-    }
+    methods_with_options!(PgConnectOptions);
 
     fn prepared(password: &str) -> Option<String> {
         // If the driver prepares it for SCRAM itself, as libpq does, there is only one form.
@@ -107,16 +75,6 @@ impl Sealed for Postgres {
 
     fn may_panic_with(user: &str) -> bool {
         !shim::PREPARES_PASSWORDS && saslprep::is_unfit_user(user)
-    }
-
-    #[expect(private_interfaces, reason = "the trait is not nameable outside")]
-    fn address(options: &PgConnectOptions) -> Address<'_> {
-        Address {
-            host: options.get_host(),
-            port: options.get_port(),
-            database: options.get_database(),
-            socket: options.get_socket().is_some(),
-        }
     }
 
     fn verifies(options: &PgConnectOptions) -> bool {

@@ -12,7 +12,7 @@ use super::super::hooks;
 use super::super::shared_error::SharedError;
 use super::super::shim;
 use super::super::sqlx::pool::{PoolConnection, PoolOptions};
-use super::super::sqlx::{self, Connection, Pool};
+use super::super::sqlx::{self, Pool};
 use super::SqlPools;
 use super::explain::{kind, login_error, never_ready, unfit_for_scram};
 use crate::credentials::Credentials;
@@ -304,10 +304,9 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         connection: &mut PoolConnection<DB>,
         check: Check,
     ) -> Result<(), sqlx::Error> {
-        match (check, &self.ping) {
-            (Check::Probe, _) => DB::execute(connection, &self.probe).await,
-            (Check::Ping, Some(sql)) => DB::execute(connection, sql).await,
-            (Check::Ping, None) => connection.ping().await,
+        match check {
+            Check::Probe => DB::execute(connection, &self.probe).await,
+            Check::Ping => DB::ping(connection).await,
         }
     }
 
