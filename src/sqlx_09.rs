@@ -13,12 +13,7 @@ macro_rules! prepare_and_describe {
         where
             'h: 'e,
         {
-            let shared = Arc::clone(self.shared());
-            Box::pin(async move {
-                let mut statement = Statement::start(&shared).await?;
-                let result = statement.connection()?.prepare_with(sql, parameters).await;
-                statement.end(result)
-            })
+            on_connection!(self, prepare_with(sql, parameters))
         }
 
         // Exists with sqlx's feature `macros`. Any crate may enable it, so this one does.
@@ -26,12 +21,7 @@ macro_rules! prepare_and_describe {
         where
             'h: 'e,
         {
-            let shared = Arc::clone(self.shared());
-            Box::pin(async move {
-                let mut statement = Statement::start(&shared).await?;
-                let result = statement.connection()?.describe(sql).await;
-                statement.end(result)
-            })
+            on_connection!(self, describe(sql))
         }
     };
 }

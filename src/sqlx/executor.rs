@@ -140,6 +140,18 @@ impl<'s, DB: Dialect> Statement<'s, DB> {
     }
 }
 
+/// Calls a method of `Executor` on a connection of the current generation.
+macro_rules! on_connection {
+    ($handle:expr, $method:ident($($argument:expr),*)) => {{
+        let shared = Arc::clone($handle.shared());
+        Box::pin(async move {
+            let mut statement = Statement::start(&shared).await?;
+            let result = statement.connection()?.$method($($argument),*).await;
+            statement.end(result)
+        })
+    }};
+}
+
 /// A `BEGIN`. If its caller drops it, a task completes it and rolls back. sqlx itself rolls back
 /// only transactions whose `BEGIN` has returned. A call that completes costs one allocation.
 struct Begin<DB: Dialect>(Option<BoxFuture<'static, Result<Transaction<'static, DB>, Error>>>);
@@ -237,12 +249,7 @@ where
         'h: 'e,
         E: 'q + Execute<'q, DB>,
     {
-        let shared = Arc::clone(self.shared());
-        Box::pin(async move {
-            let mut statement = Statement::start(&shared).await?;
-            let result = statement.connection()?.fetch_optional(query).await;
-            statement.end(result)
-        })
+        on_connection!(self, fetch_optional(query))
     }
 
     prepare_and_describe!();
