@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::credentials::{Credentials, host_problem};
+use crate::credentials::{Credentials, Endpoint, host_problem};
 use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Address in connect options.
@@ -50,53 +50,46 @@ pub(crate) fn address(
     default_port: u16,
 ) -> Result<(), ConnectError> {
     let port = format!("the server's port, {default_port} by default");
-    match credentials.endpoint() {
-        Some(_) if options.socket => Err(misconfigured(
+    let endpoint = credentials.endpoint();
+    let own_port = endpoint.and_then(Endpoint::own_port);
+    let own_database = endpoint.and_then(Endpoint::own_database);
+    let error = match endpoint {
+        Some(_) if options.socket => misconfigured(
             "socket",
             "the connect options name one, and the credentials have an endpoint; leave one of them \
              out",
-        )),
-        Some(endpoint) if endpoint.host_problem().is_some() => Err(misconfigured(
-            "host",
-            endpoint.host_problem().unwrap_or_default(),
-        )),
-        Some(endpoint) if endpoint.own_port() == Some(0) => {
-            Err(misconfigured("port", format!("is 0; give {port}")))
+        ),
+        Some(endpoint) if let Some(problem) = endpoint.host_problem() => {
+            misconfigured("host", problem)
         }
-        Some(endpoint) if endpoint.own_port().is_none() && options.port == 0 => Err(misconfigured(
-            "port",
-            format!("is 0; in the connect options set {port}"),
-        )),
-        Some(endpoint) if endpoint.own_database().is_some_and(str::is_empty) => {
-            Err(misconfigured("database", "is empty; name one"))
-        }
-        Some(endpoint)
-            if endpoint.own_database().is_none() && options.database.is_none_or(str::is_empty) =>
-        {
-            Err(misconfigured(
-                "database",
-                "is missing in the credentials' endpoint; set it in the connect options",
-            ))
-        }
-        None if !options.socket && options.host.trim().is_empty() => Err(misconfigured(
+        None if !options.socket && options.host.trim().is_empty() => misconfigured(
             "host",
             "is empty; set it in the connect options, or in the credentials' endpoint",
-        )),
-        None if !options.socket && host_problem(options.host).is_some() => Err(misconfigured(
-            "host",
-            format!(
-                "of the connect options {}",
-                host_problem(options.host).unwrap_or_default()
-            ),
-        )),
-        None if !options.socket && options.port == 0 => Err(misconfigured(
-            "port",
-            format!("is 0; in the connect options set {port}"),
-        )),
-        None if options.database.is_none_or(str::is_empty) => Err(misconfigured(
+        ),
+        None if !options.socket
+            && let Some(problem) = host_problem(options.host) =>
+        {
+            misconfigured("host", format!("of the connect options {problem}"))
+        }
+        _ if own_port == Some(0) => misconfigured("port", format!("is 0; give {port}")),
+        _ if own_port.is_none() && !options.socket && options.port == 0 => {
+            misconfigured("port", format!("is 0; in the connect options set {port}"))
+        }
+        _ if own_database == Some("") => misconfigured("database", "is empty; name one"),
+        _ if own_database
+            .or(options.database)
+            .is_some_and(|name| !name.is_empty()) =>
+        {
+            return Ok(());
+        }
+        Some(_) => misconfigured(
+            "database",
+            "is missing in the credentials' endpoint; set it in the connect options",
+        ),
+        None => misconfigured(
             "database",
             "is missing; set it in the connect options, or in the credentials' endpoint",
-        )),
-        _ => Ok(()),
-    }
+        ),
+    };
+    Err(error)
 }

@@ -12,17 +12,9 @@ pub(crate) fn prepared(password: &str) -> Option<String> {
     if password.is_ascii() {
         return None;
     }
-    let mapped: String = password
-        .chars()
-        .map(|c| {
-            if tables::non_ascii_space_character(c) {
-                ' '
-            } else {
-                c
-            }
-        })
-        .filter(|c| !tables::commonly_mapped_to_nothing(*c))
-        .collect();
+    let mapped = password
+        .replace(tables::non_ascii_space_character, " ")
+        .replace(tables::commonly_mapped_to_nothing, "");
     if mapped.is_empty() || mapped.contains(is_prohibited) || is_mixed_in_direction(&mapped) {
         return None;
     }

@@ -1,40 +1,16 @@
-//! Kinds of sqlx's errors that do not depend on the database.
+//! Kinds of sqlx's errors.
 
-use std::borrow::Cow;
 use std::error::Error as StdError;
+use std::iter::successors;
 
+use super::dialect::Dialect;
 use super::sqlx;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Returns an error of this kind with the database's own message and SQLSTATE.
-pub(super) fn connect_error(kind: ConnectErrorKind, error: &sqlx::Error) -> ConnectError {
+/// Returns the kind of an error.
+pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
     match error {
-        sqlx::Error::Database(database) => {
-            let connect_error = ConnectError::new(kind, database.message());
-            match database.code() {
-                Some(code) => connect_error.with_code(code.as_ref()),
-                None => connect_error,
-            }
-        }
-        error => ConnectError::new(kind, error.to_string()),
-    }
-}
-
-/// Finds sqlx's error among the sources of an error.
-pub(super) fn find_sqlx_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// Returns the kind of an error that every database has.
-pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
-    match error {
+        sqlx::Error::Database(error) => DB::error_kind(&**error),
         // rustls reports an untrusted certificate with this kind.
         sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
             ConnectErrorKind::Misconfigured
@@ -49,32 +25,39 @@ pub(super) fn common_kind(error: &sqlx::Error) -> ConnectErrorKind {
     }
 }
 
+/// Returns the error with its kind, and the database's own message and SQLSTATE.
+pub(super) fn connect_error<DB: Dialect>(error: &sqlx::Error) -> ConnectError {
+    let kind = kind::<DB>(error);
+    let Some(database) = error.as_database_error() else {
+        return ConnectError::new(kind, error.to_string());
+    };
+    let connect_error = ConnectError::new(kind, database.message());
+    match database.code() {
+        Some(code) => connect_error.with_code(code),
+        None => connect_error,
+    }
+}
+
+/// Finds sqlx's error among the sources of an error.
+pub(super) fn find_sqlx_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::Error> {
+    successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
 /// Returns the field that SASLprep prohibits, if the driver reports one. The driver's text quotes a
 /// character of the password.
 pub(super) fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Configuration(inner) = error else {
         return None;
     };
-    let text = inner.to_string();
-    [
-        ("Failed to saslprep password", "password"),
-        ("Failed to saslprep username", "user"),
-    ]
-    .into_iter()
-    .find_map(|(prefix, field)| text.starts_with(prefix).then_some(field))
+    match inner.to_string() {
+        text if text.starts_with("Failed to saslprep password") => Some("password"),
+        text if text.starts_with("Failed to saslprep username") => Some("user"),
+        _ => None,
+    }
 }
 
 /// Returns whether the role of the connection may have been dropped: 42501 (no privilege) or 42704
 /// (no such role).
-pub(super) fn may_be_a_dropped_role(error: &sqlx::Error) -> bool {
-    code(error).is_some_and(|code| code == "42501" || code == "42704")
-}
-
-/// Returns whether the server ended the connection (57P01). The role may have been dropped.
-pub(super) fn is_ended_by_server(error: &sqlx::Error) -> bool {
-    code(error).is_some_and(|code| code == "57P01")
-}
-
-fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
-    error.as_database_error()?.code()
+pub(super) fn may_be_a_dropped_role(code: &str) -> bool {
+    matches!(code, "42501" | "42704")
 }

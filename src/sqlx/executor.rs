@@ -37,8 +37,9 @@ fn observe<DB: Dialect>(
     let Some(code) = classified.code() else {
         return;
     };
+    // 57P01: the server ended the connection, and the role may have been dropped.
     if old_connections == OldConnections::EndWithLease
-        && (classify::may_be_a_dropped_role(error) || classify::is_ended_by_server(error))
+        && (classify::may_be_a_dropped_role(code) || code == "57P01")
     {
         control_plane.note_unverified(generation);
     }
@@ -220,23 +221,19 @@ where
         let shared = Arc::clone(self.shared());
         Box::pin(async_stream::try_stream! {
             let mut statement = Statement::start(&shared).await?;
-            let mut result = Ok(());
-            if let Some((connection, used)) = statement.guard.parts() {
-                let mut rows = connection.fetch_many(query);
-                loop {
-                    *used = CallState::Running;
-                    let row = rows.try_next().await;
-                    *used = CallState::Paused;
-                    match row {
-                        Ok(Some(row)) => yield row,
-                        Ok(None) => break,
-                        Err(error) => {
-                            result = Err(error);
-                            break;
-                        }
-                    }
+            let (connection, used) = statement.guard.parts().ok_or(Error::PoolClosed)?;
+            let mut rows = connection.fetch_many(query);
+            let result = loop {
+                *used = CallState::Running;
+                let row = rows.try_next().await;
+                *used = CallState::Paused;
+                match row {
+                    Ok(Some(row)) => yield row,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
                 }
-            }
+            };
+            drop(rows);
             statement.end(result)?;
         })
     }

@@ -12,12 +12,13 @@ use super::sqlx::{self, ConnectOptions, Connection, Pool};
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
+use self::explain::login_error;
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::hooks::Hooks;
 use crate::credentials::{Credentials, shown_host};
 use crate::error::ConnectError;
 use crate::lock::Mutex;
-use crate::pool::{CheckPolicy, HandoverPolicy, PoolSettings, WITHOUT_CALLER};
+use crate::pool::{CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, WITHOUT_CALLER};
 use crate::sql::check::misconfigured;
 use crate::sql::fixed::FixedPool;
 use crate::sql::forms::{Form, Forms};
@@ -224,21 +225,21 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     fn options_for(&self, credentials: &Credentials) -> ConnectOptionsOf<DB> {
-        match Self::prepared(credentials)
-            .filter(|_| self.forms.form_for(credentials) == Form::Prepared)
-        {
-            Some(password) => DB::options_for(&self.connect, credentials, &password),
-            None => DB::options_for(&self.connect, credentials, credentials.expose_password()),
-        }
+        let form_and_prepared = self.form_and_prepared(credentials);
+        let password = match &form_and_prepared {
+            Some((Form::Prepared, prepared)) => prepared,
+            _ => credentials.expose_password(),
+        };
+        DB::options_for(&self.connect, credentials, password)
     }
 
-    /// Returns the other form of the password, if there are two.
-    fn prepared(credentials: &Credentials) -> Option<String> {
+    /// Returns the form for the next login and the prepared password, if that one differs.
+    fn form_and_prepared(&self, credentials: &Credentials) -> Option<(Form, String)> {
         if credentials.is_token() {
-            None
-        } else {
-            DB::prepared(credentials.expose_password())
+            return None;
         }
+        let prepared = DB::prepared(credentials.expose_password())?;
+        Some((self.forms.form_for(credentials), prepared))
     }
 
     async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), ConnectError> {
@@ -247,18 +248,15 @@ impl<DB: Dialect> SqlPools<DB> {
             .connect()
             .await
             .map_err(|error| self.connecting_failed(credentials, error))?;
-        let probed = match (
-            DB::execute(&mut connection, &self.probe).await,
-            &self.hooks.after_connect,
-        ) {
-            (Ok(()), Some(hook)) => hook(&mut connection).await,
-            (probed, _) => probed,
-        };
+        let mut probed = DB::execute(&mut connection, &self.probe).await;
+        if let (Ok(()), Some(hook)) = (&probed, &self.hooks.after_connect) {
+            probed = hook(&mut connection).await;
+        }
         // It is closed either way. An error of the close does not concern the credentials.
         let _ = connection.close().await;
         // The role exists, because it has just logged in. If it may not run the probe (42501), the
         // probe is wrong.
-        probed.map_err(|error| self.explained_login_error(credentials, error))
+        probed.map_err(|error| self.explain(credentials, login_error::<DB>(error)))
     }
 }
 

@@ -9,11 +9,8 @@ use super::super::sqlx;
 use super::{SqlPools, misconfigured};
 use crate::credentials::{Credentials, Endpoint, shown_host, shown_name};
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::pool::PoolFactory;
 use crate::sql::forms::Form;
-
-/// Added to the rejection of a token, because the server's text names only the user.
-const TOKEN_ADVICE: &str =
-    "a token is also rejected if the time is wrong: check this machine's clock";
 
 impl<DB: Dialect> SqlPools<DB> {
     /// Explains a failed connect by its address, because the operating system's text has neither
@@ -24,7 +21,7 @@ impl<DB: Dialect> SqlPools<DB> {
         error: sqlx::Error,
     ) -> ConnectError {
         let sqlx::Error::Io(io) = &error else {
-            return self.explained_login_error(credentials, error);
+            return self.explain(credentials, login_error::<DB>(error));
         };
         let address = DB::address(&self.connect);
         if address.socket && credentials.endpoint().is_none() {
@@ -40,31 +37,9 @@ impl<DB: Dialect> SqlPools<DB> {
                      permissions"
                 ),
             ),
-            _ => ConnectError::new(kind::<DB>(&error), format!("{place}: {error}")),
+            _ => ConnectError::new(classify::kind::<DB>(&error), format!("{place}: {error}")),
         };
         connect_error.with_source(error)
-    }
-
-    /// Returns the error of a login, its probe or its hook.
-    pub(super) fn explained_login_error(
-        &self,
-        credentials: &Credentials,
-        error: sqlx::Error,
-    ) -> ConnectError {
-        self.explained(credentials, login_error::<DB>(error))
-    }
-
-    pub(super) fn explained(&self, credentials: &Credentials, error: ConnectError) -> ConnectError {
-        let error = if error.target().is_none() {
-            error.with_target(self.target(credentials))
-        } else {
-            error
-        };
-        if credentials.is_token() && error.kind() == ConnectErrorKind::Rejected {
-            error.with_advice(TOKEN_ADVICE)
-        } else {
-            error
-        }
     }
 
     /// Returns user, address and database of a login, for error messages.
@@ -80,9 +55,11 @@ impl<DB: Dialect> SqlPools<DB> {
         } else {
             self.host_and_port_text(credentials)
         };
-        let form = match Self::prepared(credentials).map(|_| self.forms.form_for(credentials)) {
-            Some(Form::Prepared) => "; the password changes under SASLprep, and was sent prepared",
-            Some(Form::Unchanged) => {
+        let form = match self.form_and_prepared(credentials) {
+            Some((Form::Prepared, _)) => {
+                "; the password changes under SASLprep, and was sent prepared"
+            }
+            Some((Form::Unchanged, _)) => {
                 "; the password changes under SASLprep, and was sent unchanged"
             }
             None => "",
@@ -128,17 +105,10 @@ pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
     misconfigured(field, problem)
 }
 
-/// Returns the kind of a login's error.
-pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
-    match error {
-        sqlx::Error::Database(error) => DB::error_kind(&**error),
-        error => classify::common_kind(error),
-    }
-}
-
+/// Returns the error of a login, its probe or its hook.
 pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
     if let Some(field) = classify::prohibited_field(&error) {
         return unfit_for_scram(field);
     }
-    classify::connect_error(kind::<DB>(&error), &error).with_source(error)
+    classify::connect_error::<DB>(&error).with_source(error)
 }
