@@ -2,8 +2,8 @@
 //! which no time-out interrupts.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
+use std::io;
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use tokio::runtime;
@@ -11,52 +11,31 @@ use tokio::sync::oneshot;
 use tracing::dispatcher;
 
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::lock::Mutex;
 
 /// Maximum number of abandoned verifications of one pool that still compute.
-const MAX_ABANDONED: isize = 2;
+const MAX_ABANDONED: usize = 2;
 
 /// The message of the error after a panic.
 pub(crate) const PANICKED: &str = "the verification panicked; see the panic message";
 
-const RUNNING: u8 = 0;
-const ABANDONED: u8 = 1;
-const ENDED: u8 = 2;
-
-/// Runs a pool's verifications. Clones share the count of abandoned ones.
+/// Runs a pool's verifications. Clones share the abandoned ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verifier {
-    abandoned: Arc<AtomicIsize>,
+    /// Each until its thread drops the other reference.
+    abandoned: Arc<Mutex<Vec<Weak<()>>>>,
 }
 
-/// State that a verification's thread shares with its caller.
-struct VerificationState {
-    phase: AtomicU8,
-    abandoned: Arc<AtomicIsize>,
+/// Guard of the caller. Its drop marks the verification as abandoned if it still runs.
+struct CallerGuard<'v> {
+    verifier: &'v Verifier,
+    running: Weak<()>,
 }
 
-/// Guard of the caller. Its drop marks a running verification as abandoned.
-struct CallerGuard(Arc<VerificationState>);
-
-impl Drop for CallerGuard {
+impl Drop for CallerGuard<'_> {
     fn drop(&mut self) {
-        let phase = &self.0.phase;
-        if phase
-            .compare_exchange(RUNNING, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-        {
-            self.0.abandoned.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-}
-
-/// Guard of the thread. Its drop marks the verification as ended, also after a panic.
-struct ThreadGuard(Arc<VerificationState>);
-
-impl Drop for ThreadGuard {
-    fn drop(&mut self) {
-        if self.0.phase.swap(ENDED, Ordering::AcqRel) == ABANDONED {
-            self.0.abandoned.fetch_sub(1, Ordering::AcqRel);
-        }
+        let running = Weak::clone(&self.running);
+        self.verifier.abandoned.lock().push(running);
     }
 }
 
@@ -74,30 +53,26 @@ impl Verifier {
         &self,
         work: impl Future<Output = Result<(), ConnectError>> + Send + 'static,
     ) -> Result<(), ConnectError> {
-        if self.abandoned.load(Ordering::Acquire) >= MAX_ABANDONED {
+        if self.count_abandoned() >= MAX_ABANDONED {
             let message = "earlier verifications still compute the server's login challenge; \
                            check which server listens at this address";
             return Err(ConnectError::new(ConnectErrorKind::Unreachable, message));
         }
-        let shared = Arc::new(VerificationState {
-            phase: AtomicU8::new(RUNNING),
-            abandoned: Arc::clone(&self.abandoned),
-        });
-        let thread_guard = ThreadGuard(Arc::clone(&shared));
+        // The thread's reference is dropped when the work has ended, also by a panic.
+        let running = Arc::new(());
+        let caller_guard = CallerGuard {
+            verifier: self,
+            running: Arc::downgrade(&running),
+        };
         // Without a subscriber, `tracing` writes to the `log` crate, which a scoped one would
         // silence permanently.
         let subscriber = dispatcher::has_been_set().then(|| dispatcher::get_default(Clone::clone));
         let (mut result, received) = oneshot::channel();
         let body = move || {
-            let thread_guard = thread_guard;
+            let running = running;
             let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
-                Err(error) => {
-                    return drop(result.send(Err(ConnectError::new(
-                        ConnectErrorKind::Other,
-                        format!("no runtime for the verification: {error}"),
-                    ))));
-                }
+                Err(error) => return drop(result.send(Err(not_started("runtime", &error)))),
             };
             let verify = || {
                 runtime.block_on(async {
@@ -111,7 +86,7 @@ impl Verifier {
                 Some(subscriber) => dispatcher::with_default(subscriber, verify),
                 None => verify(),
             };
-            drop(thread_guard);
+            drop(running);
             if let Some(outcome) = outcome {
                 // The caller may have gone.
                 let _ = result.send(outcome);
@@ -119,21 +94,26 @@ impl Verifier {
             // Does not wait, because a name resolution may hang in a thread of this runtime.
             runtime.shutdown_background();
         };
-        let caller_guard = CallerGuard(shared);
         // Detached: neither the runtime nor the process waits for it.
         thread::Builder::new()
             .name("claviger-verify".to_owned())
             .spawn(body)
-            .map_err(|error| {
-                ConnectError::new(
-                    ConnectErrorKind::Other,
-                    format!("no thread for the verification: {error}"),
-                )
-            })?;
+            .map_err(|error| not_started("thread", &error))?;
         let outcome = received.await;
         drop(caller_guard);
         outcome.unwrap_or_else(|_| Err(ConnectError::new(ConnectErrorKind::Other, PANICKED)))
     }
+
+    fn count_abandoned(&self) -> usize {
+        let mut abandoned = self.abandoned.lock();
+        abandoned.retain(|running| running.strong_count() > 0);
+        abandoned.len()
+    }
+}
+
+fn not_started(what: &str, error: &io::Error) -> ConnectError {
+    let message = format!("no {what} for the verification: {error}");
+    ConnectError::new(ConnectErrorKind::Other, message)
 }
 
 #[cfg(test)]
@@ -173,7 +153,7 @@ mod tests {
         assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
         assert!(error.message().contains("still compute"), "{error}");
         drop(senders);
-        while verifier.abandoned.load(Ordering::Acquire) > 0 {
+        while verifier.count_abandoned() > 0 {
             tokio::task::yield_now().await;
         }
         verifier.run(async { Ok(()) }).await.unwrap();
@@ -188,7 +168,7 @@ mod tests {
         )
         .await
         .unwrap_err();
-        while verifier.abandoned.load(Ordering::Acquire) > 0 {
+        while verifier.count_abandoned() > 0 {
             tokio::task::yield_now().await;
         }
     }
