@@ -56,7 +56,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             ("max_lifetime", self.options.get_max_lifetime()),
             ("idle_timeout", self.options.get_idle_timeout()),
         ] {
-            if limit.is_some_and(|limit| limit.is_zero()) {
+            if limit == Some(Duration::ZERO) {
                 // sqlx would check its connections without a pause.
                 return Err(misconfigured(
                     field,
@@ -115,12 +115,12 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             }
             _ => {}
         }
-        verified.map_err(|error| {
-            if error.message() == PANICKED && DB::may_panic_with(credentials.user()) {
-                return unfit_for_scram("user");
+        match verified {
+            Err(error) if error.message() == PANICKED && DB::may_panic_with(credentials.user()) => {
+                Err(unfit_for_scram("user"))
             }
-            error
-        })
+            verified => verified,
+        }
     }
 
     /// Does nothing if `with_after_connect` set a hook, which the verification has called. A hook
@@ -182,8 +182,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     /// in use, closes the next one that is returned within a second.
     async fn make_room(&self, pool: &Pool<DB>) -> bool {
         let now = Instant::now();
-        let made_room = *self.made_room.lock();
-        if made_room.is_some_and(|last| now.saturating_duration_since(last) < ROOM_EVERY) {
+        let last = *self.made_room.lock();
+        if last.is_some_and(|last| now.saturating_duration_since(last) < ROOM_EVERY) {
             return false;
         }
         let connection = match pool.try_acquire() {
