@@ -1,7 +1,10 @@
 //! A model of the provider, which checks every law at each effect.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::checks::BucketModel;
 use super::super::tests::{POLL, TestProvider, error, lease};
 use super::super::*;
 use crate::error::ProviderErrorKind;
@@ -39,29 +42,6 @@ pub(super) enum FetchEnd {
     Fails(ProviderErrorKind),
     Hangs,
     Lost,
-}
-
-/// The most that law 7 allows, in fractions of a token.
-struct BucketModel {
-    tokens: f64,
-    at: Instant,
-    /// When a verified revision refills it.
-    refill: Option<Instant>,
-}
-
-impl BucketModel {
-    fn draw(&mut self, now: Instant) -> bool {
-        let refilled = self.refill.take_if(|at| *at <= now).is_some();
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() / 10.0;
-        self.tokens = if refilled {
-            3.0
-        } else {
-            (self.tokens + earned).min(3.0)
-        };
-        self.at = now;
-        self.tokens -= 1.0;
-        self.tokens > -1e-6
-    }
 }
 
 /// State of the provider according to its effects.
@@ -114,11 +94,7 @@ impl ModelledProvider {
             releasing: Vec::new(),
             retried: BTreeSet::new(),
             users: Vec::new(),
-            allowance: BucketModel {
-                tokens: 3.0,
-                at,
-                refill: None,
-            },
+            allowance: BucketModel::full(at),
             refresh: Some(at),
             requested: false,
             jumped: false,
@@ -359,99 +335,6 @@ impl ModelledProvider {
         }
         assert!(self.hanging.len() <= 3);
         count
-    }
-
-    fn check(&mut self, effect: &ProviderEffect) {
-        let now = self.provider.now;
-        match effect {
-            ProviderEffect::OpenRotation { rotation, .. } => assert!(self.open.insert(*rotation)),
-            ProviderEffect::CloseRotation { rotation, .. } => assert!(self.open.remove(rotation)),
-            ProviderEffect::StartFetch {
-                fetch,
-                trigger,
-                rotation,
-                rejected,
-                ..
-            } => {
-                assert!(self.running.is_none() && self.hanging.len() < 3);
-                assert!(!self.closed && self.open.contains(rotation));
-                self.check_budget(*trigger);
-                for revision in rejected.iter() {
-                    let at = self.rejected.get(revision);
-                    let since = at.map(|at| now.mono().saturating_duration_since(*at));
-                    assert!(
-                        since < Some(Duration::from_secs(601)),
-                        "{revision}: {since:?}"
-                    );
-                }
-                self.running = Some((*fetch, now, *trigger));
-            }
-            ProviderEffect::Store(lease) => {
-                self.stored.insert(*lease);
-                // A lease that becomes current again has a first release attempt again.
-                self.retried.remove(lease);
-            }
-            ProviderEffect::Extend(lease, expiry) => {
-                assert!(self.stored.contains(lease));
-                let current = self.current().map(|(lease, facts)| (lease, facts.expiry));
-                assert_eq!(
-                    current,
-                    Some((*lease, *expiry)),
-                    "law 4: the expiry is adopted"
-                );
-            }
-            ProviderEffect::HandOver { lease, .. } => {
-                assert!(self.stored.contains(lease));
-                assert_eq!(self.current().map(|(current, _)| current), Some(*lease));
-            }
-            ProviderEffect::Release(lease) => {
-                assert!(self.stored.contains(lease), "law 9: released once");
-                assert!(!self.releasing.contains(lease));
-                assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
-                assert!(self.closed || !self.users.contains(lease), "law 9: in use");
-                if !self.closed && self.retried.contains(lease) {
-                    assert!(self.allowance.draw(now.mono()), "law 7: releases");
-                }
-                self.releasing.push(*lease);
-            }
-            ProviderEffect::Forget(lease) => {
-                assert!(self.stored.remove(lease), "law 9: forgotten once");
-                assert!(!self.users.contains(lease) || self.closed);
-                assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
-            }
-            ProviderEffect::Reply { request, .. } => assert!(self.waiting.remove(request)),
-            ProviderEffect::Report { .. } | ProviderEffect::NotifyPools => {}
-        }
-    }
-
-    /// Checks law 7: a fetch draws on the bucket unless a request, the schedule or a clock jump
-    /// explains it.
-    fn check_budget(&mut self, trigger: RotationTrigger) {
-        let now = self.provider.now.mono();
-        let is_due_by_request =
-            self.requested && self.last_request.is_none_or(|last| now >= last + COALESCE);
-        let is_request = matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed);
-        if is_request {
-            self.last_request = Some(now);
-        }
-        match trigger {
-            _ if is_request && is_due_by_request => {}
-            RotationTrigger::ClockJump if self.jumped => {}
-            RotationTrigger::Start | RotationTrigger::Schedule
-                if self.refresh.is_some_and(|at| at <= now) => {}
-            _ => {
-                if trigger == RotationTrigger::Rejected {
-                    let current = self.current().map(|(_, facts)| facts.revision);
-                    assert!(
-                        current.is_some_and(|current| self.rejected.contains_key(&current)),
-                        "law 5: only for a rejection of the current lease"
-                    );
-                }
-                assert!(self.allowance.draw(now), "law 7: {trigger}");
-            }
-        }
-        self.requested = false;
-        self.jumped = false;
     }
 
     /// Checks that every lease is released, and every request and rotation ends.
