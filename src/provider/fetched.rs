@@ -1,5 +1,7 @@
 //! Result of a successful fetch.
 
+use std::fmt;
+
 use crate::error::{ProviderError, ProviderErrorKind};
 use crate::expiry::Expiry;
 use crate::lease::Lease;
@@ -8,7 +10,6 @@ use crate::lease::Lease;
 ///
 /// A provider may always return [`New`](Self::New). With the current lease's revision it is a
 /// renewal, without a handover and without an event.
-#[derive(Debug)]
 #[must_use]
 pub enum Fetched<S> {
     /// A credential.
@@ -47,6 +48,17 @@ pub(super) fn no_current_lease(variant: &str) -> ProviderError {
              `Fetched::New`"
         ),
     )
+}
+
+/// For any secret, which it does not print.
+impl<S> fmt::Debug for Fetched<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::New(lease) => f.debug_tuple("New").field(lease).finish(),
+            Self::Renewed(expiry) => f.debug_tuple("Renewed").field(expiry).finish(),
+            Self::Unchanged => f.write_str("Unchanged"),
+        }
+    }
 }
 
 impl<S> From<Lease<S>> for Fetched<S> {

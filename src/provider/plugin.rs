@@ -1,6 +1,6 @@
 //! The trait that a provider implements, and its fetch request.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::future::{Future, pending};
 use std::sync::Arc;
 
@@ -125,7 +125,6 @@ pub trait Provider: Debug + Send + Sync + 'static {
 }
 
 /// Request for a fetch. Owned, cheap to clone.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct FetchRequest<S> {
     /// Reason for the fetch.
@@ -203,6 +202,44 @@ impl<S> Clone for FetchRequest<S> {
             current: self.current.clone(),
             rejected: Arc::clone(&self.rejected),
             clock: self.clock.clone(),
+        }
+    }
+}
+
+/// For any secret, which it does not print.
+impl<S> Debug for FetchRequest<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchRequest")
+            .field("trigger", &self.trigger)
+            .field("started", &self.started)
+            .field("current", &self.current)
+            .field("rejected", &self.rejected)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_needs_no_debug_and_is_not_printed() {
+        struct Secret(&'static str);
+        let lease = || Lease::new(Secret("s3cret"), Revision::new("v1"));
+        assert_eq!(lease().secret().0, "s3cret");
+        let request = FetchRequest::first()
+            .with_current(lease())
+            .with_rejected([Revision::new("v0")]);
+        let request = format!("{request:?}");
+        let fetched = format!("{:?}", Fetched::New(lease()));
+        let digests = ["v1", "v0"].map(|name| Revision::new(name).to_string());
+        assert!(
+            digests.iter().all(|digest| request.contains(digest)),
+            "{request}"
+        );
+        assert!(fetched.contains(&digests[0]), "{fetched}");
+        for text in [request, fetched] {
+            assert!(!text.contains("s3cret") && !text.contains("v1"), "{text}");
         }
     }
 }
