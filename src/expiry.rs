@@ -8,9 +8,11 @@ use crate::clock::Timestamp;
 ///
 /// ```
 /// use std::time::Duration;
-/// use claviger::lease::{Expiry, Timestamp};
+/// use claviger::Credentials;
+/// use claviger::lease::Expiry;
+/// use claviger::provider::FetchRequest;
 ///
-/// let requested = Timestamp::now();
+/// let requested = FetchRequest::<Credentials>::first().started;
 /// // An RDS token is valid for 15 minutes; the credentials that signed it may expire sooner.
 /// let token = Expiry::after(requested, Duration::from_secs(900));
 /// let signing = Expiry::at(requested, requested.wall() + Duration::from_secs(540));

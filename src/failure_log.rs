@@ -16,11 +16,12 @@ const OTHER_CAUSE_AFTER: Duration = Duration::from_secs(60);
 /// once an hour with the count. The library uses it for its own lines. Providers can use it, too.
 ///
 /// ```
-/// use std::time::Instant;
-/// use claviger::provider::FailureLog;
+/// use claviger::Credentials;
+/// use claviger::provider::{FailureLog, FetchRequest};
 ///
+/// let request = FetchRequest::<Credentials>::first();
 /// let log = FailureLog::default();
-/// if let Some(times) = log.failed(Instant::now(), "unreachable") {
+/// if let Some(times) = log.failed(request.now().mono(), "unreachable") {
 ///     println!("no new token (failed {times} times)");
 /// }
 /// assert_eq!(log.succeeded(), Some(1));

@@ -83,11 +83,12 @@ impl OldConnections {
 /// ```
 /// use std::time::Duration;
 /// use claviger::{Credentials, Lease, Revision};
-/// use claviger::lease::{Expiry, OldConnections, Timestamp};
+/// use claviger::lease::{Expiry, OldConnections};
+/// use claviger::provider::FetchRequest;
 ///
-/// let started = Timestamp::now();
+/// let request = FetchRequest::<Credentials>::first();
 /// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))
-///     .with_expiry(Expiry::after(started, Duration::from_secs(900)))
+///     .with_expiry(Expiry::after(request.started, Duration::from_secs(900)))
 ///     .with_old_connections(OldConnections::Keep)
 ///     .with_refresh_after(Duration::from_secs(840)); // fetched at 0:00, renewed at 14:00
 /// assert!(!format!("{lease:?}").contains("token-1"));
