@@ -69,6 +69,8 @@ pub(super) enum Work<S> {
     Release(LeaseId, Lease<S>),
     /// A secret's own `Drop` runs without the lock.
     Forget(Lease<S>),
+    /// So does that of an error's cause.
+    ForgetError(ProviderError),
     CloseRotation(Arc<Rotation>, RotationOutcome),
     Reply(Reply),
     Report(FetchOutcome, Option<RotationTrigger>),
@@ -138,6 +140,8 @@ impl<S: Send + Sync + 'static> Driver<S> {
     ) -> Vec<Work<S>> {
         let now = clock.now();
         let InputValues { mut lease, pools } = values;
+        // The machine may replace it.
+        let last_error = self.machine.last_error().cloned();
         let effects = self.machine.handle(input, now);
         let mut work: Vec<Work<S>> = Vec::with_capacity(effects.len());
         for effect in effects {
@@ -173,14 +177,14 @@ impl<S: Send + Sync + 'static> Driver<S> {
                         callers,
                     })))
                 }
-                ProviderEffect::Store(id) => {
-                    if let Some(lease) = lease.take() {
-                        let origin = self.leases.remove(&id).map(|stored| stored.origin);
-                        let origin = origin.unwrap_or_default();
-                        self.leases.insert(id, StoredLease { lease, origin });
-                    }
-                    None
-                }
+                ProviderEffect::Store(id) => lease.take().and_then(|lease| {
+                    let (origin, replaced) = match self.leases.remove(&id) {
+                        Some(StoredLease { lease, origin }) => (origin, Some(lease)),
+                        None => (Origin::default(), None),
+                    };
+                    self.leases.insert(id, StoredLease { lease, origin });
+                    replaced.map(Work::Forget)
+                }),
                 ProviderEffect::Extend(id, expiry) => {
                     if let Some(stored) = self.leases.get_mut(&id) {
                         stored.lease = stored.lease.clone().with_expiry(expiry);
@@ -223,6 +227,8 @@ impl<S: Send + Sync + 'static> Driver<S> {
                 ProviderEffect::NotifyPools => Some(Work::NotifyPools),
             });
         }
+        work.extend(lease.map(Work::Forget));
+        work.extend(last_error.map(Work::ForgetError));
         work
     }
 

@@ -260,10 +260,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     pub(super) fn reject_expired(&self, fetched: Fetched<S>) -> Result<Fetched<S>, ProviderError> {
         let offer = Offer::from_fetched(&fetched);
         let now = self.clock().now();
-        self.lock()
-            .machine
-            .reject_expired(offer, now)
-            .map(|_| fetched)
+        // A rejected lease is dropped after the lock is released.
+        self.lock().machine.reject_expired(offer, now)?;
+        Ok(fetched)
     }
 
     /// Notes that a fetch ended, or that it passed its deadline (`hangs`).

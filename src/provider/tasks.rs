@@ -26,6 +26,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 }
                 Work::Release(id, lease) => spawn_release(self, id, lease),
                 Work::Forget(lease) => drop(lease),
+                Work::ForgetError(error) => drop(error),
                 Work::CloseRotation(rotation, outcome) => self.close_rotation(&rotation, outcome),
                 Work::Reply(reply) => send(reply, self.clock().now()),
                 Work::Report(outcome, trigger) => self.report(&outcome, trigger),
@@ -176,8 +177,14 @@ fn spawn_release<S: Send + Sync + 'static>(
                 result = late;
             }
         }
-        slot.feed(ProviderInput::ReleaseDone { lease: id, result });
+        let input = ProviderInput::ReleaseDone {
+            lease: id,
+            result: result.clone(),
+        };
+        slot.feed(input);
         guard.disarm();
+        // Not in the machine, which is locked: the cause of an error may have a `Drop` of its own.
+        drop(result);
     });
 }
 
