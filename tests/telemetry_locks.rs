@@ -1,16 +1,20 @@
-//! Tracing layers and pool factories may read the supervisor's status and may be slow. No lock that
-//! a caller needs is locked while they run.
+//! Tracing layers, pool factories and the `Drop` of secrets and errors may read the supervisor's
+//! status and may be slow. No lock that a caller needs is locked while they run.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use claviger::{Handle, Supervisor};
+use claviger::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
+use claviger::lease::Expiry;
+use claviger::provider::{FetchRequest, Fetched};
+use claviger::{Handle, Lease, Provider, Revision, Supervisor};
 use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
@@ -323,5 +327,136 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
             "blocked in call {nth}"
         );
         assert!(scripted.pool.status().expect("supervised").serving);
+    }
+}
+
+/// A secret, or the cause of an error. Reads the status when it is dropped.
+#[derive(Debug)]
+struct ReadsWhenDropped(Reader, &'static str);
+
+impl Drop for ReadsWhenDropped {
+    fn drop(&mut self) {
+        self.0.read("drop", self.1);
+    }
+}
+
+impl fmt::Display for ReadsWhenDropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.1)
+    }
+}
+
+impl std::error::Error for ReadsWhenDropped {}
+
+type FetchResult = Result<Fetched<ReadsWhenDropped>, ProviderError>;
+
+/// Returns these results in turn, each after its time, and then an unchanged lease.
+#[derive(Debug)]
+struct DroppedValues {
+    reader: Reader,
+    results: Mutex<VecDeque<(Duration, FetchResult)>>,
+    has_failed_release: AtomicBool,
+}
+
+impl Provider for DroppedValues {
+    type Secret = ReadsWhenDropped;
+
+    async fn fetch(&self, _: FetchRequest<ReadsWhenDropped>) -> FetchResult {
+        let next = self.results.lock().expect("no panic").pop_front();
+        let Some((after, result)) = next else {
+            return Ok(Fetched::Unchanged);
+        };
+        sleep(after).await;
+        result
+    }
+
+    async fn release(&self, _: Lease<ReadsWhenDropped>) -> Result<(), ProviderError> {
+        if self.has_failed_release.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let cause = ReadsWhenDropped(self.reader.clone(), "error of a release");
+        Err(backend_down().with_source(cause))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_or_error_that_reads_the_status_when_dropped_never_waits_for_a_lock() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let (lab, reader) = (Lab::new(), Reader::default());
+    let _ = reader.supervisor.set(lab.supervisor.clone());
+    let value = |name| ReadsWhenDropped(reader.clone(), name);
+    let lease = |name, revision| Lease::new(value(name), Revision::new(revision));
+    let error = |name| {
+        ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down")
+            .with_source(value(name))
+    };
+    let expired = Expiry::after(lab.clock.clock().now(), Duration::ZERO);
+    let results = [
+        Ok(lease("renewed secret", "a").into()),
+        Ok(lease("superseded secret", "a").into()),
+        Ok(lease("current secret", "b").into()),
+        Err(error("replaced error")),
+        Err(error("last error")),
+        Ok(lease("expired secret", "c").with_expiry(expired).into()),
+        Ok(Fetched::Unchanged),
+    ];
+    let mut results: VecDeque<_> = results.map(|result| (Duration::ZERO, result)).into();
+    // It ends after its deadline.
+    let late = Ok(lease("late secret", "b").into());
+    results.push_back((Duration::from_secs(40), late));
+    let provider = DroppedValues {
+        reader: reader.clone(),
+        results: Mutex::new(results),
+        has_failed_release: AtomicBool::new(false),
+    };
+    lab.add_provider("login", provider).await;
+    sleep(Duration::from_secs(3_600)).await;
+    expect_drops(
+        &reader,
+        &[
+            "renewed secret",
+            "superseded secret",
+            "error of a release",
+            "replaced error",
+            "last error",
+            "expired secret",
+            "late secret",
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pools_error_that_reads_the_status_when_dropped_never_waits_for_a_lock() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let (scripted, reader) = (Scripted::new().await, Reader::default());
+    let _ = reader.supervisor.set(scripted.lab.supervisor.clone());
+    let _ = reader.handle.set(scripted.pool.clone());
+    let fail_next = |name| {
+        let cause = ReadsWhenDropped(reader.clone(), name);
+        let error = ConnectError::new(ConnectErrorKind::Unreachable, "no route to the server");
+        scripted.database.fail_next(1, error.with_source(cause));
+    };
+    fail_next("replaced error");
+    scripted.provider.rotate();
+    scripted.provider.hint();
+    sleep(Duration::from_millis(500)).await;
+    fail_next("last error");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(scripted.pool.generation(), 2);
+    expect_drops(&reader, &["replaced error"]);
+}
+
+#[track_caller]
+fn expect_drops(reader: &Reader, wanted: &[&str]) {
+    assert_eq!(
+        *reader.stuck.lock().expect("no panic"),
+        Vec::<String>::new()
+    );
+    let reads = reader.reads.lock().expect("no panic");
+    for name in wanted {
+        assert!(
+            reads.contains_key(&format!("drop {name}")),
+            "the hazard: {name} is not among {reads:?}"
+        );
     }
 }

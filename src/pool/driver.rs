@@ -21,8 +21,12 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Feeds the machine, and carries out the effects that need no task; returns the others.
     /// `error` is the cause of a failure.
     pub(super) fn feed(&self, input: PoolInput, error: Option<&ConnectError>) -> Vec<PoolEffect> {
-        let (effects, returned) = self.lock().handle(&self.shared, input, error);
-        drop(returned);
+        let mut inner = self.lock();
+        // A cause may have a `Drop` of its own, which runs without the lock.
+        let replaced = inner.error.clone();
+        let (effects, returned) = inner.handle(&self.shared, input, error);
+        drop(inner);
+        drop((returned, replaced));
         effects
             .into_iter()
             .filter_map(|effect| self.carry_out(effect, error))

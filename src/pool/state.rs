@@ -21,7 +21,7 @@ pub(super) struct SlotState<F: PoolFactory> {
     pub(super) draining: HashMap<u64, Draining<F::Pool>>,
     pub(super) last_handover: Option<HandoverReport>,
     /// Error of the machine's last failure.
-    error: Option<ConnectError>,
+    pub(super) error: Option<ConnectError>,
 }
 
 /// Data for a drain's task.
