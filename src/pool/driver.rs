@@ -202,7 +202,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 self.upstream.all_pools_leave();
             } else {
                 self.leave_rotation();
-                self.upstream.pool_leaves();
+                self.upstream.pool_left();
             }
         }
         // Not left to the actor, which may be waiting for its restart. Includes drains whose

@@ -218,12 +218,8 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
         self.lock().machine.is_retired()
     }
 
-    fn serves(&self, revision: &Revision) -> bool {
-        let inner = self.lock();
-        inner
-            .machine
-            .current()
-            .is_some_and(|active| active.lease.revision == *revision && !active.is_rejected())
+    fn served_revision(&self) -> Option<Revision> {
+        self.lock().machine.served_revision().cloned()
     }
 
     fn verified_elsewhere(&self, revision: &Revision, account: &str) {

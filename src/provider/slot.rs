@@ -27,9 +27,8 @@ pub(crate) trait Subscriber: Send + Sync {
     fn name(&self) -> &Arc<str>;
     /// Returns whether the pool takes no more leases, but still uses one.
     fn is_leaving(&self) -> bool;
-    /// Returns whether the pool serves this revision and the database accepts it. The pool will not
-    /// verify it again.
-    fn serves(&self, revision: &Revision) -> bool;
+    /// Returns the revision that the pool serves and does not verify again.
+    fn served_revision(&self) -> Option<Revision>;
     /// Notes a successful login with this revision as this database user, perhaps by another pool.
     fn verified_elsewhere(&self, revision: &Revision, account: &str);
     fn wake(&self);
@@ -146,27 +145,29 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.subscribers
             .lock()
             .retain(|one| one.upgrade().is_some_and(|pool| pool.id() != id));
-        self.pool_leaves();
+        self.pool_left();
     }
 
-    /// Forgets a rejection that concerned only leaving pools. No other pool would verify the
-    /// current lease, so the rejection would never end.
-    pub(crate) fn pool_leaves(self: &Arc<Self>) {
-        let Some(current) = self.current_lease() else {
-            return;
-        };
-        let revision = current.revision();
-        let subscribers = self.subscribers();
-        let mut staying = subscribers.iter().filter(|pool| !pool.is_leaving());
-        if staying.all(|pool| pool.serves(revision)) {
-            self.feed(ProviderInput::RejectionWithoutPools(revision.clone()));
-        }
+    /// Notes that a pool takes no more leases.
+    pub(crate) fn pool_left(self: &Arc<Self>) {
+        let remaining = self
+            .staying()
+            .into_iter()
+            .map(|pool| pool.served_revision());
+        self.feed(ProviderInput::PoolLeft(remaining.collect()));
     }
 
     /// Returns the pools that take this provider's leases.
     pub(crate) fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
         let subscribers = self.subscribers.lock();
         subscribers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Returns those that take further leases.
+    fn staying(&self) -> Vec<Arc<dyn Subscriber>> {
+        let mut subscribers = self.subscribers();
+        subscribers.retain(|pool| !pool.is_leaving());
+        subscribers
     }
 
     /// Returns the current lease, without using it.
@@ -274,12 +275,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     ) {
         let jitter = fastrand::f64();
         // A pool's own lock is taken before the driver's.
-        let pools = self
-            .subscribers()
-            .iter()
-            .filter(|pool| !pool.is_leaving())
-            .map(|pool| Arc::clone(pool.name()))
-            .collect();
+        let staying = self.staying();
+        let pools = staying.iter().map(|pool| Arc::clone(pool.name())).collect();
         let input = match result
             .as_ref()
             .map(Offer::from_fetched)

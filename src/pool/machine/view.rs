@@ -19,6 +19,12 @@ impl PoolMachine {
         }
     }
 
+    /// Returns the revision that the pool serves and does not verify again.
+    pub(crate) fn served_revision(&self) -> Option<&Revision> {
+        let accepted = self.current().filter(|active| !active.is_rejected());
+        accepted.map(|active| &active.lease.revision)
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         matches!(self.service, Service::Retired)
     }

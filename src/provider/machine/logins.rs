@@ -51,9 +51,24 @@ impl ProviderMachine {
         self.end_rejection(revision);
     }
 
+    /// Forgets a rejection that concerned only pools that left. No remaining pool would verify the
+    /// current lease, so the rejection would never end.
+    pub(super) fn pool_left(&mut self, remaining: &[Option<Revision>]) {
+        let Some(revision) = self.current().map(|(_, facts)| facts.revision.clone()) else {
+            return;
+        };
+        if remaining
+            .iter()
+            .all(|served| served.as_ref() == Some(&revision))
+        {
+            self.exclusions.clear(&revision);
+            self.end_rejection(&revision);
+        }
+    }
+
     /// Ends the rejection of this revision. The rotation that replaces it ends, too, unless a fetch
     /// runs or is due.
-    pub(super) fn end_rejection(&mut self, revision: &Revision) {
+    fn end_rejection(&mut self, revision: &Revision) {
         if self.leases.is_current(revision) {
             self.timers.cancel(Timer::Rejected);
             if let Some(running) = &mut self.running {

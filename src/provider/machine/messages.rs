@@ -55,8 +55,9 @@ pub(crate) enum ProviderInput {
     Verified(Revision),
     /// The database rejected a login with this revision.
     Rejected(Revision),
-    /// No remaining pool would verify this revision, which was rejected.
-    RejectionWithoutPools(Revision),
+    /// A pool leaves. Each remaining pool has an entry: the revision that it serves and does not
+    /// verify again.
+    PoolLeft(Vec<Option<Revision>>),
     /// The backend may have a new credential.
     Hint,
     /// A caller requests a new credential.

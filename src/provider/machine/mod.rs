@@ -174,10 +174,7 @@ impl ProviderMachine {
             }
             ProviderInput::Verified(revision) => self.verified(&revision, mono),
             ProviderInput::Rejected(revision) => self.rejected(&revision, mono),
-            ProviderInput::RejectionWithoutPools(revision) => {
-                self.exclusions.clear(&revision);
-                self.end_rejection(&revision);
-            }
+            ProviderInput::PoolLeft(remaining) => self.pool_left(&remaining),
             ProviderInput::Hint => self.timers.set_unless_set(Timer::Hint, mono),
             ProviderInput::Manual(request) if self.phase == Closing::Open => {
                 self.requests.push(request);

@@ -954,13 +954,27 @@ fn a_database_rollback_ends_earlier_exclusions() {
 
 #[test]
 fn a_rejection_that_concerns_no_remaining_pool_is_forgotten() {
-    let mut provider = TestProvider::serving();
-    provider.rejected("current");
-    provider.feed(ProviderInput::RejectionWithoutPools(Revision::new(
-        "current",
-    )));
-    assert!(!provider.machine.is_rejected(provider.now.mono()));
-    assert_eq!(provider.begin(), None);
+    let served = |revision| Some(Revision::new(revision));
+    for (remaining, is_rejected) in [
+        (vec![], false),
+        (vec![served("current"), served("current")], false),
+        (vec![served("current"), served("old")], true),
+        // It serves nothing, or verifies again what it serves.
+        (vec![served("current"), None], true),
+    ] {
+        let mut provider = TestProvider::serving();
+        provider.rejected("current");
+        provider.feed(ProviderInput::PoolLeft(remaining));
+        let now = provider.now.mono();
+        assert_eq!(provider.machine.is_rejected(now), is_rejected);
+        assert_eq!(provider.begin().is_some(), is_rejected);
+    }
+}
+
+#[test]
+fn a_pool_may_leave_before_the_first_lease() {
+    let mut provider = TestProvider::new();
+    provider.expect(ProviderInput::PoolLeft(vec![]), &[]);
 }
 
 // Rotations.

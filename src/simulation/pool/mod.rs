@@ -268,7 +268,7 @@ impl World {
                 self.feed_provider(provider, ProviderInput::PoolsGone);
             } else {
                 self.leave_rotation(index);
-                self.pool_leaves(provider);
+                self.pool_left(provider);
             }
             self.checks.hazard("pools retired", 1);
         }
@@ -291,7 +291,7 @@ impl World {
         {
             pool.has_subscribed = false;
             let provider = pool.provider.index;
-            self.pool_leaves(provider);
+            self.pool_left(provider);
         }
     }
 }

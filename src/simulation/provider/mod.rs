@@ -119,13 +119,13 @@ impl World {
                 }
                 ProviderEffect::HandOver { rotation, lease } => {
                     let rotation = provider.rotations.get(&rotation).cloned();
-                    let revision = provider.leases.get(&lease).map(|lease| &lease.revision);
+                    let revision = provider
+                        .leases
+                        .get(&lease)
+                        .map(|lease| lease.revision.clone());
                     if let (Some(rotation), Some(revision)) = (rotation, revision) {
-                        let pools = self.pools.iter().filter(|pool| {
-                            pool.provider.index == index && pool.has_subscribed && !pool.is_retired
-                        });
-                        let pools: Vec<_> = pools.map(|pool| Arc::clone(&pool.name)).collect();
-                        rotation.adopted(revision, pools);
+                        let pools = self.staying(index).map(|pool| Arc::clone(&pool.name));
+                        rotation.adopted(&revision, pools);
                         work.push(NodeWork::Settle(rotation));
                     }
                 }
@@ -196,25 +196,19 @@ impl World {
         (0..self.pools.len()).filter(uses).collect()
     }
 
-    /// Forgets a rejection that concerned only leaving pools.
-    pub(super) fn pool_leaves(&mut self, index: usize) {
-        let Some((_, current)) = self.providers[index].current() else {
-            return;
-        };
-        let revision = current.revision.clone();
-        let staying = self
-            .subscribers(index)
+    /// Returns the pools that take further leases.
+    fn staying(&self, index: usize) -> impl Iterator<Item = &SimulatedPool> {
+        self.subscribers(index)
             .into_iter()
-            .map(|pool| &self.pools[pool]);
-        let mut staying = staying.filter(|pool| !pool.is_retired);
-        let serves = |pool: &SimulatedPool| {
-            pool.machine
-                .current()
-                .is_some_and(|active| active.lease.revision == revision && !active.is_rejected())
-        };
-        if staying.all(serves) {
-            self.feed_provider(index, ProviderInput::RejectionWithoutPools(revision));
-        }
+            .map(|pool| &self.pools[pool])
+            .filter(|pool| !pool.is_retired)
+    }
+
+    pub(super) fn pool_left(&mut self, index: usize) {
+        let staying = self.staying(index);
+        let remaining = staying.map(|pool| pool.machine.served_revision().cloned());
+        let input = ProviderInput::PoolLeft(remaining.collect());
+        self.feed_provider(index, input);
     }
 
     pub(super) fn rotate_now(&mut self, index: usize) {

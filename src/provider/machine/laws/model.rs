@@ -22,7 +22,8 @@ pub(super) enum LawStep {
     /// With this revision, or the current one.
     Verified(Option<usize>),
     Rejected(Option<usize>),
-    RejectionWithoutPools(usize),
+    /// One pool remains, which serves this revision, or none does.
+    PoolLeaves(Option<usize>),
     Take,
     Return(usize),
     FetchEnds(FetchEnd),
@@ -171,9 +172,17 @@ impl ModelledProvider {
                 }
                 self.feed(ProviderInput::Rejected(revision));
             }
-            LawStep::RejectionWithoutPools(number) => {
-                self.rejected.remove(&revision(number));
-                self.feed(ProviderInput::RejectionWithoutPools(revision(number)));
+            LawStep::PoolLeaves(number) => {
+                let served = number.map(revision);
+                if let Some((_, facts)) = self.current()
+                    && served
+                        .as_ref()
+                        .is_none_or(|served| *served == facts.revision)
+                {
+                    self.rejected.remove(&facts.revision);
+                }
+                let remaining = served.into_iter().map(Some).collect();
+                self.feed(ProviderInput::PoolLeft(remaining));
             }
             LawStep::Take => {
                 if let Some((lease, _)) = self.current() {
