@@ -1,4 +1,4 @@
-//! Kinds of sqlx's errors.
+//! Kinds of sqlx's errors, and errors of logins.
 
 use std::error::Error as StdError;
 use std::iter::successors;
@@ -6,6 +6,7 @@ use std::iter::successors;
 use super::dialect::Dialect;
 use super::sqlx;
 use crate::error::{ConnectError, ConnectErrorKind};
+use crate::sql::check::misconfigured;
 
 /// Returns the kind of an error.
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
@@ -38,6 +39,21 @@ pub(super) fn connect_error<DB: Dialect>(error: &sqlx::Error) -> ConnectError {
     }
 }
 
+/// The error for a user or a password with which the driver cannot log in by SCRAM.
+pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
+    let problem =
+        "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
+    misconfigured(field, problem)
+}
+
+/// Returns the error of a login, its probe or its hook.
+pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
+    if let Some(field) = prohibited_field(&error) {
+        return unfit_for_scram(field);
+    }
+    connect_error::<DB>(&error).with_source(error)
+}
+
 /// Finds sqlx's error among the sources of an error.
 pub(super) fn find_sqlx_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e sqlx::Error> {
     successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
@@ -45,7 +61,7 @@ pub(super) fn find_sqlx_error<'e>(error: &'e (dyn StdError + 'static)) -> Option
 
 /// Returns the field that SASLprep prohibits, if the driver reports one. The driver's text quotes a
 /// character of the password.
-pub(super) fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
+fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Configuration(inner) = error else {
         return None;
     };

@@ -12,14 +12,13 @@ use super::sqlx::{self, ConnectOptions, Connection, Pool};
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
-use self::explain::login_error;
+use super::classify::login_error;
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::hooks::Hooks;
 use crate::credentials::{Credentials, shown_host};
 use crate::error::ConnectError;
 use crate::lock::Mutex;
 use crate::pool::{CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, WITHOUT_CALLER};
-use crate::sql::check::misconfigured;
 use crate::sql::fixed::FixedPool;
 use crate::sql::forms::{Form, Forms};
 use crate::sql::verifier::Verifier;

@@ -3,13 +3,14 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::super::classify;
+use super::super::classify::{self, login_error};
 use super::super::dialect::Dialect;
 use super::super::sqlx;
-use super::{SqlPools, misconfigured};
+use super::SqlPools;
 use crate::credentials::{Credentials, Endpoint, shown_host, shown_name};
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::pool::PoolFactory;
+use crate::sql::check::misconfigured;
 use crate::sql::forms::Form;
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -96,19 +97,4 @@ pub(super) fn never_ready(within: Duration) -> ConnectError {
              after_connect, the server's limit and sqlx's log"
         ),
     )
-}
-
-/// The error for a user or a password with which the driver cannot log in by SCRAM.
-pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
-    let problem =
-        "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
-    misconfigured(field, problem)
-}
-
-/// Returns the error of a login, its probe or its hook.
-pub(super) fn login_error<DB: Dialect>(error: sqlx::Error) -> ConnectError {
-    if let Some(field) = classify::prohibited_field(&error) {
-        return unfit_for_scram(field);
-    }
-    classify::connect_error::<DB>(&error).with_source(error)
 }

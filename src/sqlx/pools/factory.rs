@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, maybe_done};
 use tokio::time::{Instant, timeout};
 
-use super::super::classify;
+use super::super::classify::{self, login_error, unfit_for_scram};
 use super::super::dialect::Dialect;
 use super::super::hooks;
 use super::super::shared_error::SharedError;
@@ -14,7 +14,7 @@ use super::super::shim;
 use super::super::sqlx::pool::{PoolConnection, PoolOptions};
 use super::super::sqlx::{self, Pool};
 use super::SqlPools;
-use super::explain::{login_error, never_ready, unfit_for_scram};
+use super::explain::never_ready;
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, OldConnections};

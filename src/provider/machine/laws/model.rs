@@ -4,7 +4,6 @@ mod checks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::checks::BucketModel;
 use super::super::tests::{POLL, TestProvider, error, lease};
 use super::super::*;
 use crate::error::ProviderErrorKind;
@@ -374,5 +373,36 @@ impl ModelledProvider {
         );
         assert_eq!(self.waiting, BTreeSet::new(), "every request has its reply");
         assert_eq!(self.open, BTreeSet::new(), "every rotation ends");
+    }
+}
+
+/// The most that law 7 allows, in fractions of a token.
+pub(super) struct BucketModel {
+    tokens: f64,
+    at: Instant,
+    /// When a verified revision refills it.
+    pub(super) refill: Option<Instant>,
+}
+
+impl BucketModel {
+    pub(super) fn full(at: Instant) -> Self {
+        Self {
+            tokens: 3.0,
+            at,
+            refill: None,
+        }
+    }
+
+    fn draw(&mut self, now: Instant) -> bool {
+        let refilled = self.refill.take_if(|at| *at <= now).is_some();
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() / 10.0;
+        self.tokens = if refilled {
+            3.0
+        } else {
+            (self.tokens + earned).min(3.0)
+        };
+        self.at = now;
+        self.tokens -= 1.0;
+        self.tokens > -1e-6
     }
 }
