@@ -60,6 +60,7 @@ compile_error!("claviger-servers needs a Unix: it works with signals, users and 
 
 mod account;
 mod client;
+mod data_folder;
 mod deadline;
 mod debian;
 mod error;

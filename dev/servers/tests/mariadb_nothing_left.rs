@@ -8,7 +8,7 @@ mod child_test;
 #[path = "support/processes.rs"]
 mod processes;
 
-use child_test::{ChildTest, is_child, processes_of, report_and_wait, wait_until};
+use child_test::{ChildTest, FOLDERS, is_child, processes_of, report_and_wait, wait_until};
 use claviger_servers::MariaDb;
 use processes::{children_of, is_gone, kill, parent_and_state};
 
@@ -46,7 +46,7 @@ fn a_killed_test_process_with_tokens_leaves_nothing() {
     let processes = processes_of(child_test.wait_for_report());
     // The compiler and libpam must not leave files in the folder for temporary files.
     assert!(
-        processes.len() == 2 && child_test.temporary_files().len() == 1,
+        processes.len() == 2 && child_test.temporary_files().len() == FOLDERS,
         "{:?}",
         child_test.temporary_files()
     );
@@ -62,15 +62,8 @@ fn a_test_process_killed_while_it_creates_the_data_folder_leaves_nothing() {
     let mut child_test =
         ChildTest::start("a_test_process_killed_while_it_creates_the_data_folder_leaves_nothing");
     wait_until("tables are being created", || {
-        child_test
-            .temporary_files()
-            .first()
-            .is_some_and(|folder| folder.join("data/mysql").exists())
+        child_test.exists("data/mysql")
     });
-    let folder = child_test.temporary_files().remove(0);
-    assert!(!folder.join("plugins").exists());
-    let guardian = children_of(child_test.child.id());
-    assert_eq!(guardian.len(), 1);
-    let processes = [children_of(guardian[0]), guardian].concat();
-    child_test.kill(&processes);
+    assert!(!child_test.exists("plugins"));
+    child_test.kill_with_guardians();
 }

@@ -9,6 +9,7 @@ use super::installation::{Installation, PLUGINS};
 use super::launch::launch;
 use super::{MariaDb, MariaDbLog};
 use crate::account::{Account, change_owner, write_for};
+use crate::data_folder::{create_data_folder, data_of};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::launch::on_a_free_port;
@@ -77,7 +78,9 @@ impl MariaDbBuilder {
         let mut guardian = Guardian::start(account, Signal::Kill)?;
         let folder = guardian.folder().to_owned();
 
-        create(&mut guardian, &installation, account)?;
+        create_data_folder(&mut guardian, account, &installation.server, |guardian| {
+            create(guardian, &installation, account)
+        })?;
         let plugins = folder.join("plugins");
         copy_plugins(&installation, &plugins, account).map_err(io("copy the server's plugins"))?;
         let authorities = authorities(self.tls, &folder, account)?;
@@ -136,7 +139,7 @@ fn create(
     let statements = folder.join("create.sql");
     let text = config::statements(installation).map_err(failed())?;
     write_for(account, &statements, &text).map_err(failed())?;
-    let data = folder.join("data");
+    let data = data_of(guardian);
     fs::create_dir(&data)
         .and_then(|()| change_owner(account, &data))
         .map_err(failed())?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::launch::launch;
 use super::{Postgres, PostgresLog, SUPERUSER, config};
 use crate::account::Account;
+use crate::data_folder::{create_data_folder, data_of};
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, SharedGuardian, Signal};
 use crate::launch::on_a_free_port;
@@ -71,8 +72,8 @@ impl PostgresBuilder {
         self
     }
 
-    /// Creates the data folder, starts the server and waits until it accepts connections: about a
-    /// second, nearly all of it `initdb`.
+    /// Creates the data folder, starts the server and waits until it accepts connections: some
+    /// 0.2 s, and half a second more for the first one of a process.
     ///
     /// # Errors
     /// [`StartError::NotInstalled`] without PostgreSQL on this machine. A server that ends, or is
@@ -83,9 +84,10 @@ impl PostgresBuilder {
         let account = Account::to_drop_to().map_err(io("choose a user for the server"))?;
         let mut guardian = Guardian::start(account, Signal::Quit)?;
         let folder = guardian.folder().to_owned();
-        let data = folder.join("data");
-
-        init(&mut guardian, &programs, &data)?;
+        let initdb = programs.join("initdb");
+        let data = create_data_folder(&mut guardian, account, &initdb, |guardian| {
+            init(guardian, &initdb)
+        })?;
         let authorities = authorities(self.tls, &folder, account)?;
         let settings = config::settings(&folder, authorities.is_some(), &self.settings);
         append(&data.join("postgresql.conf"), &settings)
@@ -120,11 +122,11 @@ impl PostgresBuilder {
 }
 
 /// Creates the data folder. The guardian does it, so that a killed test leaves nothing behind.
-fn init(guardian: &mut Guardian, programs: &Path, data: &Path) -> Result<(), StartError> {
+fn init(guardian: &mut Guardian, initdb: &Path) -> Result<(), StartError> {
     let mut command = vec![
-        programs.join("initdb").into_os_string(),
+        initdb.as_os_str().to_owned(),
         "--pgdata".into(),
-        data.as_os_str().to_owned(),
+        data_of(guardian).into_os_string(),
     ];
     command.extend(["--username", SUPERUSER, "--no-sync"].map(OsString::from));
     // Replaced by our own pg_hba.conf before the server runs.

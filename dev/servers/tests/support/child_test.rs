@@ -17,6 +17,9 @@ use crate::processes::{children_of, is_gone, parent_and_state};
 /// Environment variable that is set in the child.
 const CHILD: &str = "CLAVIGER_TEST_CHILD";
 
+/// Number of folders of a process with one server: its own, and the data folder that it copied.
+pub(crate) const FOLDERS: usize = 2;
+
 /// The child process, with a folder for its temporary files.
 pub(crate) struct ChildTest {
     pub(crate) child: Child,
@@ -54,10 +57,26 @@ impl ChildTest {
         self.wait_until_gone(processes);
     }
 
+    /// Kills the child while its guardians work.
+    pub(crate) fn kill_with_guardians(&mut self) {
+        let guardians = children_of(self.child.id());
+        assert_eq!(guardians.len(), FOLDERS);
+        let workers = guardians.iter().flat_map(|&guardian| children_of(guardian));
+        let processes: Vec<_> = workers.chain(guardians.iter().copied()).collect();
+        self.kill(&processes);
+    }
+
     pub(crate) fn wait_until_gone(&self, processes: &[u32]) {
         wait_until("folder and processes are gone", || {
             self.temporary_files().is_empty() && processes.iter().all(|&pid| is_gone(pid))
         });
+    }
+
+    /// Returns whether a folder of the child contains this file.
+    pub(crate) fn exists(&self, file: &str) -> bool {
+        self.temporary_files()
+            .iter()
+            .any(|folder| folder.join(file).exists())
     }
 
     pub(crate) fn temporary_files(&self) -> Vec<PathBuf> {
