@@ -142,7 +142,7 @@ async fn errors_after_a_new_generation(scripted: &Scripted) -> Vec<String> {
             tokio::spawn(async move { pool.get().await })
         })
         .collect();
-    sleep(DEADLINE / 2).await;
+    sleep(DEADLINE * 4 / 5).await;
     let password = scripted.provider.rotate();
     scripted.database.accept_only([password]);
     scripted.provider.recover();

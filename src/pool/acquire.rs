@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, PoolResult, Step, check_result, retry_on_next_generation, wait_deadline};
 use super::connect::connect;
-use super::explain::{deadline_error, error_type, note_login_error};
+use super::explain::{error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use super::own_queue::get_in_pool;
@@ -101,7 +101,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 }
                 continue;
             }
-            Step::Again => call.time_out(|| deadline_error(shared)),
+            Step::Again => call.time_out(shared, None),
             Step::Failed(error) => error,
         };
         if shared.factory.is_timeout(&error) {

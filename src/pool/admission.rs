@@ -49,7 +49,8 @@ pub(crate) struct Admission<P> {
 struct Counts<P> {
     /// Generations that drain, with the server that each is connected to.
     old: Vec<(u64, P, Arc<str>)>,
-    /// Server of the current generation.
+    /// The current generation, and its server.
+    generation: u64,
     server: Arc<str>,
     /// Number of callers that may be opening a connection.
     opening: u32,
@@ -117,6 +118,7 @@ impl<P> Admission<P> {
             wake_first: Notify::new(),
             inner: Mutex::new(Counts {
                 old: Vec::new(),
+                generation: 0,
                 server: Arc::from(""),
                 opening: 0,
                 changes: 0,
@@ -168,17 +170,19 @@ impl<P> Admission<P> {
         self.wake_first.notified()
     }
 
-    fn expire(&self, inner: &mut Counts<P>, now: Instant) {
+    /// Ends what has lasted long enough. Returns the state of a server that counted as full. Drop
+    /// it outside of the lock, because its error may have a `Drop` of its own.
+    #[must_use]
+    fn expire(&self, inner: &mut Counts<P>, now: Instant) -> Option<Full> {
         if inner.limited.is_some_and(|(_, until)| now >= until) {
             inner.limited = None;
         }
         if inner.head_start.is_some_and(|until| now >= until) {
             inner.head_start = None;
         }
-        if inner.full.as_ref().is_some_and(|full| now >= full.until) {
-            inner.full = None;
-        }
+        let ended = inner.full.take_if(|full| now >= full.until);
         self.refresh(inner);
+        ended
     }
 
     fn admit(self: &Arc<Self>, inner: &mut Counts<P>) -> Permit<P> {
@@ -187,10 +191,16 @@ impl<P> Admission<P> {
         Permit(Arc::clone(self))
     }
 
-    /// Sets the server of the next generation before its publication. `limited` is how many logins
+    /// Sets the next generation and its server before its publication. `limited` is how many logins
     /// may run at a time, and until when, if its user was rejected lately.
-    pub(crate) fn set_server(&self, server: Arc<str>, limited: Option<(u32, Instant)>) {
+    pub(crate) fn set_current(
+        &self,
+        generation: u64,
+        server: Arc<str>,
+        limited: Option<(u32, Instant)>,
+    ) {
         let mut inner = self.inner.lock();
+        inner.generation = generation;
         inner.server = server;
         inner.changes += 1;
         inner.limited = limited;
@@ -235,30 +245,39 @@ impl<P> Admission<P> {
             .as_ref()
             .map_or(FULL_PAUSE, |full| (full.pause * 2).min(FULL_PAUSE_LONGEST));
         let next = now + pause.mul_f64(0.75 + fastrand::f64() / 2.0);
-        inner.full = Some(Full {
+        let replaced = inner.full.replace(Full {
             error,
             pause,
             next,
             until: now + FULL_FOR + pause,
         });
         self.refresh(&inner);
+        drop(inner);
+        drop(replaced);
     }
 
     /// Returns the server's last error about missing room, while it counts as full.
     pub(crate) fn why_full(&self, now: Instant) -> Option<ConnectError> {
         let mut inner = self.inner.lock();
-        self.expire(&mut inner, now);
-        inner.full.as_ref().map(|full| full.error.clone())
+        let ended = self.expire(&mut inner, now);
+        let error = inner.full.as_ref().map(|full| full.error.clone());
+        drop(inner);
+        drop(ended);
+        error
     }
 
-    /// Notes that a caller opened a connection: the credentials are accepted, and the server has
+    /// Notes that a caller opened a connection of this generation: the credentials are accepted, and the server has
     /// room. Logins stay limited if those at once could exceed the rest of the budget, on a server
     /// that rejects every other login.
-    pub(crate) fn note_opened(&self, now: Instant) {
+    pub(crate) fn note_opened(&self, generation: u64, now: Instant) {
         if self.is_open() {
             return;
         }
         let mut inner = self.inner.lock();
+        // The limits may be those of a later generation.
+        if inner.generation != generation {
+            return;
+        }
         let at_once = logins_at_once(self.max);
         inner.limited = inner.limited.filter(|(width, _)| *width < at_once);
         if let Some(full) = &mut inner.full {
@@ -290,8 +309,9 @@ impl<P: Clone> Admission<P> {
     /// Returns a permit for a caller to open a connection in `current`, or `None` for now. An
     /// overlap above 1 leaves one place for a verification.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Permit<P>> {
-        self.count_and_decide(current, |inner, old, new| {
-            self.expire(inner, now);
+        let mut ended = None;
+        let permit = self.count_and_decide(current, |inner, old, new| {
+            ended = self.expire(inner, now);
             if inner
                 .limited
                 .is_some_and(|(width, _)| inner.opening >= width)
@@ -319,7 +339,9 @@ impl<P: Clone> Admission<P> {
             // With few old connections, even a full pool stays within the budget.
             let within = old + self.max <= ceiling || old + new + inner.opening < ceiling;
             within.then(|| self.admit(inner))
-        })
+        });
+        drop(ended);
+        permit
     }
 
     /// Returns a permit for a verification, whose connection belongs to no pool.
@@ -335,7 +357,7 @@ impl<P: Clone> Admission<P> {
     fn count_and_decide<T>(
         &self,
         current: &P,
-        decide: impl Fn(&mut Counts<P>, u32, u32) -> Option<T>,
+        mut decide: impl FnMut(&mut Counts<P>, u32, u32) -> Option<T>,
     ) -> Option<T> {
         loop {
             let (changes, old) = {

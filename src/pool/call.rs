@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::checks::Taken;
 use super::connection_guard;
-use super::explain::{note_error, reason_for_wait, verify_in_background};
-use super::factory::{Check, PoolFactory};
+use super::explain::{error_of_full_server, note_error, reason_for_wait, verify_in_background};
+use super::factory::{AcquireError, Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use crate::error::ConnectErrorKind;
 use crate::lease::OldConnections;
@@ -28,7 +28,7 @@ pub(super) struct Call<F: PoolFactory> {
     pub(super) rejection: Option<F::Error>,
     /// Time for which this call waited while credentials were rejected or expired.
     pub(super) waited: Duration,
-    /// Why it waited, if that took at least half of its time.
+    /// Why it waited, if that left it less than a quarter of its time.
     pub(super) reason: Option<F::Error>,
     /// Number of older connections that may be broken. At zero, a connection that fails was just
     /// opened, and its error is returned.
@@ -44,16 +44,20 @@ impl<F: PoolFactory> Call<F> {
         waited: Duration,
     ) {
         self.waited += waited;
-        if self.waited >= shared.settings.acquire_timeout / 2 {
+        if self.waited > shared.settings.acquire_timeout.mul_f64(0.75) {
             self.reason = reason_for_wait(shared, generation).or(self.reason.take());
         }
     }
 
-    /// Returns the error of a call that timed out: its own rejection, or why it waited for most of
-    /// its time.
-    pub(super) fn time_out(&mut self, timeout: impl FnOnce() -> F::Error) -> F::Error {
-        let error = self.rejection.take().or_else(|| self.reason.take());
-        error.unwrap_or_else(timeout)
+    /// Returns the error of a call that timed out: its own rejection, else that of a full server,
+    /// else why it waited for most of its time.
+    pub(super) fn time_out(&mut self, shared: &Shared<F>, timeout: Option<F::Error>) -> F::Error {
+        self.rejection
+            .take()
+            .or_else(|| error_of_full_server(shared))
+            .or_else(|| self.reason.take())
+            .or(timeout)
+            .unwrap_or_else(|| shared.factory.error(AcquireError::TimedOut))
     }
 }
 
@@ -103,7 +107,7 @@ pub(super) async fn check_result<F: PoolFactory>(
         Err(error) => error,
     };
     if shared.factory.is_timeout(&error) {
-        return Step::Failed(call.time_out(|| error));
+        return Step::Failed(call.time_out(shared, Some(error)));
     }
     if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Retired {
         return retry_on_next_generation(shared);

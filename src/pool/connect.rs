@@ -6,12 +6,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::admission::{HEAD_START, Permit};
 use super::call::PoolResult;
@@ -20,7 +21,7 @@ use super::connection_guard::give_back;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
-use super::openings::{Openings, Permits, WITHOUT_CALLER, with_head_start};
+use super::openings::{Openings, Permits, UnclaimedLogin, left_alone, with_head_start};
 
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
@@ -79,39 +80,42 @@ async fn log_in<F: PoolFactory>(
     let openings = &generation.lifecycle.openings;
     let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
     let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
-    let mut attempt = DetachableLogin {
-        acquiring: Some(Box::pin(async move {
+    let attempt = Attempt {
+        acquiring: Box::pin(async move {
             with_head_start(factory.get(&pool), permits, head_start).await
-        })),
+        }),
         admitted,
-        shared,
-        generation,
-        // In a full pool the caller only queues, so nothing is lost.
-        continues_alone: opened || shared.settings.finishes_logins,
+        shared: Arc::clone(shared),
+        generation: Arc::clone(generation),
         opened,
     };
-    // Returned connections are for the queue, if there is one.
+    let mut got = std::pin::pin!(async move {
+        if opened {
+            attempt.run_in_task().await
+        } else {
+            Queued(Some(attempt)).wait().await
+        }
+    });
     let mut idle = std::pin::pin!(async {
-        if opened && !shared.admission.has_queue() {
+        if opened {
             take_returned(shared, generation).await
         } else {
             std::future::pending().await
         }
     });
-    let (result, permits, opened) = tokio::select! {
+    tokio::select! {
         biased;
         () = over => {
             shared.note_moved();
-            return None;
+            None
         }
-        (result, permits) = attempt.acquire() => (result, permits, opened),
-        result = idle.as_mut() => (result, None, false),
-        () = sleep_until(limit) => return None,
-    };
-    // Noted before the next login gets a permit.
-    let result = note_result(shared, generation, result, opened);
-    drop((permits, attempt));
-    Some(PoolResult { result, opened })
+        got = got.as_mut() => got,
+        result = idle.as_mut() => Some(PoolResult {
+            result: note_result(shared, generation, result, false),
+            opened: false,
+        }),
+        () = sleep_until(limit) => None,
+    }
 }
 
 /// Returns whether a call to the pool opens a connection: it has room, and none is idle.
@@ -182,21 +186,26 @@ impl Pace {
     }
 }
 
-/// Takes a connection that is returned. Where the server counts aborted logins, uses `try_get`,
-/// which begins no login. A hook before the acquire is not called there.
+/// Takes a connection that is returned, unless callers queue: it is for them. Where the server
+/// counts aborted logins, uses `try_get`, which begins no login. A hook before the acquire is not
+/// called there.
 async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> Result<Taken<F::Connection>, F::Error> {
+    let mut pace = Pace::default();
     loop {
         until_idle_connection(shared, &generation.pool).await;
-        if !shared.settings.finishes_logins {
+        if shared.admission.has_queue() {
+            sleep_until(pace.next()).await;
+        } else if !shared.settings.finishes_logins {
             // Boxed, because it is large and seldom needed.
             return Box::pin(shared.factory.get(&generation.pool)).await;
-        }
-        match shared.factory.try_get(&generation.pool) {
-            Some(connection) => return Ok(connection),
-            None => sleep(POLL_FIRST).await,
+        } else {
+            match shared.factory.try_get(&generation.pool) {
+                Some(connection) => return Ok(connection),
+                None => sleep(POLL_FIRST).await,
+            }
         }
     }
 }
@@ -207,16 +216,6 @@ async fn until_idle_connection<F: PoolFactory>(shared: &Shared<F>, pool: &F::Poo
     while shared.factory.idle(pool) == 0 {
         sleep_until(pace.next()).await;
     }
-}
-
-/// An acquire that continues in a task of its own when its caller drops it.
-struct DetachableLogin<'c, F: PoolFactory> {
-    acquiring: Option<Acquiring<F>>,
-    admitted: Option<Permit<F::Pool>>,
-    shared: &'c Arc<Shared<F>>,
-    generation: &'c Arc<Generation<F::Pool>>,
-    continues_alone: bool,
-    opened: bool,
 }
 
 /// Notes that a login worked. Logins that wait for it begin, and other pools of the user are
@@ -231,10 +230,7 @@ pub(super) fn note_worked<F: PoolFactory>(
     if let Some(control_plane) = shared.control_plane() {
         control_plane.login_worked(generation);
     }
-    // A login of an old generation does not lift the limits of the current one.
-    if shared.current().number == generation {
-        shared.admission.note_opened(now);
-    }
+    shared.admission.note_opened(generation, now);
 }
 
 /// Notes the result of an acquire: an error, or that the login for which it `opened` a connection
@@ -251,41 +247,118 @@ fn note_result<F: PoolFactory>(
     result.map_err(|error| note_login_error(shared, generation.number, error))
 }
 
-impl<F: PoolFactory> DetachableLogin<'_, F> {
-    async fn acquire(&mut self) -> AcquiredWith<F> {
-        let Some(acquiring) = &mut self.acquiring else {
-            return (Err(self.shared.factory.error(AcquireError::Closed)), None);
+/// An acquire from the pool. If `opened`, it is a login for this call.
+struct Attempt<F: PoolFactory> {
+    acquiring: Acquiring<F>,
+    admitted: Option<Permit<F::Pool>>,
+    shared: Arc<Shared<F>>,
+    generation: Arc<Generation<F::Pool>>,
+    opened: bool,
+}
+
+impl<F: PoolFactory> Attempt<F> {
+    /// Runs it in a task of its own, because its permits delay other callers, and its caller may
+    /// leave or be slow. Returns `None` if the runtime ends.
+    async fn run_in_task(self) -> Option<PoolResult<F>> {
+        let (caller, present) = oneshot::channel();
+        let mut login = CallersLogin {
+            openings: Arc::clone(&self.generation.lifecycle.openings),
+            unclaimed: Arc::default(),
+            has_ended: false,
+            _present: present,
         };
-        let got = acquiring.await;
-        self.acquiring = None;
-        got
+        let unclaimed = Arc::clone(&login.unclaimed);
+        let task = tokio::spawn(async move {
+            let result = self.run(caller).await;
+            drop(unclaimed);
+            result
+        });
+        let ended = task.await;
+        login.has_ended = true;
+        match ended {
+            Ok(result) => result,
+            // A panic of the pool continues in its caller.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => None,
+        }
+    }
+
+    /// Runs it to its end, for a limited time after its caller has left. The connection is returned
+    /// to the pool then.
+    async fn run(mut self, mut caller: oneshot::Sender<()>) -> Option<PoolResult<F>> {
+        let (result, permits) = tokio::select! {
+            biased;
+            got = self.acquiring.as_mut() => got,
+            () = left_alone(&mut caller) => {
+                (Err(self.shared.factory.error(AcquireError::TimedOut)), None)
+            }
+        };
+        let got = self.note(result);
+        // Before the connection is returned, because that may be slow.
+        drop((permits, self.admitted.take()));
+        if caller.is_closed() {
+            if let Ok(taken) = got.result {
+                give_back(&self.shared, taken.connection).await;
+            }
+            return None;
+        }
+        Some(got)
+    }
+
+    fn note(&self, result: Result<Taken<F::Connection>, F::Error>) -> PoolResult<F> {
+        PoolResult {
+            result: note_result(&self.shared, &self.generation, result, self.opened),
+            opened: self.opened,
+        }
     }
 }
 
-impl<F: PoolFactory> Drop for DetachableLogin<'_, F> {
+/// A login that runs in a task, as its caller keeps it. Its drop before the end makes the login one
+/// without a caller.
+struct CallersLogin {
+    openings: Arc<Openings>,
+    /// Shared with the task, so that it lasts until the login has ended.
+    unclaimed: Arc<OnceLock<UnclaimedLogin>>,
+    has_ended: bool,
+    _present: oneshot::Receiver<()>,
+}
+
+impl Drop for CallersLogin {
     fn drop(&mut self) {
-        let Some(acquiring) = self.acquiring.take().filter(|_| self.continues_alone) else {
-            return;
-        };
-        let (opened, admitted) = (self.opened, self.admitted.take());
-        // Without a runtime, the login cannot continue.
-        let Ok(runtime) = Runtime::try_current() else {
-            return;
-        };
-        let (shared, generation) = (Arc::clone(self.shared), Arc::clone(self.generation));
-        let unclaimed = opened.then(|| generation.lifecycle.openings.note_unclaimed());
-        runtime.spawn(async move {
-            let (result, permits) = match timeout(WITHOUT_CALLER, acquiring).await {
-                Ok(got) => got,
-                Err(_) => (Err(shared.factory.error(AcquireError::TimedOut)), None),
-            };
-            let result = note_result(&shared, &generation, result, opened);
-            // Before the connection is returned, because that may be slow.
-            drop((permits, admitted));
-            if let Ok(taken) = result {
-                give_back(&shared, taken.connection).await;
-            }
-            drop(unclaimed);
-        });
+        if !self.has_ended {
+            let _ = self.unclaimed.set(self.openings.note_unclaimed());
+        }
+    }
+}
+
+/// An acquire in the caller's own future, because a full pool has a queue. If the server counts
+/// aborted logins, it continues without its caller, because it may have become a login.
+struct Queued<F: PoolFactory>(Option<Attempt<F>>);
+
+impl<F: PoolFactory> Queued<F> {
+    async fn wait(mut self) -> Option<PoolResult<F>> {
+        let attempt = self.0.as_mut()?;
+        let (result, permits) = attempt.acquiring.as_mut().await;
+        let attempt = self.0.take()?;
+        // Noted before the next login gets a permit.
+        let got = attempt.note(result);
+        drop(permits);
+        Some(got)
+    }
+}
+
+impl<F: PoolFactory> Drop for Queued<F> {
+    fn drop(&mut self) {
+        let attempt = self.0.take();
+        let continues = |attempt: &Attempt<F>| attempt.shared.settings.finishes_logins;
+        if let Some(attempt) = attempt.filter(continues)
+            // It cannot be polled again after a panic.
+            && !std::thread::panicking()
+            // Without a runtime, it cannot continue.
+            && let Ok(runtime) = Runtime::try_current()
+        {
+            let (caller, _) = oneshot::channel();
+            runtime.spawn(attempt.run(caller));
+        }
     }
 }

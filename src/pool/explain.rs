@@ -71,14 +71,10 @@ pub(super) fn note_error<F: PoolFactory>(
     )
 }
 
-/// Returns the error for a caller whose deadline has passed: the server's own if it is full, else a
-/// time-out.
-pub(super) fn deadline_error<F: PoolFactory>(shared: &Shared<F>) -> F::Error {
-    let full = shared.admission.why_full(shared.clock.mono());
-    let error = full
-        .as_ref()
-        .map_or(AcquireError::TimedOut, AcquireError::Connect);
-    shared.factory.error(error)
+/// Returns the last error of a server that counts as full.
+pub(super) fn error_of_full_server<F: PoolFactory>(shared: &Shared<F>) -> Option<F::Error> {
+    let full = shared.admission.why_full(shared.clock.mono())?;
+    Some(shared.factory.error(AcquireError::Connect(&full)))
 }
 
 /// Returns the error for a caller whose generation has no connection left to offer.

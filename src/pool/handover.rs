@@ -245,7 +245,7 @@ impl<F: PoolFactory> Attempt<F> {
             inner.draining.insert(old, Draining { pool, cause });
         }
         // After `begin_drain`, because the old generation's connections are to the previous server.
-        admission.set_server(server, publication.limited);
+        admission.set_current(number, server, publication.limited);
         let lifecycle = match openings {
             None => current.lifecycle.successor(),
             Some(openings) => Lifecycle::new(Phase::Serving, openings),

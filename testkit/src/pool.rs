@@ -21,8 +21,8 @@ struct FactoryState {
     opened: Vec<ScriptedPool>,
     in_place: bool,
     closing_delay: Duration,
-    /// Applies to pools with a queue of their own.
     login_delay: Duration,
+    login_error: Option<ConnectError>,
     /// Whether each login of a pool was accepted.
     logins: Vec<bool>,
 }
@@ -63,6 +63,7 @@ impl ScriptedPools {
                     in_place: true,
                     closing_delay: Duration::ZERO,
                     login_delay: Duration::ZERO,
+                    login_error: None,
                     logins: Vec::new(),
                 }),
                 stalled: watch::Sender::new(false),
@@ -121,7 +122,13 @@ impl ScriptedPools {
         self.lock().closing_delay = time;
     }
 
-    /// Sets how long every login of a pool with a queue of its own takes. Default: no time.
+    /// Makes each login of a pool return this error from now on, after its delay. `None` ends that.
+    /// Verifications do not count.
+    pub fn fail_logins(&self, error: Option<ConnectError>) {
+        self.lock().login_error = error;
+    }
+
+    /// Sets how long each login of a pool takes. Verifications do not count. Default: no time.
     pub fn delay_logins(&self, time: Duration) {
         self.lock().login_delay = time;
     }
@@ -195,9 +202,10 @@ impl ScriptedPools {
     /// Opens a connection, which counts as busy.
     fn log_in(&self, pool: &ScriptedPool) -> Result<ScriptedConnection, ConnectError> {
         let rejection = self.rejection_of(&pool.password());
-        self.lock().logins.push(rejection.is_none());
-        match rejection {
-            Some(rejection) => Err(rejection),
+        let mut state = self.lock();
+        state.logins.push(rejection.is_none());
+        match rejection.or_else(|| state.login_error.clone()) {
+            Some(error) => Err(error),
             None => Ok(pool.connection()),
         }
     }

@@ -12,7 +12,7 @@ fn admission(max: u32, overlap: u32) -> (Arc<Admission<Count>>, Instant) {
         overlap,
         Arc::new(|pool: &Count| pool.load(Ordering::Acquire)),
     );
-    admission.set_server(Arc::from("a:5432"), None);
+    admission.set_current(1, Arc::from("a:5432"), None);
     (admission, tokio::time::Instant::now().into_std())
 }
 
@@ -52,12 +52,12 @@ fn old_connections_to_another_server_do_not_count() {
     let (admission, now) = admission(4, 1);
     let (old, new) = (Arc::new(AtomicU32::new(4)), Arc::new(AtomicU32::new(0)));
     admission.begin_drain(1, Arc::clone(&old));
-    admission.set_server(Arc::from("b:5432"), None);
+    admission.set_current(1, Arc::from("b:5432"), None);
     assert!(admission.is_open());
     assert!(admission.enter(&new, now).is_some());
     // Back on the first server they count again.
     admission.begin_drain(2, Arc::clone(&new));
-    admission.set_server(Arc::from("a:5432"), None);
+    admission.set_current(1, Arc::from("a:5432"), None);
     assert!(!admission.is_open());
     let one = admission.enter(&Arc::new(AtomicU32::new(0)), now);
     assert!(one.is_some());
@@ -69,7 +69,7 @@ fn limited_logins_end_with_the_window_or_the_first_success() {
     let (admission, now) = admission(10, 2);
     let pool = Arc::new(AtomicU32::new(0));
     let limited = Some((1, now + Duration::from_secs(30)));
-    admission.set_server(Arc::from("a:5432"), limited);
+    admission.set_current(1, Arc::from("a:5432"), limited);
     let one = admission.enter(&pool, now);
     assert!(one.is_some());
     assert!(admission.enter(&pool, now).is_none());
@@ -83,8 +83,11 @@ fn limited_logins_end_with_the_window_or_the_first_success() {
     // A success ends the limit where the budget has enough left for a quarter of the pool.
     for (width, is_open) in [(3, true), (2, false)] {
         let limited = Some((width, now + Duration::from_secs(30)));
-        admission.set_server(Arc::from("a:5432"), limited);
-        admission.note_opened(now);
+        admission.set_current(1, Arc::from("a:5432"), limited);
+        // A login of an earlier generation does not count.
+        admission.note_opened(0, now);
+        assert!(!admission.is_open());
+        admission.note_opened(1, now);
         assert_eq!(admission.is_open(), is_open, "{width}");
     }
 }
@@ -169,7 +172,7 @@ fn connections_are_counted_without_a_lock_and_again_after_a_change() {
             }),
         );
         let _ = shared.set(Arc::clone(&admission));
-        admission.set_server(Arc::from("a:5432"), None);
+        admission.set_current(1, Arc::from("a:5432"), None);
         admission.begin_drain(1, Arc::clone(&old));
         let _ = sender.send(admission.enter(&new, now).is_some());
     });

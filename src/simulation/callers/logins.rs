@@ -98,7 +98,9 @@ impl World {
                 self.login_worked();
                 self.pools[index].last_login_worked = Some(mono);
                 self.feed_pool(index, PoolInput::LoginWorked { generation });
-                self.pools[index].admission.note_opened(now.mono());
+                self.pools[index]
+                    .admission
+                    .note_opened(generation, now.mono());
                 drop(permit);
                 self.give_back(index, instance, secret);
             }

@@ -248,7 +248,7 @@ impl World {
         }
         let pool = &mut self.pools[index];
         pool.admission
-            .set_server(Arc::from(""), publication.limited);
+            .set_current(generation, Arc::from(""), publication.limited);
         // The lease may have been extended since the attempt began.
         let expiry = pool
             .machine

@@ -196,6 +196,10 @@ impl PoolFactory for ScriptedPools {
                 return Ok(connection.into());
             }
             if pool.size() < pool.inner.max_connections {
+                // Counts as busy until the login has ended.
+                let mut opening = pool.connection();
+                opening.is_discarded = true;
+                self.delay_login().await;
                 return self.log_in(pool).map(Taken::from);
             }
             returned.await;
@@ -237,6 +241,13 @@ impl PoolFactory for ScriptedPools {
 }
 
 impl ScriptedPools {
+    async fn delay_login(&self) {
+        let delay = self.lock().login_delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+    }
+
     async fn get_from_own_queue(
         &self,
         pool: &ScriptedPool,
@@ -254,10 +265,7 @@ impl ScriptedPools {
                 let log_in = || {
                     let (pools, pool) = (self.clone(), pool.clone());
                     async move {
-                        let delay = pools.lock().login_delay;
-                        if !delay.is_zero() {
-                            sleep(delay).await;
-                        }
+                        pools.delay_login().await;
                         pools.log_in(&pool)
                     }
                 };
