@@ -313,8 +313,8 @@ impl<F: PoolFactory> Attempt<F> {
     }
 }
 
-/// A login that runs in a task, as its caller keeps it. Its drop before the end makes the login one
-/// without a caller.
+/// The caller's side of a login that runs in a task. If it is dropped before the login has ended,
+/// the login counts as one without a caller.
 struct CallersLogin {
     openings: Arc<Openings>,
     /// Shared with the task, so that it lasts until the login has ended.
