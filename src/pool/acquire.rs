@@ -39,7 +39,7 @@ pub(crate) async fn acquire<F: PoolFactory>(
         deadline,
         rejection: None,
         waited: Duration::ZERO,
-        reason: None,
+        wait_error: None,
         maybe_broken: None,
     };
     // The caller's place in the queue, which it keeps from one generation to the next.

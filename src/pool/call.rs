@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::checks::Taken;
 use super::connection_guard;
-use super::explain::{error_of_full_server, note_error, reason_for_wait, verify_in_background};
+use super::explain::{error_of_full_server, note_error, verify_in_background, wait_error};
 use super::factory::{AcquireError, Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use crate::error::ConnectErrorKind;
@@ -28,8 +28,8 @@ pub(super) struct Call<F: PoolFactory> {
     pub(super) rejection: Option<F::Error>,
     /// Time for which this call waited while credentials were rejected or expired.
     pub(super) waited: Duration,
-    /// Why it waited, if that left it less than a quarter of its time.
-    pub(super) reason: Option<F::Error>,
+    /// Error that explains this wait, if it left less than a quarter of `acquire_timeout`.
+    pub(super) wait_error: Option<F::Error>,
     /// Number of older connections that may be broken. At zero, a connection that fails was just
     /// opened, and its error is returned.
     pub(super) maybe_broken: Option<u32>,
@@ -45,17 +45,17 @@ impl<F: PoolFactory> Call<F> {
     ) {
         self.waited += waited;
         if self.waited > shared.settings.acquire_timeout.mul_f64(0.75) {
-            self.reason = reason_for_wait(shared, generation).or(self.reason.take());
+            self.wait_error = wait_error(shared, generation).or(self.wait_error.take());
         }
     }
 
     /// Returns the error of a call that timed out: its own rejection, else that of a full server,
-    /// else why it waited for most of its time.
+    /// else the error that explains its wait, else the time-out.
     pub(super) fn time_out(&mut self, shared: &Shared<F>, timeout: Option<F::Error>) -> F::Error {
         self.rejection
             .take()
             .or_else(|| error_of_full_server(shared))
-            .or_else(|| self.reason.take())
+            .or_else(|| self.wait_error.take())
             .or(timeout)
             .unwrap_or_else(|| shared.factory.error(AcquireError::TimedOut))
     }
@@ -134,7 +134,8 @@ pub(super) fn retry_on_next_generation<F: PoolFactory>(shared: &Shared<F>) -> St
 }
 
 /// Checks a connection after the acquire, because a check cancelled inside of it would cost the
-/// connection. `opened` means for this call: if it fails, another login would fail, too.
+/// connection. `opened` is true if the connection was opened for this call: if it fails, another
+/// login would fail, too.
 pub(super) async fn check_taken<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,

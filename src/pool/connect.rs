@@ -21,7 +21,9 @@ use super::connection_guard::give_back;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
-use super::openings::{Openings, Permits, UnclaimedLogin, left_alone, with_head_start};
+use super::openings::{
+    LoginWithoutCaller, Openings, Permits, with_head_start, without_caller_for_long,
+};
 
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
@@ -66,8 +68,8 @@ pub(super) async fn open<F: PoolFactory>(
     log_in(shared, generation, (None, None), Some(permit), over, limit).await
 }
 
-/// Acquires a connection from the pool, which may log in. Uses a returned connection instead if
-/// there is one earlier; the login then continues for a later call.
+/// Acquires a connection from the pool, which may take a login. If another connection is returned
+/// first, uses that one; the login then continues without its caller.
 async fn log_in<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Arc<Generation<F::Pool>>,
@@ -80,7 +82,7 @@ async fn log_in<F: PoolFactory>(
     let openings = &generation.lifecycle.openings;
     let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
     let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
-    let attempt = Attempt {
+    let acquire = PoolAcquire {
         acquiring: Box::pin(async move {
             with_head_start(factory.get(&pool), permits, head_start).await
         }),
@@ -91,9 +93,9 @@ async fn log_in<F: PoolFactory>(
     };
     let mut got = std::pin::pin!(async move {
         if opened {
-            attempt.run_in_task().await
+            acquire.run_in_task().await
         } else {
-            Queued(Some(attempt)).wait().await
+            Queued(Some(acquire)).wait().await
         }
     });
     let mut idle = std::pin::pin!(async {
@@ -147,9 +149,8 @@ async fn wait_for_permits<F: PoolFactory>(
     (place, ahead)
 }
 
-/// Waits for the connection of a login that continues without its caller, if not as many calls wait
-/// for such logins already. After [`HEAD_START`], the call logs in itself: a slow login delays
-/// nobody for long.
+/// Waits for the connection of a login without a caller, unless each such login has a waiting call
+/// already. The wait ends after [`HEAD_START`]: the call then begins its own login.
 async fn wait_for_login_without_caller<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
@@ -186,9 +187,8 @@ impl Pace {
     }
 }
 
-/// Takes a connection that is returned, unless callers queue: it is for them. Where the server
-/// counts aborted logins, uses `try_get`, which begins no login. A hook before the acquire is not
-/// called there.
+/// Takes a connection that is returned. If callers queue, they get it first. If the server counts
+/// aborted logins, uses `try_get`, which begins no login and calls no hook before the acquire.
 async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
@@ -248,7 +248,7 @@ fn note_result<F: PoolFactory>(
 }
 
 /// An acquire from the pool. If `opened`, it is a login for this call.
-struct Attempt<F: PoolFactory> {
+struct PoolAcquire<F: PoolFactory> {
     acquiring: Acquiring<F>,
     admitted: Option<Permit<F::Pool>>,
     shared: Arc<Shared<F>>,
@@ -256,21 +256,21 @@ struct Attempt<F: PoolFactory> {
     opened: bool,
 }
 
-impl<F: PoolFactory> Attempt<F> {
-    /// Runs it in a task of its own, because its permits delay other callers, and its caller may
-    /// leave or be slow. Returns `None` if the runtime ends.
+impl<F: PoolFactory> PoolAcquire<F> {
+    /// Runs the login in a task of its own, because its permits delay other callers, and its caller
+    /// may leave or be slow. Returns `None` if the runtime ends.
     async fn run_in_task(self) -> Option<PoolResult<F>> {
         let (caller, present) = oneshot::channel();
         let mut login = CallersLogin {
             openings: Arc::clone(&self.generation.lifecycle.openings),
-            unclaimed: Arc::default(),
+            without_caller: Arc::default(),
             has_ended: false,
             _present: present,
         };
-        let unclaimed = Arc::clone(&login.unclaimed);
+        let without_caller = Arc::clone(&login.without_caller);
         let task = tokio::spawn(async move {
             let result = self.run(caller).await;
-            drop(unclaimed);
+            drop(without_caller);
             result
         });
         let ended = task.await;
@@ -283,13 +283,13 @@ impl<F: PoolFactory> Attempt<F> {
         }
     }
 
-    /// Runs it to its end, for a limited time after its caller has left. The connection is returned
-    /// to the pool then.
+    /// Runs the acquire to its end, but for a limited time after its caller has left. Without a
+    /// caller, the connection is returned to the pool.
     async fn run(mut self, mut caller: oneshot::Sender<()>) -> Option<PoolResult<F>> {
         let (result, permits) = tokio::select! {
             biased;
             got = self.acquiring.as_mut() => got,
-            () = left_alone(&mut caller) => {
+            () = without_caller_for_long(&mut caller) => {
                 (Err(self.shared.factory.error(AcquireError::TimedOut)), None)
             }
         };
@@ -318,7 +318,7 @@ impl<F: PoolFactory> Attempt<F> {
 struct CallersLogin {
     openings: Arc<Openings>,
     /// Shared with the task, so that it lasts until the login has ended.
-    unclaimed: Arc<OnceLock<UnclaimedLogin>>,
+    without_caller: Arc<OnceLock<LoginWithoutCaller>>,
     has_ended: bool,
     _present: oneshot::Receiver<()>,
 }
@@ -326,22 +326,22 @@ struct CallersLogin {
 impl Drop for CallersLogin {
     fn drop(&mut self) {
         if !self.has_ended {
-            let _ = self.unclaimed.set(self.openings.note_unclaimed());
+            let _ = self.without_caller.set(self.openings.note_without_caller());
         }
     }
 }
 
-/// An acquire in the caller's own future, because a full pool has a queue. If the server counts
-/// aborted logins, it continues without its caller, because it may have become a login.
-struct Queued<F: PoolFactory>(Option<Attempt<F>>);
+/// An acquire in the caller's own future, because a full pool has a queue. It may have become a
+/// login. If the server counts aborted logins, it therefore continues without its caller.
+struct Queued<F: PoolFactory>(Option<PoolAcquire<F>>);
 
 impl<F: PoolFactory> Queued<F> {
     async fn wait(mut self) -> Option<PoolResult<F>> {
-        let attempt = self.0.as_mut()?;
-        let (result, permits) = attempt.acquiring.as_mut().await;
-        let attempt = self.0.take()?;
+        let acquire = self.0.as_mut()?;
+        let (result, permits) = acquire.acquiring.as_mut().await;
+        let acquire = self.0.take()?;
         // Noted before the next login gets a permit.
-        let got = attempt.note(result);
+        let got = acquire.note(result);
         drop(permits);
         Some(got)
     }
@@ -349,16 +349,16 @@ impl<F: PoolFactory> Queued<F> {
 
 impl<F: PoolFactory> Drop for Queued<F> {
     fn drop(&mut self) {
-        let attempt = self.0.take();
-        let continues = |attempt: &Attempt<F>| attempt.shared.settings.finishes_logins;
-        if let Some(attempt) = attempt.filter(continues)
+        let acquire = self.0.take();
+        let continues = |acquire: &PoolAcquire<F>| acquire.shared.settings.finishes_logins;
+        if let Some(acquire) = acquire.filter(continues)
             // It cannot be polled again after a panic.
             && !std::thread::panicking()
             // Without a runtime, it cannot continue.
             && let Ok(runtime) = Runtime::try_current()
         {
             let (caller, _) = oneshot::channel();
-            runtime.spawn(attempt.run(caller));
+            runtime.spawn(acquire.run(caller));
         }
     }
 }

@@ -86,8 +86,8 @@ pub(super) fn error_without_connection<F: PoolFactory>(
         .control_plane()
         .and_then(|control_plane| control_plane.last_error());
     let error = match generation.lifecycle.rejection() {
-        // If the last verification was rejected, too, and only its error has a source, it is
-        // preferred.
+        // The error of the last verification is preferred if that was rejected, too, and only this
+        // error has a source.
         Some(rejection) => last
             .filter(|last| {
                 last.kind() == ConnectErrorKind::Rejected
@@ -104,29 +104,29 @@ pub(super) fn error_without_connection<F: PoolFactory>(
                 .map(|error| format!("; last error: {error}"))
                 .unwrap_or_default();
             let problem = format!("no newer ones are verified yet{why}");
-            expired(shared, generation, &problem)
+            expiry_error(shared, generation, &problem)
         }
     };
     shared.factory.error(AcquireError::Connect(&error))
 }
 
-/// Returns why a caller waited while this generation was current: it was rejected, or its lease had
-/// expired.
-pub(super) fn reason_for_wait<F: PoolFactory>(
+/// Returns the error that explains a wait while this generation was current: its rejection, or the
+/// expiry of its lease.
+pub(super) fn wait_error<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> Option<F::Error> {
     let error = match generation.lifecycle.rejection() {
         Some(rejection) => rejection.clone(),
         None if generation.is_expired(&shared.clock) => {
-            expired(shared, generation, "no newer ones were available in time")
+            expiry_error(shared, generation, "no newer ones were available in time")
         }
         None => return None,
     };
     Some(shared.factory.error(AcquireError::Connect(&error)))
 }
 
-fn expired<F: PoolFactory>(
+fn expiry_error<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
     problem: &str,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::openings::{Permits, left_alone, with_head_start};
+use super::openings::{Permits, with_head_start, without_caller_for_long};
 
 /// Limits the logins of a pool with [its own queue](super::PoolSettings::own_queue).
 ///
@@ -74,7 +74,7 @@ impl LoginPermits {
             let ended = tokio::select! {
                 biased;
                 ended = login => Some(ended),
-                () = left_alone(&mut caller) => None,
+                () = without_caller_for_long(&mut caller) => None,
             };
             let (result, permits) = ended.unzip();
             if let Some(generation) = generation {

@@ -37,22 +37,22 @@ pub(crate) struct Openings {
     first_login: Arc<Semaphore>,
     last_success: Mutex<Option<Instant>>,
     limited_until: Mutex<Option<Instant>>,
-    unclaimed: Mutex<Unclaimed>,
+    without_caller: Mutex<LoginsWithoutCaller>,
 }
 
-/// Logins that continue without their callers, and calls that wait for the connections of these.
+/// Number of logins that continue without their callers, and of calls that wait for them.
 #[derive(Debug, Default)]
-struct Unclaimed {
+struct LoginsWithoutCaller {
     logins: usize,
     claims: usize,
 }
 
 /// A login that continues without its caller, until dropped.
-pub(super) struct UnclaimedLogin(Arc<Openings>);
+pub(super) struct LoginWithoutCaller(Arc<Openings>);
 
-impl Drop for UnclaimedLogin {
+impl Drop for LoginWithoutCaller {
     fn drop(&mut self) {
-        self.0.unclaimed.lock().logins -= 1;
+        self.0.without_caller.lock().logins -= 1;
     }
 }
 
@@ -63,12 +63,11 @@ pub(super) struct Claim<'o> {
 }
 
 impl Claim<'_> {
-    /// Returns whether as many logins without a caller run as calls wait for them. If not, the claim
-    /// is given up.
+    /// Returns whether each claim still has a login without a caller. If not, gives up this claim.
     pub(super) fn is_valid(&mut self) -> bool {
-        let mut unclaimed = self.openings.unclaimed.lock();
-        if self.is_counted && unclaimed.claims > unclaimed.logins {
-            unclaimed.claims -= 1;
+        let mut counts = self.openings.without_caller.lock();
+        if self.is_counted && counts.claims > counts.logins {
+            counts.claims -= 1;
             self.is_counted = false;
         }
         self.is_counted
@@ -78,7 +77,7 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if self.is_counted {
-            self.openings.unclaimed.lock().claims -= 1;
+            self.openings.without_caller.lock().claims -= 1;
         }
     }
 }
@@ -92,27 +91,27 @@ impl Openings {
             first_login: Arc::new(Semaphore::new(1)),
             last_success: Mutex::default(),
             limited_until: Mutex::default(),
-            unclaimed: Mutex::default(),
+            without_caller: Mutex::default(),
         })
     }
 
     /// Notes that a login continues without its caller.
-    pub(super) fn note_unclaimed(self: &Arc<Self>) -> UnclaimedLogin {
-        self.unclaimed.lock().logins += 1;
-        UnclaimedLogin(Arc::clone(self))
+    pub(super) fn note_without_caller(self: &Arc<Self>) -> LoginWithoutCaller {
+        self.without_caller.lock().logins += 1;
+        LoginWithoutCaller(Arc::clone(self))
     }
 
     /// Returns how many logins continue without their callers.
-    pub(super) fn unclaimed_logins(&self) -> usize {
-        self.unclaimed.lock().logins
+    pub(super) fn logins_without_caller(&self) -> usize {
+        self.without_caller.lock().logins
     }
 
-    /// Returns a claim to the connection of a login without a caller, unless calls wait for all of
-    /// these.
+    /// Returns a claim to the connection of a login without a caller; `None` if there are already as
+    /// many claims as such logins.
     pub(super) fn claim(&self) -> Option<Claim<'_>> {
-        let mut unclaimed = self.unclaimed.lock();
-        (unclaimed.claims < unclaimed.logins).then(|| {
-            unclaimed.claims += 1;
+        let mut counts = self.without_caller.lock();
+        (counts.claims < counts.logins).then(|| {
+            counts.claims += 1;
             Claim {
                 openings: self,
                 is_counted: true,
@@ -200,7 +199,7 @@ pub(super) async fn with_head_start<T>(
 }
 
 /// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`].
-pub(super) async fn left_alone<T>(caller: &mut oneshot::Sender<T>) {
+pub(super) async fn without_caller_for_long<T>(caller: &mut oneshot::Sender<T>) {
     caller.closed().await;
     sleep(WITHOUT_CALLER).await;
 }
@@ -210,10 +209,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_calls_wait_as_logins_run_without_a_caller() {
+    fn at_most_one_call_waits_for_each_login_without_a_caller() {
         let openings = Openings::new(10);
         assert!(openings.claim().is_none());
-        let login = openings.note_unclaimed();
+        let login = openings.note_without_caller();
         let claim = openings.claim();
         assert!(claim.is_some_and(|mut claim| claim.is_valid()));
         let mut claim = openings.claim();
@@ -222,7 +221,7 @@ mod tests {
         drop(login);
         assert!(claim.as_mut().is_some_and(|claim| !claim.is_valid()));
         drop(claim);
-        let _login = openings.note_unclaimed();
+        let _login = openings.note_without_caller();
         assert!(openings.claim().is_some(), "an invalid claim counts once");
     }
 

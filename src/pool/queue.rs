@@ -117,8 +117,8 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
             return QueueOutcome::Taken(taken);
         }
         let admission = &shared.admission;
-        // Logins that continue without their callers serve the queue first.
-        let may_log_in = generation.lifecycle.openings.unclaimed_logins()
+        // No login is needed while one without a caller runs for each caller in the queue.
+        let may_log_in = generation.lifecycle.openings.logins_without_caller()
             < admission.queue_length()
             || Instant::now() >= waits_until;
         if may_log_in && let Some(permit) = admission.enter(&generation.pool, shared.clock.mono()) {
@@ -163,13 +163,13 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
             *place = None;
             return check_taken(shared, generation, connection, call, check, false).await;
         }
-        let is_hopeless = (expired || shared.factory.connections(&generation.pool) == 0)
+        let cannot_succeed = (expired || shared.factory.connections(&generation.pool) == 0)
             && !shared.next_attempt().is_before(call.deadline.into_std());
         // Check again: a new generation may have been published since the next attempt was read.
-        if is_hopeless && is_over(shared, generation) {
+        if cannot_succeed && is_over(shared, generation) {
             return Step::Again;
         }
-        if is_hopeless || Instant::now() >= call.deadline {
+        if cannot_succeed || Instant::now() >= call.deadline {
             return Step::Failed(
                 call.rejection
                     .take()
