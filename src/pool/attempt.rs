@@ -22,7 +22,7 @@ pub(super) struct Attempt<F: PoolFactory> {
     pub(super) slot: Arc<PoolSlot<F>>,
     pub(super) number: u64,
     pub(super) rotation: Option<Arc<Rotation>>,
-    /// Marked as failed if the attempt panics.
+    /// Span of the handover, marked as failed if the attempt panics.
     pub(super) span: Span,
     pub(super) began: Instant,
 }
@@ -112,8 +112,9 @@ impl<F: PoolFactory> Attempt<F> {
         Ok(())
     }
 
-    /// Verifies a lease by a login without a pool and a probe. The handover opens connections as the
-    /// pool does, with its hooks; a lease that the pool serves already may have none.
+    /// Verifies a lease by a login and a probe, without a pool. The handover of another lease calls
+    /// the pool's hooks. A lease that the pool serves is tried out here, because it may have no
+    /// handover.
     async fn verify(&self, lease_guard: &LeaseGuard<F::Secret>) -> Result<(), ConnectError> {
         let (slot, lease) = (&self.slot, &lease_guard.lease);
         slot.factory().check(lease)?;

@@ -250,8 +250,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     }
 
     /// Closes one connection of the current pool that no caller uses, to make room for a login
-    /// before a handover. If all are in use, it may wait for the next one. Called when the server or
-    /// the user is at its limit, and the login is to the same [`server`](Self::server). Returns
+    /// before a handover. If all are in use, it may wait for the next one. Called when the server
+    /// or the user is at its limit, and the login is to the same [`server`](Self::server). Returns
     /// whether it closed one. Default: closes none.
     ///
     /// # Cancel safety

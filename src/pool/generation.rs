@@ -26,13 +26,13 @@ use crate::telemetry::{Meters, Origin};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Nothing was verified yet. Left by the first publication.
+    /// Nothing was verified yet. Ends with the first publication.
     Vacant = 0,
-    /// Callers log in and query. Left by a rejection, or by a newer generation.
+    /// Callers log in and query. Ends with a rejection, or with a newer generation.
     Serving = 1,
-    /// Nobody logs in any more; callers share the open connections. Left by a newer generation.
+    /// Nobody logs in any more; callers share the open connections. Ends with a newer generation.
     Rejected = 2,
-    /// A newer generation is published, or the pool is gone. Never left.
+    /// A newer generation is published, or the pool is gone. Never ends.
     Retired = 3,
 }
 

@@ -26,8 +26,8 @@ use crate::telemetry;
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
 impl<F: PoolFactory> Attempt<F> {
-    /// Hands over to a verified lease. An error leaves the old generation unchanged. `verify` is how
-    /// long the verification took.
+    /// Hands over to a verified lease. An error leaves the old generation unchanged. `verify` is
+    /// the duration of the verification.
     pub(super) async fn hand_over(
         &self,
         lease_guard: LeaseGuard<F::Secret>,
@@ -96,7 +96,7 @@ impl<F: PoolFactory> Attempt<F> {
             return Ok(());
         };
         let number = report.generation;
-        self.published(report, &revision, &account);
+        self.after_publication(report, &revision, &account);
         if mode == HandoverMode::Replace {
             top_up(slot, number, pool);
         }
@@ -146,13 +146,13 @@ impl<F: PoolFactory> Attempt<F> {
     }
 
     /// Starts the drain of the old generation, and reports the new one.
-    fn published(&self, report: HandoverReport, revision: &Revision, account: &Arc<str>) {
+    fn after_publication(&self, report: HandoverReport, revision: &Revision, account: &Arc<str>) {
         let (slot, attempt) = (&self.slot, self.number);
         let (generation, mode) = (report.generation, report.mode.as_str());
         slot.context
             .failpoints
             .panic_if_set(slot.name(), "pool.published");
-        // Not left to the actor, so that the span that the drain follows from need not stay open.
+        // Not left to the actor, so that the span from which the drain follows may end.
         slot.start_drains();
         slot.shared.notify_waiting();
         slot.context
@@ -193,7 +193,7 @@ impl<F: PoolFactory> Attempt<F> {
     }
 
     /// Publishes in one step under the slot's lock: callers get the new generation, and the old one
-    /// drains. Returns the complete report and the account, or nothing if the pool was retired
+    /// drains. Returns the complete report and the account; `None` if the pool was retired
     /// meanwhile.
     fn publish(
         &self,
@@ -272,7 +272,7 @@ impl<F: PoolFactory> Attempt<F> {
         span.record("generation", number);
         self.span.record("generation", number);
         drop(span);
-        // It locks the provider.
+        // After the unlock, because this drop locks the provider.
         drop(returned);
         Some((report, account))
     }

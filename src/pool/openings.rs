@@ -106,8 +106,8 @@ impl Openings {
         self.without_caller.lock().logins
     }
 
-    /// Returns a claim to the connection of a login without a caller; `None` if there are already as
-    /// many claims as such logins.
+    /// Returns a claim to the connection of a login without a caller; `None` if each such login has
+    /// a claim already.
     pub(super) fn claim(&self) -> Option<Claim<'_>> {
         let mut counts = self.without_caller.lock();
         (counts.claims < counts.logins).then(|| {

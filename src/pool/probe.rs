@@ -23,7 +23,8 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, generation: u64) {
     });
 }
 
-/// Probes one idle connection, or logs in where none is idle. Returns the error of a rejection, too.
+/// Probes one idle connection, or logs in if none is idle. Returns the result, and the error if it
+/// is a rejection.
 async fn probe<F: PoolFactory>(
     slot: &Arc<PoolSlot<F>>,
     number: u64,

@@ -1,5 +1,5 @@
-//! For the pool's tasks: a guard that reports a lost task, and the factory's code before a handover.
-//! A panic or a hang of that code is returned as an error.
+//! Guard of the pool's tasks, which reports a lost one, and calls of the factory's code before a
+//! handover. A panic or a hang of that code is returned as an error.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::telemetry::{self, InSpan};
 
-/// Belongs to a task. Feeds its input on drop, which has an effect only if the task's runtime ended
+/// Guard of a task. Feeds its input on drop, which has an effect only if the task's runtime ended
 /// before the task reported its result.
 pub(super) struct TaskGuard<F: PoolFactory> {
     pub(super) slot: Arc<PoolSlot<F>>,

@@ -1,5 +1,5 @@
 //! The current generation: whether its credentials are accepted, and whether its connections work.
-//! Also those that drain.
+//! Also the generations that drain.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::lease::OldConnections;
 
 /// Time between two probes of an idle connection, when the lease ends its connections.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// The same while connections are unverified. The first time in a generation leads to a probe at
-/// once.
+/// Time between two probes while connections are unverified. The first probe of a generation has
+/// no wait.
 const PROBE_UNVERIFIED: Duration = Duration::from_secs(10);
-/// Time after the last such error from which a passed probe verifies them. Backends end a user's
-/// connections and drop the user at nearly the same time, in either order.
+/// Shortest time from the last error to the start of a probe that verifies the connections.
+/// Backends end a user's connections and drop the user at nearly the same time, in either order.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Leases that are rejected within this time of their verification are verified again before the
 /// rejection is reported. One of several servers behind an address may lag.
@@ -22,17 +22,19 @@ const JUST_VERIFIED: Duration = Duration::from_secs(10);
 /// Whether the database accepts the active credentials, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Left by a rejection, by a check that fails for an unknown reason, or by the next generation.
+    /// Ends with a rejection, with a check that fails without a known reason, or with the next
+    /// generation.
     Accepted,
-    /// The last check ended with an error that every login may get. Left by a check that works, by
-    /// a rejection, or by the next generation.
+    /// The last check ended with an error that every login may get. Ends with a check that works,
+    /// with a rejection, or with the next generation.
     Unexplained,
-    /// A rejection arrived. Left by the next wake: for `Rejected` if a verification found it, or
-    /// if the last verification is not recent, else for `Doubted`.
+    /// A rejection arrived. Ends with the next wake. `Doubted` follows if another verification
+    /// succeeded recently and none found the rejection; otherwise `Rejected` follows.
     Noticed { by_verification: bool },
-    /// Rejected shortly after a verification. Left by the next verification.
+    /// Rejected shortly after a verification. Ends with the next verification, or with a wake if
+    /// none can run soon.
     Doubted,
-    /// Left by the next generation.
+    /// Ends with the next generation.
     Rejected,
 }
 
@@ -51,16 +53,16 @@ pub(crate) struct Active {
     pub(super) last_probe: Option<Instant>,
 }
 
-/// A generation that drains. Removed by `Drained` only, however late that is.
+/// A generation that drains. Only `Drained` removes it, however late that is.
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
     pub(crate) generation: u64,
     pub(super) lease: LeaseFacts,
     pub(super) since: Instant,
     pub(super) deadline: Instant,
-    /// Set by `StartDrain`; reset by `DrainLost`, when the task's runtime ended.
+    /// Whether a task drains it. Reset by `DrainLost`, when the task's runtime ended.
     pub(super) has_task: bool,
-    /// Whether connections outlived the deadline, which was reported.
+    /// Whether it was reported that connections outlive the deadline.
     pub(crate) abandoned: bool,
 }
 
@@ -123,8 +125,8 @@ impl Active {
         })
     }
 
-    /// Handles a passed probe. Returns whether it verified the connections; an error while it ran is
-    /// more recent.
+    /// Handles a passed probe. Returns whether it verified the connections: it must have begun long
+    /// enough after the last error.
     pub(super) fn probe_passed(&mut self) -> bool {
         let is_settled = matches!(
             (self.unverified, self.last_probe),

@@ -22,7 +22,7 @@ const RETRY_JITTER: f64 = 0.1;
 const REPORT_AFTER: usize = 4;
 
 /// Number of previous generations that are remembered.
-const PREVIOUS_MOST: usize = 4;
+const MAX_PREVIOUS: usize = 4;
 
 impl PoolMachine {
     pub(super) fn verified(&mut self, attempt: u64, now: Timestamp) {
@@ -80,7 +80,7 @@ impl PoolMachine {
             if old.lease.revision != lease.revision {
                 self.budget.superseded_by(&lease);
             }
-            self.previous.truncate(PREVIOUS_MOST - 1);
+            self.previous.truncate(MAX_PREVIOUS - 1);
             self.previous
                 .push_front((old.generation, old.lease.clone()));
             match mode {

@@ -9,16 +9,17 @@ use crate::lease::Revision;
 
 /// Failed logins kept for revisions that were never tried, beyond the callers' share.
 pub(crate) const RESERVED_LOGINS: u32 = 3;
-/// The first window; the second and all further ones are twice as long.
+/// Length of the first window.
 const WINDOW: Duration = Duration::from_secs(30);
-const LONGEST: Duration = Duration::from_secs(60);
+/// Length of the second window and of all further ones.
+const LATER_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest time between two revisions that were never tried, once the callers' share is spent.
 const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Pauses before a rejected candidate is verified again, because the database may change shortly
 /// after the backend. After these, [`Account::even_pause`] applies.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// Smallest budget with which a candidate gets both of these pauses. With less it gets only the
-/// first, unless a start waits for it.
+/// first one. A start that waits for the lease always gets both.
 const QUICK_TWICE_FROM: u32 = 10;
 /// Largest jitter on a pause before a verification.
 const JITTER: Duration = Duration::from_millis(100);
@@ -86,7 +87,7 @@ impl Account {
             self.length = if self.length.is_zero() {
                 WINDOW
             } else {
-                LONGEST
+                LATER_WINDOW
             };
             (self.spent, self.refunds) = (0, 0);
             for rejected in self.rejected.values_mut() {
@@ -116,17 +117,17 @@ impl Account {
     /// callers of the active revision, who may be rejected at any time, even while a verification
     /// works. Candidates may use it while no caller logs in.
     fn usable(&self, revision: &Revision, budget: u32) -> u32 {
-        let is_another_served_rejected = self.rejected.iter().any(|(other, rejected)| {
+        let no_caller_logs_in = self.rejected.iter().any(|(other, rejected)| {
             other != revision && !rejected.never_worked && rejected.next.is_some()
         });
-        if is_another_served_rejected {
+        if no_caller_logs_in {
             budget
         } else {
             budget - 1
         }
     }
 
-    /// Schedules another verification of a revision that a caller was rejected with.
+    /// Schedules another verification of a revision with which a caller was rejected.
     fn rejected(&mut self, revision: &Revision, cost: u32, jitter: Duration, now: Instant) {
         let rejected = self.record(revision, false, now);
         rejected.cost += cost;
@@ -175,7 +176,7 @@ pub(crate) struct LoginBudget {
 }
 
 impl LoginBudget {
-    /// `random` decides the jitter of pauses.
+    /// Creates an empty budget. `random` decides the jitter of pauses.
     pub(crate) fn new(max: u32, random: fastrand::Rng) -> Self {
         Self {
             max,
@@ -250,19 +251,19 @@ impl LoginBudget {
         }
     }
 
-    /// Schedules a verification of a rejected revision that another pool logged in with: a second
-    /// after the last one, because a server may reject it here all the time. Returns whether it was
-    /// scheduled for later.
+    /// Schedules a verification of a rejected revision with which another pool logged in. It is due
+    /// a second after the last one, because the server may always reject it here. Returns whether
+    /// it was moved to an earlier time.
     pub(crate) fn retry_soon(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
         let Some(rejected) = self.rejected_mut(user, revision) else {
             return false;
         };
         let soon = now.max(rejected.last + RETRY_PAUSES[1]);
-        let is_later = rejected.next.is_some_and(|next| soon < next);
-        if is_later {
+        let is_moved = rejected.next.is_some_and(|next| soon < next);
+        if is_moved {
             rejected.next = Some(soon);
         }
-        is_later
+        is_moved
     }
 
     /// Notes that a login with this lease worked. Its cost is refunded if it never worked before.

@@ -48,8 +48,8 @@ pub(crate) enum PoolInput {
     Wake { lease: Option<LeaseFacts> },
     /// The attempt's verification succeeded.
     Verified { attempt: u64 },
-    /// The attempt's pool is open and warm; it is not needed unless `Publish` follows. `lifetime` is
-    /// the lease's, from its fetch to its expiry.
+    /// The attempt's pool is open and warm; it is not needed unless `Publish` follows. `lifetime`
+    /// is the lease's, from its fetch to its expiry.
     Opened {
         attempt: u64,
         mode: HandoverMode,
@@ -57,8 +57,8 @@ pub(crate) enum PoolInput {
     },
     /// The attempt's handover is in its rotation's report.
     Reported { attempt: u64 },
-    /// Several logins of the attempt were rejected: so many more than the one that
-    /// [`Failed`](Self::Failed) counts.
+    /// Further logins of the attempt were rejected, beyond the one that [`Failed`](Self::Failed)
+    /// counts.
     MoreRejected { attempt: u64, logins: u32 },
     /// The attempt failed, at whichever step.
     Failed {
@@ -80,7 +80,7 @@ pub(crate) enum PoolInput {
         revision: Revision,
         account: Arc<str>,
     },
-    /// The server ended a connection, or a statement failed as it would without the role.
+    /// The server ended a connection, or a statement failed as if its role were dropped.
     Unverified { generation: u64 },
     /// The probe of this generation ended.
     Probed {
@@ -102,49 +102,49 @@ pub(crate) enum PoolInput {
 /// Action for the driver to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PoolEffect {
-    /// Wake the actor and all waiting tasks: something may be due.
+    /// Wakes the actor and all waiting tasks: something may be due.
     Wake,
-    /// Verify the provider's current lease in a task, if it still has this revision.
+    /// Verifies the provider's current lease in a task, if it still has this revision.
     StartAttempt {
         attempt: u64,
         revision: Revision,
         purpose: Purpose,
     },
-    /// The attempt's lease is verified: open a pool for it, or update the current one.
+    /// Opens a pool for the attempt's verified lease, or updates the current one.
     Open,
-    /// Make this generation the current one.
+    /// Makes this generation the current one.
     Publish(Publication),
-    /// Publish the generation's later expiry.
+    /// Publishes the generation's later expiry.
     Extend { generation: u64, expiry: Expiry },
-    /// Nobody logs in to this generation any more.
+    /// Prevents further logins to this generation.
     Reject { generation: u64 },
-    /// Log that the lease was not verified. `is_early`: the database may not have the new password
+    /// Logs that the lease was not verified. `is_early`: the database may not have the new password
     /// yet.
     ReportFailure { revision: Revision, is_early: bool },
-    /// Report to the provider that the database rejects this revision.
+    /// Reports to the provider that the database rejects this revision.
     ReportRejected { revision: Revision },
-    /// Report to the provider's other pools that a login with this revision worked.
+    /// Reports to the provider's other pools that a login with this revision worked.
     ReportVerified {
         revision: Revision,
         account: Arc<str>,
     },
-    /// The provider's current lease is active: no rotation need wait for this pool.
+    /// Ends the wait of rotations for this pool: the provider's current lease is active.
     Settle { revision: Revision },
-    /// Probe an idle connection of this generation.
+    /// Probes an idle connection of this generation.
     Probe { generation: u64 },
-    /// Probe connections of this generation before they are handed out.
+    /// Probes connections of this generation before they are handed out.
     ProbeBeforeUse { generation: u64 },
-    /// Undo `ProbeBeforeUse`.
+    /// Reverts `ProbeBeforeUse`.
     StopProbing { generation: u64 },
-    /// Drain this generation in a task, which reports its end or a passed deadline.
+    /// Drains this generation in a task, which reports its end or a passed deadline.
     StartDrain {
         generation: u64,
         since: Instant,
         deadline: Instant,
     },
-    /// Report that connections outlive their drain deadline.
+    /// Reports that connections outlive their drain deadline.
     ReportAbandoned { generation: u64, connections: u32 },
-    /// Return the lease that this generation was opened with.
+    /// Returns the lease that this generation was opened with.
     ReturnLease { generation: u64 },
 }
 

@@ -334,7 +334,8 @@ proptest! {
             let is_due = pool.machine.next_deadline().is_some_and(|at| at <= pool.now.mono());
             if is_due {
                 let effects = pool.feed(pool.wake())?;
-                let is_idle = effects.iter().all(|effect| matches!(effect, PoolEffect::Settle { .. }));
+                let is_settle = |effect: &PoolEffect| matches!(effect, PoolEffect::Settle { .. });
+                let is_idle = effects.iter().all(is_settle);
                 prop_assert!(!is_idle, "{effects:?}");
             }
         }

@@ -38,15 +38,15 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(1);
 /// Service to callers.
 #[derive(Debug)]
 enum Service {
-    /// Nothing was verified yet. Left by the first publication, or for `Retired`.
+    /// Nothing was verified yet. Ends with the first publication, or with `Retired`.
     Vacant,
-    /// Replaced by each publication. Left for `Retired`.
+    /// A generation is current. Ends with the next publication, or with `Retired`.
     Active(Active),
-    /// The pool is removed, or the supervisor shuts down: nothing new starts. Never left.
+    /// The pool is removed, or the supervisor shuts down: nothing new starts. Never ends.
     Retired,
 }
 
-/// The attempt that runs; there is one at most. Left by `Failed` or `Lost`, too.
+/// The attempt that runs; there is one at most. `Failed` or `Lost` ends it at any step.
 #[derive(Debug)]
 struct Attempt {
     number: u64,
@@ -59,11 +59,11 @@ struct Attempt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Left by `Verified`: for `Opening`, or for no attempt if it was a check.
+    /// Ends with `Verified`. `Opening` follows, or no attempt if it was a check.
     Verifying,
-    /// Left by `Opened`: for `Reporting`, or for no attempt if the pool is retired.
+    /// Ends with `Opened`. `Reporting` follows, or no attempt if the pool is retired.
     Opening,
-    /// Published. Left by `Reported`: until then, its rotation waits for the handover's report.
+    /// Published. Ends with `Reported`; until then, its rotation waits for the handover's report.
     Reporting,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct PoolMachine {
     /// Time at which the active lease is verified again although it is accepted.
     check: Option<Instant>,
     last_check: Option<Instant>,
-    /// Generation of which a connection is probed.
+    /// Generation whose connection is being probed.
     probing: Option<u64>,
     drains: Vec<Drain>,
     /// The latest generations before the current one. A login's result may arrive after an update
@@ -112,7 +112,7 @@ pub(crate) struct PoolMachine {
 }
 
 impl PoolMachine {
-    /// `seed` decides the jitter of pauses.
+    /// Creates the machine of a pool. `seed` decides the jitter of pauses.
     pub(crate) fn new(
         max_connections: u32,
         drain_timeout: Duration,

@@ -48,8 +48,8 @@ impl PoolMachine {
             .is_some_and(|active| active.standing == Standing::Unexplained)
     }
 
-    /// Returns whether a handover to this revision is tried in place. A rejected revision that works
-    /// again can keep its pool.
+    /// Returns whether a handover to this revision is tried in place. A rejected revision that
+    /// works again can keep its pool.
     pub(crate) fn tries_in_place(&self, revision: &Revision, policy: HandoverPolicy) -> bool {
         self.current().is_some_and(|active| {
             let is_same = active.lease.revision == *revision;

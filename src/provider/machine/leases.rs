@@ -12,7 +12,7 @@ use crate::lease::Revision;
 const SUPERSEDED_FOR: Duration = Duration::from_secs(3_600);
 /// Most released leases that are remembered. A backend with a new credential for each fetch has
 /// many.
-const RELEASED_MOST: usize = 64;
+const MAX_RELEASED: usize = 64;
 /// Failed releases after which a lease without an expiry is given up.
 const ATTEMPTS: u32 = 10;
 
@@ -272,7 +272,7 @@ impl Leases {
             .map(|(lease, record)| (record.since, *lease))
             .collect();
         released.sort();
-        for (_, lease) in released.iter().rev().skip(RELEASED_MOST) {
+        for (_, lease) in released.iter().rev().skip(MAX_RELEASED) {
             self.0.remove(lease);
         }
     }

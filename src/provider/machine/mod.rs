@@ -39,7 +39,7 @@ const COALESCE: Duration = Duration::from_secs(1);
 /// Clock jump above which a fetch begins: the host was suspended, or its clock was set.
 const JUMP: Duration = Duration::from_secs(60);
 /// Most fetches past their deadline. No further fetch begins until one of them ends.
-const HANGING_MOST: usize = 3;
+const MAX_HANGING: usize = 3;
 
 /// A fetch within its deadline.
 #[derive(Debug)]
@@ -218,7 +218,7 @@ impl ProviderMachine {
     /// Retries, fetches after rejections and repeated releases draw on the token bucket. Other
     /// fetches and first releases do not.
     fn due_at(&self, timer: Timer, at: Instant) -> Option<Instant> {
-        let is_blocked = self.hanging.len() >= HANGING_MOST;
+        let is_blocked = self.hanging.len() >= MAX_HANGING;
         match timer {
             _ if self.phase != Closing::Open => None,
             Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),

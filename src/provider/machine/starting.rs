@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Closing, FetchId, HANGING_MOST, JUMP, LoginEvidence, ManualReply, ProviderEffect,
+    Closing, FetchId, JUMP, LoginEvidence, MAX_HANGING, ManualReply, ProviderEffect,
     ProviderMachine, RotationId, RunningFetch, Timer,
 };
 use crate::clock::Timestamp;
@@ -88,7 +88,7 @@ impl ProviderMachine {
 
     /// Fails manual requests while as many fetches hang as are allowed.
     fn fail_blocked_requests(&mut self, now: Instant) {
-        if self.hanging.len() < HANGING_MOST || self.requests.is_empty() {
+        if self.hanging.len() < MAX_HANGING || self.requests.is_empty() {
             return;
         }
         self.timers.cancel(Timer::Manual);
@@ -101,7 +101,7 @@ impl ProviderMachine {
         let error = ProviderError::new(
             ProviderErrorKind::TimedOut,
             format!(
-                "{HANGING_MOST} fetches have not ended, the first for {}; no other begins until \
+                "{MAX_HANGING} fetches have not ended, the first for {}; no other begins until \
                  one of them ends; set a timeout for the provider's own calls",
                 humantime::format_duration(Duration::from_secs(oldest.as_secs()))
             ),

@@ -25,8 +25,8 @@ fn start_of_test() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Returns the longest time that a candidate waits for its next verification while only the active
-/// revision is rejected: in the first window, and in later ones.
+/// Returns a candidate's longest wait for its next verification while only the active revision is
+/// rejected: in the first window, and in later ones.
 fn longest_waits(max: u32) -> [Duration; 2] {
     let start = start_of_test();
     let (mut budget, revision) = (with_max(max), lease("r"));
@@ -53,7 +53,10 @@ fn a_rejected_candidate_is_verified_again_at_an_even_pace_without_a_gap() {
         };
         let [first, second] = longest_waits(max);
         assert!(first <= WINDOW / (max + 3) + slack, "{max}: {first:?}");
-        assert!(second <= LONGEST / (max + 3) + slack, "{max}: {second:?}");
+        assert!(
+            second <= LATER_WINDOW / (max + 3) + slack,
+            "{max}: {second:?}"
+        );
     }
 }
 
@@ -265,7 +268,7 @@ proptest! {
         for _ in 0..failures {
             budget.verification_rejected(&revision, Role::Candidate, now);
             let next = budget.next_at(&revision, now);
-            prop_assert!(next > now && next <= now + LONGEST + JITTER);
+            prop_assert!(next > now && next <= now + LATER_WINDOW + JITTER);
             now = next;
         }
     }
