@@ -19,10 +19,10 @@ const MAX_ABANDONED: usize = 2;
 /// The message of the error after a panic.
 pub(crate) const PANICKED: &str = "the verification panicked; see the panic message";
 
-/// Runs a pool's verifications. Clones share the abandoned ones.
+/// Runs a pool's verifications. Clones share the list of abandoned ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verifier {
-    /// Each until its thread drops the other reference.
+    /// One reference for each abandoned verification, whose thread has the other until it ends.
     abandoned: Arc<Mutex<Vec<Weak<()>>>>,
 }
 
@@ -58,7 +58,7 @@ impl Verifier {
                            check which server listens at this address";
             return Err(ConnectError::new(ConnectErrorKind::Unreachable, message));
         }
-        // The thread's reference is dropped when the work has ended, also by a panic.
+        // The thread's reference is dropped when the work has ended, also after a panic.
         let running = Arc::new(());
         let caller_guard = CallerGuard {
             verifier: self,

@@ -39,7 +39,7 @@ pub(super) fn connect_error<DB: Dialect>(error: &sqlx::Error) -> ConnectError {
     }
 }
 
-/// The error for a user or a password with which the driver cannot log in by SCRAM.
+/// Returns the error of a user or a password with which the driver cannot log in by SCRAM.
 pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
     let problem =
         "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
@@ -59,8 +59,8 @@ pub(super) fn find_sqlx_error<'e>(error: &'e (dyn StdError + 'static)) -> Option
     successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// Returns the field that SASLprep prohibits, if the driver reports one. The driver's text quotes a
-/// character of the password.
+/// Returns the field with a character that SASLprep prohibits, if the driver reports one. The
+/// driver's text is not used, because it quotes a character of the password.
 fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Configuration(inner) = error else {
         return None;

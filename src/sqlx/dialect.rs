@@ -13,18 +13,18 @@ use crate::sql::check::Address;
 /// The connect options of a database.
 pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
 
-/// A database that [`SqlPools`](super::SqlPools) supports: PostgreSQL, and MySQL with MariaDB. Not
-/// nameable outside of the crate, so it has no other implementation.
+/// A database that [`SqlPools`](super::SqlPools) supports: PostgreSQL, and MySQL with MariaDB. The
+/// trait cannot be named outside of the crate, so it has no other implementation.
 pub trait Dialect: Database {
-    /// The port that it listens on by default.
+    /// Port on which the server listens by default.
     const DEFAULT_PORT: u16;
     /// Statement that shows whether the role of an open connection still exists.
     const PROBE: &'static str;
     /// TLS mode that a token requires, as the connect options name it.
     const VERIFIED_TLS: &'static str;
 
-    /// Sets what differs from the defaults of the settings. Default: nothing.
-    fn adapt(settings: &mut PoolSettings) {
+    /// Changes the settings whose defaults do not suit the database. Default: none.
+    fn adapt_settings(settings: &mut PoolSettings) {
         let _ = settings;
     }
     /// Pings the server. Default: by the protocol's own ping.
@@ -38,7 +38,7 @@ pub trait Dialect: Database {
         connection: &mut Self::Connection,
         sql: &Arc<str>,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
-    /// Sets what a way to authenticate needs beyond user and password. Default: nothing.
+    /// Sets what the method of authentication needs beyond user and password. Default: nothing.
     fn for_authentication(
         options: ConnectOptionsOf<Self>,
         credentials: &Credentials,
@@ -66,7 +66,7 @@ pub trait Dialect: Database {
     /// Returns the address in the options.
     fn address(options: &ConnectOptionsOf<Self>) -> Address<'_>;
     /// Returns whether the server's certificate is verified.
-    fn verifies(options: &ConnectOptionsOf<Self>) -> bool;
+    fn verifies_certificate(options: &ConnectOptionsOf<Self>) -> bool;
     /// Returns the kind of the server's error.
     fn error_kind(error: &dyn DatabaseError) -> ConnectErrorKind;
     /// Reclassifies the error of a verification. Default: returns it unchanged.
@@ -75,7 +75,7 @@ pub trait Dialect: Database {
     }
 }
 
-/// Methods of a [`Dialect`] that differ only in their types, which have no trait in common.
+/// Defines the methods of a [`Dialect`] that differ only in their types, which have no trait in common.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 macro_rules! methods_with_options {
     ($Options:ty) => {

@@ -18,8 +18,8 @@ use crate::handle::Handle;
 use crate::lease::OldConnections;
 use crate::pool::{Acquired, CallState, ConnectionGuard, RETURN_TIMEOUT, Shared, acquire};
 
-/// Reports a broken connection, a role that may have been dropped, or an expired password, by the
-/// error of a statement.
+/// Reports what the error of a statement shows: a broken connection, a role that may have been
+/// dropped, or an expired password.
 fn observe<DB: Dialect>(
     shared: &Shared<SqlPools<DB>>,
     generation: u64,
@@ -71,9 +71,9 @@ where
     ///
     /// # Errors
     /// Those of [`sqlx::Pool::acquire`]. `PoolClosed` only after the pool was removed or shut down.
-    /// If the database rejects the credential and no connection is available before the pool's
-    /// `acquire_timeout`, the rejection ([`SharedError`](super::shared_error::SharedError), with the
-    /// original SQLSTATE).
+    /// The rejection ([`SharedError`](super::shared_error::SharedError), with the original
+    /// SQLSTATE), if the database rejects the credential and no connection is available within the
+    /// pool's `acquire_timeout`.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.

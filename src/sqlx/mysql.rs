@@ -56,7 +56,7 @@ impl Dialect for MySql {
 
     methods_with_options!(MySqlConnectOptions);
 
-    fn adapt(settings: &mut PoolSettings) {
+    fn adapt_settings(settings: &mut PoolSettings) {
         settings.probe_detects_expiry = false;
         // The server counts aborted logins, and blocks a host for them.
         settings.finishes_logins = true;
@@ -74,7 +74,7 @@ impl Dialect for MySql {
         options: MySqlConnectOptions,
         credentials: &Credentials,
     ) -> MySqlConnectOptions {
-        let verified = Self::verifies(&options);
+        let verified = Self::verifies_certificate(&options);
         if credentials.is_token() || !verified {
             options.enable_cleartext_plugin(verified)
         } else {
@@ -82,7 +82,7 @@ impl Dialect for MySql {
         }
     }
 
-    fn verifies(options: &MySqlConnectOptions) -> bool {
+    fn verifies_certificate(options: &MySqlConnectOptions) -> bool {
         matches!(
             options.get_ssl_mode(),
             MySqlSslMode::VerifyCa | MySqlSslMode::VerifyIdentity

@@ -47,11 +47,11 @@ pub struct SqlPools<DB: Dialect> {
     /// Statement that checks whether the role of an open connection still exists.
     probe: Arc<str>,
     hooks: Hooks<DB>,
-    /// Used by PostgreSQL alone.
+    /// Whether tokens may be sent without verified TLS. Only PostgreSQL's pools can set it.
     pub(super) tokens_in_clear: bool,
     verifier: Verifier,
     forms: Forms,
-    /// When an idle connection was last closed to make room on a full server.
+    /// Time at which a connection was last closed to make room on a full server.
     made_room: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -64,7 +64,7 @@ impl<DB: Dialect> SqlPools<DB> {
         if options.get_test_before_acquire() {
             settings.checks = CheckPolicy::Always;
         }
-        DB::adapt(&mut settings);
+        DB::adapt_settings(&mut settings);
         // The handle has a deadline of its own. sqlx's would abort a login.
         let within = if settings.finishes_logins {
             options.get_acquire_timeout().saturating_add(WITHOUT_CALLER)

@@ -77,7 +77,7 @@ impl Dialect for Postgres {
         !shim::PREPARES_PASSWORDS && saslprep::is_unfit_user(user)
     }
 
-    fn verifies(options: &PgConnectOptions) -> bool {
+    fn verifies_certificate(options: &PgConnectOptions) -> bool {
         matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
     }
 

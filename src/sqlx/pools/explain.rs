@@ -87,7 +87,7 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 }
 
-/// The error when the credentials work and no connection of a pool is ready.
+/// Returns the error of a pool that has no connection ready although the credentials work.
 pub(super) fn never_ready(within: Duration) -> ConnectError {
     let within = humantime::format_duration(within);
     ConnectError::new(

@@ -34,7 +34,7 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 /// Longest wait for such a connection if all are in use.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
-/// Added to the rejection of a token, because the server's text names only the user.
+/// Advice that a rejected token's error ends with, because the server's text names only the user.
 const TOKEN_ADVICE: &str =
     "a token is also rejected if the time is wrong: check this machine's clock";
 
@@ -64,7 +64,10 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                 ));
             }
         }
-        if credentials.is_token() && !DB::verifies(&self.connect) && !self.tokens_in_clear {
+        if credentials.is_token()
+            && !DB::verifies_certificate(&self.connect)
+            && !self.tokens_in_clear
+        {
             let advice = format!(
                 "a token is sent in clear to any server at this address; set {} in the connect \
                  options",
@@ -227,8 +230,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             let _ = futures_util::poll!(acquiring.as_mut());
         }
         drop(idle);
-        // Concurrently: one after the other takes 2 to 8 times as long. All end, also when one
-        // fails: MySQL counts an aborted login against the host.
+        // Concurrent, because one after the other takes 2 to 8 times as long. If one fails, the
+        // others still end, because MySQL counts an aborted login against the host.
         let all_opened = timeout(within, join_all(opening.iter_mut())).await;
         let opened = opening
             .iter_mut()
