@@ -67,9 +67,9 @@ pub(super) enum Work<S> {
     Fetch(Box<Fetch<S>>),
     HandOver(Arc<Rotation>),
     Release(LeaseId, Lease<S>),
-    /// A secret's own `Drop` runs without the lock.
+    /// Drops a lease. Its secret may have a `Drop` of its own, which runs without the lock.
     Forget(Lease<S>),
-    /// So does that of an error's cause.
+    /// Drops an error. Its cause may have a `Drop` of its own, too.
     ForgetError(ProviderError),
     CloseRotation(Arc<Rotation>, RotationOutcome),
     Reply(Reply),
@@ -140,7 +140,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
     ) -> Vec<Work<S>> {
         let now = clock.now();
         let InputValues { mut lease, pools } = values;
-        // The machine may replace it.
+        // The machine may replace this error, which is then dropped without the lock.
         let last_error = self.machine.last_error().cloned();
         let effects = self.machine.handle(input, now);
         let mut work: Vec<Work<S>> = Vec::with_capacity(effects.len());

@@ -50,7 +50,7 @@ pub(super) fn no_current_lease(variant: &str) -> ProviderError {
     )
 }
 
-/// For any secret, which it does not print.
+/// Prints no secret, so that the secret's type needs no `Debug`.
 impl<S> fmt::Debug for Fetched<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -132,11 +132,12 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             RotationOutcome::Superseded => "superseded by a newer rotation",
             RotationOutcome::Unfinished => "ended before every pool had a new credential",
         };
+        // If nothing new was fetched, the current lease's revision.
+        let revision = report.revision.as_ref().or(current.as_ref());
         tracing::info!(
             provider = %self.name(),
             trigger = %report.trigger,
-            // If nothing new was fetched, the current lease's revision.
-            revision = %report.revision.as_ref().or(current.as_ref()).map_or("none", String::as_str),
+            revision = %revision.map_or("none", String::as_str),
             took_ms = (report.took.as_secs_f64() * 10_000.0).round() / 10.0,
             pools = report.handovers.len(),
             waiting = report.waiting.len(),

@@ -206,7 +206,7 @@ impl<S> Clone for FetchRequest<S> {
     }
 }
 
-/// For any secret, which it does not print.
+/// Prints no secret, so that the secret's type needs no `Debug`.
 impl<S> Debug for FetchRequest<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FetchRequest")

@@ -18,7 +18,8 @@ use crate::lease::{Lease, Revision};
 /// use claviger::provider::FetchRequest;
 ///
 /// let provider = provider_fn(|_request: FetchRequest<Credentials>| async {
-///     Ok::<_, ProviderError>(Lease::new(Credentials::new("orders", "s3cret"), Revision::new("v1")))
+///     let credentials = Credentials::new("orders", "s3cret");
+///     Ok::<_, ProviderError>(Lease::new(credentials, Revision::new("v1")))
 /// });
 /// # drop(provider);
 /// ```

@@ -150,11 +150,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Notes that a pool takes no more leases.
     pub(crate) fn pool_left(self: &Arc<Self>) {
-        let remaining = self
-            .staying()
-            .into_iter()
-            .map(|pool| pool.served_revision());
-        self.feed(ProviderInput::PoolLeft(remaining.collect()));
+        let remaining = self.remaining_pools();
+        let served = remaining.iter().map(|pool| pool.served_revision());
+        self.feed(ProviderInput::PoolLeft(served.collect()));
     }
 
     /// Returns the pools that take this provider's leases.
@@ -163,8 +161,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         subscribers.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Returns those that take further leases.
-    fn staying(&self) -> Vec<Arc<dyn Subscriber>> {
+    /// Returns the pools that take further leases.
+    fn remaining_pools(&self) -> Vec<Arc<dyn Subscriber>> {
         let mut subscribers = self.subscribers();
         subscribers.retain(|pool| !pool.is_leaving());
         subscribers
@@ -275,8 +273,11 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     ) {
         let jitter = fastrand::f64();
         // A pool's own lock is taken before the driver's.
-        let staying = self.staying();
-        let pools = staying.iter().map(|pool| Arc::clone(pool.name())).collect();
+        let remaining_pools = self.remaining_pools();
+        let pools = remaining_pools
+            .iter()
+            .map(|pool| Arc::clone(pool.name()))
+            .collect();
         let input = match result
             .as_ref()
             .map(Offer::from_fetched)

@@ -4,17 +4,17 @@ use std::time::{Duration, Instant};
 
 /// Most fetches at once.
 const CAPACITY: u32 = 3;
-/// Time until one more token is added.
-const REFILL: Duration = Duration::from_secs(10);
+/// Time between two tokens.
+const TOKEN_EVERY: Duration = Duration::from_secs(10);
 /// Time after which a verified new revision refills the bucket, unless it is rejected before.
 /// Behind a lagging server it is rejected sooner.
 const EARNED_AFTER: Duration = Duration::from_millis(250);
-/// Most refills in a row by new revisions, so that frequent rotations are adopted at once. It
-/// bounds the fetches from a backend that always returns new credentials, behind a server that
-/// lags by seconds.
-const FILLS: u32 = 20;
+/// Most refills in a row by new revisions, so that frequent rotations are adopted at once. The
+/// number bounds the fetches from a backend that always returns new credentials while a server lags
+/// by seconds.
+const MAX_REFILLS: u32 = 20;
 /// Time until one more refill is allowed.
-const FILL_AGAIN: Duration = Duration::from_secs(60);
+const REFILL_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub(super) struct TokenBucket {
@@ -22,9 +22,9 @@ pub(super) struct TokenBucket {
     /// Start of the interval after which a token is added.
     since: Instant,
     /// Number of refills that are still allowed.
-    fills: u32,
+    refills: u32,
     /// Start of the interval after which one more refill is allowed.
-    fills_since: Instant,
+    refills_since: Instant,
     /// Time at which a new revision refills the bucket, unless it is rejected before.
     earned_at: Option<Instant>,
 }
@@ -34,8 +34,8 @@ impl TokenBucket {
         Self {
             tokens: CAPACITY,
             since: now,
-            fills: FILLS,
-            fills_since: now,
+            refills: MAX_REFILLS,
+            refills_since: now,
             earned_at: None,
         }
     }
@@ -58,8 +58,9 @@ impl TokenBucket {
         if self.tokens > 0 {
             return now;
         }
-        let earned_at = self.earned_at.filter(|_| self.fills > 0);
-        now.max(earned_at.map_or(self.since + REFILL, |at| at.min(self.since + REFILL)))
+        let earned_at = self.earned_at.filter(|_| self.refills > 0);
+        let token_at = self.since + TOKEN_EVERY;
+        now.max(earned_at.map_or(token_at, |at| at.min(token_at)))
     }
 
     /// Takes a token if at least one more is left.
@@ -74,7 +75,7 @@ impl TokenBucket {
         if missing == 0 {
             now
         } else {
-            now.max(self.since + REFILL * missing)
+            now.max(self.since + TOKEN_EVERY * missing)
         }
     }
 
@@ -95,24 +96,26 @@ impl TokenBucket {
         if let Some(at) = self.earned_at.take_if(|at| *at <= now) {
             self.refill(at);
         }
-        while self.tokens < CAPACITY && now.saturating_duration_since(self.since) >= REFILL {
-            self.since += REFILL;
+        while self.tokens < CAPACITY && now.saturating_duration_since(self.since) >= TOKEN_EVERY {
+            self.since += TOKEN_EVERY;
             self.tokens += 1;
         }
     }
 
     fn refill(&mut self, now: Instant) {
-        while self.fills < FILLS && now.saturating_duration_since(self.fills_since) >= FILL_AGAIN {
-            self.fills_since += FILL_AGAIN;
-            self.fills += 1;
+        while self.refills < MAX_REFILLS
+            && now.saturating_duration_since(self.refills_since) >= REFILL_EVERY
+        {
+            self.refills_since += REFILL_EVERY;
+            self.refills += 1;
         }
-        if self.fills == 0 || self.tokens == CAPACITY {
+        if self.refills == 0 || self.tokens == CAPACITY {
             return;
         }
-        if self.fills == FILLS {
-            self.fills_since = now;
+        if self.refills == MAX_REFILLS {
+            self.refills_since = now;
         }
-        self.fills -= 1;
+        self.refills -= 1;
         self.tokens = CAPACITY;
     }
 }
@@ -125,7 +128,9 @@ mod tests {
     proptest! {
         /// In any period, at most three tokens and one per 10 s are granted.
         #[test]
-        fn grants_at_most_three_plus_one_per_ten_seconds(steps in prop::collection::vec(0u64..15_000, 1..200)) {
+        fn grants_at_most_three_plus_one_per_ten_seconds(
+            steps in prop::collection::vec(0u64..15_000, 1..200),
+        ) {
             let start = tokio::time::Instant::now().into_std();
             let mut bucket = TokenBucket::full(start);
             let mut now = start;
@@ -136,12 +141,13 @@ mod tests {
                     granted.push(now);
                 } else {
                     prop_assert!(bucket.available_at(now) > now);
-                    prop_assert!(bucket.available_at(now) <= now + REFILL);
+                    prop_assert!(bucket.available_at(now) <= now + TOKEN_EVERY);
                 }
             }
             for (i, from) in granted.iter().enumerate() {
                 for (j, to) in granted.iter().enumerate().skip(i) {
-                    let allowed = u64::from(CAPACITY) + (*to - *from).as_secs() / REFILL.as_secs();
+                    let earned = (*to - *from).as_secs() / TOKEN_EVERY.as_secs();
+                    let allowed = u64::from(CAPACITY) + earned;
                     prop_assert!((j - i + 1) as u64 <= allowed);
                 }
             }

@@ -391,8 +391,9 @@ fn no_fourth_fetch_begins_while_three_hang() {
     assert_eq!(provider.begin(), None);
     let replies = provider.replies();
     assert!(
-        matches!(&replies[..], [ManualReply::Failed(error)] if error.kind() == ProviderErrorKind::TimedOut
-            && error.to_string().contains("3 fetches have not ended, the first for 1h 3m")),
+        matches!(&replies[..], [ManualReply::Failed(error)]
+            if error.kind() == ProviderErrorKind::TimedOut
+                && error.to_string().contains("3 fetches have not ended, the first for 1h 3m")),
         "{replies:?}"
     );
     assert_eq!(provider.next(), None);
@@ -959,7 +960,7 @@ fn a_rejection_that_concerns_no_remaining_pool_is_forgotten() {
         (vec![], false),
         (vec![served("current"), served("current")], false),
         (vec![served("current"), served("old")], true),
-        // It serves nothing, or verifies again what it serves.
+        // A pool that serves nothing, or verifies its revision again.
         (vec![served("current"), None], true),
     ] {
         let mut provider = TestProvider::serving();

@@ -124,7 +124,9 @@ impl World {
                         .get(&lease)
                         .map(|lease| lease.revision.clone());
                     if let (Some(rotation), Some(revision)) = (rotation, revision) {
-                        let pools = self.staying(index).map(|pool| Arc::clone(&pool.name));
+                        let pools = self
+                            .remaining_pools(index)
+                            .map(|pool| Arc::clone(&pool.name));
                         rotation.adopted(&revision, pools);
                         work.push(NodeWork::Settle(rotation));
                     }
@@ -197,7 +199,7 @@ impl World {
     }
 
     /// Returns the pools that take further leases.
-    fn staying(&self, index: usize) -> impl Iterator<Item = &SimulatedPool> {
+    fn remaining_pools(&self, index: usize) -> impl Iterator<Item = &SimulatedPool> {
         self.subscribers(index)
             .into_iter()
             .map(|pool| &self.pools[pool])
@@ -205,9 +207,9 @@ impl World {
     }
 
     pub(super) fn pool_left(&mut self, index: usize) {
-        let staying = self.staying(index);
-        let remaining = staying.map(|pool| pool.machine.served_revision().cloned());
-        let input = ProviderInput::PoolLeft(remaining.collect());
+        let remaining = self.remaining_pools(index);
+        let served = remaining.map(|pool| pool.machine.served_revision().cloned());
+        let input = ProviderInput::PoolLeft(served.collect());
         self.feed_provider(index, input);
     }
 

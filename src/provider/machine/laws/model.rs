@@ -21,7 +21,7 @@ pub(super) enum LawStep {
     /// With this revision, or the current one.
     Verified(Option<usize>),
     Rejected(Option<usize>),
-    /// One pool remains, which serves this revision, or none does.
+    /// A pool leaves, and one that serves this revision remains, or none does.
     PoolLeaves(Option<usize>),
     Take,
     Return(usize),
@@ -376,7 +376,7 @@ impl ModelledProvider {
     }
 }
 
-/// The most that law 7 allows, in fractions of a token.
+/// Largest number of tokens that law 7 allows, with fractions.
 pub(super) struct BucketModel {
     tokens: f64,
     at: Instant,
