@@ -60,7 +60,7 @@ pub(super) fn find_sqlx_error<'e>(error: &'e (dyn StdError + 'static)) -> Option
 }
 
 /// Returns the field with a character that SASLprep prohibits, if the driver reports one. The
-/// driver's text is not used, because it quotes a character of the password.
+/// driver's text is never returned, because it quotes a character of the password.
 fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Configuration(inner) = error else {
         return None;

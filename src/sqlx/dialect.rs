@@ -75,7 +75,8 @@ pub trait Dialect: Database {
     }
 }
 
-/// Defines the methods of a [`Dialect`] that differ only in their types, which have no trait in common.
+/// Defines the methods of a [`Dialect`] that differ only in their types, which have no trait in
+/// common.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 macro_rules! methods_with_options {
     ($Options:ty) => {

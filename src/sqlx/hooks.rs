@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use crate::pool::Taken;
 
-type AfterConnect<DB> = dyn for<'c> Fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, Result<(), Error>>
-    + Send
-    + Sync;
+type ConnectionOf<DB> = <DB as Database>::Connection;
+type AfterConnect<DB> =
+    dyn for<'c> Fn(&'c mut ConnectionOf<DB>) -> BoxFuture<'c, Result<(), Error>> + Send + Sync;
 type Predicate<DB> = dyn for<'c> Fn(
         &'c mut <DB as Database>::Connection,
         PoolConnectionMetadata,
