@@ -52,7 +52,7 @@ impl Timestamp {
         })
     }
 
-    /// Returns the earlier of two, clock by clock.
+    /// Returns the earlier of two times, on each clock separately.
     pub(crate) fn earliest(self, other: Self) -> Self {
         Self {
             wall: self.wall.min(other.wall),

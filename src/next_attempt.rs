@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// The sooner one is the lesser.
+/// Start of an attempt. Ordered by time: the sooner one is the lesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NextAttempt {
     /// It runs now, or is about to start.

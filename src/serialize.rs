@@ -10,33 +10,33 @@ use crate::clock::within_years;
 use crate::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
 
 /// Writes a duration or time, or an optional one, for `serde(with)`.
-pub(crate) fn serialize<T: Shown, S: Serializer>(
+pub(crate) fn serialize<T: SerializeForm, S: Serializer>(
     value: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    value.shown().serialize(serializer)
+    value.form().serialize(serializer)
 }
 
-/// A value that is written in another form than serde's own.
-pub(crate) trait Shown {
-    fn shown(&self) -> impl Serialize;
+/// A value that is not written in serde's own form.
+pub(crate) trait SerializeForm {
+    fn form(&self) -> impl Serialize;
 }
 
-impl Shown for Duration {
-    fn shown(&self) -> impl Serialize {
+impl SerializeForm for Duration {
+    fn form(&self) -> impl Serialize {
         self.as_secs_f64()
     }
 }
 
-impl Shown for SystemTime {
-    fn shown(&self) -> impl Serialize {
+impl SerializeForm for SystemTime {
+    fn form(&self) -> impl Serialize {
         humantime::format_rfc3339_millis(within_years(*self)).to_string()
     }
 }
 
-impl<T: Shown> Shown for Option<T> {
-    fn shown(&self) -> impl Serialize {
-        self.as_ref().map(T::shown)
+impl<T: SerializeForm> SerializeForm for Option<T> {
+    fn form(&self) -> impl Serialize {
+        self.as_ref().map(T::form)
     }
 }
 

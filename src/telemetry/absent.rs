@@ -7,7 +7,7 @@ use tracing::Span;
 use crate::report::RotationTrigger;
 
 /// Defines methods that do nothing.
-macro_rules! empty {
+macro_rules! no_op_methods {
     ($($name:ident($($argument:ty),*);)*) => {$(
         #[inline]
         pub(crate) fn $name(&self $(, _: $argument)*) {}
@@ -28,7 +28,7 @@ impl Origin {
         Self(())
     }
 
-    empty! {
+    no_op_methods! {
         link(&Span);
     }
 }
@@ -43,7 +43,7 @@ impl Caller {
         Self
     }
 
-    empty! {
+    no_op_methods! {
         link_rotation(&Span);
     }
 }
@@ -56,7 +56,7 @@ impl Wait {
     #[inline]
     pub(crate) fn keep_waiting(&mut self, _now: impl FnOnce() -> Instant) {}
 
-    empty! {
+    no_op_methods! {
         got_connection(&Meters, &str, impl FnOnce() -> Instant, Option<&Origin>);
         failed(&Meters, &str, impl FnOnce() -> Instant, impl FnOnce() -> &'static str);
     }
@@ -67,7 +67,7 @@ impl Wait {
 pub(crate) struct Meters(());
 
 impl Meters {
-    empty! {
+    no_op_methods! {
         provider_registered(&str);
         pool_registered(&str);
         fetched(&str, RotationTrigger, Duration, Option<&'static str>);
