@@ -130,8 +130,8 @@ impl<S> Lease<S> {
 
     /// Sets the time of the next fetch, counted from the start of this one, without jitter. At
     /// least 1 s. Default: 80 % of the lifetime, or 60 % if connections end with the lease, less up
-    /// to 10 % jitter. For a lease that never expires it is 5 min. The default also replaces a value
-    /// at or beyond the expiry.
+    /// to 10 % jitter. For a lease that never expires it is 5 min. The default also replaces a
+    /// value at or beyond the expiry.
     #[must_use]
     pub fn with_refresh_after(mut self, after: Duration) -> Self {
         self.refresh_after = Some(after);

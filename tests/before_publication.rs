@@ -1,5 +1,5 @@
-//! Logins of a handover and after it: they make room on the same server alone, come in steps, and
-//! end with the lease or its first rejection.
+//! Logins before a publication and after it. They make room on the same server alone, and run in
+//! steps. They end with the lease or its first rejection.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -71,8 +71,8 @@ async fn connections_are_opened_ahead_alone_first_and_then_in_quarters_of_the_ma
     assert_eq!(steps.load(Ordering::Acquire), 4, "1, 4, 7 and 10 open");
 }
 
-/// A pool in which two connections were opened before the publication, because old ones are in
-/// use.
+/// Returns a pool in which two connections were opened before the publication, because old ones
+/// are in use.
 async fn opened_in_part() -> (Scripted, Vec<ScriptedConnection>) {
     let provider = ScriptedProvider::new().with_lifetime(Duration::from_secs(60));
     let database = ScriptedPools::new(MAX).with_warm_connections(WARM);

@@ -24,8 +24,8 @@ const QUERIES_FOR: Duration = Duration::from_secs(3);
 /// Logins that one caller may need: a returned connection is busy for a moment.
 const LOGINS_OF_ONE_CALLER: u32 = 4;
 
-/// Queries from one caller, and returns how many connections were opened for it. Each takes a
-/// second to open.
+/// Queries from one caller, and returns how many connections were opened for it. Each login takes
+/// a second.
 async fn logins_of_one_caller(db: &Handle<PgPools>, millis: &AtomicU64) -> u32 {
     let before = db.current().size();
     millis.store(1_000, ORDERING);

@@ -23,7 +23,11 @@ use tokio::time::{Instant, sleep};
 type Fixture = FixtureOn<MariaDb>;
 
 async fn status(fixture: &Fixture, name: &str) -> u64 {
-    let value = fixture.sql(&format!("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = '{name}'")).await;
+    let statement = format!(
+        "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
+         WHERE VARIABLE_NAME = '{name}'"
+    );
+    let value = fixture.sql(&statement).await;
     value.parse().expect("a number")
 }
 

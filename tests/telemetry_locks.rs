@@ -330,7 +330,7 @@ async fn a_factory_whose_thread_reports_a_rejection_never_waits_for_a_lock() {
     }
 }
 
-/// A secret, or the cause of an error. Reads the status when it is dropped.
+/// Secret, or cause of an error, that reads the status when it is dropped.
 #[derive(Debug)]
 struct ReadsWhenDropped(Reader, &'static str);
 

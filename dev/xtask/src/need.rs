@@ -2,7 +2,7 @@
 
 use claviger_servers::Server;
 
-/// How much of the machine a test file needs.
+/// Isolation of a test file from others on the same machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Isolation {
     /// Its tests run beside any others.
@@ -29,7 +29,7 @@ impl Isolation {
 pub(crate) struct Needs {
     /// The servers.
     pub(crate) servers: Vec<Server>,
-    /// How much of the machine.
+    /// Isolation from other test files.
     pub(crate) isolation: Isolation,
 }
 

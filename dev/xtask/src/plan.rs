@@ -296,7 +296,8 @@ mod tests {
             named(vec![Server::PostgreSql, Server::Moto]),
             [
                 format!(
-                    "skipped: claviger rotation (needs PostgreSQL and moto; install it with: {postgres} && {moto})"
+                    "skipped: claviger rotation (needs PostgreSQL and moto; \
+                     install it with: {postgres} && {moto})"
                 ),
                 format!("skipped: servers moto (needs moto; install it with: {moto})"),
             ]

@@ -13,7 +13,7 @@ pub(crate) struct TestFile {
     pub(crate) target: String,
     /// The servers that it needs.
     pub(crate) needs: Vec<Server>,
-    /// Which other tests may run at the same time.
+    /// Isolation from other test files.
     pub(crate) isolation: Isolation,
     /// Number of tests, at least 1.
     pub(crate) tests: u64,
