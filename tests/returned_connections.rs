@@ -23,15 +23,15 @@ fn full() -> ConnectError {
     ConnectError::new(ConnectErrorKind::Overloaded, "too many connections")
 }
 
-/// A pool of four connections, of which one is open and busy.
+/// Returns a pool of four connections, of which one is open and busy.
 async fn with_a_busy_connection() -> (Scripted, ScriptedConnection) {
     let scripted = Scripted::with(ScriptedProvider::new()).await;
     let busy = scripted.pool.get().await.expect("a connection");
     (scripted, busy)
 }
 
-/// Finds out that the server is full.
-async fn meet_full_server(scripted: &Scripted) {
+/// Makes the pool notice that the server is full.
+async fn note_full_server(scripted: &Scripted) {
     scripted.database.fail_logins(Some(full()));
     let call = timeout(SECOND / 10, scripted.pool.get()).await;
     assert!(call.is_err(), "the call waits for room");
@@ -57,7 +57,7 @@ fn start_callers(pool: &Handle<ScriptedPools>, callers: usize) -> Vec<JoinHandle
 #[tokio::test(start_paused = true)]
 async fn a_login_that_began_while_others_queued_gives_way_to_a_returned_connection() {
     let (scripted, busy) = with_a_busy_connection().await;
-    meet_full_server(&scripted).await;
+    note_full_server(&scripted).await;
     scripted.database.delay_logins(20 * SECOND);
     // The server counts as full for some 5 s; then the queue ends.
     let callers = start_callers(&scripted.pool, 9);
@@ -72,7 +72,7 @@ async fn a_login_that_began_while_others_queued_gives_way_to_a_returned_connecti
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_not_polled_keeps_no_permit_from_others() {
     let (scripted, _busy) = with_a_busy_connection().await;
-    meet_full_server(&scripted).await;
+    note_full_server(&scripted).await;
     scripted.database.delay_logins(SECOND * 3 / 10);
     sleep(SECOND * 3 / 10).await;
     let mut unpolled = Box::pin(scripted.pool.get());

@@ -170,8 +170,8 @@ impl<P> Admission<P> {
         self.wake_first.notified()
     }
 
-    /// Ends what has lasted long enough. Returns the state of a server that counted as full. Drop
-    /// it outside of the lock, because its error may have a `Drop` of its own.
+    /// Ends the limits and states whose time has passed. Returns the state of a server that counted
+    /// as full. Drop it outside of the lock, because its error may have a `Drop` of its own.
     #[must_use]
     fn expire(&self, inner: &mut Counts<P>, now: Instant) -> Option<Full> {
         if inner.limited.is_some_and(|(_, until)| now >= until) {
@@ -266,9 +266,9 @@ impl<P> Admission<P> {
         error
     }
 
-    /// Notes that a caller opened a connection of this generation: the credentials are accepted, and the server has
-    /// room. Logins stay limited if those at once could exceed the rest of the budget, on a server
-    /// that rejects every other login.
+    /// Notes that a caller opened a connection of this generation: the credentials are accepted,
+    /// and the server has room. Logins stay limited if those at once could exceed the rest of the
+    /// budget, on a server that rejects every other login.
     pub(crate) fn note_opened(&self, generation: u64, now: Instant) {
         if self.is_open() {
             return;

@@ -49,8 +49,8 @@ impl<F: PoolFactory> Call<F> {
         }
     }
 
-    /// Returns the error of a call that timed out: its own rejection, else that of a full server,
-    /// else the error that explains its wait, else the time-out.
+    /// Returns the error of a call that timed out. The first of these counts: its own rejection, a
+    /// full server, the error that explains its wait, the time-out.
     pub(super) fn time_out(&mut self, shared: &Shared<F>, timeout: Option<F::Error>) -> F::Error {
         self.rejection
             .take()

@@ -10,7 +10,7 @@ use crate::account::Account;
 use crate::error::{StartError, io};
 use crate::guardian::{Guardian, Signal};
 
-/// The guardians of the created folders, by the server's program. They delete these at the end of
+/// Guardians of the created folders, by the server's program. They delete the folders at the end of
 /// this process.
 static CREATED: Mutex<BTreeMap<PathBuf, Guardian>> = Mutex::new(BTreeMap::new());
 

@@ -72,8 +72,8 @@ impl PostgresBuilder {
         self
     }
 
-    /// Creates the data folder, starts the server and waits until it accepts connections: some
-    /// 0.2 s, and half a second more for the first one of a process.
+    /// Creates the data folder, starts the server and waits until it accepts connections. Takes
+    /// some 0.2 s, and half a second more for the first server of a process.
     ///
     /// # Errors
     /// [`StartError::NotInstalled`] without PostgreSQL on this machine. A server that ends, or is
