@@ -92,6 +92,22 @@ fn every_event_is_documented() {
     }
 }
 
+/// Replaces names in a format string by an ellipsis, and the margin by its default.
+fn as_in_the_manual(format: &str) -> String {
+    let mut parts = format.split('{');
+    let mut written = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (value, text) = part.split_once('}').expect("a format string");
+        written += if value.ends_with(":?") {
+            "\"…\""
+        } else {
+            "5s"
+        };
+        written += text;
+    }
+    written
+}
+
 #[test]
 fn every_reason_for_not_being_ready_is_documented() {
     let (manual, source) = (manual(), read("src/supervisor/readiness.rs"));
@@ -102,8 +118,7 @@ fn every_reason_for_not_being_ready_is_documented() {
         .collect();
     assert!(reasons.len() >= 8, "{reasons:?}");
     for reason in reasons {
-        // The manual has the default margin.
-        let written = reason.replace("{:?}", "\"…\"").replace("{}", "5s");
+        let written = as_in_the_manual(reason);
         assert!(
             manual.contains(&format!("`{written}`")),
             "the reason {written:?} is not in the manual"
