@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ async fn log_in<F: PoolFactory>(
     let openings = &generation.lifecycle.openings;
     let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
     let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
+    let has_result = Arc::new(AtomicBool::new(false));
     let acquire = PoolAcquire {
         acquiring: Box::pin(async move {
             with_head_start(factory.get(&pool), permits, head_start).await
@@ -90,6 +92,7 @@ async fn log_in<F: PoolFactory>(
         shared: Arc::clone(shared),
         generation: Arc::clone(generation),
         opened,
+        has_result: Arc::clone(&has_result),
     };
     let mut got = std::pin::pin!(async move {
         if opened {
@@ -108,6 +111,10 @@ async fn log_in<F: PoolFactory>(
     tokio::select! {
         biased;
         () = over => {
+            // The rejection of this login may have ended the generation.
+            if has_result.load(Ordering::Acquire) {
+                return got.await;
+            }
             shared.note_moved();
             None
         }
@@ -254,6 +261,8 @@ struct PoolAcquire<F: PoolFactory> {
     shared: Arc<Shared<F>>,
     generation: Arc<Generation<F::Pool>>,
     opened: bool,
+    /// Set before the result is noted, which may end the generation.
+    has_result: Arc<AtomicBool>,
 }
 
 impl<F: PoolFactory> PoolAcquire<F> {
@@ -306,6 +315,7 @@ impl<F: PoolFactory> PoolAcquire<F> {
     }
 
     fn note(&self, result: Result<Taken<F::Connection>, F::Error>) -> PoolResult<F> {
+        self.has_result.store(true, Ordering::Release);
         PoolResult {
             result: note_result(&self.shared, &self.generation, result, self.opened),
             opened: self.opened,
