@@ -77,6 +77,22 @@ async fn rejected() -> (Scripted, impl Drop) {
     (scripted, busy)
 }
 
+/// The lease has expired, and the backend is down.
+async fn expired() -> Scripted {
+    let lifetime = Duration::from_secs(60);
+    let provider = ScriptedProvider::new()
+        .with_lifetime(lifetime)
+        .with_old_connections(OldConnections::EndWithLease);
+    let scripted = Scripted::with(provider).await;
+    scripted.provider.fail_next(1_000, backend_down());
+    sleep(lifetime + Duration::from_secs(5)).await;
+    assert!(
+        !scripted.lab.supervisor.readiness().ready,
+        "the hazard: the lease expired"
+    );
+    scripted
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_that_wait_end_at_their_deadline() {
     let (scripted, _busy) = rejected().await;
@@ -108,17 +124,7 @@ async fn callers_behind_the_first_three_are_woken_only_by_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_lease_wakes_waiting_callers_for_attempts_alone() {
-    let lifetime = Duration::from_secs(60);
-    let provider = ScriptedProvider::new()
-        .with_lifetime(lifetime)
-        .with_old_connections(OldConnections::EndWithLease);
-    let scripted = Scripted::with(provider).await;
-    scripted.provider.fail_next(1_000, backend_down());
-    sleep(lifetime + Duration::from_secs(5)).await;
-    assert!(
-        !scripted.lab.supervisor.readiness().ready,
-        "the hazard: the lease expired"
-    );
+    let scripted = expired().await;
     let waiting = Waiting::start(&scripted.pool);
     sleep(Duration::from_secs(1)).await;
     let (wakes, fetches) = (waiting.wakes(), scripted.provider.calls().len());
@@ -175,13 +181,7 @@ async fn a_call_that_waited_for_new_credentials_and_times_out_returns_the_reject
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waited_for_new_credentials_and_times_out_names_the_expiry() {
-    let lifetime = Duration::from_secs(60);
-    let provider = ScriptedProvider::new()
-        .with_lifetime(lifetime)
-        .with_old_connections(OldConnections::EndWithLease);
-    let scripted = Scripted::with(provider).await;
-    scripted.provider.fail_next(1_000, backend_down());
-    sleep(lifetime + Duration::from_secs(5)).await;
+    let scripted = expired().await;
     let errors = errors_after_a_new_generation(&scripted).await;
     assert_eq!(errors.len(), 4, "the hazard: {errors:?}");
     for error in errors {
