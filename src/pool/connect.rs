@@ -83,7 +83,7 @@ async fn log_in<F: PoolFactory>(
     let openings = &generation.lifecycle.openings;
     let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
     let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
-    let has_result = Arc::new(AtomicBool::new(false));
+    let has_result = opened.then(Arc::<AtomicBool>::default);
     let acquire = PoolAcquire {
         acquiring: Box::pin(async move {
             with_head_start(factory.get(&pool), permits, head_start).await
@@ -92,7 +92,7 @@ async fn log_in<F: PoolFactory>(
         shared: Arc::clone(shared),
         generation: Arc::clone(generation),
         opened,
-        has_result: Arc::clone(&has_result),
+        has_result: has_result.clone(),
     };
     let mut got = std::pin::pin!(async move {
         if opened {
@@ -112,7 +112,7 @@ async fn log_in<F: PoolFactory>(
         biased;
         () = over => {
             // The rejection of this login may have ended the generation.
-            if has_result.load(Ordering::Acquire) {
+            if has_result.is_some_and(|set| set.load(Ordering::Acquire)) {
                 return got.await;
             }
             shared.note_moved();
@@ -141,8 +141,12 @@ async fn wait_for_permits<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> Permits {
+    let is_idle = || shared.factory.idle(&generation.pool) > 0;
+    if is_idle() {
+        return (None, None);
+    }
     wait_for_login_without_caller(shared, generation).await;
-    if shared.factory.idle(&generation.pool) > 0 {
+    if is_idle() {
         return (None, None);
     }
     let place = generation.lifecycle.openings.place().await;
@@ -261,8 +265,8 @@ struct PoolAcquire<F: PoolFactory> {
     shared: Arc<Shared<F>>,
     generation: Arc<Generation<F::Pool>>,
     opened: bool,
-    /// Set before the result is noted, which may end the generation.
-    has_result: Arc<AtomicBool>,
+    /// Set before the result of a login is noted, which may end the generation.
+    has_result: Option<Arc<AtomicBool>>,
 }
 
 impl<F: PoolFactory> PoolAcquire<F> {
@@ -315,7 +319,9 @@ impl<F: PoolFactory> PoolAcquire<F> {
     }
 
     fn note(&self, result: Result<Taken<F::Connection>, F::Error>) -> PoolResult<F> {
-        self.has_result.store(true, Ordering::Release);
+        if let Some(has_result) = &self.has_result {
+            has_result.store(true, Ordering::Release);
+        }
         PoolResult {
             result: note_result(&self.shared, &self.generation, result, self.opened),
             opened: self.opened,
