@@ -566,7 +566,7 @@ async fn a_pool_that_is_removed_during_an_update_in_place_is_drained_once() {
         let (is_updating, drains) = (Arc::clone(&is_updating), Arc::clone(&drains));
         move |method| match method {
             "drain" => drop(drains.fetch_add(1, Ordering::AcqRel)),
-            "refit" => {
+            "update_in_place" => {
                 is_updating.notify_one();
                 // The update ends after the removal has begun to drain the pool.
                 let begins = (0..10_000).any(|_| {

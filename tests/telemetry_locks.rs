@@ -292,7 +292,7 @@ async fn a_factory_that_reads_the_status_never_waits_for_a_lock() {
         "account",
         "server",
         "open",
-        "refit",
+        "update_in_place",
         "drain",
         "connections",
         "idle",

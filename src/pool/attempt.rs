@@ -131,7 +131,7 @@ impl<F: PoolFactory> Attempt<F> {
         drop(permit);
         let active = slot.active_lease();
         if active.is_some_and(|active| active.revision() == lease.revision()) {
-            self.try_out(lease_guard).await?;
+            self.verify_as_pool(lease_guard).await?;
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ impl PoolSettings {
     }
 }
 
-/// Verifies leases, and opens, refits and drains one kind of pool.
+/// Verifies leases, and opens, updates and drains one kind of pool.
 ///
 /// Its code runs in tasks of the library, where a panic counts as one failed attempt. No lock of
 /// the library is held while a method runs, so it may read the status or lock a mutex of its own.
@@ -218,7 +218,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropped after `within`.
-    fn try_out(
+    fn verify_as_pool(
         &self,
         secret: &Self::Secret,
         within: Duration,
@@ -270,7 +270,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     -> Result<Self::Pool, ConnectError>;
 
     /// Opens connections until the pool has `connections` of them. Returns how many it has.
-    /// `within` is the same as in [`try_out`](Self::try_out). Default: opens none.
+    /// `within` is the same as in [`verify_as_pool`](Self::verify_as_pool). Default: opens none.
     ///
     /// # Errors
     /// The error of the first connection that could not be opened.
@@ -290,7 +290,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Makes the pool log in with `new` from now on, and keeps its connections. Returns `false`,
     /// and changes nothing, if the pool must be replaced (another host, port or database). Default:
     /// `false`.
-    fn refit(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
+    fn update_in_place(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
         let _ = (pool, old, new);
         false
     }

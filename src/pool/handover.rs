@@ -46,7 +46,7 @@ impl<F: PoolFactory> Attempt<F> {
         // Before the current pool gets the new options, because its callers would log in with them.
         // The verification has tried out a lease that the pool serves.
         if tries_in_place && !is_same {
-            self.try_out(&lease_guard).await?;
+            self.verify_as_pool(&lease_guard).await?;
         }
         let tried_out = slot.since(try_out_began);
         let open_began = slot.clock().mono();
@@ -74,7 +74,7 @@ impl<F: PoolFactory> Attempt<F> {
         } else if tries_in_place {
             Ok(())
         } else {
-            self.try_out(&lease_guard).await
+            self.verify_as_pool(&lease_guard).await
         };
         if let Err(error) = warmed {
             discard(slot, pool, mode);
@@ -104,7 +104,7 @@ impl<F: PoolFactory> Attempt<F> {
     }
 
     /// Verifies requirements beyond a login, if no connection is opened before publication.
-    pub(super) async fn try_out(
+    pub(super) async fn verify_as_pool(
         &self,
         lease_guard: &LeaseGuard<F::Secret>,
     ) -> Result<(), ConnectError> {
@@ -115,7 +115,10 @@ impl<F: PoolFactory> Attempt<F> {
             let within = context.settings.verify_deadline;
             async move {
                 let secret = lease.secret();
-                retry_with_room(&slot, secret, || slot.factory().try_out(secret, within)).await
+                retry_with_room(&slot, secret, || {
+                    slot.factory().verify_as_pool(secret, within)
+                })
+                .await
             }
         };
         let operation = "opening a connection with the pool's hooks";
@@ -133,7 +136,7 @@ impl<F: PoolFactory> Attempt<F> {
         let span = telemetry::open(&self.span);
         if tries_in_place && let Some(active) = slot.active_lease() {
             let pool = slot.shared.current().pool.clone();
-            if factory.refit(&pool, active.secret(), secret) {
+            if factory.update_in_place(&pool, active.secret(), secret) {
                 return Ok((pool, None));
             }
         }

@@ -103,7 +103,7 @@ impl ScriptedPools {
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
-    /// Makes the next `times` calls of [`try_out`](claviger::pool::PoolFactory::try_out) return
+    /// Makes the next `times` calls of [`verify_as_pool`](claviger::pool::PoolFactory::verify_as_pool) return
     /// `error`, as a failing hook does.
     pub fn fail_next_try_outs(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();

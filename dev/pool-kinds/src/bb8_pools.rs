@@ -165,7 +165,7 @@ impl PoolFactory for Bb8Pools {
         Ok(self.connections(pool))
     }
 
-    fn refit(&self, pool: &Bb8Pool, old: &Credentials, new: &Credentials) -> bool {
+    fn update_in_place(&self, pool: &Bb8Pool, old: &Credentials, new: &Credentials) -> bool {
         let Some((_, connections)) = pool.as_ref().filter(|_| old.endpoint() == new.endpoint())
         else {
             return false;

@@ -155,7 +155,12 @@ impl PoolFactory for DeadpoolPools {
         Ok(self.connections(pool))
     }
 
-    fn refit(&self, pool: &Option<DeadpoolPool>, old: &Credentials, new: &Credentials) -> bool {
+    fn update_in_place(
+        &self,
+        pool: &Option<DeadpoolPool>,
+        old: &Credentials,
+        new: &Credentials,
+    ) -> bool {
         let Some(pool) = pool.as_ref().filter(|_| old.endpoint() == new.endpoint()) else {
             return false;
         };

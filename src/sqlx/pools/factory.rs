@@ -128,7 +128,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
 
     /// Does nothing if `with_after_connect` set a hook, which the verification has called. A hook
     /// of the options is called by sqlx alone, which retries it and logs its error.
-    async fn try_out(
+    async fn verify_as_pool(
         &self,
         credentials: &Credentials,
         within: Duration,
@@ -251,7 +251,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         }
     }
 
-    fn refit(&self, pool: &Pool<DB>, old: &Credentials, new: &Credentials) -> bool {
+    fn update_in_place(&self, pool: &Pool<DB>, old: &Credentials, new: &Credentials) -> bool {
         let same_place = old.endpoint() == new.endpoint();
         if same_place {
             pool.set_connect_options(self.options_for(new));

@@ -74,8 +74,8 @@ impl PoolFactory for ScriptedPools {
         outcome
     }
 
-    async fn try_out(&self, _: &Credentials, _: Duration) -> Result<(), ConnectError> {
-        self.call_hook("try_out");
+    async fn verify_as_pool(&self, _: &Credentials, _: Duration) -> Result<(), ConnectError> {
+        self.call_hook("verify_as_pool");
         match self.lock().try_out_errors.pop_front() {
             Some(error) => Err(error),
             None => Ok(()),
@@ -121,8 +121,8 @@ impl PoolFactory for ScriptedPools {
         Ok(pool.size())
     }
 
-    fn refit(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
-        self.call_hook("refit");
+    fn update_in_place(&self, pool: &ScriptedPool, _: &Credentials, new: &Credentials) -> bool {
+        self.call_hook("update_in_place");
         let in_place = self.lock().in_place;
         if in_place {
             let mut password = pool.inner.password.lock();
