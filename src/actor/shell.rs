@@ -12,7 +12,7 @@ use super::{RECONCILE_EVERY, Slot};
 
 /// Shortest time between two reconciliations by the alarm, so that an error in this library cannot
 /// make it spin.
-const SHORTEST: Duration = Duration::from_millis(5);
+const MIN_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Shell<T>(PhantomData<fn() -> T>);
 
@@ -59,7 +59,7 @@ impl<T: Slot> Actor for Shell<T> {
     ) -> Result<(), ActorProcessingErr> {
         state.slot.mailbox().received();
         let next = state.slot.reconcile().map_or(RECONCILE_EVERY, |next| {
-            next.clamp(SHORTEST, RECONCILE_EVERY)
+            next.clamp(MIN_PAUSE, RECONCILE_EVERY)
         });
         if let Some(alarm) = state.alarm.replace(myself.send_after(next, || Wake)) {
             alarm.abort();

@@ -52,12 +52,12 @@ pub(crate) async fn acquire<F: PoolFactory>(
         let over = std::pin::pin!(generation.lifecycle.ended());
         // The rare paths are boxed, to keep the future of every query small.
         let step = match generation.lifecycle.phase() {
-            // A newer generation is published before an older one retires. The same number means
+            // A newer generation is published before an older one is superseded. The same number means
             // that the pool was removed.
-            Phase::Retired if shared.current().number == generation.number => {
+            Phase::Superseded if shared.current().number == generation.number => {
                 Step::Failed(shared.factory.error(AcquireError::Closed))
             }
-            Phase::Retired => Step::Again,
+            Phase::Superseded => Step::Again,
             Phase::Serving
                 if shared.settings.own_queue && !generation.is_expired(&shared.clock) =>
             {

@@ -15,7 +15,7 @@ use crate::lock::Mutex;
 pub(crate) const HEAD_START: Duration = Duration::from_millis(100);
 /// First and longest pause between two attempts to connect to a full server; doubled each time.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
-const FULL_PAUSE_LONGEST: Duration = Duration::from_secs(2);
+const MAX_FULL_PAUSE: Duration = Duration::from_secs(2);
 /// Time for which a server counts as full after its last error.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
@@ -243,7 +243,7 @@ impl<P> Admission<P> {
         let pause = inner
             .full
             .as_ref()
-            .map_or(FULL_PAUSE, |full| (full.pause * 2).min(FULL_PAUSE_LONGEST));
+            .map_or(FULL_PAUSE, |full| (full.pause * 2).min(MAX_FULL_PAUSE));
         let next = now + pause.mul_f64(0.75 + fastrand::f64() / 2.0);
         let replaced = inner.full.replace(Full {
             error,

@@ -22,8 +22,8 @@ use super::connection_guard::give_back;
 use super::explain::note_login_error;
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Shared};
-use super::openings::{
-    LoginWithoutCaller, Openings, Permits, with_head_start, without_caller_for_long,
+use super::login_limits::{
+    LoginLimits, LoginWithoutCaller, Permits, with_head_start, without_caller_for_long,
 };
 
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
@@ -80,8 +80,8 @@ async fn log_in<F: PoolFactory>(
     limit: Instant,
 ) -> Option<PoolResult<F>> {
     let opened = would_open_connection(shared, generation);
-    let openings = &generation.lifecycle.openings;
-    let head_start = opened.then(|| openings.head_start(shared.clock.mono()));
+    let login_limits = &generation.lifecycle.login_limits;
+    let head_start = opened.then(|| login_limits.head_start(shared.clock.mono()));
     let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
     let has_result = opened.then(Arc::<AtomicBool>::default);
     let acquire = PoolAcquire {
@@ -149,12 +149,12 @@ async fn wait_for_permits<F: PoolFactory>(
     if is_idle() {
         return (None, None);
     }
-    let place = generation.lifecycle.openings.place().await;
+    let place = generation.lifecycle.login_limits.place().await;
     if !would_open_connection(shared, generation) {
         return (place, None);
     }
     let ahead = tokio::select! {
-        ahead = generation.lifecycle.openings.go_ahead(|| shared.clock.mono()) => ahead,
+        ahead = generation.lifecycle.login_limits.go_ahead(|| shared.clock.mono()) => ahead,
         () = until_idle_connection(shared, &generation.pool) => None,
     };
     (place, ahead)
@@ -166,7 +166,7 @@ async fn wait_for_login_without_caller<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) {
-    let Some(mut claim) = generation.lifecycle.openings.claim() else {
+    let Some(mut claim) = generation.lifecycle.login_limits.claim() else {
         return;
     };
     let end = Instant::now() + HEAD_START;
@@ -179,7 +179,7 @@ async fn wait_for_login_without_caller<F: PoolFactory>(
 /// First and longest pause between two attempts of a caller at the front; doubled each time. Pools
 /// do not report returned connections.
 const POLL_FIRST: Duration = Duration::from_millis(1);
-const POLL_LONGEST: Duration = Duration::from_millis(16);
+const MAX_POLL: Duration = Duration::from_millis(16);
 
 /// Pauses between two attempts to take a returned connection.
 pub(super) struct Pace(Duration);
@@ -193,7 +193,7 @@ impl Default for Pace {
 impl Pace {
     pub(super) fn next(&mut self) -> Instant {
         let at = Instant::now() + self.0;
-        self.0 = (self.0 * 2).min(POLL_LONGEST);
+        self.0 = (self.0 * 2).min(MAX_POLL);
         at
     }
 }
@@ -233,11 +233,11 @@ async fn until_idle_connection<F: PoolFactory>(shared: &Shared<F>, pool: &F::Poo
 /// notified.
 pub(super) fn note_worked<F: PoolFactory>(
     shared: &Shared<F>,
-    openings: &Openings,
+    login_limits: &LoginLimits,
     generation: u64,
 ) {
     let now = shared.clock.mono();
-    openings.note_success(now);
+    login_limits.note_success(now);
     if let Some(control_plane) = shared.control_plane() {
         control_plane.login_worked(generation);
     }
@@ -253,7 +253,11 @@ fn note_result<F: PoolFactory>(
     opened: bool,
 ) -> Result<Taken<F::Connection>, F::Error> {
     if opened && result.is_ok() {
-        note_worked(shared, &generation.lifecycle.openings, generation.number);
+        note_worked(
+            shared,
+            &generation.lifecycle.login_limits,
+            generation.number,
+        );
     }
     result.map_err(|error| note_login_error(shared, generation.number, error))
 }
@@ -275,7 +279,7 @@ impl<F: PoolFactory> PoolAcquire<F> {
     async fn run_in_task(self) -> Option<PoolResult<F>> {
         let (caller, present) = oneshot::channel();
         let mut login = CallersLogin {
-            openings: Arc::clone(&self.generation.lifecycle.openings),
+            login_limits: Arc::clone(&self.generation.lifecycle.login_limits),
             without_caller: Arc::default(),
             has_ended: false,
             _present: present,
@@ -332,7 +336,7 @@ impl<F: PoolFactory> PoolAcquire<F> {
 /// The caller's side of a login that runs in a task. If it is dropped before the login has ended,
 /// the login counts as one without a caller.
 struct CallersLogin {
-    openings: Arc<Openings>,
+    login_limits: Arc<LoginLimits>,
     /// Shared with the task, so that it lasts until the login has ended.
     without_caller: Arc<OnceLock<LoginWithoutCaller>>,
     has_ended: bool,
@@ -342,7 +346,9 @@ struct CallersLogin {
 impl Drop for CallersLogin {
     fn drop(&mut self) {
         if !self.has_ended {
-            let _ = self.without_caller.set(self.openings.note_without_caller());
+            let _ = self
+                .without_caller
+                .set(self.login_limits.note_without_caller());
         }
     }
 }

@@ -181,9 +181,9 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Starts nothing new, fails callers with `PoolClosed`, and drains the current generation.
-    pub(crate) fn retire(self: &Arc<Self>) {
+    pub(crate) fn close(self: &Arc<Self>) {
         let mut inner = self.lock();
-        let is_first = !inner.machine.is_retired();
+        let is_first = !inner.machine.is_closed();
         let generation = self.shared.current();
         if is_first && generation.lifecycle.phase() != Phase::Vacant {
             let draining = Draining {
@@ -192,11 +192,11 @@ impl<F: PoolFactory> PoolSlot<F> {
             };
             inner.draining.insert(generation.number, draining);
         }
-        let (effects, returned) = inner.handle(&self.shared, PoolInput::Retire, None);
+        let (effects, returned) = inner.handle(&self.shared, PoolInput::Close, None);
         drop(inner);
         drop(returned);
         if is_first {
-            generation.lifecycle.retire(false);
+            generation.lifecycle.supersede(false);
             if self.upstream.is_closing() {
                 // A rotation that ends with the supervisor is not reported as complete.
                 self.upstream.all_pools_leave();

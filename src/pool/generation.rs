@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::admission::Admission;
 use super::checks::Checks;
 use super::factory::{Check, PoolFactory, PoolSettings};
-use super::openings::Openings;
+use super::login_limits::LoginLimits;
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;
@@ -33,7 +33,7 @@ pub(crate) enum Phase {
     /// Nobody logs in any more; callers share the open connections. Ends with a newer generation.
     Rejected = 2,
     /// A newer generation is published, or the pool is gone. Never ends.
-    Retired = 3,
+    Superseded = 3,
 }
 
 /// Life cycle of one generation. Notifies its callers of its end.
@@ -45,19 +45,19 @@ pub(crate) struct Lifecycle {
     /// notified of its end, too.
     ended: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
-    pub(crate) openings: Arc<Openings>,
+    pub(crate) login_limits: Arc<LoginLimits>,
     /// Number of connections that the server ended, maybe because the role expired. Connections are
     /// probed until a probe succeeds.
     unverified: AtomicBool,
 }
 
 impl Lifecycle {
-    pub(super) fn new(phase: Phase, openings: Arc<Openings>) -> Self {
+    pub(super) fn new(phase: Phase, login_limits: Arc<LoginLimits>) -> Self {
         Self {
             phase: AtomicU8::new(phase as u8),
             rejection: OnceLock::new(),
             ended: Arc::default(),
-            openings,
+            login_limits,
             unverified: AtomicBool::new(false),
         }
     }
@@ -80,7 +80,7 @@ impl Lifecycle {
     pub(super) fn successor(&self) -> Self {
         Self {
             ended: Arc::clone(&self.ended),
-            ..Self::new(Phase::Serving, Arc::clone(&self.openings))
+            ..Self::new(Phase::Serving, Arc::clone(&self.login_limits))
         }
     }
 
@@ -89,7 +89,7 @@ impl Lifecycle {
             0 => Phase::Vacant,
             1 => Phase::Serving,
             2 => Phase::Rejected,
-            _ => Phase::Retired,
+            _ => Phase::Superseded,
         }
     }
 
@@ -125,8 +125,8 @@ impl Lifecycle {
 
     /// Notes that a newer generation is published. `quietly` if it serves the same pool: callers
     /// queued there need not move.
-    pub(super) fn retire(&self, quietly: bool) {
-        let before = self.phase.swap(Phase::Retired as u8, Ordering::AcqRel);
+    pub(super) fn supersede(&self, quietly: bool) {
+        let before = self.phase.swap(Phase::Superseded as u8, Ordering::AcqRel);
         // A rejection has notified its callers already. Later ones are woken when the attempt
         // ends.
         if !quietly && before == Phase::Serving as u8 {
@@ -160,7 +160,7 @@ impl<P> Generation<P> {
             pool,
             expiry: Expiry::never(),
             old_connections: OldConnections::Keep,
-            lifecycle: Arc::new(Lifecycle::new(phase, Openings::new(max))),
+            lifecycle: Arc::new(Lifecycle::new(phase, LoginLimits::new(max))),
             origin: Origin::default(),
         }
     }
@@ -267,7 +267,7 @@ impl<F: PoolFactory> Shared<F> {
         self.waiting.notified()
     }
 
-    /// Notifies waiting callers that a generation was published, extended or retired.
+    /// Notifies waiting callers that a generation was published, extended or closed.
     pub(super) fn notify_waiting(&self) {
         self.waiting.notify_waiters();
     }

@@ -9,8 +9,8 @@ use super::admission::logins_at_once;
 use super::attempt::Attempt;
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
+use super::login_limits::LoginLimits;
 use super::machine::{PoolEffect, PoolInput};
-use super::openings::Openings;
 use super::own_queue::login_permits;
 use super::slot::PoolSlot;
 use super::state::Draining;
@@ -50,10 +50,10 @@ impl<F: PoolFactory> Attempt<F> {
         }
         let tried_out = slot.since(try_out_began);
         let open_began = slot.clock().mono();
-        let (pool, openings) = self.open(lease_guard.lease.secret(), tries_in_place)?;
+        let (pool, login_limits) = self.open(lease_guard.lease.secret(), tries_in_place)?;
         let open = slot.since(open_began);
         // Only a pool that replaces another has its own login limits.
-        let mode = match openings {
+        let mode = match login_limits {
             None => HandoverMode::InPlace,
             Some(_) => HandoverMode::Replace,
         };
@@ -90,7 +90,7 @@ impl<F: PoolFactory> Attempt<F> {
             warm: tried_out + slot.since(warm_began),
             took: Duration::ZERO,
         };
-        let Some((report, account)) = self.publish(lease_guard, &pool, openings, report) else {
+        let Some((report, account)) = self.publish(lease_guard, &pool, login_limits, report) else {
             discard(slot, pool, mode);
             slot.settled();
             return Ok(());
@@ -131,7 +131,7 @@ impl<F: PoolFactory> Attempt<F> {
         &self,
         secret: &F::Secret,
         tries_in_place: bool,
-    ) -> Result<(F::Pool, Option<Arc<Openings>>), ConnectError> {
+    ) -> Result<(F::Pool, Option<Arc<LoginLimits>>), ConnectError> {
         let (slot, factory) = (&self.slot, self.slot.factory());
         let span = telemetry::open(&self.span);
         if tries_in_place && let Some(active) = slot.active_lease() {
@@ -140,12 +140,12 @@ impl<F: PoolFactory> Attempt<F> {
                 return Ok((pool, None));
             }
         }
-        let openings = Openings::new(slot.settings().max_connections);
-        let logins = login_permits(&slot.shared, Arc::clone(&openings));
+        let login_limits = LoginLimits::new(slot.settings().max_connections);
+        let logins = login_permits(&slot.shared, Arc::clone(&login_limits));
         let pool = factory.open(secret, logins).inspect_err(|error| {
             telemetry::failed(&span, error.kind().as_str(), &error.to_string());
         })?;
-        Ok((pool, Some(openings)))
+        Ok((pool, Some(login_limits)))
     }
 
     /// Starts the drain of the old generation, and reports the new one.
@@ -196,13 +196,13 @@ impl<F: PoolFactory> Attempt<F> {
     }
 
     /// Publishes in one step under the slot's lock: callers get the new generation, and the old one
-    /// drains. Returns the complete report and the account; `None` if the pool was retired
+    /// drains. Returns the complete report and the account; `None` if the pool was closed
     /// meanwhile.
     fn publish(
         &self,
         lease_guard: LeaseGuard<F::Secret>,
         pool: &F::Pool,
-        openings: Option<Arc<Openings>>,
+        login_limits: Option<Arc<LoginLimits>>,
         mut report: HandoverReport,
     ) -> Option<(HandoverReport, Arc<str>)> {
         let slot = &self.slot;
@@ -249,14 +249,14 @@ impl<F: PoolFactory> Attempt<F> {
         }
         // After `begin_drain`, because the old generation's connections are to the previous server.
         admission.set_current(number, server, publication.limited);
-        let lifecycle = match openings {
+        let lifecycle = match login_limits {
             None => current.lifecycle.successor(),
-            Some(openings) => Lifecycle::new(Phase::Serving, openings),
+            Some(login_limits) => Lifecycle::new(Phase::Serving, login_limits),
         };
         lifecycle
-            .openings
+            .login_limits
             .set_limited_until(publication.limited.map(|(_, until)| until));
-        lifecycle.openings.publish();
+        lifecycle.login_limits.publish();
         slot.shared.publish(Generation {
             number,
             pool: pool.clone(),
@@ -267,7 +267,7 @@ impl<F: PoolFactory> Attempt<F> {
         });
         current
             .lifecycle
-            .retire(report.mode == HandoverMode::InPlace);
+            .supersede(report.mode == HandoverMode::InPlace);
         report.generation = number;
         report.took = now.mono().saturating_duration_since(self.began);
         inner.last_handover = Some(report.clone());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::openings::{Permits, with_head_start, without_caller_for_long};
+use super::login_limits::{Permits, with_head_start, without_caller_for_long};
 
 /// Limits the logins of a pool with [its own queue](super::PoolSettings::own_queue).
 ///
@@ -27,7 +27,7 @@ pub struct LoginPermits {
 #[non_exhaustive]
 pub enum LoginError<E> {
     /// The pool was replaced or removed, and opens no connections any more.
-    Retired,
+    Closed,
     /// The error of the login.
     Failed(E),
 }
@@ -47,7 +47,7 @@ impl LoginPermits {
     /// no login: [`PoolFactory::try_get`](super::PoolFactory::try_get) may poll the pool once.
     ///
     /// # Errors
-    /// The error of the login, or [`LoginError::Retired`].
+    /// The error of the login, or [`LoginError::Closed`].
     ///
     /// # Cancel safety
     /// May be dropped while it waits for a permit. A login that has begun continues for up to 5 s,
@@ -63,7 +63,7 @@ impl LoginPermits {
     {
         let waiting = Waiting::begin();
         tokio::task::yield_now().await;
-        let permit = self.source.permit().await.ok_or(LoginError::Retired)?;
+        let permit = self.source.permit().await.ok_or(LoginError::Closed)?;
         drop(waiting);
         let login = login();
         let source = Arc::clone(&self.source);
@@ -96,7 +96,7 @@ impl LoginPermits {
             // A panic of the login continues in its caller.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime ends.
-            Ok(None) | Err(_) => Err(LoginError::Retired),
+            Ok(None) | Err(_) => Err(LoginError::Closed),
         }
     }
 }
@@ -131,7 +131,7 @@ pub(super) type Permission<'s> = Pin<Box<dyn Future<Output = Option<LoginPermit>
 
 /// Source of permits, independent of the kind of pool.
 pub(super) trait PermitSource: Send + Sync {
-    /// Resolves with a permit, or with `None` when the pool is retired.
+    /// Resolves with a permit, or with `None` when the pool is closed.
     fn permit(&self) -> Permission<'_>;
     fn note_login(&self, generation: u64, outcome: LoginOutcome<'_>);
 }

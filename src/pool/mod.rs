@@ -13,9 +13,9 @@ mod explain;
 mod factory;
 mod generation;
 mod handover;
+mod login_limits;
 mod login_permits;
 pub(crate) mod machine;
-mod openings;
 mod own_queue;
 mod probe;
 mod queue;
@@ -34,7 +34,7 @@ pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT};
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Phase, Shared};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
-pub(crate) use openings::WITHOUT_CALLER;
+pub(crate) use login_limits::WITHOUT_CALLER;
 pub(crate) use slot::PoolSlot;
 
 pub use checks::{CheckPolicy, Taken};

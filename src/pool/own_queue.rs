@@ -19,10 +19,10 @@ use super::connect::note_worked;
 use super::explain::verify_in_background;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Phase, Shared};
+use super::login_limits::LoginLimits;
 use super::login_permits::{
     LoginOutcome, LoginPermit, LoginPermits, Permission, PermitSource, WAITS_FOR_PERMIT,
 };
-use super::openings::Openings;
 use super::queue::{Place, QueueOutcome, wait_at_front};
 use crate::error::ConnectErrorKind;
 
@@ -33,18 +33,18 @@ const REQUEUE_AFTER: Duration = Duration::from_millis(10);
 /// Returns the permits for the logins of a pool with these limits.
 pub(super) fn login_permits<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
-    openings: Arc<Openings>,
+    login_limits: Arc<LoginLimits>,
 ) -> LoginPermits {
     LoginPermits::new(PoolLogins {
         shared: Arc::downgrade(shared),
-        openings,
+        login_limits,
     })
 }
 
 struct PoolLogins<F: PoolFactory> {
     /// Weak, because it owns the pool, which keeps this value.
     shared: Weak<Shared<F>>,
-    openings: Arc<Openings>,
+    login_limits: Arc<LoginLimits>,
 }
 
 impl<F: PoolFactory> PermitSource for PoolLogins<F> {
@@ -59,11 +59,11 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
                 let mut over = std::pin::pin!(generation.lifecycle.ended());
                 let phase = generation.lifecycle.phase();
                 // Generations that share a pool share its limits.
-                if generation.lifecycle.openings.id() != self.openings.id() {
+                if generation.lifecycle.login_limits.id() != self.login_limits.id() {
                     // Before publication, the handover warms the pool with its own permit.
-                    return (!self.openings.is_published()).then(LoginPermit::default);
+                    return (!self.login_limits.is_published()).then(LoginPermit::default);
                 }
-                if phase == Phase::Retired && shared.current().number == generation.number {
+                if phase == Phase::Superseded && shared.current().number == generation.number {
                     return None;
                 }
                 let is_over = phase != Phase::Serving || generation.is_expired(&shared.clock);
@@ -92,7 +92,7 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
             return;
         };
         match outcome {
-            LoginOutcome::Worked => note_worked(&shared, &self.openings, generation),
+            LoginOutcome::Worked => note_worked(&shared, &self.login_limits, generation),
             LoginOutcome::Failed(error) => note_failed(&shared, generation, error),
             LoginOutcome::Unknown => {
                 if let Some(control_plane) = shared.control_plane() {
@@ -111,8 +111,8 @@ impl<F: PoolFactory> PoolLogins<F> {
         over: Pin<&mut Notified<'_>>,
     ) -> Option<LoginPermit> {
         let permits = async {
-            let place = self.openings.place().await;
-            let ahead = self.openings.go_ahead(|| shared.clock.mono()).await;
+            let place = self.login_limits.place().await;
+            let ahead = self.login_limits.go_ahead(|| shared.clock.mono()).await;
             (place, ahead)
         };
         let permits = tokio::select! {
@@ -124,7 +124,7 @@ impl<F: PoolFactory> PoolLogins<F> {
         shared.admission.is_open().then(|| LoginPermit {
             generation: Some(generation.number),
             permits,
-            head_start: Some(self.openings.head_start(shared.clock.mono())),
+            head_start: Some(self.login_limits.head_start(shared.clock.mono())),
             admitted: None,
         })
     }

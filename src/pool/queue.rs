@@ -118,7 +118,7 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
         }
         let admission = &shared.admission;
         // No login is needed while one without a caller runs for each caller in the queue.
-        let may_log_in = generation.lifecycle.openings.logins_without_caller()
+        let may_log_in = generation.lifecycle.login_limits.logins_without_caller()
             < admission.queue_length()
             || Instant::now() >= waits_until;
         if may_log_in && let Some(permit) = admission.enter(&generation.pool, shared.clock.mono()) {
@@ -194,10 +194,10 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
     }
 }
 
-/// Returns whether the generation was replaced, extended or retired.
+/// Returns whether the generation was replaced, extended or closed.
 fn is_over<F: PoolFactory>(shared: &Shared<F>, generation: &Arc<Generation<F::Pool>>) -> bool {
     let current = shared.current();
     current.number != generation.number
         || current.expiry != generation.expiry
-        || generation.lifecycle.phase() == Phase::Retired
+        || generation.lifecycle.phase() == Phase::Superseded
 }

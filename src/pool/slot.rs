@@ -149,7 +149,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         if let Some(error) = inner.last_error().filter(|error| !error.is_transient()) {
             return Some(Err(error));
         }
-        inner.machine.is_retired().then(|| {
+        inner.machine.is_closed().then(|| {
             Err(ConnectError::new(
                 ConnectErrorKind::Other,
                 ENDED_DURING_START,
@@ -173,7 +173,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             .await;
     }
 
-    /// Resolves when every retired generation has drained. A drain whose runtime ends continues on
+    /// Resolves when every old generation has drained. A drain whose runtime ends continues on
     /// the caller's runtime.
     pub(crate) async fn drained(self: &Arc<Self>) {
         self.until(|| {
@@ -215,7 +215,7 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
     }
 
     fn is_leaving(&self) -> bool {
-        self.lock().machine.is_retired()
+        self.lock().machine.is_closed()
     }
 
     fn served_revision(&self) -> Option<Revision> {

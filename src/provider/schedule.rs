@@ -9,11 +9,11 @@ use crate::lease::OldConnections;
 use crate::provider::machine::Facts;
 
 /// Shortest time between two fetches.
-pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause after a transient error.
-pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(10);
+pub(super) const MAX_RETRY: Duration = Duration::from_secs(10);
 /// Longest time between two fetches, even if a lease or a backend requests more.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+const MAX_INTERVAL: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Pause after a permanent error; shorter if the current lease expires soon.
 const PERMANENT_RETRY: Duration = Duration::from_secs(60);
 
@@ -43,7 +43,7 @@ pub(super) fn refresh_after(
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
     };
-    after.clamp(SHORTEST_INTERVAL, LONGEST)
+    after.clamp(MIN_INTERVAL, MAX_INTERVAL)
 }
 
 /// Returns how long before a lease's expiry its connections must be closed. It is 10 % of the
@@ -57,9 +57,9 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
     let lifetime = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
     let needed = if lease.old_connections == OldConnections::EndWithLease {
-        refresh + SHORTEST_INTERVAL + drain_margin(lifetime)
+        refresh + MIN_INTERVAL + drain_margin(lifetime)
     } else {
-        refresh + SHORTEST_INTERVAL / 4
+        refresh + MIN_INTERVAL / 4
     };
     (lifetime < needed).then(|| {
         format!(
@@ -89,13 +89,13 @@ pub(super) fn retry_after(
     jitter: f64,
 ) -> Duration {
     let pause = match (permanent, left) {
-        (false, _) => back_off(SHORTEST_INTERVAL, LONGEST_RETRY, failures),
+        (false, _) => back_off(MIN_INTERVAL, MAX_RETRY, failures),
         (true, None) => PERMANENT_RETRY,
-        (true, Some(left)) => (left / 4).clamp(LONGEST_RETRY, PERMANENT_RETRY),
+        (true, Some(left)) => (left / 4).clamp(MAX_RETRY, PERMANENT_RETRY),
     };
     pause
         .mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0))
-        .max(hint.unwrap_or_default().min(LONGEST))
+        .max(hint.unwrap_or_default().min(MAX_INTERVAL))
 }
 
 /// Returns the n-th pause (counted from 1) of an exponential back-off.
@@ -156,14 +156,14 @@ mod tests {
                 lease = lease.with_refresh_after(Duration::from_millis(hint));
             }
             let after = refresh_after(&lease, now, POLL, jitter);
-            prop_assert!(after >= SHORTEST_INTERVAL);
+            prop_assert!(after >= MIN_INTERVAL);
             prop_assert!(after < Duration::from_millis(millis));
         }
 
         #[test]
         fn retries_grow_to_their_bound(n in 1u32..10_000, jitter in 0.0f64..1.0) {
             let pause = retry_after(n, false, None, None, jitter);
-            prop_assert!(pause >= SHORTEST_INTERVAL && pause <= LONGEST_RETRY.mul_f64(1.1));
+            prop_assert!(pause >= MIN_INTERVAL && pause <= MAX_RETRY.mul_f64(1.1));
             let without_jitter = |n| retry_after(n, false, None, None, 0.0);
             prop_assert!(without_jitter(n + 1) >= without_jitter(n));
         }
@@ -217,10 +217,10 @@ mod tests {
     fn the_longest_pause_is_a_month() {
         let now = Timestamp::now();
         let lease = Lease::new((), Revision::new("r")).with_refresh_after(Duration::MAX);
-        assert_eq!(refresh_after(&lease, now, POLL, 0.0), LONGEST);
+        assert_eq!(refresh_after(&lease, now, POLL, 0.0), MAX_INTERVAL);
         assert_eq!(
             retry_after(1, false, None, Some(Duration::MAX), 0.0),
-            LONGEST
+            MAX_INTERVAL
         );
     }
 

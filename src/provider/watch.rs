@@ -12,7 +12,7 @@ use super::slot::ProviderSlot;
 use crate::failure_log::FailureLog;
 
 /// Longest pause before a watch is restarted.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Runs the provider's watch until aborted, and restarts it with back-off: 1 s, doubling to 60 s.
 /// The back-off begins anew once the watch has run for a minute.
@@ -39,14 +39,10 @@ pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> Jo
             let mut task = AbortOnDrop(tokio::spawn(async move { provider.watch(hints).await }));
             let ended = (&mut task.0).await;
             let ran = clock.mono().saturating_duration_since(began);
-            failures = if ran >= LONGEST_PAUSE {
-                1
-            } else {
-                failures + 1
-            };
-            let pause = schedule::back_off(schedule::SHORTEST_INTERVAL, LONGEST_PAUSE, failures);
+            failures = if ran >= MAX_PAUSE { 1 } else { failures + 1 };
+            let pause = schedule::back_off(schedule::MIN_INTERVAL, MAX_PAUSE, failures);
             let outcome = if ended.is_err() { "panicked" } else { "ended" };
-            if ran >= LONGEST_PAUSE {
+            if ran >= MAX_PAUSE {
                 // It ran for long enough, so this is a new failure.
                 failure_log.succeeded();
             }

@@ -15,7 +15,7 @@ use crate::next_attempt::NextAttempt;
 use crate::pool::machine::PoolInput;
 
 const WITHOUT_CALLER: u64 = 5 * SEC;
-const LONGEST_PACE: u64 = 500 * MS;
+const MAX_PACE: u64 = 500 * MS;
 
 /// Next step of a waiting call.
 enum CallStep {
@@ -117,7 +117,7 @@ impl World {
         }
         let pool = &mut self.pools[index];
         if !pool.waiting.is_empty() {
-            pool.pace = (pool.pace * 2).clamp(20 * MS, LONGEST_PACE);
+            pool.pace = (pool.pace * 2).clamp(20 * MS, MAX_PACE);
             let when = now + pool.pace;
             self.plan_poll(index, when);
         }
@@ -136,7 +136,7 @@ impl World {
 
     fn step(&mut self, index: usize, call: u64, is_first: bool) -> CallStep {
         loop {
-            if self.pools[index].is_retired {
+            if self.pools[index].is_closed {
                 return CallStep::Fail("closed");
             }
             let now = self.clocks.now();

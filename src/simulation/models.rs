@@ -131,7 +131,7 @@ struct RejectedSecret {
     /// Failed logins with it in this window.
     cost: u32,
     /// Whether it was rejected before any login with it worked.
-    never_worked: bool,
+    never_verified: bool,
     last: u64,
 }
 
@@ -151,7 +151,7 @@ impl LoginWindow {
     }
 
     /// Counts a failed login.
-    fn count(&mut self, secret: SecretId, never_worked: bool, now: u64) {
+    fn count(&mut self, secret: SecretId, never_verified: bool, now: u64) {
         if now >= self.ends() {
             self.length = if self.length == 0 { 30 } else { 60 } * SEC;
             self.opened = now;
@@ -161,11 +161,11 @@ impl LoginWindow {
                 .for_each(|rejected| rejected.cost = 0);
         }
         self.failed += 1;
-        self.note(secret, never_worked, now).cost += 1;
+        self.note(secret, never_verified, now).cost += 1;
     }
 
     /// Notes a rejection. The one that is longest ago is forgotten if there are too many.
-    fn note(&mut self, secret: SecretId, never_worked: bool, now: u64) -> &mut RejectedSecret {
+    fn note(&mut self, secret: SecretId, never_verified: bool, now: u64) -> &mut RejectedSecret {
         if self.rejected.len() > REJECTED_MOST
             && let Some(oldest) = self
                 .rejected
@@ -177,7 +177,7 @@ impl LoginWindow {
         }
         let rejected = self.rejected.entry(secret).or_insert(RejectedSecret {
             cost: 0,
-            never_worked,
+            never_verified,
             last: now,
         });
         rejected.last = now;
@@ -202,12 +202,12 @@ impl PoolModel {
         &mut self,
         account: Arc<str>,
         secret: SecretId,
-        never_worked: bool,
+        never_verified: bool,
         now: u64,
     ) -> u32 {
         self.last_failed_login = Some(now);
         let window = self.account(account, now);
-        window.count(secret, never_worked, now);
+        window.count(secret, never_verified, now);
         window.failed
     }
 
@@ -223,7 +223,7 @@ impl PoolModel {
         if let Some(window) = self.accounts.get_mut(account)
             && let Some(rejected) = window.rejected.remove(&secret)
         {
-            refunds = rejected.never_worked && window.refund(rejected.cost);
+            refunds = rejected.never_verified && window.refund(rejected.cost);
         }
         self.accounts
             .retain(|_, window| !window.rejected.is_empty() || now < window.ends());

@@ -21,7 +21,7 @@ pub(super) trait PoolObject: Send + Sync {
     /// Returns whether logins with the active credentials fail for an unknown reason.
     fn has_unknown_login_error(&self) -> bool;
     /// Closes the pool: callers get `PoolClosed`, and its connections are drained.
-    fn retire(self: Arc<Self>);
+    fn close(self: Arc<Self>);
     /// Resolves when no verification runs.
     fn until_idle(&self) -> BoxFuture<'_, ()>;
     fn until_drained(self: Arc<Self>) -> BoxFuture<'static, ()>;
@@ -39,8 +39,8 @@ impl<F: PoolFactory> PoolObject for PoolSlot<F> {
         Self::has_unknown_login_error(self)
     }
 
-    fn retire(self: Arc<Self>) {
-        Self::retire(&self);
+    fn close(self: Arc<Self>) {
+        Self::close(&self);
     }
 
     fn until_idle(&self) -> BoxFuture<'_, ()> {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::report::{Abandoned, ShutdownReport};
 
 /// Longest bound, so that clocks can express its end.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
 
 /// Longest wait for each kind of task of a runtime that is gone.
 const LOST_RUNTIME_WAIT: Duration = Duration::from_secs(1);
@@ -129,7 +129,7 @@ impl Supervisor {
     /// The shutdown continues without the future.
     pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
         let inner = &self.inner;
-        let bound = bound.min(LONGEST);
+        let bound = bound.min(MAX_DURATION);
         let began = inner.context.clock.mono();
         let mut deadline = ThreadDeadline::after(bound + GRACE);
         let mut ending = inner.ending.subscribe();
@@ -200,7 +200,7 @@ async fn shut_down(inner: Arc<Inner>, bound: Duration, runtime_lost: bool) -> Sh
     }
     // Callers get `PoolClosed` from here on; running work may end.
     for pool in &pools {
-        Arc::clone(&pool.slot).retire();
+        Arc::clone(&pool.slot).close();
     }
     let running_work = || {
         let providers = providers.iter();
@@ -273,7 +273,7 @@ async fn in_time<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Opti
 /// Returns when it has drained, or when the drain deadline has passed; then its actor continues
 /// until the last connection has returned.
 async fn end_pool(inner: Arc<Inner>, pool: Arc<PoolNode>) {
-    Arc::clone(&pool.slot).retire();
+    Arc::clone(&pool.slot).close();
     let drain_deadline = inner.context.clock.mono() + inner.context.settings.drain;
     let rest = tokio::spawn(async move {
         pool.slot.until_idle().await;

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::pool::PoolSettings;
 
 /// Longest duration that is allowed.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3_600);
 
 /// Checks the durations of a supervisor.
 pub(super) fn settings(settings: &Settings) -> Result<(), Error> {
@@ -21,7 +21,7 @@ pub(super) fn settings(settings: &Settings) -> Result<(), Error> {
         ("poll_interval", settings.poll, Duration::from_secs(1)),
         ("ready_margin", settings.ready_margin, Duration::ZERO),
     ] {
-        if value < least || value > LONGEST {
+        if value < least || value > MAX_DURATION {
             let problem = format!(
                 "{} is out of range; give between {} and 1day",
                 humantime::format_duration(value),
@@ -63,7 +63,7 @@ pub(super) fn pool(name: &str, settings: &PoolSettings) -> Result<(), Error> {
         ),
     )?;
     check(
-        !settings.acquire_timeout.is_zero() && settings.acquire_timeout <= LONGEST,
+        !settings.acquire_timeout.is_zero() && settings.acquire_timeout <= MAX_DURATION,
         "acquire_timeout",
         format_args!(
             "{} is out of range; give between 1ms and 1day",

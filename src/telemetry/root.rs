@@ -11,9 +11,9 @@ use crate::report::RotationTrigger;
 
 /// Length of the first part. A part that is older ends when the next attempt begins. Each is twice
 /// as long as the one before, so that an outage is visible early and in few parts.
-const FIRST: Duration = Duration::from_secs(60);
-/// The longest part.
-const LONGEST: Duration = Duration::from_secs(300);
+const FIRST_PART: Duration = Duration::from_secs(60);
+/// Length of the longest part.
+const MAX_PART: Duration = Duration::from_secs(300);
 
 /// The current root span and its place in the trace, also after its end. Cheap to clone. Spans are
 /// created, recorded and closed on a clone without a lock, because a `tracing` layer may be slow or
@@ -33,7 +33,7 @@ impl Root {
             span: Span::none(),
             origin: Origin::default(),
             began: now,
-            length: FIRST,
+            length: FIRST_PART,
         }
     }
 
@@ -51,7 +51,7 @@ impl Root {
         let next = Self::begin(provider, trigger, now);
         self.origin.link(&next.span);
         Self {
-            length: (self.length * 2).min(LONGEST),
+            length: (self.length * 2).min(MAX_PART),
             ..next
         }
     }

@@ -66,7 +66,7 @@ impl Caller {
 }
 
 /// Time for which a caller has waited for a credential, since its generation was rejected, expired
-/// or retired.
+/// or superseded.
 #[derive(Debug, Default)]
 pub(crate) struct Wait(Option<Instant>);
 

@@ -52,7 +52,7 @@ struct Inner {
     config: Mutex<Config>,
     logins: LoginPermits,
     /// Whether returned connections are closed.
-    retired: AtomicBool,
+    drained: AtomicBool,
     /// Error of the last failed login, which bb8 does not return to callers.
     last_error: watch::Sender<Option<ConnectError>>,
 }
@@ -88,7 +88,7 @@ impl ManageConnection for Connections {
     }
 
     fn has_broken(&self, client: &mut PooledClient) -> bool {
-        client.is_discarded || client.is_closed() || self.inner.retired.load(Ordering::Acquire)
+        client.is_discarded || client.is_closed() || self.inner.drained.load(Ordering::Acquire)
     }
 }
 
@@ -135,7 +135,7 @@ impl PoolFactory for Bb8Pools {
             inner: Arc::new(Inner {
                 config: Mutex::new(postgres::config_for(&self.config, credentials)),
                 logins,
-                retired: AtomicBool::new(false),
+                drained: AtomicBool::new(false),
                 last_error: watch::Sender::default(),
             }),
         };
@@ -179,7 +179,7 @@ impl PoolFactory for Bb8Pools {
         let Some((pool, connections)) = pool else {
             return;
         };
-        connections.inner.retired.store(true, Ordering::Release);
+        connections.inner.drained.store(true, Ordering::Release);
         while pool.state().connections > 0 {
             if pool.state().idle_connections > 0 {
                 // Dropping it closes it.

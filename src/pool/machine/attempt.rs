@@ -13,7 +13,7 @@ use crate::provider::schedule;
 use crate::report::HandoverMode;
 
 /// Longest pause between verifications that fail without a rejection.
-const LONGEST_RETRY: Duration = Duration::from_secs(15);
+const MAX_RETRY: Duration = Duration::from_secs(15);
 /// Random share added to that pause.
 const RETRY_JITTER: f64 = 0.1;
 /// Number of rejected verifications of a candidate after which the rejection is reported although
@@ -59,7 +59,7 @@ impl PoolMachine {
         };
         running.step = Step::Reporting;
         let lease = running.lease.clone();
-        if matches!(self.service, Service::Retired) {
+        if matches!(self.service, Service::Closed) {
             self.attempt = None;
             return;
         }
@@ -149,8 +149,8 @@ impl PoolMachine {
             .map_or(1, |retry| retry.failures.saturating_add(1));
         let pause = match kind {
             // Needs a correction by an operator.
-            ConnectErrorKind::Misconfigured => LONGEST_RETRY,
-            _ => schedule::back_off(schedule::SHORTEST_INTERVAL, LONGEST_RETRY, failures),
+            ConnectErrorKind::Misconfigured => MAX_RETRY,
+            _ => schedule::back_off(schedule::MIN_INTERVAL, MAX_RETRY, failures),
         };
         let at = now + pause.mul_f64(1.0 + RETRY_JITTER * self.random.f64());
         self.retry = Some(Retry {
@@ -159,7 +159,7 @@ impl PoolMachine {
             at,
             earliest: match kind {
                 ConnectErrorKind::Misconfigured => at,
-                _ => now + schedule::SHORTEST_INTERVAL,
+                _ => now + schedule::MIN_INTERVAL,
             },
             failures,
         });
@@ -185,15 +185,15 @@ impl PoolMachine {
         let role = match &self.service {
             Service::Active(active) if active.lease.revision == lease.revision => Role::Active,
             Service::Active(_) => Role::Candidate,
-            Service::Vacant | Service::Retired => Role::First,
+            Service::Vacant | Service::Closed => Role::First,
         };
         self.budget.verification_rejected(lease, role, now);
         for _ in 0..candidate.more_rejected {
             self.budget.caller_rejected(lease, now);
         }
         match &mut self.service {
-            // Nothing is fetched for a pool that is retired.
-            Service::Retired => return,
+            // Nothing is fetched for a pool that is closed.
+            Service::Closed => return,
             Service::Active(active) if role == Role::Candidate => {
                 if active.is_rejected() {
                     let report = PoolEffect::report_rejected(&active.lease);

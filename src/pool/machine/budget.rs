@@ -53,7 +53,7 @@ struct RejectedRevision {
     /// Time of its next verification; `None` while another revision is active.
     next: Option<Instant>,
     /// Whether its first login was rejected.
-    never_worked: bool,
+    never_verified: bool,
     /// Failed logins with it in this window.
     cost: u32,
     last: Instant,
@@ -118,7 +118,7 @@ impl Account {
     /// works. Candidates may use it while no caller logs in.
     fn usable(&self, revision: &Revision, budget: u32) -> u32 {
         let no_caller_logs_in = self.rejected.iter().any(|(other, rejected)| {
-            other != revision && !rejected.never_worked && rejected.next.is_some()
+            other != revision && !rejected.never_verified && rejected.next.is_some()
         });
         if no_caller_logs_in {
             budget
@@ -143,7 +143,7 @@ impl Account {
     fn record(
         &mut self,
         revision: &Revision,
-        never_worked: bool,
+        never_verified: bool,
         now: Instant,
     ) -> &mut RejectedRevision {
         if !self.rejected.contains_key(revision)
@@ -157,7 +157,7 @@ impl Account {
         let record = record.or_insert(RejectedRevision {
             failures: 0,
             next: None,
-            never_worked,
+            never_verified,
             cost: 0,
             last: now,
         });
@@ -272,7 +272,7 @@ impl LoginBudget {
     pub(crate) fn worked(&mut self, lease: &LeaseFacts, now: Instant) {
         if let Some(account) = self.accounts.get_mut(&lease.account) {
             let rejected = account.rejected.remove(&lease.revision);
-            if let Some(rejected) = rejected.filter(|rejected| rejected.never_worked) {
+            if let Some(rejected) = rejected.filter(|rejected| rejected.never_verified) {
                 account.refund(rejected.cost);
             }
             for rejected in account.rejected.values_mut() {

@@ -10,7 +10,7 @@ use crate::lease::OldConnections;
 use crate::provider::schedule;
 
 /// Shortest drain, also of an expired lease. Idle connections take a moment to close.
-const SHORTEST: Duration = Duration::from_secs(2);
+const MIN_DRAIN: Duration = Duration::from_secs(2);
 
 impl PoolMachine {
     pub(super) fn begin_drain(&mut self, old: Active, now: Timestamp) {
@@ -86,7 +86,7 @@ fn time_to_drain(
     match (lease.old_connections, lease.expiry.remaining(now)) {
         (OldConnections::EndWithLease, Some(left)) => left
             .saturating_sub(schedule::drain_margin(lifetime.unwrap_or(left)))
-            .max(SHORTEST),
+            .max(MIN_DRAIN),
         _ => drain_timeout,
     }
 }

@@ -96,7 +96,7 @@ pub(crate) enum PoolInput {
     /// The last connection of this generation has closed.
     Drained { generation: u64 },
     /// The pool is removed, or the supervisor shuts down.
-    Retire,
+    Close,
 }
 
 /// Action for the driver to carry out.

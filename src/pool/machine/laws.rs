@@ -40,7 +40,7 @@ struct ModelledPool {
     /// Generations that drain, and whether a task works on each.
     draining: BTreeMap<u64, bool>,
     abandoned: BTreeSet<u64>,
-    is_retired: bool,
+    is_closed: bool,
 }
 
 type Checked = Result<(), TestCaseError>;
@@ -58,7 +58,7 @@ impl ModelledPool {
             in_use: BTreeSet::new(),
             draining: BTreeMap::new(),
             abandoned: BTreeSet::new(),
-            is_retired: false,
+            is_closed: false,
         }
     }
 
@@ -148,7 +148,7 @@ impl ModelledPool {
                 revision: Revision::new(self.revisions.to_string()),
                 account: Arc::from("app"),
             },
-            26 if argument == 0 => PoolInput::Retire,
+            26 if argument == 0 => PoolInput::Close,
             _ => self.wake(),
         }
     }
@@ -164,8 +164,8 @@ impl ModelledPool {
         let effects = self.machine.handle(input.clone(), self.now);
         let before = self.current();
         match &input {
-            PoolInput::Retire if !self.is_retired => {
-                self.is_retired = true;
+            PoolInput::Close if !self.is_closed => {
+                self.is_closed = true;
                 if before > 0 {
                     self.draining.insert(before, false);
                 }
@@ -183,7 +183,7 @@ impl ModelledPool {
                         && *seen == AttemptSeen::Verifying
                 });
             }
-            PoolInput::Opened { attempt, .. } if self.is_retired => {
+            PoolInput::Opened { attempt, .. } if self.is_closed => {
                 self.attempt.take_if(|(running, _, _, seen)| {
                     running == attempt && *seen == AttemptSeen::Verified
                 });
@@ -208,7 +208,7 @@ impl ModelledPool {
                 purpose,
             } => {
                 let is_wake = matches!(input, PoolInput::Wake { .. });
-                prop_assert!(is_wake && !self.is_retired && self.attempt.is_none());
+                prop_assert!(is_wake && !self.is_closed && self.attempt.is_none());
                 let lease = self
                     .lease
                     .as_ref()
@@ -234,7 +234,7 @@ impl ModelledPool {
             }
             PoolEffect::Reject { generation } => {
                 prop_assert_eq!(*generation, before, "a stale rejection");
-                prop_assert!(!self.is_retired);
+                prop_assert!(!self.is_closed);
                 let active = self.generations.get_mut(generation);
                 let was = active.map(|active| std::mem::replace(&mut active.is_rejected, true));
                 prop_assert_eq!(was, Some(false), "rejected once");
@@ -242,15 +242,15 @@ impl ModelledPool {
             PoolEffect::ReportRejected { .. }
             | PoolEffect::Settle { .. }
             | PoolEffect::Extend { .. } => {
-                prop_assert!(!self.is_retired);
+                prop_assert!(!self.is_closed);
             }
             PoolEffect::Probe { generation } => {
-                let (now, is_retired) = (self.now.mono(), self.is_retired);
+                let (now, is_closed) = (self.now.mono(), self.is_closed);
                 prop_assert_eq!(*generation, before);
                 let Some(active) = self.generations.get_mut(generation) else {
                     return Err(TestCaseError::fail("no such generation"));
                 };
-                prop_assert!(!is_retired && active.ends && !active.is_rejected);
+                prop_assert!(!is_closed && active.ends && !active.is_rejected);
                 if let Some(last) = active.last_probe.replace(now) {
                     prop_assert!(now - last >= Duration::from_secs(10));
                 }
@@ -294,7 +294,7 @@ impl ModelledPool {
             "published without a verification"
         );
         *seen = AttemptSeen::Published;
-        prop_assert!(!self.is_retired && generation == before + 1);
+        prop_assert!(!self.is_closed && generation == before + 1);
         if let Some(old) = self.generations.get(&before) {
             prop_assert!(old.revision != *revision || old.is_rejected);
             if *mode == HandoverMode::Replace {
@@ -319,7 +319,7 @@ impl ModelledPool {
 
 proptest! {
     /// Publication follows verification, and an equal revision is not handed over. Leases are
-    /// returned once and after the drain. Nothing starts after retirement.
+    /// returned once and after the drain. Nothing starts after the close.
     #[test]
     fn the_laws_hold_in_any_order(
         seed: u64,
@@ -339,7 +339,7 @@ proptest! {
                 prop_assert!(!is_idle, "{effects:?}");
             }
         }
-        pool.feed(PoolInput::Retire)?;
+        pool.feed(PoolInput::Close)?;
         for generation in pool.draining.clone().into_keys() {
             pool.feed(PoolInput::Drained { generation })?;
         }

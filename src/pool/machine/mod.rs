@@ -33,17 +33,17 @@ use input::Purpose;
 const JUMP: Duration = Duration::from_secs(60);
 
 /// Longest wait for the verification of a doubted rejection. After a longer one it is reported.
-const LONGEST_DOUBT: Duration = Duration::from_secs(1);
+const MAX_DOUBT: Duration = Duration::from_secs(1);
 
 /// Service to callers.
 #[derive(Debug)]
 enum Service {
-    /// Nothing was verified yet. Ends with the first publication, or with `Retired`.
+    /// Nothing was verified yet. Ends with the first publication, or with `Closed`.
     Vacant,
-    /// A generation is current. Ends with the next publication, or with `Retired`.
+    /// A generation is current. Ends with the next publication, or with `Closed`.
     Active(Active),
     /// The pool is removed, or the supervisor shuts down: nothing new starts. Never ends.
-    Retired,
+    Closed,
 }
 
 /// The attempt that runs; there is one at most. `Failed` or `Lost` ends it at any step.
@@ -61,7 +61,7 @@ struct Attempt {
 enum Step {
     /// Ends with `Verified`. `Opening` follows, or no attempt if it was a check.
     Verifying,
-    /// Ends with `Opened`. `Reporting` follows, or no attempt if the pool is retired.
+    /// Ends with `Opened`. `Reporting` follows, or no attempt if the pool is closed.
     Opening,
     /// Published. Ends with `Reported`; until then, its rotation waits for the handover's report.
     Reporting,
@@ -195,7 +195,7 @@ impl PoolMachine {
             } => self.drain_overdue(generation, connections),
             PoolInput::DrainLost { generation } => self.drain_lost(generation),
             PoolInput::Drained { generation } => self.drained(generation),
-            PoolInput::Retire => self.retire(now),
+            PoolInput::Close => self.close(now),
         }
         self.arm(now);
         std::mem::take(&mut self.effects)
@@ -219,7 +219,7 @@ impl PoolMachine {
     fn next_verification(&self, now: Timestamp) -> Option<(Instant, Purpose)> {
         let lease = self.usable_lease(now)?;
         let (from, purpose) = match &self.service {
-            Service::Retired => return None,
+            Service::Closed => return None,
             Service::Active(active)
                 if active.is_accepted() && active.lease.revision == lease.revision =>
             {
@@ -302,7 +302,7 @@ impl PoolMachine {
         let is_late = self.attempt.is_none()
             && self
                 .next_verification(now)
-                .is_none_or(|(at, _)| at > now.mono() + LONGEST_DOUBT);
+                .is_none_or(|(at, _)| at > now.mono() + MAX_DOUBT);
         let Service::Active(active) = &mut self.service else {
             return;
         };
@@ -374,8 +374,8 @@ impl PoolMachine {
         }
     }
 
-    fn retire(&mut self, now: Timestamp) {
-        if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Retired) {
+    fn close(&mut self, now: Timestamp) {
+        if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Closed) {
             self.begin_drain(active, now);
         }
         self.start_drains();

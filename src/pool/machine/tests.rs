@@ -903,12 +903,12 @@ fn a_generation_drains_before_its_lease_ends_its_connections() {
 }
 
 #[test]
-fn nothing_starts_after_the_pool_was_retired() {
+fn nothing_starts_after_the_pool_was_closed() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let mut pool = TestPool::serving(&r1, 20);
     pool.wake(&r2);
     pool.verified();
-    let effects = pool.feed(PoolInput::Retire);
+    let effects = pool.feed(PoolInput::Close);
     assert!(matches!(
         effects[..],
         [PoolEffect::StartDrain { generation: 1, .. }]
@@ -917,17 +917,17 @@ fn nothing_starts_after_the_pool_was_retired() {
     assert_eq!(pool.wake(&r2), []);
     assert_eq!(pool.feed(PoolInput::CallerRejected { generation: 1 }), []);
     assert_eq!(pool.machine.next_deadline(), None);
-    assert_eq!(pool.feed(PoolInput::Retire), []);
+    assert_eq!(pool.feed(PoolInput::Close), []);
     let generation = 1;
     let effects = pool.feed(PoolInput::Drained { generation });
     assert_eq!(effects, [PoolEffect::ReturnLease { generation }]);
 }
 
 #[test]
-fn a_verification_that_a_retired_pool_fails_is_not_reported_to_the_provider() {
+fn a_verification_that_a_closed_pool_fails_is_not_reported_to_the_provider() {
     let mut pool = TestPool::new();
     pool.wake(&lease("r1"));
-    pool.feed(PoolInput::Retire);
+    pool.feed(PoolInput::Close);
     let effects = pool.failed(ConnectErrorKind::Rejected);
     assert_eq!(reported(&effects), [""; 0]);
 }
@@ -985,6 +985,6 @@ fn the_next_attempt_is_one_that_may_help_callers() {
     pool.wake(&r1);
     pool.failed(ConnectErrorKind::Rejected);
     assert!(matches!(next_attempt(&pool, &r1), NextAttempt::Due(_)));
-    pool.feed(PoolInput::Retire);
+    pool.feed(PoolInput::Close);
     assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never);
 }

@@ -15,7 +15,7 @@ impl PoolMachine {
     pub(crate) fn current(&self) -> Option<&Active> {
         match &self.service {
             Service::Active(active) => Some(active),
-            Service::Vacant | Service::Retired => None,
+            Service::Vacant | Service::Closed => None,
         }
     }
 
@@ -25,8 +25,8 @@ impl PoolMachine {
         accepted.map(|active| &active.lease.revision)
     }
 
-    pub(crate) fn is_retired(&self) -> bool {
-        matches!(self.service, Service::Retired)
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.service, Service::Closed)
     }
 
     pub(crate) fn has_attempt(&self) -> bool {
@@ -82,7 +82,7 @@ impl PoolMachine {
         lease: Option<(&Revision, Expiry)>,
         now: Timestamp,
     ) -> NextAttempt {
-        if self.is_retired() {
+        if self.is_closed() {
             return NextAttempt::Never;
         }
         let is_noticed = self

@@ -9,7 +9,7 @@ use crate::lease::Revision;
 /// First exclusion; each further one doubles it.
 const FIRST: Duration = Duration::from_secs(30);
 /// Longest exclusion.
-const LONGEST: Duration = Duration::from_secs(600);
+const MAX_EXCLUSION: Duration = Duration::from_secs(600);
 /// Time for which a revision is remembered after its last exclusion, so that a further rejection
 /// doubles it.
 const MEMORY: Duration = Duration::from_secs(3_600);
@@ -51,7 +51,7 @@ impl Exclusions {
         exclusion.rejected = now;
         let is_new = now >= exclusion.until;
         if is_new {
-            exclusion.length = (exclusion.length * 2).min(LONGEST);
+            exclusion.length = (exclusion.length * 2).min(MAX_EXCLUSION);
             exclusion.until = now + exclusion.length;
         }
         is_new
@@ -148,7 +148,7 @@ mod tests {
                 now += Duration::from_millis(step);
                 exclusions.reject(&Revision::new(which.to_string()), None, now);
             }
-            prop_assert!(exclusions.active(now + LONGEST).is_empty());
+            prop_assert!(exclusions.active(now + MAX_EXCLUSION).is_empty());
         }
     }
 }

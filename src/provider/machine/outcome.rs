@@ -136,8 +136,7 @@ impl ProviderMachine {
             self.release_unused(running.fetch, facts, mono);
             if running.requests.is_empty() {
                 self.retry_for = RotationTrigger::Schedule;
-                self.timers
-                    .set(Timer::Retry, mono + schedule::SHORTEST_INTERVAL);
+                self.timers.set(Timer::Retry, mono + schedule::MIN_INTERVAL);
             } else {
                 self.requests.append(&mut running.requests);
                 self.timers.set(Timer::Manual, mono + COALESCE);
@@ -159,7 +158,7 @@ impl ProviderMachine {
             let is_news = !std::mem::replace(&mut old.offered_again, true);
             self.renew(Offer::Unchanged, running.started, jitter);
             // A superseded revision must not lead to fetches more often than this.
-            let at_least = mono + schedule::LONGEST_RETRY;
+            let at_least = mono + schedule::MAX_RETRY;
             let at = self.timers.get(Timer::Refresh);
             self.timers
                 .set(Timer::Refresh, at.map_or(at_least, |at| at.max(at_least)));

@@ -153,9 +153,9 @@ impl World {
             for pool in self.subscribers(index) {
                 let pool = &self.pools[pool];
                 let node = pool.node;
-                if pool.is_retired {
+                if pool.is_closed {
                     // No caller uses a connection for so long.
-                    if pool.retired + RECOVERED < now {
+                    if pool.closed_at + RECOVERED < now {
                         self.broken(Law(14), node, "a removed pool has not ended");
                     }
                     continue;

@@ -53,15 +53,15 @@ impl World {
         let pool = &mut self.pools[index];
         pool.model.last_attempt = Some(self.clocks.mono);
         pool.model.verified = None;
-        let (node, is_retired) = (pool.node, pool.is_retired);
+        let (node, is_closed) = (pool.node, pool.is_closed);
         if facts.expiry.is_expired(time) {
             self.broken(Law(8), node, "a verification with an expired lease");
         }
-        if is_retired {
+        if is_closed {
             self.broken(
                 Law(14),
                 node,
-                "a verification began after the pool was retired",
+                "a verification began after the pool was closed",
             );
         }
         self.checks.hazard("attempts", 1);
@@ -180,7 +180,7 @@ impl World {
     }
 
     pub(in crate::simulation) fn checked_again(&mut self, index: usize, secret: SecretId) {
-        if !self.pools[index].is_retired {
+        if !self.pools[index].is_closed {
             self.refund(index, secret, false);
         }
     }

@@ -27,7 +27,7 @@ impl World {
         let pool = &mut self.pools[index];
         let current = pool
             .current
-            .filter(|current| current.generation == generation && !pool.is_retired);
+            .filter(|current| current.generation == generation && !pool.is_closed);
         let result = match current {
             None => ProbeResult::Unknown,
             Some(current) => {

@@ -251,17 +251,17 @@ impl World {
     }
 
     /// Starts nothing new, gives callers `PoolClosed`, and drains the current generation.
-    pub(super) fn retire(&mut self, index: usize) {
-        let is_first = !self.pools[index].is_retired;
+    pub(super) fn close_pool(&mut self, index: usize) {
+        let is_first = !self.pools[index].is_closed;
         let current = self.pools[index].current.take();
         if let Some(current) = current {
             self.begin_drain(index, current);
         }
-        self.pools[index].is_retired = true;
+        self.pools[index].is_closed = true;
         if is_first {
-            self.pools[index].retired = self.clocks.mono;
+            self.pools[index].closed_at = self.clocks.mono;
         }
-        let effects = self.feed_pool(index, PoolInput::Retire);
+        let effects = self.feed_pool(index, PoolInput::Close);
         if is_first {
             let provider = self.pools[index].provider.index;
             if self.providers[provider].machine.is_stopped() {
@@ -270,7 +270,7 @@ impl World {
                 self.leave_rotation(index);
                 self.pool_left(provider);
             }
-            self.checks.hazard("pools retired", 1);
+            self.checks.hazard("pools closed", 1);
         }
         self.start(index, effects);
         if is_first {
@@ -280,10 +280,10 @@ impl World {
         self.leave(index);
     }
 
-    /// Unsubscribes a retired pool that no longer uses a lease.
+    /// Unsubscribes a closed pool that no longer uses a lease.
     pub(super) fn leave(&mut self, index: usize) {
         let pool = &mut self.pools[index];
-        if pool.is_retired
+        if pool.is_closed
             && pool.has_subscribed
             && pool.drains.is_empty()
             && !pool.machine.has_attempt()

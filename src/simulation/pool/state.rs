@@ -122,12 +122,12 @@ pub(in crate::simulation) struct SimulatedPool {
     pub(in crate::simulation) last_login_worked: Option<u64>,
     pub(super) losses: u32,
     pub(in crate::simulation) actor: ActorState,
-    pub(in crate::simulation) is_retired: bool,
+    pub(in crate::simulation) is_closed: bool,
     pub(in crate::simulation) has_subscribed: bool,
     /// When it was added.
     pub(in crate::simulation) since: u64,
     /// When it was removed.
-    pub(in crate::simulation) retired: u64,
+    pub(in crate::simulation) closed_at: u64,
     pub(in crate::simulation) model: PoolModel,
 }
 
@@ -169,10 +169,10 @@ impl SimulatedPool {
             last_login_worked: None,
             losses: 0,
             actor: ActorState::default(),
-            is_retired: false,
+            is_closed: false,
             has_subscribed: true,
             since,
-            retired: u64::MAX / 2,
+            closed_at: u64::MAX / 2,
             model: PoolModel::default(),
         }
     }

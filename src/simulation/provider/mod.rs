@@ -203,7 +203,7 @@ impl World {
         self.subscribers(index)
             .into_iter()
             .map(|pool| &self.pools[pool])
-            .filter(|pool| !pool.is_retired)
+            .filter(|pool| !pool.is_closed)
     }
 
     pub(super) fn pool_left(&mut self, index: usize) {

@@ -233,7 +233,7 @@ impl World {
         match self.rng.u8(..4) {
             0 | 1 => {
                 let pool = self.rng.usize(..POOLS);
-                self.retire(pool);
+                self.close_pool(pool);
                 self.queue.add(
                     mono + self.rng.u64(70 * SEC..10 * MIN),
                     SimulatedEvent::Remove { pool },
@@ -251,9 +251,9 @@ impl World {
                     self.disturb(index, HOUR);
                 }
                 for pool in 0..POOLS {
-                    self.retire(pool);
+                    self.close_pool(pool);
                     // Retiring twice does no harm.
-                    self.retire(pool);
+                    self.close_pool(pool);
                 }
                 for index in 0..PROVIDERS {
                     let node = self.providers[index].node;
@@ -269,7 +269,7 @@ impl World {
     }
 
     fn replace_pool(&mut self, index: usize) {
-        if !self.pools[index].is_retired || self.providers[index % PROVIDERS].model.is_stopped {
+        if !self.pools[index].is_closed || self.providers[index % PROVIDERS].model.is_stopped {
             return;
         }
         if self.pools[index].has_subscribed {

@@ -29,7 +29,7 @@ pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePe
 /// user's failed logins are limited, a place is kept for up to 5 s. Otherwise a server that rejects
 /// slowly would cost more than the login budget.
 #[derive(Debug)]
-pub(crate) struct Openings {
+pub(crate) struct LoginLimits {
     id: Id,
     published: AtomicBool,
     places: Arc<Semaphore>,
@@ -48,7 +48,7 @@ struct LoginsWithoutCaller {
 }
 
 /// A login that continues without its caller, until dropped.
-pub(super) struct LoginWithoutCaller(Arc<Openings>);
+pub(super) struct LoginWithoutCaller(Arc<LoginLimits>);
 
 impl Drop for LoginWithoutCaller {
     fn drop(&mut self) {
@@ -57,15 +57,15 @@ impl Drop for LoginWithoutCaller {
 }
 
 /// A call that waits for the connection of a login without a caller, until dropped.
-pub(super) struct Claim<'o> {
-    openings: &'o Openings,
+pub(super) struct Claim<'l> {
+    login_limits: &'l LoginLimits,
     is_counted: bool,
 }
 
 impl Claim<'_> {
     /// Returns whether each claim still has a login without a caller. If not, gives up this claim.
     pub(super) fn is_valid(&mut self) -> bool {
-        let mut counts = self.openings.without_caller.lock();
+        let mut counts = self.login_limits.without_caller.lock();
         if self.is_counted && counts.claims > counts.logins {
             counts.claims -= 1;
             self.is_counted = false;
@@ -77,12 +77,12 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if self.is_counted {
-            self.openings.without_caller.lock().claims -= 1;
+            self.login_limits.without_caller.lock().claims -= 1;
         }
     }
 }
 
-impl Openings {
+impl LoginLimits {
     pub(super) fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
             id: Id::next(),
@@ -113,7 +113,7 @@ impl Openings {
         (counts.claims < counts.logins).then(|| {
             counts.claims += 1;
             Claim {
-                openings: self,
+                login_limits: self,
                 is_counted: true,
             }
         })
@@ -210,37 +210,40 @@ mod tests {
 
     #[test]
     fn at_most_one_call_waits_for_each_login_without_a_caller() {
-        let openings = Openings::new(10);
-        assert!(openings.claim().is_none());
-        let login = openings.note_without_caller();
-        let claim = openings.claim();
+        let login_limits = LoginLimits::new(10);
+        assert!(login_limits.claim().is_none());
+        let login = login_limits.note_without_caller();
+        let claim = login_limits.claim();
         assert!(claim.is_some_and(|mut claim| claim.is_valid()));
-        let mut claim = openings.claim();
+        let mut claim = login_limits.claim();
         assert!(claim.is_some(), "the first claim was given up");
-        assert!(openings.claim().is_none());
+        assert!(login_limits.claim().is_none());
         drop(login);
         assert!(claim.as_mut().is_some_and(|claim| !claim.is_valid()));
         drop(claim);
-        let _login = openings.note_without_caller();
-        assert!(openings.claim().is_some(), "an invalid claim counts once");
+        let _login = login_limits.note_without_caller();
+        assert!(
+            login_limits.claim().is_some(),
+            "an invalid claim counts once"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_login_delays_the_next_for_long_only_while_failed_logins_are_limited() {
         let now = || tokio::time::Instant::now().into_std();
-        let openings = Openings::new(10);
-        let first = openings.go_ahead(now).await;
+        let login_limits = LoginLimits::new(10);
+        let first = login_limits.go_ahead(now).await;
         assert!(first.is_some());
         let began = now();
-        assert!(openings.go_ahead(now).await.is_none());
+        assert!(login_limits.go_ahead(now).await.is_none());
         assert_eq!(now() - began, HEAD_START);
 
-        openings.set_limited_until(Some(now() + Duration::from_secs(30)));
+        login_limits.set_limited_until(Some(now() + Duration::from_secs(30)));
         let began = now();
-        assert!(openings.go_ahead(now).await.is_none());
+        assert!(login_limits.go_ahead(now).await.is_none());
         assert_eq!(now() - began, WITHOUT_CALLER);
 
-        openings.set_limited_until(Some(now()));
-        assert_eq!(openings.head_start(now()), HEAD_START);
+        login_limits.set_limited_until(Some(now()));
+        assert_eq!(login_limits.head_start(now()), HEAD_START);
     }
 }
