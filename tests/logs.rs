@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
 use tokio::time::sleep;
@@ -169,6 +170,32 @@ async fn a_lease_that_precedes_its_password_logs_no_warning() {
     }
 }
 
+/// The login works, and the pool's hook fails.
+#[tokio::test(start_paused = true)]
+async fn a_handover_that_keeps_failing_after_its_login_logs_few_lines() {
+    let (lines, _guard) = Lines::record();
+    let Scripted {
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
+    lines.take();
+    let error = ConnectError::new(ConnectErrorKind::Other, "the hook failed");
+    database.fail_next_verifications_as_pool(10_000, error);
+    let logins = database.verifications().len();
+    provider.rotate();
+    provider.hint();
+    sleep(Duration::from_secs(1_800)).await;
+    let attempts = database.verifications().len() - logins;
+    assert!(attempts > 30, "the hazard: {attempts} logins");
+    assert_eq!(pool.generation(), 1);
+    let logged = lines.take();
+    let failures = logged.matches("WARN a lease could not be verified").count();
+    assert_eq!(failures, 3, "{logged}");
+    assert!(!logged.contains("verification succeeds again"), "{logged}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     let (lines, _guard) = Lines::record();
@@ -190,7 +217,7 @@ async fn a_failed_first_fetch_and_the_end_of_an_abandoned_drain_are_logged() {
     assert!(
         lines
             .take()
-            .contains("WARN connections of an old generation outlive its drain deadline"),
+            .contains("WARN connections outlive the drain deadline of their generation"),
         "the hazard: the drain is abandoned"
     );
     drop(busy);
@@ -236,7 +263,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
         "{logged}"
     );
     assert!(
-        logged.contains("reason=the database has not responded to the first login"),
+        logged.contains("reason=the first verification has not ended"),
         "{logged}"
     );
     database.resume();

@@ -137,30 +137,49 @@ async fn queued_callers_are_served_after_a_handover_in_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
+async fn a_secret_rewritten_with_wrong_passwords_does_not_exclude_the_right_one() {
+    for (max, every) in [(10, 1), (4, 1), (20, 1), (10, 3), (10, 5)] {
+        for seconds in (5..=105).step_by(10) {
+            write_wrong_passwords_and_then_the_right_one(max, every, seconds).await;
+        }
+    }
+}
+
+/// A wrong password is written every `every` seconds, and the right one after `seconds`.
+async fn write_wrong_passwords_and_then_the_right_one(max: u32, every: u64, seconds: u64) {
     let Scripted {
         provider,
         database,
         pool,
         ..
-    } = Scripted::with_database(ScriptedProvider::new(), ScriptedPools::new(10)).await;
+    } = Scripted::with_database(ScriptedProvider::new(), ScriptedPools::new(max)).await;
     database.accept_only(["password-1"]);
-    for _ in 0..30 {
+    let began = Instant::now();
+    let (mut in_window, mut windows) = (0, [30, 90].into_iter());
+    let mut window = windows.next();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        if window.is_some_and(|ends| began.elapsed() >= Duration::from_secs(ends)) {
+            (in_window, window) = (database.rejected(), windows.next());
+        }
         provider.rotate();
         provider.hint();
-        sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(every)).await;
+        let rejected = database.rejected() - in_window;
+        assert!(
+            rejected <= max as usize + 3,
+            "{rejected} failed logins in one window with a maximum of {max}"
+        );
     }
-    let rejected = database.rejected();
-    assert!(
-        (5..=13).contains(&rejected),
-        "{rejected} failed logins in 30 s with a maximum of 10"
-    );
-    // The right password is not excluded.
+    assert!(database.rejected() >= 3, "the hazard: logins are rejected");
     let right = provider.rotate();
     database.accept_only([right.clone()]);
     provider.hint();
-    sleep(Duration::from_secs(11)).await;
-    assert_eq!(pool.current().password(), right);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(
+        pool.current().password(),
+        right,
+        "maximum {max}, a wrong password every {every} s, the right one after {seconds} s"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,18 +103,18 @@ impl<F: PoolFactory> Attempt<F> {
             .failpoints
             .panic_if_set(slot.name(), "pool.verified");
         verified?;
-        slot.recovered();
         let effects = slot.feed(PoolInput::Verified { attempt }, None);
         if effects.contains(&PoolEffect::Open) {
             return self.hand_over(lease_guard, took).await;
         }
+        slot.recovered();
         slot.settled();
         Ok(())
     }
 
     /// Verifies a lease by a login and a probe, without a pool. The handover of another lease calls
-    /// the pool's hooks. A lease that the pool serves is tried out here, because it may have no
-    /// handover.
+    /// the pool's hooks. For a lease that the pool serves, they are called here, because it may have
+    /// no handover.
     async fn verify(&self, lease_guard: &LeaseGuard<F::Secret>) -> Result<(), ConnectError> {
         let (slot, lease) = (&self.slot, &lease_guard.lease);
         slot.factory().check(lease)?;

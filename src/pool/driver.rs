@@ -102,12 +102,12 @@ impl<F: PoolFactory> PoolSlot<F> {
         });
     }
 
-    /// Logs that verifications work again.
+    /// Logs that a lease was verified, and handed over if it is a new one, after failures.
     pub(super) fn recovered(&self) {
         if let Some(times) = self.failures.succeeded() {
             tracing::info!(
                 pool = %self.name(), provider = %self.upstream.name(), times,
-                "the database accepts logins again"
+                "verification succeeds again"
             );
         }
     }

@@ -42,13 +42,13 @@ impl<F: PoolFactory> Attempt<F> {
             .lock()
             .machine
             .tries_in_place(&revision, settings.policy);
-        let try_out_began = slot.clock().mono();
+        let as_pool_began = slot.clock().mono();
         // Before the current pool gets the new options, because its callers would log in with them.
-        // The verification has tried out a lease that the pool serves.
+        // A lease that the pool serves was verified so before.
         if tries_in_place && !is_same {
             self.verify_as_pool(&lease_guard).await?;
         }
-        let tried_out = slot.since(try_out_began);
+        let as_pool = slot.since(as_pool_began);
         let open_began = slot.clock().mono();
         let (pool, login_limits) = self.open(lease_guard.lease.secret(), tries_in_place)?;
         let open = slot.since(open_began);
@@ -87,7 +87,7 @@ impl<F: PoolFactory> Attempt<F> {
             mode,
             verify,
             open,
-            warm: tried_out + slot.since(warm_began),
+            warm: as_pool + slot.since(warm_began),
             took: Duration::ZERO,
         };
         let Some((report, account)) = self.publish(lease_guard, &pool, login_limits, report) else {
@@ -95,6 +95,7 @@ impl<F: PoolFactory> Attempt<F> {
             slot.settled();
             return Ok(());
         };
+        slot.recovered();
         let number = report.generation;
         self.after_publication(report, &revision, &account);
         if mode == HandoverMode::Replace {

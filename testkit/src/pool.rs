@@ -16,7 +16,7 @@ struct FactoryState {
     settings: PoolSettings,
     accepted: Option<Vec<String>>,
     verify_errors: VecDeque<ConnectError>,
-    try_out_errors: VecDeque<ConnectError>,
+    as_pool_errors: VecDeque<ConnectError>,
     verifications: Vec<(String, bool)>,
     opened: Vec<ScriptedPool>,
     in_place: bool,
@@ -57,7 +57,7 @@ impl ScriptedPools {
                     settings: PoolSettings::new(max_connections),
                     accepted: None,
                     verify_errors: VecDeque::new(),
-                    try_out_errors: VecDeque::new(),
+                    as_pool_errors: VecDeque::new(),
                     verifications: Vec::new(),
                     opened: Vec::new(),
                     in_place: true,
@@ -103,12 +103,13 @@ impl ScriptedPools {
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 
-    /// Makes the next `times` calls of [`verify_as_pool`](claviger::pool::PoolFactory::verify_as_pool) return
-    /// `error`, as a failing hook does.
-    pub fn fail_next_try_outs(&self, times: usize, error: ConnectError) {
+    /// Makes the next `times` calls of
+    /// [`verify_as_pool`](claviger::pool::PoolFactory::verify_as_pool) return `error`, as a failing
+    /// hook does.
+    pub fn fail_next_verifications_as_pool(&self, times: usize, error: ConnectError) {
         let mut state = self.lock();
         state
-            .try_out_errors
+            .as_pool_errors
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 

@@ -14,6 +14,10 @@ use crate::report::HandoverMode;
 
 /// Longest pause between verifications that fail without a rejection.
 const MAX_RETRY: Duration = Duration::from_secs(15);
+/// Pause between verifications while the server is unreachable and no caller logs in. Nobody else
+/// detects that the server is back, and such a verification is no failed login. With the jitter it
+/// is below a second.
+const UNREACHABLE_RETRY: Duration = Duration::from_millis(900);
 /// Random share added to that pause.
 const RETRY_JITTER: f64 = 0.1;
 /// Number of rejected verifications of a candidate after which the rejection is reported although
@@ -128,7 +132,7 @@ impl PoolMachine {
         if kind == ConnectErrorKind::Rejected {
             self.verification_rejected(&candidate, now.mono());
         } else {
-            self.verification_failed(&candidate, kind, now.mono());
+            self.verification_failed(&candidate, kind, now);
         }
     }
 
@@ -143,13 +147,17 @@ impl PoolMachine {
     }
 
     /// Schedules another verification after one that failed without a rejection.
-    fn verification_failed(&mut self, candidate: &Attempt, kind: ConnectErrorKind, now: Instant) {
+    fn verification_failed(&mut self, candidate: &Attempt, kind: ConnectErrorKind, now: Timestamp) {
+        let callers_log_in = matches!(&self.service, Service::Active(active)
+            if !active.is_rejected() && !active.lease.expiry.is_expired(now));
+        let now = now.mono();
         let failures = self
             .retry_of(&candidate.lease.revision)
             .map_or(1, |retry| retry.failures.saturating_add(1));
         let pause = match kind {
             // Needs a correction by an operator.
             ConnectErrorKind::Misconfigured => MAX_RETRY,
+            ConnectErrorKind::Unreachable if !callers_log_in => UNREACHABLE_RETRY,
             _ => schedule::back_off(schedule::MIN_INTERVAL, MAX_RETRY, failures),
         };
         let at = now + pause.mul_f64(1.0 + RETRY_JITTER * self.random.f64());
@@ -159,7 +167,7 @@ impl PoolMachine {
             at,
             earliest: match kind {
                 ConnectErrorKind::Misconfigured => at,
-                _ => now + schedule::MIN_INTERVAL,
+                _ => at.min(now + schedule::MIN_INTERVAL),
             },
             failures,
         });

@@ -13,13 +13,14 @@ pub(crate) const RESERVED_LOGINS: u32 = 3;
 const WINDOW: Duration = Duration::from_secs(30);
 /// Length of the second window and of all further ones.
 const LATER_WINDOW: Duration = Duration::from_secs(60);
-/// Shortest time between two revisions that were never tried, once the callers' share is spent.
+/// Shortest time between two verifications of revisions that never worked, once the callers' share
+/// is spent. In a later window the rest of it is divided evenly.
 const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Pauses before a rejected candidate is verified again, because the database may change shortly
 /// after the backend. After these, [`Account::even_pause`] applies.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
-/// Smallest budget with which a candidate gets both of these pauses. With less it gets only the
-/// first one. A start that waits for the lease always gets both.
+/// Smallest budget with which a lease gets both of these pauses. With less it gets only the first
+/// one. A start that waits for the lease always gets both.
 const QUICK_TWICE_FROM: u32 = 10;
 /// Largest jitter on a pause before a verification.
 const JITTER: Duration = Duration::from_millis(100);
@@ -127,6 +128,21 @@ impl Account {
         }
     }
 
+    /// Returns whether this revision uses the reserve in turn with others. A revision that was never
+    /// verified does: the next one may be the right one.
+    fn shares_reserve(&self, revision: &Revision) -> bool {
+        let mut never_verified = self
+            .rejected
+            .iter()
+            .filter(|(_, rejected)| rejected.never_verified);
+        match self.rejected.get(revision) {
+            None => true,
+            Some(rejected) => {
+                rejected.never_verified && never_verified.any(|(other, _)| other != revision)
+            }
+        }
+    }
+
     /// Schedules another verification of a revision with which a caller was rejected.
     fn rejected(&mut self, revision: &Revision, cost: u32, jitter: Duration, now: Instant) {
         let rejected = self.record(revision, false, now);
@@ -219,7 +235,7 @@ impl LoginBudget {
         }
         let rejected = account.record(&lease.revision, role != Role::Active, now);
         rejected.cost += 1;
-        let quick = if role != Role::Candidate || budget >= QUICK_TWICE_FROM {
+        let quick = if role == Role::First || budget >= QUICK_TWICE_FROM {
             2
         } else {
             1
@@ -313,8 +329,12 @@ impl LoginBudget {
         if account.spent >= account.usable(&lease.revision, self.budget()) {
             return account.ends();
         }
-        match (rejected, account.last_first_try) {
-            (None, Some(last)) if account.spent >= self.max => at.max(last + NEVER_TRIED_EVERY),
+        match account.last_first_try {
+            Some(last) if account.spent >= self.max && account.shares_reserve(&lease.revision) => {
+                let left = account.usable(&lease.revision, self.budget()) - account.spent;
+                let evenly = account.ends().saturating_duration_since(last) / (left + 1);
+                at.max(last + evenly.max(NEVER_TRIED_EVERY))
+            }
             _ => at,
         }
     }

@@ -451,20 +451,46 @@ fn a_rejected_candidate_is_verified_after_the_active_lease_is_rejected() {
 #[test]
 fn a_verification_that_fails_without_a_rejection_is_retried_with_back_off() {
     let r1 = lease("r1");
+    let r2 = lease("r2");
     for (kind, seconds) in [
         (ConnectErrorKind::Unreachable, [1, 2, 4, 8, 15]),
         (ConnectErrorKind::Misconfigured, [15; 5]),
     ] {
-        let mut pool = TestPool::new();
-        pool.wake(&r1);
+        let mut pool = TestPool::serving(&r1, 1);
+        pool.wake(&r2);
         for expected in seconds {
             let effects = pool.failed(kind);
             assert_eq!(reported(&effects), [""; 0]);
-            let (pause, effects) = pool.wake_when_due(&r1);
+            let (pause, effects) = pool.wake_when_due(&r2);
             assert_eq!(started(&effects), Some(Purpose::HandOver));
             let expected = Duration::from_secs(expected);
             let range = expected..=expected.mul_f64(1.1);
             assert!(range.contains(&pause), "{kind:?} {pause:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_unreachable_is_tried_every_second_while_no_caller_logs_in() {
+    let r1 = lease("r1");
+    let mut rejected = TestPool::serving(&r1, 1);
+    rejected.feed(PoolInput::CallerRejected { generation: 1 });
+    let mut expired = TestPool::new();
+    let short = ending("r0", expired.now, 10);
+    expired.hand_over(&short, HandoverMode::Replace);
+    expired.wait(20);
+    for (mut pool, lease) in [
+        (TestPool::new(), r1.clone()),
+        (rejected, lease("r2")),
+        (expired, r1),
+    ] {
+        pool.wake(&lease);
+        for _ in 0..20 {
+            pool.failed(ConnectErrorKind::Unreachable);
+            let (pause, effects) = pool.wake_when_due(&lease);
+            assert_eq!(started(&effects), Some(Purpose::HandOver));
+            let range = Duration::from_millis(500)..Duration::from_secs(1);
+            assert!(range.contains(&pause), "{pause:?}");
         }
     }
 }

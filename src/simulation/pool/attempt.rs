@@ -154,12 +154,12 @@ impl World {
             instance,
             mode,
             ahead,
-            tries_out: ahead == 0 && !is_same,
+            verifies_as_pool: ahead == 0 && !is_same,
         };
-        let has_logins = ahead > 0 || opening.tries_out;
+        let has_logins = ahead > 0 || opening.verifies_as_pool;
         let (node, losses) = (pool.node, pool.losses);
         let permit = opening
-            .tries_out
+            .verifies_as_pool
             .then(|| pool.verification_permit())
             .flatten();
         if let Some(attempt) = pool.attempt.as_mut() {
@@ -189,14 +189,14 @@ impl World {
             instance,
             mode,
             ahead,
-            tries_out,
+            verifies_as_pool,
         }) = attempt.opening.take()
         else {
             return;
         };
         let facts = attempt.facts.clone();
         let secret = secret_of(&facts.revision);
-        let logins = ahead.max(u32::from(tries_out));
+        let logins = ahead.max(u32::from(verifies_as_pool));
         for _ in 0..logins {
             if let Err(kind) = self.log_in(index, secret, false) {
                 if mode == HandoverMode::Replace {

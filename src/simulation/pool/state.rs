@@ -71,7 +71,7 @@ pub(super) struct Opening {
     pub(super) mode: HandoverMode,
     /// Connections to open before publication. If there are none, one login may try the lease out.
     pub(super) ahead: u32,
-    pub(super) tries_out: bool,
+    pub(super) verifies_as_pool: bool,
 }
 
 /// A caller that waits for a connection, or uses one.

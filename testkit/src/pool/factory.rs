@@ -76,7 +76,7 @@ impl PoolFactory for ScriptedPools {
 
     async fn verify_as_pool(&self, _: &Credentials, _: Duration) -> Result<(), ConnectError> {
         self.call_hook("verify_as_pool");
-        match self.lock().try_out_errors.pop_front() {
+        match self.lock().as_pool_errors.pop_front() {
             Some(error) => Err(error),
             None => Ok(()),
         }
