@@ -81,7 +81,9 @@ async fn a_hook_that_fails_with_new_credentials_leaves_the_pool_with_the_old_one
     let keep = ScriptedProvider::new().with_old_connections(OldConnections::Keep);
     let scripted = Scripted::with(keep).await;
     let no_role = ConnectError::new(ConnectErrorKind::Misconfigured, "permission denied");
-    scripted.database.fail_next_try_outs(3, no_role);
+    scripted
+        .database
+        .fail_next_verifications_as_pool(3, no_role);
     scripted.provider.rotate();
     scripted.provider.hint();
     while scripted.database.verifications().len() < 4 {

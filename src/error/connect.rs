@@ -75,7 +75,10 @@ impl ConnectError {
 
     /// Returns the error of a pool whose provider returned no lease.
     pub(crate) fn no_lease(kind: ConnectErrorKind, provider: &str, error: &ProviderError) -> Self {
-        let message = format!("provider {provider:?} returned no lease: {error}");
+        let message = format!(
+            "provider {provider:?} returned no lease: {}",
+            error.message()
+        );
         Self::new(kind, message)
     }
 

@@ -108,7 +108,7 @@ fn report_overdue<F: PoolFactory>(
     span.in_scope(|| {
         tracing::warn!(
             pool = %slot.name(), generation, connections,
-            "connections of an old generation outlive its drain deadline; they are not cut, and \
+            "connections outlive the drain deadline of their generation; they are not cut, and \
              still counted"
         );
     });

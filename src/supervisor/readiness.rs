@@ -14,8 +14,12 @@ pub(super) fn readiness(inner: &Inner) -> Readiness {
     let (providers, pools, closed) = inner.registered();
     let mut reasons = Vec::new();
     if closed {
-        reasons.push("the supervisor was shut down".to_owned());
-    } else if inner.leaving.load(Ordering::Acquire) {
+        return Readiness {
+            ready: false,
+            reasons: vec!["the supervisor was shut down".to_owned()],
+        };
+    }
+    if inner.leaving.load(Ordering::Acquire) {
         reasons.push("this instance is about to shut down".to_owned());
     }
     // A share of a short lease's lifetime. With the full margin it would be unready most of the

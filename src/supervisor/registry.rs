@@ -117,7 +117,7 @@ impl Registry {
             return Err(Error::new(
                 ErrorKind::InUse,
                 format!(
-                    "provider {name:?} serves the pools {}; remove them first",
+                    "provider {name:?} serves {}; remove first what it serves",
                     pools.join(", ")
                 ),
             ));

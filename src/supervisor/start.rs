@@ -111,7 +111,7 @@ impl Supervisor {
             }
             Some(match provider.slot.last_error() {
                 _ if provider.slot.current_lease().is_some() => {
-                    "the database has not responded to the first login".to_owned()
+                    "the first verification has not ended".to_owned()
                 }
                 Some(error) => format!("the provider has no lease: {error}"),
                 None => NO_FIRST_LEASE.to_owned(),

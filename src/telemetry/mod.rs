@@ -118,7 +118,7 @@ pub(crate) fn abandoned(drain: &Span) {
     failed(
         drain,
         "drain_abandoned",
-        "connections of an old generation outlive its drain deadline",
+        "connections outlive the drain deadline of their generation",
     );
 }
 

@@ -147,7 +147,7 @@ fn replaced(trigger: &str, generation: u64, link: &str, abandoned: &str) -> Stri
     let status = if abandoned.is_empty() {
         ""
     } else {
-        " otel.status_code=ERROR otel.status_description=connections of an old generation outlive its drain deadline"
+        " otel.status_code=ERROR otel.status_description=connections outlive the drain deadline of their generation"
     };
     format!(
         "\

@@ -94,7 +94,8 @@ pub(super) fn never_ready(within: Duration) -> ConnectError {
         ConnectErrorKind::Other,
         format!(
             "no connection was ready within {within}, although the login works; check the pool's \
-             after_connect, the server's limit and sqlx's log"
+             after_connect, the server's limit and sqlx's log, or allow more time by \
+             with_verify_deadline"
         ),
     )
 }
