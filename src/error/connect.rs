@@ -73,6 +73,15 @@ impl ConnectError {
         }
     }
 
+    /// Creates the error of a setting. `problem` says what is wrong with the field and what would
+    /// be right, as in `port: is 0; give the server's port`.
+    pub fn misconfigured(field: &str, problem: impl fmt::Display) -> Self {
+        Self::new(
+            ConnectErrorKind::Misconfigured,
+            format!("{field}: {problem}"),
+        )
+    }
+
     /// Returns the error of a pool whose provider returned no lease.
     pub(crate) fn no_lease(kind: ConnectErrorKind, provider: &str, error: &ProviderError) -> Self {
         let message = format!(

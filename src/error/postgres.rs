@@ -48,6 +48,17 @@ impl ConnectError {
             self
         }
     }
+
+    /// Returns the error of a [probe](crate::pool::Check::Probe) on PostgreSQL: 42501 (no
+    /// privilege) and 42704 (no such role) become a rejection, because the role of the connection
+    /// may have been dropped.
+    #[must_use]
+    pub fn into_postgres_probe(self) -> Self {
+        match self.code() {
+            Some("42501" | "42704") => self.with_kind(ConnectErrorKind::Rejected),
+            _ => self,
+        }
+    }
 }
 
 /// PgBouncer's text for a server that rejects it, and up to version 1.18 for one that is down.
@@ -115,6 +126,23 @@ mod tests {
             (Some("08P01"), Some("user \"app\""))
         );
         assert!(error.cause().is_some());
+    }
+
+    #[test]
+    fn a_probe_that_may_not_run_or_finds_no_role_is_a_rejection() {
+        for (code, kind) in [
+            (Some("42501"), ConnectErrorKind::Rejected),
+            (Some("42704"), ConnectErrorKind::Rejected),
+            (Some("42601"), ConnectErrorKind::Other),
+            (None, ConnectErrorKind::Other),
+        ] {
+            let error = ConnectError::new(ConnectErrorKind::Other, "failed");
+            let error = match code {
+                Some(code) => error.with_code(code),
+                None => error,
+            };
+            assert_eq!(error.into_postgres_probe().kind(), kind, "{code:?}");
+        }
     }
 
     #[test]

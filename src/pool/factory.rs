@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::checks::{CheckPolicy, Taken};
 use super::login_permits::LoginPermits;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::lease::Lease;
+use crate::lease::{Lease, OldConnections};
 
 /// Whether handovers are in place or replace the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,23 @@ pub enum HandoverPolicy {
     AlwaysInPlace,
     /// Always replaces the pool.
     AlwaysReplace,
+}
+
+impl HandoverPolicy {
+    /// Rejects a lease that ends its connections if handovers are always in place.
+    ///
+    /// # Errors
+    /// [`ConnectErrorKind::Misconfigured`].
+    pub fn check<S>(self, lease: &Lease<S>) -> Result<(), ConnectError> {
+        let ends = lease.old_connections() == OldConnections::EndWithLease;
+        if self == Self::AlwaysInPlace && ends {
+            return Err(ConnectError::misconfigured(
+                "handover_policy",
+                "AlwaysInPlace does not work with a lease that ends its connections; use AsLeased",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Properties of a kind of pool that the framework needs.

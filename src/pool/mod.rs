@@ -1,6 +1,7 @@
 //! Pools: verification, handover and drain of a lease, and service to callers meanwhile.
 
 mod acquire;
+mod address;
 pub(crate) mod admission;
 mod attempt;
 mod call;
@@ -23,6 +24,7 @@ mod slot;
 mod state;
 mod status;
 mod task;
+mod verifier;
 
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use acquire::Acquired;
@@ -36,7 +38,11 @@ pub(crate) use generation::{Phase, Shared};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use login_limits::WITHOUT_CALLER;
 pub(crate) use slot::PoolSlot;
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
+pub(crate) use verifier::PANICKED;
 
+pub use address::{Address, check_credentials, explain_login};
 pub use checks::{CheckPolicy, Taken};
 pub use factory::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
 pub use login_permits::{LoginError, LoginPermits};
+pub use verifier::Verifier;

@@ -6,7 +6,6 @@ use std::iter::successors;
 use super::dialect::Dialect;
 use super::sqlx;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::sql::check::misconfigured;
 
 /// Returns the kind of an error.
 pub(super) fn kind<DB: Dialect>(error: &sqlx::Error) -> ConnectErrorKind {
@@ -43,7 +42,7 @@ pub(super) fn connect_error<DB: Dialect>(error: &sqlx::Error) -> ConnectError {
 pub(super) fn unfit_for_scram(field: &str) -> ConnectError {
     let problem =
         "SASLprep prohibits a character of it, so sqlx cannot use it with SCRAM; choose another";
-    misconfigured(field, problem)
+    ConnectError::misconfigured(field, problem)
 }
 
 /// Returns the error of a login, its probe or its hook.
@@ -70,10 +69,4 @@ fn prohibited_field(error: &sqlx::Error) -> Option<&'static str> {
         text if text.starts_with("Failed to saslprep username") => Some("user"),
         _ => None,
     }
-}
-
-/// Returns whether the role of the connection may have been dropped: 42501 (no privilege) or 42704
-/// (no such role).
-pub(super) fn may_be_a_dropped_role(code: &str) -> bool {
-    matches!(code, "42501" | "42704")
 }

@@ -7,8 +7,7 @@ use super::sqlx::error::DatabaseError;
 use super::sqlx::{self, Connection, Database};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::pool::PoolSettings;
-use crate::sql::check::Address;
+use crate::pool::{Address, PoolSettings};
 
 /// The connect options of a database.
 pub(super) type ConnectOptionsOf<DB> = <<DB as Database>::Connection as Connection>::Options;
@@ -102,12 +101,9 @@ macro_rules! methods_with_options {
         }
 
         fn address(options: &$Options) -> Address<'_> {
-            Address {
-                host: options.get_host(),
-                port: options.get_port(),
-                database: options.get_database(),
-                socket: options.get_socket().is_some(),
-            }
+            Address::new(options.get_host(), options.get_port())
+                .with_database(options.get_database())
+                .with_socket(options.get_socket().is_some())
         }
     };
 }

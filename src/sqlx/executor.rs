@@ -10,7 +10,6 @@ use futures_util::TryStreamExt;
 use tokio::runtime::Handle as Runtime;
 use tokio::time::timeout;
 
-use super::classify;
 use super::dialect::Dialect;
 use super::pools::SqlPools;
 use crate::error::ConnectErrorKind;
@@ -39,7 +38,7 @@ fn observe<DB: Dialect>(
     };
     // 57P01: the server ended the connection, and the role may have been dropped.
     if old_connections == OldConnections::EndWithLease
-        && (classify::may_be_a_dropped_role(code) || code == "57P01")
+        && matches!(code, "42501" | "42704" | "57P01")
     {
         control_plane.note_unverified(generation);
     }

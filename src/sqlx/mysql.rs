@@ -11,8 +11,7 @@ use super::SqlPools;
 use super::dialect::{Dialect, methods_with_options};
 use crate::credentials::Credentials;
 use crate::error::ConnectErrorKind;
-use crate::pool::PoolSettings;
-use crate::sql::check::Address;
+use crate::pool::{Address, PoolSettings};
 use crate::sql::mysql;
 
 /// Makes MySQL and MariaDB pools from [`Credentials`]: [`SqlPools`] with sqlx's

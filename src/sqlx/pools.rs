@@ -18,10 +18,11 @@ use super::hooks::Hooks;
 use crate::credentials::{Credentials, shown_host};
 use crate::error::ConnectError;
 use crate::lock::Mutex;
-use crate::pool::{CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, WITHOUT_CALLER};
+use crate::pool::{
+    CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, Verifier, WITHOUT_CALLER,
+};
 use crate::sql::fixed::FixedPool;
 use crate::sql::forms::{Form, Forms};
-use crate::sql::verifier::Verifier;
 
 /// Makes pools from [`Credentials`]; sqlx's own options are the settings. Used as `PgPools` and
 /// `MySqlPools`, whose docs describe each database.
@@ -280,7 +281,7 @@ impl<DB: Dialect> fmt::Debug for SqlPools<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlPools")
             .field("database", &DB::NAME)
-            .field("host", &shown_host(DB::address(&self.connect).host))
+            .field("host", &shown_host(DB::address(&self.connect).host()))
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

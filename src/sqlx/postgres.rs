@@ -10,7 +10,7 @@ use super::dialect::{Dialect, methods_with_options};
 use super::{SqlPools, shim};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::sql::check::Address;
+use crate::pool::Address;
 use crate::sql::saslprep;
 
 /// Makes PostgreSQL pools from [`Credentials`]: [`SqlPools`] with sqlx's `PgConnectOptions` and

@@ -7,10 +7,9 @@ use super::super::classify::{self, login_error};
 use super::super::dialect::Dialect;
 use super::super::sqlx;
 use super::SqlPools;
-use crate::credentials::{Credentials, Endpoint, shown_host, shown_name};
+use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::pool::PoolFactory;
-use crate::sql::check::misconfigured;
+use crate::pool::{Address, PoolFactory};
 use crate::sql::forms::Form;
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -24,38 +23,29 @@ impl<DB: Dialect> SqlPools<DB> {
         let sqlx::Error::Io(io) = &error else {
             return self.explain(credentials, login_error::<DB>(error));
         };
-        let address = DB::address(&self.connect);
-        if address.socket && credentials.endpoint().is_none() {
+        let address = self.address(credentials);
+        if address.is_socket() {
             return login_error::<DB>(error);
         }
-        let place = self.host_and_port_text(credentials);
         let connect_error = match io.kind() {
             // A TCP connection needs no file but those for TLS.
-            ErrorKind::NotFound | ErrorKind::PermissionDenied => misconfigured(
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => ConnectError::misconfigured(
                 "ssl_root_cert, ssl_client_cert or ssl_client_key",
                 format!(
                     "a file in the connect options cannot be read ({io}); check its path and \
                      permissions"
                 ),
             ),
-            _ => ConnectError::new(classify::kind::<DB>(&error), format!("{place}: {error}")),
+            _ => ConnectError::new(
+                classify::kind::<DB>(&error),
+                format!("{}: {error}", address.shown()),
+            ),
         };
         connect_error.with_source(error)
     }
 
     /// Returns user, address and database of a login, for error messages.
     pub(super) fn target(&self, credentials: &Credentials) -> String {
-        let address = DB::address(&self.connect);
-        let database = credentials
-            .endpoint()
-            .and_then(Endpoint::own_database)
-            .or(address.database)
-            .unwrap_or_default();
-        let place = if address.socket && credentials.endpoint().is_none() {
-            "a socket".to_owned()
-        } else {
-            self.host_and_port_text(credentials)
-        };
         let form = match self.form_and_prepared(credentials) {
             Some((Form::Prepared, _)) => {
                 "; the password changes under SASLprep, and was sent prepared"
@@ -65,25 +55,13 @@ impl<DB: Dialect> SqlPools<DB> {
             }
             None => "",
         };
-        format!(
-            "user {:?} at {place}, database {:?}{form}",
-            shown_name(credentials.user()),
-            shown_name(database)
-        )
+        let target = self.address(credentials).target(credentials.user());
+        format!("{target}{form}")
     }
 
-    /// Returns host and port of a login, for error messages.
-    pub(super) fn host_and_port_text(&self, credentials: &Credentials) -> String {
-        let (host, port) = self.host_and_port(credentials);
-        format!("{}:{port}", shown_host(host))
-    }
-
-    pub(super) fn host_and_port<'l>(&'l self, credentials: &'l Credentials) -> (&'l str, u16) {
-        let address = DB::address(&self.connect);
-        match credentials.endpoint() {
-            Some(endpoint) => (endpoint.host(), endpoint.own_port().unwrap_or(address.port)),
-            None => (address.host, address.port),
-        }
+    /// Returns the address of a login.
+    pub(super) fn address<'l>(&'l self, credentials: &'l Credentials) -> Address<'l> {
+        DB::address(&self.connect).for_credentials(credentials)
     }
 }
 

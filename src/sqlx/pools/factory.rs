@@ -17,13 +17,11 @@ use super::SqlPools;
 use super::explain::never_ready;
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::lease::{Lease, OldConnections};
+use crate::lease::Lease;
 use crate::pool::{
-    AcquireError, Check, HandoverPolicy, LoginPermits, PoolFactory, PoolSettings, RETURN_TIMEOUT,
-    Taken,
+    AcquireError, Check, LoginPermits, PANICKED, PoolFactory, PoolSettings, RETURN_TIMEOUT, Taken,
+    check_credentials, explain_login,
 };
-use crate::sql::check::{self, misconfigured};
-use crate::sql::verifier::PANICKED;
 
 /// Time between two counts of a draining pool's connections while some are busy.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
@@ -33,10 +31,6 @@ const ROOM_EVERY: Duration = Duration::from_secs(15);
 
 /// Longest wait for such a connection if all are in use.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
-
-/// Advice that a rejected token's error ends with, because the server's text names only the user.
-const TOKEN_ADVICE: &str =
-    "a token is also rejected if the time is wrong: check this machine's clock";
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     type Secret = Credentials;
@@ -50,15 +44,15 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
 
     fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
         let credentials = lease.secret();
-        check::credentials(credentials, DB::NAME)?;
-        check::address(&DB::address(&self.connect), credentials, DB::DEFAULT_PORT)?;
+        check_credentials(credentials, DB::NAME)?;
+        DB::address(&self.connect).check(credentials, DB::DEFAULT_PORT)?;
         for (field, limit) in [
             ("max_lifetime", self.options.get_max_lifetime()),
             ("idle_timeout", self.options.get_idle_timeout()),
         ] {
             if limit == Some(Duration::ZERO) {
                 // sqlx would check its connections without a pause.
-                return Err(misconfigured(
+                return Err(ConnectError::misconfigured(
                     field,
                     "is 0s; give at least a second, or None",
                 ));
@@ -73,17 +67,9 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                  options",
                 DB::VERIFIED_TLS
             );
-            return Err(misconfigured("ssl_mode", advice));
+            return Err(ConnectError::misconfigured("ssl_mode", advice));
         }
-        if self.settings.policy == HandoverPolicy::AlwaysInPlace
-            && lease.old_connections() == OldConnections::EndWithLease
-        {
-            return Err(misconfigured(
-                "handover_policy",
-                "AlwaysInPlace does not work with a lease that ends its connections; use AsLeased",
-            ));
-        }
-        Ok(())
+        self.settings.policy.check(lease)
     }
 
     fn vacant(&self) -> Pool<DB> {
@@ -164,21 +150,11 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     fn server(&self, credentials: &Credentials) -> String {
-        let (host, port) = self.host_and_port(credentials);
-        format!("{host}:{port}")
+        self.address(credentials).server()
     }
 
     fn explain(&self, credentials: &Credentials, error: ConnectError) -> ConnectError {
-        let error = if error.target().is_none() {
-            error.with_target(self.target(credentials))
-        } else {
-            error
-        };
-        if credentials.is_token() && error.kind() == ConnectErrorKind::Rejected {
-            error.with_advice(TOKEN_ADVICE)
-        } else {
-            error
-        }
+        explain_login(credentials, || self.target(credentials), error)
     }
 
     /// Closes at most one connection in 15 s, because another client may take its place. If all are
@@ -286,13 +262,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 
     fn classify_probe(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-        let error = self.classify(error);
-        match error.code() {
-            Some(code) if classify::may_be_a_dropped_role(code) => {
-                error.with_kind(ConnectErrorKind::Rejected)
-            }
-            _ => error,
-        }
+        self.classify(error).into_postgres_probe()
     }
 
     fn try_get(&self, pool: &Pool<DB>) -> Option<Taken<PoolConnection<DB>>> {

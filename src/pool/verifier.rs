@@ -19,9 +19,24 @@ const MAX_ABANDONED: usize = 2;
 /// The message of the error after a panic.
 pub(crate) const PANICKED: &str = "the verification panicked; see the panic message";
 
-/// Runs a pool's verifications. Clones share the list of abandoned ones.
+/// Runs a pool's verifications, each on a thread of its own. Clones share the list of abandoned
+/// ones.
+///
+/// A hostile or broken server can make a driver compute for minutes (the iteration count of SCRAM),
+/// and no time-out interrupts a computation. On a thread of its own it delays nothing else.
+///
+/// ```
+/// use claviger::error::ConnectError;
+/// use claviger::pool::Verifier;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), ConnectError> {
+/// let verifier = Verifier::default();
+/// verifier.run(async { Ok(()) }).await
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Verifier {
+pub struct Verifier {
     /// One reference for each abandoned verification, whose thread has the other until it ends.
     abandoned: Arc<Mutex<Vec<Weak<()>>>>,
 }
@@ -40,7 +55,8 @@ impl Drop for CallerGuard<'_> {
 }
 
 impl Verifier {
-    /// Runs the work on a new thread, and returns its result.
+    /// Runs the work on a new thread with a tokio runtime of its own, and returns its result. Both
+    /// end with the work, and so do tasks that it spawns.
     ///
     /// # Errors
     /// Those of the work. [`ConnectErrorKind::Unreachable`] while two abandoned verifications still
@@ -49,7 +65,7 @@ impl Verifier {
     /// # Cancel safety
     /// The work is dropped when it next waits. If it computes instead, its thread continues until
     /// it is done, and the process may end meanwhile.
-    pub(crate) async fn run(
+    pub async fn run(
         &self,
         work: impl Future<Output = Result<(), ConnectError>> + Send + 'static,
     ) -> Result<(), ConnectError> {
