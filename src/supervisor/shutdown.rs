@@ -120,6 +120,9 @@ impl Supervisor {
     /// releases, which happen even where a drain was abandoned. Further calls return the same
     /// report.
     ///
+    /// Connections in use may finish. Calls that wait for a connection get `PoolClosed` at once, so
+    /// let a service's requests end before.
+    ///
     /// The work is done on the runtime on which the supervisor was started. If that runtime is
     /// gone, the caller's is used: leases are released, and tasks of the old runtime are not waited
     /// for. If it is not driven, the call returns at most two seconds after the bound. The report
