@@ -132,6 +132,7 @@ fn every_log_line_from_info_on_is_documented() {
     let mut all = Vec::new();
     for folder in [
         "src",
+        "providers/aws/src",
         "providers/file/src",
         "providers/rds-iam/src",
         "providers/secrets-manager/src",

@@ -4,14 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_types::SdkConfig;
-use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::error::ProviderError;
+use claviger::lease::OldConnections;
+use claviger_aws::{RegionSettings, Tokens, check_user, misconfigured};
 
 use crate::host::Host;
-use crate::lifetime::{MAX_LIFETIME, MIN_LIFETIME};
-use crate::provider::RdsIam;
+use crate::provider::{RdsIam, connect_request};
 use crate::region;
-use crate::token::Target;
-use crate::user::User;
 
 /// Builds an [`RdsIam`] with settings other than the defaults.
 ///
@@ -51,7 +50,7 @@ impl RdsIamBuilder {
             port,
             user: user.into(),
             region: None,
-            lifetime: MAX_LIFETIME,
+            lifetime: Tokens::MAX_LIFETIME,
         }
     }
 
@@ -88,8 +87,7 @@ impl RdsIamBuilder {
                 "is 0; set the port of the database, 5432 or 3306 by default",
             ));
         }
-        let user = User::parse(&self.user).map_err(|problem| misconfigured("user", &problem))?;
-        let config = self.sdk.region().map(|region| region.as_ref());
+        check_user(&self.user)?;
         if region::is_global(host.signed()) && self.region.is_none() {
             return Err(misconfigured(
                 "host",
@@ -98,36 +96,14 @@ impl RdsIamBuilder {
                 endpoint, or the current region by `with_region`",
             ));
         }
-        let region = region::resolve(
-            self.region.as_deref(),
-            config,
-            region::from_endpoint(host.signed()),
-        )
-        .map_err(|problem| misconfigured("region", &problem))?;
-        if !(MIN_LIFETIME..=MAX_LIFETIME).contains(&self.lifetime) {
-            return Err(misconfigured(
-                "lifetime",
-                &format!("must be between 3 s and 15 min, not {:?}", self.lifetime),
-            ));
-        }
-        let Some(chain) = self.sdk.credentials_provider() else {
-            return Err(misconfigured(
-                "SdkConfig",
-                "has no credentials provider; load it by `aws_config::load_defaults`",
-            ));
-        };
-        let target = Target {
-            host,
-            port: self.port,
-            region,
-            user,
-        };
-        Ok(RdsIam::from_settings(
-            target,
-            chain,
-            self.sdk.time_source(),
-            Duration::from_secs(self.lifetime.as_secs()),
-        ))
+        let region = RegionSettings::of("database", "RdsIam::builder(…).with_region(…)")
+            .with_place("the caller", self.region.as_deref())
+            .with_place("the SdkConfig", self.sdk.region().map(AsRef::as_ref))
+            .with_place("the endpoint's name", region::from_endpoint(host.signed()))
+            .resolve()?;
+        let request = connect_request(&host, self.port, region, self.user);
+        let tokens = Tokens::new(&self.sdk, request, self.lifetime, OldConnections::Keep)?;
+        Ok(RdsIam::from_tokens(tokens))
     }
 }
 
@@ -143,11 +119,4 @@ impl fmt::Debug for RdsIamBuilder {
             .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
     }
-}
-
-fn misconfigured(setting: &str, problem: &str) -> ProviderError {
-    ProviderError::new(
-        ProviderErrorKind::Misconfigured,
-        format!("\"{setting}\" {problem}"),
-    )
 }

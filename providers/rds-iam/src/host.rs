@@ -37,7 +37,7 @@ impl Host {
             host.to_owned()
         };
         let signed = written.to_ascii_lowercase();
-        // The SDK parses it the same way, and panics if that fails.
+        // What no URL may contain would be rejected by RDS.
         if Url::parse(&format!("https://{signed}/")).is_err() {
             return Err("is not a host name; set the endpoint as AWS shows it".to_owned());
         }

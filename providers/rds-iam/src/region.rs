@@ -1,5 +1,4 @@
-//! Region that a token is signed for: that of the caller, the configuration or the endpoint's name.
-//! They must agree.
+//! Region in the name of an endpoint.
 
 /// Domains of AWS's partitions, from botocore's `endpoints.json`: commercial and GovCloud,
 /// China, the isolated ones, the European Sovereign Cloud.
@@ -44,63 +43,21 @@ pub(crate) fn is_global(host: &str) -> bool {
     name.is_some_and(|name| name.ends_with(".global.rds"))
 }
 
-/// Returns the region if all settings agree.
-///
-/// # Errors
-/// The settings that differ, or that there is none, and what would be right.
-pub(crate) fn resolve(
-    caller: Option<&str>,
-    config: Option<&str>,
-    endpoint: Option<&str>,
-) -> Result<String, String> {
-    let settings = [
-        ("the caller", caller),
-        ("the SdkConfig", config),
-        ("the endpoint's name", endpoint),
-    ];
-    let mut given = settings
-        .into_iter()
-        .filter_map(|(setting, region)| region.map(|region| (setting, region)));
-    let Some((first, region)) = given.next() else {
-        return Err(
-            "is missing: neither the SdkConfig nor the endpoint's name has one; set it by \
-            `RdsIam::builder(…).with_region(…)`"
-                .to_owned(),
-        );
-    };
-    if !is_well_formed(region) {
-        return Err(format!(
-            "of {first} is {region:?}; set a name such as eu-west-1"
-        ));
-    }
-    match given.find(|(_, other)| *other != region) {
-        Some((second, other)) => Err(format!(
-            "is {region:?} by {first} and {other:?} by {second}; set the region of the database, \
-            in the SdkConfig by `aws.into_builder().region(…)`"
-        )),
-        None => Ok(region.to_owned()),
-    }
-}
-
-/// Returns whether it consists of lower-case letters and digits between hyphens.
-fn is_well_formed(region: &str) -> bool {
-    region.split('-').all(|part| {
+/// Returns whether it has at least three parts between hyphens, the last of them a number:
+/// `us-gov-west-1`.
+fn has_aws_form(region: &str) -> bool {
+    let mut parts = region.rsplit('-');
+    let is_part = |part: &str| {
         !part.is_empty()
             && part
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    })
-}
-
-/// Returns whether it is well formed, with at least three parts, the last of them a number:
-/// `us-gov-west-1`.
-fn has_aws_form(region: &str) -> bool {
-    let mut parts = region.rsplit('-');
-    is_well_formed(region)
-        && parts
-            .next()
-            .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
-        && parts.count() >= 2
+    };
+    parts
+        .next()
+        .is_some_and(|last| !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
+        && parts.clone().count() >= 2
+        && parts.all(is_part)
 }
 
 #[cfg(test)]
@@ -182,51 +139,6 @@ mod tests {
             "",
         ] {
             assert_eq!(from_endpoint(host), None, "{host}");
-        }
-    }
-
-    #[test]
-    fn all_given_regions_must_agree() {
-        let (west, east) = (Some("eu-west-1"), Some("us-east-1"));
-        for given in [
-            (west, None, None),
-            (None, west, None),
-            (None, None, west),
-            (west, west, west),
-            (None, west, west),
-        ] {
-            assert_eq!(
-                resolve(given.0, given.1, given.2),
-                Ok("eu-west-1".to_owned())
-            );
-        }
-        for (given, names) in [
-            ((west, east, None), ["the caller", "the SdkConfig"]),
-            ((west, None, east), ["the caller", "the endpoint's name"]),
-            ((None, east, west), ["the SdkConfig", "the endpoint's name"]),
-            ((west, west, east), ["the caller", "the endpoint's name"]),
-        ] {
-            let problem = resolve(given.0, given.1, given.2).err().unwrap_or_default();
-            assert!(
-                problem.contains("eu-west-1") && problem.contains("us-east-1"),
-                "{problem}"
-            );
-            assert!(names.iter().all(|name| problem.contains(name)), "{problem}");
-        }
-        assert!(
-            resolve(None, None, None)
-                .err()
-                .unwrap_or_default()
-                .contains("is missing")
-        );
-        for odd in ["", "EU-WEST-1", "eu west 1", "eu-", "-", "eu/west"] {
-            assert!(
-                resolve(Some(odd), None, None)
-                    .err()
-                    .unwrap_or_default()
-                    .contains("such as eu-west-1"),
-                "{odd:?}"
-            );
         }
     }
 }

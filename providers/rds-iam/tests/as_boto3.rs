@@ -7,47 +7,26 @@
 
 #[path = "boto3/mod.rs"]
 mod boto3;
-mod common;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use aws_config::{Region, SdkConfig};
+use aws_config::SdkConfig;
 use aws_credential_types::Credentials as AwsCredentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
-use aws_types::sdk_config::TimeSource;
 use boto3::{Boto3, Case};
 use claviger::error::ProviderError;
 use claviger::provider::FetchRequest;
+use claviger_aws_fixtures::config_signed_by;
 use claviger_rds_iam::RdsIam;
 use claviger_servers::Moto;
 use claviger_testkit::FetchLease;
 
-#[derive(Debug)]
-struct FixedTime(SystemTime);
-
-impl TimeSource for FixedTime {
-    fn now(&self) -> SystemTime {
-        self.0
-    }
-}
-
 fn config(case: Case<'_>) -> SdkConfig {
-    let credentials = AwsCredentials::new(
-        case.key,
-        case.secret,
-        case.session.map(str::to_owned),
-        None,
-        "test",
-    );
-    SdkConfig::builder()
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .region(Region::new(case.region.to_owned()))
-        // Fractions of a second are not signed.
-        .time_source(FixedTime(
-            UNIX_EPOCH + Duration::from_secs(case.at) + Duration::from_millis(999),
-        ))
-        .build()
+    let session = case.session.map(str::to_owned);
+    // Fractions of a second are not signed.
+    let now = UNIX_EPOCH + Duration::from_secs(case.at) + Duration::from_millis(999);
+    let credentials = AwsCredentials::new(case.key, case.secret, session, None, "test");
+    config_signed_by(credentials, case.region, now)
 }
 
 async fn our_token(case: Case<'_>) -> Result<String, ProviderError> {

@@ -9,109 +9,25 @@ mod common;
 #[path = "scenarios/server.rs"]
 mod server;
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::SdkConfig;
-use aws_config::sts::AssumeRoleProvider;
-use aws_credential_types::Credentials as AwsCredentials;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_rds::auth_token::{AuthTokenGenerator, Config};
+use claviger::Supervisor;
 use claviger::events::Event;
 use claviger::provider::FetchRequest;
-use claviger::{Credentials, Lease, Supervisor};
+use claviger_aws_fixtures::{RecordingChain, Secrets};
 use claviger_fixtures::{Callers, Capture, eventually, eventually_within, short_lived};
 use claviger_rds_iam::RdsIam;
 use claviger_servers::Postgres;
 use claviger_testkit::FetchLease;
-use common::{HOST, USER, assume_role, first_lease, start_moto, token};
-use parking_lot::Mutex;
+use common::{HOST, USER, first_lease, start_moto};
 use server::TokenServer;
 use sqlx::postgres::PgPoolOptions;
 
 /// The secret key of the calls to STS.
 const SECRET_KEY: &str = "kestrel/secret+key/that/calls/STS";
-
-/// The secrets that must not be in any output, collected as they become known.
-#[derive(Clone, Debug, Default)]
-struct Secrets(Arc<Mutex<BTreeSet<String>>>);
-
-impl Secrets {
-    fn add(&self, secret: &str) {
-        self.0.lock().insert(secret.to_owned());
-    }
-
-    fn add_session(&self, credentials: &AwsCredentials) {
-        self.add(credentials.secret_access_key());
-        let session = credentials.session_token().expect("STS issues sessions");
-        self.add(session);
-        self.add(
-            &percent_encoding::utf8_percent_encode(session, percent_encoding::NON_ALPHANUMERIC)
-                .to_string(),
-        );
-    }
-
-    fn add_token(&self, lease: &Lease<Credentials>) {
-        self.add(token(lease));
-        for name in ["X-Amz-Signature", "X-Amz-Security-Token"] {
-            self.add(common::parameter(token(lease), name).expect("it is there"));
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().len()
-    }
-
-    /// Returns the lines of a text that contain a secret.
-    fn lines_with_secrets<'t>(&self, text: &'t str) -> Vec<&'t str> {
-        let secrets = self.0.lock();
-        // The value of an Authorization header contains its signature.
-        let has_secret = |line: &&str| {
-            secrets.iter().any(|secret| line.contains(&**secret)) || line.contains("Signature=")
-        };
-        text.lines().filter(has_secret).collect()
-    }
-
-    fn assert_absent(&self, what: &str, text: &str) {
-        assert!(
-            self.lines_with_secrets(text).is_empty(),
-            "{what} shows a secret: {:#?}",
-            self.lines_with_secrets(text)
-        );
-    }
-}
-
-/// Returns the credentials that STS issues, and records them.
-#[derive(Debug)]
-struct RecordingChain {
-    chain: AssumeRoleProvider,
-    secrets: Secrets,
-}
-
-impl ProvideCredentials for RecordingChain {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let credentials = self.chain.provide_credentials().await?;
-            self.secrets.add_session(&credentials);
-            Ok(credentials)
-        })
-    }
-}
-
-/// Returns a configuration whose sessions come from this STS.
-async fn configuration(endpoint: &str, secrets: &Secrets) -> SdkConfig {
-    let (base, chain) = assume_role(endpoint, SECRET_KEY).await;
-    let chain = SharedCredentialsProvider::new(RecordingChain {
-        chain,
-        secrets: secrets.clone(),
-    });
-    base.into_builder().credentials_provider(chain).build()
-}
 
 fn debug_texts(value: &impl Debug) -> String {
     format!("{value:?} {value:#?}")
@@ -124,7 +40,7 @@ async fn no_secret_is_in_any_output_at_trace() {
     secrets.add(SECRET_KEY);
     let moto = start_moto().await;
     let server: Postgres = server::start_server().await;
-    let aws = configuration(&moto.endpoint(), &secrets).await;
+    let aws = RecordingChain::config(&moto.endpoint(), SECRET_KEY, &secrets).await;
     let builder = || RdsIam::builder(&aws, HOST, 5432, USER).with_lifetime(Duration::from_secs(3));
     secrets.assert_absent("a builder's Debug", &debug_texts(&builder()));
     let provider = builder().build().expect("the arguments are valid");
@@ -215,7 +131,7 @@ async fn no_secret_is_in_any_output_at_trace() {
     assert!(secrets.len() >= 9, "sessions were issued and recorded");
 
     let output = capture.text();
-    for text in ["credential.rotation", "claviger_rds_iam", "sqlx"] {
+    for text in ["credential.rotation", "claviger_aws", "sqlx"] {
         assert!(output.contains(text), "nothing was captured of {text}");
     }
     secrets.assert_absent("the log", &output);

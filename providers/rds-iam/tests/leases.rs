@@ -16,7 +16,8 @@ use claviger::report::RotationTrigger;
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::FetchLease;
 use common::{
-    Chain, HOST, USER, fetch_again, first_lease, key, parameter, session, token, wall_time,
+    Chain, HOST, USER, fetch_again, first_lease, key, parameter, provider, provider_with_lifetime,
+    session, token, wall_time,
 };
 use proptest::prelude::*;
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
-    let lease = first_lease(&Chain::key().provider()).await;
+    let lease = first_lease(&provider(&Chain::key())).await;
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), USER);
     assert!(
@@ -40,7 +41,7 @@ async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
 #[tokio::test]
 async fn a_lease_expires_with_its_token_or_with_the_session_that_signed_it() {
     let before = Timestamp::now();
-    let lease = first_lease(&Chain::key().provider()).await;
+    let lease = first_lease(&provider(&Chain::key())).await;
     let end = lease.expiry().wall().expect("it ends");
     // Tokens are dated by the second, so less than a second is lost.
     assert!(
@@ -50,9 +51,9 @@ async fn a_lease_expires_with_its_token_or_with_the_session_that_signed_it() {
     assert!(lease.expiry().remaining(before).expect("it ends") <= 15 * MINUTE);
 
     let expires_at = wall_time() + 9 * MINUTE;
-    let lease = first_lease(
-        &Chain::scripted(move || Ok(session("ASIA1", "t", Some(expires_at)))).provider(),
-    )
+    let lease = first_lease(&provider(&Chain::scripted(move || {
+        Ok(session("ASIA1", "t", Some(expires_at)))
+    })))
     .await;
     let late = lease
         .expiry()
@@ -67,7 +68,7 @@ async fn a_lease_expires_with_its_token_or_with_the_session_that_signed_it() {
 #[tokio::test]
 async fn every_new_token_has_its_own_revision() {
     let chain = Chain::key();
-    let provider = chain.provider();
+    let provider = provider(&chain);
     let current = first_lease(&provider).await;
     let mut seen = HashSet::from([current.revision().clone()]);
     for id in ["AKIA2", "AKIA3"] {
@@ -97,7 +98,7 @@ async fn every_new_token_has_its_own_revision() {
 
 #[tokio::test]
 async fn a_manual_rotation_signs_a_new_token() {
-    let provider = Chain::key().provider();
+    let provider = provider(&Chain::key());
     let current = first_lease(&provider).await;
     let new = fetch_again(&provider, RotationTrigger::Manual, &current).await;
     assert_ne!(new.revision(), current.revision());
@@ -108,7 +109,7 @@ async fn a_manual_rotation_signs_a_new_token() {
 #[tokio::test]
 async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
     let chain = Chain::key();
-    let provider = chain.provider();
+    let provider = provider(&chain);
     let current = first_lease(&provider).await;
     for trigger in [RotationTrigger::Rejected, RotationTrigger::Changed] {
         let same = fetch_again(&provider, trigger, &current).await;
@@ -134,7 +135,7 @@ async fn a_rejected_young_token_is_kept_until_the_identity_changes() {
 
 #[tokio::test]
 async fn a_rejected_old_token_is_signed_again() {
-    let provider = Chain::key().provider_with_lifetime(Duration::from_secs(3));
+    let provider = provider_with_lifetime(&Chain::key(), Duration::from_secs(3));
     let current = first_lease(&provider).await;
     let signed_at = current.expiry().wall().expect("it ends") - Duration::from_secs(3);
     claviger_fixtures::eventually("half of its lifetime is over", || {
@@ -156,8 +157,7 @@ async fn a_session_about_to_expire_signs_nothing() {
             let end = left.map_or(wall_time() - MINUTE, |left| wall_time() + left);
             Ok(session("ASIA1", "t", Some(end)))
         });
-        let error = chain
-            .provider()
+        let error = provider(&chain)
             .fetch_lease(FetchRequest::first())
             .await
             .expect_err("it would expire at once");
@@ -180,7 +180,7 @@ async fn a_chain_without_credentials_is_a_transient_error() {
             "no providers in chain provided credentials",
         ))
     });
-    let provider = chain.provider();
+    let provider = provider(&chain);
     let error = provider
         .fetch_lease(FetchRequest::first())
         .await
@@ -233,7 +233,7 @@ async fn next_hint(hints: &mut mpsc::UnboundedReceiver<()>) {
 
 /// Runs the watch of a provider and receives its hints.
 fn start_watch(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceiver<()>) {
-    let provider = std::sync::Arc::new(chain.provider());
+    let provider = std::sync::Arc::new(provider(chain));
     let (sender, hints) = mpsc::unbounded_channel();
     tokio::spawn({
         let provider = std::sync::Arc::clone(&provider);
@@ -251,7 +251,7 @@ fn start_watch(chain: &Chain) -> (std::sync::Arc<RdsIam>, mpsc::UnboundedReceive
 async fn another_identity_is_detected_within_a_minute() {
     let chain = Chain::key();
     let (provider, mut hints) = start_watch(&chain);
-    let current = first_lease(&provider).await;
+    let current = first_lease(&*provider).await;
     tokio::time::sleep(10 * MINUTE).await;
     assert!(
         hints.try_recv().is_err() && chain.calls() > 5,
@@ -261,7 +261,7 @@ async fn another_identity_is_detected_within_a_minute() {
     chain.respond_with(|| Ok(key("AKIA2")));
     next_hint(&mut hints).await;
     assert_ne!(
-        fetch_again(&provider, RotationTrigger::Changed, &current)
+        fetch_again(&*provider, RotationTrigger::Changed, &current)
             .await
             .revision(),
         current.revision()
@@ -278,13 +278,13 @@ async fn a_chain_that_issues_a_session_each_time_is_not_polled_for_ever() {
         Ok(key(&format!("AKIA{number}")))
     });
     let (provider, mut hints) = start_watch(&chain);
-    let mut current = first_lease(&provider).await;
+    let mut current = first_lease(&*provider).await;
     let mut count = 0;
     while tokio::time::timeout(10 * MINUTE, hints.recv())
         .await
         .is_ok()
     {
-        current = fetch_again(&provider, RotationTrigger::Changed, &current).await;
+        current = fetch_again(&*provider, RotationTrigger::Changed, &current).await;
         count += 1;
     }
     assert_eq!(count, 1, "the first hint was followed, and the watch ended");
@@ -299,7 +299,7 @@ async fn a_chain_that_issues_a_session_each_time_is_not_polled_for_ever() {
 async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
     let chain = Chain::key();
     let (provider, mut hints) = start_watch(&chain);
-    let current = first_lease(&provider).await;
+    let current = first_lease(&*provider).await;
     for id in ["AKIA2", "AKIA3"] {
         chain.respond_with(move || Ok(key(id)));
         next_hint(&mut hints).await;
@@ -311,7 +311,7 @@ async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
             .expect_err("the hazard: the fetch after the hint fails");
     }
     chain.respond_with(|| Ok(key("AKIA3")));
-    let current = fetch_again(&provider, RotationTrigger::Changed, &current).await;
+    let current = fetch_again(&*provider, RotationTrigger::Changed, &current).await;
     assert!(
         parameter(token(&current), "X-Amz-Credential")
             .is_some_and(|credential| credential.starts_with("AKIA3"))

@@ -9,52 +9,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
-use aws_credential_types::Credentials as AwsCredentials;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use claviger::Handle;
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::lease::Timestamp;
+use claviger_aws_fixtures::SlowChain;
 use claviger_rds_iam::RdsIam;
 use claviger_testkit::{Lab, ScriptedPools};
-use common::{HOST, USER, key, parameter, session};
+use common::{HOST, USER, parameter, signed_at};
 use tokio::time::{Instant, sleep};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A chain that responds slowly, and whose sessions expire by the paused clock.
-#[derive(Debug)]
-struct SlowChain {
-    delay: Duration,
-    session_lifetime: Option<Duration>,
-    started: (SystemTime, Instant),
-}
-
-impl SlowChain {
-    /// Returns a key, or a session that is kept until 10 s before its end, as in the SDK's cache.
-    async fn response(&self) -> AwsCredentials {
-        sleep(self.delay).await;
-        let Some(lifetime) = self.session_lifetime else {
-            return key("AKIAEXAMPLE");
-        };
-        let kept = lifetime - Duration::from_secs(10);
-        let number = self.started.1.elapsed().as_secs() / kept.as_secs();
-        let end = self.started.0 + kept * u32::try_from(number).expect("few") + lifetime;
-        session(
-            &format!("ASIA{number}"),
-            &format!("token-{number}"),
-            Some(end),
-        )
-    }
-}
-
-impl ProvideCredentials for SlowChain {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async { Ok(self.response().await) })
-    }
-}
 
 /// A pool on tokens, without a database.
 struct Setup {
@@ -112,28 +77,13 @@ impl Setup {
             let date = parameter(&token, "X-Amz-Date")
                 .expect("it has a date")
                 .to_owned();
-            let signed = aws_date(&date);
+            let signed = signed_at(&token);
             last.insert(date, self.now().duration_since(signed).unwrap_or_default());
             each_second(second);
             sleep(Duration::from_secs(1)).await;
         }
         last
     }
-}
-
-/// Parses `20261125T103011Z`.
-fn aws_date(date: &str) -> SystemTime {
-    let part = |range: std::ops::Range<usize>| date[range].parse::<i64>().expect("digits");
-    let (year, month, day) = (part(0..4), part(4..6), part(6..8));
-    // Days since 1970, as in "Euclidean affine functions", in which a year begins in March.
-    let (y, m) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468;
-    let seconds = days * 86_400 + part(9..11) * 3_600 + part(11..13) * 60 + part(13..15);
-    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).expect("after 1970"))
 }
 
 #[tokio::test(start_paused = true)]

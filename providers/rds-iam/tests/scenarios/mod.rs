@@ -14,7 +14,9 @@ use claviger_servers::TokenCheck;
 use sqlx::Connection;
 use sqlx::pool::PoolOptions;
 
-use crate::common::{Chain, HOST, USER, first_lease, session, token, wall_time};
+use crate::common::{
+    self, Chain, HOST, USER, first_lease, provider_with_lifetime, session, token, wall_time,
+};
 use server::{TokenServer, signed_at, start_server};
 
 /// Time limit of every wait here.
@@ -57,7 +59,11 @@ fn rejected(logins: &[TokenCheck]) -> Vec<&TokenCheck> {
 /// connection is opened.
 pub(crate) async fn an_expired_token_fails_only_when_a_connection_opens<S: TokenServer>() {
     let server: S = start_server().await;
-    let lease = first_lease(&Chain::key().provider_with_lifetime(Duration::from_secs(3))).await;
+    let lease = first_lease(&provider_with_lifetime(
+        &Chain::key(),
+        Duration::from_secs(3),
+    ))
+    .await;
     let options = PoolOptions::<S::Db>::new()
         .max_connections(2)
         .acquire_timeout(Duration::from_secs(5));
@@ -95,7 +101,7 @@ pub(crate) async fn twenty_token_lifetimes_pass_without_a_failure<S: TokenServer
     const LIFETIME: Duration = Duration::from_secs(3);
     let server: S = start_server().await;
     let chain = Chain::key();
-    let provider = chain.provider_with_lifetime(LIFETIME);
+    let provider = provider_with_lifetime(&chain, LIFETIME);
     let (supervisor, db) = serve(&server, provider, reconnecting_options::<S>(4)).await;
     let callers = Callers::start(&db, 8);
     let end = wall_time() + 20 * LIFETIME;
@@ -145,7 +151,12 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
                 .expect("the server accepts it");
         },
     );
-    let (supervisor, db) = serve(&server, chain.provider(), reconnecting_options::<S>(4)).await;
+    let (supervisor, db) = serve(
+        &server,
+        common::provider(&chain),
+        reconnecting_options::<S>(4),
+    )
+    .await;
     let callers = Callers::start(&db, 8);
     let keys = || {
         server
@@ -176,9 +187,9 @@ pub(crate) async fn signing_sessions_that_expire_before_their_tokens_cause_no_fa
     checks
         .expire_session("ASIALAST", expires_at)
         .expect("the server accepts it");
-    let lease = first_lease(
-        &Chain::scripted(move || Ok(session("ASIALAST", "t", Some(expires_at)))).provider(),
-    )
+    let lease = first_lease(&common::provider(&Chain::scripted(move || {
+        Ok(session("ASIALAST", "t", Some(expires_at)))
+    })))
     .await;
     eventually("the session has expired", || wall_time() > expires_at).await;
     let pool = PoolOptions::<S::Db>::new().connect_lazy_with(server.options_for(token(&lease)));
@@ -195,7 +206,7 @@ pub(crate) async fn five_seconds_of_rejections_cost_few_logins<S: TokenServer>()
     let options = PoolOptions::new()
         .max_connections(MAX)
         .acquire_timeout(PATIENCE);
-    let (supervisor, db) = serve(&server, chain.provider(), options).await;
+    let (supervisor, db) = serve(&server, common::provider(&chain), options).await;
     // A few connections are open. More callers start while every login is rejected, and need more
     // connections.
     let few = Callers::start(&db, 1);
@@ -324,7 +335,7 @@ pub(crate) async fn one_signature_is_used_by_all_pools<S: TokenServer>() {
     let chain = Chain::key();
     let supervisor = Supervisor::start();
     let credentials = supervisor
-        .add_provider("login", chain.provider())
+        .add_provider("login", common::provider(&chain))
         .await
         .expect("a token is signed");
     let mut callers = Vec::new();

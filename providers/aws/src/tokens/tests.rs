@@ -2,7 +2,6 @@
 
 use aws_credential_types::provider::future::ProvideCredentials as Provided;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_types::region::Region;
 use aws_types::sdk_config::TimeSource;
 use claviger::testing::MovedClock;
 
@@ -40,7 +39,6 @@ impl ProvideCredentials for SlowChain {
 #[tokio::test(start_paused = true)]
 async fn a_token_is_dated_by_the_supervisors_clock_when_it_is_signed() {
     let without_a_time_source = SdkConfig::builder()
-        .region(Region::new("eu-west-1"))
         .credentials_provider(SharedCredentialsProvider::new(SlowChain))
         .build();
     let as_loaded = without_a_time_source
@@ -49,7 +47,15 @@ async fn a_token_is_dated_by_the_supervisors_clock_when_it_is_signed() {
         .time_source(MachineClock)
         .build();
     for aws in [without_a_time_source, as_loaded] {
-        let provider = RdsIam::new(&aws, "db.internal", 5432, "orders_app").unwrap();
+        let request = ConnectRequest {
+            service: "rds-db",
+            region: "eu-west-1".to_owned(),
+            host: "db.internal:5432".to_owned(),
+            header: "db.internal:5432".to_owned(),
+            user: ("DBUser", "orders_app".to_owned()),
+            more: None,
+        };
+        let provider = Tokens::new(&aws, request, MAX_LIFETIME, OldConnections::Keep).unwrap();
         let clock = MovedClock::default();
         clock.jump(Duration::from_secs(86_400));
         let request = FetchRequest::first().with_clock(clock.clock());
@@ -61,7 +67,7 @@ async fn a_token_is_dated_by_the_supervisors_clock_when_it_is_signed() {
             .into_lease(None)
             .unwrap();
         let dates = [expected, expected + Duration::from_secs(1)].map(|at| {
-            let second = token::start_of_second(at);
+            let second = start_of_second(at);
             let date = humantime::format_rfc3339_seconds(second).to_string();
             format!("X-Amz-Date={}", date.replace(['-', ':'], ""))
         });

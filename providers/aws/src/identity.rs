@@ -27,7 +27,7 @@ pub(crate) async fn resolve(
     match tokio::time::timeout(RESOLVE_TIMEOUT, resolved).await {
         Ok(Ok(credentials)) => Ok(credentials),
         Ok(Err(error)) => {
-            let (kind, explained) = claviger_aws::explain(&error);
+            let (kind, explained) = crate::explain(&error);
             Err(ProviderError::new(kind, explained))
         }
         Err(_) => Err(ProviderError::new(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Longest lifetime that RDS accepts: 15 minutes.
+/// Longest lifetime that AWS accepts: 15 minutes.
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(900);
 /// Shortest lifetime. A signature is dated by the whole second, so a token may have lost one second
 /// when it is signed. The core needs another to renew it.
@@ -12,7 +12,7 @@ pub(crate) const MIN_LIFETIME: Duration = Duration::from_secs(3);
 pub(crate) const MIN_REMAINING: Duration = Duration::from_millis(1_500);
 
 /// Time within which a second rejection of a young token causes a new signature. A single rejection
-/// by PAM or IAM needs no new token.
+/// by IAM, or by PAM on RDS, needs no new token.
 pub(crate) const REJECTION_WINDOW: Duration = Duration::from_secs(60);
 /// Shortest time between two new signatures because of rejected young tokens. A token is valid for
 /// longer than this if the clock is behind by less than 14:30 min.
@@ -39,7 +39,7 @@ pub(crate) fn refresh_after(remaining: Duration) -> Duration {
 }
 
 /// Returns whether a rejected token of this age is as good as a new one. A transient rejection
-/// (PAM, throttling) needs no other token. A database whose clock is ahead needs one.
+/// (PAM, throttling) needs no other token. A server whose clock is ahead needs one.
 pub(crate) fn is_young(age: Duration, lifetime: Duration) -> bool {
     age < lifetime / 2
 }
