@@ -133,6 +133,7 @@ fn every_log_line_from_info_on_is_documented() {
     for folder in [
         "src",
         "providers/aws/src",
+        "providers/elasticache-iam/src",
         "providers/file/src",
         "providers/rds-iam/src",
         "providers/secrets-manager/src",
