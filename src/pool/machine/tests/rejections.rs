@@ -1,0 +1,181 @@
+//! Rejections of the current generation and of candidates.
+
+use super::*;
+
+#[test]
+fn a_rejection_shortly_after_a_verification_is_verified_before_it_is_reported() {
+    let r1 = lease("r1");
+    for (seconds, is_reported) in [(1, false), (60, true)] {
+        let mut pool = TestPool::serving(&r1, seconds);
+        let effects = pool.feed(PoolInput::CallerRejected { generation: 1 });
+        assert_eq!(effects, [REJECT, PoolEffect::Wake]);
+        let effects = pool.wake(&r1);
+        assert_eq!(reported(&effects).len(), usize::from(is_reported));
+        assert_eq!(started(&effects).is_some(), !is_reported, "{effects:?}");
+        if !is_reported {
+            let effects = pool.failed(ConnectErrorKind::Rejected);
+            assert_eq!(reported(&effects), ["r1"], "and then reported");
+        }
+    }
+}
+
+#[test]
+fn a_doubted_rejection_is_reported_after_one_failed_verification_of_any_kind() {
+    let r1 = lease("r1");
+    let mut pool = TestPool::serving(&r1, 1);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
+    pool.wake(&r1);
+    assert_eq!(
+        reported(&pool.failed(ConnectErrorKind::Unreachable)),
+        [""; 0]
+    );
+    assert_eq!(reported(&pool.wake(&r1)), ["r1"]);
+}
+
+#[test]
+fn a_doubted_rejection_is_reported_at_once_if_the_provider_has_another_lease() {
+    let mut pool = TestPool::serving(&lease("r1"), 1);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
+    assert_eq!(reported(&pool.wake(&lease("r2"))), ["r1"]);
+}
+
+#[test]
+fn a_doubted_rejection_is_reported_if_the_budget_allows_no_verification() {
+    let r1 = lease("r1");
+    for (logins, is_reported) in [(1, false), (12, true)] {
+        let mut pool = TestPool::serving(&r1, 1);
+        for _ in 0..logins {
+            pool.feed(PoolInput::LoginRejected { generation: 1 });
+        }
+        let effects = pool.wake(&r1);
+        assert_eq!(reported(&effects).len(), usize::from(is_reported));
+        assert_eq!(started(&effects).is_some(), !is_reported, "{effects:?}");
+    }
+}
+
+#[test]
+fn only_the_first_rejection_of_the_current_generation_ends_it() {
+    let r1 = lease("r1");
+    let mut pool = TestPool::serving(&r1, 20);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    for input in [
+        PoolInput::CallerRejected { generation: 1 },
+        PoolInput::LoginRejected { generation: 1 },
+    ] {
+        assert_eq!(pool.feed(input), [], "an older one");
+    }
+    let generation = 2;
+    let effects = pool.feed(PoolInput::CallerRejected { generation });
+    assert_eq!(
+        effects,
+        [PoolEffect::Reject { generation }, PoolEffect::Wake]
+    );
+    let effects = pool.feed(PoolInput::CallerRejected { generation });
+    assert_eq!(effects, [PoolEffect::Wake]);
+}
+
+#[test]
+fn each_rejected_login_of_an_attempt_is_counted() {
+    let mut pool = TestPool::new();
+    let r1 = lease("r1");
+    pool.wake(&r1);
+    pool.verified();
+    let attempt = pool.attempt;
+    pool.feed(PoolInput::MoreRejected {
+        attempt: attempt + 1,
+        logins: 100,
+    });
+    pool.feed(PoolInput::MoreRejected {
+        attempt,
+        logins: 12,
+    });
+    pool.failed(ConnectErrorKind::Rejected);
+    let (pause, _) = pool.wake_when_due(&r1);
+    assert_eq!(pause.as_secs(), 30, "the budget of 13 is spent");
+}
+
+#[test]
+fn a_rejected_login_of_a_generation_that_drains_or_has_drained_is_counted() {
+    for has_drained in [false, true] {
+        let mut pool = TestPool::serving(&lease("r1"), 20);
+        pool.hand_over(&lease("r2"), HandoverMode::Replace);
+        if has_drained {
+            pool.feed(PoolInput::Drained { generation: 1 });
+        }
+        for _ in 0..13 {
+            pool.feed(PoolInput::LoginRejected { generation: 1 });
+        }
+        pool.wake(&lease("r3"));
+        let (pause, _) = pool.wake_when_due(&lease("r3"));
+        assert_eq!(pause.as_secs(), 30, "the budget is spent: {has_drained}");
+    }
+}
+
+#[test]
+fn an_early_candidate_is_verified_again_without_a_report() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = TestPool::serving(&r1, 60);
+    for _ in 0..9 {
+        if started(&pool.wake(&r2)).is_none() {
+            pool.wake_when_due(&r2);
+        }
+        let effects = pool.failed(ConnectErrorKind::Rejected);
+        let revision = Revision::new("r2");
+        let is_early = true;
+        assert_eq!(effects, [PoolEffect::ReportFailure { revision, is_early }]);
+    }
+}
+
+#[test]
+fn a_candidate_that_stays_rejected_is_reported_if_the_active_lease_ends_its_connections() {
+    let now = Timestamp::now();
+    let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
+    let mut pool = TestPool::serving(&r1, 1);
+    let mut reports = Vec::new();
+    for _ in 0..4 {
+        if started(&pool.wake(&r2)).is_none() {
+            pool.wake_when_due(&r2);
+        }
+        reports.push(reported(&pool.failed(ConnectErrorKind::Rejected)).len());
+    }
+    assert_eq!(reports, [0, 0, 0, 1]);
+}
+
+#[test]
+fn both_are_reported_if_the_active_lease_is_rejected_too() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = TestPool::serving(&r1, 60);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
+    pool.wake(&r2);
+    let effects = pool.failed(ConnectErrorKind::Rejected);
+    assert_eq!(reported(&effects), ["r1", "r2"]);
+}
+
+#[test]
+fn a_rejected_candidate_is_verified_after_the_active_lease_is_rejected() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = TestPool::serving(&r1, 60);
+    for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
+        if started(&pool.wake(&r2)).is_none() {
+            pool.wake_when_due(&r2);
+        }
+        pool.failed(kind);
+    }
+    assert_eq!(started(&pool.wake(&r2)), None);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
+    assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
+}
+
+#[test]
+fn a_rejected_login_of_a_generation_updated_in_place_counts() {
+    let now = Timestamp::now();
+    let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
+    let mut pool = TestPool::serving(&r1, 0);
+    pool.hand_over(&r2, HandoverMode::InPlace);
+    pool.feed(PoolInput::LoginRejected { generation: 1 });
+    let logins = pool
+        .machine
+        .budget
+        .logins_at_once(&r1.account, pool.now.mono());
+    assert!(logins.is_some());
+}

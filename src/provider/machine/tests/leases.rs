@@ -1,0 +1,157 @@
+//! The life cycle of leases.
+
+use super::*;
+
+#[test]
+fn a_lease_is_released_once_after_its_last_user_has_returned_it() {
+    let mut provider = TestProvider::serving();
+    let users = [provider.take_lease(), provider.take_lease()];
+    provider.fetch("new");
+    assert_eq!(provider.releases(), []);
+    provider.return_lease(users[0]);
+    assert_eq!(provider.releases(), []);
+    provider.return_lease(users[1]);
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    assert_eq!(provider.releases(), [], "it is being released");
+    provider.released(LeaseId(1), Ok(()));
+    provider.pass(HOUR);
+    provider.return_lease(users[1]);
+    assert_eq!(provider.releases(), []);
+    assert_eq!(provider.machine.unreleased(), 0);
+}
+
+#[test]
+fn a_superseded_lease_that_is_offered_again_is_current_again() {
+    let mut provider = TestProvider::serving();
+    let user = provider.take_lease();
+    provider.fetch("new");
+    provider.rejected("new");
+    provider.fetch("current");
+    assert_eq!(provider.machine.current().map(|(lease, _)| lease), user);
+    provider.return_lease(user);
+    assert_eq!(provider.releases(), [LeaseId(2)], "the other one");
+}
+
+#[test]
+fn a_queued_lease_that_is_offered_again_is_current_again() {
+    let mut provider = TestProvider::serving();
+    provider.fetch("new");
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    provider.rejected("new");
+    let fetch = provider.begin();
+    provider.released(LeaseId(1), Err(error(ProviderErrorKind::Unavailable)));
+    provider.succeed(fetch, "current");
+    assert_eq!(
+        provider.machine.current().map(|(lease, _)| lease),
+        Some(LeaseId(1))
+    );
+    provider.pass(HOUR);
+    assert_eq!(provider.releases(), [LeaseId(2)]);
+}
+
+#[test]
+fn a_revision_offered_again_during_its_release_is_another_lease() {
+    for error in [None, Some(error(ProviderErrorKind::Unavailable))] {
+        let mut provider = TestProvider::serving();
+        provider.fetch("new");
+        assert_eq!(provider.releases(), [LeaseId(1)]);
+        provider.rejected("new");
+        let fetch = provider.begin();
+        provider.succeed(fetch, "current");
+        assert_eq!(
+            provider.machine.current().map(|(lease, _)| lease),
+            Some(LeaseId(3))
+        );
+        provider.released(LeaseId(1), error.map_or(Ok(()), Err));
+        provider.pass(HOUR);
+        assert_eq!(provider.releases(), [LeaseId(2)], "it is not retried");
+    }
+}
+
+/// Returns how often a release is attempted if every attempt fails, at most `most` times.
+fn attempts(expiry: impl Fn(Timestamp) -> Expiry, most: u32) -> u32 {
+    let mut provider = TestProvider::serving();
+    let facts = lease("late", expiry(provider.now));
+    provider.feed(ProviderInput::FetchLate {
+        fetch: FetchId(9),
+        lease: Some(facts),
+    });
+    for attempt in 0..most {
+        provider.machine.bucket = TokenBucket::full(provider.now.mono());
+        provider
+            .machine
+            .timers
+            .set(Timer::Release(LeaseId(9)), provider.now.mono());
+        if provider.machine.unreleased() == 0 || provider.releases().is_empty() {
+            return attempt;
+        }
+        provider.released(LeaseId(9), Err(error(ProviderErrorKind::Unavailable)));
+    }
+    most
+}
+
+#[test]
+fn a_release_is_retried_until_the_lease_expires_and_ten_times_if_it_does_not() {
+    assert_eq!(attempts(|now| Expiry::after(now, HOUR), 100), 100);
+    assert_eq!(attempts(|_| Expiry::never(), 100), 10);
+    assert_eq!(attempts(|now| Expiry::after(now, Duration::ZERO), 100), 1);
+}
+
+#[test]
+fn a_release_is_retried_no_sooner_than_the_backend_requests_and_not_after_a_permanent_error() {
+    let unavailable = || error(ProviderErrorKind::Unavailable);
+    for (error, next) in [
+        (unavailable(), Some(SECOND)),
+        (
+            unavailable().with_retry_after(60 * SECOND),
+            Some(60 * SECOND),
+        ),
+        (error(ProviderErrorKind::Denied), None),
+    ] {
+        let mut provider = TestProvider::serving();
+        provider.fetch("new");
+        assert_eq!(provider.releases(), [LeaseId(1)]);
+        provider.released(LeaseId(1), Err(error));
+        assert_eq!(
+            provider.machine.timers.get(Timer::Release(LeaseId(1))),
+            next.map(|pause| provider.now.mono() + pause)
+        );
+        assert_eq!(provider.machine.unreleased(), usize::from(next.is_some()));
+    }
+}
+
+#[test]
+fn a_retried_release_leaves_a_token_for_a_fetch() {
+    let mut provider = TestProvider::serving();
+    provider.fetch("new");
+    while provider.machine.bucket.take_spare(provider.now.mono()) {}
+    assert_eq!(provider.releases(), [LeaseId(1)], "the first one is free");
+    provider.released(LeaseId(1), Err(error(ProviderErrorKind::Unavailable)));
+    provider.pass(2 * SECOND);
+    assert_eq!(provider.releases(), []);
+    provider.rejected("new");
+    assert!(provider.begin().is_some());
+}
+
+#[test]
+fn a_lost_release_is_started_again() {
+    let mut provider = TestProvider::serving();
+    provider.fetch("new");
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    provider.feed(ProviderInput::ReleaseLost(LeaseId(1)));
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+}
+
+#[test]
+fn a_late_lease_is_released_unless_its_revision_is_known() {
+    for (revision, released) in [("current", 0), ("new", 0), ("other", 1)] {
+        let mut provider = TestProvider::serving();
+        let _user = provider.take_lease();
+        provider.fetch("new");
+        provider.feed(ProviderInput::FetchLate {
+            fetch: FetchId(9),
+            lease: Some(lease(revision, Expiry::never())),
+        });
+        assert_eq!(provider.releases().len(), released, "{revision}");
+    }
+}
