@@ -21,9 +21,10 @@ fn revisions() -> std::ops::Range<usize> {
 
 fn endings() -> impl Strategy<Value = FetchEnd> {
     prop_oneof![
-        6 => (revisions(), prop::option::of(60u64..4_000)).prop_map(|(revision, ttl)| FetchEnd::New(revision, ttl)),
+        6 => (revisions(), prop::option::of(60u64..4_000))
+            .prop_map(|(revision, ttl)| FetchEnd::New(revision, ttl)),
         1 => revisions().prop_map(|revision| FetchEnd::New(revision, Some(0))),
-        1 => (60u64..4_000).prop_map(FetchEnd::Renewed),
+        1 => prop_oneof![3 => 60u64..4_000, 1 => Just(0)].prop_map(FetchEnd::Renewed),
         1 => Just(FetchEnd::Unchanged),
         3 => kinds().prop_map(FetchEnd::Fails),
         1 => Just(FetchEnd::Hangs),
@@ -48,7 +49,8 @@ fn steps() -> impl Strategy<Value = LawStep> {
         3 => Just(LawStep::Take),
         3 => (0usize..9).prop_map(LawStep::Return),
         9 => endings().prop_map(LawStep::FetchEnds),
-        1 => (0usize..3, prop::option::of(revisions())).prop_map(|(which, lease)| LawStep::HangingEnds(which, lease)),
+        1 => (0usize..3, prop::option::of(revisions()))
+            .prop_map(|(which, lease)| LawStep::HangingEnds(which, lease)),
         4 => (0usize..9, prop::option::of(prop_oneof![Just(Ok(())), kinds().prop_map(Err)]))
             .prop_map(|(which, result)| LawStep::ReleaseEnds(which, result)),
         1 => Just(LawStep::PoolsSettle),

@@ -277,6 +277,8 @@ impl ModelledProvider {
             ProviderEffect::Report { outcome, .. } => Some(outcome.clone()),
             _ => None,
         });
+        // The fetch listed a past rejection, and is repeated for its requests.
+        self.requested |= !self.waiting.is_empty();
         let after = self.current();
         let offered = match &offer {
             Some(Offer::New(facts)) => Some(facts),
@@ -301,6 +303,11 @@ impl ModelledProvider {
             Some(_) => {
                 let of = |lease: &Option<(LeaseId, Facts)>| lease.as_ref().map(|(lease, _)| *lease);
                 assert_eq!(of(&before), of(&after));
+                let has_expired = |(_, facts): (LeaseId, Facts)| facts.expiry.is_expired(now);
+                assert!(
+                    self.closed || !after.is_some_and(has_expired),
+                    "law 3: an expired renewal is a failure"
+                );
                 let is_other = offered.is_some_and(|facts| !self.is_current(&facts.revision));
                 let is_stale = matches!(outcomes[0], FetchOutcome::Stale { .. });
                 if !is_other || is_stale {
@@ -342,6 +349,12 @@ impl ModelledProvider {
             }
         }
         assert!(self.hanging.len() <= 3);
+        let machine = &self.provider.machine;
+        assert!(
+            !machine.is_rejected(self.provider.now.mono())
+                || machine.timers.get(Timer::Rejected).is_some(),
+            "law 5: a rejection of the current lease leads to a fetch"
+        );
         count
     }
 
