@@ -26,7 +26,7 @@ impl ProviderMachine {
             return;
         }
         self.bucket.forfeit(now);
-        if is_new || self.timers.get(Timer::Rejected).is_none() {
+        if is_new {
             self.timers.set_unless_set(Timer::Rejected, now);
             if let Some(running) = &mut self.running {
                 running.evidence = LoginEvidence::Rejected;
