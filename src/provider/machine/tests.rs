@@ -12,6 +12,7 @@ use super::*;
 use crate::error::ProviderErrorKind;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
+use crate::next_attempt::NextAttempt;
 
 pub(super) const POLL: Duration = Duration::from_secs(300);
 const SECOND: Duration = Duration::from_secs(1);

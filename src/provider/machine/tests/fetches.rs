@@ -168,3 +168,37 @@ fn no_fourth_fetch_begins_while_three_hang() {
     });
     assert_eq!(provider.begin(), Some(FetchId(4)));
 }
+
+#[test]
+fn a_success_resets_the_back_off() {
+    let mut provider = TestProvider::serving();
+    for _ in 0..2 {
+        provider.feed(ProviderInput::Hint);
+        for pause in [1, 2] {
+            let fetch = provider.begin();
+            provider.fail(fetch, ProviderErrorKind::Unavailable);
+            assert_eq!(provider.next(), Some(pause * SECOND));
+            provider.pass(pause * SECOND);
+        }
+        let fetch = provider.begin();
+        provider.succeed(fetch, "current");
+        provider.pass(60 * SECOND);
+    }
+}
+
+#[test]
+fn callers_wait_for_no_retry_after_a_permanent_error() {
+    for (kind, pause) in [
+        (ProviderErrorKind::Unavailable, Some(SECOND)),
+        (ProviderErrorKind::Denied, None),
+    ] {
+        let mut provider = TestProvider::serving();
+        provider.feed(ProviderInput::Hint);
+        let fetch = provider.begin();
+        let now = provider.now.mono();
+        assert_eq!(provider.machine.next_attempt(now), NextAttempt::Running);
+        provider.fail(fetch, kind);
+        let expected = pause.map_or(NextAttempt::Never, |pause| NextAttempt::Due(now + pause));
+        assert_eq!(provider.machine.next_attempt(now), expected);
+    }
+}

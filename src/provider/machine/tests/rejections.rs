@@ -229,3 +229,27 @@ fn a_pool_may_leave_before_the_first_lease() {
     let mut provider = TestProvider::new();
     provider.expect(ProviderInput::PoolLeft(vec![]), &[]);
 }
+
+#[test]
+fn a_rejection_of_the_current_lease_is_never_forgotten() {
+    let mut provider = TestProvider::serving();
+    provider.rejected("current");
+    provider.pass(2 * HOUR);
+    provider.rejected("unknown");
+    assert!(provider.machine.is_rejected(provider.now.mono()));
+}
+
+#[test]
+fn a_further_login_with_the_current_lease_ends_no_later_exclusion() {
+    let mut provider = TestProvider::serving();
+    provider.rejected("candidate");
+    provider.pass(SECOND);
+    provider.verified("current");
+    provider.rejected("current");
+    // The candidate was rejected after the first login, and so by the same database.
+    let active = provider.machine.exclusions.active(provider.now.mono());
+    assert_eq!(
+        *active,
+        [Revision::new("candidate"), Revision::new("current")]
+    );
+}

@@ -148,3 +148,61 @@ fn released_leases_are_remembered_within_bounds() {
     }
     assert!(provider.machine.leases.len() <= 67);
 }
+
+#[test]
+fn an_expired_renewal_keeps_the_valid_lease() {
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hint);
+    let fetch = provider.begin();
+    let expired = Expiry::after(provider.now, Duration::ZERO);
+    let outcome = provider.end(fetch, Ok(Offer::Renewed(expired)));
+    assert!(
+        matches!(&outcome, Some(FetchOutcome::Failed(error))
+            if error.kind() == ProviderErrorKind::ExpiredLease),
+        "{outcome:?}"
+    );
+    let current = provider.machine.current().map(|(_, current)| current);
+    assert_eq!(current, Some(&lease("current", Expiry::never())));
+}
+
+#[test]
+fn a_lease_that_is_adopted_again_is_still_verified() {
+    let mut provider = TestProvider::new();
+    for revision in ["a", "b"] {
+        provider.fetch(revision);
+        provider.verified(revision);
+    }
+    provider.rejected("b");
+    assert!(matches!(provider.fetch("a"), Some(FetchOutcome::Adopted)));
+    // Only a verified lease stays although another one is returned.
+    assert!(matches!(
+        provider.fetch("b"),
+        Some(FetchOutcome::Stale { .. })
+    ));
+}
+
+#[test]
+fn a_superseded_revision_leads_to_no_fetch_for_ten_seconds() {
+    let mut provider = TestProvider::new();
+    provider.fetch("a");
+    provider.verified("a");
+    provider.feed(ProviderInput::Hint);
+    provider.pass(2 * SECOND);
+    let fetch = provider.begin();
+    let hinted = Facts {
+        refresh_after: Some(2 * SECOND),
+        ..lease("b", Expiry::never())
+    };
+    provider.end(fetch, Ok(Offer::New(hinted)));
+    provider.verified("b");
+    let next = |provider: &TestProvider| {
+        let next = provider.machine.next_planned_fetch();
+        next.map(|at| at - provider.now.mono())
+    };
+    assert_eq!(next(&provider), Some(2 * SECOND));
+    assert!(matches!(
+        provider.fetch("a"),
+        Some(FetchOutcome::Stale { .. })
+    ));
+    assert_eq!(next(&provider), Some(10 * SECOND));
+}

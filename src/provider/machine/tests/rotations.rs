@@ -59,3 +59,15 @@ fn a_manual_request_joins_the_rotation_that_pools_still_adopt() {
         [ManualReply::Earlier(RotationId(2))]
     ));
 }
+
+#[test]
+fn a_handover_does_not_belong_to_a_rotation_whose_fetch_still_runs() {
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::PoolsSettled(RotationId(1)));
+    provider.feed(ProviderInput::Hint);
+    assert!(provider.begin().is_some());
+    let now = provider.now.mono();
+    assert_eq!(provider.machine.rotation(now), None);
+    provider.rejected("current");
+    assert_eq!(provider.machine.rotation(now), Some(RotationId(2)));
+}
