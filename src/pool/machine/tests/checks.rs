@@ -147,3 +147,36 @@ fn a_rejected_check_ends_the_generation_and_is_reported() {
     assert_eq!(reported(&effects), ["r1"]);
     assert_eq!(reported(&pool.wake(&r1)), ["r1"], "and not doubted");
 }
+
+#[test]
+fn a_rejected_check_is_not_doubted_shortly_after_a_verification() {
+    let r1 = lease("r1");
+    let mut pool = TestPool::serving(&r1, 1);
+    let jump = Duration::from_secs(61);
+    pool.now = Timestamp::at(pool.now.wall() + jump, pool.now.mono());
+    assert_eq!(started(&pool.wake(&r1)), Some(Purpose::Check));
+    pool.failed(ConnectErrorKind::Rejected);
+    let effects = pool.wake(&r1);
+    assert_eq!((reported(&effects), started(&effects)), (vec!["r1"], None));
+}
+
+#[test]
+fn a_login_of_unknown_result_during_a_check_leads_to_another_ten_seconds_later() {
+    let r1 = lease("r1");
+    let unknown = PoolInput::LoginUnknown { generation: 1 };
+    for is_lost in [false, true] {
+        let mut pool = TestPool::serving(&r1, 30);
+        pool.feed(unknown.clone());
+        assert_eq!(started(&pool.wake(&r1)), Some(Purpose::Check));
+        pool.feed(unknown.clone());
+        let attempt = pool.attempt;
+        if is_lost {
+            pool.feed(PoolInput::Lost { attempt });
+        } else {
+            pool.verified();
+        }
+        let (pause, effects) = pool.wake_when_due(&r1);
+        assert_eq!(pause.as_secs(), 10);
+        assert_eq!(started(&effects), Some(Purpose::Check));
+    }
+}

@@ -76,6 +76,8 @@ fn an_equal_revision_is_extended_and_not_handed_over() {
     let generation = 1;
     assert_eq!(effects[0], PoolEffect::Extend { generation, expiry });
     assert_eq!(started(&effects), None);
+    let lifetime = pool.machine.current().and_then(|active| active.lifetime);
+    assert_eq!(lifetime, Some(Duration::from_secs(500)));
     assert_eq!(started(&pool.wake(&renewed)), None);
 }
 
@@ -142,4 +144,16 @@ fn connections_are_opened_before_publication_within_the_overlap() {
     pool.feed(PoolInput::CallerRejected { generation: 1 });
     assert_eq!(pool.machine.ahead_of_demand(false, 8, 3), 1);
     assert_eq!(pool.machine.ahead_of_demand(true, 8, 3), 0);
+}
+
+#[test]
+fn an_attempt_that_fails_after_its_publication_is_over_without_a_failure() {
+    let (mut pool, r1) = (TestPool::new(), lease("r1"));
+    pool.wake(&r1);
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    assert_eq!(pool.failed(ConnectErrorKind::Other), []);
+    assert!(!pool.machine.has_attempt() && pool.machine.failure().is_none());
+    let revision = Revision::new("r1");
+    assert_eq!(pool.wake(&r1), [PoolEffect::Settle { revision }]);
 }

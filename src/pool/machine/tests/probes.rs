@@ -122,3 +122,21 @@ fn a_lease_that_was_extended_after_it_had_expired_is_probed_at_once() {
     assert!(effects.contains(&PoolEffect::Probe { generation: 1 }));
     assert_eq!(pool.machine.next_deadline(), None);
 }
+
+#[test]
+fn a_second_result_of_an_older_probe_ends_no_later_one() {
+    let now = Timestamp::now();
+    let (r1, r2) = (ending("r1", now, 900), ending("r2", now, 900));
+    let passed = PoolInput::Probed {
+        generation: 1,
+        result: ProbeResult::Passed,
+    };
+    let mut pool = TestPool::serving(&r1, 0);
+    pool.wake_when_due(&r1);
+    pool.feed(passed.clone());
+    pool.hand_over(&r2, HandoverMode::Replace);
+    let (_, effects) = pool.wake_when_due(&r2);
+    assert!(effects.contains(&PoolEffect::Probe { generation: 2 }));
+    pool.feed(passed);
+    assert_eq!(pool.machine.next_deadline(), None, "one probe at a time");
+}

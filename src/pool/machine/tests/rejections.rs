@@ -22,14 +22,15 @@ fn a_rejection_shortly_after_a_verification_is_verified_before_it_is_reported() 
 #[test]
 fn a_doubted_rejection_is_reported_after_one_failed_verification_of_any_kind() {
     let r1 = lease("r1");
-    let mut pool = TestPool::serving(&r1, 1);
-    pool.feed(PoolInput::CallerRejected { generation: 1 });
-    pool.wake(&r1);
-    assert_eq!(
-        reported(&pool.failed(ConnectErrorKind::Unreachable)),
-        [""; 0]
-    );
-    assert_eq!(reported(&pool.wake(&r1)), ["r1"]);
+    for kind in [ConnectErrorKind::Unreachable, ConnectErrorKind::Other] {
+        let mut pool = TestPool::serving(&r1, 1);
+        pool.feed(PoolInput::CallerRejected { generation: 1 });
+        pool.wake(&r1);
+        assert_eq!(reported(&pool.failed(kind)), [""; 0]);
+        let standing = pool.machine.current().map(|active| active.standing);
+        assert_eq!(standing, Some(Standing::Rejected), "{kind:?}");
+        assert_eq!(reported(&pool.wake(&r1)), ["r1"], "{kind:?}");
+    }
 }
 
 #[test]
@@ -154,16 +155,19 @@ fn both_are_reported_if_the_active_lease_is_rejected_too() {
 #[test]
 fn a_rejected_candidate_is_verified_after_the_active_lease_is_rejected() {
     let (r1, r2) = (lease("r1"), lease("r2"));
-    let mut pool = TestPool::serving(&r1, 60);
-    for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
-        if started(&pool.wake(&r2)).is_none() {
-            pool.wake_when_due(&r2);
+    for second in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
+        let mut pool = TestPool::serving(&r1, 60);
+        for kind in [ConnectErrorKind::Rejected, second] {
+            if started(&pool.wake(&r2)).is_none() {
+                pool.wake_when_due(&r2);
+            }
+            pool.failed(kind);
         }
-        pool.failed(kind);
+        assert_eq!(started(&pool.wake(&r2)), None, "{second:?}");
+        pool.feed(PoolInput::CallerRejected { generation: 1 });
+        let effects = pool.wake(&r2);
+        assert_eq!(started(&effects), Some(Purpose::HandOver), "{second:?}");
     }
-    assert_eq!(started(&pool.wake(&r2)), None);
-    pool.feed(PoolInput::CallerRejected { generation: 1 });
-    assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
 }
 
 #[test]
@@ -178,4 +182,20 @@ fn a_rejected_login_of_a_generation_updated_in_place_counts() {
         .budget
         .logins_at_once(&r1.account, pool.now.mono());
     assert!(logins.is_some());
+}
+
+#[test]
+fn a_rejected_login_of_one_of_the_four_generations_before_counts() {
+    for (handovers, counts) in [(1, true), (4, true), (5, false)] {
+        let mut pool = TestPool::serving(&lease("r0"), 20);
+        for number in 1..=handovers {
+            pool.hand_over(&lease(&format!("r{number}")), HandoverMode::InPlace);
+        }
+        pool.feed(PoolInput::LoginRejected { generation: 1 });
+        let logins = pool
+            .machine
+            .budget
+            .logins_at_once("app@db", pool.now.mono());
+        assert_eq!(logins.is_some(), counts, "after {handovers} handovers");
+    }
 }

@@ -195,3 +195,23 @@ fn the_next_attempt_is_one_that_may_help_callers() {
     pool.feed(PoolInput::Close);
     assert_eq!(next_attempt(&pool, &r1), NextAttempt::Never);
 }
+
+#[test]
+fn a_login_elsewhere_leads_to_a_verification_of_the_rejected_active_lease() {
+    let r1 = lease("r1");
+    let mut pool = TestPool::serving(&r1, 60);
+    pool.feed(PoolInput::CallerRejected { generation: 1 });
+    pool.wake(&r1);
+    for _ in 0..3 {
+        pool.wake_when_due(&r1);
+        pool.failed(ConnectErrorKind::Rejected);
+    }
+    let elsewhere = PoolInput::VerifiedElsewhere {
+        revision: Revision::new("r1"),
+        account: Arc::from("app@db"),
+    };
+    assert_eq!(pool.feed(elsewhere), [PoolEffect::Wake]);
+    let (pause, effects) = pool.wake_when_due(&r1);
+    assert_eq!(pause, Duration::from_secs(1));
+    assert_eq!(started(&effects), Some(Purpose::HandOver));
+}
