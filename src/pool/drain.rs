@@ -97,11 +97,9 @@ fn report_overdue<F: PoolFactory>(
         generation,
         connections: slot.factory().connections(pool),
     };
-    let report = |effect| match effect {
-        PoolEffect::ReportAbandoned { connections, .. } => Some(connections),
-        _ => None,
-    };
-    let Some(connections) = slot.feed(input, None).into_iter().find_map(report) else {
+    // `DrainOverdue` has no other effect.
+    let effects = slot.feed(input, None);
+    let Some(PoolEffect::ReportAbandoned { connections, .. }) = effects.into_iter().next() else {
         telemetry::ended(span);
         return false;
     };

@@ -33,21 +33,37 @@ impl<F: PoolFactory> PoolSlot<F> {
             .collect()
     }
 
-    /// Carries out an effect, or returns it if it needs a task.
+    /// Carries out an effect, or returns it if it needs a task or the caller's values.
     fn carry_out(&self, effect: PoolEffect, error: Option<&ConnectError>) -> Option<PoolEffect> {
-        match (effect, error) {
-            (PoolEffect::Wake, _) => self.settled(),
-            (PoolEffect::Reject { generation }, Some(error)) => self.reject(generation, error),
-            (PoolEffect::ReportFailure { revision, is_early }, Some(error)) => {
-                self.report_failure(&revision, is_early, error);
+        match effect {
+            PoolEffect::Wake => self.settled(),
+            PoolEffect::Reject { generation } => {
+                if let Some(error) = error {
+                    self.reject(generation, error);
+                }
             }
-            (PoolEffect::ReportRejected { revision }, _) => self.upstream.rejected(&revision),
-            (PoolEffect::ReportVerified { revision, account }, _) => {
+            PoolEffect::ReportFailure { revision, is_early } => {
+                if let Some(error) = error {
+                    self.report_failure(&revision, is_early, error);
+                }
+            }
+            PoolEffect::ReportRejected { revision } => self.upstream.rejected(&revision),
+            PoolEffect::ReportVerified { revision, account } => {
                 self.upstream.notify_verified(&revision, &account);
             }
-            (PoolEffect::Settle { revision }, _) => self.settle(&revision),
-            (PoolEffect::Extend { .. }, _) => self.shared.notify_waiting(),
-            (effect, _) => return Some(effect),
+            PoolEffect::Settle { revision } => self.settle(&revision),
+            // The expiry was published under the lock.
+            PoolEffect::Extend { .. } => self.shared.notify_waiting(),
+            // Carried out under the lock.
+            PoolEffect::ProbeBeforeUse { .. }
+            | PoolEffect::StopProbing { .. }
+            | PoolEffect::ReturnLease { .. } => {}
+            PoolEffect::StartAttempt { .. }
+            | PoolEffect::Probe { .. }
+            | PoolEffect::StartDrain { .. }
+            | PoolEffect::Open
+            | PoolEffect::Publish(_)
+            | PoolEffect::ReportAbandoned { .. } => return Some(effect),
         }
         None
     }
@@ -146,7 +162,19 @@ impl<F: PoolFactory> PoolSlot<F> {
                     since,
                     deadline,
                 } => drain::spawn(self, generation, since, deadline),
-                _ => {}
+                // Carried out without a task: by `handle` or `carry_out`.
+                PoolEffect::Wake
+                | PoolEffect::Extend { .. }
+                | PoolEffect::Reject { .. }
+                | PoolEffect::ReportFailure { .. }
+                | PoolEffect::ReportRejected { .. }
+                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::Settle { .. }
+                | PoolEffect::ProbeBeforeUse { .. }
+                | PoolEffect::StopProbing { .. }
+                | PoolEffect::ReturnLease { .. } => {}
+                // Carried out by the task that fed the input. None of these inputs is fed here.
+                PoolEffect::Open | PoolEffect::Publish(_) | PoolEffect::ReportAbandoned { .. } => {}
             }
         }
     }

@@ -65,28 +65,45 @@ impl<F: PoolFactory> SlotState<F> {
     ) -> (Vec<PoolEffect>, Vec<LeaseGuard<F::Secret>>) {
         let effects = self.machine.handle(input, shared.clock.now());
         let current = shared.current();
+        let is_current = |generation: &u64| current.number == *generation;
         let mut returned = Vec::new();
         for effect in &effects {
             match effect {
                 PoolEffect::ReturnLease { generation } => {
                     returned.extend(self.leases.remove(generation));
                 }
-                PoolEffect::Extend { generation, expiry } if current.number == *generation => {
-                    shared.publish(Generation {
-                        expiry: *expiry,
-                        ..Generation::clone(&current)
-                    });
+                PoolEffect::Extend { generation, expiry } => {
+                    if is_current(generation) {
+                        shared.publish(Generation {
+                            expiry: *expiry,
+                            ..Generation::clone(&current)
+                        });
+                    }
                 }
-                PoolEffect::ProbeBeforeUse { generation } if current.number == *generation => {
-                    current.lifecycle.set_unverified(true);
+                PoolEffect::ProbeBeforeUse { generation } => {
+                    if is_current(generation) {
+                        current.lifecycle.set_unverified(true);
+                    }
                 }
-                PoolEffect::StopProbing { generation } if current.number == *generation => {
-                    current.lifecycle.set_unverified(false);
+                PoolEffect::StopProbing { generation } => {
+                    if is_current(generation) {
+                        current.lifecycle.set_unverified(false);
+                    }
                 }
                 PoolEffect::Reject { .. } | PoolEffect::ReportFailure { .. } => {
                     self.error = error.cloned();
                 }
-                _ => {}
+                // Carried out after the lock is released.
+                PoolEffect::Wake
+                | PoolEffect::ReportRejected { .. }
+                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::Settle { .. }
+                | PoolEffect::StartAttempt { .. }
+                | PoolEffect::Probe { .. }
+                | PoolEffect::StartDrain { .. }
+                | PoolEffect::Open
+                | PoolEffect::Publish(_)
+                | PoolEffect::ReportAbandoned { .. } => {}
             }
         }
         (effects, returned)

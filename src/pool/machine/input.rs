@@ -99,52 +99,61 @@ pub(crate) enum PoolInput {
     Close,
 }
 
-/// Action for the driver to carry out.
+/// Action for the driver to carry out. Each is carried out in one or two of these places:
+///
+/// - `SlotState::handle`, under the lock: what must be visible together with the machine's state;
+/// - `PoolSlot::carry_out`, after the lock is released;
+/// - `PoolSlot::start`, which starts a task for it;
+/// - the task that fed the input, because it has the values: an attempt or a drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PoolEffect {
-    /// Wakes the actor and all waiting tasks: something may be due.
+    /// Wakes the actor and all waiting tasks: something may be due. By `carry_out`.
     Wake,
-    /// Verifies the provider's current lease in a task, if it still has this revision.
+    /// Verifies the provider's current lease in a task, if it still has this revision. By `start`.
     StartAttempt {
         attempt: u64,
         revision: Revision,
         purpose: Purpose,
     },
-    /// Opens a pool for the attempt's verified lease, or updates the current one.
+    /// Opens a pool for the attempt's verified lease, or updates the current one. By the attempt
+    /// (`verify_and_hand_over`), which fed `Verified`.
     Open,
-    /// Makes this generation the current one.
+    /// Makes this generation the current one. By the attempt (`publish`), which fed `Opened`.
     Publish(Publication),
-    /// Publishes the generation's later expiry.
+    /// Publishes the generation's later expiry. By `handle`; `carry_out` notifies the callers.
     Extend { generation: u64, expiry: Expiry },
-    /// Prevents further logins to this generation.
+    /// Prevents further logins to this generation. By `carry_out`; `handle` stores the error.
     Reject { generation: u64 },
     /// Logs that the lease was not verified. `is_early`: the database may not have the new password
-    /// yet.
+    /// yet. By `carry_out`; `handle` stores the error.
     ReportFailure { revision: Revision, is_early: bool },
-    /// Reports to the provider that the database rejects this revision.
+    /// Reports to the provider that the database rejects this revision. By `carry_out`.
     ReportRejected { revision: Revision },
-    /// Reports to the provider's other pools that a login with this revision worked.
+    /// Reports to the provider's other pools that a login with this revision worked. By
+    /// `carry_out`.
     ReportVerified {
         revision: Revision,
         account: Arc<str>,
     },
-    /// Ends the wait of rotations for this pool: the provider's current lease is active.
+    /// Ends the wait of rotations for this pool: the provider's current lease is active. By
+    /// `carry_out`.
     Settle { revision: Revision },
-    /// Probes an idle connection of this generation.
+    /// Probes an idle connection of this generation in a task. By `start`.
     Probe { generation: u64 },
-    /// Probes connections of this generation before they are handed out.
+    /// Probes connections of this generation before they are handed out. By `handle`.
     ProbeBeforeUse { generation: u64 },
-    /// Reverts `ProbeBeforeUse`.
+    /// Reverts `ProbeBeforeUse`. By `handle`.
     StopProbing { generation: u64 },
-    /// Drains this generation in a task, which reports its end or a passed deadline.
+    /// Drains this generation in a task, which reports its end or a passed deadline. By `start`.
     StartDrain {
         generation: u64,
         since: Instant,
         deadline: Instant,
     },
-    /// Reports that connections outlive their drain deadline.
+    /// Reports that connections outlive their drain deadline. By the drain (`report_overdue`), which
+    /// fed `DrainOverdue`.
     ReportAbandoned { generation: u64, connections: u32 },
-    /// Returns the lease that this generation was opened with.
+    /// Returns the lease that this generation was opened with. By `handle`.
     ReturnLease { generation: u64 },
 }
 

@@ -276,7 +276,11 @@ impl ModelledPool {
                     other => prop_assert!(false, "{other:?}"),
                 }
             }
-            _ => {}
+            PoolEffect::Wake
+            | PoolEffect::ReportFailure { .. }
+            | PoolEffect::ReportVerified { .. }
+            | PoolEffect::ProbeBeforeUse { .. }
+            | PoolEffect::StopProbing { .. } => {}
         }
         Ok(())
     }

@@ -124,13 +124,16 @@ impl Offer {
     }
 }
 
-/// Action for the driver to carry out.
+/// Action for the driver to carry out. `Driver::handle` does what concerns its tables, under the
+/// lock. `ProviderSlot::carry_out` does the rest without it, and starts the tasks.
 #[derive(Clone, Debug)]
 pub(crate) enum ProviderEffect {
+    /// Begins a rotation. By `handle`; `carry_out` opens its span.
     OpenRotation {
         rotation: RotationId,
         trigger: RotationTrigger,
     },
+    /// Fetches in a task. `handle` collects the request's values, `carry_out` starts it.
     StartFetch {
         fetch: FetchId,
         trigger: RotationTrigger,
@@ -139,31 +142,36 @@ pub(crate) enum ProviderEffect {
         /// Revisions that the database rejects.
         rejected: Arc<[Revision]>,
     },
-    /// Stores the fetched lease under this id.
+    /// Stores the fetched lease under this id. By `handle`.
     Store(LeaseId),
-    /// Moves the lease's expiry.
+    /// Moves the lease's expiry. By `handle`.
     Extend(LeaseId, Expiry),
-    /// Hands the lease over to pools.
+    /// Hands the lease over to pools. `handle` notes which pools the rotation waits for,
+    /// `carry_out` ends the wait if there are none.
     HandOver {
         rotation: RotationId,
         lease: LeaseId,
     },
+    /// Releases the lease in a task, which `carry_out` starts.
     Release(LeaseId),
-    /// Drops the lease's value.
+    /// Removes the lease's value. By `handle`; `carry_out` drops it.
     Forget(LeaseId),
+    /// Ends a rotation. By `handle`; `carry_out` ends its span, and reports it.
     CloseRotation {
         rotation: RotationId,
         outcome: RotationOutcome,
     },
+    /// Replies to a manual request. By `carry_out`.
     Reply {
         request: RequestId,
         reply: ManualReply,
     },
-    /// Reports the outcome of a fetch to the failure log, the log and the events.
+    /// Reports the outcome of a fetch to the failure log, the log and the events. By `carry_out`.
     Report {
         outcome: FetchOutcome,
         rotation: Option<RotationId>,
     },
+    /// Wakes all pools. By `carry_out`.
     NotifyPools,
 }
 

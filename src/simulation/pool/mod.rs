@@ -99,7 +99,19 @@ impl World {
                         current.is_unverified = matches!(effect, PoolEffect::ProbeBeforeUse { .. });
                     }
                 }
-                _ => {}
+                // Carried out below, or by the caller.
+                PoolEffect::Wake
+                | PoolEffect::Reject { .. }
+                | PoolEffect::ReportFailure { .. }
+                | PoolEffect::ReportRejected { .. }
+                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::Settle { .. }
+                | PoolEffect::StartAttempt { .. }
+                | PoolEffect::Probe { .. }
+                | PoolEffect::StartDrain { .. }
+                | PoolEffect::Open
+                | PoolEffect::Publish(_)
+                | PoolEffect::ReportAbandoned { .. } => {}
             }
         }
         for (lease, _) in returned {
@@ -209,7 +221,19 @@ impl World {
                         (self.clocks.micros(since), self.clocks.micros(deadline));
                     self.start_drain(index, generation, since, deadline);
                 }
-                _ => {}
+                // Carried out without a task.
+                PoolEffect::Wake
+                | PoolEffect::Extend { .. }
+                | PoolEffect::Reject { .. }
+                | PoolEffect::ReportFailure { .. }
+                | PoolEffect::ReportRejected { .. }
+                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::Settle { .. }
+                | PoolEffect::ProbeBeforeUse { .. }
+                | PoolEffect::StopProbing { .. }
+                | PoolEffect::ReturnLease { .. } => {}
+                // Carried out by the task that fed the input. None of these inputs is fed here.
+                PoolEffect::Open | PoolEffect::Publish(_) | PoolEffect::ReportAbandoned { .. } => {}
             }
         }
     }
