@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
-use super::call::{Call, PoolResult, Step, check_result, retry_on_next_generation, wait_deadline};
+use super::call::{
+    Call, PoolResult, TryOutcome, check_result, retry_on_next_generation, wait_deadline,
+};
 use super::connect::connect;
 use super::explain::{error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
@@ -51,13 +53,13 @@ pub(crate) async fn acquire<F: PoolFactory>(
         // Created before the phase is read, so that no end is missed.
         let over = std::pin::pin!(generation.lifecycle.ended());
         // The rare paths are boxed, to keep the future of every query small.
-        let step = match generation.lifecycle.phase() {
+        let outcome = match generation.lifecycle.phase() {
             // A newer generation is published before an older one is superseded. The same number means
             // that the pool was removed.
             Phase::Superseded if shared.current().number == generation.number => {
-                Step::Failed(shared.factory.error(AcquireError::Closed))
+                TryOutcome::Failed(shared.factory.error(AcquireError::Closed))
             }
-            Phase::Superseded => Step::Again,
+            Phase::Superseded => TryOutcome::Again,
             Phase::Serving
                 if shared.settings.own_queue && !generation.is_expired(&shared.clock) =>
             {
@@ -78,13 +80,13 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 let began = Instant::now();
                 let waiting =
                     wait_for_shared_connection(shared, &generation, &mut call, &mut place);
-                let step = Box::pin(waiting).await;
+                let outcome = Box::pin(waiting).await;
                 call.note_wait(shared, &generation, began.elapsed());
-                step
+                outcome
             }
         };
-        let error = match step {
-            Step::Got(connection) => {
+        let error = match outcome {
+            TryOutcome::Got(connection) => {
                 let origin =
                     (generation.lifecycle.phase() != Phase::Rejected).then_some(&generation.origin);
                 wait.got_connection(&shared.meters, &shared.name, now, origin);
@@ -95,14 +97,14 @@ pub(crate) async fn acquire<F: PoolFactory>(
                 });
             }
             // A broken connection is replaced without waiting for a generation.
-            Step::Again if Instant::now() < deadline => {
+            TryOutcome::Again if Instant::now() < deadline => {
                 if generation.lifecycle.phase() != Phase::Serving {
                     wait.keep_waiting(now);
                 }
                 continue;
             }
-            Step::Again => call.time_out(shared, None),
-            Step::Failed(error) => error,
+            TryOutcome::Again => call.time_out(shared, None),
+            TryOutcome::Failed(error) => error,
         };
         if shared.factory.is_timeout(&error) {
             shared.meters.timed_out(&shared.name);
@@ -120,7 +122,7 @@ async fn serve<F: PoolFactory>(
     generation: &Arc<Generation<F::Pool>>,
     mut over: Pin<&mut Notified<'_>>,
     call: &mut Call<F>,
-) -> Step<F> {
+) -> TryOutcome<F> {
     let limit = wait_deadline(generation, call);
     // With an idle connection, no login is needed.
     let (factory, pool) = (&shared.factory, &generation.pool);
@@ -134,7 +136,7 @@ async fn serve<F: PoolFactory>(
                 biased;
                 () = over.as_mut() => return retry_on_next_generation(shared),
                 result = acquiring => result,
-                () = sleep_until(limit) => return Step::Again,
+                () = sleep_until(limit) => return TryOutcome::Again,
             },
         };
         let result = result.map_err(|error| note_login_error(shared, generation.number, error));
@@ -145,7 +147,7 @@ async fn serve<F: PoolFactory>(
     } else {
         match Box::pin(connect(shared, generation, over, limit)).await {
             Some(got) => got,
-            None => return Step::Again,
+            None => return TryOutcome::Again,
         }
     };
     check_result(shared, generation, got, call).await

@@ -18,7 +18,7 @@ use crate::telemetry;
 const PANICKED: &str = "the attempt panicked; see its own output";
 
 /// An attempt in its task.
-pub(super) struct Attempt<F: PoolFactory> {
+pub(super) struct AttemptTask<F: PoolFactory> {
     pub(super) slot: Arc<PoolSlot<F>>,
     pub(super) number: u64,
     pub(super) rotation: Option<Arc<Rotation>>,
@@ -27,7 +27,7 @@ pub(super) struct Attempt<F: PoolFactory> {
     pub(super) began: Instant,
 }
 
-impl<F: PoolFactory> Drop for Attempt<F> {
+impl<F: PoolFactory> Drop for AttemptTask<F> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             telemetry::failed(&self.span, ConnectErrorKind::Other.as_str(), PANICKED);
@@ -58,7 +58,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, revisi
         lease_guard.origin.link(&span);
     }
     drop(parent);
-    let attempt = Attempt {
+    let attempt = AttemptTask {
         slot: Arc::clone(slot),
         number,
         rotation,
@@ -75,7 +75,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, revisi
     });
 }
 
-impl<F: PoolFactory> Attempt<F> {
+impl<F: PoolFactory> AttemptTask<F> {
     async fn run(self, lease_guard: LeaseGuard<F::Secret>) {
         let Err(error) = self.verify_and_hand_over(lease_guard).await else {
             return;

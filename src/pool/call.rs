@@ -14,7 +14,7 @@ use crate::error::ConnectErrorKind;
 use crate::lease::OldConnections;
 
 /// Outcome of one try with one generation.
-pub(super) enum Step<F: PoolFactory> {
+pub(super) enum TryOutcome<F: PoolFactory> {
     Got(F::Connection),
     /// The generation is over, or another may be current: the caller tries again.
     Again,
@@ -98,7 +98,7 @@ pub(super) async fn check_result<F: PoolFactory>(
     generation: &Generation<F::Pool>,
     got: PoolResult<F>,
     call: &mut Call<F>,
-) -> Step<F> {
+) -> TryOutcome<F> {
     let error = match got.result {
         Ok(connection) => {
             let check = generation.lifecycle.check();
@@ -107,13 +107,13 @@ pub(super) async fn check_result<F: PoolFactory>(
         Err(error) => error,
     };
     if shared.factory.is_timeout(&error) {
-        return Step::Failed(call.time_out(shared, Some(error)));
+        return TryOutcome::Failed(call.time_out(shared, Some(error)));
     }
     if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Superseded {
         return retry_on_next_generation(shared);
     }
     let Some(control_plane) = shared.control_plane() else {
-        return Step::Failed(error);
+        return TryOutcome::Failed(error);
     };
     let classified = control_plane.classify(&error);
     if matches!(
@@ -121,16 +121,16 @@ pub(super) async fn check_result<F: PoolFactory>(
         ConnectErrorKind::Rejected | ConnectErrorKind::Overloaded
     ) {
         call.rejection.get_or_insert(error);
-        return Step::Again;
+        return TryOutcome::Again;
     }
     verify_in_background(shared, generation.number, &classified);
-    Step::Failed(error)
+    TryOutcome::Failed(error)
 }
 
 /// Counts a caller whose generation is over. It tries again with the next one.
-pub(super) fn retry_on_next_generation<F: PoolFactory>(shared: &Shared<F>) -> Step<F> {
+pub(super) fn retry_on_next_generation<F: PoolFactory>(shared: &Shared<F>) -> TryOutcome<F> {
     shared.note_moved();
-    Step::Again
+    TryOutcome::Again
 }
 
 /// Checks a connection after the acquire, because a check cancelled inside of it would cost the
@@ -146,21 +146,21 @@ pub(super) async fn check_taken<F: PoolFactory>(
     call: &mut Call<F>,
     check: Check,
     opened: bool,
-) -> Step<F> {
+) -> TryOutcome<F> {
     let is_probe = check == Check::Probe;
     if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
-        return Step::Got(connection);
+        return TryOutcome::Got(connection);
     }
     // Zero idle time: the pool opened the connection while the caller queued in it.
     let opened = opened || idle_for == Some(Duration::ZERO);
     // A server that hangs delays the caller until its deadline at most.
     let failed = match connection_guard::check(shared, connection, check, call.deadline).await {
-        Ok(connection) => return Step::Got(connection),
+        Ok(connection) => return TryOutcome::Got(connection),
         Err(error) => error,
     };
     shared.checks.found_broken(shared.clock.mono());
     let Some(error) = failed else {
-        return Step::Again;
+        return TryOutcome::Again;
     };
     let (error, classified) = note_error(shared, error, |control_plane, rejection| {
         control_plane.rejected(generation.number, rejection);
@@ -168,16 +168,16 @@ pub(super) async fn check_taken<F: PoolFactory>(
     if let Some(classified) = &classified {
         if classified.kind() == ConnectErrorKind::Rejected {
             call.rejection.get_or_insert(error);
-            return Step::Again;
+            return TryOutcome::Again;
         }
         // The connection works and returned this error; another login would return the same.
         if classified.kind() == ConnectErrorKind::Other && classified.code().is_some() && !is_probe
         {
             verify_in_background(shared, generation.number, classified);
-            return Step::Failed(error);
+            return TryOutcome::Failed(error);
         }
     } else if shared.factory.classify(&error).code().is_some() {
-        return Step::Failed(error);
+        return TryOutcome::Failed(error);
     }
     // The backend may have ended the connection before it drops the role.
     if generation.old_connections == OldConnections::EndWithLease
@@ -190,12 +190,12 @@ pub(super) async fn check_taken<F: PoolFactory>(
         .maybe_broken
         .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);
     if *maybe_broken == 0 || (opened && !is_probe) {
-        return Step::Failed(error);
+        return TryOutcome::Failed(error);
     }
     // The backend may end a new connection together with the role. That happens once.
     if opened {
         *maybe_broken = 1;
     }
     *maybe_broken = maybe_broken.saturating_sub(1);
-    Step::Again
+    TryOutcome::Again
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::Span;
 
 use super::admission::logins_at_once;
-use super::attempt::Attempt;
+use super::attempt::AttemptTask;
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
 use super::login_limits::LoginLimits;
@@ -25,7 +25,7 @@ use crate::telemetry;
 /// Pause between two requests for a permit to open one more connection ahead of demand.
 const TOP_UP_EVERY: Duration = Duration::from_millis(20);
 
-impl<F: PoolFactory> Attempt<F> {
+impl<F: PoolFactory> AttemptTask<F> {
     /// Hands over to a verified lease. An error leaves the old generation unchanged. `verify` is
     /// the duration of the verification.
     pub(super) async fn hand_over(

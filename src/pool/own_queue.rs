@@ -13,7 +13,8 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::{
-    Call, PoolResult, Step, check_result, retry_on_next_generation, until_expiry, wait_deadline,
+    Call, PoolResult, TryOutcome, check_result, retry_on_next_generation, until_expiry,
+    wait_deadline,
 };
 use super::connect::note_worked;
 use super::explain::verify_in_background;
@@ -174,7 +175,7 @@ pub(super) async fn get_in_pool<F: PoolFactory>(
     generation: &Arc<Generation<F::Pool>>,
     mut over: Pin<&mut Notified<'_>>,
     call: &mut Call<F>,
-) -> Step<F> {
+) -> TryOutcome<F> {
     let limit = wait_deadline(generation, call);
     let waits = Arc::new(AtomicBool::new(false));
     let getting = WAITS_FOR_PERMIT.scope(Arc::clone(&waits), shared.factory.get(&generation.pool));
@@ -188,8 +189,8 @@ pub(super) async fn get_in_pool<F: PoolFactory>(
             () = over.as_mut() => return retry_on_next_generation(shared),
             result = getting => result,
             // Polled after the acquire, which sets the flag.
-            () = has_waited(&waits) => return Step::Again,
-            () = sleep_until(limit) => return Step::Again,
+            () = has_waited(&waits) => return TryOutcome::Again,
+            () = sleep_until(limit) => return TryOutcome::Again,
         },
     };
     let got = PoolResult {

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::admission::{Admission, HEAD_START, Permit, QueueGuard};
 use super::call::{
-    Call, Step, are_expired, check_result, check_taken, retry_on_next_generation, wait_deadline,
+    Call, TryOutcome, are_expired, check_result, check_taken, retry_on_next_generation,
+    wait_deadline,
 };
 use super::connect::{Pace, open};
 use super::explain::error_without_connection;
@@ -52,14 +53,14 @@ pub(super) async fn queue<'g, F: PoolFactory>(
     mut over: Pin<&mut Notified<'_>>,
     call: &mut Call<F>,
     place: &mut Option<Place<'g, F::Pool>>,
-) -> Step<F> {
+) -> TryOutcome<F> {
     let limit = wait_deadline(generation, call);
     let take = || shared.factory.try_get(&generation.pool);
     let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
     let outcome = wait_at_front(shared, generation, over.as_mut(), limit, queued, take).await;
     match outcome {
         QueueOutcome::Moved => retry_on_next_generation(shared),
-        QueueOutcome::Again => Step::Again,
+        QueueOutcome::Again => TryOutcome::Again,
         QueueOutcome::Taken(connection) => {
             *place = None;
             let check = generation.lifecycle.check();
@@ -69,7 +70,7 @@ pub(super) async fn queue<'g, F: PoolFactory>(
             *place = None;
             match open(shared, generation, permit, over, limit).await {
                 Some(got) => check_result(shared, generation, got, call).await,
-                None => Step::Again,
+                None => TryOutcome::Again,
             }
         }
     }
@@ -141,7 +142,7 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
     generation: &Arc<Generation<F::Pool>>,
     call: &mut Call<F>,
     place: &mut Option<Place<'g, F::Pool>>,
-) -> Step<F> {
+) -> TryOutcome<F> {
     // Connections of a role that the backend drops may be unusable although pings succeed.
     let ends = generation.old_connections == OldConnections::EndWithLease;
     let check = if ends { Check::Probe } else { Check::Ping };
@@ -152,7 +153,7 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
         let notified = std::pin::pin!(shared.next_notification());
         let woken = std::pin::pin!(shared.admission.woken());
         if is_over(shared, generation) {
-            return Step::Again;
+            return TryOutcome::Again;
         }
         let expired = are_expired(shared, generation);
         let is_at_front = queued.front_permit.is_some();
@@ -167,10 +168,10 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
             && !shared.next_attempt().is_before(call.deadline.into_std());
         // Check again: a new generation may have been published since the next attempt was read.
         if cannot_succeed && is_over(shared, generation) {
-            return Step::Again;
+            return TryOutcome::Again;
         }
         if cannot_succeed || Instant::now() >= call.deadline {
-            return Step::Failed(
+            return TryOutcome::Failed(
                 call.rejection
                     .take()
                     .unwrap_or_else(|| error_without_connection(shared, generation)),
