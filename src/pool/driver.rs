@@ -150,7 +150,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Starts the tasks that carry out these effects.
-    pub(super) fn start(self: &Arc<Self>, effects: Vec<PoolEffect>) {
+    pub(super) fn start_tasks(self: &Arc<Self>, effects: Vec<PoolEffect>) {
         for effect in effects {
             match effect {
                 PoolEffect::StartAttempt {
@@ -235,7 +235,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
         // Not left to the actor, which may be waiting for its restart. Includes drains whose
         // runtime ended.
-        self.start(effects);
+        self.start_tasks(effects);
         if is_first {
             self.shared.notify_waiting();
             self.settled();
@@ -245,7 +245,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Starts a task for each drain that has none.
     pub(super) fn start_drains(self: &Arc<Self>) {
         let effects = self.feed(PoolInput::StartDrains, None);
-        self.start(effects);
+        self.start_tasks(effects);
     }
 }
 
@@ -264,7 +264,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
             .panic_if_set(self.name(), "pool.wake");
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
-        self.start(effects);
+        self.start_tasks(effects);
         self.update_next_attempt();
         self.settled.notify();
         let now = self.clock().mono();

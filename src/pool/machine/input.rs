@@ -103,13 +103,14 @@ pub(crate) enum PoolInput {
 ///
 /// - `SlotState::handle`, under the lock: what must be visible together with the machine's state;
 /// - `PoolSlot::carry_out`, after the lock is released;
-/// - `PoolSlot::start`, which starts a task for it;
+/// - `PoolSlot::start_tasks`, which starts a task for it;
 /// - the task that fed the input, because it has the values: an attempt or a drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PoolEffect {
     /// Wakes the actor and all waiting tasks: something may be due. By `carry_out`.
     Wake,
-    /// Verifies the provider's current lease in a task, if it still has this revision. By `start`.
+    /// Verifies the provider's current lease in a task, if it still has this revision. By
+    /// `start_tasks`.
     StartAttempt {
         attempt: u64,
         revision: Revision,
@@ -138,20 +139,21 @@ pub(crate) enum PoolEffect {
     /// Ends the wait of rotations for this pool: the provider's current lease is active. By
     /// `carry_out`.
     Settle { revision: Revision },
-    /// Probes an idle connection of this generation in a task. By `start`.
+    /// Probes an idle connection of this generation in a task. By `start_tasks`.
     Probe { generation: u64 },
     /// Probes connections of this generation before they are handed out. By `handle`.
     ProbeBeforeUse { generation: u64 },
     /// Reverts `ProbeBeforeUse`. By `handle`.
     StopProbing { generation: u64 },
-    /// Drains this generation in a task, which reports its end or a passed deadline. By `start`.
+    /// Drains this generation in a task, which reports its end or a passed deadline. By
+    /// `start_tasks`.
     StartDrain {
         generation: u64,
         since: Instant,
         deadline: Instant,
     },
-    /// Reports that connections outlive their drain deadline. By the drain (`report_overdue`), which
-    /// fed `DrainOverdue`.
+    /// Reports that connections outlive their drain deadline. By the drain (`report_overdue`),
+    /// which fed `DrainOverdue`.
     ReportAbandoned { generation: u64, connections: u32 },
     /// Returns the lease that this generation was opened with. By `handle`.
     ReturnLease { generation: u64 },

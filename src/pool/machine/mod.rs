@@ -272,7 +272,7 @@ impl PoolMachine {
             (&self.attempt, self.next_verification(now), lease)
             && at <= now.mono()
         {
-            self.start(lease, purpose, now.mono());
+            self.start_attempt(lease, purpose, now.mono());
         }
     }
 
@@ -347,7 +347,7 @@ impl PoolMachine {
         }
     }
 
-    fn start(&mut self, lease: LeaseFacts, purpose: Purpose, now: Instant) {
+    fn start_attempt(&mut self, lease: LeaseFacts, purpose: Purpose, now: Instant) {
         self.check = None;
         if purpose == Purpose::Check {
             self.last_check = Some(now);

@@ -272,7 +272,7 @@ impl World {
             .line("published", node, generation, secret as u64);
         self.published(index, number, secret, old);
         let effects = self.feed_pool(index, PoolInput::StartDrains);
-        self.start(index, effects);
+        self.start_tasks(index, effects);
         self.wake_callers(index);
         let report = HandoverReport {
             pool: Arc::clone(&self.pools[index].name),

@@ -45,7 +45,7 @@ impl World {
         self.note_rejection(index);
         let effects = self.feed_pool(index, PoolInput::Wake { lease });
         self.pool_resumed(index, resumes, &effects);
-        self.start(index, effects);
+        self.start_tasks(index, effects);
         self.check_pool_after_jump(index);
         self.wake_callers(index);
         if let Some(next) = self.pools[index].machine.next_deadline() {
@@ -197,7 +197,7 @@ impl World {
     }
 
     /// Starts the tasks that carry out these effects.
-    fn start(&mut self, index: usize, effects: Vec<PoolEffect>) {
+    fn start_tasks(&mut self, index: usize, effects: Vec<PoolEffect>) {
         for effect in effects {
             match effect {
                 PoolEffect::StartAttempt {
@@ -296,7 +296,7 @@ impl World {
             }
             self.checks.hazard("pools closed", 1);
         }
-        self.start(index, effects);
+        self.start_tasks(index, effects);
         if is_first {
             self.wake_callers(index);
             self.wake_pool(index);
