@@ -245,7 +245,7 @@ impl Rotation {
     }
 
     /// Returns whether no pool has yet to adopt the lease.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn waits_for_no_pool(&self) -> bool {
         self.progress.lock().waiting.is_empty()
     }
 

@@ -58,7 +58,7 @@ async fn law_12_a_fetch_in_flight_outlives_the_provider_actor() {
 async fn law_12_a_crash_after_each_step_costs_at_most_one_clock_check() {
     for (actor, step) in [
         ("login", "provider.wake"),
-        ("login", "provider.settled"),
+        ("login", "provider.fetched"),
         ("orders", "pool.wake"),
         ("orders", "pool.verified"),
         ("orders", "pool.published"),

@@ -108,7 +108,7 @@ impl<F: PoolFactory> AttemptTask<F> {
             return self.hand_over(lease_guard, took).await;
         }
         slot.recovered();
-        slot.settled();
+        slot.notify_and_wake();
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn attempt_failed(&self, attempt: u64, error: &ConnectError) {
         let kind = error.kind();
         self.feed(PoolInput::Failed { attempt, kind }, Some(error));
-        self.settled();
+        self.notify_and_wake();
         self.update_next_attempt();
     }
 }

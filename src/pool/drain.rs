@@ -81,7 +81,7 @@ pub(super) fn spawn<F: PoolFactory>(
             generation,
             took,
         });
-        slot.settled();
+        slot.notify_and_wake();
     });
 }
 
@@ -118,6 +118,6 @@ fn report_overdue<F: PoolFactory>(
         generation,
         connections,
     });
-    slot.settled();
+    slot.notify_and_wake();
     true
 }

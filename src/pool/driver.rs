@@ -36,7 +36,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Carries out an effect, or returns it if it needs a task or the caller's values.
     fn carry_out(&self, effect: PoolEffect, error: Option<&ConnectError>) -> Option<PoolEffect> {
         match effect {
-            PoolEffect::Wake => self.settled(),
+            PoolEffect::Wake => self.notify_and_wake(),
             PoolEffect::Reject { generation } => {
                 if let Some(error) = error {
                     self.reject(generation, error);
@@ -51,7 +51,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             PoolEffect::ReportVerified { revision, account } => {
                 self.upstream.notify_verified(&revision, &account);
             }
-            PoolEffect::Settle { revision } => self.settle(&revision),
+            PoolEffect::ReportServing { revision } => self.report_serving(&revision),
             // The expiry was published under the lock.
             PoolEffect::Extend { .. } => self.shared.notify_waiting(),
             // Carried out under the lock.
@@ -129,7 +129,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Notes that the pool uses the provider's current lease.
-    fn settle(&self, revision: &Revision) {
+    fn report_serving(&self, revision: &Revision) {
         if self.lock().machine.failure().is_none() {
             // A wrong secret was replaced by the active one, which needs no verification.
             self.failures.succeeded();
@@ -145,7 +145,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     fn leave_rotation(&self) {
         if let Some(rotation) = self.upstream.rotation() {
             rotation.stop_waiting_for(self.name());
-            self.upstream.pool_settled(&rotation);
+            self.upstream.pool_done(&rotation);
         }
     }
 
@@ -169,7 +169,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 | PoolEffect::ReportFailure { .. }
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::ReportVerified { .. }
-                | PoolEffect::Settle { .. }
+                | PoolEffect::ReportServing { .. }
                 | PoolEffect::ProbeBeforeUse { .. }
                 | PoolEffect::StopProbing { .. }
                 | PoolEffect::ReturnLease { .. } => {}
@@ -238,7 +238,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.start_tasks(effects);
         if is_first {
             self.shared.notify_waiting();
-            self.settled();
+            self.notify_and_wake();
         }
     }
 
@@ -266,7 +266,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start_tasks(effects);
         self.update_next_attempt();
-        self.settled.notify();
+        self.notifier.notify();
         let now = self.clock().mono();
         let next = self.lock().machine.next_deadline();
         next.map(|at| at.saturating_duration_since(now))

@@ -92,7 +92,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         };
         let Some((report, account)) = self.publish(lease_guard, &pool, login_limits, report) else {
             discard(slot, pool, mode);
-            slot.settled();
+            slot.notify_and_wake();
             return Ok(());
         };
         slot.recovered();
@@ -171,9 +171,9 @@ impl<F: PoolFactory> AttemptTask<F> {
         slot.feed(PoolInput::Reported { attempt }, None);
         slot.upstream.verified(revision, account);
         if let Some(rotation) = &self.rotation {
-            slot.upstream.pool_settled(rotation);
+            slot.upstream.pool_done(rotation);
         }
-        slot.settled();
+        slot.notify_and_wake();
     }
 
     /// Opens connections before publication.

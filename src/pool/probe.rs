@@ -19,7 +19,7 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, generation: u64) {
     tokio::spawn(async move {
         let (result, error) = probe(&slot, generation).await;
         slot.feed(PoolInput::Probed { generation, result }, error.as_ref());
-        slot.settled();
+        slot.notify_and_wake();
     });
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     inner: Mutex<SlotState<F>>,
     pub(super) mailbox: Mailbox,
     /// Notified whenever the machine has handled a task's result.
-    pub(super) settled: Notifier,
+    pub(super) notifier: Notifier,
     /// Log of failed verifications.
     pub(super) failures: FailureLog,
 }
@@ -75,7 +75,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 ),
                 context,
                 mailbox: Mailbox::default(),
-                settled: Notifier::default(),
+                notifier: Notifier::default(),
                 failures: FailureLog::default(),
             }
         })
@@ -111,8 +111,8 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Notifies waiting tasks, and wakes the actor.
-    pub(super) fn settled(&self) {
-        self.settled.notify();
+    pub(super) fn notify_and_wake(&self) {
+        self.notifier.notify();
         self.mailbox.wake();
     }
 
@@ -137,7 +137,7 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     /// Resolves with the first result of `check`, which is called now and after each change.
     pub(crate) async fn until<T>(&self, check: impl FnMut() -> Option<T>) -> T {
-        self.settled.until(check).await
+        self.notifier.until(check).await
     }
 
     /// Returns the result of the pool's start; `None` while it may still succeed.

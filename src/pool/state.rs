@@ -97,7 +97,7 @@ impl<F: PoolFactory> SlotState<F> {
                 PoolEffect::Wake
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::ReportVerified { .. }
-                | PoolEffect::Settle { .. }
+                | PoolEffect::ReportServing { .. }
                 | PoolEffect::StartAttempt { .. }
                 | PoolEffect::Probe { .. }
                 | PoolEffect::StartDrain { .. }

@@ -44,7 +44,7 @@ pub(crate) struct ProviderSlot<S> {
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     mailbox: Mailbox,
     /// Notified after each input.
-    settled: Notifier,
+    notifier: Notifier,
     pub(super) fetch_failures: FailureLog,
     pub(super) release_failures: FailureLog,
 }
@@ -81,7 +81,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             driver: Mutex::new(Driver::new(machine)),
             subscribers: Mutex::default(),
             mailbox: Mailbox::default(),
-            settled: Notifier::default(),
+            notifier: Notifier::default(),
             fetch_failures: FailureLog::default(),
             release_failures: FailureLog::default(),
         }
@@ -121,17 +121,17 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     fn feed_with(self: &Arc<Self>, input: ProviderInput, values: InputValues<S>) {
         let work = self.handle(input, values);
         self.carry_out(work);
-        self.settled();
+        self.notify_and_wake();
     }
 
-    fn settled(&self) {
-        self.settled.notify();
+    fn notify_and_wake(&self) {
+        self.notifier.notify();
         self.mailbox.wake();
     }
 
     /// Resolves once `check` returns a value; checked at once and after each input.
     pub(crate) async fn until<T>(&self, mut check: impl FnMut(&ProviderMachine) -> Option<T>) -> T {
-        self.settled.until(|| check(&self.lock().machine)).await
+        self.notifier.until(|| check(&self.lock().machine)).await
     }
 }
 
@@ -205,7 +205,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         );
         self.notify_verified(revision, account);
         self.carry_out(work);
-        self.settled();
+        self.notify_and_wake();
     }
 
     /// Notifies all pools of a successful login with this revision as this database user.
@@ -223,12 +223,12 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Notes that a pool has taken this rotation's lease, or has left.
-    pub(crate) fn pool_settled(self: &Arc<Self>, rotation: &Arc<Rotation>) {
+    pub(crate) fn pool_done(self: &Arc<Self>, rotation: &Arc<Rotation>) {
         let open = self.lock().id_of(rotation);
-        if let Some(id) = open.filter(|_| rotation.is_settled()) {
-            self.feed(ProviderInput::PoolsSettled(id));
+        if let Some(id) = open.filter(|_| rotation.waits_for_no_pool()) {
+            self.feed(ProviderInput::PoolsDone(id));
         } else {
-            self.settled();
+            self.notify_and_wake();
         }
     }
 
@@ -301,9 +301,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let work = self.handle(input, InputValues { lease, pools });
         self.context
             .failpoints
-            .panic_if_set(&self.name, "provider.settled");
+            .panic_if_set(&self.name, "provider.fetched");
         self.carry_out(work);
-        self.settled();
+        self.notify_and_wake();
     }
 
     /// Notes that a fetch ended after its deadline.
@@ -335,7 +335,7 @@ impl<S: Send + Sync + 'static> Slot for ProviderSlot<S> {
             .panic_if_set(&self.name, "provider.wake");
         let work = self.handle(ProviderInput::Wake, InputValues::none());
         self.carry_out(work);
-        self.settled.notify();
+        self.notifier.notify();
         let next = self.lock().machine.next_deadline();
         next.map(|at| at.saturating_duration_since(self.clock().mono()))
     }

@@ -22,7 +22,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 Work::Fetch(fetch) => spawn_fetch(self, *fetch),
                 Work::HandOver(rotation) => {
                     rotation.record_revision();
-                    self.pool_settled(&rotation);
+                    self.pool_done(&rotation);
                 }
                 Work::Release(id, lease) => spawn_release(self, id, lease),
                 Work::Forget(lease) => drop(lease),

@@ -14,7 +14,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(30);
 const PROBE_UNVERIFIED: Duration = Duration::from_secs(10);
 /// Shortest time from the last error to the start of a probe that verifies the connections.
 /// Backends end a user's connections and drop the user at nearly the same time, in either order.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+const VERIFIES_AFTER: Duration = Duration::from_secs(2);
 /// Leases that are rejected within this time of their verification are verified again before the
 /// rejection is reported. One of several servers behind an address may lag.
 const JUST_VERIFIED: Duration = Duration::from_secs(10);
@@ -128,13 +128,13 @@ impl Active {
     /// Handles a passed probe. Returns whether it verified the connections: it must have begun long
     /// enough after the last error.
     pub(super) fn probe_passed(&mut self) -> bool {
-        let is_settled = matches!(
+        let is_verified = matches!(
             (self.unverified, self.last_probe),
-            (Some(last), Some(began)) if began.saturating_duration_since(last) >= SETTLED_AFTER
+            (Some(last), Some(began)) if began.saturating_duration_since(last) >= VERIFIES_AFTER
         );
-        if is_settled {
+        if is_verified {
             self.unverified = None;
         }
-        is_settled
+        is_verified
     }
 }

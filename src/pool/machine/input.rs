@@ -136,9 +136,9 @@ pub(crate) enum PoolEffect {
         revision: Revision,
         account: Arc<str>,
     },
-    /// Ends the wait of rotations for this pool: the provider's current lease is active. By
-    /// `carry_out`.
-    Settle { revision: Revision },
+    /// Reports that the pool serves the provider's current lease, so that its rotation no longer
+    /// waits for the pool. By `carry_out`.
+    ReportServing { revision: Revision },
     /// Probes an idle connection of this generation in a task. By `start_tasks`.
     Probe { generation: u64 },
     /// Probes connections of this generation before they are handed out. By `handle`.

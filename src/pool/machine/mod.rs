@@ -341,7 +341,7 @@ impl PoolMachine {
         // The rotation's report must include the handover first.
         let running = self.attempt.as_ref();
         if running.is_none_or(|running| running.step != Step::Reporting) {
-            self.effects.push(PoolEffect::Settle {
+            self.effects.push(PoolEffect::ReportServing {
                 revision: lease.revision.clone(),
             });
         }

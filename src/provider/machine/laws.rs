@@ -53,7 +53,7 @@ fn steps() -> impl Strategy<Value = LawStep> {
             .prop_map(|(which, lease)| LawStep::HangingEnds(which, lease)),
         4 => (0usize..9, prop::option::of(prop_oneof![Just(Ok(())), kinds().prop_map(Err)]))
             .prop_map(|(which, result)| LawStep::ReleaseEnds(which, result)),
-        1 => Just(LawStep::PoolsSettle),
+        1 => Just(LawStep::PoolsDone),
         1 => Just(LawStep::PoolsGone),
     ]
 }

@@ -74,7 +74,7 @@ pub(crate) enum ProviderInput {
     /// The task of a release is gone with its runtime.
     ReleaseLost(LeaseId),
     /// Every pool of the rotation has taken its lease, or has left.
-    PoolsSettled(RotationId),
+    PoolsDone(RotationId),
     /// No pool takes a lease any more.
     PoolsGone,
     /// No further fetch starts.

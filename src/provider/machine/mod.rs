@@ -191,7 +191,7 @@ impl ProviderMachine {
                 self.release_ended(lease, Some(result), mono);
             }
             ProviderInput::ReleaseLost(lease) => self.release_ended(lease, None, mono),
-            ProviderInput::PoolsSettled(rotation) => {
+            ProviderInput::PoolsDone(rotation) => {
                 let taken = self.handing_over.take_if(|waiting| *waiting == rotation);
                 self.close_rotation(taken, RotationOutcome::Adopted);
             }

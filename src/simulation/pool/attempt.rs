@@ -290,7 +290,7 @@ impl World {
         let provider = self.pools[index].provider.index;
         self.verified_upstream(provider, &facts.revision, &facts.account);
         if let Some(rotation) = &attempt.rotation {
-            self.pool_settled(provider, rotation);
+            self.pool_done(provider, rotation);
         }
         self.wake_pool(index);
         self.check_connections(index);

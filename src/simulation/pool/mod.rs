@@ -105,7 +105,7 @@ impl World {
                 | PoolEffect::ReportFailure { .. }
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::ReportVerified { .. }
-                | PoolEffect::Settle { .. }
+                | PoolEffect::ReportServing { .. }
                 | PoolEffect::StartAttempt { .. }
                 | PoolEffect::Probe { .. }
                 | PoolEffect::StartDrain { .. }
@@ -155,7 +155,7 @@ impl World {
             PoolEffect::ReportVerified { revision, account } => {
                 self.notify_verified(provider, &revision, &account);
             }
-            PoolEffect::Settle { revision } => {
+            PoolEffect::ReportServing { revision } => {
                 let name = Arc::clone(&self.pools[index].name);
                 if let Some(rotation) = self.open_rotation(provider)
                     && rotation.waits_for(&name, &revision.digest())
@@ -192,7 +192,7 @@ impl World {
         let provider = self.pools[index].provider.index;
         if let Some(rotation) = self.open_rotation(provider) {
             rotation.stop_waiting_for(&self.pools[index].name);
-            self.pool_settled(provider, &rotation);
+            self.pool_done(provider, &rotation);
         }
     }
 
@@ -228,7 +228,7 @@ impl World {
                 | PoolEffect::ReportFailure { .. }
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::ReportVerified { .. }
-                | PoolEffect::Settle { .. }
+                | PoolEffect::ReportServing { .. }
                 | PoolEffect::ProbeBeforeUse { .. }
                 | PoolEffect::StopProbing { .. }
                 | PoolEffect::ReturnLease { .. } => {}

@@ -22,7 +22,7 @@ const FETCH_DEADLINE: u64 = 30 * SEC;
 /// Part of an effect that is carried out after all tables are updated.
 enum NodeWork {
     StartFetch(FetchId, SimulatedFetch),
-    Settle(Arc<Rotation>),
+    HandOver(Arc<Rotation>),
     Release(LeaseId),
     CloseRotation(Arc<Rotation>, RotationOutcome),
     WakePools,
@@ -128,7 +128,7 @@ impl World {
                             .remaining_pools(index)
                             .map(|pool| Arc::clone(&pool.name));
                         rotation.adopted(&revision, pools);
-                        work.push(NodeWork::Settle(rotation));
+                        work.push(NodeWork::HandOver(rotation));
                     }
                 }
                 ProviderEffect::Release(id) => work.push(NodeWork::Release(id)),
@@ -157,7 +157,7 @@ impl World {
         for part in work {
             match part {
                 NodeWork::StartFetch(fetch, running) => self.start_fetch(index, fetch, running),
-                NodeWork::Settle(rotation) => self.pool_settled(index, &rotation),
+                NodeWork::HandOver(rotation) => self.pool_done(index, &rotation),
                 NodeWork::Release(lease) => self.start_release(index, lease),
                 NodeWork::CloseRotation(rotation, outcome) => {
                     rotation.close(outcome, now);
@@ -172,13 +172,13 @@ impl World {
         count
     }
 
-    pub(super) fn pool_settled(&mut self, index: usize, rotation: &Arc<Rotation>) {
+    pub(super) fn pool_done(&mut self, index: usize, rotation: &Arc<Rotation>) {
         let mut open = self.providers[index].rotations.iter();
         let open = open
             .find(|(_, open)| Arc::ptr_eq(open, rotation))
             .map(|(id, _)| *id);
-        if let Some(id) = open.filter(|_| rotation.is_settled()) {
-            self.feed_provider(index, ProviderInput::PoolsSettled(id));
+        if let Some(id) = open.filter(|_| rotation.waits_for_no_pool()) {
+            self.feed_provider(index, ProviderInput::PoolsDone(id));
         } else {
             self.wake_provider(index);
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_lease_is_verified_then_opened_then_published_then_settled() {
+fn a_lease_is_verified_then_opened_then_published_then_reported() {
     let (mut pool, r1) = (TestPool::new(), lease("r1"));
     assert_eq!(started(&pool.wake(&r1)), Some(Purpose::HandOver));
     assert_eq!(pool.wake(&r1), [], "one attempt at a time");
@@ -15,13 +15,17 @@ fn a_lease_is_verified_then_opened_then_published_then_settled() {
         limited: None,
     });
     assert_eq!(pool.opened(HandoverMode::Replace), [published]);
-    assert_eq!(pool.wake(&r1), [], "not settled before it is reported");
+    assert_eq!(
+        pool.wake(&r1),
+        [],
+        "not before the handover is in the report"
+    );
     assert_eq!(
         pool.feed(PoolInput::Reported { attempt: 1 }),
         [PoolEffect::Wake]
     );
     let revision = Revision::new("r1");
-    assert_eq!(pool.wake(&r1), [PoolEffect::Settle { revision }]);
+    assert_eq!(pool.wake(&r1), [PoolEffect::ReportServing { revision }]);
     assert_eq!(pool.machine.next_deadline(), None);
 }
 
@@ -155,5 +159,5 @@ fn an_attempt_that_fails_after_its_publication_is_over_without_a_failure() {
     assert_eq!(pool.failed(ConnectErrorKind::Other), []);
     assert!(!pool.machine.has_attempt() && pool.machine.failure().is_none());
     let revision = Revision::new("r1");
-    assert_eq!(pool.wake(&r1), [PoolEffect::Settle { revision }]);
+    assert_eq!(pool.wake(&r1), [PoolEffect::ReportServing { revision }]);
 }

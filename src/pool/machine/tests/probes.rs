@@ -42,7 +42,11 @@ fn unverified_connections_lead_to_probes_every_10_seconds_until_a_late_one_passe
     );
     let probe = PoolEffect::Probe { generation };
     assert!(pool.wake(&r1).contains(&probe), "at once");
-    assert_eq!(pool.feed(passed.clone()), [], "too early to settle it");
+    assert_eq!(
+        pool.feed(passed.clone()),
+        [],
+        "it began too early to verify them"
+    );
     assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);
     pool.feed(unverified);
     assert_eq!(pool.feed(passed.clone()), [], "another one came meanwhile");

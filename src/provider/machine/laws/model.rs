@@ -28,7 +28,7 @@ pub(super) enum LawStep {
     FetchEnds(FetchEnd),
     HangingEnds(usize, Option<usize>),
     ReleaseEnds(usize, Option<Result<(), ProviderErrorKind>>),
-    PoolsSettle,
+    PoolsDone,
     PoolsGone,
     Stop,
 }
@@ -208,9 +208,9 @@ impl ModelledProvider {
                 let result = result.map_err(error);
                 self.feed(ProviderInput::ReleaseDone { lease, result });
             }
-            LawStep::PoolsSettle => {
+            LawStep::PoolsDone => {
                 if let Some(rotation) = self.provider.machine.handing_over {
-                    self.feed(ProviderInput::PoolsSettled(rotation));
+                    self.feed(ProviderInput::PoolsDone(rotation));
                 }
             }
             LawStep::PoolsGone => self.feed(ProviderInput::PoolsGone),

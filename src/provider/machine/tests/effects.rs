@@ -80,7 +80,7 @@ fn a_fetch_opens_a_rotation_and_its_lease_is_stored_handed_over_and_announced_to
 #[test]
 fn a_retried_fetch_continues_the_rotation_of_the_failed_one() {
     let mut provider = TestProvider::serving();
-    provider.feed(ProviderInput::PoolsSettled(RotationId(1)));
+    provider.feed(ProviderInput::PoolsDone(RotationId(1)));
     provider.feed(ProviderInput::Manual(RequestId(1)));
     let with_request = ProviderEffect::StartFetch {
         fetch: FetchId(2),

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_rotation_ends_when_pools_took_its_lease_or_a_newer_one_supersedes_it() {
     let mut provider = TestProvider::serving();
-    provider.feed(ProviderInput::PoolsSettled(RotationId(1)));
+    provider.feed(ProviderInput::PoolsDone(RotationId(1)));
     assert_eq!(
         provider.closed(),
         [(RotationId(1), RotationOutcome::Adopted)]
@@ -16,7 +16,7 @@ fn a_rotation_ends_when_pools_took_its_lease_or_a_newer_one_supersedes_it() {
         provider.closed(),
         [(RotationId(2), RotationOutcome::Superseded)]
     );
-    provider.feed(ProviderInput::PoolsSettled(RotationId(2)));
+    provider.feed(ProviderInput::PoolsDone(RotationId(2)));
     assert!(provider.closed().is_empty(), "the rotation has ended");
     provider.feed(ProviderInput::PoolsGone);
     assert_eq!(
@@ -63,7 +63,7 @@ fn a_manual_request_joins_the_rotation_that_pools_still_adopt() {
 #[test]
 fn a_handover_does_not_belong_to_a_rotation_whose_fetch_still_runs() {
     let mut provider = TestProvider::serving();
-    provider.feed(ProviderInput::PoolsSettled(RotationId(1)));
+    provider.feed(ProviderInput::PoolsDone(RotationId(1)));
     provider.feed(ProviderInput::Hint);
     assert!(provider.begin().is_some());
     let now = provider.now.mono();
