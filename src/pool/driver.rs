@@ -48,8 +48,8 @@ impl<F: PoolFactory> PoolSlot<F> {
                 }
             }
             PoolEffect::ReportRejected { revision } => self.upstream.rejected(&revision),
-            PoolEffect::ReportVerified { revision, account } => {
-                self.upstream.notify_verified(&revision, &account);
+            PoolEffect::NotifyPoolsOfLogin { revision, account } => {
+                self.upstream.notify_pools_of_login(&revision, &account);
             }
             PoolEffect::ReportServing { revision } => self.report_serving(&revision),
             // The expiry was published under the lock.
@@ -168,7 +168,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 | PoolEffect::Reject { .. }
                 | PoolEffect::ReportFailure { .. }
                 | PoolEffect::ReportRejected { .. }
-                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
                 | PoolEffect::ProbeBeforeUse { .. }
                 | PoolEffect::StopProbing { .. }

@@ -96,7 +96,7 @@ impl<F: PoolFactory> SlotState<F> {
                 // Carried out after the lock is released.
                 PoolEffect::Wake
                 | PoolEffect::ReportRejected { .. }
-                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
                 | PoolEffect::StartAttempt { .. }
                 | PoolEffect::Probe { .. }

@@ -197,19 +197,21 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.feed(ProviderInput::Rejected(revision.clone()));
     }
 
-    /// Notes a successful login with this revision as this database user.
+    /// Notes a successful login with this revision as this database user: feeds the machine, and
+    /// notifies all pools.
     pub(crate) fn verified(self: &Arc<Self>, revision: &Revision, account: &str) {
         let work = self.handle(
             ProviderInput::Verified(revision.clone()),
             InputValues::none(),
         );
-        self.notify_verified(revision, account);
+        self.notify_pools_of_login(revision, account);
         self.carry_out(work);
         self.notify_and_wake();
     }
 
-    /// Notifies all pools of a successful login with this revision as this database user.
-    pub(crate) fn notify_verified(&self, revision: &Revision, account: &str) {
+    /// Notifies all pools of a successful login with this revision as this database user. Feeds no
+    /// input to the machine, where only the login of a handover counts.
+    pub(crate) fn notify_pools_of_login(&self, revision: &Revision, account: &str) {
         for pool in self.subscribers() {
             pool.verified_elsewhere(revision, account);
         }

@@ -48,7 +48,7 @@ impl PoolMachine {
             }
             self.budget.worked(&lease, now.mono());
         }
-        self.effects.push(PoolEffect::report_verified(&lease));
+        self.effects.push(PoolEffect::notify_pools_of_login(&lease));
     }
 
     pub(super) fn opened(

@@ -130,9 +130,9 @@ pub(crate) enum PoolEffect {
     ReportFailure { revision: Revision, is_early: bool },
     /// Reports to the provider that the database rejects this revision. By `carry_out`.
     ReportRejected { revision: Revision },
-    /// Reports to the provider's other pools that a login with this revision worked. By
-    /// `carry_out`.
-    ReportVerified {
+    /// Notifies the provider's pools that a login with this revision worked, but not the provider's
+    /// machine. By `carry_out`.
+    NotifyPoolsOfLogin {
         revision: Revision,
         account: Arc<str>,
     },
@@ -166,8 +166,8 @@ impl PoolEffect {
         }
     }
 
-    pub(super) fn report_verified(lease: &LeaseFacts) -> Self {
-        Self::ReportVerified {
+    pub(super) fn notify_pools_of_login(lease: &LeaseFacts) -> Self {
+        Self::NotifyPoolsOfLogin {
             revision: lease.revision.clone(),
             account: Arc::clone(&lease.account),
         }

@@ -278,7 +278,7 @@ impl ModelledPool {
             }
             PoolEffect::Wake
             | PoolEffect::ReportFailure { .. }
-            | PoolEffect::ReportVerified { .. }
+            | PoolEffect::NotifyPoolsOfLogin { .. }
             | PoolEffect::ProbeBeforeUse { .. }
             | PoolEffect::StopProbing { .. } => {}
         }

@@ -169,8 +169,8 @@ impl PoolMachine {
             PoolInput::LoginRejected { generation } => self.login_rejected(generation, now.mono()),
             PoolInput::LoginWorked { generation } => {
                 let active = self.active(generation);
-                let report = active.map(|active| PoolEffect::report_verified(&active.lease));
-                self.effects.extend(report);
+                let notify = active.map(|active| PoolEffect::notify_pools_of_login(&active.lease));
+                self.effects.extend(notify);
             }
             PoolInput::LoginUnknown { generation } => {
                 self.login_unknown(generation, now.mono());

@@ -302,7 +302,7 @@ impl World {
         revision: &Revision,
         account: &Arc<str>,
     ) {
-        self.notify_verified(provider, revision, account);
+        self.notify_pools_of_login(provider, revision, account);
         self.feed_provider(provider, ProviderInput::Verified(revision.clone()));
     }
 

@@ -104,7 +104,7 @@ impl World {
                 | PoolEffect::Reject { .. }
                 | PoolEffect::ReportFailure { .. }
                 | PoolEffect::ReportRejected { .. }
-                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
                 | PoolEffect::StartAttempt { .. }
                 | PoolEffect::Probe { .. }
@@ -152,8 +152,8 @@ impl World {
             PoolEffect::ReportRejected { revision } => {
                 self.feed_provider(provider, ProviderInput::Rejected(revision));
             }
-            PoolEffect::ReportVerified { revision, account } => {
-                self.notify_verified(provider, &revision, &account);
+            PoolEffect::NotifyPoolsOfLogin { revision, account } => {
+                self.notify_pools_of_login(provider, &revision, &account);
             }
             PoolEffect::ReportServing { revision } => {
                 let name = Arc::clone(&self.pools[index].name);
@@ -178,7 +178,7 @@ impl World {
         None
     }
 
-    fn notify_verified(&mut self, provider: usize, revision: &Revision, account: &Arc<str>) {
+    fn notify_pools_of_login(&mut self, provider: usize, revision: &Revision, account: &Arc<str>) {
         for other in self.subscribers(provider) {
             let input = PoolInput::VerifiedElsewhere {
                 revision: revision.clone(),
@@ -227,7 +227,7 @@ impl World {
                 | PoolEffect::Reject { .. }
                 | PoolEffect::ReportFailure { .. }
                 | PoolEffect::ReportRejected { .. }
-                | PoolEffect::ReportVerified { .. }
+                | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
                 | PoolEffect::ProbeBeforeUse { .. }
                 | PoolEffect::StopProbing { .. }

@@ -26,7 +26,7 @@ fn a_login_of_unknown_result_leads_to_a_check_ten_seconds_after_the_last_verific
         assert_eq!(started(&effects), Some(Purpose::Check));
         let revision = Revision::new("r1");
         let account = Arc::from("app@db");
-        let verified = PoolEffect::ReportVerified { revision, account };
+        let verified = PoolEffect::NotifyPoolsOfLogin { revision, account };
         assert_eq!(pool.verified(), [verified]);
         pool.feed(unknown);
         assert_eq!(pool.wake_when_due(&r1).0.as_secs(), 10);

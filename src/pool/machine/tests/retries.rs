@@ -80,7 +80,10 @@ fn a_login_that_worked_is_reported_for_the_current_generation_alone() {
     assert_eq!(pool.feed(PoolInput::LoginWorked { generation: 1 }), []);
     let (revision, account) = (Revision::new("r2"), Arc::from("app@db"));
     let worked = pool.feed(PoolInput::LoginWorked { generation: 2 });
-    assert_eq!(worked, [PoolEffect::ReportVerified { revision, account }]);
+    assert_eq!(
+        worked,
+        [PoolEffect::NotifyPoolsOfLogin { revision, account }]
+    );
 }
 
 #[test]
