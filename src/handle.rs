@@ -105,7 +105,7 @@ impl<F: PoolFactory> Handle<F> {
     /// Returns whether the pool was removed or shut down.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.current().lifecycle.phase() == Phase::Superseded
+        self.shared.current().lifecycle.phase() == Phase::Closed
     }
 
     /// Returns a usable connection of the current generation.

@@ -54,11 +54,8 @@ pub(crate) async fn acquire<F: PoolFactory>(
         let over = std::pin::pin!(generation.lifecycle.ended());
         // The rare paths are boxed, to keep the future of every query small.
         let outcome = match generation.lifecycle.phase() {
-            // A newer generation is published before an older one is superseded. The same number means
-            // that the pool was removed.
-            Phase::Superseded if shared.current().number == generation.number => {
-                TryOutcome::Failed(shared.factory.error(AcquireError::Closed))
-            }
+            Phase::Closed => TryOutcome::Failed(shared.factory.error(AcquireError::Closed)),
+            // A newer generation was published before.
             Phase::Superseded => TryOutcome::Again,
             Phase::Serving
                 if shared.settings.own_queue && !generation.is_expired(&shared.clock) =>

@@ -109,7 +109,7 @@ pub(super) async fn check_result<F: PoolFactory>(
     if shared.factory.is_timeout(&error) {
         return TryOutcome::Failed(call.time_out(shared, Some(error)));
     }
-    if shared.factory.is_closed(&error) && generation.lifecycle.phase() == Phase::Superseded {
+    if shared.factory.is_closed(&error) && generation.lifecycle.phase() >= Phase::Superseded {
         return retry_on_next_generation(shared);
     }
     let Some(control_plane) = shared.control_plane() else {

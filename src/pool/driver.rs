@@ -224,7 +224,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         drop(inner);
         drop(returned);
         if is_first {
-            generation.lifecycle.supersede(false);
+            generation.lifecycle.close();
             if self.upstream.is_closing() {
                 // A rotation that ends with the supervisor is not reported as complete.
                 self.upstream.all_pools_leave();

@@ -32,8 +32,10 @@ pub(crate) enum Phase {
     Serving = 1,
     /// Nobody logs in any more; callers share the open connections. Ends with a newer generation.
     Rejected = 2,
-    /// A newer generation is published, or the pool is gone. Never ends.
+    /// A newer generation is published. Never ends.
     Superseded = 3,
+    /// The pool is removed, or the supervisor shuts down. Never ends.
+    Closed = 4,
 }
 
 /// Life cycle of one generation. Notifies its callers of its end.
@@ -89,7 +91,8 @@ impl Lifecycle {
             0 => Phase::Vacant,
             1 => Phase::Serving,
             2 => Phase::Rejected,
-            _ => Phase::Superseded,
+            3 => Phase::Superseded,
+            _ => Phase::Closed,
         }
     }
 
@@ -126,7 +129,16 @@ impl Lifecycle {
     /// Notes that a newer generation is published. `quietly` if it serves the same pool: callers
     /// queued there need not move.
     pub(super) fn supersede(&self, quietly: bool) {
-        let before = self.phase.swap(Phase::Superseded as u8, Ordering::AcqRel);
+        self.end(Phase::Superseded, quietly);
+    }
+
+    /// Notes that the pool is closed.
+    pub(super) fn close(&self) {
+        self.end(Phase::Closed, false);
+    }
+
+    fn end(&self, phase: Phase, quietly: bool) {
+        let before = self.phase.swap(phase as u8, Ordering::AcqRel);
         // A rejection has notified its callers already. Later ones are woken when the attempt
         // ends.
         if !quietly && before == Phase::Serving as u8 {

@@ -64,7 +64,7 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
                     // Before publication, the handover warms the pool with its own permit.
                     return (!self.login_limits.is_published()).then(LoginPermit::default);
                 }
-                if phase == Phase::Superseded && shared.current().number == generation.number {
+                if phase == Phase::Closed {
                     return None;
                 }
                 let is_over = phase != Phase::Serving || generation.is_expired(&shared.clock);

@@ -200,5 +200,5 @@ fn is_over<F: PoolFactory>(shared: &Shared<F>, generation: &Arc<Generation<F::Po
     let current = shared.current();
     current.number != generation.number
         || current.expiry != generation.expiry
-        || generation.lifecycle.phase() == Phase::Superseded
+        || generation.lifecycle.phase() >= Phase::Superseded
 }
