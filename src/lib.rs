@@ -13,12 +13,14 @@
 //!
 //! async fn service() -> Result<(), Box<dyn std::error::Error>> {
 //!     let supervisor = Supervisor::start();
-//!     let credentials = Credentials::new("orders", "s3cret");
-//!     let credentials = supervisor.add_provider("orders-credentials", static_credentials(credentials)).await?;
+//!     let provider = static_credentials(Credentials::new("orders", "s3cret"));
+//!     let credentials = supervisor.add_provider("orders-credentials", provider).await?;
 //!     let options = PgConnectOptions::new().host("db.internal").database("orders");
-//!     let db = supervisor.add_pool("orders", &credentials, PgPools::new(options, PgPoolOptions::new())).await?;
+//!     let pools = PgPools::new(options, PgPoolOptions::new());
+//!     let db = supervisor.add_pool("orders", &credentials, pools).await?;
 //!
-//!     let n: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&db).await?; // as with &PgPool
+//!     // As with &PgPool.
+//!     let n: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&db).await?;
 //!     println!("{n} orders");
 //!     supervisor.shutdown(Duration::from_secs(10)).await;
 //!     Ok(())

@@ -96,8 +96,8 @@ impl<'o> Address<'o> {
         }
     }
 
-    /// Returns host and port as `db.internal:5432`, to tell servers apart. Not for messages, because
-    /// an invalid host may contain a password.
+    /// Returns host and port as `db.internal:5432`, to tell servers apart. Not for messages,
+    /// because an invalid host may contain a password.
     pub fn server(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }

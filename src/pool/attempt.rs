@@ -113,8 +113,8 @@ impl<F: PoolFactory> AttemptTask<F> {
     }
 
     /// Verifies a lease by a login and a probe, without a pool. The handover of another lease calls
-    /// the pool's hooks. For a lease that the pool serves, they are called here, because it may have
-    /// no handover.
+    /// the pool's hooks. For a lease that the pool serves, they are called here, because it may
+    /// have no handover.
     async fn verify(&self, lease_guard: &LeaseGuard<F::Secret>) -> Result<(), ConnectError> {
         let (slot, lease) = (&self.slot, &lease_guard.lease);
         slot.factory().check(lease)?;

@@ -43,8 +43,8 @@ impl ActorState {
         }
     }
 
-    /// Crashes the actor: its alarm and its mailbox are lost. Returns when the next one starts, which
-    /// has to be woken then.
+    /// Crashes the actor: its alarm and its mailbox are lost. Returns when the next one starts,
+    /// which has to be woken then.
     pub(super) fn crash(&mut self, until: u64) -> u64 {
         self.crashed_until = self.crashed_until.max(until);
         self.alarm = None;

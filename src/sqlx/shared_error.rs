@@ -38,7 +38,8 @@ impl SharedError {
     /// # use claviger::error::ConnectErrorKind;
     /// # use claviger::sqlx_09::SharedError;
     /// fn is_rejected(error: &sqlx::Error) -> bool {
-    ///     SharedError::connect_error(error).is_some_and(|error| error.kind() == ConnectErrorKind::Rejected)
+    ///     SharedError::connect_error(error)
+    ///         .is_some_and(|error| error.kind() == ConnectErrorKind::Rejected)
     /// }
     /// # assert!(!is_rejected(&sqlx::Error::PoolTimedOut));
     /// # }

@@ -68,8 +68,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Sets the longest time of one verification: a login, its probe and the pool's `after_connect`.
-    /// Default 5 s. For a hook that takes 4 s, set 10 s.
+    /// Sets the longest time of one verification: a login, its probe and the pool's
+    /// `after_connect`. Default 5 s. For a hook that takes 4 s, set 10 s.
     pub fn with_verify_deadline(mut self, deadline: Duration) -> Self {
         self.settings.verify_deadline = deadline;
         self
