@@ -1,6 +1,5 @@
 //! Sketches of pools beside sqlx's. They show that one trait fits each kind of pool:
 //!
-//! - [`DeadpoolPools`]: a queue of its own, in which callers open connections themselves;
 //! - [`Bb8Pools`]: a queue of its own, with connections that tasks of the pool open;
 //! - [`RedisPools`]: one multiplexed connection, without a queue.
 //!
@@ -9,11 +8,9 @@
 
 mod bb8_pools;
 mod call_error;
-mod deadpool_pools;
 mod postgres;
 mod redis_pools;
 
 pub use bb8_pools::{Bb8Pools, Connections, PooledClient};
 pub use call_error::CallError;
-pub use deadpool_pools::{DeadpoolPool, DeadpoolPools};
 pub use redis_pools::{RedisPool, RedisPools};

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Pools of deadpool and bb8 on a real PostgreSQL: a changed password, and rotations under load.
+//! Pools of bb8 on a real PostgreSQL: a changed password, and rotations under load.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use claviger::lease::OldConnections;
 use claviger::pool::PoolFactory;
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Handle, Lease, Revision, Supervisor};
-use claviger_pool_kinds::{Bb8Pools, CallError, DeadpoolPools};
+use claviger_pool_kinds::{Bb8Pools, CallError};
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
 use tokio::time::sleep;
@@ -25,15 +25,6 @@ const MAX_CONNECTIONS: u32 = 10;
 trait Kind: PoolFactory<Secret = Credentials, Error = CallError> + Sized {
     fn factory(config: Config) -> Self;
     fn client(connection: &Self::Connection) -> &Client;
-}
-
-impl Kind for DeadpoolPools {
-    fn factory(config: Config) -> Self {
-        Self::new(config, MAX_CONNECTIONS)
-    }
-    fn client(connection: &Self::Connection) -> &Client {
-        connection
-    }
 }
 
 impl Kind for Bb8Pools {
@@ -158,23 +149,16 @@ async fn rotate_under_load<K: Kind>(old_connections: OldConnections) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_password_costs_one_fetch_on_deadpool() {
-    change_the_password::<DeadpoolPools>().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_password_costs_one_fetch_on_bb8() {
     change_the_password::<Bb8Pools>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_query_fails_during_a_handover_in_place() {
-    rotate_under_load::<DeadpoolPools>(OldConnections::Keep).await;
     rotate_under_load::<Bb8Pools>(OldConnections::Keep).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_query_fails_during_a_replacement() {
-    rotate_under_load::<DeadpoolPools>(OldConnections::Drain).await;
     rotate_under_load::<Bb8Pools>(OldConnections::Drain).await;
 }

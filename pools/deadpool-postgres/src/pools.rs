@@ -148,9 +148,6 @@ impl DeadpoolPools {
     /// Rejects settings that deadpool cannot use.
     pub(crate) fn check_settings(&self) -> Result<(), ConnectError> {
         let error = |field, problem| Err(ConnectError::misconfigured(field, problem));
-        if self.config.max_size == 0 {
-            return error("max_size", "is 0; give at least 1");
-        }
         if self.config.timeouts.create.is_some() {
             return error(
                 "timeouts.create",
@@ -159,7 +156,6 @@ impl DeadpoolPools {
             );
         }
         for (field, limit) in [
-            ("timeouts.wait", self.config.timeouts.wait),
             ("timeouts.recycle", self.config.timeouts.recycle),
             ("max_lifetime", self.lifetimes.max_lifetime),
             ("idle_timeout", self.lifetimes.idle_timeout),
