@@ -70,9 +70,10 @@ impl Fixture {
         pool.await.expect("verified")
     }
 
-    fn logins(&self) -> usize {
-        let log = self.server.log();
-        log.authenticated_logins_of("app").expect("a log")
+    /// Returns how many TCP connections the server has received, also without a login.
+    fn connects(&self) -> usize {
+        let received = "connection received: host=127.0.0.1";
+        self.server.log().count(received).expect("a log")
     }
 
     fn open_connections(&self) -> usize {
@@ -102,7 +103,7 @@ async fn new_pid(pool: &Handle<DeadpoolPools>) -> i32 {
 async fn try_get_opens_no_connection() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(fixture.pools(4)).await;
-    let before = fixture.logins();
+    let before = fixture.connects();
     for _ in 0..1_000 {
         assert!(pool.try_get().is_none());
     }
@@ -114,7 +115,7 @@ async fn try_get_opens_no_connection() {
     drop(held);
     let taken = pool.try_get().expect("an idle connection");
     assert_eq!(pid(&taken).await, only);
-    assert_eq!(fixture.logins(), before + 1);
+    assert_eq!(fixture.connects(), before + 1);
     assert_eq!(fixture.open_connections(), 1);
     let status = pool.status().expect("supervised");
     assert_eq!((status.connections, status.idle), (1, 0));
@@ -415,4 +416,21 @@ async fn a_caller_gets_the_drivers_error() {
     }
     let error = pool.get().await.map(drop).expect_err("all are in use");
     assert!(matches!(error, CallError::TimedOut), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_shown() {
+    let fixture = Fixture::new().await;
+    let pools = fixture.pools(4);
+    let pool = fixture.pool(pools.clone()).await;
+    let connection = pool.get().await.expect("a connection");
+    let current = pool.current();
+    let deadpool = current.deadpool().expect("verified");
+    fixture.server.set_password("app", "another").expect("set");
+    let error = pools.verify(&Credentials::new("app", "password-1")).await;
+    let error = CallError::Connect(error.expect_err("rejected"));
+    let shown =
+        format!("{pools:?} {pool:?} {current:?} {deadpool:?} {connection:?} {error:?} {error}");
+    assert!(shown.contains("28P01"), "{shown}");
+    assert!(!shown.contains("password-1"), "{shown}");
 }

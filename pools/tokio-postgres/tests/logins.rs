@@ -248,3 +248,62 @@ async fn invalid_settings_are_errors_before_anything_connects() {
         assert!(error.message().contains(file), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_rejected_token_is_explained() {
+    let server = server();
+    let token = Credentials::new("app", "not-a-token").with_password_as_token();
+    let connect = connect(&server);
+    connect
+        .check_lease(&lease(token.clone()))
+        .expect("verified TLS");
+    let error = connect.verify(&token).await.expect_err("rejected");
+    let text = error.to_string();
+    assert!(text.contains("check this machine's clock"), "{text}");
+    assert!(!format!("{error:?} {text}").contains("not-a-token"));
+}
+
+/// A server that demands `iterations` of SCRAM from each client.
+async fn demand(listener: tokio::net::TcpListener, iterations: u32) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    loop {
+        let (mut client, _) = listener.accept().await?;
+        let length = client.read_u32().await?;
+        let mut startup = vec![0; length as usize - 4];
+        client.read_exact(&mut startup).await?;
+        let mechanism = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
+        client.write_all(mechanism).await?;
+        client.read_u8().await?;
+        let length = client.read_u32().await?;
+        let mut first = vec![0; length as usize - 4];
+        client.read_exact(&mut first).await?;
+        let first = String::from_utf8_lossy(&first).into_owned();
+        let nonce = first.rsplit("r=").next().unwrap_or_default();
+        let demand = format!("r={nonce}x,s=c2FsdHNhbHRzYWx0,i={iterations}");
+        client.write_u8(b'R').await?;
+        client.write_u32(8 + demand.len() as u32).await?;
+        client.write_u32(11).await?;
+        client.write_all(demand.as_bytes()).await?;
+        // Ends when the client leaves.
+        let _ = client.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hostile_server_blocks_no_one() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(port).dbname("orders");
+    config.ssl_mode(SslMode::Disable);
+    tokio::spawn(demand(listener, u32::MAX));
+    let connect = PgConnect::new(config);
+    let verified = timeout(SECONDS, connect.verify(&app())).await;
+    let error = verified.expect("an error at once").expect_err("hostile");
+    assert!(error.to_string().contains("iteration count"), "{error}");
+    assert!(
+        !matches!(error.kind(), ConnectErrorKind::Rejected),
+        "{error}"
+    );
+}
