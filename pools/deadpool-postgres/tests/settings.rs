@@ -17,6 +17,7 @@ use claviger_deadpool_postgres::tokio_postgres::config::SslMode;
 use claviger_deadpool_postgres::{CallError, DeadpoolPools, PgConnect};
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
+use futures_util::FutureExt;
 use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -416,6 +417,54 @@ async fn a_caller_gets_the_drivers_error() {
     }
     let error = pool.get().await.map(drop).expect_err("all are in use");
     assert!(matches!(error, CallError::TimedOut), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_transaction_leaves_no_connection_inside_it() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(fixture.pools(2)).await;
+    drop((
+        pool.get().await.expect("a connection"),
+        pool.get().await.expect("a connection"),
+    ));
+    let mut cancelled = 0;
+    for polls in (1..=8).cycle() {
+        if cancelled == 2_000 {
+            break;
+        }
+        let mut call = Box::pin(async {
+            let mut client = pool.get().await.expect("a connection");
+            let transaction = client.transaction().await.expect("it begins");
+            let row = transaction.query_one("select 1", &[]).await;
+            drop(row.expect("a row"));
+            transaction.commit().await.expect("it commits");
+        });
+        // Cancelled at another await point each time.
+        let mut pending = true;
+        for _ in 0..polls {
+            pending = pending && call.as_mut().now_or_never().is_none();
+            tokio::task::yield_now().await;
+        }
+        cancelled += u32::from(pending);
+    }
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let connection = pool.get().await.expect("a connection");
+        // Its response comes after that to a rollback which is under way.
+        connection.batch_execute("").await.expect("it works");
+        held.push(connection);
+    }
+    let inside = "select count(*) from pg_stat_activity where usename = 'app' \
+                  and state like 'idle in transaction%'";
+    assert_eq!(fixture.server.sql(inside).expect("a count").trim(), "0");
+    let rolled_back = "select xact_rollback > 100 from pg_stat_database where datname = 'orders'";
+    eventually("the hazard: transactions were cancelled", || {
+        fixture
+            .server
+            .sql(rolled_back)
+            .is_ok_and(|text| text.trim() == "t")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

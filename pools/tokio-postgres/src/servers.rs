@@ -298,3 +298,76 @@ fn tries_next(error: &Error) -> bool {
         .code()
         .is_none_or(|code| *code == SqlState::CANNOT_CONNECT_NOW)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use std::time::Duration;
+
+    use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
+
+    use super::*;
+
+    /// Returns a configuration in which nothing is a default.
+    fn full() -> Config {
+        let second = Duration::from_secs(1);
+        let mut config = Config::new();
+        config
+            .user("app")
+            .password("s3cret")
+            .dbname("orders")
+            .options("-c geqo=off")
+            .application_name("orders-service")
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct)
+            .host("db.internal")
+            .hostaddr([10, 0, 0, 1].into())
+            .port(6_432)
+            .connect_timeout(second)
+            .tcp_user_timeout(2 * second)
+            .keepalives(false)
+            .keepalives_idle(3 * second)
+            .keepalives_interval(4 * second)
+            .keepalives_retries(5)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .channel_binding(ChannelBinding::Require);
+        config
+    }
+
+    #[tokio::test]
+    async fn a_login_keeps_all_of_the_configuration() {
+        let servers = Servers::new(full());
+        let credentials = Credentials::new("app", "s3cret");
+        let base = servers.base(&credentials);
+        let [server] = &servers.servers(&credentials)[..] else {
+            unreachable!("one server")
+        };
+        let addresses = server.addresses().await;
+        assert_eq!(server.config(&base, addresses[0]), full());
+    }
+
+    #[test]
+    fn each_server_has_its_own_address_and_port() {
+        let mut config = Config::new();
+        config
+            .host("a")
+            .host_path("/run")
+            .host("c")
+            .port(1)
+            .port(2)
+            .port(3);
+        let names = Servers::new(config).names(&Credentials::new("app", "s3cret"));
+        assert_eq!(names, "a:1,/run:2,c:3");
+        let mut config = Config::new();
+        config
+            .hostaddr([10, 0, 0, 1].into())
+            .hostaddr([10, 0, 0, 2].into());
+        let servers = Servers::new(config.port(6_432).clone());
+        let names = servers.names(&Credentials::new("app", "s3cret"));
+        assert_eq!(names, "10.0.0.1:6432,10.0.0.2:6432");
+        servers
+            .check(&Credentials::new("app", "s3cret"))
+            .unwrap_err();
+    }
+}
