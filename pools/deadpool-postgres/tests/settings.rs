@@ -1,146 +1,27 @@
 //! needs: postgresql, quiet
 //!
-//! Settings of deadpool's pools on a real PostgreSQL, beside the laws.
+//! Settings of deadpool's pools on a real PostgreSQL.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod fixture;
 
 use std::time::Duration;
 
 use claviger::error::ConnectErrorKind;
 use claviger::lease::OldConnections;
 use claviger::pool::{Check, HandoverPolicy, PoolFactory};
-use claviger::supervisor::ProviderRef;
-use claviger::{Credentials, Endpoint, Handle, Lease, Revision, Supervisor};
+use claviger::{Credentials, Endpoint, Handle, Lease, Revision};
+use claviger_deadpool_postgres::DeadpoolPools;
 use claviger_deadpool_postgres::deadpool_postgres::{Object, PoolConfig, RecyclingMethod};
-use claviger_deadpool_postgres::tokio_postgres::Config;
-use claviger_deadpool_postgres::tokio_postgres::config::SslMode;
-use claviger_deadpool_postgres::{CallError, DeadpoolPools, PgConnect};
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
-use futures_util::FutureExt;
 use tokio::time::{sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Fixture {
-    server: Postgres,
-    supervisor: Supervisor,
-    provider: ScriptedProvider,
-    credentials: ProviderRef<Credentials>,
-}
-
-impl Fixture {
-    async fn new() -> Self {
-        Self::on(
-            Postgres::start().expect("a server"),
-            ScriptedProvider::new(),
-        )
-        .await
-    }
-
-    async fn on(server: Postgres, provider: ScriptedProvider) -> Self {
-        server.create_role("app", "password-1").expect("a role");
-        server.create_database("orders", "app").expect("a database");
-        let supervisor = Supervisor::start();
-        let credentials = supervisor.add_provider("login", provider.clone());
-        let credentials = credentials.await.expect("a lease");
-        Self {
-            server,
-            supervisor,
-            provider,
-            credentials,
-        }
-    }
-
-    fn connect(&self) -> PgConnect {
-        let mut config = Config::new();
-        config
-            .host(self.server.host())
-            .port(self.server.port())
-            .dbname("orders")
-            .ssl_mode(SslMode::Disable);
-        PgConnect::new(config)
-    }
-
-    fn pools(&self, max_size: usize) -> DeadpoolPools {
-        DeadpoolPools::new(self.connect(), PoolConfig::new(max_size))
-    }
-
-    async fn pool(&self, pools: DeadpoolPools) -> Handle<DeadpoolPools> {
-        let pool = self.supervisor.add_pool("orders", &self.credentials, pools);
-        pool.await.expect("verified")
-    }
-
-    /// Returns how many TCP connections the server has received, also without a login.
-    fn connects(&self) -> usize {
-        let received = "connection received: host=127.0.0.1";
-        self.server.log().count(received).expect("a log")
-    }
-
-    fn open_connections(&self) -> usize {
-        self.server.connection_count("app").expect("a count")
-    }
-}
-
-async fn eventually(expected: &str, mut condition: impl FnMut() -> bool) {
-    let holds = async {
-        while !condition() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, holds).await.expect(expected);
-}
-
-async fn pid(connection: &Object) -> i32 {
-    let row = connection.query_one("select pg_backend_pid()", &[]).await;
-    row.expect("a row").get(0)
-}
+use fixture::{Fixture, PATIENCE, eventually, pid};
 
 async fn new_pid(pool: &Handle<DeadpoolPools>) -> i32 {
     pid(&pool.get().await.expect("a connection")).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn try_get_opens_no_connection() {
-    let fixture = Fixture::new().await;
-    let pool = fixture.pool(fixture.pools(4)).await;
-    let before = fixture.connects();
-    for _ in 0..1_000 {
-        assert!(pool.try_get().is_none());
-    }
-    let held = pool.get().await.expect("a connection");
-    for _ in 0..1_000 {
-        assert!(pool.try_get().is_none(), "the only connection is in use");
-    }
-    let only = pid(&held).await;
-    drop(held);
-    let taken = pool.try_get().expect("an idle connection");
-    assert_eq!(pid(&taken).await, only);
-    assert_eq!(fixture.connects(), before + 1);
-    assert_eq!(fixture.open_connections(), 1);
-    let status = pool.status().expect("supervised");
-    assert_eq!((status.connections, status.idle), (1, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_connection_is_never_handed_out() {
-    let fixture = Fixture::new().await;
-    let pool = fixture.pool(fixture.pools(4)).await;
-    for _ in 0..5 {
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            held.push(pool.get().await.expect("a connection"));
-        }
-        drop(held);
-        fixture.server.terminate_connections("app").expect("killed");
-        eventually("the server has closed them", || {
-            fixture.open_connections() == 0
-        })
-        .await;
-        let connection = pool.get().await.expect("a connection");
-        let queried = connection.query_one("select 1", &[]).await;
-        queried.expect("an open connection");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,35 +190,6 @@ async fn another_endpoint_replaces_a_pool_that_is_updated_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_server_gets_room_for_the_verification() {
-    let fixture = Fixture::new().await;
-    let pool = fixture.pool(fixture.pools(4)).await;
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        held.push(pool.get().await.expect("a connection"));
-    }
-    drop(held);
-    fixture
-        .server
-        .sql("alter role app connection limit 4")
-        .expect("limited");
-    fixture
-        .server
-        .set_password("app", "password-2")
-        .expect("set");
-    fixture.provider.rotate();
-    fixture.provider.hint();
-    eventually("the next generation is served", || pool.generation() == 2).await;
-    let full = fixture
-        .server
-        .log()
-        .count("too many connections")
-        .expect("a log");
-    assert!(full > 0, "the hazard: the role was at its limit");
-    drop(pool.get().await.expect("a connection"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_hook_applies_to_each_connection_and_a_failing_one_is_the_error() {
     let fixture = Fixture::new().await;
     let connect = fixture.connect().with_after_connect(|client| {
@@ -388,98 +240,4 @@ async fn invalid_settings_are_errors_at_construction() {
         let error = added.await.expect_err(field);
         assert!(error.to_string().contains(field), "{error}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_gets_the_drivers_error() {
-    let fixture = Fixture::new().await;
-    let mut config = PoolConfig::new(4);
-    config.timeouts.wait = Some(Duration::from_secs(1));
-    let pool = fixture
-        .pool(DeadpoolPools::new(fixture.connect(), config))
-        .await;
-    fixture
-        .server
-        .sql("alter database orders allow_connections false")
-        .expect("set");
-    let error = pool.get().await.map(drop).expect_err("not allowed");
-    assert_eq!(error.code(), Some("55000"), "{error}");
-    let original = error.postgres_error().and_then(|error| error.as_db_error());
-    assert!(original.is_some());
-    fixture
-        .server
-        .sql("alter database orders allow_connections true")
-        .expect("set");
-
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        held.push(pool.get().await.expect("a connection"));
-    }
-    let error = pool.get().await.map(drop).expect_err("all are in use");
-    assert!(matches!(error, CallError::TimedOut), "{error:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_transaction_leaves_no_connection_inside_it() {
-    let fixture = Fixture::new().await;
-    let pool = fixture.pool(fixture.pools(2)).await;
-    drop((
-        pool.get().await.expect("a connection"),
-        pool.get().await.expect("a connection"),
-    ));
-    let mut cancelled = 0;
-    for polls in (1..=8).cycle() {
-        if cancelled == 2_000 {
-            break;
-        }
-        let mut call = Box::pin(async {
-            let mut client = pool.get().await.expect("a connection");
-            let transaction = client.transaction().await.expect("it begins");
-            let row = transaction.query_one("select 1", &[]).await;
-            drop(row.expect("a row"));
-            transaction.commit().await.expect("it commits");
-        });
-        // Cancelled at another await point each time.
-        let mut pending = true;
-        for _ in 0..polls {
-            pending = pending && call.as_mut().now_or_never().is_none();
-            tokio::task::yield_now().await;
-        }
-        cancelled += u32::from(pending);
-    }
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let connection = pool.get().await.expect("a connection");
-        // Its response comes after that to a rollback which is under way.
-        connection.batch_execute("").await.expect("it works");
-        held.push(connection);
-    }
-    let inside = "select count(*) from pg_stat_activity where usename = 'app' \
-                  and state like 'idle in transaction%'";
-    assert_eq!(fixture.server.sql(inside).expect("a count").trim(), "0");
-    let rolled_back = "select xact_rollback > 100 from pg_stat_database where datname = 'orders'";
-    eventually("the hazard: transactions were cancelled", || {
-        fixture
-            .server
-            .sql(rolled_back)
-            .is_ok_and(|text| text.trim() == "t")
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_shown() {
-    let fixture = Fixture::new().await;
-    let pools = fixture.pools(4);
-    let pool = fixture.pool(pools.clone()).await;
-    let connection = pool.get().await.expect("a connection");
-    let current = pool.current();
-    let deadpool = current.deadpool().expect("verified");
-    fixture.server.set_password("app", "another").expect("set");
-    let error = pools.verify(&Credentials::new("app", "password-1")).await;
-    let error = CallError::Connect(error.expect_err("rejected"));
-    let shown =
-        format!("{pools:?} {pool:?} {current:?} {deadpool:?} {connection:?} {error:?} {error}");
-    assert!(shown.contains("28P01"), "{shown}");
-    assert!(!shown.contains("password-1"), "{shown}");
 }
