@@ -2,7 +2,7 @@
 //!
 //! A crate of a pool has one test file, which implements [`PgKind`] and calls [`law_tests!`]:
 //!
-//! ```ignore
+//! ```text
 //! //! needs: postgresql, alone
 //! //!
 //! //! The laws on this kind of pool.
