@@ -21,7 +21,6 @@ pub async fn law_11_failed_logins_stay_within_the_budget<K: PgKind>() {
     fixture.set_password("another password");
     fixture.terminate_connections();
     let began = Instant::now();
-    // Verifications are due after some 1, 3 and 10 s.
     eventually_within(
         Duration::from_secs(20),
         "the hazard: callers call again and again for 11 s",
@@ -30,7 +29,7 @@ pub async fn law_11_failed_logins_stay_within_the_budget<K: PgKind>() {
     .await;
     let failed = fixture.failed_logins();
     assert!(
-        (4..=7).contains(&failed),
+        (2..=7).contains(&failed),
         "{failed} failed logins with a maximum of 4"
     );
     // The pool recovers without a restart.

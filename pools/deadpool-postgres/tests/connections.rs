@@ -161,6 +161,13 @@ async fn a_cancelled_transaction_leaves_no_connection_inside_it() {
     let inside = "select count(*) from pg_stat_activity where usename = 'app' \
                   and state like 'idle in transaction%'";
     assert_eq!(fixture.server.sql(inside).expect("a count").trim(), "0");
+    // A connection reports its statistics at its end.
+    drop(held);
+    fixture
+        .supervisor
+        .remove_pool("orders")
+        .await
+        .expect("removed");
     let rolled_back = "select xact_rollback > 100 from pg_stat_database where datname = 'orders'";
     eventually("the hazard: transactions were cancelled", || {
         fixture
