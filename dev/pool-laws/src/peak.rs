@@ -15,7 +15,8 @@ pub(crate) struct Peak {
 }
 
 impl Peak {
-    /// Counts the connections of `app` as often as possible.
+    /// Counts the connections of `app` as often as possible. The server counts a closed connection
+    /// for another moment, so the smaller of two consecutive counts is taken.
     pub(crate) async fn watch(server: &Postgres) -> Self {
         let mut config = Config::new();
         config
@@ -29,10 +30,12 @@ impl Peak {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
-            let mut peak = 0;
+            let (mut peak, mut previous) = (0, 0);
             while !stopped.load(Ordering::Acquire) {
                 let row = client.query_one(&statement, &[]).await.expect("a count");
-                peak = peak.max(row.get(0));
+                let count: i64 = row.get(0);
+                peak = peak.max(count.min(previous));
+                previous = count;
             }
             peak
         });
