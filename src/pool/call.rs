@@ -115,6 +115,7 @@ pub(super) async fn check_result<F: PoolFactory>(
     let Some(control_plane) = shared.control_plane() else {
         return TryOutcome::Failed(error);
     };
+    // A login's error was wrapped already; `classify` finds the shared error in it.
     let classified = control_plane.classify(&error);
     if matches!(
         classified.kind(),
