@@ -18,6 +18,8 @@ mod law_10;
 mod law_11;
 #[path = "laws/law_15.rs"]
 mod law_15;
+#[path = "laws/shared_rejections.rs"]
+mod shared_rejections;
 
 use claviger::{Handle, MySqlPools as Pools};
 use claviger_fixtures as fixtures;
@@ -29,3 +31,10 @@ type Fixture = claviger_fixtures::FixtureOn<MariaDb>;
 const ECHO: &str = "SELECT CAST(? AS SIGNED)";
 /// Whether this connection is in a transaction.
 const IN_TRANSACTION: &str = "SELECT CAST(@@in_transaction AS SIGNED)";
+
+type DriverError = sqlx::mysql::MySqlDatabaseError;
+
+/// Returns whether the driver's error is a rejection with all its details.
+fn is_complete_rejection(error: &DriverError) -> bool {
+    (error.number(), error.code()) == (1045, Some("28000"))
+}

@@ -17,6 +17,7 @@ mod on_postgresql {
     mod law_11;
     mod law_14;
     mod law_15;
+    mod shared_rejections;
 
     use claviger::Handle;
     use claviger_fixtures::sqlx_08::{self as fixtures, Fixture};
@@ -27,6 +28,13 @@ mod on_postgresql {
     /// Counts the connections of the role that are idle in a transaction.
     const IN_TRANSACTION: &str = "SELECT count(*) FROM pg_stat_activity \
          WHERE usename = current_user AND state LIKE 'idle in transaction%'";
+
+    type DriverError = fixtures::sqlx::postgres::PgDatabaseError;
+
+    /// Returns whether the driver's error is a rejection with all its details.
+    fn is_complete_rejection(error: &DriverError) -> bool {
+        (error.severity(), error.code()) == (fixtures::sqlx::postgres::PgSeverity::Fatal, "28P01") && error.routine().is_some()
+    }
 }
 
 #[expect(clippy::duplicate_mod, reason = "the same laws on two servers")]
@@ -40,6 +48,7 @@ mod on_mariadb {
     mod law_10;
     mod law_11;
     mod law_15;
+    mod shared_rejections;
 
     use claviger::Handle;
     use claviger_fixtures::sqlx_08 as fixtures;
@@ -52,4 +61,11 @@ mod on_mariadb {
     const ECHO: &str = "SELECT CAST(? AS SIGNED)";
     /// Whether this connection is in a transaction.
     const IN_TRANSACTION: &str = "SELECT CAST(@@in_transaction AS SIGNED)";
+
+    type DriverError = fixtures::sqlx::mysql::MySqlDatabaseError;
+
+    /// Returns whether the driver's error is a rejection with all its details.
+    fn is_complete_rejection(error: &DriverError) -> bool {
+        (error.number(), error.code()) == (1045, Some("28000"))
+    }
 }

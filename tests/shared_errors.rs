@@ -24,3 +24,17 @@ mod sqlx_09 {
 
     use claviger_fixtures::sqlx_09 as fixtures;
 }
+
+#[path = "laws/shared_rejections.rs"]
+mod on_postgresql;
+
+use claviger::{Handle, PgPools as Pools};
+use claviger_fixtures::{self as fixtures, Fixture};
+
+type DriverError = sqlx::postgres::PgDatabaseError;
+
+/// Returns whether the driver's error is a rejection with all its details.
+fn is_complete_rejection(error: &DriverError) -> bool {
+    (error.severity(), error.code()) == (sqlx::postgres::PgSeverity::Fatal, "28P01")
+        && error.routine().is_some()
+}
