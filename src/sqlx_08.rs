@@ -28,6 +28,19 @@ macro_rules! prepare_and_describe {
     };
 }
 
+/// Defines `Handle::begin_with`, whose statement has another type in each version.
+macro_rules! begin_with {
+    ($(#[$doc:meta])*) => {
+        $(#[$doc])*
+        pub async fn begin_with(
+            &self,
+            statement: impl Into<std::borrow::Cow<'static, str>>,
+        ) -> Result<Transaction<'static, DB>, Error> {
+            self.begin_by(Some(statement.into())).await
+        }
+    };
+}
+
 #[cfg_attr(
     all(feature = "sqlx-08", feature = "sqlx-09"),
     expect(clippy::duplicate_mod, reason = "compiled once for each major of sqlx")
@@ -44,6 +57,9 @@ pub use body::{SharedError, SqlPools};
 /// Functions that differ between sqlx 0.8 and 0.9.
 mod shim {
     use super::sqlx::{Database, Pool};
+
+    /// Statement that begins a transaction.
+    pub(super) type BeginStatement = std::borrow::Cow<'static, str>;
 
     /// Returns a statement that the user configured.
     #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -26,6 +26,19 @@ macro_rules! prepare_and_describe {
     };
 }
 
+/// Defines `Handle::begin_with`, whose statement has another type in each version.
+macro_rules! begin_with {
+    ($(#[$doc:meta])*) => {
+        $(#[$doc])*
+        pub async fn begin_with(
+            &self,
+            statement: impl sqlx::SqlSafeStr,
+        ) -> Result<Transaction<'static, DB>, Error> {
+            self.begin_by(Some(statement.into_sql_str())).await
+        }
+    };
+}
+
 #[cfg_attr(
     all(feature = "sqlx-08", feature = "sqlx-09"),
     expect(clippy::duplicate_mod, reason = "compiled once for each major of sqlx")
@@ -44,6 +57,9 @@ mod shim {
     use std::time::Duration;
 
     use super::sqlx::{Database, Pool};
+
+    /// Statement that begins a transaction.
+    pub(super) type BeginStatement = super::sqlx::SqlStr;
 
     /// Returns a statement that the user configured.
     #[cfg(any(feature = "postgres", feature = "mysql"))]

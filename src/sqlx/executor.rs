@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::dialect::Dialect;
 use super::pools::SqlPools;
+use super::shim;
 use crate::error::ConnectErrorKind;
 use crate::handle::Handle;
 use crate::lease::OldConnections;
@@ -90,13 +91,32 @@ where
     /// If the future is dropped after `BEGIN` was sent, a task waits up to ten seconds for the
     /// response, and rolls back. sqlx's own `begin` leaves the connection in a transaction.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
+        self.begin_by(None).await
+    }
+
+    begin_with! {
+        /// Begins a transaction with a statement of your own, such as `BEGIN ISOLATION LEVEL
+        /// SERIALIZABLE`.
+        ///
+        /// # Errors
+        /// Those of [`begin`](Self::begin). [`Error::BeginFailed`] if no transaction is open after
+        /// the statement.
+        ///
+        /// # Cancel safety
+        /// That of [`begin`](Self::begin).
+    }
+
+    async fn begin_by(
+        &self,
+        statement: Option<shim::BeginStatement>,
+    ) -> Result<Transaction<'static, DB>, Error> {
         let Acquired {
             connection,
             generation,
             old_connections,
         } = acquire(self.shared()).await?;
         let connection = MaybePoolConnection::PoolConnection(connection);
-        Begin(Some(Box::pin(Transaction::begin(connection, None))))
+        Begin(Some(Box::pin(Transaction::begin(connection, statement))))
             .completed()
             .await
             .inspect_err(|error| observe(self.shared(), generation, old_connections, error))

@@ -16,8 +16,9 @@ use std::time::Duration;
 use claviger::Handle;
 use claviger::lease::OldConnections;
 use claviger_testkit::ScriptedProvider;
-use futures_util::{StreamExt, future::poll_fn};
-use tokio::time::{Instant, sleep};
+use futures_util::StreamExt;
+use futures_util::future::poll_fn;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::fixtures::{eventually, eventually_within, sqlx};
 use super::{ECHO, Fixture, IN_TRANSACTION, Pools};
@@ -26,6 +27,8 @@ const CONNECTIONS: u32 = 8;
 const CALLERS: u64 = 16;
 /// Cancelled calls of one storm.
 const CANCELLED: u64 = 4_000;
+/// Begins a transaction, on either server.
+const READ_ONLY: &str = "START TRANSACTION READ ONLY";
 /// Hints are coalesced to one a second.
 const BETWEEN_ROTATIONS: Duration = Duration::from_millis(1_100);
 /// Longest time within which a connection of a cancelled call is returned or closed.
@@ -33,8 +36,8 @@ const SETTLED: Duration = Duration::from_secs(15);
 
 #[derive(Default)]
 struct Counts {
-    cancelled: [AtomicU64; 4],
-    completed: [AtomicU64; 4],
+    cancelled: [AtomicU64; 5],
+    completed: [AtomicU64; 5],
     wrong: AtomicU64,
     /// Rotations that are still to come.
     rotations: AtomicU64,
@@ -42,7 +45,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn total(counters: &[AtomicU64; 4]) -> u64 {
+    fn total(counters: &[AtomicU64; 5]) -> u64 {
         counters
             .iter()
             .map(|counter| counter.load(Ordering::Relaxed))
@@ -100,7 +103,7 @@ fn count_panics() -> &'static AtomicU64 {
 async fn call_and_cancel(db: Handle<Pools>, counts: Arc<Counts>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     while !counts.enough.load(Ordering::Relaxed) {
-        let kind = random.usize(0..4);
+        let kind = random.usize(0..5);
         let nonce = random.i64(1..1_000_000_000);
         let polls = random.u32(1..6);
         let pause = Duration::from_micros(random.u64(0..900));
@@ -108,6 +111,11 @@ async fn call_and_cancel(db: Handle<Pools>, counts: Arc<Counts>, seed: u64) {
             match kind {
                 0 => {
                     let transaction = db.begin().await?;
+                    transaction.rollback().await?;
+                    Ok(true)
+                }
+                4 => {
+                    let transaction = db.begin_with(READ_ONLY).await?;
                     transaction.rollback().await?;
                     Ok(true)
                 }
@@ -191,7 +199,7 @@ async fn storm(fixture: &Fixture, rotations: u64) {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(
-            tokio::time::timeout(SETTLED, db.acquire())
+            timeout(SETTLED, db.acquire())
                 .await
                 .expect("the pool has its full size")
                 .expect("a connection"),

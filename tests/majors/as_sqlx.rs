@@ -130,6 +130,32 @@ async fn the_future_of_an_acquire_is_hardly_larger_than_a_plain_pool_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_begins_with_a_statement_of_the_caller() {
+    let fixture = Fixture::new().await;
+    let db = fixture.pool(1).await;
+    let mut transaction = db
+        .begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE")
+        .await
+        .expect("the transaction begins");
+    let isolation: String = sqlx::query_scalar("SHOW transaction_isolation")
+        .fetch_one(&mut *transaction)
+        .await
+        .expect("the level");
+    assert_eq!(isolation, "serializable");
+    transaction
+        .execute("INSERT INTO orders (note) VALUES ('one')")
+        .await
+        .expect("the row is inserted");
+    drop(transaction);
+    assert_eq!(count(&db).await.expect("a count"), 0, "it was rolled back");
+
+    let error = db.begin_with("SELECT 1").await;
+    let error = error.expect_err("the statement begins no transaction");
+    assert!(matches!(error, sqlx::Error::BeginFailed), "{error}");
+    assert_eq!(count(&db).await.expect("a count"), 0, "its place is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_outlives_a_rotation() {
     let fixture = Fixture::new().await;
     let db = fixture.pool(4).await;
