@@ -7,7 +7,7 @@ use super::sqlx::{self, Either, Error, Execute, Executor, Transaction};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::TryStreamExt;
-use tokio::runtime::Handle as Runtime;
+use tokio::runtime::{Builder, Handle as Runtime};
 use tokio::time::timeout;
 
 use super::dialect::Dialect;
@@ -88,8 +88,9 @@ where
     /// Those of [`acquire`](Self::acquire), and of `BEGIN`.
     ///
     /// # Cancel safety
-    /// If the future is dropped after `BEGIN` was sent, a task waits up to ten seconds for the
-    /// response, and rolls back. sqlx's own `begin` leaves the connection in a transaction.
+    /// If the future is dropped after `BEGIN` was sent, a task waits for the response and rolls
+    /// back. After ten seconds it closes the connection instead. sqlx's own `begin` leaves the
+    /// connection in a transaction.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
         self.begin_by(None).await
     }
@@ -172,8 +173,9 @@ macro_rules! on_connection {
     }};
 }
 
-/// A `BEGIN`. If its caller drops it, a task completes it and rolls back. sqlx itself rolls back
-/// only transactions whose `BEGIN` has returned. A call that completes costs one allocation.
+/// A `BEGIN`. If its caller drops it, a task completes it and rolls back, or closes the connection
+/// after a time-out. sqlx itself rolls back only transactions whose `BEGIN` has returned. A call
+/// that completes costs one allocation.
 struct Begin<DB: Dialect>(Option<BoxFuture<'static, Result<Transaction<'static, DB>, Error>>>);
 
 impl<DB: Dialect> Begin<DB> {
@@ -192,17 +194,32 @@ impl<DB: Dialect> Drop for Begin<DB> {
         let Some(begin) = self.0.take() else {
             return;
         };
-        // With its runtime gone, the connection is gone, too.
-        if let Ok(runtime) = Runtime::try_current() {
-            runtime.spawn(async move {
-                // Without a time-out: dropped here, sqlx would return the connection and not roll
-                // back. If the server is gone, TCP ends the wait.
-                let Ok(transaction) = begin.await else { return };
-                // After an error or the time-out, the drop closes or returns the connection.
-                let _ = timeout(RETURN_TIMEOUT, transaction.rollback()).await;
-            });
-        }
+        // sqlx would panic outside of a runtime.
+        let Ok(runtime) = Runtime::try_current() else {
+            return close(begin);
+        };
+        runtime.spawn(async move {
+            // An error of either closes or returns the connection.
+            let mut ending = Box::pin(async move { begin.await?.rollback().await });
+            if timeout(RETURN_TIMEOUT, &mut ending).await.is_err() {
+                close(ending);
+            }
+        });
     }
+}
+
+/// Drops a pending call, and closes its connection, which may be in a transaction. By itself, sqlx
+/// would spawn a task that returns it to the pool. A runtime that was shut down drops this task at
+/// once, and the connection with it.
+fn close<T>(pending: T) {
+    let Ok(runtime) = Builder::new_current_thread().build() else {
+        // Its place is lost, but no caller gets the transaction.
+        return std::mem::forget(pending);
+    };
+    let ended = runtime.handle().clone();
+    runtime.shutdown_background();
+    let _entered = ended.enter();
+    drop(pending);
 }
 
 impl<'h, DB: Dialect> sqlx::Acquire<'h> for &'_ Handle<SqlPools<DB>>

@@ -17,7 +17,7 @@ use claviger::Handle;
 use claviger::lease::OldConnections;
 use claviger_testkit::ScriptedProvider;
 use futures_util::StreamExt;
-use futures_util::future::poll_fn;
+use futures_util::future::{join_all, poll_fn};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fixtures::{eventually, eventually_within, sqlx};
@@ -236,4 +236,86 @@ async fn law_15_calls_cancelled_during_updates_in_place_cost_only_their_connecti
     let provider = ScriptedProvider::new().with_old_connections(OldConnections::Keep);
     let fixture = Fixture::with(provider).await;
     storm(&fixture, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_15_a_begin_cancelled_on_a_stalled_server_frees_its_place() {
+    let fixture = Fixture::new().await;
+    let options = fixture.pool_options(CONNECTIONS).test_before_acquire(false);
+    let db = fixture.pool_with(options).await;
+    let open = || async {
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(db.acquire().await.expect("a connection"));
+        }
+        connections
+    };
+    drop(open().await);
+    eventually("all connections are idle", || {
+        db.current().num_idle() == CONNECTIONS as usize
+    })
+    .await;
+    fixture
+        .on_the_server(|server| server.stall().expect("the server stalls"))
+        .await;
+    let begins = (0..CONNECTIONS).map(|_| timeout(Duration::from_millis(200), db.begin()));
+    for begun in join_all(begins).await {
+        assert!(begun.is_err(), "the hazard: each is cancelled");
+    }
+    assert_eq!(
+        db.current().size(),
+        CONNECTIONS,
+        "the hazard: each has sent its BEGIN"
+    );
+    eventually_within(SETTLED, "their places are free", || {
+        db.current().size() == 0
+    })
+    .await;
+    fixture
+        .on_the_server(|server| server.resume().expect("the server resumes"))
+        .await;
+    for connection in &mut open().await {
+        let began = Instant::now();
+        let in_transaction = || sqlx::query_scalar::<_, i64>(IN_TRANSACTION);
+        // PostgreSQL executes a late BEGIN before it finds the connection closed.
+        while in_transaction()
+            .fetch_one(&mut **connection)
+            .await
+            .expect("a count")
+            > 0
+        {
+            assert!(began.elapsed() < SETTLED, "a transaction is open");
+        }
+    }
+}
+
+#[test]
+fn law_15_a_begin_dropped_outside_of_a_runtime_costs_only_its_connection() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (fixture, db) = runtime.block_on(async {
+        let fixture = Fixture::new().await;
+        let options = fixture.pool_options(1).test_before_acquire(false);
+        let db = fixture.pool_with(options).await;
+        drop(db.acquire().await.expect("a connection"));
+        eventually("it is idle", || db.current().num_idle() == 1).await;
+        fixture
+            .on_the_server(|server| server.stall().expect("the server stalls"))
+            .await;
+        (fixture, db)
+    });
+    let mut begin = Box::pin(db.begin());
+    let begun = runtime.block_on(cancelled_after(1, Duration::ZERO, begin.as_mut()));
+    assert!(
+        begun.is_none() && db.current().num_idle() == 0,
+        "the hazard: it waits for the response"
+    );
+    drop(begin);
+    assert_eq!(db.current().size(), 0, "its place is free");
+    runtime.block_on(async {
+        fixture
+            .on_the_server(|server| server.resume().expect("the server resumes"))
+            .await;
+        db.acquire().await.expect("a connection");
+        drop(fixture);
+    });
 }
