@@ -139,6 +139,10 @@ impl<F: PoolFactory> Handle<F> {
     /// when the pool is replaced; it stays valid where every handover is in place (see
     /// [`HandoverPolicy::AlwaysInPlace`](crate::pool::HandoverPolicy::AlwaysInPlace)). Connections
     /// opened through it are outside of the connection budget.
+    ///
+    /// The pool does not check the connections that it returns, because the handle does. Its users
+    /// may get connections that the server has ended. sqlx's pools check them with the setting
+    /// `with_checks_in_pool`.
     #[must_use]
     pub fn current(&self) -> F::Pool {
         self.shared.current().pool.clone()

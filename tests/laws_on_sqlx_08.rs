@@ -6,6 +6,7 @@
 #[path = "laws"]
 mod on_postgresql {
     mod checks_after_idle;
+    mod checks_in_pool;
     mod law_01;
     mod law_02;
     mod law_03;
@@ -33,7 +34,8 @@ mod on_postgresql {
 
     /// Returns whether the driver's error is a rejection with all its details.
     fn is_complete_rejection(error: &DriverError) -> bool {
-        (error.severity(), error.code()) == (fixtures::sqlx::postgres::PgSeverity::Fatal, "28P01") && error.routine().is_some()
+        (error.severity(), error.code()) == (fixtures::sqlx::postgres::PgSeverity::Fatal, "28P01")
+            && error.routine().is_some()
     }
 }
 
@@ -41,6 +43,7 @@ mod on_postgresql {
 #[path = "laws"]
 mod on_mariadb {
     mod checks_after_idle;
+    mod checks_in_pool;
     mod law_01;
     mod law_02;
     mod law_05;

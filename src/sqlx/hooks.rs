@@ -11,7 +11,8 @@ use futures_core::future::BoxFuture;
 use futures_util::TryFutureExt;
 use tokio::time::timeout;
 
-use crate::pool::Taken;
+use super::dialect::Dialect;
+use crate::pool::{CheckPolicy, Taken};
 
 type ConnectionOf<DB> = <DB as Database>::Connection;
 type AfterConnect<DB> =
@@ -32,10 +33,12 @@ pub(super) struct Hooks<DB: Database> {
     pub(super) return_timeout: Option<Duration>,
     /// Whether [`taken`] finds out how long a connection was idle.
     pub(super) reports_idle_time: bool,
+    /// Whether the pool checks connections that it returns to others than [`taken`].
+    pub(super) checks_in_pool: bool,
 }
 
 tokio::task_local! {
-    /// The idle time of the connection that an acquire of this task is about to return.
+    /// The idle time of the connection that a handle's acquire in this task is about to return.
     static IDLE_FOR: Cell<Duration>;
 }
 
@@ -56,25 +59,52 @@ impl<DB: Database> Clone for Hooks<DB> {
             after_release: self.after_release.clone(),
             return_timeout: self.return_timeout,
             reports_idle_time: self.reports_idle_time,
+            checks_in_pool: self.checks_in_pool,
         }
     }
 }
 
-impl<DB: Database> Hooks<DB> {
+impl<DB: Dialect> Hooks<DB> {
     /// Returns the options with these hooks in place of their own. Hooks that are not given stay as
-    /// they are.
-    pub(super) fn apply(&self, mut options: PoolOptions<DB>) -> PoolOptions<DB> {
+    /// they are. `checks` is the condition of the checks in the pool.
+    pub(super) fn apply(
+        &self,
+        mut options: PoolOptions<DB>,
+        checks: CheckPolicy,
+    ) -> PoolOptions<DB> {
         if let Some(hook) = self.after_connect.clone() {
             options = options.after_connect(move |connection, _| hook(connection));
         }
-        let hook = self.before_acquire.clone();
-        if hook.is_some() || self.reports_idle_time {
+        if self.before_acquire.is_some() || self.reports_idle_time {
+            let hook = self.before_acquire.clone();
+            let check_after = match checks {
+                CheckPolicy::Always => Some(Duration::ZERO),
+                CheckPolicy::AfterIdle(idle) => Some(idle),
+                CheckPolicy::Never => None,
+            };
+            let check_after = check_after.filter(|_| self.checks_in_pool);
             options = options.before_acquire(move |connection, about| {
-                let _ = IDLE_FOR.try_with(|idle_for| idle_for.set(about.idle_for));
-                match &hook {
-                    Some(hook) => hook(connection, about),
-                    None => Box::pin(ready(Ok(true))),
+                let noted = IDLE_FOR.try_with(|idle_for| idle_for.set(about.idle_for));
+                // A handle checks its connections itself.
+                let is_due =
+                    noted.is_err() && check_after.is_some_and(|idle| about.idle_for >= idle);
+                if !is_due {
+                    return match &hook {
+                        Some(hook) => hook(connection, about),
+                        None => Box::pin(ready(Ok(true))),
+                    };
                 }
+                let hook = hook.clone();
+                Box::pin(async move {
+                    // Closes it. sqlx would log an error at WARN for each connection.
+                    if DB::ping(connection).await.is_err() {
+                        return Ok(false);
+                    }
+                    match &hook {
+                        Some(hook) => hook(connection, about).await,
+                        None => Ok(true),
+                    }
+                })
             });
         }
         if self.after_release.is_none() && self.return_timeout.is_none() {

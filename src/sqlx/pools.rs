@@ -31,7 +31,9 @@ use crate::sql::forms::{Form, Forms};
 ///   opened ahead of demand at each replacement.
 /// - `acquire_timeout` is a call's one deadline (30 s), also across generations.
 /// - `test_before_acquire` decides whether the handle pings (it does by default). sqlx's own ping
-///   is off, because a cancelled acquire would lose the connection.
+///   is off, because a cancelled acquire would lose the connection. For users of
+///   [`Handle::current`](crate::Handle::current), see
+///   [`with_checks_in_pool`](Self::with_checks_in_pool).
 /// - `max_lifetime` and `idle_timeout` close connections as in sqlx. For tokens that are valid for
 ///   15 minutes, set a lifetime of 14 min, an idle time-out of 10 min and 10 connections. These
 ///   settings never send an expired token to the database.
@@ -87,6 +89,7 @@ impl<DB: Dialect> SqlPools<DB> {
                 after_release: None,
                 return_timeout: None,
                 reports_idle_time: false,
+                checks_in_pool: false,
             },
             tokens_in_clear: false,
             verifier: Verifier::default(),
@@ -122,6 +125,25 @@ impl<DB: Dialect> SqlPools<DB> {
     #[must_use]
     pub fn with_check_after_idle(mut self, idle: Duration) -> Self {
         self.settings.checks = CheckPolicy::AfterIdle(idle);
+        self.hooks.reports_idle_time = true;
+        self
+    }
+
+    /// Lets the pool itself check idle connections, for users of
+    /// [`Handle::current`](crate::Handle::current): sea-orm, session stores, job queues. The
+    /// condition is the handle's: `test_before_acquire`, or
+    /// [`with_check_after_idle`](Self::with_check_after_idle). A handle still checks once. Default:
+    /// only the handle checks, and other users may get connections that the server has ended.
+    ///
+    /// If an acquire of such a user is cancelled during a check, its connection is closed, as in
+    /// sqlx.
+    ///
+    /// Replaces a `before_acquire` hook of the options: set that one by
+    /// [`with_before_acquire`](Self::with_before_acquire).
+    #[must_use]
+    pub fn with_checks_in_pool(mut self) -> Self {
+        self.hooks.checks_in_pool = true;
+        // Marks the acquires of the handle.
         self.hooks.reports_idle_time = true;
         self
     }

@@ -1,7 +1,9 @@
 //! sea-orm 2 on Claviger's pools.
 //!
 //! With [`HandoverPolicy::AlwaysInPlace`](claviger::pool::HandoverPolicy::AlwaysInPlace), sea-orm
-//! needs `handle.current()` only once, at start. [`Following`] is for pools that are replaced.
+//! needs `handle.current()` only once, at start. [`Following`] is for pools that are replaced. Set
+//! [`with_checks_in_pool`](claviger::sqlx_09::SqlPools::with_checks_in_pool) for both. Otherwise
+//! calls may get connections that the server has ended.
 //!
 //! Either way sea-orm opens connections through the pool, not through the handle. Between the
 //! change of the password on the server and the handover, a login may be rejected

@@ -115,7 +115,8 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
     let options = short_lived(fixture.pool_options(4), Duration::from_millis(50));
     let pools = fixture
         .pools_with(options)
-        .with_handover_policy(HandoverPolicy::AlwaysInPlace);
+        .with_handover_policy(HandoverPolicy::AlwaysInPlace)
+        .with_checks_in_pool();
     let db = fixture
         .supervisor
         .add_pool("orders", &credentials, pools)
@@ -153,7 +154,9 @@ async fn the_current_pool_stays_valid_with_in_place_handover() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_following_connection_survives_the_replacement_of_its_pool() {
     let fixture = Fixture::new().await;
-    let db = fixture.pool(4).await;
+    let db = fixture
+        .pool_from(fixture.pools(4).with_checks_in_pool())
+        .await;
     let first = db.current();
     let connection = Following::new(db.clone());
     let transaction = connection.begin().await.expect("the transaction begins");
@@ -174,4 +177,26 @@ async fn a_following_connection_survives_the_replacement_of_its_pool() {
         .expect("the rows are read");
     assert!(rows.contains(&first_row));
     assert_eq!(rows.len() as u64, written + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_gets_a_connection_that_the_server_ended() {
+    let fixture = Fixture::new().await;
+    let options = fixture.pool_options(4).min_connections(4);
+    let db = fixture
+        .pool_from(fixture.pools_with(options).with_checks_in_pool())
+        .await;
+    eventually("all connections are idle", || db.current().num_idle() == 4).await;
+    let connection = Following::new(db.clone());
+    assert_eq!(
+        fixture.terminate_connections().await,
+        4,
+        "the hazard: idle connections end"
+    );
+    for _ in 0..8 {
+        connection
+            .execute_unprepared("SELECT 1")
+            .await
+            .expect("an open connection");
+    }
 }

@@ -130,7 +130,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             .acquire_timeout(within);
         let pool = self
             .hooks
-            .apply(options)
+            .apply(options, self.settings.checks)
             .connect_lazy_with(self.options_for(credentials));
         let tried = match pool.acquire().await {
             Ok(connection) => {
@@ -182,7 +182,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     fn open(&self, credentials: &Credentials, _: LoginPermits) -> Result<Pool<DB>, ConnectError> {
         Ok(self
             .hooks
-            .apply(self.options.clone())
+            .apply(self.options.clone(), self.settings.checks)
             .connect_lazy_with(self.options_for(credentials)))
     }
 
