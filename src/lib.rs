@@ -92,13 +92,14 @@ pub use sqlx_09::MySqlPools;
 pub use sqlx_09::PgPools;
 pub use supervisor::{Supervisor, SupervisorBuilder};
 
-/// A clock that tests move, and panics at a named step: for `claviger-testkit` alone, without any
-/// guarantee of compatibility.
+/// A clock that tests move, panics at a named step, and permits without a supervisor: for
+/// `claviger-testkit` alone, without any guarantee of compatibility.
 #[doc(hidden)]
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::clock::MovedClock;
     pub use crate::failpoints::Failpoints;
+    pub use crate::pool::ObservedPermits;
 }
 
 /// Compiles and runs the README's code.

@@ -319,7 +319,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Not dropped before its runtime ends, however long it takes.
     fn drain(&self, pool: Self::Pool) -> impl Future<Output = ()> + Send;
 
-    /// Returns the number of connections: busy, idle and being opened.
+    /// Returns the number of connections: busy, idle and being opened. A login that waits for a
+    /// [permit](LoginPermits) does not count: a full pool gets none.
     fn connections(&self, pool: &Self::Pool) -> u32;
 
     /// Returns how many of them are idle. Default: 0.

@@ -17,6 +17,8 @@ mod handover;
 mod login_limits;
 mod login_permits;
 pub(crate) mod machine;
+#[cfg(feature = "testing")]
+mod observed_permits;
 mod own_queue;
 mod probe;
 mod queue;
@@ -37,6 +39,9 @@ pub(crate) use generation::Generation;
 pub(crate) use generation::{Phase, Shared};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use login_limits::WITHOUT_CALLER;
+#[doc(hidden)]
+#[cfg(feature = "testing")]
+pub use observed_permits::ObservedPermits;
 pub(crate) use slot::PoolSlot;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use verifier::PANICKED;
