@@ -1,5 +1,5 @@
 //! Test doubles for Claviger: a scripted provider, a scripted pool, a clock that tests move, and
-//! failpoints that crash actors.
+//! failpoints that crash actors. For authors of pools there is a [conformance kit](conformance).
 //!
 //! Use them for what real servers cannot produce on demand: minutes that pass at once (with tokio's
 //! paused clock), a fetch that fails, an actor that crashes at a named step. For everything else,
@@ -22,6 +22,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod conformance;
 mod lab;
 mod pool;
 mod provider;

@@ -1,0 +1,41 @@
+//! Conformance: does a [`PoolFactory`] or a [`Provider`](claviger::Provider) keep its promises?
+//!
+//! The author of a pool or a provider writes controls, by which the kit changes the world: the
+//! database, the backend. Each check has a name, a time limit and the sentence that it verifies.
+//!
+//! ```no_run
+//! # use claviger_testkit::conformance::{self, PoolControls};
+//! # use claviger::pool::PoolFactory;
+//! # async fn test<F: PoolFactory, C: PoolControls<F>>(factory: F, controls: C) {
+//! let report = conformance::pool(factory, controls).await;
+//! report.assert_passed();
+//! # }
+//! ```
+//!
+//! - The checks run on real time and on a runtime of their own, one after another. A subject that
+//!   panics, hangs or blocks its thread fails the check, which ends after a minute.
+//! - A check that has no meaning for the subject is reported as not applicable, with the reason.
+//! - Run the kit on the real server or backend. Only then does a result say something about it.
+
+mod pool;
+mod report;
+mod runner;
+
+pub use pool::{PoolConformance, PoolControls};
+pub use report::{CheckReport, Outcome, Report};
+pub use runner::ControlError;
+
+use claviger::pool::PoolFactory;
+
+/// Checks a kind of pool: what each method of [`PoolFactory`] promises, and rotations under load by
+/// a real supervisor. Await the result.
+///
+/// Give the factory two to ten connections; a handful is enough. With thirty checks, the kit takes
+/// about 20 s on a PostgreSQL on the same machine.
+pub fn pool<F, C>(factory: F, controls: C) -> PoolConformance<F, C>
+where
+    F: PoolFactory,
+    C: PoolControls<F>,
+{
+    PoolConformance::new(factory, controls)
+}

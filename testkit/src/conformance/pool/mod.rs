@@ -1,0 +1,169 @@
+//! The checks of pools.
+
+mod account;
+mod closing;
+mod connections;
+mod credentials;
+mod limits;
+mod permits;
+mod rejections;
+mod rotation;
+mod shared_factory;
+mod supervised;
+mod verification;
+mod world;
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::pool::PoolFactory;
+
+use super::report::Report;
+use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run};
+use world::World;
+
+/// What the kit does with the database behind a pool.
+///
+/// The user of the credentials must be used by the kit alone. An error of a control fails the check
+/// that needed it. Blocking calls are allowed.
+pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
+    /// Returns credentials that the database accepts now.
+    fn credentials(&self) -> F::Secret;
+
+    /// Returns the part of these credentials that must never be shown: the password.
+    fn secret_text(&self, credentials: &F::Secret) -> String;
+
+    /// Changes the password, so that the database rejects earlier credentials of the same user and
+    /// keeps open connections.
+    fn change_password(&self) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Returns how many connections of the user are open at the database.
+    fn open_connections(&self) -> impl Future<Output = Result<u32, ControlError>> + Send;
+
+    /// Ends all connections of the user at the database.
+    fn kill_connections(&self) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Runs a short statement on the connection.
+    ///
+    /// # Errors
+    /// The connection does not work.
+    fn query(
+        &self,
+        connection: &mut F::Connection,
+    ) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Returns credentials for an address at which no server listens. Default: `None`, if
+    /// credentials have no address.
+    fn unreachable(&self) -> Option<F::Secret> {
+        None
+    }
+
+    /// Returns how many logins of the user the database has rejected so far. Default: `None`, if it
+    /// does not count them.
+    fn rejected_logins(&self) -> impl Future<Output = Result<Option<u32>, ControlError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Stops the database (`false`) or starts it again (`true`). Returns whether it can. Default:
+    /// it cannot.
+    fn set_running(
+        &self,
+        running: bool,
+    ) -> impl Future<Output = Result<bool, ControlError>> + Send {
+        let _ = running;
+        async { Ok(false) }
+    }
+
+    /// Returns why a check has no meaning for this kind of pool, as for one connection that all
+    /// callers share. Default: all have.
+    fn not_applicable(&self, check: &str) -> Option<String> {
+        let _ = check;
+        None
+    }
+}
+
+/// The checks of a pool, to be awaited. Returned by [`pool`](super::pool).
+#[must_use = "nothing runs before it is awaited"]
+pub struct PoolConformance<F, C> {
+    factory: F,
+    controls: C,
+    limit: Duration,
+    only: Option<Vec<String>>,
+}
+
+impl<F: PoolFactory, C: PoolControls<F>> PoolConformance<F, C> {
+    pub(super) fn new(factory: F, controls: C) -> Self {
+        Self {
+            factory,
+            controls,
+            limit: CHECK_LIMIT,
+            only: None,
+        }
+    }
+
+    /// Sets the time after which a check is aborted and has failed. Default: 1 min.
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs only the checks of these names. Default: all.
+    pub fn only<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.only = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Returns the names of all checks, in their order.
+    pub fn names() -> Vec<&'static str> {
+        checks::<F, C>().iter().map(|check| check.name).collect()
+    }
+}
+
+impl<F, C> fmt::Debug for PoolConformance<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolConformance").finish_non_exhaustive()
+    }
+}
+
+impl<F: PoolFactory, C: PoolControls<F>> IntoFuture for PoolConformance<F, C> {
+    type Output = Report;
+    type IntoFuture = Pin<Box<dyn Future<Output = Report> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let world = World::new(self.factory, self.controls);
+        let (controls, secrets) = (Arc::clone(&world.controls), world.secrets.clone());
+        let mut checks = checks();
+        if let Some(only) = self.only {
+            checks.retain(|check: &Planned<_>| only.iter().any(|name| name == check.name));
+        }
+        Box::pin(run(Plan {
+            subject: std::any::type_name::<F>(),
+            checks,
+            world,
+            limit: self.limit,
+            secrets,
+            excluded: Box::new(move |name| controls.not_applicable(name)),
+        }))
+    }
+}
+
+fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
+    [
+        verification::checks(),
+        connections::checks(),
+        limits::checks(),
+        credentials::checks(),
+        rejections::checks(),
+        account::checks(),
+        permits::checks(),
+        closing::checks(),
+        supervised::checks(),
+        rotation::checks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

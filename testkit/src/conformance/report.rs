@@ -1,0 +1,180 @@
+//! What the checks found.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The results of all checks of one subject, in the order in which they ran.
+///
+/// `Display` prints each check that did not pass, and a summary.
+#[derive(Clone, Debug)]
+#[must_use = "a report proves nothing before `assert_passed`"]
+pub struct Report {
+    subject: &'static str,
+    checks: Vec<CheckReport>,
+}
+
+/// The result of one check.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Name of the check, as in `verify_rejects_an_old_password`.
+    pub name: &'static str,
+    /// The sentence that the subject keeps or breaks, and where it is written.
+    pub promise: &'static str,
+    /// What the check found.
+    pub outcome: Outcome,
+    /// Time that the check took.
+    pub took: Duration,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The subject keeps the promise.
+    Passed,
+    /// The subject breaks the promise, or the controls returned an error.
+    Failed {
+        /// What would have been right.
+        expected: String,
+        /// What happened instead. Known secrets are replaced by `[secret]`.
+        happened: String,
+    },
+    /// The promise has no meaning for this subject, or its controls cannot cause the situation.
+    NotApplicable {
+        /// Why the check did not run.
+        reason: String,
+    },
+}
+
+impl Report {
+    pub(super) fn new(subject: &'static str, checks: Vec<CheckReport>) -> Self {
+        Self { subject, checks }
+    }
+
+    /// Returns every check.
+    pub fn checks(&self) -> &[CheckReport] {
+        &self.checks
+    }
+
+    /// Returns the check of this name, unless it was not selected.
+    pub fn check(&self, name: &str) -> Option<&CheckReport> {
+        self.checks.iter().find(|check| check.name == name)
+    }
+
+    /// Returns the checks that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &CheckReport> {
+        let failed = |check: &&CheckReport| matches!(check.outcome, Outcome::Failed { .. });
+        self.checks.iter().filter(failed)
+    }
+
+    /// Returns the checks that did not run, each with its reason.
+    pub fn not_applicable(&self) -> impl Iterator<Item = (&CheckReport, &str)> {
+        self.checks.iter().filter_map(|check| match &check.outcome {
+            Outcome::NotApplicable { reason } => Some((check, reason.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Returns whether at least one check passed and none failed.
+    pub fn has_passed(&self) -> bool {
+        let passed = |check: &CheckReport| check.outcome == Outcome::Passed;
+        self.checks.iter().any(passed) && self.failed().next().is_none()
+    }
+
+    /// Ends a test that the subject does not pass.
+    ///
+    /// # Panics
+    /// Panics with the whole report if a check failed, or if none passed.
+    #[expect(clippy::panic, reason = "a test fails by panicking")]
+    pub fn assert_passed(&self) {
+        if !self.has_passed() {
+            panic!("{self}");
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (failed, skipped) = (self.failed().count(), self.not_applicable().count());
+        let passed = self.checks.len() - failed - skipped;
+        writeln!(
+            f,
+            "{}: {passed} checks passed, {failed} failed, {skipped} not applicable",
+            self.subject
+        )?;
+        for check in self.failed() {
+            writeln!(f, "{check}")?;
+        }
+        for (check, _) in self.not_applicable() {
+            writeln!(f, "{check}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Outcome::Passed => write!(f, "passed          {}", self.name),
+            Outcome::NotApplicable { reason } => {
+                write!(f, "not applicable  {}: {reason}", self.name)
+            }
+            Outcome::Failed { expected, happened } => write!(
+                f,
+                "FAILED          {} after {:.1?}\n    promise:  {}\n    expected: {expected}\n    \
+                 happened: {happened}",
+                self.name, self.took, self.promise
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(outcomes: impl IntoIterator<Item = Outcome>) -> Report {
+        let check = |outcome| CheckReport {
+            name: "a_name",
+            promise: "law 0: \"a promise\"",
+            outcome,
+            took: Duration::from_millis(1_250),
+        };
+        Report::new("pool", outcomes.into_iter().map(check).collect())
+    }
+
+    #[test]
+    fn a_failure_names_its_check_its_promise_and_what_happened() {
+        let failed = Outcome::Failed {
+            expected: "one".into(),
+            happened: "two".into(),
+        };
+        let skipped = Outcome::NotApplicable {
+            reason: "no server".into(),
+        };
+        let report = report([Outcome::Passed, failed, skipped]);
+        assert!(!report.has_passed());
+        let text = report.to_string();
+        for part in [
+            "pool: 1 checks passed, 1 failed, 1 not applicable",
+            "FAILED          a_name after 1.2s",
+            "promise:  law 0: \"a promise\"",
+            "expected: one",
+            "happened: two",
+            "not applicable  a_name: no server",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn a_report_without_a_passed_check_has_not_passed() {
+        let skipped = Outcome::NotApplicable {
+            reason: "no server".into(),
+        };
+        assert!(!report([]).has_passed());
+        assert!(!report([skipped.clone()]).has_passed());
+        assert!(report([Outcome::Passed, skipped]).has_passed());
+    }
+}

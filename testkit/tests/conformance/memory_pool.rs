@@ -1,0 +1,345 @@
+//! A pool in memory.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use claviger::Credentials;
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::{LoginError, LoginPermits};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use super::fault::Fault;
+use super::memory_server::{MemoryServer, Socket};
+
+#[derive(Debug)]
+pub(crate) enum MemoryError {
+    Connect(ConnectError),
+    TimedOut,
+    Closed,
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::TimedOut => f.write_str("timed out while waiting for a connection"),
+            Self::Closed => f.write_str("the pool is closed"),
+        }
+    }
+}
+
+impl std::error::Error for MemoryError {}
+
+struct Inner {
+    server: MemoryServer,
+    credentials: Mutex<Credentials>,
+    idle: Mutex<Vec<Arc<Socket>>>,
+    /// Sockets in use, which a faulty pool cuts.
+    busy: Mutex<Vec<std::sync::Weak<Socket>>>,
+    /// One place for each connection. Its waiters are the queue.
+    places: Arc<Semaphore>,
+    max: u32,
+    closed: AtomicBool,
+    logins: Option<LoginPermits>,
+    used_permit: AtomicBool,
+    /// Logins that wait for a permit.
+    waiting: AtomicU32,
+    fault: Option<Fault>,
+    hangs: bool,
+    wrong_count: AtomicU32,
+}
+
+/// Clones are the same pool.
+#[derive(Clone)]
+pub(crate) struct MemoryPool(Arc<Inner>);
+
+impl MemoryPool {
+    pub(crate) fn open(
+        server: MemoryServer,
+        credentials: Credentials,
+        max: u32,
+        logins: Option<LoginPermits>,
+        fault: Option<Fault>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            server,
+            credentials: Mutex::new(credentials),
+            idle: Mutex::default(),
+            busy: Mutex::default(),
+            places: Arc::new(Semaphore::new(max as usize)),
+            max,
+            closed: AtomicBool::new(false),
+            logins,
+            used_permit: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
+            fault,
+            hangs: false,
+            wrong_count: AtomicU32::new(0),
+        }))
+    }
+
+    pub(crate) fn closed(server: MemoryServer) -> Self {
+        let pool = Self::open(server, Credentials::new("", ""), 0, None, None);
+        pool.close();
+        pool
+    }
+
+    pub(crate) fn with_hanging_get(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.hangs = true;
+        }
+        self
+    }
+
+    pub(crate) fn with_wrong_count(self) -> Self {
+        self.0.wrong_count.store(1, Ordering::Release);
+        self
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.0.fault == Some(fault)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.places.close();
+    }
+
+    pub(crate) fn close_idle(&self) {
+        self.0.idle.lock().clear();
+    }
+
+    pub(crate) fn close_one_idle(&self) -> bool {
+        self.0.idle.lock().pop().is_some()
+    }
+
+    /// Cuts busy connections, which is a fault.
+    pub(crate) fn cut(&self) {
+        let busy = std::mem::take(&mut *self.0.busy.lock());
+        for socket in busy.iter().filter_map(std::sync::Weak::upgrade) {
+            socket.cut();
+        }
+        for socket in self.0.idle.lock().iter() {
+            socket.cut();
+        }
+    }
+
+    pub(crate) fn set_credentials(&self, credentials: Credentials) {
+        *self.0.credentials.lock() = credentials;
+    }
+
+    pub(crate) async fn until_returned(&self) {
+        while self.busy() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(crate) fn busy(&self) -> u32 {
+        let free = u32::try_from(self.0.places.available_permits()).unwrap_or(u32::MAX);
+        let taken = self.0.max.saturating_sub(free);
+        let waiting = if self.has(Fault::CountsWaitingLogins) {
+            0
+        } else {
+            self.0.waiting.load(Ordering::Acquire)
+        };
+        taken.saturating_sub(waiting) + self.0.wrong_count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn idle(&self) -> u32 {
+        u32::try_from(self.0.idle.lock().len()).unwrap_or(u32::MAX)
+    }
+
+    /// Logs in although nobody asked for a connection, which is a fault.
+    pub(crate) fn log_in_behind_its_back(&self) {
+        let pool = self.clone();
+        tokio::spawn(async move {
+            let credentials = pool.0.credentials.lock().clone();
+            if let Ok(socket) = pool.0.server.log_in(&credentials).await {
+                pool.0.idle.lock().push(Arc::new(socket));
+            }
+        });
+    }
+
+    pub(crate) fn try_get(&self) -> Option<MemoryConnection> {
+        let place = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
+        let socket = self.0.idle.lock().pop()?;
+        Some(self.connection(socket, place))
+    }
+
+    pub(crate) async fn get(&self) -> Result<MemoryConnection, MemoryError> {
+        if self.0.hangs {
+            pending::<()>().await;
+        }
+        if self.has(Fault::FailsWhenFull) && self.0.places.available_permits() == 0 {
+            return Err(MemoryError::TimedOut);
+        }
+        let place = Arc::clone(&self.0.places).acquire_owned().await;
+        let place = place.map_err(|_| MemoryError::Closed)?;
+        let idle = self.0.idle.lock().pop();
+        if let Some(socket) = idle {
+            return Ok(self.connection(socket, place));
+        }
+        let place = PlaceDuringLogin {
+            keep: self.has(Fault::DroppedGetKeepsPlace),
+            place: Some(place),
+        };
+        let socket = self.log_in().await?;
+        let place = place.after_login().ok_or(MemoryError::Closed)?;
+        if self.is_closed() {
+            return Err(MemoryError::Closed);
+        }
+        Ok(self.connection(Arc::new(socket), place))
+    }
+
+    async fn log_in(&self) -> Result<Socket, MemoryError> {
+        let attempts = if self.has(Fault::RetriesRejectedLogins) {
+            10
+        } else {
+            1
+        };
+        let login = {
+            let pool = self.clone();
+            move || async move {
+                let mut result = pool.log_in_once().await;
+                for _ in 1..attempts {
+                    if result.is_err() {
+                        result = pool.log_in_once().await;
+                    }
+                }
+                result
+            }
+        };
+        let is_permitted = match self.0.fault {
+            Some(Fault::NoPermits) => false,
+            Some(Fault::OnePermitForAll) => !self.0.used_permit.swap(true, Ordering::AcqRel),
+            _ => true,
+        };
+        match self.0.logins.as_ref().filter(|_| is_permitted) {
+            Some(logins) => {
+                let waiting = WaitingLogin::new(self.clone());
+                let permitted = move || {
+                    drop(waiting);
+                    login()
+                };
+                let logged_in = logins.log_in(permitted).await;
+                logged_in.map_err(|error| match error {
+                    LoginError::Failed(error) => MemoryError::Connect(error),
+                    _ => MemoryError::Closed,
+                })
+            }
+            None => login().await.map_err(MemoryError::Connect),
+        }
+    }
+
+    async fn log_in_once(&self) -> Result<Socket, ConnectError> {
+        let credentials = self.0.credentials.lock().clone();
+        let result = self.0.server.log_in(&credentials).await;
+        result.map_err(|error| {
+            if self.has(Fault::ErrorShowsThePassword) {
+                let message = format!("login with {} failed", credentials.expose_password());
+                return ConnectError::new(ConnectErrorKind::Rejected, message);
+            }
+            error
+        })
+    }
+
+    fn connection(&self, socket: Arc<Socket>, place: OwnedSemaphorePermit) -> MemoryConnection {
+        let mut busy = self.0.busy.lock();
+        busy.retain(|socket| socket.strong_count() > 0);
+        busy.push(Arc::downgrade(&socket));
+        drop(busy);
+        MemoryConnection {
+            socket: Some(socket),
+            pool: self.clone(),
+            place: Some(place),
+        }
+    }
+}
+
+/// The place of a login. A faulty pool does not free it when the login is dropped.
+struct PlaceDuringLogin {
+    keep: bool,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl PlaceDuringLogin {
+    fn after_login(mut self) -> Option<OwnedSemaphorePermit> {
+        self.place.take()
+    }
+}
+
+impl Drop for PlaceDuringLogin {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take().filter(|_| self.keep) {
+            place.forget();
+        }
+    }
+}
+
+/// A login that waits for its permit, until dropped.
+struct WaitingLogin(MemoryPool);
+
+impl WaitingLogin {
+    fn new(pool: MemoryPool) -> Self {
+        pool.0.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(pool)
+    }
+}
+
+impl Drop for WaitingLogin {
+    fn drop(&mut self) {
+        self.0.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Dropping it returns it to its pool.
+pub(crate) struct MemoryConnection {
+    socket: Option<Arc<Socket>>,
+    pool: MemoryPool,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl MemoryConnection {
+    pub(crate) async fn query(&self) -> Result<(), ConnectError> {
+        match &self.socket {
+            Some(socket) => socket.query().await,
+            None => Err(ConnectError::new(ConnectErrorKind::Other, "it is closed")),
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.socket = None;
+    }
+
+    pub(crate) fn forget_place(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.forget();
+        }
+    }
+
+    pub(crate) fn return_to_pool(&mut self) {
+        let socket = self.socket.take();
+        if let Some(socket) = socket.filter(|_| !self.pool.is_closed()) {
+            self.pool.0.idle.lock().push(socket);
+        }
+        self.place = None;
+    }
+}
+
+impl Drop for MemoryConnection {
+    fn drop(&mut self) {
+        if self.socket.is_some() && self.pool.has(Fault::DropKeepsPlace) {
+            self.forget_place();
+        }
+        self.return_to_pool();
+    }
+}
