@@ -18,24 +18,39 @@
 //! - Run the kit on the real server or backend. Only then does a result say something about it.
 
 mod pool;
+mod provider;
 mod report;
 mod runner;
+mod tools;
 
 pub use pool::{PoolConformance, PoolControls};
+pub use provider::{ProviderConformance, ProviderControls};
 pub use report::{CheckReport, Outcome, Report};
 pub use runner::ControlError;
 
+use claviger::Provider;
 use claviger::pool::PoolFactory;
 
 /// Checks a kind of pool: what each method of [`PoolFactory`] promises, and rotations under load by
 /// a real supervisor. Await the result.
 ///
-/// Give the factory two to ten connections; a handful is enough. With thirty checks, the kit takes
-/// about 20 s on a PostgreSQL on the same machine.
+/// Give the factory two to ten connections; a handful is enough. On a PostgreSQL on the same machine
+/// the kit takes about 20 s.
 pub fn pool<F, C>(factory: F, controls: C) -> PoolConformance<F, C>
 where
     F: PoolFactory,
     C: PoolControls<F>,
 {
     PoolConformance::new(factory, controls)
+}
+
+/// Checks a provider: what each method of [`Provider`] promises. Await the result.
+///
+/// [`Provider::close`] is called once, by the last check.
+pub fn provider<P, C>(provider: P, controls: C) -> ProviderConformance<P, C>
+where
+    P: Provider,
+    C: ProviderControls<P>,
+{
+    ProviderConformance::new(provider, controls)
 }

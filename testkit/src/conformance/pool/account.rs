@@ -1,13 +1,12 @@
 //! Checks of names and texts: accounts, servers, and that no secret is shown.
 
-use std::error::Error as StdError;
-
 use claviger::pool::{AcquireError, PoolFactory};
 use tokio::time::timeout;
 
 use super::PoolControls;
 use super::world::World;
 use crate::conformance::runner::{CheckResult, Planned, STEP, planned, require, step};
+use crate::conformance::tools::texts;
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![
@@ -106,11 +105,4 @@ async fn no_secret_is_shown<F: PoolFactory, C: PoolControls<F>>(world: World<F, 
         })?;
     }
     Ok(())
-}
-
-/// Returns everything that an error and its causes print.
-fn texts(error: &(dyn StdError + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    let texts: Vec<_> = causes.map(|error| format!("{error} {error:?}")).collect();
-    texts.join(": ")
 }

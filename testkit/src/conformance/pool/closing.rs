@@ -5,8 +5,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::PoolControls;
-use super::world::{Opened, World, is_pending, show};
+use super::world::{Opened, World};
 use crate::conformance::runner::{CheckResult, Planned, STEP, failed, planned, require, step};
+use crate::conformance::tools::{is_pending, show};
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

@@ -6,11 +6,12 @@ use claviger::pool::{Check, CheckPolicy, PoolFactory, Taken};
 use tokio::time::Instant;
 
 use super::PoolControls;
-use super::world::{World, show};
+use super::world::World;
 use crate::conformance::runner::{
     CheckResult, Planned, VERIFY_DEADLINE, WATCH, eventually, failed, not_applicable, planned,
     require, step,
 };
+use crate::conformance::tools::show;
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

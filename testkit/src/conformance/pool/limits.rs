@@ -7,8 +7,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::PoolControls;
-use super::world::{World, drop_after_polls, is_pending};
+use super::world::World;
 use crate::conformance::runner::{CheckResult, Planned, STEP, failed, planned, require};
+use crate::conformance::tools::{drop_after_polls, is_pending};
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

@@ -7,10 +7,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::PoolControls;
-use super::world::{World, is_pending};
+use super::world::World;
 use crate::conformance::runner::{
     CheckResult, Planned, STEP, WATCH, failed, not_applicable, planned, require,
 };
+use crate::conformance::tools::is_pending;
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

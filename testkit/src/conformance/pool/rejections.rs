@@ -6,10 +6,11 @@ use tokio::time::timeout;
 
 use super::PoolControls;
 use super::verification::is_error_of_kind;
-use super::world::{World, show};
+use super::world::World;
 use crate::conformance::runner::{
     CheckResult, Planned, STEP, failed, not_applicable, planned, require, step,
 };
+use crate::conformance::tools::show;
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

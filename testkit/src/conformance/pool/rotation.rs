@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 use super::PoolControls;
 use super::supervised::{PROVIDER, Supervised, supervised};
-use super::world::{World, show};
+use super::world::World;
 use crate::conformance::runner::{
     CheckResult, Planned, STEP, eventually, failed, planned, require, step,
 };
+use crate::conformance::tools::show;
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

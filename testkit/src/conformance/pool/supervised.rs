@@ -15,10 +15,11 @@ use tokio::time::timeout;
 
 use super::PoolControls;
 use super::shared_factory::SharedFactory;
-use super::world::{World, drop_after_polls, show};
+use super::world::World;
 use crate::conformance::runner::{
     CheckResult, Planned, STEP, eventually, failed, not_applicable, planned, require, step,
 };
+use crate::conformance::tools::{drop_after_polls, show};
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

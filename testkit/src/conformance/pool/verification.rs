@@ -4,10 +4,11 @@ use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::pool::PoolFactory;
 
 use super::PoolControls;
-use super::world::{World, drop_after_polls, show};
+use super::world::World;
 use crate::conformance::runner::{
     CheckResult, Planned, VERIFY_DEADLINE, failed, not_applicable, planned, require, step,
 };
+use crate::conformance::tools::{drop_after_polls, show};
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![

@@ -1,0 +1,156 @@
+//! The checks of providers.
+
+mod ending;
+mod failing;
+mod fetching;
+mod watching;
+mod world;
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger::Provider;
+
+use super::report::Report;
+use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run};
+use world::World;
+
+/// What the kit does with the backend behind a provider.
+///
+/// An error of a control fails the check that needed it. Blocking calls are allowed.
+pub trait ProviderControls<P: Provider>: Send + Sync + 'static {
+    /// Returns the part of a secret that must never be shown: the password or token.
+    fn secret_text(&self, secret: &P::Secret) -> String;
+
+    /// Changes the credential at the backend. Returns whether it can. Default: it cannot, as for a
+    /// credential that never changes.
+    fn change_credential(&self) -> impl Future<Output = Result<bool, ControlError>> + Send {
+        async { Ok(false) }
+    }
+
+    /// Makes the backend unavailable (`false`) or available again (`true`). Returns whether it can.
+    /// Default: it cannot, as for a provider without a backend.
+    fn set_available(
+        &self,
+        available: bool,
+    ) -> impl Future<Output = Result<bool, ControlError>> + Send {
+        let _ = available;
+        async { Ok(false) }
+    }
+
+    /// Returns how many leases were released at the backend so far. Default: `None`, if a release
+    /// does nothing there.
+    fn released(&self) -> impl Future<Output = Result<Option<u32>, ControlError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Whether each fetch without a current lease returns another credential, as for tokens and
+    /// dynamic users. Default: `false`.
+    fn creates_credentials(&self) -> bool {
+        false
+    }
+
+    /// Whether the error of an unavailable backend ends by itself. Default: `true`. A file that was
+    /// removed is an error that does not.
+    fn is_outage_transient(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Provider::watch`] reports a changed credential within seconds. Default: `false`.
+    fn gives_hints(&self) -> bool {
+        false
+    }
+
+    /// Returns the lifetime of each credential from the start of its fetch, if it is known.
+    /// Default: `None`.
+    fn lifetime(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns why a check has no meaning for this provider. Default: all have.
+    fn not_applicable(&self, check: &str) -> Option<String> {
+        let _ = check;
+        None
+    }
+}
+
+/// The checks of a provider, to be awaited. Returned by [`provider`](super::provider).
+#[must_use = "nothing runs before it is awaited"]
+pub struct ProviderConformance<P, C> {
+    provider: P,
+    controls: C,
+    limit: Duration,
+    only: Option<Vec<String>>,
+}
+
+impl<P: Provider, C: ProviderControls<P>> ProviderConformance<P, C> {
+    pub(super) fn new(provider: P, controls: C) -> Self {
+        Self {
+            provider,
+            controls,
+            limit: CHECK_LIMIT,
+            only: None,
+        }
+    }
+
+    /// Sets the time after which a check is aborted and has failed. Default: 1 min.
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs only the checks of these names. Default: all.
+    pub fn only<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.only = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Returns the names of all checks, in their order.
+    pub fn names() -> Vec<&'static str> {
+        checks::<P, C>().iter().map(|check| check.name).collect()
+    }
+}
+
+impl<P, C> fmt::Debug for ProviderConformance<P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProviderConformance")
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Provider, C: ProviderControls<P>> IntoFuture for ProviderConformance<P, C> {
+    type Output = Report;
+    type IntoFuture = Pin<Box<dyn Future<Output = Report> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let world = World::new(self.provider, self.controls);
+        let (controls, secrets) = (Arc::clone(&world.controls), world.secrets.clone());
+        let mut checks = checks();
+        if let Some(only) = self.only {
+            checks.retain(|check: &Planned<_>| only.iter().any(|name| name == check.name));
+        }
+        Box::pin(run(Plan {
+            subject: std::any::type_name::<P>(),
+            checks,
+            world,
+            limit: self.limit,
+            secrets,
+            excluded: Box::new(move |name| controls.not_applicable(name)),
+        }))
+    }
+}
+
+fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World<P, C>>> {
+    [
+        fetching::checks(),
+        failing::checks(),
+        watching::checks(),
+        ending::checks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

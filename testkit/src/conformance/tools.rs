@@ -1,0 +1,45 @@
+//! What the checks of pools and of providers share.
+
+use std::error::Error as StdError;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::runner::WATCH;
+
+/// Returns whether the future is pending for a while.
+pub(super) async fn is_pending(work: impl Future) -> bool {
+    timeout(WATCH, pin!(work)).await.is_err()
+}
+
+/// Polls the future this often, and drops it before it completes. It may wait without end in
+/// between.
+pub(super) async fn drop_after_polls(polls: u32, work: impl Future) {
+    let mut work = pin!(work);
+    let mut left = polls;
+    let polled = poll_fn(|context| {
+        left = left.saturating_sub(1);
+        match work.as_mut().poll(context) {
+            Poll::Pending if left > 0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    });
+    let _ = timeout(Duration::from_millis(20), polled).await;
+}
+
+/// Returns the text of an error with its causes.
+pub(super) fn show(error: &(dyn StdError + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+/// Returns everything that an error and its causes print.
+pub(super) fn texts(error: &(dyn StdError + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<_> = causes.map(|error| format!("{error} {error:?}")).collect();
+    texts.join(": ")
+}

@@ -1,0 +1,285 @@
+//! A backend in memory, and a provider that keeps its promises, but for one fault.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::lease::{Expiry, Timestamp};
+use claviger::provider::{FetchRequest, Fetched, Hints};
+use claviger::report::RotationTrigger;
+use claviger::{Credentials, Lease, Provider, Revision};
+use claviger_testkit::conformance::{ControlError, ProviderControls};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+pub(crate) const LIFETIME: Duration = Duration::from_secs(900);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderFault {
+    FetchFails,
+    FetchPanics,
+    ReturnsUnchangedAlways,
+    RevisionPerFetch,
+    OneRevision,
+    ReturnsTheFirst,
+    RenewsOnManual,
+    FailsWhenRejected,
+    ReturnsExpired,
+    RefreshesTooLate,
+    ReadsTheSystemClock,
+    KeepsTheLockOfADroppedFetch,
+    OutageIsUnnoticed,
+    OutageIsPermanent,
+    OutagePanics,
+    StaysDown,
+    DebugShowsThePassword,
+    ErrorShowsThePassword,
+    RevisionIsThePassword,
+    WatchRunsOnce,
+    GivesNoHints,
+    ReleaseHangs,
+    ReleaseTwiceFails,
+    ReleaseDoesNothing,
+    ReleaseHidesItsError,
+    FetchFailsAfterRelease,
+    CloseHangs,
+}
+
+#[derive(Debug)]
+struct State {
+    available: bool,
+    released: u32,
+}
+
+/// Clones are the same backend.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryBackend {
+    state: Arc<Mutex<State>>,
+    version: watch::Sender<u32>,
+}
+
+impl MemoryBackend {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            available: true,
+            released: 0,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            version: watch::Sender::new(1),
+        }
+    }
+}
+
+pub(crate) struct MemoryProvider {
+    backend: MemoryBackend,
+    fault: Option<ProviderFault>,
+    fetching: AtomicBool,
+    was_down: AtomicBool,
+    has_returned: AtomicBool,
+    is_watched: AtomicBool,
+    released: Mutex<Vec<Revision>>,
+    counter: Mutex<u32>,
+    last_password: Mutex<String>,
+}
+
+impl MemoryProvider {
+    pub(crate) fn new(backend: MemoryBackend, fault: Option<ProviderFault>) -> Self {
+        Self {
+            backend,
+            fault,
+            fetching: AtomicBool::new(false),
+            was_down: AtomicBool::new(false),
+            has_returned: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
+            released: Mutex::default(),
+            counter: Mutex::default(),
+            last_password: Mutex::default(),
+        }
+    }
+
+    fn has(&self, fault: ProviderFault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    fn outage(&self) -> ProviderError {
+        self.was_down.store(true, Ordering::Release);
+        let kind = if self.has(ProviderFault::OutageIsPermanent) {
+            ProviderErrorKind::NotFound
+        } else {
+            ProviderErrorKind::Unavailable
+        };
+        if self.has(ProviderFault::ErrorShowsThePassword) {
+            return ProviderError::new(kind, format!("last: {}", self.last_password.lock()));
+        }
+        ProviderError::new(kind, "connection refused")
+    }
+
+    fn lease(&self, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
+        let version = if self.has(ProviderFault::ReturnsTheFirst) {
+            1
+        } else {
+            *self.backend.version.borrow()
+        };
+        let password = format!("s3cret-{version}");
+        password.clone_into(&mut self.last_password.lock());
+        let revision = match self.fault {
+            Some(ProviderFault::RevisionPerFetch) => {
+                let mut counter = self.counter.lock();
+                *counter += 1;
+                counter.to_string()
+            }
+            Some(ProviderFault::OneRevision) => "1".to_owned(),
+            Some(ProviderFault::RevisionIsThePassword) => password.clone(),
+            _ => version.to_string(),
+        };
+        let expiry = match self.fault {
+            Some(ProviderFault::ReturnsExpired) => Expiry::after(request.started, Duration::ZERO),
+            Some(ProviderFault::ReadsTheSystemClock) => Expiry::after(Timestamp::now(), LIFETIME),
+            _ => Expiry::after(request.started, LIFETIME),
+        };
+        let lease = Lease::new(Credentials::new("app", password), Revision::new(revision));
+        let lease = lease.with_expiry(expiry);
+        if self.has(ProviderFault::RefreshesTooLate) {
+            return lease.with_refresh_after(LIFETIME * 2);
+        }
+        lease
+    }
+}
+
+impl fmt::Debug for MemoryProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("MemoryProvider");
+        if self.has(ProviderFault::DebugShowsThePassword) {
+            debug.field("last", &*self.last_password.lock());
+        }
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl Provider for MemoryProvider {
+    type Secret = Credentials;
+
+    #[expect(clippy::panic, reason = "the fault requests it")]
+    async fn fetch(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Fetched<Credentials>, ProviderError> {
+        let other = |message: &str| ProviderError::new(ProviderErrorKind::Other, message);
+        if self.fetching.swap(true, Ordering::AcqRel)
+            && self.has(ProviderFault::KeepsTheLockOfADroppedFetch)
+        {
+            return Err(other("another fetch is running"));
+        }
+        sleep(Duration::from_millis(1)).await;
+        self.fetching.store(false, Ordering::Release);
+        let available = self.backend.state.lock().available;
+        match self.fault {
+            Some(ProviderFault::FetchFails) => return Err(other("no")),
+            Some(ProviderFault::FetchPanics) => panic!("scripted panic"),
+            Some(ProviderFault::OutagePanics) if !available => panic!("scripted panic"),
+            Some(ProviderFault::OutageIsUnnoticed) => {}
+            Some(ProviderFault::StaysDown) if self.was_down.load(Ordering::Acquire) => {
+                return Err(self.outage());
+            }
+            Some(ProviderFault::FetchFailsAfterRelease) if !self.released.lock().is_empty() => {
+                return Err(other("the session was released"));
+            }
+            Some(ProviderFault::FailsWhenRejected) if !request.rejected.is_empty() => {
+                return Err(other("no other candidate"));
+            }
+            _ if !available => return Err(self.outage()),
+            _ => {}
+        }
+        let lease = self.lease(&request);
+        let remembers = self.has(ProviderFault::ReturnsUnchangedAlways)
+            && self.has_returned.swap(true, Ordering::AcqRel);
+        if remembers {
+            return Ok(Fetched::Unchanged);
+        }
+        let current = request.current.as_ref().map(Lease::revision);
+        if current == Some(lease.revision()) {
+            return Ok(match request.trigger {
+                RotationTrigger::Manual if !self.has(ProviderFault::RenewsOnManual) => lease.into(),
+                _ => Fetched::Renewed(lease.expiry()),
+            });
+        }
+        Ok(lease.into())
+    }
+
+    async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
+        if self.has(ProviderFault::ReleaseHangs) {
+            pending::<()>().await;
+        }
+        if !self.backend.state.lock().available {
+            return match self.fault {
+                Some(ProviderFault::ReleaseHidesItsError) => Ok(()),
+                _ => Err(self.outage()),
+            };
+        }
+        let mut released = self.released.lock();
+        let is_repeated = released.contains(lease.revision());
+        released.push(lease.revision().clone());
+        if is_repeated && self.has(ProviderFault::ReleaseTwiceFails) {
+            return Err(ProviderError::new(
+                ProviderErrorKind::Other,
+                "no such lease",
+            ));
+        }
+        if !self.has(ProviderFault::ReleaseDoesNothing) {
+            self.backend.state.lock().released += 1;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::panic, reason = "the fault requests it")]
+    async fn watch(&self, hints: Hints) {
+        if self.is_watched.swap(true, Ordering::AcqRel) && self.has(ProviderFault::WatchRunsOnce) {
+            panic!("it is watched already");
+        }
+        let mut version = self.backend.version.subscribe();
+        while version.changed().await.is_ok() {
+            if !self.has(ProviderFault::GivesNoHints) {
+                hints.changed();
+            }
+        }
+    }
+
+    async fn close(&self) {
+        if self.has(ProviderFault::CloseHangs) {
+            pending::<()>().await;
+        }
+    }
+}
+
+impl ProviderControls<MemoryProvider> for MemoryBackend {
+    fn secret_text(&self, secret: &Credentials) -> String {
+        secret.expose_password().to_owned()
+    }
+
+    async fn change_credential(&self) -> Result<bool, ControlError> {
+        self.version.send_modify(|version| *version += 1);
+        Ok(true)
+    }
+
+    async fn set_available(&self, available: bool) -> Result<bool, ControlError> {
+        self.state.lock().available = available;
+        Ok(true)
+    }
+
+    async fn released(&self) -> Result<Option<u32>, ControlError> {
+        Ok(Some(self.state.lock().released))
+    }
+
+    fn gives_hints(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> Option<Duration> {
+        Some(LIFETIME)
+    }
+}

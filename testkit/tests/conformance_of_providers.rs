@@ -1,0 +1,202 @@
+//! The conformance kit passes a right provider, and finds each fault of a wrong one.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "conformance/memory_backend.rs"]
+mod memory_backend;
+
+use claviger::{Credentials, Provider, static_credentials};
+use claviger_testkit::ScriptedProvider;
+use claviger_testkit::conformance::{
+    self, ControlError, Outcome, ProviderConformance, ProviderControls,
+};
+use memory_backend::{MemoryBackend, MemoryProvider, ProviderFault as Fault};
+use tokio::task::JoinSet;
+
+/// Each fault, and the checks that find it.
+const FAULTS: [(Fault, &[&str]); 27] = [
+    (Fault::FetchFails, &["fetch_returns_a_lease"]),
+    (Fault::FetchPanics, &["fetch_returns_a_lease"]),
+    (
+        Fault::ReturnsUnchangedAlways,
+        &["a_fetch_without_a_current_lease_returns_one"],
+    ),
+    (
+        Fault::RevisionPerFetch,
+        &["an_unchanged_credential_keeps_its_revision"],
+    ),
+    (
+        Fault::OneRevision,
+        &["a_changed_credential_has_another_revision"],
+    ),
+    (
+        Fault::ReturnsTheFirst,
+        &["a_changed_credential_has_another_revision"],
+    ),
+    (Fault::RenewsOnManual, &["a_manual_rotation_is_no_renewal"]),
+    (
+        Fault::FailsWhenRejected,
+        &["rejected_revisions_lead_to_a_lease"],
+    ),
+    (Fault::ReturnsExpired, &["the_expiry_is_in_the_future"]),
+    (Fault::RefreshesTooLate, &["the_expiry_is_in_the_future"]),
+    (
+        Fault::ReadsTheSystemClock,
+        &["lifetimes_count_from_the_request"],
+    ),
+    (
+        Fault::KeepsTheLockOfADroppedFetch,
+        &["a_dropped_fetch_leaves_the_provider_usable"],
+    ),
+    (
+        Fault::OutageIsUnnoticed,
+        &[
+            "an_unavailable_backend_is_an_error",
+            "an_outage_keeps_the_lease_in_use",
+        ],
+    ),
+    (
+        Fault::OutageIsPermanent,
+        &["an_unavailable_backend_is_an_error"],
+    ),
+    (Fault::OutagePanics, &["an_unavailable_backend_is_an_error"]),
+    (
+        Fault::StaysDown,
+        &[
+            "a_recovered_backend_returns_a_lease",
+            "an_outage_keeps_the_lease_in_use",
+        ],
+    ),
+    (Fault::DebugShowsThePassword, &["no_secret_is_shown"]),
+    (Fault::ErrorShowsThePassword, &["no_secret_is_shown"]),
+    (Fault::RevisionIsThePassword, &["no_secret_is_shown"]),
+    (
+        Fault::WatchRunsOnce,
+        &["watch_may_be_dropped_and_restarted"],
+    ),
+    (
+        Fault::GivesNoHints,
+        &[
+            "a_changed_credential_gives_a_hint",
+            "a_hint_leads_to_a_fetch",
+        ],
+    ),
+    (Fault::ReleaseHangs, &["release_ends_and_may_be_repeated"]),
+    (
+        Fault::ReleaseTwiceFails,
+        &["release_ends_and_may_be_repeated"],
+    ),
+    (
+        Fault::ReleaseDoesNothing,
+        &[
+            "release_reaches_the_backend",
+            "a_shutdown_releases_the_lease",
+        ],
+    ),
+    (
+        Fault::ReleaseHidesItsError,
+        &["a_release_that_fails_is_a_transient_error"],
+    ),
+    (
+        Fault::FetchFailsAfterRelease,
+        &["a_fetch_after_a_release_returns_a_lease"],
+    ),
+    (Fault::CloseHangs, &["close_ends"]),
+];
+
+fn kit(fault: Option<Fault>) -> ProviderConformance<MemoryProvider, MemoryBackend> {
+    let backend = MemoryBackend::new();
+    conformance::provider(MemoryProvider::new(backend.clone(), fault), backend)
+}
+
+#[tokio::test]
+async fn a_right_provider_passes_every_check() {
+    let report = kit(None).await;
+    report.assert_passed();
+    assert_eq!(report.not_applicable().count(), 0, "{report}");
+    let names = ProviderConformance::<MemoryProvider, MemoryBackend>::names();
+    assert_eq!(report.checks().len(), names.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_is_found_by_its_checks() {
+    let mut runs = JoinSet::new();
+    for (fault, checks) in FAULTS {
+        runs.spawn(async move {
+            let report = kit(Some(fault)).only(checks.to_vec()).await;
+            (fault, checks, report)
+        });
+    }
+    let mut missed = Vec::new();
+    while let Some(run) = runs.join_next().await {
+        let (fault, checks, report) = run.expect("the kit never panics");
+        for name in checks {
+            let check = report.check(name).expect("it ran");
+            if !matches!(check.outcome, Outcome::Failed { .. }) {
+                missed.push(format!("{fault:?} by {check}"));
+            }
+        }
+        assert!(!report.to_string().contains("s3cret"), "{report}");
+    }
+    assert!(missed.is_empty(), "not found:\n{}", missed.join("\n"));
+}
+
+#[test]
+fn each_check_has_a_fault_that_it_finds() {
+    for name in ProviderConformance::<MemoryProvider, MemoryBackend>::names() {
+        let finds = FAULTS.iter().any(|(_, checks)| checks.contains(&name));
+        assert!(finds, "no fault shows that {name} can fail");
+    }
+}
+
+/// Controls of a provider whose credential never changes.
+struct Static;
+
+impl<P: Provider<Secret = Credentials>> ProviderControls<P> for Static {
+    fn secret_text(&self, secret: &Credentials) -> String {
+        secret.expose_password().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn static_credentials_conform() {
+    let provider = static_credentials(Credentials::new("app", "s3cret-1"));
+    conformance::provider(provider, Static)
+        .await
+        .assert_passed();
+}
+
+/// Controls of the scripted provider.
+struct Script(ScriptedProvider);
+
+impl ProviderControls<ScriptedProvider> for Script {
+    fn secret_text(&self, secret: &Credentials) -> String {
+        secret.expose_password().to_owned()
+    }
+
+    async fn change_credential(&self) -> Result<bool, ControlError> {
+        self.0.rotate();
+        self.0.hint();
+        Ok(true)
+    }
+
+    async fn released(&self) -> Result<Option<u32>, ControlError> {
+        Ok(Some(u32::try_from(self.0.released().len())?))
+    }
+
+    fn gives_hints(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn the_scripted_provider_conforms() {
+    let provider = ScriptedProvider::new();
+    let report = conformance::provider(provider.clone(), Script(provider)).await;
+    report.assert_passed();
+    let skipped: Vec<_> = report
+        .not_applicable()
+        .map(|(check, _)| check.name)
+        .collect();
+    assert!(!skipped.contains(&"a_hint_leads_to_a_fetch"), "{report}");
+}
