@@ -106,3 +106,8 @@ pub mod testing {
 #[cfg(all(doctest, feature = "postgres", feature = "sqlx-09"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the code of the guide for authors of pools and providers, and runs its provider.
+#[cfg(all(doctest, feature = "postgres", feature = "sqlx-09"))]
+#[doc = include_str!("../docs/conformance.md")]
+struct ConformanceGuide;

@@ -33,7 +33,8 @@ pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
     /// Returns credentials that the database accepts now.
     fn credentials(&self) -> F::Secret;
 
-    /// Returns the part of these credentials that must never be shown: the password.
+    /// Returns the part of these credentials that must never be shown: the password. Give it at least
+    /// six characters: shorter texts occur by chance, and are not searched for.
     fn secret_text(&self, credentials: &F::Secret) -> String;
 
     /// Changes the password, so that the database rejects earlier credentials of the same user and

@@ -22,7 +22,8 @@ use world::World;
 ///
 /// An error of a control fails the check that needed it. Blocking calls are allowed.
 pub trait ProviderControls<P: Provider>: Send + Sync + 'static {
-    /// Returns the part of a secret that must never be shown: the password or token.
+    /// Returns the part of a secret that must never be shown: the password or token. Give it at least
+    /// six characters: shorter texts occur by chance, and are not searched for.
     fn secret_text(&self, secret: &P::Secret) -> String;
 
     /// Changes the credential at the backend. Returns whether it can. Default: it cannot, as for a
