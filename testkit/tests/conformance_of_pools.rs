@@ -1,3 +1,5 @@
+//! needs: quiet
+//!
 //! The conformance kit passes a right pool, and finds each fault of a wrong one.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! Conformance: does a [`PoolFactory`] or a [`Provider`](claviger::Provider) keep its promises?
+//! Conformance: does a [`PoolFactory`] or a [`Provider`] keep its promises?
 //!
 //! The author of a pool or a provider writes controls, by which the kit changes the world: the
 //! database, the backend. Each check has a name, a time limit and the sentence that it verifies.

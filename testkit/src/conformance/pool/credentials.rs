@@ -46,6 +46,7 @@ async fn update_in_place_keeps_connections<F: PoolFactory, C: PoolControls<F>>(
     let open = world.controls.open_connections().await?;
     world.give_back(busy).await?;
     if !updated {
+        world.close(&opened).await?;
         return Err(not_applicable(REPLACED));
     }
     checked?;
@@ -78,6 +79,7 @@ async fn update_in_place_logs_in_with_the_new_credentials<F: PoolFactory, C: Poo
         require(!got, expected, || {
             "a login with the new password".to_owned()
         })?;
+        world.close(&opened).await?;
         return Err(not_applicable(REPLACED));
     }
     let expected = "a login with the new password";
