@@ -21,7 +21,7 @@ pub(crate) struct Unpacked<'a> {
     pub(crate) package: &'a str,
     /// The package whose installed version is preferred.
     pub(crate) companion: &'a str,
-    /// The files, by their paths in the package.
+    /// The files, by their paths in the package; `name=path` renames one.
     pub(crate) files: &'a [String],
     /// Whether missing libraries that the package depends on are extracted, too.
     pub(crate) libraries: bool,

@@ -4,8 +4,9 @@
 # usage: unpack FOLDER PACKAGE COMPANION FILE…
 #
 # FOLDER is created. PACKAGE is downloaded in the version of the installed COMPANION, if that
-# version is still available. FILE is a path in the package. With CLAVIGER_LIBRARIES the missing
-# libraries that PACKAGE depends on are extracted, too. Needs no privileges.
+# version is still available. FILE is a path in the package, or NAME=PATH, which renames it. With
+# CLAVIGER_LIBRARIES the missing libraries that PACKAGE depends on are extracted, too. Needs no
+# privileges.
 set -eu
 export LC_ALL=C
 # Other users need to read the files.
@@ -31,7 +32,10 @@ if ! download; then
 fi
 dpkg-deb -x ./*.deb unpacked
 for file in "$@"; do
-    cp "unpacked/$file" "$folder/"
+    case $file in
+        *=*) cp "unpacked/${file#*=}" "$folder/${file%%=*}" ;;
+        *) cp "unpacked/$file" "$folder/" ;;
+    esac
 done
 if [ -n "${CLAVIGER_LIBRARIES:-}" ]; then
     mkdir libraries

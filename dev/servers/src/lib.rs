@@ -33,6 +33,7 @@
 //! - [`TokenReviews`] is the part of a Kubernetes cluster that a secrets server needs.
 //! - [`PgBouncer`] pools connections to a [`Postgres`].
 //! - [`Jaeger`] stores traces.
+//! - [`Redis`] authenticates users of its access control list.
 //! - [`Prometheus`] scrapes a service and fires its alerts.
 //!
 //! # Where the programs come from
@@ -83,6 +84,7 @@ mod programs;
 pub mod prometheus;
 mod proxy;
 mod python;
+pub mod redis;
 mod server;
 mod text_log;
 mod tls;
@@ -104,6 +106,7 @@ pub use postgres::{Postgres, PostgresLog};
 pub use programs::{NotInstalled, Programs, find_postgres};
 pub use prometheus::Prometheus;
 pub use proxy::{InjectedFault, Proxy, Request};
+pub use redis::Redis;
 pub use server::Server;
 pub use token_reviews::TokenReviews;
 pub use tokens::{TokenCheck, TokenChecks};

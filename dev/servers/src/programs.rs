@@ -16,6 +16,7 @@ use crate::moto::python;
 use crate::openbao::program;
 use crate::pgbouncer;
 use crate::prometheus;
+use crate::redis;
 use crate::server::Server;
 use crate::tools;
 
@@ -50,7 +51,7 @@ impl Programs {
     /// - OpenBao: the tools folder, then `bao` in the PATH;
     /// - Jaeger: the tools folder, then `jaeger-all-in-one` in the PATH;
     /// - PgBouncer: the PATH, the folders of daemons, then the tools folder;
-    /// - Prometheus: the PATH, then the tools folder.
+    /// - Prometheus and Redis: the PATH, then the tools folder.
     ///
     /// The tools folder is where [`install`](crate::install) puts programs, beside cargo's output.
     pub fn from_environment() -> Self {
@@ -166,6 +167,11 @@ impl Programs {
                         server,
                     )
                 };
+                self.in_path(server).or_else(made)
+            }
+            (Server::Redis, None) => {
+                let made =
+                    || complete_folder(&redis::program::in_tools(self.tools.as_deref()?), server);
                 self.in_path(server).or_else(made)
             }
             (server, None) => self.in_path(server),

@@ -30,6 +30,8 @@ pub enum Server {
     Prometheus,
     /// Jaeger 1, which keeps traces.
     Jaeger,
+    /// Redis 7.0 or newer; older ones have no port of a cluster's bus.
+    Redis,
 }
 
 impl Server {
@@ -43,6 +45,7 @@ impl Server {
         Self::PgBouncer,
         Self::Prometheus,
         Self::Jaeger,
+        Self::Redis,
     ];
 
     /// Returns the project's name.
@@ -56,6 +59,7 @@ impl Server {
             Self::PgBouncer => "PgBouncer",
             Self::Prometheus => "Prometheus",
             Self::Jaeger => "Jaeger",
+            Self::Redis => "Redis",
         }
     }
 
@@ -70,6 +74,7 @@ impl Server {
             Self::PgBouncer => "pgbouncer",
             Self::Prometheus => "prometheus",
             Self::Jaeger => "jaeger",
+            Self::Redis => "redis",
         }
     }
 
@@ -84,6 +89,7 @@ impl Server {
             Self::Moto | Self::OpenBao | Self::Jaeger => &["python3-venv"],
             Self::PgBouncer => &["pgbouncer"],
             Self::Prometheus => &["prometheus"],
+            Self::Redis => &["redis"],
         }
     }
 
@@ -105,7 +111,9 @@ impl Server {
             }
             // Debian's package would start a service; its programs are extracted, which needs no
             // privileges.
-            Self::PgBouncer | Self::Prometheus => format!("cargo xtask install {}", self.tag()),
+            Self::PgBouncer | Self::Prometheus | Self::Redis => {
+                format!("cargo xtask install {}", self.tag())
+            }
         }
     }
 
@@ -122,6 +130,7 @@ impl Server {
             Self::PgBouncer => "CLAVIGER_PGBOUNCER_BIN",
             Self::Prometheus => "CLAVIGER_PROMETHEUS_BIN",
             Self::Jaeger => "CLAVIGER_JAEGER_BIN",
+            Self::Redis => "CLAVIGER_REDIS_BIN",
         }
     }
 
@@ -133,7 +142,7 @@ impl Server {
     /// Describes the required content of a place that the user has chosen.
     pub(crate) fn requirement(self) -> String {
         match self {
-            Self::PostgreSql | Self::Pam | Self::PgBouncer | Self::Prometheus => {
+            Self::PostgreSql | Self::Pam | Self::PgBouncer | Self::Prometheus | Self::Redis => {
                 format!(
                     "it has to be a folder that contains {}",
                     self.programs().join(" and ")
@@ -164,6 +173,7 @@ impl Server {
             Self::PgBouncer => &["pgbouncer"],
             Self::Prometheus => &["prometheus", "promtool"],
             Self::Jaeger => &jaeger::NAMES,
+            Self::Redis => &["redis-server"],
         }
     }
 }

@@ -34,8 +34,8 @@ usage: cargo xtask <command>
 
   install [SERVER…]
       Installs these servers (by default all) if they are missing, and prints where each
-      is. SERVER is postgresql, mariadb, pam, moto, openbao, jaeger, pgbouncer or
-      prometheus. The other commands install what they need.
+      is. SERVER is postgresql, mariadb, pam, moto, openbao, jaeger, pgbouncer,
+      prometheus or redis. The other commands install what they need.
 
 exit status: 0 success, 1 something failed, 2 invalid arguments or a missing server
 ";
