@@ -65,6 +65,14 @@ pub enum OldConnections {
     /// Ends them with the lease, because the backend drops the role. The pool is replaced, and
     /// drained before the lease expires.
     EndWithLease,
+    /// Keeps those that authenticate again with the newer credentials before the lease expires, as
+    /// a server requires that closes a connection some time after its last authentication. The pool
+    /// is updated in place: verify → update → authenticate open connections again → publish. The
+    /// lease is released after that. Only verified credentials are sent.
+    ///
+    /// Pools whose connections cannot authenticate again, those of SQL databases among them, treat
+    /// it as [`EndWithLease`](Self::EndWithLease).
+    Reauthenticate,
 }
 
 impl OldConnections {
@@ -74,7 +82,21 @@ impl OldConnections {
             Self::Keep => "keep",
             Self::Drain => "drain",
             Self::EndWithLease => "end_with_lease",
+            Self::Reauthenticate => "reauthenticate",
         }
+    }
+
+    /// Returns the treatment by a pool whose connections can authenticate again, or cannot.
+    pub(crate) fn by_pool(self, reauthenticates: bool) -> Self {
+        match self {
+            Self::Reauthenticate if !reauthenticates => Self::EndWithLease,
+            other => other,
+        }
+    }
+
+    /// Returns whether connections end at the lease's expiry, unless the pool acts before.
+    pub(crate) fn expire(self) -> bool {
+        matches!(self, Self::EndWithLease | Self::Reauthenticate)
     }
 }
 
@@ -129,9 +151,9 @@ impl<S> Lease<S> {
     }
 
     /// Sets the time of the next fetch, counted from the start of this one, without jitter. At
-    /// least 1 s. Default: 80 % of the lifetime, or 60 % if connections end with the lease, less up
-    /// to 10 % jitter. For a lease that never expires it is 5 min. The default also replaces a
-    /// value at or beyond the expiry.
+    /// least 1 s. Default: 80 % of the lifetime, or 60 % if connections end with the lease or
+    /// authenticate again, less up to 10 % jitter. For a lease that never expires it is 5 min. The
+    /// default also replaces a value at or beyond the expiry.
     #[must_use]
     pub fn with_refresh_after(mut self, after: Duration) -> Self {
         self.refresh_after = Some(after);
@@ -184,5 +206,33 @@ impl<S> fmt::Debug for Lease<S> {
             .field("old_connections", &self.old_connections)
             .field("refresh_after", &self.refresh_after)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_cannot_authenticate_again_end_with_the_lease() {
+        for (given, can, cannot) in [
+            (
+                OldConnections::Reauthenticate,
+                OldConnections::Reauthenticate,
+                OldConnections::EndWithLease,
+            ),
+            (
+                OldConnections::Keep,
+                OldConnections::Keep,
+                OldConnections::Keep,
+            ),
+            (
+                OldConnections::Drain,
+                OldConnections::Drain,
+                OldConnections::Drain,
+            ),
+        ] {
+            assert_eq!((given.by_pool(true), given.by_pool(false)), (can, cannot));
+        }
     }
 }

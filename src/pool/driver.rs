@@ -186,7 +186,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             account: self.factory().account(lease.secret()).into(),
             revision: lease.revision().clone(),
             expiry: lease.expiry(),
-            old_connections: lease.old_connections(),
+            old_connections: lease
+                .old_connections()
+                .by_pool(self.settings().reauthenticates),
         })
     }
 

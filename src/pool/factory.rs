@@ -8,14 +8,15 @@ use std::time::Duration;
 use super::checks::{CheckPolicy, Taken};
 use super::login_permits::LoginPermits;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::lease::{Lease, OldConnections};
+use crate::lease::Lease;
 
 /// Whether handovers are in place or replace the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandoverPolicy {
     /// Follows the lease: [`OldConnections::Keep`](crate::lease::OldConnections::Keep) in place,
-    /// anything else by replacing.
+    /// and [`OldConnections::Reauthenticate`](crate::lease::OldConnections::Reauthenticate) if the
+    /// pool's connections can authenticate again; anything else by replacing.
     #[default]
     AsLeased,
     /// Hands over in place while the endpoint is the same: until it changes, the pool that
@@ -32,8 +33,7 @@ impl HandoverPolicy {
     /// # Errors
     /// [`ConnectErrorKind::Misconfigured`].
     pub fn check<S>(self, lease: &Lease<S>) -> Result<(), ConnectError> {
-        let ends = lease.old_connections() == OldConnections::EndWithLease;
-        if self == Self::AlwaysInPlace && ends {
+        if self == Self::AlwaysInPlace && lease.old_connections().expire() {
             return Err(ConnectError::misconfigured(
                 "handover_policy",
                 "AlwaysInPlace does not work with a lease that ends its connections; use AsLeased",
@@ -73,6 +73,10 @@ pub struct PoolSettings {
     /// Whether a connection can be used again after a call on it was cancelled while it ran. If
     /// not, it is closed. Default: true.
     pub reuses_cancelled: bool,
+    /// Whether open connections can authenticate again, by [`PoolFactory::reauthenticate`]. If not,
+    /// [`OldConnections::Reauthenticate`](crate::lease::OldConnections::Reauthenticate) is treated
+    /// as [`EndWithLease`](crate::lease::OldConnections::EndWithLease). Default: false.
+    pub reauthenticates: bool,
 }
 
 impl PoolSettings {
@@ -91,6 +95,7 @@ impl PoolSettings {
             finishes_logins: false,
             own_queue: false,
             reuses_cancelled: true,
+            reauthenticates: false,
         }
     }
 }
@@ -310,6 +315,23 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     fn update_in_place(&self, pool: &Self::Pool, old: &Self::Secret, new: &Self::Secret) -> bool {
         let _ = (pool, old, new);
         false
+    }
+
+    /// Authenticates the open connections again, after
+    /// [`update_in_place`](Self::update_in_place) with credentials that were verified. Resolves
+    /// when each of them has done so, or will be used for no further call. Publication follows;
+    /// the old lease is released then. `within` is the verify deadline (default 5 s). Default: does
+    /// nothing.
+    ///
+    /// # Cancel safety
+    /// Dropped some time after `within`; publication follows all the same.
+    fn reauthenticate(
+        &self,
+        pool: &Self::Pool,
+        within: Duration,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (pool, within);
+        ready(())
     }
 
     /// Closes the pool: opens no more connections, closes idle ones at once and busy ones when they

@@ -80,6 +80,10 @@ impl<F: PoolFactory> AttemptTask<F> {
             discard(slot, pool, mode);
             return Err(error);
         }
+        // Before publication, because the old lease is returned then, and may be released.
+        if mode == HandoverMode::InPlace && !is_same {
+            self.reauthenticate(&pool).await;
+        }
         let report = HandoverReport {
             pool: Arc::clone(slot.name()),
             // Set by the publication, as `took`.
@@ -124,6 +128,24 @@ impl<F: PoolFactory> AttemptTask<F> {
         };
         let operation = "opening a connection with the pool's hooks";
         run_in_task(work, Span::none(), context, operation).await
+    }
+
+    /// Authenticates the open connections of an updated pool again. A failure delays nothing: the
+    /// lease is verified, and the pool replaces its connections itself.
+    async fn reauthenticate(&self, pool: &F::Pool) {
+        let context = &self.slot.context;
+        let work = {
+            let (slot, pool) = (Arc::clone(&self.slot), pool.clone());
+            let within = context.settings.verify_deadline.mul_f64(0.8);
+            async move {
+                slot.factory().reauthenticate(&pool, within).await;
+                Ok(())
+            }
+        };
+        let operation = "authenticating open connections again";
+        if let Err(error) = run_in_task(work, Span::none(), context, operation).await {
+            tracing::warn!(pool = %self.slot.name(), error = %error, "{operation} failed");
+        }
     }
 
     /// Updates the current pool, if the handover tries that and the factory allows it. Otherwise

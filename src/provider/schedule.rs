@@ -5,7 +5,6 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::clock::Timestamp;
-use crate::lease::OldConnections;
 use crate::provider::machine::Facts;
 
 /// Shortest time between two fetches.
@@ -34,7 +33,7 @@ pub(super) fn refresh_after(
         (Some(after), Some(lifetime)) if after < lifetime => after,
         (Some(after), None) => after,
         (_, Some(lifetime)) => {
-            let share = if lease.old_connections == OldConnections::EndWithLease {
+            let share = if lease.old_connections.expire() {
                 0.6
             } else {
                 0.8
@@ -56,7 +55,7 @@ pub(crate) fn drain_margin(lifetime: Duration) -> Duration {
 pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Option<String> {
     let lifetime = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
-    let needed = if lease.old_connections == OldConnections::EndWithLease {
+    let needed = if lease.old_connections.expire() {
         refresh + MIN_INTERVAL + drain_margin(lifetime)
     } else {
         refresh + MIN_INTERVAL / 4
@@ -114,7 +113,7 @@ pub(crate) fn back_off(first: Duration, longest: Duration, n: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::expiry::Expiry;
-    use crate::lease::{Lease, Revision};
+    use crate::lease::{Lease, OldConnections, Revision};
     use proptest::prelude::*;
 
     const POLL: Duration = Duration::from_secs(300);

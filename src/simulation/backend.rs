@@ -21,8 +21,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn old_connections(self) -> OldConnections {
+    /// Returns the treatment of connections that were opened with this secret. Every second token
+    /// has connections that authenticate again.
+    pub(super) fn old_connections(self, secret: SecretId) -> OldConnections {
         match self {
+            Self::Token if secret.is_multiple_of(2) => OldConnections::Reauthenticate,
             Self::Token => OldConnections::Keep,
             Self::Rotating | Self::Static => OldConnections::Drain,
             Self::Dynamic => OldConnections::EndWithLease,

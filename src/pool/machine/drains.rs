@@ -75,18 +75,22 @@ impl PoolMachine {
     }
 }
 
-/// Returns how long the connections of a lease may take to close. A lease that ends them allows the
-/// time until its expiry, less a margin.
+/// Returns how long the connections of a lease may take to close. If they expire with it, the time
+/// ends with a margin before the expiry.
 fn time_to_drain(
     lease: &LeaseFacts,
     lifetime: Option<Duration>,
     drain_timeout: Duration,
     now: Timestamp,
 ) -> Duration {
-    match (lease.old_connections, lease.expiry.remaining(now)) {
-        (OldConnections::EndWithLease, Some(left)) => left
-            .saturating_sub(schedule::drain_margin(lifetime.unwrap_or(left)))
-            .max(MIN_DRAIN),
+    let until_expiry = lease.expiry.remaining(now).map(|left| {
+        left.saturating_sub(schedule::drain_margin(lifetime.unwrap_or(left)))
+            .max(MIN_DRAIN)
+    });
+    match (lease.old_connections, until_expiry) {
+        (OldConnections::EndWithLease, Some(time)) => time,
+        // They authenticate no more: their pool was replaced.
+        (OldConnections::Reauthenticate, Some(time)) => time.min(drain_timeout),
         _ => drain_timeout,
     }
 }

@@ -57,7 +57,11 @@ impl PoolMachine {
                 HandoverPolicy::AlwaysInPlace => true,
                 HandoverPolicy::AlwaysReplace => is_same,
                 HandoverPolicy::AsLeased => {
-                    is_same || active.lease.old_connections == OldConnections::Keep
+                    is_same
+                        || matches!(
+                            active.lease.old_connections,
+                            OldConnections::Keep | OldConnections::Reauthenticate
+                        )
                 }
             }
         })

@@ -118,7 +118,7 @@ impl World {
                 let facts = Facts {
                     revision: crate::simulation::database::revision(secret),
                     expiry: expiry(ttl),
-                    old_connections: kind.old_connections(),
+                    old_connections: kind.old_connections(secret),
                     refresh_after: None,
                 };
                 (Ok(Offer::New(facts.clone())), Some(facts))

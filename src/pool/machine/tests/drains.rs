@@ -45,9 +45,15 @@ fn a_replaced_generation_keeps_its_lease_until_it_has_drained() {
 #[test]
 fn a_generation_drains_before_its_lease_ends_its_connections() {
     // A margin of 10 % of the lifetime of 100 s.
-    for (left, expected) in [(100, 90), (50, 40), (11, 2), (0, 2)] {
+    let cases = [(100, 90), (50, 40), (11, 2), (0, 2)];
+    let treatments = [OldConnections::EndWithLease, OldConnections::Reauthenticate];
+    let cases = treatments.map(|old| cases.map(|(left, expected)| (old, left, expected)));
+    for (old_connections, left, expected) in cases.into_iter().flatten() {
         let now = Timestamp::now();
-        let r1 = ending("r1", now, 200);
+        let r1 = LeaseFacts {
+            old_connections,
+            ..ending("r1", now, 200)
+        };
         let mut pool = TestPool::serving(&r1, 200 - left);
         pool.hand_over(&lease("r2"), HandoverMode::Replace);
         let effects = pool.feed(PoolInput::StartDrains);
@@ -58,6 +64,10 @@ fn a_generation_drains_before_its_lease_ends_its_connections() {
             panic!("{effects:?}");
         };
         let time = deadline.saturating_duration_since(since).as_millis();
+        let expected = match old_connections {
+            OldConnections::Reauthenticate => expected.min(DRAIN_TIMEOUT.as_millis() / 1_000),
+            _ => expected,
+        };
         // The pool's clock started some milliseconds after the lease.
         let range = expected * 1_000 - 50..=expected * 1_000;
         assert!(range.contains(&time), "{left}: {time}");

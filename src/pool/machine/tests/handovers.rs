@@ -117,15 +117,32 @@ fn a_handover_is_in_place_as_leased_by_policy_or_with_an_equal_revision() {
         old_connections: OldConnections::Keep,
         ..lease("r1")
     };
+    let authenticating = LeaseFacts {
+        old_connections: OldConnections::Reauthenticate,
+        ..lease("r1")
+    };
     let new = TestPool::new().machine;
     let drains = TestPool::serving(&lease("r1"), 1).machine;
     let keeps = TestPool::serving(&keeping, 1).machine;
+    let authenticates = TestPool::serving(&authenticating, 1).machine;
     for (policy, expected) in [
-        (HandoverPolicy::AsLeased, [false, false, true, true]),
-        (HandoverPolicy::AlwaysInPlace, [false, true, true, true]),
-        (HandoverPolicy::AlwaysReplace, [false, false, false, true]),
+        (HandoverPolicy::AsLeased, [false, false, true, true, true]),
+        (
+            HandoverPolicy::AlwaysInPlace,
+            [false, true, true, true, true],
+        ),
+        (
+            HandoverPolicy::AlwaysReplace,
+            [false, false, false, false, true],
+        ),
     ] {
-        let tries = [(&new, &r1), (&drains, &r2), (&keeps, &r2), (&drains, &r1)];
+        let tries = [
+            (&new, &r1),
+            (&drains, &r2),
+            (&keeps, &r2),
+            (&authenticates, &r2),
+            (&drains, &r1),
+        ];
         let tries = tries.map(|(machine, revision)| machine.tries_in_place(revision, policy));
         assert_eq!(tries, expected, "{policy:?}");
     }
