@@ -1,0 +1,213 @@
+//! The verified credentials of a pool, as streams that redis-rs reads.
+//!
+//! redis-rs subscribes twice for each connection. The first stream's first value is for the login;
+//! each value of the second one is sent by `AUTH`. It does not report results. A stream that is
+//! polled again has been obeyed, and one that is dropped with a value that was not is over: the
+//! connection has ended, or the server rejected the value, after which redis-rs never
+//! authenticates that connection again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use claviger::Credentials;
+use futures_util::stream::{Stream, unfold};
+use redis::{BasicAuth, RedisResult, StreamingCredentialsProvider};
+use tokio::sync::watch;
+
+/// The credentials that a pool logs in with, all of them verified.
+#[derive(Clone)]
+pub struct Verified {
+    current: Arc<watch::Sender<Version>>,
+}
+
+/// Credentials with a number that grows.
+#[derive(Clone)]
+pub(crate) struct Version {
+    pub(crate) number: u64,
+    pub(crate) credentials: Credentials,
+}
+
+impl Verified {
+    pub(crate) fn new(credentials: Credentials) -> Self {
+        let first = Version {
+            number: 1,
+            credentials,
+        };
+        Self {
+            current: Arc::new(watch::Sender::new(first)),
+        }
+    }
+
+    /// Replaces them; open connections authenticate again.
+    pub(crate) fn update(&self, credentials: Credentials) {
+        self.current.send_modify(|version| {
+            version.number += 1;
+            version.credentials = credentials;
+        });
+    }
+
+    pub(crate) fn current(&self) -> Version {
+        self.current.borrow().clone()
+    }
+
+    /// Returns the provider for one connection.
+    pub(crate) fn for_connection(&self) -> (Subscriptions, Authentications) {
+        let obeyed = Arc::new(watch::Sender::new(Obeyed::Until(0)));
+        let subscriptions = Subscriptions {
+            verified: self.clone(),
+            obeyed: Arc::clone(&obeyed),
+            count: AtomicU32::new(0),
+        };
+        (subscriptions, Authentications { obeyed })
+    }
+}
+
+/// What became of the values that a connection was to authenticate with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obeyed {
+    /// All values up to this version were accepted.
+    Until(u64),
+    /// It authenticates no more.
+    Over,
+}
+
+/// The later authentications of one connection.
+#[derive(Clone)]
+pub(crate) struct Authentications {
+    obeyed: Arc<watch::Sender<Obeyed>>,
+}
+
+impl Authentications {
+    /// Returns whether the connection authenticates no more: it has ended, or the server rejected
+    /// its last `AUTH`.
+    pub(crate) fn are_over(&self) -> bool {
+        *self.obeyed.borrow() == Obeyed::Over
+    }
+
+    /// Resolves when the connection has authenticated with this version. Returns `false` if it
+    /// never will.
+    pub(crate) async fn reach(&self, version: u64) -> bool {
+        let mut obeyed = self.obeyed.subscribe();
+        let reached = obeyed
+            .wait_for(|obeyed| match obeyed {
+                Obeyed::Until(number) => *number >= version,
+                Obeyed::Over => true,
+            })
+            .await;
+        reached.is_ok_and(|obeyed| *obeyed != Obeyed::Over)
+    }
+}
+
+/// The streams of one connection.
+pub(crate) struct Subscriptions {
+    verified: Verified,
+    obeyed: Arc<watch::Sender<Obeyed>>,
+    count: AtomicU32,
+}
+
+impl StreamingCredentialsProvider for Subscriptions {
+    fn subscribe(&self) -> Pin<Box<dyn Stream<Item = RedisResult<BasicAuth>> + Send + 'static>> {
+        // The first stream is for the login, whose result redis-rs returns.
+        let is_login = self.count.fetch_add(1, Ordering::Relaxed) == 0;
+        let reading = Reading {
+            versions: self.verified.current.subscribe(),
+            sent: None,
+            obeyed: (!is_login).then(|| Arc::clone(&self.obeyed)),
+        };
+        Box::pin(unfold(reading, |mut reading| async move {
+            let auth = reading.next().await?;
+            Some((Ok(auth), reading))
+        }))
+    }
+}
+
+/// Position of one stream.
+struct Reading {
+    versions: watch::Receiver<Version>,
+    /// Version that was returned last.
+    sent: Option<u64>,
+    /// `None` for a login.
+    obeyed: Option<Arc<watch::Sender<Obeyed>>>,
+}
+
+impl Reading {
+    /// Returns the current credentials first, then each newer version. Values that were replaced
+    /// before they could be sent are left out.
+    async fn next(&mut self) -> Option<BasicAuth> {
+        if let Some(number) = self.sent {
+            if let Some(obeyed) = &self.obeyed {
+                obeyed.send_replace(Obeyed::Until(number));
+            }
+            self.versions.changed().await.ok()?;
+        }
+        let version = self.versions.borrow_and_update().clone();
+        self.sent = Some(version.number);
+        let credentials = version.credentials;
+        Some(BasicAuth::new(
+            credentials.user().to_owned(),
+            credentials.expose_password().to_owned(),
+        ))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(obeyed) = &self.obeyed {
+            obeyed.send_replace(Obeyed::Over);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    fn verified() -> Verified {
+        Verified::new(Credentials::new("app", "first"))
+    }
+
+    async fn password(
+        stream: &mut (impl Stream<Item = RedisResult<BasicAuth>> + Unpin),
+    ) -> Option<String> {
+        let auth = stream.next().await?.ok()?;
+        Some(auth.password().to_owned())
+    }
+
+    #[tokio::test]
+    async fn each_stream_begins_with_the_current_credentials() {
+        let verified = verified();
+        let (provider, _) = verified.for_connection();
+        let mut login = provider.subscribe();
+        assert_eq!(password(&mut login).await.as_deref(), Some("first"));
+        verified.update(Credentials::new("app", "second"));
+        let mut later = provider.subscribe();
+        assert_eq!(password(&mut later).await.as_deref(), Some("second"));
+        assert!(password(&mut later).now_or_never().is_none());
+        verified.update(Credentials::new("app", "third"));
+        verified.update(Credentials::new("app", "fourth"));
+        assert_eq!(password(&mut later).await.as_deref(), Some("fourth"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_polled_again_has_been_obeyed() {
+        let verified = verified();
+        let (provider, authentications) = verified.for_connection();
+        drop(provider.subscribe());
+        assert!(!authentications.are_over(), "the login's stream is dropped");
+        let mut later = provider.subscribe();
+        password(&mut later).await;
+        assert!(authentications.reach(1).now_or_never().is_none());
+        assert!(password(&mut later).now_or_never().is_none());
+        assert!(authentications.reach(1).await);
+        verified.update(Credentials::new("app", "second"));
+        password(&mut later).await;
+        assert!(authentications.reach(2).now_or_never().is_none());
+        // As redis-rs does after a rejection.
+        drop(later);
+        assert!(!authentications.reach(2).await);
+        assert!(authentications.are_over());
+    }
+}
