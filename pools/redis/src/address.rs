@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::classify::is_unreachable;
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::{Credentials, Endpoint};
 use redis::{
@@ -144,8 +145,21 @@ impl Logins {
             .set_response_timeout(self.response_timeout)
     }
 
+    /// Logs in to the first node that can be reached.
+    pub(crate) async fn verify_any(&self, credentials: &Credentials) -> redis::RedisResult<()> {
+        let none = (redis::ErrorKind::InvalidClientConfig, "no address");
+        let mut result = Err(none.into());
+        for node in &self.nodes {
+            result = self.verify(node, credentials).await;
+            if !matches!(&result, Err(error) if is_unreachable(error)) {
+                break;
+            }
+        }
+        result
+    }
+
     /// Logs in to a node with a connection of its own, sends `PING` and closes it.
-    pub(crate) async fn verify(
+    async fn verify(
         &self,
         node: &ConnectionInfo,
         credentials: &Credentials,

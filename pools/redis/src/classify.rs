@@ -43,6 +43,11 @@ pub(crate) fn is_rejection(error: &RedisError) -> bool {
     kind(error) == ConnectErrorKind::Rejected
 }
 
+/// Returns whether another node may respond.
+pub(crate) fn is_unreachable(error: &RedisError) -> bool {
+    kind(error) == ConnectErrorKind::Unreachable
+}
+
 fn connect_error(error: &RedisError) -> ConnectError {
     ConnectError::new(kind(error), message(error))
 }

@@ -19,11 +19,18 @@ pub struct State {
     broken: AtomicBool,
     suspect: AtomicBool,
     authentications: OnceLock<Authentications>,
+    #[cfg(any(feature = "connection-manager", feature = "cluster"))]
+    client: OnceLock<Arc<crate::reconnecting::Client>>,
 }
 
 impl State {
     pub(crate) fn authenticates_by(&self, authentications: Authentications) {
         let _ = self.authentications.set(authentications);
+    }
+
+    #[cfg(any(feature = "connection-manager", feature = "cluster"))]
+    pub(crate) fn reconnects_by(&self, client: Arc<crate::reconnecting::Client>) {
+        let _ = self.client.set(client);
     }
 
     /// Notes that it has ended, or that it must not be used any more.
@@ -48,14 +55,19 @@ impl State {
 
     /// Resolves when it has authenticated with this version. Returns `false` if it never will.
     pub(crate) async fn reach(&self, version: u64) -> bool {
+        #[cfg(any(feature = "connection-manager", feature = "cluster"))]
+        if let Some(client) = self.client.get() {
+            client.reach(version).await;
+            return self.is_usable();
+        }
         match self.authentications.get() {
             Some(authentications) => authentications.reach(version).await,
             None => true,
         }
     }
 
-    fn note_error(&self, error: &RedisError) {
-        if is_rejection(error) || error.is_unrecoverable_error() {
+    fn note_error(&self, error: &RedisError, reconnects: bool) {
+        if is_rejection(error) || (error.is_unrecoverable_error() && !reconnects) {
             self.note_broken();
         } else if error.is_timeout() {
             self.suspect.store(true, Ordering::Release);
@@ -122,7 +134,7 @@ impl<K: Kind> ConnectionLike for RedisConnection<K> {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
             let result = self.connection.req_packed_command(cmd).await;
-            result.inspect_err(|error| self.state.note_error(error))
+            result.inspect_err(|error| self.state.note_error(error, K::RECONNECTS))
         })
     }
 
@@ -137,7 +149,7 @@ impl<K: Kind> ConnectionLike for RedisConnection<K> {
                 .connection
                 .req_packed_commands(pipeline, offset, count)
                 .await;
-            result.inspect_err(|error| self.state.note_error(error))
+            result.inspect_err(|error| self.state.note_error(error, K::RECONNECTS))
         })
     }
 

@@ -28,6 +28,15 @@ pub(crate) struct Version {
     pub(crate) credentials: Credentials,
 }
 
+impl Version {
+    pub(crate) fn auth(&self) -> BasicAuth {
+        BasicAuth::new(
+            self.credentials.user().to_owned(),
+            self.credentials.expose_password().to_owned(),
+        )
+    }
+}
+
 impl Verified {
     pub(crate) fn new(credentials: Credentials) -> Self {
         let first = Version {
@@ -45,6 +54,11 @@ impl Verified {
             version.number += 1;
             version.credentials = credentials;
         });
+    }
+
+    #[cfg(any(feature = "connection-manager", feature = "cluster"))]
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Version> {
+        self.current.subscribe()
     }
 
     pub(crate) fn current(&self) -> Version {
@@ -143,11 +157,7 @@ impl Reading {
         }
         let version = self.versions.borrow_and_update().clone();
         self.sent = Some(version.number);
-        let credentials = version.credentials;
-        Some(BasicAuth::new(
-            credentials.user().to_owned(),
-            credentials.expose_password().to_owned(),
-        ))
+        Some(version.auth())
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::error::ConnectError;
 use claviger::lease::Lease;
 use claviger::pool::{AcquireError, Check, LoginPermits, PoolFactory, PoolSettings, Taken};
 use claviger::{Credentials, Handle};
@@ -42,21 +42,11 @@ pub(crate) fn check_lease(
     Ok(())
 }
 
-/// Logs in to the first node that responds.
+/// Logs in to the first node that can be reached.
 pub(crate) async fn verify(logins: &Logins, credentials: &Credentials) -> Result<(), ConnectError> {
     let logins = logins.at_endpoint_of(credentials)?;
-    let mut unreachable = None;
-    for node in &logins.nodes {
-        let Err(error) = logins.verify(node, credentials).await else {
-            return Ok(());
-        };
-        let error = login_error(error, credentials);
-        if error.kind() != ConnectErrorKind::Unreachable {
-            return Err(error);
-        }
-        unreachable = Some(error);
-    }
-    Err(unreachable.unwrap_or_else(|| misconfigured("address", "is missing")))
+    let verified = logins.verify_any(credentials).await;
+    verified.map_err(|error| login_error(error, credentials))
 }
 
 /// Returns the server of these credentials, for budgets and messages.

@@ -24,6 +24,9 @@ pub(crate) mod sealed {
         /// Name of the kind, for `Debug`.
         const NAME: &'static str;
 
+        /// Whether redis-rs opens it again when it ends.
+        const RECONNECTS: bool = false;
+
         /// Logs in, and notes in `state` what happens to the connection later.
         fn connect(
             logins: Logins,

@@ -11,19 +11,13 @@ use std::time::Duration;
 use claviger::lease::OldConnections;
 use claviger::pool::PoolFactory;
 use claviger::supervisor::ProviderRef;
-use claviger::{Credentials, Handle, Lease, Revision, Supervisor};
+use claviger::{Credentials, Handle, Supervisor};
 use claviger_redis::RedisPools;
 use claviger_servers::Redis;
 use claviger_testkit::ScriptedProvider;
 
 /// User of the pool.
 pub(crate) const USER: &str = "app";
-
-/// Returns a lease of this password, which is its revision, too.
-pub(crate) fn lease(password: &str, old_connections: OldConnections) -> Lease<Credentials> {
-    Lease::new(Credentials::new(USER, password), Revision::new(password))
-        .with_old_connections(old_connections)
-}
 
 /// Returns the address of a server.
 pub(crate) fn address(server: &Redis) -> String {
@@ -109,6 +103,20 @@ impl<F: PoolFactory<Secret = Credentials>> Setup<F> {
     pub(crate) fn connection_ids(&self) -> Vec<u64> {
         let connections = self.server.connections_of(USER).expect("a list");
         connections.iter().map(|connection| connection.id).collect()
+    }
+
+    /// Waits until the user has these connections alone. Those of verifications take a moment to
+    /// close.
+    pub(crate) async fn until_connections(&self, ids: &[u64]) {
+        let sorted = |mut ids: Vec<u64>| {
+            ids.sort_unstable();
+            ids
+        };
+        let ids = sorted(ids.to_vec());
+        claviger_fixtures::eventually("the same connections are open", || {
+            sorted(self.connection_ids()) == ids
+        })
+        .await;
     }
 
     pub(crate) fn rejected_logins(&self) -> u64 {

@@ -1,0 +1,399 @@
+//! Pools by deadpool: each caller has a connection of its own.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::pending;
+use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use claviger::Credentials;
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::lease::Lease;
+use claviger::pool::{
+    AcquireError, Check, LoginError, LoginPermits, PoolFactory, PoolSettings, Taken,
+};
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use redis::RedisResult;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use tokio::time::{sleep, timeout};
+
+use crate::Error;
+use crate::address::{Logins, misconfigured};
+use crate::classify::{classify, login_error};
+use crate::connection::State;
+use crate::credentials::Verified;
+use crate::factory::{check_lease, explain, server, verify};
+use crate::kind::sealed::Connect as _;
+use crate::{Multiplexed, RedisPools};
+
+/// Interval at which a drain counts busy connections.
+const BUSY_CHECK: Duration = Duration::from_millis(20);
+
+/// Factory of pools whose callers each have a connection of their own, for what would disturb other
+/// callers of a shared one: `WATCH` with `MULTI`, blocking commands, `SELECT`.
+///
+/// The pool is deadpool's. deadpool-redis has no place in which a login could wait for a permit, so
+/// the connections are opened here, and reused after `UNWATCH` as there.
+#[derive(Debug)]
+pub struct ExclusivePools {
+    shared: RedisPools,
+}
+
+impl ExclusivePools {
+    /// Creates a factory of pools of at most `max_connections` connections. Address, TLS and
+    /// time-outs are those of `settings`.
+    ///
+    /// # Errors
+    /// [`ConnectErrorKind::Misconfigured`]: `max_connections` is 0.
+    pub fn new(settings: RedisPools, max_connections: u32) -> Result<Self, ConnectError> {
+        if max_connections == 0 {
+            return Err(misconfigured("max_connections", "is 0; give at least 1"));
+        }
+        let mut shared = settings;
+        let given = shared.settings;
+        shared.settings = PoolSettings::new(max_connections);
+        shared.settings.own_queue = true;
+        shared.settings.reauthenticates = true;
+        shared.settings.acquire_timeout = given.acquire_timeout;
+        shared.settings.policy = given.policy;
+        shared.settings.checks = given.checks;
+        Ok(Self { shared })
+    }
+
+    /// Sets how many connections are opened ahead of demand. Default: 0.
+    #[must_use]
+    pub fn with_warm_connections(mut self, connections: u32) -> Self {
+        self.shared.settings.warm_connections = connections;
+        self
+    }
+
+    fn logins(&self) -> &Logins {
+        &self.shared.logins
+    }
+}
+
+/// A connection in a pool of [`ExclusivePools`]. Dereferences to redis-rs's.
+pub(crate) struct Connection {
+    connection: MultiplexedConnection,
+    state: Arc<State>,
+}
+
+impl Deref for Connection {
+    type Target = MultiplexedConnection;
+
+    fn deref(&self) -> &MultiplexedConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut MultiplexedConnection {
+        &mut self.connection
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("usable", &self.state.is_usable())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One caller's connection, which its drop returns to the pool.
+#[derive(Debug)]
+pub struct ExclusiveConnection(Object<Connections>);
+
+impl Deref for ExclusiveConnection {
+    type Target = MultiplexedConnection;
+
+    fn deref(&self) -> &MultiplexedConnection {
+        &self.0.connection
+    }
+}
+
+impl DerefMut for ExclusiveConnection {
+    fn deref_mut(&mut self) -> &mut MultiplexedConnection {
+        &mut self.0.connection
+    }
+}
+
+impl ConnectionLike for ExclusiveConnection {
+    fn req_packed_command<'a>(
+        &'a mut self,
+        cmd: &'a redis::Cmd,
+    ) -> redis::RedisFuture<'a, redis::Value> {
+        self.0.connection.req_packed_command(cmd)
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a redis::Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> redis::RedisFuture<'a, Vec<redis::Value>> {
+        self.0
+            .connection
+            .req_packed_commands(pipeline, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.0.connection.get_db()
+    }
+}
+
+/// Opens the connections of one pool, with permits.
+struct Connections {
+    logins: Logins,
+    permits: LoginPermits,
+    verified: Verified,
+    states: Arc<Mutex<Vec<Weak<State>>>>,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
+impl Manager for Connections {
+    type Type = Connection;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Connection, Error> {
+        let (logins, verified) = (self.logins.clone(), self.verified.clone());
+        let states = Arc::clone(&self.states);
+        let log_in = || async move {
+            let credentials = verified.current().credentials;
+            let state = Arc::<State>::default();
+            let connection = Multiplexed::connect(logins, verified, Arc::clone(&state)).await;
+            let connection =
+                connection.map_err(|error| Error::Connect(login_error(error, &credentials)))?;
+            let mut states = states.lock();
+            states.retain(|state| state.strong_count() > 0);
+            states.push(Arc::downgrade(&state));
+            drop(states);
+            Ok(Connection { connection, state })
+        };
+        match self.permits.log_in(log_in).await {
+            Ok(connection) => Ok(connection),
+            Err(LoginError::Failed(error)) => Err(error),
+            // The pool was replaced or removed, so the caller leaves it.
+            Err(_) => pending().await,
+        }
+    }
+
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
+        if !connection.state.is_usable() {
+            return Err(RecycleError::message("the connection has ended"));
+        }
+        // Not awaited, because a call that shares connections polls once. The server runs it before
+        // the next command.
+        let mut unwatch = redis::cmd("UNWATCH");
+        unwatch.set_no_response(true);
+        let unwatched: RedisResult<()> = unwatch.exec_async(&mut connection.connection).await;
+        unwatched.map_err(|error| {
+            let error = classify(&error).with_source(error);
+            RecycleError::Backend(Error::Connect(error))
+        })
+    }
+}
+
+/// The pool of a [`Handle`](claviger::Handle): deadpool's.
+#[derive(Clone, Debug)]
+pub struct ExclusivePool(Option<Pool<Connections>>);
+
+impl ExclusivePool {
+    fn status(&self) -> (u32, u32) {
+        let status = self.0.as_ref().map(Pool::status);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        status.map_or((0, 0), |status| {
+            (count(status.size), count(status.available))
+        })
+    }
+}
+
+fn taken(object: Object<Connections>) -> Taken<ExclusiveConnection> {
+    let idle_for = Object::metrics(&object).last_used();
+    Taken::new(ExclusiveConnection(object), idle_for)
+}
+
+fn from_pool(error: PoolError<Error>) -> Error {
+    match error {
+        PoolError::Backend(error) => error,
+        PoolError::Timeout(_) => Error::TimedOut,
+        PoolError::Closed => Error::Closed,
+        error => Error::Connect(ConnectError::new(
+            ConnectErrorKind::Other,
+            error.to_string(),
+        )),
+    }
+}
+
+impl PoolFactory for ExclusivePools {
+    type Secret = Credentials;
+    type Pool = ExclusivePool;
+    type Connection = ExclusiveConnection;
+    type Error = Error;
+
+    fn settings(&self) -> PoolSettings {
+        self.shared.settings.clone()
+    }
+
+    fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
+        check_lease(self.logins(), lease, self.shared.tokens_in_clear)
+    }
+
+    fn vacant(&self) -> ExclusivePool {
+        ExclusivePool(None)
+    }
+
+    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        verify(self.logins(), credentials).await
+    }
+
+    fn account(&self, credentials: &Credentials) -> String {
+        format!("{}@{}", credentials.user(), self.server(credentials))
+    }
+
+    fn server(&self, credentials: &Credentials) -> String {
+        server(self.logins(), credentials)
+    }
+
+    fn explain(&self, credentials: &Credentials, error: ConnectError) -> ConnectError {
+        explain(self.logins(), credentials, error)
+    }
+
+    fn open(
+        &self,
+        credentials: &Credentials,
+        permits: LoginPermits,
+    ) -> Result<ExclusivePool, ConnectError> {
+        let manager = Connections {
+            logins: self.logins().at_endpoint_of(credentials)?,
+            permits,
+            verified: Verified::new(credentials.clone()),
+            states: Arc::default(),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(self.shared.settings.max_connections as usize)
+            .runtime(deadpool::Runtime::Tokio1)
+            .build();
+        let pool = pool.map_err(|error| misconfigured("max_connections", error))?;
+        Ok(ExclusivePool(Some(pool)))
+    }
+
+    async fn warm(
+        &self,
+        pool: &ExclusivePool,
+        connections: u32,
+        _: Duration,
+    ) -> Result<u32, ConnectError> {
+        let mut opened = Vec::new();
+        for _ in 0..connections {
+            let connection = self.get(pool).await;
+            opened.push(connection.map_err(|error| error.connect_error())?);
+        }
+        Ok(self.connections(pool))
+    }
+
+    fn update_in_place(&self, pool: &ExclusivePool, old: &Credentials, new: &Credentials) -> bool {
+        let Some(pool) = pool.0.as_ref().filter(|_| old.endpoint() == new.endpoint()) else {
+            return false;
+        };
+        pool.manager().verified.update(new.clone());
+        true
+    }
+
+    async fn reauthenticate(&self, pool: &ExclusivePool, within: Duration) {
+        let Some(pool) = &pool.0 else { return };
+        let version = pool.manager().verified.current().number;
+        let states: Vec<_> = {
+            let states = pool.manager().states.lock();
+            states.iter().filter_map(Weak::upgrade).collect()
+        };
+        let all = async {
+            for state in &states {
+                if !state.reach(version).await {
+                    state.note_broken();
+                }
+            }
+        };
+        if timeout(within, all).await.is_err() {
+            for state in states {
+                if state.reach(version).now_or_never() != Some(true) {
+                    state.note_broken();
+                }
+            }
+        }
+    }
+
+    async fn drain(&self, pool: ExclusivePool) {
+        if let Some(pool) = &pool.0 {
+            pool.close();
+        }
+        while self.connections(&pool) > 0 {
+            sleep(BUSY_CHECK).await;
+        }
+    }
+
+    fn connections(&self, pool: &ExclusivePool) -> u32 {
+        pool.status().0
+    }
+
+    fn idle(&self, pool: &ExclusivePool) -> u32 {
+        pool.status().1
+    }
+
+    fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
+        classify(error)
+    }
+
+    /// Polls deadpool once. A login would begin in a later poll.
+    fn try_get(&self, pool: &ExclusivePool) -> Option<Taken<ExclusiveConnection>> {
+        let pool = pool.0.as_ref()?;
+        let mut timeouts = pool.timeouts();
+        timeouts.wait = Some(Duration::ZERO);
+        let getting = pin!(pool.timeout_get(&timeouts));
+        match getting.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(got) => got.ok().map(taken),
+            Poll::Pending => None,
+        }
+    }
+
+    async fn get(&self, pool: &ExclusivePool) -> Result<Taken<ExclusiveConnection>, Error> {
+        let pool = pool.0.as_ref().ok_or(Error::Closed)?;
+        let object = pool.get().await.map_err(from_pool)?;
+        Ok(taken(object))
+    }
+
+    async fn check_connection(
+        &self,
+        connection: &mut ExclusiveConnection,
+        _: Check,
+    ) -> Result<(), Error> {
+        let pinged = redis::cmd("PING").exec_async(connection).await;
+        pinged.map_err(|error| Error::Connect(classify(&error).with_source(error)))
+    }
+
+    fn discard(&self, connection: ExclusiveConnection) {
+        drop(Object::take(connection.0));
+    }
+
+    fn is_timeout(&self, error: &Error) -> bool {
+        matches!(error, Error::TimedOut)
+    }
+
+    fn is_closed(&self, error: &Error) -> bool {
+        matches!(error, Error::Closed)
+    }
+
+    fn error(&self, error: AcquireError<'_>) -> Error {
+        Error::from_acquire(error)
+    }
+}

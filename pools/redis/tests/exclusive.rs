@@ -1,0 +1,168 @@
+//! needs: redis, quiet
+//!
+//! Pools in which each caller has a connection of its own.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use claviger::Handle;
+use claviger::lease::OldConnections;
+use claviger::report::RotationTrigger;
+use claviger_fixtures::{eventually, fetches, until_drained, until_generation};
+use claviger_redis::ExclusivePools;
+use claviger_redis::redis::{self, AsyncCommands, RedisError};
+use claviger_servers::Redis;
+use tokio::task::JoinSet;
+
+use common::{Setup, USER, pools};
+
+fn exclusive(server: &Redis) -> ExclusivePools {
+    let settings = pools(server).with_acquire_timeout(Duration::from_secs(25));
+    ExclusivePools::new(settings, 10).expect("a factory")
+}
+
+async fn count(cache: &Handle<ExclusivePools>) -> Result<u64, RedisError> {
+    let mut connection = cache.get().await?;
+    connection.incr("calls", 1).await
+}
+
+async fn open(cache: &Handle<ExclusivePools>, connections: usize) {
+    let mut opened = Vec::new();
+    for _ in 0..connections {
+        opened.push(cache.get().await.expect("a connection"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_connection_authenticates_again() {
+    let setup = Setup::new(OldConnections::Reauthenticate, exclusive).await;
+    let busy = setup.cache.get().await.expect("a connection");
+    open(&setup.cache, 4).await;
+    eventually("five connections are open", || {
+        setup.connection_ids().len() == 5
+    })
+    .await;
+    let ids = setup.connection_ids();
+    setup.rotate().await;
+    setup.until_connections(&ids).await;
+    let connections = setup.server.connections_of(USER).expect("a list");
+    assert!(connections.iter().all(|one| one.last_command == "auth"));
+    drop(busy);
+    assert_eq!(setup.rejected_logins(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_01_no_call_fails_by_a_rotation() {
+    for old_connections in [OldConnections::Reauthenticate, OldConnections::Drain] {
+        let setup = Setup::new(old_connections, exclusive).await;
+        let mut callers = JoinSet::new();
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        for _ in 0..16 {
+            let (cache, stop) = (setup.cache.clone(), stop.clone());
+            callers.spawn(async move {
+                while !stop.load(std::sync::atomic::Ordering::Acquire) {
+                    count(&cache).await.expect("a call during rotations");
+                }
+            });
+        }
+        for _ in 0..5 {
+            setup.rotate().await;
+            let most = setup.connection_ids().len();
+            // The overlap is a quarter of ten; closed ones may still be listed.
+            assert!(most <= 10 + 2 + 10, "{most} connections");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Release);
+        while let Some(ended) = callers.join_next().await {
+            ended.expect("no failed call");
+        }
+        until_drained(&setup.cache).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_05_a_thousand_rejected_callers_cause_one_fetch() {
+    let setup = Setup::new(OldConnections::Drain, exclusive).await;
+    open(&setup.cache, 3).await;
+    let next = setup.provider.rotate();
+    setup.change_password(&next);
+    setup.server.kill_connections(USER).expect("a count");
+    let mut callers = JoinSet::new();
+    for _ in 0..1_000 {
+        let cache = setup.cache.clone();
+        callers.spawn(async move { cache.get().await.map(drop) });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("no panic").expect("a connection");
+    }
+    until_generation(&setup.cache, 2).await;
+    count(&setup.cache).await.expect("a call");
+    assert_eq!(fetches(&setup.provider, RotationTrigger::Rejected), 1);
+    let rejected = setup.rejected_logins();
+    assert!((1..=13).contains(&rejected), "{rejected} failed logins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_callers_share_open_connections() {
+    let setup = Setup::new(OldConnections::Drain, exclusive).await;
+    open(&setup.cache, 3).await;
+    eventually("three connections are open", || {
+        setup.connection_ids().len() == 3
+    })
+    .await;
+    let ids = setup.connection_ids();
+    setup.change_password("unknown to the backend");
+    // Ten callers at once need more than three connections.
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let cache = setup.cache.clone();
+        callers.spawn(async move {
+            let mut connection = cache.get().await.expect("a connection");
+            connection.incr::<_, _, u64>("calls", 1).await
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("no panic").expect("a response");
+    }
+    let left = setup.connection_ids();
+    assert!(ids.iter().all(|id| left.contains(id)), "{ids:?} {left:?}");
+    let rejected = setup.rejected_logins();
+    assert!((1..=13).contains(&rejected), "{rejected} failed logins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_09_a_lease_is_released_after_the_last_connection() {
+    let setup = Setup::new(OldConnections::Drain, exclusive).await;
+    let busy = setup.cache.get().await.expect("a connection");
+    setup.rotate().await;
+    assert_eq!(setup.provider.released(), []);
+    drop(busy);
+    eventually("the old lease is released", || {
+        setup.provider.released().len() == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reused_connection_watches_nothing() {
+    let setup = Setup::new(OldConnections::Keep, exclusive).await;
+    let mut connection = setup.cache.get().await.expect("a connection");
+    let watch = redis::cmd("WATCH").arg("key").to_owned();
+    watch.exec_async(&mut connection).await.expect("a watch");
+    drop(connection);
+    let mut connection = setup.cache.get().await.expect("the same connection");
+    assert_eq!(setup.connection_ids().len(), 1);
+    connection
+        .set::<_, _, ()>("key", 1)
+        .await
+        .expect("a command");
+    let set: Option<(String,)> = redis::pipe()
+        .atomic()
+        .set("key", 2)
+        .query_async(&mut connection)
+        .await
+        .expect("a transaction");
+    assert!(set.is_some(), "the watch would abort it");
+}

@@ -1,0 +1,208 @@
+//! needs: redis, quiet
+//!
+//! Clients of redis-rs that reconnect by themselves: the `ConnectionManager` and the cluster's
+//! client, on a cluster of one node.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use claviger::error::ConnectErrorKind;
+use claviger::lease::OldConnections;
+use claviger::report::RotationTrigger;
+use claviger_fixtures::{eventually, fetches, until_generation};
+use claviger_redis::redis::{AsyncCommands, RedisError};
+use claviger_redis::{Cluster, Error, Kind, Managed, RedisConnection, RedisPools};
+use claviger_servers::Redis;
+use tokio::task::JoinSet;
+
+use common::{Setup, USER, address};
+
+fn with_patience<K: Kind>(pools: RedisPools<K>) -> RedisPools<K> {
+    pools
+        .with_connection_timeout(Duration::from_secs(4))
+        .with_response_timeout(Some(Duration::from_secs(10)))
+}
+
+async fn managed(old_connections: OldConnections) -> Setup<RedisPools<Managed>> {
+    let pools =
+        |server: &Redis| with_patience(RedisPools::managed(address(server)).expect("an address"));
+    Setup::new(old_connections, pools).await
+}
+
+async fn cluster(old_connections: OldConnections) -> Setup<RedisPools<Cluster>> {
+    let server = Redis::builder().cluster().start().expect("a cluster");
+    let pools =
+        |server: &Redis| with_patience(RedisPools::cluster([address(server)]).expect("an address"));
+    Setup::on(server, old_connections, pools).await
+}
+
+async fn count<K: Kind>(connection: &mut RedisConnection<K>) -> Result<u64, RedisError> {
+    connection.incr("calls", 1).await
+}
+
+/// Calls until one succeeds: redis-rs returns the error of the call that found the end.
+async fn count_again<K: Kind>(connection: &mut RedisConnection<K>) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while let Err(error) = count(connection).await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn authenticates_again<K: Kind>(setup: Setup<RedisPools<K>>) {
+    let mut guard = setup.cache.get().await.expect("a connection");
+    count(&mut guard).await.expect("a call");
+    // A cluster's client may have opened more than one, and a verification's may still close.
+    let mut ids = setup.connection_ids();
+    eventually("the connections stay the same", || {
+        let last = std::mem::replace(&mut ids, setup.connection_ids());
+        last == ids
+    })
+    .await;
+    for generation in 2..5 {
+        setup.rotate().await;
+        assert_eq!(setup.cache.generation(), generation);
+        setup.until_connections(&ids).await;
+        count(&mut guard).await.expect("a call");
+    }
+    assert_eq!(setup.rejected_logins(), 0);
+    // The guard's own reconnect uses the newest password.
+    setup.server.kill_connections(USER).expect("a count");
+    count_again(&mut guard).await;
+    setup.server.stop().expect("a stopped server");
+    setup.server.start_again().expect("a started server");
+    // A cluster's node keeps its slots in a file, and may start without them.
+    count_again(&mut guard).await;
+    assert_eq!(setup.rejected_logins(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_authenticates_again_and_reconnects() {
+    authenticates_again(managed(OldConnections::Reauthenticate).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_authenticates_again_and_reconnects() {
+    authenticates_again(cluster(OldConnections::Reauthenticate).await).await;
+}
+
+async fn law_05<K: Kind>(setup: Setup<RedisPools<K>>) {
+    let mut guard = setup.cache.get().await.expect("a connection");
+    count(&mut guard).await.expect("a call");
+    let next = setup.provider.rotate();
+    setup.change_password(&next);
+    setup.server.kill_connections(USER).expect("a count");
+    let mut callers = JoinSet::new();
+    for _ in 0..1_000 {
+        let cache = setup.cache.clone();
+        callers.spawn(async move {
+            // redis-rs's own reconnect is rejected first; the next `get` replaces the client.
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+            loop {
+                let mut connection = cache.get().await.expect("a connection");
+                match count(&mut connection).await {
+                    Ok(_) => return,
+                    Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+                }
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("a call");
+    }
+    until_generation(&setup.cache, 2).await;
+    assert_eq!(fetches(&setup.provider, RotationTrigger::Rejected), 1);
+    let rejected = setup.rejected_logins();
+    assert!((1..=4 + 16).contains(&rejected), "{rejected} failed logins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_05_a_thousand_rejected_callers_of_a_manager_cause_one_fetch() {
+    law_05(managed(OldConnections::Keep).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_05_a_thousand_rejected_callers_of_a_cluster_cause_one_fetch() {
+    law_05(cluster(OldConnections::Keep).await).await;
+}
+
+async fn law_11<K: Kind>(setup: Setup<RedisPools<K>>) {
+    let mut guard = setup.cache.get().await.expect("a connection");
+    count(&mut guard).await.expect("a call");
+    setup.change_password("unknown to the backend");
+    setup.server.kill_connections(USER).expect("a count");
+    let start = tokio::time::Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        // The guard stays, and so does redis-rs's own reconnect.
+        let _ = tokio::time::timeout(Duration::from_millis(50), count(&mut guard)).await;
+    }
+    let rejected = setup.rejected_logins();
+    // Sixteen of the client itself, and those of the pool.
+    assert!((1..=16 + 4).contains(&rejected), "{rejected} failed logins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_failed_logins_of_a_manager_are_bounded() {
+    law_11(managed(OldConnections::Keep).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn law_11_failed_logins_of_a_cluster_are_bounded() {
+    law_11(cluster(OldConnections::Keep).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_error_of_a_rejected_cluster_is_the_servers() {
+    let server = Redis::builder().cluster().start().expect("a cluster");
+    let pools = |server: &Redis| {
+        let pools = RedisPools::cluster([address(server)]).expect("an address");
+        with_patience(pools).with_acquire_timeout(Duration::from_secs(2))
+    };
+    let setup = Setup::on(server, OldConnections::Drain, pools).await;
+    setup.change_password("unknown to the backend");
+    setup.server.kill_connections(USER).expect("a count");
+    let mut error = None;
+    for _ in 0..100 {
+        match setup.cache.get().await {
+            Ok(mut connection) => drop(count(&mut connection).await),
+            Err(found) => {
+                error = Some(found);
+                break;
+            }
+        }
+    }
+    let Some(Error::Connect(error)) = error else {
+        return assert!(error.is_some(), "no rejection");
+    };
+    assert_eq!(error.kind(), ConnectErrorKind::Rejected);
+    assert!(error.message().starts_with("WRONGPASS"), "{error}");
+}
+
+#[test]
+fn invalid_addresses_of_a_cluster_are_errors() {
+    let none: [&str; 0] = [];
+    let error = RedisPools::cluster(none).expect_err("no address");
+    assert!(error.message().starts_with("addresses are none"), "{error}");
+    let error = RedisPools::cluster(["redis://cache:6379/3"]).expect_err("a database");
+    assert!(error.message().contains("database 0"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_client_closes_after_its_last_guard() {
+    let setup = cluster(OldConnections::Drain).await;
+    let mut guard = setup.cache.get().await.expect("a connection");
+    count(&mut guard).await.expect("a call");
+    setup.rotate().await;
+    count(&mut guard).await.expect("a call on the old client");
+    let status = setup.cache.status().expect("a status");
+    assert_eq!(status.draining.len(), 1);
+    drop(guard);
+    claviger_fixtures::until_drained(&setup.cache).await;
+    eventually("the old lease is released", || {
+        setup.provider.released().len() == 1
+    })
+    .await;
+}
