@@ -17,7 +17,7 @@ use claviger::pool::HandoverPolicy;
 use claviger::report::{HandoverMode, RotationTrigger};
 use claviger::{Credentials, Endpoint, Handle, Lease, Revision};
 use claviger_fixtures::{eventually, fetches, until_drained, until_generation, until_rejected};
-use claviger_redis::redis::{AsyncCommands, ErrorKind, RedisError};
+use claviger_redis::redis::{self, AsyncCommands, ErrorKind, RedisError};
 use claviger_redis::{Error, RedisPools};
 use claviger_servers::Redis;
 use tokio::task::JoinSet;
@@ -99,7 +99,21 @@ async fn a_connection_becomes_one_of_the_new_user_before_the_old_lease_is_releas
     let lease = Lease::new(Credentials::new("app-2", "other"), Revision::new("2"))
         .with_old_connections(OldConnections::Reauthenticate);
     setup.provider.return_next(lease);
+    // The server runs the `AUTH` after this command, which takes a second.
+    let mut other = guard.clone();
+    let blocking = tokio::spawn(async move {
+        let mut command = redis::cmd("BLPOP");
+        command.arg("nothing").arg(1);
+        command.exec_async(&mut other).await
+    });
+    eventually("the connection is busy", || {
+        last_command(&setup, ids[0]) == "blpop"
+    })
+    .await;
     setup.rotate_now().await;
+    let users = setup.server.connections_of("app-2").expect("a list");
+    assert!(users.iter().any(|one| one.id == ids[0]), "{users:?}");
+    blocking.await.expect("no panic").expect("no element");
     let released = || !setup.provider.released().is_empty();
     eventually("the old lease is released", released).await;
     // As a backend does at the release. It closes the connections of that user.
@@ -110,9 +124,7 @@ async fn a_connection_becomes_one_of_the_new_user_before_the_old_lease_is_releas
         .map(|one| (one.id, one.user.as_str()))
         .collect();
     assert_eq!(users, [(ids[0], "app-2")]);
-    let pinged: Result<String, _> = claviger_redis::redis::cmd("PING")
-        .query_async(&mut guard)
-        .await;
+    let pinged = redis::cmd("PING").exec_async(&mut guard).await;
     pinged.expect("a response");
 }
 
