@@ -78,11 +78,6 @@ impl Logins {
         }
     }
 
-    pub(crate) fn uses_tls(&self) -> bool {
-        let mut nodes = self.nodes.iter();
-        nodes.any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }))
-    }
-
     /// Returns whether each address is one of TLS, or a socket of this machine.
     pub(crate) fn hides_tokens(&self) -> bool {
         let mut nodes = self.nodes.iter();
@@ -192,6 +187,11 @@ pub(crate) fn choose_cryptography() {
 
 #[cfg(feature = "tls")]
 impl Logins {
+    pub(crate) fn uses_tls(&self) -> bool {
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }))
+    }
+
     /// Applies certificates to the addresses.
     pub(crate) fn set_certificates(
         &mut self,
