@@ -223,6 +223,7 @@ async fn law_05_a_thousand_rejected_callers_cause_one_fetch() {
 async fn law_05_without_a_connection_callers_get_the_servers_error() {
     let factory = |server: &Redis| pools(server).with_acquire_timeout(Duration::from_secs(2));
     let setup = Setup::new(OldConnections::Drain, factory).await;
+    let _ = own_connection(&setup).await;
     setup.change_password("unknown to the backend");
     kill(&setup).await;
     let error = setup.cache.get().await.expect_err("no connection");
