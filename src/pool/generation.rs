@@ -11,8 +11,9 @@ use tokio::sync::{Notify, watch};
 
 use super::admission::Admission;
 use super::checks::Checks;
-use super::factory::{Check, PoolFactory, PoolSettings};
+use super::factory::{Check, PoolFactory};
 use super::login_limits::LoginLimits;
+use super::settings::PoolSettings;
 use crate::clock::Clock;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;

@@ -22,6 +22,7 @@ mod observed_permits;
 mod own_queue;
 mod probe;
 mod queue;
+mod settings;
 mod slot;
 mod state;
 mod status;
@@ -48,6 +49,7 @@ pub(crate) use verifier::PANICKED;
 
 pub use address::{Address, check_credentials, explain_login};
 pub use checks::{CheckPolicy, Taken};
-pub use factory::{AcquireError, Check, HandoverPolicy, PoolFactory, PoolSettings};
+pub use factory::{AcquireError, Check, PoolFactory};
 pub use login_permits::{LoginError, LoginPermits};
+pub use settings::{HandoverPolicy, PoolSettings};
 pub use verifier::Verifier;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::admission::Permit;
-use super::factory::{PoolFactory, PoolSettings};
+use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Phase, Shared};
 use super::machine::{PoolInput, PoolMachine};
+use super::settings::PoolSettings;
 use super::state::SlotState;
 use crate::actor::Mailbox;
 use crate::clock::Clock;

@@ -14,7 +14,7 @@ use super::*;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
 use crate::next_attempt::NextAttempt;
-use crate::pool::factory::HandoverPolicy;
+use crate::pool::settings::HandoverPolicy;
 use crate::report::HandoverMode;
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
 use crate::lease::{OldConnections, Revision};
 use crate::next_attempt::NextAttempt;
-use crate::pool::factory::HandoverPolicy;
+use crate::pool::settings::HandoverPolicy;
 
 impl PoolMachine {
     /// Returns the current generation.

@@ -76,6 +76,10 @@ impl<F: PoolFactory> PoolFactory for SharedFactory<F> {
         self.0.update_in_place(pool, old, new)
     }
 
+    fn reauthenticate(&self, pool: &F::Pool, within: Duration) -> impl Future<Output = ()> + Send {
+        self.0.reauthenticate(pool, within)
+    }
+
     fn drain(&self, pool: F::Pool) -> impl Future<Output = ()> + Send {
         self.0.drain(pool)
     }
