@@ -27,7 +27,7 @@ impl HandoverPolicy {
     /// Rejects a lease that ends its connections if handovers are always in place.
     ///
     /// # Errors
-    /// [`ConnectErrorKind::Misconfigured`].
+    /// [`ConnectErrorKind::Misconfigured`](crate::error::ConnectErrorKind::Misconfigured).
     pub fn check<S>(self, lease: &Lease<S>) -> Result<(), ConnectError> {
         if self == Self::AlwaysInPlace && lease.old_connections().expire() {
             return Err(ConnectError::misconfigured(
@@ -69,7 +69,8 @@ pub struct PoolSettings {
     /// Whether a connection can be used again after a call on it was cancelled while it ran. If
     /// not, it is closed. Default: true.
     pub reuses_cancelled: bool,
-    /// Whether open connections can authenticate again, by [`PoolFactory::reauthenticate`]. If not,
+    /// Whether open connections can authenticate again, by
+    /// [`reauthenticate`](super::PoolFactory::reauthenticate). If not,
     /// [`OldConnections::Reauthenticate`](crate::lease::OldConnections::Reauthenticate) is treated
     /// as [`EndWithLease`](crate::lease::OldConnections::EndWithLease). Default: false.
     pub reauthenticates: bool,
