@@ -1,0 +1,257 @@
+//! A manager that logs in with permits and hands errors to callers.
+
+use std::any::Any;
+use std::fmt;
+use std::future::pending;
+use std::ops::{Deref, DerefMut};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bb8::ManageConnection;
+use claviger::Credentials;
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::{Check, LoginError, LoginPermits};
+use claviger_tokio_postgres::{CallError, OpenConnection, OpenConnections};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::managers::ManagerFactory;
+
+type ConnectionOf<F> = <<F as ManagerFactory>::Manager as ManageConnection>::Connection;
+
+/// bb8's manager of a pool whose credentials rotate. Clones share their state.
+pub struct PermittedManager<F: ManagerFactory> {
+    shared: Arc<Shared<F>>,
+}
+
+struct Shared<F: ManagerFactory> {
+    factory: Arc<F>,
+    /// The manager of the current credentials.
+    current: Mutex<Arc<F::Manager>>,
+    logins: LoginPermits,
+    connections: OpenConnections,
+    /// Whether returned connections are closed.
+    closed: AtomicBool,
+    /// The last failed login. bb8 does not return its error to callers. Each waiting caller has a
+    /// receiver.
+    failures: watch::Sender<Option<Arc<Failure>>>,
+}
+
+/// The error of one login, for one caller.
+struct Failure {
+    error: CallError,
+    is_taken: AtomicBool,
+}
+
+/// A caller that waits, and may take the error of a login.
+pub(crate) struct WaitingCaller(watch::Receiver<Option<Arc<Failure>>>);
+
+impl<F: ManagerFactory> PermittedManager<F> {
+    pub(crate) fn new(
+        factory: Arc<F>,
+        credentials: &Credentials,
+        logins: LoginPermits,
+    ) -> Result<Self, ConnectError> {
+        let manager = factory.manager(credentials)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                factory,
+                current: Mutex::new(Arc::new(manager)),
+                logins,
+                connections: OpenConnections::default(),
+                closed: AtomicBool::new(false),
+                failures: watch::Sender::default(),
+            }),
+        })
+    }
+
+    /// Makes the next logins use these credentials.
+    pub(crate) fn update(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        let manager = self.shared.factory.manager(credentials)?;
+        *self.shared.current.lock() = Arc::new(manager);
+        Ok(())
+    }
+
+    /// Closes connections that are returned, or opened, from now on.
+    pub(crate) fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+    }
+
+    /// Returns the connections: busy, idle, being opened, and closing.
+    pub(crate) fn connections(&self) -> &OpenConnections {
+        &self.shared.connections
+    }
+
+    pub(crate) fn waiting_caller(&self) -> WaitingCaller {
+        WaitingCaller(self.shared.failures.subscribe())
+    }
+
+    /// Logs in with the current credentials and a permit.
+    async fn log_in(&self) -> Result<Managed<F>, CallError> {
+        let shared = &self.shared;
+        let login = || {
+            let (factory, manager) = (Arc::clone(&shared.factory), shared.current());
+            let guard = shared.connections.begin();
+            async move { factory.connect(&manager, guard).await }
+        };
+        // bb8 would lose the connection's place in a panic.
+        let ended = AssertUnwindSafe(shared.logins.log_in(login)).catch_unwind();
+        match ended.await {
+            Ok(Ok(_)) if shared.closed.load(Ordering::Acquire) => Err(CallError::Closed),
+            Ok(Ok((connection, guard))) => Ok(Managed {
+                connection,
+                pool: Arc::clone(shared),
+                is_discarded: false,
+                idle_since: Instant::now(),
+                _guard: guard,
+            }),
+            Ok(Err(LoginError::Failed(error))) => Err(CallError::Connect(
+                shared.factory.classify(&error).with_source(error),
+            )),
+            Ok(Err(_)) => Err(CallError::Closed),
+            Err(panic) => Err(CallError::Connect(panicked(panic))),
+        }
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> ConnectError {
+    // It may contain a secret.
+    drop(panic);
+    let message = "the login panicked; see the panic message";
+    ConnectError::new(ConnectErrorKind::Other, message)
+}
+
+impl<F: ManagerFactory> ManageConnection for PermittedManager<F> {
+    type Connection = Managed<F>;
+    type Error = CallError;
+
+    /// Gives the error of a login to one caller, and logs in again for the next: bb8 begins no
+    /// further login for callers that wait already.
+    async fn connect(&self) -> Result<Self::Connection, CallError> {
+        loop {
+            let error = match self.log_in().await {
+                Err(error @ CallError::Connect(_)) => error,
+                ended => return ended,
+            };
+            self.shared.failures.send_replace(Some(Arc::new(Failure {
+                error: error.clone(),
+                is_taken: AtomicBool::new(false),
+            })));
+            // The caller that takes the error no longer waits.
+            if self.shared.failures.receiver_count() <= 1 {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn is_valid(&self, connection: &mut Self::Connection) -> Result<(), CallError> {
+        connection.check(Check::Ping).await
+    }
+
+    /// bb8 calls this when a connection is returned.
+    fn has_broken(&self, connection: &mut Self::Connection) -> bool {
+        connection.idle_since = Instant::now();
+        connection.is_discarded
+            || self.shared.closed.load(Ordering::Acquire)
+            || connection.is_broken()
+    }
+}
+
+impl<F: ManagerFactory> Clone for PermittedManager<F> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<F: ManagerFactory> fmt::Debug for PermittedManager<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PermittedManager")
+            .field("factory", &self.shared.factory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WaitingCaller {
+    /// Resolves with the error of a login that no other caller takes.
+    pub(crate) async fn error(&mut self) -> CallError {
+        while self.0.changed().await.is_ok() {
+            if let Some(failure) = &*self.0.borrow_and_update()
+                && !failure.is_taken.swap(true, Ordering::AcqRel)
+            {
+                return failure.error.clone();
+            }
+        }
+        // The pool, which has the sender, outlives its callers.
+        pending().await
+    }
+}
+
+/// A connection in a pool of bb8. It dereferences to the manager's own.
+pub struct Managed<F: ManagerFactory> {
+    connection: ConnectionOf<F>,
+    pool: Arc<Shared<F>>,
+    is_discarded: bool,
+    /// When it was opened or returned.
+    idle_since: Instant,
+    _guard: Option<OpenConnection>,
+}
+
+impl<F: ManagerFactory> Managed<F> {
+    /// Returns whether the driver knows that the connection is unusable.
+    pub(crate) fn is_broken(&mut self) -> bool {
+        self.pool.current().has_broken(&mut self.connection)
+    }
+
+    /// Verifies that the connection works.
+    pub(crate) async fn check(&mut self, check: Check) -> Result<(), CallError> {
+        let (factory, manager) = (&self.pool.factory, self.pool.current());
+        let checked = factory.check_connection(&manager, &mut self.connection, check);
+        checked.await.map_err(|error| {
+            let classified = match check {
+                Check::Probe => factory.classify_probe(&error),
+                _ => factory.classify(&error),
+            };
+            CallError::Connect(classified.with_source(error))
+        })
+    }
+
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.idle_since.elapsed()
+    }
+
+    pub(crate) fn discard(&mut self) {
+        self.is_discarded = true;
+    }
+}
+
+impl<F: ManagerFactory> Shared<F> {
+    fn current(&self) -> Arc<F::Manager> {
+        Arc::clone(&self.current.lock())
+    }
+}
+
+impl<F: ManagerFactory> Deref for Managed<F> {
+    type Target = ConnectionOf<F>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.connection
+    }
+}
+
+impl<F: ManagerFactory> DerefMut for Managed<F> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.connection
+    }
+}
+
+impl<F: ManagerFactory> fmt::Debug for Managed<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Managed").finish_non_exhaustive()
+    }
+}

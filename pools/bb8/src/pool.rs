@@ -1,0 +1,213 @@
+//! A pool whose credentials can be replaced in place.
+
+use std::fmt;
+use std::time::Duration;
+
+use bb8::{Pool, PooledConnection, RunError};
+use claviger::Credentials;
+use claviger::error::ConnectError;
+use claviger::pool::{LoginPermits, Taken};
+use claviger_tokio_postgres::CallError;
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use crate::manager::PermittedManager;
+use crate::managers::ManagerFactory;
+use crate::pools::Bb8Pools;
+
+/// Shortest and longest pause between two searches for connections that are too old.
+const SEARCH_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Time between two searches for idle connections of a closed pool.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Time after which a waiting caller looks at the pool again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// A connection that a handle returns. It dereferences to the manager's own, such as
+/// [`Client`](tokio_postgres::Client).
+pub type Bb8Connection<F> = PooledConnection<'static, PermittedManager<F>>;
+
+/// A pool of bb8, as [`Handle::current`](claviger::Handle::current) returns it.
+pub struct Bb8Pool<F: ManagerFactory> {
+    /// `None` before the first lease is verified.
+    inner: Option<Inner<F>>,
+}
+
+struct Inner<F: ManagerFactory> {
+    pool: Pool<PermittedManager<F>>,
+    manager: PermittedManager<F>,
+}
+
+impl<F: ManagerFactory> Bb8Pool<F> {
+    /// Returns bb8's own pool, `None` before the first lease is verified.
+    pub fn bb8(&self) -> Option<&Pool<PermittedManager<F>>> {
+        Some(&self.inner.as_ref()?.pool)
+    }
+
+    pub(crate) fn vacant() -> Self {
+        Self { inner: None }
+    }
+
+    pub(crate) fn open(
+        pools: &Bb8Pools<F>,
+        credentials: &Credentials,
+        logins: LoginPermits,
+    ) -> Result<Self, ConnectError> {
+        // bb8 panics with settings that it cannot use, and without a runtime.
+        pools.check_settings()?;
+        Handle::try_current().map_err(|error| ConnectError::misconfigured("pool", error))?;
+        let manager = PermittedManager::new(pools.managers.clone(), credentials, logins)?;
+        let limits = pools.max_lifetime.into_iter().chain(pools.idle_timeout);
+        let (shortest, longest) = SEARCH_EVERY;
+        let search_every = limits.min().map_or(longest, |limit| limit / 4);
+        // The handle checks connections, because bb8 does not know when one must be probed. The
+        // manager repeats logins.
+        let pool = Pool::builder()
+            .max_size(pools.settings.max_connections)
+            .max_lifetime(pools.max_lifetime)
+            .idle_timeout(pools.idle_timeout)
+            .connection_timeout(pools.settings.acquire_timeout)
+            .queue_strategy(pools.queue_strategy)
+            .reaper_rate(search_every.clamp(shortest, longest))
+            .test_on_check_out(false)
+            .retry_connection(false)
+            .build_unchecked(manager.clone());
+        Ok(Self {
+            inner: Some(Inner { pool, manager }),
+        })
+    }
+
+    /// Makes the next logins use these credentials. Returns `false` without a pool.
+    pub(crate) fn update(&self, credentials: &Credentials) -> bool {
+        let inner = self.inner.as_ref();
+        inner.is_some_and(|inner| inner.manager.update(credentials).is_ok())
+    }
+
+    /// Returns an idle connection that is not known to be broken.
+    pub(crate) fn take_idle(&self) -> Option<Taken<Bb8Connection<F>>> {
+        let inner = self.inner.as_ref()?;
+        // Without an idle connection, bb8 would open one.
+        while inner.pool.state().idle_connections > 0 {
+            let got = inner.pool.get_owned().now_or_never()?;
+            if let Some(taken) = working(got.ok()?) {
+                return Some(taken);
+            }
+        }
+        None
+    }
+
+    pub(crate) async fn get(&self) -> Result<Taken<Bb8Connection<F>>, CallError> {
+        let inner = self.inner.as_ref().ok_or(CallError::Closed)?;
+        // Before bb8 begins a login, so that no error is missed.
+        let mut caller = inner.manager.waiting_caller();
+        loop {
+            let mut getting = std::pin::pin!(inner.pool.get_owned());
+            let got = loop {
+                tokio::select! {
+                    biased;
+                    got = &mut getting => break got,
+                    error = caller.error() => return Err(error),
+                    () = sleep(LOOK_AGAIN_AFTER) => {}
+                }
+                // bb8 may have notified nobody of a connection that was returned, or of a login
+                // that failed as this call began.
+                if let Some(got) = inner.pool.get_owned().now_or_never() {
+                    break got;
+                }
+            };
+            match got {
+                // A broken one is closed and replaced.
+                Ok(connection) => {
+                    if let Some(taken) = working(connection) {
+                        return Ok(taken);
+                    }
+                }
+                Err(RunError::User(error)) => return Err(error),
+                Err(RunError::TimedOut) => return Err(CallError::TimedOut),
+            }
+        }
+    }
+
+    /// Closes one idle connection. Returns whether there was one.
+    pub(crate) fn close_one_idle(&self) -> bool {
+        let taken = self.take_idle();
+        let closed = taken.is_some();
+        if let Some(taken) = taken {
+            discard(taken.connection);
+        }
+        closed
+    }
+
+    /// Returns the number of connections: busy, idle, being opened and closing.
+    pub(crate) fn connections(&self) -> u32 {
+        let inner = self.inner.as_ref();
+        inner.map_or(0, |inner| inner.manager.connections().count())
+    }
+
+    pub(crate) fn idle(&self) -> u32 {
+        self.bb8().map_or(0, |pool| pool.state().idle_connections)
+    }
+
+    /// Closes the pool and waits for its last connection.
+    pub(crate) async fn drain(self) {
+        let Some(Inner { pool, manager }) = self.inner else {
+            return;
+        };
+        manager.close();
+        loop {
+            // A login that ended as the pool closed leaves its connection idle.
+            while pool.state().idle_connections > 0 {
+                // It is closed when it is dropped.
+                if pool.get_owned().now_or_never().is_none() {
+                    break;
+                }
+            }
+            tokio::select! {
+                () = manager.connections().all_closed() => return,
+                () = sleep(SWEEP_EVERY) => {}
+            }
+        }
+    }
+}
+
+/// Closes a connection instead of returning it.
+pub(crate) fn discard<F: ManagerFactory>(mut connection: Bb8Connection<F>) {
+    connection.discard();
+}
+
+/// Returns the connection, unless it is known to be broken: then it is closed.
+fn working<F: ManagerFactory>(mut connection: Bb8Connection<F>) -> Option<Taken<Bb8Connection<F>>> {
+    if connection.is_broken() {
+        discard(connection);
+        return None;
+    }
+    let idle_for = connection.idle_for();
+    Some(Taken::new(connection, idle_for))
+}
+
+impl<F: ManagerFactory> Clone for Bb8Pool<F> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<F: ManagerFactory> Clone for Inner<F> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            manager: self.manager.clone(),
+        }
+    }
+}
+
+impl<F: ManagerFactory> fmt::Debug for Bb8Pool<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bb8Pool")
+            .field("state", &self.bb8().map(Pool::state))
+            .finish_non_exhaustive()
+    }
+}
