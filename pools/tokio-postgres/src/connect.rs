@@ -227,6 +227,11 @@ impl PgConnect {
         client.batch_execute(sql).await
     }
 
+    /// Returns the statement that must succeed on a connection for it to count as usable.
+    pub fn probe_sql(&self) -> &str {
+        &self.probe
+    }
+
     /// Adds the target of the login to an error, and advice if it rejects a token.
     pub fn explain(&self, credentials: &Credentials, error: ConnectError) -> ConnectError {
         explain_login(credentials, || self.servers.target(credentials), error)

@@ -1,0 +1,74 @@
+//! Errors of logins and checks, on their way through diesel and deadpool.
+
+use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::Check;
+use claviger_tokio_postgres::{CallError, classify};
+use diesel::ConnectionError;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel_async::pooled_connection::PoolError as SetupError;
+use diesel_async::pooled_connection::deadpool::PoolError;
+
+/// Texts of PostgreSQL about a role that was dropped: 42704 and 42501.
+const ROLE_IS_GONE: [&str; 3] = ["does not exist", "invalid role OID", "permission denied"];
+
+/// Puts an error into one of diesel, which has no SQLSTATE of its own.
+pub(crate) fn into_diesel(error: CallError) -> ConnectionError {
+    ConnectionError::CouldntSetupConfiguration(QueryError::QueryBuilderError(Box::new(error)))
+}
+
+/// Returns the error of a call on deadpool.
+pub(crate) fn call_error(error: PoolError) -> CallError {
+    match error {
+        PoolError::Backend(SetupError::ConnectionError(
+            ConnectionError::CouldntSetupConfiguration(QueryError::QueryBuilderError(error)),
+        )) => match error.downcast() {
+            Ok(error) => *error,
+            Err(error) => CallError::Connect(classify(&*error)),
+        },
+        PoolError::Timeout(_) => CallError::TimedOut,
+        PoolError::Closed => CallError::Closed,
+        error => CallError::Connect(classify(&error).with_source(error)),
+    }
+}
+
+/// Returns the error of a new connection that diesel could not set up.
+pub(crate) fn setup_error(error: ConnectionError) -> ConnectError {
+    match error {
+        ConnectionError::CouldntSetupConfiguration(error) => query_error(error, kind_of),
+        error => ConnectError::new(ConnectErrorKind::Other, error.to_string()).with_source(error),
+    }
+}
+
+/// Returns the error of a check. A probe is a rejection if the role may have been dropped; diesel
+/// leaves the server's text alone to show that. If the server has another language, a verification
+/// by tokio-postgres shows it.
+pub(crate) fn check_error(error: QueryError, check: Check) -> ConnectError {
+    query_error(error, |error| match error {
+        QueryError::DatabaseError(DatabaseErrorKind::Unknown, information)
+            if check == Check::Probe
+                && ROLE_IS_GONE
+                    .iter()
+                    .any(|text| information.message().contains(text)) =>
+        {
+            ConnectErrorKind::Rejected
+        }
+        error => kind_of(error),
+    })
+}
+
+fn query_error(
+    error: QueryError,
+    kind: impl FnOnce(&QueryError) -> ConnectErrorKind,
+) -> ConnectError {
+    ConnectError::new(kind(&error), error.to_string()).with_source(error)
+}
+
+fn kind_of(error: &QueryError) -> ConnectErrorKind {
+    match error {
+        QueryError::DatabaseError(
+            DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
+            _,
+        ) => ConnectErrorKind::Unreachable,
+        _ => ConnectErrorKind::Other,
+    }
+}
