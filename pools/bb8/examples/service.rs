@@ -45,13 +45,13 @@ async fn main() -> Result<(), Problem> {
     };
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let report = run(config, folder, listener, stop).await?;
+    let report = serve_until(config, folder, listener, stop).await?;
     println!("shut down, nothing remains: {}", report.clean);
     Ok(())
 }
 
 /// Serves requests until `stop` resolves, and shuts down.
-pub(crate) async fn run(
+pub(crate) async fn serve_until(
     config: &str,
     folder: impl AsRef<Path>,
     listener: TcpListener,

@@ -36,13 +36,13 @@ async fn a_failed_login_is_the_error_of_one_caller_and_the_next_logs_in() {
         })
         .collect();
     for call in calls {
-        let error = call.await.expect("no panic").expect_err("refused");
+        let error = call.await.expect("no panic").expect_err("not allowed");
         assert_eq!(error.code(), Some("55000"), "{error}");
     }
     assert!(began.elapsed() < PATIENCE, "no call waits for its time-out");
-    let refused = "not currently accepting connections";
-    let refused = fixture.server.log().count(refused).expect("a log");
-    assert!(refused >= 20, "each call has a login of its own: {refused}");
+    let failed = "not currently accepting connections";
+    let failed = fixture.server.log().count(failed).expect("a log");
+    assert!(failed >= 20, "each call has a login of its own: {failed}");
     allow(true);
     drop(pool.get().await.expect("a connection"));
 }
@@ -68,9 +68,9 @@ async fn a_caller_gets_the_drivers_error() {
         .sql("alter database orders allow_connections true")
         .expect("set");
 
-    let mut held = Vec::new();
+    let mut busy = Vec::new();
     for _ in 0..4 {
-        held.push(pool.get().await.expect("a connection"));
+        busy.push(pool.get().await.expect("a connection"));
     }
     let error = pool.get().await.map(drop).expect_err("all are in use");
     assert!(matches!(error, CallError::TimedOut), "{error:?}");
@@ -129,12 +129,12 @@ async fn a_cancelled_transaction_leaves_no_connection_inside_it() {
         inside > 100,
         "the hazard: {inside} transactions were cancelled"
     );
-    let mut held = Vec::new();
+    let mut busy = Vec::new();
     for _ in 0..2 {
         let connection = pool.get().await.expect("a connection");
         // Its response comes after that to a rollback which is under way.
         connection.batch_execute("").await.expect("it works");
-        held.push(connection);
+        busy.push(connection);
     }
     let open = "select count(*) from pg_stat_activity where usename = 'app' \
                   and state like 'idle in transaction%'";

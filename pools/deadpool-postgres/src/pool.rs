@@ -254,7 +254,7 @@ impl Connect for PermittedConnect {
                 Ok(connected) => Ok(connected),
                 Err(LoginError::Failed(error)) => Err(error),
                 // The pool was replaced or removed. A caller of the handle leaves it.
-                Err(_) => Err(closed().await),
+                Err(_) => Err(closed_error().await),
             }
         })
     }
@@ -262,7 +262,7 @@ impl Connect for PermittedConnect {
 
 /// Returns the driver's error of a closed connection, after a second. The driver has no other
 /// constructor.
-async fn closed() -> Error {
+async fn closed_error() -> Error {
     loop {
         sleep(CLOSED_AFTER).await;
         let mut config = Config::new();

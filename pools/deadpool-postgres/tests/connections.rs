@@ -30,12 +30,12 @@ async fn try_get_opens_no_connection() {
     for _ in 0..1_000 {
         assert!(pool.try_get().is_none());
     }
-    let held = pool.get().await.expect("a connection");
+    let busy = pool.get().await.expect("a connection");
     for _ in 0..1_000 {
         assert!(pool.try_get().is_none(), "the only connection is in use");
     }
-    let only = pid(&held).await;
-    drop(held);
+    let only = pid(&busy).await;
+    drop(busy);
     let taken = pool.try_get().expect("an idle connection");
     assert_eq!(pid(&taken).await, only);
     assert_eq!(connects(&fixture), before + 1);
@@ -49,11 +49,11 @@ async fn a_killed_connection_is_never_handed_out() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(fixture.pools(4)).await;
     for _ in 0..5 {
-        let mut held = Vec::new();
+        let mut busy = Vec::new();
         for _ in 0..4 {
-            held.push(pool.get().await.expect("a connection"));
+            busy.push(pool.get().await.expect("a connection"));
         }
-        drop(held);
+        drop(busy);
         fixture.server.terminate_connections("app").expect("killed");
         eventually("the server has closed them", || {
             fixture.open_connections() == 0
@@ -69,11 +69,11 @@ async fn a_killed_connection_is_never_handed_out() {
 async fn a_full_server_gets_room_for_the_verification() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(fixture.pools(4)).await;
-    let mut held = Vec::new();
+    let mut busy = Vec::new();
     for _ in 0..4 {
-        held.push(pool.get().await.expect("a connection"));
+        busy.push(pool.get().await.expect("a connection"));
     }
-    drop(held);
+    drop(busy);
     fixture
         .server
         .sql("alter role app connection limit 4")
@@ -84,7 +84,10 @@ async fn a_full_server_gets_room_for_the_verification() {
         .expect("set");
     fixture.provider.rotate();
     fixture.provider.hint();
-    eventually("the next generation is served", || pool.generation() == 2).await;
+    eventually("the next generation is published", || {
+        pool.generation() == 2
+    })
+    .await;
     let full = fixture
         .server
         .log()
@@ -115,9 +118,9 @@ async fn a_caller_gets_the_drivers_error() {
         .sql("alter database orders allow_connections true")
         .expect("set");
 
-    let mut held = Vec::new();
+    let mut busy = Vec::new();
     for _ in 0..4 {
-        held.push(pool.get().await.expect("a connection"));
+        busy.push(pool.get().await.expect("a connection"));
     }
     let error = pool.get().await.map(drop).expect_err("all are in use");
     assert!(matches!(error, CallError::TimedOut), "{error:?}");
@@ -151,18 +154,18 @@ async fn a_cancelled_transaction_leaves_no_connection_inside_it() {
         }
         cancelled += u32::from(pending);
     }
-    let mut held = Vec::new();
+    let mut busy = Vec::new();
     for _ in 0..2 {
         let connection = pool.get().await.expect("a connection");
         // Its response comes after that to a rollback which is under way.
         connection.batch_execute("").await.expect("it works");
-        held.push(connection);
+        busy.push(connection);
     }
     let inside = "select count(*) from pg_stat_activity where usename = 'app' \
                   and state like 'idle in transaction%'";
     assert_eq!(fixture.server.sql(inside).expect("a count").trim(), "0");
     // A connection reports its statistics at its end.
-    drop(held);
+    drop(busy);
     fixture
         .supervisor
         .remove_pool("orders")

@@ -49,7 +49,7 @@ async fn the_service_takes_orders_while_its_password_changes() {
     let path = folder.path().to_owned();
     let running = tokio::spawn(async move {
         let stopped = async { drop(stopped.await) };
-        service::run(&config, path, listener, stopped).await
+        service::serve_until(&config, path, listener, stopped).await
     });
 
     assert_eq!(order(address).await, "order 1, generation 1");

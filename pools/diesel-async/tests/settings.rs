@@ -54,12 +54,12 @@ async fn try_get_opens_no_connection() {
     for _ in 0..1_000 {
         assert!(pool.try_get().is_none());
     }
-    let mut held = pool.get().await.expect("a connection");
+    let mut busy = pool.get().await.expect("a connection");
     for _ in 0..1_000 {
         assert!(pool.try_get().is_none(), "the only connection is in use");
     }
-    let only = pid(&mut held).await;
-    drop(held);
+    let only = pid(&mut busy).await;
+    drop(busy);
     let mut taken = pool.try_get().expect("an idle connection");
     assert_eq!(pid(&mut taken).await, only);
     assert_eq!(connects(&fixture), before + 1);
@@ -73,11 +73,11 @@ async fn a_killed_connection_is_never_handed_out() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(fixture.pools(4)).await;
     for _ in 0..5 {
-        let mut held = Vec::new();
+        let mut busy = Vec::new();
         for _ in 0..4 {
-            held.push(pool.get().await.expect("a connection"));
+            busy.push(pool.get().await.expect("a connection"));
         }
-        drop(held);
+        drop(busy);
         fixture.server.terminate_connections("app").expect("killed");
         eventually("the server has closed them", || {
             open_connections(&fixture) == 0
@@ -177,11 +177,11 @@ async fn another_endpoint_replaces_a_pool_that_is_updated_in_place() {
 async fn a_full_server_gets_room_for_the_verification() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(fixture.pools(4)).await;
-    let mut held = Vec::new();
+    let mut busy = Vec::new();
     for _ in 0..4 {
-        held.push(pool.get().await.expect("a connection"));
+        busy.push(pool.get().await.expect("a connection"));
     }
-    drop(held);
+    drop(busy);
     fixture
         .server
         .sql("alter role app connection limit 4")
@@ -192,7 +192,10 @@ async fn a_full_server_gets_room_for_the_verification() {
         .expect("set");
     fixture.provider.rotate();
     fixture.provider.hint();
-    eventually("the next generation is served", || pool.generation() == 2).await;
+    eventually("the next generation is published", || {
+        pool.generation() == 2
+    })
+    .await;
     let full = fixture
         .server
         .log()

@@ -70,12 +70,14 @@ fn kind_of_driver(error: &Error) -> ConnectErrorKind {
         // rustls reports an untrusted certificate with this kind, and an invalid host's name with
         // the other.
         Some(io::ErrorKind::InvalidData) => ConnectErrorKind::Misconfigured,
-        Some(io::ErrorKind::InvalidInput) if is(error, TLS) => ConnectErrorKind::Misconfigured,
+        Some(io::ErrorKind::InvalidInput) if has_text(error, TLS) => {
+            ConnectErrorKind::Misconfigured
+        }
         Some(_) => ConnectErrorKind::Unreachable,
-        None if error.is_closed() || is(error, TIMEOUT) => ConnectErrorKind::Unreachable,
+        None if error.is_closed() || has_text(error, TIMEOUT) => ConnectErrorKind::Unreachable,
         None if [TLS, AUTHENTICATION, CONFIG]
             .iter()
-            .any(|text| is(error, text)) =>
+            .any(|text| has_text(error, text)) =>
         {
             ConnectErrorKind::Misconfigured
         }
@@ -84,7 +86,7 @@ fn kind_of_driver(error: &Error) -> ConnectErrorKind {
 }
 
 /// The driver has no other access to the kind of its error.
-fn is(error: &Error, text: &str) -> bool {
+fn has_text(error: &Error, text: &str) -> bool {
     error.to_string() == text
 }
 

@@ -264,7 +264,10 @@ async fn a_rejected_token_is_explained() {
 }
 
 /// A server that demands `iterations` of SCRAM from each client.
-async fn demand(listener: tokio::net::TcpListener, iterations: u32) -> std::io::Result<()> {
+async fn require_iterations(
+    listener: tokio::net::TcpListener,
+    iterations: u32,
+) -> std::io::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     loop {
         let (mut client, _) = listener.accept().await?;
@@ -279,11 +282,11 @@ async fn demand(listener: tokio::net::TcpListener, iterations: u32) -> std::io::
         client.read_exact(&mut first).await?;
         let first = String::from_utf8_lossy(&first).into_owned();
         let nonce = first.rsplit("r=").next().unwrap_or_default();
-        let demand = format!("r={nonce}x,s=c2FsdHNhbHRzYWx0,i={iterations}");
+        let challenge = format!("r={nonce}x,s=c2FsdHNhbHRzYWx0,i={iterations}");
         client.write_u8(b'R').await?;
-        client.write_u32(8 + demand.len() as u32).await?;
+        client.write_u32(8 + challenge.len() as u32).await?;
         client.write_u32(11).await?;
-        client.write_all(demand.as_bytes()).await?;
+        client.write_all(challenge.as_bytes()).await?;
         // Ends when the client leaves.
         let _ = client.read_to_end(&mut Vec::new()).await;
     }
@@ -297,7 +300,7 @@ async fn a_hostile_server_blocks_no_one() {
     let mut config = Config::new();
     config.host("127.0.0.1").port(port).dbname("orders");
     config.ssl_mode(SslMode::Disable);
-    tokio::spawn(demand(listener, u32::MAX));
+    tokio::spawn(require_iterations(listener, u32::MAX));
     let connect = PgConnect::new(config);
     let verified = timeout(SECONDS, connect.verify(&app())).await;
     let error = verified.expect("an error at once").expect_err("hostile");

@@ -15,8 +15,9 @@ use crate::report::HandoverMode;
 /// Longest pause between verifications that fail without a rejection.
 const MAX_RETRY: Duration = Duration::from_secs(15);
 /// Pause between verifications while the server is unreachable and no caller logs in. Nobody else
-/// detects that the server is back, and such a verification is no failed login. With the jitter it
-/// is below a second.
+/// detects that the server is back, and such a verification is no failed login if it ended within
+/// a second. A slower one may be: the server may reject it after the verify deadline. With the
+/// jitter the pause is below a second.
 const UNREACHABLE_RETRY: Duration = Duration::from_millis(900);
 /// Random share added to that pause.
 const RETRY_JITTER: f64 = 0.1;
@@ -151,13 +152,14 @@ impl PoolMachine {
         let callers_log_in = matches!(&self.service, Service::Active(active)
             if !active.is_rejected() && !active.lease.expiry.is_expired(now));
         let now = now.mono();
+        let was_slow = now.saturating_duration_since(candidate.began) >= schedule::MIN_INTERVAL;
         let failures = self
             .retry_of(&candidate.lease.revision)
             .map_or(1, |retry| retry.failures.saturating_add(1));
         let pause = match kind {
             // Needs a correction by an operator.
             ConnectErrorKind::Misconfigured => MAX_RETRY,
-            ConnectErrorKind::Unreachable if !callers_log_in => UNREACHABLE_RETRY,
+            ConnectErrorKind::Unreachable if !callers_log_in && !was_slow => UNREACHABLE_RETRY,
             _ => schedule::back_off(schedule::MIN_INTERVAL, MAX_RETRY, failures),
         };
         let at = now + pause.mul_f64(1.0 + RETRY_JITTER * self.random.f64());

@@ -53,6 +53,7 @@ struct Attempt {
     lease: LeaseFacts,
     purpose: Purpose,
     step: Step,
+    began: Instant,
     /// Rejected logins beyond the first.
     more_rejected: u32,
 }
@@ -363,6 +364,7 @@ impl PoolMachine {
             lease,
             purpose,
             step: Step::Verifying,
+            began: now,
             more_rejected: 0,
         });
     }

@@ -49,6 +49,22 @@ fn a_server_that_is_unreachable_is_tried_every_second_while_no_caller_logs_in() 
     }
 }
 
+/// Its password may have been sent, and rejected after the verify deadline.
+#[test]
+fn a_verification_that_takes_a_second_is_retried_with_back_off() {
+    let r1 = lease("r1");
+    let mut pool = TestPool::new();
+    pool.wake(&r1);
+    for expected in [1, 2, 4, 8, 15] {
+        pool.wait(5);
+        pool.failed(ConnectErrorKind::Unreachable);
+        let (pause, _) = pool.wake_when_due(&r1);
+        let expected = Duration::from_secs(expected);
+        let range = expected..=expected.mul_f64(1.1);
+        assert!(range.contains(&pause), "{pause:?}");
+    }
+}
+
 #[test]
 fn pauses_between_verifications_differ_from_pool_to_pool() {
     let r1 = lease("r1");
