@@ -31,7 +31,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Returns the SQLSTATE, if the database gave one.
+    /// Returns the SQLSTATE, if the database returned one.
     pub fn code(&self) -> Option<&str> {
         self.connect_error()?.code()
     }

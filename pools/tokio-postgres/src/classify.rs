@@ -67,8 +67,8 @@ fn kind_of_driver(error: &Error) -> ConnectErrorKind {
     let io = successors(error.source(), |&error| error.source())
         .find_map(|error| error.downcast_ref::<io::Error>());
     match io.map(io::Error::kind) {
-        // rustls reports an untrusted certificate with this kind, and an invalid host's name with
-        // the other.
+        // rustls reports an untrusted certificate as `InvalidData`, and an invalid host name as
+        // `InvalidInput`.
         Some(io::ErrorKind::InvalidData) => ConnectErrorKind::Misconfigured,
         Some(io::ErrorKind::InvalidInput) if has_text(error, TLS) => {
             ConnectErrorKind::Misconfigured
@@ -85,7 +85,8 @@ fn kind_of_driver(error: &Error) -> ConnectErrorKind {
     }
 }
 
-/// The driver has no other access to the kind of its error.
+/// Returns whether an error of the driver has this text. The driver gives no other access to its
+/// kind.
 fn has_text(error: &Error, text: &str) -> bool {
     error.to_string() == text
 }

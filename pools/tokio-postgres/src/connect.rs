@@ -69,7 +69,7 @@ pub struct PgConnect {
 }
 
 impl PgConnect {
-    /// Creates a value with this configuration.
+    /// Creates a connector with this configuration.
     pub fn new(mut config: Config) -> Self {
         if config.get_keepalives_idle() == DEFAULT_KEEPALIVES_IDLE {
             config.keepalives_idle(KEEPALIVES_IDLE);
@@ -232,7 +232,7 @@ impl PgConnect {
         &self.probe
     }
 
-    /// Adds the target of the login to an error, and advice if it rejects a token.
+    /// Adds the target of the login to an error, and advice if a token was rejected.
     pub fn explain(&self, credentials: &Credentials, error: ConnectError) -> ConnectError {
         explain_login(credentials, || self.servers.target(credentials), error)
     }

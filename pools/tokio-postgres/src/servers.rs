@@ -29,7 +29,7 @@ pub(crate) struct Servers {
 #[derive(Clone)]
 struct Server {
     host: Host,
-    /// Address to connect to. The host's name is then for TLS alone.
+    /// Address to connect to. The host's name is then used for TLS only.
     address: Option<IpAddr>,
     port: u16,
 }
@@ -239,8 +239,8 @@ impl Server {
         !matches!(self.host, Host::Tcp(_))
     }
 
-    /// Returns the addresses to connect to; `None` if the driver finds it out, or reports the error
-    /// of the resolution.
+    /// Returns the addresses to connect to. With `None`, the driver resolves the name, or reports
+    /// why it cannot.
     async fn addresses(&self) -> Vec<Option<IpAddr>> {
         let Host::Tcp(name) = &self.host else {
             return vec![None];

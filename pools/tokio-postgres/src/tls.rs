@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How the server's certificate is verified.
+/// Verification of the server's certificate.
 #[derive(Clone)]
 pub(crate) enum Tls {
     /// By the platform's roots, which are read once.
@@ -22,7 +22,7 @@ pub(crate) enum Tls {
 pub(crate) struct Platform {
     /// `None` if TLS cannot be used at all.
     connector: Option<MakeRustlsConnect>,
-    /// Why there are no roots.
+    /// Reason why there are no roots.
     problem: Option<String>,
 }
 

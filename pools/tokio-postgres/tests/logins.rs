@@ -263,7 +263,7 @@ async fn a_rejected_token_is_explained() {
     assert!(!format!("{error:?} {text}").contains("not-a-token"));
 }
 
-/// A server that demands `iterations` of SCRAM from each client.
+/// Runs a server that requires `iterations` of SCRAM from each client.
 async fn require_iterations(
     listener: tokio::net::TcpListener,
     iterations: u32,
@@ -287,7 +287,7 @@ async fn require_iterations(
         client.write_u32(8 + challenge.len() as u32).await?;
         client.write_u32(11).await?;
         client.write_all(challenge.as_bytes()).await?;
-        // Ends when the client leaves.
+        // Ends when the client closes the connection.
         let _ = client.read_to_end(&mut Vec::new()).await;
     }
 }
