@@ -27,7 +27,7 @@ use crate::pools::DeadpoolPools;
 /// Shortest and longest pause between two searches for connections that are too old.
 const SEARCH_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Time after which a login of a closed pool fails. Callers of a handle have left it by then.
+/// Time after which a login of a closed pool fails. Callers of a handle no longer use it by then.
 const CLOSED_AFTER: Duration = Duration::from_secs(1);
 
 /// Time between two searches for idle connections of a closed pool.
@@ -253,7 +253,7 @@ impl Connect for PermittedConnect {
             match self.logins.log_in(log_in).await {
                 Ok(connected) => Ok(connected),
                 Err(LoginError::Failed(error)) => Err(error),
-                // The pool was replaced or removed. A caller of the handle leaves it.
+                // The pool was replaced or removed. Callers of the handle no longer use it.
                 Err(_) => Err(closed_error().await),
             }
         })
