@@ -203,7 +203,7 @@ pub struct Managed<F: ManagerFactory> {
 }
 
 impl<F: ManagerFactory> Managed<F> {
-    /// Returns whether the driver knows that the connection is unusable.
+    /// Returns whether the driver reports the connection as unusable.
     pub(crate) fn is_broken(&mut self) -> bool {
         self.pool.current().has_broken(&mut self.connection)
     }

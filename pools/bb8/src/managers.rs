@@ -115,9 +115,9 @@ pub trait ManagerFactory: Debug + Send + Sync + 'static {
         }
     }
 
-    /// Opens a connection. `guard` counts it: it is returned with the connection, or dropped by
-    /// whoever knows when the connection has closed. Default: by the manager; the connection counts
-    /// until it is dropped.
+    /// Opens a connection. `guard` counts it. The guard is returned with the connection, or dropped
+    /// once the connection has closed. Default: by the manager; the connection counts until it is
+    /// dropped.
     ///
     /// # Errors
     /// The manager's error.

@@ -22,8 +22,8 @@ const SEARCH_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 /// Time between two searches for idle connections of a closed pool.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Time after which a waiting caller looks at the pool again.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Time after which a waiting caller checks the pool again.
+const CHECK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A connection that a handle returns. It dereferences to the manager's own, such as
 /// [`Client`](tokio_postgres::Client).
@@ -62,8 +62,8 @@ impl<F: ManagerFactory> Bb8Pool<F> {
         let limits = pools.max_lifetime.into_iter().chain(pools.idle_timeout);
         let (shortest, longest) = SEARCH_EVERY;
         let search_every = limits.min().map_or(longest, |limit| limit / 4);
-        // The handle checks connections, because bb8 does not know when one must be probed. The
-        // manager repeats logins.
+        // The handle checks connections, because a check of bb8 is never a probe. The manager
+        // repeats logins.
         let pool = Pool::builder()
             .max_size(pools.settings.max_connections)
             .max_lifetime(pools.max_lifetime)
@@ -109,7 +109,7 @@ impl<F: ManagerFactory> Bb8Pool<F> {
                     biased;
                     got = &mut getting => break got,
                     error = caller.error() => return Err(error),
-                    () = sleep(LOOK_AGAIN_AFTER) => {}
+                    () = sleep(CHECK_AGAIN_AFTER) => {}
                 }
                 // bb8 may have notified nobody of a connection that was returned, or of a login
                 // that failed as this call began.

@@ -68,7 +68,7 @@ impl<F: ManagerFactory> Bb8Pools<F> {
 
     /// Sets whether each connection is checked before a handle returns it, by the manager's
     /// `is_valid`. That costs a round trip and finds a connection whose server no longer responds.
-    /// Default: `false`, other than in bb8.
+    /// Default: `false`, unlike bb8's.
     ///
     /// In either case, a connection that the manager's `has_broken` reports is never returned.
     /// That finds one that the server or the network has closed, and costs nothing.

@@ -106,9 +106,8 @@ impl ManagerFactory for PgConnect {
 /// Managers of tokio-postgres that a function makes, such as bb8-postgres's
 /// `PostgresConnectionManager`.
 ///
-/// TLS is the function's own. Bearer tokens are rejected, because nothing here shows that they are
-/// sent over verified TLS alone. [`PgConnect`] accepts them, and its configuration has the server
-/// for messages.
+/// TLS is the function's own. Bearer tokens are rejected, because they could be sent without
+/// verified TLS. [`PgConnect`] accepts them, and its errors name the server.
 ///
 /// ```
 /// use bb8_postgres::PostgresConnectionManager;
@@ -167,7 +166,7 @@ where
         if credentials.is_token() {
             return Err(ConnectError::misconfigured(
                 "managers",
-                "nothing shows that a token is sent over verified TLS alone; use PgConnect",
+                "a token could be sent without verified TLS; use PgConnect",
             ));
         }
         Ok(())

@@ -46,7 +46,7 @@ async fn rotate(old_connections: OldConnections) {
     let pool = supervisor.add_pool("orders", &credentials, pools(&server));
     let pool = pool.await.expect("verified");
     let busy = pool.get().await.expect("a connection");
-    // An unannounced change: the first new connection finds it out.
+    // An unannounced change, which the first new connection detects.
     let next = provider.rotate();
     server.set_password("app", &next).expect("changed");
     let calls: Vec<_> = (0..100)
@@ -68,7 +68,7 @@ async fn rotate(old_connections: OldConnections) {
     assert_eq!(provider.calls().len(), 2, "one fetch");
     busy.query_one("select 1", &[])
         .await
-        .expect("nothing cuts it");
+        .expect("it stays open");
     drop(busy);
     assert!(supervisor.shutdown(Duration::from_secs(10)).await.clean);
     let closed = async {
