@@ -74,7 +74,7 @@ pub(crate) async fn serve_until(
         .add_provider("orders-credentials", credentials)
         .await?;
     let config: Config = config.parse()?;
-    // Each new connection has it, and credentials that cannot set it are not used.
+    // Each new connection has this limit. Credentials that cannot set it are not used.
     let connect = PgConnect::new(config).with_after_connect(|client| {
         Box::pin(async move { client.batch_execute("SET statement_timeout = '5s'").await })
     });
@@ -93,7 +93,7 @@ pub(crate) async fn serve_until(
                 let (stream, _) = accepted?;
                 requests.spawn(serve(stream, db.clone()));
             }
-            // Forgets requests that have ended.
+            // Removes requests that have ended.
             Some(_) = requests.join_next() => {}
             () = &mut stop => break,
         }
@@ -102,7 +102,7 @@ pub(crate) async fn serve_until(
     Ok(supervisor.shutdown(Duration::from_secs(10)).await)
 }
 
-/// Answers one HTTP request.
+/// Responds to one HTTP request.
 async fn serve(mut stream: TcpStream, db: Handle<DieselPools>) -> Result<(), Problem> {
     let mut lines = BufReader::new(&mut stream).lines();
     while lines

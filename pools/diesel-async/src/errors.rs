@@ -11,7 +11,7 @@ use diesel_async::pooled_connection::deadpool::PoolError;
 /// Texts of PostgreSQL about a role that was dropped: 42704 and 42501.
 const ROLE_IS_GONE: [&str; 3] = ["does not exist", "invalid role OID", "permission denied"];
 
-/// Puts an error into one of diesel, which has no SQLSTATE of its own.
+/// Wraps an error in one of diesel's, which has no SQLSTATE of its own.
 pub(crate) fn into_diesel(error: CallError) -> ConnectionError {
     ConnectionError::CouldntSetupConfiguration(QueryError::QueryBuilderError(Box::new(error)))
 }
@@ -39,9 +39,9 @@ pub(crate) fn setup_error(error: ConnectionError) -> ConnectError {
     }
 }
 
-/// Returns the error of a check. A probe is a rejection if the role may have been dropped; diesel
-/// leaves the server's text alone to show that. If the server has another language, a verification
-/// by tokio-postgres shows it.
+/// Returns the error of a check. A probe's error is a rejection if the role may have been dropped.
+/// diesel keeps the server's text but not its SQLSTATE, so the text is compared. On a server with
+/// another language, a verification by tokio-postgres finds the rejection.
 pub(crate) fn check_error(error: QueryError, check: Check) -> ConnectError {
     query_error(error, |error| match error {
         QueryError::DatabaseError(DatabaseErrorKind::Unknown, information)

@@ -39,7 +39,8 @@ tokio::task_local! {
     static IDLE_FOR: Cell<Duration>;
 }
 
-/// A pool of diesel-async over deadpool, as [`Handle::current`](claviger::Handle::current) returns it.
+/// A pool of diesel-async over deadpool, as [`Handle::current`](claviger::Handle::current) returns
+/// it.
 #[derive(Clone)]
 pub struct DieselPool {
     /// `None` before the first lease is verified.
@@ -266,7 +267,7 @@ impl PermittedConnect {
         ended.map_err(|error| {
             into_diesel(match error {
                 LoginError::Failed(error) => CallError::Connect(error),
-                // The pool was replaced or removed. A caller of the handle leaves it.
+                // The pool was replaced or removed. Callers of the handle no longer use it.
                 _ => CallError::Closed,
             })
         })

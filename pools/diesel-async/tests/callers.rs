@@ -1,6 +1,6 @@
 //! needs: postgresql, quiet
 //!
-//! What callers of a pool get if a login fails, and when they are cancelled.
+//! Results of callers whose login fails, and of cancelled ones.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ async fn each_caller_gets_the_error_of_its_own_login() {
     let pool = fixture.pool(fixture.pools(1)).await;
     let terminated = fixture.server.terminate_connections("app");
     terminated.expect("terminated");
-    // Refuses logins to this database, and leaves the others.
+    // Disallows logins to this database only.
     let allow = |allowed: bool| {
         let sql = format!("alter database orders allow_connections {allowed}");
         fixture.server.sql(&sql).expect("set");
@@ -44,8 +44,8 @@ async fn each_caller_gets_the_error_of_its_own_login() {
         assert_eq!(error.code(), Some("55000"), "{error}");
     }
     assert!(began.elapsed() < PATIENCE, "no call waits for its time-out");
-    let failed = "not currently accepting connections";
-    let failed = fixture.server.log().count(failed).expect("a log");
+    let logged = "not currently accepting connections";
+    let failed = fixture.server.log().count(logged).expect("a log");
     assert!(failed >= 20, "each call has a login of its own: {failed}");
     allow(true);
     drop(pool.get().await.expect("a connection"));
