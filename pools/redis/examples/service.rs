@@ -28,8 +28,8 @@ use tokio::task::JoinSet;
 const USER: &str = "visits";
 const ROTATIONS: u32 = 5;
 
-/// Counts one visit. A command that was sent when its connection ended is not repeated by the
-/// library; this one may count twice, so it is.
+/// Counts one visit. The library does not repeat a command that was sent when its connection ended.
+/// This function does, because a visit may count twice.
 async fn visit(cache: &Handle<RedisPools>) -> Result<u64, RedisError> {
     let mut connection = cache.get().await?;
     match connection.incr("visits", 1).await {
@@ -77,7 +77,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let server = tokio::task::spawn_blocking(Redis::start).await??;
     server.set_user(USER, "password-0")?;
 
-    // The backend: whatever stores the password.
+    // The backend, which stores the password.
     let (backend, current) = watch::channel("password-0".to_owned());
     let provider = provider_fn(move |_| {
         let password = current.borrow().clone();
@@ -120,7 +120,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let password = format!("password-{rotation}");
         server.set_password(USER, &password)?;
         if rotation == ROTATIONS {
-            // The service finds out by a rejection; the backend has the password in time.
+            // The service detects the change by a rejection. The backend has the password by then.
             backend.send_replace(password);
             server.kill_connections(USER)?;
             while cache.generation() <= u64::from(ROTATIONS) {

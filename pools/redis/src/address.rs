@@ -1,4 +1,4 @@
-//! Where a pool connects to, and how: addresses, databases, TLS, time-outs.
+//! Addresses, databases, TLS and time-outs of a pool.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use redis::{
     ProtocolVersion, RedisConnectionInfo,
 };
 
-/// Returns the error of a setting, which names the field and what would be right.
+/// Returns the error of a setting, which names the field and a valid value.
 pub(crate) fn misconfigured(field: &str, problem: impl std::fmt::Display) -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Misconfigured,
@@ -20,7 +20,7 @@ pub(crate) fn misconfigured(field: &str, problem: impl std::fmt::Display) -> Con
 
 /// Parses an address. Its user and password are ignored.
 pub(crate) fn parse(address: impl IntoConnectionInfo) -> Result<ConnectionInfo, ConnectError> {
-    // The error of a URL does not repeat it.
+    // The error of a URL does not contain it.
     let info = address
         .into_connection_info()
         .map_err(|error| misconfigured("address", format_args!("is invalid: {error}")))?;
@@ -46,8 +46,8 @@ pub(crate) fn parse(address: impl IntoConnectionInfo) -> Result<ConnectionInfo, 
     Err(misconfigured("address", problem))
 }
 
-/// RESP3, because redis-rs returns the server's error of a login, and reports the end of a
-/// connection, in that protocol only.
+/// Removes user and password, and sets RESP3. Only with RESP3, redis-rs returns the server's error
+/// of a login and reports the end of a connection.
 fn without_credentials(info: ConnectionInfo) -> ConnectionInfo {
     let given = info.redis_settings();
     let settings = RedisConnectionInfo::default()
@@ -126,7 +126,7 @@ impl Logins {
         Ok(logins)
     }
 
-    /// Returns the first address, for messages and to tell servers apart.
+    /// Returns the first address, for messages and to distinguish servers.
     pub(crate) fn server(&self) -> String {
         self.nodes
             .first()
@@ -175,12 +175,12 @@ impl Logins {
 
 const DEFAULT_PORT: u16 = 6_379;
 
-/// Makes rustls use aws-lc-rs in this process, unless the service has chosen already. redis-rs
-/// takes the default of the process, and would panic without one.
+/// Makes rustls use aws-lc-rs in this process, unless the service has set another provider.
+/// redis-rs uses the default of the process, and panics without one.
 #[cfg(feature = "tls")]
 pub(crate) fn choose_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Fails if another thread was quicker.
+        // Fails if another thread has set one meanwhile.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
 }

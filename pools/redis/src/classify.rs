@@ -1,4 +1,4 @@
-//! What errors of Redis mean: the only place that classifies them.
+//! Kinds of Redis's errors. No other module classifies them.
 
 use std::error::Error as StdError;
 use std::io;
@@ -13,8 +13,8 @@ use crate::Error;
 /// Replaces text that may contain a secret.
 const REDACTED: &str = "[redacted]";
 
-/// Classifies the error of a login with these credentials. A server that does not know a command
-/// repeats its arguments, the password among them: such an error loses its cause.
+/// Classifies the error of a login with these credentials. A server that does not support a command
+/// repeats its arguments, the password among them. Such an error loses its cause.
 pub(crate) fn login_error(error: RedisError, credentials: &Credentials) -> ConnectError {
     let classified = connect_error(&error);
     let password = credentials.expose_password();
@@ -38,7 +38,7 @@ pub(crate) fn classify(error: &(dyn StdError + 'static)) -> ConnectError {
     }
 }
 
-/// Returns whether the server did not accept the credentials of a connection.
+/// Returns whether the server rejected the credentials of a connection.
 pub(crate) fn is_rejection(error: &RedisError) -> bool {
     kind(error) == ConnectErrorKind::Rejected
 }
@@ -111,7 +111,7 @@ fn message(error: &RedisError) -> String {
     }
 }
 
-/// Text of a server that does not know a command: `unknown command 'HELLO', with args beginning
+/// Text of a server that does not support a command: `unknown command 'HELLO', with args beginning
 /// with: '3' 'AUTH' …`.
 const ARGUMENTS: &str = "with args beginning with";
 

@@ -15,7 +15,7 @@ use crate::credentials::Verified;
 use crate::kind::{Kind, sealed};
 use crate::reconnecting::Reconnecting;
 
-/// Stands for no time-out, for which the client has no setting.
+/// Time-out of commands if none is set, because the client requires one.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// One client of a cluster, with a connection to each node, which it opens again when one ends.
@@ -35,11 +35,11 @@ impl sealed::Connect for Cluster {
         verified: Verified,
         state: Arc<State>,
     ) -> RedisResult<ClusterConnection> {
-        // The client would return an error of its own for a rejection, after one for each node.
+        // After a rejection by each node, the client would return an error of its own.
         let credentials = verified.current().credentials;
         logins.verify_any(&credentials).await?;
         let provider = Reconnecting::new(verified, Arc::clone(&state));
-        state.reconnects_by(provider.client());
+        state.set_client(provider.client());
         let builder = ClusterClientBuilder::new(logins.nodes.clone())
             .use_protocol(ProtocolVersion::RESP3)
             .connection_timeout(logins.connection_timeout)

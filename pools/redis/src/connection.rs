@@ -13,7 +13,7 @@ use crate::classify::is_rejection;
 use crate::credentials::Authentications;
 use crate::kind::Kind;
 
-/// What is known about one connection.
+/// Observed state of one connection.
 #[derive(Default)]
 pub struct State {
     broken: AtomicBool,
@@ -24,24 +24,24 @@ pub struct State {
 }
 
 impl State {
-    pub(crate) fn authenticates_by(&self, authentications: Authentications) {
+    pub(crate) fn set_authentications(&self, authentications: Authentications) {
         let _ = self.authentications.set(authentications);
     }
 
     #[cfg(any(feature = "connection-manager", feature = "cluster"))]
-    pub(crate) fn reconnects_by(&self, client: Arc<crate::reconnecting::Client>) {
+    pub(crate) fn set_client(&self, client: Arc<crate::reconnecting::Client>) {
         let _ = self.client.set(client);
     }
 
-    /// Notes that it has ended, or that it must not be used any more.
+    /// Records that the connection has ended, or that it must not be used any more.
     pub(crate) fn note_broken(&self) {
         self.broken.store(true, Ordering::Release);
     }
 
-    /// Returns whether callers may use it.
+    /// Returns whether callers may use the connection.
     pub(crate) fn is_usable(&self) -> bool {
-        let is_over = |authentications: &Authentications| authentications.are_over();
-        !self.broken.load(Ordering::Acquire) && !self.authentications.get().is_some_and(is_over)
+        let have_ended = |authentications: &Authentications| authentications.have_ended();
+        !self.broken.load(Ordering::Acquire) && !self.authentications.get().is_some_and(have_ended)
     }
 
     /// Returns whether a command on it had no response in time.
@@ -53,7 +53,8 @@ impl State {
         self.suspect.store(false, Ordering::Release);
     }
 
-    /// Resolves when it has authenticated with this version. Returns `false` if it never will.
+    /// Resolves when the connection has authenticated with this version. Returns `false` if it
+    /// never will.
     pub(crate) async fn reach(&self, version: u64) -> bool {
         #[cfg(any(feature = "connection-manager", feature = "cluster"))]
         if let Some(client) = self.client.get() {
@@ -95,9 +96,9 @@ impl Drop for Open {
 ///
 /// Dereferences to redis-rs's connection, and can be used like it: `connection.get("key")`,
 /// `cmd.query_async(&mut connection)`. Commands of several guards run at the same time. Get one for
-/// each unit of work, as from a pool, rather than one for the life of the service. A connection to
-/// a previous endpoint closes, and its lease is released, when the last guard is dropped. Clones of
-/// redis-rs's connection do not count.
+/// each unit of work, as from a pool, rather than one for the lifetime of the service. A connection
+/// to a previous endpoint closes, and its lease is released, when the last guard is dropped. Clones
+/// of redis-rs's connection do not count.
 pub struct RedisConnection<K: Kind = crate::Multiplexed> {
     // Dropped in this order: the connection closes before it stops to count.
     pub(crate) connection: K::Connection,

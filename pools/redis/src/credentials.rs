@@ -1,10 +1,10 @@
 //! The verified credentials of a pool, as streams that redis-rs reads.
 //!
-//! redis-rs subscribes twice for each connection. The first stream's first value is for the login;
-//! each value of the second one is sent by `AUTH`. It does not report results. A stream that is
-//! polled again has been obeyed, and one that is dropped with a value that was not is over: the
-//! connection has ended, or the server rejected the value, after which redis-rs never
-//! authenticates that connection again.
+//! redis-rs subscribes twice for each connection. The first value of the first stream is sent by
+//! the login. Each value of the second stream is sent by `AUTH`. redis-rs does not report the
+//! results. If a stream is polled again, the server has accepted its last value. If the stream is
+//! dropped before that, the connection has ended, or the server rejected the value. After a
+//! rejection, redis-rs never authenticates that connection again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Verified {
         }
     }
 
-    /// Replaces them; open connections authenticate again.
+    /// Replaces the credentials. Open connections authenticate again.
     pub(crate) fn update(&self, credentials: Credentials) {
         self.current.send_modify(|version| {
             version.number += 1;
@@ -67,56 +67,56 @@ impl Verified {
 
     /// Returns the provider for one connection.
     pub(crate) fn for_connection(&self) -> (Subscriptions, Authentications) {
-        let obeyed = Arc::new(watch::Sender::new(Obeyed::Until(0)));
+        let progress = Arc::new(watch::Sender::new(Progress::AcceptedUpTo(0)));
         let subscriptions = Subscriptions {
             verified: self.clone(),
-            obeyed: Arc::clone(&obeyed),
+            progress: Arc::clone(&progress),
             count: AtomicU32::new(0),
         };
-        (subscriptions, Authentications { obeyed })
+        (subscriptions, Authentications { progress })
     }
 }
 
-/// What became of the values that a connection was to authenticate with.
+/// Result of the authentications of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Obeyed {
+enum Progress {
     /// All values up to this version were accepted.
-    Until(u64),
-    /// It authenticates no more.
-    Over,
+    AcceptedUpTo(u64),
+    /// The connection never authenticates again.
+    Ended,
 }
 
 /// The later authentications of one connection.
 #[derive(Clone)]
 pub(crate) struct Authentications {
-    obeyed: Arc<watch::Sender<Obeyed>>,
+    progress: Arc<watch::Sender<Progress>>,
 }
 
 impl Authentications {
-    /// Returns whether the connection authenticates no more: it has ended, or the server rejected
-    /// its last `AUTH`.
-    pub(crate) fn are_over(&self) -> bool {
-        *self.obeyed.borrow() == Obeyed::Over
+    /// Returns whether the connection never authenticates again: it has ended, or the server
+    /// rejected its last `AUTH`.
+    pub(crate) fn have_ended(&self) -> bool {
+        *self.progress.borrow() == Progress::Ended
     }
 
     /// Resolves when the connection has authenticated with this version. Returns `false` if it
     /// never will.
     pub(crate) async fn reach(&self, version: u64) -> bool {
-        let mut obeyed = self.obeyed.subscribe();
-        let reached = obeyed
-            .wait_for(|obeyed| match obeyed {
-                Obeyed::Until(number) => *number >= version,
-                Obeyed::Over => true,
+        let mut progress = self.progress.subscribe();
+        let reached = progress
+            .wait_for(|progress| match progress {
+                Progress::AcceptedUpTo(number) => *number >= version,
+                Progress::Ended => true,
             })
             .await;
-        reached.is_ok_and(|obeyed| *obeyed != Obeyed::Over)
+        reached.is_ok_and(|progress| *progress != Progress::Ended)
     }
 }
 
 /// The streams of one connection.
 pub(crate) struct Subscriptions {
     verified: Verified,
-    obeyed: Arc<watch::Sender<Obeyed>>,
+    progress: Arc<watch::Sender<Progress>>,
     count: AtomicU32,
 }
 
@@ -127,7 +127,7 @@ impl StreamingCredentialsProvider for Subscriptions {
         let reading = Reading {
             versions: self.verified.current.subscribe(),
             sent: None,
-            obeyed: (!is_login).then(|| Arc::clone(&self.obeyed)),
+            progress: (!is_login).then(|| Arc::clone(&self.progress)),
         };
         Box::pin(unfold(reading, |mut reading| async move {
             let auth = reading.next().await?;
@@ -142,7 +142,7 @@ struct Reading {
     /// Version that was returned last.
     sent: Option<u64>,
     /// `None` for a login.
-    obeyed: Option<Arc<watch::Sender<Obeyed>>>,
+    progress: Option<Arc<watch::Sender<Progress>>>,
 }
 
 impl Reading {
@@ -150,8 +150,8 @@ impl Reading {
     /// before they could be sent are left out.
     async fn next(&mut self) -> Option<BasicAuth> {
         if let Some(number) = self.sent {
-            if let Some(obeyed) = &self.obeyed {
-                obeyed.send_replace(Obeyed::Until(number));
+            if let Some(progress) = &self.progress {
+                progress.send_replace(Progress::AcceptedUpTo(number));
             }
             self.versions.changed().await.ok()?;
         }
@@ -163,8 +163,8 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        if let Some(obeyed) = &self.obeyed {
-            obeyed.send_replace(Obeyed::Over);
+        if let Some(progress) = &self.progress {
+            progress.send_replace(Progress::Ended);
         }
     }
 }
@@ -202,11 +202,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_is_polled_again_has_been_obeyed() {
+    async fn a_stream_that_is_polled_again_was_accepted() {
         let verified = verified();
         let (provider, authentications) = verified.for_connection();
         drop(provider.subscribe());
-        assert!(!authentications.are_over(), "the login's stream is dropped");
+        assert!(
+            !authentications.have_ended(),
+            "the login's stream is dropped"
+        );
         let mut later = provider.subscribe();
         password(&mut later).await;
         assert!(authentications.reach(1).now_or_never().is_none());
@@ -218,6 +221,6 @@ mod tests {
         // As redis-rs does after a rejection.
         drop(later);
         assert!(!authentications.reach(2).await);
-        assert!(authentications.are_over());
+        assert!(authentications.have_ended());
     }
 }

@@ -1,4 +1,4 @@
-//! Why a call got no connection.
+//! Reason why a call got no connection.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,7 +8,7 @@ use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::pool::AcquireError;
 use redis::{ErrorKind, RedisError};
 
-/// Why a call got no connection. `?` converts it to a [`RedisError`].
+/// Reason why a call got no connection. `?` converts it to a [`RedisError`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {

@@ -34,11 +34,11 @@ use crate::{Multiplexed, RedisPools};
 /// Interval at which a drain counts busy connections.
 const BUSY_CHECK: Duration = Duration::from_millis(20);
 
-/// Factory of pools whose callers each have a connection of their own, for what would disturb other
-/// callers of a shared one: `WATCH` with `MULTI`, blocking commands, `SELECT`.
+/// Factory of pools whose callers each have a connection of their own. They can use commands that
+/// would disturb other callers of a shared one: `WATCH` with `MULTI`, blocking commands, `SELECT`.
 ///
-/// The pool is deadpool's. deadpool-redis has no place in which a login could wait for a permit, so
-/// the connections are opened here, and reused after `UNWATCH` as there.
+/// The pool is deadpool's. In deadpool-redis, a login cannot wait for a permit. This crate
+/// therefore opens the connections itself, and reuses them after `UNWATCH`, as deadpool-redis does.
 #[derive(Debug)]
 pub struct ExclusivePools {
     shared: RedisPools,
@@ -105,7 +105,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// One caller's connection, which its drop returns to the pool.
+/// Connection of one caller, which is returned to the pool when dropped.
 #[derive(Debug)]
 pub struct ExclusiveConnection(Object<Connections>);
 
@@ -183,7 +183,7 @@ impl Manager for Connections {
         match self.permits.log_in(log_in).await {
             Ok(connection) => Ok(connection),
             Err(LoginError::Failed(error)) => Err(error),
-            // The pool was replaced or removed, so the caller leaves it.
+            // The pool was replaced or removed. Callers of the handle no longer use it.
             Err(_) => pending().await,
         }
     }
@@ -218,12 +218,12 @@ impl ExclusivePool {
     }
 }
 
-fn taken(object: Object<Connections>) -> Taken<ExclusiveConnection> {
+fn into_taken(object: Object<Connections>) -> Taken<ExclusiveConnection> {
     let idle_for = Object::metrics(&object).last_used();
     Taken::new(ExclusiveConnection(object), idle_for)
 }
 
-fn from_pool(error: PoolError<Error>) -> Error {
+fn call_error(error: PoolError<Error>) -> Error {
     match error {
         PoolError::Backend(error) => error,
         PoolError::Timeout(_) => Error::TimedOut,
@@ -361,15 +361,15 @@ impl PoolFactory for ExclusivePools {
         timeouts.wait = Some(Duration::ZERO);
         let getting = pin!(pool.timeout_get(&timeouts));
         match getting.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(got) => got.ok().map(taken),
+            Poll::Ready(got) => got.ok().map(into_taken),
             Poll::Pending => None,
         }
     }
 
     async fn get(&self, pool: &ExclusivePool) -> Result<Taken<ExclusiveConnection>, Error> {
         let pool = pool.0.as_ref().ok_or(Error::Closed)?;
-        let object = pool.get().await.map_err(from_pool)?;
-        Ok(taken(object))
+        let object = pool.get().await.map_err(call_error)?;
+        Ok(into_taken(object))
     }
 
     async fn check_connection(

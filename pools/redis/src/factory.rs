@@ -125,11 +125,11 @@ impl<K: Kind> PoolFactory for RedisPools<K> {
         let Some(shared) = pool.shared.as_ref() else {
             return false;
         };
-        let same_place = old.endpoint() == new.endpoint();
-        if same_place {
+        let same_endpoint = old.endpoint() == new.endpoint();
+        if same_endpoint {
             shared.verified.update(new.clone());
         }
-        same_place
+        same_endpoint
     }
 
     async fn reauthenticate(&self, pool: &RedisPool<K>, within: Duration) {
@@ -178,7 +178,7 @@ impl<K: Kind> PoolFactory for RedisPools<K> {
         pinged.map_err(|error| Error::Connect(classify(&error).with_source(error)))
     }
 
-    /// Lets no other caller use it.
+    /// Prevents further calls from using the connection.
     fn discard(&self, connection: RedisConnection<K>) {
         connection.state.note_broken();
     }

@@ -27,7 +27,7 @@ pub(crate) mod sealed {
         /// Whether redis-rs opens it again when it ends.
         const RECONNECTS: bool = false;
 
-        /// Logs in, and notes in `state` what happens to the connection later.
+        /// Logs in, and records in `state` what happens to the connection later.
         fn connect(
             logins: Logins,
             verified: Verified,
@@ -55,7 +55,7 @@ impl sealed::Connect for Multiplexed {
     ) -> RedisResult<MultiplexedConnection> {
         let node = first_node(&logins)?;
         let (subscriptions, authentications) = verified.for_connection();
-        state.authenticates_by(authentications);
+        state.set_authentications(authentications);
         let config = logins
             .config()
             .set_credentials_provider(subscriptions)

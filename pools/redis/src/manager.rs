@@ -37,7 +37,7 @@ impl sealed::Connect for Managed {
     ) -> RedisResult<ConnectionManager> {
         let client = Client::open(first_node(&logins)?)?;
         let provider = Reconnecting::new(verified, Arc::clone(&state));
-        state.reconnects_by(provider.client());
+        state.set_client(provider.client());
         // A retry would repeat a rejected login.
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)

@@ -72,7 +72,7 @@ impl<K: Kind> Shared<K> {
         }
     }
 
-    /// Returns the open connection, if it works as far as is known.
+    /// Returns the open connection, unless it is known or suspected to be broken.
     pub(crate) fn try_get(&self) -> Option<RedisConnection<K>> {
         let current = self.current.lock();
         let usable = |one: &&RedisConnection<K>| one.state.is_usable() && !one.state.is_suspect();
@@ -84,7 +84,7 @@ impl<K: Kind> Shared<K> {
         if let Some(connection) = self.try_get() {
             return Ok(connection);
         }
-        let turn = Arc::clone(&self.login).lock_owned().await;
+        let login = Arc::clone(&self.login).lock_owned().await;
         if let Some(connection) = self.try_get() {
             return Ok(connection);
         }
@@ -92,18 +92,18 @@ impl<K: Kind> Shared<K> {
             return Ok(connection);
         }
         let pool = Arc::clone(self);
-        match self.permits.log_in(move || pool.log_in(turn)).await {
+        match self.permits.log_in(move || pool.log_in(login)).await {
             Ok(connection) => Ok(connection),
             Err(LoginError::Failed(error)) => Err(error),
-            // The pool was replaced or removed, so the caller leaves it.
+            // The pool was replaced or removed. Callers of the handle no longer use it.
             Err(_) => Err(Error::Closed),
         }
     }
 
-    /// Logs in, and shares the connection even if the caller has left meanwhile.
+    /// Logs in, and shares the connection even if the caller was cancelled meanwhile.
     async fn log_in(
         self: Arc<Self>,
-        _turn: OwnedMutexGuard<()>,
+        _login: OwnedMutexGuard<()>,
     ) -> Result<RedisConnection<K>, Error> {
         let credentials = self.verified.current().credentials;
         let state = Arc::<State>::default();

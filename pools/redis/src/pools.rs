@@ -44,7 +44,7 @@ impl RedisPools {
     /// Creates a factory of multiplexed connections to a server: `redis://host:port/database`,
     /// `rediss://…` with TLS, or `redis+unix://…`. User and password of a URL are ignored.
     ///
-    /// The server must know RESP3: Redis 6 or newer, or Valkey.
+    /// The server must support RESP3: Redis 6 or newer, or Valkey.
     ///
     /// # Errors
     /// [`Misconfigured`](claviger::error::ConnectErrorKind::Misconfigured): the address is
@@ -84,10 +84,10 @@ impl<K: Kind> RedisPools<K> {
     }
 
     /// Sets whether the open connection authenticates again, or is replaced. Default: as the lease
-    /// says.
+    /// specifies.
     ///
     /// With [`HandoverPolicy::AlwaysInPlace`] it authenticates again after each rotation, also
-    /// where the lease says [`OldConnections::Drain`](claviger::lease::OldConnections::Drain).
+    /// where the lease specifies [`OldConnections::Drain`](claviger::lease::OldConnections::Drain).
     #[must_use]
     pub fn with_handover_policy(mut self, policy: HandoverPolicy) -> Self {
         self.settings.policy = policy;
@@ -111,8 +111,9 @@ impl<K: Kind> RedisPools<K> {
         self
     }
 
-    /// Sets the time-out of a command. Default: 500 ms, as in redis-rs. `None` has no limit, for
-    /// commands that block, as `BLPOP`; they also delay all other commands of the connection.
+    /// Sets the time-out of a command. Default: 500 ms, as in redis-rs. `None`: no limit, which
+    /// blocking commands such as `BLPOP` need. They also delay all other commands of the
+    /// connection.
     #[must_use]
     pub fn with_response_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.logins.response_timeout = timeout;
@@ -139,8 +140,8 @@ impl<K: Kind> RedisPools<K> {
         Ok(self)
     }
 
-    /// Presents this certificate to the server; both are PEM texts. The login by user and password
-    /// follows it.
+    /// Presents this certificate to the server, before the login by user and password. Both
+    /// arguments are PEM texts.
     ///
     /// # Errors
     /// [`Misconfigured`](claviger::error::ConnectErrorKind::Misconfigured): a text is malformed, or

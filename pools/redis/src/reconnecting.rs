@@ -1,8 +1,8 @@
 //! The verified credentials for clients of redis-rs that reconnect by themselves: the
 //! `ConnectionManager` and the cluster's client.
 //!
-//! Their logins are not counted by the framework, and a cluster's client repeats a rejected one
-//! without end. So logins of which none succeeds are limited here.
+//! The library does not count their logins, and a cluster's client repeats a rejected one without
+//! end. Logins are therefore limited here while none succeeds.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ pub(crate) struct Reconnecting {
     client: Arc<Client>,
 }
 
-/// What is known about a client's connections.
+/// Observed state of a client's connections.
 pub(crate) struct Client {
     /// Notified when a subscription advances or ends.
     changed: watch::Sender<()>,
@@ -41,9 +41,9 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Logins {
     /// Version that each open connection has authenticated with, by the number of its stream.
-    obeyed: BTreeMap<u64, u64>,
+    accepted: BTreeMap<u64, u64>,
     streams: u64,
-    /// Version that the next two fields are for.
+    /// Version to which the next two fields apply.
     version: u64,
     /// Streams that have begun since the last success.
     in_a_row: u32,
@@ -69,7 +69,8 @@ impl Logins {
 }
 
 impl Reconnecting {
-    /// Creates the provider of one client. `state` learns when the client must be replaced.
+    /// Creates the provider of one client. `state` is marked as broken when the client must be
+    /// replaced.
     pub(crate) fn new(verified: Verified, state: Arc<State>) -> Self {
         let client = Client {
             changed: watch::Sender::new(()),
@@ -93,27 +94,27 @@ impl Client {
         let mut changed = self.changed.subscribe();
         let has_reached = |()| {
             let logins = self.logins.lock();
-            logins.obeyed.values().all(|number| *number >= version)
+            logins.accepted.values().all(|number| *number >= version)
         };
         // Fails only without a sender, which this value owns.
         let _ = changed.wait_for(|()| has_reached(())).await;
     }
 
-    /// Notes that a stream was polled again: its last value was accepted.
-    fn obeyed(&self, stream: u64, version: u64) {
+    /// Records that a stream was polled again: its last value was accepted.
+    fn accepted(&self, stream: u64, version: u64) {
         let mut logins = self.logins.lock();
-        logins.obeyed.insert(stream, version);
+        logins.accepted.insert(stream, version);
         logins.in_a_row = 0;
         drop(logins);
         self.changed.send_replace(());
     }
 
-    /// Notes the end of a stream, with the last value that it returned.
+    /// Records the end of a stream, with the last value that it returned.
     fn ended(&self, stream: u64, sent: Option<u64>) {
-        let obeyed = self.logins.lock().obeyed.remove(&stream);
-        // A login's stream ends with its first value. One that was obeyed before is of an open
-        // connection, which the server has rejected or closed.
-        if obeyed.is_some_and(|obeyed| sent.is_some_and(|sent| sent > obeyed)) {
+        let accepted = self.logins.lock().accepted.remove(&stream);
+        // The stream of a login ends after its first value. A stream with an accepted value belongs
+        // to an open connection, which the server has rejected or closed.
+        if accepted.is_some_and(|accepted| sent.is_some_and(|sent| sent > accepted)) {
             self.state.note_broken();
         }
         self.changed.send_replace(());
@@ -151,7 +152,7 @@ impl Reading {
     async fn next(&mut self) -> Option<BasicAuth> {
         match self.sent {
             Some(number) => {
-                self.client.obeyed(self.stream, number);
+                self.client.accepted(self.stream, number);
                 self.versions.changed().await.ok()?;
             }
             None => self.may_log_in().await?,
@@ -161,7 +162,8 @@ impl Reading {
         Some(version.auth())
     }
 
-    /// Waits until a login may begin: at once, or while others fail, for newer credentials.
+    /// Waits until a login may begin: at once, or while logins fail, after a pause or with newer
+    /// credentials.
     async fn may_log_in(&mut self) -> Option<()> {
         loop {
             let version = self.versions.borrow_and_update().number;
@@ -169,7 +171,7 @@ impl Reading {
             let Err(next) = begun else {
                 return Some(());
             };
-            // The next call logs in with a permit, and so reports why.
+            // The next call logs in with a permit, and so reports the error.
             self.client.state.note_broken();
             tokio::select! {
                 changed = self.versions.changed() => changed.ok()?,

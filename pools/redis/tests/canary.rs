@@ -19,7 +19,7 @@ use common::{Setup, USER, pools};
 
 const CANARY: &str = "canary-s3cret";
 
-/// Responds to each login as a server that does not know its command.
+/// Responds to each login as a server that does not support its command.
 async fn serve_old_server(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         tokio::spawn(async move {

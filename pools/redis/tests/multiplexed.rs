@@ -45,7 +45,7 @@ async fn own_connection(setup: &Setup<RedisPools>) -> Vec<u64> {
     setup.connection_ids()
 }
 
-/// Closes the connection, and waits until the pool knows.
+/// Closes the connection, and waits until the pool has detected it.
 async fn kill(setup: &Setup<RedisPools>) {
     let ids = setup.connection_ids();
     assert!(setup.server.kill_connections(USER).expect("a count") > 0);
@@ -63,7 +63,7 @@ fn mode(setup: &Setup<RedisPools>) -> HandoverMode {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_connection_authenticates_again() {
+async fn an_open_connection_authenticates_again() {
     for (old_connections, policy) in [
         (OldConnections::Reauthenticate, HandoverPolicy::AsLeased),
         (OldConnections::Keep, HandoverPolicy::AsLeased),
@@ -170,7 +170,7 @@ async fn law_01_no_call_fails_by_a_rotation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_02_a_wrong_password_is_never_sent_to_a_live_connection() {
+async fn law_02_a_wrong_password_is_never_sent_to_an_open_connection() {
     let setup = Setup::new(OldConnections::Reauthenticate, pools).await;
     let mut guard = setup.cache.get().await.expect("a connection");
     let ids = own_connection(&setup).await;
@@ -336,7 +336,7 @@ async fn law_14_a_shutdown_waits_for_guards_within_its_bound() {
     let bound = Duration::from_millis(500);
     setup.supervisor.shutdown(bound).await;
     assert!(began.elapsed() < bound * 4);
-    assert_eq!(setup.connection_ids().len(), 1, "nothing is cut");
+    assert_eq!(setup.connection_ids().len(), 1, "it stays open");
     assert!(matches!(setup.cache.get().await, Err(Error::Closed)));
     drop(guard);
     eventually("its connection is closed", || {

@@ -20,22 +20,24 @@ use tokio::task::JoinSet;
 
 use common::{Setup, USER, address};
 
-fn with_patience<K: Kind>(pools: RedisPools<K>) -> RedisPools<K> {
+fn with_long_timeouts<K: Kind>(pools: RedisPools<K>) -> RedisPools<K> {
     pools
         .with_connection_timeout(Duration::from_secs(4))
         .with_response_timeout(Some(Duration::from_secs(10)))
 }
 
 async fn managed(old_connections: OldConnections) -> Setup<RedisPools<Managed>> {
-    let pools =
-        |server: &Redis| with_patience(RedisPools::managed(address(server)).expect("an address"));
+    let pools = |server: &Redis| {
+        with_long_timeouts(RedisPools::managed(address(server)).expect("an address"))
+    };
     Setup::new(old_connections, pools).await
 }
 
 async fn cluster(old_connections: OldConnections) -> Setup<RedisPools<Cluster>> {
     let server = Redis::builder().cluster().start().expect("a cluster");
-    let pools =
-        |server: &Redis| with_patience(RedisPools::cluster([address(server)]).expect("an address"));
+    let pools = |server: &Redis| {
+        with_long_timeouts(RedisPools::cluster([address(server)]).expect("an address"))
+    };
     Setup::on(server, old_connections, pools).await
 }
 
@@ -159,7 +161,7 @@ async fn the_error_of_a_rejected_cluster_is_the_servers() {
     let server = Redis::builder().cluster().start().expect("a cluster");
     let pools = |server: &Redis| {
         let pools = RedisPools::cluster([address(server)]).expect("an address");
-        with_patience(pools).with_acquire_timeout(Duration::from_secs(2))
+        with_long_timeouts(pools).with_acquire_timeout(Duration::from_secs(2))
     };
     let setup = Setup::on(server, OldConnections::Drain, pools).await;
     setup.change_password("unknown to the backend");

@@ -32,7 +32,7 @@ pub(crate) fn address(server: &Redis) -> String {
 /// Returns a factory of multiplexed connections to a server.
 pub(crate) fn pools(server: &Redis) -> RedisPools {
     let pools = RedisPools::new(address(server)).expect("an address");
-    // The tests run on busy machines.
+    // Tests may run on a machine under load.
     pools
         .with_connection_timeout(Duration::from_secs(4))
         .with_response_timeout(Some(Duration::from_secs(10)))
