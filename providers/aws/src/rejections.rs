@@ -26,7 +26,7 @@ struct RejectedToken {
     last: Instant,
 }
 
-/// What to do with a rejected young token.
+/// Treatment of a rejected young token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It stays in use, because the rejection may be transient.

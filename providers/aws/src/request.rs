@@ -1,4 +1,4 @@
-//! What a token is: a presigned `connect` request that is never sent.
+//! Token: a presigned `connect` request that is never sent.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

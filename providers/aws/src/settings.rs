@@ -17,7 +17,7 @@ pub fn misconfigured(setting: &str, problem: &str) -> ProviderError {
 /// Checks a user's name. Any name that a server may have is valid.
 ///
 /// # Errors
-/// `Misconfigured`, with the problem and what would be right.
+/// `Misconfigured`, with the problem and a valid value.
 pub fn check_user(name: &str) -> Result<(), ProviderError> {
     let problem = if name.is_empty() {
         "is empty; set the user of the server".to_owned()
@@ -54,7 +54,8 @@ pub struct RegionSettings<'r> {
 }
 
 impl<'r> RegionSettings<'r> {
-    /// Creates it for errors about this kind of server, whose region this call sets.
+    /// Creates settings without a region. Errors name this kind of server, and the call that sets
+    /// its region.
     pub fn of(server: &'r str, setter: &'r str) -> Self {
         Self {
             server,
@@ -72,8 +73,7 @@ impl<'r> RegionSettings<'r> {
     /// Returns the region if all places that have one agree.
     ///
     /// # Errors
-    /// `Misconfigured`: the places that differ, or that none has a valid region, and what would be
-    /// right.
+    /// `Misconfigured`: the places that differ, or that none has a valid region, and a valid value.
     pub fn resolve(self) -> Result<String, ProviderError> {
         let mut given = self
             .places
@@ -103,7 +103,7 @@ impl<'r> RegionSettings<'r> {
     }
 }
 
-/// Returns whether it consists of lower-case letters and digits between hyphens.
+/// Returns whether the region consists of lower-case letters and digits between hyphens.
 fn is_well_formed(region: &str) -> bool {
     region.split('-').all(|part| {
         !part.is_empty()

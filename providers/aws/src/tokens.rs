@@ -66,7 +66,7 @@ impl Tokens {
     /// Checks the settings. `lifetime` is from 3 s to 15 min, in whole seconds.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting and what would be right:
+    /// `Misconfigured`, naming the setting and a valid value:
     /// - "lifetime": out of range
     /// - "SdkConfig": without a credentials provider
     pub fn new(
@@ -96,7 +96,7 @@ impl Tokens {
         })
     }
 
-    /// Returns what is signed.
+    /// Returns the request that is signed.
     pub fn request(&self) -> &ConnectRequest {
         &self.request
     }
@@ -106,8 +106,9 @@ impl Tokens {
         self.lifetime
     }
 
-    /// Returns the time of a signature: the supervisor's, corrected by what the configuration's time
-    /// source differs from this machine's clock. A configuration that was loaded always has one.
+    /// Returns the time of a signature: the supervisor's, plus the difference between the
+    /// configuration's time source and this machine's clock. A configuration that was loaded always
+    /// has one.
     #[expect(
         clippy::disallowed_methods,
         reason = "the time source is compared with this machine's clock"
@@ -269,8 +270,7 @@ impl Provider for Tokens {
                 hinted = None;
                 continue;
             }
-            // A hint that caused no signature, because the chain failed, shows nothing about the
-            // chain.
+            // A hint that led to no signature does not count, because the chain may have failed.
             if hinted.is_some_and(|(before, seen)| {
                 ![before, seen]
                     .iter()

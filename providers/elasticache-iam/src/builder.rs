@@ -67,7 +67,7 @@ impl ElastiCacheIamBuilder {
     /// Checks the settings and makes the provider. Sends no request.
     ///
     /// # Errors
-    /// `Misconfigured`, naming the setting and what would be right:
+    /// `Misconfigured`, naming the setting and a valid value:
     /// - "name": not the name of a cache; its endpoint, for example
     /// - "user": invalid
     /// - "region": none, or two that differ

@@ -1,11 +1,11 @@
-//! What a token is signed for: the kind and the name of a cache.
+//! Kind and name of the cache that a token is signed for.
 
 use claviger_aws::ConnectRequest;
 
 /// Longest name, in bytes. AWS accepts up to 40; this leaves room for a longer limit.
 const LONGEST_NAME: usize = 63;
 
-/// Kind of a cache. It decides what is signed: a token for another kind is rejected.
+/// Kind of a cache. The signed request depends on it: a token for another kind is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CacheKind {
@@ -53,7 +53,7 @@ impl CacheName {
     /// Parses the name of a serverless cache, replication group or MemoryDB cluster.
     ///
     /// # Errors
-    /// The problem and what would be right. The name is not shown, because it may be a URL with a
+    /// The problem and a valid value. The name is not shown, because it may be a URL with a
     /// password.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         let problem = |what: &str| Err(what.to_owned());
@@ -90,7 +90,7 @@ impl CacheName {
         Ok(Self(name.to_ascii_lowercase()))
     }
 
-    /// Returns it in lower case.
+    /// Returns the name in lower case.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
