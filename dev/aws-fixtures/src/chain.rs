@@ -141,7 +141,7 @@ impl TimeSource for FixedTime {
     }
 }
 
-/// Returns a configuration with these credentials and this region, whose clock stands still.
+/// Returns a configuration with these credentials and this region, whose clock returns `now`.
 pub fn config_signed_by(credentials: AwsCredentials, region: &str, now: SystemTime) -> SdkConfig {
     SdkConfig::builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))

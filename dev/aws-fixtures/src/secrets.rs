@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::leases::{parameter, token};
 
-/// The secrets that must not be in any output, collected as they become known.
+/// The secrets that must not be in any output, collected as they are issued.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(Arc<Mutex<BTreeSet<String>>>);
 
@@ -20,7 +20,7 @@ impl Secrets {
         self.0.lock().insert(secret.to_owned());
     }
 
-    /// Adds those of credentials as STS issues them.
+    /// Adds the secrets of a session that STS issued.
     pub fn add_session(&self, credentials: &AwsCredentials) {
         self.add(credentials.secret_access_key());
         let session = credentials.session_token().expect("STS issues sessions");

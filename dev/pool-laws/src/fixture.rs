@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{PgKind, Size};
 
-/// Time for which a test waits for what has no deadline of its own.
+/// Maximum wait of a test for a condition without a deadline of its own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) type PoolOf<K> = Handle<<K as PgKind>::Factory>;
@@ -66,13 +66,13 @@ impl<K: PgKind> Fixture<K> {
     }
 
     /// Changes the password on the server and at the backend, and rotates. Returns when the next
-    /// generation is served.
+    /// generation is published.
     pub(crate) async fn rotate(&self) {
         let before = self.pool.generation();
         let next = self.provider.rotate();
         self.set_password(&next);
         self.provider.hint();
-        eventually("the next generation is served", || {
+        eventually("the next generation is published", || {
             self.pool.generation() > before
         })
         .await;
@@ -102,13 +102,13 @@ impl<K: PgKind> Fixture<K> {
 
     /// Opens `count` connections and keeps them.
     pub(crate) async fn hold(&self, count: u32) -> Vec<ConnectionOf<K>> {
-        let mut held = Vec::new();
+        let mut taken = Vec::new();
         for _ in 0..count {
             let getting = timeout(PATIENCE, self.pool.get());
             let connection = getting.await.expect("the pool has its full size");
-            held.push(connection.expect("a connection"));
+            taken.push(connection.expect("a connection"));
         }
-        held
+        taken
     }
 
     pub(crate) async fn until_drained(&self) {

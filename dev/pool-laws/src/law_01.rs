@@ -45,7 +45,7 @@ pub async fn law_01_an_update_in_place_loses_no_query<K: PgKind>() {
     // Each rotation verifies with a login of its own.
     assert!(logins as u64 >= ROTATIONS, "the hazard: {logins} logins");
     fixture.terminate_connections();
-    // The pool finds out by itself that its connections are closed.
+    // The pool detects by itself that its connections are closed.
     eventually("closed connections are replaced", || {
         fixture.open_connections("app") == 0
     })
@@ -59,7 +59,7 @@ pub async fn law_01_an_update_in_place_loses_no_query<K: PgKind>() {
 
 pub async fn law_01_closed_is_returned_only_after_shutdown<K: PgKind>() {
     let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(2)).await;
-    let held = fixture.hold(2).await;
+    let taken = fixture.hold(2).await;
     let waiting: Vec<_> = (0..8)
         .map(|_| {
             let pool = fixture.pool.clone();
@@ -71,7 +71,7 @@ pub async fn law_01_closed_is_returned_only_after_shutdown<K: PgKind>() {
         })
         .collect();
     fixture.rotate().await;
-    drop(held);
+    drop(taken);
     for call in waiting {
         call.await.expect("no panic").expect("a connection");
     }
@@ -80,14 +80,14 @@ pub async fn law_01_closed_is_returned_only_after_shutdown<K: PgKind>() {
         status.moved > 0,
         "the hazard: callers waited in the replaced pool"
     );
-    let held = fixture.hold(2).await;
+    let taken = fixture.hold(2).await;
     let pool = fixture.pool.clone();
     let waiting = tokio::spawn(async move { pool.get().await.map(drop) });
     let supervisor = fixture.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(5)).await });
     let error = waiting.await.expect("no panic").expect_err("shut down");
     assert!(matches!(error, CallError::Closed), "{error:?}");
-    drop(held);
+    drop(taken);
     assert!(shutdown.await.expect("no panic").clean);
     let error = fixture.pool.get().await.map(drop).expect_err("shut down");
     assert!(matches!(error, CallError::Closed), "{error:?}");

@@ -59,7 +59,7 @@ pub async fn law_05_a_thousand_rejected_callers_cause_one_fetch<K: PgKind>() {
         errors.len(),
         errors[0]
     );
-    eventually("the next generation is served", || {
+    eventually("the next generation is published", || {
         fixture.pool.generation() == 2
     })
     .await;
@@ -73,7 +73,7 @@ pub async fn law_05_a_thousand_rejected_callers_cause_one_fetch<K: PgKind>() {
 
 pub async fn law_05_callers_share_open_connections_while_the_backend_is_down<K: PgKind>() {
     let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(MAX)).await;
-    let held = fixture.hold(3).await;
+    let taken = fixture.hold(3).await;
     fixture.set_password("another password");
     fixture.provider.fail_next(1_000, backend_down());
     // While idle, the three connections would serve every caller, and none would log in.
@@ -85,7 +85,7 @@ pub async fn law_05_callers_share_open_connections_while_the_backend_is_down<K: 
         fixture.pool.status().is_some_and(|status| status.rejected)
     })
     .await;
-    drop(held);
+    drop(taken);
     first.await.expect("no panic").expect("an open connection");
     let began = Instant::now();
     let errors = thousand_calls::<K>(&fixture.pool).await;

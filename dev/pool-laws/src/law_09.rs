@@ -28,15 +28,21 @@ pub async fn law_09_a_lease_is_released_after_its_last_connection<K: PgKind>() {
     }
     fixture.provider.return_next(lease("user_1"));
     fixture.provider.hint();
-    eventually("the first user serves", || fixture.pool.generation() == 2).await;
-    let mut held = fixture.hold(3).await;
-    let mut busy = held.pop().expect("one of three");
-    drop(held);
+    eventually("the first user is in use", || {
+        fixture.pool.generation() == 2
+    })
+    .await;
+    let mut taken = fixture.hold(3).await;
+    let mut busy = taken.pop().expect("one of three");
+    drop(taken);
     let callers = Callers::start::<K>(&fixture.pool, 4);
     callers.wait_for_more(50).await;
     fixture.provider.return_next(lease("user_2"));
     fixture.provider.hint();
-    eventually("the second user serves", || fixture.pool.generation() == 3).await;
+    eventually("the second user is in use", || {
+        fixture.pool.generation() == 3
+    })
+    .await;
     eventually("connections that are not in use have closed", || {
         fixture.open_connections("user_1") == 1
     })
@@ -48,7 +54,7 @@ pub async fn law_09_a_lease_is_released_after_its_last_connection<K: PgKind>() {
     let status = fixture.pool.status().expect("supervised");
     let draining: Vec<_> = status.draining.iter().map(|old| old.connections).collect();
     assert_eq!(draining, [1], "the hazard: a connection is in use");
-    K::value(&mut busy, ONE).await.expect("nothing cuts it");
+    K::value(&mut busy, ONE).await.expect("it stays open");
     drop(busy);
     eventually("the lease is released", || released().contains(&first)).await;
     eventually("none of its connections is open", || {

@@ -12,9 +12,9 @@ use crate::{PgKind, Size};
 
 pub async fn law_14_a_shutdown_is_ordered_and_final<K: PgKind>() {
     let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(4)).await;
-    let mut held = fixture.hold(3).await;
-    let mut busy = held.pop().expect("one of three");
-    drop(held);
+    let mut taken = fixture.hold(3).await;
+    let mut busy = taken.pop().expect("one of three");
+    drop(taken);
     let supervisor = fixture.supervisor.clone();
     let shutdown = tokio::spawn(async move { supervisor.shutdown(Duration::from_secs(10)).await });
     eventually("the pool is closed to callers", || fixture.pool.is_closed()).await;
@@ -25,7 +25,7 @@ pub async fn law_14_a_shutdown_is_ordered_and_final<K: PgKind>() {
     })
     .await;
     assert_eq!(fixture.provider.released(), [], "a connection is open");
-    K::value(&mut busy, ONE).await.expect("nothing cuts it");
+    K::value(&mut busy, ONE).await.expect("it stays open");
     drop(busy);
     let report = shutdown.await.expect("no panic");
     assert!(report.clean, "{report:?}");
@@ -42,7 +42,7 @@ pub async fn law_14_a_shutdown_is_ordered_and_final<K: PgKind>() {
 pub async fn law_14_a_shutdown_is_bounded<K: PgKind>() {
     let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(2)).await;
     // One connection is never returned, and a verification hangs.
-    let held = fixture.hold(1).await;
+    let taken = fixture.hold(1).await;
     fixture.server.stall().expect("the server stalls");
     fixture.provider.rotate();
     fixture.provider.hint();
@@ -59,5 +59,5 @@ pub async fn law_14_a_shutdown_is_bounded<K: PgKind>() {
     );
     assert!(!report.clean && !report.abandoned.is_empty(), "{report:?}");
     fixture.server.resume().expect("the server resumes");
-    drop(held);
+    drop(taken);
 }

@@ -1,4 +1,4 @@
-//! Tests of the laws on a real PostgreSQL, written once for every kind of pool beside sqlx's.
+//! Tests of the laws on a real PostgreSQL, written once for every kind of pool other than sqlx's.
 //!
 //! A crate of a pool has one test file, which implements [`PgKind`] and calls [`law_tests!`]:
 //!

@@ -172,7 +172,7 @@ impl Redis {
     }
 
     fn reply(&self, words: &[&str]) -> Result<client::Reply, CommandError> {
-        let reply = client::run(&self.socket, ADMIN, &self.admin_password, words);
+        let reply = client::execute(&self.socket, ADMIN, &self.admin_password, words);
         if !matches!(reply, Err(CommandError::Io(_))) {
             self.own_logins.fetch_add(1, Ordering::Relaxed);
         }
@@ -248,7 +248,7 @@ fn launch(
     folder: &Path,
     port: u16,
 ) -> Result<(), StartError> {
-    // Libraries that were unpacked lie beside the program.
+    // Unpacked libraries are in the folder of the program.
     let mut libraries = std::ffi::OsString::from("LD_LIBRARY_PATH=");
     libraries.push(program.parent().unwrap_or(Path::new("/")));
     let command = [

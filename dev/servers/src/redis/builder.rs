@@ -126,7 +126,7 @@ impl RedisBuilder {
         }
         if self.cluster {
             add("cluster-enabled", "yes".to_owned());
-            // Clients are then led to the port with TLS.
+            // Clients are then redirected to the port with TLS.
             let tls = if self.tls { "yes" } else { "no" };
             add("tls-cluster", tls.to_owned());
             // Its default is the port plus 10,000, which may be too high.
@@ -136,7 +136,7 @@ impl RedisBuilder {
         let (plain, tls) = if self.tls { (0, port) } else { (port, 0) };
         settings.push(("port".to_owned(), plain.to_string()));
         settings.push(("tls-port".to_owned(), tls.to_string()));
-        // A build without TLS does not know the settings.
+        // A build without TLS does not support these settings.
         if !self.tls {
             settings.retain(|(name, _)| !name.starts_with("tls-"));
         }

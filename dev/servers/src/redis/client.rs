@@ -37,7 +37,7 @@ impl Reply {
 }
 
 /// Connects, authenticates and runs one command.
-pub(super) fn run(
+pub(super) fn execute(
     socket: &Path,
     user: &str,
     password: &str,

@@ -8,7 +8,7 @@ use super::{ADMIN, CommandError, Redis};
 /// An open connection of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The server's number of the connection, which no other gets.
+    /// The server's number of the connection, which is never used again.
     pub id: u64,
     /// The user that it is authenticated as.
     pub user: String,
