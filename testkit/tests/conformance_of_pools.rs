@@ -1,6 +1,6 @@
 //! needs: quiet
 //!
-//! The conformance kit passes a right pool, and finds each fault of a wrong one.
+//! The conformance kit passes a correct pool, and finds each fault of an incorrect one.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -207,7 +207,7 @@ const FAULTS: [(Fault, &[&str]); 53] = [
     ),
 ];
 
-/// Checks that find their faults in pools with a queue of their own alone. Other pools are not
+/// Checks that find their faults only in pools with a queue of their own. Other pools are not
 /// dropped within a login.
 const OWN_QUEUE: [&str; 4] = [
     "logins_wait_for_a_permit",
@@ -232,7 +232,7 @@ fn is_failed(check: &CheckReport) -> bool {
 }
 
 #[tokio::test]
-async fn a_right_pool_passes() {
+async fn a_correct_pool_passes() {
     let report = kit(None, false).await;
     report.assert_passed();
     for (check, reason) in report.not_applicable() {
@@ -241,7 +241,7 @@ async fn a_right_pool_passes() {
 }
 
 #[tokio::test]
-async fn a_right_pool_with_its_own_queue_passes_every_check() {
+async fn a_correct_pool_with_its_own_queue_passes_every_check() {
     let report = kit(None, true).await;
     report.assert_passed();
     assert_eq!(report.not_applicable().count(), 0, "{report}");

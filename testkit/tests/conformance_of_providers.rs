@@ -1,6 +1,6 @@
 //! needs: quiet
 //!
-//! The conformance kit passes a right provider, and finds each fault of a wrong one.
+//! The conformance kit passes a correct provider, and finds each fault of an incorrect one.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -112,7 +112,7 @@ fn kit(fault: Option<Fault>) -> ProviderConformance<MemoryProvider, MemoryBacken
 }
 
 #[tokio::test]
-async fn a_right_provider_passes_every_check() {
+async fn a_correct_provider_passes_every_check() {
     let report = kit(None).await;
     report.assert_passed();
     assert_eq!(report.not_applicable().count(), 0, "{report}");

@@ -1,4 +1,4 @@
-//! Scripted pools pass the conformance kit, as far as they have a server.
+//! Scripted pools pass the conformance kit, except for checks that need a server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,7 +1,7 @@
-//! Conformance: does a [`PoolFactory`] or a [`Provider`] keep its promises?
+//! Conformance: tests of a [`PoolFactory`] or a [`Provider`] against its documentation.
 //!
-//! The author of a pool or a provider writes controls, by which the kit changes the world: the
-//! database, the backend. Each check has a name, a time limit and the sentence that it verifies.
+//! The author of a pool or a provider writes controls, by which the kit changes the database or the
+//! backend. Each check has a name, a time limit and the sentence that it verifies.
 //!
 //! ```no_run
 //! # use claviger_testkit::conformance::{self, PoolControls};
@@ -15,7 +15,7 @@
 //! - The checks run on real time and on a runtime of their own, one after another. A subject that
 //!   panics, hangs or blocks its thread fails the check, which ends after a minute.
 //! - A check that has no meaning for the subject is reported as not applicable, with the reason.
-//! - Run the kit on the real server or backend. Only then does a result say something about it.
+//! - Run the kit on the real server or backend. Results on a substitute do not apply to it.
 
 mod pool;
 mod provider;
@@ -34,8 +34,8 @@ use claviger::pool::PoolFactory;
 /// Checks a kind of pool: what each method of [`PoolFactory`] promises, and rotations under load by
 /// a real supervisor. Await the result.
 ///
-/// Give the factory two to ten connections; a handful is enough. On a PostgreSQL on the same machine
-/// the kit takes about 20 s.
+/// Give the factory two to ten connections. More only take time. On a PostgreSQL on the same
+/// machine the kit takes about 20 s.
 pub fn pool<F, C>(factory: F, controls: C) -> PoolConformance<F, C>
 where
     F: PoolFactory,

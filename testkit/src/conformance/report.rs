@@ -1,4 +1,4 @@
-//! What the checks found.
+//! Results of the checks.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// `Display` prints each check that did not pass, and a summary.
 #[derive(Clone, Debug)]
-#[must_use = "a report proves nothing before `assert_passed`"]
+#[must_use = "a report fails no test before `assert_passed`"]
 pub struct Report {
     subject: &'static str,
     checks: Vec<CheckReport>,
@@ -19,15 +19,15 @@ pub struct Report {
 pub struct CheckReport {
     /// Name of the check, as in `verify_rejects_an_old_password`.
     pub name: &'static str,
-    /// The sentence that the subject keeps or breaks, and where it is written.
+    /// Sentence of the documentation that the check verifies, and where it is.
     pub promise: &'static str,
-    /// What the check found.
+    /// Result of the check.
     pub outcome: Outcome,
     /// Time that the check took.
     pub took: Duration,
 }
 
-/// What a check found.
+/// Result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -35,14 +35,14 @@ pub enum Outcome {
     Passed,
     /// The subject breaks the promise, or the controls returned an error.
     Failed {
-        /// What would have been right.
+        /// Expected result.
         expected: String,
-        /// What happened instead. Known secrets are replaced by `[secret]`.
+        /// Actual result. Known secrets are replaced by `[secret]`.
         happened: String,
     },
-    /// The promise has no meaning for this subject, or its controls cannot cause the situation.
+    /// The promise does not apply to this subject, or its controls cannot cause the situation.
     NotApplicable {
-        /// Why the check did not run.
+        /// Reason why the check did not run.
         reason: String,
     },
 }
@@ -82,7 +82,7 @@ impl Report {
         self.checks.iter().any(passed) && self.failed().next().is_none()
     }
 
-    /// Ends a test that the subject does not pass.
+    /// Panics unless the subject has passed.
     ///
     /// # Panics
     /// Panics with the whole report if a check failed, or if none passed.

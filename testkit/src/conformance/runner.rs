@@ -26,7 +26,7 @@ pub(super) const STEP: Duration = Duration::from_secs(10);
 /// The library's default verify deadline.
 pub(super) const VERIFY_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Time for which the kit watches that something does not happen.
+/// Time for which the kit verifies that something does not happen.
 pub(super) const WATCH: Duration = Duration::from_millis(250);
 
 /// Pause between two reads of a condition.
@@ -41,14 +41,14 @@ const WORKERS: usize = 4;
 /// The error of a control.
 pub type ControlError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a check did not pass.
+/// Reason why a check did not pass.
 #[derive(Debug)]
 pub(super) enum Problem {
     Failed { expected: String, happened: String },
     NotApplicable(String),
 }
 
-/// An error of the controls is one of the test, and fails the check.
+/// Converts an error of the controls, which fails the check.
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         failed("the controls work", format!("a control returned: {error}"))
@@ -87,7 +87,7 @@ pub(super) async fn step<T>(what: &str, work: impl Future<Output = T>) -> CheckR
 }
 
 /// Waits until the condition is true, for [`STEP`] at most. The condition returns `None` then, or
-/// what it saw instead.
+/// the observed state.
 pub(super) async fn eventually<W>(expected: &str, mut condition: impl FnMut() -> W) -> CheckResult
 where
     W: Future<Output = CheckResult<Option<String>>>,
@@ -129,7 +129,7 @@ where
     }
 }
 
-/// The secrets that the kit has seen. A report shows none of them.
+/// The secrets that the kit has received. A report shows none of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Secrets(Arc<Mutex<HashSet<String>>>);
 
@@ -156,20 +156,20 @@ impl Secrets {
 
 pub(super) type Excluded = Box<dyn Fn(&str) -> Option<String> + Send>;
 
-/// What is to run, and how.
+/// Checks to run, and their settings.
 pub(super) struct Plan<W> {
     pub(super) subject: &'static str,
     pub(super) checks: Vec<Planned<W>>,
     pub(super) world: W,
     pub(super) limit: Duration,
     pub(super) secrets: Secrets,
-    /// Returns why a check has no meaning for the subject.
+    /// Returns the reason why a check does not apply to the subject.
     pub(super) excluded: Excluded,
 }
 
 /// Runs the checks on a thread of their own: a subject that blocks or panics cannot affect the
 /// caller's runtime.
-pub(super) async fn run<W: Clone + Send + 'static>(plan: Plan<W>) -> Report {
+pub(super) async fn run_plan<W: Clone + Send + 'static>(plan: Plan<W>) -> Report {
     let subject = plan.subject;
     let (report, received) = oneshot::channel();
     let body = move || {

@@ -1,4 +1,4 @@
-//! What the checks of pools and of providers share.
+//! Functions that the checks of pools and of providers share.
 
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
@@ -15,8 +15,7 @@ pub(super) async fn is_pending(work: impl Future) -> bool {
     timeout(WATCH, pin!(work)).await.is_err()
 }
 
-/// Polls the future this often, and drops it before it completes. It may wait without end in
-/// between.
+/// Polls the future up to `polls` times within 20 ms, and drops it.
 pub(super) async fn drop_after_polls(polls: u32, work: impl Future) {
     let mut work = pin!(work);
     let mut left = polls;

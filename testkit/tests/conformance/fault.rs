@@ -1,4 +1,4 @@
-//! One fault each, of a pool that is right otherwise.
+//! Faults, each of a pool that is correct otherwise.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {

@@ -1,4 +1,4 @@
-//! A backend in memory, and a provider that keeps its promises, but for one fault.
+//! A backend in memory, and a provider that is correct except for one fault.
 
 use std::fmt;
 use std::future::pending;
@@ -55,7 +55,7 @@ struct State {
     released: u32,
 }
 
-/// Clones are the same backend.
+/// Clones share one backend.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryBackend {
     state: Arc<Mutex<State>>,

@@ -54,7 +54,7 @@ struct Inner {
     wrong_count: AtomicU32,
 }
 
-/// Clones are the same pool.
+/// Clones share one pool.
 #[derive(Clone)]
 pub(crate) struct MemoryPool(Arc<Inner>);
 
@@ -158,8 +158,8 @@ impl MemoryPool {
         u32::try_from(self.0.idle.lock().len()).unwrap_or(u32::MAX)
     }
 
-    /// Logs in although nobody asked for a connection, which is a fault.
-    pub(crate) fn log_in_behind_its_back(&self) {
+    /// Logs in although no caller requested a connection, which is a fault.
+    pub(crate) fn log_in_unrequested(&self) {
         let pool = self.clone();
         tokio::spawn(async move {
             let credentials = pool.0.credentials.lock().clone();

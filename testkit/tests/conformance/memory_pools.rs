@@ -1,4 +1,4 @@
-//! A pool that keeps its promises, but for one fault.
+//! A pool that is correct except for one fault.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -192,7 +192,7 @@ impl PoolFactory for MemoryPools {
         let server = self.server.clone();
         let pool = MemoryPool::open(server, credentials.clone(), max, logins, self.fault);
         if self.has(Fault::OpenConnects) {
-            pool.log_in_behind_its_back();
+            pool.log_in_unrequested();
         }
         Ok(pool)
     }
@@ -218,8 +218,8 @@ impl PoolFactory for MemoryPools {
     }
 
     fn update_in_place(&self, pool: &MemoryPool, old: &Credentials, new: &Credentials) -> bool {
-        let same_place = old.endpoint() == new.endpoint();
-        if !same_place && !self.has(Fault::UpdateAcceptsAnotherAddress) {
+        let same_endpoint = old.endpoint() == new.endpoint();
+        if !same_endpoint && !self.has(Fault::UpdateAcceptsAnotherAddress) {
             return false;
         }
         if self.has(Fault::UpdateClosesConnections) {
@@ -287,7 +287,7 @@ impl PoolFactory for MemoryPools {
 
     fn try_get(&self, pool: &MemoryPool) -> Option<Taken<MemoryConnection>> {
         match self.fault {
-            Some(Fault::TryGetLogsIn) => pool.log_in_behind_its_back(),
+            Some(Fault::TryGetLogsIn) => pool.log_in_unrequested(),
             Some(Fault::TryGetIgnoresIdle) => return None,
             Some(Fault::TryGetBlocks) => std::thread::sleep(Duration::from_millis(400)),
             _ => {}

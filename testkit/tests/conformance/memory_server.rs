@@ -22,7 +22,7 @@ struct State {
     rejected: u32,
 }
 
-/// Clones are the same server.
+/// Clones share one server.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryServer(Arc<Mutex<State>>);
 

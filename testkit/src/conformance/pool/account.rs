@@ -92,7 +92,7 @@ async fn no_secret_is_shown<F: PoolFactory, C: PoolControls<F>>(world: World<F, 
         ));
         shown.push((what, texts(&error)));
     }
-    // After an update, too: the factory may have kept something.
+    // After an update, too: the factory may have kept a secret.
     factory.update_in_place(&opened.pool, &old, &new);
     shown.push((
         "`Debug` of the factory after an update",

@@ -50,14 +50,14 @@ async fn a_vacant_pool_is_closed<F: PoolFactory, C: PoolControls<F>>(
     require(connections == 0, "`vacant` has no connection", || {
         format!("it has {connections}")
     })?;
-    is_closed(&world, &vacant).await?;
+    require_closed(&world, &vacant).await?;
     let expected = "no connection is open";
     world.stays_open(0, expected).await?;
     step("`drain` of `vacant`", world.factory.drain(vacant)).await
 }
 
 /// Fails unless the pool returns no connection, and an error that `is_closed` recognises.
-async fn is_closed<F: PoolFactory, C: PoolControls<F>>(
+async fn require_closed<F: PoolFactory, C: PoolControls<F>>(
     world: &World<F, C>,
     pool: &F::Pool,
 ) -> CheckResult {
@@ -87,11 +87,11 @@ async fn drain_one_busy<F: PoolFactory, C: PoolControls<F>>(
 ) -> CheckResult<Draining<F>> {
     let Opened { pool, .. } = world.open_fresh().await?;
     let max = world.max();
-    let mut held = world.get_many(&pool, max).await?;
-    let Some(busy) = held.pop() else {
+    let mut connections = world.get_many(&pool, max).await?;
+    let Some(busy) = connections.pop() else {
         return Err(failed("`max_connections` is at least 1", "it is 0"));
     };
-    world.give_all_back(held).await?;
+    world.give_all_back(connections).await?;
     world.until_open(max, "idle connections stay open").await?;
     let (factory, draining) = (world.factory.clone(), pool.clone());
     let drain = tokio::spawn(async move { factory.drain(draining).await });
@@ -168,10 +168,10 @@ async fn a_drained_pool_opens_no_connection<F: PoolFactory, C: PoolControls<F>>(
     let mut draining = drain_one_busy(&world).await?;
     // The drain has begun by then.
     let _ = is_pending(&mut draining.drain).await;
-    is_closed(&world, &draining.pool).await?;
+    require_closed(&world, &draining.pool).await?;
     let pool = draining.pool.clone();
     finish(&world, draining).await?;
-    is_closed(&world, &pool).await?;
+    require_closed(&world, &pool).await?;
     world
         .stays_open(0, "no connection is open after `drain`")
         .await

@@ -185,9 +185,9 @@ async fn connections_and_idle_are_true<F: PoolFactory, C: PoolControls<F>>(
         .await
     };
     expect("when the pool was opened", 0, 0).await?;
-    let mut held = world.get_many(pool, max).await?;
+    let mut connections = world.get_many(pool, max).await?;
     expect("with all connections busy", max, 0).await?;
-    let Some(one) = held.pop() else {
+    let Some(one) = connections.pop() else {
         return Err(failed("`max_connections` is at least 1", "it is 0"));
     };
     world.give_back(one).await?;
@@ -198,7 +198,7 @@ async fn connections_and_idle_are_true<F: PoolFactory, C: PoolControls<F>>(
     let expected = "the connection is closed after `discard`";
     world.until_open(max - 1, expected).await?;
     expect("after one was discarded", max - 1, 0).await?;
-    world.give_all_back(held).await?;
+    world.give_all_back(connections).await?;
     expect("after the others were returned", max - 1, max - 1).await?;
     world.close(&opened).await
 }
@@ -273,8 +273,8 @@ async fn make_room_closes_no_busy_connection<F: PoolFactory, C: PoolControls<F>>
         return Err(not_applicable("the pool has less than two connections"));
     }
     let opened = world.open_fresh().await?;
-    let mut held = world.get_many(&opened.pool, 2).await?;
-    if let Some(idle) = held.pop() {
+    let mut connections = world.get_many(&opened.pool, 2).await?;
+    if let Some(idle) = connections.pop() {
         world.give_back(idle).await?;
     }
     let closed = step("`make_room`", world.factory.make_room(&opened.pool)).await?;
@@ -285,9 +285,9 @@ async fn make_room_closes_no_busy_connection<F: PoolFactory, C: PoolControls<F>>
     };
     let left = if closed { 1 } else { 2 };
     world.until_open(left, expected).await?;
-    for connection in &mut held {
+    for connection in &mut connections {
         world.query(connection).await?;
     }
-    world.give_all_back(held).await?;
+    world.give_all_back(connections).await?;
     world.close(&opened).await
 }

@@ -44,13 +44,13 @@ async fn get_opens_up_to_the_maximum<F: PoolFactory, C: PoolControls<F>>(
     require(max > 0, "`max_connections` is at least 1", || {
         "it is 0".into()
     })?;
-    let mut held = world.get_many(&opened.pool, max).await?;
-    for connection in &mut held {
+    let mut connections = world.get_many(&opened.pool, max).await?;
+    for connection in &mut connections {
         world.query(connection).await?;
     }
     let expected = format!("{max} connections are open");
     world.until_open(max, &expected).await?;
-    world.give_all_back(held).await?;
+    world.give_all_back(connections).await?;
     world.close(&opened).await
 }
 
@@ -59,7 +59,7 @@ async fn get_waits_for_a_returned_connection<F: PoolFactory, C: PoolControls<F>>
 ) -> CheckResult {
     let opened = world.open_fresh().await?;
     let (factory, max) = (&world.factory, world.max());
-    let mut held = world.get_many(&opened.pool, max).await?;
+    let mut connections = world.get_many(&opened.pool, max).await?;
     let mut waiting = std::pin::pin!(factory.get(&opened.pool));
     if !is_pending(waiting.as_mut()).await {
         let expected = "`get` waits while all connections are busy";
@@ -67,7 +67,7 @@ async fn get_waits_for_a_returned_connection<F: PoolFactory, C: PoolControls<F>>
     }
     let expected = format!("{max} connections are open while a caller waits");
     world.until_open(max, &expected).await?;
-    if let Some(connection) = held.pop() {
+    if let Some(connection) = connections.pop() {
         world.give_back(connection).await?;
     }
     let expected = "the waiting `get` returns the connection that was returned";
@@ -79,7 +79,7 @@ async fn get_waits_for_a_returned_connection<F: PoolFactory, C: PoolControls<F>>
     };
     world.query(&mut taken.connection).await?;
     world.give_back(taken.connection).await?;
-    world.give_all_back(held).await?;
+    world.give_all_back(connections).await?;
     world.close(&opened).await
 }
 
@@ -125,12 +125,12 @@ async fn a_dropped_get_keeps_no_place<F: PoolFactory, C: PoolControls<F>>(
         }
     }
     // Logins may continue for 5 s without their caller, and keep their place so long.
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for number in 1..=max {
         let got = timeout(STEP, factory.get(pool)).await;
         let expected = format!("{max} connections are available after dropped calls of `get`");
         match got {
-            Ok(Ok(taken)) => held.push(taken.connection),
+            Ok(Ok(taken)) => connections.push(taken.connection),
             Ok(Err(error)) => return Err(failed(expected, format!("number {number}: {error}"))),
             Err(_) => {
                 let happened = format!("`get` number {number} was pending for 10 s");
@@ -144,20 +144,20 @@ async fn a_dropped_get_keeps_no_place<F: PoolFactory, C: PoolControls<F>>(
     }
     let mut waiting = std::pin::pin!(factory.get(pool));
     drop_after_polls(1, waiting.as_mut()).await;
-    if let Some(connection) = held.pop() {
+    if let Some(connection) = connections.pop() {
         world.give_back(connection).await?;
     }
     let expected = "a returned connection is handed to a caller that still waits";
     match timeout(STEP, waiting).await {
-        Ok(Ok(taken)) => held.push(taken.connection),
+        Ok(Ok(taken)) => connections.push(taken.connection),
         Ok(Err(error)) => return Err(failed(expected, error)),
         Err(_) => return Err(failed(expected, "it waited for 10 s")),
     }
-    for connection in &mut held {
+    for connection in &mut connections {
         world.query(connection).await?;
     }
     let expected = format!("{max} connections are open after dropped calls of `get`");
     world.until_open(max, &expected).await?;
-    world.give_all_back(held).await?;
+    world.give_all_back(connections).await?;
     world.close(&opened).await
 }

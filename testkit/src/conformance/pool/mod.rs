@@ -22,19 +22,19 @@ use std::time::Duration;
 use claviger::pool::PoolFactory;
 
 use super::report::Report;
-use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run};
+use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run_plan};
 use world::World;
 
-/// What the kit does with the database behind a pool.
+/// Actions of the kit on the database behind a pool.
 ///
-/// The user of the credentials must be used by the kit alone. An error of a control fails the check
-/// that needed it. Blocking calls are allowed.
+/// No other client may use the user of the credentials. An error of a control fails the check that
+/// needed it. Blocking calls are allowed.
 pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
     /// Returns credentials that the database accepts now.
     fn credentials(&self) -> F::Secret;
 
-    /// Returns the part of these credentials that must never be shown: the password. Give it at least
-    /// six characters: shorter texts occur by chance, and are not searched for.
+    /// Returns the part of these credentials that must never be shown: the password. It must have
+    /// at least six characters, because shorter texts occur by chance and are not searched for.
     fn secret_text(&self, credentials: &F::Secret) -> String;
 
     /// Changes the password, so that the database rejects earlier credentials of the same user and
@@ -68,8 +68,8 @@ pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
         async { Ok(None) }
     }
 
-    /// Stops the database (`false`) or starts it again (`true`). Returns whether it can. Default:
-    /// it cannot.
+    /// Stops the database (`false`) or starts it again (`true`). Returns whether the controls can
+    /// do so. Default: `false`.
     fn set_running(
         &self,
         running: bool,
@@ -78,8 +78,8 @@ pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
         async { Ok(false) }
     }
 
-    /// Returns why a check has no meaning for this kind of pool, as for one connection that all
-    /// callers share. Default: all have.
+    /// Returns the reason why a check does not apply to this kind of pool, such as one whose
+    /// callers share a connection. Default: `None`, all apply.
     fn not_applicable(&self, check: &str) -> Option<String> {
         let _ = check;
         None
@@ -140,7 +140,7 @@ impl<F: PoolFactory, C: PoolControls<F>> IntoFuture for PoolConformance<F, C> {
         if let Some(only) = self.only {
             checks.retain(|check: &Planned<_>| only.iter().any(|name| name == check.name));
         }
-        Box::pin(run(Plan {
+        Box::pin(run_plan(Plan {
             subject: std::any::type_name::<F>(),
             checks,
             world,

@@ -5,7 +5,7 @@ use claviger::pool::{AcquireError, PoolFactory};
 use tokio::time::timeout;
 
 use super::PoolControls;
-use super::verification::is_error_of_kind;
+use super::verification::require_error_of_kind;
 use super::world::World;
 use crate::conformance::runner::{
     CheckResult, Planned, STEP, failed, not_applicable, planned, require, step,
@@ -43,7 +43,7 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
     ]
 }
 
-/// Returns the error of a login in the pool, as the framework classifies it.
+/// Returns the error of a login in the pool, as the library classifies it.
 async fn login_error<F: PoolFactory, C: PoolControls<F>>(
     world: &World<F, C>,
     credentials: &F::Secret,
@@ -75,7 +75,7 @@ async fn classify_recognises_a_rejected_login<F: PoolFactory, C: PoolControls<F>
     world: World<F, C>,
 ) -> CheckResult {
     let (_, error) = rejection(&world).await?;
-    is_error_of_kind(ConnectErrorKind::Rejected, Err(error))
+    require_error_of_kind(ConnectErrorKind::Rejected, Err(error))
 }
 
 async fn classify_keeps_the_code<F: PoolFactory, C: PoolControls<F>>(

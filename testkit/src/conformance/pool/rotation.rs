@@ -104,7 +104,7 @@ async fn rotate<F: PoolFactory, C: PoolControls<F>>(
         let mut load = Load::start(&world, &supervised);
         let rotated = rotate_under_load(&world, &supervised, &load).await;
         if rotated.is_err() {
-            // A failed call explains more than what followed from it.
+            // A failed call shows the cause. The error of the rotation may only follow from it.
             while let Some(ended) = load.callers.try_join_next() {
                 ended.map_err(|error| failed("no caller panics", error))??;
             }

@@ -9,7 +9,7 @@ use claviger::Lease;
 use claviger::error::ConnectError;
 use claviger::pool::{AcquireError, Check, LoginPermits, PoolFactory, PoolSettings, Taken};
 
-/// Passes every method on.
+/// Forwards every method.
 #[derive(Debug)]
 pub(super) struct SharedFactory<F>(pub(super) Arc<F>);
 

@@ -61,7 +61,7 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
 /// Bound of a shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
-/// Calls of each caller's kind in a storm, for each connection of the pool.
+/// Number of concurrent callers for each connection of the pool.
 const CALLERS: u32 = 20;
 
 /// Provides the credentials of the controls.
@@ -138,7 +138,7 @@ impl<F: PoolFactory> Supervised<F> {
     }
 }
 
-/// Changes the password before the pool has logged in with it often, and lets many callers query.
+/// Changes the password, and queries by many callers at once.
 async fn storm<F: PoolFactory, C: PoolControls<F>>(
     world: &World<F, C>,
     supervised: &Supervised<F>,
@@ -222,19 +222,19 @@ async fn killed_connections_are_not_handed_out<F: PoolFactory, C: PoolControls<F
     }
     supervised(&world, OldConnections::Keep, async |supervised| {
         for _ in 0..3 {
-            let mut held = Vec::new();
+            let mut connections = Vec::new();
             for _ in 0..world.max() {
-                held.push(supervised.get().await?);
+                connections.push(supervised.get().await?);
             }
-            world.give_all_back(held).await?;
+            world.give_all_back(connections).await?;
             world.reset().await?;
-            let mut held = Vec::new();
+            let mut connections = Vec::new();
             for _ in 0..world.max() {
                 let mut connection = supervised.get().await?;
                 world.query(&mut connection).await?;
-                held.push(connection);
+                connections.push(connection);
             }
-            world.give_all_back(held).await?;
+            world.give_all_back(connections).await?;
         }
         Ok(())
     })
@@ -294,12 +294,12 @@ async fn cancelled_calls_leave_the_pool_at_full_size<F: PoolFactory, C: PoolCont
             while callers.join_next().await.is_some() {}
         }
         // A login continues for up to 5 s without its caller.
-        let mut held = Vec::new();
+        let mut connections = Vec::new();
         for number in 1..=max {
             let got = timeout(STEP, supervised.pool.get()).await;
             let expected = format!("{max} connections are available after cancelled calls");
             match got {
-                Ok(Ok(connection)) => held.push(connection),
+                Ok(Ok(connection)) => connections.push(connection),
                 Ok(Err(error)) => {
                     return Err(failed(
                         expected,
@@ -312,12 +312,12 @@ async fn cancelled_calls_leave_the_pool_at_full_size<F: PoolFactory, C: PoolCont
                 }
             }
         }
-        for connection in &mut held {
+        for connection in &mut connections {
             world.query(connection).await?;
         }
         let expected = format!("{max} connections are open after cancelled calls");
         world.until_open(max, &expected).await?;
-        world.give_all_back(held).await
+        world.give_all_back(connections).await
     })
     .await
 }
@@ -326,12 +326,12 @@ async fn shutdown_closes_every_connection<F: PoolFactory, C: PoolControls<F>>(
     world: World<F, C>,
 ) -> CheckResult {
     supervised(&world, OldConnections::Drain, async |supervised| {
-        let mut held = Vec::new();
+        let mut connections = Vec::new();
         for _ in 0..world.max() {
-            held.push(supervised.get().await?);
+            connections.push(supervised.get().await?);
         }
-        let busy = held.pop();
-        world.give_all_back(held).await?;
+        let busy = connections.pop();
+        world.give_all_back(connections).await?;
         let supervisor = supervised.supervisor.clone();
         let shutdown = tokio::spawn(async move { supervisor.shutdown(SHUTDOWN).await });
         let expected = "idle connections are closed by the shutdown";

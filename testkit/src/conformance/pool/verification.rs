@@ -81,7 +81,7 @@ async fn verify_rejects_an_old_password<F: PoolFactory, C: PoolControls<F>>(
     let _ = verify(&world, &old).await?;
     world.change_password().await?;
     let verified = verify(&world, &old).await?;
-    is_error_of_kind(ConnectErrorKind::Rejected, verified)
+    require_error_of_kind(ConnectErrorKind::Rejected, verified)
 }
 
 async fn verify_reports_an_unreachable_server<F: PoolFactory, C: PoolControls<F>>(
@@ -89,7 +89,7 @@ async fn verify_reports_an_unreachable_server<F: PoolFactory, C: PoolControls<F>
 ) -> CheckResult {
     if let Some(elsewhere) = world.unreachable() {
         let verified = verify(&world, &elsewhere).await?;
-        return is_error_of_kind(ConnectErrorKind::Unreachable, verified);
+        return require_error_of_kind(ConnectErrorKind::Unreachable, verified);
     }
     let reason = "the controls have neither `unreachable` nor `set_running`";
     if !world.controls.set_running(false).await? {
@@ -97,7 +97,7 @@ async fn verify_reports_an_unreachable_server<F: PoolFactory, C: PoolControls<F>
     }
     let verified = verify(&world, &world.credentials()).await;
     world.controls.set_running(true).await?;
-    is_error_of_kind(ConnectErrorKind::Unreachable, verified?)
+    require_error_of_kind(ConnectErrorKind::Unreachable, verified?)
 }
 
 async fn verify_leaves_no_connection<F: PoolFactory, C: PoolControls<F>>(
@@ -155,7 +155,7 @@ async fn verify<F: PoolFactory, C: PoolControls<F>>(
     step("`verify`", world.factory.verify(credentials)).await
 }
 
-pub(super) fn is_error_of_kind(
+pub(super) fn require_error_of_kind(
     kind: ConnectErrorKind,
     result: Result<(), ConnectError>,
 ) -> CheckResult {

@@ -76,7 +76,7 @@ async fn fetch_returns_a_lease<P: Provider, C: ProviderControls<P>>(
 async fn a_fetch_without_a_current_lease_returns_one<P: Provider, C: ProviderControls<P>>(
     world: World<P, C>,
 ) -> CheckResult {
-    // The subject may remember what it returned. Another supervisor does not have it.
+    // The subject may have stored what it returned. Another supervisor has not received it.
     for trigger in [RotationTrigger::Start, RotationTrigger::Schedule] {
         world.fetch(FetchRequest::new(trigger)).await?;
     }

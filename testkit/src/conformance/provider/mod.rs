@@ -15,25 +15,25 @@ use std::time::Duration;
 use claviger::Provider;
 
 use super::report::Report;
-use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run};
+use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run_plan};
 use world::World;
 
-/// What the kit does with the backend behind a provider.
+/// Actions of the kit on the backend behind a provider.
 ///
 /// An error of a control fails the check that needed it. Blocking calls are allowed.
 pub trait ProviderControls<P: Provider>: Send + Sync + 'static {
-    /// Returns the part of a secret that must never be shown: the password or token. Give it at least
-    /// six characters: shorter texts occur by chance, and are not searched for.
+    /// Returns the part of a secret that must never be shown: the password or token. It must have
+    /// at least six characters, because shorter texts occur by chance and are not searched for.
     fn secret_text(&self, secret: &P::Secret) -> String;
 
-    /// Changes the credential at the backend. Returns whether it can. Default: it cannot, as for a
-    /// credential that never changes.
+    /// Changes the credential at the backend. Returns whether the controls can do so. Default:
+    /// `false`, as for a credential that never changes.
     fn change_credential(&self) -> impl Future<Output = Result<bool, ControlError>> + Send {
         async { Ok(false) }
     }
 
-    /// Makes the backend unavailable (`false`) or available again (`true`). Returns whether it can.
-    /// Default: it cannot, as for a provider without a backend.
+    /// Makes the backend unavailable (`false`) or available again (`true`). Returns whether the
+    /// controls can do so. Default: `false`, as for a provider without a backend.
     fn set_available(
         &self,
         available: bool,
@@ -48,19 +48,20 @@ pub trait ProviderControls<P: Provider>: Send + Sync + 'static {
         async { Ok(None) }
     }
 
-    /// Whether each fetch without a current lease returns another credential, as for tokens and
-    /// dynamic users. Default: `false`.
+    /// Returns whether each fetch without a current lease returns another credential, as for tokens
+    /// and dynamic users. Default: `false`.
     fn creates_credentials(&self) -> bool {
         false
     }
 
-    /// Whether the error of an unavailable backend ends by itself. Default: `true`. A file that was
-    /// removed is an error that does not.
+    /// Returns whether the error of an unavailable backend ends by itself. Default: `true`. A file
+    /// that was removed is an error that does not.
     fn is_outage_transient(&self) -> bool {
         true
     }
 
-    /// Whether [`Provider::watch`] reports a changed credential within seconds. Default: `false`.
+    /// Returns whether [`Provider::watch`] reports a changed credential within seconds. Default:
+    /// `false`.
     fn gives_hints(&self) -> bool {
         false
     }
@@ -71,7 +72,7 @@ pub trait ProviderControls<P: Provider>: Send + Sync + 'static {
         None
     }
 
-    /// Returns why a check has no meaning for this provider. Default: all have.
+    /// Returns the reason why a check does not apply to this provider. Default: `None`, all apply.
     fn not_applicable(&self, check: &str) -> Option<String> {
         let _ = check;
         None
@@ -133,7 +134,7 @@ impl<P: Provider, C: ProviderControls<P>> IntoFuture for ProviderConformance<P, 
         if let Some(only) = self.only {
             checks.retain(|check: &Planned<_>| only.iter().any(|name| name == check.name));
         }
-        Box::pin(run(Plan {
+        Box::pin(run_plan(Plan {
             subject: std::any::type_name::<P>(),
             checks,
             world,

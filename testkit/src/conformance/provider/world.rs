@@ -112,7 +112,7 @@ impl<P: Provider, C: ProviderControls<P>> World<P, C> {
     }
 }
 
-/// Passes every method on, except for [`Provider::close`], which is called once.
+/// Forwards every method, except for [`Provider::close`], which is called once.
 #[derive(Debug)]
 struct SharedProvider<P>(Arc<P>);
 
