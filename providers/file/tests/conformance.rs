@@ -12,7 +12,7 @@ use claviger_file::FileProvider;
 use claviger_testkit::conformance::{self, ControlError, ProviderControls};
 use tempfile::TempDir;
 
-/// A mounted file, replaced as a rotation does it.
+/// A mounted file, replaced as by a rotation.
 struct Mounted {
     folder: TempDir,
     version: AtomicU32,
@@ -61,7 +61,7 @@ impl ProviderControls<FileProvider> for Mounted {
         Ok(true)
     }
 
-    /// Somebody has to mount a file that was removed.
+    /// A removed file has to be mounted again.
     fn is_outage_transient(&self) -> bool {
         false
     }

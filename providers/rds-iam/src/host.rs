@@ -37,7 +37,7 @@ impl Host {
             host.to_owned()
         };
         let signed = written.to_ascii_lowercase();
-        // What no URL may contain would be rejected by RDS.
+        // RDS would reject characters that no URL may contain.
         if Url::parse(&format!("https://{signed}/")).is_err() {
             return Err("is not a host name; set the endpoint as AWS shows it".to_owned());
         }

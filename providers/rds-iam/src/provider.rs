@@ -1,4 +1,4 @@
-//! The provider, and what it signs for a database.
+//! The provider, and the request that it signs for a database.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use claviger_aws::{ConnectRequest, Tokens};
 use crate::builder::RdsIamBuilder;
 use crate::host::Host;
 
-/// Port that a header `host` does not have, because it is the scheme's default.
+/// Port that a header `host` omits, because it is the scheme's default.
 const HTTPS: u16 = 443;
 
 /// Signs RDS IAM authentication tokens for one database user, without a call to RDS.

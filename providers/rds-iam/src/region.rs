@@ -43,7 +43,7 @@ pub(crate) fn is_global(host: &str) -> bool {
     name.is_some_and(|name| name.ends_with(".global.rds"))
 }
 
-/// Returns whether it has at least three parts between hyphens, the last of them a number:
+/// Returns whether the region has at least three parts between hyphens, the last of them a number:
 /// `us-gov-west-1`.
 fn has_aws_form(region: &str) -> bool {
     let mut parts = region.rsplit('-');

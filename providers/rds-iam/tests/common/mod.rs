@@ -1,4 +1,4 @@
-//! Shared helpers: the target of tokens, and providers on scripted credentials.
+//! Shared functions: the target of tokens, and providers on scripted credentials.
 
 #![expect(clippy::expect_used, reason = "a failing helper fails the test")]
 #![allow(
