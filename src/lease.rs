@@ -65,10 +65,11 @@ pub enum OldConnections {
     /// Ends them with the lease, because the backend drops the role. The pool is replaced, and
     /// drained before the lease expires.
     EndWithLease,
-    /// Keeps those that authenticate again with the newer credentials before the lease expires, as
-    /// a server requires that closes a connection some time after its last authentication. The pool
-    /// is updated in place: verify → update → authenticate open connections again → publish. The
-    /// lease is released after that. Only verified credentials are sent.
+    /// Keeps those that authenticate again with the newer credentials before the lease expires.
+    /// Some servers require that, because they close a connection some time after its last
+    /// authentication. The pool is updated in place: verify → update → authenticate open
+    /// connections again → publish. The lease is released after that. Only verified credentials are
+    /// sent.
     ///
     /// Pools whose connections cannot authenticate again, those of SQL databases among them, treat
     /// it as [`EndWithLease`](Self::EndWithLease).

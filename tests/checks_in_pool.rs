@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! A pool that checks the connections that it hands out itself.
+//! A pool that itself checks the connections that it hands out.
 
 #[path = "laws/checks_in_pool.rs"]
 mod on_postgresql;

@@ -145,7 +145,7 @@ async fn a_secret_rewritten_with_wrong_passwords_does_not_exclude_the_right_one(
     }
 }
 
-/// A wrong password is written every `every` seconds, and the right one after `seconds`.
+/// Writes a wrong password every `every` seconds, and the correct one after `seconds`.
 async fn write_wrong_passwords_and_then_the_right_one(max: u32, every: u64, seconds: u64) {
     let Scripted {
         provider,

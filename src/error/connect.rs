@@ -73,8 +73,8 @@ impl ConnectError {
         }
     }
 
-    /// Creates the error of a setting. `problem` says what is wrong with the field and what would
-    /// be right, as in `port: is 0; give the server's port`.
+    /// Creates the error of a setting. `problem` states what is wrong with the field, and a valid
+    /// value, as in `port: is 0; give the server's port`.
     pub fn misconfigured(field: &str, problem: impl fmt::Display) -> Self {
         Self::new(
             ConnectErrorKind::Misconfigured,

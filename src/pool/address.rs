@@ -1,4 +1,4 @@
-//! Checks of credentials and addresses before anything connects, and how errors name them. For
+//! Checks of credentials and addresses before anything connects, and their form in errors. For
 //! pools of any driver.
 
 use std::fmt::{self, Display};
@@ -96,7 +96,7 @@ impl<'o> Address<'o> {
         }
     }
 
-    /// Returns host and port as `db.internal:5432`, to tell servers apart. Not for messages,
+    /// Returns host and port as `db.internal:5432`, to distinguish servers. Not for messages,
     /// because an invalid host may contain a password.
     pub fn server(&self) -> String {
         format!("{}:{}", self.host, self.port)
@@ -228,7 +228,7 @@ pub fn check_credentials(credentials: &Credentials, database: &str) -> Result<()
     Ok(())
 }
 
-/// Adds the target of a login to its error, unless it has one, and advice if it rejects a token.
+/// Adds the target of a login to its error, unless it has one, and advice if a token was rejected.
 pub fn explain_login(
     credentials: &Credentials,
     target: impl FnOnce() -> String,

@@ -68,14 +68,14 @@ impl<F: PoolFactory> PoolSlot<F> {
         None
     }
 
-    /// Marks a generation as rejected, so that nobody logs in to it any more.
+    /// Marks a generation as rejected, so that no caller logs in to it any more.
     fn reject(&self, generation: u64, error: &ConnectError) {
         let current = self.shared.current();
         if current.number != generation {
             return;
         }
-        // Under the lock of the next attempt, so that callers read both together, whatever the
-        // actor decides at the same time.
+        // Under the lock of the next attempt, so that callers read both together, even if the actor
+        // changes the next attempt at the same time.
         let mut is_first = false;
         self.shared.set_next_attempt(|| {
             is_first = current.lifecycle.reject(error.clone());

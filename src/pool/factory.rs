@@ -333,7 +333,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         false
     }
 
-    /// Converts an error of the framework into one of the pool.
+    /// Converts an error of the library into one of the pool.
     fn error(&self, error: AcquireError<'_>) -> Self::Error;
 }
 

@@ -49,8 +49,8 @@ pub(crate) struct Lifecycle {
     ended: Arc<Notify>,
     /// Limits on callers' logins. Shared in the same way.
     pub(crate) login_limits: Arc<LoginLimits>,
-    /// Whether the server ended a connection, maybe because the role expired. Connections are probed
-    /// until a probe succeeds.
+    /// Whether the server ended a connection, possibly because the role expired. Connections are
+    /// probed until a probe succeeds.
     unverified: AtomicBool,
 }
 

@@ -40,7 +40,7 @@ impl ObservedPermits {
         LoginPermits::new(self.clone())
     }
 
-    /// Lets logins wait for a permit until this is set to `false`.
+    /// Makes logins wait for a permit until this is set to `false`.
     pub fn withhold(&self, withheld: bool) {
         self.state.withheld.send_replace(withheld);
     }

@@ -39,7 +39,7 @@ impl HandoverPolicy {
     }
 }
 
-/// Properties of a kind of pool that the framework needs.
+/// Properties of a kind of pool that the library needs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolSettings {
@@ -64,7 +64,8 @@ pub struct PoolSettings {
     /// aborted logins. Default: false.
     pub finishes_logins: bool,
     /// Whether callers wait in the pool's own queue. Such a pool makes every login by
-    /// [`LoginPermits::log_in`](super::LoginPermits::log_in). Default: false, they wait in a queue of the handle.
+    /// [`LoginPermits::log_in`](super::LoginPermits::log_in). Default: false; they wait in a queue
+    /// of the handle.
     pub own_queue: bool,
     /// Whether a connection can be used again after a call on it was cancelled while it ran. If
     /// not, it is closed. Default: true.

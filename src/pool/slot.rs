@@ -1,4 +1,4 @@
-//! A pool's slot: its state, and its interface to the rest of the framework.
+//! A pool's slot: its state, and its interface to the rest of the library.
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Weak};

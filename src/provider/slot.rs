@@ -1,5 +1,5 @@
 //! A provider's slot: the state that outlives a crash of the provider actor, and its interface to
-//! the rest of the framework.
+//! the rest of the library.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};

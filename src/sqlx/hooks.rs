@@ -31,9 +31,9 @@ pub(super) struct Hooks<DB: Database> {
     pub(super) after_release: Option<Arc<Predicate<DB>>>,
     /// Time-out of the ping when a connection is returned.
     pub(super) return_timeout: Option<Duration>,
-    /// Whether [`taken`] finds out how long a connection was idle.
+    /// Whether [`taken`] receives how long a connection was idle.
     pub(super) reports_idle_time: bool,
-    /// Whether the pool checks connections that it returns to others than [`taken`].
+    /// Whether the pool checks connections that it returns to callers other than [`taken`].
     pub(super) checks_in_pool: bool,
 }
 
@@ -65,8 +65,8 @@ impl<DB: Database> Clone for Hooks<DB> {
 }
 
 impl<DB: Dialect> Hooks<DB> {
-    /// Returns the options with these hooks in place of their own. Hooks that are not given stay as
-    /// they are. `checks` is the condition of the checks in the pool.
+    /// Returns the options with these hooks in place of their own. Other hooks of the options stay
+    /// as they are. `checks` is the condition of the checks in the pool.
     pub(super) fn apply(
         &self,
         mut options: PoolOptions<DB>,

@@ -1,4 +1,4 @@
-//! A pool that checks the connections that it hands out itself, to users of `Handle::current`.
+//! A pool that itself checks the connections that it hands out to users of `Handle::current`.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -32,7 +32,8 @@ async fn until_idle(db: &Handle<Pools>) {
     .await;
 }
 
-/// Terminates all connections and returns how many of as many queries on the pool itself fail.
+/// Terminates all connections, and sends as many queries through the pool itself. Returns how many
+/// of them fail.
 async fn failed_after_termination(fixture: &Fixture, db: &Handle<Pools>) -> usize {
     until_idle(db).await;
     let terminated = fixture.terminate_connections().await;

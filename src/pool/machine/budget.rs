@@ -129,7 +129,7 @@ impl Account {
     }
 
     /// Returns whether this revision uses the reserve in turn with others. A revision that was
-    /// never verified does: the next one may be the right one.
+    /// never verified does: the next one may be the correct one.
     fn shares_reserve(&self, revision: &Revision) -> bool {
         let mut never_verified = self
             .rejected

@@ -89,7 +89,7 @@ fn time_to_drain(
     });
     match (lease.old_connections, until_expiry) {
         (OldConnections::EndWithLease, Some(time)) => time,
-        // They authenticate no more: their pool was replaced.
+        // They do not authenticate again, because their pool was replaced.
         (OldConnections::Reauthenticate, Some(time)) => time.min(drain_timeout),
         _ => drain_timeout,
     }

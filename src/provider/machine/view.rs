@@ -1,4 +1,4 @@
-//! Read access to the machine, for the rest of the framework.
+//! Read access to the machine, for the rest of the library.
 
 use std::time::{Duration, Instant};
 

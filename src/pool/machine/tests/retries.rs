@@ -199,7 +199,7 @@ fn the_next_attempt_is_one_that_may_help_callers() {
     assert_eq!(
         next_attempt(&pool, &r1),
         NextAttempt::Never,
-        "a check helps nobody"
+        "a check helps no caller"
     );
     pool.wait(60);
     pool.feed(PoolInput::CallerRejected { generation: 1 });

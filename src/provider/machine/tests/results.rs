@@ -136,7 +136,7 @@ fn alternating_superseded_revisions_are_logged_once_each() {
 }
 
 #[test]
-fn released_leases_are_remembered_within_bounds() {
+fn released_leases_are_stored_within_bounds() {
     let mut provider = TestProvider::new();
     for number in 0..1_000 {
         let revision = number.to_string();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_rotation_ends_when_pools_took_its_lease_or_a_newer_one_supersedes_it() {
+fn a_rotation_ends_when_pools_adopt_its_lease_or_a_newer_one_supersedes_it() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::PoolsDone(RotationId(1)));
     assert_eq!(
