@@ -15,8 +15,9 @@ use crate::report::HandoverMode;
 /// Longest pause between verifications that fail without a rejection.
 const MAX_RETRY: Duration = Duration::from_secs(15);
 /// Pause between verifications while the server is unreachable and no caller logs in. No caller
-/// detects that the server is back, and such a verification is no failed login. With the jitter it
-/// is below a second.
+/// detects that the server is back, and such a verification is no failed login if it ended within
+/// a second. The server may reject a slower one after the verify deadline. With the jitter the
+/// pause is below a second.
 const UNREACHABLE_RETRY: Duration = Duration::from_millis(900);
 /// Random share added to that pause.
 const RETRY_JITTER: f64 = 0.1;

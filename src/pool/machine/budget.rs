@@ -19,8 +19,8 @@ const NEVER_TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Pauses before a rejected candidate is verified again, because the database may change shortly
 /// after the backend. After these, [`Account::even_pause`] applies.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
-/// Smallest budget with which a lease gets both of these pauses. With less it gets only the first
-/// one. A start that waits for the lease always gets both.
+/// Smallest budget with which a candidate gets both of these pauses. With less it gets only the
+/// first one. An active lease, and one that a start waits for, always get both.
 const QUICK_TWICE_FROM: u32 = 10;
 /// Largest jitter on a pause before a verification.
 const JITTER: Duration = Duration::from_millis(100);
@@ -235,7 +235,7 @@ impl LoginBudget {
         }
         let rejected = account.record(&lease.revision, role != Role::Active, now);
         rejected.cost += 1;
-        let quick = if role == Role::First || budget >= QUICK_TWICE_FROM {
+        let quick = if role != Role::Candidate || budget >= QUICK_TWICE_FROM {
             2
         } else {
             1
