@@ -8,8 +8,14 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel_async::pooled_connection::PoolError as SetupError;
 use diesel_async::pooled_connection::deadpool::PoolError;
 
-/// Texts of PostgreSQL about a role that was dropped: 42704 and 42501.
-const ROLE_IS_GONE: [&str; 3] = ["does not exist", "invalid role OID", "permission denied"];
+/// Returns whether this is PostgreSQL's text about a role that was dropped, or that lost its
+/// rights: 42704 and 42501. A missing table or function has a similar text.
+fn is_about_the_role(text: &str) -> bool {
+    let names_a_role = text.starts_with("role \"") || text.starts_with("role with OID ");
+    names_a_role && text.ends_with(" does not exist")
+        || text.contains("invalid role OID")
+        || text.contains("permission denied")
+}
 
 /// Wraps an error in one of diesel's, which has no SQLSTATE of its own.
 pub(crate) fn into_diesel(error: CallError) -> ConnectionError {
@@ -45,10 +51,7 @@ pub(crate) fn setup_error(error: ConnectionError) -> ConnectError {
 pub(crate) fn check_error(error: QueryError, check: Check) -> ConnectError {
     query_error(error, |error| match error {
         QueryError::DatabaseError(DatabaseErrorKind::Unknown, information)
-            if check == Check::Probe
-                && ROLE_IS_GONE
-                    .iter()
-                    .any(|text| information.message().contains(text)) =>
+            if check == Check::Probe && is_about_the_role(information.message()) =>
         {
             ConnectErrorKind::Rejected
         }
@@ -70,5 +73,41 @@ fn kind_of(error: &QueryError) -> ConnectErrorKind {
             _,
         ) => ConnectErrorKind::Unreachable,
         _ => ConnectErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_rejected_only_if_its_role_is_gone() {
+        for (text, kind) in [
+            ("invalid role OID: 16385", ConnectErrorKind::Rejected),
+            (
+                "role with OID 16385 does not exist",
+                ConnectErrorKind::Rejected,
+            ),
+            ("role \"app\" does not exist", ConnectErrorKind::Rejected),
+            (
+                "permission denied for table health",
+                ConnectErrorKind::Rejected,
+            ),
+            (
+                "relation \"health\" does not exist",
+                ConnectErrorKind::Other,
+            ),
+            ("function health() does not exist", ConnectErrorKind::Other),
+            ("column \"role\" does not exist", ConnectErrorKind::Other),
+            ("schema \"health\" does not exist", ConnectErrorKind::Other),
+        ] {
+            let error = || {
+                let text = Box::new(text.to_owned());
+                QueryError::DatabaseError(DatabaseErrorKind::Unknown, text)
+            };
+            assert_eq!(check_error(error(), Check::Probe).kind(), kind, "{text}");
+            let ping = check_error(error(), Check::Ping).kind();
+            assert_eq!(ping, ConnectErrorKind::Other, "{text}");
+        }
     }
 }
