@@ -57,7 +57,9 @@ type Hook = dyn for<'c> Fn(&'c Client) -> HookFuture<'c> + Send + Sync;
 ///   default. By default the platform's roots verify it.
 /// - TCP keep-alives are on: after 60 s without traffic, then each 10 s, three times. They are as
 ///   configured if `keepalives(false)` or an interval is set.
-/// - `connect_timeout` limits each TCP connect. Default: none, so that the pool's own limits hold.
+/// - `connect_timeout` limits each TCP connect. Default: 2 s for each address if there are several,
+///   else none, so that the pool's own limits hold. A verification ends after 5 s by default:
+///   with three addresses or more, set a shorter limit.
 #[derive(Clone)]
 pub struct PgConnect {
     servers: Servers,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use claviger::Credentials;
 use claviger::error::ConnectError;
@@ -13,6 +14,10 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error, Socket};
 
 const DEFAULT_PORT: u16 = 5432;
+
+/// Limit on each TCP connect if another address can be tried and the configuration has none. The
+/// limit on a verification, 5 s, leaves time for a second address.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(2);
 
 /// A connection that no task drives yet.
 type Undriven<T> = Connection<Socket, <T as MakeTlsConnect<Socket>>::Stream>;
@@ -109,7 +114,8 @@ impl Servers {
 
     /// Logs in to the first server that responds, as libpq does: a server's error ends the
     /// attempt, except for one that does not accept connections yet (57P03). tokio-postgres repeats
-    /// a rejected login at each address of each host.
+    /// a rejected login at each address of each host. An address that ignores connects is passed
+    /// after a time-out.
     pub(crate) async fn log_in<T>(
         &self,
         credentials: &Credentials,
@@ -118,15 +124,18 @@ impl Servers {
     where
         T: MakeTlsConnect<Socket> + Clone,
     {
-        let base = self.base(credentials);
+        let mut base = self.base(credentials);
         let random = self.config.get_load_balance_hosts() == LoadBalanceHosts::Random;
         let mut servers = self.servers(credentials);
         if random {
             fastrand::shuffle(&mut servers);
         }
-        let mut unreachable = None;
+        let (mut unreachable, count) = (None, servers.len());
         for server in servers {
             let mut addresses = server.addresses().await;
+            if count.max(addresses.len()) > 1 && base.get_connect_timeout().is_none() {
+                base.connect_timeout(NEXT_ADDRESS_AFTER);
+            }
             if random {
                 fastrand::shuffle(&mut addresses);
             }
@@ -302,8 +311,6 @@ fn tries_next(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-    use std::time::Duration;
 
     use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
 

@@ -13,6 +13,7 @@ use claviger_servers::Postgres;
 use claviger_tokio_postgres::{
     CallError, OpenConnections, PgConnect, classify, classify_probe, find_postgres_error,
 };
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
@@ -130,6 +131,40 @@ async fn the_next_server_is_tried_if_one_is_unreachable() {
     let connect = PgConnect::new(config).with_root_certificates(roots);
     let verified = connect.expect("roots").verify(&app()).await;
     verified.expect("verified");
+}
+
+/// Returns a listener that ignores further connects, and the connections that fill its queue.
+async fn ignoring_listener() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let any_port = "127.0.0.1:0".parse().expect("an address");
+    socket.bind(any_port).expect("a port");
+    let listener = socket.listen(1).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let mut filling = Vec::new();
+    let short = Duration::from_millis(500);
+    while let Ok(connected) = timeout(short, TcpStream::connect(address)).await {
+        filling.push(connected.expect("a connection"));
+    }
+    (listener, filling)
+}
+
+#[tokio::test]
+async fn the_next_server_is_tried_if_one_ignores_connects() {
+    let server = server();
+    let (ignoring, _filling) = ignoring_listener().await;
+    let mut config = Config::new();
+    config
+        .host("127.0.0.1")
+        .host(server.host())
+        .port(ignoring.local_addr().expect("an address").port())
+        .port(server.port())
+        .dbname("orders");
+    let roots = server.ca_file().expect("TLS");
+    let connect = PgConnect::new(config).with_root_certificates(roots);
+    let connect = connect.expect("roots");
+    // The supervisor's limit on a verification.
+    let verified = timeout(Duration::from_secs(5), connect.verify(&app())).await;
+    verified.expect("within the limit").expect("verified");
 }
 
 #[tokio::test]
@@ -264,10 +299,7 @@ async fn a_rejected_token_is_explained() {
 }
 
 /// Runs a server that requires `iterations` of SCRAM from each client.
-async fn require_iterations(
-    listener: tokio::net::TcpListener,
-    iterations: u32,
-) -> std::io::Result<()> {
+async fn require_iterations(listener: TcpListener, iterations: u32) -> std::io::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     loop {
         let (mut client, _) = listener.accept().await?;
@@ -294,7 +326,7 @@ async fn require_iterations(
 
 #[tokio::test]
 async fn a_hostile_server_blocks_no_one() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let mut config = Config::new();
