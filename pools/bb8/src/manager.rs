@@ -6,7 +6,7 @@ use std::future::pending;
 use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bb8::ManageConnection;
@@ -36,6 +36,8 @@ struct Shared<F: ManagerFactory> {
     connections: OpenConnections,
     /// Whether returned connections are closed.
     closed: AtomicBool,
+    /// Logins of bb8 that have not ended. Some wait for a permit.
+    pending_logins: AtomicUsize,
     /// The last failed login. bb8 does not return its error to callers. Each waiting caller has a
     /// receiver.
     failures: watch::Sender<Option<Arc<Failure>>>,
@@ -64,6 +66,7 @@ impl<F: ManagerFactory> PermittedManager<F> {
                 logins,
                 connections: OpenConnections::default(),
                 closed: AtomicBool::new(false),
+                pending_logins: AtomicUsize::new(0),
                 failures: watch::Sender::default(),
             }),
         })
@@ -88,6 +91,12 @@ impl<F: ManagerFactory> PermittedManager<F> {
 
     pub(crate) fn waiting_caller(&self) -> WaitingCaller {
         WaitingCaller(self.shared.failures.subscribe())
+    }
+
+    /// Returns whether a login is pending for each waiting caller.
+    pub(crate) fn each_caller_has_a_login(&self) -> bool {
+        let pending = self.shared.pending_logins.load(Ordering::Acquire);
+        pending >= self.shared.failures.receiver_count()
     }
 
     /// Logs in with the current credentials and a permit.
@@ -118,6 +127,22 @@ impl<F: ManagerFactory> PermittedManager<F> {
     }
 }
 
+/// Counts a login of bb8 until dropped.
+struct PendingLogin<'c>(&'c AtomicUsize);
+
+impl<'c> PendingLogin<'c> {
+    fn begin(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for PendingLogin<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 fn panicked(panic: Box<dyn Any + Send>) -> ConnectError {
     // It may contain a secret.
     drop(panic);
@@ -132,6 +157,7 @@ impl<F: ManagerFactory> ManageConnection for PermittedManager<F> {
     /// Gives the error of a login to one caller, and logs in again for the next: bb8 begins no
     /// further login for callers that wait already.
     async fn connect(&self) -> Result<Self::Connection, CallError> {
+        let _pending = PendingLogin::begin(&self.shared.pending_logins);
         loop {
             let error = match self.log_in().await {
                 Err(error @ CallError::Connect(_)) => error,

@@ -112,7 +112,11 @@ impl<F: ManagerFactory> Bb8Pool<F> {
                     () = sleep(CHECK_AGAIN_AFTER) => {}
                 }
                 // bb8 may have notified nobody of a connection that was returned, or of a login
-                // that failed as this call began.
+                // that failed as this call began. Otherwise it would begin one more login.
+                let has_idle = inner.pool.state().idle_connections > 0;
+                if !has_idle && inner.manager.each_caller_has_a_login() {
+                    continue;
+                }
                 if let Some(got) = inner.pool.get_owned().now_or_never() {
                     break got;
                 }
