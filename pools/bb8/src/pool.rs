@@ -85,9 +85,11 @@ impl<F: ManagerFactory> Bb8Pool<F> {
         inner.is_some_and(|inner| inner.manager.update(credentials).is_ok())
     }
 
-    /// Returns an idle connection that is not known to be broken.
+    /// Returns an idle connection that is not known to be broken. Returns `None` outside of a tokio
+    /// runtime, where bb8 panics.
     pub(crate) fn take_idle(&self) -> Option<Taken<Bb8Connection<F>>> {
         let inner = self.inner.as_ref()?;
+        Handle::try_current().ok()?;
         // Without an idle connection, bb8 would open one.
         while inner.pool.state().idle_connections > 0 {
             let got = inner.pool.get_owned().now_or_never()?;

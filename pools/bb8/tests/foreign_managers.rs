@@ -94,3 +94,21 @@ async fn each_waiting_caller_has_a_login() {
     assert_ne!(**first.expect("a connection"), **second.expect("another"));
     assert_eq!(driver.logins.load(Ordering::Relaxed), before + 2);
 }
+
+#[test]
+fn try_get_outside_of_a_runtime_returns_nothing() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (supervisor, pool) = runtime.block_on(async {
+        let supervisor = Supervisor::start();
+        let pool = pool(&supervisor, &Driver::default(), false).await;
+        drop(pool.get().await.expect("a connection"));
+        (supervisor, pool)
+    });
+    assert!(pool.try_get().is_none());
+    let taken = {
+        let _entered = runtime.enter();
+        pool.try_get()
+    };
+    drop(taken.expect("an idle connection, which can be returned anywhere"));
+    drop((supervisor, pool));
+}
