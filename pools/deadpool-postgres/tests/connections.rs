@@ -22,6 +22,20 @@ fn connects(fixture: &Fixture) -> usize {
     fixture.server.log().count(received).expect("a log")
 }
 
+#[test]
+fn try_get_works_outside_of_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (fixture, pool) = runtime.block_on(async {
+        let fixture = Fixture::new().await;
+        let pool = fixture.pool(fixture.pools(4)).await;
+        (fixture, pool)
+    });
+    assert!(pool.try_get().is_none());
+    drop(runtime.block_on(pool.get()).expect("a connection"));
+    drop(pool.try_get().expect("an idle connection"));
+    assert_eq!(fixture.server.connection_count("app").expect("a count"), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn try_get_opens_no_connection() {
     let fixture = Fixture::new().await;

@@ -68,6 +68,20 @@ async fn try_get_opens_no_connection() {
     assert_eq!((status.connections, status.idle), (1, 0));
 }
 
+#[test]
+fn try_get_works_outside_of_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (fixture, pool) = runtime.block_on(async {
+        let fixture = Fixture::new().await;
+        let pool = fixture.pool(fixture.pools(4)).await;
+        (fixture, pool)
+    });
+    assert!(pool.try_get().is_none());
+    drop(runtime.block_on(pool.get()).expect("a connection"));
+    drop(pool.try_get().expect("an idle connection"));
+    assert_eq!(open_connections(&fixture), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_connection_is_never_handed_out() {
     let fixture = Fixture::new().await;
