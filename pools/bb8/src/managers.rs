@@ -92,7 +92,8 @@ pub trait ManagerFactory: Debug + Send + Sync + 'static {
     }
 
     /// Opens one connection without a pool, probes and closes it. Default: by the manager and
-    /// [`check_connection`](Self::check_connection).
+    /// [`check_connection`](Self::check_connection), in the caller's task. If a login may compute
+    /// for long, do both in a [`Verifier`](claviger::pool::Verifier).
     ///
     /// # Errors
     /// The error of the login or of the probe.

@@ -3,12 +3,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use bb8::ManageConnection;
 use claviger::error::ConnectError;
-use claviger::pool::{Check, check_credentials};
+use claviger::pool::{Check, Verifier, check_credentials};
 use claviger::{Credentials, Lease};
 use claviger_tokio_postgres::{OpenConnection, PgConnect, classify, classify_probe};
+use tokio::task::yield_now;
 use tokio_postgres::{Client, Error};
 
 use crate::managers::{ConnectResult, ManagerFactory};
@@ -125,9 +127,9 @@ impl ManagerFactory for PgConnect {
 /// let pools = Bb8Pools::new(managers, 10);
 /// # drop(pools);
 /// ```
-#[derive(Clone)]
 pub struct PgManagers<F> {
-    make: F,
+    make: Arc<F>,
+    verifier: Verifier,
 }
 
 impl<F, M> PgManagers<F>
@@ -136,8 +138,36 @@ where
     M: ManageConnection<Connection = Client, Error = Error>,
 {
     /// Creates a factory of the managers that `make` returns.
+    ///
+    /// In a verification, the manager logs in on a thread and a runtime of its own, which end with
+    /// it.
     pub fn new(make: F) -> Self {
-        Self { make }
+        Self {
+            make: Arc::new(make),
+            verifier: Verifier::default(),
+        }
+    }
+
+    /// Logs in, probes the connection and logs out.
+    async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        let manager = self.manager(credentials)?;
+        let connected = manager.connect().await;
+        let mut client = connected.map_err(|error| self.classify(&error).with_source(error))?;
+        let probed = self.check_connection(&manager, &mut client, Check::Probe);
+        let probed = probed.await;
+        // The manager's task logs out before the runtime ends.
+        drop(client);
+        yield_now().await;
+        probed.map_err(|error| self.classify_probe(&error).with_source(error))
+    }
+}
+
+impl<F> Clone for PgManagers<F> {
+    fn clone(&self) -> Self {
+        Self {
+            make: Arc::clone(&self.make),
+            verifier: self.verifier.clone(),
+        }
     }
 }
 
@@ -170,6 +200,16 @@ where
             ));
         }
         Ok(())
+    }
+
+    /// Verifies on a thread of its own, because a hostile server determines how long a login
+    /// computes.
+    async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        let (managers, own) = (self.clone(), credentials.clone());
+        let verified = self
+            .verifier
+            .run(async move { managers.log_in_and_probe(&own).await });
+        verified.await
     }
 
     async fn check_connection(

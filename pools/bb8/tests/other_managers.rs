@@ -4,6 +4,8 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::sync::{Arc, Mutex};
+use std::thread::{ThreadId, current};
 use std::time::Duration;
 
 use bb8_postgres::PostgresConnectionManager;
@@ -11,26 +13,34 @@ use claviger::error::ConnectErrorKind;
 use claviger::lease::OldConnections;
 use claviger::pool::PoolFactory;
 use claviger::{Credentials, Lease, Revision, Supervisor};
-use claviger_bb8::tokio_postgres::{Config, NoTls};
+use claviger_bb8::bb8::ManageConnection;
+use claviger_bb8::tokio_postgres::{Client, Config, Error, NoTls};
 use claviger_bb8::{Bb8Pools, ManagerFactory, PgManagers};
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
 use tokio::time::{sleep, timeout};
 
 fn pools(server: &Postgres) -> Bb8Pools<impl ManagerFactory<Manager = Manager>> {
+    let config = config(server);
+    let managers = PgManagers::new(move |credentials: &Credentials| manager(&config, credentials));
+    Bb8Pools::new(managers, 4)
+}
+
+fn config(server: &Postgres) -> Config {
     let mut config = Config::new();
     config
         .host(server.host())
         .port(server.port())
         .dbname("orders");
-    let managers = PgManagers::new(move |credentials: &Credentials| {
-        let mut config = config.clone();
-        config
-            .user(credentials.user())
-            .password(credentials.expose_password());
-        PostgresConnectionManager::new(config, NoTls)
-    });
-    Bb8Pools::new(managers, 4)
+    config
+}
+
+fn manager(config: &Config, credentials: &Credentials) -> Manager {
+    let mut config = config.clone();
+    config
+        .user(credentials.user())
+        .password(credentials.expose_password());
+    PostgresConnectionManager::new(config, NoTls)
 }
 
 type Manager = PostgresConnectionManager<NoTls>;
@@ -89,6 +99,57 @@ async fn bb8_postgres_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bb8_postgres_is_updated_in_place() {
     rotate(OldConnections::Keep).await;
+}
+
+/// A manager that notes the thread of each login.
+struct Noting {
+    manager: Manager,
+    threads: Arc<Mutex<Vec<ThreadId>>>,
+}
+
+impl ManageConnection for Noting {
+    type Connection = Client;
+    type Error = Error;
+
+    async fn connect(&self) -> Result<Client, Error> {
+        let connected = self.manager.connect().await;
+        self.threads
+            .lock()
+            .expect("unpoisoned")
+            .push(current().id());
+        connected
+    }
+
+    async fn is_valid(&self, client: &mut Client) -> Result<(), Error> {
+        self.manager.is_valid(client).await
+    }
+
+    fn has_broken(&self, client: &mut Client) -> bool {
+        self.manager.has_broken(client)
+    }
+}
+
+#[tokio::test]
+async fn a_verification_does_not_compute_on_the_runtime() {
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", "password-1").expect("a role");
+    server.create_database("orders", "app").expect("a database");
+    let threads = Arc::new(Mutex::new(Vec::new()));
+    let (noted, config) = (Arc::clone(&threads), config(&server));
+    let managers = PgManagers::new(move |credentials: &Credentials| Noting {
+        manager: manager(&config, credentials),
+        threads: Arc::clone(&noted),
+    });
+    let pools = Bb8Pools::new(managers, 4);
+    let verified = pools.verify(&Credentials::new("app", "password-1")).await;
+    verified.expect("verified");
+    let error = pools.verify(&Credentials::new("app", "wrong")).await;
+    let error = error.expect_err("rejected");
+    assert_eq!(error.kind(), ConnectErrorKind::Rejected);
+    assert_eq!(error.code(), Some("28P01"));
+    let threads = threads.lock().expect("unpoisoned");
+    assert_eq!(threads.len(), 2);
+    assert!(!threads.contains(&current().id()), "a thread of its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
