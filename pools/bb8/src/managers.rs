@@ -150,6 +150,13 @@ pub trait ManagerFactory: Debug + Send + Sync + 'static {
         manager.is_valid(connection)
     }
 
+    /// Returns whether a connection can be used again after its check was cancelled. If not, it is
+    /// closed. Default: `false`, because a late response could be read as that of the next
+    /// statement.
+    fn reuses_cancelled(&self) -> bool {
+        false
+    }
+
     /// Returns the database user of these credentials and its server. Failed logins are counted
     /// for each. Default: the user.
     fn account(&self, credentials: &Credentials) -> String {

@@ -48,6 +48,7 @@ impl<F: ManagerFactory> Bb8Pools<F> {
     pub fn new(managers: F, max_connections: u32) -> Self {
         let mut settings = PoolSettings::new(max_connections);
         settings.own_queue = true;
+        settings.reuses_cancelled = managers.reuses_cancelled();
         Self {
             managers: Arc::new(managers),
             settings,

@@ -92,6 +92,11 @@ impl ManagerFactory for PgConnect {
         PgConnect::check_connection(self, client, check)
     }
 
+    /// The driver reads the response of a check that was cancelled.
+    fn reuses_cancelled(&self) -> bool {
+        true
+    }
+
     fn account(&self, credentials: &Credentials) -> String {
         PgConnect::account(self, credentials)
     }
@@ -200,6 +205,11 @@ where
             ));
         }
         Ok(())
+    }
+
+    /// The driver reads the response of a check that was cancelled.
+    fn reuses_cancelled(&self) -> bool {
+        true
     }
 
     /// Verifies on a thread of its own, because a hostile server determines how long a login

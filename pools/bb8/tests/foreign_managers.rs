@@ -95,6 +95,21 @@ async fn each_waiting_caller_has_a_login() {
     assert_eq!(driver.logins.load(Ordering::Relaxed), before + 2);
 }
 
+#[tokio::test]
+async fn a_connection_whose_check_was_cancelled_is_closed() {
+    let (supervisor, driver) = (Supervisor::start(), Driver::default());
+    let pool = pool(&supervisor, &driver, true).await;
+    let first = pool.get().await.expect("a connection");
+    let number = **first;
+    drop(first);
+    driver.checks_hang.store(true, Ordering::Relaxed);
+    let cancelled = timeout(Duration::from_millis(200), pool.get()).await;
+    cancelled.expect_err("the check hangs");
+    driver.checks_hang.store(false, Ordering::Relaxed);
+    let next = pool.get().await.expect("a connection");
+    assert_ne!(**next, number, "its protocol state is unknown");
+}
+
 #[test]
 fn try_get_outside_of_a_runtime_returns_nothing() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

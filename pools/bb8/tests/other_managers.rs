@@ -141,6 +141,7 @@ async fn a_verification_does_not_compute_on_the_runtime() {
         threads: Arc::clone(&noted),
     });
     let pools = Bb8Pools::new(managers, 4);
+    assert!(pools.settings().reuses_cancelled, "the driver's protocol");
     let verified = pools.verify(&Credentials::new("app", "password-1")).await;
     verified.expect("verified");
     let error = pools.verify(&Credentials::new("app", "wrong")).await;
