@@ -44,9 +44,15 @@ impl State {
         !self.broken.load(Ordering::Acquire) && !self.authentications.get().is_some_and(have_ended)
     }
 
-    /// Returns whether a command on it had no response in time.
+    /// Returns whether the connection may be broken: a command on it had no response in time, or
+    /// its logins do not succeed.
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Acquire)
+    }
+
+    /// Records that the connection may be broken.
+    pub(crate) fn note_suspect(&self) {
+        self.suspect.store(true, Ordering::Release);
     }
 
     pub(crate) fn note_response(&self) {
@@ -71,7 +77,7 @@ impl State {
         if is_rejection(error) || (error.is_unrecoverable_error() && !reconnects) {
             self.note_broken();
         } else if error.is_timeout() {
-            self.suspect.store(true, Ordering::Release);
+            self.note_suspect();
         }
     }
 }

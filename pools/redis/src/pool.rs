@@ -129,14 +129,16 @@ impl<K: Kind> Shared<K> {
         Ok(connection)
     }
 
-    /// Returns the open connection if a command on it had no response in time, and `PING` has one.
+    /// Returns the open connection if it is suspected to be broken, and `PING` has a response. Waits
+    /// for it no longer than a login takes, because commands may have no time-out.
     async fn still_responds(&self) -> Option<RedisConnection<K>> {
         let mut connection = {
             let current = self.current.lock();
             let usable = |one: &&RedisConnection<K>| one.state.is_usable();
             current.connection.as_ref().filter(usable).cloned()?
         };
-        if ping(&mut connection).await.is_err() {
+        let pinged = timeout(self.logins.connection_timeout, ping(&mut connection)).await;
+        if !matches!(pinged, Ok(Ok(()))) {
             connection.state.note_broken();
             return None;
         }

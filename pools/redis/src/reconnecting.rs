@@ -3,6 +3,10 @@
 //!
 //! The library does not count their logins, and a cluster's client repeats a rejected one without
 //! end. Logins are therefore limited here while none succeeds.
+//!
+//! redis-rs subscribes twice for each connection, as described in `credentials.rs`. The task of the
+//! login subscribes and polls at once. After a success it subscribes again, and spawns a task that
+//! polls this second stream.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -13,16 +17,20 @@ use futures_util::stream::{Stream, unfold};
 use parking_lot::Mutex;
 use redis::{BasicAuth, RedisResult, StreamingCredentialsProvider};
 use tokio::sync::watch;
+use tokio::task;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::State;
 use crate::credentials::{Verified, Version};
 
-/// Number of logins in a row without a success, after which they are limited. A large cluster opens
-/// this many connections at once.
+/// Number of logins in a row without a success, after which they are limited. A large cluster has
+/// this many under way at once, and continues after the first success.
 const LOGINS: u32 = 16;
 /// Time between two logins after that.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Time for which logins are limited before the client counts as failing. Shorter than the default
+/// time-out of a login.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// The streams of all connections of one client.
 pub(crate) struct Reconnecting {
@@ -43,28 +51,40 @@ struct Logins {
     /// Version that each open connection has authenticated with, by the number of its stream.
     accepted: BTreeMap<u64, u64>,
     streams: u64,
-    /// Version to which the next two fields apply.
+    /// Version to which the next three fields apply.
     version: u64,
-    /// Streams that have begun since the last success.
+    /// Logins that have begun since the last success.
     in_a_row: u32,
     last: Option<Instant>,
+    /// Time since which a login waits, without a success.
+    limited_since: Option<Instant>,
 }
 
 impl Logins {
     /// Counts a login, or returns when the next one may begin.
     fn begin(&mut self, version: u64, now: Instant) -> Result<(), Instant> {
         if self.version != version {
-            (self.version, self.in_a_row) = (version, 0);
+            self.version = version;
+            self.succeeded();
         }
         let next = self.last.map(|last| last + PAUSE);
         match next.filter(|next| self.in_a_row >= LOGINS && now < *next) {
-            Some(next) => Err(next),
+            Some(next) => {
+                self.limited_since.get_or_insert(now);
+                Err(next)
+            }
             None => {
                 self.in_a_row += 1;
                 self.last = Some(now);
                 Ok(())
             }
         }
+    }
+
+    /// Records that a login succeeded.
+    fn succeeded(&mut self) {
+        self.in_a_row = 0;
+        self.limited_since = None;
     }
 }
 
@@ -104,9 +124,33 @@ impl Client {
     fn accepted(&self, stream: u64, version: u64) {
         let mut logins = self.logins.lock();
         logins.accepted.insert(stream, version);
-        logins.in_a_row = 0;
+        logins.succeeded();
         drop(logins);
         self.changed.send_replace(());
+    }
+
+    /// Records that a connection has logged in. Logins that wait may begin.
+    fn logged_in(&self) {
+        self.logins.lock().succeeded();
+        self.changed.send_replace(());
+    }
+
+    /// Records that no login succeeds, and returns when to check again. Before that, other logins
+    /// may still be under way.
+    fn note_limited(&self, now: Instant, next: Instant) -> Instant {
+        let logins = self.logins.lock();
+        let grace_ends = logins.limited_since.unwrap_or(now) + GRACE;
+        if now < grace_ends {
+            return next.min(grace_ends);
+        }
+        if logins.accepted.is_empty() {
+            // The next call logs in with a permit, and so reports the error.
+            self.state.note_broken();
+        } else {
+            // Other nodes may work. The next call sends `PING`.
+            self.state.note_suspect();
+        }
+        next
     }
 
     /// Records the end of a stream, with the last value that it returned.
@@ -132,6 +176,7 @@ impl StreamingCredentialsProvider for Reconnecting {
             versions: self.verified.subscribe(),
             client: Arc::clone(&self.client),
             stream,
+            task: task::try_id(),
             sent: None,
         };
         Box::pin(unfold(reading, |mut reading| async move {
@@ -145,6 +190,8 @@ struct Reading {
     versions: watch::Receiver<Version>,
     client: Arc<Client>,
     stream: u64,
+    /// The task that subscribed.
+    task: Option<task::Id>,
     sent: Option<u64>,
 }
 
@@ -155,26 +202,31 @@ impl Reading {
                 self.client.accepted(self.stream, number);
                 self.versions.changed().await.ok()?;
             }
-            None => self.may_log_in().await?,
+            None if self.task == task::try_id() => self.may_log_in().await?,
+            // A second stream: the login has succeeded.
+            None => self.client.logged_in(),
         }
         let version = self.versions.borrow_and_update().clone();
         self.sent = Some(version.number);
         Some(version.auth())
     }
 
-    /// Waits until a login may begin: at once, or while logins fail, after a pause or with newer
-    /// credentials.
+    /// Waits until a login may begin: at once, or while none succeeds, after a success, a pause or
+    /// with newer credentials.
     async fn may_log_in(&mut self) -> Option<()> {
+        let client = Arc::clone(&self.client);
+        let mut progress = client.changed.subscribe();
         loop {
             let version = self.versions.borrow_and_update().number;
-            let begun = self.client.logins.lock().begin(version, Instant::now());
+            let now = Instant::now();
+            let begun = client.logins.lock().begin(version, now);
             let Err(next) = begun else {
                 return Some(());
             };
-            // The next call logs in with a permit, and so reports the error.
-            self.client.state.note_broken();
+            let next = client.note_limited(now, next);
             tokio::select! {
                 changed = self.versions.changed() => changed.ok()?,
+                changed = progress.changed() => changed.ok()?,
                 () = sleep_until(next) => {}
             }
         }
@@ -190,7 +242,9 @@ impl Drop for Reading {
 #[cfg(test)]
 mod tests {
     use claviger::Credentials;
+    use futures_util::future::join_all;
     use futures_util::{FutureExt, StreamExt};
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -211,6 +265,8 @@ mod tests {
         let mut waiting = provider.subscribe();
         let mut next = waiting.next();
         assert!((&mut next).now_or_never().is_none());
+        assert!(state.is_usable(), "a login may still succeed");
+        assert!(timeout(GRACE, &mut next).await.is_err());
         assert!(!state.is_usable());
         verified.update(Credentials::new("app", "second"));
         let auth = next.await.and_then(Result::ok);
@@ -218,6 +274,63 @@ mod tests {
             auth.map(|auth| auth.password().to_owned()).as_deref(),
             Some("second")
         );
+    }
+
+    /// Subscribes twice and polls as redis-rs does for a login that succeeds.
+    async fn log_in(provider: &Reconnecting, server: &tokio::sync::Semaphore) {
+        provider.subscribe().next().await;
+        if let Ok(permit) = server.acquire().await {
+            permit.forget();
+        }
+        let mut later = provider.subscribe();
+        tokio::spawn(async move { while later.next().await.is_some() {} });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_cluster_is_not_limited() {
+        let (_, provider, state) = provider();
+        let server = tokio::sync::Semaphore::new(1);
+        log_in(&provider, &server).await;
+        let nodes = LOGINS * 4;
+        server.add_permits(nodes as usize);
+        let began = Instant::now();
+        join_all((0..nodes).map(|_| log_in(&provider, &server))).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(state.is_usable());
+        assert!(provider.client().reach(1).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_connection_keeps_a_limited_client() {
+        let (_, provider, state) = provider();
+        let mut open = provider.subscribe();
+        open.next().await;
+        assert!(open.next().now_or_never().is_none());
+        for _ in 0..LOGINS {
+            provider.subscribe().next().await;
+        }
+        assert!(
+            timeout(GRACE * 2, provider.subscribe().next())
+                .await
+                .is_err()
+        );
+        assert!(state.is_usable());
+        assert!(state.is_suspect(), "a PING decides");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn logins_wait_for_the_first_success_of_those_under_way() {
+        let (_, provider, state) = provider();
+        let server = tokio::sync::Semaphore::new(0);
+        let began = Instant::now();
+        let all = join_all((0..=LOGINS).map(|_| log_in(&provider, &server)));
+        let responding = async {
+            sleep(GRACE / 2).await;
+            server.add_permits(LOGINS as usize + 1);
+        };
+        tokio::join!(all, responding);
+        assert_eq!(began.elapsed(), GRACE / 2);
+        assert!(state.is_usable());
     }
 
     #[tokio::test(start_paused = true)]
