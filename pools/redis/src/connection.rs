@@ -73,7 +73,8 @@ impl State {
         }
     }
 
-    fn note_error(&self, error: &RedisError, reconnects: bool) {
+    /// Records what an error of a command says about the connection.
+    pub(crate) fn note_error(&self, error: &RedisError, reconnects: bool) {
         if is_rejection(error) || (error.is_unrecoverable_error() && !reconnects) {
             self.note_broken();
         } else if error.is_timeout() {

@@ -128,7 +128,11 @@ impl ConnectionLike for ExclusiveConnection {
         &'a mut self,
         cmd: &'a redis::Cmd,
     ) -> redis::RedisFuture<'a, redis::Value> {
-        self.0.connection.req_packed_command(cmd)
+        Box::pin(async move {
+            let Connection { connection, state } = &mut *self.0;
+            let result = connection.req_packed_command(cmd).await;
+            result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -137,9 +141,13 @@ impl ConnectionLike for ExclusiveConnection {
         offset: usize,
         count: usize,
     ) -> redis::RedisFuture<'a, Vec<redis::Value>> {
-        self.0
-            .connection
-            .req_packed_commands(pipeline, offset, count)
+        Box::pin(async move {
+            let Connection { connection, state } = &mut *self.0;
+            let result = connection
+                .req_packed_commands(pipeline, offset, count)
+                .await;
+            result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
+        })
     }
 
     fn get_db(&self) -> i64 {
@@ -191,6 +199,9 @@ impl Manager for Connections {
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
         if !connection.state.is_usable() {
             return Err(RecycleError::message("the connection has ended"));
+        }
+        if connection.state.is_suspect() {
+            return Err(RecycleError::message("a command had no response in time"));
         }
         // Not awaited, because a call that shares connections polls once. The server runs it before
         // the next command.

@@ -168,3 +168,19 @@ async fn a_reused_connection_watches_nothing() {
         .expect("a transaction");
     assert!(set.is_some(), "the watch would abort it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_responses_is_not_reused() {
+    let factory = |server: &Redis| {
+        let settings = pools(server).with_response_timeout(Some(Duration::from_millis(500)));
+        ExclusivePools::new(settings, 10).expect("a factory")
+    };
+    let setup = Setup::new(OldConnections::Keep, factory).await;
+    let mut connection = setup.cache.get().await.expect("a connection");
+    let mut blocking = redis::cmd("BLPOP");
+    blocking.arg("nothing").arg(0);
+    let error = blocking.exec_async(&mut connection).await;
+    assert!(error.expect_err("no response").is_timeout());
+    drop(connection);
+    count(&setup.cache).await.expect("another connection");
+}
