@@ -17,6 +17,7 @@ use claviger::pool::{
 };
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
 use futures_util::FutureExt;
+use futures_util::future::{join_all, maybe_done};
 use parking_lot::Mutex;
 use redis::RedisResult;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -246,6 +247,15 @@ fn call_error(error: PoolError<Error>) -> Error {
     }
 }
 
+/// Returns the error of a pool that has no connection ready although the credentials work.
+fn never_ready(within: Duration) -> ConnectError {
+    let message = format!(
+        "no connection was ready within {within:?}, although the login works; check the server's \
+         limit of clients"
+    );
+    ConnectError::new(ConnectErrorKind::Other, message)
+}
+
 impl PoolFactory for ExclusivePools {
     type Secret = Credentials;
     type Pool = ExclusivePool;
@@ -303,14 +313,33 @@ impl PoolFactory for ExclusivePools {
         &self,
         pool: &ExclusivePool,
         connections: u32,
-        _: Duration,
+        within: Duration,
     ) -> Result<u32, ConnectError> {
-        let mut opened = Vec::new();
-        for _ in 0..connections {
-            let connection = self.get(pool).await;
-            opened.push(connection.map_err(|error| error.connect_error())?);
+        // Shorter than the deadline, to report the cause.
+        let within = within * 4 / 5;
+        // Idle connections are kept until each call has begun to connect; otherwise it would take
+        // one of them. Callers can use them again before the first login completes.
+        let idle: Vec<_> = std::iter::from_fn(|| self.try_get(pool))
+            .take(connections as usize)
+            .collect();
+        let missing = connections.saturating_sub(self.connections(pool));
+        let mut opening: Vec<_> = (0..missing)
+            .map(|_| Box::pin(maybe_done(self.get(pool))))
+            .collect();
+        for getting in &mut opening {
+            let _ = futures_util::poll!(getting.as_mut());
         }
-        Ok(self.connections(pool))
+        drop(idle);
+        let all_opened = timeout(within, join_all(opening.iter_mut())).await;
+        let opened: Result<Vec<_>, _> = opening
+            .iter_mut()
+            .filter_map(|getting| getting.as_mut().take_output())
+            .collect();
+        match opened {
+            Ok(_) if all_opened.is_ok() => Ok(self.connections(pool)),
+            Ok(_) | Err(Error::TimedOut) => Err(never_ready(within)),
+            Err(error) => Err(error.connect_error()),
+        }
     }
 
     fn update_in_place(&self, pool: &ExclusivePool, old: &Credentials, new: &Credentials) -> bool {

@@ -8,9 +8,10 @@ mod common;
 
 use std::time::Duration;
 
-use claviger::Handle;
 use claviger::lease::OldConnections;
+use claviger::pool::{ObservedPermits, PoolFactory as _};
 use claviger::report::RotationTrigger;
+use claviger::{Credentials, Handle};
 use claviger_fixtures::{eventually, fetches, until_drained, until_generation};
 use claviger_redis::ExclusivePools;
 use claviger_redis::redis::{self, AsyncCommands, RedisError};
@@ -183,4 +184,33 @@ async fn a_connection_without_responses_is_not_reused() {
     assert!(error.expect_err("no response").is_timeout());
     drop(connection);
     count(&setup.cache).await.expect("another connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warming_leaves_idle_connections_to_callers() {
+    let server = Redis::start().expect("a server");
+    server.set_user(USER, "password-1").expect("a user");
+    let (factory, permits) = (exclusive(&server), ObservedPermits::new(|_| {}));
+    let credentials = Credentials::new(USER, "password-1");
+    let pool = factory.open(&credentials, permits.login_permits());
+    let pool = pool.expect("a pool");
+    let second = Duration::from_secs(1);
+    assert_eq!(factory.warm(&pool, 2, second * 20).await.ok(), Some(2));
+    permits.withhold(true);
+    let warming = factory.warm(&pool, 4, second);
+    let calling = async {
+        tokio::time::sleep(second / 10).await;
+        factory.try_get(&pool).is_some()
+    };
+    let both = tokio::time::timeout(second * 10, async { tokio::join!(warming, calling) });
+    let (warmed, called) = both.await.expect("an end within the bound");
+    assert!(called, "idle connections are held");
+    let error = warmed.expect_err("no permit");
+    assert!(
+        error.message().starts_with("no connection was ready"),
+        "{error}"
+    );
+    permits.withhold(false);
+    assert_eq!(factory.warm(&pool, 4, second * 20).await.ok(), Some(4));
+    assert_eq!(permits.granted(), 4, "two were open");
 }
