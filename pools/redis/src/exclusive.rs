@@ -30,6 +30,7 @@ use crate::connection::State;
 use crate::credentials::Verified;
 use crate::factory::{check_lease, explain, server, verify};
 use crate::kind::sealed::Connect as _;
+use crate::usage::Usage;
 use crate::{Multiplexed, RedisPools};
 
 /// Interval at which a drain counts busy connections.
@@ -82,6 +83,7 @@ impl ExclusivePools {
 pub(crate) struct Connection {
     connection: MultiplexedConnection,
     state: Arc<State>,
+    usage: Usage,
 }
 
 impl Deref for Connection {
@@ -107,6 +109,10 @@ impl fmt::Debug for Connection {
 }
 
 /// Connection of one caller, which is returned to the pool when dropped.
+///
+/// It is closed instead of reused after a command that changes its state for the next caller: a
+/// `MULTI` without `EXEC`, `SELECT`, `SUBSCRIBE`, `AUTH`, `RESET`, `CLIENT TRACKING` and the like.
+/// Commands on the dereferenced connection of redis-rs are not observed.
 #[derive(Debug)]
 pub struct ExclusiveConnection(Object<Connections>);
 
@@ -130,8 +136,16 @@ impl ConnectionLike for ExclusiveConnection {
         cmd: &'a redis::Cmd,
     ) -> redis::RedisFuture<'a, redis::Value> {
         Box::pin(async move {
-            let Connection { connection, state } = &mut *self.0;
+            let Connection {
+                connection,
+                state,
+                usage,
+            } = &mut *self.0;
+            usage.note_sent(cmd);
             let result = connection.req_packed_command(cmd).await;
+            if result.is_ok() {
+                usage.note_response(cmd);
+            }
             result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
         })
     }
@@ -143,10 +157,18 @@ impl ConnectionLike for ExclusiveConnection {
         count: usize,
     ) -> redis::RedisFuture<'a, Vec<redis::Value>> {
         Box::pin(async move {
-            let Connection { connection, state } = &mut *self.0;
+            let Connection {
+                connection,
+                state,
+                usage,
+            } = &mut *self.0;
+            pipeline.cmd_iter().for_each(|cmd| usage.note_sent(cmd));
             let result = connection
                 .req_packed_commands(pipeline, offset, count)
                 .await;
+            if result.is_ok() {
+                pipeline.cmd_iter().for_each(|cmd| usage.note_response(cmd));
+            }
             result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
         })
     }
@@ -187,7 +209,11 @@ impl Manager for Connections {
             states.retain(|state| state.strong_count() > 0);
             states.push(Arc::downgrade(&state));
             drop(states);
-            Ok(Connection { connection, state })
+            Ok(Connection {
+                connection,
+                state,
+                usage: Usage::default(),
+            })
         };
         match self.permits.log_in(log_in).await {
             Ok(connection) => Ok(connection),
@@ -203,6 +229,9 @@ impl Manager for Connections {
         }
         if connection.state.is_suspect() {
             return Err(RecycleError::message("a command had no response in time"));
+        }
+        if connection.usage.changed_state() {
+            return Err(RecycleError::message("commands changed its state"));
         }
         // Not awaited, because a call that shares connections polls once. The server runs it before
         // the next command.

@@ -17,6 +17,8 @@ mod pool;
 mod pools;
 #[cfg(any(feature = "connection-manager", feature = "cluster"))]
 mod reconnecting;
+#[cfg(feature = "deadpool")]
+mod usage;
 
 #[cfg(feature = "cluster")]
 pub use cluster::Cluster;

@@ -214,3 +214,44 @@ async fn warming_leaves_idle_connections_to_callers() {
     assert_eq!(factory.warm(&pool, 4, second * 20).await.ok(), Some(4));
     assert_eq!(permits.granted(), 4, "two were open");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_in_another_state_is_not_reused() {
+    let setup = Setup::new(OldConnections::Keep, exclusive).await;
+    let mut select = redis::cmd("select");
+    select.arg(3);
+    let mut subscribe = redis::cmd("SUBSCRIBE");
+    subscribe.arg("news");
+    for command in [redis::cmd("MULTI"), select, subscribe] {
+        let before = setup.connection_ids();
+        let mut connection = setup.cache.get().await.expect("a connection");
+        command.exec_async(&mut connection).await.expect("a state");
+        drop(connection);
+        count(&setup.cache).await.expect("a response of INCR");
+        let reused = |ids: Vec<u64>| ids.iter().any(|id| before.contains(id));
+        eventually("another connection is open", || {
+            before.is_empty() || !reused(setup.connection_ids())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_after_its_transaction_is_reused() {
+    let setup = Setup::new(OldConnections::Keep, exclusive).await;
+    let mut connection = setup.cache.get().await.expect("a connection");
+    for name in ["MULTI", "PING", "EXEC"] {
+        let command = redis::cmd(name);
+        command
+            .exec_async(&mut connection)
+            .await
+            .expect("a response");
+    }
+    let mut id = redis::cmd("CLIENT");
+    id.arg("ID");
+    let first: u64 = id.query_async(&mut connection).await.expect("an id");
+    drop(connection);
+    let mut connection = setup.cache.get().await.expect("a connection");
+    let second: u64 = id.query_async(&mut connection).await.expect("an id");
+    assert_eq!(first, second);
+}

@@ -1,0 +1,118 @@
+//! What the commands of one caller leave on its connection.
+
+use redis::{Arg, Cmd};
+
+/// Commands after which the next caller would find another database, protocol, user or mode.
+/// `WATCH` is not one of them, because `UNWATCH` is sent before the next use.
+const STATEFUL: [&str; 12] = [
+    "ASKING",
+    "AUTH",
+    "HELLO",
+    "MONITOR",
+    "PSUBSCRIBE",
+    "QUIT",
+    "READONLY",
+    "READWRITE",
+    "RESET",
+    "SELECT",
+    "SSUBSCRIBE",
+    "SUBSCRIBE",
+];
+
+/// Subcommands of `CLIENT` that do the same.
+const STATEFUL_CLIENT: [&str; 5] = ["CACHING", "NO-EVICT", "NO-TOUCH", "REPLY", "TRACKING"];
+
+/// State of a connection that its commands have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    in_transaction: bool,
+    is_stateful: bool,
+}
+
+impl Usage {
+    /// Records a command before it is sent. The caller may be cancelled after that.
+    pub(crate) fn note_sent(&mut self, cmd: &Cmd) {
+        if has_word(cmd, 0, &["MULTI"]) {
+            self.in_transaction = true;
+        }
+        self.is_stateful |= has_word(cmd, 0, &STATEFUL)
+            || (has_word(cmd, 0, &["CLIENT"]) && has_word(cmd, 1, &STATEFUL_CLIENT));
+    }
+
+    /// Records that a command has succeeded.
+    pub(crate) fn note_response(&mut self, cmd: &Cmd) {
+        if has_word(cmd, 0, &["MULTI"]) {
+            self.in_transaction = true;
+        } else if has_word(cmd, 0, &["EXEC", "DISCARD"]) {
+            self.in_transaction = false;
+        }
+    }
+
+    /// Returns whether the connection must not be reused.
+    pub(crate) fn changed_state(&self) -> bool {
+        self.in_transaction || self.is_stateful
+    }
+}
+
+/// Returns whether a word of a command is one of these, in any case.
+fn has_word(cmd: &Cmd, position: usize, words: &[&str]) -> bool {
+    let Some(Arg::Simple(word)) = cmd.args_iter().nth(position) else {
+        return false;
+    };
+    words
+        .iter()
+        .any(|one| one.as_bytes().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed_state(commands: &[&[&str]]) -> bool {
+        let mut usage = Usage::default();
+        for words in commands {
+            let mut cmd = Cmd::new();
+            cmd.arg(*words);
+            usage.note_sent(&cmd);
+            usage.note_response(&cmd);
+        }
+        usage.changed_state()
+    }
+
+    #[test]
+    fn commands_that_change_the_connection_are_found() {
+        for command in [
+            &["MULTI"] as &[&str],
+            &["multi"],
+            &["Select", "1"],
+            &["PSUBSCRIBE", "*"],
+            &["CLIENT", "tracking", "ON"],
+        ] {
+            assert!(changed_state(&[command]), "{command:?}");
+        }
+        for command in [
+            &["GET", "MULTI"] as &[&str],
+            &["WATCH", "key"],
+            &["CLIENT", "ID"],
+        ] {
+            assert!(!changed_state(&[command]), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn an_ended_transaction_leaves_nothing() {
+        for end in ["EXEC", "DISCARD"] {
+            assert!(!changed_state(&[&["MULTI"], &["SET", "key", "1"], &[end]]));
+        }
+        assert!(changed_state(&[&["MULTI"], &["EXEC"], &["MULTI"]]));
+        assert!(changed_state(&[&["MULTI"], &["EXEC"], &["SELECT", "2"]]));
+    }
+
+    #[test]
+    fn a_cancelled_end_of_a_transaction_is_none() {
+        let mut usage = Usage::default();
+        usage.note_sent(&redis::cmd("MULTI"));
+        usage.note_sent(&redis::cmd("EXEC"));
+        assert!(usage.changed_state());
+    }
+}
