@@ -21,20 +21,21 @@ use futures_util::future::{join_all, maybe_done};
 use parking_lot::Mutex;
 use redis::RedisResult;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::Error;
 use crate::address::{Logins, misconfigured};
 use crate::classify::{classify, login_error};
-use crate::connection::State;
+use crate::connection::{Open, State};
 use crate::credentials::Verified;
 use crate::factory::{check_lease, explain, server, verify};
 use crate::kind::sealed::Connect as _;
 use crate::usage::Usage;
 use crate::{Multiplexed, RedisPools};
 
-/// Interval at which a drain counts busy connections.
-const BUSY_CHECK: Duration = Duration::from_millis(20);
+/// Time between two searches for idle connections of a closed pool.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Factory of pools whose callers each have a connection of their own. They can use commands that
 /// would disturb other callers of a shared one: `WATCH` with `MULTI`, blocking commands, `SELECT`.
@@ -81,9 +82,11 @@ impl ExclusivePools {
 
 /// A connection in a pool of [`ExclusivePools`]. Dereferences to redis-rs's.
 pub(crate) struct Connection {
+    // Dropped in this order: the connection closes before it stops to count.
     connection: MultiplexedConnection,
     state: Arc<State>,
     usage: Usage,
+    _open: Arc<Open>,
 }
 
 impl Deref for Connection {
@@ -140,6 +143,7 @@ impl ConnectionLike for ExclusiveConnection {
                 connection,
                 state,
                 usage,
+                ..
             } = &mut *self.0;
             usage.note_sent(cmd);
             let result = connection.req_packed_command(cmd).await;
@@ -161,6 +165,7 @@ impl ConnectionLike for ExclusiveConnection {
                 connection,
                 state,
                 usage,
+                ..
             } = &mut *self.0;
             pipeline.cmd_iter().for_each(|cmd| usage.note_sent(cmd));
             let result = connection
@@ -184,6 +189,8 @@ struct Connections {
     permits: LoginPermits,
     verified: Verified,
     states: Arc<Mutex<Vec<Weak<State>>>>,
+    /// Number of connections that are open or log in.
+    open: watch::Sender<u32>,
 }
 
 impl fmt::Debug for Connections {
@@ -198,22 +205,26 @@ impl Manager for Connections {
 
     async fn create(&self) -> Result<Connection, Error> {
         let (logins, verified) = (self.logins.clone(), self.verified.clone());
-        let states = Arc::clone(&self.states);
-        let log_in = || async move {
-            let credentials = verified.current().credentials;
-            let state = Arc::<State>::default();
-            let connection = Multiplexed::connect(logins, verified, Arc::clone(&state)).await;
-            let connection =
-                connection.map_err(|error| Error::Connect(login_error(error, &credentials)))?;
-            let mut states = states.lock();
-            states.retain(|state| state.strong_count() > 0);
-            states.push(Arc::downgrade(&state));
-            drop(states);
-            Ok(Connection {
-                connection,
-                state,
-                usage: Usage::default(),
-            })
+        let (states, count) = (Arc::clone(&self.states), self.open.clone());
+        let log_in = || {
+            let open = Open::new(count);
+            async move {
+                let credentials = verified.current().credentials;
+                let state = Arc::<State>::default();
+                let connection = Multiplexed::connect(logins, verified, Arc::clone(&state)).await;
+                let connection =
+                    connection.map_err(|error| Error::Connect(login_error(error, &credentials)))?;
+                let mut states = states.lock();
+                states.retain(|state| state.strong_count() > 0);
+                states.push(Arc::downgrade(&state));
+                drop(states);
+                Ok(Connection {
+                    connection,
+                    state,
+                    usage: Usage::default(),
+                    _open: open,
+                })
+            }
         };
         match self.permits.log_in(log_in).await {
             Ok(connection) => Ok(connection),
@@ -250,12 +261,15 @@ impl Manager for Connections {
 pub struct ExclusivePool(Option<Pool<Connections>>);
 
 impl ExclusivePool {
-    fn status(&self) -> (u32, u32) {
-        let status = self.0.as_ref().map(Pool::status);
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        status.map_or((0, 0), |status| {
-            (count(status.size), count(status.available))
-        })
+    /// Returns the number of connections: busy, idle, being opened, and taken out of the pool.
+    fn connections(&self) -> u32 {
+        let pool = self.0.as_ref();
+        pool.map_or(0, |pool| *pool.manager().open.borrow())
+    }
+
+    fn idle(&self) -> u32 {
+        let available = self.0.as_ref().map_or(0, |pool| pool.status().available);
+        u32::try_from(available).unwrap_or(u32::MAX)
     }
 }
 
@@ -329,6 +343,7 @@ impl PoolFactory for ExclusivePools {
             permits,
             verified: Verified::new(credentials.clone()),
             states: Arc::default(),
+            open: watch::Sender::new(0),
         };
         let pool = Pool::builder(manager)
             .max_size(self.shared.settings.max_connections as usize)
@@ -403,20 +418,26 @@ impl PoolFactory for ExclusivePools {
     }
 
     async fn drain(&self, pool: ExclusivePool) {
-        if let Some(pool) = &pool.0 {
-            pool.close();
-        }
-        while self.connections(&pool) > 0 {
-            sleep(BUSY_CHECK).await;
+        let Some(pool) = &pool.0 else { return };
+        pool.close();
+        let mut open = pool.manager().open.subscribe();
+        loop {
+            // A call that was cancelled while the pool closed leaves its connection idle.
+            pool.retain(|_, _| false);
+            tokio::select! {
+                // Fails only without a sender, which the manager owns.
+                _ = open.wait_for(|open| *open == 0) => return,
+                () = sleep(SWEEP_EVERY) => {}
+            }
         }
     }
 
     fn connections(&self, pool: &ExclusivePool) -> u32 {
-        pool.status().0
+        pool.connections()
     }
 
     fn idle(&self, pool: &ExclusivePool) -> u32 {
-        pool.status().1
+        pool.idle()
     }
 
     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {

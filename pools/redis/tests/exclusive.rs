@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use claviger::lease::OldConnections;
@@ -254,4 +255,26 @@ async fn a_connection_after_its_transaction_is_reused() {
     let mut connection = setup.cache.get().await.expect("a connection");
     let second: u64 = id.query_async(&mut connection).await.expect("an id");
     assert_eq!(first, second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_logins_under_way() {
+    let server = Redis::start().expect("a server");
+    server.set_user(USER, "password-1").expect("a user");
+    let (factory, permits) = (exclusive(&server), ObservedPermits::new(|_| {}));
+    let credentials = Credentials::new(USER, "password-1");
+    let pool = factory.open(&credentials, permits.login_permits());
+    let pool = pool.expect("a pool");
+    server.stall().expect("a stalled server");
+    let short = Duration::from_millis(200);
+    // The login continues without its caller.
+    let got = tokio::time::timeout(short, factory.get(&pool)).await;
+    assert!(got.is_err(), "the server is stalled");
+    assert_eq!(factory.connections(&pool), 1);
+    let mut draining = pin!(factory.drain(pool.clone()));
+    let drained = tokio::time::timeout(short, &mut draining).await;
+    assert!(drained.is_err(), "a login is under way");
+    server.resume().expect("a server");
+    draining.await;
+    assert_eq!(factory.connections(&pool), 0);
 }
