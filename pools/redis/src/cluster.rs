@@ -38,7 +38,7 @@ impl sealed::Connect for Cluster {
         // After a rejection by each node, the client would return an error of its own.
         let credentials = verified.current().credentials;
         logins.verify_any(&credentials).await?;
-        let provider = Reconnecting::new(verified, Arc::clone(&state));
+        let provider = Reconnecting::new(verified, &state);
         state.set_client(provider.client());
         let builder = ClusterClientBuilder::new(logins.nodes.clone())
             .use_protocol(ProtocolVersion::RESP3)

@@ -36,7 +36,7 @@ impl sealed::Connect for Managed {
         state: Arc<State>,
     ) -> RedisResult<ConnectionManager> {
         let client = Client::open(first_node(&logins)?)?;
-        let provider = Reconnecting::new(verified, Arc::clone(&state));
+        let provider = Reconnecting::new(verified, &state);
         state.set_client(provider.client());
         // A retry would repeat a rejected login.
         let config = ConnectionManagerConfig::new()

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::stream::{Stream, unfold};
@@ -43,7 +43,8 @@ pub(crate) struct Client {
     /// Notified when a subscription advances or ends.
     changed: watch::Sender<()>,
     logins: Mutex<Logins>,
-    state: Arc<State>,
+    /// Owned by the guards. It owns this client.
+    state: Weak<State>,
 }
 
 #[derive(Default)]
@@ -91,11 +92,11 @@ impl Logins {
 impl Reconnecting {
     /// Creates the provider of one client. `state` is marked as broken when the client must be
     /// replaced.
-    pub(crate) fn new(verified: Verified, state: Arc<State>) -> Self {
+    pub(crate) fn new(verified: Verified, state: &Arc<State>) -> Self {
         let client = Client {
             changed: watch::Sender::new(()),
             logins: Mutex::default(),
-            state,
+            state: Arc::downgrade(state),
         };
         Self {
             verified,
@@ -118,6 +119,13 @@ impl Client {
         };
         // Fails only without a sender, which this value owns.
         let _ = changed.wait_for(|()| has_reached(())).await;
+    }
+
+    /// Records something about the connection, if a guard is left.
+    fn note(&self, note: impl FnOnce(&State)) {
+        if let Some(state) = self.state.upgrade() {
+            note(&state);
+        }
     }
 
     /// Records that a stream was polled again: its last value was accepted.
@@ -145,10 +153,10 @@ impl Client {
         }
         if logins.accepted.is_empty() {
             // The next call logs in with a permit, and so reports the error.
-            self.state.note_broken();
+            self.note(State::note_broken);
         } else {
             // Other nodes may work. The next call sends `PING`.
-            self.state.note_suspect();
+            self.note(State::note_suspect);
         }
         next
     }
@@ -159,7 +167,7 @@ impl Client {
         // The stream of a login ends after its first value. A stream with an accepted value belongs
         // to an open connection, which the server has rejected or closed.
         if accepted.is_some_and(|accepted| sent.is_some_and(|sent| sent > accepted)) {
-            self.state.note_broken();
+            self.note(State::note_broken);
         }
         self.changed.send_replace(());
     }
@@ -251,7 +259,7 @@ mod tests {
     fn provider() -> (Verified, Reconnecting, Arc<State>) {
         let verified = Verified::new(Credentials::new("app", "first"));
         let state = Arc::<State>::default();
-        let provider = Reconnecting::new(verified.clone(), Arc::clone(&state));
+        let provider = Reconnecting::new(verified.clone(), &state);
         (verified, provider, state)
     }
 
@@ -341,6 +349,15 @@ mod tests {
             provider.subscribe().next().await;
         }
         assert_eq!(began.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_client_frees_its_state() {
+        let (_, provider, state) = provider();
+        state.set_client(provider.client());
+        let weak = Arc::downgrade(&state);
+        drop((provider, state));
+        assert_eq!(weak.strong_count(), 0);
     }
 
     #[tokio::test]
