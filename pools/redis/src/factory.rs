@@ -178,9 +178,10 @@ impl<K: Kind> PoolFactory for RedisPools<K> {
         pinged.map_err(|error| Error::Connect(classify(&error).with_source(error)))
     }
 
-    /// Prevents further calls from using the connection.
+    /// Makes the next call check the connection by `PING`. This call's check may have ended at a
+    /// short deadline of its own, while others use the connection.
     fn discard(&self, connection: RedisConnection<K>) {
-        connection.state.note_broken();
+        connection.state.note_suspect();
     }
 
     fn is_timeout(&self, error: &Error) -> bool {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use claviger::error::ConnectErrorKind;
 use claviger::lease::OldConnections;
-use claviger::pool::HandoverPolicy;
+use claviger::pool::{CheckPolicy, HandoverPolicy};
 use claviger::report::{HandoverMode, RotationTrigger};
 use claviger::{Credentials, Endpoint, Handle, Lease, Revision};
 use claviger_fixtures::{eventually, fetches, until_drained, until_generation, until_rejected};
@@ -419,4 +419,20 @@ async fn a_full_server_is_no_rejection() {
     let kinds = [ConnectErrorKind::Overloaded, ConnectErrorKind::Unreachable];
     assert!(kinds.contains(&error.kind()), "{error}");
     assert_eq!(setup.provider.calls().len(), 1, "no fetch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_outlasts_the_deadline_of_one_caller() {
+    let factory = |server: &Redis| {
+        let pools = pools(server).with_acquire_timeout(Duration::from_secs(1));
+        pools.with_checks(CheckPolicy::Always)
+    };
+    let setup = Setup::new(OldConnections::Keep, factory).await;
+    let ids = own_connection(&setup).await;
+    setup.server.stall().expect("a stalled server");
+    let got = setup.cache.get().await.map(drop);
+    setup.server.resume().expect("a server");
+    assert!(matches!(got, Err(Error::TimedOut)), "{got:?}");
+    count(&setup.cache).await.expect("a call");
+    assert_eq!(setup.connection_ids(), ids);
 }
