@@ -112,8 +112,10 @@ async fn law_05_a_thousand_rejected_callers_cause_one_fetch() {
 async fn rejected_callers_share_open_connections() {
     let setup = Setup::new(OldConnections::Drain, exclusive).await;
     open(&setup.cache, 3).await;
+    // A second authentication after the change of the password would be rejected.
     eventually("three connections are open", || {
-        setup.connection_ids().len() == 3
+        let connections = setup.server.connections_of(USER).expect("a list");
+        connections.len() == 3 && connections.iter().all(|one| one.last_command == "auth")
     })
     .await;
     let ids = setup.connection_ids();
