@@ -1,9 +1,8 @@
 //! Pools by deadpool: each caller has a connection of its own.
 
+mod connection;
+
 use std::error::Error as StdError;
-use std::fmt;
-use std::future::pending;
-use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -12,27 +11,22 @@ use std::time::Duration;
 use claviger::Credentials;
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::lease::Lease;
-use claviger::pool::{
-    AcquireError, Check, LoginError, LoginPermits, PoolFactory, PoolSettings, Taken,
-};
-use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+use claviger::pool::{AcquireError, Check, LoginPermits, PoolFactory, PoolSettings, Taken};
+use deadpool::managed::{Object, Pool, PoolError};
 use futures_util::FutureExt;
 use futures_util::future::{join_all, maybe_done};
-use parking_lot::Mutex;
-use redis::RedisResult;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::Error;
 use crate::address::{Logins, misconfigured};
-use crate::classify::{classify, login_error};
-use crate::connection::{Open, State};
+use crate::classify::classify;
 use crate::credentials::Verified;
 use crate::factory::{check_lease, explain, server, verify};
-use crate::kind::sealed::Connect as _;
-use crate::usage::Usage;
-use crate::{Multiplexed, RedisPools};
+use crate::{Error, RedisPools};
+
+pub use connection::ExclusiveConnection;
+
+use connection::Connections;
 
 /// Time between two searches for idle connections of a closed pool.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -77,182 +71,6 @@ impl ExclusivePools {
 
     fn logins(&self) -> &Logins {
         &self.shared.logins
-    }
-}
-
-/// A connection in a pool of [`ExclusivePools`]. Dereferences to redis-rs's.
-pub(crate) struct Connection {
-    // Dropped in this order: the connection closes before it stops to count.
-    connection: MultiplexedConnection,
-    state: Arc<State>,
-    usage: Usage,
-    _open: Arc<Open>,
-}
-
-impl Deref for Connection {
-    type Target = MultiplexedConnection;
-
-    fn deref(&self) -> &MultiplexedConnection {
-        &self.connection
-    }
-}
-
-impl DerefMut for Connection {
-    fn deref_mut(&mut self) -> &mut MultiplexedConnection {
-        &mut self.connection
-    }
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("usable", &self.state.is_usable())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Connection of one caller, which is returned to the pool when dropped.
-///
-/// It is closed instead of reused after a command that changes its state for the next caller: a
-/// `MULTI` without `EXEC`, `SELECT`, `SUBSCRIBE`, `AUTH`, `RESET`, `CLIENT TRACKING` and the like.
-/// Commands on the dereferenced connection of redis-rs are not observed.
-#[derive(Debug)]
-pub struct ExclusiveConnection(Object<Connections>);
-
-impl Deref for ExclusiveConnection {
-    type Target = MultiplexedConnection;
-
-    fn deref(&self) -> &MultiplexedConnection {
-        &self.0.connection
-    }
-}
-
-impl DerefMut for ExclusiveConnection {
-    fn deref_mut(&mut self) -> &mut MultiplexedConnection {
-        &mut self.0.connection
-    }
-}
-
-impl ConnectionLike for ExclusiveConnection {
-    fn req_packed_command<'a>(
-        &'a mut self,
-        cmd: &'a redis::Cmd,
-    ) -> redis::RedisFuture<'a, redis::Value> {
-        Box::pin(async move {
-            let Connection {
-                connection,
-                state,
-                usage,
-                ..
-            } = &mut *self.0;
-            usage.note_sent(cmd);
-            let result = connection.req_packed_command(cmd).await;
-            if result.is_ok() {
-                usage.note_response(cmd);
-            }
-            result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
-        })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a redis::Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> redis::RedisFuture<'a, Vec<redis::Value>> {
-        Box::pin(async move {
-            let Connection {
-                connection,
-                state,
-                usage,
-                ..
-            } = &mut *self.0;
-            pipeline.cmd_iter().for_each(|cmd| usage.note_sent(cmd));
-            let result = connection
-                .req_packed_commands(pipeline, offset, count)
-                .await;
-            if result.is_ok() {
-                pipeline.cmd_iter().for_each(|cmd| usage.note_response(cmd));
-            }
-            result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
-        })
-    }
-
-    fn get_db(&self) -> i64 {
-        self.0.connection.get_db()
-    }
-}
-
-/// Opens the connections of one pool, with permits.
-struct Connections {
-    logins: Logins,
-    permits: LoginPermits,
-    verified: Verified,
-    states: Arc<Mutex<Vec<Weak<State>>>>,
-    /// Number of connections that are open or log in.
-    open: watch::Sender<u32>,
-}
-
-impl fmt::Debug for Connections {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").finish_non_exhaustive()
-    }
-}
-
-impl Manager for Connections {
-    type Type = Connection;
-    type Error = Error;
-
-    async fn create(&self) -> Result<Connection, Error> {
-        let (logins, verified) = (self.logins.clone(), self.verified.clone());
-        let (states, count) = (Arc::clone(&self.states), self.open.clone());
-        let log_in = || {
-            let open = Open::new(count);
-            async move {
-                let credentials = verified.current().credentials;
-                let state = Arc::<State>::default();
-                let connection = Multiplexed::connect(logins, verified, Arc::clone(&state)).await;
-                let connection =
-                    connection.map_err(|error| Error::Connect(login_error(error, &credentials)))?;
-                let mut states = states.lock();
-                states.retain(|state| state.strong_count() > 0);
-                states.push(Arc::downgrade(&state));
-                drop(states);
-                Ok(Connection {
-                    connection,
-                    state,
-                    usage: Usage::default(),
-                    _open: open,
-                })
-            }
-        };
-        match self.permits.log_in(log_in).await {
-            Ok(connection) => Ok(connection),
-            Err(LoginError::Failed(error)) => Err(error),
-            // The pool was replaced or removed. Callers of the handle no longer use it.
-            Err(_) => pending().await,
-        }
-    }
-
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
-        if !connection.state.is_usable() {
-            return Err(RecycleError::message("the connection has ended"));
-        }
-        if connection.state.is_suspect() {
-            return Err(RecycleError::message("a command had no response in time"));
-        }
-        if connection.usage.changed_state() {
-            return Err(RecycleError::message("commands changed its state"));
-        }
-        // Not awaited, because a call that shares connections polls once. The server runs it before
-        // the next command.
-        let mut unwatch = redis::cmd("UNWATCH");
-        unwatch.set_no_response(true);
-        let unwatched: RedisResult<()> = unwatch.exec_async(&mut connection.connection).await;
-        unwatched.map_err(|error| {
-            let error = classify(&error).with_source(error);
-            RecycleError::Backend(Error::Connect(error))
-        })
     }
 }
 
