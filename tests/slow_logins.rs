@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use claviger::pool::HandoverPolicy;
 use claviger::{Handle, PgPools, Supervisor};
-use claviger_fixtures::{Fixture, query, signal, until_generation};
+use claviger_fixtures::{Fixture, eventually, query, signal, until_generation};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Executor, Row};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 const ORDERING: Ordering = Ordering::SeqCst;
@@ -140,6 +141,73 @@ async fn a_returned_connection_serves_a_waiting_caller_after_the_before_acquire_
         3,
         "each caller got the returned connection"
     );
+}
+
+/// A pool of four whose hook rejects the first idle connection after `rejects` is set. A caller
+/// that was about to get it opens a connection instead.
+async fn pool_that_rejects_one(
+    fixture: &Fixture,
+    millis: &Arc<AtomicU64>,
+    rejects: &Arc<AtomicU32>,
+) -> Handle<PgPools> {
+    let options = fixture
+        .pool_options(4)
+        .acquire_timeout(Duration::from_secs(8));
+    let rejects = Arc::clone(rejects);
+    let options = slow(options, millis).before_acquire(move |_, _| {
+        let rejected = rejects.swap(0, ORDERING) == 1;
+        Box::pin(async move { Ok(!rejected) })
+    });
+    fixture.pool_with(options).await
+}
+
+/// Acquires in a task, and returns how long that took.
+fn timed_acquire(db: &Handle<PgPools>) -> JoinHandle<Duration> {
+    let db = db.clone();
+    tokio::spawn(async move {
+        let began = Instant::now();
+        drop(db.acquire().await.expect("a connection"));
+        began.elapsed()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_lost_an_idle_connection_gets_a_returned_one() {
+    let fixture = Fixture::new().await;
+    let (millis, rejects) = (Arc::default(), Arc::default());
+    let db = pool_that_rejects_one(&fixture, &millis, &rejects).await;
+    let busy = db.acquire().await.expect("a connection");
+    drop(db.acquire().await.expect("a second connection"));
+    eventually("one is idle", || db.current().num_idle() == 1).await;
+    millis.store(4_500, ORDERING);
+    rejects.store(1, ORDERING);
+    let caller = timed_acquire(&db);
+    eventually("the hook was called", || rejects.load(ORDERING) == 0).await;
+    sleep(Duration::from_millis(200)).await;
+    drop(busy);
+    let waited = caller.await.expect("no panic");
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_caller_that_lost_a_returned_connection_gets_the_next() {
+    let fixture = Fixture::new().await;
+    let (millis, rejects) = (Arc::default(), Arc::default());
+    let db = pool_that_rejects_one(&fixture, &millis, &rejects).await;
+    let busy = db.acquire().await.expect("a connection");
+    let returned = db.acquire().await.expect("a second connection");
+    millis.store(4_500, ORDERING);
+    rejects.store(1, ORDERING);
+    let callers = [timed_acquire(&db), timed_acquire(&db)];
+    sleep(Duration::from_millis(50)).await;
+    drop(returned);
+    eventually("the hook was called", || rejects.load(ORDERING) == 0).await;
+    sleep(Duration::from_millis(200)).await;
+    drop(busy);
+    for caller in callers {
+        let waited = caller.await.expect("no panic");
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::call::{
     Call, PoolResult, TryOutcome, check_result, retry_on_next_generation, wait_deadline,
 };
-use super::connect::connect;
+use super::connect::{connect, take_next_returned};
 use super::explain::{error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
@@ -133,6 +133,7 @@ async fn serve<F: PoolFactory>(
                 biased;
                 () = over.as_mut() => return retry_on_next_generation(shared),
                 result = acquiring => result,
+                result = Box::pin(take_next_returned(shared, generation)) => result,
                 () = sleep_until(limit) => return TryOutcome::Again,
             },
         };

@@ -104,6 +104,8 @@ async fn log_in<F: PoolFactory>(
     let mut idle = std::pin::pin!(async {
         if opened {
             take_returned(shared, generation).await
+        } else if has_room(shared, generation) {
+            take_next_returned(shared, generation).await
         } else {
             std::future::pending().await
         }
@@ -132,8 +134,11 @@ fn would_open_connection<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> bool {
-    let (factory, pool) = (&shared.factory, &generation.pool);
-    factory.idle(pool) == 0 && factory.connections(pool) < shared.settings.max_connections
+    shared.factory.idle(&generation.pool) == 0 && has_room(shared, generation)
+}
+
+fn has_room<F: PoolFactory>(shared: &Shared<F>, generation: &Generation<F::Pool>) -> bool {
+    shared.factory.connections(&generation.pool) < shared.settings.max_connections
 }
 
 /// Resolves with the permits to enter the pool: none when a connection is idle.
@@ -200,25 +205,62 @@ impl Pace {
 
 /// Takes a connection that is returned. If callers queue, they get it first. If the server counts
 /// aborted logins, uses `try_get`, which begins no login and calls no hook before the acquire.
-async fn take_returned<F: PoolFactory>(
+pub(super) async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> Result<Taken<F::Connection>, F::Error> {
     let mut pace = Pace::default();
+    let mut getting = None;
     loop {
-        until_idle_connection(shared, &generation.pool).await;
-        if shared.admission.has_queue() {
-            sleep_until(pace.next()).await;
-        } else if !shared.settings.finishes_logins {
-            // Boxed, because it is large and seldom needed.
-            return Box::pin(shared.factory.get(&generation.pool)).await;
-        } else {
+        let returned = until_idle_connection(shared, &generation.pool);
+        if let Some(result) = first_of(&mut getting, returned).await {
+            return result;
+        }
+        let pause = if shared.admission.has_queue() {
+            pace.next()
+        } else if shared.settings.finishes_logins {
             match shared.factory.try_get(&generation.pool) {
                 Some(connection) => return Ok(connection),
-                None => sleep(POLL_FIRST).await,
+                None => Instant::now() + POLL_FIRST,
             }
+        } else {
+            // Boxed, because it is large and seldom needed.
+            getting = Some(Box::pin(shared.factory.get(&generation.pool)));
+            // If another caller is faster, it becomes a login. The next one may be faster.
+            Instant::now() + HEAD_START
+        };
+        if let Some(result) = first_of(&mut getting, sleep_until(pause)).await {
+            return result;
         }
     }
+}
+
+/// Resolves with the result of the acquire, or with `None` when `other` has ended first.
+async fn first_of<T>(
+    getting: &mut Option<Pin<Box<impl Future<Output = T>>>>,
+    other: impl Future<Output = ()>,
+) -> Option<T> {
+    let got = async {
+        match getting {
+            Some(getting) => getting.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        got = got => Some(got),
+        () = other => None,
+    }
+}
+
+/// Takes a connection that is returned while an acquire of an idle one takes long: another caller
+/// got that one, and the acquire has become a login.
+pub(super) async fn take_next_returned<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> Result<Taken<F::Connection>, F::Error> {
+    sleep(HEAD_START).await;
+    take_returned(shared, generation).await
 }
 
 /// Resolves when a connection is idle.
