@@ -16,12 +16,13 @@ use tokio::time::{Instant, sleep_until};
 use super::call::{
     Call, PoolResult, TryOutcome, check_result, retry_on_next_generation, wait_deadline,
 };
-use super::connect::{connect, take_next_returned};
+use super::connect::connect;
 use super::explain::{error_type, note_login_error};
 use super::factory::{AcquireError, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
 use super::own_queue::get_in_pool;
 use super::queue::{Place, queue, wait_for_shared_connection};
+use super::returned::take_next_returned;
 use crate::lease::OldConnections;
 use crate::telemetry::Wait;
 

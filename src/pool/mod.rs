@@ -22,6 +22,7 @@ mod observed_permits;
 mod own_queue;
 mod probe;
 mod queue;
+mod returned;
 mod settings;
 mod slot;
 mod state;

@@ -16,10 +16,11 @@ use super::call::{
     Call, TryOutcome, are_expired, check_result, check_taken, retry_on_next_generation,
     wait_deadline,
 };
-use super::connect::{Pace, open};
+use super::connect::open;
 use super::explain::error_without_connection;
 use super::factory::{Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
+use super::returned::Pace;
 use crate::lease::OldConnections;
 
 /// A caller's place in the queue, which it leaves on drop.

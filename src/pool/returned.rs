@@ -1,0 +1,101 @@
+//! Waiting for a connection that another caller returns. Pools do not report returned connections.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::admission::HEAD_START;
+use super::checks::Taken;
+use super::factory::PoolFactory;
+use super::generation::{Generation, Shared};
+
+/// Takes a connection that is returned. If callers queue, they get it first. If the server counts
+/// aborted logins, uses `try_get`, which begins no login and calls no hook before the acquire.
+pub(super) async fn take_returned<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> Result<Taken<F::Connection>, F::Error> {
+    let mut pace = Pace::default();
+    let mut getting = None;
+    loop {
+        let returned = until_idle_connection(shared, &generation.pool);
+        if let Some(result) = first_of(&mut getting, returned).await {
+            return result;
+        }
+        let pause = if shared.admission.has_queue() {
+            pace.next()
+        } else if shared.settings.finishes_logins {
+            match shared.factory.try_get(&generation.pool) {
+                Some(connection) => return Ok(connection),
+                None => Instant::now() + POLL_FIRST,
+            }
+        } else {
+            // Boxed, because it is large and seldom needed.
+            getting = Some(Box::pin(shared.factory.get(&generation.pool)));
+            // If another caller is faster, it becomes a login. The next one may be faster.
+            Instant::now() + HEAD_START
+        };
+        if let Some(result) = first_of(&mut getting, sleep_until(pause)).await {
+            return result;
+        }
+    }
+}
+
+/// Resolves with the result of the acquire, or with `None` when `other` has ended first.
+async fn first_of<T>(
+    getting: &mut Option<Pin<Box<impl Future<Output = T>>>>,
+    other: impl Future<Output = ()>,
+) -> Option<T> {
+    let got = async {
+        match getting {
+            Some(getting) => getting.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        got = got => Some(got),
+        () = other => None,
+    }
+}
+
+/// Takes a connection that is returned while an acquire of an idle one takes long: another caller
+/// got that one, and the acquire has become a login.
+pub(super) async fn take_next_returned<F: PoolFactory>(
+    shared: &Shared<F>,
+    generation: &Generation<F::Pool>,
+) -> Result<Taken<F::Connection>, F::Error> {
+    sleep(HEAD_START).await;
+    take_returned(shared, generation).await
+}
+
+/// Resolves when a connection is idle.
+pub(super) async fn until_idle_connection<F: PoolFactory>(shared: &Shared<F>, pool: &F::Pool) {
+    let mut pace = Pace::default();
+    while shared.factory.idle(pool) == 0 {
+        sleep_until(pace.next()).await;
+    }
+}
+
+/// First and longest pause between two attempts; doubled each time.
+const POLL_FIRST: Duration = Duration::from_millis(1);
+const MAX_POLL: Duration = Duration::from_millis(16);
+
+/// Pauses between two attempts to take a returned connection.
+pub(super) struct Pace(Duration);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(POLL_FIRST)
+    }
+}
+
+impl Pace {
+    pub(super) fn next(&mut self) -> Instant {
+        let at = Instant::now() + self.0;
+        self.0 = (self.0 * 2).min(MAX_POLL);
+        at
+    }
+}
