@@ -56,10 +56,15 @@ async fn a_full_server_takes_a_connection_from_a_pool_on_the_same_server_alone()
     assert_eq!(rooms.load(Ordering::Acquire), 0, "another server is full");
 
     drop(scripted.pool.get().await.expect("an idle connection"));
-    scripted.database.fail_next(1, full);
+    scripted.database.fail_next(1, full.clone());
     rotate_to_host(&scripted, "two", "c").await;
     until_generation(&scripted.pool, 4).await;
     assert_eq!(rooms.load(Ordering::Acquire), 1, "the same server is full");
+
+    scripted.database.fail_next(1, full);
+    rotate_to_host(&scripted, "two", "d").await;
+    until_generation(&scripted.pool, 5).await;
+    assert_eq!(rooms.load(Ordering::Acquire), 1, "it made room just now");
 }
 
 #[tokio::test(start_paused = true)]

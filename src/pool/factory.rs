@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::future::{Future, ready};
 use std::time::Duration;
 
+use super::by_calls;
 use super::checks::Taken;
 use super::login_permits::LoginPermits;
 use super::settings::PoolSettings;
@@ -184,14 +185,18 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
 
     /// Closes one connection of the current pool that no caller uses, to make room for a login
     /// before a handover. If all are in use, it may wait for the next one. Called when the server
-    /// or the user is at its limit, and the login is to the same [`server`](Self::server). Returns
-    /// whether it closed one. Default: closes none.
+    /// or the user is at its limit, and the login is to the same [`server`](Self::server); for 15 s
+    /// after it has closed one, it is not called again, because another client may take its place.
+    /// Returns whether it closed one.
+    ///
+    /// Default: with [a queue of its own](PoolSettings::own_queue), closes an idle connection by
+    /// [`try_get`](Self::try_get) and [`discard`](Self::discard), or the next one that is returned
+    /// within a second. Otherwise closes none.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verification may.
     fn make_room(&self, pool: &Self::Pool) -> impl Future<Output = bool> + Send {
-        let _ = pool;
-        async { false }
+        async { self.settings().own_queue && by_calls::make_room(self, pool).await }
     }
 
     /// Creates a pool for this secret, and opens no connection. A pool with
@@ -203,10 +208,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     -> Result<Self::Pool, ConnectError>;
 
     /// Opens connections until the pool has `connections` of them. Returns how many it has.
-    /// `within` is the same as in [`verify_as_pool`](Self::verify_as_pool). Default: opens none.
+    /// `within` is the same as in [`verify_as_pool`](Self::verify_as_pool).
+    ///
+    /// Default: with [a queue of its own](PoolSettings::own_queue), opens them side by side by
+    /// [`get`](Self::get). Otherwise opens none.
     ///
     /// # Errors
-    /// The error of the first connection that could not be opened.
+    /// The error of a connection that could not be opened; a rejection if there is one.
     ///
     /// # Cancel safety
     /// Dropped after `within`.
@@ -216,8 +224,13 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         connections: u32,
         within: Duration,
     ) -> impl Future<Output = Result<u32, ConnectError>> + Send {
-        let _ = (connections, within);
-        ready(Ok(self.connections(pool)))
+        async move {
+            if self.settings().own_queue {
+                by_calls::warm(self, pool, connections, within).await
+            } else {
+                Ok(self.connections(pool))
+            }
+        }
     }
 
     /// Makes the pool log in with `new` from now on, and keeps its connections. Returns `false`,

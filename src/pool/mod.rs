@@ -4,6 +4,7 @@ mod acquire;
 mod address;
 pub(crate) mod admission;
 mod attempt;
+mod by_calls;
 mod call;
 mod checks;
 mod connect;

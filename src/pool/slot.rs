@@ -42,6 +42,8 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) notifier: Notifier,
     /// Log of failed verifications.
     pub(super) failures: FailureLog,
+    /// Time at which a connection was last closed to make room on a full server.
+    pub(super) last_room: Mutex<Option<Instant>>,
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
@@ -78,6 +80,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 mailbox: Mailbox::default(),
                 notifier: Notifier::default(),
                 failures: FailureLog::default(),
+                last_room: Mutex::default(),
             }
         })
     }

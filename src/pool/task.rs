@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Span;
 
@@ -61,6 +62,10 @@ pub(super) async fn run_in_task<T: Send + 'static>(
     outcome
 }
 
+/// Shortest time between two connections that a pool closes to make room on a full server. Another
+/// client may take the place of each.
+const ROOM_EVERY: Duration = Duration::from_secs(15);
+
 /// Runs a login that precedes a handover. If the server or the role has no room for it, closes one
 /// idle connection and runs the login once more.
 pub(super) async fn retry_with_room<F: PoolFactory, T, L>(
@@ -79,9 +84,22 @@ where
     if is_full
         // A connection to another server would make no room on this one.
         && admission.is_current_server(&factory.server(secret))
+        && slot.room_is_due()
         && factory.make_room(&slot.shared.current().pool).await
     {
+        slot.made_room();
         return login().await;
     }
     outcome
+}
+
+impl<F: PoolFactory> PoolSlot<F> {
+    fn room_is_due(&self) -> bool {
+        let last = *self.last_room.lock();
+        last.is_none_or(|last| self.since(last) >= ROOM_EVERY)
+    }
+
+    fn made_room(&self) {
+        *self.last_room.lock() = Some(self.clock().mono());
+    }
 }

@@ -10,14 +10,12 @@ use std::time::Duration;
 use super::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use super::sqlx::{self, ConnectOptions, Connection, Pool};
 use futures_core::future::BoxFuture;
-use tokio::time::Instant;
 
 use super::classify::login_error;
 use super::dialect::{ConnectOptionsOf, Dialect};
 use super::hooks::Hooks;
 use crate::credentials::{Credentials, shown_host};
 use crate::error::ConnectError;
-use crate::lock::Mutex;
 use crate::pool::{
     CheckPolicy, HandoverPolicy, PoolFactory, PoolSettings, Verifier, WITHOUT_CALLER,
 };
@@ -54,8 +52,6 @@ pub struct SqlPools<DB: Dialect> {
     pub(super) tokens_in_clear: bool,
     verifier: Verifier,
     forms: Forms,
-    /// Time at which a connection was last closed to make room on a full server.
-    made_room: Arc<Mutex<Option<Instant>>>,
 }
 
 impl<DB: Dialect> SqlPools<DB> {
@@ -94,7 +90,6 @@ impl<DB: Dialect> SqlPools<DB> {
             tokens_in_clear: false,
             verifier: Verifier::default(),
             forms: Forms::default(),
-            made_room: Arc::default(),
         }
     }
 
@@ -293,7 +288,6 @@ impl<DB: Dialect> Clone for SqlPools<DB> {
             tokens_in_clear: self.tokens_in_clear,
             verifier: self.verifier.clone(),
             forms: self.forms.clone(),
-            made_room: Arc::clone(&self.made_room),
         }
     }
 }

@@ -14,7 +14,6 @@ use claviger::lease::Lease;
 use claviger::pool::{AcquireError, Check, LoginPermits, PoolFactory, PoolSettings, Taken};
 use deadpool::managed::{Object, Pool, PoolError};
 use futures_util::FutureExt;
-use futures_util::future::{join_all, maybe_done};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -108,15 +107,6 @@ fn call_error(error: PoolError<Error>) -> Error {
     }
 }
 
-/// Returns the error of a pool that has no connection ready although the credentials work.
-fn never_ready(within: Duration) -> ConnectError {
-    let message = format!(
-        "no connection was ready within {within:?}, although the login works; check the server's \
-         limit of clients"
-    );
-    ConnectError::new(ConnectErrorKind::Other, message)
-}
-
 impl PoolFactory for ExclusivePools {
     type Secret = Credentials;
     type Pool = ExclusivePool;
@@ -169,39 +159,6 @@ impl PoolFactory for ExclusivePools {
             .build();
         let pool = pool.map_err(|error| misconfigured("max_connections", error))?;
         Ok(ExclusivePool(Some(pool)))
-    }
-
-    async fn warm(
-        &self,
-        pool: &ExclusivePool,
-        connections: u32,
-        within: Duration,
-    ) -> Result<u32, ConnectError> {
-        // Shorter than the deadline, to report the cause.
-        let within = within * 4 / 5;
-        // Idle connections are kept until each call has begun to connect; otherwise it would take
-        // one of them. Callers can use them again before the first login completes.
-        let idle: Vec<_> = std::iter::from_fn(|| self.try_get(pool))
-            .take(connections as usize)
-            .collect();
-        let missing = connections.saturating_sub(self.connections(pool));
-        let mut opening: Vec<_> = (0..missing)
-            .map(|_| Box::pin(maybe_done(self.get(pool))))
-            .collect();
-        for getting in &mut opening {
-            let _ = futures_util::poll!(getting.as_mut());
-        }
-        drop(idle);
-        let all_opened = timeout(within, join_all(opening.iter_mut())).await;
-        let opened: Result<Vec<_>, _> = opening
-            .iter_mut()
-            .filter_map(|getting| getting.as_mut().take_output())
-            .collect();
-        match opened {
-            Ok(_) if all_opened.is_ok() => Ok(self.connections(pool)),
-            Ok(_) | Err(Error::TimedOut) => Err(never_ready(within)),
-            Err(error) => Err(error.connect_error()),
-        }
     }
 
     fn update_in_place(&self, pool: &ExclusivePool, old: &Credentials, new: &Credentials) -> bool {

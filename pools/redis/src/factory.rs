@@ -102,6 +102,11 @@ impl<K: Kind> PoolFactory for RedisPools<K> {
         explain(&self.logins, credentials, error)
     }
 
+    /// The only connection is the one that callers use.
+    async fn make_room(&self, _: &RedisPool<K>) -> bool {
+        false
+    }
+
     fn open(
         &self,
         credentials: &Credentials,

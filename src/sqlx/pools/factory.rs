@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use futures_util::future::{join_all, maybe_done};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::super::classify::{self, login_error, unfit_for_scram};
 use super::super::dialect::Dialect;
@@ -26,10 +26,7 @@ use crate::pool::{
 /// Time between two counts of a draining pool's connections while some are busy.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
 
-/// Shortest time between two connections that are closed to make room on a full server.
-const ROOM_EVERY: Duration = Duration::from_secs(15);
-
-/// Longest wait for such a connection if all are in use.
+/// Longest wait for a connection that is closed to make room, if all are in use.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {
@@ -157,14 +154,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         explain_login(credentials, || self.target(credentials), error)
     }
 
-    /// Closes at most one connection in 15 s, because another client may take its place. If all are
-    /// in use, closes the next one that is returned within a second.
+    /// Closes an idle connection, or the next one that is returned within a second.
     async fn make_room(&self, pool: &Pool<DB>) -> bool {
-        let now = Instant::now();
-        let last = *self.made_room.lock();
-        if last.is_some_and(|last| now.saturating_duration_since(last) < ROOM_EVERY) {
-            return false;
-        }
         let connection = match pool.try_acquire() {
             Some(connection) => connection,
             // A pool below its maximum would open a connection.
@@ -174,7 +165,6 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
                 _ => return false,
             },
         };
-        *self.made_room.lock() = Some(now);
         let _ = connection.close().await;
         true
     }
