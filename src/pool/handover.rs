@@ -9,7 +9,7 @@ use super::admission::logins_at_once;
 use super::attempt::AttemptTask;
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
-use super::login_limits::LoginLimits;
+use super::login_limits::{Ahead, LoginLimits};
 use super::machine::{PoolEffect, PoolInput};
 use super::own_queue::login_permits;
 use super::slot::PoolSlot;
@@ -51,6 +51,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         let as_pool = slot.since(as_pool_began);
         let open_began = slot.clock().mono();
         let (pool, login_limits) = self.open(lease_guard.lease.secret(), tries_in_place)?;
+        let unpublished = login_limits.clone().map(Ahead);
         let open = slot.since(open_began);
         // Only a pool that replaces another has its own login limits.
         let mode = match login_limits {
@@ -69,8 +70,9 @@ impl<F: PoolFactory> AttemptTask<F> {
             ),
         };
         let warm_began = slot.clock().mono();
-        let warmed = if ahead > 0 {
-            self.warm(&pool, lease_guard.lease.clone(), ahead).await
+        let warmed = if let (1.., Some(Ahead(limits))) = (ahead, &unpublished) {
+            let lease = lease_guard.lease.clone();
+            self.warm(&pool, limits, lease, ahead).await
         } else if tries_in_place {
             Ok(())
         } else {
@@ -202,6 +204,7 @@ impl<F: PoolFactory> AttemptTask<F> {
     async fn warm(
         &self,
         pool: &F::Pool,
+        login_limits: &Arc<LoginLimits>,
         lease: Lease<F::Secret>,
         connections: u32,
     ) -> Result<(), ConnectError> {
@@ -209,8 +212,11 @@ impl<F: PoolFactory> AttemptTask<F> {
         let work = {
             let (slot, attempt) = (Arc::clone(&self.slot), self.number);
             let (pool, span) = (pool.clone(), span.clone());
+            let limits = Arc::clone(login_limits);
             async move {
-                let opened = open_ahead(&slot, attempt, &pool, lease.secret(), connections).await?;
+                let secret = lease.secret();
+                let opened =
+                    open_ahead(&slot, attempt, &pool, &limits, secret, connections).await?;
                 span.record("connections", opened);
                 Ok(())
             }
@@ -276,10 +282,8 @@ impl<F: PoolFactory> AttemptTask<F> {
             None => current.lifecycle.successor(),
             Some(login_limits) => Lifecycle::new(Phase::Serving, login_limits),
         };
-        lifecycle
-            .login_limits
-            .set_limited_until(publication.limited.map(|(_, until)| until));
-        lifecycle.login_limits.publish();
+        let login_limits = Arc::clone(&lifecycle.login_limits);
+        login_limits.set_limited_until(publication.limited.map(|(_, until)| until));
         slot.shared.publish(Generation {
             number,
             pool: pool.clone(),
@@ -288,6 +292,7 @@ impl<F: PoolFactory> AttemptTask<F> {
             lifecycle: Arc::new(lifecycle),
             origin,
         });
+        login_limits.publish();
         current
             .lifecycle
             .supersede(report.mode == HandoverMode::InPlace);
@@ -305,22 +310,29 @@ impl<F: PoolFactory> AttemptTask<F> {
 }
 
 /// Opens one connection alone, because its login may be rejected, and then the others in steps.
-/// Only the first one needs room: if the server has no more, [`top_up`] opens the rest.
+/// Only the first one needs room: if the server has no more, [`top_up`] opens the rest. Each step
+/// permits one login for each connection, and no more.
 async fn open_ahead<F: PoolFactory>(
     slot: &PoolSlot<F>,
     attempt: u64,
     pool: &F::Pool,
+    login_limits: &LoginLimits,
     secret: &F::Secret,
     connections: u32,
 ) -> Result<u32, ConnectError> {
     let within = slot.context.settings.verify_deadline;
     let began = slot.clock().mono();
     let factory = slot.factory();
-    let mut open = retry_with_room(slot, secret, || factory.warm(pool, 1, within)).await?;
+    let mut open = retry_with_room(slot, secret, || {
+        login_limits.allow_ahead(1);
+        factory.warm(pool, 1, within)
+    })
+    .await?;
     let step = logins_at_once(slot.settings().max_connections);
     while open < connections {
         let wanted = connections.min(open + step);
         let left = within.saturating_sub(slot.since(began));
+        login_limits.allow_ahead(wanted - open);
         match factory.warm(pool, wanted, left).await {
             Ok(opened) if opened > open => open = opened,
             Err(error) if error.kind() == ConnectErrorKind::Rejected => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::admission::{HEAD_START, logins_at_once};
@@ -32,12 +32,24 @@ pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePe
 pub(crate) struct LoginLimits {
     id: Id,
     published: AtomicBool,
+    /// Permits of the handover for logins before publication. Closed when it ends.
+    ahead: Semaphore,
     places: Arc<Semaphore>,
     /// Permit of the login that goes first while none has worked lately.
     first_login: Arc<Semaphore>,
     last_success: Mutex<Option<Instant>>,
     limited_until: Mutex<Option<Instant>>,
     without_caller: Mutex<LoginsWithoutCaller>,
+}
+
+/// Handover of a pool that is not yet published. Dropped when it ends, published or not: its logins
+/// then get no permit of the handover any more.
+pub(super) struct Ahead(pub(super) Arc<LoginLimits>);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.ahead.close();
+    }
 }
 
 /// Number of logins that continue without their callers, and of calls that wait for them.
@@ -87,6 +99,7 @@ impl LoginLimits {
         Arc::new(Self {
             id: Id::next(),
             published: AtomicBool::new(false),
+            ahead: Semaphore::new(0),
             places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
             first_login: Arc::new(Semaphore::new(1)),
             last_success: Mutex::default(),
@@ -124,13 +137,29 @@ impl LoginLimits {
         self.id
     }
 
-    /// Notes that the pool serves callers from now on.
+    /// Notes that the pool serves callers from now on. Called after its generation was published.
     pub(super) fn publish(&self) {
         self.published.store(true, Ordering::Release);
+        self.ahead.close();
     }
 
     pub(super) fn is_published(&self) -> bool {
         self.published.load(Ordering::Acquire)
+    }
+
+    /// Sets how many more logins may begin before publication.
+    pub(super) fn allow_ahead(&self, logins: u32) {
+        self.ahead.forget_permits(usize::MAX);
+        self.ahead.add_permits(logins as usize);
+    }
+
+    /// Waits for a permit of the handover. Returns `false` once the handover has ended.
+    pub(super) async fn permit_ahead(&self) -> bool {
+        self.ahead
+            .acquire()
+            .await
+            .map(SemaphorePermit::forget)
+            .is_ok()
     }
 
     /// Waits for a place among the logins that begin. It is returned on drop.
@@ -226,6 +255,24 @@ mod tests {
             login_limits.claim().is_some(),
             "an invalid claim counts once"
         );
+    }
+
+    #[tokio::test]
+    async fn a_handover_permits_each_login_before_publication() {
+        let permit = |login_limits: &Arc<LoginLimits>| {
+            let login_limits = Arc::clone(login_limits);
+            tokio::spawn(async move { login_limits.permit_ahead().await })
+        };
+        let login_limits = LoginLimits::new(10);
+        let handover = Ahead(Arc::clone(&login_limits));
+        login_limits.allow_ahead(2);
+        login_limits.allow_ahead(1);
+        assert!(permit(&login_limits).await.is_ok_and(|permitted| permitted));
+        let second = permit(&login_limits);
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished(), "one is allowed");
+        drop(handover);
+        assert!(second.await.is_ok_and(|permitted| !permitted));
     }
 
     #[tokio::test(start_paused = true)]

@@ -118,7 +118,8 @@ pub(super) enum LoginOutcome<'e> {
 /// Permit for one login.
 #[derive(Default)]
 pub(super) struct LoginPermit {
-    /// Generation that it is counted for. `None` before publication: the handover counts it.
+    /// Generation that it is counted for. `None` before publication: the handover limits and counts
+    /// these logins.
     pub(super) generation: Option<u64>,
     /// Limits on callers' logins, and for how long the login keeps them.
     pub(super) permits: Permits,

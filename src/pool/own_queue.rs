@@ -56,13 +56,25 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
             loop {
                 // Created before the state is read, so that no notification is missed.
                 let changed = std::pin::pin!(shared.next_notification());
+                // Read before the generation, which is published first.
+                let is_published = self.login_limits.is_published();
                 let generation = shared.current();
                 let mut over = std::pin::pin!(generation.lifecycle.ended());
                 let phase = generation.lifecycle.phase();
                 // Generations that share a pool share its limits.
                 if generation.lifecycle.login_limits.id() != self.login_limits.id() {
-                    // Before publication, the handover warms the pool with its own permit.
-                    return (!self.login_limits.is_published()).then(LoginPermit::default);
+                    if is_published {
+                        return None;
+                    }
+                    if self.login_limits.permit_ahead().await {
+                        return Some(LoginPermit::default());
+                    }
+                    // The handover has ended. If it published the pool, the next permit is of the
+                    // usual kind.
+                    if !self.login_limits.is_published() {
+                        return None;
+                    }
+                    continue;
                 }
                 if phase == Phase::Closed {
                     return None;
