@@ -6,6 +6,7 @@ mod managers;
 mod pool;
 mod pools;
 mod postgres;
+mod waiting;
 
 pub use bb8;
 pub use claviger_tokio_postgres::{CallError, HookFuture, OpenConnection, PgConnect};

@@ -2,11 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::pending;
 use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bb8::ManageConnection;
@@ -16,10 +15,10 @@ use claviger::pool::{Check, LoginError, LoginPermits};
 use claviger_tokio_postgres::{CallError, OpenConnection, OpenConnections};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::managers::ManagerFactory;
+use crate::waiting::Waiting;
 
 type ConnectionOf<F> = <<F as ManagerFactory>::Manager as ManageConnection>::Connection;
 
@@ -36,21 +35,8 @@ struct Shared<F: ManagerFactory> {
     connections: OpenConnections,
     /// Whether returned connections are closed.
     closed: AtomicBool,
-    /// Logins of bb8 that have not ended. Some wait for a permit.
-    pending_logins: AtomicUsize,
-    /// The last failed login. bb8 does not return its error to callers. Each waiting caller has a
-    /// receiver.
-    failures: watch::Sender<Option<Arc<Failure>>>,
+    waiting: Waiting,
 }
-
-/// The error of one login, for one caller.
-struct Failure {
-    error: CallError,
-    is_taken: AtomicBool,
-}
-
-/// A caller that waits, and may take the error of a login.
-pub(crate) struct WaitingCaller(watch::Receiver<Option<Arc<Failure>>>);
 
 impl<F: ManagerFactory> PermittedManager<F> {
     pub(crate) fn new(
@@ -66,8 +52,7 @@ impl<F: ManagerFactory> PermittedManager<F> {
                 logins,
                 connections: OpenConnections::default(),
                 closed: AtomicBool::new(false),
-                pending_logins: AtomicUsize::new(0),
-                failures: watch::Sender::default(),
+                waiting: Waiting::default(),
             }),
         })
     }
@@ -89,14 +74,9 @@ impl<F: ManagerFactory> PermittedManager<F> {
         &self.shared.connections
     }
 
-    pub(crate) fn waiting_caller(&self) -> WaitingCaller {
-        WaitingCaller(self.shared.failures.subscribe())
-    }
-
-    /// Returns whether a login is pending for each waiting caller.
-    pub(crate) fn each_caller_has_a_login(&self) -> bool {
-        let pending = self.shared.pending_logins.load(Ordering::Acquire);
-        pending >= self.shared.failures.receiver_count()
+    /// Returns the callers that wait, and their logins.
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.shared.waiting
     }
 
     /// Logs in with the current credentials and a permit.
@@ -127,22 +107,6 @@ impl<F: ManagerFactory> PermittedManager<F> {
     }
 }
 
-/// Counts a login of bb8 until dropped.
-struct PendingLogin<'c>(&'c AtomicUsize);
-
-impl<'c> PendingLogin<'c> {
-    fn begin(count: &'c AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
-}
-
-impl Drop for PendingLogin<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 fn panicked(panic: Box<dyn Any + Send>) -> ConnectError {
     // It may contain a secret.
     drop(panic);
@@ -154,22 +118,17 @@ impl<F: ManagerFactory> ManageConnection for PermittedManager<F> {
     type Connection = Managed<F>;
     type Error = CallError;
 
-    /// Gives the error of a login to one caller, and logs in again for the next: bb8 begins no
-    /// further login for callers that wait already.
+    /// Gives the error of a login to one caller, and logs in again while another caller has none.
     async fn connect(&self) -> Result<Self::Connection, CallError> {
-        let _pending = PendingLogin::begin(&self.shared.pending_logins);
+        let mut login = self.shared.waiting.login();
         loop {
             let error = match self.log_in().await {
                 Err(error @ CallError::Connect(_)) => error,
                 ended => return ended,
             };
-            self.shared.failures.send_replace(Some(Arc::new(Failure {
-                error: error.clone(),
-                is_taken: AtomicBool::new(false),
-            })));
-            // The caller that takes the error no longer waits.
-            if self.shared.failures.receiver_count() <= 1 {
-                return Err(error);
+            match login.failed(&error) {
+                Some(again) => login = again,
+                None => return Err(error),
             }
         }
     }
@@ -200,21 +159,6 @@ impl<F: ManagerFactory> fmt::Debug for PermittedManager<F> {
         f.debug_struct("PermittedManager")
             .field("factory", &self.shared.factory)
             .finish_non_exhaustive()
-    }
-}
-
-impl WaitingCaller {
-    /// Resolves with the error of a login that no other caller takes.
-    pub(crate) async fn error(&mut self) -> CallError {
-        while self.0.changed().await.is_ok() {
-            if let Some(failure) = &*self.0.borrow_and_update()
-                && !failure.is_taken.swap(true, Ordering::AcqRel)
-            {
-                return failure.error.clone();
-            }
-        }
-        // The pool, which has the sender, outlives its callers.
-        pending().await
     }
 }
 

@@ -103,7 +103,7 @@ impl<F: ManagerFactory> Bb8Pool<F> {
     pub(crate) async fn get(&self) -> Result<Taken<Bb8Connection<F>>, CallError> {
         let inner = self.inner.as_ref().ok_or(CallError::Closed)?;
         // Before bb8 begins a login, so that no error is missed.
-        let mut caller = inner.manager.waiting_caller();
+        let mut caller = inner.manager.waiting().caller();
         loop {
             let mut getting = std::pin::pin!(inner.pool.get_owned());
             let got = loop {
@@ -116,7 +116,7 @@ impl<F: ManagerFactory> Bb8Pool<F> {
                 // bb8 may have notified nobody of a connection that was returned, or of a login
                 // that failed as this call began. Otherwise it would begin one more login.
                 let has_idle = inner.pool.state().idle_connections > 0;
-                if !has_idle && inner.manager.each_caller_has_a_login() {
+                if !has_idle && inner.manager.waiting().each_caller_has_a_login() {
                     continue;
                 }
                 if let Some(got) = inner.pool.get_owned().now_or_never() {
