@@ -7,7 +7,7 @@ use claviger_tokio_postgres::CallError;
 
 use crate::callers::Callers;
 use crate::fixture::{Fixture, ONE, eventually};
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 const ROTATIONS: u64 = 4;
 
@@ -27,7 +27,7 @@ async fn rotate_under_load<K: PgKind>(fixture: &Fixture<K>) {
 }
 
 pub async fn law_01_a_replacement_loses_no_query<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(4)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(4)).await;
     rotate_under_load(&fixture).await;
     let status = fixture.pool.status().expect("supervised");
     assert!(
@@ -38,7 +38,7 @@ pub async fn law_01_a_replacement_loses_no_query<K: PgKind>() {
 }
 
 pub async fn law_01_an_update_in_place_loses_no_query<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Keep, Size::of(4)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Keep, Settings::of(4)).await;
     let log = fixture.server.log().from_now().expect("a log");
     rotate_under_load(&fixture).await;
     let logins = log.authenticated_logins_of("app").expect("a log");
@@ -58,7 +58,7 @@ pub async fn law_01_an_update_in_place_loses_no_query<K: PgKind>() {
 }
 
 pub async fn law_01_closed_is_returned_only_after_shutdown<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(2)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(2)).await;
     let taken = fixture.hold(2).await;
     let waiting: Vec<_> = (0..8)
         .map(|_| {

@@ -6,10 +6,10 @@ use claviger::lease::OldConnections;
 
 use crate::callers::Callers;
 use crate::fixture::{Fixture, eventually};
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 pub async fn law_02_an_unverified_lease_serves_no_caller<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(4)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(4)).await;
     let callers = Callers::start::<K>(&fixture.pool, 8);
     callers.wait_for_more(100).await;
     // The backend announces a password that the database does not accept yet.

@@ -10,7 +10,7 @@ use claviger_tokio_postgres::CallError;
 use tokio::time::Instant;
 
 use crate::fixture::{Fixture, ONE, PoolOf, eventually, eventually_within};
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 const MAX: u32 = 10;
 const CALLERS: usize = 1_000;
@@ -47,7 +47,7 @@ fn backend_down() -> ProviderError {
 }
 
 pub async fn law_05_a_thousand_rejected_callers_cause_one_fetch<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(MAX)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(MAX)).await;
     drop(fixture.hold(3).await);
     // An unannounced rotation: the backend has the password before the fetch.
     let next = fixture.provider.rotate();
@@ -72,7 +72,7 @@ pub async fn law_05_a_thousand_rejected_callers_cause_one_fetch<K: PgKind>() {
 }
 
 pub async fn law_05_callers_share_open_connections_while_the_backend_is_down<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(MAX)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(MAX)).await;
     let taken = fixture.hold(3).await;
     fixture.set_password("another password");
     fixture.provider.fail_next(1_000, backend_down());
@@ -103,11 +103,11 @@ pub async fn law_05_callers_share_open_connections_while_the_backend_is_down<K: 
 
 pub async fn law_05_without_a_timely_attempt_the_original_rejection_is_returned<K: PgKind>() {
     let patience = Duration::from_secs(2);
-    let size = Size {
+    let settings = Settings {
         acquire_timeout: patience,
-        ..Size::of(4)
+        ..Settings::of(4)
     };
-    let fixture = Fixture::<K>::new(OldConnections::Drain, size).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, settings).await;
     fixture.set_password("another password");
     fixture.terminate_connections();
     fixture.provider.fail_next(1_000, backend_down());

@@ -8,7 +8,7 @@ use claviger_testkit::ScriptedProvider;
 
 use crate::callers::Callers;
 use crate::fixture::{Fixture, ONE, eventually};
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 /// Returns a lease of a user of its own, whose backend ends its connections, as Vault does.
 fn lease(user: &str) -> Lease<Credentials> {
@@ -19,7 +19,7 @@ fn lease(user: &str) -> Lease<Credentials> {
 
 pub async fn law_09_a_lease_is_released_after_its_last_connection<K: PgKind>() {
     let provider = ScriptedProvider::new();
-    let fixture = Fixture::<K>::with(provider, Size::of(4)).await;
+    let fixture = Fixture::<K>::with(provider, Settings::of(4)).await;
     for user in ["user_1", "user_2"] {
         tokio::task::block_in_place(|| {
             let created = fixture.server.create_role(user, "s3cret");

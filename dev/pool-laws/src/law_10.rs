@@ -5,7 +5,7 @@ use claviger::lease::OldConnections;
 use crate::callers::Callers;
 use crate::fixture::{Fixture, eventually};
 use crate::peak::Peak;
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 const MAX: u32 = 10;
 
@@ -24,11 +24,11 @@ async fn peak_over_rotations<K: PgKind>(fixture: &Fixture<K>, rotations: u32) ->
 }
 
 pub async fn law_10_replacing_under_load_stays_within_the_overlap<K: PgKind>() {
-    let size = Size {
+    let settings = Settings {
         min_connections: MAX,
-        ..Size::of(MAX)
+        ..Settings::of(MAX)
     };
-    let fixture = Fixture::<K>::new(OldConnections::Drain, size).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, settings).await;
     let peak = peak_over_rotations(&fixture, 5).await;
     assert!(
         (10..=12).contains(&peak),
@@ -37,7 +37,7 @@ pub async fn law_10_replacing_under_load_stays_within_the_overlap<K: PgKind>() {
 }
 
 pub async fn law_10_updating_in_place_stays_within_the_overlap<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Keep, Size::of(MAX)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Keep, Settings::of(MAX)).await;
     let peak = peak_over_rotations(&fixture, 3).await;
     assert!(
         (10..=11).contains(&peak),
@@ -46,7 +46,7 @@ pub async fn law_10_updating_in_place_stays_within_the_overlap<K: PgKind>() {
 }
 
 pub async fn law_10_replacing_busy_connections_stays_within_the_overlap<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(MAX)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(MAX)).await;
     let busy = fixture.hold(MAX).await;
     let peak = Peak::watch(&fixture.server).await;
     fixture.rotate().await;

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use crate::callers::Callers;
 use crate::fixture::{Fixture, eventually_within};
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 pub async fn law_11_failed_logins_stay_within_the_budget<K: PgKind>() {
-    let size = Size {
+    let settings = Settings {
         acquire_timeout: Duration::from_secs(1),
-        ..Size::of(4)
+        ..Settings::of(4)
     };
-    let fixture = Fixture::<K>::new(OldConnections::Drain, size).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, settings).await;
     let callers = Callers::start::<K>(&fixture.pool, 16);
     callers.wait_for_more(100).await;
     fixture.set_password("another password");

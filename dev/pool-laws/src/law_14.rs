@@ -8,10 +8,10 @@ use claviger_tokio_postgres::CallError;
 use tokio::time::Instant;
 
 use crate::fixture::{Fixture, ONE, eventually};
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 pub async fn law_14_a_shutdown_is_ordered_and_final<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(4)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(4)).await;
     let mut taken = fixture.hold(3).await;
     let mut busy = taken.pop().expect("one of three");
     drop(taken);
@@ -40,7 +40,7 @@ pub async fn law_14_a_shutdown_is_ordered_and_final<K: PgKind>() {
 }
 
 pub async fn law_14_a_shutdown_is_bounded<K: PgKind>() {
-    let fixture = Fixture::<K>::new(OldConnections::Drain, Size::of(2)).await;
+    let fixture = Fixture::<K>::new(OldConnections::Drain, Settings::of(2)).await;
     // One connection is never returned, and a verification hangs.
     let taken = fixture.hold(1).await;
     fixture.server.stall().expect("the server stalls");

@@ -11,7 +11,7 @@ use claviger::lease::OldConnections;
 use tokio::time::{Instant, sleep};
 
 use crate::fixture::{Fixture, PoolOf, eventually};
-use crate::{PgKind, Size};
+use crate::{PgKind, Settings};
 
 const MAX: u32 = 8;
 const CALLERS: u64 = 16;
@@ -91,7 +91,7 @@ async fn call_and_cancel<K: PgKind>(pool: PoolOf<K>, counts: Arc<Counts>, seed: 
 }
 
 async fn storm<K: PgKind>(old_connections: OldConnections, rotations: u64) {
-    let fixture = Fixture::<K>::new(old_connections, Size::of(MAX)).await;
+    let fixture = Fixture::<K>::new(old_connections, Settings::of(MAX)).await;
     let counts = Arc::<Counts>::default();
     counts.rotates.store(rotations > 0, Ordering::Relaxed);
     let callers: Vec<_> = (0..CALLERS)

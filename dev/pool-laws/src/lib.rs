@@ -1,17 +1,17 @@
-//! Tests of the laws on a real PostgreSQL, written once for every kind of pool other than sqlx's.
+//! Tests of the laws, of settings and of connections on a real PostgreSQL, written once for every
+//! kind of pool other than sqlx's.
 //!
-//! A crate of a pool has one test file, which implements [`PgKind`] and calls [`law_tests!`]:
+//! A crate of a pool implements [`PgKind`] in `tests/kind/mod.rs`, and has two test files that call
+//! [`law_tests!`] and [`pool_tests!`]:
 //!
 //! ```text
 //! //! needs: postgresql, alone
 //! //!
 //! //! The laws on this kind of pool.
 //!
-//! struct Kind;
+//! mod kind;
 //!
-//! impl claviger_pool_laws::PgKind for Kind { … }
-//!
-//! claviger_pool_laws::law_tests!(Kind);
+//! claviger_pool_laws::law_tests!(kind::ThisKind);
 //! ```
 //!
 //! Each test asserts that its hazard occurred.
@@ -20,6 +20,8 @@
 #![expect(clippy::expect_used, reason = "a failing law fails its test")]
 
 mod callers;
+mod connections;
+mod errors;
 mod fixture;
 mod law_01;
 mod law_02;
@@ -30,55 +32,86 @@ mod law_11;
 mod law_14;
 mod law_15;
 mod peak;
+mod settings;
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
 use claviger::Credentials;
-use claviger::pool::PoolFactory;
+use claviger::pool::{CheckPolicy, HandoverPolicy, PoolFactory};
 use claviger_tokio_postgres::{CallError, PgConnect};
+
+pub use fixture::{ConnectionOf, Fixture, ONE, PATIENCE, PoolOf, eventually};
 
 /// A kind of PostgreSQL pool.
 pub trait PgKind: Send + Sync + 'static {
     /// Its factory.
-    type Factory: PoolFactory<Secret = Credentials, Error = CallError>;
+    type Factory: PoolFactory<Secret = Credentials, Error = CallError, Pool: Debug, Connection: Debug>
+        + Clone;
 
-    /// Creates a factory of pools of this size, without checks of connections that cost a round
-    /// trip.
-    fn factory(connect: PgConnect, size: Size) -> Self::Factory;
+    /// Creates a factory of pools with these settings.
+    fn factory(connect: PgConnect, settings: Settings) -> Self::Factory;
 
     /// Executes a query that returns one row with one `bigint`, named `value`.
     fn value(
-        connection: &mut <Self::Factory as PoolFactory>::Connection,
+        connection: &mut ConnectionOf<Self>,
         sql: &str,
     ) -> impl Future<Output = Result<i64, String>> + Send;
+
+    /// Begins a transaction, executes this statement and commits.
+    fn transaction(
+        connection: &mut ConnectionOf<Self>,
+        sql: &str,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Takes a connection from the pool that [`Handle::current`](claviger::Handle::current)
+    /// returns, without its handle. Returns what `Debug` shows of them.
+    fn take_from(
+        pool: &<Self::Factory as PoolFactory>::Pool,
+    ) -> impl Future<Output = Result<String, String>> + Send;
 }
 
-/// Size of a pool.
+/// Settings of a pool.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct Settings {
     /// Maximum number of connections.
     pub max_connections: u32,
     /// Number of connections that are opened ahead of demand.
     pub min_connections: u32,
     /// Deadline of a call.
     pub acquire_timeout: Duration,
+    /// When a connection is checked.
+    pub checks: CheckPolicy,
+    /// Whether handovers are in place.
+    pub policy: HandoverPolicy,
+    /// Age at which a connection is closed.
+    pub max_lifetime: Option<Duration>,
+    /// Time after which an idle connection is closed.
+    pub idle_timeout: Option<Duration>,
 }
 
-impl Size {
-    /// Returns the size of a pool whose calls have a deadline of 25 s.
-    const fn of(max_connections: u32) -> Self {
+impl Settings {
+    /// Returns the settings of a pool of this size, whose calls have a deadline of 25 s. The rest
+    /// are the pools' defaults.
+    pub const fn of(max_connections: u32) -> Self {
         Self {
             max_connections,
             min_connections: 0,
             acquire_timeout: Duration::from_secs(25),
+            checks: CheckPolicy::Never,
+            policy: HandoverPolicy::AsLeased,
+            max_lifetime: Some(Duration::from_secs(30 * 60)),
+            idle_timeout: Some(Duration::from_secs(10 * 60)),
         }
     }
 }
 
-/// The laws, generic over the kind of pool. For [`law_tests!`].
+/// The tests, generic over the kind of pool.
 #[doc(hidden)]
-pub mod laws {
+pub mod tests {
+    pub use crate::connections::*;
+    pub use crate::errors::*;
     pub use crate::law_01::*;
     pub use crate::law_02::*;
     pub use crate::law_05::*;
@@ -87,13 +120,14 @@ pub mod laws {
     pub use crate::law_11::*;
     pub use crate::law_14::*;
     pub use crate::law_15::*;
+    pub use crate::settings::*;
 }
 
 /// Defines the tests of all laws for a [`PgKind`].
 #[macro_export]
 macro_rules! law_tests {
     ($kind:ty) => {
-        $crate::law_tests! {
+        $crate::run_tests! {
             $kind:
             law_01_a_replacement_loses_no_query
             law_01_an_update_in_place_loses_no_query
@@ -114,11 +148,38 @@ macro_rules! law_tests {
             law_15_calls_cancelled_during_updates_in_place_cost_only_their_connections
         }
     };
-    ($kind:ty: $($law:ident)+) => {
+}
+
+/// Defines the tests of settings, connections and errors for a [`PgKind`].
+#[macro_export]
+macro_rules! pool_tests {
+    ($kind:ty) => {
+        $crate::run_tests! {
+            $kind:
+            a_caller_gets_the_drivers_error
+            a_cancelled_transaction_leaves_no_connection_inside_it
+            a_check_executes_its_statement_on_a_connection_that_was_idle_for_long
+            a_full_server_gets_room_for_the_verification
+            a_killed_connection_is_never_handed_out
+            another_endpoint_replaces_a_pool_that_is_updated_in_place
+            connections_end_with_their_lifetime_and_idle_time
+            each_caller_gets_the_error_of_its_own_login
+            invalid_settings_are_errors_at_construction
+            no_secret_is_shown
+            the_hook_applies_to_each_connection_and_a_failing_one_is_the_error
+            try_get_opens_no_connection
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! run_tests {
+    ($kind:ty: $($test:ident)+) => {
         $(
             #[tokio::test(flavor = "multi_thread")]
-            async fn $law() {
-                $crate::laws::$law::<$kind>().await;
+            async fn $test() {
+                $crate::tests::$test::<$kind>().await;
             }
         )+
     };

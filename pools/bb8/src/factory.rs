@@ -2,24 +2,15 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
-use std::time::Duration;
 
-use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::error::ConnectError;
 use claviger::pool::{AcquireError, Check, LoginPermits, PoolFactory, PoolSettings, Taken};
 use claviger::{Credentials, Lease};
 use claviger_tokio_postgres::CallError;
-use futures_util::future::try_join_all;
-use tokio::time::{Instant, timeout};
 
 use crate::managers::ManagerFactory;
 use crate::pool::{Bb8Connection, Bb8Pool, discard};
 use crate::pools::Bb8Pools;
-
-/// Shortest time between two connections that are closed to make room on a full server.
-const ROOM_EVERY: Duration = Duration::from_secs(15);
-
-/// Longest wait for such a connection if all are in use.
-const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 impl<F: ManagerFactory> PoolFactory for Bb8Pools<F> {
     type Secret = Credentials;
@@ -28,13 +19,12 @@ impl<F: ManagerFactory> PoolFactory for Bb8Pools<F> {
     type Error = CallError;
 
     fn settings(&self) -> PoolSettings {
-        self.settings.clone()
+        self.settings.pool.clone()
     }
 
     fn check(&self, lease: &Lease<Credentials>) -> Result<(), ConnectError> {
-        self.check_settings()?;
-        self.managers.check(lease)?;
-        self.settings.policy.check(lease)
+        self.settings.check_with(lease)?;
+        self.managers.check(lease)
     }
 
     fn vacant(&self) -> Bb8Pool<F> {
@@ -60,62 +50,12 @@ impl<F: ManagerFactory> PoolFactory for Bb8Pools<F> {
         self.managers.explain(credentials, error)
     }
 
-    /// Closes at most one connection in 15 s, because another client may take its place. If all are
-    /// in use, closes the next one that is returned within a second.
-    async fn make_room(&self, pool: &Bb8Pool<F>) -> bool {
-        let now = Instant::now();
-        let last = *self.made_room.lock();
-        if last.is_some_and(|last| now.saturating_duration_since(last) < ROOM_EVERY) {
-            return false;
-        }
-        if !pool.close_one_idle() {
-            // A pool below its maximum would open a connection.
-            if pool.connections() < self.settings.max_connections {
-                return false;
-            }
-            match timeout(ROOM_WAIT, pool.get()).await {
-                Ok(Ok(taken)) => discard(taken.connection),
-                _ => return false,
-            }
-        }
-        *self.made_room.lock() = Some(now);
-        true
-    }
-
     fn open(
         &self,
         credentials: &Credentials,
         logins: LoginPermits,
     ) -> Result<Bb8Pool<F>, ConnectError> {
         Bb8Pool::open(self, credentials, logins)
-    }
-
-    async fn warm(
-        &self,
-        pool: &Bb8Pool<F>,
-        connections: u32,
-        within: Duration,
-    ) -> Result<u32, ConnectError> {
-        // Shorter than the deadline, to report the cause.
-        let within = within * 4 / 5;
-        // Idle connections are kept until each call has begun to connect; otherwise it would take
-        // one of them. Callers can use them again before the first login completes.
-        let idle: Vec<_> = std::iter::from_fn(|| pool.take_idle())
-            .take(connections as usize)
-            .collect();
-        let missing = connections.saturating_sub(pool.connections());
-        let mut opening = try_join_all((0..missing).map(|_| pool.get()));
-        let begun = futures_util::poll!(&mut opening);
-        drop(idle);
-        let opened = match begun {
-            std::task::Poll::Ready(opened) => Ok(opened),
-            std::task::Poll::Pending => timeout(within, opening).await,
-        };
-        match opened {
-            Ok(Ok(_)) => Ok(pool.connections()),
-            Ok(Err(CallError::Connect(error))) => Err(error),
-            Ok(Err(_)) | Err(_) => Err(never_ready(within)),
-        }
     }
 
     fn update_in_place(&self, pool: &Bb8Pool<F>, old: &Credentials, new: &Credentials) -> bool {
@@ -184,14 +124,4 @@ fn classified(error: &(dyn StdError + 'static)) -> Option<ConnectError> {
         Some(CallError::Connect(error)) => Some(error.clone()),
         _ => error.downcast_ref().cloned(),
     }
-}
-
-/// Returns the error of a pool that has no connection ready although the credentials work.
-fn never_ready(within: Duration) -> ConnectError {
-    let within = humantime::format_duration(within);
-    let message = format!(
-        "no connection was ready within {within}, although the login works; check the pool's \
-         hooks and the server's limit"
-    );
-    ConnectError::new(ConnectErrorKind::Other, message)
 }

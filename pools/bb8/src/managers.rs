@@ -9,6 +9,7 @@ use claviger::error::ConnectError;
 use claviger::pool::Check;
 use claviger::{Credentials, Lease};
 use claviger_tokio_postgres::OpenConnection;
+use tokio::task::yield_now;
 
 /// Makes bb8's managers, one for each credential.
 ///
@@ -104,16 +105,7 @@ pub trait ManagerFactory: Debug + Send + Sync + 'static {
         &self,
         credentials: &Credentials,
     ) -> impl Future<Output = Result<(), ConnectError>> + Send {
-        async move {
-            let manager = self.manager(credentials)?;
-            let connected = manager.connect().await;
-            let mut connection =
-                connected.map_err(|error| self.classify(&error).with_source(error))?;
-            let probed = self.check_connection(&manager, &mut connection, Check::Probe);
-            probed
-                .await
-                .map_err(|error| self.classify_probe(&error).with_source(error))
-        }
+        log_in_and_probe(self, credentials)
     }
 
     /// Opens a connection. `guard` counts it. The guard is returned with the connection, or dropped
@@ -182,3 +174,19 @@ pub type ConnectResult<M> = Result<
     (<M as ManageConnection>::Connection, Option<OpenConnection>),
     <M as ManageConnection>::Error,
 >;
+
+/// Logs in by a manager, probes the connection and logs out.
+pub(crate) async fn log_in_and_probe<F: ManagerFactory + ?Sized>(
+    factory: &F,
+    credentials: &Credentials,
+) -> Result<(), ConnectError> {
+    let manager = factory.manager(credentials)?;
+    let connected = manager.connect().await;
+    let mut connection = connected.map_err(|error| factory.classify(&error).with_source(error))?;
+    let probed = factory.check_connection(&manager, &mut connection, Check::Probe);
+    let probed = probed.await;
+    // A task of the driver logs out before the runtime ends.
+    drop(connection);
+    yield_now().await;
+    probed.map_err(|error| factory.classify_probe(&error).with_source(error))
+}

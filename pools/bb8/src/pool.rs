@@ -16,8 +16,8 @@ use crate::manager::PermittedManager;
 use crate::managers::ManagerFactory;
 use crate::pools::Bb8Pools;
 
-/// Shortest and longest pause between two searches for connections that are too old.
-const SEARCH_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Time between two of bb8's searches for connections that are too old, if none ever is.
+const WITHOUT_LIFETIMES: Duration = Duration::from_secs(30);
 
 /// Time between two searches for idle connections of a closed pool.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -56,21 +56,19 @@ impl<F: ManagerFactory> Bb8Pool<F> {
         logins: LoginPermits,
     ) -> Result<Self, ConnectError> {
         // bb8 panics with settings that it cannot use, and without a runtime.
-        pools.check_settings()?;
+        pools.settings.check()?;
         Handle::try_current().map_err(|error| ConnectError::misconfigured("pool", error))?;
         let manager = PermittedManager::new(pools.managers.clone(), credentials, logins)?;
-        let limits = pools.max_lifetime.into_iter().chain(pools.idle_timeout);
-        let (shortest, longest) = SEARCH_EVERY;
-        let search_every = limits.min().map_or(longest, |limit| limit / 4);
+        let (settings, lifetimes) = (&pools.settings.pool, pools.settings.lifetimes);
         // The handle checks connections, because a check of bb8 is never a probe. The manager
         // repeats logins.
         let pool = Pool::builder()
-            .max_size(pools.settings.max_connections)
-            .max_lifetime(pools.max_lifetime)
-            .idle_timeout(pools.idle_timeout)
-            .connection_timeout(pools.settings.acquire_timeout)
+            .max_size(settings.max_connections)
+            .max_lifetime(lifetimes.max_lifetime)
+            .idle_timeout(lifetimes.idle_timeout)
+            .connection_timeout(settings.acquire_timeout)
             .queue_strategy(pools.queue_strategy)
-            .reaper_rate(search_every.clamp(shortest, longest))
+            .reaper_rate(lifetimes.search_every().unwrap_or(WITHOUT_LIFETIMES))
             .test_on_check_out(false)
             .retry_connection(false)
             .build_unchecked(manager.clone());
@@ -134,16 +132,6 @@ impl<F: ManagerFactory> Bb8Pool<F> {
                 Err(RunError::TimedOut) => return Err(CallError::TimedOut),
             }
         }
-    }
-
-    /// Closes one idle connection. Returns whether there was one.
-    pub(crate) fn close_one_idle(&self) -> bool {
-        let taken = self.take_idle();
-        let closed = taken.is_some();
-        if let Some(taken) = taken {
-            discard(taken.connection);
-        }
-        closed
     }
 
     /// Returns the number of connections: busy, idle, being opened and closing.

@@ -9,14 +9,10 @@ use bb8::ManageConnection;
 use claviger::error::ConnectError;
 use claviger::pool::{Check, Verifier, check_credentials};
 use claviger::{Credentials, Lease};
-use claviger_tokio_postgres::{OpenConnection, PgConnect, classify, classify_probe};
-use tokio::task::yield_now;
+use claviger_tokio_postgres::{OpenConnection, PROBE_SQL, PgConnect, classify, classify_probe};
 use tokio_postgres::{Client, Error};
 
-use crate::managers::{ConnectResult, ManagerFactory};
-
-/// Statement that fails once the role of a connection is dropped, also after `SET ROLE`.
-const PROBE: &str = "SELECT current_user, session_user";
+use crate::managers::{ConnectResult, ManagerFactory, log_in_and_probe};
 
 /// A manager that logs in by [`PgConnect`].
 #[derive(Debug)]
@@ -152,19 +148,6 @@ where
             verifier: Verifier::default(),
         }
     }
-
-    /// Logs in, probes the connection and logs out.
-    async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), ConnectError> {
-        let manager = self.manager(credentials)?;
-        let connected = manager.connect().await;
-        let mut client = connected.map_err(|error| self.classify(&error).with_source(error))?;
-        let probed = self.check_connection(&manager, &mut client, Check::Probe);
-        let probed = probed.await;
-        // The manager's task logs out before the runtime ends.
-        drop(client);
-        yield_now().await;
-        probed.map_err(|error| self.classify_probe(&error).with_source(error))
-    }
 }
 
 impl<F> Clone for PgManagers<F> {
@@ -218,7 +201,7 @@ where
         let (managers, own) = (self.clone(), credentials.clone());
         let verified = self
             .verifier
-            .run(async move { managers.log_in_and_probe(&own).await });
+            .run(async move { log_in_and_probe(&managers, &own).await });
         verified.await
     }
 
@@ -229,7 +212,7 @@ where
         check: Check,
     ) -> Result<(), Error> {
         match check {
-            Check::Probe => client.batch_execute(PROBE).await,
+            Check::Probe => client.batch_execute(PROBE_SQL).await,
             _ => manager.is_valid(client).await,
         }
     }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::CheckPolicy;
 use claviger::{Credentials, Handle, Supervisor};
 use claviger_bb8::bb8::ManageConnection;
 use claviger_bb8::{Bb8Pools, ManagerFactory};
@@ -67,7 +68,12 @@ impl ManagerFactory for Driver {
 async fn pool(supervisor: &Supervisor, driver: &Driver, check: bool) -> Handle<Bb8Pools<Driver>> {
     let credentials = supervisor.add_provider("login", ScriptedProvider::new());
     let credentials = credentials.await.expect("a lease");
-    let pools = Bb8Pools::new(driver.clone(), 4).with_test_on_check_out(check);
+    let checks = if check {
+        CheckPolicy::Always
+    } else {
+        CheckPolicy::Never
+    };
+    let pools = Bb8Pools::new(driver.clone(), 4).with_checks(checks);
     let pool = supervisor.add_pool("orders", &credentials, pools);
     pool.await.expect("verified")
 }

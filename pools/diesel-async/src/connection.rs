@@ -18,13 +18,15 @@ pub struct PgConnection {
     object: Option<Object<AsyncPgConnection>>,
 }
 
-impl PgConnection {
-    pub(crate) fn new(object: Object<AsyncPgConnection>) -> Self {
+impl From<Object<AsyncPgConnection>> for PgConnection {
+    fn from(object: Object<AsyncPgConnection>) -> Self {
         Self {
             object: Some(object),
         }
     }
+}
 
+impl PgConnection {
     /// Closes the connection instead of returning it, and frees its place.
     pub(crate) fn close(mut self) {
         drop(self.object.take().map(Object::take));

@@ -20,7 +20,7 @@ use crate::servers::Servers;
 use crate::tls::Tls;
 
 /// Statement that fails once the role of a connection is dropped, also after `SET ROLE`.
-const PROBE: &str = "SELECT current_user, session_user";
+pub const PROBE_SQL: &str = "SELECT current_user, session_user";
 
 /// Maximum wait for the end of a connection that was verified.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,6 +65,7 @@ pub struct PgConnect {
     servers: Servers,
     tls: Tls,
     hook: Option<Arc<Hook>>,
+    ping: Arc<str>,
     probe: Arc<str>,
     tokens_in_clear: bool,
     verifier: Verifier,
@@ -86,7 +87,8 @@ impl PgConnect {
             servers: Servers::new(config),
             tls: Tls::default(),
             hook: None,
-            probe: Arc::from(PROBE),
+            ping: Arc::from(""),
+            probe: Arc::from(PROBE_SQL),
             tokens_in_clear: false,
             verifier: Verifier::default(),
         }
@@ -129,6 +131,14 @@ impl PgConnect {
         F: for<'c> Fn(&'c Client) -> HookFuture<'c> + Send + Sync + 'static,
     {
         self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets the statement of a check before a connection is returned to a caller, such as
+    /// `DISCARD ALL`. Default: an empty one, which costs a round trip.
+    #[must_use]
+    pub fn with_check_sql(mut self, sql: impl Into<Arc<str>>) -> Self {
+        self.ping = sql.into();
         self
     }
 
@@ -222,16 +232,15 @@ impl PgConnect {
     /// # Cancel safety
     /// May be dropped; the driver reads the response.
     pub async fn check_connection(&self, client: &Client, check: Check) -> Result<(), Error> {
-        let sql = match check {
-            Check::Probe => &*self.probe,
-            _ => "",
-        };
-        client.batch_execute(sql).await
+        client.batch_execute(self.check_sql(check)).await
     }
 
-    /// Returns the statement that must succeed on a connection for it to count as usable.
-    pub fn probe_sql(&self) -> &str {
-        &self.probe
+    /// Returns the statement of a check.
+    pub fn check_sql(&self, check: Check) -> &str {
+        match check {
+            Check::Probe => &self.probe,
+            _ => &self.ping,
+        }
     }
 
     /// Adds the target of the login to an error, and advice if a token was rejected.
