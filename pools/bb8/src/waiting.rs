@@ -90,7 +90,7 @@ impl Drop for PendingLogin {
 }
 
 impl WaitingCaller {
-    /// Resolves with the error of a login that no other caller takes. Called once.
+    /// Resolves with the error of a login that no other caller takes. Not called again after that.
     pub(crate) async fn error(&mut self) -> CallError {
         let Waiting { state, changed } = &self.waiting;
         loop {
