@@ -41,7 +41,8 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
     ]
 }
 
-/// Fetches while the backend is unavailable, without a current lease and with one.
+/// Fetches while the backend is unavailable, without a current lease and with one. The trigger is
+/// `Manual`, because a scheduled fetch may keep a young lease without a request to the backend.
 async fn fetch_during_outage<P: Provider, C: ProviderControls<P>>(
     world: &World<P, C>,
     current: &Lease<P::Secret>,
@@ -49,7 +50,7 @@ async fn fetch_during_outage<P: Provider, C: ProviderControls<P>>(
     if !world.controls.set_available(false).await? {
         return Err(not_applicable("the controls have no `set_available`"));
     }
-    let with_current = FetchRequest::new(RotationTrigger::Schedule).with_current(current.clone());
+    let with_current = FetchRequest::new(RotationTrigger::Manual).with_current(current.clone());
     let (first, next) = tokio::join!(
         world.try_fetch(FetchRequest::first()),
         world.try_fetch(with_current),
