@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use claviger::error::{ProviderError, ProviderErrorKind};
-use claviger::lease::{Expiry, OldConnections};
+use claviger::lease::{Expiry, OldConnections, Timestamp};
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Lease, Provider, Revision};
@@ -107,7 +107,7 @@ impl VaultDynamic {
     async fn renew(
         &self,
         lease: &Lease<Credentials>,
-        trigger: RotationTrigger,
+        request: &FetchRequest<Credentials>,
     ) -> Result<Renewal, ProviderError> {
         let Some(issued) = self.leases().get(lease.revision()).copied() else {
             return Ok(Renewal::Impossible);
@@ -127,13 +127,12 @@ impl VaultDynamic {
             };
         }
         // The token was near its expiry and has just been renewed.
-        if trigger != RotationTrigger::ClockJump && !issued.lifetime.is_stale(now) {
+        if request.trigger != RotationTrigger::ClockJump && !issued.lifetime.is_stale(now) {
             return Ok(Renewal::Renewed(issued.expiry(&token)));
         }
         let Some(increment) = issued.lifetime.first().filter(|_| issued.renewable) else {
             return Ok(Renewal::Impossible);
         };
-        let sent = self.session.now();
         let body =
             || json!({ "lease_id": lease.revision().as_str(), "increment": increment.as_secs() });
         let response = self
@@ -158,7 +157,9 @@ impl VaultDynamic {
             return Ok(Renewal::Impossible);
         }
         let issued = IssuedLease {
-            lifetime: issued.lifetime.renewed(sent, Some(envelope.lifetime())),
+            lifetime: issued
+                .lifetime
+                .renewed(request.started, Some(envelope.lifetime())),
             renewable: envelope.renewable,
             ..issued
         };
@@ -171,10 +172,10 @@ impl VaultDynamic {
         })
     }
 
-    async fn create_user(&self) -> Result<Lease<Credentials>, ProviderError> {
+    /// Creates a user, whose lifetime counts from `started`.
+    async fn create_user(&self, started: Timestamp) -> Result<Lease<Credentials>, ProviderError> {
         let path = self.role.api_path("creds");
         let place = self.session.place(&path);
-        let sent = self.session.now();
         let response = self
             .session
             .request::<UserData>(true, || {
@@ -197,7 +198,7 @@ impl VaultDynamic {
         }
         let issued = IssuedLease {
             serial: token.serial(),
-            lifetime: Lifetime::new(sent, Some(lifetime)),
+            lifetime: Lifetime::new(started, Some(lifetime)),
             renewable: *renewable,
             revoke_after: None,
         };
@@ -317,13 +318,13 @@ impl Provider for VaultDynamic {
             request.trigger != RotationTrigger::Manual && !request.is_rejected(lease.revision())
         });
         let Some(lease) = renewable else {
-            return self.create_user().await.map(Fetched::New);
+            return self.create_user(request.started).await.map(Fetched::New);
         };
-        match self.renew(lease, request.trigger).await? {
+        match self.renew(lease, &request).await? {
             Renewal::Renewed(expiry) => Ok(Fetched::Renewed(expiry)),
-            Renewal::Impossible => self.create_user().await.map(Fetched::New),
+            Renewal::Impossible => self.create_user(request.started).await.map(Fetched::New),
             Renewal::Last(expiry) => {
-                let created = self.create_user().await;
+                let created = self.create_user(request.started).await;
                 let gained = expiry.remaining(self.session.now())
                     > lease
                         .expiry()
