@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a failing fixture fails the test")]
 
 mod chain;
+mod conformance;
 mod leases;
 mod python;
 mod secrets;
@@ -10,6 +11,7 @@ mod slow_chain;
 mod sts;
 
 pub use chain::{Chain, FixedTime, config_signed_by, key, session, wall_time};
+pub use conformance::assert_conforms;
 pub use leases::{fetch_again, first_lease, parameter, signed_at, token};
 pub use python::Python;
 pub use secrets::Secrets;
