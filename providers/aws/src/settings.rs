@@ -39,7 +39,7 @@ pub fn check_user(name: &str) -> Result<(), ProviderError> {
 /// The region that a token is signed for, from every place that may have it. They must agree.
 ///
 /// ```
-/// let region = claviger_aws::RegionSettings::of("cache", "CacheIam::builder(…).with_region(…)")
+/// let region = claviger_aws::RegionSettings::new("cache", "CacheIam::builder(…).with_region(…)")
 ///     .with_place("the caller", None)
 ///     .with_place("the SdkConfig", Some("eu-west-1"));
 /// assert_eq!(region.resolve()?, "eu-west-1");
@@ -56,7 +56,7 @@ pub struct RegionSettings<'r> {
 impl<'r> RegionSettings<'r> {
     /// Creates settings without a region. Errors name this kind of server, and the call that sets
     /// its region.
-    pub fn of(server: &'r str, setter: &'r str) -> Self {
+    pub fn new(server: &'r str, setter: &'r str) -> Self {
         Self {
             server,
             setter,
@@ -122,7 +122,7 @@ mod tests {
     /// Returns the region of three places, or the error's text.
     fn resolve(given: [Option<&str>; 3]) -> Result<String, String> {
         let [caller, config, endpoint] = given;
-        RegionSettings::of("database", "RdsIam::builder(…).with_region(…)")
+        RegionSettings::new("database", "RdsIam::builder(…).with_region(…)")
             .with_place("the caller", caller)
             .with_place("the SdkConfig", config)
             .with_place("the endpoint's name", endpoint)

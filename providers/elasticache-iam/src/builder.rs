@@ -77,7 +77,7 @@ impl ElastiCacheIamBuilder {
         let name =
             CacheName::parse(&self.name).map_err(|problem| misconfigured("name", &problem))?;
         check_user(&self.user)?;
-        let region = RegionSettings::of("cache", "ElastiCacheIam::builder(…).with_region(…)")
+        let region = RegionSettings::new("cache", "ElastiCacheIam::builder(…).with_region(…)")
             .with_place("the caller", self.region.as_deref())
             .with_place("the SdkConfig", self.sdk.region().map(AsRef::as_ref))
             .resolve()?;

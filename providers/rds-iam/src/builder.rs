@@ -96,7 +96,7 @@ impl RdsIamBuilder {
                 endpoint, or the current region by `with_region`",
             ));
         }
-        let region = RegionSettings::of("database", "RdsIam::builder(…).with_region(…)")
+        let region = RegionSettings::new("database", "RdsIam::builder(…).with_region(…)")
             .with_place("the caller", self.region.as_deref())
             .with_place("the SdkConfig", self.sdk.region().map(AsRef::as_ref))
             .with_place("the endpoint's name", region::from_endpoint(host.signed()))
