@@ -38,7 +38,7 @@ pub enum Outcome {
         /// Expected result.
         expected: String,
         /// Actual result. Known secrets are replaced by `[secret]`.
-        happened: String,
+        actual: String,
     },
     /// The promise does not apply to this subject, or its controls cannot cause the situation.
     NotApplicable {
@@ -120,10 +120,10 @@ impl fmt::Display for CheckReport {
             Outcome::NotApplicable { reason } => {
                 write!(f, "not applicable  {}: {reason}", self.name)
             }
-            Outcome::Failed { expected, happened } => write!(
+            Outcome::Failed { expected, actual } => write!(
                 f,
                 "FAILED          {} after {:.1?}\n    promise:  {}\n    expected: {expected}\n    \
-                 happened: {happened}",
+                 actual:   {actual}",
                 self.name, self.took, self.promise
             ),
         }
@@ -145,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_its_check_its_promise_and_what_happened() {
+    fn a_failure_names_its_check_its_promise_and_both_results() {
         let failed = Outcome::Failed {
             expected: "one".into(),
-            happened: "two".into(),
+            actual: "two".into(),
         };
         let skipped = Outcome::NotApplicable {
             reason: "no server".into(),
@@ -161,7 +161,7 @@ mod tests {
             "FAILED          a_name after 1.2s",
             "promise:  law 0: \"a promise\"",
             "expected: one",
-            "happened: two",
+            "actual:   two",
             "not applicable  a_name: no server",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");

@@ -44,7 +44,7 @@ pub type ControlError = Box<dyn std::error::Error + Send + Sync>;
 /// Reason why a check did not pass.
 #[derive(Debug)]
 pub(super) enum Problem {
-    Failed { expected: String, happened: String },
+    Failed { expected: String, actual: String },
     NotApplicable(String),
 }
 
@@ -57,10 +57,10 @@ impl From<ControlError> for Problem {
 
 pub(super) type CheckResult<T = ()> = Result<T, Problem>;
 
-pub(super) fn failed(expected: impl Into<String>, happened: impl Display) -> Problem {
+pub(super) fn failed(expected: impl Into<String>, actual: impl Display) -> Problem {
     Problem::Failed {
         expected: expected.into(),
-        happened: happened.to_string(),
+        actual: actual.to_string(),
     }
 }
 
@@ -72,12 +72,12 @@ pub(super) fn not_applicable(reason: impl Into<String>) -> Problem {
 pub(super) fn require(
     condition: bool,
     expected: impl Into<String>,
-    happened: impl FnOnce() -> String,
+    actual: impl FnOnce() -> String,
 ) -> CheckResult {
     if condition {
         return Ok(());
     }
-    Err(failed(expected, happened()))
+    Err(failed(expected, actual()))
 }
 
 /// Waits for one step of the subject, for [`STEP`] at most.
@@ -198,7 +198,7 @@ fn not_started(error: &io::Error) -> CheckReport {
         promise: "the kit: \"checks run on a runtime of their own\"",
         outcome: Outcome::Failed {
             expected: "the checks start".into(),
-            happened: error.to_string(),
+            actual: error.to_string(),
         },
         took: Duration::ZERO,
     }
@@ -221,9 +221,9 @@ async fn run_all<W: Clone + Send + 'static>(
             None => run_one(check, plan.world.clone(), plan.limit, &mut workers).await,
         };
         let outcome = match outcome {
-            Outcome::Failed { expected, happened } => Outcome::Failed {
+            Outcome::Failed { expected, actual } => Outcome::Failed {
                 expected,
-                happened: plan.secrets.remove_from(happened),
+                actual: plan.secrets.remove_from(actual),
             },
             outcome => outcome,
         };
@@ -270,7 +270,7 @@ async fn run_one<W>(
         }
     };
     match problem {
-        Problem::Failed { expected, happened } => Outcome::Failed { expected, happened },
+        Problem::Failed { expected, actual } => Outcome::Failed { expected, actual },
         Problem::NotApplicable(reason) => Outcome::NotApplicable { reason },
     }
 }

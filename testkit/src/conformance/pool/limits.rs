@@ -133,8 +133,8 @@ async fn a_dropped_get_keeps_no_place<F: PoolFactory, C: PoolControls<F>>(
             Ok(Ok(taken)) => connections.push(taken.connection),
             Ok(Err(error)) => return Err(failed(expected, format!("number {number}: {error}"))),
             Err(_) => {
-                let happened = format!("`get` number {number} was pending for 10 s");
-                return Err(failed(expected, happened));
+                let actual = format!("`get` number {number} was pending for 10 s");
+                return Err(failed(expected, actual));
             }
         }
     }

@@ -128,8 +128,8 @@ async fn rotate_under_load<F: PoolFactory, C: PoolControls<F>>(
         let rotation = supervised.supervisor.rotate_now(PROVIDER);
         let rotated = timeout(STEP, rotation).await.map_err(|_| {
             let status = supervised.pool.status();
-            let happened = format!("it was pending after 10 s: {status:?}");
-            failed("a rotation completes", happened)
+            let actual = format!("it was pending after 10 s: {status:?}");
+            failed("a rotation completes", actual)
         })?;
         rotated.map_err(|error| failed("the rotation succeeds", show(&error)))?;
         let open = world.controls.open_connections().await?;

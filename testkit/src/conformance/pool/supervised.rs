@@ -307,8 +307,8 @@ async fn cancelled_calls_leave_the_pool_at_full_size<F: PoolFactory, C: PoolCont
                     ));
                 }
                 Err(_) => {
-                    let happened = format!("`Handle::get` number {number} was pending for 10 s");
-                    return Err(failed(expected, happened));
+                    let actual = format!("`Handle::get` number {number} was pending for 10 s");
+                    return Err(failed(expected, actual));
                 }
             }
         }
