@@ -31,8 +31,8 @@ pub use runner::ControlError;
 use claviger::Provider;
 use claviger::pool::PoolFactory;
 
-/// Checks a kind of pool: what each method of [`PoolFactory`] promises, and rotations under load by
-/// a real supervisor. Await the result.
+/// Checks a kind of pool: the requirements of each method of [`PoolFactory`], and rotations under
+/// load by a real supervisor. Await the result.
 ///
 /// Give the factory two to ten connections. More only take time. On a PostgreSQL on the same
 /// machine the kit takes about 20 s.
@@ -44,7 +44,7 @@ where
     PoolConformance::new(factory, controls)
 }
 
-/// Checks a provider: what each method of [`Provider`] promises. Await the result.
+/// Checks a provider: the requirements of each method of [`Provider`]. Await the result.
 ///
 /// [`Provider::close`] is called once, by the last check.
 pub fn provider<P, C>(provider: P, controls: C) -> ProviderConformance<P, C>

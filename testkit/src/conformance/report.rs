@@ -20,7 +20,7 @@ pub struct CheckReport {
     /// Name of the check, as in `verify_rejects_an_old_password`.
     pub name: &'static str,
     /// Sentence of the documentation that the check verifies, and where it is.
-    pub promise: &'static str,
+    pub requirement: &'static str,
     /// Result of the check.
     pub outcome: Outcome,
     /// Time that the check took.
@@ -31,16 +31,16 @@ pub struct CheckReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The subject keeps the promise.
+    /// The subject meets the requirement.
     Passed,
-    /// The subject breaks the promise, or the controls returned an error.
+    /// The subject does not meet the requirement, or the controls returned an error.
     Failed {
         /// Expected result.
         expected: String,
         /// Actual result. Known secrets are replaced by `[secret]`.
         actual: String,
     },
-    /// The promise does not apply to this subject, or its controls cannot cause the situation.
+    /// The requirement does not apply to this subject, or its controls cannot cause the situation.
     NotApplicable {
         /// Reason why the check did not run.
         reason: String,
@@ -122,9 +122,9 @@ impl fmt::Display for CheckReport {
             }
             Outcome::Failed { expected, actual } => write!(
                 f,
-                "FAILED          {} after {:.1?}\n    promise:  {}\n    expected: {expected}\n    \
-                 actual:   {actual}",
-                self.name, self.took, self.promise
+                "FAILED          {} after {:.1?}\n    requirement: {}\n    expected:    \
+                 {expected}\n    actual:      {actual}",
+                self.name, self.took, self.requirement
             ),
         }
     }
@@ -137,7 +137,7 @@ mod tests {
     fn report(outcomes: impl IntoIterator<Item = Outcome>) -> Report {
         let check = |outcome| CheckReport {
             name: "a_name",
-            promise: "law 0: \"a promise\"",
+            requirement: "law 0: \"a requirement\"",
             outcome,
             took: Duration::from_millis(1_250),
         };
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_its_check_its_promise_and_both_results() {
+    fn a_failure_names_its_check_its_requirement_and_both_results() {
         let failed = Outcome::Failed {
             expected: "one".into(),
             actual: "two".into(),
@@ -159,9 +159,9 @@ mod tests {
         for part in [
             "pool: 1 checks passed, 1 failed, 1 not applicable",
             "FAILED          a_name after 1.2s",
-            "promise:  law 0: \"a promise\"",
-            "expected: one",
-            "actual:   two",
+            "requirement: law 0: \"a requirement\"",
+            "expected:    one",
+            "actual:      two",
             "not applicable  a_name: no server",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");

@@ -109,13 +109,13 @@ type Run<W> = Box<dyn FnOnce(W) -> Pin<Box<dyn Future<Output = CheckResult> + Se
 /// A check that is to run.
 pub(super) struct Planned<W> {
     pub(super) name: &'static str,
-    promise: &'static str,
+    requirement: &'static str,
     run: Run<W>,
 }
 
 pub(super) fn planned<W, R>(
     name: &'static str,
-    promise: &'static str,
+    requirement: &'static str,
     run: impl FnOnce(W) -> R + Send + 'static,
 ) -> Planned<W>
 where
@@ -124,7 +124,7 @@ where
 {
     Planned {
         name,
-        promise,
+        requirement,
         run: Box::new(|world| Box::pin(run(world))),
     }
 }
@@ -195,7 +195,7 @@ pub(super) async fn run_plan<W: Clone + Send + 'static>(plan: Plan<W>) -> Report
 fn not_started(error: &io::Error) -> CheckReport {
     CheckReport {
         name: "checks_start",
-        promise: "the kit: \"checks run on a runtime of their own\"",
+        requirement: "the kit: \"checks run on a runtime of their own\"",
         outcome: Outcome::Failed {
             expected: "the checks start".into(),
             actual: error.to_string(),
@@ -215,7 +215,7 @@ async fn run_all<W: Clone + Send + 'static>(
             break;
         }
         let began = Instant::now();
-        let (name, promise) = (check.name, check.promise);
+        let (name, requirement) = (check.name, check.requirement);
         let outcome = match (plan.excluded)(name) {
             Some(reason) => Outcome::NotApplicable { reason },
             None => run_one(check, plan.world.clone(), plan.limit, &mut workers).await,
@@ -229,7 +229,7 @@ async fn run_all<W: Clone + Send + 'static>(
         };
         reports.push(CheckReport {
             name,
-            promise,
+            requirement,
             outcome,
             took: began.elapsed(),
         });
