@@ -255,7 +255,9 @@ async fn each_fault_is_found_by_its_checks() {
     for (fault, checks) in FAULTS {
         for own_queue in [false, true] {
             runs.spawn(async move {
-                let report = kit(Some(fault), own_queue).only(checks.to_vec()).await;
+                let report = kit(Some(fault), own_queue)
+                    .with_checks(checks.to_vec())
+                    .await;
                 (fault, own_queue, checks, report)
             });
         }
@@ -299,7 +301,7 @@ async fn a_subject_that_panics_or_hangs_fails_its_check_alone() {
         (Fault::VerifyHangs, "pending after 10 s"),
         (Fault::VerifyBlocks, "still running, and was aborted"),
     ] {
-        let kit = kit(Some(fault), false).only(both);
+        let kit = kit(Some(fault), false).with_checks(both);
         let limit = Duration::from_secs(12);
         let report = kit.with_limit(limit).await;
         assert!(failure(&report).contains(text), "{report}");

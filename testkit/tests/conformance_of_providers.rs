@@ -125,7 +125,7 @@ async fn each_fault_is_found_by_its_checks() {
     let mut runs = JoinSet::new();
     for (fault, checks) in FAULTS {
         runs.spawn(async move {
-            let report = kit(Some(fault)).only(checks.to_vec()).await;
+            let report = kit(Some(fault)).with_checks(checks.to_vec()).await;
             (fault, checks, report)
         });
     }

@@ -92,7 +92,7 @@ pub struct PoolConformance<F, C> {
     factory: F,
     controls: C,
     limit: Duration,
-    only: Option<Vec<String>>,
+    selected: Option<Vec<String>>,
 }
 
 impl<F: PoolFactory, C: PoolControls<F>> PoolConformance<F, C> {
@@ -101,7 +101,7 @@ impl<F: PoolFactory, C: PoolControls<F>> PoolConformance<F, C> {
             factory,
             controls,
             limit: CHECK_LIMIT,
-            only: None,
+            selected: None,
         }
     }
 
@@ -111,9 +111,9 @@ impl<F: PoolFactory, C: PoolControls<F>> PoolConformance<F, C> {
         self
     }
 
-    /// Runs only the checks of these names. Default: all.
-    pub fn only<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
-        self.only = Some(names.into_iter().map(Into::into).collect());
+    /// Sets the names of the checks that run. Default: all.
+    pub fn with_checks<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.selected = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
@@ -137,8 +137,8 @@ impl<F: PoolFactory, C: PoolControls<F>> IntoFuture for PoolConformance<F, C> {
         let world = World::new(self.factory, self.controls);
         let (controls, secrets) = (Arc::clone(&world.controls), world.secrets.clone());
         let mut checks = checks();
-        if let Some(only) = self.only {
-            checks.retain(|check: &Planned<_>| only.iter().any(|name| name == check.name));
+        if let Some(selected) = self.selected {
+            checks.retain(|check: &Planned<_>| selected.iter().any(|name| name == check.name));
         }
         Box::pin(run_plan(Plan {
             subject: std::any::type_name::<F>(),

@@ -85,7 +85,7 @@ pub struct ProviderConformance<P, C> {
     provider: P,
     controls: C,
     limit: Duration,
-    only: Option<Vec<String>>,
+    selected: Option<Vec<String>>,
 }
 
 impl<P: Provider, C: ProviderControls<P>> ProviderConformance<P, C> {
@@ -94,7 +94,7 @@ impl<P: Provider, C: ProviderControls<P>> ProviderConformance<P, C> {
             provider,
             controls,
             limit: CHECK_LIMIT,
-            only: None,
+            selected: None,
         }
     }
 
@@ -104,9 +104,9 @@ impl<P: Provider, C: ProviderControls<P>> ProviderConformance<P, C> {
         self
     }
 
-    /// Runs only the checks of these names. Default: all.
-    pub fn only<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
-        self.only = Some(names.into_iter().map(Into::into).collect());
+    /// Sets the names of the checks that run. Default: all.
+    pub fn with_checks<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.selected = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
@@ -131,8 +131,8 @@ impl<P: Provider, C: ProviderControls<P>> IntoFuture for ProviderConformance<P, 
         let world = World::new(self.provider, self.controls);
         let (controls, secrets) = (Arc::clone(&world.controls), world.secrets.clone());
         let mut checks = checks();
-        if let Some(only) = self.only {
-            checks.retain(|check: &Planned<_>| only.iter().any(|name| name == check.name));
+        if let Some(selected) = self.selected {
+            checks.retain(|check: &Planned<_>| selected.iter().any(|name| name == check.name));
         }
         Box::pin(run_plan(Plan {
             subject: std::any::type_name::<P>(),
