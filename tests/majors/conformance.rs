@@ -54,7 +54,7 @@ impl PoolControls<Pools> for Controls {
         Ok(())
     }
 
-    fn unreachable(&self) -> Option<Credentials> {
+    fn unreachable_credentials(&self) -> Option<Credentials> {
         let endpoint = Endpoint::new(self.server.host(), UNUSED_PORT, "orders");
         Some(self.credentials().with_endpoint(endpoint))
     }

@@ -138,7 +138,7 @@ impl PoolControls<MemoryPools> for MemoryServer {
         Ok(connection.query().await?)
     }
 
-    fn unreachable(&self) -> Option<Credentials> {
+    fn unreachable_credentials(&self) -> Option<Credentials> {
         let endpoint = Endpoint::server("elsewhere.internal", 5432);
         Some(self.credentials().with_endpoint(endpoint))
     }

@@ -41,7 +41,7 @@ async fn account_and_server_outlast_a_password<F: PoolFactory, C: PoolControls<F
             format!("{of_old:?}, then {of_new:?}")
         })?;
     }
-    let Some(elsewhere) = world.unreachable() else {
+    let Some(elsewhere) = world.unreachable_credentials() else {
         return Ok(());
     };
     let (here, there) = (factory.server(&new), factory.server(&elsewhere));
@@ -80,7 +80,7 @@ async fn no_secret_is_shown<F: PoolFactory, C: PoolControls<F>>(world: World<F, 
     for error in opened.login_errors.lock().drain(..) {
         errors.push(("the classified error of a login", error));
     }
-    if let Some(elsewhere) = world.unreachable()
+    if let Some(elsewhere) = world.unreachable_credentials()
         && let Err(error) = step("`verify`", factory.verify(&elsewhere)).await?
     {
         errors.push(("the error of an unreachable server", error));

@@ -96,8 +96,10 @@ async fn update_in_place_logs_in_with_the_new_credentials<F: PoolFactory, C: Poo
 async fn update_in_place_is_false_for_another_address<F: PoolFactory, C: PoolControls<F>>(
     world: World<F, C>,
 ) -> CheckResult {
-    let Some(elsewhere) = world.unreachable() else {
-        return Err(not_applicable("the controls have no `unreachable`"));
+    let Some(elsewhere) = world.unreachable_credentials() else {
+        return Err(not_applicable(
+            "the controls have no `unreachable_credentials`",
+        ));
     };
     let opened = world.open_fresh().await?;
     let old = world.credentials();

@@ -58,7 +58,7 @@ pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
 
     /// Returns credentials for an address at which no server listens. Default: `None`, if
     /// credentials have no address.
-    fn unreachable(&self) -> Option<F::Secret> {
+    fn unreachable_credentials(&self) -> Option<F::Secret> {
         None
     }
 

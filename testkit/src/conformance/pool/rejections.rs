@@ -99,8 +99,10 @@ async fn classify_keeps_the_code<F: PoolFactory, C: PoolControls<F>>(
 async fn an_unreachable_server_is_no_rejection<F: PoolFactory, C: PoolControls<F>>(
     world: World<F, C>,
 ) -> CheckResult {
-    let Some(elsewhere) = world.unreachable() else {
-        return Err(not_applicable("the controls have no `unreachable`"));
+    let Some(elsewhere) = world.unreachable_credentials() else {
+        return Err(not_applicable(
+            "the controls have no `unreachable_credentials`",
+        ));
     };
     world.reset().await?;
     let opened = world.open(&elsewhere)?;

@@ -87,11 +87,11 @@ async fn verify_rejects_an_old_password<F: PoolFactory, C: PoolControls<F>>(
 async fn verify_reports_an_unreachable_server<F: PoolFactory, C: PoolControls<F>>(
     world: World<F, C>,
 ) -> CheckResult {
-    if let Some(elsewhere) = world.unreachable() {
+    if let Some(elsewhere) = world.unreachable_credentials() {
         let verified = verify(&world, &elsewhere).await?;
         return require_error_of_kind(ConnectErrorKind::Unreachable, verified);
     }
-    let reason = "the controls have neither `unreachable` nor `set_running`";
+    let reason = "the controls have neither `unreachable_credentials` nor `set_running`";
     if !world.controls.set_running(false).await? {
         return Err(not_applicable(reason));
     }

@@ -65,8 +65,8 @@ impl<F: PoolFactory, C: PoolControls<F>> World<F, C> {
         credentials
     }
 
-    pub(super) fn unreachable(&self) -> Option<F::Secret> {
-        let credentials = self.controls.unreachable()?;
+    pub(super) fn unreachable_credentials(&self) -> Option<F::Secret> {
+        let credentials = self.controls.unreachable_credentials()?;
         self.secrets.add(self.controls.secret_text(&credentials));
         Some(credentials)
     }
