@@ -77,9 +77,9 @@ const FAULTS: [(Fault, &[&str]); 27] = [
         &["watch_may_be_dropped_and_restarted"],
     ),
     (
-        Fault::GivesNoHints,
+        Fault::ReportsNoChanges,
         &[
-            "a_changed_credential_gives_a_hint",
+            "a_changed_credential_leads_to_a_hint",
             "a_hint_leads_to_a_fetch",
         ],
     ),
@@ -186,7 +186,7 @@ impl ProviderControls<ScriptedProvider> for Script {
         Ok(Some(u32::try_from(self.0.released().len())?))
     }
 
-    fn gives_hints(&self) -> bool {
+    fn reports_changes(&self) -> bool {
         true
     }
 }

@@ -74,7 +74,7 @@ where
     let report = conformance::provider(provider, Controls { chain, key }).await;
     report.assert_passed();
     for (check, reason) in report.not_applicable() {
-        let is_expected = reason.contains("`gives_hints`") || reason.contains("`released`");
+        let is_expected = reason.contains("`reports_changes`") || reason.contains("`released`");
         assert!(is_expected, "{check}");
     }
 }

@@ -66,7 +66,7 @@ impl ProviderControls<FileProvider> for Mounted {
         false
     }
 
-    fn gives_hints(&self) -> bool {
+    fn reports_changes(&self) -> bool {
         true
     }
 }

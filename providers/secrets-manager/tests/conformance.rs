@@ -54,7 +54,7 @@ async fn the_provider_conforms() {
     let report = conformance::provider(provider.expect("the settings are valid"), controls).await;
     report.assert_passed();
     for (check, reason) in report.not_applicable() {
-        let expected = ["`gives_hints`", "`lifetime`", "`released`"];
+        let expected = ["`reports_changes`", "`lifetime`", "`released`"];
         let is_expected = expected.iter().any(|part| reason.contains(part));
         assert!(is_expected, "{check}");
     }

@@ -151,7 +151,12 @@ async fn the_kv_provider_conforms() {
         proxy: Arc::new(admin.proxy()),
         admin: admin.admin,
     };
-    conforms(kv, controls, &["`gives_hints`", "`lifetime`", "`released`"]).await;
+    conforms(
+        kv,
+        controls,
+        &["`reports_changes`", "`lifetime`", "`released`"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -164,7 +169,7 @@ async fn the_provider_of_dynamic_users_conforms() {
     };
     let provider =
         |session: &VaultSession| VaultDynamic::new(session, "database", ROLE).expect("a role");
-    conforms(provider, controls, &["`gives_hints`"]).await;
+    conforms(provider, controls, &["`reports_changes`"]).await;
 }
 
 #[tokio::test]
@@ -178,6 +183,6 @@ async fn the_provider_of_static_roles_conforms() {
     };
     let provider =
         |session: &VaultSession| VaultStatic::new(session, "database", "app").expect("a role");
-    let expected = ["`gives_hints`", "`lifetime`", "`released`"];
+    let expected = ["`reports_changes`", "`lifetime`", "`released`"];
     conforms(provider, controls, &expected).await;
 }

@@ -40,7 +40,7 @@ pub(crate) enum ProviderFault {
     ErrorShowsThePassword,
     RevisionIsThePassword,
     WatchRunsOnce,
-    GivesNoHints,
+    ReportsNoChanges,
     ReleaseHangs,
     ReleaseTwiceFails,
     ReleaseDoesNothing,
@@ -243,7 +243,7 @@ impl Provider for MemoryProvider {
         }
         let mut version = self.backend.version.subscribe();
         while version.changed().await.is_ok() {
-            if !self.has(ProviderFault::GivesNoHints) {
+            if !self.has(ProviderFault::ReportsNoChanges) {
                 hints.changed();
             }
         }
@@ -275,7 +275,7 @@ impl ProviderControls<MemoryProvider> for MemoryBackend {
         Ok(Some(self.state.lock().released))
     }
 
-    fn gives_hints(&self) -> bool {
+    fn reports_changes(&self) -> bool {
         true
     }
 

@@ -62,7 +62,7 @@ pub trait ProviderControls<P: Provider>: Send + Sync + 'static {
 
     /// Returns whether [`Provider::watch`] reports a changed credential within seconds. Default:
     /// `false`.
-    fn gives_hints(&self) -> bool {
+    fn reports_changes(&self) -> bool {
         false
     }
 
