@@ -28,12 +28,12 @@ pub(crate) enum Standing {
     /// The last check ended with an error that every login may get. Ends with a check that works,
     /// with a rejection, or with the next generation.
     Unexplained,
-    /// A rejection arrived. Ends with the next wake. `Doubted` follows if another verification
+    /// A rejection arrived. Ends with the next wake. `Unconfirmed` follows if another verification
     /// succeeded recently and none found the rejection; otherwise `Rejected` follows.
     Noticed { by_verification: bool },
     /// Rejected shortly after a verification. Ends with the next verification, or with a wake if
     /// none can run soon.
-    Doubted,
+    Unconfirmed,
     /// Ends with the next generation.
     Rejected,
 }
@@ -91,14 +91,14 @@ impl Active {
 
     /// Returns whether a wake has handled its rejection.
     pub(crate) fn is_rejected(&self) -> bool {
-        matches!(self.standing, Standing::Doubted | Standing::Rejected)
+        matches!(self.standing, Standing::Unconfirmed | Standing::Rejected)
     }
 
     pub(super) fn ends_its_connections(&self) -> bool {
         self.lease.old_connections == OldConnections::EndWithLease
     }
 
-    /// Decides whether a rejection that arrived is doubted. Returns `None` if none arrived.
+    /// Decides whether a rejection that arrived is confirmed. Returns `None` if none arrived.
     pub(super) fn take_noticed_rejection(&mut self, now: Timestamp) -> Option<Standing> {
         let Standing::Noticed { by_verification } = self.standing else {
             return None;
@@ -107,7 +107,7 @@ impl Active {
         self.standing = if by_verification || age >= JUST_VERIFIED {
             Standing::Rejected
         } else {
-            Standing::Doubted
+            Standing::Unconfirmed
         };
         Some(self.standing)
     }

@@ -116,9 +116,9 @@ impl PoolMachine {
         self.failure = Some(kind);
         let mut is_early = false;
         if let Service::Active(active) = &mut self.service {
-            // A doubted rejection waits for one more verification only.
+            // An unconfirmed rejection waits for one more verification only.
             if active.lease.revision == candidate.lease.revision
-                && active.standing == Standing::Doubted
+                && active.standing == Standing::Unconfirmed
             {
                 active.standing = Standing::Rejected;
             }

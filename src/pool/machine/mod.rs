@@ -32,8 +32,9 @@ use input::Purpose;
 /// A clock jump of more than this leads to a check of the active lease.
 const JUMP: Duration = Duration::from_secs(60);
 
-/// Longest wait for the verification of a doubted rejection. After a longer one it is reported.
-const MAX_DOUBT: Duration = Duration::from_secs(1);
+/// Longest wait for the verification of an unconfirmed rejection. After a longer one, the rejection
+/// is reported.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 
 /// Service to callers.
 #[derive(Debug)]
@@ -277,7 +278,7 @@ impl PoolMachine {
         }
     }
 
-    /// Decides whether a rejection since the last wake is doubted, and schedules verifications.
+    /// Decides whether a rejection since the last wake is confirmed, and schedules verifications.
     fn judge_rejection(&mut self, now: Timestamp) {
         let Service::Active(active) = &mut self.service else {
             return;
@@ -286,7 +287,7 @@ impl PoolMachine {
             return;
         };
         self.budget.rejected(&active.lease, now.mono());
-        if standing == Standing::Doubted {
+        if standing == Standing::Unconfirmed {
             self.budget.retry_now(&active.lease, now.mono());
         }
         // The database may accept another lease by now.
@@ -303,17 +304,17 @@ impl PoolMachine {
         let is_late = self.attempt.is_none()
             && self
                 .next_verification(now)
-                .is_none_or(|(at, _)| at > now.mono() + MAX_DOUBT);
+                .is_none_or(|(at, _)| at > now.mono() + CONFIRM_WITHIN);
         let Service::Active(active) = &mut self.service else {
             return;
         };
         let is_current = active.lease.revision == lease.revision;
-        // A doubted lease is verified again first, if that is possible soon.
-        if active.standing == Standing::Doubted && is_late {
+        // A lease with an unconfirmed rejection is verified again first, if that is possible soon.
+        if active.standing == Standing::Unconfirmed && is_late {
             active.standing = Standing::Rejected;
         }
         if active.standing == Standing::Rejected
-            || (active.standing == Standing::Doubted && !is_current)
+            || (active.standing == Standing::Unconfirmed && !is_current)
         {
             self.effects
                 .push(PoolEffect::report_rejected(&active.lease));

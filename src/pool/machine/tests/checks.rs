@@ -107,7 +107,7 @@ fn an_unexplained_lease_that_a_check_finds_rejected_ends_and_is_reported() {
         [failure, REJECT, report.clone()]
     );
     assert!(!pool.machine.has_unknown_login_error());
-    assert_eq!(pool.wake(&r1), [report], "and not doubted");
+    assert_eq!(pool.wake(&r1), [report], "and confirmed");
     assert!(pool.machine.current().is_some_and(Active::is_rejected));
 }
 
@@ -145,11 +145,11 @@ fn a_rejected_check_ends_the_generation_and_is_reported() {
     let effects = pool.failed(ConnectErrorKind::Rejected);
     assert!(effects.contains(&REJECT), "{effects:?}");
     assert_eq!(reported(&effects), ["r1"]);
-    assert_eq!(reported(&pool.wake(&r1)), ["r1"], "and not doubted");
+    assert_eq!(reported(&pool.wake(&r1)), ["r1"], "and confirmed");
 }
 
 #[test]
-fn a_rejected_check_is_not_doubted_shortly_after_a_verification() {
+fn a_rejected_check_is_confirmed_shortly_after_a_verification() {
     let r1 = lease("r1");
     let mut pool = TestPool::serving(&r1, 1);
     let jump = Duration::from_secs(61);

@@ -20,7 +20,7 @@ fn a_rejection_shortly_after_a_verification_is_verified_before_it_is_reported() 
 }
 
 #[test]
-fn a_doubted_rejection_is_reported_after_one_failed_verification_of_any_kind() {
+fn an_unconfirmed_rejection_is_reported_after_one_failed_verification_of_any_kind() {
     let r1 = lease("r1");
     for kind in [ConnectErrorKind::Unreachable, ConnectErrorKind::Other] {
         let mut pool = TestPool::serving(&r1, 1);
@@ -34,14 +34,14 @@ fn a_doubted_rejection_is_reported_after_one_failed_verification_of_any_kind() {
 }
 
 #[test]
-fn a_doubted_rejection_is_reported_at_once_if_the_provider_has_another_lease() {
+fn an_unconfirmed_rejection_is_reported_at_once_if_the_provider_has_another_lease() {
     let mut pool = TestPool::serving(&lease("r1"), 1);
     pool.feed(PoolInput::CallerRejected { generation: 1 });
     assert_eq!(reported(&pool.wake(&lease("r2"))), ["r1"]);
 }
 
 #[test]
-fn a_doubted_rejection_is_reported_if_the_budget_allows_no_verification() {
+fn an_unconfirmed_rejection_is_reported_if_the_budget_allows_no_verification() {
     let r1 = lease("r1");
     for (logins, is_reported) in [(1, false), (12, true)] {
         let mut pool = TestPool::serving(&r1, 1);
