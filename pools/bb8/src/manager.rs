@@ -64,9 +64,13 @@ impl<F: ManagerFactory> PermittedManager<F> {
         Ok(())
     }
 
-    /// Closes connections that are returned, or opened, from now on.
+    /// Closes connections that are returned from now on, and opens no more.
     pub(crate) fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
     }
 
     /// Returns the connections: busy, idle, being opened, and closing.
@@ -81,6 +85,9 @@ impl<F: ManagerFactory> PermittedManager<F> {
 
     /// Logs in with the current credentials and a permit.
     async fn log_in(&self) -> Result<Managed<F>, CallError> {
+        if self.is_closed() {
+            return Err(CallError::Closed);
+        }
         let shared = &self.shared;
         let login = || {
             let (factory, manager) = (Arc::clone(&shared.factory), shared.current());
@@ -123,7 +130,7 @@ impl<F: ManagerFactory> ManageConnection for PermittedManager<F> {
         let mut login = self.shared.waiting.login();
         loop {
             let error = match self.log_in().await {
-                Err(error @ CallError::Connect(_)) => error,
+                Err(error @ (CallError::Connect(_) | CallError::Closed)) => error,
                 ended => return ended,
             };
             match login.failed(&error) {

@@ -100,6 +100,9 @@ impl<F: ManagerFactory> Bb8Pool<F> {
 
     pub(crate) async fn get(&self) -> Result<Taken<Bb8Connection<F>>, CallError> {
         let inner = self.inner.as_ref().ok_or(CallError::Closed)?;
+        if inner.manager.is_closed() {
+            return Err(CallError::Closed);
+        }
         // Before bb8 begins a login, so that no error is missed.
         let mut caller = inner.manager.waiting().caller();
         loop {
