@@ -151,7 +151,7 @@ pub(crate) fn server(password: &str) -> Postgres {
     })
 }
 
-fn connect(server: &Postgres) -> PgConnect {
+pub(crate) fn connect(server: &Postgres) -> PgConnect {
     let mut config = Config::new();
     config
         .host(server.host())

@@ -1,8 +1,8 @@
-//! Tests of the laws, of settings and of connections on a real PostgreSQL, written once for every
-//! kind of pool other than sqlx's.
+//! Tests of the laws, of settings and of connections, and by the conformance kit, on a real
+//! PostgreSQL, written once for every kind of pool other than sqlx's.
 //!
-//! A crate of a pool implements [`PgKind`] in `tests/kind/mod.rs`, and has two test files that call
-//! [`law_tests!`] and [`pool_tests!`]:
+//! A crate of a pool implements [`PgKind`] in `tests/kind/mod.rs`, and has three test files that
+//! call [`law_tests!`], [`pool_tests!`] and [`conformance_tests!`]:
 //!
 //! ```text
 //! //! needs: postgresql, alone
@@ -20,6 +20,7 @@
 #![expect(clippy::expect_used, reason = "a failing law fails its test")]
 
 mod callers;
+mod conformance;
 mod connections;
 mod errors;
 mod fixture;
@@ -110,6 +111,7 @@ impl Settings {
 /// The tests, generic over the kind of pool.
 #[doc(hidden)]
 pub mod tests {
+    pub use crate::conformance::*;
     pub use crate::connections::*;
     pub use crate::errors::*;
     pub use crate::law_01::*;
@@ -168,6 +170,18 @@ macro_rules! pool_tests {
             no_secret_is_shown
             the_hook_applies_to_each_connection_and_a_failing_one_is_the_error
             try_get_opens_no_connection
+        }
+    };
+}
+
+/// Defines the tests by the conformance kit for a [`PgKind`].
+#[macro_export]
+macro_rules! conformance_tests {
+    ($kind:ty) => {
+        $crate::run_tests! {
+            $kind:
+            pools_conform
+            pools_with_a_minimum_and_without_checks_conform
         }
     };
 }
