@@ -26,11 +26,15 @@ const SECRETS_MANAGER: Bench = Bench {
     target: "rotation_window",
     needs: &[Server::PostgreSql, Server::Moto],
 };
-
 const OTEL: Bench = Bench {
     package: "claviger-otel",
     target: "cost",
     needs: &[Server::PostgreSql, Server::Jaeger],
+};
+const POOLS: Bench = Bench {
+    package: "claviger-pool-bench",
+    target: "scenarios",
+    needs: &[Server::PostgreSql, Server::Redis, Server::Moto],
 };
 
 /// Replaces this process with the benchmark.
@@ -58,7 +62,10 @@ fn choose(arguments: &[OsString]) -> Result<(Bench, &[OsString]), String> {
             Ok((SECRETS_MANAGER, rest))
         }
         [with, target, rest @ ..] if with == "--with" && target == "otel" => Ok((OTEL, rest)),
-        [with, ..] if with == "--with" => Err("--with must be secrets-manager or otel".to_owned()),
+        [with, target, rest @ ..] if with == "--with" && target == "pools" => Ok((POOLS, rest)),
+        [with, ..] if with == "--with" => {
+            Err("--with must be secrets-manager, otel or pools".to_owned())
+        }
         rest => Ok((CORE, rest)),
     }
 }
@@ -83,6 +90,10 @@ mod tests {
             Ok((SECRETS_MANAGER, words("window").as_slice()))
         );
         assert_eq!(choose(&words("--with otel")), Ok((OTEL, [].as_slice())));
+        assert_eq!(
+            choose(&words("--with pools redis")),
+            Ok((POOLS, words("redis").as_slice()))
+        );
         assert!(choose(&words("--with vault")).is_err());
         assert!(choose(&words("--with")).is_err());
     }

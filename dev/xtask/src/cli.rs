@@ -22,9 +22,9 @@ usage: cargo xtask <command>
       to the test programs.
       --require-all    fails before any test runs if one would be skipped
 
-  bench [--with secrets-manager|otel] [ARGUMENT…]
-      Runs the benchmarks of the core, of Secrets Manager or of the cost of telemetry, on
-      a real PostgreSQL. All further arguments go to them.
+  bench [--with secrets-manager|otel|pools] [ARGUMENT…]
+      Runs the benchmarks of the core, of Secrets Manager, of the cost of telemetry or of
+      the pools beside plain ones, on real servers. All further arguments go to them.
 
   simulate [--seed N | --seeds N] [--days D]
       Runs the state machines of providers and pools against simulated databases,
