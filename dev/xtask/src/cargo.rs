@@ -20,7 +20,7 @@ pub(crate) fn become_cargo(
 }
 
 /// Runs cargo to its end.
-pub(crate) fn run(arguments: &[String]) -> io::Result<ExitStatus> {
+pub(crate) fn run_to_end(arguments: &[String]) -> io::Result<ExitStatus> {
     cargo().args(arguments).status()
 }
 

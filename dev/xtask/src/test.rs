@@ -41,7 +41,7 @@ fn run_all(plan: &Plan, pass_on: &[OsString]) -> Result<(Tally, bool), Box<dyn E
         ..Tally::default()
     };
     let mut succeeded = true;
-    if !cargo::run(&plan.build)?.success() {
+    if !cargo::run_to_end(&plan.build)?.success() {
         sum.failed = 1;
         return Ok((sum, false));
     }

@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run_with_traces(&screen, &options).await {
+    match show_with_traces(&screen, &options).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
@@ -60,10 +60,10 @@ async fn main() -> ExitCode {
 
 /// Runs the demo, and draws the trace of its last rotation if requested. Returns whether it
 /// succeeded.
-async fn run_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+async fn show_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     #[cfg(feature = "traces")]
     let export = traces::TraceExport::start(screen, &options.traces).await?;
-    let succeeded = run_on_database(screen, options).await?;
+    let succeeded = show_database(screen, options).await?;
     #[cfg(feature = "traces")]
     let drawn = match export {
         Some(export) => export.draw(screen).await,
@@ -86,22 +86,27 @@ fn with_causes(problem: &(dyn std::error::Error + 'static)) -> String {
         .join(": ")
 }
 
-async fn run_on_database(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+async fn show_database(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
     match options.database {
-        Kind::PostgreSql => run::<claviger_servers::Postgres>(screen, options).await,
+        Kind::PostgreSql => show_backend::<claviger_servers::Postgres>(screen, options).await,
         #[cfg(feature = "mariadb")]
-        Kind::MariaDb => run::<claviger_servers::MariaDb>(screen, options).await,
+        Kind::MariaDb => show_backend::<claviger_servers::MariaDb>(screen, options).await,
     }
 }
 
-async fn run<D: Database>(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+async fn show_backend<D: Database>(
+    screen: &Arc<Screen>,
+    options: &Options,
+) -> Result<bool, Problem> {
     match options.backend {
-        Backend::File => script::file::run::<D>(screen, options).await,
+        Backend::File => script::file::show_password_changes::<D>(screen, options).await,
         #[cfg(feature = "rds-iam")]
-        Backend::RdsIam => script::rds_iam::run::<D>(screen, options).await,
+        Backend::RdsIam => script::rds_iam::show_expiring_tokens::<D>(screen, options).await,
         #[cfg(feature = "secrets-manager")]
-        Backend::SecretsManager => script::secrets_manager::run::<D>(screen, options).await,
+        Backend::SecretsManager => {
+            script::secrets_manager::show_four_steps::<D>(screen, options).await
+        }
         #[cfg(feature = "vault")]
-        Backend::Vault => script::vault::run::<D>(screen, options).await,
+        Backend::Vault => script::vault::show_dynamic_users::<D>(screen, options).await,
     }
 }

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(1_200);
 /// Delay of the file after an unannounced change of the password.
 const LAG: Duration = Duration::from_millis(500);
 
-pub(crate) async fn run<D: Database>(
+pub(crate) async fn show_password_changes<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {

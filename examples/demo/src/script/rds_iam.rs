@@ -20,7 +20,7 @@ const LIFETIME: Duration = Duration::from_secs(6);
 /// Pause between two queries on the plain pool.
 const QUERY_INTERVAL: Duration = Duration::from_millis(250);
 
-pub(crate) async fn run<D: Database>(
+pub(crate) async fn show_expiring_tokens<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {

@@ -25,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// Pause between two rotations.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run<D: Database>(
+pub(crate) async fn show_four_steps<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {

@@ -26,7 +26,7 @@ const MANUAL_ROTATION_AT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub(crate) async fn run<D: Database>(
+pub(crate) async fn show_dynamic_users<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
