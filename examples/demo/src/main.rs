@@ -1,12 +1,25 @@
-//! Demo: a service of 16 tasks queries a real database through a handle, while its credentials
-//! change repeatedly.
+//! Demo: a service of 16 tasks calls a real server through a handle, while its credentials change
+//! repeatedly. A plain pool beside it shows what happens otherwise.
+//!
+//! A [`Kind`](kind::Kind) is a kind of pool. What happens to it is written once, for all of them.
 
-mod database;
+#[cfg(not(any(
+    feature = "bb8",
+    feature = "deadpool",
+    feature = "diesel",
+    feature = "redis",
+    feature = "sqlx"
+)))]
+compile_error!("enable the feature of a pool: sqlx, deadpool, diesel, bb8 or redis");
+
+mod kind;
 mod options;
 mod screen;
 mod script;
+mod server;
 mod service;
 mod show;
+mod timeline;
 #[cfg(feature = "traces")]
 mod traces;
 
@@ -14,9 +27,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use database::Database;
-use options::{Backend, Kind, Options};
+#[cfg(feature = "sqlx")]
+use kind::sqlx::{Database, Sqlx};
+#[cfg(feature = "sqlx")]
+use options::{Backend, DatabaseName};
+use options::{Options, Pool};
 use screen::Screen;
+use script::file::show_password_changes;
 
 /// An error outside of the service.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
@@ -24,8 +41,8 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 /// Maximum number of connections of a pool.
 const CONNECTIONS: u32 = 10;
 
-/// Lifetime of a connection. It is shorter than the 500 ms between an unannounced change and the
-/// new file, so that connections are opened during that time.
+/// Lifetime of a connection where none is killed, so that logins are frequent.
+#[cfg(any(feature = "rds-iam", feature = "secrets-manager", feature = "vault"))]
 const CONNECTION_LIFETIME: Duration = Duration::from_millis(400);
 
 /// Acquire timeout of the pools.
@@ -61,12 +78,17 @@ async fn main() -> ExitCode {
 /// Runs the demo, and draws the trace of its last rotation if requested. Returns whether it
 /// succeeded.
 async fn show_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+    screen.line(options.purpose());
     #[cfg(feature = "traces")]
     let export = traces::TraceExport::start(screen, &options.traces).await?;
-    let succeeded = show_database(screen, options).await?;
+    let succeeded = show_pool(screen, options).await?;
     #[cfg(feature = "traces")]
     let drawn = match export {
-        Some(export) => export.draw(screen).await,
+        Some(export) => {
+            screen
+                .while_waiting("waiting for the traces", export.draw(screen))
+                .await
+        }
         None => Ok(()),
     };
     #[cfg(not(feature = "traces"))]
@@ -78,28 +100,48 @@ async fn show_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<boo
     Ok(succeeded && drawn.is_ok())
 }
 
-/// Formats an error and its sources on one line.
+/// Formats an error and its sources on one line. Some errors repeat the text of their source.
 fn with_causes(problem: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(problem), |problem| problem.source())
+    let mut causes: Vec<_> = std::iter::successors(Some(problem), |problem| problem.source())
         .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+        .collect();
+    causes.dedup();
+    causes.join(": ")
 }
 
-async fn show_database(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
-    match options.database {
-        Kind::PostgreSql => show_backend::<claviger_servers::Postgres>(screen, options).await,
-        #[cfg(feature = "mariadb")]
-        Kind::MariaDb => show_backend::<claviger_servers::MariaDb>(screen, options).await,
+async fn show_pool(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+    match options.pool {
+        #[cfg(feature = "sqlx")]
+        Pool::Sqlx => show_database(screen, options).await,
+        #[cfg(feature = "deadpool")]
+        Pool::Deadpool => show_password_changes::<kind::deadpool::Deadpool>(screen, options).await,
+        #[cfg(feature = "diesel")]
+        Pool::Diesel => show_password_changes::<kind::diesel::Diesel>(screen, options).await,
+        #[cfg(feature = "bb8")]
+        Pool::Bb8 => show_password_changes::<kind::bb8::Bb8>(screen, options).await,
+        #[cfg(feature = "redis")]
+        Pool::Redis => show_password_changes::<kind::redis::RedisKind>(screen, options).await,
     }
 }
 
+#[cfg(feature = "sqlx")]
+async fn show_database(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
+    match options.database {
+        DatabaseName::PostgreSql => {
+            show_backend::<claviger_servers::Postgres>(screen, options).await
+        }
+        #[cfg(feature = "mariadb")]
+        DatabaseName::MariaDb => show_backend::<claviger_servers::MariaDb>(screen, options).await,
+    }
+}
+
+#[cfg(feature = "sqlx")]
 async fn show_backend<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
     match options.backend {
-        Backend::File => script::file::show_password_changes::<D>(screen, options).await,
+        Backend::File => show_password_changes::<Sqlx<D>>(screen, options).await,
         #[cfg(feature = "rds-iam")]
         Backend::RdsIam => script::rds_iam::show_expiring_tokens::<D>(screen, options).await,
         #[cfg(feature = "secrets-manager")]

@@ -5,12 +5,14 @@ use std::time::Duration;
 use lexopt::ValueExt;
 
 pub(crate) const USAGE: &str = "\
-usage: demo [--seconds N] [--database NAME] [--with BACKEND] [--window SECONDS] [--jaeger | --otlp URL]
+usage: demo [--seconds N] [--pool NAME] [--database NAME] [--with BACKEND]
+            [--window SECONDS] [--jaeger | --otlp URL]
 
   --seconds N       duration of the service, 5 to 86400 (default 30);
                     with rds-iam at least 8, so that a token expires
-  --database NAME   postgresql (default) or mariadb
-  --with BACKEND     backend of the credentials:
+  --pool NAME       sqlx (default), deadpool, diesel or bb8 on PostgreSQL, or redis
+  --database NAME   with --pool sqlx: postgresql (default) or mariadb
+  --with BACKEND    backend of the credentials; with --pool sqlx any of these:
                       file             a file that is rewritten (default)
                       rds-iam          tokens as on RDS, with a lifetime of 6 s
                       secrets-manager  AWS's four rotation steps, by moto
@@ -24,13 +26,15 @@ usage: demo [--seconds N] [--database NAME] [--with BACKEND] [--window SECONDS] 
                     reported at the start and the end, and does not fail the demo
 ";
 
-/// Shortest duration, in seconds. It has two changes of each kind.
+/// Shortest duration, in seconds. It has a change of each kind.
 const SHORTEST: u64 = 5;
 const LONGEST: u64 = 86_400;
 
 pub(crate) struct Options {
     pub(crate) duration: Duration,
-    pub(crate) database: Kind,
+    pub(crate) pool: Pool,
+    #[cfg(feature = "sqlx")]
+    pub(crate) database: DatabaseName,
     pub(crate) backend: Backend,
     #[cfg_attr(
         not(feature = "secrets-manager"),
@@ -54,8 +58,24 @@ pub(crate) enum Traces {
     Collector(String),
 }
 
+/// Kind of the pools.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pool {
+    #[cfg(feature = "sqlx")]
+    Sqlx,
+    #[cfg(feature = "deadpool")]
+    Deadpool,
+    #[cfg(feature = "diesel")]
+    Diesel,
+    #[cfg(feature = "bb8")]
+    Bb8,
+    #[cfg(feature = "redis")]
+    Redis,
+}
+
+/// Database of sqlx's pools.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum DatabaseName {
     PostgreSql,
     #[cfg(feature = "mariadb")]
     MariaDb,
@@ -70,6 +90,31 @@ pub(crate) enum Backend {
     SecretsManager,
     #[cfg(feature = "vault")]
     Vault,
+}
+
+impl Pool {
+    const NAMES: [&str; 5] = ["sqlx", "deadpool", "diesel", "bb8", "redis"];
+
+    /// The kinds in this build.
+    const BUILT: &[(&str, Self)] = &[
+        #[cfg(feature = "sqlx")]
+        ("sqlx", Self::Sqlx),
+        #[cfg(feature = "deadpool")]
+        ("deadpool", Self::Deadpool),
+        #[cfg(feature = "diesel")]
+        ("diesel", Self::Diesel),
+        #[cfg(feature = "bb8")]
+        ("bb8", Self::Bb8),
+        #[cfg(feature = "redis")]
+        ("redis", Self::Redis),
+    ];
+
+    fn is_sqlx(self) -> bool {
+        #[cfg(feature = "sqlx")]
+        return self == Self::Sqlx;
+        #[cfg(not(feature = "sqlx"))]
+        false
+    }
 }
 
 impl Backend {
@@ -89,24 +134,53 @@ impl Backend {
 }
 
 impl Options {
+    /// Returns what the demo shows.
+    pub(crate) fn purpose(&self) -> &'static str {
+        match self.backend {
+            Backend::File => {
+                "Shown here: no call fails while passwords change and connections are killed."
+            }
+            #[cfg(feature = "rds-iam")]
+            Backend::RdsIam => {
+                "Shown here: no call fails while tokens expire; those of a plain pool do."
+            }
+            #[cfg(feature = "secrets-manager")]
+            Backend::SecretsManager => {
+                "Shown here: no call fails while secrets go through AWS's four rotation steps."
+            }
+            #[cfg(feature = "vault")]
+            Backend::Vault => {
+                "Shown here: no call fails while dynamic users of a database come and go."
+            }
+        }
+    }
+
     /// Returns `None` if help was requested.
     pub(crate) fn from_arguments() -> Result<Option<Self>, lexopt::Error> {
         use lexopt::Arg::{Long, Short};
         let (mut seconds, mut window) = (30, 10.0);
-        let (mut database, mut backend) = (Kind::PostgreSql, Backend::File);
+        let (mut pool, mut database, mut backend) = (None, None, Backend::File);
         let mut traces = Traces::None;
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("seconds") => seconds = parser.value()?.parse()?,
                 Long("window") => window = parser.value()?.parse()?,
-                Long("database") => database = parser.value()?.parse_with(parse_database)?,
+                Long("pool") => pool = Some(parser.value()?.parse_with(parse_pool)?),
+                Long("database") => database = Some(parser.value()?.parse_with(parse_database)?),
                 Long("with") => backend = parser.value()?.parse_with(parse_backend)?,
                 Long("jaeger") => traces = own_jaeger()?,
                 Long("otlp") => traces = parser.value()?.parse_with(parse_collector)?,
                 Short('h') | Long("help") => return Ok(None),
                 argument => return Err(argument.unexpected()),
             }
+        }
+        let pool = match pool {
+            Some(pool) => pool,
+            None => parse_pool("sqlx")?,
+        };
+        if !pool.is_sqlx() && (database.is_some() || !matches!(backend, Backend::File)) {
+            return Err("--database and --with: only with --pool sqlx".into());
         }
         let shortest = backend.shortest();
         if !(shortest..=LONGEST).contains(&seconds) {
@@ -119,7 +193,9 @@ impl Options {
         }
         Ok(Some(Self {
             duration: Duration::from_secs(seconds),
-            database,
+            pool,
+            #[cfg(feature = "sqlx")]
+            database: database.unwrap_or(DatabaseName::PostgreSql),
             backend,
             window: Duration::from_secs_f64(window),
             traces,
@@ -153,11 +229,19 @@ fn parse_collector(_: &str) -> Result<Traces, String> {
     Err(not_built("traces"))
 }
 
-fn parse_database(word: &str) -> Result<Kind, String> {
+fn parse_pool(word: &str) -> Result<Pool, String> {
+    match Pool::BUILT.iter().find(|(name, _)| *name == word) {
+        Some((_, pool)) => Ok(*pool),
+        None if Pool::NAMES.contains(&word) => Err(not_built(word)),
+        None => Err(format!("--pool must be one of {}", Pool::NAMES.join(", "))),
+    }
+}
+
+fn parse_database(word: &str) -> Result<DatabaseName, String> {
     match word {
-        "postgresql" => Ok(Kind::PostgreSql),
+        "postgresql" => Ok(DatabaseName::PostgreSql),
         #[cfg(feature = "mariadb")]
-        "mariadb" => Ok(Kind::MariaDb),
+        "mariadb" => Ok(DatabaseName::MariaDb),
         #[cfg(not(feature = "mariadb"))]
         "mariadb" => Err(not_built("mariadb")),
         _ => Err("must be postgresql or mariadb".to_owned()),
@@ -185,13 +269,6 @@ fn parse_backend(word: &str) -> Result<Backend, String> {
 
 /// Returns the error of a feature that is not enabled. `cargo xtask demo` enables those of its
 /// arguments.
-#[cfg(not(all(
-    feature = "mariadb",
-    feature = "rds-iam",
-    feature = "secrets-manager",
-    feature = "traces",
-    feature = "vault"
-)))]
 fn not_built(feature: &str) -> String {
     format!(
         "this demo was built without it; build it with --features {feature}, \

@@ -6,24 +6,41 @@
     reason = "the demo prints to its user"
 )]
 
+use std::future::Future;
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use claviger::Handle;
 use claviger::events::Event;
-use claviger::pool::PoolFactory;
 use claviger::report::{HandoverMode, RotationOutcome};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::service::Service;
+use crate::timeline::Calls;
+
+/// Width of a line. Longer ones are continued on the next.
+const WIDTH: usize = 80;
+/// Width of the time before a line.
+const TIME: usize = 10;
+/// Interval of lines while something takes long.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(1_500);
 
 pub(crate) struct Screen {
     began: Instant,
     colours: bool,
-    queries: AtomicU64,
     result_line: Mutex<Option<String>>,
+}
+
+/// The state, which is printed once a second.
+pub(crate) struct Progress {
+    /// What a call executes, in the plural.
+    pub(crate) calls: &'static str,
+    pub(crate) generations: String,
+    /// Number of calls in the last second.
+    pub(crate) rate: u64,
+    pub(crate) connections: u32,
+    pub(crate) failed: u64,
+    /// Calls in the last second and failures until now, on the plain pool.
+    pub(crate) plain: Option<Calls>,
 }
 
 impl Screen {
@@ -32,13 +49,29 @@ impl Screen {
         Self {
             began: Instant::now(),
             colours,
-            queries: AtomicU64::new(0),
             result_line: Mutex::default(),
         }
     }
 
     pub(crate) fn line(&self, text: &str) {
-        println!("{text}");
+        println!("{}", wrapped(text, WIDTH).join("\n"));
+    }
+
+    /// Prints a picture, which is not wrapped.
+    #[cfg(feature = "traces")]
+    pub(crate) fn picture(&self, picture: &str) {
+        println!("{picture}");
+    }
+
+    /// Awaits something, and prints that it continues if it takes longer than two seconds.
+    pub(crate) async fn while_waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                result = &mut work => return result,
+                () = sleep(NOTICE_INTERVAL) => self.line(&format!("{what} …")),
+            }
+        }
     }
 
     /// Sets the last line, which is machine-readable.
@@ -58,10 +91,17 @@ impl Screen {
 
     fn line_with_time(&self, colour: &str, text: &str) {
         let at = self.began.elapsed().as_secs_f64();
-        if self.colours {
-            println!("\x1b[2m{at:6.2} s\x1b[0m  \x1b[{colour}m{text}\x1b[0m");
-        } else {
-            println!("{at:6.2} s  {text}");
+        for (number, line) in wrapped(text, WIDTH - TIME).iter().enumerate() {
+            let time = if number == 0 {
+                format!("{at:6.2} s")
+            } else {
+                " ".repeat(TIME - 2)
+            };
+            if self.colours {
+                println!("\x1b[2m{time}\x1b[0m  \x1b[{colour}m{line}\x1b[0m");
+            } else {
+                println!("{time}  {line}");
+            }
         }
     }
 
@@ -70,25 +110,37 @@ impl Screen {
         self.line_with_time("1", what);
     }
 
-    /// Prints the state, once a second: generations, rate, connections, failures.
-    pub(crate) fn progress<P: PoolFactory>(&self, pools: &[Handle<P>], service: &Service) {
-        let queries = service.queries();
-        let rate = queries - self.queries.swap(queries, Ordering::Relaxed);
-        let connections: u32 = pools
-            .iter()
-            .filter_map(Handle::status)
-            .map(|status| status.connections)
-            .sum();
-        let generations: Vec<_> = pools
-            .iter()
-            .map(|pool| pool.generation().to_string())
-            .collect();
-        let generations = generations.join(" and ");
-        let text = format!(
-            "generation {generations:<3} {rate:>6} queries/s  {connections:>2} connections  \
-             {} failed",
-            service.failed()
-        );
+    /// Prints the effect of a change.
+    pub(crate) fn effect(&self, what: &str) {
+        self.line_with_time("32", what);
+    }
+
+    /// Prints a failure that belongs to the demo.
+    pub(crate) fn failure(&self, what: &str) {
+        self.line_with_time("31", what);
+    }
+
+    pub(crate) fn progress(&self, now: &Progress) {
+        let Progress {
+            calls,
+            generations,
+            rate,
+            connections,
+            failed,
+            plain,
+        } = now;
+        let text = match plain {
+            Some(plain) => format!(
+                "{rate} {calls}/s, {failed} failed, {} | plain: {}/s, {} failed",
+                counted(*connections, "connection"),
+                plain.succeeded,
+                plain.failed
+            ),
+            None => format!(
+                "generation {generations}: {rate} {calls}/s, {failed} failed, {}",
+                counted(*connections, "connection"),
+            ),
+        };
         self.line_with_time("0", &text);
     }
 
@@ -102,7 +154,7 @@ impl Screen {
                 self.line_with_time(
                     "33",
                     &format!(
-                        "  {pool}: the database rejects generation {generation}: {}",
+                        "  {pool}: generation {generation} is rejected: {}",
                         connect_error.message()
                     ),
                 );
@@ -129,25 +181,20 @@ impl Screen {
                     "replaced"
                 };
                 let text = format!(
-                    "  {}: generation {} is current, {mode}: verify {} + open {} + warm {} = {} ms",
+                    "  {}: generation {} is current, {mode} in {} ms (verify {})",
                     report.pool,
                     report.generation,
-                    ms(report.verify),
-                    ms(report.open),
-                    ms(report.warm),
                     ms(report.took),
+                    ms(report.verify),
                 );
                 self.line_with_time("32", &text);
             }
             Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => {
                 let text = format!(
-                    "  {}: rotation ({}): fetched in {} ms, {} attempt{}; adopted {} ms after its \
-                     trigger",
+                    "  {}: rotation ({}), {}, adopted after {} ms",
                     report.provider,
                     report.trigger,
-                    ms(report.fetch),
-                    report.attempts,
-                    if report.attempts == 1 { "" } else { "s" },
+                    counted(report.attempts, "fetch"),
                     ms(report.took),
                 );
                 self.line_with_time("32", &text);
@@ -188,5 +235,66 @@ impl Screen {
 }
 
 fn ms(duration: Duration) -> String {
-    format!("{:.1}", duration.as_secs_f64() * 1_000.0)
+    let ms = duration.as_secs_f64() * 1_000.0;
+    if ms < 100.0 {
+        format!("{ms:.1}")
+    } else {
+        format!("{ms:.0}")
+    }
+}
+
+/// Returns `1 connection`, `2 connections`, `2 fetches`.
+pub(crate) fn counted(count: impl Into<u64>, noun: &str) -> String {
+    match count.into() {
+        1 => format!("1 {noun}"),
+        count if noun.ends_with("ch") => format!("{count} {noun}es"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
+/// Breaks a text between words into lines of at most `width` columns. Continued lines are indented
+/// as the first, and by two more.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.chars().count() <= width {
+        return vec![text.to_owned()];
+    }
+    let indent = text.len() - text.trim_start().len();
+    let mut lines = Vec::new();
+    let mut line = " ".repeat(indent);
+    for word in text.split_whitespace() {
+        let is_empty = line.trim().is_empty();
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent + 2)));
+        } else if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_continued_below_with_an_indent() {
+        assert_eq!(
+            wrapped("  orders: generation 2 is rejected", 20),
+            ["  orders: generation", "    2 is rejected"]
+        );
+        assert_eq!(wrapped("  as  it is", 20), ["  as  it is"]);
+        assert_eq!(
+            wrapped("one incomprehensible", 10),
+            ["one", "  incomprehensible"]
+        );
+    }
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        assert_eq!(counted(1_u32, "connection"), "1 connection");
+        assert_eq!(counted(0_u32, "connection"), "0 connections");
+        assert_eq!(counted(2_u64, "fetch"), "2 fetches");
+    }
 }

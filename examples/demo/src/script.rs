@@ -2,16 +2,19 @@
 
 #[cfg(any(feature = "rds-iam", feature = "secrets-manager"))]
 mod aws;
+mod comparison;
 pub(crate) mod file;
 #[cfg(feature = "rds-iam")]
 pub(crate) mod rds_iam;
 #[cfg(feature = "secrets-manager")]
 pub(crate) mod secrets_manager;
+mod steps;
 #[cfg(feature = "vault")]
 pub(crate) mod vault;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger::Handle;
@@ -22,7 +25,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::Problem;
-use crate::database::Orders;
 use crate::screen::Screen;
 
 /// Time until a change is adopted.
@@ -60,9 +62,16 @@ pub(crate) struct ScriptContext {
     pub(crate) screen: Arc<Screen>,
     pub(crate) end: Instant,
     stop: watch::Receiver<bool>,
+    step: Arc<AtomicU64>,
 }
 
 impl ScriptContext {
+    /// Announces a step. Steps are counted from 1.
+    pub(crate) fn begin_step(&self, what: &str) {
+        let number = self.step.fetch_add(1, Ordering::Relaxed) + 1;
+        self.screen.change(&format!("step {number}, {what}"));
+    }
+
     /// Waits. Returns false if no further change is to be made.
     pub(crate) async fn pause(&mut self, pause: Duration) -> bool {
         tokio::select! {
@@ -72,6 +81,7 @@ impl ScriptContext {
     }
 
     /// Waits for the end of the time, or for [`Script::stop`].
+    #[cfg(any(feature = "rds-iam", feature = "secrets-manager", feature = "vault"))]
     pub(crate) async fn rest(&mut self) {
         self.pause(self.end.saturating_duration_since(Instant::now()))
             .await;
@@ -81,6 +91,7 @@ impl ScriptContext {
 /// A running script.
 pub(crate) struct Script {
     stop: watch::Sender<bool>,
+    step: Arc<AtomicU64>,
     task: Mutex<Option<JoinHandle<Tally>>>,
 }
 
@@ -94,15 +105,23 @@ impl Script {
         F: Future<Output = Tally> + Send + 'static,
     {
         let stop = watch::Sender::new(false);
+        let step = Arc::new(AtomicU64::new(0));
         let context = ScriptContext {
             screen: Arc::clone(screen),
             end: Instant::now() + duration,
             stop: stop.subscribe(),
+            step: Arc::clone(&step),
         };
         Self {
             stop,
+            step,
             task: Mutex::new(Some(tokio::spawn(script(context)))),
         }
+    }
+
+    /// Returns the number of the current step; 0 before the first, or without steps.
+    pub(crate) fn step(&self) -> u64 {
+        self.step.load(Ordering::Relaxed)
     }
 
     /// Stops the script after its current change.
@@ -125,7 +144,7 @@ impl Script {
 }
 
 /// Makes a change and waits until the pool uses another credential.
-pub(crate) async fn change_and_wait<P: Orders>(
+pub(crate) async fn change_and_wait<P: PoolFactory>(
     db: &Handle<P>,
     change: impl Future<Output = Result<(), Problem>>,
 ) -> Result<(), Problem> {
@@ -157,19 +176,24 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Starts a server off the async threads. A signal meanwhile stops it in order.
+/// Prints what starts, such as `a PostgreSQL`, and starts it off the async threads. A signal
+/// meanwhile stops it in order.
 ///
 /// # Errors
 /// The server does not start, or a signal arrives.
 pub(crate) async fn start_interruptible<T: Send + 'static>(
+    screen: &Screen,
+    what: &str,
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let (mut terminate, mut hangup) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::hangup())?,
     );
+    let starting = format!("starting {what}");
+    screen.line(&format!("{starting} …"));
     tokio::select! {
-        outcome = blocking(work) => outcome,
+        outcome = screen.while_waiting(&starting, blocking(work)) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted during the start".into()),
         _ = terminate.recv() => Err("terminated during the start".into()),
         _ = hangup.recv() => Err("terminated during the start".into()),

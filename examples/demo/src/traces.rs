@@ -48,7 +48,8 @@ impl TraceExport {
         let (collector, destination) = match requested {
             Traces::None => return Ok(None),
             Traces::OwnJaeger => {
-                let jaeger = start_interruptible(|| Ok(Jaeger::start()?)).await?;
+                let jaeger =
+                    start_interruptible(screen, "a Jaeger", || Ok(Jaeger::start()?)).await?;
                 screen.line(&format!(
                     "a Jaeger receives the traces; its API is at {}",
                     jaeger.query_address()
@@ -104,7 +105,7 @@ impl TraceExport {
                     "\nthe last rotation, from Jaeger (trace {}):\n",
                     rotation.trace
                 ));
-                screen.line(&waterfall::draw(&rotation));
+                screen.picture(&waterfall::draw(&rotation));
             }
             Destination::UserCollector(collector) => {
                 if let Err(problem) = sent {
@@ -137,7 +138,7 @@ async fn draw_from_user_jaeger(
         "\nthe last rotation, from your Jaeger (trace {}):\n",
         rotation.trace
     ));
-    screen.line(&waterfall::draw(&rotation));
+    screen.picture(&waterfall::draw(&rotation));
     let page = format!("{query}/trace/{}", rotation.trace);
     let has_page = jaeger::has_page(&page).await;
     screen.line(&if has_page {

@@ -6,31 +6,30 @@ use std::time::Duration;
 use claviger::provider::FetchRequest;
 use claviger::{Handle, Provider, Supervisor};
 use claviger_rds_iam::RdsIam;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::{Script, ScriptContext, Tally, blocking, start_interruptible};
-use crate::database::{Access, Database, Orders};
+use crate::kind::sqlx::{Database, Sqlx};
+use crate::kind::{Kind, Plain, Supervised};
 use crate::options::Options;
 use crate::screen::Screen;
-use crate::{Problem, show};
+use crate::server::{APP, PLAIN};
+use crate::service::{Service, TASKS};
+use crate::show::{self, Services};
+use crate::{CONNECTION_LIFETIME, Problem};
 
 /// Lifetime of a token, instead of RDS's 15 minutes.
 const LIFETIME: Duration = Duration::from_secs(6);
-/// Pause between two queries on the plain pool.
-const QUERY_INTERVAL: Duration = Duration::from_millis(250);
+/// Number of tasks on the plain pool. Each rejected token costs the server a TLS handshake.
+const PLAIN_TASKS: usize = 4;
 
 pub(crate) async fn show_expiring_tokens<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
+    let what = format!("a {} that verifies tokens as RDS does", D::NAME);
+    let server = Arc::new(start_interruptible(screen, &what, D::start_with_tokens).await?);
     screen.line(&format!(
-        "starting a {} that verifies tokens as RDS does …",
-        D::NAME
-    ));
-    let server = Arc::new(start_interruptible(|| D::start(Access::Tokens)).await?);
-    screen.line(&format!(
-        "{} listens on port {}; tokens expire after {} s",
+        "{} listens on port {}; tokens expire after {} s; connections are closed after 0.4 s",
         D::NAME,
         server.port(),
         LIFETIME.as_secs()
@@ -44,67 +43,29 @@ pub(crate) async fn show_expiring_tokens<D: Database>(
     };
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let credentials = supervisor
-        .add_provider("orders-credentials", provider_for("app")?)
-        .await?;
-    let db = supervisor
-        .add_pool("orders", &credentials, server.pools())
-        .await?;
+    let credentials = supervisor.add_provider("token", provider_for(APP)?).await?;
+    let pools = server.pools(Some(CONNECTION_LIFETIME));
+    let db = supervisor.add_pool("orders", &credentials, pools).await?;
     // The plain pool keeps its first token.
-    let first = provider_for("plain")?
+    let first = provider_for(PLAIN)?
         .fetch(FetchRequest::first())
         .await?
         .into_lease(None)?;
+    let plain = server.plain_pool(first.secret(), Some(CONNECTION_LIFETIME));
+    let services = Services {
+        calls: Sqlx::<D>::CALLS,
+        supervised: Service::start(TASKS, &[Supervised::<Sqlx<D>>(db.clone())]),
+        plain: Some(Service::start(PLAIN_TASKS, &[Plain::<Sqlx<D>>::new(plain)])),
+    };
     let script = Script::start(screen, options.duration, |context| {
-        let plain = tokio::spawn(query_with_one_token(
-            server.plain_pool(first.secret()),
-            context.clone(),
-        ));
-        count_rotations(Arc::clone(&server), db.clone(), plain, context)
+        count_rotations(Arc::clone(&server), db.clone(), context)
     });
-    show::show(screen, &supervisor, events, &[db], script).await
-}
-
-/// Results of the plain pool's queries.
-#[derive(Default)]
-struct PlainPoolResult {
-    succeeded: u32,
-    failed: u32,
-    error: Option<String>,
-}
-
-/// Queries through a pool that keeps its first token and opens connections later.
-async fn query_with_one_token<P: Orders>(
-    pool: Handle<P>,
-    mut context: ScriptContext,
-) -> PlainPoolResult {
-    let mut plain = PlainPoolResult::default();
-    let began = Instant::now();
-    while Instant::now() < context.end && context.pause(QUERY_INTERVAL).await {
-        match P::count(&pool).await {
-            Ok(_) => plain.succeeded += 1,
-            Err(problem) => {
-                plain.failed += 1;
-                if plain.error.is_none() {
-                    let error = problem
-                        .as_database_error()
-                        .map_or_else(|| problem.to_string(), |error| error.message().to_owned());
-                    context.screen.change(&format!(
-                        "after {:.1} s the plain pool fails: {error}",
-                        began.elapsed().as_secs_f64()
-                    ));
-                    plain.error = Some(error);
-                }
-            }
-        }
-    }
-    plain
+    show::show(screen, &supervisor, events, &[db], services, script).await
 }
 
 async fn count_rotations<D: Database>(
     server: Arc<D>,
     db: Handle<D::Pools>,
-    plain: JoinHandle<PlainPoolResult>,
     mut context: ScriptContext,
 ) -> Tally {
     let mut tally = Tally::default();
@@ -120,16 +81,7 @@ async fn count_rotations<D: Database>(
             () = context.rest() => break,
         }
     }
-    let plain = plain.await.unwrap_or_default();
-    let Some(error) = plain.error else {
-        tally.problem("stopped before the plain pool's token had expired");
-        return tally;
-    };
-    tally.summary.push(format!(
-        "the plain pool: {} queries succeeded, then {} failed: {error}",
-        plain.succeeded, plain.failed
-    ));
-    match blocking(move || D::token_checks(&server, "app")).await {
+    match blocking(move || D::token_checks(&server, APP)).await {
         Ok(checks) => {
             tally.summary.push(format!(
                 "the supervised pool: {} logins accepted, {} rejected; its oldest token was \

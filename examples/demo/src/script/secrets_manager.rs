@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
+use claviger::pool::PoolFactory;
 use claviger::{Handle, Supervisor};
 use claviger_rotator::{Rotator, Users};
 use claviger_secrets_manager::SecretsManager;
@@ -14,10 +15,14 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Script, ScriptContext, Tally, aws, blocking, change_and_wait, start_interruptible};
-use crate::database::{Access, Database};
+use crate::kind::sqlx::{Database, Sqlx};
+use crate::kind::{Kind, Supervised};
 use crate::options::Options;
 use crate::screen::Screen;
-use crate::{Problem, show};
+use crate::server::{APP, FIRST_PASSWORD};
+use crate::service::{Service, TASKS};
+use crate::show::{self, Services};
+use crate::{CONNECTION_LIFETIME, Problem};
 
 /// Poll interval, instead of a service's five minutes. With alternating users only a poll finds a
 /// new version.
@@ -29,13 +34,13 @@ pub(crate) async fn show_four_steps<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
-    screen.line(&format!("starting a {} and a moto …", D::NAME));
-    let server = Arc::new(start_interruptible(|| D::start(Access::Password)).await?);
-    let moto = start_interruptible(|| Ok(Moto::start()?)).await?;
+    let server = start_interruptible(screen, &format!("a {}", D::NAME), D::start).await?;
+    let server = Arc::new(server);
+    let moto = start_interruptible(screen, "a moto", || Ok(Moto::start()?)).await?;
     let window = options.window;
     screen.line(&format!(
         "{} listens on port {}; moto emulates Secrets Manager at {}; {} s from setSecret to \
-         finishSecret",
+         finishSecret; connections are closed after 0.4 s",
         D::NAME,
         server.port(),
         moto.endpoint(),
@@ -53,7 +58,11 @@ pub(crate) async fn show_four_steps<D: Database>(
         .add_provider("one-user", SecretsManager::new(&config, "one-user")?)
         .await?;
     let first = supervisor
-        .add_pool("one-user", &credentials, server.pools())
+        .add_pool(
+            "one-user",
+            &credentials,
+            server.pools(Some(CONNECTION_LIFETIME)),
+        )
         .await?;
     let credentials = supervisor
         .add_provider(
@@ -64,10 +73,20 @@ pub(crate) async fn show_four_steps<D: Database>(
         )
         .await?;
     let second = supervisor
-        .add_pool("two-users", &credentials, server.pools())
+        .add_pool(
+            "two-users",
+            &credentials,
+            server.pools(Some(CONNECTION_LIFETIME)),
+        )
         .await?;
 
     let pools = [first.clone(), second.clone()];
+    let callers = pools.clone().map(Supervised::<Sqlx<D>>);
+    let services = Services {
+        calls: Sqlx::<D>::CALLS,
+        supervised: Service::start(TASKS, &callers),
+        plain: None,
+    };
     let script = Script::start(screen, options.duration, |context| async move {
         let (one, two) = tokio::join!(
             rotate("one-user", one, first, window, context.clone()),
@@ -75,7 +94,7 @@ pub(crate) async fn show_four_steps<D: Database>(
         );
         one.sum(two)
     });
-    show::show(screen, &supervisor, events, &pools, script).await
+    show::show(screen, &supervisor, events, &pools, services, script).await
 }
 
 /// Creates a secret with RDS's JSON fields, and its users in the database.
@@ -86,7 +105,7 @@ async fn create_secret<D: Database>(
     users: Users,
 ) -> Result<Rotator, Problem> {
     let user = if users == Users::Single {
-        "app"
+        APP
     } else {
         "alternating"
     };
@@ -94,7 +113,7 @@ async fn create_secret<D: Database>(
         let server = Arc::clone(server);
         blocking(move || {
             server
-                .create_reader("alternating", "password-0")
+                .create_reader("alternating", FIRST_PASSWORD)
                 .and_then(|()| server.create_reader("alternating_clone", "not used yet"))
         })
         .await?;
@@ -102,7 +121,7 @@ async fn create_secret<D: Database>(
     let first = json!({
         "engine": D::ENGINE,
         "username": user,
-        "password": "password-0",
+        "password": FIRST_PASSWORD,
         "dbname": "orders",
     });
     let server = Arc::clone(server);
@@ -116,7 +135,7 @@ async fn create_secret<D: Database>(
     .await
 }
 
-async fn rotate<P: crate::database::Orders>(
+async fn rotate<P: PoolFactory>(
     name: &str,
     rotator: Rotator,
     db: Handle<P>,

@@ -11,12 +11,16 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{Script, ScriptContext, Tally, blocking, start_interruptible};
-use crate::database::{Access, Database, Orders};
+use crate::kind::sqlx::{Database, Sqlx};
+use crate::kind::{Kind, Supervised};
 use crate::options::Options;
 use crate::screen::Screen;
-use crate::{Problem, show};
+use crate::service::{Service, TASKS};
+use crate::show::{self, Services};
+use crate::{CONNECTION_LIFETIME, Problem};
 
 const ROLE: &str = "orders";
+const CREDENTIALS: &str = "user";
 /// Lifetime of a user in seconds, and its maximum with renewals.
 const TTL: u64 = 10;
 const MAX_TTL: u64 = 30;
@@ -30,11 +34,12 @@ pub(crate) async fn show_dynamic_users<D: Database>(
     screen: &Arc<Screen>,
     options: &Options,
 ) -> Result<bool, Problem> {
-    screen.line(&format!("starting a {} and an OpenBao …", D::NAME));
-    let (server, admin) = start_interruptible(start_servers::<D>).await?;
+    let what = format!("a {} and an OpenBao", D::NAME);
+    let (server, admin) = start_interruptible(screen, &what, start_servers::<D>).await?;
     let (server, admin) = (Arc::new(server), Arc::new(admin));
     screen.line(&format!(
-        "{} listens on port {}; its users come from {}, ttl {TTL} s, max_ttl {MAX_TTL} s",
+        "{} listens on port {}; its users come from {}, ttl {TTL} s, max_ttl {MAX_TTL} s; \
+         connections are closed after 0.4 s",
         D::NAME,
         server.port(),
         admin.vault.address()
@@ -55,14 +60,20 @@ pub(crate) async fn show_dynamic_users<D: Database>(
     let supervisor = Supervisor::start();
     let events = supervisor.events();
     let credentials = supervisor
-        .add_provider(
-            "orders-credentials",
-            VaultDynamic::new(&session, MOUNT, ROLE)?,
-        )
+        .add_provider(CREDENTIALS, VaultDynamic::new(&session, MOUNT, ROLE)?)
         .await?;
     let db = supervisor
-        .add_pool("orders", &credentials, server.pools())
+        .add_pool(
+            "orders",
+            &credentials,
+            server.pools(Some(CONNECTION_LIFETIME)),
+        )
         .await?;
+    let services = Services {
+        calls: Sqlx::<D>::CALLS,
+        supervised: Service::start(TASKS, &[Supervised::<Sqlx<D>>(db.clone())]),
+        plain: None,
+    };
     let script = Script::start(screen, options.duration, |context| {
         rotate_once(
             Arc::clone(&server),
@@ -72,7 +83,7 @@ pub(crate) async fn show_dynamic_users<D: Database>(
             context,
         )
     });
-    let succeeded = show::show(screen, &supervisor, events, &[db], script).await?;
+    let succeeded = show::show(screen, &supervisor, events, &[db], services, script).await?;
     let (leases, users) = blocking(move || count_remaining(&*server, &admin)).await?;
     if leases + users > 0 {
         screen.problem(&format!(
@@ -83,7 +94,7 @@ pub(crate) async fn show_dynamic_users<D: Database>(
 }
 
 fn start_servers<D: Database>() -> Result<(D, Admin), Problem> {
-    let server = D::start(Access::Password)?;
+    let server = D::start()?;
     server.create_engine_user(ENGINE_USER, ENGINE_PASSWORD)?;
     let admin = Admin::start()?;
     admin.connect(D::KIND, server.port())?;
@@ -103,15 +114,12 @@ async fn rotate_once<D: Database>(
     supervisor: Supervisor,
     db: Handle<D::Pools>,
     mut context: ScriptContext,
-) -> Tally
-where
-    D::Pools: Orders,
-{
+) -> Tally {
     let mut tally = Tally::default();
     let first = db.generation();
     if context.pause(MANUAL_ROTATION_AT).await {
         context.screen.change("manual rotation");
-        if let Err(problem) = supervisor.rotate_now("orders-credentials").await {
+        if let Err(problem) = supervisor.rotate_now(CREDENTIALS).await {
             tally.problem(problem.to_string());
         }
     }
