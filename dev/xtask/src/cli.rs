@@ -12,9 +12,10 @@ use crate::need;
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  demo [--seconds N] [--database NAME] [--with BACKEND] [--jaeger] [ARGUMENT…]
-      Rotates credentials under a running service, on a real database, and shows that
-      no query failed. All arguments go to the demo; `demo -- --help` lists them.
+  demo [--seconds N] [--pool NAME] [--database NAME] [--with BACKEND] [ARGUMENT…]
+      Rotates credentials under a running service, on a real server, and shows that
+      no call failed, beside a plain pool. NAME of a pool is sqlx (default), deadpool,
+      diesel, bb8 or redis. All arguments go to the demo; `demo -- --help` lists them.
 
   test [--require-all] [-- FILTER…]
       Runs every test. Missing servers are installed as root or if CI is set. Otherwise

@@ -22,7 +22,7 @@ pub(crate) fn run_demo(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error
     if !provide::install_missing(scenario.servers).is_empty() {
         return Ok(ExitCode::from(CANNOT_START));
     }
-    let mut words = ["run", "--package", "claviger-demo"]
+    let mut words = ["run", "--package", "claviger-demo", "--no-default-features"]
         .map(OsString::from)
         .to_vec();
     for feature in scenario.features {
@@ -31,6 +31,15 @@ pub(crate) fn run_demo(arguments: &[OsString]) -> Result<ExitCode, Box<dyn Error
     words.push("--".into());
     match cargo::become_cargo(words.iter().chain(arguments))? {}
 }
+
+/// Kinds of pools, which are the demo's features, and their servers.
+const POOLS: [(&str, Server); 5] = [
+    ("sqlx", Server::PostgreSql),
+    ("deadpool", Server::PostgreSql),
+    ("diesel", Server::PostgreSql),
+    ("bb8", Server::PostgreSql),
+    ("redis", Server::Redis),
+];
 
 /// The scenario in the demo's arguments. Only what determines the build is checked here; the demo
 /// checks the rest.
@@ -46,22 +55,24 @@ impl Scenario {
             features: BTreeSet::new(),
             servers: BTreeSet::new(),
         };
-        match value_of("--database", arguments) {
-            None | Some("postgresql") => drop(scenario.servers.insert(Server::PostgreSql)),
-            Some("mariadb") => scenario.add("mariadb", Server::MariaDb),
-            Some(other) => {
-                return Err(format!("--database {other}: must be postgresql or mariadb"));
-            }
-        }
-        match value_of("--with", arguments) {
-            None | Some("file") => {}
-            Some("rds-iam") => scenario.add("rds-iam", Server::Pam),
-            Some("secrets-manager") => scenario.add("secrets-manager", Server::Moto),
-            Some("vault") => scenario.add("vault", Server::OpenBao),
-            Some(other) => {
-                return Err(format!(
-                    "--with {other}: must be file, rds-iam, secrets-manager or vault"
-                ));
+        let pool = value_of("--pool", arguments).unwrap_or("sqlx");
+        let Some(&(feature, server)) = POOLS.iter().find(|(name, _)| *name == pool) else {
+            let names: Vec<_> = POOLS.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "--pool {pool}: must be one of {}",
+                names.join(", ")
+            ));
+        };
+        if pool == "sqlx" {
+            scenario.features.insert(feature);
+            scenario.parse_database(arguments)?;
+        } else {
+            scenario.add(feature, server);
+            for (name, default) in [("--database", None), ("--with", Some("file"))] {
+                let value = value_of(name, arguments);
+                if let Some(value) = value.filter(|_| value != default) {
+                    return Err(format!("{name} {value}: only with --pool sqlx, not {pool}"));
+                }
             }
         }
         // `--jaeger` starts a collector; `--otlp` names the user's.
@@ -72,6 +83,29 @@ impl Scenario {
             scenario.features.insert("traces");
         }
         Ok(scenario)
+    }
+
+    /// Parses what only sqlx's pools have: other databases, and other backends of credentials.
+    fn parse_database(&mut self, arguments: &[OsString]) -> Result<(), String> {
+        match value_of("--database", arguments) {
+            None | Some("postgresql") => drop(self.servers.insert(Server::PostgreSql)),
+            Some("mariadb") => self.add("mariadb", Server::MariaDb),
+            Some(other) => {
+                return Err(format!("--database {other}: must be postgresql or mariadb"));
+            }
+        }
+        match value_of("--with", arguments) {
+            None | Some("file") => {}
+            Some("rds-iam") => self.add("rds-iam", Server::Pam),
+            Some("secrets-manager") => self.add("secrets-manager", Server::Moto),
+            Some("vault") => self.add("vault", Server::OpenBao),
+            Some(other) => {
+                return Err(format!(
+                    "--with {other}: must be file, rds-iam, secrets-manager or vault"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, feature: &'static str, server: Server) {
@@ -112,9 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_demo_needs_no_features() {
+    fn the_plain_demo_builds_sqlx_alone() {
         let plain = Scenario {
-            features: BTreeSet::new(),
+            features: BTreeSet::from(["sqlx"]),
             servers: BTreeSet::from([Server::PostgreSql]),
         };
         for line in [
@@ -122,10 +156,41 @@ mod tests {
             "--seconds 10",
             "--with file",
             "--database postgresql",
+            "--pool sqlx",
             "--help",
         ] {
             assert_eq!(scenario(line), plain, "{line}");
         }
+    }
+
+    #[test]
+    fn each_pool_is_built_alone_on_its_server() {
+        for (pool, server) in POOLS {
+            let expected = Scenario {
+                features: BTreeSet::from([pool]),
+                servers: BTreeSet::from([server]),
+            };
+            assert_eq!(scenario(&format!("--pool {pool}")), expected);
+            assert_eq!(scenario(&format!("--with=file --pool={pool}")), expected);
+        }
+        assert!(scenario("--pool bb8 --jaeger").features.contains("traces"));
+    }
+
+    #[test]
+    fn an_unknown_pool_is_an_error_that_names_the_others() {
+        assert_eq!(
+            parsed("--pool mongodb"),
+            Err("--pool mongodb: must be one of sqlx, deadpool, diesel, bb8, redis".to_owned())
+        );
+    }
+
+    #[test]
+    fn other_databases_and_backends_need_sqlx() {
+        assert_eq!(
+            parsed("--pool redis --database mariadb"),
+            Err("--database mariadb: only with --pool sqlx, not redis".to_owned())
+        );
+        assert!(parsed("--with vault --pool bb8").is_err());
     }
 
     #[test]
@@ -147,7 +212,7 @@ mod tests {
             "--seconds 9 --database=mariadb --with=rds-iam",
         ] {
             let expected = Scenario {
-                features: BTreeSet::from(["mariadb", "rds-iam"]),
+                features: BTreeSet::from(["mariadb", "rds-iam", "sqlx"]),
                 servers: BTreeSet::from([Server::MariaDb, Server::Pam]),
             };
             assert_eq!(scenario(line), expected, "{line}");
@@ -157,7 +222,7 @@ mod tests {
             BTreeSet::from([Server::PostgreSql, Server::Moto])
         );
         let traced = Scenario {
-            features: BTreeSet::from(["traces"]),
+            features: BTreeSet::from(["sqlx", "traces"]),
             servers: BTreeSet::from([Server::PostgreSql, Server::Jaeger]),
         };
         assert_eq!(scenario("--jaeger --seconds 5"), traced);

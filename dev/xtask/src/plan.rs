@@ -72,9 +72,9 @@ pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
     }
 }
 
-/// The package with a feature that its tests need and the plain demo does not build.
+/// The package with features that its tests need and the plain demo does not build.
 const DEMO: &str = "claviger-demo";
-const DEMO_FEATURE: &str = "traces";
+const DEMO_FEATURES: [&str; 5] = ["bb8", "deadpool", "diesel", "redis", "traces"];
 
 /// The root package, whose tests take about as long as all others together.
 const CORE: &str = "claviger";
@@ -100,7 +100,7 @@ fn steps(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<Vec<String>>> {
             let mut one = strings(&["test", "--no-fail-fast", "--package", &file.package]);
             one.extend(strings(&["--test", name]));
             if file.package == DEMO {
-                one.extend(strings(&["--features", DEMO_FEATURE]));
+                one.extend(strings(&["--features", &DEMO_FEATURES.join(",")]));
             }
             in_package.push(vec![one]);
         } else if called.insert(name) {
@@ -137,8 +137,8 @@ fn steps(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<Vec<String>>> {
 
 /// Returns a call for the whole workspace, so that each call uses the same build.
 fn whole(more: &[&str]) -> Vec<String> {
-    let feature = format!("{DEMO}/{DEMO_FEATURE}");
-    let mut call = strings(&["test", "--workspace", "--features", &feature]);
+    let features = DEMO_FEATURES.map(|feature| format!("{DEMO}/{feature}"));
+    let mut call = strings(&["test", "--workspace", "--features", &features.join(",")]);
     call.extend(strings(more));
     call
 }
@@ -171,8 +171,8 @@ mod tests {
 
     /// The steps, without what all calls have in common.
     fn steps(plan: &Plan) -> Vec<Vec<String>> {
-        let whole = "test --workspace --features claviger-demo/traces ";
-        let line = |call: &Vec<String>| call.join(" ").replace(whole, "");
+        let common = whole(&[]).join(" ") + " ";
+        let line = |call: &Vec<String>| call.join(" ").replace(&common, "");
         let step = |step: &Vec<Vec<String>>| step.iter().map(line).collect();
         plan.steps.iter().map(step).collect()
     }

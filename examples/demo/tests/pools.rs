@@ -1,0 +1,107 @@
+//! needs: postgresql, redis
+//!
+//! The demo on each kind of pool: no call through the supervised pool fails, and calls through the
+//! plain pool beside it do.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output};
+
+const WIDTH: usize = 80;
+
+#[test]
+fn no_call_fails_on_sqlx_but_on_its_plain_pool() {
+    check_pool("sqlx", "queries");
+}
+
+#[test]
+fn no_call_fails_on_deadpool_but_on_its_plain_pool() {
+    check_pool("deadpool", "queries");
+}
+
+#[test]
+fn no_call_fails_on_diesel_but_on_its_plain_pool() {
+    check_pool("diesel", "queries");
+}
+
+#[test]
+fn no_call_fails_on_bb8_but_on_its_plain_pool() {
+    check_pool("bb8", "queries");
+}
+
+#[test]
+fn no_call_fails_on_redis_but_on_its_plain_connection() {
+    check_pool("redis", "commands");
+}
+
+#[test]
+fn an_unknown_pool_is_an_error_that_names_the_others() {
+    let demo = demo(&["--pool", "mongodb"]);
+    assert_eq!(demo.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&demo.stderr);
+    assert!(
+        error.contains("mongodb") && error.contains("sqlx, deadpool, diesel, bb8, redis"),
+        "{error}"
+    );
+}
+
+#[test]
+fn other_backends_and_databases_need_sqlx() {
+    let demo = demo(&["--pool", "redis", "--database", "postgresql"]);
+    assert_eq!(demo.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&demo.stderr);
+    assert!(error.contains("only with --pool sqlx"), "{error}");
+}
+
+fn demo(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_claviger-demo");
+    let output = Command::new(program).args(arguments).output();
+    output.expect("it runs")
+}
+
+fn check_pool(pool: &str, calls: &str) {
+    let demo = demo(&["--pool", pool, "--seconds", "5"]);
+    let output = String::from_utf8_lossy(&demo.stdout);
+    let all = format!("{output}\n{}", String::from_utf8_lossy(&demo.stderr));
+    assert!(demo.status.success(), "{all}");
+
+    let (first, last) = (output.lines().next(), output.lines().last());
+    assert!(
+        first.is_some_and(|first| first.starts_with("Shown here: no call fails")),
+        "{all}"
+    );
+    let last = last.expect("there is output");
+    let (supervised, plain) = last.split_once("; the plain pool: ").expect(last);
+    assert!(
+        supervised.starts_with("demo: ") && supervised.ends_with(", 0 failed"),
+        "{last}"
+    );
+    assert!(number_before(supervised, calls) > 0, "{last}");
+    assert!(number_before(supervised, "rotations,") >= 2, "{last}");
+    assert!(number_before(plain, "failed") > 0, "{last}");
+
+    // Each rejection caused fetches for all callers together. The next fetches are seconds apart.
+    let rejections: Vec<_> = output
+        .lines()
+        .filter(|line| line.contains("callers wait;"))
+        .collect();
+    assert!(!rejections.is_empty(), "{all}");
+    for rejection in rejections {
+        let callers = number_before(rejection, "callers");
+        let fetches = number_before(rejection, "fetch");
+        assert!(callers > 3 && (1..=3).contains(&fetches), "{all}");
+    }
+    for line in output.lines() {
+        assert!(line.chars().count() <= WIDTH, "wider than {WIDTH}: {line}");
+    }
+}
+
+/// Returns the number before the word that begins so.
+fn number_before(text: &str, word: &str) -> u64 {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let number = words
+        .windows(2)
+        .find(|pair| pair[1].starts_with(word))
+        .and_then(|pair| pair[0].parse().ok());
+    number.expect(text)
+}
