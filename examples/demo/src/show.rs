@@ -106,7 +106,7 @@ pub(crate) async fn show<P: PoolFactory>(
         screen.line(line);
     }
     screen.line(&format!(
-        "longest call: {} ms; {} calls lost their connection and were repeated",
+        "longest call: {} ms; calls repeated after a lost connection: {}",
         supervised.longest().as_millis(),
         supervised.repeated(),
     ));
