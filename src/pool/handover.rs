@@ -50,7 +50,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         }
         let as_pool = slot.since(as_pool_began);
         let open_began = slot.clock().mono();
-        let (pool, login_limits) = self.open(lease_guard.lease.secret(), tries_in_place)?;
+        let (pool, login_limits) = self.open(&lease_guard.lease, tries_in_place)?;
         let unpublished = login_limits.clone().map(Ahead);
         let open = slot.since(open_began);
         // Only a pool that replaces another has its own login limits.
@@ -154,18 +154,23 @@ impl<F: PoolFactory> AttemptTask<F> {
     /// opens another one, which has login limits of its own.
     fn open(
         &self,
-        secret: &F::Secret,
+        lease: &Lease<F::Secret>,
         tries_in_place: bool,
     ) -> Result<(F::Pool, Option<Arc<LoginLimits>>), ConnectError> {
-        let (slot, factory) = (&self.slot, self.slot.factory());
+        let (slot, factory, secret) = (&self.slot, self.slot.factory(), lease.secret());
         let span = telemetry::open(&self.span);
         if tries_in_place && let Some(active) = slot.active_lease() {
-            let pool = slot.shared.current().pool.clone();
+            let current = slot.shared.current();
+            let pool = current.pool.clone();
             if factory.update_in_place(&pool, active.secret(), secret) {
+                // Only now, because the old credentials may have expired.
+                let login_limits = &current.lifecycle.login_limits;
+                login_limits.set_expiry(lease.expiry());
                 return Ok((pool, None));
             }
         }
         let login_limits = LoginLimits::new(slot.settings().max_connections);
+        login_limits.set_expiry(lease.expiry());
         let logins = login_permits(&slot.shared, Arc::clone(&login_limits));
         let pool = factory.open(secret, logins).inspect_err(|error| {
             telemetry::failed(&span, error.kind().as_str(), &error.to_string());

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::admission::{HEAD_START, logins_at_once};
+use crate::clock::Clock;
+use crate::expiry::Expiry;
 use crate::id::Id;
 use crate::lock::Mutex;
 
@@ -40,6 +42,9 @@ pub(crate) struct LoginLimits {
     last_success: Mutex<Option<Instant>>,
     limited_until: Mutex<Option<Instant>>,
     without_caller: Mutex<LoginsWithoutCaller>,
+    /// Expiry of the credentials that the pool logs in with. Of an update in place, before the
+    /// publication.
+    expiry: watch::Sender<Expiry>,
 }
 
 /// Handover of a pool that is not yet published. Dropped when it ends, published or not: its logins
@@ -105,6 +110,7 @@ impl LoginLimits {
             last_success: Mutex::default(),
             limited_until: Mutex::default(),
             without_caller: Mutex::default(),
+            expiry: watch::Sender::new(Expiry::never()),
         })
     }
 
@@ -160,6 +166,20 @@ impl LoginLimits {
             .await
             .map(SemaphorePermit::forget)
             .is_ok()
+    }
+
+    /// Notes the expiry of the credentials that the pool logs in with from now on.
+    pub(super) fn set_expiry(&self, expiry: Expiry) {
+        let _ = self.expiry.send_replace(expiry);
+    }
+
+    /// Resolves when the pool's credentials have not expired.
+    pub(super) async fn until_valid(&self, clock: &Clock) {
+        let mut expiry = self.expiry.subscribe();
+        // Fails only without a sender, which this value owns.
+        let _ = expiry
+            .wait_for(|expiry| expiry.is_never() || !expiry.is_expired(clock.now()))
+            .await;
     }
 
     /// Waits for a place among the logins that begin. It is returned on drop.
@@ -292,5 +312,20 @@ mod tests {
 
         login_limits.set_limited_until(Some(now()));
         assert_eq!(login_limits.head_start(now()), HEAD_START);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn expired_credentials_are_valid_again_after_a_newer_expiry() {
+        let clock = Clock::default();
+        let login_limits = LoginLimits::new(1);
+        login_limits.until_valid(&clock).await;
+        let second = Duration::from_secs(1);
+        login_limits.set_expiry(Expiry::after(clock.now(), second));
+        login_limits.until_valid(&clock).await;
+        sleep(2 * second).await;
+        let mut valid = std::pin::pin!(login_limits.until_valid(&clock));
+        assert!(timeout(second, valid.as_mut()).await.is_err());
+        login_limits.set_expiry(Expiry::after(clock.now(), second));
+        valid.await;
     }
 }

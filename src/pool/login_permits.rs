@@ -99,6 +99,20 @@ impl LoginPermits {
             Ok(None) | Err(_) => Err(LoginError::Closed),
         }
     }
+
+    /// Resolves when the pool's credentials have not expired: at once, or after they have expired,
+    /// when newer ones are active or the lease is extended.
+    ///
+    /// For drivers that open connections by themselves, without [`log_in`](Self::log_in). Wait
+    /// before each such login, because none may use an expired lease. After
+    /// [`update_in_place`](super::PoolFactory::update_in_place), these are the new credentials. A
+    /// pool that was replaced gets no newer ones: its wait never ends.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn until_valid(&self) {
+        self.source.until_valid().await;
+    }
 }
 
 impl fmt::Debug for LoginPermits {
@@ -130,10 +144,14 @@ pub(super) struct LoginPermit {
 
 pub(super) type Permission<'s> = Pin<Box<dyn Future<Output = Option<LoginPermit>> + Send + 's>>;
 
+pub(super) type Validity<'s> = Pin<Box<dyn Future<Output = ()> + Send + 's>>;
+
 /// Source of permits, independent of the kind of pool.
 pub(super) trait PermitSource: Send + Sync {
     /// Resolves with a permit, or with `None` when the pool is closed.
     fn permit(&self) -> Permission<'_>;
+    /// Resolves when the pool's credentials have not expired.
+    fn until_valid(&self) -> Validity<'_>;
     fn note_login(&self, generation: u64, outcome: LoginOutcome<'_>);
 }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
-use super::login_permits::{LoginOutcome, LoginPermit, LoginPermits, Permission, PermitSource};
+use super::login_permits::{
+    LoginOutcome, LoginPermit, LoginPermits, Permission, PermitSource, Validity,
+};
 
 type OnError = Box<dyn Fn(&(dyn StdError + 'static)) + Send + Sync>;
 
@@ -19,6 +21,7 @@ pub struct ObservedPermits {
 
 struct State {
     withheld: watch::Sender<bool>,
+    expired: watch::Sender<bool>,
     granted: AtomicUsize,
     on_error: OnError,
 }
@@ -29,6 +32,7 @@ impl ObservedPermits {
         Self {
             state: Arc::new(State {
                 withheld: watch::Sender::new(false),
+                expired: watch::Sender::new(false),
                 granted: AtomicUsize::new(0),
                 on_error: Box::new(on_error),
             }),
@@ -43,6 +47,12 @@ impl ObservedPermits {
     /// Makes logins wait for a permit until this is set to `false`.
     pub fn withhold(&self, withheld: bool) {
         self.state.withheld.send_replace(withheld);
+    }
+
+    /// Sets whether the credentials count as expired for
+    /// [`until_valid`](LoginPermits::until_valid).
+    pub fn set_expired(&self, expired: bool) {
+        self.state.expired.send_replace(expired);
     }
 
     /// Returns how many permits were granted.
@@ -69,6 +79,14 @@ impl PermitSource for ObservedPermits {
                 generation: Some(1),
                 ..LoginPermit::default()
             })
+        })
+    }
+
+    fn until_valid(&self) -> Validity<'_> {
+        Box::pin(async move {
+            let mut expired = self.state.expired.subscribe();
+            // Fails only without a sender, which this value owns.
+            let _ = expired.wait_for(|expired| !expired).await;
         })
     }
 

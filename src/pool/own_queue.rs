@@ -22,9 +22,10 @@ use super::factory::PoolFactory;
 use super::generation::{Generation, Phase, Shared};
 use super::login_limits::LoginLimits;
 use super::login_permits::{
-    LoginOutcome, LoginPermit, LoginPermits, Permission, PermitSource, WAITS_FOR_PERMIT,
+    LoginOutcome, LoginPermit, LoginPermits, Permission, PermitSource, Validity, WAITS_FOR_PERMIT,
 };
 use super::queue::{Place, QueueOutcome, wait_at_front};
+use crate::clock::Clock;
 use crate::error::ConnectErrorKind;
 
 /// Time for which a call waits for a permit before it queues in its pool again. A longer wait would
@@ -39,6 +40,7 @@ pub(super) fn login_permits<F: PoolFactory>(
     LoginPermits::new(PoolLogins {
         shared: Arc::downgrade(shared),
         login_limits,
+        clock: shared.clock.clone(),
     })
 }
 
@@ -46,6 +48,7 @@ struct PoolLogins<F: PoolFactory> {
     /// Weak, because it owns the pool, which keeps this value.
     shared: Weak<Shared<F>>,
     login_limits: Arc<LoginLimits>,
+    clock: Clock,
 }
 
 impl<F: PoolFactory> PermitSource for PoolLogins<F> {
@@ -98,6 +101,10 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
                 }
             }
         })
+    }
+
+    fn until_valid(&self) -> Validity<'_> {
+        Box::pin(self.login_limits.until_valid(&self.clock))
     }
 
     fn note_login(&self, generation: u64, outcome: LoginOutcome<'_>) {

@@ -74,6 +74,7 @@ impl<F: PoolFactory> SlotState<F> {
                 }
                 PoolEffect::Extend { generation, expiry } => {
                     if is_current(generation) {
+                        current.lifecycle.login_limits.set_expiry(*expiry);
                         shared.publish(Generation {
                             expiry: *expiry,
                             ..Generation::clone(&current)

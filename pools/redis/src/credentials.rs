@@ -5,12 +5,16 @@
 //! results. If a stream is polled again, the server has accepted its last value. If the stream is
 //! dropped before that, the connection has ended, or the server rejected the value. After a
 //! rejection, redis-rs never authenticates that connection again.
+//!
+//! While the credentials are expired, streams pause. An error, or the end of a stream, would be
+//! final for the client that reads it.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use claviger::Credentials;
+use claviger::pool::LoginPermits;
 use futures_util::stream::{Stream, unfold};
 use redis::{BasicAuth, RedisResult, StreamingCredentialsProvider};
 use tokio::sync::watch;
@@ -19,6 +23,7 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Verified {
     current: Arc<watch::Sender<Version>>,
+    permits: LoginPermits,
 }
 
 /// Credentials with a number that grows.
@@ -38,13 +43,14 @@ impl Version {
 }
 
 impl Verified {
-    pub(crate) fn new(credentials: Credentials) -> Self {
+    pub(crate) fn new(credentials: Credentials, permits: LoginPermits) -> Self {
         let first = Version {
             number: 1,
             credentials,
         };
         Self {
             current: Arc::new(watch::Sender::new(first)),
+            permits,
         }
     }
 
@@ -59,6 +65,11 @@ impl Verified {
     #[cfg(any(feature = "connection-manager", feature = "cluster"))]
     pub(crate) fn subscribe(&self) -> watch::Receiver<Version> {
         self.current.subscribe()
+    }
+
+    /// Resolves when the current credentials have not expired.
+    pub(crate) async fn until_valid(&self) {
+        self.permits.until_valid().await;
     }
 
     pub(crate) fn current(&self) -> Version {
@@ -126,6 +137,7 @@ impl StreamingCredentialsProvider for Subscriptions {
         let is_login = self.count.fetch_add(1, Ordering::Relaxed) == 0;
         let reading = Reading {
             versions: self.verified.current.subscribe(),
+            verified: self.verified.clone(),
             sent: None,
             progress: (!is_login).then(|| Arc::clone(&self.progress)),
         };
@@ -139,6 +151,7 @@ impl StreamingCredentialsProvider for Subscriptions {
 /// Position of one stream.
 struct Reading {
     versions: watch::Receiver<Version>,
+    verified: Verified,
     /// Version that was returned last.
     sent: Option<u64>,
     /// `None` for a login.
@@ -155,6 +168,7 @@ impl Reading {
             }
             self.versions.changed().await.ok()?;
         }
+        self.verified.until_valid().await;
         let version = self.versions.borrow_and_update().clone();
         self.sent = Some(version.number);
         Some(version.auth())
@@ -171,12 +185,17 @@ impl Drop for Reading {
 
 #[cfg(test)]
 mod tests {
+    use claviger::pool::ObservedPermits;
     use futures_util::{FutureExt, StreamExt};
 
     use super::*;
 
     fn verified() -> Verified {
-        Verified::new(Credentials::new("app", "first"))
+        verified_with(&ObservedPermits::new(|_| {}))
+    }
+
+    fn verified_with(permits: &ObservedPermits) -> Verified {
+        Verified::new(Credentials::new("app", "first"), permits.login_permits())
     }
 
     async fn password(
@@ -199,6 +218,22 @@ mod tests {
         verified.update(Credentials::new("app", "third"));
         verified.update(Credentials::new("app", "fourth"));
         assert_eq!(password(&mut later).await.as_deref(), Some("fourth"));
+    }
+
+    #[tokio::test]
+    async fn expired_credentials_are_not_sent() {
+        let permits = ObservedPermits::new(|_| {});
+        let verified = verified_with(&permits);
+        let (provider, _) = verified.for_connection();
+        let (mut login, mut later) = (provider.subscribe(), provider.subscribe());
+        permits.set_expired(true);
+        assert!(password(&mut login).now_or_never().is_none());
+        let mut next = std::pin::pin!(password(&mut later));
+        assert!((&mut next).now_or_never().is_none());
+        verified.update(Credentials::new("app", "second"));
+        permits.set_expired(false);
+        assert_eq!(next.await.as_deref(), Some("second"));
+        assert_eq!(password(&mut login).await.as_deref(), Some("second"));
     }
 
     #[tokio::test]

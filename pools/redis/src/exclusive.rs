@@ -148,8 +148,8 @@ impl PoolFactory for ExclusivePools {
     ) -> Result<ExclusivePool, ConnectError> {
         let manager = Connections {
             logins: self.logins().at_endpoint_of(credentials)?,
+            verified: Verified::new(credentials.clone(), permits.clone()),
             permits,
-            verified: Verified::new(credentials.clone()),
             states: Arc::default(),
             open: watch::Sender::new(0),
         };

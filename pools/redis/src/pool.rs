@@ -61,8 +61,8 @@ impl<K: Kind> Shared<K> {
     pub(crate) fn new(logins: Logins, permits: LoginPermits, credentials: Credentials) -> Self {
         Self {
             logins,
+            verified: Verified::new(credentials, permits.clone()),
             permits,
-            verified: Verified::new(credentials),
             current: Mutex::new(Current {
                 connection: None,
                 is_closed: false,

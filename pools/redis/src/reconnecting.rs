@@ -2,14 +2,15 @@
 //! `ConnectionManager` and the cluster's client.
 //!
 //! The library does not count their logins, and a cluster's client repeats a rejected one without
-//! end. Logins are therefore limited here while none succeeds.
+//! end. Logins are therefore limited here while none succeeds. None begins with expired
+//! credentials.
 //!
 //! redis-rs subscribes twice for each connection, as described in `credentials.rs`. The task of the
 //! login subscribes and polls at once. After a success it subscribes again, and spawns a task that
 //! polls this second stream.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 use redis::{BasicAuth, RedisResult, StreamingCredentialsProvider};
 use tokio::sync::watch;
 use tokio::task;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::State;
 use crate::credentials::{Verified, Version};
@@ -161,6 +162,15 @@ impl Client {
         next
     }
 
+    /// Records that the client cannot log in, because its credentials have expired. Without an open
+    /// connection, the next call has to wait for a newer lease, and so reports the error. With one,
+    /// callers share it.
+    fn note_expired(&self) {
+        if self.logins.lock().accepted.is_empty() {
+            self.note(State::note_broken);
+        }
+    }
+
     /// Records the end of a stream, with the last value that it returned.
     fn ended(&self, stream: u64, sent: Option<u64>) {
         let accepted = self.logins.lock().accepted.remove(&stream);
@@ -182,6 +192,7 @@ impl StreamingCredentialsProvider for Reconnecting {
         };
         let reading = Reading {
             versions: self.verified.subscribe(),
+            verified: self.verified.clone(),
             client: Arc::clone(&self.client),
             stream,
             task: task::try_id(),
@@ -196,6 +207,7 @@ impl StreamingCredentialsProvider for Reconnecting {
 
 struct Reading {
     versions: watch::Receiver<Version>,
+    verified: Verified,
     client: Arc<Client>,
     stream: u64,
     /// The task that subscribed.
@@ -214,17 +226,25 @@ impl Reading {
             // A second stream: the login has succeeded.
             None => self.client.logged_in(),
         }
+        self.verified.until_valid().await;
         let version = self.versions.borrow_and_update().clone();
         self.sent = Some(version.number);
         Some(version.auth())
     }
 
     /// Waits until a login may begin: at once, or while none succeeds, after a success, a pause or
-    /// with newer credentials.
+    /// with newer credentials. Expired credentials are waited for first.
     async fn may_log_in(&mut self) -> Option<()> {
         let client = Arc::clone(&self.client);
         let mut progress = client.changed.subscribe();
         loop {
+            {
+                let mut valid = pin!(self.verified.until_valid());
+                if timeout(GRACE, valid.as_mut()).await.is_err() {
+                    client.note_expired();
+                    valid.await;
+                }
+            }
             let version = self.versions.borrow_and_update().number;
             let now = Instant::now();
             let begun = client.logins.lock().begin(version, now);

@@ -18,13 +18,7 @@ use claviger_redis::{Cluster, Error, Kind, Managed, RedisConnection, RedisPools}
 use claviger_servers::Redis;
 use tokio::task::JoinSet;
 
-use common::{Setup, USER, address};
-
-fn with_long_timeouts<K: Kind>(pools: RedisPools<K>) -> RedisPools<K> {
-    pools
-        .with_connection_timeout(Duration::from_secs(4))
-        .with_response_timeout(Some(Duration::from_secs(10)))
-}
+use common::{Setup, USER, address, with_long_timeouts};
 
 async fn managed(old_connections: OldConnections) -> Setup<RedisPools<Managed>> {
     let pools = |server: &Redis| {

@@ -1,6 +1,7 @@
 //! The streams, read as redis-rs does.
 
 use claviger::Credentials;
+use claviger::pool::ObservedPermits;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{sleep, timeout};
@@ -8,7 +9,11 @@ use tokio::time::{sleep, timeout};
 use super::*;
 
 fn provider() -> (Verified, Reconnecting, Arc<State>) {
-    let verified = Verified::new(Credentials::new("app", "first"));
+    provider_with(&ObservedPermits::new(|_| {}))
+}
+
+fn provider_with(permits: &ObservedPermits) -> (Verified, Reconnecting, Arc<State>) {
+    let verified = Verified::new(Credentials::new("app", "first"), permits.login_permits());
     let state = Arc::<State>::default();
     let provider = Reconnecting::new(verified.clone(), &state);
     (verified, provider, state)
@@ -131,4 +136,38 @@ async fn each_open_connection_authenticates_again_or_replaces_the_client() {
     drop(two);
     assert!(client.reach(2).now_or_never().is_some());
     assert!(!state.is_usable());
+}
+
+async fn password(next: impl Future<Output = Option<RedisResult<BasicAuth>>>) -> Option<String> {
+    let auth = next.await?.ok()?;
+    Some(auth.password().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_login_begins_with_expired_credentials() {
+    let permits = ObservedPermits::new(|_| {});
+    let (verified, provider, state) = provider_with(&permits);
+    let mut login = provider.subscribe();
+    permits.set_expired(true);
+    let mut next = login.next();
+    assert!(timeout(GRACE / 2, &mut next).await.is_err());
+    assert!(state.is_usable(), "a newer lease may follow at once");
+    assert!(timeout(GRACE, &mut next).await.is_err());
+    assert!(!state.is_usable());
+    verified.update(Credentials::new("app", "second"));
+    permits.set_expired(false);
+    assert_eq!(password(next).await.as_deref(), Some("second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_connection_keeps_a_client_with_expired_credentials() {
+    let permits = ObservedPermits::new(|_| {});
+    let (_, provider, state) = provider_with(&permits);
+    let mut open = provider.subscribe();
+    open.next().await;
+    assert!(open.next().now_or_never().is_none());
+    permits.set_expired(true);
+    let mut login = provider.subscribe();
+    assert!(timeout(GRACE * 2, login.next()).await.is_err());
+    assert!(state.is_usable() && !state.is_suspect());
 }

@@ -12,7 +12,7 @@ use claviger::lease::OldConnections;
 use claviger::pool::PoolFactory;
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Handle, Supervisor};
-use claviger_redis::RedisPools;
+use claviger_redis::{Kind, RedisPools};
 use claviger_servers::Redis;
 use claviger_testkit::ScriptedProvider;
 
@@ -31,8 +31,11 @@ pub(crate) fn address(server: &Redis) -> String {
 
 /// Returns a factory of multiplexed connections to a server.
 pub(crate) fn pools(server: &Redis) -> RedisPools {
-    let pools = RedisPools::new(address(server)).expect("an address");
-    // Tests may run on a machine under load.
+    with_long_timeouts(RedisPools::new(address(server)).expect("an address"))
+}
+
+/// Sets time-outs for a machine under load.
+pub(crate) fn with_long_timeouts<K: Kind>(pools: RedisPools<K>) -> RedisPools<K> {
     pools
         .with_connection_timeout(Duration::from_secs(4))
         .with_response_timeout(Some(Duration::from_secs(10)))
@@ -62,8 +65,16 @@ impl<F: PoolFactory<Secret = Credentials>> Setup<F> {
         old_connections: OldConnections,
         factory: impl FnOnce(&Redis) -> F,
     ) -> Self {
-        server.set_user(USER, "password-1").expect("a user");
         let provider = ScriptedProvider::new().with_old_connections(old_connections);
+        Self::with_provider(server, provider, factory).await
+    }
+
+    pub(crate) async fn with_provider(
+        server: Redis,
+        provider: ScriptedProvider,
+        factory: impl FnOnce(&Redis) -> F,
+    ) -> Self {
+        server.set_user(USER, "password-1").expect("a user");
         let supervisor = Supervisor::start();
         let credentials = supervisor.add_provider("credentials", provider.clone());
         let credentials = credentials.await.expect("a lease");
