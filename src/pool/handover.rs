@@ -278,7 +278,9 @@ impl<F: PoolFactory> AttemptTask<F> {
         }
         if let Some(old) = publication.replaced {
             let pool = current.pool.clone();
-            admission.begin_drain(old, pool.clone());
+            if !slot.settings().shares_connections {
+                admission.begin_drain(old, pool.clone());
+            }
             inner.draining.insert(old, Draining { pool, cause });
         }
         // After `begin_drain`, because the old generation's connections are to the previous server.

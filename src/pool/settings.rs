@@ -75,6 +75,9 @@ pub struct PoolSettings {
     /// [`OldConnections::Reauthenticate`](crate::lease::OldConnections::Reauthenticate) is treated
     /// as [`EndWithLease`](crate::lease::OldConnections::EndWithLease). Default: false.
     pub reauthenticates: bool,
+    /// Whether callers share connections. Any of them may keep an old connection open for long, so
+    /// those of old generations do not count against the budget of a new one. Default: false.
+    pub shares_connections: bool,
 }
 
 impl PoolSettings {
@@ -94,6 +97,7 @@ impl PoolSettings {
             own_queue: false,
             reuses_cancelled: true,
             reauthenticates: false,
+            shares_connections: false,
         }
     }
 }

@@ -65,6 +65,7 @@ impl<K: Kind> RedisPools<K> {
         let mut settings = PoolSettings::new(1);
         settings.own_queue = true;
         settings.reauthenticates = true;
+        settings.shares_connections = true;
         // Ready before the first call.
         settings.warm_connections = 1;
         Self {

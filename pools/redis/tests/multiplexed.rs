@@ -280,25 +280,42 @@ async fn law_09_a_lease_is_released_after_the_last_guard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn law_10_a_handover_opens_one_connection_more() {
     let setup = Setup::new(OldConnections::Drain, pools).await;
-    let mut guards = Vec::new();
     let mut most = 0;
     for _ in 0..5 {
-        guards.push(setup.cache.get().await.expect("a connection"));
+        let guard = setup.cache.get().await.expect("a connection");
         setup.rotate().await;
+        count(&setup.cache).await.expect("a call");
+        eventually("the verification's connection is closed", || {
+            setup.connection_ids().len() <= 2
+        })
+        .await;
         most = most.max(setup.connection_ids().len());
-        // Only the latest guard stays.
-        guards.drain(..guards.len() - 1);
-        until_drained_but_one(&setup).await;
+        drop(guard);
+        until_drained(&setup.cache).await;
     }
     assert_eq!(most, 2, "old and new");
 }
 
-async fn until_drained_but_one(setup: &Setup<RedisPools>) {
-    eventually("only the last generation drains", || {
-        let status = setup.cache.status();
-        status.is_some_and(|status| status.draining.len() <= 1)
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_of_old_generations_do_not_delay_a_new_one() {
+    let factory = |server: &Redis| pools(server).with_acquire_timeout(Duration::from_secs(10));
+    let setup = Setup::new(OldConnections::Drain, factory).await;
+    let mut guards = Vec::new();
+    for generation in 1..=4 {
+        assert_eq!(setup.cache.generation(), generation);
+        guards.push(setup.cache.get().await.expect("a connection"));
+        setup.rotate().await;
+    }
+    let status = setup.cache.status().expect("a status");
+    assert_eq!(status.draining.len(), 4, "each guard keeps its connection");
+    count(&setup.cache).await.expect("a call");
+    eventually("one connection for each generation", || {
+        setup.connection_ids().len() == 5
     })
     .await;
+    for guard in &mut guards {
+        guard.incr::<_, _, u64>("calls", 1).await.expect("a call");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
