@@ -52,6 +52,22 @@ impl Timestamp {
         })
     }
 
+    /// Returns the time `duration` earlier; `None` beyond what the clocks can express.
+    pub(crate) fn checked_sub(self, duration: Duration) -> Option<Self> {
+        Some(Self {
+            wall: self.wall.checked_sub(duration)?,
+            mono: self.mono.checked_sub(duration)?,
+        })
+    }
+
+    /// Returns the later of two times, on each clock separately.
+    pub(crate) fn latest(self, other: Self) -> Self {
+        Self {
+            wall: self.wall.max(other.wall),
+            mono: self.mono.max(other.mono),
+        }
+    }
+
     /// Returns the earlier of two times, on each clock separately.
     pub(crate) fn earliest(self, other: Self) -> Self {
         Self {

@@ -53,6 +53,19 @@ impl Expiry {
         })
     }
 
+    /// Returns the later of two expiries, clock by clock.
+    pub(crate) fn latest(self, other: Self) -> Self {
+        Self(match (self.0, other.0) {
+            (Some(a), Some(b)) => Some(a.latest(b)),
+            _ => None,
+        })
+    }
+
+    /// Returns the expiry `margin` earlier.
+    pub(crate) fn earlier_by(self, margin: Duration) -> Self {
+        Self(self.0.map(|end| end.checked_sub(margin).unwrap_or(end)))
+    }
+
     /// Returns whether it never expires.
     pub fn is_never(&self) -> bool {
         self.0.is_none()

@@ -65,11 +65,11 @@ pub enum OldConnections {
     /// Ends them with the lease, because the backend drops the role. The pool is replaced, and
     /// drained before the lease expires.
     EndWithLease,
-    /// Keeps those that authenticate again with the newer credentials before the lease expires.
-    /// Some servers require that, because they close a connection some time after its last
-    /// authentication. The pool is updated in place: verify → update → authenticate open
-    /// connections again → publish. The lease is released after that. Only verified credentials are
-    /// sent.
+    /// Keeps those that authenticate again with the newer credentials before the lease expires, or
+    /// before [a later time](Lease::with_connection_expiry). Some servers require that, because
+    /// they close a connection some time after its last authentication. The pool is updated in
+    /// place: verify → update → authenticate open connections again → publish. The lease is
+    /// released after that. Only verified credentials are sent.
     ///
     /// Pools whose connections cannot authenticate again, those of SQL databases among them, treat
     /// it as [`EndWithLease`](Self::EndWithLease).
@@ -101,6 +101,20 @@ impl OldConnections {
     }
 }
 
+/// Returns when the server ends connections of a lease with this expiry. `given` is the time that
+/// the provider set.
+pub(crate) fn connection_expiry(
+    old_connections: OldConnections,
+    given: Option<Expiry>,
+    expiry: Expiry,
+) -> Expiry {
+    if old_connections.expire() {
+        given.map_or(expiry, |given| given.latest(expiry))
+    } else {
+        Expiry::never()
+    }
+}
+
 /// One credential as obtained. Clones share the secret.
 ///
 /// ```
@@ -121,6 +135,7 @@ pub struct Lease<S> {
     revision: Revision,
     expiry: Expiry,
     old_connections: OldConnections,
+    connection_expiry: Option<Expiry>,
     refresh_after: Option<Duration>,
 }
 
@@ -133,6 +148,7 @@ impl<S> Lease<S> {
             revision,
             expiry: Expiry::never(),
             old_connections: OldConnections::Drain,
+            connection_expiry: None,
             refresh_after: None,
         }
     }
@@ -151,10 +167,42 @@ impl<S> Lease<S> {
         self
     }
 
+    /// Sets when the server ends connections that authenticated with this lease and not again
+    /// since. Without newer credentials, open connections are handed out until a minute before that
+    /// time (a tenth of the time until then, if that is shorter; at least 1 s). A time before the
+    /// lease's expiry counts as that expiry. Default: the lease's expiry.
+    ///
+    /// Connections end only with [`OldConnections::Reauthenticate`] and
+    /// [`OldConnections::EndWithLease`]. The others ignore it.
+    ///
+    /// A token of ElastiCache is valid for 15 minutes, and a connection for 12 hours after its last
+    /// authentication. If a token was fetched at 0:13 and no newer one can be had, nobody logs in
+    /// with it from 0:28 on. Connections that it authenticated are handed out until 12:12.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use claviger::{Credentials, Lease, Revision};
+    /// use claviger::lease::{Expiry, OldConnections};
+    /// use claviger::provider::FetchRequest;
+    ///
+    /// let started = FetchRequest::<Credentials>::first().started;
+    /// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))
+    ///     .with_expiry(Expiry::after(started, Duration::from_secs(900)))
+    ///     .with_old_connections(OldConnections::Reauthenticate)
+    ///     .with_connection_expiry(Expiry::after(started, Duration::from_secs(12 * 3_600)));
+    /// let left = lease.connection_expiry().remaining(started);
+    /// assert_eq!(left, Some(Duration::from_secs(12 * 3_600)));
+    /// ```
+    #[must_use]
+    pub fn with_connection_expiry(mut self, expiry: Expiry) -> Self {
+        self.connection_expiry = Some(expiry);
+        self
+    }
+
     /// Sets the time of the next fetch, counted from the start of this one, without jitter. At
-    /// least 1 s. Default: 80 % of the lifetime, or 60 % if connections end with the lease or
-    /// authenticate again, less up to 10 % jitter. For a lease that never expires it is 5 min. The
-    /// default also replaces a value at or beyond the expiry.
+    /// least 1 s. Default: 80 % of the lifetime, or 60 % if connections end with the lease or must
+    /// authenticate again before its expiry, less up to 10 % jitter. For a lease that never expires
+    /// it is 5 min. The default also replaces a value at or beyond the expiry.
     #[must_use]
     pub fn with_refresh_after(mut self, after: Duration) -> Self {
         self.refresh_after = Some(after);
@@ -181,6 +229,18 @@ impl<S> Lease<S> {
         self.old_connections
     }
 
+    /// Returns when connections end that authenticated with this lease and not again since:
+    /// [`Expiry::never`] if they are kept or drained.
+    pub fn connection_expiry(&self) -> Expiry {
+        let given = self.connection_expiry;
+        connection_expiry(self.old_connections, given, self.expiry)
+    }
+
+    /// Returns the time that [`with_connection_expiry`](Self::with_connection_expiry) set.
+    pub(crate) fn given_connection_expiry(&self) -> Option<Expiry> {
+        self.connection_expiry
+    }
+
     /// Returns the time that [`with_refresh_after`](Self::with_refresh_after) set.
     pub fn refresh_after(&self) -> Option<Duration> {
         self.refresh_after
@@ -194,6 +254,7 @@ impl<S> Clone for Lease<S> {
             revision: self.revision.clone(),
             expiry: self.expiry,
             old_connections: self.old_connections,
+            connection_expiry: self.connection_expiry,
             refresh_after: self.refresh_after,
         }
     }
@@ -205,6 +266,7 @@ impl<S> fmt::Debug for Lease<S> {
             .field("revision", &self.revision)
             .field("expiry", &self.expiry)
             .field("old_connections", &self.old_connections)
+            .field("connection_expiry", &self.connection_expiry)
             .field("refresh_after", &self.refresh_after)
             .finish_non_exhaustive()
     }
@@ -235,5 +297,38 @@ mod tests {
         ] {
             assert_eq!((given.by_pool(true), given.by_pool(false)), (can, cannot));
         }
+    }
+
+    #[test]
+    fn connections_end_at_the_expiry_or_at_a_later_time() {
+        let now = Timestamp::now();
+        let after = |seconds| Expiry::after(now, Duration::from_secs(seconds));
+        let lease = |old_connections, expiry| {
+            Lease::new((), Revision::new("r"))
+                .with_expiry(expiry)
+                .with_old_connections(old_connections)
+        };
+        for (old_connections, ends) in [
+            (OldConnections::Reauthenticate, true),
+            (OldConnections::EndWithLease, true),
+            (OldConnections::Keep, false),
+            (OldConnections::Drain, false),
+        ] {
+            for (given, expected) in [(None, 900), (Some(60), 900), (Some(43_200), 43_200)] {
+                let mut lease = lease(old_connections, after(900));
+                if let Some(given) = given {
+                    lease = lease.with_connection_expiry(after(given));
+                }
+                let expected = if ends {
+                    after(expected)
+                } else {
+                    Expiry::never()
+                };
+                assert_eq!(lease.connection_expiry(), expected, "{old_connections:?}");
+            }
+        }
+        let unlimited = lease(OldConnections::Reauthenticate, Expiry::never());
+        let unlimited = unlimited.with_connection_expiry(after(60));
+        assert!(unlimited.connection_expiry().is_never());
     }
 }

@@ -67,15 +67,15 @@ pub(super) struct PoolResult<F: PoolFactory> {
     pub(super) opened: bool,
 }
 
-/// Returns whether open connections of this generation may belong to an expired user without
-/// reporting it.
+/// Returns whether the server has ended open connections of this generation or is about to, or they
+/// may belong to an expired user without reporting it.
 pub(crate) fn are_expired<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> bool {
-    generation.old_connections == OldConnections::EndWithLease
-        && !shared.settings.probe_detects_expiry
-        && generation.is_expired(&shared.clock)
+    let is_probed = generation.old_connections == OldConnections::EndWithLease
+        && shared.settings.probe_detects_expiry;
+    !is_probed && generation.connections_until.is_expired(shared.clock.now())
 }
 
 /// Returns until when a caller waits for this generation: its deadline, or the lease's expiry if

@@ -182,13 +182,15 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Returns the provider's current lease. Calls the factory: not to be called under a lock.
     fn current_lease(&self) -> Option<LeaseFacts> {
         let lease = self.upstream.current_lease()?;
+        let old_connections = lease
+            .old_connections()
+            .by_pool(self.settings().reauthenticates);
         Some(LeaseFacts {
             account: self.factory().account(lease.secret()).into(),
             revision: lease.revision().clone(),
             expiry: lease.expiry(),
-            old_connections: lease
-                .old_connections()
-                .by_pool(self.settings().reauthenticates),
+            old_connections,
+            connection_expiry: lease.connection_expiry(),
         })
     }
 

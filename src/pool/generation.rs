@@ -155,6 +155,8 @@ pub(crate) struct Generation<P> {
     pub(crate) pool: P,
     pub(crate) expiry: Expiry,
     pub(crate) old_connections: OldConnections,
+    /// Time until which open connections are handed out without newer credentials.
+    pub(crate) connections_until: Expiry,
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// The rotation that led to it.
     pub(crate) origin: Origin,
@@ -173,6 +175,7 @@ impl<P> Generation<P> {
             pool,
             expiry: Expiry::never(),
             old_connections: OldConnections::Keep,
+            connections_until: Expiry::never(),
             lifecycle: Arc::new(Lifecycle::new(phase, LoginLimits::new(max))),
             origin: Origin::default(),
         }

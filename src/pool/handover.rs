@@ -271,6 +271,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         let active = inner.machine.current()?;
         let number = publication.generation;
         let (expiry, old_connections) = (active.lease.expiry, active.lease.old_connections);
+        let connections_until = active.lease.connections_until(now);
         let account = Arc::clone(&active.lease.account);
         inner.leases.insert(number, lease_guard);
         if publication.after_rejection {
@@ -296,6 +297,7 @@ impl<F: PoolFactory> AttemptTask<F> {
             pool: pool.clone(),
             expiry,
             old_connections,
+            connections_until,
             lifecycle: Arc::new(lifecycle),
             origin,
         });

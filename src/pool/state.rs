@@ -8,6 +8,7 @@ use super::factory::PoolFactory;
 use super::generation::{Generation, Shared};
 use super::machine::{PoolEffect, PoolInput, PoolMachine};
 use crate::error::ConnectError;
+use crate::expiry::Expiry;
 use crate::lease::Lease;
 use crate::provider::LeaseGuard;
 use crate::report::HandoverReport;
@@ -77,6 +78,12 @@ impl<F: PoolFactory> SlotState<F> {
                         current.lifecycle.login_limits.set_expiry(*expiry);
                         shared.publish(Generation {
                             expiry: *expiry,
+                            connections_until: self
+                                .machine
+                                .current()
+                                .map_or(Expiry::never(), |active| {
+                                    active.lease.connections_until(shared.clock.now())
+                                }),
                             ..Generation::clone(&current)
                         });
                     }

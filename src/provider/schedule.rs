@@ -33,11 +33,7 @@ pub(super) fn refresh_after(
         (Some(after), Some(lifetime)) if after < lifetime => after,
         (Some(after), None) => after,
         (_, Some(lifetime)) => {
-            let share = if lease.old_connections.expire() {
-                0.6
-            } else {
-                0.8
-            };
+            let share = if lease.ends_connections() { 0.6 } else { 0.8 };
             lifetime.mul_f64(share - 0.1 * jitter)
         }
         (None, None) => poll.mul_f64(1.0 - 0.1 * jitter),
@@ -55,7 +51,7 @@ pub(crate) fn drain_margin(lifetime: Duration) -> Duration {
 pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Option<String> {
     let lifetime = lease.expiry.remaining(issued)?;
     let refresh = refresh_after(lease, issued, poll, 0.0);
-    let needed = if lease.old_connections.expire() {
+    let needed = if lease.ends_connections() {
         refresh + MIN_INTERVAL + drain_margin(lifetime)
     } else {
         refresh + MIN_INTERVAL / 4
@@ -188,6 +184,10 @@ mod tests {
             .with_old_connections(OldConnections::EndWithLease);
         assert_eq!(refresh_after(&role, now, POLL, 0.0).as_secs(), 2_160);
         assert_eq!(refresh_after(&role, now, POLL, 1.0).as_secs(), 1_800);
+        let outlived = lease(Duration::from_secs(900), now)
+            .with_old_connections(OldConnections::Reauthenticate)
+            .with_connection_expiry(Expiry::after(now, Duration::from_secs(43_200)));
+        assert_eq!(refresh_after(&outlived, now, POLL, 0.0).as_secs(), 720);
         assert_eq!(
             refresh_after(&Lease::new((), Revision::new("r")), now, POLL, 0.0),
             POLL

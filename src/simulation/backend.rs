@@ -31,6 +31,12 @@ impl Kind {
             Self::Dynamic => OldConnections::EndWithLease,
         }
     }
+
+    /// Returns how long after an authentication the server ends a connection that does not
+    /// authenticate again, if that differs from the expiry.
+    pub(super) fn connection_lifetime(self) -> Option<Duration> {
+        (self == Self::Token).then(|| Duration::from_micros(12 * HOUR))
+    }
 }
 
 /// A backend and its faults, each with the true time until which it lasts.

@@ -149,6 +149,13 @@ impl World {
                 return self.wait_or_fail(index, deadline, "nothing verified yet");
             };
             let is_serving = !current.is_rejected && !current.expiry.is_expired(now);
+            // A dropped role is found by a probe.
+            let are_expired = current.old != OldConnections::EndWithLease
+                && current.connections_until.is_expired(now);
+            if !is_serving && are_expired {
+                self.checks.hazard("connections that ended", 1);
+                return self.wait_or_fail(index, deadline, "connections have ended");
+            }
             let idle = pool
                 .instances
                 .get_mut(&current.instance)

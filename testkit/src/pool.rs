@@ -79,6 +79,13 @@ impl ScriptedPools {
         self
     }
 
+    /// Makes connections authenticate again after an update in place. Default: they cannot.
+    #[must_use]
+    pub fn with_reauthentication(self) -> Self {
+        self.lock().settings.reauthenticates = true;
+        self
+    }
+
     /// Opens this many connections ahead of demand. Default: none.
     #[must_use]
     pub fn with_warm_connections(self, connections: u32) -> Self {

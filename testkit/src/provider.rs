@@ -35,6 +35,7 @@ struct ProviderState {
     revision: u32,
     lifetime: Option<Duration>,
     old_connections: OldConnections,
+    connection_lifetime: Option<Duration>,
     refresh_after: Option<Duration>,
     new_credential_per_fetch: bool,
     script: VecDeque<Step>,
@@ -79,6 +80,7 @@ impl ScriptedProvider {
                     revision: 1,
                     lifetime: None,
                     old_connections: OldConnections::Drain,
+                    connection_lifetime: None,
                     refresh_after: None,
                     new_credential_per_fetch: false,
                     script: VecDeque::new(),
@@ -109,6 +111,14 @@ impl ScriptedProvider {
     #[must_use]
     pub fn with_old_connections(self, old_connections: OldConnections) -> Self {
         self.lock().old_connections = old_connections;
+        self
+    }
+
+    /// Sets when the server ends connections, counted from the start of the fetch. Default: at the
+    /// lease's expiry.
+    #[must_use]
+    pub fn with_connection_lifetime(self, lifetime: Duration) -> Self {
+        self.lock().connection_lifetime = Some(lifetime);
         self
     }
 
@@ -213,6 +223,9 @@ impl ScriptedProvider {
         .with_old_connections(state.old_connections);
         if let Some(lifetime) = state.lifetime {
             lease = lease.with_expiry(Expiry::after(request.started, lifetime));
+        }
+        if let Some(lifetime) = state.connection_lifetime {
+            lease = lease.with_connection_expiry(Expiry::after(request.started, lifetime));
         }
         if let Some(after) = state.refresh_after {
             lease = lease.with_refresh_after(after);

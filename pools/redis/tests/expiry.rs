@@ -1,6 +1,7 @@
 //! needs: redis, quiet
 //!
-//! Law 8: clients that reconnect by themselves do not log in with an expired lease.
+//! Expired leases. Law 8: clients that reconnect by themselves do not log in. Open connections stay
+//! usable until they have to authenticate again.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,14 +10,14 @@ mod common;
 use std::time::Duration;
 
 use claviger::lease::OldConnections;
-use claviger_fixtures::backend_down;
+use claviger_fixtures::{backend_down, eventually};
 use claviger_redis::redis::{AsyncCommands, RedisError};
 use claviger_redis::{Kind, RedisConnection, RedisPools};
 use claviger_servers::Redis;
 use claviger_testkit::ScriptedProvider;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use common::{Setup, USER, address, with_long_timeouts};
+use common::{Setup, USER, address, pools, with_long_timeouts};
 
 /// Lifetime of a lease. Longer than the start of a pool on a machine under load.
 const LIFETIME: Duration = Duration::from_secs(4);
@@ -102,4 +103,40 @@ async fn law_08_a_manager_logs_in_with_an_extended_lease() {
     setup.rotate_now().await;
     until_works(&mut guard).await;
     assert_eq!(setup.cache.generation(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_outlive_a_token_until_they_have_to_authenticate_again() {
+    let connection_lifetime = LIFETIME + Duration::from_secs(6);
+    let provider = ScriptedProvider::new()
+        .with_old_connections(OldConnections::Reauthenticate)
+        .with_lifetime(LIFETIME)
+        .with_connection_lifetime(connection_lifetime);
+    let server = Redis::start().expect("a server");
+    let factory = |server: &Redis| pools(server).with_acquire_timeout(Duration::from_millis(500));
+    let setup = Setup::with_provider(server, provider, factory).await;
+    let began = Instant::now();
+    setup.provider.fail_next(10_000, backend_down());
+    let mut guard = setup.cache.get().await.expect("a connection");
+    count(&mut guard).await.expect("a call");
+    eventually("the verification's connection is closed", || {
+        setup.connection_ids().len() == 1
+    })
+    .await;
+    let ids = setup.connection_ids();
+    sleep(LIFETIME).await;
+    let mut shared = setup.cache.get().await.expect("the open connection");
+    count(&mut shared).await.expect("a call after the expiry");
+    assert_eq!(setup.connection_ids(), ids);
+    // It is no longer handed out when the server is about to end it.
+    sleep_until(began + connection_lifetime - Duration::from_millis(500)).await;
+    let error = setup.cache.get().await.expect_err("no connection");
+    assert!(error.to_string().contains("expired at"), "{error}");
+    // The next token authenticates it again, unless the server has ended it.
+    setup.provider.recover();
+    setup.rotate().await;
+    let mut next = setup.cache.get().await.expect("a connection");
+    count(&mut next).await.expect("a call");
+    setup.until_connections(&ids).await;
+    assert_eq!(setup.rejected_logins(), 0);
 }

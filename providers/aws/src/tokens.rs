@@ -42,6 +42,7 @@ const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Tokens {
     request: ConnectRequest,
     old_connections: OldConnections,
+    connection_lifetime: Option<Duration>,
     chain: SharedCredentialsProvider,
     time_source: Option<SharedTimeSource>,
     lifetime: Duration,
@@ -88,12 +89,21 @@ impl Tokens {
         Ok(Self {
             request,
             old_connections,
+            connection_lifetime: None,
             chain,
             time_source: sdk.time_source(),
             lifetime: Duration::from_secs(lifetime.as_secs()),
             last: Mutex::default(),
             rejections: Mutex::default(),
         })
+    }
+
+    /// Sets how long after its last authentication the server ends a connection. Default: leases
+    /// say nothing about it.
+    #[must_use]
+    pub fn with_connection_lifetime(mut self, lifetime: Duration) -> Self {
+        self.connection_lifetime = Some(lifetime);
+        self
     }
 
     /// Returns the request that is signed.
@@ -247,11 +257,14 @@ impl Provider for Tokens {
         *self.last.lock() = Some(signed);
         let credentials =
             Credentials::new(self.request.user_name(), token.text).with_password_as_token();
-        Ok(Lease::new(credentials, revision)
+        let mut lease = Lease::new(credentials, revision)
             .with_expiry(Expiry::after(request.started, remaining))
             .with_old_connections(self.old_connections)
-            .with_refresh_after(due)
-            .into())
+            .with_refresh_after(due);
+        if let Some(lifetime) = self.connection_lifetime {
+            lease = lease.with_connection_expiry(Expiry::after(request.started, lifetime));
+        }
+        Ok(lease.into())
     }
 
     async fn watch(&self, hints: Hints) {

@@ -8,7 +8,7 @@ use claviger::error::ProviderError;
 use claviger_aws::{RegionSettings, Tokens, check_user, misconfigured};
 
 use crate::cache::{CacheKind, CacheName};
-use crate::provider::{ElastiCacheIam, OLD_CONNECTIONS};
+use crate::provider::{CONNECTION_LIFETIME, ElastiCacheIam, OLD_CONNECTIONS};
 
 /// Builds an [`ElastiCacheIam`] with settings other than the defaults.
 ///
@@ -82,7 +82,8 @@ impl ElastiCacheIamBuilder {
             .with_place("the SdkConfig", self.sdk.region().map(AsRef::as_ref))
             .resolve()?;
         let request = self.kind.connect_request(name, region, self.user);
-        let tokens = Tokens::new(&self.sdk, request, self.lifetime, OLD_CONNECTIONS)?;
+        let tokens = Tokens::new(&self.sdk, request, self.lifetime, OLD_CONNECTIONS)?
+            .with_connection_lifetime(CONNECTION_LIFETIME);
         Ok(ElastiCacheIam::from_tokens(self.kind, tokens))
     }
 }

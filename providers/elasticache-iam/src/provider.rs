@@ -1,6 +1,7 @@
 //! The provider: tokens of one user of one cache.
 
 use std::fmt;
+use std::time::Duration;
 
 use aws_types::SdkConfig;
 use claviger::error::ProviderError;
@@ -12,9 +13,13 @@ use claviger_aws::Tokens;
 use crate::builder::ElastiCacheIamBuilder;
 use crate::cache::CacheKind;
 
-/// Treatment of connections that an earlier token opened. The server ends each one 12 hours after
-/// its last authentication.
-pub(crate) const OLD_CONNECTIONS: OldConnections = OldConnections::Keep;
+/// Treatment of connections that an earlier token opened.
+pub(crate) const OLD_CONNECTIONS: OldConnections = OldConnections::Reauthenticate;
+
+/// Time after a connection's last `AUTH` or `HELLO` at which the server ends it, as AWS states in
+/// the limitations of [ElastiCache](https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth-iam.html#auth-iam-limits)
+/// and [MemoryDB](https://docs.aws.amazon.com/memorydb/latest/devguide/auth-iam.html#auth-iam-limits).
+pub(crate) const CONNECTION_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 
 /// Signs IAM authentication tokens for one user of one ElastiCache cache or MemoryDB cluster,
 /// without a call to either.
@@ -23,9 +28,11 @@ pub(crate) const OLD_CONNECTIONS: OldConnections = OldConnections::Keep;
 ///   lease expires then, or with the AWS session that signed it (STS, IRSA, ECS, EC2) if that is
 ///   earlier. It is renewed at 13:00, or when two fifteenths of a shorter lifetime are left. While
 ///   renewals succeed, no connection opens with a token older than 14 minutes.
-/// - **Open connections** stay usable after their token's expiry ([`OldConnections::Keep`]). The
-///   server ends a connection 12 hours after its last `AUTH` or `HELLO`. Let a pool close them
-///   earlier, by a maximum lifetime below 12 hours.
+/// - **Open connections** stay usable after their token's expiry. The server ends a connection 12
+///   hours after its last `AUTH` or `HELLO`. Pools authenticate them again at each renewal
+///   ([`OldConnections::Reauthenticate`]). If a token was signed at 0:13 and no later one can be,
+///   open connections are handed out until 12:12. Pools whose connections cannot authenticate again
+///   are replaced at each renewal.
 /// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute.
 ///   If it returns another identity, a new token is signed. A chain that returns a new session at
 ///   each call is only called for signatures.

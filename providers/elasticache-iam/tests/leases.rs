@@ -16,6 +16,7 @@ use claviger_testkit::FetchLease;
 use proptest::prelude::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn provider(chain: &Chain) -> ElastiCacheIam {
     let aws = chain.config(Some("eu-west-1"));
@@ -24,7 +25,8 @@ fn provider(chain: &Chain) -> ElastiCacheIam {
 }
 
 #[tokio::test]
-async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
+async fn a_token_is_a_bearer_token_and_its_connections_authenticate_again_within_12_hours() {
+    let before = Timestamp::now();
     let lease = first_lease(&provider(&Chain::key())).await;
     assert!(lease.secret().is_token());
     assert_eq!(lease.secret().user(), "orders-app");
@@ -32,7 +34,13 @@ async fn a_token_is_a_bearer_token_and_its_connections_are_kept() {
         lease.secret().endpoint().is_none(),
         "a pool's options contain the endpoint"
     );
-    assert_eq!(lease.old_connections(), OldConnections::Keep);
+    assert_eq!(lease.old_connections(), OldConnections::Reauthenticate);
+    let left = lease.connection_expiry().remaining(before);
+    let left = left.expect("connections end");
+    assert!(
+        (12 * HOUR..12 * HOUR + MINUTE).contains(&left),
+        "the token's expiry does not end them: {left:?}"
+    );
     assert!(token(&lease).starts_with("orders/?Action=connect&User=orders-app&"));
 }
 

@@ -83,7 +83,7 @@ fn time_to_drain(
     drain_timeout: Duration,
     now: Timestamp,
 ) -> Duration {
-    let until_expiry = lease.expiry.remaining(now).map(|left| {
+    let until_expiry = lease.connection_expiry.remaining(now).map(|left| {
         left.saturating_sub(schedule::drain_margin(lifetime.unwrap_or(left)))
             .max(MIN_DRAIN)
     });

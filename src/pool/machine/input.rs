@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::expiry::Expiry;
 use crate::lease::{OldConnections, Revision};
+use crate::provider::schedule;
 use crate::report::HandoverMode;
 
 /// Facts about a lease that the machine needs.
@@ -16,6 +18,23 @@ pub(crate) struct LeaseFacts {
     pub(crate) account: Arc<str>,
     pub(crate) expiry: Expiry,
     pub(crate) old_connections: OldConnections,
+    /// When the server ends connections that do not authenticate again.
+    pub(crate) connection_expiry: Expiry,
+}
+
+impl LeaseFacts {
+    /// Returns until when its open connections are handed out. Those that authenticate again are
+    /// not used in the last minute before their end, so that commands are not cut.
+    pub(crate) fn connections_until(&self, now: Timestamp) -> Expiry {
+        let end = self.connection_expiry;
+        match (self.old_connections, end.remaining(now)) {
+            (OldConnections::EndWithLease, _) => end,
+            (OldConnections::Reauthenticate, Some(left)) => {
+                end.earlier_by(schedule::drain_margin(left))
+            }
+            _ => Expiry::never(),
+        }
+    }
 }
 
 /// Purpose of an attempt.

@@ -87,10 +87,12 @@ impl ModelledPool {
                     self.revisions
                 };
                 let ends = argument.is_multiple_of(2);
+                let expiry = Expiry::after(self.now, Duration::from_secs(u64::from(argument) + 1));
                 self.lease = (argument > 10).then(|| LeaseFacts {
                     revision: Revision::new(revision.to_string()),
                     account: Arc::from("app"),
-                    expiry: Expiry::after(self.now, Duration::from_secs(u64::from(argument) + 1)),
+                    expiry,
+                    connection_expiry: expiry,
                     old_connections: if ends {
                         OldConnections::EndWithLease
                     } else {
@@ -365,6 +367,7 @@ proptest! {
             account: Arc::from("app"),
             expiry: Expiry::never(),
             old_connections: OldConnections::Drain,
+            connection_expiry: Expiry::never(),
         };
         pool.lease = Some(lease(0));
         pool.feed(pool.wake())?;

@@ -324,6 +324,7 @@ impl PoolMachine {
         }
         if active.lease.expiry != lease.expiry {
             active.lease.expiry = lease.expiry;
+            active.lease.connection_expiry = lease.connection_expiry;
             active.lifetime = lease.expiry.remaining(now);
             self.effects.push(PoolEffect::Extend {
                 generation: active.generation,

@@ -36,14 +36,17 @@ fn lease(revision: &str) -> LeaseFacts {
         account: Arc::from("app@db"),
         expiry: Expiry::never(),
         old_connections: OldConnections::Drain,
+        connection_expiry: Expiry::never(),
     }
 }
 
 /// Returns a lease that ends its connections, and expires after this time.
 fn ending(revision: &str, now: Timestamp, seconds: u64) -> LeaseFacts {
+    let expiry = Expiry::after(now, Duration::from_secs(seconds));
     LeaseFacts {
-        expiry: Expiry::after(now, Duration::from_secs(seconds)),
+        expiry,
         old_connections: OldConnections::EndWithLease,
+        connection_expiry: expiry,
         ..lease(revision)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::ProviderError;
 use crate::expiry::Expiry;
-use crate::lease::{Lease, OldConnections, Revision};
+use crate::lease::{Lease, OldConnections, Revision, connection_expiry};
 use crate::provider::Fetched;
 use crate::report::{RotationOutcome, RotationTrigger};
 
@@ -89,6 +89,8 @@ pub(crate) struct Facts {
     pub(crate) revision: Revision,
     pub(crate) expiry: Expiry,
     pub(crate) old_connections: OldConnections,
+    /// When the server ends its connections, if the provider set that.
+    pub(crate) connection_expiry: Option<Expiry>,
     pub(crate) refresh_after: Option<Duration>,
 }
 
@@ -98,8 +100,16 @@ impl Facts {
             revision: lease.revision().clone(),
             expiry: lease.expiry(),
             old_connections: lease.old_connections(),
+            connection_expiry: lease.given_connection_expiry(),
             refresh_after: lease.refresh_after(),
         }
+    }
+
+    /// Returns whether its connections end at its expiry.
+    pub(crate) fn ends_connections(&self) -> bool {
+        let given = self.connection_expiry;
+        connection_expiry(self.old_connections, given, self.expiry) == self.expiry
+            && self.old_connections.expire()
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn lease(revision: &str, expiry: Expiry) -> Facts {
         revision: Revision::new(revision),
         expiry,
         old_connections: OldConnections::Drain,
+        connection_expiry: None,
         refresh_after: None,
     }
 }

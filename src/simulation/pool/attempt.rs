@@ -260,6 +260,7 @@ impl World {
             secret,
             expiry,
             old: facts.old_connections,
+            connections_until: facts.connections_until(self.clocks.now()),
             is_rejected: false,
             is_unverified: false,
             since: self.clocks.mono,

@@ -12,7 +12,7 @@ use super::database::secret_of;
 use super::event::SimulatedEvent;
 use super::node::NodeId;
 use super::world::World;
-use crate::lease::Revision;
+use crate::lease::{Revision, connection_expiry};
 use crate::pool::machine::{LeaseFacts, PoolEffect, PoolInput};
 use crate::provider::machine::{LeaseId, ProviderInput};
 use crate::report::HandoverMode;
@@ -68,6 +68,11 @@ impl World {
             account: Arc::clone(&secret.account),
             expiry: facts.expiry,
             old_connections: facts.old_connections,
+            connection_expiry: connection_expiry(
+                facts.old_connections,
+                facts.connection_expiry,
+                facts.expiry,
+            ),
         })
     }
 
@@ -77,7 +82,7 @@ impl World {
         self.pool_effects(index, &effects);
         self.check_crashed_pool(index, &effects);
         let mut returned = Vec::new();
-        let pool = &mut self.pools[index];
+        let (now, pool) = (self.clocks.now(), &mut self.pools[index]);
         for effect in &effects {
             let current = pool.current.as_mut();
             match effect {
@@ -89,6 +94,9 @@ impl World {
                         current.filter(|current| current.generation == *generation)
                     {
                         current.expiry = *expiry;
+                        if let Some(active) = pool.machine.current() {
+                            current.connections_until = active.lease.connections_until(now);
+                        }
                     }
                 }
                 PoolEffect::ProbeBeforeUse { generation }

@@ -40,6 +40,7 @@ pub(in crate::simulation) struct Current {
     pub(in crate::simulation) secret: SecretId,
     pub(in crate::simulation) expiry: Expiry,
     pub(in crate::simulation) old: OldConnections,
+    pub(in crate::simulation) connections_until: Expiry,
     pub(in crate::simulation) is_rejected: bool,
     pub(in crate::simulation) is_unverified: bool,
     /// When it was published.

@@ -119,6 +119,9 @@ impl World {
                     revision: crate::simulation::database::revision(secret),
                     expiry: expiry(ttl),
                     old_connections: kind.old_connections(secret),
+                    connection_expiry: kind
+                        .connection_lifetime()
+                        .map(|lifetime| Expiry::after(started, lifetime)),
                     refresh_after: None,
                 };
                 (Ok(Offer::New(facts.clone())), Some(facts))

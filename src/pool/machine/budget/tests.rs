@@ -10,6 +10,7 @@ fn lease_of(user: &str, revision: &str) -> LeaseFacts {
         account: Arc::from(user),
         expiry: Expiry::never(),
         old_connections: OldConnections::Drain,
+        connection_expiry: Expiry::never(),
     }
 }
 

@@ -75,6 +75,36 @@ fn a_generation_drains_before_its_lease_ends_its_connections() {
 }
 
 #[test]
+fn connections_that_outlive_their_lease_drain_until_their_own_expiry() {
+    let hour = 3_600;
+    for (old_connections, expected) in [
+        // A margin of 10 % of the lifetime of 100 s.
+        (OldConnections::EndWithLease, 12 * hour - 10),
+        // Their pool was replaced, so they do not authenticate again.
+        (OldConnections::Reauthenticate, DRAIN_TIMEOUT.as_secs()),
+    ] {
+        let now = Timestamp::now();
+        let r1 = LeaseFacts {
+            old_connections,
+            connection_expiry: Expiry::after(now, Duration::from_secs(12 * hour)),
+            ..ending("r1", now, 900)
+        };
+        let mut pool = TestPool::serving(&r1, 0);
+        pool.hand_over(&lease("r2"), HandoverMode::Replace);
+        let effects = pool.feed(PoolInput::StartDrains);
+        let PoolEffect::StartDrain {
+            since, deadline, ..
+        } = effects[0]
+        else {
+            panic!("{effects:?}");
+        };
+        let time = deadline.saturating_duration_since(since).as_millis();
+        let expected = u128::from(expected) * 1_000;
+        assert!((expected - 1_000..=expected).contains(&time), "{time}");
+    }
+}
+
+#[test]
 fn nothing_starts_after_the_pool_was_closed() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let mut pool = TestPool::serving(&r1, 20);
