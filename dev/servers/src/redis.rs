@@ -2,6 +2,7 @@
 
 mod builder;
 mod client;
+mod cluster;
 mod connections;
 mod faults;
 pub(crate) mod program;
@@ -23,6 +24,7 @@ use crate::text_log::TextLog;
 use crate::tls::Authorities;
 
 pub use builder::RedisBuilder;
+pub use cluster::RedisCluster;
 pub use connections::Connection;
 
 /// User of the methods, who connects by the Unix socket.
@@ -31,7 +33,7 @@ const SOCKET: &str = "redis.sock";
 const USERS: &str = "users.acl";
 
 /// Time-out for a new cluster to serve its slots.
-const CLUSTER_TIMEOUT: Duration = Duration::from_secs(10);
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
 const CLUSTER_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running [Redis](https://redis.io) on a free port of 127.0.0.1.
@@ -183,12 +185,15 @@ impl Redis {
         TextLog::new(self.guardian.lock().server_log())
     }
 
-    fn wait_for_cluster(&self) -> Result<(), StartError> {
+    /// Waits until this node knows `nodes` nodes, which serve all slots.
+    fn wait_for_cluster(&self, nodes: usize) -> Result<(), StartError> {
+        let known = format!("cluster_known_nodes:{nodes}\r");
         let deadline = Deadline::after(CLUSTER_TIMEOUT);
         loop {
             let info = self.command(&["CLUSTER", "INFO"]);
             let info = info.map_err(|error| step("create the cluster")(io::Error::other(error)))?;
-            if info.contains("cluster_state:ok") {
+            let is_complete = info.contains("cluster_slots_ok:16384") && info.contains(&known);
+            if is_complete && info.contains("cluster_state:ok") {
                 return Ok(());
             }
             if deadline.has_passed() {

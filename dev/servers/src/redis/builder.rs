@@ -19,13 +19,16 @@ use crate::tls::{Authorities, CERTIFICATE_FILE, KEY_FILE, authorities};
 ///
 /// By default it listens on 127.0.0.1 without TLS, keeps nothing on disk but its users, and has no
 /// user that a client can log in as: see [`Redis::set_user`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use = "nothing runs before `start`"]
 pub struct RedisBuilder {
     programs: Option<Programs>,
     settings: Vec<(String, String)>,
-    tls: bool,
-    cluster: bool,
+    pub(super) tls: bool,
+    /// Whether it is a node of a cluster.
+    pub(super) cluster: bool,
+    /// Whether this node alone serves all slots.
+    pub(super) has_all_slots: bool,
 }
 
 impl RedisBuilder {
@@ -39,7 +42,7 @@ impl RedisBuilder {
 
     /// Starts a cluster of this one node, which serves all slots.
     pub fn cluster(mut self) -> Self {
-        self.cluster = true;
+        (self.cluster, self.has_all_slots) = (true, true);
         self
     }
 
@@ -89,10 +92,10 @@ impl RedisBuilder {
             own_logins: AtomicU64::new(0),
             authorities,
         };
-        if self.cluster {
+        if self.has_all_slots {
             let assign = server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
             assign.map_err(|error| io("create the cluster")(std::io::Error::other(error)))?;
-            server.wait_for_cluster()?;
+            server.wait_for_cluster(1)?;
         }
         Ok(server)
     }

@@ -54,7 +54,11 @@ fn server_certificate(issuer: &Issuer<'_, KeyPair>) -> Result<(String, String), 
         .push(DnType::CommonName, "claviger test server");
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // The nodes of a cluster are clients of each other.
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     let certificate = params
         .signed_by(&key, issuer)
         .map_err(StartError::Certificate)?;
