@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use common::{Setup, USER, address, pools, with_long_timeouts};
 
 /// Lifetime of a lease. Longer than the start of a pool on a machine under load.
-const LIFETIME: Duration = Duration::from_secs(4);
+const LIFETIME: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_millis(50);
 
 async fn count<K: Kind>(connection: &mut RedisConnection<K>) -> Result<u64, RedisError> {
@@ -46,7 +46,7 @@ async fn expire<K: Kind>(
     let before = setup.server.login_commands().expect("a count");
     assert!(setup.server.kill_connections(USER).expect("a count") > 0);
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(2) {
+    while began.elapsed() < Duration::from_secs(1) {
         let called = timeout(SHORT, count(&mut guard)).await;
         assert!(!matches!(called, Ok(Ok(_))), "the connection has ended");
     }
@@ -107,7 +107,7 @@ async fn law_08_a_manager_logs_in_with_an_extended_lease() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_outlive_a_token_until_they_have_to_authenticate_again() {
-    let connection_lifetime = LIFETIME + Duration::from_secs(6);
+    let connection_lifetime = LIFETIME + Duration::from_secs(4);
     let provider = ScriptedProvider::new()
         .with_old_connections(OldConnections::Reauthenticate)
         .with_lifetime(LIFETIME)

@@ -41,6 +41,14 @@ struct Nodes {
 
 impl Nodes {
     async fn new(builder: RedisBuilder, old_connections: OldConnections) -> Self {
+        Self::with_pools(builder, old_connections, |pools| pools).await
+    }
+
+    async fn with_pools(
+        builder: RedisBuilder,
+        old_connections: OldConnections,
+        adjust: impl FnOnce(RedisPools<Cluster>) -> RedisPools<Cluster>,
+    ) -> Self {
         let cluster = builder.start_cluster(NODES).expect("a cluster");
         cluster.set_user(USER, "password-1").expect("a user");
         let keys = std::array::from_fn(|node| key_of(&cluster, node));
@@ -55,7 +63,7 @@ impl Nodes {
         let supervisor = Supervisor::start();
         let credentials = supervisor.add_provider("credentials", provider.clone());
         let credentials = credentials.await.expect("a lease");
-        let cache = supervisor.add_pool("cache", &credentials, pools);
+        let cache = supervisor.add_pool("cache", &credentials, adjust(pools));
         let cache = cache.await.expect("verified");
         Self {
             cluster,
@@ -248,7 +256,10 @@ async fn rotations_with_tls(nodes: Nodes) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_rejections_by_all_nodes_cause_one_fetch() {
-    let nodes = Nodes::new(Redis::builder(), OldConnections::Keep).await;
+    // While the client is rejected, its commands wait for their time-out.
+    let adjust =
+        |pools: RedisPools<Cluster>| pools.with_response_timeout(Some(Duration::from_secs(2)));
+    let nodes = Nodes::with_pools(Redis::builder(), OldConnections::Keep, adjust).await;
     nodes.until_all_work().await;
     // The backend has the password before the fetch.
     let next = nodes.provider.rotate();
