@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) drain: Duration,
     pub(crate) poll: Duration,
     pub(crate) ready_margin: Duration,
+    pub(crate) fail_fast: bool,
 }
 
 impl Default for Settings {
@@ -30,6 +31,7 @@ impl Default for Settings {
             drain: Duration::from_secs(60),
             poll: Duration::from_secs(300),
             ready_margin: Duration::from_secs(5),
+            fail_fast: false,
         }
     }
 }

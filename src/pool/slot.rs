@@ -150,7 +150,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         if inner.machine.current().is_some() {
             return Some(Ok(()));
         }
-        if let Some(error) = inner.last_error().filter(|error| !error.is_transient()) {
+        let fail_fast = self.context.settings.fail_fast;
+        let ends_start = |error: &ConnectError| fail_fast || !error.is_transient();
+        if let Some(error) = inner.last_error().filter(ends_start) {
             return Some(Err(error));
         }
         inner.machine.is_closed().then(|| {

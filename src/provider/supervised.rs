@@ -19,7 +19,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// # Errors
     /// A permanent error of a fetch, a lifetime too short for a handover, or the provider's end.
     pub(crate) async fn first_lease(&self) -> Result<(), ProviderError> {
-        let poll = self.context().settings.poll;
+        let settings = &self.context().settings;
+        let (poll, fail_fast) = (settings.poll, settings.fail_fast);
         self.until(|machine| {
             if let Some((_, current)) = machine.current() {
                 let problem = schedule::too_short(current, self.clock().now(), poll);
@@ -28,7 +29,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 return Some(error.map_or(Ok(()), Err));
             }
             match machine.last_error() {
-                Some(error) if !error.is_transient() => Some(Err(error.clone())),
+                Some(error) if fail_fast || !error.is_transient() => Some(Err(error.clone())),
                 _ => machine.is_stopped().then(|| {
                     Err(ProviderError::new(
                         ProviderErrorKind::Other,

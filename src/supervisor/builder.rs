@@ -68,6 +68,14 @@ impl SupervisorBuilder {
         self
     }
 
+    /// Ends `add_provider` and `add_pool` at their first failed fetch or login: a rejected
+    /// password, an unknown host, missing credentials for the backend. Default: transient errors
+    /// are retried until the start deadline.
+    pub fn with_fail_fast(mut self) -> Self {
+        self.settings.fail_fast = true;
+        self
+    }
+
     /// Sets the longest time of one verification: a login, its probe and the pool's
     /// `after_connect`. Default 5 s. For a hook that takes 4 s, set 10 s.
     pub fn with_verify_deadline(mut self, deadline: Duration) -> Self {

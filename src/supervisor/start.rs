@@ -96,10 +96,11 @@ impl Supervisor {
         let (slot, node) = register(inner, name, provider, factory)?;
         let mut guard = Unregister::new(inner, Registered::Pool(node));
         let start_deadline = inner.context.settings.start_deadline;
+        let fail_fast = inner.context.settings.fail_fast;
         let first = slot.until(|| {
             slot.start_result().or_else(|| {
-                // A provider that was registered in the background and failed permanently.
-                let error = permanent_error(&provider.slot)?;
+                // A provider that was registered in the background and failed.
+                let error = ending_error(&provider.slot, fail_fast)?;
                 let kind = ConnectErrorKind::Misconfigured;
                 Some(Err(ConnectError::no_lease(kind, provider.name(), &error)))
             })
@@ -273,9 +274,13 @@ async fn start_within<T>(
     timeout_at(began + start_deadline, first).await
 }
 
-/// Returns the permanent error that keeps the provider from its first lease.
-fn permanent_error<S: Send + Sync + 'static>(provider: &ProviderSlot<S>) -> Option<ProviderError> {
-    let error = provider.last_error().filter(|error| !error.is_transient());
+/// Returns the error that keeps the provider from its first lease, if it ends the start.
+fn ending_error<S: Send + Sync + 'static>(
+    provider: &ProviderSlot<S>,
+    fail_fast: bool,
+) -> Option<ProviderError> {
+    let ends_start = |error: &ProviderError| fail_fast || !error.is_transient();
+    let error = provider.last_error().filter(ends_start);
     error.filter(|_| provider.current_lease().is_none())
 }
 

@@ -1,0 +1,259 @@
+//! Checks that need more than one key.
+
+use std::collections::BTreeMap;
+
+use crate::conform::suggestion;
+use crate::error::Problem;
+use crate::schema::{File, FileFormat, PoolKind, ProviderSettings, SslMode, VaultSettings};
+use crate::target::{Engine, Target};
+use crate::values::Secret;
+
+/// Returns the pools of the file.
+///
+/// # Errors
+/// All problems of providers and pools. `given` are names of providers that the service registers.
+pub(crate) fn check(file: &File, given: &[&str]) -> Result<Vec<Target>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    for (name, provider) in &file.providers {
+        check_provider(name, provider, &file.vaults, &mut problems);
+        if given.contains(&name.as_str()) {
+            let key = format!("providers.{name}");
+            problems.push(Problem::new(
+                key,
+                "is also registered by the service; remove one",
+            ));
+        }
+    }
+    let mut targets = Vec::new();
+    for (name, pool) in &file.pools {
+        match Target::new(name, pool, &file.defaults) {
+            Ok(target) => {
+                check_pool(&target, file, given, &mut problems);
+                targets.push(target);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(targets)
+    } else {
+        Err(problems)
+    }
+}
+
+fn check_provider(
+    name: &str,
+    provider: &ProviderSettings,
+    vaults: &BTreeMap<String, VaultSettings>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut problem = |key: &str, message: String| {
+        problems.push(Problem::new(format!("providers.{name}.{key}"), message));
+    };
+    let (feature, is_enabled) = match provider {
+        ProviderSettings::File(_) => ("file", cfg!(feature = "file")),
+        ProviderSettings::Static(_) => ("", true),
+        ProviderSettings::RdsIam(_) => ("rds-iam", cfg!(feature = "rds-iam")),
+        ProviderSettings::ElasticacheIam(_) => {
+            ("elasticache-iam", cfg!(feature = "elasticache-iam"))
+        }
+        ProviderSettings::SecretsManager(_) => {
+            ("secrets-manager", cfg!(feature = "secrets-manager"))
+        }
+        ProviderSettings::VaultDynamic(_)
+        | ProviderSettings::VaultStatic(_)
+        | ProviderSettings::VaultKv(_) => ("vault", cfg!(feature = "vault")),
+    };
+    if !is_enabled {
+        problem("kind", needs_feature(feature));
+    }
+    if let ProviderSettings::File(settings) = provider {
+        match (
+            settings.format == FileFormat::Password,
+            settings.user.is_some(),
+        ) {
+            (true, false) => problem("user", "is missing; a password alone has no user".into()),
+            (false, true) => problem("user", "is only for `format = \"password\"`".into()),
+            _ => {}
+        }
+    }
+    let vault = match provider {
+        ProviderSettings::VaultDynamic(role) | ProviderSettings::VaultStatic(role) => &role.vault,
+        ProviderSettings::VaultKv(secret) => &secret.vault,
+        _ => return,
+    };
+    let names: Vec<_> = vaults.keys().map(String::as_str).collect();
+    match vault {
+        Some(vault) if !vaults.contains_key(vault) => {
+            problem(
+                "vault",
+                format!("is not in [vaults]; {}", suggestion(vault, &names)),
+            );
+        }
+        None if names.len() != 1 => {
+            problem(
+                "vault",
+                format!("is missing, and [vaults] has {}", names.len()),
+            );
+        }
+        _ => {}
+    }
+}
+
+fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<Problem>) {
+    let pool = &target.settings;
+    let mut problem =
+        |key: &str, message: String| problems.push(Problem::new(target.key(key), message));
+    let (feature, is_enabled) = target.kind.feature();
+    if !is_enabled {
+        problem("kind", needs_feature(feature));
+    }
+    let sources = [
+        ("provider", pool.provider.is_some()),
+        ("aws_iam_auth", pool.aws_iam_auth),
+        ("password", target.password().is_some()),
+    ];
+    let given_sources: Vec<_> = sources
+        .iter()
+        .filter(|(_, is)| *is)
+        .map(|(key, _)| *key)
+        .collect();
+    match given_sources.as_slice() {
+        [] => problem(
+            "provider",
+            "is missing; give the credentials by `provider`, `aws_iam_auth` or `password`".into(),
+        ),
+        [_] => {}
+        [first, second, ..] => {
+            problem(
+                second,
+                format!("is given beside `{first}`; give one of them"),
+            );
+        }
+    }
+    let own = target.provider_name();
+    if pool.provider.is_none() && file.providers.contains_key(&own) {
+        let message = format!("needs the name `{own}` for its own provider; rename that one");
+        problem("provider", message);
+    }
+    if let Some(provider) = &pool.provider {
+        let known = file
+            .providers
+            .keys()
+            .map(String::as_str)
+            .chain(given.iter().copied());
+        let known: Vec<_> = known.collect();
+        if !known.contains(&provider.as_str()) {
+            problem(
+                "provider",
+                format!("is not in [providers]; {}", suggestion(provider, &known)),
+            );
+        }
+    }
+    let engine = target.kind.engine();
+    // Redis has a default user.
+    let needs_user = pool.aws_iam_auth || (target.password().is_some() && engine != Engine::Redis);
+    if needs_user && target.user().is_none() {
+        problem("user", "is missing; give the database user".into());
+    }
+    if pool.aws_iam_auth {
+        if !cfg!(feature = "rds-iam") {
+            problem("aws_iam_auth", needs_feature("rds-iam"));
+        }
+        if engine == Engine::Redis {
+            let advice = "is for RDS; give a provider of kind `elasticache-iam`";
+            problem("aws_iam_auth", advice.into());
+        }
+        if target.host().is_none() {
+            problem(
+                "host",
+                "is missing; a token is signed for the endpoint".into(),
+            );
+        }
+    } else if pool.region.is_some() {
+        problem("region", "is only for `aws_iam_auth`".into());
+    }
+    if matches!(target.password(), Some(Secret::File(_))) && !cfg!(feature = "file") {
+        problem("password", needs_feature("file"));
+    }
+    match (&pool.client_certificate_file, &pool.client_key_file) {
+        (Some(_), None) => problem(
+            "client_key_file",
+            "is missing beside its certificate".into(),
+        ),
+        (None, Some(_)) => {
+            problem(
+                "client_certificate_file",
+                "is missing beside its key".into(),
+            );
+        }
+        _ => {}
+    }
+    if let Some(mode) = target.ssl_mode()
+        && let Some(advice) = unsupported_ssl_mode(target.kind, mode)
+    {
+        problem("ssl_mode", advice.into());
+    }
+    for key in keys_without_meaning(target) {
+        let kind = target.kind.as_str();
+        problem(
+            key,
+            format!("has no meaning for a pool of kind `{kind}`; remove it"),
+        );
+    }
+}
+
+/// Returns the keys that are given and that the kind does not have.
+fn keys_without_meaning(target: &Target) -> Vec<&'static str> {
+    let pool = &target.settings;
+    let kind = target.kind;
+    let is_redis = kind.engine() == Engine::Redis;
+    let is_shared = is_redis && kind != PoolKind::RedisExclusive;
+    let is_sqlx = matches!(kind, PoolKind::Postgres | PoolKind::Mysql);
+    let keys = [
+        (
+            "max_connections",
+            is_shared && pool.max_connections.is_some(),
+        ),
+        (
+            "min_connections",
+            is_shared && pool.min_connections.is_some(),
+        ),
+        (
+            "connection_max_lifetime",
+            is_redis && pool.connection_max_lifetime.is_some(),
+        ),
+        ("idle_timeout", is_redis && pool.idle_timeout.is_some()),
+        ("overlap", is_redis && pool.overlap.is_some()),
+        (
+            "application_name",
+            kind.engine() != Engine::Postgres && pool.application_name.is_some(),
+        ),
+        (
+            "client_certificate_file",
+            !is_redis && !is_sqlx && pool.client_certificate_file.is_some(),
+        ),
+    ];
+    keys.iter()
+        .filter(|(_, is_given)| *is_given)
+        .map(|(key, _)| *key)
+        .collect()
+}
+
+fn unsupported_ssl_mode(kind: PoolKind, mode: SslMode) -> Option<&'static str> {
+    let is_sqlx = matches!(kind, PoolKind::Postgres | PoolKind::Mysql);
+    match (kind.engine(), mode) {
+        _ if is_sqlx => None,
+        (Engine::Redis, SslMode::Prefer | SslMode::Require | SslMode::VerifyCa) => {
+            Some("is unknown to this kind; give `disable` or `verify-full`")
+        }
+        (Engine::Postgres, SslMode::Require | SslMode::VerifyCa) => {
+            Some("is unknown to this kind; give `disable`, `prefer` or `verify-full`")
+        }
+        _ => None,
+    }
+}
+
+fn needs_feature(feature: &str) -> String {
+    format!("needs the feature `{feature}` of claviger-config")
+}

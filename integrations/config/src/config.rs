@@ -1,0 +1,226 @@
+//! A configuration that was read, and its start.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use claviger::supervisor::ProviderRef;
+use claviger::{Credentials, Error, Provider, Supervisor};
+use schemars::schema_for;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::check::check;
+use crate::conform::{conform, secrets_in_file};
+use crate::error::{ConfigError, Problem};
+use crate::pools::Pools;
+use crate::schema::File;
+use crate::source::{Variables, environment, read_file};
+use crate::start::{builder, register};
+use crate::variables::from_variables;
+
+/// Time that a failed start waits for what it has begun.
+const CLEAN_UP: Duration = Duration::from_secs(1);
+
+type Registered<'s> =
+    Pin<Box<dyn Future<Output = Result<ProviderRef<Credentials>, Error>> + Send + 's>>;
+type Register = Box<dyn for<'s> FnOnce(&'s Supervisor, &'s str) -> Registered<'s> + Send>;
+
+/// Providers and pools of a service, as read from a file or the environment.
+///
+/// ```no_run
+/// use claviger::PgPools;
+/// use claviger_config::Config;
+///
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let pools = Config::load("claviger.toml")?.start().await?;
+/// let orders = pools.get::<PgPools>("orders")?;
+/// let n: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&orders).await?;
+/// # let _ = n;
+/// # Ok(()) }
+/// ```
+#[must_use = "nothing runs before `start`"]
+pub struct Config {
+    origin: String,
+    file: File,
+    given: BTreeMap<String, Register>,
+}
+
+impl Config {
+    /// Reads a file: `.toml`, `.yaml` or `.yml`. Nothing connects yet.
+    ///
+    /// Environment variables such as `CLAVIGER_POOLS__ORDERS__PORT` override single values.
+    ///
+    /// # Errors
+    /// All problems of the file: unknown keys with the nearest known one, values of a wrong type,
+    /// variables that are not set, secrets in the file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let origin = path.display().to_string();
+        let variables = environment();
+        let in_file = read_file(path, &Variables::new())?;
+        let merged = read_file(path, &variables)?;
+        let mut problems = Vec::new();
+        if !is_for_development(&in_file) {
+            problems = secrets_in_file(&in_file, &Self::json_schema());
+        }
+        Self::from_value(origin, merged, &variables, problems)
+    }
+
+    /// Reads the configuration of a service with one database from the environment, by the
+    /// conventions of `DATABASE_URL`. Its pool is named `database`; that of `REDIS_URL` is `redis`.
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `DATABASE_URL` | `postgres://orders@db.internal/orders`, also `mysql://` |
+    /// | `DATABASE_PASSWORD_FILE` | file with the password, which is watched |
+    /// | `DATABASE_SECRET_ID` | secret of AWS Secrets Manager |
+    /// | `DATABASE_AWS_IAM_AUTH` | `true`: IAM tokens of RDS |
+    /// | `DATABASE_MAX_CONNECTIONS`, … | any key of a pool in a file, in capitals |
+    ///
+    /// # Errors
+    /// No URL is set, or as [`load`](Self::load).
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_variables(&environment())
+    }
+
+    pub(crate) fn from_variables(variables: &Variables) -> Result<Self, ConfigError> {
+        let origin = "the environment";
+        let schema = Self::json_schema();
+        let value = from_variables(variables, &schema)
+            .map_err(|problems| ConfigError::new(origin, problems))?;
+        Self::from_value(origin.to_owned(), value, &Variables::new(), Vec::new())
+    }
+
+    /// Resolves references, and reads the values into their types.
+    fn from_value(
+        origin: String,
+        mut value: Value,
+        variables: &Variables,
+        mut problems: Vec<Problem>,
+    ) -> Result<Self, ConfigError> {
+        problems.extend(conform(&mut value, &Self::json_schema(), variables));
+        if !problems.is_empty() {
+            return Err(ConfigError::new(&origin, problems));
+        }
+        let file = serde_path_to_error::deserialize(value).map_err(|error| {
+            let key = error.path().to_string();
+            ConfigError::one(&origin, key, without_value(&error.into_inner().to_string()))
+        })?;
+        Ok(Self {
+            origin,
+            file,
+            given: BTreeMap::new(),
+        })
+    }
+
+    /// Returns the JSON schema of a file, for editors. It is also in the package, as
+    /// `claviger.schema.json`.
+    pub fn json_schema() -> Value {
+        schema_for!(File).to_value()
+    }
+
+    /// Adds a provider of the service's own, which pools of the file name by `provider`.
+    pub fn with_provider<P>(mut self, name: impl Into<String>, provider: P) -> Self
+    where
+        P: Provider<Secret = Credentials>,
+    {
+        let in_background = self.file.supervisor.start_in_background;
+        let register: Register = Box::new(move |supervisor, name| {
+            Box::pin(async move {
+                if in_background {
+                    supervisor.add_provider_in_background(name, provider)
+                } else {
+                    supervisor.add_provider(name, provider).await
+                }
+            })
+        });
+        self.given.insert(name.into(), register);
+        self
+    }
+
+    /// Checks what needs more than one key: names of providers, what belongs together, what a kind
+    /// of pool does not have. [`start`](Self::start) does so first.
+    ///
+    /// # Errors
+    /// All problems.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.targets().map(drop)
+    }
+
+    fn targets(&self) -> Result<Vec<crate::target::Target>, ConfigError> {
+        let given: Vec<_> = self.given.keys().map(String::as_str).collect();
+        check(&self.file, &given).map_err(|problems| ConfigError::new(&self.origin, problems))
+    }
+
+    /// Starts a supervisor with the providers and pools. Returns when a login has verified each
+    /// pool.
+    ///
+    /// With `fail_fast`, the first failed fetch or login ends the start. Else transient errors are
+    /// retried until the start deadline (30 s), and a start that waits logs why within a second.
+    /// With `start_in_background`, it does not wait.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); the first error of a provider or pool. Nothing runs then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the supervisor.
+    pub async fn start(self) -> Result<Pools, ConfigError> {
+        self.check()?;
+        let supervisor = builder(&self.file.supervisor)
+            .start()
+            .map_err(|error| ConfigError::of_start(&self.origin, "supervisor", error))?;
+        let started = self.start_on(&supervisor).await;
+        if started.is_err() {
+            supervisor.shutdown(CLEAN_UP).await;
+        }
+        started
+    }
+
+    /// Adds the providers and pools to a supervisor of the service's own. The durations under
+    /// `[supervisor]` have no effect.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). Providers and pools that were added before the error stay.
+    pub async fn start_on(self, supervisor: &Supervisor) -> Result<Pools, ConfigError> {
+        let targets = self.targets()?;
+        let mut given = BTreeMap::new();
+        for (name, register) in self.given {
+            let registered = register(supervisor, &name).await.map_err(|error| {
+                ConfigError::of_start(&self.origin, format!("providers.{name}"), error)
+            })?;
+            given.insert(name, registered);
+        }
+        register(&self.origin, supervisor, &self.file, &targets, given).await
+    }
+}
+
+fn is_for_development(file: &Value) -> bool {
+    #[derive(Default, Deserialize)]
+    struct Mark {
+        #[serde(default)]
+        development: bool,
+    }
+    Mark::deserialize(file).unwrap_or_default().development
+}
+
+/// Returns serde's message without the value that it shows.
+fn without_value(message: &str) -> String {
+    match message.split_once(", expected ") {
+        Some((_, expected)) => format!("is invalid; give {expected}"),
+        None => message.to_owned(),
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("origin", &self.origin)
+            .field("providers", &self.file.providers.keys())
+            .field("pools", &self.file.pools.keys())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,333 @@
+//! Compares a configuration with the JSON schema: unknown keys, wrong types, secrets in the file.
+//!
+//! serde reports the first problem alone, and shows the value. This reports all problems, with the
+//! nearest known key, and no value. Texts become numbers where the schema has numbers, because
+//! variables are texts.
+
+use serde_json::{Map, Value};
+
+use crate::error::Problem;
+use crate::references::{Form, resolve};
+use crate::source::Variables;
+use crate::values::{FILE, IS_SECRET};
+
+/// Mark of a URL in the JSON schema: variables in it are percent-encoded.
+pub(crate) const IS_URL: &str = "x-url";
+
+/// Key that selects the variant of a table.
+const KIND: &str = "kind";
+
+/// Resolves the references of the configuration, and converts its texts. Returns all problems.
+pub(crate) fn conform(value: &mut Value, schema: &Value, variables: &Variables) -> Vec<Problem> {
+    let mut walk = Walk {
+        root: schema,
+        variables,
+        problems: Vec::new(),
+    };
+    walk.value(value, schema, "");
+    walk.problems
+}
+
+struct Walk<'s> {
+    root: &'s Value,
+    variables: &'s Variables,
+    problems: Vec<Problem>,
+}
+
+impl<'s> Walk<'s> {
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(key, message));
+    }
+
+    fn value(&mut self, value: &mut Value, schema: &'s Value, key: &str) {
+        let schema = resolved(self.root, schema);
+        if value.is_null() && is_optional(schema) {
+            return;
+        }
+        if let Some(variants) = schema.get("oneOf").and_then(Value::as_array) {
+            return self.variant(value, variants, key);
+        }
+        if let Some(names) = schema.get("enum").and_then(Value::as_array) {
+            let names: Vec<_> = names.iter().filter_map(Value::as_str).collect();
+            return self.name(value, &names, key);
+        }
+        match type_of(schema) {
+            "object" => match value.as_object_mut() {
+                Some(table) => self.table(table, schema, key),
+                None => self.problem(key, "is no table"),
+            },
+            kind => self.scalar(value, schema, kind, key),
+        }
+    }
+
+    fn table(&mut self, table: &mut Map<String, Value>, schema: &'s Value, key: &str) {
+        let known = schema.get("properties").and_then(Value::as_object);
+        let others = schema
+            .get("additionalProperties")
+            .filter(|any| any.is_object());
+        for (name, value) in table.iter_mut() {
+            let at = join(key, name);
+            if let Some(schema) = known.and_then(|known| known.get(name)) {
+                self.value(value, schema, &at);
+            } else if let Some(schema) = others {
+                self.value(value, schema, &at);
+            } else {
+                let names = known.into_iter().flatten().map(|(name, _)| name.as_str());
+                let nearest = suggestion(name, &names.collect::<Vec<_>>());
+                self.problem(&at, format!("is unknown; {nearest}"));
+            }
+        }
+        let required = schema.get("required").and_then(Value::as_array);
+        for name in required.into_iter().flatten().filter_map(Value::as_str) {
+            if !table.contains_key(name) {
+                self.problem(key, format!("needs the key `{name}`"));
+            }
+        }
+    }
+
+    /// Compares a value with variants: of tables, which differ by their kind, or of names.
+    fn variant(&mut self, value: &mut Value, variants: &'s [Value], key: &str) {
+        let kinds: Vec<_> = variants
+            .iter()
+            .filter_map(|variant| variant.pointer("/properties/kind/const")?.as_str())
+            .collect();
+        if kinds.is_empty() {
+            let names: Vec<_> = variants
+                .iter()
+                .filter_map(|variant| variant.get("const")?.as_str())
+                .collect();
+            return self.name(value, &names, key);
+        }
+        let Some(table) = value.as_object_mut() else {
+            return self.problem(key, "is no table");
+        };
+        let Some(kind) = table.get_mut(KIND) else {
+            return self.problem(key, format!("needs the key `{KIND}`: {}", list(&kinds)));
+        };
+        self.name(kind, &kinds, &join(key, KIND));
+        let chosen = kind.as_str().map(str::to_owned);
+        let variant = variants.iter().find(|variant| {
+            variant
+                .pointer("/properties/kind/const")
+                .and_then(Value::as_str)
+                == chosen.as_deref()
+        });
+        if let Some(variant) = variant {
+            self.table(table, variant, key);
+        }
+    }
+
+    /// Checks that a value is one of these names.
+    fn name(&mut self, value: &mut Value, names: &[&str], key: &str) {
+        self.resolve(value, Form::Text, key);
+        match value.as_str() {
+            Some(name) if names.contains(&name) => {}
+            Some(name) => self.problem(key, format!("is unknown; {}", suggestion(name, names))),
+            None => self.problem(key, format!("is no text; give one of {}", list(names))),
+        }
+    }
+
+    fn scalar(&mut self, value: &mut Value, schema: &Value, kind: &str, key: &str) {
+        let form = if has_mark(schema, IS_SECRET) {
+            Form::Secret
+        } else if has_mark(schema, IS_URL) {
+            Form::Url
+        } else {
+            Form::Text
+        };
+        self.resolve(value, form, key);
+        match kind {
+            "integer" => self.integer(value, schema, key),
+            "boolean" => {
+                if let Some(parsed) = value.as_str().and_then(|text| text.parse::<bool>().ok()) {
+                    *value = parsed.into();
+                }
+                if !value.is_boolean() {
+                    self.problem(key, "is neither true nor false");
+                }
+            }
+            "string" => {
+                // YAML and TOML have numbers where a text of digits was meant.
+                if let Value::Number(number) = value {
+                    *value = number.to_string().into();
+                }
+                if !value.is_string() {
+                    self.problem(key, "is no text");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn integer(&mut self, value: &mut Value, schema: &Value, key: &str) {
+        if let Some(parsed) = value.as_str().and_then(|text| text.parse::<u64>().ok()) {
+            *value = parsed.into();
+        }
+        let maximum = schema.get("maximum").and_then(Value::as_u64);
+        let maximum = maximum.unwrap_or(u64::from(u32::MAX));
+        if value.as_u64().is_none_or(|number| number > maximum) {
+            self.problem(key, format!("is no whole number from 0 to {maximum}"));
+        }
+    }
+
+    fn resolve(&mut self, value: &mut Value, form: Form, key: &str) {
+        let Value::String(text) = value else {
+            return;
+        };
+        match resolve(text, form, self.variables) {
+            Ok(resolved) => *text = resolved,
+            Err(message) => self.problem(key, message),
+        }
+    }
+}
+
+/// Returns the secrets in the text of the file itself.
+pub(crate) fn secrets_in_file(value: &Value, schema: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    find_secrets(value, schema, schema, "", &mut problems);
+    problems
+}
+
+fn find_secrets(
+    value: &Value,
+    schema: &Value,
+    root: &Value,
+    key: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let schema = resolved(root, schema);
+    match value {
+        Value::Object(table) => {
+            let variants = schema.get("oneOf").and_then(Value::as_array);
+            let kind = table.get(KIND);
+            let variant = variants.into_iter().flatten().find(|variant| {
+                variant
+                    .pointer("/properties/kind/const")
+                    .is_some_and(|name| Some(name) == kind)
+            });
+            let schema = variant.unwrap_or(schema);
+            for (name, value) in table {
+                let known = schema.get("properties").and_then(|known| known.get(name));
+                if let Some(schema) = known.or(schema.get("additionalProperties")) {
+                    find_secrets(value, schema, root, &join(key, name), problems);
+                }
+            }
+        }
+        // A number may be a password.
+        Value::Number(_) if has_mark(schema, IS_SECRET) => problems.push(secret_in_file(key)),
+        Value::String(text) => {
+            let is_secret = if has_mark(schema, IS_SECRET) {
+                !text.starts_with(FILE) && !text.contains("${")
+            } else {
+                has_mark(schema, IS_URL) && has_password(text)
+            };
+            if is_secret {
+                problems.push(secret_in_file(key));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn secret_in_file(key: &str) -> Problem {
+    Problem::new(
+        key,
+        "is a secret in the file; give ${NAME} or file:/path, or set `development = true`",
+    )
+}
+
+/// Returns whether the URL has a password that is not from the environment.
+fn has_password(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority
+        .rsplit_once('@')
+        .and_then(|(user, _)| user.split_once(':'))
+        .is_some_and(|(_, password)| !password.is_empty() && !password.contains("${"))
+}
+
+/// Returns the schema behind references, and behind the `null` of an optional value.
+fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    let mut schema = schema;
+    loop {
+        if let Some(path) = schema.get("$ref").and_then(Value::as_str) {
+            let Some(target) = root.pointer(path.trim_start_matches('#')) else {
+                return schema;
+            };
+            schema = target;
+        } else if let Some(any) = schema.get("anyOf").and_then(Value::as_array)
+            && let Some(first) = any.iter().find(|one| type_of(one) != "null")
+        {
+            schema = first;
+        } else {
+            return schema;
+        }
+    }
+}
+
+fn is_optional(schema: &Value) -> bool {
+    let kind = schema.get("type");
+    kind.is_some_and(|kind| {
+        kind.as_array()
+            .is_some_and(|kinds| kinds.contains(&"null".into()))
+    })
+}
+
+/// Returns the type of a value that is not `null`.
+fn type_of(schema: &Value) -> &str {
+    match schema.get("type") {
+        Some(Value::String(kind)) => kind,
+        Some(Value::Array(kinds)) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|kind| *kind != "null")
+            .unwrap_or_default(),
+        _ => "",
+    }
+}
+
+fn has_mark(schema: &Value, mark: &str) -> bool {
+    schema.get(mark).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn join(key: &str, name: &str) -> String {
+    if key.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{key}.{name}")
+    }
+}
+
+/// Smallest similarity of a name that may have been meant.
+const SIMILAR: f64 = 0.5;
+
+/// Returns the nearest known name, or all of them.
+pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some((similarity, nearest)) if similarity >= SIMILAR => {
+            format!("did you mean `{nearest}`?")
+        }
+        _ if known.is_empty() => "there is none".to_owned(),
+        _ => format!("known are {}", list(known)),
+    }
+}
+
+/// Returns the nearest known name with its similarity, from 0 to 1.
+pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(f64, &'k str)> {
+    let similarity = |one: &str| {
+        // `max_lifetime` for `connection_max_lifetime`.
+        if name.len() > 3 && one.contains(name) {
+            return 0.9;
+        }
+        strsim::normalized_damerau_levenshtein(name, one)
+    };
+    let similar = known.iter().map(|one| (similarity(one), *one));
+    similar.max_by(|(left, _), (right, _)| left.total_cmp(right))
+}
+
+fn list(names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}

@@ -1,0 +1,89 @@
+//! What is wrong with a configuration, or why its start failed.
+
+use std::error::Error;
+use std::fmt;
+
+/// All problems of a configuration, or the first error of its start.
+///
+/// Each problem names its key and what would be right. None contains a value of the file, because
+/// a secret may stand under the wrong key.
+#[derive(Debug)]
+pub struct ConfigError {
+    origin: String,
+    problems: Vec<Problem>,
+    start_error: Option<claviger::Error>,
+}
+
+/// A problem of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Problem {
+    /// Key with its tables, such as `pools.orders.port`. Empty if it concerns the whole file.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+}
+
+impl ConfigError {
+    pub(crate) fn new(origin: &str, problems: Vec<Problem>) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            problems,
+            start_error: None,
+        }
+    }
+
+    pub(crate) fn one(origin: &str, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(origin, vec![Problem::new(key, message)])
+    }
+
+    /// Returns the error of a provider or pool that did not start.
+    pub(crate) fn of_start(origin: &str, key: impl Into<String>, error: claviger::Error) -> Self {
+        Self {
+            start_error: Some(error.clone()),
+            ..Self::one(origin, key, error.to_string())
+        }
+    }
+
+    /// Returns the problems.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Returns the supervisor's error, if the start failed.
+    pub fn start_error(&self) -> Option<&claviger::Error> {
+        self.start_error.as_ref()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, problem) in self.problems.iter().enumerate() {
+            if nth > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(&self.origin)?;
+            if !problem.key.is_empty() {
+                write!(f, ": {}", problem.key)?;
+            }
+            write!(f, ": {}", problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The message has its text already.
+        self.start_error.as_ref()?.source()
+    }
+}

@@ -1,0 +1,48 @@
+#![doc = include_str!("../README.md")]
+
+mod check;
+mod config;
+mod conform;
+mod error;
+mod kinds;
+mod pools;
+mod providers;
+mod references;
+#[cfg_attr(
+    not(all(
+        feature = "elasticache-iam",
+        feature = "rds-iam",
+        feature = "redis",
+        feature = "secrets-manager",
+        feature = "vault"
+    )),
+    allow(
+        dead_code,
+        reason = "a file may have kinds whose feature is not enabled"
+    )
+)]
+mod schema;
+mod source;
+mod start;
+#[cfg_attr(
+    not(all(
+        feature = "elasticache-iam",
+        feature = "rds-iam",
+        feature = "redis",
+        feature = "secrets-manager",
+        feature = "vault"
+    )),
+    allow(
+        dead_code,
+        reason = "a file may have kinds whose feature is not enabled"
+    )
+)]
+mod target;
+mod values;
+mod variables;
+#[cfg(feature = "vault")]
+mod vault;
+
+pub use crate::config::Config;
+pub use crate::error::{ConfigError, Problem};
+pub use crate::pools::Pools;

@@ -1,0 +1,333 @@
+//! Providers from their settings.
+
+#[cfg(any(
+    feature = "elasticache-iam",
+    feature = "rds-iam",
+    feature = "secrets-manager"
+))]
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use claviger::error::ProviderError;
+use claviger::supervisor::ProviderRef;
+use claviger::{Credentials, Provider, Supervisor, static_credentials};
+
+use crate::error::ConfigError;
+#[cfg(feature = "elasticache-iam")]
+use crate::schema::CacheSettings;
+#[cfg(feature = "file")]
+use crate::schema::FileSettings;
+#[cfg(feature = "rds-iam")]
+use crate::schema::RdsSettings;
+#[cfg(feature = "secrets-manager")]
+use crate::schema::SecretSettings;
+use crate::schema::{File, ProviderSettings};
+use crate::target::Target;
+use crate::values::Secret;
+
+/// Registers providers, and creates what several of them share.
+pub(crate) struct Providers<'f> {
+    origin: &'f str,
+    supervisor: &'f Supervisor,
+    in_background: bool,
+    #[cfg(any(
+        feature = "elasticache-iam",
+        feature = "rds-iam",
+        feature = "secrets-manager"
+    ))]
+    aws: Option<SdkConfig>,
+    #[cfg(feature = "vault")]
+    sessions: crate::vault::Sessions,
+}
+
+impl<'f> Providers<'f> {
+    /// Creates sessions of AWS and Vault, and logs in to neither.
+    ///
+    /// # Errors
+    /// The settings of a Vault server are invalid.
+    pub(crate) async fn new(
+        origin: &'f str,
+        supervisor: &'f Supervisor,
+        file: &File,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            origin,
+            supervisor,
+            in_background: file.supervisor.start_in_background,
+            #[cfg(any(
+                feature = "elasticache-iam",
+                feature = "rds-iam",
+                feature = "secrets-manager"
+            ))]
+            aws: aws(file).await,
+            #[cfg(feature = "vault")]
+            sessions: crate::vault::Sessions::new(origin, &file.vaults)?,
+        })
+    }
+
+    /// Registers a provider of the file.
+    ///
+    /// # Errors
+    /// A setting is invalid, or the provider returns no lease.
+    pub(crate) async fn add(
+        &self,
+        name: &str,
+        settings: &ProviderSettings,
+    ) -> Result<ProviderRef<Credentials>, ConfigError> {
+        let key = &format!("providers.{name}");
+        match settings {
+            ProviderSettings::Static(settings) => {
+                let key = &format!("{key}.password");
+                let credentials = self.fixed(&settings.user, &settings.password, key)?;
+                self.register(key, name, Ok(static_credentials(credentials)))
+                    .await
+            }
+            #[cfg(feature = "file")]
+            ProviderSettings::File(settings) => self.register(key, name, file(settings)).await,
+            #[cfg(feature = "rds-iam")]
+            ProviderSettings::RdsIam(settings) => {
+                let provider = rds_iam(self.sdk(key)?, settings);
+                self.register(key, name, provider).await
+            }
+            #[cfg(feature = "elasticache-iam")]
+            ProviderSettings::ElasticacheIam(settings) => {
+                let provider = elasticache_iam(self.sdk(key)?, settings);
+                self.register(key, name, provider).await
+            }
+            #[cfg(feature = "secrets-manager")]
+            ProviderSettings::SecretsManager(settings) => {
+                let provider = secrets_manager(self.sdk(key)?, settings);
+                self.register(key, name, provider).await
+            }
+            #[cfg(feature = "vault")]
+            ProviderSettings::VaultDynamic(settings) => {
+                self.register(key, name, self.sessions.dynamic(settings))
+                    .await
+            }
+            #[cfg(feature = "vault")]
+            ProviderSettings::VaultStatic(settings) => {
+                self.register(key, name, self.sessions.static_role(settings))
+                    .await
+            }
+            #[cfg(feature = "vault")]
+            ProviderSettings::VaultKv(settings) => {
+                self.register(key, name, self.sessions.kv(settings)).await
+            }
+            #[cfg(not(all(
+                feature = "elasticache-iam",
+                feature = "file",
+                feature = "rds-iam",
+                feature = "secrets-manager",
+                feature = "vault"
+            )))]
+            _ => Err(self.without_feature(key)),
+        }
+    }
+
+    /// Registers the provider of a pool that has its credentials in its own table.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub(crate) async fn add_of_pool(
+        &self,
+        target: &Target,
+    ) -> Result<ProviderRef<Credentials>, ConfigError> {
+        let name = &target.provider_name();
+        let user = target.user().unwrap_or_default();
+        if target.settings.aws_iam_auth {
+            #[cfg(feature = "rds-iam")]
+            {
+                let key = &target.key("aws_iam_auth");
+                let settings = RdsSettings {
+                    host: target.host().unwrap_or_default(),
+                    port: target.port(),
+                    user,
+                    region: target.settings.region.clone(),
+                };
+                let provider = rds_iam(self.sdk(key)?, &settings);
+                return self.register(key, name, provider).await;
+            }
+        }
+        let key = &target.key("password");
+        match target.password() {
+            #[cfg(feature = "file")]
+            Some(Secret::File(path)) => {
+                let provider = claviger_file::FileProvider::password(path, user);
+                self.register(key, name, provider).await
+            }
+            Some(password) => {
+                let user = if user.is_empty() { "default" } else { &user };
+                let credentials = self.fixed(user, &password, key)?;
+                self.register(key, name, Ok(static_credentials(credentials)))
+                    .await
+            }
+            None => Err(self.without_feature(key)),
+        }
+    }
+
+    fn fixed(&self, user: &str, password: &Secret, key: &str) -> Result<Credentials, ConfigError> {
+        let password = password
+            .read()
+            .map_err(|problem| ConfigError::one(self.origin, key, problem))?;
+        Ok(Credentials::new(user, password))
+    }
+
+    async fn register<P: Provider<Secret = Credentials>>(
+        &self,
+        key: &str,
+        name: &str,
+        provider: Result<P, ProviderError>,
+    ) -> Result<ProviderRef<Credentials>, ConfigError> {
+        let provider =
+            provider.map_err(|error| ConfigError::one(self.origin, key, error.to_string()))?;
+        let added = if self.in_background {
+            self.supervisor.add_provider_in_background(name, provider)
+        } else {
+            self.supervisor.add_provider(name, provider).await
+        };
+        added.map_err(|error| ConfigError::of_start(self.origin, key, error))
+    }
+
+    /// The check of the file has found this before.
+    fn without_feature(&self, key: &str) -> ConfigError {
+        ConfigError::one(self.origin, key, "needs a feature of claviger-config")
+    }
+
+    #[cfg(any(
+        feature = "elasticache-iam",
+        feature = "rds-iam",
+        feature = "secrets-manager"
+    ))]
+    fn sdk(&self, key: &str) -> Result<&SdkConfig, ConfigError> {
+        self.aws.as_ref().ok_or_else(|| self.without_feature(key))
+    }
+}
+
+/// Loads AWS's configuration, if a provider needs it.
+#[cfg(any(
+    feature = "elasticache-iam",
+    feature = "rds-iam",
+    feature = "secrets-manager"
+))]
+async fn aws(file: &File) -> Option<SdkConfig> {
+    let is_aws = |provider: &ProviderSettings| {
+        matches!(
+            provider,
+            ProviderSettings::RdsIam(_)
+                | ProviderSettings::ElasticacheIam(_)
+                | ProviderSettings::SecretsManager(_)
+        )
+    };
+    if !file.providers.values().any(is_aws) && !file.pools.values().any(|pool| pool.aws_iam_auth) {
+        return None;
+    }
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(region) = &file.aws.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &file.aws.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(url) = &file.aws.endpoint_url {
+        loader = loader.endpoint_url(url);
+    }
+    Some(loader.load().await)
+}
+
+#[cfg(feature = "file")]
+fn file(settings: &FileSettings) -> Result<claviger_file::FileProvider, ProviderError> {
+    use crate::schema::FileFormat as Format;
+    use claviger_file::{FileFormat, FileProvider};
+
+    let format = match settings.format {
+        Format::Json => FileFormat::Json,
+        Format::Directory => FileFormat::Directory,
+        Format::Url => FileFormat::Url,
+        Format::Password => FileFormat::password(settings.user.clone().unwrap_or_default()),
+    };
+    let mut builder = FileProvider::builder(&settings.path, format);
+    if let Some(key) = &settings.user_key {
+        builder = builder.with_user_key(key);
+    }
+    if let Some(key) = &settings.password_key {
+        builder = builder.with_password_key(key);
+    }
+    if let Some(interval) = settings.poll_interval {
+        builder = builder.with_poll_interval(interval.0);
+    }
+    if settings.token {
+        builder = builder.with_token();
+    }
+    builder.build()
+}
+
+#[cfg(feature = "rds-iam")]
+fn rds_iam(
+    sdk: &SdkConfig,
+    settings: &RdsSettings,
+) -> Result<claviger_rds_iam::RdsIam, ProviderError> {
+    let RdsSettings {
+        host,
+        port,
+        user,
+        region,
+    } = settings;
+    let builder = claviger_rds_iam::RdsIam::builder(sdk, host, *port, user);
+    match region {
+        Some(region) => builder.with_region(region).build(),
+        None => builder.build(),
+    }
+}
+
+#[cfg(feature = "elasticache-iam")]
+fn elasticache_iam(
+    sdk: &SdkConfig,
+    settings: &CacheSettings,
+) -> Result<claviger_elasticache_iam::ElastiCacheIam, ProviderError> {
+    use crate::schema::CacheKind as Kind;
+    use claviger_elasticache_iam::{CacheKind, ElastiCacheIam};
+
+    let kind = match settings.cache_kind {
+        Kind::Serverless => CacheKind::Serverless,
+        Kind::NodeBased => CacheKind::NodeBased,
+        Kind::Memorydb => CacheKind::MemoryDb,
+    };
+    let builder = ElastiCacheIam::builder(sdk, kind, &settings.cache, &settings.user);
+    match &settings.region {
+        Some(region) => builder.with_region(region).build(),
+        None => builder.build(),
+    }
+}
+
+#[cfg(feature = "secrets-manager")]
+fn secrets_manager(
+    sdk: &SdkConfig,
+    settings: &SecretSettings,
+) -> Result<claviger_secrets_manager::SecretsManager, ProviderError> {
+    use claviger_secrets_manager::SecretsManager;
+
+    let mut builder = SecretsManager::builder(sdk, &settings.secret);
+    if let Some(user) = &settings.user {
+        builder = builder.with_plain_password(user);
+    }
+    if let Some(key) = &settings.user_key {
+        builder = builder.with_user_key(key);
+    }
+    if let Some(key) = &settings.password_key {
+        builder = builder.with_password_key(key);
+    }
+    if let Some(key) = &settings.host_key {
+        builder = builder.with_host_key(key);
+    }
+    if let Some(key) = &settings.port_key {
+        builder = builder.with_port_key(key);
+    }
+    if let Some(key) = &settings.database_key {
+        builder = builder.with_database_key(key);
+    }
+    if settings.endpoint_from_secret {
+        builder = builder.with_endpoint_from_secret();
+    }
+    if settings.alternating_users {
+        builder = builder.with_alternating_users();
+    }
+    builder.build()
+}

@@ -1,0 +1,177 @@
+//! Starts the supervisor, providers and pools of a configuration.
+
+use std::any::type_name;
+use std::collections::BTreeMap;
+
+use claviger::pool::PoolFactory;
+use claviger::supervisor::ProviderRef;
+use claviger::{Credentials, Supervisor, SupervisorBuilder};
+use futures_util::future::try_join_all;
+
+use crate::error::{ConfigError, Problem};
+use crate::pools::{Pool, Pools};
+use crate::providers::Providers;
+use crate::schema::{File, PoolKind, SupervisorSettings};
+use crate::target::Target;
+
+/// Returns a builder with the durations of the file.
+pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
+    let mut builder = Supervisor::builder();
+    if settings.fail_fast {
+        builder = builder.with_fail_fast();
+    }
+    if let Some(deadline) = settings.start_deadline {
+        builder = builder.with_start_deadline(deadline.0);
+    }
+    if let Some(deadline) = settings.fetch_deadline {
+        builder = builder.with_fetch_deadline(deadline.0);
+    }
+    if let Some(deadline) = settings.verify_deadline {
+        builder = builder.with_verify_deadline(deadline.0);
+    }
+    if let Some(deadline) = settings.drain_deadline {
+        builder = builder.with_drain_deadline(deadline.0);
+    }
+    if let Some(interval) = settings.poll_interval {
+        builder = builder.with_poll_interval(interval.0);
+    }
+    if let Some(margin) = settings.ready_margin {
+        builder = builder.with_ready_margin(margin.0);
+    }
+    builder
+}
+
+/// Registers all providers, then all pools, each at the same time. `given` were registered by the
+/// service.
+///
+/// # Errors
+/// The first error of a provider or pool. Those that were registered before stay registered.
+pub(crate) async fn register(
+    origin: &str,
+    supervisor: &Supervisor,
+    file: &File,
+    targets: &[Target],
+    given: BTreeMap<String, ProviderRef<Credentials>>,
+) -> Result<Pools, ConfigError> {
+    let providers = Providers::new(origin, supervisor, file).await?;
+    let of_file = file.providers.iter().map(|(name, settings)| {
+        let providers = &providers;
+        async move { Ok((name.clone(), providers.add(name, settings).await?)) }
+    });
+    let of_file = try_join_all(of_file).await?;
+    let of_pools = targets
+        .iter()
+        .filter(|target| target.settings.provider.is_none());
+    let of_pools = of_pools.map(|target| {
+        let providers = &providers;
+        async move { Ok((target.provider_name(), providers.add_of_pool(target).await?)) }
+    });
+    let of_pools = try_join_all(of_pools).await?;
+    let mut registered = given;
+    registered.extend(of_file);
+    registered.extend(of_pools);
+    let pools = targets.iter().map(|target| {
+        let registration = Registration {
+            origin,
+            supervisor,
+            in_background: file.supervisor.start_in_background,
+            target,
+            provider: registered.get(&target.provider_name()),
+        };
+        async move { Ok::<_, ConfigError>((target.name.clone(), registration.add().await?)) }
+    });
+    let pools = try_join_all(pools).await?.into_iter().collect();
+    Ok(Pools {
+        origin: origin.to_owned(),
+        supervisor: supervisor.clone(),
+        providers: registered,
+        pools,
+    })
+}
+
+/// A pool that is about to be registered.
+struct Registration<'r> {
+    origin: &'r str,
+    supervisor: &'r Supervisor,
+    in_background: bool,
+    target: &'r Target,
+    provider: Option<&'r ProviderRef<Credentials>>,
+}
+
+impl Registration<'_> {
+    async fn add(&self) -> Result<Pool, ConfigError> {
+        let target = self.target;
+        match target.kind {
+            #[cfg(feature = "postgres")]
+            PoolKind::Postgres => self.add_factory(crate::kinds::sqlx::postgres(target)).await,
+            #[cfg(feature = "mysql")]
+            PoolKind::Mysql => self.add_factory(crate::kinds::sqlx::mysql(target)).await,
+            #[cfg(feature = "deadpool-postgres")]
+            PoolKind::DeadpoolPostgres => {
+                self.add_factory(crate::kinds::tokio_postgres::deadpool(target))
+                    .await
+            }
+            #[cfg(feature = "diesel-async")]
+            PoolKind::DieselPostgres => {
+                self.add_factory(crate::kinds::tokio_postgres::diesel(target))
+                    .await
+            }
+            #[cfg(feature = "bb8")]
+            PoolKind::Bb8Postgres => {
+                self.add_factory(crate::kinds::tokio_postgres::bb8(target))
+                    .await
+            }
+            #[cfg(feature = "redis")]
+            PoolKind::Redis => {
+                self.add_factory(crate::kinds::redis::multiplexed(target))
+                    .await
+            }
+            #[cfg(feature = "redis")]
+            PoolKind::RedisManaged => self.add_factory(crate::kinds::redis::managed(target)).await,
+            #[cfg(feature = "redis")]
+            PoolKind::RedisCluster => self.add_factory(crate::kinds::redis::cluster(target)).await,
+            #[cfg(feature = "redis")]
+            PoolKind::RedisExclusive => {
+                self.add_factory(crate::kinds::redis::exclusive(target))
+                    .await
+            }
+            // The check of the file has found this before.
+            #[cfg(not(all(
+                feature = "bb8",
+                feature = "deadpool-postgres",
+                feature = "diesel-async",
+                feature = "mysql",
+                feature = "postgres",
+                feature = "redis"
+            )))]
+            _ => Err(self.error(Problem::new(target.key("kind"), "needs a feature"))),
+        }
+    }
+
+    async fn add_factory<F>(&self, factory: Result<F, Problem>) -> Result<Pool, ConfigError>
+    where
+        F: PoolFactory<Secret = Credentials>,
+    {
+        let factory = factory.map_err(|problem| self.error(problem))?;
+        let (name, key) = (&self.target.name, format!("pools.{}", self.target.name));
+        let Some(provider) = self.provider else {
+            return Err(self.error(Problem::new(key, "has no provider")));
+        };
+        let added = if self.in_background {
+            self.supervisor
+                .add_pool_in_background(name, provider, factory)
+        } else {
+            self.supervisor.add_pool(name, provider, factory).await
+        };
+        let handle = added.map_err(|error| ConfigError::of_start(self.origin, key, error))?;
+        Ok(Pool {
+            kind: self.target.kind,
+            type_name: type_name::<F>(),
+            handle: Box::new(handle),
+        })
+    }
+
+    fn error(&self, problem: Problem) -> ConfigError {
+        ConfigError::new(self.origin, vec![problem])
+    }
+}

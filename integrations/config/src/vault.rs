@@ -1,0 +1,149 @@
+//! Sessions and providers of Vault.
+
+use std::collections::BTreeMap;
+
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
+
+use crate::error::ConfigError;
+use crate::schema::{KvSettings, RoleSettings, VaultAuth, VaultSettings};
+use crate::values::Secret;
+
+const DATABASE_MOUNT: &str = "database";
+const KV_MOUNT: &str = "secret";
+
+/// Sessions by the names of their servers.
+pub(crate) struct Sessions(BTreeMap<String, VaultSession>);
+
+impl Sessions {
+    /// Creates a session for each server; none logs in yet.
+    ///
+    /// # Errors
+    /// A setting is invalid.
+    pub(crate) fn new(
+        origin: &str,
+        servers: &BTreeMap<String, VaultSettings>,
+    ) -> Result<Self, ConfigError> {
+        let session = |(name, settings): (&String, &VaultSettings)| {
+            let session = session(settings).map_err(|error| {
+                ConfigError::one(origin, format!("vaults.{name}"), error.to_string())
+            })?;
+            Ok((name.clone(), session))
+        };
+        servers
+            .iter()
+            .map(session)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    pub(crate) fn dynamic(&self, settings: &RoleSettings) -> Result<VaultDynamic, ProviderError> {
+        let session = self.session(settings.vault.as_deref())?;
+        VaultDynamic::new(session, mount(settings), &settings.role)
+    }
+
+    pub(crate) fn static_role(
+        &self,
+        settings: &RoleSettings,
+    ) -> Result<VaultStatic, ProviderError> {
+        let session = self.session(settings.vault.as_deref())?;
+        VaultStatic::new(session, mount(settings), &settings.role)
+    }
+
+    pub(crate) fn kv(&self, settings: &KvSettings) -> Result<VaultKv, ProviderError> {
+        let session = self.session(settings.vault.as_deref())?;
+        let mount = settings.mount.as_deref().unwrap_or(KV_MOUNT);
+        let mut builder = VaultKv::builder(session, mount, &settings.path);
+        if let Some(key) = &settings.user_key {
+            builder = builder.with_user_key(key);
+        }
+        if let Some(key) = &settings.password_key {
+            builder = builder.with_password_key(key);
+        }
+        builder.build()
+    }
+
+    /// Returns the session of a server; without a name, that of the only one.
+    fn session(&self, name: Option<&str>) -> Result<&VaultSession, ProviderError> {
+        let session = match name {
+            Some(name) => self.0.get(name),
+            None => self.0.values().next(),
+        };
+        session.ok_or_else(|| {
+            ProviderError::new(
+                ProviderErrorKind::Misconfigured,
+                "vault: is not in [vaults]",
+            )
+        })
+    }
+}
+
+fn mount(settings: &RoleSettings) -> &str {
+    settings.mount.as_deref().unwrap_or(DATABASE_MOUNT)
+}
+
+fn session(settings: &VaultSettings) -> Result<VaultSession, ProviderError> {
+    let mut builder = VaultSession::builder(&settings.address, auth(&settings.auth));
+    if let Some(namespace) = &settings.namespace {
+        builder = builder.with_namespace(namespace);
+    }
+    if let Some(file) = &settings.ca_file {
+        builder = builder.with_ca_file(file);
+    }
+    if let Some(timeout) = settings.timeout {
+        builder = builder.with_timeout(timeout.0);
+    }
+    if settings.danger_plain_http {
+        builder = builder.with_danger_plain_http();
+    }
+    builder.build()
+}
+
+fn auth(settings: &VaultAuth) -> Auth {
+    let (auth, mount) = match settings {
+        VaultAuth::Token {
+            token: Secret::File(path),
+        } => (Auth::token_file(path), None),
+        VaultAuth::Token {
+            token: Secret::Text(token),
+        } => (Auth::token(expose(token)), None),
+        VaultAuth::AppRole {
+            role_id,
+            secret_id,
+            mount,
+        } => {
+            let secret_id = match secret_id {
+                None => SecretId::none(),
+                Some(Secret::File(path)) => SecretId::file(path),
+                Some(Secret::Text(secret_id)) => SecretId::given(expose(secret_id)),
+            };
+            (Auth::app_role(role_id, secret_id), mount.as_ref())
+        }
+        VaultAuth::Kubernetes {
+            role,
+            token_file,
+            mount,
+        } => {
+            let auth = match token_file {
+                Some(path) => Auth::kubernetes_file(role, path),
+                None => Auth::kubernetes(role),
+            };
+            (auth, mount.as_ref())
+        }
+        VaultAuth::Jwt { role, jwt, mount } => {
+            let auth = match jwt {
+                Secret::File(path) => Auth::jwt_file(role, path),
+                Secret::Text(jwt) => Auth::jwt(role, expose(jwt)),
+            };
+            (auth, mount.as_ref())
+        }
+    };
+    match mount {
+        Some(mount) => auth.with_mount(mount),
+        None => auth,
+    }
+}
+
+fn expose(secret: &secrecy::SecretString) -> &str {
+    secrecy::ExposeSecret::expose_secret(secret)
+}

@@ -1,0 +1,167 @@
+//! needs: postgresql
+//!
+//! Services that start from a file, on a real PostgreSQL.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use claviger::PgPools;
+use claviger::error::ConnectErrorKind;
+use claviger_config::{Config, ConfigError, Pools};
+use claviger_servers::Postgres;
+use sqlx::query_scalar;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// A start that should fail at once ends within this time; one that waits takes 30 s.
+const AT_ONCE: Duration = Duration::from_secs(15);
+
+struct Service {
+    server: Postgres,
+    folder: TempDir,
+}
+
+impl Service {
+    fn new() -> Self {
+        let server = Postgres::start().expect("a server");
+        server.create_role("app", "first").expect("a role");
+        let folder = TempDir::new().expect("a folder");
+        let service = Self { server, folder };
+        service.write("password", "first");
+        service
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("written");
+    }
+
+    /// Returns the lines of a pool on this server.
+    fn pool(&self, name: &str, more: &str) -> String {
+        format!(
+            "[pools.{name}]\nhost = \"{}\"\nport = {}\ndatabase = \"postgres\"\nuser = \"app\"\n\
+             password = \"file:{}\"\n{more}\n",
+            self.server.host(),
+            self.server.port(),
+            self.path("password").display()
+        )
+    }
+
+    async fn start(&self, text: &str) -> Result<Pools, ConfigError> {
+        self.write("claviger.toml", text);
+        Config::load(self.path("claviger.toml"))?.start().await
+    }
+}
+
+async fn connections_of(pools: &Pools, name: &str) -> String {
+    let db = pools.get::<PgPools>(name).expect("the pool");
+    let sql = "SELECT current_user || ' ' || current_setting('application_name')";
+    query_scalar(sql).fetch_one(&db).await.expect("a row")
+}
+
+async fn shut_down(pools: Pools) {
+    pools.supervisor().shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_is_found_by_name_and_follows_its_password_file() {
+    let service = Service::new();
+    let text = service.pool("orders", "application_name = \"orders-api\"")
+        + &service.pool("invoices", "max_connections = 3");
+    let pools = service.start(&text).await.expect("it starts");
+    assert_eq!(pools.names().collect::<Vec<_>>(), ["invoices", "orders"]);
+    assert_eq!(connections_of(&pools, "orders").await, "app orders-api");
+
+    let db = pools.get::<PgPools>("orders").expect("the pool");
+    let generation = db.generation();
+    service.server.set_password("app", "second").expect("set");
+    service.write("password", "second");
+    let changed = async {
+        while db.generation() == generation {
+            db.changed().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), changed)
+        .await
+        .expect("the file is watched");
+    assert_eq!(connections_of(&pools, "orders").await, "app orders-api");
+
+    let unknown = pools.get::<PgPools>("oders").expect_err("no such pool");
+    assert!(unknown.to_string().contains("`orders`"), "{unknown}");
+    shut_down(pools).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fail_fast_ends_the_start_at_a_rejected_login_or_an_unknown_host() {
+    let service = Service::new();
+    service.write("password", "wrong");
+    let text = format!(
+        "[supervisor]\nfail_fast = true\n{}",
+        service.pool("orders", "")
+    );
+    let began = Instant::now();
+    let error = service.start(&text).await.expect_err("it is rejected");
+    let cause = error.start_error().and_then(|error| error.connect_error());
+    let cause = cause.expect("an error of the login");
+    assert_eq!(cause.kind(), ConnectErrorKind::Rejected, "{error}");
+    assert!(error.to_string().contains("pools.orders"), "{error}");
+
+    let host = service.server.host();
+    let text = text.replace(&format!("\"{host}\""), "\"absent.invalid\"");
+    let error = service.start(&text).await.expect_err("no such host");
+    assert!(error.to_string().contains("absent.invalid"), "{error}");
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_in_the_background_does_not_wait() {
+    let service = Service::new();
+    service.write("password", "wrong");
+    let settings = "[supervisor]\nstart_in_background = true\n";
+    let text = format!("{settings}{}", service.pool("orders", ""));
+    let pools = service.start(&text).await.expect("it does not wait");
+    assert!(!pools.supervisor().readiness().ready);
+    service.server.set_password("app", "wrong").expect("set");
+    assert_eq!(
+        connections_of(&pools, "orders").await.split(' ').next(),
+        Some("app")
+    );
+    shut_down(pools).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_of_the_service_is_named_by_a_pool() {
+    let service = Service::new();
+    let password = service.path("password");
+    let provider = static_from(&password);
+    let text = format!(
+        "[pools.orders]\nurl = \"postgres://{}:{}/postgres\"\nprovider = \"own\"\n",
+        service.server.host(),
+        service.server.port()
+    );
+    service.write("claviger.toml", &text);
+    let config = Config::load(service.path("claviger.toml")).expect("it is valid");
+    let error = config.check().expect_err("no such provider");
+    assert!(
+        error.to_string().contains("pools.orders.provider"),
+        "{error}"
+    );
+    let config = config.with_provider("own", provider);
+    let pools = config.start().await.expect("it starts");
+    assert!(pools.provider("own").is_some());
+    assert_eq!(
+        connections_of(&pools, "orders").await.split(' ').next(),
+        Some("app")
+    );
+    shut_down(pools).await;
+}
+
+fn static_from(path: &Path) -> claviger::provider::StaticCredentials {
+    let password = std::fs::read_to_string(path).expect("a password");
+    claviger::static_credentials(claviger::Credentials::new("app", password))
+}
