@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use claviger::Supervisor;
-use claviger::error::{ConnectErrorKind, ErrorKind};
+use claviger::error::{ConnectErrorKind, ErrorKind, ProviderError, ProviderErrorKind};
+use claviger::{Credentials, Lease, Supervisor, provider_fn};
 use claviger_fixtures::{Fixture, eventually, query};
 use tokio::time::Instant;
 
@@ -134,5 +134,49 @@ async fn a_start_waits_for_a_database_that_is_down() {
         fixture.provider.calls().len(),
         1,
         "an unreachable server causes no fetch"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_fail_fast_the_first_failed_fetch_or_login_ends_the_start() {
+    let fixture = Fixture::with_builder(Supervisor::builder().with_fail_fast()).await;
+    let unavailable = || {
+        provider_fn(|_| async {
+            let kind = ProviderErrorKind::Unavailable;
+            Err::<Lease<Credentials>, _>(ProviderError::new(kind, "no credentials for AWS"))
+        })
+    };
+    let began = Instant::now();
+    let supervisor = &fixture.supervisor;
+    let error = supervisor.add_provider("absent", unavailable()).await;
+    let error = error.expect_err("the first fetch failed");
+    assert!(
+        error.to_string().contains("no credentials for AWS"),
+        "{error}"
+    );
+
+    let waiting = supervisor.add_provider_in_background("waiting", unavailable());
+    let waiting = waiting.expect("it is registered");
+    let error = supervisor
+        .add_pool("waiting", &waiting, fixture.pools(4))
+        .await;
+    let error = error.expect_err("its provider has no lease");
+    assert!(
+        error.to_string().contains("no credentials for AWS"),
+        "{error}"
+    );
+
+    fixture.set_password("another password").await;
+    let credentials = fixture.add_provider().await;
+    let error = supervisor
+        .add_pool("orders", &credentials, fixture.pools(4))
+        .await;
+    let error = error.expect_err("the first login was rejected");
+    let code = error.connect_error().and_then(|error| error.code());
+    assert_eq!(code, Some("28P01"), "{error}");
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "each start would wait for 30 s: {:?}",
+        began.elapsed()
     );
 }

@@ -1,5 +1,6 @@
 //! Pools of tokio-postgres.
 
+use claviger::pool::CheckPolicy;
 #[cfg(feature = "bb8")]
 use claviger_bb8::Bb8Pools;
 #[cfg(feature = "deadpool-postgres")]
@@ -23,7 +24,7 @@ macro_rules! with_common_settings {
             .with_max_lifetime($target.max_lifetime())
             .with_idle_timeout($target.idle_timeout());
         if let Some(idle) = $target.settings.check_after_idle {
-            pools = pools.with_check_after_idle(idle.0);
+            pools = pools.with_checks(CheckPolicy::AfterIdle(idle.0));
         }
         if let Some(overlap) = $target.settings.overlap {
             pools = pools.with_overlap(overlap);
