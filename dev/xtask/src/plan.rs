@@ -72,9 +72,14 @@ pub(crate) fn plan(files: Vec<TestFile>, missing: &BTreeSet<Server>) -> Plan {
     }
 }
 
-/// The package with features that its tests need and the plain demo does not build.
-const DEMO: &str = "claviger-demo";
-const DEMO_FEATURES: [&str; 5] = ["bb8", "deadpool", "diesel", "redis", "traces"];
+/// Packages with features that their tests need and that are not enabled by default.
+const FEATURES: [(&str, &[&str]); 2] = [
+    ("claviger-config", &["full"]),
+    (
+        "claviger-demo",
+        &["bb8", "deadpool", "diesel", "redis", "traces"],
+    ),
+];
 
 /// The root package, whose tests take about as long as all others together.
 const CORE: &str = "claviger";
@@ -99,8 +104,11 @@ fn steps(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<Vec<String>>> {
         if skipped.iter().any(|out| out.target == name) {
             let mut one = strings(&["test", "--no-fail-fast", "--package", &file.package]);
             one.extend(strings(&["--test", name]));
-            if file.package == DEMO {
-                one.extend(strings(&["--features", &DEMO_FEATURES.join(",")]));
+            let features = FEATURES
+                .iter()
+                .find(|(package, _)| *package == file.package);
+            if let Some((_, features)) = features {
+                one.extend(strings(&["--features", &features.join(",")]));
             }
             in_package.push(vec![one]);
         } else if called.insert(name) {
@@ -137,7 +145,12 @@ fn steps(skipped: &[TestFile], kept: &[TestFile]) -> Vec<Vec<Vec<String>>> {
 
 /// Returns a call for the whole workspace, so that each call uses the same build.
 fn whole(more: &[&str]) -> Vec<String> {
-    let features = DEMO_FEATURES.map(|feature| format!("{DEMO}/{feature}"));
+    let features = FEATURES.iter().flat_map(|(package, features)| {
+        features
+            .iter()
+            .map(move |feature| format!("{package}/{feature}"))
+    });
+    let features: Vec<_> = features.collect();
     let mut call = strings(&["test", "--workspace", "--features", &features.join(",")]);
     call.extend(strings(more));
     call
