@@ -91,7 +91,7 @@ impl ExclusivePool {
 }
 
 fn into_taken(object: Object<Connections>) -> Taken<ExclusiveConnection> {
-    let idle_for = Object::metrics(&object).last_used();
+    let idle_for = object.idle_for();
     Taken::new(ExclusiveConnection(object), idle_for)
 }
 

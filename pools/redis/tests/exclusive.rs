@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use claviger::lease::OldConnections;
-use claviger::pool::{ObservedPermits, PoolFactory as _};
+use claviger::pool::{CheckPolicy, ObservedPermits, PoolFactory as _};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Handle};
 use claviger_fixtures::{eventually, fetches, until_drained, until_generation};
@@ -279,4 +279,30 @@ async fn a_drain_waits_for_logins_under_way() {
     server.resume().expect("a server");
     draining.await;
     assert_eq!(factory.connections(&pool), 0);
+}
+
+/// Returns how often the server has received `PING`.
+fn pings(server: &Redis) -> u64 {
+    let statistics = server.command(&["INFO", "commandstats"]).expect("a text");
+    let calls = statistics.split_once("cmdstat_ping:calls=");
+    calls.map_or(0, |(_, calls)| {
+        let digits = calls.split(',').next().unwrap_or_default();
+        digits.parse().expect("a number")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_checked_after_it_was_idle_for_long() {
+    for (limit, checks) in [(20, 1), (3_600_000, 0)] {
+        let policy = CheckPolicy::AfterIdle(Duration::from_millis(limit));
+        let exclusive = |server: &Redis| {
+            ExclusivePools::new(pools(server).with_checks(policy), 1).expect("a factory")
+        };
+        let setup = Setup::new(OldConnections::Keep, exclusive).await;
+        open(&setup.cache, 1).await;
+        let before = pings(&setup.server);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        open(&setup.cache, 1).await;
+        assert_eq!(pings(&setup.server) - before, checks, "after {limit} ms");
+    }
 }

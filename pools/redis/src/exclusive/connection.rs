@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::pending;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use claviger::pool::{LoginError, LoginPermits};
 use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
@@ -26,7 +27,15 @@ pub(crate) struct Connection {
     connection: MultiplexedConnection,
     state: Arc<State>,
     usage: Usage,
+    /// Time since its last use when a caller got it. deadpool's own counts from then.
+    idle_for: Duration,
     _open: Arc<Open>,
+}
+
+impl Connection {
+    pub(super) fn idle_for(&self) -> Duration {
+        self.idle_for
+    }
 }
 
 impl Deref for Connection {
@@ -162,6 +171,7 @@ impl Manager for Connections {
                     connection,
                     state,
                     usage: Usage::default(),
+                    idle_for: Duration::ZERO,
                     _open: open,
                 })
             }
@@ -174,7 +184,12 @@ impl Manager for Connections {
         }
     }
 
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(
+        &self,
+        connection: &mut Connection,
+        metrics: &Metrics,
+    ) -> RecycleResult<Error> {
+        connection.idle_for = metrics.last_used();
         if !connection.state.is_usable() {
             return Err(RecycleError::message("the connection has ended"));
         }
