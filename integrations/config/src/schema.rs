@@ -17,7 +17,7 @@ pub(crate) struct File {
     pub(crate) development: bool,
     /// Durations of the supervisor.
     pub(crate) supervisor: SupervisorSettings,
-    /// Access to AWS. Default: environment, profile or instance role, as for every SDK of AWS.
+    /// Access to AWS. Default: environment, profile or instance role, as in every AWS SDK.
     pub(crate) aws: AwsSettings,
     /// Servers of Vault or OpenBao, by name.
     pub(crate) vaults: BTreeMap<String, VaultSettings>,
@@ -33,23 +33,23 @@ pub(crate) struct File {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SupervisorSettings {
-    /// Ends the start at the first failed fetch or login, instead of retrying until the start
+    /// Fails the start at the first failed fetch or login, without retries until the start
     /// deadline. Default: false.
     pub(crate) fail_fast: bool,
-    /// Starts although backends or databases are down. Readiness then returns what is missing.
+    /// Starts without waiting for backends or databases. Readiness reports what is missing.
     /// Default: false.
     pub(crate) start_in_background: bool,
-    /// Time for which a start retries transient errors. Default: 30s.
+    /// Time during which a start retries transient errors. Default: 30s.
     pub(crate) start_deadline: Option<HumanDuration>,
     /// Longest time of one fetch. Default: 30s.
     pub(crate) fetch_deadline: Option<HumanDuration>,
     /// Longest time of one verification. Default: 5s.
     pub(crate) verify_deadline: Option<HumanDuration>,
-    /// Time after which an old generation that still has connections is reported. Default: 1m.
+    /// Time after which connections of an old generation are reported. Default: 1m.
     pub(crate) drain_deadline: Option<HumanDuration>,
-    /// Time between two fetches of a credential without an expiry. Default: 5m.
+    /// Time between two fetches of a credential that never expires. Default: 5m.
     pub(crate) poll_interval: Option<HumanDuration>,
-    /// Time to live that each credential needs for the service to be ready. Default: 5s.
+    /// Remaining lifetime below which the service is not ready. Default: 5s.
     pub(crate) ready_margin: Option<HumanDuration>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct AwsSettings {
 pub(crate) struct VaultSettings {
     /// Address, such as `https://vault.internal:8200`.
     pub(crate) address: String,
-    /// How the service logs in.
+    /// Authentication method of the service.
     pub(crate) auth: VaultAuth,
     /// Namespace. Default: the root namespace.
     pub(crate) namespace: Option<String>,
@@ -89,16 +89,16 @@ pub(crate) struct VaultSettings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum VaultAuth {
-    /// A token that something else renews.
+    /// A token that another process renews.
     Token {
         /// The token: `${NAME}` or `file:/path`.
         token: Secret,
     },
     /// An application role.
     AppRole {
-        /// Id of the role.
+        /// ID of the role.
         role_id: String,
-        /// Its secret: `${NAME}` or `file:/path`. Default: none.
+        /// Secret ID: `${NAME}` or `file:/path`. Default: none.
         secret_id: Option<Secret>,
         /// Mount of the authentication method. Default: `approle`.
         mount: Option<String>,
@@ -141,7 +141,7 @@ pub(crate) enum ProviderSettings {
     VaultDynamic(RoleSettings),
     /// A database user whose password Vault or OpenBao rotates.
     VaultStatic(RoleSettings),
-    /// A secret in a KV store of version 2.
+    /// A secret of a KV engine of version 2.
     VaultKv(KvSettings),
 }
 
@@ -153,13 +153,13 @@ pub(crate) struct FileSettings {
     pub(crate) path: PathBuf,
     /// Format of the file.
     pub(crate) format: FileFormat,
-    /// User of a file with the password alone.
+    /// User, if the file contains only the password.
     pub(crate) user: Option<String>,
     /// Key of the user in a JSON file or directory. Default: `username`.
     pub(crate) user_key: Option<String>,
     /// Key of the password in a JSON file or directory. Default: `password`.
     pub(crate) password_key: Option<String>,
-    /// Time between two polls beside the file system's notifications.
+    /// Time between two polls, in addition to notifications of the file system.
     pub(crate) poll_interval: Option<HumanDuration>,
     /// Whether the password is a bearer token. Default: false.
     #[serde(default)]
@@ -210,7 +210,7 @@ pub(crate) struct CacheSettings {
 pub(crate) struct SecretSettings {
     /// Name or ARN of the secret.
     pub(crate) secret: String,
-    /// User of a secret with the password alone.
+    /// User, if the secret contains only the password.
     pub(crate) user: Option<String>,
     /// Key of the user in the secret. Default: `username`.
     pub(crate) user_key: Option<String>,
@@ -242,13 +242,13 @@ pub(crate) struct RoleSettings {
     pub(crate) role: String,
 }
 
-/// A secret in a KV store of Vault.
+/// A secret of a KV engine of Vault.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KvSettings {
     /// Name in `[vaults]`. Default: the only one.
     pub(crate) vault: Option<String>,
-    /// Mount of the store. Default: `secret`.
+    /// Mount of the KV engine. Default: `secret`.
     pub(crate) mount: Option<String>,
     /// Path of the secret.
     pub(crate) path: String,
@@ -268,7 +268,7 @@ pub(crate) enum FileFormat {
     Directory,
     /// A URL.
     Url,
-    /// The password alone.
+    /// Only the password.
     Password,
 }
 
@@ -288,24 +288,24 @@ pub(crate) enum CacheKind {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PoolDefaults {
-    /// Most connections of a pool.
+    /// Maximum number of connections of a pool.
     pub(crate) max_connections: Option<u32>,
-    /// Connections that are opened ahead of demand.
+    /// Number of connections that are opened ahead of demand.
     pub(crate) min_connections: Option<u32>,
     /// Age at which a connection is closed.
     pub(crate) connection_max_lifetime: Option<HumanDuration>,
     /// Idle time after which a connection is closed.
     pub(crate) idle_timeout: Option<HumanDuration>,
-    /// A call's one deadline.
+    /// Longest time that a call waits for its connection, across generations.
     pub(crate) acquire_timeout: Option<HumanDuration>,
 }
 
-/// A pool of connections. Its credentials come from one of `provider`, `aws_iam_auth`, `password`
-/// and the password in `url`.
+/// A pool of connections. Exactly one of `provider`, `aws_iam_auth`, `password` and the password in
+/// `url` provides its credentials.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PoolSettings {
-    /// Kind of the pool. Default: `mysql` or `redis` if the URL says so, else `postgres`.
+    /// Kind of the pool. Default: by the scheme of the URL; `postgres` without a URL.
     pub(crate) kind: Option<PoolKind>,
     /// Name of the provider in `[providers]`.
     pub(crate) provider: Option<String>,
@@ -313,7 +313,7 @@ pub(crate) struct PoolSettings {
     /// below.
     #[schemars(extend("x-url" = true))]
     pub(crate) url: Option<String>,
-    /// Host's name or address. A path is a directory of Unix sockets.
+    /// Host name or address. A path is a directory of Unix sockets.
     pub(crate) host: Option<String>,
     /// Port. Default: 5432, 3306 or 6379.
     pub(crate) port: Option<u16>,
@@ -321,14 +321,14 @@ pub(crate) struct PoolSettings {
     pub(crate) user: Option<String>,
     /// Password: `${NAME}`, which never changes, or `file:/path`, which is watched.
     pub(crate) password: Option<Secret>,
-    /// Database. For Redis, its number.
+    /// Name of the database. For Redis, its number.
     pub(crate) database: Option<String>,
     /// Logs in with IAM tokens of RDS. Default: false.
     pub(crate) aws_iam_auth: bool,
     /// Region for `aws_iam_auth`. Default: that of the endpoint's name.
     pub(crate) region: Option<String>,
-    /// Verification of the server. Default: `verify-full` with `aws_iam_auth`, else that of the
-    /// driver.
+    /// TLS, and verification of the server. Default: `verify-full` with `aws_iam_auth`; otherwise
+    /// the driver's.
     pub(crate) ssl_mode: Option<SslMode>,
     /// PEM file with the authorities that may sign the server's certificate. Default: the
     /// platform's.
@@ -337,19 +337,20 @@ pub(crate) struct PoolSettings {
     pub(crate) client_certificate_file: Option<PathBuf>,
     /// PEM file with the key of the client's certificate.
     pub(crate) client_key_file: Option<PathBuf>,
-    /// Name that the server shows for these connections.
+    /// Name of these connections at the server.
     pub(crate) application_name: Option<String>,
-    /// Most connections. Default: 10.
+    /// Maximum number of connections. Default: 10.
     pub(crate) max_connections: Option<u32>,
-    /// Connections that are opened ahead of demand. Default: 0.
+    /// Number of connections that are opened ahead of demand. Default: 0.
     pub(crate) min_connections: Option<u32>,
-    /// Age at which a connection is closed. Default: 14m with `aws_iam_auth`, else 30m.
+    /// Age at which a connection is closed. Default: 14m with `aws_iam_auth`, otherwise 30m.
     pub(crate) connection_max_lifetime: Option<HumanDuration>,
     /// Idle time after which a connection is closed. Default: 10m.
     pub(crate) idle_timeout: Option<HumanDuration>,
-    /// A call's one deadline. Default: 30s.
+    /// Longest time that a call waits for its connection, across generations. Default: 30s.
     pub(crate) acquire_timeout: Option<HumanDuration>,
-    /// Checks only connections that were idle for this long. Default: each is checked.
+    /// Idle time after which a connection is checked before a call gets it. Default: kinds of sqlx
+    /// check every connection, and the others none.
     pub(crate) check_after_idle: Option<HumanDuration>,
     /// Connections above `max_connections` during a replacement. Default: a quarter, at least 1.
     pub(crate) overlap: Option<u32>,
@@ -373,7 +374,7 @@ pub(crate) enum PoolKind {
     Bb8Postgres,
     /// Redis or Valkey, one connection for all callers.
     Redis,
-    /// As `redis`, with a client that reconnects.
+    /// Redis or Valkey, one connection for all callers, which reconnects by itself.
     RedisManaged,
     /// A cluster of Redis or Valkey.
     RedisCluster,
@@ -381,13 +382,13 @@ pub(crate) enum PoolKind {
     RedisExclusive,
 }
 
-/// Verification of a server.
+/// TLS, and verification of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SslMode {
     /// No TLS.
     Disable,
-    /// TLS if the server has it.
+    /// TLS if the server supports it.
     Prefer,
     /// TLS.
     Require,
@@ -401,10 +402,10 @@ pub(crate) enum SslMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Handover {
-    /// As each lease requests.
+    /// Mode that each lease requests.
     AsLeased,
-    /// In place.
+    /// Update in place.
     AlwaysInPlace,
-    /// By a new pool.
+    /// Replacement by a new pool.
     AlwaysReplace,
 }
