@@ -1,4 +1,4 @@
-//! Checks that need more than one key.
+//! Checks of keys that depend on each other.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::values::Secret;
 /// Returns the pools of the file.
 ///
 /// # Errors
-/// All problems of providers and pools. `given` are names of providers that the service registers.
+/// All problems of providers and pools. `given` names the providers that the service registers.
 pub(crate) fn check(file: &File, given: &[&str]) -> Result<Vec<Target>, Vec<Problem>> {
     let mut problems = Vec::new();
     for (name, provider) in &file.providers {
@@ -72,7 +72,10 @@ fn check_provider(
             settings.format == FileFormat::Password,
             settings.user.is_some(),
         ) {
-            (true, false) => problem("user", "is missing; a password alone has no user".into()),
+            (true, false) => problem(
+                "user",
+                "is missing; the file contains only the password".into(),
+            ),
             (false, true) => problem("user", "is only for `format = \"password\"`".into()),
             _ => {}
         }
@@ -125,15 +128,13 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
         ),
         [_] => {}
         [first, second, ..] => {
-            problem(
-                second,
-                format!("is given beside `{first}`; give one of them"),
-            );
+            problem(second, format!("is given beside `{first}`; give only one"));
         }
     }
     let own = target.provider_name();
     if pool.provider.is_none() && file.providers.contains_key(&own) {
-        let message = format!("needs the name `{own}` for its own provider; rename that one");
+        let message =
+            format!("needs the name `{own}` for its own provider; rename `providers.{own}`");
         problem("provider", message);
     }
     if let Some(provider) = &pool.provider {
@@ -165,10 +166,7 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
             problem("aws_iam_auth", advice.into());
         }
         if target.host().is_none() {
-            problem(
-                "host",
-                "is missing; a token is signed for the endpoint".into(),
-            );
+            problem("host", "is missing; a token is signed for this host".into());
         }
     } else if pool.region.is_some() {
         problem("region", "is only for `aws_iam_auth`".into());
@@ -179,12 +177,12 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
     match (&pool.client_certificate_file, &pool.client_key_file) {
         (Some(_), None) => problem(
             "client_key_file",
-            "is missing beside its certificate".into(),
+            "is missing; a certificate needs its key".into(),
         ),
         (None, Some(_)) => {
             problem(
                 "client_certificate_file",
-                "is missing beside its key".into(),
+                "is missing; a key needs its certificate".into(),
             );
         }
         _ => {}
@@ -198,12 +196,12 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
         let kind = target.kind.as_str();
         problem(
             key,
-            format!("has no meaning for a pool of kind `{kind}`; remove it"),
+            format!("has no effect on a pool of kind `{kind}`; remove it"),
         );
     }
 }
 
-/// Returns the keys that are given and that the kind does not have.
+/// Returns the given keys that this kind of pool does not have.
 fn keys_without_meaning(target: &Target) -> Vec<&'static str> {
     let pool = &target.settings;
     let kind = target.kind;
@@ -245,10 +243,10 @@ fn unsupported_ssl_mode(kind: PoolKind, mode: SslMode) -> Option<&'static str> {
     match (kind.engine(), mode) {
         _ if is_sqlx => None,
         (Engine::Redis, SslMode::Prefer | SslMode::Require | SslMode::VerifyCa) => {
-            Some("is unknown to this kind; give `disable` or `verify-full`")
+            Some("is not supported by this kind; give `disable` or `verify-full`")
         }
         (Engine::Postgres, SslMode::Require | SslMode::VerifyCa) => {
-            Some("is unknown to this kind; give `disable`, `prefer` or `verify-full`")
+            Some("is not supported by this kind; give `disable`, `prefer` or `verify-full`")
         }
         _ => None,
     }

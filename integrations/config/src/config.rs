@@ -1,4 +1,4 @@
-//! A configuration that was read, and its start.
+//! The configuration of a service: reading, checks and start.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::source::{Variables, environment, read_file};
 use crate::start::{builder, register};
 use crate::variables::from_variables;
 
-/// Time that a failed start waits for what it has begun.
+/// Time limit of the shutdown after a failed start.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
 type Registered<'s> =
@@ -55,8 +55,8 @@ impl Config {
     /// Environment variables such as `CLAVIGER_POOLS__ORDERS__PORT` override single values.
     ///
     /// # Errors
-    /// All problems of the file: unknown keys with the nearest known one, values of a wrong type,
-    /// variables that are not set, secrets in the file.
+    /// All problems of the file: unknown keys, values of a wrong type, variables that are not set,
+    /// secrets in the file. For an unknown key, the message names the nearest known one.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         let origin = path.display().to_string();
@@ -70,8 +70,8 @@ impl Config {
         Self::from_value(origin, merged, &variables, problems)
     }
 
-    /// Reads the configuration of a service with one database from the environment, by the
-    /// conventions of `DATABASE_URL`. Its pool is named `database`; that of `REDIS_URL` is `redis`.
+    /// Reads the configuration of a service with one database from environment variables such as
+    /// `DATABASE_URL`. Its pool is named `database`. The pool of `REDIS_URL` is named `redis`.
     ///
     /// | variable | meaning |
     /// |---|---|
@@ -79,7 +79,7 @@ impl Config {
     /// | `DATABASE_PASSWORD_FILE` | file with the password, which is watched |
     /// | `DATABASE_SECRET_ID` | secret of AWS Secrets Manager |
     /// | `DATABASE_AWS_IAM_AUTH` | `true`: IAM tokens of RDS |
-    /// | `DATABASE_MAX_CONNECTIONS`, … | any key of a pool in a file, in capitals |
+    /// | `DATABASE_MAX_CONNECTIONS`, … | any key of a pool, in capitals |
     ///
     /// # Errors
     /// No URL is set, or as [`load`](Self::load).
@@ -95,7 +95,7 @@ impl Config {
         Self::from_value(origin.to_owned(), value, &Variables::new(), Vec::new())
     }
 
-    /// Resolves references, and reads the values into their types.
+    /// Resolves references, and converts the values to their types.
     fn from_value(
         origin: String,
         mut value: Value,
@@ -123,7 +123,7 @@ impl Config {
         schema_for!(File).to_value()
     }
 
-    /// Adds a provider of the service's own, which pools of the file name by `provider`.
+    /// Adds a provider that the service creates. Pools of the file name it by `provider`.
     pub fn with_provider<P>(mut self, name: impl Into<String>, provider: P) -> Self
     where
         P: Provider<Secret = Credentials>,
@@ -142,8 +142,8 @@ impl Config {
         self
     }
 
-    /// Checks what needs more than one key: names of providers, what belongs together, what a kind
-    /// of pool does not have. [`start`](Self::start) does so first.
+    /// Checks keys that depend on each other: names of providers, keys that need another key, keys
+    /// that a kind of pool does not have. [`start`](Self::start) runs the same checks first.
     ///
     /// # Errors
     /// All problems.
@@ -156,15 +156,16 @@ impl Config {
         check(&self.file, &given).map_err(|problems| ConfigError::new(&self.origin, problems))
     }
 
-    /// Starts a supervisor with the providers and pools. Returns when a login has verified each
-    /// pool.
+    /// Starts a supervisor with the providers and pools. Returns when the credentials of every pool
+    /// are verified.
     ///
-    /// With `fail_fast`, the first failed fetch or login ends the start. Else transient errors are
-    /// retried until the start deadline (30 s), and a start that waits logs why within a second.
-    /// With `start_in_background`, it does not wait.
+    /// Transient errors are retried until the start deadline (30 s). A start that waits logs the
+    /// reason within a second. With `fail_fast`, a start fails at the first failed fetch or login.
+    /// With `start_in_background`, a start does not wait.
     ///
     /// # Errors
-    /// As [`check`](Self::check); the first error of a provider or pool. Nothing runs then.
+    /// As [`check`](Self::check), or the first error of a provider or pool. After an error, the
+    /// supervisor is shut down.
     ///
     /// # Cancel safety
     /// Dropping the future stops the supervisor.
@@ -180,11 +181,12 @@ impl Config {
         started
     }
 
-    /// Adds the providers and pools to a supervisor of the service's own. The durations under
-    /// `[supervisor]` have no effect.
+    /// Adds the providers and pools to a supervisor that the service has started. The durations
+    /// under `[supervisor]` have no effect.
     ///
     /// # Errors
-    /// As [`start`](Self::start). Providers and pools that were added before the error stay.
+    /// As [`start`](Self::start), but the supervisor continues with the providers and pools that
+    /// were added before the error.
     pub async fn start_on(self, supervisor: &Supervisor) -> Result<Pools, ConfigError> {
         let targets = self.targets()?;
         let mut given = BTreeMap::new();
@@ -207,7 +209,7 @@ fn is_for_development(file: &Value) -> bool {
     Mark::deserialize(file).unwrap_or_default().development
 }
 
-/// Returns serde's message without the value that it shows.
+/// Returns serde's message without the value that it contains.
 fn without_value(message: &str) -> String {
     match message.split_once(", expected ") {
         Some((_, expected)) => format!("is invalid; give {expected}"),

@@ -1,8 +1,8 @@
 //! Compares a configuration with the JSON schema: unknown keys, wrong types, secrets in the file.
 //!
-//! serde reports the first problem alone, and shows the value. This reports all problems, with the
-//! nearest known key, and no value. Texts become numbers where the schema has numbers, because
-//! variables are texts.
+//! serde reports only the first problem, and its message contains the value. This module reports
+//! all problems, with the nearest known key, and no value. Strings are parsed as numbers where the
+//! schema has numbers, because environment variables are strings.
 
 use serde_json::{Map, Value};
 
@@ -11,13 +11,13 @@ use crate::references::{Form, resolve};
 use crate::source::Variables;
 use crate::values::{FILE, IS_SECRET};
 
-/// Mark of a URL in the JSON schema: variables in it are percent-encoded.
+/// Keyword of URLs in the JSON schema. Variables in a URL are percent-encoded.
 pub(crate) const IS_URL: &str = "x-url";
 
 /// Key that selects the variant of a table.
 const KIND: &str = "kind";
 
-/// Resolves the references of the configuration, and converts its texts. Returns all problems.
+/// Resolves the references of the configuration, and parses its strings. Returns all problems.
 pub(crate) fn conform(value: &mut Value, schema: &Value, variables: &Variables) -> Vec<Problem> {
     let mut walk = Walk {
         root: schema,
@@ -54,7 +54,7 @@ impl<'s> Walk<'s> {
         match type_of(schema) {
             "object" => match value.as_object_mut() {
                 Some(table) => self.table(table, schema, key),
-                None => self.problem(key, "is no table"),
+                None => self.problem(key, "is not a table"),
             },
             kind => self.scalar(value, schema, kind, key),
         }
@@ -85,7 +85,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// Compares a value with variants: of tables, which differ by their kind, or of names.
+    /// Checks a value that is one of several names, or a table whose `kind` selects its keys.
     fn variant(&mut self, value: &mut Value, variants: &'s [Value], key: &str) {
         let kinds: Vec<_> = variants
             .iter()
@@ -99,7 +99,7 @@ impl<'s> Walk<'s> {
             return self.name(value, &names, key);
         }
         let Some(table) = value.as_object_mut() else {
-            return self.problem(key, "is no table");
+            return self.problem(key, "is not a table");
         };
         let Some(kind) = table.get_mut(KIND) else {
             return self.problem(key, format!("needs the key `{KIND}`: {}", list(&kinds)));
@@ -123,7 +123,7 @@ impl<'s> Walk<'s> {
         match value.as_str() {
             Some(name) if names.contains(&name) => {}
             Some(name) => self.problem(key, format!("is unknown; {}", suggestion(name, names))),
-            None => self.problem(key, format!("is no text; give one of {}", list(names))),
+            None => self.problem(key, format!("is not a string; give one of {}", list(names))),
         }
     }
 
@@ -147,12 +147,12 @@ impl<'s> Walk<'s> {
                 }
             }
             "string" => {
-                // YAML and TOML have numbers where a text of digits was meant.
+                // Digits without quotes are a number, also where a string is meant.
                 if let Value::Number(number) = value {
                     *value = number.to_string().into();
                 }
                 if !value.is_string() {
-                    self.problem(key, "is no text");
+                    self.problem(key, "is not a string");
                 }
             }
             _ => {}
@@ -166,7 +166,7 @@ impl<'s> Walk<'s> {
         let maximum = schema.get("maximum").and_then(Value::as_u64);
         let maximum = maximum.unwrap_or(u64::from(u32::MAX));
         if value.as_u64().is_none_or(|number| number > maximum) {
-            self.problem(key, format!("is no whole number from 0 to {maximum}"));
+            self.problem(key, format!("is not a whole number from 0 to {maximum}"));
         }
     }
 
@@ -181,7 +181,7 @@ impl<'s> Walk<'s> {
     }
 }
 
-/// Returns the secrets in the text of the file itself.
+/// Returns a problem for each secret that is written in the file itself.
 pub(crate) fn secrets_in_file(value: &Value, schema: &Value) -> Vec<Problem> {
     let mut problems = Vec::new();
     find_secrets(value, schema, schema, "", &mut problems);
@@ -236,7 +236,7 @@ fn secret_in_file(key: &str) -> Problem {
     )
 }
 
-/// Returns whether the URL has a password that is not from the environment.
+/// Returns whether the URL has a password that is not a reference.
 fn has_password(url: &str) -> bool {
     let Some((_, rest)) = url.split_once("://") else {
         return false;
@@ -248,7 +248,7 @@ fn has_password(url: &str) -> bool {
         .is_some_and(|(_, password)| !password.is_empty() && !password.contains("${"))
 }
 
-/// Returns the schema behind references, and behind the `null` of an optional value.
+/// Resolves references in a schema, and removes the `null` of an optional value.
 fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     let mut schema = schema;
     loop {
@@ -300,24 +300,24 @@ fn join(key: &str, name: &str) -> String {
     }
 }
 
-/// Smallest similarity of a name that may have been meant.
+/// Smallest similarity of a name that is suggested.
 const SIMILAR: f64 = 0.5;
 
-/// Returns the nearest known name, or all of them.
+/// Returns the part of a message that suggests the nearest known name, or lists all of them.
 pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some((similarity, nearest)) if similarity >= SIMILAR => {
             format!("did you mean `{nearest}`?")
         }
         _ if known.is_empty() => "there is none".to_owned(),
-        _ => format!("known are {}", list(known)),
+        _ => format!("give one of {}", list(known)),
     }
 }
 
 /// Returns the nearest known name with its similarity, from 0 to 1.
 pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(f64, &'k str)> {
     let similarity = |one: &str| {
-        // `max_lifetime` for `connection_max_lifetime`.
+        // Such as `max_lifetime`, which is part of `connection_max_lifetime`.
         if name.len() > 3 && one.contains(name) {
             return 0.9;
         }

@@ -1,12 +1,12 @@
-//! What is wrong with a configuration, or why its start failed.
+//! Problems of a configuration, and the error of its start.
 
 use std::error::Error;
 use std::fmt;
 
 /// All problems of a configuration, or the first error of its start.
 ///
-/// Each problem names its key and what would be right. None contains a value of the file, because
-/// a secret may stand under the wrong key.
+/// Each problem names its key and a way to correct it. No problem contains a value of the file,
+/// because a secret may be under the wrong key.
 #[derive(Debug)]
 pub struct ConfigError {
     origin: String,
@@ -20,7 +20,7 @@ pub struct ConfigError {
 pub struct Problem {
     /// Key with its tables, such as `pools.orders.port`. Empty if it concerns the whole file.
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// Description of the problem, and a way to correct it.
     pub message: String,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // The message has its text already.
+        // The message already contains this error's text.
         self.start_error.as_ref()?.source()
     }
 }

@@ -12,7 +12,7 @@ use crate::conform::suggestion;
 use crate::error::ConfigError;
 use crate::schema::PoolKind;
 
-/// The pools and providers of a configuration, by their names. Clone the handles out of it.
+/// The running pools and providers of a configuration, by name.
 pub struct Pools {
     pub(crate) origin: String,
     pub(crate) supervisor: Supervisor,
@@ -20,7 +20,7 @@ pub struct Pools {
     pub(crate) pools: BTreeMap<String, Pool>,
 }
 
-/// A handle of any kind.
+/// The handle of a pool of any kind.
 pub(crate) struct Pool {
     pub(crate) kind: PoolKind,
     /// Type of the handle, for messages.
@@ -32,8 +32,8 @@ impl Pools {
     /// Returns the handle of a pool: `get::<PgPools>("orders")`.
     ///
     /// # Errors
-    /// No pool has this name, or it is of another kind. The message names the nearest pool, or the
-    /// right type.
+    /// No pool has this name, or the pool is of another kind. The message names the nearest pool,
+    /// or the type to request.
     pub fn get<F: PoolFactory>(&self, name: &str) -> Result<Handle<F>, ConfigError> {
         let key = format!("pools.{name}");
         let Some(pool) = self.pools.get(name) else {

@@ -23,7 +23,7 @@ use crate::schema::{File, ProviderSettings};
 use crate::target::Target;
 use crate::values::Secret;
 
-/// Registers providers, and creates what several of them share.
+/// Registers providers, which share AWS's configuration and Vault's sessions.
 pub(crate) struct Providers<'f> {
     origin: &'f str,
     supervisor: &'f Supervisor,
@@ -39,7 +39,7 @@ pub(crate) struct Providers<'f> {
 }
 
 impl<'f> Providers<'f> {
-    /// Creates sessions of AWS and Vault, and logs in to neither.
+    /// Loads AWS's configuration and creates Vault's sessions. Logs in to neither.
     ///
     /// # Errors
     /// The settings of a Vault server are invalid.
@@ -66,7 +66,7 @@ impl<'f> Providers<'f> {
     /// Registers a provider of the file.
     ///
     /// # Errors
-    /// A setting is invalid, or the provider returns no lease.
+    /// A setting is invalid, or the first fetch failed.
     pub(crate) async fn add(
         &self,
         name: &str,
@@ -122,7 +122,7 @@ impl<'f> Providers<'f> {
         }
     }
 
-    /// Registers the provider of a pool that has its credentials in its own table.
+    /// Registers the provider of a pool whose table contains the credentials.
     ///
     /// # Errors
     /// As [`add`](Self::add).
@@ -186,7 +186,7 @@ impl<'f> Providers<'f> {
         added.map_err(|error| ConfigError::of_start(self.origin, key, error))
     }
 
-    /// The check of the file has found this before.
+    /// Returns the error of a feature that is not enabled. `check` finds it first.
     fn without_feature(&self, key: &str) -> ConfigError {
         ConfigError::one(self.origin, key, "needs a feature of claviger-config")
     }

@@ -1,4 +1,4 @@
-//! References in the texts of a configuration: `${NAME}`, `${NAME:-default}` and `file:/path`.
+//! References in the strings of a configuration: `${NAME}`, `${NAME:-default}` and `file:/path`.
 
 use std::path::Path;
 
@@ -14,18 +14,18 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// How a text uses the values of its references.
+/// Form in which the value of a reference is inserted into a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// As they are.
+    /// Unchanged.
     Text,
-    /// As they are; a file is read at each login.
+    /// Unchanged. The path of a file is kept, because the file is read later.
     Secret,
     /// Percent-encoded, unless a variable is the whole URL.
     Url,
 }
 
-/// Replaces the references of a text. `$${` becomes `${`.
+/// Replaces the references of a string. `$${` becomes `${`.
 ///
 /// # Errors
 /// A variable is not set, a brace is missing, or a file cannot be read. The message has no value.
@@ -48,7 +48,7 @@ pub(crate) fn resolve(text: &str, form: Form, variables: &Variables) -> Result<S
         }
         resolved.push_str(before);
         let Some(end) = reference.find('}') else {
-            return Err("has `${` without `}`; write `$${` for the characters".to_owned());
+            return Err("has `${` without `}`; write `$${` for a literal `${`".to_owned());
         };
         let value = value_of(&reference[2..end], variables)?;
         let is_whole = before.is_empty() && end + 1 == text.len();
@@ -80,7 +80,7 @@ fn value_of<'v>(reference: &'v str, variables: &'v Variables) -> Result<&'v str,
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default),
         (None, None) => Err(format!(
-            "needs the environment variable {name}, which is not set or empty"
+            "needs the environment variable {name}, which is empty or not set"
         )),
     }
 }

@@ -8,15 +8,15 @@ use serde_json::Value;
 
 use crate::error::ConfigError;
 
-/// Prefix of environment variables that override the file, and what separates their keys:
-/// `CLAVIGER_POOLS__ORDERS__PORT`.
+/// Prefix of environment variables that override the file, such as `CLAVIGER_POOLS__ORDERS__PORT`.
 const PREFIX: &str = "CLAVIGER";
+/// Separator of keys in the name of a variable.
 const KEYS: &str = "__";
 
-/// The variables of the environment.
+/// Environment variables by name.
 pub(crate) type Variables = HashMap<String, String>;
 
-/// Returns the variables that are valid Unicode.
+/// Returns the environment variables that are valid Unicode.
 pub(crate) fn environment() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -26,7 +26,7 @@ pub(crate) fn environment() -> Variables {
 /// Reads a TOML or YAML file. Variables override its values.
 ///
 /// # Errors
-/// The file cannot be read, or is not valid. The message has no part of the file.
+/// The file cannot be read, or is invalid. The message contains no part of the file.
 pub(crate) fn read_file(path: &Path, variables: &Variables) -> Result<Value, ConfigError> {
     let origin = path.display().to_string();
     let format = match path.extension().and_then(|extension| extension.to_str()) {
@@ -55,7 +55,7 @@ pub(crate) fn read_text(
     let overrides: Variables = variables
         .iter()
         .filter(|(name, _)| name.starts_with(&format!("{PREFIX}_")))
-        // A value of the environment has no references.
+        // `${` in an environment variable is not a reference.
         .map(|(name, value)| (name.clone(), without_references(value)))
         .collect();
     let overrides = Environment::with_prefix(PREFIX)
@@ -70,12 +70,13 @@ pub(crate) fn read_text(
         .map_err(|error| ConfigError::one(origin, "", without_values(&error)))
 }
 
-/// Returns a text that stays as it is when references are resolved.
+/// Escapes references, so that `resolve` returns the same string.
 pub(crate) fn without_references(value: &str) -> String {
     value.replace("${", "$${")
 }
 
-/// Returns the place and the kind of a syntax error. Parsers quote the line, which may be a secret.
+/// Returns the first line of a parser's message, which has the position of the syntax error. The
+/// following lines quote the file, which may contain a secret.
 fn without_values(error: &SourceError) -> String {
     let text = match error {
         SourceError::FileParse { cause, .. } => cause.to_string(),

@@ -14,7 +14,7 @@ use crate::providers::Providers;
 use crate::schema::{File, PoolKind, SupervisorSettings};
 use crate::target::Target;
 
-/// Returns a builder with the durations of the file.
+/// Returns a builder with the settings of `[supervisor]`.
 pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
     let mut builder = Supervisor::builder();
     if settings.fail_fast {
@@ -41,11 +41,11 @@ pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
     builder
 }
 
-/// Registers all providers, then all pools, each at the same time. `given` were registered by the
-/// service.
+/// Registers all providers concurrently, then all pools concurrently. `given` has the providers
+/// that the service added.
 ///
 /// # Errors
-/// The first error of a provider or pool. Those that were registered before stay registered.
+/// The first error of a provider or pool. Earlier ones stay registered.
 pub(crate) async fn register(
     origin: &str,
     supervisor: &Supervisor,
@@ -135,7 +135,7 @@ impl Registration<'_> {
                 self.add_factory(crate::kinds::redis::exclusive(target))
                     .await
             }
-            // The check of the file has found this before.
+            // `check` finds a missing feature first.
             #[cfg(not(all(
                 feature = "bb8",
                 feature = "deadpool-postgres",

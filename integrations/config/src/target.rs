@@ -1,4 +1,4 @@
-//! A pool's settings, with those of its URL and the defaults of the file.
+//! A pool's settings, combined with its URL and the defaults of the file.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::error::Problem;
 use crate::schema::{PoolDefaults, PoolKind, PoolSettings, SslMode};
 use crate::values::{HumanDuration, Secret};
 
-/// Limits for connections with IAM tokens, which are valid for 15 minutes.
+/// Maximum age of connections with IAM tokens, which are valid for 15 minutes.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 10;
 
-/// A pool of the file.
+/// A pool of the file, with all its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
@@ -32,7 +32,7 @@ impl Target {
     /// Combines a pool's settings with its URL and the defaults.
     ///
     /// # Errors
-    /// The URL is invalid, or of another kind of pool.
+    /// The URL is invalid, or its scheme does not match the kind of pool.
     pub(crate) fn new(
         name: &str,
         settings: &PoolSettings,
@@ -40,10 +40,10 @@ impl Target {
     ) -> Result<Self, Problem> {
         let problem = |message: &str| Problem::new(format!("pools.{name}.url"), message);
         let url = settings.url.as_deref().map(Url::parse).transpose();
-        // The parser's message has no part of the URL.
+        // The parser's message contains no part of the URL.
         let url = url.map_err(|error| {
             problem(&format!(
-                "is no URL ({error}); give one such as postgres://orders@db.internal/orders"
+                "is not a URL ({error}); give one such as postgres://orders@db.internal/orders"
             ))
         })?;
         let by_url = url.as_ref().map(|url| match url.scheme() {
@@ -51,13 +51,13 @@ impl Target {
             "mysql" | "mariadb" => Ok(PoolKind::Mysql),
             "redis" | "rediss" | "valkey" | "valkeys" => Ok(PoolKind::Redis),
             _ => Err(problem(
-                "has another scheme than postgres://, mysql://, redis:// or rediss://",
+                "has an unknown scheme; give postgres://, mysql://, redis:// or rediss://",
             )),
         });
         let by_url = by_url.transpose()?;
         let kind = settings.kind.or(by_url).unwrap_or(PoolKind::Postgres);
         if by_url.is_some_and(|by_url| by_url.engine() != kind.engine()) {
-            return Err(problem("is not of this kind of pool"));
+            return Err(problem("has a scheme of another kind of pool"));
         }
         Ok(Self {
             name: name.to_owned(),
@@ -73,7 +73,7 @@ impl Target {
         format!("pools.{}.{key}", self.name)
     }
 
-    /// Returns the name of the pool's provider: one of the file, or its own.
+    /// Returns the name of the provider that `provider` names, or of the pool's own provider.
     pub(crate) fn provider_name(&self) -> String {
         let own = || format!("{}-credentials", self.name);
         self.settings.provider.clone().unwrap_or_else(own)
@@ -113,7 +113,7 @@ impl Target {
         self.settings.password.clone().or_else(of_url)
     }
 
-    /// Returns a parameter of the URL's query.
+    /// Returns the parameters of the URL's query.
     pub(crate) fn url_parameters(&self) -> Vec<(String, String)> {
         let pairs = self.url.iter().flat_map(|url| url.query_pairs());
         pairs
@@ -121,7 +121,7 @@ impl Target {
             .collect()
     }
 
-    /// Returns whether the URL or the settings require TLS for Redis.
+    /// Returns whether the scheme of the URL requires TLS: `rediss` or `valkeys`.
     pub(crate) fn has_tls_scheme(&self) -> bool {
         self.url
             .as_ref()

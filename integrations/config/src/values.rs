@@ -1,4 +1,4 @@
-//! Values of a configuration file that have a form of their own.
+//! Types of values in a configuration file: durations and secrets.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 /// Prefix of a reference to a file.
 pub(crate) const FILE: &str = "file:";
 
-/// Mark of a secret in the JSON schema. Its value stays as it is until the login.
+/// Keyword of secrets in the JSON schema.
 pub(crate) const IS_SECRET: &str = "x-secret";
 
 /// A duration such as `14m` or `1h 30m`.
@@ -22,9 +22,10 @@ pub(crate) struct HumanDuration(pub(crate) Duration);
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // The text is not shown, because it may be a secret under the wrong key.
-        let duration = humantime::parse_duration(&text)
-            .map_err(|_| D::Error::custom("is no duration; give one such as \"14m\" or \"30s\""))?;
+        // The message does not contain the text, because it may be a secret under the wrong key.
+        let duration = humantime::parse_duration(&text).map_err(|_| {
+            D::Error::custom("is not a duration; give one such as \"14m\" or \"30s\"")
+        })?;
         Ok(Self(duration))
     }
 }
@@ -46,14 +47,14 @@ impl JsonSchema for HumanDuration {
 /// A password or token.
 #[derive(Clone)]
 pub(crate) enum Secret {
-    /// Its text, from the environment.
+    /// Text of the secret.
     Text(SecretString),
-    /// A file that contains it.
+    /// Path of the file that contains the secret.
     File(PathBuf),
 }
 
 impl Secret {
-    /// Returns the text in clear. That of a file is read now, without a line end.
+    /// Returns the secret in clear. A file is read now, without trailing line ends.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -65,7 +66,7 @@ impl Secret {
     }
 }
 
-/// Returns the text of a referenced file without its line end.
+/// Reads a referenced file without trailing line ends.
 ///
 /// # Errors
 /// The file cannot be read.

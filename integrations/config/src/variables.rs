@@ -7,14 +7,14 @@ use crate::error::Problem;
 use crate::source::{Variables, without_references};
 use crate::values::FILE;
 
-/// Prefixes of the variables, and the names of their pools.
+/// Prefixes of the variables, each with the name of its pool.
 const PREFIXES: [(&str, &str); 2] = [("DATABASE_", "database"), ("REDIS_", "redis")];
 
-/// Smallest similarity of a variable that was probably meant for a pool.
+/// Smallest similarity to a known key at which a variable is reported as misspelt.
 const MISSPELT: f64 = 0.75;
 
-/// Returns the configuration in the form of a file. Other variables with these prefixes have no
-/// effect, unless they look like a misspelt key.
+/// Returns the variables as the content of a configuration file. An unknown variable with one of
+/// the prefixes has no effect, unless it is probably misspelt.
 ///
 /// # Errors
 /// No URL is set, or a variable is misspelt.

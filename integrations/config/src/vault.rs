@@ -12,11 +12,11 @@ use crate::values::Secret;
 const DATABASE_MOUNT: &str = "database";
 const KV_MOUNT: &str = "secret";
 
-/// Sessions by the names of their servers.
+/// Vault sessions, by the name of the server in `[vaults]`.
 pub(crate) struct Sessions(BTreeMap<String, VaultSession>);
 
 impl Sessions {
-    /// Creates a session for each server; none logs in yet.
+    /// Creates a session for each server, and logs in to none.
     ///
     /// # Errors
     /// A setting is invalid.
@@ -63,7 +63,7 @@ impl Sessions {
         builder.build()
     }
 
-    /// Returns the session of a server; without a name, that of the only one.
+    /// Returns the session of this server, or of the only one.
     fn session(&self, name: Option<&str>) -> Result<&VaultSession, ProviderError> {
         let session = match name {
             Some(name) => self.0.get(name),

@@ -1,4 +1,4 @@
-//! What is read from files, and which problems are reported.
+//! Reading of configuration files, and the problems that are reported.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -108,7 +108,7 @@ fn an_unknown_key_is_an_error_with_the_nearest_known_one() {
         (
             format!("[pools.orders]\n{POOL}zzz = 1\n"),
             "pools.orders.zzz",
-            "known are",
+            "give one of",
         ),
         (
             "[providers.a]\nkind = \"flie\"\npath = \"/a\"\nformat = \"json\"\n".to_owned(),
@@ -171,7 +171,7 @@ fn a_value_of_a_wrong_type_is_named_without_the_value() {
         (
             "application_name = [\"s3cret\"]",
             "pools.orders.application_name",
-            "no text",
+            "not a string",
         ),
     ] {
         let text = format!("[pools.orders]\n{POOL}{line}\n");

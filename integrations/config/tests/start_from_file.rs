@@ -15,7 +15,7 @@ use sqlx::query_scalar;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// A start that should fail at once ends within this time; one that waits takes 30 s.
+/// Longest time of a start that fails at once. A start that waits takes 30 s.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
 struct Service {

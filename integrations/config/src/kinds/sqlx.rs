@@ -64,7 +64,7 @@ pub(crate) fn postgres(target: &Target) -> Result<PgPools, Problem> {
 #[cfg(feature = "mysql")]
 pub(crate) fn mysql(target: &Target) -> Result<MySqlPools, Problem> {
     let mut options = match &target.settings.url {
-        // sqlx knows one scheme.
+        // sqlx supports only one scheme.
         Some(url) => parsed(target, &url.replacen("mariadb://", "mysql://", 1))?,
         None => MySqlConnectOptions::new(),
     };
@@ -104,10 +104,10 @@ pub(crate) fn mysql(target: &Target) -> Result<MySqlPools, Problem> {
     Ok(pools)
 }
 
-/// Parses the URL. sqlx's message may contain a part of it.
+/// Parses the URL. sqlx's message is dropped, because it may contain a part of the URL.
 fn parsed<O: FromStr>(target: &Target, url: &str) -> Result<O, Problem> {
     O::from_str(url).map_err(|_| {
-        let message = "has a parameter that is unknown or invalid; give those of sqlx";
+        let message = "has an unknown or invalid parameter; give those of sqlx";
         Problem::new(target.key("url"), message)
     })
 }

@@ -15,7 +15,7 @@ use crate::error::Problem;
 use crate::schema::SslMode;
 use crate::target::Target;
 
-/// Sets what the settings of every kind have in common.
+/// Applies the settings that all these kinds of pools have.
 macro_rules! with_common_settings {
     ($pools:expr, $target:expr) => {{
         let mut pools = $pools
@@ -68,7 +68,7 @@ fn size(target: &Target) -> usize {
 fn connect(target: &Target) -> Result<PgConnect, Problem> {
     let settings = &target.settings;
     let mut config: Config = parameters(target).parse().map_err(|_| {
-        let message = "has a parameter that is unknown or invalid; give those of tokio-postgres";
+        let message = "has an unknown or invalid parameter; give those of tokio-postgres";
         Problem::new(target.key("url"), message)
     })?;
     if let Some(host) = target.host() {
@@ -95,7 +95,7 @@ fn connect(target: &Target) -> Result<PgConnect, Problem> {
     }
 }
 
-/// Returns the parameters of the URL in the form `key='value'`, without the mode of TLS.
+/// Returns the parameters of the URL in the form `key='value'`, without the TLS mode.
 fn parameters(target: &Target) -> String {
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
     let parameters = target.url_parameters().into_iter();
