@@ -167,17 +167,18 @@ impl<S> Lease<S> {
         self
     }
 
-    /// Sets when the server ends connections that authenticated with this lease and not again
-    /// since. Without newer credentials, open connections are handed out until a minute before that
-    /// time (a tenth of the time until then, if that is shorter; at least 1 s). A time before the
-    /// lease's expiry counts as that expiry. Default: the lease's expiry.
+    /// Sets when the server ends connections whose last authentication used this lease. A time
+    /// before the lease's expiry counts as that expiry. Default: the lease's expiry.
+    ///
+    /// Without newer credentials, open connections are handed out until shortly before that time.
+    /// The margin is a tenth of the remaining time, at least 1 s and at most a minute.
     ///
     /// Connections end only with [`OldConnections::Reauthenticate`] and
-    /// [`OldConnections::EndWithLease`]. The others ignore it.
+    /// [`OldConnections::EndWithLease`]. The other variants ignore this time.
     ///
     /// A token of ElastiCache is valid for 15 minutes, and a connection for 12 hours after its last
-    /// authentication. If a token was fetched at 0:13 and no newer one can be had, nobody logs in
-    /// with it from 0:28 on. Connections that it authenticated are handed out until 12:12.
+    /// authentication. If a token was fetched at 0:13 and no newer one is available, no login uses
+    /// it from 0:28 on. Connections that it authenticated are handed out until 12:12.
     ///
     /// ```
     /// use std::time::Duration;
@@ -229,7 +230,7 @@ impl<S> Lease<S> {
         self.old_connections
     }
 
-    /// Returns when connections end that authenticated with this lease and not again since:
+    /// Returns when the server ends connections whose last authentication used this lease:
     /// [`Expiry::never`] if they are kept or drained.
     pub fn connection_expiry(&self) -> Expiry {
         let given = self.connection_expiry;

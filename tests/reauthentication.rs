@@ -62,7 +62,7 @@ async fn connections_outlive_a_token_until_they_have_to_authenticate_again() {
         logins,
         "the token expired"
     );
-    // In the last minute a command might be cut.
+    // In the last minute a command might be interrupted.
     sleep_until(began + 12 * HOUR - MINUTE / 2).await;
     let error = scripted.pool.get().await.expect_err("no connection");
     assert!(error.to_string().contains("expired at"), "{error}");
@@ -86,7 +86,7 @@ async fn connections_that_authenticate_again_live_on() {
     let scripted = scripted().await;
     drop(scripted.pool.get().await.expect("a connection"));
     let logins = scripted.database.logins().len();
-    // Longer than a connection lives without another authentication.
+    // Longer than a connection stays open without another authentication.
     sleep_until(began + 13 * HOUR).await;
     assert!(scripted.pool.generation() > 60, "the token was renewed");
     scripted.provider.fail_next(100_000, backend_down());

@@ -1,4 +1,4 @@
-//! How a pool with a queue of its own is warmed, and makes room, by its own calls.
+//! Warming and making room for pools with a queue of their own, by the pool's own calls.
 
 use std::future::{Future, poll_fn};
 use std::iter::from_fn;
@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use super::factory::PoolFactory;
 use crate::error::{ConnectError, ConnectErrorKind};
 
-/// Longest wait for a connection that is closed to make room, if all are in use.
+/// Longest wait for a connection to be returned, if all are in use.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
-/// Opens connections side by side until the pool has this number. Returns the number that it has.
-/// A rejection takes precedence over other errors. Each login ends, so that its result is noted.
+/// Opens connections concurrently until the pool has this number. Returns the number that it has.
+/// A rejection takes precedence over other errors. Each login ends, so that its result is recorded.
 pub(super) async fn warm<F: PoolFactory + ?Sized>(
     factory: &F,
     pool: &F::Pool,
@@ -23,8 +23,8 @@ pub(super) async fn warm<F: PoolFactory + ?Sized>(
 ) -> Result<u32, ConnectError> {
     // Shorter than the deadline, to report the cause.
     let within = within * 4 / 5;
-    // Idle connections are kept until each call has begun to connect; otherwise it would take one
-    // of them. Callers can use them again before the first login completes.
+    // Idle connections are kept until each call has begun to connect. Otherwise a call would take
+    // one of them. Callers can use them again before the first login completes.
     let idle: Vec<_> = from_fn(|| factory.try_get(pool))
         .take(connections as usize)
         .collect();

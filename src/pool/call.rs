@@ -67,8 +67,8 @@ pub(super) struct PoolResult<F: PoolFactory> {
     pub(super) opened: bool,
 }
 
-/// Returns whether the server has ended open connections of this generation or is about to, or they
-/// may belong to an expired user without reporting it.
+/// Returns whether open connections of this generation can no longer be handed out. The server ends
+/// them about now, or they may belong to an expired user without reporting it.
 pub(crate) fn are_expired<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,

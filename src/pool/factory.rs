@@ -184,10 +184,12 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     }
 
     /// Closes one connection of the current pool that no caller uses, to make room for a login
-    /// before a handover. If all are in use, it may wait for the next one. Called when the server
-    /// or the user is at its limit, and the login is to the same [`server`](Self::server); for 15 s
-    /// after it has closed one, it is not called again, because another client may take its place.
-    /// Returns whether it closed one.
+    /// before a handover. If all are in use, it may wait for the next one. Returns whether one was
+    /// closed.
+    ///
+    /// Called when the server or the user is at its limit, if the login is to the same
+    /// [`server`](Self::server). After a connection was closed, the method is not called for 15 s,
+    /// because another client may take the place.
     ///
     /// Default: with [a queue of its own](PoolSettings::own_queue), closes an idle connection by
     /// [`try_get`](Self::try_get) and [`discard`](Self::discard), or the next one that is returned
@@ -210,7 +212,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// Opens connections until the pool has `connections` of them. Returns how many it has.
     /// `within` is the same as in [`verify_as_pool`](Self::verify_as_pool).
     ///
-    /// Default: with [a queue of its own](PoolSettings::own_queue), opens them side by side by
+    /// Default: with [a queue of its own](PoolSettings::own_queue), opens them concurrently by
     /// [`get`](Self::get). Otherwise opens none.
     ///
     /// # Errors

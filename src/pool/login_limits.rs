@@ -42,13 +42,13 @@ pub(crate) struct LoginLimits {
     last_success: Mutex<Option<Instant>>,
     limited_until: Mutex<Option<Instant>>,
     without_caller: Mutex<LoginsWithoutCaller>,
-    /// Expiry of the credentials that the pool logs in with. Of an update in place, before the
-    /// publication.
+    /// Expiry of the credentials that the pool logs in with. An update in place changes it before
+    /// the publication.
     expiry: watch::Sender<Expiry>,
 }
 
-/// Handover of a pool that is not yet published. Dropped when it ends, published or not: its logins
-/// then get no permit of the handover any more.
+/// Handover of a pool that is not yet published. After it is dropped, the pool's logins get no
+/// permit of the handover.
 pub(super) struct Ahead(pub(super) Arc<LoginLimits>);
 
 impl Drop for Ahead {
@@ -143,7 +143,7 @@ impl LoginLimits {
         self.id
     }
 
-    /// Notes that the pool serves callers from now on. Called after its generation was published.
+    /// Records that the pool serves callers from now on. Called after its generation was published.
     pub(super) fn publish(&self) {
         self.published.store(true, Ordering::Release);
         self.ahead.close();
@@ -168,12 +168,12 @@ impl LoginLimits {
             .is_ok()
     }
 
-    /// Notes the expiry of the credentials that the pool logs in with from now on.
+    /// Records the expiry of the credentials that the pool logs in with from now on.
     pub(super) fn set_expiry(&self, expiry: Expiry) {
         let _ = self.expiry.send_replace(expiry);
     }
 
-    /// Resolves when the pool's credentials have not expired.
+    /// Resolves when the pool's credentials are valid.
     pub(super) async fn until_valid(&self, clock: &Clock) {
         let mut expiry = self.expiry.subscribe();
         // Fails only without a sender, which this value owns.

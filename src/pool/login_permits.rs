@@ -100,13 +100,13 @@ impl LoginPermits {
         }
     }
 
-    /// Resolves when the pool's credentials have not expired: at once, or after they have expired,
-    /// when newer ones are active or the lease is extended.
+    /// Waits until the pool's credentials are valid. Resolves at once if they have not expired, and
+    /// otherwise when newer ones are active or the lease is extended.
     ///
     /// For drivers that open connections by themselves, without [`log_in`](Self::log_in). Wait
     /// before each such login, because none may use an expired lease. After
     /// [`update_in_place`](super::PoolFactory::update_in_place), these are the new credentials. A
-    /// pool that was replaced gets no newer ones: its wait never ends.
+    /// pool that was replaced gets no newer ones, and its wait never ends.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -132,8 +132,8 @@ pub(super) enum LoginOutcome<'e> {
 /// Permit for one login.
 #[derive(Default)]
 pub(super) struct LoginPermit {
-    /// Generation that it is counted for. `None` before publication: the handover limits and counts
-    /// these logins.
+    /// Generation that counts the login. `None` before publication, because the handover limits and
+    /// counts these logins.
     pub(super) generation: Option<u64>,
     /// Limits on callers' logins, and for how long the login keeps them.
     pub(super) permits: Permits,
@@ -150,7 +150,7 @@ pub(super) type Validity<'s> = Pin<Box<dyn Future<Output = ()> + Send + 's>>;
 pub(super) trait PermitSource: Send + Sync {
     /// Resolves with a permit, or with `None` when the pool is closed.
     fn permit(&self) -> Permission<'_>;
-    /// Resolves when the pool's credentials have not expired.
+    /// Resolves when the pool's credentials are valid.
     fn until_valid(&self) -> Validity<'_>;
     fn note_login(&self, generation: u64, outcome: LoginOutcome<'_>);
 }

@@ -11,7 +11,7 @@ use super::checks::Taken;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Shared};
 
-/// Takes a connection that is returned. If callers queue, they get it first. If the server counts
+/// Takes a connection that is returned. Callers in the queue get it first. If the server counts
 /// aborted logins, uses `try_get`, which begins no login and calls no hook before the acquire.
 pub(super) async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
@@ -34,7 +34,8 @@ pub(super) async fn take_returned<F: PoolFactory>(
         } else {
             // Boxed, because it is large and seldom needed.
             getting = Some(Box::pin(shared.factory.get(&generation.pool)));
-            // If another caller is faster, it becomes a login. The next one may be faster.
+            // If another caller takes the connection, this acquire becomes a login. The next
+            // returned connection may be available before that login ends.
             Instant::now() + HEAD_START
         };
         if let Some(result) = first_of(&mut getting, sleep_until(pause)).await {
@@ -61,8 +62,8 @@ async fn first_of<T>(
     }
 }
 
-/// Takes a connection that is returned while an acquire of an idle one takes long: another caller
-/// got that one, and the acquire has become a login.
+/// Takes the next returned connection while an acquire of an idle one takes long. Another caller
+/// then got the idle connection, and the acquire has become a login.
 pub(super) async fn take_next_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
@@ -79,8 +80,9 @@ pub(super) async fn until_idle_connection<F: PoolFactory>(shared: &Shared<F>, po
     }
 }
 
-/// First and longest pause between two attempts; doubled each time.
+/// First pause between two attempts. Each pause is twice the one before.
 const POLL_FIRST: Duration = Duration::from_millis(1);
+/// Longest pause between two attempts.
 const MAX_POLL: Duration = Duration::from_millis(16);
 
 /// Pauses between two attempts to take a returned connection.

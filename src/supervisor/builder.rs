@@ -68,7 +68,7 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Ends `add_provider` and `add_pool` at their first failed fetch or login: a rejected
+    /// Makes `add_provider` and `add_pool` fail at the first failed fetch or login: a rejected
     /// password, an unknown host, missing credentials for the backend. Default: transient errors
     /// are retried until the start deadline.
     pub fn with_fail_fast(mut self) -> Self {

@@ -18,13 +18,13 @@ pub(crate) struct LeaseFacts {
     pub(crate) account: Arc<str>,
     pub(crate) expiry: Expiry,
     pub(crate) old_connections: OldConnections,
-    /// When the server ends connections that do not authenticate again.
+    /// Time at which the server ends connections that do not authenticate again.
     pub(crate) connection_expiry: Expiry,
 }
 
 impl LeaseFacts {
-    /// Returns until when its open connections are handed out. Those that authenticate again are
-    /// not used in the last minute before their end, so that commands are not cut.
+    /// Returns the time until which open connections are handed out. Connections that authenticate
+    /// again are not used in the last minute before their end, so that no command is interrupted.
     pub(crate) fn connections_until(&self, now: Timestamp) -> Expiry {
         let end = self.connection_expiry;
         match (self.old_connections, end.remaining(now)) {

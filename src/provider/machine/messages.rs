@@ -89,7 +89,7 @@ pub(crate) struct Facts {
     pub(crate) revision: Revision,
     pub(crate) expiry: Expiry,
     pub(crate) old_connections: OldConnections,
-    /// When the server ends its connections, if the provider set that.
+    /// Time at which the server ends its connections, if the provider set one.
     pub(crate) connection_expiry: Option<Expiry>,
     pub(crate) refresh_after: Option<Duration>,
 }

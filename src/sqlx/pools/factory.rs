@@ -26,7 +26,7 @@ use crate::pool::{
 /// Time between two counts of a draining pool's connections while some are busy.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
 
-/// Longest wait for a connection that is closed to make room, if all are in use.
+/// Longest wait for a connection to be returned, if all are in use.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 impl<DB: Dialect> PoolFactory for SqlPools<DB> {
