@@ -125,7 +125,7 @@ impl<F: ManagerFactory> ManageConnection for PermittedManager<F> {
     type Connection = Managed<F>;
     type Error = CallError;
 
-    /// Gives the error of a login to one caller, and logs in again while another caller has none.
+    /// Gives the error of a login to one caller. Logs in again while a caller has no login.
     async fn connect(&self) -> Result<Self::Connection, CallError> {
         let mut login = self.shared.waiting.login();
         loop {

@@ -63,7 +63,7 @@ impl State {
 
 impl PendingLogin {
     /// Gives the error of this login to one caller. Returns the login if another caller has none of
-    /// its own: bb8 begins no further login for callers that wait already.
+    /// its own, because bb8 starts no further login for callers that already wait.
     pub(crate) fn failed(mut self, error: &CallError) -> Option<Self> {
         let waiting = self.0.take()?;
         let mut state = waiting.state.lock();
@@ -90,7 +90,7 @@ impl Drop for PendingLogin {
 }
 
 impl WaitingCaller {
-    /// Resolves with the error of a login that no other caller takes. Not called again after that.
+    /// Resolves with the error of a login that no other caller takes. Called once.
     pub(crate) async fn error(&mut self) -> CallError {
         let Waiting { state, changed } = &self.waiting;
         loop {

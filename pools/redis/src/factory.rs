@@ -102,7 +102,7 @@ impl<K: Kind> PoolFactory for RedisPools<K> {
         explain(&self.logins, credentials, error)
     }
 
-    /// The only connection is the one that callers use.
+    /// Closes none, because callers use the only connection.
     async fn make_room(&self, _: &RedisPool<K>) -> bool {
         false
     }

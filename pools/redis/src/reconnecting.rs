@@ -163,8 +163,8 @@ impl Client {
     }
 
     /// Records that the client cannot log in, because its credentials have expired. Without an open
-    /// connection, the next call has to wait for a newer lease, and so reports the error. With one,
-    /// callers share it.
+    /// connection, the next call has to wait for a newer lease, and so reports the error. An open
+    /// connection is still shared.
     fn note_expired(&self) {
         if self.logins.lock().accepted.is_empty() {
             self.note(State::note_broken);
@@ -232,8 +232,8 @@ impl Reading {
         Some(version.auth())
     }
 
-    /// Waits until a login may begin: at once, or while none succeeds, after a success, a pause or
-    /// with newer credentials. Expired credentials are waited for first.
+    /// Waits until a login may begin. Expired credentials delay the login until newer ones are
+    /// active. While no login succeeds, it also waits for a success, a pause or newer credentials.
     async fn may_log_in(&mut self) -> Option<()> {
         let client = Arc::clone(&self.client);
         let mut progress = client.changed.subscribe();

@@ -6,7 +6,7 @@ use claviger::Lease;
 use claviger::error::ConnectError;
 use claviger::pool::PoolSettings;
 
-/// Shortest and longest pause between two searches for connections that are too old.
+/// Shortest and longest pause between two searches for connections beyond a limit.
 const SEARCH_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Settings of a pool with [a queue of its own](PoolSettings::own_queue). The setters of
@@ -148,9 +148,9 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the age at which an idle connection is closed, within a quarter of that age and
-        /// 30 s at most, or a busy one once it is returned. Use 14 min with tokens that are valid
-        /// for 15 min. `None`: at no age. Default: 30 min.
+        /// Sets the age at which a connection is closed. An idle connection is closed up to a
+        /// quarter of that age later, 30 s at most. A busy one is closed when it is returned. Use
+        /// 14 min with tokens that are valid for 15 min. `None`: at no age. Default: 30 min.
         #[must_use]
         pub fn with_max_lifetime(
             mut self,
@@ -161,7 +161,7 @@ macro_rules! setters {
         }
 
         /// Sets for how long an idle connection stays open. deadpool counts from when it was last
-        /// taken, bb8 from when it was returned. `None`: for any time. Default: 10 min.
+        /// taken, bb8 from when it was returned. `None`: no limit. Default: 10 min.
         #[must_use]
         pub fn with_idle_timeout(
             mut self,

@@ -99,7 +99,7 @@ impl Tokens {
     }
 
     /// Sets how long after its last authentication the server ends a connection. Default: leases
-    /// say nothing about it.
+    /// do not set it.
     #[must_use]
     pub fn with_connection_lifetime(mut self, lifetime: Duration) -> Self {
         self.connection_lifetime = Some(lifetime);

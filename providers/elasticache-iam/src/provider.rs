@@ -30,9 +30,9 @@ pub(crate) const CONNECTION_LIFETIME: Duration = Duration::from_secs(12 * 3_600)
 ///   renewals succeed, no connection opens with a token older than 14 minutes.
 /// - **Open connections** stay usable after their token's expiry. The server ends a connection 12
 ///   hours after its last `AUTH` or `HELLO`. Pools authenticate them again at each renewal
-///   ([`OldConnections::Reauthenticate`]). If a token was signed at 0:13 and no later one can be,
-///   open connections are handed out until 12:12. Pools whose connections cannot authenticate again
-///   are replaced at each renewal.
+///   ([`OldConnections::Reauthenticate`]). If a token was signed at 0:13 and no later one can be
+///   signed, open connections are handed out until 12:12. Pools whose connections cannot
+///   authenticate again are replaced at each renewal.
 /// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute.
 ///   If it returns another identity, a new token is signed. A chain that returns a new session at
 ///   each call is only called for signatures.

@@ -23,8 +23,9 @@ pub trait Kind: Send + Sync + 'static {
     /// Connection of a caller.
     type Connection: From<Object<Self::Manager>> + Send + 'static;
 
-    /// Creates the manager of a pool, which opens every connection by [`Logins::log_in`]. It checks
-    /// no connection before reuse: a handle does, and deadpool loses one whose check is cancelled.
+    /// Creates the manager of a pool, which opens every connection by [`Logins::log_in`]. It must
+    /// not check connections before reuse, because deadpool loses one whose check is cancelled. The
+    /// handle checks them.
     fn manager(logins: Logins) -> Self::Manager;
 
     /// Returns the error of a call on deadpool.

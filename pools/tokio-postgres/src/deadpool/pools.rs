@@ -19,7 +19,7 @@ use crate::{PgConnect, QueueSettings};
 /// - `max_size` bounds the connections (deadpool's default is twice the number of cores).
 /// - `timeouts.wait` is a call's one deadline, also across generations. Default: 30 s.
 /// - `timeouts.recycle` limits the check of a connection. Default: none; the call's deadline
-///   holds.
+///   applies.
 /// - `timeouts.create` must be `None`: it would end the wait for a permit, which a rotation may
 ///   need. Set `connect_timeout` in the configuration of tokio-postgres instead.
 /// - `queue_mode` is deadpool's.
