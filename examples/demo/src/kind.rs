@@ -30,12 +30,12 @@ pub(crate) trait Kind: Send + Sync + 'static {
     type Server: Server;
     /// The supervised pools.
     type Pools: PoolFactory<Secret = Credentials>;
-    /// The library's own pool. It keeps its credentials.
+    /// The library's own pool, whose credentials do not change.
     type Plain: Clone + Send + Sync + 'static;
 
     /// The library's name.
     const NAME: &'static str;
-    /// What a call executes, in the plural.
+    /// Name of what a call executes, in the plural.
     const CALLS: &'static str = "queries";
 
     fn pools(server: &Self::Server) -> Result<Self::Pools, Problem>;
@@ -44,7 +44,7 @@ pub(crate) trait Kind: Send + Sync + 'static {
 
     /// Reads the number of orders through the handle.
     fn call(db: &Handle<Self::Pools>) -> impl Future<Output = Result<(), CallFailure>> + Send;
-    /// Reads it through the plain pool.
+    /// Reads the number of orders through the plain pool.
     fn call_plain(pool: &Self::Plain) -> impl Future<Output = Result<(), CallFailure>> + Send;
 }
 
@@ -56,12 +56,12 @@ pub(crate) struct CallFailure {
     pub(crate) message: String,
 }
 
-/// A source of calls, which the tasks of a service share.
+/// A pool that the tasks of a service call. Clones are the same pool.
 pub(crate) trait Caller: Clone + Send + Sync + 'static {
     fn call(&self) -> impl Future<Output = Result<(), CallFailure>> + Send;
 }
 
-/// Calls through a handle.
+/// A supervised pool, called through its handle.
 pub(crate) struct Supervised<K: Kind>(pub(crate) Handle<K::Pools>);
 
 impl<K: Kind> Clone for Supervised<K> {
@@ -76,7 +76,7 @@ impl<K: Kind> Caller for Supervised<K> {
     }
 }
 
-/// Calls through a plain pool, which a restart replaces.
+/// A plain pool, which a restart of its service replaces.
 pub(crate) struct Plain<K: Kind>(Arc<RwLock<K::Plain>>);
 
 impl<K: Kind> Clone for Plain<K> {

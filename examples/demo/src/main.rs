@@ -1,7 +1,7 @@
 //! Demo: a service of 16 tasks calls a real server through a handle, while its credentials change
-//! repeatedly. A plain pool beside it shows what happens otherwise.
+//! repeatedly. A plain pool beside it shows the effect without Claviger.
 //!
-//! A [`Kind`](kind::Kind) is a kind of pool. What happens to it is written once, for all of them.
+//! The scenarios are written once, generic over the [`Kind`](kind::Kind) of pool.
 
 #[cfg(not(any(
     feature = "bb8",
@@ -41,7 +41,7 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 /// Maximum number of connections of a pool.
 const CONNECTIONS: u32 = 10;
 
-/// Lifetime of a connection where none is killed, so that logins are frequent.
+/// Age at which connections are closed if none is killed. Short, so that logins are frequent.
 #[cfg(any(feature = "rds-iam", feature = "secrets-manager", feature = "vault"))]
 const CONNECTION_LIFETIME: Duration = Duration::from_millis(400);
 
@@ -100,7 +100,7 @@ async fn show_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<boo
     Ok(succeeded && drawn.is_ok())
 }
 
-/// Formats an error and its sources on one line. Some errors repeat the text of their source.
+/// Formats an error and its causes on one line. Some errors repeat the text of their cause.
 fn with_causes(problem: &(dyn std::error::Error + 'static)) -> String {
     let mut causes: Vec<_> = std::iter::successors(Some(problem), |problem| problem.source())
         .map(ToString::to_string)

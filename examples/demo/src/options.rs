@@ -26,7 +26,7 @@ usage: demo [--seconds N] [--pool NAME] [--database NAME] [--with BACKEND]
                     reported at the start and the end, and does not fail the demo
 ";
 
-/// Shortest duration, in seconds. It has a change of each kind.
+/// Shortest duration, in seconds. Enough for one step of each kind.
 const SHORTEST: u64 = 5;
 const LONGEST: u64 = 86_400;
 
@@ -142,16 +142,14 @@ impl Options {
             }
             #[cfg(feature = "rds-iam")]
             Backend::RdsIam => {
-                "Shown here: no call fails while tokens expire; those of a plain pool do."
+                "Shown here: no call fails while tokens expire; calls of a plain pool fail."
             }
             #[cfg(feature = "secrets-manager")]
             Backend::SecretsManager => {
                 "Shown here: no call fails while secrets go through AWS's four rotation steps."
             }
             #[cfg(feature = "vault")]
-            Backend::Vault => {
-                "Shown here: no call fails while dynamic users of a database come and go."
-            }
+            Backend::Vault => "Shown here: no call fails while dynamic users of a database expire.",
         }
     }
 

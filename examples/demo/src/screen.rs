@@ -17,11 +17,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::timeline::Calls;
 
-/// Width of a line. Longer ones are continued on the next.
+/// Width of a line. Longer texts are wrapped.
 const WIDTH: usize = 80;
 /// Width of the time before a line.
 const TIME: usize = 10;
-/// Interval of lines while something takes long.
+/// Time between two lines while work takes long.
 const NOTICE_INTERVAL: Duration = Duration::from_millis(1_500);
 
 pub(crate) struct Screen {
@@ -30,9 +30,9 @@ pub(crate) struct Screen {
     result_line: Mutex<Option<String>>,
 }
 
-/// The state, which is printed once a second.
+/// State of the demo, which is printed once a second.
 pub(crate) struct Progress {
-    /// What a call executes, in the plural.
+    /// Name of what a call executes, in the plural.
     pub(crate) calls: &'static str,
     pub(crate) generations: String,
     /// Number of calls in the last second.
@@ -57,13 +57,13 @@ impl Screen {
         println!("{}", wrapped(text, WIDTH).join("\n"));
     }
 
-    /// Prints a picture, which is not wrapped.
+    /// Prints a diagram, without wrapping its lines.
     #[cfg(feature = "traces")]
     pub(crate) fn picture(&self, picture: &str) {
         println!("{picture}");
     }
 
-    /// Awaits something, and prints that it continues if it takes longer than two seconds.
+    /// Awaits `work`, and prints `what` once in 1.5 s until it ends.
     pub(crate) async fn while_waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
@@ -115,7 +115,7 @@ impl Screen {
         self.line_with_time("32", what);
     }
 
-    /// Prints a failure that belongs to the demo.
+    /// Prints a failure that the demo expects.
     pub(crate) fn failure(&self, what: &str) {
         self.line_with_time("31", what);
     }
@@ -252,8 +252,8 @@ pub(crate) fn counted(count: impl Into<u64>, noun: &str) -> String {
     }
 }
 
-/// Breaks a text between words into lines of at most `width` columns. Continued lines are indented
-/// as the first, and by two more.
+/// Breaks a text between words into lines of at most `width` columns. The following lines are
+/// indented by two columns more than the first.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     if text.chars().count() <= width {
         return vec![text.to_owned()];

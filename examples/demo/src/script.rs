@@ -176,8 +176,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Prints what starts, such as `a PostgreSQL`, and starts it off the async threads. A signal
-/// meanwhile stops it in order.
+/// Starts a server on a blocking thread, and prints its name, such as `a PostgreSQL`. A signal
+/// during the start stops the server in order.
 ///
 /// # Errors
 /// The server does not start, or a signal arrives.

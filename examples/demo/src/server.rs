@@ -1,4 +1,4 @@
-//! Servers of the demo, and what is done to each.
+//! Servers of the demo, and the changes that the demo makes to them.
 
 #[cfg(feature = "mariadb")]
 pub(crate) mod mariadb;
@@ -23,15 +23,15 @@ pub(crate) const FIRST_PASSWORD: &str = "password-0";
 
 /// A server with the users [`APP`] and [`PLAIN`], which may both read the orders.
 pub(crate) trait Server: Send + Sync + Sized + 'static {
-    /// The project's name.
+    /// Name of the product.
     const NAME: &'static str;
     /// The command that changes a password.
     const CHANGE: &'static str;
 
-    /// Starts it. Both users have the [`FIRST_PASSWORD`].
+    /// Starts the server. Both users have the [`FIRST_PASSWORD`].
     fn start() -> Result<Self, Problem>;
     fn port(&self) -> u16;
-    /// Sets a user's password; open connections continue.
+    /// Sets a user's password. Open connections continue.
     fn change_password(&self, user: &str, password: &str) -> Result<(), Problem>;
     /// Terminates every connection of a user.
     fn kill_connections(&self, user: &str) -> Result<(), Problem>;

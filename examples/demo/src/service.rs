@@ -15,7 +15,7 @@ use crate::kind::Caller;
 pub(crate) const TASKS: usize = 16;
 /// Pause of each task between two calls.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Pause after a failed call, so that errors that are returned at once do not fill the server.
+/// Pause after a failed call. Without it, errors that are returned at once overload the server.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Number of failures whose messages are kept.
 const KEPT: usize = 5;
@@ -76,7 +76,7 @@ impl Counters {
         self.reported.lock().message.take()
     }
 
-    /// Reports the next failure again, if its call begins from now on.
+    /// Reports the next failure again. Failures of calls that have already begun are not reported.
     pub(crate) fn report_again(&self) {
         *self.reported.lock() = Reported {
             since: Some(Instant::now()),
@@ -122,7 +122,7 @@ impl Service {
         &self.counters
     }
 
-    /// Stops the tasks after their present calls.
+    /// Stops the tasks after their current calls.
     pub(crate) async fn stop(self) -> Arc<Counters> {
         self.counters.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
@@ -156,8 +156,8 @@ async fn call_until_stopped(caller: impl Caller, counters: Arc<Counters>) {
     }
 }
 
-/// Makes a call. It only reads, so it is repeated if its connection is lost. No pool can do that for
-/// a service. All connections of a pool may be terminated at the same time.
+/// Makes a call. The call only reads, so it is repeated if its connection is lost. A pool cannot do
+/// that, because a statement may write. All connections of a pool may be lost at the same time.
 async fn call(caller: &impl Caller, counters: &Counters) -> Result<(), String> {
     let mut lost = 0;
     loop {

@@ -22,7 +22,7 @@ const SAMPLES_PER_LINE: u32 = 4;
 
 /// The service on the supervised pools, and the one on a plain pool beside it.
 pub(crate) struct Services {
-    /// What a call executes, in the plural.
+    /// Name of what a call executes, in the plural.
     pub(crate) calls: &'static str,
     pub(crate) supervised: Service,
     pub(crate) plain: Option<Service>,

@@ -1,15 +1,15 @@
-//! The course of the demo in a few lines: calls per second, generations, failures.
+//! Diagram of the demo over time: calls per second, generations, failures.
 
 use std::time::Duration;
 
 /// Maximum number of columns.
 const COLUMNS: usize = 60;
-/// Samples are merged when there are more.
+/// Maximum number of samples. When there are more, every second one is removed.
 const SAMPLES: usize = COLUMNS * 8;
 /// Width of the names.
 const NAMES: usize = 14;
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Shown instead of a bar if a call failed.
+/// Character that replaces the bar of a column in which a call failed.
 const FAILED: char = 'x';
 
 /// The state at one time. The numbers of calls are totals since the start.
@@ -31,7 +31,7 @@ pub(crate) struct Calls {
 pub(crate) struct Timeline {
     samples: Vec<Sample>,
     interval: Duration,
-    /// One of so many samples is kept.
+    /// Number of samples of which one is kept.
     step: usize,
     skipped: usize,
 }
@@ -60,7 +60,7 @@ impl Timeline {
         }
     }
 
-    /// Draws it, at most 80 columns wide. `calls` is their name, such as `queries`.
+    /// Draws the timeline, at most 80 columns wide. `calls` is their name, such as `queries`.
     pub(crate) fn draw(&self, calls: &str) -> Vec<String> {
         let intervals = self.samples.len() - 1;
         let each = intervals.div_ceil(COLUMNS).max(1);
@@ -119,7 +119,7 @@ fn bars(columns: &[Calls], highest: u64) -> String {
     columns.iter().map(bar).collect()
 }
 
-/// Writes each number at the column in which it begins, if there is room.
+/// Writes each number at its first column, if there is room.
 fn numbers(values: impl Iterator<Item = u64>) -> String {
     let mut text = String::new();
     let mut last = None;

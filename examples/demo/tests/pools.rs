@@ -96,7 +96,7 @@ fn check_pool(pool: &str, calls: &str) {
     }
 }
 
-/// Returns the number before the word that begins so.
+/// Returns the number before the first word with this prefix.
 fn number_before(text: &str, word: &str) -> u64 {
     let words: Vec<_> = text.split_whitespace().collect();
     let number = words

@@ -71,8 +71,8 @@ async fn count_orders(connection: &mut AsyncPgConnection) -> Result<(), CallFail
         })
 }
 
-/// Returns the failure of a call that got no connection. A login may lose its connection, too, while
-/// diesel sets it up.
+/// Returns the failure of a call that got no connection. A login may lose its connection, too,
+/// while diesel sets it up.
 fn supervised_failure(error: CallError) -> CallFailure {
     let is_lost = |error: &ConnectError| {
         error.kind() == ConnectErrorKind::Unreachable || is_termination(error.message())

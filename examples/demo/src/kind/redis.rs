@@ -11,7 +11,7 @@ use super::{CallFailure, Kind};
 use crate::{ACQUIRE_TIMEOUT, Problem};
 
 /// Number of times that the plain manager repeats a failed login. With redis-rs's default of six,
-/// its callers wait for seconds before they fail.
+/// calls wait for seconds before they fail.
 const PLAIN_RETRIES: usize = 1;
 
 pub(crate) struct RedisKind;
@@ -19,7 +19,7 @@ pub(crate) struct RedisKind;
 impl Kind for RedisKind {
     type Server = Redis;
     type Pools = RedisPools;
-    /// It reconnects by itself, as the supervised pool does.
+    /// Client that reconnects by itself, as the supervised pool does.
     type Plain = ConnectionManager;
 
     const NAME: &'static str = "redis";

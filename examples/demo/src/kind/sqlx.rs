@@ -1,4 +1,4 @@
-//! Pools of sqlx, and what the other backends of credentials need of their databases.
+//! Pools of sqlx, and operations on their databases for the other backends of credentials.
 
 #[cfg(feature = "mariadb")]
 mod mariadb;
@@ -52,14 +52,14 @@ pub(crate) trait Database: Server {
     #[cfg(feature = "secrets-manager")]
     const ENGINE: &'static str;
 
-    /// Starts it with users that authenticate with tokens as on RDS, over TLS.
+    /// Starts the server with users that authenticate with tokens as on RDS, over TLS.
     #[cfg(feature = "rds-iam")]
     fn start_with_tokens() -> Result<Self, Problem>;
     #[cfg(feature = "rds-iam")]
     fn host(&self) -> &str;
     /// Returns pools whose connections are closed at this age.
     fn pools(&self, lifetime: Option<Duration>) -> Self::Pools;
-    /// Returns such a pool without a supervisor.
+    /// Returns a plain pool whose connections are closed at this age.
     fn plain_pool(&self, credentials: &Credentials, lifetime: Option<Duration>) -> Self::Plain;
     fn count(db: &Handle<Self::Pools>) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
     fn count_plain(pool: &Self::Plain) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
@@ -116,8 +116,9 @@ impl TokenChecks {
 /// Returns the options of a pool. Returned connections are closed if they are older than
 /// `lifetime`.
 ///
-/// `max_lifetime` is not used. With it, sqlx 0.8.6 checks idle connections at that interval, and
-/// never ends if it reads a negative idle count. With a lifetime of minutes that does not occur.
+/// `max_lifetime` is not used. With it, sqlx 0.8.6 checks idle connections at that interval. The
+/// check never ends if it reads a negative idle count. With a lifetime of minutes that does not
+/// occur.
 fn pool_options<DB: sqlx::Database>(lifetime: Option<Duration>) -> PoolOptions<DB> {
     let options = PoolOptions::new()
         .max_connections(CONNECTIONS)

@@ -1,4 +1,4 @@
-//! What pools share whose callers get a client of tokio-postgres.
+//! Code for pools whose connections are clients of tokio-postgres.
 
 use std::error::Error as StdError;
 use std::io;

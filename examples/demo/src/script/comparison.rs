@@ -3,8 +3,9 @@
 use crate::service::Counters;
 use crate::timeline::Calls;
 
-/// Width of the first column, and of the others.
+/// Width of the first column.
 const FIRST: usize = 36;
+/// Width of each other column.
 const OTHERS: usize = 10;
 
 /// A row of the table.
@@ -16,7 +17,7 @@ struct Row {
     plain: Calls,
 }
 
-/// The table, and the totals at the begin of the current step.
+/// The table, and the totals at the start of the current step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Comparison {
     rows: Vec<Row>,
@@ -26,7 +27,7 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Ends the current step, and begins one of this kind.
+    /// Ends the current step, and starts one of this kind.
     pub(super) fn begin(&mut self, name: &'static str, supervised: &Counters, plain: &Counters) {
         self.end(supervised, plain);
         let known = self.rows.iter().position(|row| row.name == name);
@@ -40,7 +41,7 @@ impl Comparison {
         self.rows[self.current].steps += 1;
     }
 
-    /// Ends the current step. Calls before the first step belong to none.
+    /// Ends the current step. Calls before the first step are not counted.
     pub(super) fn end(&mut self, supervised: &Counters, plain: &Counters) {
         let supervised = calls_since(&mut self.before, supervised);
         let plain = calls_since(&mut self.plain_before, plain);

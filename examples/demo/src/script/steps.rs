@@ -15,15 +15,15 @@ use crate::screen::counted;
 use crate::server::{APP, FIRST_PASSWORD, PLAIN, Server};
 use crate::service::Counters;
 
-/// Time before a step, during which both pools work, and after it.
+/// Pause before and after a step. Both pools work before a step.
 const PAUSE: Duration = Duration::from_millis(600);
-/// Time until the rejection has caused a fetch, which takes milliseconds on a free machine.
+/// Longest wait for the fetch that a rejection causes. It takes milliseconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Delay of the file after an unannounced change of the password.
 const LAG: Duration = Duration::from_millis(500);
 
-/// A kind of step. They follow one another in this order.
+/// Kinds of steps, in the order in which they run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Announced,
@@ -34,7 +34,7 @@ enum Step {
 impl Step {
     const ALL: [Self; 3] = [Self::Announced, Self::Unannounced, Self::Kill];
 
-    /// Returns its name in the table.
+    /// Returns the name of the step in the table.
     const fn name(self) -> &'static str {
         match self {
             Self::Announced => "announced rotation, then a kill",
@@ -68,7 +68,7 @@ pub(super) struct Steps<K: Kind> {
     pub(super) context: ScriptContext,
 }
 
-/// What the rejections caused.
+/// Fetches that the rejections caused, and callers that waited meanwhile.
 #[derive(Default)]
 struct Rejections {
     count: u32,
@@ -77,7 +77,7 @@ struct Rejections {
 }
 
 impl<K: Kind> Steps<K> {
-    /// Takes steps until the end. Each kind of step is taken at least once.
+    /// Runs steps until the end of the demo. Each kind of step runs at least once.
     pub(super) async fn take(mut self) -> Tally {
         let mut tally = Tally::default();
         let mut comparison = Comparison::default();
@@ -109,7 +109,7 @@ impl<K: Kind> Steps<K> {
         }
         comparison.end(&self.supervised, &self.plain);
         if taken < Step::ALL.len() {
-            tally.problem("stopped before every kind of step was taken");
+            tally.problem("stopped before every kind of step has run");
         }
         tally.summary = comparison.table(K::CALLS);
         tally.summary.push(String::new());

@@ -31,7 +31,7 @@ impl Server for Postgres {
     }
 
     fn kill_connections(&self, user: &str) -> Result<(), Problem> {
-        // All at once: a restart does not wait for one connection after the other.
+        // All at once, as a restart of the server does.
         self.sql(&format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = {}",
             quote_literal(user)
