@@ -86,8 +86,8 @@ impl<K: Kind> ManagedPool<K> {
         self.inner.is_some()
     }
 
-    /// Returns an idle connection. If none is idle, deadpool would open one. Its login would
-    /// wait in the first poll, and is dropped before it begins.
+    /// Returns an idle connection. If none is idle, deadpool would open one, but its login
+    /// waits in the first poll and is dropped before it begins.
     pub(super) fn take_idle(&self) -> Option<Taken<K::Connection>> {
         let pool = self.deadpool()?;
         let mut timeouts = pool.timeouts();
