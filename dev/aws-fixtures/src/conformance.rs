@@ -61,7 +61,7 @@ impl<P: Provider<Secret = Credentials>> ProviderControls<P> for Controls {
 /// it with a configuration whose time is the supervisor's.
 ///
 /// # Panics
-/// Panics unless every check passes that applies.
+/// Panics unless every check that applies passes.
 pub async fn assert_conforms<P>(provider: impl FnOnce(&SdkConfig) -> P)
 where
     P: Provider<Secret = Credentials>,

@@ -1,5 +1,5 @@
-//! The parts of the example services that do not depend on the kind of pool: arguments, HTTP and
-//! the end of the process. Their test is [`orders_succeed_while_the_password_changes`].
+//! Parts of the example services that do not depend on the kind of pool: arguments, HTTP and
+//! shutdown. The test of the services is [`orders_succeed_while_the_password_changes`].
 
 #![cfg(unix)]
 #![expect(clippy::print_stdout, reason = "an example prints its results")]
@@ -24,19 +24,19 @@ const USAGE: &str = "usage: service CONFIG CREDENTIALS_FOLDER LISTEN";
 /// Error of an example.
 pub type Problem = Box<dyn Error + Send + Sync>;
 
-/// Resolves when the service is to stop.
+/// Future that resolves when the service must stop.
 pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An order that was taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
-    /// Its number.
+    /// Number of the order.
     pub id: i64,
     /// Generation of the pool that took it.
     pub generation: u64,
 }
 
-/// Runs a service with the arguments of this process, until SIGTERM or Ctrl-C: the configuration of
+/// Runs a service until SIGTERM or Ctrl-C. The arguments of this process are the configuration of
 /// tokio-postgres, the folder of the credentials, and the address to listen on.
 ///
 /// # Errors

@@ -1,4 +1,5 @@
-//! The test of the example services: each takes orders while its password changes, and shuts down cleanly.
+//! The test of the example services. Each takes orders while its password changes, and then shuts
+//! down cleanly.
 
 #![expect(clippy::expect_used, reason = "a failing service fails its test")]
 
@@ -60,7 +61,7 @@ pub async fn orders_succeed_while_the_password_changes<S>(
     server.set_password("app", "password-2").expect("changed");
     write("password", "password-2");
     let mut orders = 1;
-    // Every order succeeds until the service has adopted the password, and after it.
+    // Every order succeeds until the service has adopted the password, and afterwards.
     while !order(address).await.ends_with("generation 2") {
         orders += 1;
         assert!(orders < 100_000, "the new password is not adopted");

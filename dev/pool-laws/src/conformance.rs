@@ -11,7 +11,7 @@ use claviger_testkit::conformance::{self, ControlError, PoolControls};
 use crate::fixture::{ConnectionOf, ONE, connect, server};
 use crate::{PgKind, Settings};
 
-/// A port on which no server listens: TCP's port multiplexer, which no system has.
+/// Port of TCP's port multiplexer, on which no server listens.
 const UNUSED_PORT: u16 = 1;
 
 /// A server, and the number of the user's password.
@@ -74,7 +74,7 @@ impl<K: PgKind> PoolControls<K::Factory> for Controls<K> {
     }
 }
 
-/// Passes unless a check fails or, besides `not_applicable`, does not apply.
+/// Asserts that no check fails, and that exactly the checks `not_applicable` do not apply.
 async fn assert_conforms<K: PgKind>(settings: Settings, not_applicable: &[&str]) {
     let server = server("password-1");
     let factory = K::factory(connect(&server), settings);

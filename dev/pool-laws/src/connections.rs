@@ -40,7 +40,7 @@ pub async fn try_get_opens_no_connection<K: PgKind>() {
     assert_eq!((status.connections, status.idle), (1, 0));
 }
 
-/// For pools that need no runtime.
+/// Test for pools that need no runtime.
 pub fn try_get_works_outside_of_a_runtime<K: PgKind>() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let fixture = runtime.block_on(Fixture::<K>::new(OldConnections::Drain, Settings::of(4)));

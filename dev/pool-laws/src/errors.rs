@@ -1,4 +1,4 @@
-//! Errors of calls, and what they show.
+//! Errors of calls, and the content of their messages.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::fixture::{Fixture, PATIENCE};
 use crate::{PgKind, Settings};
 
-/// Disallows logins to this database only.
+/// Allows or disallows logins to this database only.
 fn allow_logins<K: PgKind>(fixture: &Fixture<K>, allowed: bool) {
     fixture.sql(&format!(
         "alter database orders allow_connections {allowed}"

@@ -1,7 +1,7 @@
-//! Tests of the laws, of settings and of connections, and by the conformance kit, on a real
-//! PostgreSQL, written once for every kind of pool other than sqlx's.
+//! Tests of the laws, of settings and of connections on a real PostgreSQL, and of conformance. They
+//! are written once, for every kind of pool other than sqlx's.
 //!
-//! A crate of a pool implements [`PgKind`] in `tests/kind/mod.rs`, and has three test files that
+//! The crate of a pool implements [`PgKind`] in `tests/kind/mod.rs`. It has three test files, which
 //! call [`law_tests!`], [`pool_tests!`] and [`conformance_tests!`]:
 //!
 //! ```text
@@ -67,7 +67,7 @@ pub trait PgKind: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Takes a connection from the pool that [`Handle::current`](claviger::Handle::current)
-    /// returns, without its handle. Returns what `Debug` shows of them.
+    /// returns, without the handle. Returns the `Debug` output of pool and connection.
     fn take_from(
         pool: &<Self::Factory as PoolFactory>::Pool,
     ) -> impl Future<Output = Result<String, String>> + Send;

@@ -299,6 +299,7 @@ fn the_published_schema_is_that_of_the_types() {
     let published: Value = serde_json::from_str(&published).expect("JSON");
     assert!(
         published == Config::json_schema(),
-        "claviger.schema.json is outdated; `cargo run -p claviger-config --example schema` prints it"
+        "claviger.schema.json is outdated; \
+         `cargo run -p claviger-config --example schema` prints it"
     );
 }

@@ -18,14 +18,14 @@ use claviger_testkit::conformance::{self, ControlError, Outcome, PoolControls};
 
 use common::{USER, address, pools, with_long_timeouts};
 
-/// A port on which no server listens: TCP's port multiplexer, which no system has.
+/// Port of TCP's port multiplexer, on which no server listens.
 const UNUSED_PORT: u16 = 1;
 
-/// Check, and the reason why it does not apply.
+/// Name of a check, and the reason why it does not apply.
 type Exclusion = (&'static str, &'static str);
 
-/// Checks that a connection makes meaningless if all callers share it. `tests/kinds.rs`,
-/// `tests/multiplexed.rs` and `tests/reconnecting.rs` test their laws.
+/// Checks that have no meaning if all callers share a connection. `tests/kinds.rs`,
+/// `tests/multiplexed.rs` and `tests/reconnecting.rs` test the laws behind them.
 const SHARED: [Exclusion; 8] = [
     (
         "discard_closes_the_connection",
@@ -61,7 +61,7 @@ const SHARED: [Exclusion; 8] = [
     ),
 ];
 
-/// The same for a client that opens its connections again by itself.
+/// Another such check, for a client that reconnects by itself.
 const RECONNECTING: Exclusion = (
     "check_connection_finds_killed_connections",
     "the check's own PING opens the connection again",

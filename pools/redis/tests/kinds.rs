@@ -1,6 +1,6 @@
 //! needs: redis, quiet
 //!
-//! Laws 2, 10, 14 and 15 on each kind of pool, beside the tests of single kinds.
+//! Laws 2, 10, 14 and 15 on each kind of pool, in addition to the tests of single kinds.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -245,7 +245,7 @@ where
 {
     let mut cancelled = 0;
     for round in 0..30 {
-        // A connection that is left over by the last calls stays open.
+        // The last calls leave an open connection behind.
         if round % 2 == 0 {
             setup.server.kill_connections(USER).expect("a count");
         }

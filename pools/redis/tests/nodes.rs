@@ -1,7 +1,7 @@
 //! needs: redis, quiet
 //!
-//! A cluster of three nodes, with and without TLS: rotations, rejections, passwords that change on
-//! one node after the other, connections that end, a node that restarts.
+//! A cluster of three nodes, with and without TLS. The password changes on all nodes at once or on
+//! one after the other. Connections end, and a node restarts.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -146,7 +146,7 @@ async fn until_works(cache: &Handle<RedisPools<Cluster>>, key: &str) {
     }
 }
 
-/// Callers on all nodes, which fail the test when a call fails.
+/// Callers on all nodes. A failed call fails the test.
 struct Callers {
     tasks: JoinSet<()>,
     stop: Arc<AtomicBool>,
@@ -321,7 +321,7 @@ async fn passwords_that_change_between_logins_are_found() {
         nodes.until_all_work().await;
         let next = nodes.provider.rotate();
         for (number, node) in nodes.cluster.nodes().iter().enumerate() {
-            // One node loses its connections before it has the new password, another one after.
+            // One node loses its connections before it has the new password, another one after it.
             if number == round {
                 node.kill_connections(USER).expect("a count");
             }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 /// Lifetime of dynamic users, in seconds. None expires while the kit runs.
 const TTL: u64 = 600;
 
-/// A provider of this crate, at the server.
+/// An engine of the server, and the provider for it.
 trait Engine: Send + Sync + 'static {
     type Provider: Provider<Secret = Credentials>;
     const CREATES_CREDENTIALS: bool = false;

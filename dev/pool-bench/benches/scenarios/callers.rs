@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 /// Pause of a caller after an error. Errors that are returned at once would starve other callers.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Time from the start to the first change. Later the callers of a pool that fails leave CPU time
-/// to others.
+/// Time from the start to the first change. Medians are of this time, because failing callers later
+/// leave CPU time to others.
 pub(crate) const CHANGE: Duration = Duration::from_secs(3);
 
 /// Results of one pool in one scenario.
@@ -53,7 +53,7 @@ impl Callers {
         }
     }
 
-    /// Starts this many callers more.
+    /// Starts this number of additional callers.
     pub(crate) fn add<W>(
         &mut self,
         callers: usize,
@@ -84,7 +84,7 @@ impl Callers {
         }
     }
 
-    /// Stops all callers. A call that is under way counts as neither served nor failed.
+    /// Stops all callers. A call in progress counts as neither served nor failed.
     pub(crate) async fn stop(self) -> Measured {
         let ended = Instant::now();
         self.stop.send_replace(true);

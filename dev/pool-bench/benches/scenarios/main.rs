@@ -1,11 +1,11 @@
 //! needs: postgresql, redis, moto
 //!
-//! Four scenarios of a changing password, on each kind of pool and beside it on the plain pool of
-//! that kind, which has read the password once. `cargo xtask bench --with pools` measures all kinds,
-//! `… deadpool redis` those two.
+//! Four scenarios of a changing password, on each kind of pool and on the plain pool of the same
+//! library. The plain pool reads the password once. `cargo xtask bench --with pools` measures all
+//! kinds, `… deadpool redis` only these two.
 //!
-//! Prints a table in Markdown for each kind: Claviger's figure, then that of the plain pool. The
-//! median of a call is that of the seconds before the change. A kind takes 2 min.
+//! Prints a table in Markdown for each kind: Claviger's figure, then the plain pool's. The median
+//! is that of the calls before the change. A kind takes 2 min.
 
 #![expect(
     clippy::expect_used,
@@ -41,7 +41,7 @@ fn main() {
     });
 }
 
-/// Measures a kind in all scenarios, unless only others are wanted.
+/// Measures a kind in all scenarios, unless `wanted` names only other kinds.
 async fn compare<K: Kind>(wanted: &[String]) {
     if !wanted.is_empty() && !wanted.iter().any(|name| name == K::NAME) {
         return;

@@ -1,4 +1,4 @@
-//! The scenarios. Times are those at which other libraries were measured.
+//! The scenarios. Other libraries were measured with the same times.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ const FIRST: &str = "password-1";
 const NEXT: &str = "password-2";
 const SECRET: &str = "orders";
 
-/// What happens to the password, the backend and the connections.
+/// Sequence of changes to the password, the backend and the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     /// After 3 s server and backend have a new password, and all connections are terminated.
     Changed,
     /// After 3 s the server has a new password, the backend has it as pending, and all connections
-    /// are terminated. After 8 s it is the backend's current one.
+    /// are terminated. After 8 s it is the backend's current password.
     Window,
     /// After 3 s server and backend have a new password. After 4 s there are 16 callers instead of
     /// two, which need new connections.
     Quiet,
     /// The backend is down from 3 to 8 s. After 5 s all connections are terminated. The password
-    /// stays.
+    /// does not change.
     BackendDown,
 }
 

@@ -25,7 +25,7 @@ pub struct RedisBuilder {
     programs: Option<Programs>,
     settings: Vec<(String, String)>,
     pub(super) tls: bool,
-    /// Whether it is a node of a cluster.
+    /// Whether the server is a node of a cluster.
     pub(super) cluster: bool,
     /// Whether this node alone serves all slots.
     pub(super) has_all_slots: bool,

@@ -25,7 +25,7 @@ impl RedisCluster {
         &self.nodes
     }
 
-    /// Returns the PEM file of the authority that signed the certificate of all nodes; `None`
+    /// Returns the PEM file of the authority that signed the certificate of all nodes, or `None`
     /// without TLS.
     pub fn ca_file(&self) -> Option<&Path> {
         self.nodes.first()?.ca_file()
@@ -76,8 +76,8 @@ impl RedisCluster {
 }
 
 impl RedisBuilder {
-    /// Starts a cluster of this many nodes with these settings, and waits until each serves its
-    /// slots, some 2 s.
+    /// Starts a cluster of this many nodes with these settings. Waits until each serves its slots,
+    /// which takes about 2 s.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -110,7 +110,7 @@ impl RedisBuilder {
 }
 
 impl RedisCluster {
-    /// Shares the slots, and introduces each node to the first one.
+    /// Distributes the slots, and introduces each node to the first one.
     fn join(&self) -> Result<(), CommandError> {
         let count = self.nodes.len();
         for (number, node) in self.nodes.iter().enumerate() {
