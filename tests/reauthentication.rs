@@ -81,7 +81,7 @@ async fn connections_outlive_a_token_until_they_have_to_authenticate_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_authenticate_again_live_on() {
+async fn connections_that_authenticate_again_stay_open() {
     let began = Instant::now();
     let scripted = scripted().await;
     drop(scripted.pool.get().await.expect("a connection"));

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_has_no_plural() {
+    fn a_count_of_one_has_a_singular_noun() {
         assert_eq!(counted(1_u32, "connection"), "1 connection");
         assert_eq!(counted(0_u32, "connection"), "0 connections");
         assert_eq!(counted(2_u64, "fetch"), "2 fetches");

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_pool_s_fall_is_drawn_below_the_generations() {
+    fn failures_of_the_plain_pool_are_drawn_below_the_generations() {
         let mut timeline = Timeline::new(Duration::from_millis(250), sample(0, 1, 0, (0, 0)));
         for sample in [
             sample(0, 1, 400, (400, 0)),

@@ -10,27 +10,27 @@ use std::process::{Command, Output};
 const WIDTH: usize = 80;
 
 #[test]
-fn no_call_fails_on_sqlx_but_on_its_plain_pool() {
+fn only_calls_of_the_plain_sqlx_pool_fail() {
     check_pool("sqlx", "queries");
 }
 
 #[test]
-fn no_call_fails_on_deadpool_but_on_its_plain_pool() {
+fn only_calls_of_the_plain_deadpool_pool_fail() {
     check_pool("deadpool", "queries");
 }
 
 #[test]
-fn no_call_fails_on_diesel_but_on_its_plain_pool() {
+fn only_calls_of_the_plain_diesel_pool_fail() {
     check_pool("diesel", "queries");
 }
 
 #[test]
-fn no_call_fails_on_bb8_but_on_its_plain_pool() {
+fn only_calls_of_the_plain_bb8_pool_fail() {
     check_pool("bb8", "queries");
 }
 
 #[test]
-fn no_call_fails_on_redis_but_on_its_plain_connection() {
+fn only_calls_of_the_plain_redis_connection_fail() {
     check_pool("redis", "commands");
 }
 

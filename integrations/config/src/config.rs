@@ -23,7 +23,7 @@ use crate::start::{builder, register};
 use crate::variables::from_variables;
 
 /// Time limit of the shutdown after a failed start.
-const CLEAN_UP: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Registered<'s> =
     Pin<Box<dyn Future<Output = Result<ProviderRef<Credentials>, Error>> + Send + 's>>;
@@ -176,7 +176,7 @@ impl Config {
             .map_err(|error| ConfigError::of_start(&self.origin, "supervisor", error))?;
         let started = self.start_on(&supervisor).await;
         if started.is_err() {
-            supervisor.shutdown(CLEAN_UP).await;
+            supervisor.shutdown(SHUTDOWN_TIMEOUT).await;
         }
         started
     }

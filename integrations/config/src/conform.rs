@@ -301,12 +301,12 @@ fn join(key: &str, name: &str) -> String {
 }
 
 /// Smallest similarity of a name that is suggested.
-const SIMILAR: f64 = 0.5;
+const MIN_SIMILARITY: f64 = 0.5;
 
 /// Returns the part of a message that suggests the nearest known name, or lists all of them.
 pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
-        Some((similarity, nearest)) if similarity >= SIMILAR => {
+        Some((similarity, nearest)) if similarity >= MIN_SIMILARITY => {
             format!("did you mean `{nearest}`?")
         }
         _ if known.is_empty() => "there is none".to_owned(),

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_now_unless_it_is_a_secret() {
+    fn a_file_is_read_at_once_unless_it_is_a_secret() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "db.internal\n").expect("written");
         let text = format!("file:{}", file.path().display());

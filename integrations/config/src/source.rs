@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 /// Prefix of environment variables that override the file, such as `CLAVIGER_POOLS__ORDERS__PORT`.
 const PREFIX: &str = "CLAVIGER";
 /// Separator of keys in the name of a variable.
-const KEYS: &str = "__";
+const KEY_SEPARATOR: &str = "__";
 
 /// Environment variables by name.
 pub(crate) type Variables = HashMap<String, String>;
@@ -60,7 +60,7 @@ pub(crate) fn read_text(
         .collect();
     let overrides = Environment::with_prefix(PREFIX)
         .prefix_separator("_")
-        .separator(KEYS)
+        .separator(KEY_SEPARATOR)
         .source(Some(overrides));
     Sources::builder()
         .add_source(File::from_str(text, format))

@@ -11,7 +11,7 @@ use crate::values::FILE;
 const PREFIXES: [(&str, &str); 2] = [("DATABASE_", "database"), ("REDIS_", "redis")];
 
 /// Smallest similarity to a known key at which a variable is reported as misspelt.
-const MISSPELT: f64 = 0.75;
+const MIN_SIMILARITY: f64 = 0.75;
 
 /// Returns the variables as the content of a configuration file. An unknown variable with one of
 /// the prefixes has no effect, unless it is probably misspelt.
@@ -49,7 +49,7 @@ pub(crate) fn from_variables(variables: &Variables, schema: &Value) -> Result<Va
                 }
                 key => {
                     if let Some((similarity, nearest)) = nearest(key, &keys)
-                        && similarity >= MISSPELT
+                        && similarity >= MIN_SIMILARITY
                     {
                         let nearest = nearest.to_ascii_uppercase();
                         let message = format!("is unknown; did you mean {prefix}{nearest}?");

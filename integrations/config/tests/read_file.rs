@@ -293,7 +293,7 @@ fn yaml_has_the_same_keys() {
 }
 
 #[test]
-fn the_published_schema_is_that_of_the_types() {
+fn the_published_schema_equals_the_generated_one() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/claviger.schema.json");
     let published = std::fs::read_to_string(path).expect("the schema");
     let published: Value = serde_json::from_str(&published).expect("JSON");

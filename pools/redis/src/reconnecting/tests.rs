@@ -83,7 +83,7 @@ async fn an_open_connection_keeps_a_limited_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn logins_wait_for_the_first_success_of_those_under_way() {
+async fn logins_wait_for_the_first_success_of_those_in_progress() {
     let (_, provider, state) = provider();
     let server = tokio::sync::Semaphore::new(0);
     let began = Instant::now();
