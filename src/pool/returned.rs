@@ -1,7 +1,8 @@
 //! Waiting for a connection that another caller returns. Pools do not report returned connections.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -11,6 +12,9 @@ use super::checks::Taken;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Shared};
 
+/// Acquires of one caller that may become logins. A result of each is noted.
+const MAX_ACQUIRES: usize = 2;
+
 /// Takes a connection that is returned. Callers in the queue get it first. If the server counts
 /// aborted logins, uses `try_get`, which begins no login and calls no hook before the acquire.
 pub(super) async fn take_returned<F: PoolFactory>(
@@ -18,11 +22,13 @@ pub(super) async fn take_returned<F: PoolFactory>(
     generation: &Generation<F::Pool>,
 ) -> Result<Taken<F::Connection>, F::Error> {
     let mut pace = Pace::default();
-    let mut getting = None;
+    let mut getting = Vec::new();
     loop {
-        let returned = until_idle_connection(shared, &generation.pool);
-        if let Some(result) = first_of(&mut getting, returned).await {
-            return result;
+        if getting.len() < MAX_ACQUIRES {
+            let returned = until_idle_connection(shared, &generation.pool);
+            if let Some(result) = first_of(&mut getting, returned).await {
+                return result;
+            }
         }
         let pause = if shared.admission.has_queue() {
             pace.next()
@@ -32,8 +38,10 @@ pub(super) async fn take_returned<F: PoolFactory>(
                 None => Instant::now() + POLL_FIRST,
             }
         } else {
-            // Boxed, because it is large and seldom needed.
-            getting = Some(Box::pin(shared.factory.get(&generation.pool)));
+            if getting.len() < MAX_ACQUIRES {
+                // Boxed, because it is large and seldom needed.
+                getting.push(Box::pin(shared.factory.get(&generation.pool)));
+            }
             // If another caller takes the connection, this acquire becomes a login. The next
             // returned connection may be available before that login ends.
             Instant::now() + HEAD_START
@@ -44,20 +52,22 @@ pub(super) async fn take_returned<F: PoolFactory>(
     }
 }
 
-/// Resolves with the result of the acquire, or with `None` when `other` has ended first.
+/// Resolves with the first result of these acquires, or with `None` when `other` has ended first.
 async fn first_of<T>(
-    getting: &mut Option<Pin<Box<impl Future<Output = T>>>>,
+    getting: &mut [Pin<Box<impl Future<Output = T>>>],
     other: impl Future<Output = ()>,
 ) -> Option<T> {
-    let got = async {
-        match getting {
-            Some(getting) => getting.await,
-            None => std::future::pending().await,
+    let first = poll_fn(|context| {
+        for one in getting.iter_mut() {
+            if let Poll::Ready(result) = one.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
         }
-    };
+        Poll::Pending
+    });
     tokio::select! {
         biased;
-        got = got => Some(got),
+        result = first => Some(result),
         () = other => None,
     }
 }
