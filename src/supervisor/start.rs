@@ -101,7 +101,11 @@ impl Supervisor {
             slot.start_result().or_else(|| {
                 // A provider that was registered in the background and failed.
                 let error = ending_error(&provider.slot, fail_fast)?;
-                let kind = ConnectErrorKind::Misconfigured;
+                let kind = if error.is_transient() {
+                    ConnectErrorKind::Other
+                } else {
+                    ConnectErrorKind::Misconfigured
+                };
                 Some(Err(ConnectError::no_lease(kind, provider.name(), &error)))
             })
         });
