@@ -157,6 +157,21 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
     if needs_user && target.user().is_none() {
         problem("user", "is missing; give the database user".into());
     }
+    if pool.provider.is_some() && target.user().is_some() {
+        let key = if pool.user.is_some() { "user" } else { "url" };
+        problem(
+            key,
+            "has a user, and the credentials of `provider` have theirs; remove it".into(),
+        );
+    }
+    match target.host() {
+        None => problem("host", "is missing; give a name or an address".into()),
+        Some(host) if host.starts_with('/') && engine != Engine::Postgres => {
+            problem("host", "is a path, which only PostgreSQL accepts".into());
+        }
+        Some(_) => {}
+    }
+    check_limits(target, &mut problem);
     if pool.aws_iam_auth {
         if !cfg!(feature = "rds-iam") {
             problem("aws_iam_auth", needs_feature("rds-iam"));
@@ -198,6 +213,42 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
             key,
             format!("has no effect on a pool of kind `{kind}`; remove it"),
         );
+    }
+}
+
+/// Checks sizes and durations, and what TLS needs.
+fn check_limits(target: &Target, problem: &mut impl FnMut(&str, String)) {
+    let pool = &target.settings;
+    if target.max_connections() == 0 {
+        problem("max_connections", "is 0; give at least 1".into());
+    } else if target.min_connections() > target.max_connections() {
+        let most = target.max_connections();
+        problem(
+            "min_connections",
+            format!("is over the {most} of `max_connections`"),
+        );
+    }
+    for (key, duration) in [
+        ("connection_max_lifetime", target.max_lifetime()),
+        ("idle_timeout", target.idle_timeout()),
+        ("acquire_timeout", target.acquire_timeout()),
+    ] {
+        if duration.is_zero() {
+            problem(key, "is 0s; give at least 1s".into());
+        }
+    }
+    match target.ssl_mode() {
+        Some(SslMode::Disable | SslMode::Prefer | SslMode::Require) if pool.ca_file.is_some() => {
+            problem(
+                "ca_file",
+                "has no effect with this `ssl_mode`; give `verify-full`".into(),
+            );
+        }
+        Some(SslMode::Disable) if pool.client_certificate_file.is_some() => problem(
+            "client_certificate_file",
+            "has no effect without TLS; give another `ssl_mode`".into(),
+        ),
+        _ => {}
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Error, Provider, Supervisor};
+use futures_util::future::try_join_all;
 use schemars::schema_for;
 use serde::Deserialize;
 use serde_json::Value;
@@ -168,35 +169,51 @@ impl Config {
     /// supervisor is shut down.
     ///
     /// # Cancel safety
-    /// Dropping the future stops the supervisor.
+    /// Dropping the future shuts the supervisor down.
     pub async fn start(self) -> Result<Pools, ConfigError> {
         self.check()?;
         let supervisor = builder(&self.file.supervisor)
             .start()
             .map_err(|error| ConfigError::of_start(&self.origin, "supervisor", error))?;
+        let mut guard = ShutdownOnDrop(Some(supervisor.clone()));
         let started = self.start_on(&supervisor).await;
+        guard.0 = None;
         if started.is_err() {
             supervisor.shutdown(SHUTDOWN_TIMEOUT).await;
         }
         started
     }
 
-    /// Adds the providers and pools to a supervisor that the service has started. The durations
-    /// under `[supervisor]` have no effect.
+    /// Adds the providers and pools to a supervisor that the service has started. Of the keys under
+    /// `[supervisor]`, only `start_in_background` has an effect.
     ///
     /// # Errors
     /// As [`start`](Self::start), but the supervisor continues with the providers and pools that
     /// were added before the error.
     pub async fn start_on(self, supervisor: &Supervisor) -> Result<Pools, ConfigError> {
         let targets = self.targets()?;
-        let mut given = BTreeMap::new();
-        for (name, register) in self.given {
+        let origin = &self.origin;
+        let given = self.given.into_iter().map(|(name, register)| async move {
             let registered = register(supervisor, &name).await.map_err(|error| {
-                ConfigError::of_start(&self.origin, format!("providers.{name}"), error)
+                ConfigError::of_start(origin, format!("providers.{name}"), error)
             })?;
-            given.insert(name, registered);
-        }
+            Ok((name, registered))
+        });
+        let given = try_join_all(given).await?.into_iter().collect();
         register(&self.origin, supervisor, &self.file, &targets, given).await
+    }
+}
+
+/// Shuts the supervisor down when the future of a start is dropped.
+struct ShutdownOnDrop(Option<Supervisor>);
+
+impl Drop for ShutdownOnDrop {
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { supervisor.shutdown(SHUTDOWN_TIMEOUT).await });
+        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::values::{FILE, IS_SECRET};
 /// Keyword of URLs in the JSON schema. Variables in a URL are percent-encoded.
 pub(crate) const IS_URL: &str = "x-url";
 
+/// Keyword of paths in the JSON schema. `file:/path` is the path, and not the file's content.
+pub(crate) const IS_PATH: &str = "x-path";
+
 /// Key that selects the variant of a table.
 const KIND: &str = "kind";
 
@@ -132,6 +135,8 @@ impl<'s> Walk<'s> {
             Form::Secret
         } else if has_mark(schema, IS_URL) {
             Form::Url
+        } else if has_mark(schema, IS_PATH) {
+            Form::Path
         } else {
             Form::Text
         };
@@ -198,17 +203,8 @@ fn find_secrets(
     let schema = resolved(root, schema);
     match value {
         Value::Object(table) => {
-            let variants = schema.get("oneOf").and_then(Value::as_array);
-            let kind = table.get(KIND);
-            let variant = variants.into_iter().flatten().find(|variant| {
-                variant
-                    .pointer("/properties/kind/const")
-                    .is_some_and(|name| Some(name) == kind)
-            });
-            let schema = variant.unwrap_or(schema);
             for (name, value) in table {
-                let known = schema.get("properties").and_then(|known| known.get(name));
-                if let Some(schema) = known.or(schema.get("additionalProperties")) {
+                if let Some(schema) = schema_of(schema, name) {
                     find_secrets(value, schema, root, &join(key, name), problems);
                 }
             }
@@ -217,7 +213,7 @@ fn find_secrets(
         Value::Number(_) if has_mark(schema, IS_SECRET) => problems.push(secret_in_file(key)),
         Value::String(text) => {
             let is_secret = if has_mark(schema, IS_SECRET) {
-                !text.starts_with(FILE) && !text.contains("${")
+                !text.starts_with(FILE) && !is_variable(text)
             } else {
                 has_mark(schema, IS_URL) && has_password(text)
             };
@@ -227,6 +223,26 @@ fn find_secrets(
         }
         _ => {}
     }
+}
+
+/// Returns the schema of a key in any variant of a table, because the kind may be a reference.
+fn schema_of<'s>(table: &'s Value, name: &str) -> Option<&'s Value> {
+    let variants = table.get("oneOf").and_then(Value::as_array);
+    let of_table = |table: &'s Value| table.get("properties")?.get(name);
+    variants
+        .into_iter()
+        .flatten()
+        .find_map(of_table)
+        .or_else(|| of_table(table))
+        .or_else(|| table.get("additionalProperties"))
+}
+
+/// Returns whether the text is one variable without a default.
+fn is_variable(text: &str) -> bool {
+    let name = text
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| !name.contains(['$', '{', '}', ':']))
 }
 
 fn secret_in_file(key: &str) -> Problem {
@@ -245,7 +261,7 @@ fn has_password(url: &str) -> bool {
     authority
         .rsplit_once('@')
         .and_then(|(user, _)| user.split_once(':'))
-        .is_some_and(|(_, password)| !password.is_empty() && !password.contains("${"))
+        .is_some_and(|(_, password)| !password.is_empty() && !is_variable(password))
 }
 
 /// Resolves references in a schema, and removes the `null` of an optional value.

@@ -11,7 +11,7 @@ use std::fmt;
 pub struct ConfigError {
     origin: String,
     problems: Vec<Problem>,
-    start_error: Option<claviger::Error>,
+    start_error: Option<Box<claviger::Error>>,
 }
 
 /// A problem of a configuration.
@@ -49,7 +49,7 @@ impl ConfigError {
     /// Returns the error of a provider or pool that did not start.
     pub(crate) fn of_start(origin: &str, key: impl Into<String>, error: claviger::Error) -> Self {
         Self {
-            start_error: Some(error.clone()),
+            start_error: Some(Box::new(error.clone())),
             ..Self::one(origin, key, error.to_string())
         }
     }
@@ -61,7 +61,7 @@ impl ConfigError {
 
     /// Returns the supervisor's error, if the start failed.
     pub fn start_error(&self) -> Option<&claviger::Error> {
-        self.start_error.as_ref()
+        self.start_error.as_deref()
     }
 }
 
@@ -84,6 +84,6 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         // The message already contains this error's text.
-        self.start_error.as_ref()?.source()
+        self.start_error.as_deref()?.source()
     }
 }

@@ -12,11 +12,10 @@ mod references;
     not(all(
         feature = "elasticache-iam",
         feature = "rds-iam",
-        feature = "redis",
         feature = "secrets-manager",
         feature = "vault"
     )),
-    allow(
+    expect(
         dead_code,
         reason = "a file may have kinds whose feature is not enabled"
     )
@@ -25,14 +24,8 @@ mod schema;
 mod source;
 mod start;
 #[cfg_attr(
-    not(all(
-        feature = "elasticache-iam",
-        feature = "rds-iam",
-        feature = "redis",
-        feature = "secrets-manager",
-        feature = "vault"
-    )),
-    allow(
+    not(all(feature = "postgres", feature = "redis")),
+    expect(
         dead_code,
         reason = "a file may have kinds whose feature is not enabled"
     )

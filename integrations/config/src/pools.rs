@@ -23,8 +23,6 @@ pub struct Pools {
 /// The handle of a pool of any kind.
 pub(crate) struct Pool {
     pub(crate) kind: PoolKind,
-    /// Type of the handle, for messages.
-    pub(crate) type_name: &'static str,
     pub(crate) handle: Box<dyn Any + Send + Sync>,
 }
 
@@ -46,7 +44,7 @@ impl Pools {
             let message = format!(
                 "is of kind `{}`; get it as {}",
                 pool.kind.as_str(),
-                pool.type_name
+                pool.kind.handle()
             );
             ConfigError::one(&self.origin, key, message)
         })

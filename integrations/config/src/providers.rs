@@ -131,7 +131,7 @@ impl<'f> Providers<'f> {
         target: &Target,
     ) -> Result<ProviderRef<Credentials>, ConfigError> {
         let name = &target.provider_name();
-        let user = target.user().unwrap_or_default();
+        let user = target.user().unwrap_or_else(|| "default".to_owned());
         if target.settings.aws_iam_auth {
             #[cfg(feature = "rds-iam")]
             {
@@ -154,8 +154,7 @@ impl<'f> Providers<'f> {
                 self.register(key, name, provider).await
             }
             Some(password) => {
-                let user = if user.is_empty() { "default" } else { &user };
-                let credentials = self.fixed(user, &password, key)?;
+                let credentials = self.fixed(&user, &password, key)?;
                 self.register(key, name, Ok(static_credentials(credentials)))
                     .await
             }
@@ -264,16 +263,14 @@ fn rds_iam(
     sdk: &SdkConfig,
     settings: &RdsSettings,
 ) -> Result<claviger_rds_iam::RdsIam, ProviderError> {
-    let RdsSettings {
-        host,
-        port,
-        user,
-        region,
-    } = settings;
-    let builder = claviger_rds_iam::RdsIam::builder(sdk, host, *port, user);
-    match region {
-        Some(region) => builder.with_region(region).build(),
-        None => builder.build(),
+    let build = |sdk: &SdkConfig| {
+        claviger_rds_iam::RdsIam::builder(sdk, &settings.host, settings.port, &settings.user)
+            .build()
+    };
+    match &settings.region {
+        Some(region) => build(&in_region(sdk, Some(region))),
+        // The endpoint's name has precedence over the region of `[aws]`.
+        None => build(&in_region(sdk, None)).or_else(|_| build(sdk)),
     }
 }
 
@@ -290,11 +287,20 @@ fn elasticache_iam(
         Kind::NodeBased => CacheKind::NodeBased,
         Kind::Memorydb => CacheKind::MemoryDb,
     };
-    let builder = ElastiCacheIam::builder(sdk, kind, &settings.cache, &settings.user);
+    let build = |sdk: &SdkConfig| {
+        ElastiCacheIam::builder(sdk, kind, &settings.cache, &settings.user).build()
+    };
     match &settings.region {
-        Some(region) => builder.with_region(region).build(),
-        None => builder.build(),
+        Some(region) => build(&in_region(sdk, Some(region))),
+        None => build(sdk),
     }
+}
+
+/// Returns AWS's configuration with another region.
+#[cfg(any(feature = "elasticache-iam", feature = "rds-iam"))]
+fn in_region(sdk: &SdkConfig, region: Option<&str>) -> SdkConfig {
+    let region = region.map(|region| Region::new(region.to_owned()));
+    sdk.clone().into_builder().region(region).build()
 }
 
 #[cfg(feature = "secrets-manager")]

@@ -21,6 +21,8 @@ pub(crate) enum Form {
     Text,
     /// Unchanged. The path of a file is kept, because the file is read later.
     Secret,
+    /// Unchanged. The path of a file is the value.
+    Path,
     /// Percent-encoded, unless a variable is the whole URL.
     Url,
 }
@@ -31,11 +33,18 @@ pub(crate) enum Form {
 /// A variable is not set, a brace is missing, or a file cannot be read. The message has no value.
 pub(crate) fn resolve(text: &str, form: Form, variables: &Variables) -> Result<String, String> {
     if let Some(path) = text.strip_prefix(FILE) {
+        let path = with_variables(path, Form::Path, variables)?;
         return match form {
-            Form::Secret => Ok(text.to_owned()),
-            Form::Text | Form::Url => read_reference(Path::new(path)),
+            Form::Secret => Ok(format!("{FILE}{path}")),
+            Form::Path => Ok(path),
+            Form::Text | Form::Url => read_reference(Path::new(&path)),
         };
     }
+    with_variables(text, form, variables)
+}
+
+/// Replaces the variables of a string.
+fn with_variables(text: &str, form: Form, variables: &Variables) -> Result<String, String> {
     let mut resolved = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -73,6 +82,9 @@ fn value_of<'v>(reference: &'v str, variables: &'v Variables) -> Result<&'v str,
     if name.is_empty() || !name.chars().all(is_name) {
         return Err("has a reference without a name; give ${NAME} or ${NAME:-default}".to_owned());
     }
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err("has a reference in the default of a reference; give a plain default".into());
+    }
     match (
         variables.get(name).filter(|value| !value.is_empty()),
         default,
@@ -86,6 +98,7 @@ fn value_of<'v>(reference: &'v str, variables: &'v Variables) -> Result<&'v str,
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -135,6 +148,7 @@ mod tests {
             ("${HOST", "without"),
             ("${}", "name"),
             ("${a b}", "name"),
+            ("${ABSENT:-${HOST}}", "default"),
             ("file:/absent/file", "/absent/file"),
         ] {
             let error = resolved(text, Form::Text).expect_err(text);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::values::{HumanDuration, Secret};
 
 /// Providers and pools of a service.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "claviger.toml")]
 pub(crate) struct File {
@@ -77,6 +77,7 @@ pub(crate) struct VaultSettings {
     pub(crate) namespace: Option<String>,
     /// PEM file with the authorities that may sign the server's certificate. Default: the
     /// platform's.
+    #[schemars(extend("x-path" = true))]
     pub(crate) ca_file: Option<PathBuf>,
     /// Longest time of one request.
     pub(crate) timeout: Option<HumanDuration>,
@@ -108,6 +109,7 @@ pub(crate) enum VaultAuth {
         /// Role in Vault.
         role: String,
         /// File with the service account's token. Default: Kubernetes' own.
+        #[schemars(extend("x-path" = true))]
         token_file: Option<PathBuf>,
         /// Mount of the authentication method. Default: `kubernetes`.
         mount: Option<String>,
@@ -150,6 +152,7 @@ pub(crate) enum ProviderSettings {
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileSettings {
     /// Path of the file, or of the directory.
+    #[schemars(extend("x-path" = true))]
     pub(crate) path: PathBuf,
     /// Format of the file.
     pub(crate) format: FileFormat,
@@ -302,7 +305,7 @@ pub(crate) struct PoolDefaults {
 
 /// A pool of connections. Exactly one of `provider`, `aws_iam_auth`, `password` and the password in
 /// `url` provides its credentials.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PoolSettings {
     /// Kind of the pool. Default: by the scheme of the URL; `postgres` without a URL.
@@ -327,15 +330,18 @@ pub(crate) struct PoolSettings {
     pub(crate) aws_iam_auth: bool,
     /// Region for `aws_iam_auth`. Default: that of the endpoint's name.
     pub(crate) region: Option<String>,
-    /// TLS, and verification of the server. Default: `verify-full` with `aws_iam_auth`; otherwise
-    /// the driver's.
+    /// TLS, and verification of the server. Default: `verify-full` with `aws_iam_auth` or
+    /// `ca_file`; otherwise the driver's.
     pub(crate) ssl_mode: Option<SslMode>,
     /// PEM file with the authorities that may sign the server's certificate. Default: the
     /// platform's.
+    #[schemars(extend("x-path" = true))]
     pub(crate) ca_file: Option<PathBuf>,
     /// PEM file with the client's certificate.
+    #[schemars(extend("x-path" = true))]
     pub(crate) client_certificate_file: Option<PathBuf>,
     /// PEM file with the key of the client's certificate.
+    #[schemars(extend("x-path" = true))]
     pub(crate) client_key_file: Option<PathBuf>,
     /// Name of these connections at the server.
     pub(crate) application_name: Option<String>,

@@ -1,15 +1,24 @@
 //! Reads the file and the environment into one tree of values.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use config::{Config as Sources, ConfigError as SourceError, Environment, File, FileFormat};
-use serde_json::Value;
+use config::{Config as Sources, ConfigError as SourceError, File, FileFormat};
+use serde_json::{Map, Value};
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Problem};
 
 /// Prefix of environment variables that override the file, such as `CLAVIGER_POOLS__ORDERS__PORT`.
-const PREFIX: &str = "CLAVIGER";
+const PREFIX: &str = "CLAVIGER_";
+/// Tables whose values can be overridden.
+const TABLES: [&str; 6] = [
+    "aws",
+    "defaults",
+    "pools",
+    "providers",
+    "supervisor",
+    "vaults",
+];
 /// Separator of keys in the name of a variable.
 const KEY_SEPARATOR: &str = "__";
 
@@ -52,22 +61,72 @@ pub(crate) fn read_text(
     format: FileFormat,
     variables: &Variables,
 ) -> Result<Value, ConfigError> {
-    let overrides: Variables = variables
-        .iter()
-        .filter(|(name, _)| name.starts_with(&format!("{PREFIX}_")))
-        // `${` in an environment variable is not a reference.
-        .map(|(name, value)| (name.clone(), without_references(value)))
-        .collect();
-    let overrides = Environment::with_prefix(PREFIX)
-        .prefix_separator("_")
-        .separator(KEY_SEPARATOR)
-        .source(Some(overrides));
-    Sources::builder()
+    let mut value: Value = Sources::builder()
         .add_source(File::from_str(text, format))
-        .add_source(overrides)
         .build()
         .and_then(Sources::try_deserialize)
-        .map_err(|error| ConfigError::one(origin, "", without_values(&error)))
+        .map_err(|error| ConfigError::one(origin, "", without_values(&error)))?;
+    let sorted: BTreeMap<_, _> = variables.iter().collect();
+    let problems: Vec<_> = sorted
+        .into_iter()
+        .filter_map(|(variable, text)| set(&mut value, variable, text).err())
+        .collect();
+    if problems.is_empty() {
+        Ok(value)
+    } else {
+        Err(ConfigError::new(origin, problems))
+    }
+}
+
+/// Sets the value that a variable overrides. A variable that names no table has no effect.
+fn set(value: &mut Value, variable: &str, text: &str) -> Result<(), Problem> {
+    let Some(path) = variable.strip_prefix(PREFIX) else {
+        return Ok(());
+    };
+    let mut names: Vec<_> = path.split(KEY_SEPARATOR).collect();
+    let Some(key) = names.pop().filter(|_| !names.is_empty()) else {
+        return Ok(());
+    };
+    let mut at = value;
+    for (depth, name) in names.iter().enumerate() {
+        let Value::Object(table) = at else {
+            return Err(Problem::new(variable, "names no table of the file"));
+        };
+        let existing = table.keys().find(|key| is_named(key, name)).cloned();
+        let known = TABLES.iter().find(|table| is_named(table, name));
+        let key = match (existing, known) {
+            (Some(existing), _) => existing,
+            (None, Some(known)) if depth == 0 => (*known).to_owned(),
+            // Another program's, such as CLAVIGER_A__B.
+            (None, _) if depth == 0 => return Ok(()),
+            (None, _) => {
+                let message = format!("overrides no table of the file: `{name}` is unknown");
+                return Err(Problem::new(variable, message));
+            }
+        };
+        at = table
+            .entry(key)
+            .or_insert_with(|| Value::Object(Map::new()));
+    }
+    if let Value::Object(table) = at {
+        let existing = table
+            .keys()
+            .find(|existing| is_named(existing, key))
+            .cloned();
+        let key = existing.unwrap_or_else(|| key.to_ascii_lowercase());
+        // `${` in an environment variable is not a reference.
+        table.insert(key, without_references(text).into());
+    }
+    Ok(())
+}
+
+/// Returns whether this is the name in a variable: in capitals, with `_` for other characters.
+fn is_named(name: &str, in_variable: &str) -> bool {
+    let capitals = name.chars().map(|one| match one.to_ascii_uppercase() {
+        one if one.is_ascii_alphanumeric() => one,
+        _ => '_',
+    });
+    capitals.eq(in_variable.to_ascii_uppercase().chars())
 }
 
 /// Escapes references, so that `resolve` returns the same string.
@@ -88,6 +147,7 @@ fn without_values(error: &SourceError) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -106,6 +166,33 @@ mod tests {
         let read = read(text, FileFormat::Toml, &variables);
         let expected = serde_json::json!({"pools": {"orders": {"port": "5433", "host": "a"}}});
         assert_eq!(read, Ok(expected));
+    }
+
+    #[test]
+    fn a_variable_finds_a_name_with_other_characters_and_creates_none() {
+        let text = "[pools.Orders-DB]\nport = 1\n";
+        let value = read(
+            text,
+            FileFormat::Toml,
+            &[("CLAVIGER_POOLS__ORDERS_DB__PORT", "2")],
+        );
+        let expected = serde_json::json!({"pools": {"Orders-DB": {"port": "2"}}});
+        assert_eq!(value, Ok(expected));
+        let error = read(
+            text,
+            FileFormat::Toml,
+            &[("CLAVIGER_POOLS__OTHER__PORT", "2")],
+        );
+        assert!(
+            error
+                .expect_err("no such pool")
+                .contains("CLAVIGER_POOLS__OTHER__PORT")
+        );
+        for other in ["CLAVIGER_REDIS_BIN", "CLAVIGER_PORT", "CLAVIGER_A__B"] {
+            let value = read(text, FileFormat::Toml, &[(other, "x")]);
+            let expected = serde_json::json!({"pools": {"Orders-DB": {"port": 1}}});
+            assert_eq!(value, Ok(expected), "{other}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Starts the supervisor, providers and pools of a configuration.
 
-use std::any::type_name;
 use std::collections::BTreeMap;
 
 use claviger::pool::PoolFactory;
@@ -148,6 +147,17 @@ impl Registration<'_> {
         }
     }
 
+    #[cfg_attr(
+        not(any(
+            feature = "bb8",
+            feature = "deadpool-postgres",
+            feature = "diesel-async",
+            feature = "mysql",
+            feature = "postgres",
+            feature = "redis"
+        )),
+        expect(dead_code, reason = "no kind of pool is enabled")
+    )]
     async fn add_factory<F>(&self, factory: Result<F, Problem>) -> Result<Pool, ConfigError>
     where
         F: PoolFactory<Secret = Credentials>,
@@ -166,7 +176,6 @@ impl Registration<'_> {
         let handle = added.map_err(|error| ConfigError::of_start(self.origin, key, error))?;
         Ok(Pool {
             kind: self.target.kind,
-            type_name: type_name::<F>(),
             handle: Box::new(handle),
         })
     }

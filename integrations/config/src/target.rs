@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use url::Url;
 
+use crate::conform::suggestion;
 use crate::error::Problem;
 use crate::schema::{PoolDefaults, PoolKind, PoolSettings, SslMode};
 use crate::values::{HumanDuration, Secret};
@@ -19,12 +20,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 10;
 
 /// A pool of the file, with all its settings.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) kind: PoolKind,
     pub(crate) settings: PoolSettings,
     url: Option<Url>,
+    /// Mode in the query of the URL.
+    url_ssl_mode: Option<SslMode>,
     defaults: PoolDefaults,
 }
 
@@ -59,11 +62,30 @@ impl Target {
         if by_url.is_some_and(|by_url| by_url.engine() != kind.engine()) {
             return Err(problem("has a scheme of another kind of pool"));
         }
+        let pairs = || url.iter().flat_map(|url| url.query_pairs());
+        let known = kind.url_parameters();
+        if let Some((unknown, _)) = pairs().find(|(key, _)| !known.contains(&key.as_ref())) {
+            let advice = match known {
+                [] => "remove it".to_owned(),
+                _ => suggestion(&unknown, known),
+            };
+            return Err(problem(&format!("has an unknown parameter; {advice}")));
+        }
+        let url_ssl_mode = pairs().find(|(key, _)| key == "sslmode").map(|(_, mode)| {
+            SslMode::deserialize(StrDeserializer::<ValueError>::new(&mode)).map_err(|_| {
+                problem(
+                    "has an unknown sslmode; give `disable`, `prefer`, `require`, `verify-ca` or \
+                     `verify-full`",
+                )
+            })
+        });
+        let url_ssl_mode = url_ssl_mode.transpose()?;
         Ok(Self {
             name: name.to_owned(),
             kind,
             settings: settings.clone(),
             url,
+            url_ssl_mode,
             defaults: defaults.clone(),
         })
     }
@@ -81,8 +103,12 @@ impl Target {
 
     pub(crate) fn host(&self) -> Option<String> {
         let of_url = || self.url.as_ref()?.host_str().map(decoded);
-        let host = self.settings.host.clone().or_else(of_url);
-        host.filter(|host| !host.is_empty())
+        let host = self.settings.host.clone().or_else(of_url)?;
+        let address = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host = address.unwrap_or(&host);
+        (!host.is_empty()).then(|| host.to_owned())
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -113,10 +139,11 @@ impl Target {
         self.settings.password.clone().or_else(of_url)
     }
 
-    /// Returns the parameters of the URL's query.
+    /// Returns the parameters of the URL's query, without the mode of TLS.
     pub(crate) fn url_parameters(&self) -> Vec<(String, String)> {
         let pairs = self.url.iter().flat_map(|url| url.query_pairs());
         pairs
+            .filter(|(key, _)| key != "sslmode")
             .map(|(key, value)| (key.into_owned(), value.into_owned()))
             .collect()
     }
@@ -128,16 +155,11 @@ impl Target {
             .is_some_and(|url| matches!(url.scheme(), "rediss" | "valkeys"))
     }
 
+    /// Returns the mode of the settings or the URL. Tokens and `ca_file` need verification.
     pub(crate) fn ssl_mode(&self) -> Option<SslMode> {
-        let of_url = || {
-            let parameters = self.url_parameters();
-            let (_, mode) = parameters
-                .iter()
-                .find(|(key, _)| key == "sslmode" || key == "ssl-mode")?;
-            SslMode::deserialize(StrDeserializer::<ValueError>::new(mode)).ok()
-        };
-        let for_tokens = self.settings.aws_iam_auth.then_some(SslMode::VerifyFull);
-        self.settings.ssl_mode.or_else(of_url).or(for_tokens)
+        let given = self.settings.ssl_mode.or(self.url_ssl_mode);
+        let needs_verification = self.settings.aws_iam_auth || self.settings.ca_file.is_some();
+        given.or(needs_verification.then_some(SslMode::VerifyFull))
     }
 
     pub(crate) fn max_connections(&self) -> u32 {
@@ -203,6 +225,50 @@ pub(crate) enum Engine {
 }
 
 impl PoolKind {
+    /// Returns the parameters that a URL may have. sqlx logs the value of an unknown one.
+    fn url_parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &[
+                "application_name",
+                "options",
+                "sslmode",
+                "statement-cache-capacity",
+            ],
+            Self::DeadpoolPostgres | Self::DieselPostgres | Self::Bb8Postgres => &[
+                "application_name",
+                "connect_timeout",
+                "keepalives",
+                "keepalives_idle",
+                "options",
+                "sslmode",
+                "target_session_attrs",
+                "tcp_user_timeout",
+            ],
+            Self::Mysql => &[
+                "charset",
+                "collation",
+                "statement-cache-capacity",
+                "timezone",
+            ],
+            Self::Redis | Self::RedisManaged | Self::RedisCluster | Self::RedisExclusive => &[],
+        }
+    }
+
+    /// Returns the type of the pool's handle.
+    pub(crate) fn handle(self) -> &'static str {
+        match self {
+            Self::Postgres => "Handle<claviger::PgPools>",
+            Self::Mysql => "Handle<claviger::MySqlPools>",
+            Self::DeadpoolPostgres => "Handle<claviger_deadpool_postgres::DeadpoolPools>",
+            Self::DieselPostgres => "Handle<claviger_diesel_async::DieselPools>",
+            Self::Bb8Postgres => "Handle<claviger_bb8::Bb8Pools<claviger_bb8::PgConnect>>",
+            Self::Redis => "Handle<claviger_redis::RedisPools>",
+            Self::RedisManaged => "Handle<claviger_redis::RedisPools<claviger_redis::Managed>>",
+            Self::RedisCluster => "Handle<claviger_redis::RedisPools<claviger_redis::Cluster>>",
+            Self::RedisExclusive => "Handle<claviger_redis::ExclusivePools>",
+        }
+    }
+
     pub(crate) fn engine(self) -> Engine {
         match self {
             Self::Postgres | Self::DeadpoolPostgres | Self::DieselPostgres | Self::Bb8Postgres => {

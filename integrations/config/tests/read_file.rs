@@ -263,6 +263,79 @@ fn credentials_come_from_one_place() {
 }
 
 #[test]
+fn settings_of_tls_that_protect_nothing_are_errors() {
+    let pool = "[pools.orders]\nhost = \"db\"\nuser = \"u\"\npassword = \"file:/a\"\n";
+    for (lines, key, word) in [
+        (
+            "ssl_mode = \"prefer\"\nca_file = \"/ca\"",
+            "pools.orders.ca_file",
+            "verify-full",
+        ),
+        (
+            "url = \"postgres://db?sslmode=verify_full\"",
+            "pools.orders.url",
+            "verify-full",
+        ),
+        (
+            "url = \"postgres://db?pasword=s3cret\"",
+            "pools.orders.url",
+            "parameter",
+        ),
+        (
+            "max_connections = 0",
+            "pools.orders.max_connections",
+            "at least 1",
+        ),
+        (
+            "acquire_timeout = \"0s\"",
+            "pools.orders.acquire_timeout",
+            "at least 1s",
+        ),
+        (
+            "max_connections = 2\nmin_connections = 3",
+            "pools.orders.min_connections",
+            "over the 2",
+        ),
+    ] {
+        assert_problem(&format!("{pool}{lines}\n"), key, word);
+    }
+}
+
+#[test]
+fn the_content_of_a_key_file_is_in_no_message() {
+    let file = File::named("key.pem", "s3cret\n");
+    let text = format!(
+        "[providers.a]\nkind = \"file\"\nformat = \"json\"\npath = \"file:{}\"\nusr = \"x\"\n",
+        file.path.display()
+    );
+    let shown = format!("{:?}", File::toml(&text).problems());
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
+fn a_default_or_a_longer_text_is_a_secret_in_the_file() {
+    for password in ["${PW:-s3cret}", "s3cret$${x", "s3cret${PW}"] {
+        let text = format!(
+            "[pools.orders]\n{}",
+            POOL.replace("file:/etc/orders", password)
+        );
+        let shown = format!("{:?}", File::toml(&text).problems());
+        assert!(shown.contains("development"), "{password}: {shown}");
+    }
+}
+
+#[test]
+fn a_user_beside_a_provider_is_an_error() {
+    let provider = "[providers.a]\nkind = \"file\"\npath = \"/a\"\nformat = \"json\"\n";
+    let pool = "[pools.orders]\nhost = \"db\"\nprovider = \"a\"\nuser = \"u\"\n";
+    assert_problem(
+        &format!("{provider}{pool}"),
+        "pools.orders.user",
+        "provider",
+    );
+}
+
+#[test]
 fn a_variable_that_is_not_set_is_named() {
     let text = format!("[pools.orders]\n{POOL}database = \"${{CLAVIGER_TEST_ABSENT}}\"\n");
     assert_problem(&text, "pools.orders.database", "CLAVIGER_TEST_ABSENT");

@@ -135,6 +135,33 @@ async fn a_start_in_the_background_does_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_start_leaves_no_connection() {
+    let service = Service::new();
+    // The second pool waits for a role that does not exist.
+    let late = service.pool("late", "");
+    let late = late.replace("user = \"app\"", "user = \"absent\"");
+    let text = service.pool("orders", "min_connections = 1") + &late;
+    let open = || service.server.connection_count("app").expect("a count");
+    let first_opens = async {
+        while open() == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        started = service.start(&text) => drop(started.expect_err("it waits")),
+        () = first_opens => {}
+    }
+    let closes = async {
+        while open() > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closes)
+        .await
+        .expect("the supervisor is shut down");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_provider_of_the_service_is_named_by_a_pool() {
     let service = Service::new();
     let password = service.path("password");

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use claviger::MySqlPools;
 #[cfg(feature = "postgres")]
 use claviger::PgPools;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 #[cfg(feature = "mysql")]
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::pool::PoolOptions;
@@ -18,10 +19,7 @@ use crate::target::Target;
 
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres(target: &Target) -> Result<PgPools, Problem> {
-    let mut options = match &target.settings.url {
-        Some(url) => parsed(target, url)?,
-        None => PgConnectOptions::new_without_pgpass(),
-    };
+    let mut options: PgConnectOptions = with_parameters(target, "postgres")?;
     let settings = &target.settings;
     if let Some(host) = target.host() {
         options = options.host(&host);
@@ -63,11 +61,7 @@ pub(crate) fn postgres(target: &Target) -> Result<PgPools, Problem> {
 
 #[cfg(feature = "mysql")]
 pub(crate) fn mysql(target: &Target) -> Result<MySqlPools, Problem> {
-    let mut options = match &target.settings.url {
-        // sqlx supports only one scheme.
-        Some(url) => parsed(target, &url.replacen("mariadb://", "mysql://", 1))?,
-        None => MySqlConnectOptions::new(),
-    };
+    let mut options: MySqlConnectOptions = with_parameters(target, "mysql")?;
     let settings = &target.settings;
     if let Some(host) = target.host() {
         options = options.host(&host);
@@ -104,10 +98,17 @@ pub(crate) fn mysql(target: &Target) -> Result<MySqlPools, Problem> {
     Ok(pools)
 }
 
-/// Parses the URL. sqlx's message is dropped, because it may contain a part of the URL.
-fn parsed<O: FromStr>(target: &Target, url: &str) -> Result<O, Problem> {
-    O::from_str(url).map_err(|_| {
-        let message = "has an unknown or invalid parameter; give those of sqlx";
+/// Returns options with the parameters of the URL alone: sqlx would combine its host with `host`.
+fn with_parameters<O: FromStr>(target: &Target, scheme: &str) -> Result<O, Problem> {
+    let mut url = format!("{scheme}://localhost/");
+    for (nth, (key, value)) in target.url_parameters().iter().enumerate() {
+        let separator = if nth == 0 { '?' } else { '&' };
+        let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+        url += &format!("{separator}{key}={value}");
+    }
+    // The message of sqlx may contain a part of the URL.
+    O::from_str(&url).map_err(|_| {
+        let message = "has a parameter with an invalid value; give one that sqlx accepts";
         Problem::new(target.key("url"), message)
     })
 }

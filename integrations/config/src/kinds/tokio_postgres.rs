@@ -95,12 +95,10 @@ fn connect(target: &Target) -> Result<PgConnect, Problem> {
     }
 }
 
-/// Returns the parameters of the URL in the form `key='value'`, without the TLS mode.
+/// Returns the parameters of the URL in the form `key='value'`.
 fn parameters(target: &Target) -> String {
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
     let parameters = target.url_parameters().into_iter();
-    let parameters = parameters
-        .filter(|(key, _)| key != "sslmode")
-        .map(|(key, value)| format!("{key}='{}'", quoted(&value)));
+    let parameters = parameters.map(|(key, value)| format!("{key}='{}'", quoted(&value)));
     parameters.collect::<Vec<_>>().join(" ")
 }
