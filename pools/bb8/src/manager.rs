@@ -5,7 +5,6 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bb8::ManageConnection;
@@ -15,6 +14,7 @@ use claviger::pool::{Check, LoginError, LoginPermits};
 use claviger_tokio_postgres::{CallError, OpenConnection, OpenConnections};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::managers::ManagerFactory;
@@ -33,25 +33,32 @@ struct Shared<F: ManagerFactory> {
     current: Mutex<Arc<F::Manager>>,
     logins: LoginPermits,
     connections: OpenConnections,
-    /// Whether returned connections are closed.
-    closed: AtomicBool,
+    /// A place for each connection that the pool may open. Callers get them in the order of their
+    /// calls. bb8 gives a returned connection to the caller that asks first, which may be the one
+    /// that has just returned it. Once these are closed, returned connections are closed, too.
+    places: Arc<Semaphore>,
     waiting: Waiting,
 }
+
+/// A caller's place in the pool, until dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
 
 impl<F: ManagerFactory> PermittedManager<F> {
     pub(crate) fn new(
         factory: Arc<F>,
         credentials: &Credentials,
+        max_connections: u32,
         logins: LoginPermits,
     ) -> Result<Self, ConnectError> {
         let manager = factory.manager(credentials)?;
+        let places = usize::try_from(max_connections).unwrap_or(usize::MAX);
         Ok(Self {
             shared: Arc::new(Shared {
                 factory,
                 current: Mutex::new(Arc::new(manager)),
                 logins,
                 connections: OpenConnections::default(),
-                closed: AtomicBool::new(false),
+                places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
                 waiting: Waiting::default(),
             }),
         })
@@ -66,11 +73,23 @@ impl<F: ManagerFactory> PermittedManager<F> {
 
     /// Closes connections that are returned from now on, and opens no more.
     pub(crate) fn close(&self) {
-        self.shared.closed.store(true, Ordering::Release);
+        self.shared.places.close();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::Acquire)
+    fn is_closed(&self) -> bool {
+        self.shared.places.is_closed()
+    }
+
+    /// Waits for a place in the pool.
+    pub(crate) async fn place(&self) -> Result<Place, CallError> {
+        let places = Arc::clone(&self.shared.places);
+        let place = places.acquire_owned().await;
+        place.map_err(|_| CallError::Closed)
+    }
+
+    /// Returns a place if one is free.
+    pub(crate) fn free_place(&self) -> Option<Place> {
+        Arc::clone(&self.shared.places).try_acquire_owned().ok()
     }
 
     /// Returns the connections: busy, idle, being opened, and closing.
@@ -97,12 +116,13 @@ impl<F: ManagerFactory> PermittedManager<F> {
         // bb8 would lose the connection's place in a panic.
         let ended = AssertUnwindSafe(shared.logins.log_in(login)).catch_unwind();
         match ended.await {
-            Ok(Ok(_)) if shared.closed.load(Ordering::Acquire) => Err(CallError::Closed),
+            Ok(Ok(_)) if shared.places.is_closed() => Err(CallError::Closed),
             Ok(Ok((connection, guard))) => Ok(Managed {
                 connection,
                 pool: Arc::clone(shared),
                 is_discarded: false,
                 idle_since: Instant::now(),
+                place: None,
                 _guard: guard,
             }),
             Ok(Err(LoginError::Failed(error))) => Err(CallError::Connect(
@@ -147,9 +167,8 @@ impl<F: ManagerFactory> ManageConnection for PermittedManager<F> {
     /// bb8 calls this when a connection is returned.
     fn has_broken(&self, connection: &mut Self::Connection) -> bool {
         connection.idle_since = Instant::now();
-        connection.is_discarded
-            || self.shared.closed.load(Ordering::Acquire)
-            || connection.is_broken()
+        connection.place = None;
+        connection.is_discarded || self.shared.places.is_closed() || connection.is_broken()
     }
 }
 
@@ -176,6 +195,8 @@ pub struct Managed<F: ManagerFactory> {
     is_discarded: bool,
     /// When it was opened or returned.
     idle_since: Instant,
+    /// Place of the caller that uses it.
+    place: Option<Place>,
     _guard: Option<OpenConnection>,
 }
 
@@ -200,6 +221,11 @@ impl<F: ManagerFactory> Managed<F> {
 
     pub(crate) fn idle_for(&self) -> Duration {
         self.idle_since.elapsed()
+    }
+
+    /// Keeps the caller's place until the connection is returned.
+    pub(crate) fn keep(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 
     pub(crate) fn discard(&mut self) {

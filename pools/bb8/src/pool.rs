@@ -58,12 +58,13 @@ impl<F: ManagerFactory> Bb8Pool<F> {
         // bb8 panics with settings that it cannot use, and without a runtime.
         pools.settings.check()?;
         Handle::try_current().map_err(|error| ConnectError::misconfigured("pool", error))?;
-        let manager = PermittedManager::new(pools.managers.clone(), credentials, logins)?;
         let (settings, lifetimes) = (&pools.settings.pool, pools.settings.lifetimes);
+        let max = settings.max_connections;
+        let manager = PermittedManager::new(pools.managers.clone(), credentials, max, logins)?;
         // The handle checks connections, because a check of bb8 is never a probe. The manager
         // repeats logins.
         let pool = Pool::builder()
-            .max_size(settings.max_connections)
+            .max_size(max)
             .max_lifetime(lifetimes.max_lifetime)
             .idle_timeout(lifetimes.idle_timeout)
             .connection_timeout(settings.acquire_timeout)
@@ -91,7 +92,9 @@ impl<F: ManagerFactory> Bb8Pool<F> {
         // Without an idle connection, bb8 would open one.
         while inner.pool.state().idle_connections > 0 {
             let got = inner.pool.get_owned().now_or_never()?;
-            if let Some(taken) = working(got.ok()?) {
+            if let Some(mut taken) = working(got.ok()?) {
+                // Without a place, if callers of `get` have all of them.
+                taken.connection.keep(inner.manager.free_place());
                 return Some(taken);
             }
         }
@@ -100,9 +103,7 @@ impl<F: ManagerFactory> Bb8Pool<F> {
 
     pub(crate) async fn get(&self) -> Result<Taken<Bb8Connection<F>>, CallError> {
         let inner = self.inner.as_ref().ok_or(CallError::Closed)?;
-        if inner.manager.is_closed() {
-            return Err(CallError::Closed);
-        }
+        let place = inner.manager.place().await?;
         // Before bb8 begins a login, so that no error is missed.
         let mut caller = inner.manager.waiting().caller();
         loop {
@@ -127,7 +128,8 @@ impl<F: ManagerFactory> Bb8Pool<F> {
             match got {
                 // A broken one is closed and replaced.
                 Ok(connection) => {
-                    if let Some(taken) = working(connection) {
+                    if let Some(mut taken) = working(connection) {
+                        taken.connection.keep(Some(place));
                         return Ok(taken);
                     }
                 }
