@@ -1,5 +1,6 @@
 //! Callers without retries, and what they measure.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) const CHANGE: Duration = Duration::from_secs(3);
 pub(crate) struct Measured {
     pub(crate) served: usize,
     pub(crate) failed: usize,
+    /// Number of failed calls for each error text.
+    pub(crate) errors: BTreeMap<String, usize>,
     /// Longest time without a served call, up to the end of the scenario.
     pub(crate) longest_outage_ms: f64,
     /// Median of the calls before [`CHANGE`].
@@ -34,7 +37,8 @@ pub(crate) struct Measured {
 struct Calls {
     /// End and duration of each served call.
     served: Vec<(Instant, Duration)>,
-    failed: usize,
+    /// Number of failed calls for each error text.
+    errors: BTreeMap<String, usize>,
 }
 
 /// Tasks that call until they are stopped.
@@ -74,8 +78,8 @@ impl Callers {
                     };
                     match result {
                         Ok(()) => calls.served.push((Instant::now(), began.elapsed())),
-                        Err(_) => {
-                            calls.failed += 1;
+                        Err(text) => {
+                            *calls.errors.entry(text).or_default() += 1;
                             sleep(PAUSE).await;
                         }
                     }
@@ -88,11 +92,13 @@ impl Callers {
     pub(crate) async fn stop(self) -> Measured {
         let ended = Instant::now();
         self.stop.send_replace(true);
-        let (mut served, mut failed) = (Vec::new(), 0);
+        let (mut served, mut errors) = (Vec::new(), BTreeMap::new());
         for task in self.tasks {
             let calls = task.await.expect("no caller panics");
             served.extend(calls.served);
-            failed += calls.failed;
+            for (text, count) in calls.errors {
+                *errors.entry(text).or_default() += count;
+            }
         }
         served.sort_unstable_by_key(|(at, _)| *at);
         let ends = served.iter().map(|(at, _)| *at).chain([ended]);
@@ -107,7 +113,8 @@ impl Callers {
         let mut took: Vec<f64> = before_the_change.map(micros).collect();
         Measured {
             served: served.len(),
-            failed,
+            failed: errors.values().sum(),
+            errors,
             longest_outage_ms: longest.as_secs_f64() * 1_000.0,
             median_us: median(&mut took),
             ..Measured::default()

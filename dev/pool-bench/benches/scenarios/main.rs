@@ -5,10 +5,12 @@
 //! kinds, `… deadpool redis` only these two.
 //!
 //! Prints a table in Markdown for each kind: Claviger's figure, then the plain pool's. The median
-//! is that of the calls before the change. A kind takes 2 min.
+//! is that of the calls before the change. The errors of failed calls are printed to the standard
+//! error. A kind takes 2 min.
 
 #![expect(
     clippy::expect_used,
+    clippy::print_stderr,
     clippy::print_stdout,
     reason = "a failing bench panics, and figures are printed"
 )]
@@ -54,6 +56,15 @@ async fn compare<K: Kind>(wanted: &[String]) {
     for scenario in Scenario::ALL {
         let (ours, plain) = measure::<K>(scenario).await;
         println!("{}", row(scenario.title(), &ours, &plain));
+        print_errors("Claviger", &ours);
+        print_errors("plain pool", &plain);
+    }
+}
+
+/// Prints each error text of failed calls to the standard error, so that the table stays whole.
+fn print_errors(pool: &str, measured: &Measured) {
+    for (text, calls) in &measured.errors {
+        eprintln!("{pool}: {calls} failed calls: {text}");
     }
 }
 
