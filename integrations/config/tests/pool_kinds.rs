@@ -31,6 +31,8 @@ impl Servers {
         postgres.create_role("app", "s3cret").expect("a role");
         let mariadb = MariaDb::start().expect("a MariaDB");
         mariadb.create_role("app", "s3cret").expect("a user");
+        let created = mariadb.create_database("orders", "app");
+        created.expect("a database");
         let redis = Redis::start().expect("a Redis");
         redis.set_user("app", "s3cret").expect("a user");
         let folder = TempDir::new().expect("a folder");
@@ -57,7 +59,7 @@ impl Servers {
             ("redis-exclusive", self.redis.port()),
         ] {
             let database = match kind {
-                "mysql" => "",
+                "mysql" => "orders",
                 _ if kind.starts_with("redis") => "0",
                 _ => "postgres",
             };

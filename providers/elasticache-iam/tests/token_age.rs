@@ -27,7 +27,9 @@ struct Setup {
 
 impl Setup {
     async fn new(kind: CacheKind, delay: Duration, session_lifetime: Option<Duration>) -> Self {
-        let (lab, server) = (Lab::new(), ScriptedPools::new(10));
+        let lab = Lab::new();
+        // As Redis's pools.
+        let server = ScriptedPools::new(10).with_reauthentication();
         let started = (Timestamp::now().wall(), Instant::now());
         // Without a clock of its own: tokens are signed by the supervisor's paused clock.
         let aws = SdkConfig::builder()
