@@ -1,4 +1,4 @@
-//! needs: postgresql, pam, quiet
+//! needs: postgresql, pam, alone
 //!
 //! Tokens on a PostgreSQL that checks them through PAM, as RDS does.
 
