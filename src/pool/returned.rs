@@ -12,7 +12,7 @@ use super::checks::Taken;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Shared};
 
-/// Acquires of one caller that may become logins. A result of each is noted.
+/// Most acquires of one caller at a time, because each may become a login.
 const MAX_ACQUIRES: usize = 2;
 
 /// Takes a connection that is returned. Callers in the queue get it first. If the server counts

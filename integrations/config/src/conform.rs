@@ -331,7 +331,7 @@ pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
 }
 
 /// Returns the nearest known name with its similarity, from 0 to 1.
-pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(f64, &'k str)> {
+fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(f64, &'k str)> {
     let similarity = |one: &str| {
         // Such as `max_lifetime`, which is part of `connection_max_lifetime`.
         if name.len() > 3 && one.contains(name) {
