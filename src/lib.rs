@@ -40,7 +40,7 @@
 //! | handover | verify → open → warm → publish → drain (replace), or verify → update → publish (in place) |
 //! | drain | letting connections of an old generation finish and close |
 //! | handle | what application code holds; always leads to the current generation |
-
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(any(feature = "sqlx-08", feature = "sqlx-09")),
     expect(dead_code, reason = "some parts are used by sqlx's pools alone")

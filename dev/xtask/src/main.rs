@@ -15,6 +15,8 @@ mod manifest;
 mod need;
 mod plan;
 mod provide;
+#[cfg(test)]
+mod published;
 mod simulate;
 mod tally;
 mod test;

@@ -39,7 +39,7 @@ pub(crate) fn test_files(root: &Path) -> Result<Vec<TestFile>, Box<dyn Error>> {
     Ok(files)
 }
 
-fn member_folders(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+pub(crate) fn member_folders(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let manifest = read(&root.join("Cargo.toml"))?;
     let members = manifest::list(&manifest, "workspace", "members")
         .ok_or("the root Cargo.toml has no list of members")?;
@@ -128,7 +128,7 @@ fn parts(text: &str, folder: &Path) -> Vec<PathBuf> {
     parts
 }
 
-fn read(path: &Path) -> Result<String, Box<dyn Error>> {
+pub(crate) fn read(path: &Path) -> Result<String, Box<dyn Error>> {
     Ok(fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
