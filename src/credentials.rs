@@ -84,6 +84,14 @@ impl fmt::Debug for Credentials {
 /// Address of a database. Port and database may be left to the pool's connect options.
 ///
 /// `Debug` shows an invalid host as `[malformed]`, because a URL may contain a password.
+///
+/// ```
+/// use claviger::{Credentials, Endpoint};
+///
+/// let endpoint = Endpoint::new("db.internal", 5432, "orders");
+/// let credentials = Credentials::new("orders_app", "s3cret").with_endpoint(endpoint);
+/// assert_eq!(credentials.endpoint().map(Endpoint::host), Some("db.internal"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     host: String,

@@ -15,6 +15,14 @@ pub use crate::expiry::Expiry;
 ///
 /// Logs, spans and status show only its [`digest`](Self::digest). It must not be the secret itself,
 /// nor an unkeyed hash of it.
+///
+/// ```
+/// use claviger::Revision;
+///
+/// let version = Revision::new("a1b2c3d4-version-of-the-secret");
+/// assert_eq!(version, Revision::new("a1b2c3d4-version-of-the-secret"));
+/// assert_ne!(version.digest(), version.as_str(), "logs show the digest");
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(Arc<str>);
 
@@ -53,6 +61,16 @@ impl fmt::Debug for Revision {
 }
 
 /// Treatment of open connections once a newer lease is active. Decides the handover mode.
+///
+/// ```
+/// use claviger::lease::OldConnections;
+/// use claviger::{Credentials, Lease, Revision};
+///
+/// // The backend drops the user when its lease ends.
+/// let lease = Lease::new(Credentials::new("orders_7", "s3cret"), Revision::new("7"))
+///     .with_old_connections(OldConnections::EndWithLease);
+/// assert_eq!(lease.old_connections(), OldConnections::EndWithLease);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OldConnections {

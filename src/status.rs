@@ -7,6 +7,17 @@ use crate::error::{ConnectError, ProviderError};
 use crate::report::{HandoverReport, RotationReport};
 
 /// The state of every provider and pool. Never carries a secret.
+///
+/// ```
+/// use claviger::Supervisor;
+///
+/// fn print(supervisor: &Supervisor) {
+///     for pool in supervisor.status().pools {
+///         println!("{}: generation {}, {:?}", pool.name, pool.generation, pool.last_error);
+///     }
+/// }
+/// # drop(print);
+/// ```
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -146,6 +157,15 @@ pub struct DrainStatus {
 }
 
 /// Whether traffic should be sent here, and why not.
+///
+/// ```
+/// use claviger::Supervisor;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let readiness = Supervisor::start().readiness();
+/// assert!(readiness.ready, "not ready: {}", readiness.reasons.join("; "));
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

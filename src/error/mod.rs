@@ -57,6 +57,16 @@ impl ErrorKind {
 }
 
 /// Error of a call to the supervisor. The call leaves nothing registered or started.
+///
+/// ```
+/// use claviger::Supervisor;
+/// use claviger::error::ErrorKind;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let error = Supervisor::start().rotate_now("oders-credentials").await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotRegistered);
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,

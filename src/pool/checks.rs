@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 const ALL_CHECKED_FOR: Duration = Duration::from_secs(5);
 
 /// Condition for a check of a connection before a handle returns it. A check costs a round trip.
+///
+/// With `AfterIdle` of 1 s, a pool that is used 100 times a second by each connection checks none.
+/// After a night, it checks each connection once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckPolicy {

@@ -10,6 +10,25 @@ use crate::lease::Lease;
 ///
 /// A provider may always return [`New`](Self::New). With the current lease's revision it is a
 /// renewal, without a handover and without an event.
+///
+/// ```
+/// use std::time::Duration;
+/// use claviger::lease::Expiry;
+/// use claviger::provider::{FetchRequest, Fetched};
+/// use claviger::{Credentials, Lease, Revision};
+///
+/// /// Renews the lease while the backend has the version that the service uses.
+/// fn fetched(request: &FetchRequest<Credentials>, version: &str, password: &str) -> Fetched<Credentials> {
+///     let expiry = Expiry::after(request.started, Duration::from_secs(900));
+///     let is_same = |lease: &Lease<Credentials>| lease.revision().as_str() == version;
+///     if request.current.as_ref().is_some_and(is_same) {
+///         return Fetched::Renewed(expiry);
+///     }
+///     let lease = Lease::new(Credentials::new("orders", password), Revision::new(version));
+///     Fetched::New(lease.with_expiry(expiry))
+/// }
+/// # drop(fetched);
+/// ```
 #[must_use]
 pub enum Fetched<S> {
     /// A credential.

@@ -69,6 +69,16 @@ where
 
 /// Returns a provider of credentials that never change, so that development and production differ
 /// by one line.
+///
+/// ```
+/// use claviger::{Credentials, Supervisor, static_credentials};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), claviger::Error> {
+/// let supervisor = Supervisor::start();
+/// let provider = static_credentials(Credentials::new("me", "password"));
+/// supervisor.add_provider("orders-credentials", provider).await?;
+/// # Ok(()) }
+/// ```
 pub fn static_credentials(credentials: Credentials) -> StaticCredentials {
     StaticCredentials { credentials }
 }
