@@ -3,12 +3,18 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use claviger::events::Event;
 use claviger::lease::OldConnections;
-use claviger::report::HandoverMode;
-use claviger_fixtures::{Scripted, backend_down, until_drained};
+use claviger::report::{HandoverMode, RotationTrigger};
+use claviger_fixtures::{
+    Scripted, backend_down, eventually, fetches, until_drained, until_rejected,
+};
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -94,4 +100,87 @@ async fn connections_that_authenticate_again_stay_open() {
     drop(scripted.pool.get().await.expect("an open connection"));
     assert_eq!(scripted.database.logins().len(), logins);
     assert_eq!(scripted.database.opened().len(), 1);
+}
+
+/// Begins a rotation, and returns while open connections authenticate again, which takes an hour.
+/// The verify deadline ends that.
+async fn rotation_until_authentication(scripted: &Scripted) -> JoinHandle<()> {
+    let authenticates = Arc::new(AtomicBool::new(false));
+    let began = Arc::clone(&authenticates);
+    scripted.database.on_call(move |method| {
+        began.fetch_or(method == "reauthenticate", Ordering::AcqRel);
+    });
+    scripted.database.delay_reauthentication(HOUR);
+    let supervisor = scripted.lab.supervisor.clone();
+    let rotation = tokio::spawn(async move {
+        drop(supervisor.rotate_now("login").await.expect("a token"));
+    });
+    eventually("connections authenticate again", || {
+        authenticates.load(Ordering::Acquire)
+    })
+    .await;
+    rotation
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_login_while_connections_authenticate_counts_for_the_new_token() {
+    let scripted = scripted().await;
+    let busy = scripted.pool.get().await.expect("a connection");
+    let mut events = scripted.lab.supervisor.events();
+    let rotation = rotation_until_authentication(&scripted).await;
+    assert_eq!(scripted.pool.generation(), 2, "callers log in with its token");
+    scripted.database.accept_only(["another password"]);
+    scripted.provider.fail_next(100_000, backend_down());
+    let pool = scripted.pool.clone();
+    let caller = tokio::spawn(async move { drop(pool.get().await) });
+    until_rejected(&scripted.pool).await;
+    rotation.await.expect("no panic");
+    let rejected = loop {
+        match events.next().await {
+            Some(Event::Rejected { generation, .. }) => break generation,
+            event => assert!(event.is_some(), "no event of a rejection"),
+        }
+    };
+    assert_eq!(rejected, 2);
+    eventually("a token is requested", || {
+        fetches(&scripted.provider, RotationTrigger::Rejected) > 0
+    })
+    .await;
+    let failed = scripted.database.logins();
+    assert_eq!(failed, [true, false], "no caller logs in again");
+    drop(busy);
+    caller.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_released_after_connections_have_authenticated_with_the_next_one() {
+    let scripted = scripted().await;
+    drop(scripted.pool.get().await.expect("a connection"));
+    let rotation = rotation_until_authentication(&scripted).await;
+    assert_eq!(scripted.pool.generation(), 2, "the next one is published");
+    drop(scripted.pool.get().await.expect("the open connection"));
+    assert_eq!(scripted.provider.released(), []);
+    rotation.await.expect("no panic");
+    eventually("the lease is released", || {
+        scripted.provider.released().len() == 1
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_about_to_end_authenticate_before_the_publication() {
+    let began = Instant::now();
+    let scripted = scripted().await;
+    drop(scripted.pool.get().await.expect("a connection"));
+    scripted.provider.fail_next(100_000, backend_down());
+    sleep_until(began + 12 * HOUR - MINUTE / 2).await;
+    let error = scripted.pool.get().await.expect_err("no connection");
+    assert!(error.to_string().contains("expired at"), "{error}");
+    let generation = scripted.pool.generation();
+    scripted.provider.recover();
+    let rotation = rotation_until_authentication(&scripted).await;
+    assert_eq!(scripted.pool.generation(), generation);
+    rotation.await.expect("no panic");
+    assert_eq!(scripted.pool.generation(), generation + 1);
+    drop(scripted.pool.get().await.expect("a connection"));
 }

@@ -7,6 +7,7 @@ use tracing::Span;
 
 use super::admission::logins_at_once;
 use super::attempt::AttemptTask;
+use super::call::are_expired;
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
 use super::login_limits::{Ahead, LoginLimits};
@@ -82,8 +83,11 @@ impl<F: PoolFactory> AttemptTask<F> {
             discard(slot, pool, mode);
             return Err(error);
         }
-        // Before publication, because the old lease is returned then, and may be released.
-        if mode == HandoverMode::InPlace && !is_same {
+        let reauthenticates = mode == HandoverMode::InPlace && !is_same;
+        // The server may end open connections before they have authenticated again. Callers get
+        // none of them meanwhile, and nobody logs in.
+        let is_late = reauthenticates && slot.is_out_of_use();
+        if is_late {
             self.reauthenticate(&pool).await;
         }
         let report = HandoverReport {
@@ -96,14 +100,22 @@ impl<F: PoolFactory> AttemptTask<F> {
             warm: as_pool + slot.since(warm_began),
             took: Duration::ZERO,
         };
-        let Some((report, account)) = self.publish(lease_guard, &pool, login_limits, report) else {
+        let Some(published) = self.publish(lease_guard, &pool, login_limits, report) else {
             discard(slot, pool, mode);
             slot.notify_and_wake();
             return Ok(());
         };
         slot.recovered();
-        let number = report.generation;
-        self.after_publication(report, &revision, &account);
+        // After the publication, because callers log in with the new lease already: a rejection is
+        // that lease's. The old lease is returned later, and may be released then.
+        if reauthenticates && !is_late {
+            slot.shared.notify_waiting();
+            self.reauthenticate(&pool).await;
+        }
+        // Locks the provider.
+        drop(published.old_leases);
+        let number = published.report.generation;
+        self.after_publication(published.report, &revision, &published.account);
         if mode == HandoverMode::Replace {
             top_up(slot, number, pool);
         }
@@ -230,15 +242,14 @@ impl<F: PoolFactory> AttemptTask<F> {
     }
 
     /// Publishes in one step under the slot's lock: callers get the new generation, and the old one
-    /// drains. Returns the complete report and the account; `None` if the pool was closed
-    /// meanwhile.
+    /// drains. Returns `None` if the pool was closed meanwhile.
     fn publish(
         &self,
         lease_guard: LeaseGuard<F::Secret>,
         pool: &F::Pool,
         login_limits: Option<Arc<LoginLimits>>,
         mut report: HandoverReport,
-    ) -> Option<(HandoverReport, Arc<str>)> {
+    ) -> Option<Published<F::Secret>> {
         let slot = &self.slot;
         // The origin for the spans of waiting callers, and the cause of the drain.
         let (origin, root) = match &self.rotation {
@@ -262,8 +273,8 @@ impl<F: PoolFactory> AttemptTask<F> {
             mode: report.mode,
             lifetime: lease_guard.lifetime,
         };
-        // In place, the lease of the current generation is returned.
-        let (effects, returned) = inner.handle(&slot.shared, opened, None);
+        // In place, the lease of the current generation is no longer needed.
+        let (effects, old_leases) = inner.handle(&slot.shared, opened, None);
         let publication = effects.into_iter().find_map(|effect| match effect {
             PoolEffect::Publish(publication) => Some(publication),
             _ => None,
@@ -311,10 +322,28 @@ impl<F: PoolFactory> AttemptTask<F> {
         drop(inner);
         span.record("generation", number);
         self.span.record("generation", number);
-        drop(span);
-        // After the unlock, because this drop locks the provider.
-        drop(returned);
-        Some((report, account))
+        Some(Published {
+            report,
+            account,
+            old_leases,
+        })
+    }
+}
+
+/// A handover whose generation is current.
+struct Published<S: Send + Sync + 'static> {
+    report: HandoverReport,
+    account: Arc<str>,
+    /// Leases that the pool no longer needs: after an update in place, that of the old generation.
+    old_leases: Vec<LeaseGuard<S>>,
+}
+
+impl<F: PoolFactory> PoolSlot<F> {
+    /// Returns whether callers neither log in to the current generation nor get its connections,
+    /// because both have expired.
+    fn is_out_of_use(&self) -> bool {
+        let current = self.shared.current();
+        current.is_expired(self.clock()) && are_expired(&self.shared, &current)
     }
 }
 

@@ -22,6 +22,7 @@ struct FactoryState {
     in_place: bool,
     closing_delay: Duration,
     login_delay: Duration,
+    reauthentication_delay: Duration,
     login_error: Option<ConnectError>,
     /// Whether each login of a pool was accepted.
     logins: Vec<bool>,
@@ -63,6 +64,7 @@ impl ScriptedPools {
                     in_place: true,
                     closing_delay: Duration::ZERO,
                     login_delay: Duration::ZERO,
+                    reauthentication_delay: Duration::ZERO,
                     login_error: None,
                     logins: Vec::new(),
                 }),
@@ -139,6 +141,11 @@ impl ScriptedPools {
     /// Sets how long each login of a pool takes. Verifications do not count. Default: no time.
     pub fn delay_logins(&self, time: Duration) {
         self.lock().login_delay = time;
+    }
+
+    /// Sets how long open connections take to authenticate again. Default: no time.
+    pub fn delay_reauthentication(&self, time: Duration) {
+        self.lock().reauthentication_delay = time;
     }
 
     /// Returns whether each login of a pool so far was accepted. Verifications do not count.

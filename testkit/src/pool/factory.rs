@@ -131,6 +131,14 @@ impl PoolFactory for ScriptedPools {
         in_place
     }
 
+    async fn reauthenticate(&self, _: &ScriptedPool, _: Duration) {
+        self.call_hook("reauthenticate");
+        let delay = self.lock().reauthentication_delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+    }
+
     async fn drain(&self, pool: ScriptedPool) {
         self.call_hook("drain");
         let delay = self.lock().closing_delay;
