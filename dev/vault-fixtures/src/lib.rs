@@ -39,12 +39,33 @@ pub enum Kind {
     MariaDb,
 }
 
+/// Rejects further logins of a user. It may have been dropped already.
+const REJECT_LOGINS: &str = r#"DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{{name}}') THEN
+        ALTER ROLE "{{name}}" NOLOGIN;
+    END IF;
+END $$"#;
+
+/// Terminates a user's connections, and waits until they have closed. A login that has not ended is
+/// in `pg_locks`, but not in `pg_stat_activity`.
+const END_CONNECTIONS: &str = "DO $$ BEGIN
+    FOR attempt IN 1..500 LOOP
+        PERFORM pg_stat_clear_snapshot();
+        EXIT WHEN NOT EXISTS (
+            SELECT FROM pg_locks WHERE locktype = 'virtualxid'
+                AND pid NOT IN (SELECT pid FROM pg_stat_activity));
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = '{{name}}';
+END $$";
+
 /// How the engine revokes a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// The engine's default: the role is dropped, and open connections remain.
     Default,
-    /// Open connections are terminated first. On PostgreSQL only; elsewhere the default applies.
+    /// Open connections end before the role loses its privileges, so that no statement is executed
+    /// without them. On PostgreSQL only; elsewhere the default applies.
     Terminating,
 }
 
@@ -154,7 +175,11 @@ impl Admin {
             }
         };
         let terminating = json!([
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}'",
+            REJECT_LOGINS,
+            // Otherwise logins would succeed until the end of the engine's transaction.
+            "COMMIT",
+            END_CONNECTIONS,
+            "BEGIN",
             r#"DROP ROLE IF EXISTS "{{name}}""#,
         ]);
         let mut role = json!({

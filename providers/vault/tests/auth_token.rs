@@ -125,13 +125,7 @@ async fn a_token_that_is_revoked_when_the_next_one_is_written_is_replaced() {
     assert!(next_generation(&db, 1).await >= 2);
     callers.wait_for_more(200).await;
     let tally = callers.stop().await;
-    // The role loses its privileges before its connections end.
-    let unexpected: Vec<_> = tally
-        .failed
-        .iter()
-        .filter(|error| !error.contains("permission denied"))
-        .collect();
-    assert!(unexpected.is_empty(), "{unexpected:?}");
+    assert_eq!(tally.failed, Vec::<String>::new());
     assert!(
         tally.interrupted > 0
             || fixture
