@@ -128,7 +128,11 @@ async fn a_rejected_login_while_connections_authenticate_counts_for_the_new_toke
     let busy = scripted.pool.get().await.expect("a connection");
     let mut events = scripted.lab.supervisor.events();
     let rotation = rotation_until_authentication(&scripted).await;
-    assert_eq!(scripted.pool.generation(), 2, "callers log in with its token");
+    assert_eq!(
+        scripted.pool.generation(),
+        2,
+        "callers log in with its token"
+    );
     scripted.database.accept_only(["another password"]);
     scripted.provider.fail_next(100_000, backend_down());
     let pool = scripted.pool.clone();

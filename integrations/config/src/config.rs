@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::check::check;
 use crate::conform::{conform, secrets_in_file};
 use crate::error::{ConfigError, Problem};
-use crate::pools::Pools;
+use crate::running_pools::RunningPools;
 use crate::schema::File;
 use crate::source::{Variables, environment, read_file};
 use crate::start::{builder, register};
@@ -170,7 +170,7 @@ impl Config {
     ///
     /// # Cancel safety
     /// Dropping the future shuts the supervisor down.
-    pub async fn start(self) -> Result<Pools, ConfigError> {
+    pub async fn start(self) -> Result<RunningPools, ConfigError> {
         self.check()?;
         let supervisor = builder(&self.file.supervisor)
             .start()
@@ -190,7 +190,7 @@ impl Config {
     /// # Errors
     /// As [`start`](Self::start), but the supervisor continues with the providers and pools that
     /// were added before the error.
-    pub async fn start_on(self, supervisor: &Supervisor) -> Result<Pools, ConfigError> {
+    pub async fn start_on(self, supervisor: &Supervisor) -> Result<RunningPools, ConfigError> {
         let targets = self.targets()?;
         let origin = &self.origin;
         let given = self.given.into_iter().map(|(name, register)| async move {

@@ -6,9 +6,9 @@ mod config;
 mod conform;
 mod error;
 mod kinds;
-mod pools;
 mod providers;
 mod references;
+mod running_pools;
 #[cfg_attr(
     not(all(
         feature = "elasticache-iam",
@@ -39,4 +39,4 @@ mod vault;
 
 pub use crate::config::Config;
 pub use crate::error::{ConfigError, Problem};
-pub use crate::pools::Pools;
+pub use crate::running_pools::RunningPools;

@@ -8,8 +8,8 @@ use claviger::{Credentials, Supervisor, SupervisorBuilder};
 use futures_util::future::try_join_all;
 
 use crate::error::{ConfigError, Problem};
-use crate::pools::{Pool, Pools};
 use crate::providers::Providers;
+use crate::running_pools::{Pool, RunningPools};
 use crate::schema::{File, PoolKind, SupervisorSettings};
 use crate::target::Target;
 
@@ -51,7 +51,7 @@ pub(crate) async fn register(
     file: &File,
     targets: &[Target],
     given: BTreeMap<String, ProviderRef<Credentials>>,
-) -> Result<Pools, ConfigError> {
+) -> Result<RunningPools, ConfigError> {
     let providers = Providers::new(origin, supervisor, file).await?;
     let of_file = file.providers.iter().map(|(name, settings)| {
         let providers = &providers;
@@ -80,7 +80,7 @@ pub(crate) async fn register(
         async move { Ok::<_, ConfigError>((target.name.clone(), registration.add().await?)) }
     });
     let pools = try_join_all(pools).await?.into_iter().collect();
-    Ok(Pools {
+    Ok(RunningPools {
         origin: origin.to_owned(),
         supervisor: supervisor.clone(),
         providers: registered,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use claviger::{MySqlPools, PgPools};
 use claviger_bb8::{Bb8Pools, PgConnect};
-use claviger_config::{Config, Pools};
+use claviger_config::{Config, RunningPools};
 use claviger_deadpool_postgres::DeadpoolPools;
 use claviger_diesel_async::DieselPools;
 use claviger_diesel_async::diesel::{self, sql_query};
@@ -45,7 +45,7 @@ impl Servers {
         }
     }
 
-    async fn start(&self) -> Pools {
+    async fn start(&self) -> RunningPools {
         let mut text = String::new();
         let password = self.folder.path().join("password");
         for (kind, port) in [

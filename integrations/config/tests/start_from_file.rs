@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use claviger::PgPools;
 use claviger::error::ConnectErrorKind;
-use claviger_config::{Config, ConfigError, Pools};
+use claviger_config::{Config, ConfigError, RunningPools};
 use claviger_servers::Postgres;
 use sqlx::query_scalar;
 use tempfile::TempDir;
@@ -52,19 +52,19 @@ impl Service {
         )
     }
 
-    async fn start(&self, text: &str) -> Result<Pools, ConfigError> {
+    async fn start(&self, text: &str) -> Result<RunningPools, ConfigError> {
         self.write("claviger.toml", text);
         Config::load(self.path("claviger.toml"))?.start().await
     }
 }
 
-async fn connections_of(pools: &Pools, name: &str) -> String {
+async fn connections_of(pools: &RunningPools, name: &str) -> String {
     let db = pools.get::<PgPools>(name).expect("the pool");
     let sql = "SELECT current_user || ' ' || current_setting('application_name')";
     query_scalar(sql).fetch_one(&db).await.expect("a row")
 }
 
-async fn shut_down(pools: Pools) {
+async fn shut_down(pools: RunningPools) {
     pools.supervisor().shutdown(Duration::from_secs(5)).await;
 }
 

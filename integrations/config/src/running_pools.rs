@@ -13,7 +13,7 @@ use crate::error::ConfigError;
 use crate::schema::PoolKind;
 
 /// The running pools and providers of a configuration, by name.
-pub struct Pools {
+pub struct RunningPools {
     pub(crate) origin: String,
     pub(crate) supervisor: Supervisor,
     pub(crate) providers: BTreeMap<String, ProviderRef<Credentials>>,
@@ -26,7 +26,7 @@ pub(crate) struct Pool {
     pub(crate) handle: Box<dyn Any + Send + Sync>,
 }
 
-impl Pools {
+impl RunningPools {
     /// Returns the handle of a pool: `get::<PgPools>("orders")`.
     ///
     /// # Errors
@@ -66,9 +66,9 @@ impl Pools {
     }
 }
 
-impl fmt::Debug for Pools {
+impl fmt::Debug for RunningPools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pools")
+        f.debug_struct("RunningPools")
             .field("pools", &self.pools.keys())
             .field("providers", &self.providers.keys())
             .finish_non_exhaustive()
