@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::conform::suggestion;
 use crate::error::Problem;
+use crate::resolved_pool::{Engine, ResolvedPool};
 use crate::schema::{File, FileFormat, PoolKind, ProviderSettings, SslMode, VaultSettings};
-use crate::target::{Engine, Target};
 use crate::values::Secret;
 
 /// Returns the pools of the file.
 ///
 /// # Errors
 /// All problems of providers and pools. `given` names the providers that the service registers.
-pub(crate) fn check(file: &File, given: &[&str]) -> Result<Vec<Target>, Vec<Problem>> {
+pub(crate) fn check(file: &File, given: &[&str]) -> Result<Vec<ResolvedPool>, Vec<Problem>> {
     let mut problems = Vec::new();
     for (name, provider) in &file.providers {
         check_provider(name, provider, &file.vaults, &mut problems);
@@ -24,18 +24,18 @@ pub(crate) fn check(file: &File, given: &[&str]) -> Result<Vec<Target>, Vec<Prob
             ));
         }
     }
-    let mut targets = Vec::new();
-    for (name, pool) in &file.pools {
-        match Target::new(name, pool, &file.defaults) {
-            Ok(target) => {
-                check_pool(&target, file, given, &mut problems);
-                targets.push(target);
+    let mut pools = Vec::new();
+    for (name, settings) in &file.pools {
+        match ResolvedPool::new(name, settings, &file.defaults) {
+            Ok(pool) => {
+                check_pool(&pool, file, given, &mut problems);
+                pools.push(pool);
             }
             Err(problem) => problems.push(problem),
         }
     }
     if problems.is_empty() {
-        Ok(targets)
+        Ok(pools)
     } else {
         Err(problems)
     }
@@ -103,18 +103,18 @@ fn check_provider(
     }
 }
 
-fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<Problem>) {
-    let pool = &target.settings;
+fn check_pool(pool: &ResolvedPool, file: &File, given: &[&str], problems: &mut Vec<Problem>) {
+    let settings = &pool.settings;
     let mut problem =
-        |key: &str, message: String| problems.push(Problem::new(target.key(key), message));
-    let (feature, is_enabled) = target.kind.feature();
+        |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
+    let (feature, is_enabled) = pool.kind.feature();
     if !is_enabled {
         problem("kind", needs_feature(feature));
     }
     let sources = [
-        ("provider", pool.provider.is_some()),
-        ("aws_iam_auth", pool.aws_iam_auth),
-        ("password", target.password().is_some()),
+        ("provider", settings.provider.is_some()),
+        ("aws_iam_auth", settings.aws_iam_auth),
+        ("password", pool.password().is_some()),
     ];
     let given_sources: Vec<_> = sources
         .iter()
@@ -131,13 +131,13 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
             problem(second, format!("is given beside `{first}`; give only one"));
         }
     }
-    let own = target.provider_name();
-    if pool.provider.is_none() && file.providers.contains_key(&own) {
+    let own = pool.provider_name();
+    if settings.provider.is_none() && file.providers.contains_key(&own) {
         let message =
             format!("needs the name `{own}` for its own provider; rename `providers.{own}`");
         problem("provider", message);
     }
-    if let Some(provider) = &pool.provider {
+    if let Some(provider) = &settings.provider {
         let known = file
             .providers
             .keys()
@@ -151,28 +151,33 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
             );
         }
     }
-    let engine = target.kind.engine();
+    let engine = pool.kind.engine();
     // Redis has a default user.
-    let needs_user = pool.aws_iam_auth || (target.password().is_some() && engine != Engine::Redis);
-    if needs_user && target.user().is_none() {
+    let needs_user =
+        settings.aws_iam_auth || (pool.password().is_some() && engine != Engine::Redis);
+    if needs_user && pool.user().is_none() {
         problem("user", "is missing; give the database user".into());
     }
-    if pool.provider.is_some() && target.user().is_some() {
-        let key = if pool.user.is_some() { "user" } else { "url" };
+    if settings.provider.is_some() && pool.user().is_some() {
+        let key = if settings.user.is_some() {
+            "user"
+        } else {
+            "url"
+        };
         problem(
             key,
             "has a user, and the credentials of `provider` have theirs; remove it".into(),
         );
     }
-    match target.host() {
+    match pool.host() {
         None => problem("host", "is missing; give a name or an address".into()),
         Some(host) if host.starts_with('/') && engine != Engine::Postgres => {
             problem("host", "is a path, which only PostgreSQL accepts".into());
         }
         Some(_) => {}
     }
-    check_limits(target, &mut problem);
-    if pool.aws_iam_auth {
+    check_limits(pool, &mut problem);
+    if settings.aws_iam_auth {
         if !cfg!(feature = "rds-iam") {
             problem("aws_iam_auth", needs_feature("rds-iam"));
         }
@@ -180,16 +185,16 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
             let advice = "is for RDS; give a provider of kind `elasticache-iam`";
             problem("aws_iam_auth", advice.into());
         }
-        if target.host().is_none() {
+        if pool.host().is_none() {
             problem("host", "is missing; a token is signed for this host".into());
         }
-    } else if pool.region.is_some() {
+    } else if settings.region.is_some() {
         problem("region", "is only for `aws_iam_auth`".into());
     }
-    if matches!(target.password(), Some(Secret::File(_))) && !cfg!(feature = "file") {
+    if matches!(pool.password(), Some(Secret::File(_))) && !cfg!(feature = "file") {
         problem("password", needs_feature("file"));
     }
-    match (&pool.client_certificate_file, &pool.client_key_file) {
+    match (&settings.client_certificate_file, &settings.client_key_file) {
         (Some(_), None) => problem(
             "client_key_file",
             "is missing; a certificate needs its key".into(),
@@ -202,13 +207,13 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
         }
         _ => {}
     }
-    if let Some(mode) = target.ssl_mode()
-        && let Some(advice) = unsupported_ssl_mode(target.kind, mode)
+    if let Some(mode) = pool.ssl_mode()
+        && let Some(advice) = unsupported_ssl_mode(pool.kind, mode)
     {
         problem("ssl_mode", advice.into());
     }
-    for key in keys_without_meaning(target) {
-        let kind = target.kind.as_str();
+    for key in keys_without_meaning(pool) {
+        let kind = pool.kind.as_str();
         problem(
             key,
             format!("has no effect on a pool of kind `{kind}`; remove it"),
@@ -217,34 +222,36 @@ fn check_pool(target: &Target, file: &File, given: &[&str], problems: &mut Vec<P
 }
 
 /// Checks sizes and durations, and what TLS needs.
-fn check_limits(target: &Target, problem: &mut impl FnMut(&str, String)) {
-    let pool = &target.settings;
-    if target.max_connections() == 0 {
+fn check_limits(pool: &ResolvedPool, problem: &mut impl FnMut(&str, String)) {
+    let settings = &pool.settings;
+    if pool.max_connections() == 0 {
         problem("max_connections", "is 0; give at least 1".into());
-    } else if target.min_connections() > target.max_connections() {
-        let most = target.max_connections();
+    } else if pool.min_connections() > pool.max_connections() {
+        let most = pool.max_connections();
         problem(
             "min_connections",
             format!("is over the {most} of `max_connections`"),
         );
     }
     for (key, duration) in [
-        ("connection_max_lifetime", target.max_lifetime()),
-        ("idle_timeout", target.idle_timeout()),
-        ("acquire_timeout", target.acquire_timeout()),
+        ("connection_max_lifetime", pool.max_lifetime()),
+        ("idle_timeout", pool.idle_timeout()),
+        ("acquire_timeout", pool.acquire_timeout()),
     ] {
         if duration.is_zero() {
             problem(key, "is 0s; give at least 1s".into());
         }
     }
-    match target.ssl_mode() {
-        Some(SslMode::Disable | SslMode::Prefer | SslMode::Require) if pool.ca_file.is_some() => {
+    match pool.ssl_mode() {
+        Some(SslMode::Disable | SslMode::Prefer | SslMode::Require)
+            if settings.ca_file.is_some() =>
+        {
             problem(
                 "ca_file",
                 "has no effect with this `ssl_mode`; give `verify-full`".into(),
             );
         }
-        Some(SslMode::Disable) if pool.client_certificate_file.is_some() => problem(
+        Some(SslMode::Disable) if settings.client_certificate_file.is_some() => problem(
             "client_certificate_file",
             "has no effect without TLS; give another `ssl_mode`".into(),
         ),
@@ -253,34 +260,34 @@ fn check_limits(target: &Target, problem: &mut impl FnMut(&str, String)) {
 }
 
 /// Returns the given keys that this kind of pool does not have.
-fn keys_without_meaning(target: &Target) -> Vec<&'static str> {
-    let pool = &target.settings;
-    let kind = target.kind;
+fn keys_without_meaning(pool: &ResolvedPool) -> Vec<&'static str> {
+    let settings = &pool.settings;
+    let kind = pool.kind;
     let is_redis = kind.engine() == Engine::Redis;
     let is_shared = is_redis && kind != PoolKind::RedisExclusive;
     let is_sqlx = matches!(kind, PoolKind::Postgres | PoolKind::Mysql);
     let keys = [
         (
             "max_connections",
-            is_shared && pool.max_connections.is_some(),
+            is_shared && settings.max_connections.is_some(),
         ),
         (
             "min_connections",
-            is_shared && pool.min_connections.is_some(),
+            is_shared && settings.min_connections.is_some(),
         ),
         (
             "connection_max_lifetime",
-            is_redis && pool.connection_max_lifetime.is_some(),
+            is_redis && settings.connection_max_lifetime.is_some(),
         ),
-        ("idle_timeout", is_redis && pool.idle_timeout.is_some()),
-        ("overlap", is_redis && pool.overlap.is_some()),
+        ("idle_timeout", is_redis && settings.idle_timeout.is_some()),
+        ("overlap", is_redis && settings.overlap.is_some()),
         (
             "application_name",
-            kind.engine() != Engine::Postgres && pool.application_name.is_some(),
+            kind.engine() != Engine::Postgres && settings.application_name.is_some(),
         ),
         (
             "client_certificate_file",
-            !is_redis && !is_sqlx && pool.client_certificate_file.is_some(),
+            !is_redis && !is_sqlx && settings.client_certificate_file.is_some(),
         ),
     ];
     keys.iter()

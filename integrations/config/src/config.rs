@@ -149,10 +149,10 @@ impl Config {
     /// # Errors
     /// All problems.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.targets().map(drop)
+        self.resolved_pools().map(drop)
     }
 
-    fn targets(&self) -> Result<Vec<crate::target::Target>, ConfigError> {
+    fn resolved_pools(&self) -> Result<Vec<crate::resolved_pool::ResolvedPool>, ConfigError> {
         let given: Vec<_> = self.given.keys().map(String::as_str).collect();
         check(&self.file, &given).map_err(|problems| ConfigError::new(&self.origin, problems))
     }
@@ -191,7 +191,7 @@ impl Config {
     /// As [`start`](Self::start), but the supervisor continues with the providers and pools that
     /// were added before the error.
     pub async fn start_on(self, supervisor: &Supervisor) -> Result<RunningPools, ConfigError> {
-        let targets = self.targets()?;
+        let pools = self.resolved_pools()?;
         let origin = &self.origin;
         let given = self.given.into_iter().map(|(name, register)| async move {
             let registered = register(supervisor, &name).await.map_err(|error| {
@@ -200,7 +200,7 @@ impl Config {
             Ok((name, registered))
         });
         let given = try_join_all(given).await?.into_iter().collect();
-        register(&self.origin, supervisor, &self.file, &targets, given).await
+        register(&self.origin, supervisor, &self.file, &pools, given).await
     }
 }
 

@@ -8,6 +8,14 @@ mod error;
 mod kinds;
 mod providers;
 mod references;
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "redis")),
+    expect(
+        dead_code,
+        reason = "a file may have kinds whose feature is not enabled"
+    )
+)]
+mod resolved_pool;
 mod running_pools;
 #[cfg_attr(
     not(all(
@@ -24,14 +32,6 @@ mod running_pools;
 mod schema;
 mod source;
 mod start;
-#[cfg_attr(
-    not(all(feature = "postgres", feature = "redis")),
-    expect(
-        dead_code,
-        reason = "a file may have kinds whose feature is not enabled"
-    )
-)]
-mod target;
 mod values;
 mod variables;
 #[cfg(feature = "vault")]

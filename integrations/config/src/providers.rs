@@ -11,6 +11,7 @@ use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Provider, Supervisor, static_credentials};
 
 use crate::error::ConfigError;
+use crate::resolved_pool::ResolvedPool;
 #[cfg(feature = "elasticache-iam")]
 use crate::schema::CacheSettings;
 #[cfg(feature = "file")]
@@ -20,7 +21,6 @@ use crate::schema::RdsSettings;
 #[cfg(feature = "secrets-manager")]
 use crate::schema::SecretSettings;
 use crate::schema::{File, ProviderSettings};
-use crate::target::Target;
 use crate::values::Secret;
 
 /// Registers providers, which share AWS's configuration and Vault's sessions.
@@ -128,26 +128,26 @@ impl<'f> Providers<'f> {
     /// As [`add`](Self::add).
     pub(crate) async fn add_of_pool(
         &self,
-        target: &Target,
+        pool: &ResolvedPool,
     ) -> Result<ProviderRef<Credentials>, ConfigError> {
-        let name = &target.provider_name();
-        let user = target.user().unwrap_or_else(|| "default".to_owned());
-        if target.settings.aws_iam_auth {
+        let name = &pool.provider_name();
+        let user = pool.user().unwrap_or_else(|| "default".to_owned());
+        if pool.settings.aws_iam_auth {
             #[cfg(feature = "rds-iam")]
             {
-                let key = &target.key("aws_iam_auth");
+                let key = &pool.key("aws_iam_auth");
                 let settings = RdsSettings {
-                    host: target.host().unwrap_or_default(),
-                    port: target.port(),
+                    host: pool.host().unwrap_or_default(),
+                    port: pool.port(),
                     user,
-                    region: target.settings.region.clone(),
+                    region: pool.settings.region.clone(),
                 };
                 let provider = rds_iam(self.sdk(key)?, &settings);
                 return self.register(key, name, provider).await;
             }
         }
-        let key = &target.key("password");
-        match target.password() {
+        let key = &pool.key("password");
+        match pool.password() {
             #[cfg(feature = "file")]
             Some(Secret::File(path)) => {
                 let provider = claviger_file::FileProvider::password(path, user);

@@ -9,9 +9,9 @@ use futures_util::future::try_join_all;
 
 use crate::error::{ConfigError, Problem};
 use crate::providers::Providers;
+use crate::resolved_pool::ResolvedPool;
 use crate::running_pools::{Pool, RunningPools};
 use crate::schema::{File, PoolKind, SupervisorSettings};
-use crate::target::Target;
 
 /// Returns a builder with the settings of `[supervisor]`.
 pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
@@ -49,7 +49,7 @@ pub(crate) async fn register(
     origin: &str,
     supervisor: &Supervisor,
     file: &File,
-    targets: &[Target],
+    resolved: &[ResolvedPool],
     given: BTreeMap<String, ProviderRef<Credentials>>,
 ) -> Result<RunningPools, ConfigError> {
     let providers = Providers::new(origin, supervisor, file).await?;
@@ -58,28 +58,28 @@ pub(crate) async fn register(
         async move { Ok((name.clone(), providers.add(name, settings).await?)) }
     });
     let of_file = try_join_all(of_file).await?;
-    let of_pools = targets
+    let of_pools = resolved
         .iter()
-        .filter(|target| target.settings.provider.is_none());
-    let of_pools = of_pools.map(|target| {
+        .filter(|pool| pool.settings.provider.is_none());
+    let of_pools = of_pools.map(|pool| {
         let providers = &providers;
-        async move { Ok((target.provider_name(), providers.add_of_pool(target).await?)) }
+        async move { Ok((pool.provider_name(), providers.add_of_pool(pool).await?)) }
     });
     let of_pools = try_join_all(of_pools).await?;
     let mut registered = given;
     registered.extend(of_file);
     registered.extend(of_pools);
-    let pools = targets.iter().map(|target| {
+    let handles = resolved.iter().map(|pool| {
         let registration = Registration {
             origin,
             supervisor,
             in_background: file.supervisor.start_in_background,
-            target,
-            provider: registered.get(&target.provider_name()),
+            pool,
+            provider: registered.get(&pool.provider_name()),
         };
-        async move { Ok::<_, ConfigError>((target.name.clone(), registration.add().await?)) }
+        async move { Ok::<_, ConfigError>((pool.name.clone(), registration.add().await?)) }
     });
-    let pools = try_join_all(pools).await?.into_iter().collect();
+    let pools = try_join_all(handles).await?.into_iter().collect();
     Ok(RunningPools {
         origin: origin.to_owned(),
         supervisor: supervisor.clone(),
@@ -93,46 +93,45 @@ struct Registration<'r> {
     origin: &'r str,
     supervisor: &'r Supervisor,
     in_background: bool,
-    target: &'r Target,
+    pool: &'r ResolvedPool,
     provider: Option<&'r ProviderRef<Credentials>>,
 }
 
 impl Registration<'_> {
     async fn add(&self) -> Result<Pool, ConfigError> {
-        let target = self.target;
-        match target.kind {
+        let pool = self.pool;
+        match pool.kind {
             #[cfg(feature = "postgres")]
-            PoolKind::Postgres => self.add_factory(crate::kinds::sqlx::postgres(target)).await,
+            PoolKind::Postgres => self.add_factory(crate::kinds::sqlx::postgres(pool)).await,
             #[cfg(feature = "mysql")]
-            PoolKind::Mysql => self.add_factory(crate::kinds::sqlx::mysql(target)).await,
+            PoolKind::Mysql => self.add_factory(crate::kinds::sqlx::mysql(pool)).await,
             #[cfg(feature = "deadpool-postgres")]
             PoolKind::DeadpoolPostgres => {
-                self.add_factory(crate::kinds::tokio_postgres::deadpool(target))
+                self.add_factory(crate::kinds::tokio_postgres::deadpool(pool))
                     .await
             }
             #[cfg(feature = "diesel-async")]
             PoolKind::DieselPostgres => {
-                self.add_factory(crate::kinds::tokio_postgres::diesel(target))
+                self.add_factory(crate::kinds::tokio_postgres::diesel(pool))
                     .await
             }
             #[cfg(feature = "bb8")]
             PoolKind::Bb8Postgres => {
-                self.add_factory(crate::kinds::tokio_postgres::bb8(target))
+                self.add_factory(crate::kinds::tokio_postgres::bb8(pool))
                     .await
             }
             #[cfg(feature = "redis")]
             PoolKind::Redis => {
-                self.add_factory(crate::kinds::redis::multiplexed(target))
+                self.add_factory(crate::kinds::redis::multiplexed(pool))
                     .await
             }
             #[cfg(feature = "redis")]
-            PoolKind::RedisManaged => self.add_factory(crate::kinds::redis::managed(target)).await,
+            PoolKind::RedisManaged => self.add_factory(crate::kinds::redis::managed(pool)).await,
             #[cfg(feature = "redis")]
-            PoolKind::RedisCluster => self.add_factory(crate::kinds::redis::cluster(target)).await,
+            PoolKind::RedisCluster => self.add_factory(crate::kinds::redis::cluster(pool)).await,
             #[cfg(feature = "redis")]
             PoolKind::RedisExclusive => {
-                self.add_factory(crate::kinds::redis::exclusive(target))
-                    .await
+                self.add_factory(crate::kinds::redis::exclusive(pool)).await
             }
             // `check` finds a missing feature first.
             #[cfg(not(all(
@@ -143,7 +142,7 @@ impl Registration<'_> {
                 feature = "postgres",
                 feature = "redis"
             )))]
-            _ => Err(self.error(Problem::new(target.key("kind"), "needs a feature"))),
+            _ => Err(self.error(Problem::new(pool.key("kind"), "needs a feature"))),
         }
     }
 
@@ -163,7 +162,7 @@ impl Registration<'_> {
         F: PoolFactory<Secret = Credentials>,
     {
         let factory = factory.map_err(|problem| self.error(problem))?;
-        let (name, key) = (&self.target.name, format!("pools.{}", self.target.name));
+        let (name, key) = (&self.pool.name, format!("pools.{}", self.pool.name));
         let Some(provider) = self.provider else {
             return Err(self.error(Problem::new(key, "has no provider")));
         };
@@ -175,7 +174,7 @@ impl Registration<'_> {
         };
         let handle = added.map_err(|error| ConfigError::of_start(self.origin, key, error))?;
         Ok(Pool {
-            kind: self.target.kind,
+            kind: self.pool.kind,
             handle: Box::new(handle),
         })
     }

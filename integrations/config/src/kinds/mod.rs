@@ -13,10 +13,10 @@ pub(crate) mod tokio_postgres;
 
 use claviger::pool::HandoverPolicy;
 
+use crate::resolved_pool::ResolvedPool;
 use crate::schema::Handover;
-use crate::target::Target;
 
-impl Target {
+impl ResolvedPool {
     #[cfg_attr(
         not(any(
             feature = "bb8",

@@ -14,24 +14,24 @@ use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::error::Problem;
+use crate::resolved_pool::ResolvedPool;
 use crate::schema::SslMode;
-use crate::target::Target;
 
 #[cfg(feature = "postgres")]
-pub(crate) fn postgres(target: &Target) -> Result<PgPools, Problem> {
-    let mut options: PgConnectOptions = with_parameters(target, "postgres")?;
-    let settings = &target.settings;
-    if let Some(host) = target.host() {
+pub(crate) fn postgres(pool: &ResolvedPool) -> Result<PgPools, Problem> {
+    let mut options: PgConnectOptions = with_parameters(pool, "postgres")?;
+    let settings = &pool.settings;
+    if let Some(host) = pool.host() {
         options = options.host(&host);
     }
-    options = options.port(target.port());
-    if let Some(database) = target.database() {
+    options = options.port(pool.port());
+    if let Some(database) = pool.database() {
         options = options.database(&database);
     }
     if let Some(name) = &settings.application_name {
         options = options.application_name(name);
     }
-    if let Some(mode) = target.ssl_mode() {
+    if let Some(mode) = pool.ssl_mode() {
         options = options.ssl_mode(match mode {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,
@@ -49,7 +49,7 @@ pub(crate) fn postgres(target: &Target) -> Result<PgPools, Problem> {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
     let mut pools =
-        PgPools::new(options, pool_options(target)).with_handover_policy(target.handover_policy());
+        PgPools::new(options, pool_options(pool)).with_handover_policy(pool.handover_policy());
     if let Some(idle) = settings.check_after_idle {
         pools = pools.with_check_after_idle(idle.0);
     }
@@ -60,17 +60,17 @@ pub(crate) fn postgres(target: &Target) -> Result<PgPools, Problem> {
 }
 
 #[cfg(feature = "mysql")]
-pub(crate) fn mysql(target: &Target) -> Result<MySqlPools, Problem> {
-    let mut options: MySqlConnectOptions = with_parameters(target, "mysql")?;
-    let settings = &target.settings;
-    if let Some(host) = target.host() {
+pub(crate) fn mysql(pool: &ResolvedPool) -> Result<MySqlPools, Problem> {
+    let mut options: MySqlConnectOptions = with_parameters(pool, "mysql")?;
+    let settings = &pool.settings;
+    if let Some(host) = pool.host() {
         options = options.host(&host);
     }
-    options = options.port(target.port());
-    if let Some(database) = target.database() {
+    options = options.port(pool.port());
+    if let Some(database) = pool.database() {
         options = options.database(&database);
     }
-    if let Some(mode) = target.ssl_mode() {
+    if let Some(mode) = pool.ssl_mode() {
         options = options.ssl_mode(match mode {
             SslMode::Disable => MySqlSslMode::Disabled,
             SslMode::Prefer => MySqlSslMode::Preferred,
@@ -87,8 +87,8 @@ pub(crate) fn mysql(target: &Target) -> Result<MySqlPools, Problem> {
     {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    let mut pools = MySqlPools::new(options, pool_options(target))
-        .with_handover_policy(target.handover_policy());
+    let mut pools =
+        MySqlPools::new(options, pool_options(pool)).with_handover_policy(pool.handover_policy());
     if let Some(idle) = settings.check_after_idle {
         pools = pools.with_check_after_idle(idle.0);
     }
@@ -99,9 +99,9 @@ pub(crate) fn mysql(target: &Target) -> Result<MySqlPools, Problem> {
 }
 
 /// Returns options with the parameters of the URL alone: sqlx would combine its host with `host`.
-fn with_parameters<O: FromStr>(target: &Target, scheme: &str) -> Result<O, Problem> {
+fn with_parameters<O: FromStr>(pool: &ResolvedPool, scheme: &str) -> Result<O, Problem> {
     let mut url = format!("{scheme}://localhost/");
-    for (nth, (key, value)) in target.url_parameters().iter().enumerate() {
+    for (nth, (key, value)) in pool.url_parameters().iter().enumerate() {
         let separator = if nth == 0 { '?' } else { '&' };
         let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
         url += &format!("{separator}{key}={value}");
@@ -109,15 +109,15 @@ fn with_parameters<O: FromStr>(target: &Target, scheme: &str) -> Result<O, Probl
     // The message of sqlx may contain a part of the URL.
     O::from_str(&url).map_err(|_| {
         let message = "has a parameter with an invalid value; give one that sqlx accepts";
-        Problem::new(target.key("url"), message)
+        Problem::new(pool.key("url"), message)
     })
 }
 
-fn pool_options<DB: sqlx::Database>(target: &Target) -> PoolOptions<DB> {
+fn pool_options<DB: sqlx::Database>(pool: &ResolvedPool) -> PoolOptions<DB> {
     PoolOptions::new()
-        .max_connections(target.max_connections())
-        .min_connections(target.min_connections())
-        .max_lifetime(target.max_lifetime())
-        .idle_timeout(target.idle_timeout())
-        .acquire_timeout(target.acquire_timeout())
+        .max_connections(pool.max_connections())
+        .min_connections(pool.min_connections())
+        .max_lifetime(pool.max_lifetime())
+        .idle_timeout(pool.idle_timeout())
+        .acquire_timeout(pool.acquire_timeout())
 }

@@ -21,7 +21,7 @@ const MAX_CONNECTIONS: u32 = 10;
 
 /// A pool of the file, with all its settings.
 #[derive(Clone)]
-pub(crate) struct Target {
+pub(crate) struct ResolvedPool {
     pub(crate) name: String,
     pub(crate) kind: PoolKind,
     pub(crate) settings: PoolSettings,
@@ -31,7 +31,7 @@ pub(crate) struct Target {
     defaults: PoolDefaults,
 }
 
-impl Target {
+impl ResolvedPool {
     /// Combines a pool's settings with its URL and the defaults.
     ///
     /// # Errors
