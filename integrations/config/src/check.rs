@@ -11,12 +11,12 @@ use crate::values::Secret;
 /// Returns the pools of the file.
 ///
 /// # Errors
-/// All problems of providers and pools. `given` names the providers that the service registers.
-pub(crate) fn check(file: &File, given: &[&str]) -> Result<Vec<ResolvedPool>, Vec<Problem>> {
+/// All problems of providers and pools. `registered` names the providers that the service registers.
+pub(crate) fn check(file: &File, registered: &[&str]) -> Result<Vec<ResolvedPool>, Vec<Problem>> {
     let mut problems = Vec::new();
     for (name, provider) in &file.providers {
         check_provider(name, provider, &file.vaults, &mut problems);
-        if given.contains(&name.as_str()) {
+        if registered.contains(&name.as_str()) {
             let key = format!("providers.{name}");
             problems.push(Problem::new(
                 key,
@@ -28,7 +28,7 @@ pub(crate) fn check(file: &File, given: &[&str]) -> Result<Vec<ResolvedPool>, Ve
     for (name, settings) in &file.pools {
         match ResolvedPool::new(name, settings, &file.defaults) {
             Ok(pool) => {
-                check_pool(&pool, file, given, &mut problems);
+                check_pool(&pool, file, registered, &mut problems);
                 pools.push(pool);
             }
             Err(problem) => problems.push(problem),
@@ -103,7 +103,7 @@ fn check_provider(
     }
 }
 
-fn check_pool(pool: &ResolvedPool, file: &File, given: &[&str], problems: &mut Vec<Problem>) {
+fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &mut Vec<Problem>) {
     let settings = &pool.settings;
     let mut problem =
         |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
@@ -142,7 +142,7 @@ fn check_pool(pool: &ResolvedPool, file: &File, given: &[&str], problems: &mut V
             .providers
             .keys()
             .map(String::as_str)
-            .chain(given.iter().copied());
+            .chain(registered.iter().copied());
         let known: Vec<_> = known.collect();
         if !known.contains(&provider.as_str()) {
             problem(

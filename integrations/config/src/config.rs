@@ -47,7 +47,7 @@ type Register = Box<dyn for<'s> FnOnce(&'s Supervisor, &'s str) -> Registered<'s
 pub struct Config {
     origin: String,
     file: File,
-    given: BTreeMap<String, Register>,
+    registered: BTreeMap<String, Register>,
 }
 
 impl Config {
@@ -114,7 +114,7 @@ impl Config {
         Ok(Self {
             origin,
             file,
-            given: BTreeMap::new(),
+            registered: BTreeMap::new(),
         })
     }
 
@@ -139,7 +139,7 @@ impl Config {
                 }
             })
         });
-        self.given.insert(name.into(), register);
+        self.registered.insert(name.into(), register);
         self
     }
 
@@ -153,8 +153,8 @@ impl Config {
     }
 
     fn resolved_pools(&self) -> Result<Vec<crate::resolved_pool::ResolvedPool>, ConfigError> {
-        let given: Vec<_> = self.given.keys().map(String::as_str).collect();
-        check(&self.file, &given).map_err(|problems| ConfigError::new(&self.origin, problems))
+        let registered: Vec<_> = self.registered.keys().map(String::as_str).collect();
+        check(&self.file, &registered).map_err(|problems| ConfigError::new(&self.origin, problems))
     }
 
     /// Starts a supervisor with the providers and pools. Returns when the credentials of every pool
@@ -174,7 +174,7 @@ impl Config {
         self.check()?;
         let supervisor = builder(&self.file.supervisor)
             .start()
-            .map_err(|error| ConfigError::of_start(&self.origin, "supervisor", error))?;
+            .map_err(|error| ConfigError::start_failed(&self.origin, "supervisor", error))?;
         let mut guard = ShutdownOnDrop(Some(supervisor.clone()));
         let started = self.start_on(&supervisor).await;
         guard.0 = None;
@@ -193,14 +193,17 @@ impl Config {
     pub async fn start_on(self, supervisor: &Supervisor) -> Result<RunningPools, ConfigError> {
         let pools = self.resolved_pools()?;
         let origin = &self.origin;
-        let given = self.given.into_iter().map(|(name, register)| async move {
-            let registered = register(supervisor, &name).await.map_err(|error| {
-                ConfigError::of_start(origin, format!("providers.{name}"), error)
-            })?;
-            Ok((name, registered))
-        });
-        let given = try_join_all(given).await?.into_iter().collect();
-        register(&self.origin, supervisor, &self.file, &pools, given).await
+        let registered = self
+            .registered
+            .into_iter()
+            .map(|(name, register)| async move {
+                let provider = register(supervisor, &name).await.map_err(|error| {
+                    ConfigError::start_failed(origin, format!("providers.{name}"), error)
+                })?;
+                Ok((name, provider))
+            });
+        let registered = try_join_all(registered).await?.into_iter().collect();
+        register(&self.origin, supervisor, &self.file, &pools, registered).await
     }
 }
 

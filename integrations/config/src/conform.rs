@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::Problem;
-use crate::references::{Form, resolve};
+use crate::references::{Encoding, resolve};
 use crate::source::Variables;
 use crate::values::{FILE, IS_SECRET};
 
@@ -122,7 +122,7 @@ impl<'s> Walk<'s> {
 
     /// Checks that a value is one of these names.
     fn name(&mut self, value: &mut Value, names: &[&str], key: &str) {
-        self.resolve(value, Form::Text, key);
+        self.resolve(value, Encoding::Text, key);
         match value.as_str() {
             Some(name) if names.contains(&name) => {}
             Some(name) => self.problem(key, format!("is unknown; {}", suggestion(name, names))),
@@ -131,16 +131,16 @@ impl<'s> Walk<'s> {
     }
 
     fn scalar(&mut self, value: &mut Value, schema: &Value, kind: &str, key: &str) {
-        let form = if has_mark(schema, IS_SECRET) {
-            Form::Secret
+        let encoding = if has_mark(schema, IS_SECRET) {
+            Encoding::Secret
         } else if has_mark(schema, IS_URL) {
-            Form::Url
+            Encoding::Url
         } else if has_mark(schema, IS_PATH) {
-            Form::Path
+            Encoding::Path
         } else {
-            Form::Text
+            Encoding::Text
         };
-        self.resolve(value, form, key);
+        self.resolve(value, encoding, key);
         match kind {
             "integer" => self.integer(value, schema, key),
             "boolean" => {
@@ -175,11 +175,11 @@ impl<'s> Walk<'s> {
         }
     }
 
-    fn resolve(&mut self, value: &mut Value, form: Form, key: &str) {
+    fn resolve(&mut self, value: &mut Value, encoding: Encoding, key: &str) {
         let Value::String(text) = value else {
             return;
         };
-        match resolve(text, form, self.variables) {
+        match resolve(text, encoding, self.variables) {
             Ok(resolved) => *text = resolved,
             Err(message) => self.problem(key, message),
         }

@@ -47,7 +47,11 @@ impl ConfigError {
     }
 
     /// Returns the error of a provider or pool that did not start.
-    pub(crate) fn of_start(origin: &str, key: impl Into<String>, error: claviger::Error) -> Self {
+    pub(crate) fn start_failed(
+        origin: &str,
+        key: impl Into<String>,
+        error: claviger::Error,
+    ) -> Self {
         Self {
             start_error: Some(Box::new(error.clone())),
             ..Self::one(origin, key, error.to_string())

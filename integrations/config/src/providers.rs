@@ -182,7 +182,7 @@ impl<'f> Providers<'f> {
         } else {
             self.supervisor.add_provider(name, provider).await
         };
-        added.map_err(|error| ConfigError::of_start(self.origin, key, error))
+        added.map_err(|error| ConfigError::start_failed(self.origin, key, error))
     }
 
     /// Returns the error of a feature that is not enabled. `check` finds it first.

@@ -14,9 +14,9 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Form in which the value of a reference is inserted into a string.
+/// Encoding in which the value of a reference is inserted into a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum Encoding {
     /// Unchanged.
     Text,
     /// Unchanged. The path of a file is kept, because the file is read later.
@@ -31,20 +31,24 @@ pub(crate) enum Form {
 ///
 /// # Errors
 /// A variable is not set, a brace is missing, or a file cannot be read. The message has no value.
-pub(crate) fn resolve(text: &str, form: Form, variables: &Variables) -> Result<String, String> {
+pub(crate) fn resolve(
+    text: &str,
+    encoding: Encoding,
+    variables: &Variables,
+) -> Result<String, String> {
     if let Some(path) = text.strip_prefix(FILE) {
-        let path = with_variables(path, Form::Path, variables)?;
-        return match form {
-            Form::Secret => Ok(format!("{FILE}{path}")),
-            Form::Path => Ok(path),
-            Form::Text | Form::Url => read_reference(Path::new(&path)),
+        let path = with_variables(path, Encoding::Path, variables)?;
+        return match encoding {
+            Encoding::Secret => Ok(format!("{FILE}{path}")),
+            Encoding::Path => Ok(path),
+            Encoding::Text | Encoding::Url => read_reference(Path::new(&path)),
         };
     }
-    with_variables(text, form, variables)
+    with_variables(text, encoding, variables)
 }
 
 /// Replaces the variables of a string.
-fn with_variables(text: &str, form: Form, variables: &Variables) -> Result<String, String> {
+fn with_variables(text: &str, encoding: Encoding, variables: &Variables) -> Result<String, String> {
     let mut resolved = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -61,7 +65,7 @@ fn with_variables(text: &str, form: Form, variables: &Variables) -> Result<Strin
         };
         let value = value_of(&reference[2..end], variables)?;
         let is_whole = before.is_empty() && end + 1 == text.len();
-        if form == Form::Url && !is_whole {
+        if encoding == Encoding::Url && !is_whole {
             resolved.extend(utf8_percent_encode(value, UNRESERVED));
         } else {
             resolved.push_str(value);
@@ -102,13 +106,13 @@ fn value_of<'v>(reference: &'v str, variables: &'v Variables) -> Result<&'v str,
 mod tests {
     use super::*;
 
-    fn resolved(text: &str, form: Form) -> Result<String, String> {
+    fn resolved(text: &str, encoding: Encoding) -> Result<String, String> {
         let variables = [("HOST", "db.internal"), ("PW", "a/b@c"), ("EMPTY", "")];
         let variables = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        resolve(text, form, &variables)
+        resolve(text, encoding, &variables)
     }
 
     #[test]
@@ -123,7 +127,7 @@ mod tests {
             ("no reference, 5 $", "no reference, 5 $"),
         ] {
             assert_eq!(
-                resolved(text, Form::Text),
+                resolved(text, Encoding::Text),
                 Ok(expected.to_owned()),
                 "{text}"
             );
@@ -132,12 +136,12 @@ mod tests {
 
     #[test]
     fn a_variable_in_a_url_is_encoded_and_a_whole_url_is_not() {
-        let url = resolved("postgres://orders:${PW}@${HOST}/orders", Form::Url);
+        let url = resolved("postgres://orders:${PW}@${HOST}/orders", Encoding::Url);
         assert_eq!(
             url,
             Ok("postgres://orders:a%2Fb%40c@db.internal/orders".to_owned())
         );
-        assert_eq!(resolved("${PW}", Form::Url), Ok("a/b@c".to_owned()));
+        assert_eq!(resolved("${PW}", Encoding::Url), Ok("a/b@c".to_owned()));
     }
 
     #[test]
@@ -151,7 +155,7 @@ mod tests {
             ("${ABSENT:-${HOST}}", "default"),
             ("file:/absent/file", "/absent/file"),
         ] {
-            let error = resolved(text, Form::Text).expect_err(text);
+            let error = resolved(text, Encoding::Text).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }
     }
@@ -161,7 +165,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "db.internal\n").expect("written");
         let text = format!("file:{}", file.path().display());
-        assert_eq!(resolved(&text, Form::Text), Ok("db.internal".to_owned()));
-        assert_eq!(resolved(&text, Form::Secret), Ok(text.clone()));
+        assert_eq!(
+            resolved(&text, Encoding::Text),
+            Ok("db.internal".to_owned())
+        );
+        assert_eq!(resolved(&text, Encoding::Secret), Ok(text.clone()));
     }
 }

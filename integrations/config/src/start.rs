@@ -40,8 +40,8 @@ pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
     builder
 }
 
-/// Registers all providers concurrently, then all pools concurrently. `given` has the providers
-/// that the service added.
+/// Registers all providers concurrently, then all pools concurrently. `registered` has the
+/// providers that the service added.
 ///
 /// # Errors
 /// The first error of a provider or pool. Earlier ones stay registered.
@@ -50,7 +50,7 @@ pub(crate) async fn register(
     supervisor: &Supervisor,
     file: &File,
     resolved: &[ResolvedPool],
-    given: BTreeMap<String, ProviderRef<Credentials>>,
+    mut registered: BTreeMap<String, ProviderRef<Credentials>>,
 ) -> Result<RunningPools, ConfigError> {
     let providers = Providers::new(origin, supervisor, file).await?;
     let of_file = file.providers.iter().map(|(name, settings)| {
@@ -66,7 +66,6 @@ pub(crate) async fn register(
         async move { Ok((pool.provider_name(), providers.add_of_pool(pool).await?)) }
     });
     let of_pools = try_join_all(of_pools).await?;
-    let mut registered = given;
     registered.extend(of_file);
     registered.extend(of_pools);
     let handles = resolved.iter().map(|pool| {
@@ -172,7 +171,7 @@ impl Registration<'_> {
         } else {
             self.supervisor.add_pool(name, provider, factory).await
         };
-        let handle = added.map_err(|error| ConfigError::of_start(self.origin, key, error))?;
+        let handle = added.map_err(|error| ConfigError::start_failed(self.origin, key, error))?;
         Ok(Pool {
             kind: self.pool.kind,
             handle: Box::new(handle),
