@@ -162,7 +162,7 @@ impl Config {
     ///
     /// Transient errors are retried until the start deadline (30 s). A start that waits logs the
     /// reason within a second. With `fail_fast`, a start fails at the first failed fetch or login.
-    /// With `start_in_background`, a start does not wait.
+    /// With `start_in_background`, a start does not wait for backends or databases.
     ///
     /// # Errors
     /// As [`check`](Self::check), or the first error of a provider or pool. After an error, the

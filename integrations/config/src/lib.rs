@@ -1,6 +1,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 
+#[cfg(any(
+    feature = "elasticache-iam",
+    feature = "rds-iam",
+    feature = "secrets-manager"
+))]
+mod aws;
 mod check;
 mod config;
 mod conform;

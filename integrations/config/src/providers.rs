@@ -1,11 +1,13 @@
 //! Providers from their settings.
 
+#[cfg(any(feature = "elasticache-iam", feature = "rds-iam"))]
+use aws_config::Region;
 #[cfg(any(
     feature = "elasticache-iam",
     feature = "rds-iam",
     feature = "secrets-manager"
 ))]
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::SdkConfig;
 use claviger::error::ProviderError;
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Provider, Supervisor, static_credentials};
@@ -42,7 +44,7 @@ impl<'f> Providers<'f> {
     /// Loads AWS's configuration and creates Vault's sessions. Logs in to neither.
     ///
     /// # Errors
-    /// The settings of a Vault server are invalid.
+    /// The settings of a Vault server are invalid, or AWS's region was not found in time.
     pub(crate) async fn new(
         origin: &'f str,
         supervisor: &'f Supervisor,
@@ -57,7 +59,7 @@ impl<'f> Providers<'f> {
                 feature = "rds-iam",
                 feature = "secrets-manager"
             ))]
-            aws: aws(file).await,
+            aws: crate::aws::load(origin, file).await?,
             #[cfg(feature = "vault")]
             sessions: crate::vault::Sessions::new(origin, &file.vaults)?,
         })
@@ -198,37 +200,6 @@ impl<'f> Providers<'f> {
     fn sdk(&self, key: &str) -> Result<&SdkConfig, ConfigError> {
         self.aws.as_ref().ok_or_else(|| self.without_feature(key))
     }
-}
-
-/// Loads AWS's configuration, if a provider needs it.
-#[cfg(any(
-    feature = "elasticache-iam",
-    feature = "rds-iam",
-    feature = "secrets-manager"
-))]
-async fn aws(file: &File) -> Option<SdkConfig> {
-    let is_aws = |provider: &ProviderSettings| {
-        matches!(
-            provider,
-            ProviderSettings::RdsIam(_)
-                | ProviderSettings::ElasticacheIam(_)
-                | ProviderSettings::SecretsManager(_)
-        )
-    };
-    if !file.providers.values().any(is_aws) && !file.pools.values().any(|pool| pool.aws_iam_auth) {
-        return None;
-    }
-    let mut loader = aws_config::defaults(BehaviorVersion::latest());
-    if let Some(region) = &file.aws.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
-    if let Some(profile) = &file.aws.profile {
-        loader = loader.profile_name(profile);
-    }
-    if let Some(url) = &file.aws.endpoint_url {
-        loader = loader.endpoint_url(url);
-    }
-    Some(loader.load().await)
 }
 
 #[cfg(feature = "file")]

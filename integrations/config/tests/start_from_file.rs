@@ -118,6 +118,24 @@ async fn fail_fast_ends_the_start_at_a_rejected_login_or_an_unknown_host() {
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
 }
 
+#[cfg(feature = "vault")]
+#[tokio::test]
+async fn fail_fast_ends_the_start_without_credentials_for_vault() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("claviger.toml");
+    let text = "[supervisor]\nfail_fast = true\nstart_deadline = \"1h\"\n\
+                [vaults.main]\naddress = \"https://vault.invalid:8200\"\n\
+                auth = { kind = \"token\", token = \"file:/absent/token\" }\n\
+                [providers.login]\nkind = \"vault-kv\"\npath = \"orders\"\n";
+    std::fs::write(&file, text).expect("written");
+    let start = Config::load(file).expect("it is valid").start();
+    let started = tokio::time::timeout(AT_ONCE, start).await;
+    let error = started.expect("at once").expect_err("no token");
+    let shown = error.to_string();
+    assert!(shown.contains("providers.login"), "{shown}");
+    assert!(shown.contains("/absent/token"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_in_the_background_does_not_wait() {
     let service = Service::new();
@@ -191,4 +209,72 @@ async fn a_provider_of_the_service_is_named_by_a_pool() {
 fn static_from(path: &Path) -> claviger::provider::StaticCredentials {
     let password = std::fs::read_to_string(path).expect("a password");
     claviger::static_credentials(claviger::Credentials::new("app", password))
+}
+
+/// The environment of a running process cannot be changed safely, so the service runs in a process
+/// of its own.
+#[cfg(feature = "rds-iam")]
+#[test]
+fn a_start_without_region_or_credentials_of_aws_ends_with_the_reason() {
+    // Accepts connections and never responds.
+    let metadata = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let metadata = metadata.local_addr().expect("an address");
+    let folder = TempDir::new().expect("a folder");
+    let start = |settings: &str, has_metadata: bool| {
+        let file = folder.path().join("claviger.toml");
+        let text = format!(
+            "{settings}\n[pools.orders]\nhost = \"db.internal\"\nuser = \"app\"\n\
+             aws_iam_auth = true\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        let mut service = std::process::Command::new(std::env::current_exe().expect("this test"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("AWS_") {
+                service.env_remove(name);
+            }
+        }
+        let output = service
+            .args(["--exact", "start_without_aws", "--ignored", "--nocapture"])
+            .env("CONFIG_FILE", file)
+            .env("HOME", folder.path())
+            .env("AWS_EC2_METADATA_DISABLED", (!has_metadata).to_string())
+            .env(
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+                format!("http://{metadata}"),
+            )
+            .output()
+            .expect("the service runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    let shown = start("[supervisor]\nstart_deadline = \"1500ms\"\n", true);
+    assert!(shown.contains("aws.region: is missing"), "{shown}");
+    assert!(shown.contains("start still waits"), "{shown}");
+
+    let settings = "[supervisor]\nfail_fast = true\nstart_deadline = \"1h\"\n\
+                    [aws]\nregion = \"eu-west-1\"\n";
+    let shown = start(settings, false);
+    assert!(shown.contains("pools.orders.aws_iam_auth"), "{shown}");
+    assert!(shown.contains("credentials"), "{shown}");
+}
+
+#[cfg(feature = "rds-iam")]
+#[tokio::test]
+#[ignore = "a part of another test, which runs it with an environment of its own"]
+async fn start_without_aws() {
+    let logged = claviger_fixtures::Capture::everything();
+    let file = std::env::var_os("CONFIG_FILE").expect("it is set");
+    let start = Config::load(PathBuf::from(file)).expect("valid").start();
+    let started = tokio::time::timeout(4 * AT_ONCE, start).await;
+    let error = started.expect("in time").expect_err("AWS is absent");
+    let logged = logged.text();
+    let warnings = logged
+        .lines()
+        .filter(|line| line.contains(" WARN claviger"));
+    let warnings = warnings.collect::<Vec<_>>().join("\n");
+    drop(std::io::Write::write_all(
+        &mut std::io::stdout(),
+        format!("{error}\n{warnings}\n").as_bytes(),
+    ));
 }
