@@ -10,13 +10,13 @@ use std::time::Duration;
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Error, Provider, Supervisor};
 use futures_util::future::try_join_all;
-use schemars::schema_for;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::check::check;
 use crate::conform::{conform, secrets_in_file};
 use crate::error::{ConfigError, Problem};
+use crate::json_schema::json_schema;
 use crate::running_pools::RunningPools;
 use crate::schema::File;
 use crate::source::{Variables, environment, read_file};
@@ -121,7 +121,7 @@ impl Config {
     /// Returns the JSON schema of a file, for editors. It is also in the package, as
     /// `claviger.schema.json`.
     pub fn json_schema() -> Value {
-        schema_for!(File).to_value()
+        json_schema()
     }
 
     /// Adds a provider that the service creates. Pools of the file name it by `provider`.

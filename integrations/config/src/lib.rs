@@ -11,6 +11,7 @@ mod check;
 mod config;
 mod conform;
 mod error;
+mod json_schema;
 mod kinds;
 mod providers;
 mod references;

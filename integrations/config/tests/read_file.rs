@@ -365,6 +365,69 @@ fn yaml_has_the_same_keys() {
     );
 }
 
+/// Returns whether a value is valid by the keywords that the schema uses for single values.
+fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
+    if let Some(path) = schema["$ref"].as_str() {
+        let schema = root.pointer(path.trim_start_matches('#'));
+        return accepts(root, schema.expect("it is defined"), value);
+    }
+    let any = schema["anyOf"].as_array().or(schema["oneOf"].as_array());
+    if let Some(any) = any {
+        return any.iter().any(|schema| accepts(root, schema, value));
+    }
+    if let Some(name) = schema.get("const") {
+        return name == value;
+    }
+    let kind = match value {
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        _ => "string",
+    };
+    let kinds = &schema["type"];
+    let has_kind = kinds == kind
+        || kinds
+            .as_array()
+            .is_some_and(|kinds| kinds.contains(&kind.into()));
+    let text = value.as_str().unwrap_or_default();
+    let is_reference = text.starts_with("file:") || text.contains("${");
+    has_kind && (schema.get("pattern").is_none() || is_reference)
+}
+
+#[test]
+fn a_reference_is_valid_for_the_loader_and_for_editors() {
+    let root = Config::json_schema();
+    for (key, reference, valid, invalid) in [
+        ("port", "${CLAVIGER_TEST_ABSENT:-5433}", "5433", "\"x\""),
+        ("max_connections", "${CLAVIGER_TEST_ABSENT:-3}", "3", "true"),
+        (
+            "aws_iam_auth",
+            "${CLAVIGER_TEST_ABSENT:-false}",
+            "false",
+            "\"x\"",
+        ),
+        (
+            "ssl_mode",
+            "${CLAVIGER_TEST_ABSENT:-prefer}",
+            "\"prefer\"",
+            "\"x\"",
+        ),
+        (
+            "kind",
+            "${CLAVIGER_TEST_ABSENT:-postgres}",
+            "\"postgres\"",
+            "\"x\"",
+        ),
+    ] {
+        let text = format!("[pools.orders]\n{POOL}{key} = \"{reference}\"\n");
+        drop(File::toml(&text).load().expect("the loader accepts it"));
+        let schema = &root["$defs"]["PoolSettings"]["properties"][key];
+        let parsed = |text: &str| serde_json::from_str(text).expect("JSON");
+        assert!(accepts(&root, schema, &reference.into()), "{key}");
+        assert!(accepts(&root, schema, &parsed(valid)), "{key}");
+        assert!(!accepts(&root, schema, &parsed(invalid)), "{key}");
+    }
+}
+
 #[test]
 fn the_published_schema_equals_the_generated_one() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/claviger.schema.json");
@@ -373,6 +436,6 @@ fn the_published_schema_equals_the_generated_one() {
     assert!(
         published == Config::json_schema(),
         "claviger.schema.json is outdated; \
-         `cargo run -p claviger-config --example schema` prints it"
+         `cargo run -p claviger-config --features full --example schema` prints it"
     );
 }
