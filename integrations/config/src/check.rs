@@ -132,7 +132,8 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
         }
     }
     let own = pool.provider_name();
-    if settings.provider.is_none() && file.providers.contains_key(&own) {
+    let is_taken = file.providers.contains_key(&own) || registered.contains(&own.as_str());
+    if settings.provider.is_none() && is_taken {
         let message =
             format!("needs the name `{own}` for its own provider; rename `providers.{own}`");
         problem("provider", message);

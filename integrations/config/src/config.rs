@@ -1,6 +1,6 @@
 //! The configuration of a service: reading, checks and start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -48,6 +48,8 @@ pub struct Config {
     origin: String,
     file: File,
     registered: BTreeMap<String, Register>,
+    /// Names that the service has given to more than one provider.
+    taken: BTreeSet<String>,
 }
 
 impl Config {
@@ -115,6 +117,7 @@ impl Config {
             origin,
             file,
             registered: BTreeMap::new(),
+            taken: BTreeSet::new(),
         })
     }
 
@@ -125,6 +128,9 @@ impl Config {
     }
 
     /// Adds a provider that the service creates. Pools of the file name it by `provider`.
+    ///
+    /// A name that another provider has, in the file or by this method, is a problem that
+    /// [`check`](Self::check) and [`start`](Self::start) return.
     pub fn with_provider<P>(mut self, name: impl Into<String>, provider: P) -> Self
     where
         P: Provider<Secret = Credentials>,
@@ -139,7 +145,10 @@ impl Config {
                 }
             })
         });
-        self.registered.insert(name.into(), register);
+        let name = name.into();
+        if self.registered.insert(name.clone(), register).is_some() {
+            self.taken.insert(name);
+        }
         self
     }
 
@@ -154,7 +163,21 @@ impl Config {
 
     fn resolved_pools(&self) -> Result<Vec<crate::resolved_pool::ResolvedPool>, ConfigError> {
         let registered: Vec<_> = self.registered.keys().map(String::as_str).collect();
-        check(&self.file, &registered).map_err(|problems| ConfigError::new(&self.origin, problems))
+        let checked = check(&self.file, &registered);
+        let twice = self.taken.iter().map(|name| {
+            let message = "is added twice by the service; give each provider a name of its own";
+            Problem::new(format!("providers.{name}"), message)
+        });
+        let mut problems: Vec<_> = twice.collect();
+        let pools = checked.unwrap_or_else(|more| {
+            problems.extend(more);
+            Vec::new()
+        });
+        if problems.is_empty() {
+            Ok(pools)
+        } else {
+            Err(ConfigError::new(&self.origin, problems))
+        }
     }
 
     /// Starts a supervisor with the providers and pools. Returns when the credentials of every pool

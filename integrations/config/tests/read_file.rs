@@ -325,6 +325,26 @@ fn a_default_or_a_longer_text_is_a_secret_in_the_file() {
 }
 
 #[test]
+fn two_providers_of_one_name_are_an_error() {
+    let of_file = "[providers.a]\nkind = \"file\"\npath = \"/a\"\nformat = \"json\"\n";
+    let pool = format!("[pools.orders]\n{POOL}");
+    let provider = || claviger::static_credentials(claviger::Credentials::new("u", "p"));
+    for (text, names, word) in [
+        ("", ["b", "b"], "providers.b: is added twice"),
+        (of_file, ["a", "b"], "providers.a: is also registered"),
+        (&pool, ["orders-credentials", "b"], "pools.orders.provider"),
+    ] {
+        let config = File::toml(text).load().expect("it is valid");
+        let [first, second] = names;
+        let config = config.with_provider(first, provider());
+        let config = config.with_provider(second, provider());
+        let error = config.check().expect_err(word);
+        assert!(error.to_string().contains(word), "{error}");
+        assert_eq!(error.problems().len(), 1, "{error}");
+    }
+}
+
+#[test]
 fn a_user_beside_a_provider_is_an_error() {
     let provider = "[providers.a]\nkind = \"file\"\npath = \"/a\"\nformat = \"json\"\n";
     let pool = "[pools.orders]\nhost = \"db\"\nprovider = \"a\"\nuser = \"u\"\n";
