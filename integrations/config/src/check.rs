@@ -170,12 +170,24 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
             "has a user, and the credentials of `provider` have theirs; remove it".into(),
         );
     }
+    let is_cluster = pool.kind == PoolKind::RedisCluster;
     match pool.host() {
+        None if is_cluster && !settings.nodes.is_empty() => {}
         None => problem("host", "is missing; give a name or an address".into()),
         Some(host) if host.starts_with('/') && engine != Engine::Postgres => {
             problem("host", "is a path, which only PostgreSQL accepts".into());
         }
         Some(_) => {}
+    }
+    if pool.nodes().iter().any(Option::is_none) {
+        let advice = "has an item that is not `host` or `host:port`; give those alone";
+        problem("nodes", advice.into());
+    }
+    if is_cluster && pool.database().is_some_and(|number| number != "0") {
+        problem(
+            "database",
+            "is not 0, and a cluster has no other; remove it".into(),
+        );
     }
     check_limits(pool, &mut problem);
     if settings.aws_iam_auth {
@@ -282,6 +294,10 @@ fn keys_without_meaning(pool: &ResolvedPool) -> Vec<&'static str> {
         ),
         ("idle_timeout", is_redis && settings.idle_timeout.is_some()),
         ("overlap", is_redis && settings.overlap.is_some()),
+        (
+            "nodes",
+            kind != PoolKind::RedisCluster && !settings.nodes.is_empty(),
+        ),
         (
             "application_name",
             kind.engine() != Engine::Postgres && settings.application_name.is_some(),

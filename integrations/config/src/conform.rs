@@ -59,6 +59,7 @@ impl<'s> Walk<'s> {
                 Some(table) => self.table(table, schema, key),
                 None => self.problem(key, "is not a table"),
             },
+            "array" => self.list(value, schema, key),
             kind => self.scalar(value, schema, kind, key),
         }
     }
@@ -85,6 +86,22 @@ impl<'s> Walk<'s> {
             if !table.contains_key(name) {
                 self.problem(key, format!("needs the key `{name}`"));
             }
+        }
+    }
+
+    /// Checks each item of a list. A string is a list with commas, because environment variables
+    /// are strings.
+    fn list(&mut self, value: &mut Value, schema: &'s Value, key: &str) {
+        self.resolve(value, Encoding::Text, key);
+        if let Value::String(text) = value {
+            *value = text.split(',').map(str::trim).collect();
+            return;
+        }
+        let (Some(items), Some(schema)) = (value.as_array_mut(), schema.get("items")) else {
+            return self.problem(key, "is not a list");
+        };
+        for item in items {
+            self.value(item, schema, key);
         }
     }
 

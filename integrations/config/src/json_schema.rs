@@ -11,7 +11,7 @@ const REFERENCE: &str = "Reference";
 /// Keywords that describe a key, and not the type of its value.
 const DESCRIPTIONS: [&str; 3] = ["default", "description", "title"];
 
-/// Returns the schema. Numbers, booleans and names may also be references.
+/// Returns the schema. Numbers, booleans, lists and names may also be references.
 pub(crate) fn json_schema() -> Value {
     let mut schema = schema_for!(File).to_value();
     accept_references(&mut schema);
@@ -35,7 +35,7 @@ fn accept_references(schema: &mut Value) {
         Value::Object(keywords) => {
             keywords.values_mut().for_each(accept_references);
             let reference = json!({"$ref": format!("#/$defs/{REFERENCE}")});
-            if is_number_or_boolean(keywords) {
+            if is_no_string(keywords) {
                 let is_described = |keyword: &String| DESCRIPTIONS.iter().any(|one| one == keyword);
                 let (mut outer, mut of_value) = (Map::new(), Map::new());
                 for (keyword, value) in std::mem::take(keywords) {
@@ -55,8 +55,12 @@ fn accept_references(schema: &mut Value) {
     }
 }
 
-fn is_number_or_boolean(keywords: &Map<String, Value>) -> bool {
-    let is = |kind: &Value| matches!(kind.as_str(), Some("boolean" | "integer" | "number"));
+/// Returns whether this is the schema of a number, a boolean or a list.
+fn is_no_string(keywords: &Map<String, Value>) -> bool {
+    let is = |kind: &Value| {
+        let kind = kind.as_str();
+        matches!(kind, Some("array" | "boolean" | "integer" | "number"))
+    };
     match keywords.get("type") {
         Some(Value::Array(kinds)) => kinds.iter().any(is),
         Some(kind) => is(kind),

@@ -121,6 +121,20 @@ impl ResolvedPool {
         self.settings.port.or_else(of_url).unwrap_or(default)
     }
 
+    /// Returns host and port of each node of `nodes`, or `None` in place of one that is invalid.
+    pub(crate) fn nodes(&self) -> Vec<Option<(String, u16)>> {
+        let nodes = self.settings.nodes.iter();
+        nodes.map(|node| self.node(node)).collect()
+    }
+
+    fn node(&self, node: &str) -> Option<(String, u16)> {
+        let url = Url::parse(&format!("redis://{node}")).ok()?;
+        let host = decoded(url.host_str()?);
+        let has_more = url.as_str().trim_end_matches('/').contains(['@', '?', '#'])
+            || !matches!(url.path(), "" | "/");
+        (!host.is_empty() && !has_more).then(|| (host, url.port().unwrap_or_else(|| self.port())))
+    }
+
     pub(crate) fn user(&self) -> Option<String> {
         let of_url = || self.url.as_ref().map(|url| decoded(url.username()));
         let user = self.settings.user.clone().or_else(of_url);

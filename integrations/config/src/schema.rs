@@ -318,6 +318,9 @@ pub(crate) struct PoolSettings {
     pub(crate) url: Option<String>,
     /// Host name or address. A path is a directory of Unix sockets.
     pub(crate) host: Option<String>,
+    /// Nodes of a cluster that are contacted first, as `host` or `host:port`. The client finds the
+    /// others. Default: the node of `host`.
+    pub(crate) nodes: Vec<String>,
     /// Port. Default: 5432, 3306 or 6379.
     pub(crate) port: Option<u16>,
     /// User, for `password` and `aws_iam_auth`.

@@ -13,7 +13,7 @@ use claviger_deadpool_postgres::DeadpoolPools;
 use claviger_diesel_async::DieselPools;
 use claviger_diesel_async::diesel::{self, sql_query};
 use claviger_diesel_async::diesel_async::RunQueryDsl;
-use claviger_redis::{ExclusivePools, Managed, RedisPools, redis};
+use claviger_redis::{Cluster, ExclusivePools, Managed, RedisPools, redis};
 use claviger_servers::{MariaDb, Postgres, Redis};
 use sqlx::query_scalar;
 use tempfile::TempDir;
@@ -142,6 +142,37 @@ async fn each_kind_of_pool_starts_from_a_file() {
 
     let wrong = pools.get::<PgPools>("mysql").expect_err("another kind");
     assert!(wrong.to_string().contains("MySql"), "{wrong}");
+    pools.supervisor().shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_starts_from_any_of_the_nodes_in_a_file() {
+    let cluster = Redis::builder().start_cluster(3).expect("a cluster");
+    cluster.set_user("app", "s3cret").expect("a user");
+    let folder = TempDir::new().expect("a folder");
+    let password = folder.path().join("password");
+    std::fs::write(&password, "s3cret\n").expect("written");
+    // Nothing listens on the first one's port.
+    let text = format!(
+        "[pools.cache]\nkind = \"redis-cluster\"\nhost = \"127.0.0.1\"\nport = 1\n\
+         nodes = [\"127.0.0.1:2\", \"{}:{}\"]\nuser = \"app\"\npassword = \"file:{}\"\n\
+         ssl_mode = \"disable\"\nacquire_timeout = \"10s\"\n",
+        cluster.nodes()[1].host(),
+        cluster.nodes()[1].port(),
+        password.display()
+    );
+    let file = folder.path().join("claviger.toml");
+    std::fs::write(&file, text).expect("written");
+    let pools = Config::load(file).expect("it is valid").start().await;
+    let pools = pools.expect("the last one responds");
+    let cache = pools.get::<RedisPools<Cluster>>("cache").expect("Redis");
+    let mut connection = cache.get().await.expect("a connection");
+    // Keys of different nodes.
+    for number in 0..20 {
+        let mut set = redis::cmd("SET");
+        let set = set.arg(format!("order-{number}")).arg(number);
+        set.exec_async(&mut *connection).await.expect("it is set");
+    }
     pools.supervisor().shutdown(Duration::from_secs(5)).await;
 }
 

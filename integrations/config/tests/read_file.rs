@@ -325,6 +325,34 @@ fn a_default_or_a_longer_text_is_a_secret_in_the_file() {
 }
 
 #[test]
+fn nodes_are_only_for_a_cluster() {
+    let pool = "[pools.cache]\npassword = \"file:/a\"\n";
+    let cluster = format!("{pool}kind = \"redis-cluster\"\n");
+    for nodes in [
+        "[\"a\", \"[::1]:7000\"]",
+        "\"a, b:${CLAVIGER_TEST_ABSENT:-1}\"",
+        "\"${CLAVIGER_TEST_ABSENT:-a,b}\"",
+    ] {
+        let text = format!("{cluster}nodes = {nodes}\n");
+        if cfg!(feature = "redis") {
+            drop(File::toml(&text).load().expect("it is valid"));
+        }
+    }
+    if cfg!(feature = "redis") {
+        for node in ["", "redis://a:1", "u:s3cret@a", "a/1", "a:port"] {
+            let text = format!("{cluster}nodes = [\"a\", \"{node}\"]\n");
+            assert_problem(&text, "pools.cache.nodes", "host:port");
+        }
+        let text = format!("{pool}kind = \"redis\"\nhost = \"a\"\nnodes = [\"b\"]\n");
+        assert_problem(&text, "pools.cache.nodes", "no effect");
+        let text = format!("{cluster}host = \"a\"\ndatabase = \"1\"\n");
+        assert_problem(&text, "pools.cache.database", "cluster");
+    }
+    let text = format!("{pool}kind = \"redis-cluster\"\nnodes = 1\n");
+    assert_problem(&text, "pools.cache.nodes", "not a list");
+}
+
+#[test]
 fn two_providers_of_one_name_are_an_error() {
     let of_file = "[providers.a]\nkind = \"file\"\npath = \"/a\"\nformat = \"json\"\n";
     let pool = format!("[pools.orders]\n{POOL}");

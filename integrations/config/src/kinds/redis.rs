@@ -19,7 +19,10 @@ pub(crate) fn managed(pool: &ResolvedPool) -> Result<RedisPools<Managed>, Proble
 }
 
 pub(crate) fn cluster(pool: &ResolvedPool) -> Result<RedisPools<Cluster>, Problem> {
-    with_settings(pool, RedisPools::cluster([address(pool)]))
+    let first = pool.host().map(|host| (host, pool.port()));
+    let nodes = first.into_iter().chain(pool.nodes().into_iter().flatten());
+    let addresses = nodes.map(|(host, port)| address_of(pool, &host, port));
+    with_settings(pool, RedisPools::cluster(addresses))
 }
 
 pub(crate) fn exclusive(pool: &ResolvedPool) -> Result<ExclusivePools, Problem> {
@@ -30,19 +33,23 @@ pub(crate) fn exclusive(pool: &ResolvedPool) -> Result<ExclusivePools, Problem> 
 
 /// Returns the address without user and password, which come from the lease.
 fn address(pool: &ResolvedPool) -> String {
+    let host = pool.host().unwrap_or_else(|| "localhost".to_owned());
+    address_of(pool, &host, pool.port())
+}
+
+fn address_of(pool: &ResolvedPool, host: &str, port: u16) -> String {
     let has_tls = match pool.ssl_mode() {
         None => pool.has_tls_scheme(),
         Some(mode) => mode != SslMode::Disable,
     };
     let scheme = if has_tls { "rediss" } else { "redis" };
-    let host = pool.host().unwrap_or_else(|| "localhost".to_owned());
     let host = if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]")
     } else {
-        host
+        host.to_owned()
     };
     let database = pool.database().unwrap_or_default();
-    format!("{scheme}://{host}:{}/{database}", pool.port())
+    format!("{scheme}://{host}:{port}/{database}")
 }
 
 fn with_settings<K: Kind>(
