@@ -161,7 +161,9 @@ impl Config {
         self.resolved_pools().map(drop)
     }
 
-    fn resolved_pools(&self) -> Result<Vec<crate::resolved_pool::ResolvedPool>, ConfigError> {
+    pub(crate) fn resolved_pools(
+        &self,
+    ) -> Result<Vec<crate::resolved_pool::ResolvedPool>, ConfigError> {
         let registered: Vec<_> = self.registered.keys().map(String::as_str).collect();
         let checked = check(&self.file, &registered);
         let twice = self.taken.iter().map(|name| {

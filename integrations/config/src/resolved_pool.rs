@@ -324,3 +324,61 @@ impl PoolKind {
         }
     }
 }
+
+#[cfg(all(test, feature = "rds-iam"))]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Each pool has a name, and some log in with IAM tokens. All have at most ten connections,
+    /// which are closed at an age of 14 minutes, or when they were idle for 10 minutes.
+    #[test]
+    fn thirty_pools_get_the_settings_of_their_file() {
+        let mut text = String::new();
+        for nth in 0..30 {
+            let credentials = if nth % 3 == 0 {
+                "aws_iam_auth = true\n"
+            } else {
+                "password = \"file:/etc/databases/password\"\n"
+            };
+            text += &format!(
+                "[pools.database-{nth:02}]\nhost = \"db{nth}.c1.eu-west-1.rds.amazonaws.com\"\n\
+                 database = \"db{nth}\"\nuser = \"app{nth}\"\nmax_connections = 10\n\
+                 connection_max_lifetime = \"14m\"\nidle_timeout = \"10m\"\n{credentials}"
+            );
+        }
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let file = folder.path().join("claviger.toml");
+        std::fs::write(&file, text).expect("written");
+        let config = Config::load(file).expect("it is valid");
+        let pools = config.resolved_pools().expect("it is valid");
+        assert_eq!(pools.len(), 30);
+        for (nth, pool) in pools.iter().enumerate() {
+            assert_eq!(pool.name, format!("database-{nth:02}"));
+            assert_eq!(pool.kind, PoolKind::Postgres);
+            assert_eq!(pool.database(), Some(format!("db{nth}")));
+            assert_eq!(pool.user(), Some(format!("app{nth}")));
+            let has_token = nth % 3 == 0;
+            assert_eq!(pool.settings.aws_iam_auth, has_token);
+            assert_eq!(pool.max_lifetime(), 14 * MINUTE);
+            assert_eq!(pool.idle_timeout(), 10 * MINUTE);
+            let verified = has_token.then_some(SslMode::VerifyFull);
+            assert_eq!(pool.ssl_mode(), verified);
+            #[cfg(feature = "postgres")]
+            {
+                use claviger::pool::PoolFactory as _;
+
+                let options = crate::kinds::sqlx::pool_options::<sqlx::Postgres>(pool);
+                assert_eq!(options.get_max_connections(), 10);
+                assert_eq!(options.get_max_lifetime(), Some(14 * MINUTE));
+                assert_eq!(options.get_idle_timeout(), Some(10 * MINUTE));
+                let pools = crate::kinds::sqlx::postgres(pool);
+                let pools = pools.expect("they are valid");
+                assert_eq!(pools.settings().max_connections, 10);
+            }
+        }
+    }
+}

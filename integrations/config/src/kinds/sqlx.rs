@@ -113,7 +113,7 @@ fn with_parameters<O: FromStr>(pool: &ResolvedPool, scheme: &str) -> Result<O, P
     })
 }
 
-fn pool_options<DB: sqlx::Database>(pool: &ResolvedPool) -> PoolOptions<DB> {
+pub(crate) fn pool_options<DB: sqlx::Database>(pool: &ResolvedPool) -> PoolOptions<DB> {
     PoolOptions::new()
         .max_connections(pool.max_connections())
         .min_connections(pool.min_connections())
