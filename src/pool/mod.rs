@@ -53,5 +53,5 @@ pub use address::{Address, check_credentials, explain_login};
 pub use checks::{CheckPolicy, Taken};
 pub use factory::{AcquireError, Check, PoolFactory};
 pub use login_permits::{LoginError, LoginPermits};
-pub use settings::{HandoverPolicy, PoolSettings};
+pub use settings::{HandoverPolicy, PoolSettings, SettingNames};
 pub use verifier::Verifier;

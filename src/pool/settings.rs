@@ -39,6 +39,25 @@ impl HandoverPolicy {
     }
 }
 
+/// Names of settings, as the user of a kind of pool gives them.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SettingNames {
+    /// Name of [`PoolSettings::max_connections`].
+    pub max_connections: &'static str,
+    /// Name of [`PoolSettings::acquire_timeout`].
+    pub acquire_timeout: &'static str,
+}
+
+impl Default for SettingNames {
+    fn default() -> Self {
+        Self {
+            max_connections: "max_connections",
+            acquire_timeout: "acquire_timeout",
+        }
+    }
+}
+
 /// Properties of a kind of pool that the library needs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -53,6 +72,9 @@ pub struct PoolSettings {
     pub overlap: u32,
     /// Time for which a caller waits for a connection, across all generations. Default: 30 s.
     pub acquire_timeout: Duration,
+    /// Names of the maximum and of the time-out in the settings of this kind of pool, for error
+    /// messages. Default: `max_connections` and `acquire_timeout`.
+    pub names: SettingNames,
     /// Whether handovers are in place or replace the pool.
     pub policy: HandoverPolicy,
     /// Condition for a check of a connection before a handle returns it. Default: never.
@@ -90,6 +112,7 @@ impl PoolSettings {
             warm_connections: 0,
             overlap: (max_connections / 4).max(1),
             acquire_timeout: Duration::from_secs(30),
+            names: SettingNames::default(),
             policy: HandoverPolicy::AsLeased,
             checks: CheckPolicy::Never,
             probe_detects_expiry: true,

@@ -43,28 +43,28 @@ pub(super) fn pool(name: &str, settings: &PoolSettings) -> Result<(), Error> {
     };
     check(
         (1..=MAX_CONNECTIONS).contains(&max),
-        "max_connections",
+        settings.names.max_connections,
         format_args!("{max} is out of range; give between 1 and {MAX_CONNECTIONS}"),
     )?;
     check(
         settings.warm_connections <= max,
         "min_connections",
         format_args!(
-            "{} is more than max_connections, {max}; give at most that",
-            settings.warm_connections
+            "{} is more than {}, {max}; give at most that",
+            settings.warm_connections, settings.names.max_connections
         ),
     )?;
     check(
         (1..=max).contains(&settings.overlap),
         "overlap",
         format_args!(
-            "{} is out of range; give between 1 and max_connections, {max}",
-            settings.overlap
+            "{} is out of range; give between 1 and {}, {max}",
+            settings.overlap, settings.names.max_connections
         ),
     )?;
     check(
         !settings.acquire_timeout.is_zero() && settings.acquire_timeout <= MAX_DURATION,
-        "acquire_timeout",
+        settings.names.acquire_timeout,
         format_args!(
             "{} is out of range; give between 1ms and 1day",
             humantime::format_duration(settings.acquire_timeout)

@@ -1,12 +1,17 @@
 //! Checks of keys that depend on each other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::conform::suggestion;
 use crate::error::Problem;
 use crate::resolved_pool::{Engine, ResolvedPool};
 use crate::schema::{File, FileFormat, PoolKind, ProviderSettings, SslMode, VaultSettings};
 use crate::values::Secret;
+
+/// The library's limits. Its own errors name settings of the kind of pool, and not keys of the file.
+const MAX_CONNECTIONS: u32 = 10_000;
+const MAX_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Returns the pools of the file.
 ///
@@ -237,14 +242,25 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
 /// Checks sizes and durations, and what TLS needs.
 fn check_limits(pool: &ResolvedPool, problem: &mut impl FnMut(&str, String)) {
     let settings = &pool.settings;
-    if pool.max_connections() == 0 {
-        problem("max_connections", "is 0; give at least 1".into());
-    } else if pool.min_connections() > pool.max_connections() {
-        let most = pool.max_connections();
-        problem(
-            "min_connections",
-            format!("is over the {most} of `max_connections`"),
-        );
+    let most = pool.max_connections();
+    if !(1..=MAX_CONNECTIONS).contains(&most) {
+        let allowed = format!("is out of range; give at least 1, and at most {MAX_CONNECTIONS}");
+        problem("max_connections", allowed);
+    } else {
+        if pool.min_connections() > most {
+            let bound = format!("is over the {most} of `max_connections`");
+            problem("min_connections", bound);
+        }
+        if settings
+            .overlap
+            .is_some_and(|overlap| !(1..=most).contains(&overlap))
+        {
+            let bound = format!("is not from 1 to the {most} of `max_connections`");
+            problem("overlap", bound);
+        }
+    }
+    if pool.acquire_timeout() > MAX_ACQUIRE_TIMEOUT {
+        problem("acquire_timeout", "is over 1day; give less".into());
     }
     for (key, duration) in [
         ("connection_max_lifetime", pool.max_lifetime()),

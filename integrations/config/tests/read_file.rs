@@ -287,6 +287,21 @@ fn settings_of_tls_that_protect_nothing_are_errors() {
             "at least 1",
         ),
         (
+            "max_connections = 10001",
+            "pools.orders.max_connections",
+            "at most 10000",
+        ),
+        (
+            "max_connections = 2\noverlap = 3",
+            "pools.orders.overlap",
+            "from 1 to the 2",
+        ),
+        (
+            "acquire_timeout = \"25h\"",
+            "pools.orders.acquire_timeout",
+            "over 1day",
+        ),
+        (
             "acquire_timeout = \"0s\"",
             "pools.orders.acquire_timeout",
             "at least 1s",

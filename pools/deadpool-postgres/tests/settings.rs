@@ -11,7 +11,7 @@ use std::time::Duration;
 use claviger::error::ConnectErrorKind;
 use claviger::lease::OldConnections;
 use claviger::pool::{Check, PoolFactory};
-use claviger::{Credentials, Lease, Revision};
+use claviger::{Credentials, Lease, Revision, Supervisor, static_credentials};
 use claviger_deadpool_postgres::deadpool_postgres::PoolConfig;
 use claviger_deadpool_postgres::tokio_postgres::Config;
 use claviger_deadpool_postgres::{DeadpoolPools, PgConnect};
@@ -61,4 +61,26 @@ fn invalid_timeouts_are_errors_that_name_them() {
     let recycle = with(|config| config.timeouts.recycle = Some(Duration::ZERO));
     let error = recycle.expect_err("no check could succeed");
     assert!(error.to_string().contains("timeouts.recycle: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_out_of_range_has_the_name_that_deadpool_gives_it() {
+    let supervisor = Supervisor::start();
+    let provider = static_credentials(Credentials::new("app", "password-1"));
+    let provider = supervisor.add_provider("login", provider).await;
+    let provider = provider.expect("a lease");
+    let error = |size: usize, wait: Duration, more: fn(DeadpoolPools) -> DeadpoolPools| {
+        let mut config = PoolConfig::new(size);
+        config.timeouts.wait = Some(wait);
+        let pools = more(DeadpoolPools::new(PgConnect::new(Config::new()), config));
+        let added = supervisor.add_pool_in_background("orders", &provider, pools);
+        added.expect_err("out of range").to_string()
+    };
+    let minute = Duration::from_secs(60);
+    let shown = error(0, minute, |pools| pools);
+    assert!(shown.starts_with("max_size: 0 is out of range"), "{shown}");
+    let shown = error(4, Duration::ZERO, |pools| pools);
+    assert!(shown.starts_with("timeouts.wait: 0s is out"), "{shown}");
+    let shown = error(4, minute, |pools| pools.with_overlap(5));
+    assert!(shown.contains("between 1 and max_size, 4"), "{shown}");
 }

@@ -48,11 +48,17 @@ impl QueueSettings {
     pub fn check(&self) -> Result<(), ConnectError> {
         if self.pool.max_connections == 0 {
             let problem = "is 0; give at least 1";
-            return Err(ConnectError::misconfigured("max_connections", problem));
+            return Err(ConnectError::misconfigured(
+                self.pool.names.max_connections,
+                problem,
+            ));
         }
         if self.pool.acquire_timeout.is_zero() {
             let problem = "is 0s; give at least a second";
-            return Err(ConnectError::misconfigured("acquire_timeout", problem));
+            return Err(ConnectError::misconfigured(
+                self.pool.names.acquire_timeout,
+                problem,
+            ));
         }
         check_limit("max_lifetime", self.lifetimes.max_lifetime)?;
         check_limit("idle_timeout", self.lifetimes.idle_timeout)

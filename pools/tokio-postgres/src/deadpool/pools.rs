@@ -38,6 +38,8 @@ impl<K: Kind> ManagedPools<K> {
     pub fn new(connect: PgConnect, config: PoolConfig) -> Self {
         let max_connections = u32::try_from(config.max_size).unwrap_or(u32::MAX);
         let mut settings = QueueSettings::new(max_connections);
+        settings.pool.names.max_connections = "max_size";
+        settings.pool.names.acquire_timeout = "timeouts.wait";
         if let Some(wait) = config.timeouts.wait {
             settings.pool.acquire_timeout = wait;
         }
