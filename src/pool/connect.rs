@@ -24,7 +24,7 @@ use super::generation::{Generation, Shared};
 use super::login_limits::{
     LoginLimits, LoginWithoutCaller, Permits, with_head_start, without_caller_for_long,
 };
-use super::returned::{Pace, take_next_returned, take_returned, until_idle_connection};
+use super::returned::{Backoff, take_next_returned, take_returned, until_idle_connection};
 
 type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
 type AcquiredWith<F> = (
@@ -175,9 +175,9 @@ async fn wait_for_login_without_caller<F: PoolFactory>(
         return;
     };
     let end = Instant::now() + HEAD_START;
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     while would_open_connection(shared, generation) && claim.is_valid() && Instant::now() < end {
-        sleep_until(pace.next()).await;
+        sleep_until(backoff.next()).await;
     }
 }
 

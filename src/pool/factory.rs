@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::future::{Future, ready};
 use std::time::Duration;
 
-use super::by_calls;
 use super::checks::Taken;
 use super::login_permits::LoginPermits;
+use super::own_calls;
 use super::settings::PoolSettings;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::Lease;
@@ -198,7 +198,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropped when it takes longer than the verification may.
     fn make_room(&self, pool: &Self::Pool) -> impl Future<Output = bool> + Send {
-        async { self.settings().own_queue && by_calls::make_room(self, pool).await }
+        async { self.settings().own_queue && own_calls::make_room(self, pool).await }
     }
 
     /// Creates a pool for this secret, and opens no connection. A pool with
@@ -228,7 +228,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<u32, ConnectError>> + Send {
         async move {
             if self.settings().own_queue {
-                by_calls::warm(self, pool, connections, within).await
+                own_calls::warm(self, pool, connections, within).await
             } else {
                 Ok(self.connections(pool))
             }

@@ -10,7 +10,7 @@ use super::attempt::AttemptTask;
 use super::call::are_expired;
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Lifecycle, Phase};
-use super::login_limits::{Ahead, LoginLimits};
+use super::login_limits::{LoginLimits, UnpublishedLimits};
 use super::machine::{PoolEffect, PoolInput};
 use super::own_queue::login_permits;
 use super::slot::PoolSlot;
@@ -52,7 +52,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         let as_pool = slot.since(as_pool_began);
         let open_began = slot.clock().mono();
         let (pool, login_limits) = self.open(&lease_guard.lease, tries_in_place)?;
-        let unpublished = login_limits.clone().map(Ahead);
+        let unpublished = login_limits.clone().map(UnpublishedLimits);
         let open = slot.since(open_began);
         // Only a pool that replaces another has its own login limits.
         let mode = match login_limits {
@@ -71,7 +71,7 @@ impl<F: PoolFactory> AttemptTask<F> {
             ),
         };
         let warm_began = slot.clock().mono();
-        let warmed = if let (1.., Some(Ahead(limits))) = (ahead, &unpublished) {
+        let warmed = if let (1.., Some(UnpublishedLimits(limits))) = (ahead, &unpublished) {
             let lease = lease_guard.lease.clone();
             self.warm(&pool, limits, lease, ahead).await
         } else if tries_in_place {
@@ -362,7 +362,7 @@ async fn open_ahead<F: PoolFactory>(
     let began = slot.clock().mono();
     let factory = slot.factory();
     let mut open = retry_with_room(slot, secret, || {
-        login_limits.allow_ahead(1);
+        login_limits.permit_before_publication(1);
         factory.warm(pool, 1, within)
     })
     .await?;
@@ -370,7 +370,7 @@ async fn open_ahead<F: PoolFactory>(
     while open < connections {
         let wanted = connections.min(open + step);
         let left = within.saturating_sub(slot.since(began));
-        login_limits.allow_ahead(wanted - open);
+        login_limits.permit_before_publication(wanted - open);
         match factory.warm(pool, wanted, left).await {
             Ok(opened) if opened > open => open = opened,
             Err(error) if error.kind() == ConnectErrorKind::Rejected => {

@@ -35,7 +35,7 @@ pub(crate) struct LoginLimits {
     id: Id,
     published: AtomicBool,
     /// Permits of the handover for logins before publication. Closed when it ends.
-    ahead: Semaphore,
+    before_publication: Semaphore,
     places: Arc<Semaphore>,
     /// Permit of the login that goes first while none has worked lately.
     first_login: Arc<Semaphore>,
@@ -47,13 +47,13 @@ pub(crate) struct LoginLimits {
     expiry: watch::Sender<Expiry>,
 }
 
-/// Handover of a pool that is not yet published. After it is dropped, the pool's logins get no
+/// Limits of a pool that is not yet published. After this is dropped, the pool's logins get no
 /// permit of the handover.
-pub(super) struct Ahead(pub(super) Arc<LoginLimits>);
+pub(super) struct UnpublishedLimits(pub(super) Arc<LoginLimits>);
 
-impl Drop for Ahead {
+impl Drop for UnpublishedLimits {
     fn drop(&mut self) {
-        self.0.ahead.close();
+        self.0.before_publication.close();
     }
 }
 
@@ -104,7 +104,7 @@ impl LoginLimits {
         Arc::new(Self {
             id: Id::next(),
             published: AtomicBool::new(false),
-            ahead: Semaphore::new(0),
+            before_publication: Semaphore::new(0),
             places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
             first_login: Arc::new(Semaphore::new(1)),
             last_success: Mutex::default(),
@@ -146,7 +146,7 @@ impl LoginLimits {
     /// Records that the pool serves callers from now on. Called after its generation was published.
     pub(super) fn publish(&self) {
         self.published.store(true, Ordering::Release);
-        self.ahead.close();
+        self.before_publication.close();
     }
 
     pub(super) fn is_published(&self) -> bool {
@@ -154,14 +154,14 @@ impl LoginLimits {
     }
 
     /// Sets how many more logins may begin before publication.
-    pub(super) fn allow_ahead(&self, logins: u32) {
-        self.ahead.forget_permits(usize::MAX);
-        self.ahead.add_permits(logins as usize);
+    pub(super) fn permit_before_publication(&self, logins: u32) {
+        self.before_publication.forget_permits(usize::MAX);
+        self.before_publication.add_permits(logins as usize);
     }
 
     /// Waits for a permit of the handover. Returns `false` once the handover has ended.
-    pub(super) async fn permit_ahead(&self) -> bool {
-        self.ahead
+    pub(super) async fn handover_permit(&self) -> bool {
+        self.before_publication
             .acquire()
             .await
             .map(SemaphorePermit::forget)
@@ -281,12 +281,12 @@ mod tests {
     async fn a_handover_permits_each_login_before_publication() {
         let permit = |login_limits: &Arc<LoginLimits>| {
             let login_limits = Arc::clone(login_limits);
-            tokio::spawn(async move { login_limits.permit_ahead().await })
+            tokio::spawn(async move { login_limits.handover_permit().await })
         };
         let login_limits = LoginLimits::new(10);
-        let handover = Ahead(Arc::clone(&login_limits));
-        login_limits.allow_ahead(2);
-        login_limits.allow_ahead(1);
+        let handover = UnpublishedLimits(Arc::clone(&login_limits));
+        login_limits.permit_before_publication(2);
+        login_limits.permit_before_publication(1);
         assert!(permit(&login_limits).await.is_ok_and(|permitted| permitted));
         let second = permit(&login_limits);
         tokio::task::yield_now().await;

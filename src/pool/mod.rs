@@ -4,7 +4,6 @@ mod acquire;
 mod address;
 pub(crate) mod admission;
 mod attempt;
-mod by_calls;
 mod call;
 mod checks;
 mod connect;
@@ -20,6 +19,7 @@ mod login_permits;
 pub(crate) mod machine;
 #[cfg(feature = "testing")]
 mod observed_permits;
+mod own_calls;
 mod own_queue;
 mod probe;
 mod queue;

@@ -69,7 +69,7 @@ impl<F: PoolFactory> PermitSource for PoolLogins<F> {
                     if is_published {
                         return None;
                     }
-                    if self.login_limits.permit_ahead().await {
+                    if self.login_limits.handover_permit().await {
                         return Some(LoginPermit::default());
                     }
                     // The handover has ended. If it published the pool, the next permit is of the

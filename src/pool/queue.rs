@@ -20,7 +20,7 @@ use super::connect::open;
 use super::explain::error_without_connection;
 use super::factory::{Check, PoolFactory};
 use super::generation::{Generation, Phase, Shared};
-use super::returned::Pace;
+use super::returned::Backoff;
 use crate::lease::OldConnections;
 
 /// A caller's place in the queue, which it leaves on drop.
@@ -104,7 +104,7 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
         () = over.as_mut() => return QueueOutcome::Moved,
         () = sleep_until(limit) => return QueueOutcome::Again,
     }
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     let waits_until = Instant::now() + HEAD_START;
     loop {
         // Created before the state is read, so that no wake-up is missed.
@@ -126,11 +126,11 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
         if may_log_in && let Some(permit) = admission.enter(&generation.pool, shared.clock.mono()) {
             return QueueOutcome::Permit(permit);
         }
-        let again = limit.min(pace.next());
+        let again = limit.min(backoff.next());
         tokio::select! {
             biased;
             () = over.as_mut() => return QueueOutcome::Moved,
-            () = woken => pace = Pace::default(),
+            () = woken => backoff = Backoff::default(),
             () = sleep_until(again) => if again == limit { return QueueOutcome::Again },
         }
     }
@@ -148,7 +148,7 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
     let ends = generation.old_connections == OldConnections::EndWithLease;
     let check = if ends { Check::Probe } else { Check::Ping };
     let queued = place.get_or_insert_with(|| Place::join(&shared.admission));
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     loop {
         // Created before the state is read, so that neither a notification nor a wake-up is missed.
         let notified = std::pin::pin!(shared.next_notification());
@@ -182,8 +182,8 @@ pub(super) async fn wait_for_shared_connection<'g, F: PoolFactory>(
             tokio::select! {
                 biased;
                 () = notified => {}
-                () = woken => pace = Pace::default(),
-                () = sleep_until(call.deadline.min(pace.next())) => {}
+                () = woken => backoff = Backoff::default(),
+                () = sleep_until(call.deadline.min(backoff.next())) => {}
             }
         } else {
             tokio::select! {

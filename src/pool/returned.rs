@@ -21,7 +21,7 @@ pub(super) async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> Result<Taken<F::Connection>, F::Error> {
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     let mut getting = Vec::new();
     loop {
         if getting.len() < MAX_ACQUIRES {
@@ -31,7 +31,7 @@ pub(super) async fn take_returned<F: PoolFactory>(
             }
         }
         let pause = if shared.admission.has_queue() {
-            pace.next()
+            backoff.next()
         } else if shared.settings.finishes_logins {
             match shared.factory.try_get(&generation.pool) {
                 Some(connection) => return Ok(connection),
@@ -84,9 +84,9 @@ pub(super) async fn take_next_returned<F: PoolFactory>(
 
 /// Resolves when a connection is idle.
 pub(super) async fn until_idle_connection<F: PoolFactory>(shared: &Shared<F>, pool: &F::Pool) {
-    let mut pace = Pace::default();
+    let mut backoff = Backoff::default();
     while shared.factory.idle(pool) == 0 {
-        sleep_until(pace.next()).await;
+        sleep_until(backoff.next()).await;
     }
 }
 
@@ -96,15 +96,15 @@ const POLL_FIRST: Duration = Duration::from_millis(1);
 const MAX_POLL: Duration = Duration::from_millis(16);
 
 /// Pauses between two attempts to take a returned connection.
-pub(super) struct Pace(Duration);
+pub(super) struct Backoff(Duration);
 
-impl Default for Pace {
+impl Default for Backoff {
     fn default() -> Self {
         Self(POLL_FIRST)
     }
 }
 
-impl Pace {
+impl Backoff {
     pub(super) fn next(&mut self) -> Instant {
         let at = Instant::now() + self.0;
         self.0 = (self.0 * 2).min(MAX_POLL);

@@ -30,7 +30,7 @@ pub(crate) enum Standing {
     Unexplained,
     /// A rejection arrived. Ends with the next wake. `Unconfirmed` follows if another verification
     /// succeeded recently and none found the rejection; otherwise `Rejected` follows.
-    Noticed { by_verification: bool },
+    NewlyRejected { by_verification: bool },
     /// Rejected shortly after a verification. Ends with the next verification, or with a wake if
     /// none can run soon.
     Unconfirmed,
@@ -99,8 +99,8 @@ impl Active {
     }
 
     /// Decides whether a rejection that arrived is confirmed. Returns `None` if none arrived.
-    pub(super) fn take_noticed_rejection(&mut self, now: Timestamp) -> Option<Standing> {
-        let Standing::Noticed { by_verification } = self.standing else {
+    pub(super) fn take_new_rejection(&mut self, now: Timestamp) -> Option<Standing> {
+        let Standing::NewlyRejected { by_verification } = self.standing else {
             return None;
         };
         let age = now.mono().saturating_duration_since(self.verified.mono());

@@ -222,7 +222,7 @@ impl PoolMachine {
                     self.effects.push(PoolEffect::Reject { generation });
                 }
                 if !active.is_rejected() {
-                    active.standing = Standing::Noticed {
+                    active.standing = Standing::NewlyRejected {
                         by_verification: true,
                     };
                 }

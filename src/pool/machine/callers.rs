@@ -19,7 +19,7 @@ impl PoolMachine {
             return;
         };
         if active.is_accepted() {
-            active.standing = Standing::Noticed {
+            active.standing = Standing::NewlyRejected {
                 by_verification: false,
             };
             self.failure = Some(ConnectErrorKind::Rejected);

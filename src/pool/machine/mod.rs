@@ -283,7 +283,7 @@ impl PoolMachine {
         let Service::Active(active) = &mut self.service else {
             return;
         };
-        let Some(standing) = active.take_noticed_rejection(now) else {
+        let Some(standing) = active.take_new_rejection(now) else {
             return;
         };
         self.budget.rejected(&active.lease, now.mono());

@@ -89,10 +89,10 @@ impl PoolMachine {
         if self.is_closed() {
             return NextAttempt::Never;
         }
-        let is_noticed = self
+        let is_new = self
             .current()
-            .is_some_and(|active| matches!(active.standing, Standing::Noticed { .. }));
-        if is_noticed || self.has_attempt() {
+            .is_some_and(|active| matches!(active.standing, Standing::NewlyRejected { .. }));
+        if is_new || self.has_attempt() {
             return NextAttempt::Running;
         }
         let Some((revision, expiry)) = lease.filter(|(_, expiry)| !expiry.is_expired(now)) else {
