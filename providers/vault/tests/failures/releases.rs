@@ -77,7 +77,7 @@ async fn a_token_that_no_caller_waits_for_is_revoked() {
         "{error}"
     );
     fixture.proxy.heal();
-    // The login (the hazard) and the revocation.
+    // The login, without which nothing is tested, and the revocation.
     eventually_within(20 * SECOND, "it is revoked", || {
         fixture.proxy.responses().len() == 2
     })

@@ -199,7 +199,7 @@ async fn failed_logins_are_bounded<F: PoolFactory, C: PoolControls<F>>(
             let after = world.controls.rejected_logins().await?.unwrap_or(0);
             Ok(after.saturating_sub(before))
         };
-        // The hazard. A login may outlast the callers, if open connections serve them all.
+        // A rejected login. It may outlast the callers, if open connections serve them all.
         eventually("the database rejects at least one login", async || {
             let rejected = failed_logins().await? > 0;
             Ok((!rejected).then(|| "it rejected none".to_owned()))
