@@ -356,6 +356,14 @@ fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(f64, &'k str)> {
         }
         strsim::normalized_damerau_levenshtein(name, one)
     };
+    most_similar(known, similarity)
+}
+
+/// Returns the name with the greatest similarity, from 0 to 1.
+pub(crate) fn most_similar<'k>(
+    known: &[&'k str],
+    similarity: impl Fn(&str) -> f64,
+) -> Option<(f64, &'k str)> {
     let similar = known.iter().map(|one| (similarity(one), *one));
     similar.max_by(|(left, _), (right, _)| left.total_cmp(right))
 }

@@ -12,6 +12,17 @@ mod config;
 mod conform;
 mod error;
 mod json_schema;
+#[cfg_attr(
+    not(any(
+        feature = "bb8",
+        feature = "deadpool-postgres",
+        feature = "diesel-async",
+        feature = "mysql",
+        feature = "postgres",
+        feature = "redis"
+    )),
+    expect(dead_code, reason = "no kind of pool is enabled")
+)]
 mod kinds;
 mod providers;
 mod references;

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use claviger::pool::PoolFactory;
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Supervisor, SupervisorBuilder};
 use futures_util::future::try_join_all;
 
-use crate::error::{ConfigError, Problem};
+use crate::error::ConfigError;
+use crate::kinds::Registration;
 use crate::providers::Providers;
 use crate::resolved_pool::ResolvedPool;
-use crate::running_pools::{Pool, RunningPools};
-use crate::schema::{File, PoolKind, SupervisorSettings};
+use crate::running_pools::RunningPools;
+use crate::schema::{File, SupervisorSettings};
 
 /// Returns a builder with the settings of `[supervisor]`.
 pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
@@ -85,100 +85,4 @@ pub(crate) async fn register(
         providers: registered,
         pools,
     })
-}
-
-/// A pool that is about to be registered.
-struct Registration<'r> {
-    origin: &'r str,
-    supervisor: &'r Supervisor,
-    in_background: bool,
-    pool: &'r ResolvedPool,
-    provider: Option<&'r ProviderRef<Credentials>>,
-}
-
-impl Registration<'_> {
-    async fn add(&self) -> Result<Pool, ConfigError> {
-        let pool = self.pool;
-        match pool.kind {
-            #[cfg(feature = "postgres")]
-            PoolKind::Postgres => self.add_factory(crate::kinds::sqlx::postgres(pool)).await,
-            #[cfg(feature = "mysql")]
-            PoolKind::Mysql => self.add_factory(crate::kinds::sqlx::mysql(pool)).await,
-            #[cfg(feature = "deadpool-postgres")]
-            PoolKind::DeadpoolPostgres => {
-                self.add_factory(crate::kinds::tokio_postgres::deadpool(pool))
-                    .await
-            }
-            #[cfg(feature = "diesel-async")]
-            PoolKind::DieselPostgres => {
-                self.add_factory(crate::kinds::tokio_postgres::diesel(pool))
-                    .await
-            }
-            #[cfg(feature = "bb8")]
-            PoolKind::Bb8Postgres => {
-                self.add_factory(crate::kinds::tokio_postgres::bb8(pool))
-                    .await
-            }
-            #[cfg(feature = "redis")]
-            PoolKind::Redis => {
-                self.add_factory(crate::kinds::redis::multiplexed(pool))
-                    .await
-            }
-            #[cfg(feature = "redis")]
-            PoolKind::RedisManaged => self.add_factory(crate::kinds::redis::managed(pool)).await,
-            #[cfg(feature = "redis")]
-            PoolKind::RedisCluster => self.add_factory(crate::kinds::redis::cluster(pool)).await,
-            #[cfg(feature = "redis")]
-            PoolKind::RedisExclusive => {
-                self.add_factory(crate::kinds::redis::exclusive(pool)).await
-            }
-            // `check` finds a missing feature first.
-            #[cfg(not(all(
-                feature = "bb8",
-                feature = "deadpool-postgres",
-                feature = "diesel-async",
-                feature = "mysql",
-                feature = "postgres",
-                feature = "redis"
-            )))]
-            _ => Err(self.error(Problem::new(pool.key("kind"), "needs a feature"))),
-        }
-    }
-
-    #[cfg_attr(
-        not(any(
-            feature = "bb8",
-            feature = "deadpool-postgres",
-            feature = "diesel-async",
-            feature = "mysql",
-            feature = "postgres",
-            feature = "redis"
-        )),
-        expect(dead_code, reason = "no kind of pool is enabled")
-    )]
-    async fn add_factory<F>(&self, factory: Result<F, Problem>) -> Result<Pool, ConfigError>
-    where
-        F: PoolFactory<Secret = Credentials>,
-    {
-        let factory = factory.map_err(|problem| self.error(problem))?;
-        let (name, key) = (&self.pool.name, format!("pools.{}", self.pool.name));
-        let Some(provider) = self.provider else {
-            return Err(self.error(Problem::new(key, "has no provider")));
-        };
-        let added = if self.in_background {
-            self.supervisor
-                .add_pool_in_background(name, provider, factory)
-        } else {
-            self.supervisor.add_pool(name, provider, factory).await
-        };
-        let handle = added.map_err(|error| ConfigError::start_failed(self.origin, key, error))?;
-        Ok(Pool {
-            kind: self.pool.kind,
-            handle: Box::new(handle),
-        })
-    }
-
-    fn error(&self, problem: Problem) -> ConfigError {
-        ConfigError::new(self.origin, vec![problem])
-    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::conform::most_similar;
 use crate::error::Problem;
 use crate::source::{Variables, without_references};
 use crate::values::FILE;
@@ -85,11 +86,8 @@ pub(crate) fn from_variables(variables: &Variables, schema: &Value) -> Result<Va
 
 /// Returns the known key of which this is probably a misspelling.
 fn misspelt<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    let similar = known
-        .iter()
-        .map(|one| (strsim::normalized_damerau_levenshtein(key, one), *one))
-        .max_by(|(left, _), (right, _)| left.total_cmp(right));
-    similar
+    let similarity = |one: &str| strsim::normalized_damerau_levenshtein(key, one);
+    most_similar(known, similarity)
         .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .map(|(_, nearest)| nearest)
 }

@@ -17,6 +17,20 @@ use crate::error::Problem;
 use crate::resolved_pool::ResolvedPool;
 use crate::schema::SslMode;
 
+/// Applies the settings that are not part of sqlx's options.
+macro_rules! with_common_settings {
+    ($pools:expr, $pool:expr) => {{
+        let mut pools = $pools.with_handover_policy($pool.handover_policy());
+        if let Some(idle) = $pool.settings.check_after_idle {
+            pools = pools.with_check_after_idle(idle.0);
+        }
+        if let Some(overlap) = $pool.settings.overlap {
+            pools = pools.with_overlap(overlap);
+        }
+        pools
+    }};
+}
+
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres(pool: &ResolvedPool) -> Result<PgPools, Problem> {
     let mut options: PgConnectOptions = with_parameters(pool, "postgres")?;
@@ -48,15 +62,8 @@ pub(crate) fn postgres(pool: &ResolvedPool) -> Result<PgPools, Problem> {
     {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    let mut pools =
-        PgPools::new(options, pool_options(pool)).with_handover_policy(pool.handover_policy());
-    if let Some(idle) = settings.check_after_idle {
-        pools = pools.with_check_after_idle(idle.0);
-    }
-    if let Some(overlap) = settings.overlap {
-        pools = pools.with_overlap(overlap);
-    }
-    Ok(pools)
+    let pools = PgPools::new(options, pool_options(pool));
+    Ok(with_common_settings!(pools, pool))
 }
 
 #[cfg(feature = "mysql")]
@@ -87,15 +94,8 @@ pub(crate) fn mysql(pool: &ResolvedPool) -> Result<MySqlPools, Problem> {
     {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    let mut pools =
-        MySqlPools::new(options, pool_options(pool)).with_handover_policy(pool.handover_policy());
-    if let Some(idle) = settings.check_after_idle {
-        pools = pools.with_check_after_idle(idle.0);
-    }
-    if let Some(overlap) = settings.overlap {
-        pools = pools.with_overlap(overlap);
-    }
-    Ok(pools)
+    let pools = MySqlPools::new(options, pool_options(pool));
+    Ok(with_common_settings!(pools, pool))
 }
 
 /// Returns options with the parameters of the URL alone: sqlx would combine its host with `host`.
