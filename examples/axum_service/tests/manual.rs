@@ -171,34 +171,3 @@ fn every_log_line_from_info_on_is_documented() {
         );
     }
 }
-
-#[test]
-fn the_links_of_the_manual_are_valid() {
-    let manual = manual();
-    let slug = |heading: &str| -> String {
-        let text = heading.trim_start_matches('#').trim().to_lowercase();
-        text.chars()
-            .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-')
-            .map(|c| if c == ' ' { '-' } else { c })
-            .collect()
-    };
-    let headings: Vec<_> = manual
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(slug)
-        .collect();
-    let links: Vec<_> = manual
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-        .collect();
-    assert!(links.len() > 30);
-    for link in links {
-        match link.split_once('#') {
-            Some(("", anchor)) => {
-                assert!(headings.iter().any(|heading| heading == anchor), "{link}")
-            }
-            _ => assert!(repository_path("docs").join(link).exists(), "{link}"),
-        }
-    }
-}
