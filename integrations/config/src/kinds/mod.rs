@@ -32,7 +32,8 @@ pub(crate) struct Registration<'r> {
 impl Registration<'_> {
     pub(crate) async fn add(&self) -> Result<Pool, ConfigError> {
         let pool = self.pool;
-        match pool.kind {
+        let kind: PoolKind = pool.kind;
+        match kind {
             #[cfg(feature = "postgres")]
             PoolKind::Postgres => self.add_factory(sqlx::postgres(pool)).await,
             #[cfg(feature = "mysql")]
