@@ -30,6 +30,7 @@ mod state;
 mod status;
 mod task;
 mod verifier;
+mod warming;
 
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use acquire::Acquired;
