@@ -61,6 +61,16 @@ pub enum Event {
         /// Number of its connections.
         connections: u32,
     },
+    /// A provider is held: its current lease stays.
+    Held {
+        /// The provider.
+        provider: Arc<str>,
+    },
+    /// The hold of a provider ended.
+    Resumed {
+        /// The provider.
+        provider: Arc<str>,
+    },
     /// An actor of the library failed and was restarted.
     Restarted {
         /// The provider or pool whose actor it was.

@@ -72,6 +72,9 @@ pub struct ProviderStatus {
         serde(with = "crate::serialize", rename = "lifetime_seconds")
     )]
     pub lifetime: Option<Duration>,
+    /// Time since which the provider is held; `None` if it is not.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize"))]
+    pub held: Option<SystemTime>,
     /// Error of the last fetch; `None` after one that succeeded.
     pub last_error: Option<ProviderError>,
     /// Report of the last rotation that ended.
@@ -176,6 +179,10 @@ pub struct Readiness {
     pub ready: bool,
     /// Reasons for not being ready; empty when ready.
     pub reasons: Vec<String>,
+    /// What else an operator should know: the held providers. Does not affect `ready`. Absent from
+    /// JSON if it is empty.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty"))]
+    pub notes: Vec<String>,
 }
 
 /// Whether this process works. Independent of databases and backends: a restart repairs neither,

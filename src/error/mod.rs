@@ -28,6 +28,8 @@ pub enum ErrorKind {
     NotRegistered,
     /// The provider still serves pools; the message names them.
     InUse,
+    /// The provider is held; the message has the time since when.
+    Held,
     /// The supervisor was shut down.
     ShutDown,
     /// There is no tokio runtime to run on: the call was made outside of one, or the supervisor's
@@ -48,6 +50,7 @@ impl ErrorKind {
             Self::AlreadyRegistered => "already_registered",
             Self::NotRegistered => "not_registered",
             Self::InUse => "in_use",
+            Self::Held => "held",
             Self::ShutDown => "shut_down",
             Self::NoRuntime => "no_runtime",
             Self::Provider => "provider",
@@ -134,6 +137,17 @@ impl Error {
             "provider {name:?} returned no new credential; the current lease stays in service"
         );
         Self::new(ErrorKind::Provider, message).with_cause(Cause::Provider(error))
+    }
+
+    /// Returns the error of a call that a hold prevents. `since` is `None` if it has just ended.
+    pub(crate) fn held(provider: &str, since: Option<String>) -> Self {
+        let since = since
+            .map(|since| format!(" since {since}"))
+            .unwrap_or_default();
+        Self::new(
+            ErrorKind::Held,
+            format!("provider {provider:?} is held{since}; call resume first"),
+        )
     }
 
     /// Returns the error of a pool that cannot start, or has not started within the time.

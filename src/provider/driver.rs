@@ -24,8 +24,17 @@ use crate::telemetry::{Caller, Origin};
 #[derive(Debug)]
 pub(crate) struct ManualRequest {
     /// Receives the rotation. Dropped without a reply if there will be none.
-    pub(crate) reply: oneshot::Sender<Result<Arc<Rotation>, ProviderError>>,
+    pub(crate) reply: oneshot::Sender<Result<Arc<Rotation>, NotRotated>>,
     pub(crate) caller: Caller,
+}
+
+/// Reason for which a manual request led to no rotation.
+#[derive(Debug)]
+pub(crate) enum NotRotated {
+    /// The fetch failed.
+    Failed(ProviderError),
+    /// The provider is held.
+    Held,
 }
 
 /// The machine, and side tables by id. Survives a crash of the actor.
@@ -75,6 +84,7 @@ pub(super) enum Work<S> {
     Reply(Reply),
     Report(FetchOutcome, Option<RotationTrigger>),
     NotifyPools,
+    ReportHold(bool),
 }
 
 /// A fetch to start.
@@ -84,13 +94,15 @@ pub(super) struct Fetch<S> {
     pub(super) rotation: Option<Arc<Rotation>>,
     /// Callers whose manual requests led to it.
     pub(super) callers: Vec<Caller>,
+    /// Whether it only renews the current lease.
+    pub(super) renews: bool,
 }
 
 /// The reply to a manual request.
 pub(super) struct Reply {
     pub(super) request: ManualRequest,
     /// `None` drops the request without a reply.
-    pub(super) result: Option<Result<Arc<Rotation>, ProviderError>>,
+    pub(super) result: Option<Result<Arc<Rotation>, NotRotated>>,
     /// Whether the rotation began before the request.
     pub(super) began_before_request: bool,
 }
@@ -157,6 +169,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                     rotation,
                     requests,
                     rejected,
+                    renews,
                 } => {
                     let callers = requests
                         .iter()
@@ -175,6 +188,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                         request,
                         rotation: self.rotation(rotation),
                         callers,
+                        renews,
                     })))
                 }
                 ProviderEffect::Store(id) => lease.take().and_then(|lease| {
@@ -225,6 +239,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                     Some(Work::Report(outcome, trigger))
                 }
                 ProviderEffect::NotifyPools => Some(Work::NotifyPools),
+                ProviderEffect::ReportHold { held } => Some(Work::ReportHold(held)),
             });
         }
         work.extend(lease.map(Work::Forget));
@@ -238,7 +253,8 @@ impl<S: Send + Sync + 'static> Driver<S> {
             ManualReply::Rotation(rotation) | ManualReply::Earlier(rotation) => {
                 self.rotation(rotation).map(Ok)
             }
-            ManualReply::Failed(error) => Some(Err(error)),
+            ManualReply::Failed(error) => Some(Err(NotRotated::Failed(error))),
+            ManualReply::Held => Some(Err(NotRotated::Held)),
             ManualReply::Abandoned => None,
         };
         Work::Reply(Reply {

@@ -59,6 +59,29 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
+    pub(super) fn report_hold(&self, held: bool) {
+        let provider = Arc::clone(self.name());
+        if held {
+            tracing::warn!(
+                %provider, expires_in = %self.expires_in(),
+                "provider held; its current lease stays until the provider is resumed"
+            );
+            self.context().events.send(Event::Held { provider });
+        } else {
+            tracing::info!(%provider, expires_in = %self.expires_in(), "provider resumed");
+            self.context().events.send(Event::Resumed { provider });
+        }
+    }
+
+    /// Returns the remaining time to live of the current lease, for the log.
+    fn expires_in(&self) -> String {
+        let now = self.clock().now();
+        let driver = self.lock();
+        let current = driver.machine.current();
+        let left = current.and_then(|(_, current)| current.expiry.remaining(now));
+        left.map_or_else(|| "never".to_owned(), rounded)
+    }
+
     pub(super) fn report_release(&self, revision: &Revision, result: &Result<(), ProviderError>) {
         let Err(error) = result else {
             if let Some(times) = self.release_failures.succeeded() {
@@ -111,20 +134,16 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// Logs a rotation's one line: provider, trigger, duration, outcome.
     fn log_rotation(&self, report: &RotationReport) {
         let now = self.clock().now();
-        let (current, left, next) = {
+        let (current, next) = {
             let driver = self.lock();
-            let current = driver.machine.current().map(|(_, current)| current);
+            let current = driver.machine.current();
             (
-                current.map(|current| current.revision.digest()),
-                current.and_then(|current| current.expiry.remaining(now)),
+                current.map(|(_, current)| current.revision.digest()),
                 driver
                     .machine
                     .next_planned_fetch()
                     .map(|at| at.saturating_duration_since(now.mono())),
             )
-        };
-        let rounded = |duration: Duration| {
-            humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
         };
         let message = match report.outcome {
             RotationOutcome::Adopted => "rotated",
@@ -141,9 +160,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             took_ms = (report.took.as_secs_f64() * 10_000.0).round() / 10.0,
             pools = report.handovers.len(),
             waiting = report.waiting.len(),
-            expires_in = left.map_or_else(|| "never".to_owned(), rounded),
+            expires_in = self.expires_in(),
             next_fetch_in = next.map_or_else(|| "never".to_owned(), rounded),
             "{message}"
         );
     }
+}
+
+/// Returns the duration in whole seconds, for people.
+fn rounded(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }

@@ -17,7 +17,7 @@ mod supervised;
 mod tasks;
 mod watch;
 
-pub(crate) use driver::ManualRequest;
+pub(crate) use driver::{ManualRequest, NotRotated};
 pub(crate) use erased::{BoxFuture, ErasedProvider};
 pub(crate) use slot::{LeaseGuard, ProviderSlot, Subscriber};
 pub(crate) use supervised::ProviderObject;

@@ -10,6 +10,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::ProviderError;
 #[cfg(doc)]
 use crate::error::ProviderErrorKind;
+use crate::expiry::Expiry;
 use crate::lease::{Lease, Revision};
 use crate::report::RotationTrigger;
 
@@ -88,6 +89,24 @@ pub trait Provider: Debug + Send + Sync + 'static {
         &self,
         request: FetchRequest<Self::Secret>,
     ) -> impl Future<Output = Result<Fetched<Self::Secret>, ProviderError>> + Send;
+
+    /// Renews the current lease (`request.current`), and never creates a credential. Called in place
+    /// of [`fetch`](Self::fetch) when the lease is due to be refreshed while the provider is held by
+    /// [`Supervisor::hold`](crate::Supervisor::hold). Returns the new expiry, or `None` if the lease
+    /// cannot be renewed; it is then not called again during the hold. Default: `None`.
+    ///
+    /// # Cancel safety
+    /// As [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    /// The current lease stays in use, and the renewal is retried as a fetch is.
+    fn renew(
+        &self,
+        request: FetchRequest<Self::Secret>,
+    ) -> impl Future<Output = Result<Option<Expiry>, ProviderError>> + Send {
+        let _ = request;
+        async { Ok(None) }
+    }
 
     /// Releases a lease that no connection uses any more, or that no pool adopted. Default: does
     /// nothing.

@@ -48,6 +48,8 @@ pub(crate) trait ProviderObject: Send + Sync {
     /// Returns the names of the pools that take its leases.
     fn pools(&self) -> Vec<Arc<str>>;
     fn request(self: Arc<Self>, request: ManualRequest);
+    /// Begins or ends a hold.
+    fn set_held(self: Arc<Self>, held: bool);
     /// Resolves when the rotation has ended.
     fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()>;
     /// Stops fetching, and drops manual requests without a reply.
@@ -81,6 +83,7 @@ impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
             hanging: machine.hanging().len(),
             hanging_since: machine.hanging().map(|began| began.wall()).min(),
             lifetime: machine.lifetime(),
+            held: machine.held_since().map(|since| since.wall()),
             last_error: machine.last_error().cloned(),
             last_rotation: driver.last_rotation.clone(),
             unreleased: machine.unreleased(),
@@ -99,6 +102,14 @@ impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
     fn request(self: Arc<Self>, request: ManualRequest) {
         let id = self.lock().add_request(request);
         self.feed(ProviderInput::Manual(id));
+    }
+
+    fn set_held(self: Arc<Self>, held: bool) {
+        self.feed(if held {
+            ProviderInput::Hold
+        } else {
+            ProviderInput::Resume
+        });
     }
 
     fn until_closed<'f>(&'f self, rotation: &'f Rotation) -> BoxFuture<'f, ()> {

@@ -30,6 +30,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 Work::CloseRotation(rotation, outcome) => self.close_rotation(&rotation, outcome),
                 Work::Reply(reply) => send(reply, self.clock().now()),
                 Work::Report(outcome, trigger) => self.report(&outcome, trigger),
+                Work::ReportHold(held) => self.report_hold(held),
                 Work::NotifyPools => self.subscribers().iter().for_each(|pool| pool.wake()),
             }
         }
@@ -58,6 +59,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
         request,
         rotation,
         callers,
+        renews,
     } = fetch;
     let (started, trigger) = (request.started, request.trigger);
     if let Some(rotation) = &rotation {
@@ -72,11 +74,14 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     drop(parent);
     let provider = Arc::clone(&slot.provider);
     let inside = InSpan::new(&span);
-    let mut task = tokio::spawn(
-        inside
-            .clone()
-            .run(async move { provider.fetch(request).await }),
-    );
+    let mut task = tokio::spawn(inside.clone().run(async move {
+        if renews {
+            let expiry = provider.renew(request).await?;
+            Ok(expiry.map_or(Fetched::Unchanged, Fetched::Renewed))
+        } else {
+            provider.fetch(request).await
+        }
+    }));
     let guard = LostTaskGuard::new(slot, ProviderInput::FetchLost(fetch));
     let work = {
         let slot = Arc::clone(slot);

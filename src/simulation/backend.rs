@@ -236,6 +236,25 @@ impl Backend {
         }
     }
 
+    /// Returns the response to a renewal of the current lease, whose secret is `leased`.
+    pub(super) fn renewal(
+        &self,
+        leased: Option<SecretId>,
+        true_time: u64,
+        db: &Database,
+    ) -> BackendReply {
+        if true_time < self.down {
+            return error(ProviderErrorKind::Unavailable);
+        }
+        let expires = leased.map(|leased| db.secrets[leased].expires);
+        match expires.filter(|_| self.kind == Kind::Dynamic) {
+            Some(expires) if true_time + 2 * SEC < expires => BackendReply::Renewed {
+                ttl: expires - true_time - SEC,
+            },
+            _ => BackendReply::Unchanged,
+        }
+    }
+
     /// Begins a fault. Returns its name and its end.
     pub(super) fn fail(&mut self, true_time: u64, rng: &mut fastrand::Rng) -> (&'static str, u64) {
         let (name, until, field): (_, _, &mut u64) = match rng.u8(..9) {

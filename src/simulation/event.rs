@@ -104,6 +104,10 @@ pub(super) enum SimulatedEvent {
     /// Heartbeat of every actor after a clock jump.
     Heartbeat,
     Operator,
+    /// The hold of a provider ends.
+    Resume {
+        node: NodeId,
+    },
     Close {
         node: NodeId,
     },

@@ -1,7 +1,8 @@
 //! The supervisor: status and events. Its registrations are in `start`, manual rotation in
-//! `rotate`, removals and shutdown in `shutdown`.
+//! `rotate`, holds in `hold`, removals and shutdown in `shutdown`.
 
 mod builder;
+mod hold;
 mod inner;
 mod node;
 #[cfg(feature = "otel")]

@@ -49,6 +49,21 @@ pub(super) fn register(inner: &Arc<Inner>) {
     read(
         inner,
         meter
+            .u64_observable_gauge("credential.held")
+            .with_unit("{provider}")
+            .with_description(
+                "1 while the provider is held, so that its current lease stays, else 0",
+            ),
+        providers,
+        |provider, observer| {
+            let name = KeyValue::new("provider", provider.name.to_string());
+            observer.observe(provider.held.is_some().into(), &[name]);
+        },
+    )
+    .build();
+    read(
+        inner,
+        meter
             .u64_observable_gauge("credential.generation")
             .with_unit("{generation}")
             .with_description("The current generation of a pool; 0 before the first verification"),

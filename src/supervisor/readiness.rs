@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::inner::Inner;
+use crate::clock::rfc3339;
 use crate::status::Readiness;
 
 /// Divisor that limits the ready margin to a share of a lease's time to live. A lease of 10 s is
@@ -12,11 +13,12 @@ const MARGIN_DIVISOR: u32 = 10;
 
 pub(super) fn readiness(inner: &Inner) -> Readiness {
     let (providers, pools, closed) = inner.registered();
-    let mut reasons = Vec::new();
+    let (mut reasons, mut notes) = (Vec::new(), Vec::new());
     if closed {
         return Readiness {
             ready: false,
             reasons: vec!["the supervisor was shut down".to_owned()],
+            notes,
         };
     }
     if inner.leaving.load(Ordering::Acquire) {
@@ -40,6 +42,10 @@ pub(super) fn readiness(inner: &Inner) -> Readiness {
             reasons.push(format!(
                 "the lease of provider {name:?} has less than {margin} left"
             ));
+        }
+        if let Some(since) = status.held {
+            let since = rfc3339(since);
+            notes.push(format!("provider {name:?} is held since {since}"));
         }
         if provider.child.is_over_budget(now) {
             reasons.push(format!("the actor of provider {name:?} keeps failing"));
@@ -75,5 +81,6 @@ pub(super) fn readiness(inner: &Inner) -> Readiness {
     Readiness {
         ready: reasons.is_empty(),
         reasons,
+        notes,
     }
 }

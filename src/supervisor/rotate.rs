@@ -6,8 +6,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Supervisor, runtime};
+use crate::clock::rfc3339;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, ProviderError};
-use crate::provider::ManualRequest;
+use crate::provider::{ManualRequest, NotRotated};
 use crate::report::RotationReport;
 use crate::telemetry::Caller;
 
@@ -19,7 +22,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When there is no such provider, or it returned no lease; the current lease then stays in
-    /// service. Outside of a tokio runtime.
+    /// service. While the provider is held ([`ErrorKind::Held`]). Outside of a tokio runtime.
     pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
         let inner = &self.inner;
         runtime::check("rotate_now")?;
@@ -33,7 +36,13 @@ impl Supervisor {
         let first = inner.context.settings.fetch_deadline + start_deadline;
         let rotation = match timeout(first, outcome).await {
             Ok(Ok(Ok(rotation))) => rotation,
-            Ok(Ok(Err(error))) => return Err(Error::from_manual_rotation(provider, error)),
+            Ok(Ok(Err(NotRotated::Failed(error)))) => {
+                return Err(Error::from_manual_rotation(provider, error));
+            }
+            Ok(Ok(Err(NotRotated::Held))) => {
+                let since = node.slot.status().held.map(rfc3339);
+                return Err(Error::held(provider, since));
+            }
             Ok(Err(_)) => return Err(Error::shut_down()),
             Err(_) => {
                 let error = ProviderError::has_not_returned();

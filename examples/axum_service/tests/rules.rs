@@ -39,7 +39,7 @@ fn promtool(arguments: &[&str]) -> (bool, String) {
 #[test]
 fn promtool_accepts_the_rules_and_their_tests() {
     let (succeeded, output) = promtool(&["check", "rules", "claviger.rules.yml"]);
-    assert!(succeeded && output.contains("6 rules found"), "{output}");
+    assert!(succeeded && output.contains("7 rules found"), "{output}");
     let (succeeded, output) = promtool(&["test", "rules", "claviger.test.yml"]);
     assert!(succeeded && output.contains("SUCCESS"), "{output}");
 }
@@ -59,7 +59,7 @@ fn every_alert_is_tested_and_links_to_its_section_of_the_manual() {
             .collect()
     };
     let (alerts, runbooks) = (values_of("- alert: "), values_of("runbook_url: "));
-    assert_eq!((alerts.len(), runbooks.len()), (6, 6));
+    assert_eq!((alerts.len(), runbooks.len()), (7, 7));
     for (alert, runbook) in alerts.iter().zip(&runbooks) {
         let fires = tests
             .split("alertname: ")

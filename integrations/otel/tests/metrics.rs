@@ -223,6 +223,7 @@ async fn every_metric_is_recorded() {
         ("supervisor.restarts {actor=orders-credentials}", 0.0),
         ("supervisor.ready {}", 1.0),
         ("credential.generation {pool=orders}", 2.0),
+        ("credential.held {provider=orders-credentials}", 0.0),
         // It was opened before the rejected pool was used again.
         (
             "db.client.connection.count {db.client.connection.pool.name=orders, db.client.connection.state=idle}",
@@ -262,6 +263,7 @@ async fn every_metric_is_recorded() {
     credential.expiration s
     credential.fetches {fetch}
     credential.generation {generation}
+    credential.held {provider}
     credential.refresh.duration s
     db.client.connection.count {connection}
     db.client.connection.max {connection}

@@ -104,7 +104,7 @@ impl VaultDynamic {
         })
     }
 
-    async fn renew(
+    async fn renew_lease(
         &self,
         lease: &Lease<Credentials>,
         request: &FetchRequest<Credentials>,
@@ -320,7 +320,7 @@ impl Provider for VaultDynamic {
         let Some(lease) = renewable else {
             return self.create_user(request.started).await.map(Fetched::New);
         };
-        match self.renew(lease, &request).await? {
+        match self.renew_lease(lease, &request).await? {
             Renewal::Renewed(expiry) => Ok(Fetched::Renewed(expiry)),
             Renewal::Impossible => self.create_user(request.started).await.map(Fetched::New),
             Renewal::Last(expiry) => {
@@ -344,6 +344,19 @@ impl Provider for VaultDynamic {
                 }
             }
         }
+    }
+
+    async fn renew(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Option<Expiry>, ProviderError> {
+        let Some(lease) = &request.current else {
+            return Ok(None);
+        };
+        Ok(match self.renew_lease(lease, &request).await? {
+            Renewal::Renewed(expiry) | Renewal::Last(expiry) => Some(expiry),
+            Renewal::Impossible => None,
+        })
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {

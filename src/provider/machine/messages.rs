@@ -62,6 +62,10 @@ pub(crate) enum ProviderInput {
     Hint,
     /// A caller requests a new credential.
     Manual(RequestId),
+    /// An operator holds the provider: nothing but a renewal begins, and no other lease is adopted.
+    Hold,
+    /// The hold ends.
+    Resume,
     /// A pool uses the lease until it is returned.
     LeaseTaken(LeaseId),
     /// A pool's attempt failed, or its generation has drained.
@@ -151,6 +155,8 @@ pub(crate) enum ProviderEffect {
         requests: Vec<RequestId>,
         /// Revisions that the database rejects.
         rejected: Arc<[Revision]>,
+        /// Whether it only renews the current lease.
+        renews: bool,
     },
     /// Stores the fetched lease under this id. By `handle`.
     Store(LeaseId),
@@ -183,6 +189,8 @@ pub(crate) enum ProviderEffect {
     },
     /// Wakes all pools. By `carry_out`.
     NotifyPools,
+    /// Reports that the provider is held, or that it is resumed. By `carry_out`.
+    ReportHold { held: bool },
 }
 
 /// The reply to a manual request.
@@ -193,6 +201,8 @@ pub(crate) enum ManualReply {
     /// An earlier rotation, whose lease not all pools have taken.
     Earlier(RotationId),
     Failed(ProviderError),
+    /// The provider is held.
+    Held,
     /// The request ends without a rotation.
     Abandoned,
 }

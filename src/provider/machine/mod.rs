@@ -7,6 +7,7 @@
 
 mod bucket;
 mod exclusions;
+mod hold;
 mod leases;
 mod logins;
 mod messages;
@@ -26,6 +27,7 @@ pub(crate) use messages::{
 
 use bucket::TokenBucket;
 use exclusions::Exclusions;
+use hold::Hold;
 use leases::{LeaseState, Leases};
 use timers::{ProviderTimers, Timer};
 
@@ -48,6 +50,8 @@ struct RunningFetch {
     started: Timestamp,
     trigger: RotationTrigger,
     requests: Vec<RequestId>,
+    /// Whether it only renews the current lease.
+    renews: bool,
     /// Whether the request listed the current revision as rejected.
     lists_current: bool,
     evidence: LoginEvidence,
@@ -78,6 +82,7 @@ enum Closing {
 #[derive(Debug)]
 pub(crate) struct ProviderMachine {
     phase: Closing,
+    hold: Option<Hold>,
     poll: Duration,
     leases: Leases,
     timers: ProviderTimers,
@@ -111,6 +116,7 @@ impl ProviderMachine {
         timers.set(Timer::Refresh, now.mono());
         Self {
             phase: Closing::Open,
+            hold: None,
             poll,
             leases: Leases::default(),
             timers,
@@ -176,6 +182,11 @@ impl ProviderMachine {
             ProviderInput::Rejected(revision) => self.rejected(&revision, mono),
             ProviderInput::PoolLeft(remaining) => self.pool_left(&remaining),
             ProviderInput::Hint => self.timers.set_unless_set(Timer::Hint, mono),
+            ProviderInput::Hold => self.hold(now),
+            ProviderInput::Resume => self.resume(),
+            ProviderInput::Manual(request) if self.is_held() => {
+                self.reply(vec![request], &ManualReply::Held);
+            }
             ProviderInput::Manual(request) if self.phase == Closing::Open => {
                 self.requests.push(request);
                 self.timers.set_unless_set(Timer::Manual, mono);
@@ -223,6 +234,7 @@ impl ProviderMachine {
             _ if self.phase != Closing::Open => None,
             Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),
             Timer::Release(_) => Some(self.bucket.spare_at(at)),
+            _ if self.is_held() && !self.renews_at(timer) => None,
             // The request fails at once.
             Timer::Manual if is_blocked => Some(at),
             _ if is_blocked || self.running.is_some() => None,

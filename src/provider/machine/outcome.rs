@@ -122,10 +122,20 @@ impl ProviderMachine {
                 self.release_unused(running.fetch, facts, mono);
                 return FetchOutcome::Unchanged;
             }
+            // The fetch began before the hold. Another one is due when the hold ends.
+            Offer::New(facts) if self.is_held() && !self.leases.is_current(&facts.revision) => {
+                self.release_unused(running.fetch, facts, mono);
+                self.timers.set_unless_set(Timer::Hint, mono);
+                return FetchOutcome::Unchanged;
+            }
             Offer::New(facts) if !self.leases.is_current(&facts.revision) => facts,
             renewal => {
+                let moves_nothing = matches!(renewal, Offer::Unchanged);
                 self.timers.cancel(Timer::Retry);
                 self.renew(renewal, running.started, jitter);
+                if running.renews && moves_nothing {
+                    self.not_renewed(now);
+                }
                 self.fetch_again_while_rejected(&running.evidence, mono, jitter);
                 return FetchOutcome::Unchanged;
             }

@@ -36,7 +36,9 @@ impl ProviderMachine {
         if matches!(timer, Timer::Rejected | Timer::Retry) && !self.bucket.take(now.mono()) {
             return;
         }
+        let renews = self.is_held();
         let trigger = match timer {
+            _ if renews => RotationTrigger::Schedule,
             Timer::Manual => RotationTrigger::Manual,
             Timer::ClockJump => RotationTrigger::ClockJump,
             Timer::Hint => RotationTrigger::Changed,
@@ -52,8 +54,10 @@ impl ProviderMachine {
         if matches!(trigger, RotationTrigger::Manual | RotationTrigger::Changed) {
             self.last_hinted = Some(now.mono());
         }
-        for timer in [Timer::Manual, Timer::ClockJump, Timer::Hint] {
-            self.timers.cancel(timer);
+        self.timers.cancel(Timer::ClockJump);
+        if !renews {
+            self.timers.cancel(Timer::Manual);
+            self.timers.cancel(Timer::Hint);
         }
         self.fetches += 1;
         let fetch = FetchId(self.fetches);
@@ -75,12 +79,14 @@ impl ProviderMachine {
             rotation,
             requests: requests.clone(),
             rejected,
+            renews,
         });
         self.running = Some(RunningFetch {
             fetch,
             started: now,
             trigger,
             requests,
+            renews,
             lists_current,
             evidence: LoginEvidence::None,
         });

@@ -3,6 +3,7 @@
 mod closing;
 mod effects;
 mod fetches;
+mod hold;
 mod leases;
 mod rejections;
 mod results;

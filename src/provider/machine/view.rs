@@ -84,7 +84,7 @@ impl ProviderMachine {
 
     /// Returns when the next fetch is planned, even while one runs.
     pub(crate) fn next_planned_fetch(&self) -> Option<Instant> {
-        let refresh = self.timers.get(Timer::Refresh);
+        let refresh = self.timers.get(Timer::Refresh).filter(|_| !self.is_held());
         refresh.into_iter().chain(self.next_fetch()).min()
     }
 
@@ -93,11 +93,8 @@ impl ProviderMachine {
         if self.running.is_some() {
             return NextAttempt::Running;
         }
-        if self
-            .last_error
-            .as_ref()
-            .is_some_and(|error| !error.is_transient())
-        {
+        let is_permanent = |error: &ProviderError| !error.is_transient();
+        if self.is_held() || self.last_error.as_ref().is_some_and(is_permanent) {
             return NextAttempt::Never;
         }
         match self.next_fetch() {

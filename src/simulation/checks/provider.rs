@@ -150,6 +150,9 @@ impl World {
                             self.broken(Law(3), node, "a superseded lease replaced a valid one");
                         }
                     }
+                    // It is fetched again after a hold.
+                    self.providers[index].model.requested |=
+                        self.providers[index].machine.is_held();
                     if hands_over {
                         self.adopted(index, secret, expiry, known_before);
                     } else if !superseded && self.backends[index].kind == Kind::Dynamic {
@@ -162,6 +165,22 @@ impl World {
                 }
             }
             None => {}
+        }
+    }
+
+    /// Checks that a held provider starts nothing but renewals, and keeps its lease.
+    pub(in crate::simulation) fn check_held(&mut self, index: usize, effects: &[ProviderEffect]) {
+        for effect in effects {
+            match effect {
+                ProviderEffect::StartFetch { renews: true, .. } => {
+                    self.checks.hazard("renewals of held leases", 1);
+                }
+                ProviderEffect::StartFetch { .. } | ProviderEffect::HandOver { .. } => {
+                    let node = self.providers[index].node;
+                    self.broken(Law(3), node, "a held provider did not keep its lease");
+                }
+                _ => {}
+            }
         }
     }
 
@@ -392,6 +411,7 @@ impl World {
             .is_some_and(|jumped| now > jumped + JUMP_SEEN && provider.actor.crashed_until < jumped)
             && !is_busy
             && !provider.model.is_stopped
+            && !provider.machine.is_held()
         {
             let node = provider.node;
             self.broken(Law(8), node, "no fetch followed a clock jump");

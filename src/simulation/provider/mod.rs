@@ -80,9 +80,13 @@ impl World {
         let before = self.providers[index]
             .current()
             .map(|(_, facts)| facts.expiry);
+        let is_held = self.providers[index].machine.is_held();
         let effects = self.providers[index].machine.handle(input, now);
         self.provider_effects(index, offered.as_ref(), &effects, before);
         self.check_crashed_provider(index, &effects);
+        if is_held {
+            self.check_held(index, &effects);
+        }
         let count = effects.len();
         let mut work = Vec::new();
         for effect in effects {
@@ -98,11 +102,16 @@ impl World {
                     rotation: _,
                     requests,
                     rejected,
+                    renews,
                 } => {
+                    let requested = provider.model.requested;
                     self.fetch_starts(index, fetch, trigger, !requests.is_empty(), &rejected);
+                    // A renewal serves no hint.
+                    self.providers[index].model.requested = renews && requested;
                     let running = SimulatedFetch {
                         started: now,
                         rejected,
+                        renews,
                         hangs: false,
                     };
                     work.push(NodeWork::StartFetch(fetch, running));
@@ -148,9 +157,10 @@ impl World {
                     let (ManualReply::Rotation(_)
                     | ManualReply::Earlier(_)
                     | ManualReply::Failed(_)
+                    | ManualReply::Held
                     | ManualReply::Abandoned) = reply;
                 }
-                ProviderEffect::Report { .. } => {}
+                ProviderEffect::Report { .. } | ProviderEffect::ReportHold { .. } => {}
                 ProviderEffect::NotifyPools => work.push(NodeWork::WakePools),
             }
         }

@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_secs(300);
 pub(in crate::simulation) struct SimulatedFetch {
     pub(super) started: Timestamp,
     pub(super) rejected: Arc<[Revision]>,
+    /// Whether it only renews the current lease.
+    pub(super) renews: bool,
     pub(in crate::simulation) hangs: bool,
 }
 

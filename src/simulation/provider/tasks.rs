@@ -85,14 +85,18 @@ impl World {
         };
         let true_time = self.clocks.true_time();
         let current = self.providers[index].secret();
-        let response = self.backends[index].response(
-            index,
-            current,
-            &running.rejected,
-            true_time,
-            &mut self.db,
-            &mut self.rng,
-        );
+        let response = if running.renews {
+            self.backends[index].renewal(current, true_time, &self.db)
+        } else {
+            self.backends[index].response(
+                index,
+                current,
+                &running.rejected,
+                true_time,
+                &mut self.db,
+                &mut self.rng,
+            )
+        };
         self.checks.trace.line(
             "response",
             node,

@@ -141,6 +141,9 @@ impl World {
             } if self.is_provider(node) => {
                 self.released(node, losses, lease, hangs);
             }
+            SimulatedEvent::Resume { node } if self.is_provider(node) => {
+                self.feed_provider(node.index, ProviderInput::Resume);
+            }
             SimulatedEvent::Close { node } if self.is_provider(node) => {
                 self.close_provider(node.index)
             }
@@ -225,12 +228,23 @@ impl World {
         self.quiet[index] = self.quiet[index].max(until);
     }
 
-    /// Acts as an operator: removes a pool, requests a credential, or restarts everything.
+    /// Acts as an operator: removes a pool, requests a credential, holds a provider, or restarts
+    /// everything.
     fn operator(&mut self) {
         let mono = self.clocks.mono;
         let next = mono + self.rng.u64(HOUR..3 * DAY);
         self.queue.add(next, SimulatedEvent::Operator);
-        match self.rng.u8(..4) {
+        match self.rng.u8(..6) {
+            4 | 5 => {
+                let index = self.rng.usize(..PROVIDERS);
+                let node = self.providers[index].node;
+                let held = self.rng.u64(SEC..30 * MIN);
+                self.feed_provider(index, ProviderInput::Hold);
+                self.queue.add(mono + held, SimulatedEvent::Resume { node });
+                self.disturb(index, held);
+                self.burst(index);
+                self.checks.hazard("providers held", 1);
+            }
             0 | 1 => {
                 let pool = self.rng.usize(..POOLS);
                 self.close_pool(pool);

@@ -18,6 +18,8 @@ pub(super) enum LawStep {
     Wake,
     Hint,
     Manual,
+    Hold,
+    Resume,
     /// With this revision, or the current one.
     Verified(Option<usize>),
     Rejected(Option<usize>),
@@ -48,6 +50,11 @@ pub(super) enum FetchEnd {
 pub(super) struct ModelledProvider {
     provider: TestProvider,
     running: Option<(FetchId, Timestamp, RotationTrigger)>,
+    /// Whether the last fetch only renews the current lease.
+    renews: bool,
+    held: bool,
+    /// Whether a lease was held before the last input.
+    was_held: bool,
     hanging: Vec<FetchId>,
     /// Leases whose value is stored.
     stored: BTreeSet<LeaseId>,
@@ -89,6 +96,9 @@ impl ModelledProvider {
         Self {
             provider,
             running: None,
+            renews: false,
+            held: false,
+            was_held: false,
             hanging: Vec::new(),
             stored: BTreeSet::new(),
             releasing: Vec::new(),
@@ -147,6 +157,14 @@ impl ModelledProvider {
                 self.waiting.insert(RequestId(self.requests));
                 self.feed(ProviderInput::Manual(RequestId(self.requests)));
             }
+            LawStep::Hold | LawStep::Resume => {
+                self.held = matches!(step, LawStep::Hold);
+                self.feed(if self.held {
+                    ProviderInput::Hold
+                } else {
+                    ProviderInput::Resume
+                });
+            }
             LawStep::Verified(number) => {
                 let Some(revision) = self.revision(number) else {
                     return;
@@ -156,7 +174,7 @@ impl ModelledProvider {
                 let last = self.verified.get(&revision);
                 let is_new = last.is_none_or(|at| now.mono() >= *at + Duration::from_secs(3_600));
                 if self.is_current(&revision) && is_new {
-                    self.allowance.refill = Some(now.mono() + Duration::from_millis(250));
+                    self.allowance.earn(now.mono());
                     self.verified.insert(revision.clone(), now.mono());
                 }
                 self.feed(ProviderInput::Verified(revision));
@@ -247,6 +265,7 @@ impl ModelledProvider {
             jitter: 0.0,
         };
         let offer = match ending {
+            FetchEnd::New(..) if self.renews => Some(Offer::Unchanged),
             FetchEnd::New(number, ttl) => {
                 let expiry = ttl.map_or(Expiry::never(), |ttl| {
                     Expiry::after(now, Duration::from_secs(ttl))
@@ -277,8 +296,9 @@ impl ModelledProvider {
             ProviderEffect::Report { outcome, .. } => Some(outcome.clone()),
             _ => None,
         });
-        // The fetch listed a past rejection, and is repeated for its requests.
-        self.requested |= !self.waiting.is_empty();
+        // The fetch listed a past rejection, and is repeated for its requests. Or it began before a
+        // hold, and is repeated after it.
+        self.requested |= !self.waiting.is_empty() || self.held;
         let after = self.current();
         let offered = match &offer {
             Some(Offer::New(facts)) => Some(facts),
@@ -304,13 +324,17 @@ impl ModelledProvider {
                 let of = |lease: &Option<(LeaseId, Facts)>| lease.as_ref().map(|(lease, _)| *lease);
                 assert_eq!(of(&before), of(&after));
                 let has_expired = |(_, facts): (LeaseId, Facts)| facts.expiry.is_expired(now);
+                let is_other = offered.is_some_and(|facts| !self.is_current(&facts.revision));
+                // A held lease stays, even if it has expired.
                 assert!(
-                    self.closed || !after.is_some_and(has_expired),
+                    self.closed || (self.was_held && is_other) || !after.is_some_and(has_expired),
                     "law 3: an expired renewal is a failure"
                 );
-                let is_other = offered.is_some_and(|facts| !self.is_current(&facts.revision));
                 let is_stale = matches!(outcomes[0], FetchOutcome::Stale { .. });
-                if !is_other || is_stale {
+                if self.renews && matches!(offer, Some(Offer::Unchanged)) {
+                    // It cannot be renewed: a fetch is due after the hold.
+                    self.refresh = Some(now.mono());
+                } else if !is_other || is_stale {
                     self.schedule(started);
                 }
             }
@@ -329,6 +353,7 @@ impl ModelledProvider {
 
     fn feed_counted(&mut self, input: ProviderInput) -> usize {
         let before = self.provider.effects.len();
+        self.was_held = self.held && self.current().is_some();
         let ends_a_fetch = matches!(
             input,
             ProviderInput::FetchDone { .. } | ProviderInput::FetchHangs { .. }
@@ -340,7 +365,10 @@ impl ModelledProvider {
         let notifies: Vec<_> = (0..count)
             .filter(|index| matches!(effects[*index], ProviderEffect::NotifyPools))
             .collect();
-        let expected: Vec<_> = ends_a_fetch.then(|| count - 1).into_iter().collect();
+        let ends_hold =
+            |effect: &ProviderEffect| matches!(effect, ProviderEffect::ReportHold { held: false });
+        let notifies_pools = ends_a_fetch || effects.iter().any(ends_hold);
+        let expected: Vec<_> = notifies_pools.then(|| count - 1).into_iter().collect();
         assert_eq!(notifies, expected, "{effects:?}");
         for effect in effects {
             self.check(&effect);
@@ -406,7 +434,19 @@ impl BucketModel {
         }
     }
 
+    /// Notes a verified revision, which refills the bucket after 250 ms.
+    fn earn(&mut self, now: Instant) {
+        self.fill(now);
+        self.refill = Some(now + Duration::from_millis(250));
+    }
+
     fn draw(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.tokens -= 1.0;
+        self.tokens > -1e-6
+    }
+
+    fn fill(&mut self, now: Instant) {
         let refilled = self.refill.take_if(|at| *at <= now).is_some();
         let earned = now.saturating_duration_since(self.at).as_secs_f64() / 10.0;
         self.tokens = if refilled {
@@ -415,7 +455,5 @@ impl BucketModel {
             (self.tokens + earned).min(3.0)
         };
         self.at = now;
-        self.tokens -= 1.0;
-        self.tokens > -1e-6
     }
 }

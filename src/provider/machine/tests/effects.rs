@@ -31,6 +31,7 @@ fn start(fetch: u64, trigger: RotationTrigger, rotation: u64) -> ProviderEffect 
         rotation: RotationId(rotation),
         requests: Vec::new(),
         rejected: [].into(),
+        renews: false,
     }
 }
 
@@ -88,6 +89,7 @@ fn a_retried_fetch_continues_the_rotation_of_the_failed_one() {
         rotation: RotationId(2),
         requests: vec![RequestId(1)],
         rejected: [].into(),
+        renews: false,
     };
     provider.expect(
         ProviderInput::Wake,

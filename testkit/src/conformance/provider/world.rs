@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use claviger::error::ProviderError;
+use claviger::lease::Expiry;
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::report::RotationTrigger;
 use claviger::supervisor::ProviderRef;
@@ -124,6 +125,13 @@ impl<P: Provider> Provider for SharedProvider<P> {
         request: FetchRequest<P::Secret>,
     ) -> impl Future<Output = FetchResult<P::Secret>> + Send {
         self.0.fetch(request)
+    }
+
+    fn renew(
+        &self,
+        request: FetchRequest<P::Secret>,
+    ) -> impl Future<Output = Result<Option<Expiry>, ProviderError>> + Send {
+        self.0.renew(request)
     }
 
     fn release(

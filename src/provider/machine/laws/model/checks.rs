@@ -14,11 +14,13 @@ impl ModelledProvider {
                 trigger,
                 rotation,
                 rejected,
+                renews,
                 ..
             } => {
                 assert!(self.running.is_none() && self.hanging.len() < 3);
+                assert_eq!(*renews, self.was_held, "a hold allows renewals alone");
                 assert!(!self.closed && self.open.contains(rotation));
-                self.check_budget(*trigger);
+                self.check_budget(*trigger, *renews);
                 for revision in rejected.iter() {
                     let at = self.rejected.get(revision);
                     let since = at.map(|at| now.mono().saturating_duration_since(*at));
@@ -28,6 +30,7 @@ impl ModelledProvider {
                     );
                 }
                 self.running = Some((*fetch, now, *trigger));
+                self.renews = *renews;
             }
             ProviderEffect::Store(lease) => {
                 self.stored.insert(*lease);
@@ -45,6 +48,7 @@ impl ModelledProvider {
             }
             ProviderEffect::HandOver { lease, .. } => {
                 assert!(self.stored.contains(lease));
+                assert!(!self.was_held, "a held lease stays");
                 assert_eq!(self.current().map(|(current, _)| current), Some(*lease));
             }
             ProviderEffect::Release(lease) => {
@@ -63,13 +67,15 @@ impl ModelledProvider {
                 assert_ne!(self.current().map(|(current, _)| current), Some(*lease));
             }
             ProviderEffect::Reply { request, .. } => assert!(self.waiting.remove(request)),
-            ProviderEffect::Report { .. } | ProviderEffect::NotifyPools => {}
+            ProviderEffect::Report { .. }
+            | ProviderEffect::NotifyPools
+            | ProviderEffect::ReportHold { .. } => {}
         }
     }
 
     /// Checks law 7: a fetch draws on the bucket unless a request, the schedule or a clock jump
     /// explains it.
-    fn check_budget(&mut self, trigger: RotationTrigger) {
+    fn check_budget(&mut self, trigger: RotationTrigger, renews: bool) {
         let now = self.provider.now.mono();
         let is_due_by_request =
             self.requested && self.last_request.is_none_or(|last| now >= last + COALESCE);
@@ -80,6 +86,7 @@ impl ModelledProvider {
         match trigger {
             _ if is_request && is_due_by_request => {}
             RotationTrigger::ClockJump if self.jumped => {}
+            _ if renews && self.jumped => {}
             RotationTrigger::Start | RotationTrigger::Schedule
                 if self.refresh.is_some_and(|at| at <= now) => {}
             _ => {
@@ -93,7 +100,8 @@ impl ModelledProvider {
                 assert!(self.allowance.draw(now), "law 7: {trigger}");
             }
         }
-        self.requested = false;
+        // A renewal serves no request.
+        self.requested &= renews;
         self.jumped = false;
     }
 }

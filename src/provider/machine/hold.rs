@@ -1,0 +1,73 @@
+//! A hold: the current lease stays, and is renewed if the provider can do that.
+
+use super::{ManualReply, ProviderEffect, ProviderMachine, Timer};
+use crate::clock::Timestamp;
+
+/// A hold of the provider. Ends with `Resume`.
+#[derive(Debug)]
+pub(super) struct Hold {
+    since: Timestamp,
+    /// Whether the provider may be able to renew its lease. Ends when it reports that it is not.
+    renews: bool,
+}
+
+impl ProviderMachine {
+    /// Holds the provider, unless it is held. Manual requests end, because their fetch would not be
+    /// adopted.
+    pub(super) fn hold(&mut self, now: Timestamp) {
+        if self.hold.is_some() {
+            return;
+        }
+        self.hold = Some(Hold {
+            since: now,
+            renews: true,
+        });
+        self.effects.push(ProviderEffect::ReportHold { held: true });
+        if self.is_held() {
+            self.timers.cancel(Timer::Manual);
+            let mut requests = std::mem::take(&mut self.requests);
+            if let Some(running) = &mut self.running {
+                requests.append(&mut running.requests);
+            }
+            self.reply(requests, &ManualReply::Held);
+        }
+    }
+
+    /// Ends the hold. Timers that passed during it are due now.
+    pub(super) fn resume(&mut self) {
+        if self.hold.take().is_some() {
+            self.effects.extend([
+                ProviderEffect::ReportHold { held: false },
+                ProviderEffect::NotifyPools,
+            ]);
+        }
+    }
+
+    /// Returns when the hold began.
+    pub(crate) fn held_since(&self) -> Option<Timestamp> {
+        self.hold.as_ref().map(|hold| hold.since)
+    }
+
+    /// Returns whether the current lease stays. Without one, a held provider obtains its first one.
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold.is_some() && self.leases.current().is_some()
+    }
+
+    /// Returns whether this timer leads to a renewal during a hold.
+    pub(super) fn renews_at(&self, timer: Timer) -> bool {
+        let renews = self.hold.as_ref().is_some_and(|hold| hold.renews);
+        let expires = self
+            .current()
+            .is_some_and(|(_, current)| !current.expiry.is_never());
+        renews && expires && matches!(timer, Timer::Refresh | Timer::Retry | Timer::ClockJump)
+    }
+
+    /// Notes that a renewal did not move the expiry: the provider cannot renew its lease. A fetch is
+    /// due when the hold ends.
+    pub(super) fn not_renewed(&mut self, now: Timestamp) {
+        self.timers.set(Timer::Refresh, now.mono());
+        if let Some(hold) = &mut self.hold {
+            hold.renews = false;
+        }
+    }
+}
