@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) poll: Duration,
     pub(crate) ready_margin: Duration,
     pub(crate) fail_fast: bool,
+    pub(crate) previous_lease_kept_for: Duration,
 }
 
 impl Default for Settings {
@@ -32,6 +33,7 @@ impl Default for Settings {
             poll: Duration::from_secs(300),
             ready_margin: Duration::from_secs(5),
             fail_fast: false,
+            previous_lease_kept_for: Duration::ZERO,
         }
     }
 }

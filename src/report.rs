@@ -143,6 +143,8 @@ pub enum RotationTrigger {
     Manual,
     /// The clock jumped: the machine was suspended, or its time was set.
     ClockJump,
+    /// `roll_back` was called: a pool returns to its previous lease, without a fetch.
+    RollBack,
 }
 
 impl RotationTrigger {
@@ -155,6 +157,7 @@ impl RotationTrigger {
             Self::Changed => "changed",
             Self::Manual => "manual",
             Self::ClockJump => "clock_jump",
+            Self::RollBack => "roll_back",
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct PoolStatus {
     pub serving: bool,
     /// Whether the database rejects the active credentials.
     pub rejected: bool,
+    /// Whether it serves its previous lease, after a roll-back.
+    pub rolled_back: bool,
     /// Digest of the active revision.
     pub revision: Option<String>,
     /// Expiry of the active lease; `None` if it does not expire.

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     InUse,
     /// The provider is held; the message has the time since when.
     Held,
+    /// The pool has no lease to return to; the message has the reason.
+    NotPossible,
     /// The supervisor was shut down.
     ShutDown,
     /// There is no tokio runtime to run on: the call was made outside of one, or the supervisor's
@@ -51,6 +53,7 @@ impl ErrorKind {
             Self::NotRegistered => "not_registered",
             Self::InUse => "in_use",
             Self::Held => "held",
+            Self::NotPossible => "not_possible",
             Self::ShutDown => "shut_down",
             Self::NoRuntime => "no_runtime",
             Self::Provider => "provider",
@@ -148,6 +151,14 @@ impl Error {
             ErrorKind::Held,
             format!("provider {provider:?} is held{since}; call resume first"),
         )
+    }
+
+    /// Returns the error of a roll-back whose lease was not verified.
+    pub(crate) fn from_roll_back(pool: &str, error: ConnectError) -> Self {
+        let message = format!(
+            "pool {pool:?} cannot return to its previous lease; the current one stays in service"
+        );
+        Self::new(ErrorKind::Pool, message).with_cause(Cause::Pool(error))
     }
 
     /// Returns the error of a pool that cannot start, or has not started within the time.

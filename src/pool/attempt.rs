@@ -42,14 +42,18 @@ pub(super) fn spawn<F: PoolFactory>(slot: &Arc<PoolSlot<F>>, number: u64, revisi
         if_lost: PoolInput::Lost { attempt: number },
     };
     // If the provider has another lease by now, the next wake handles that one.
-    let Some(lease_guard) = slot
-        .upstream
-        .use_lease()
-        .filter(|lease_guard| lease_guard.lease.revision() == revision)
-    else {
+    let (rolls_back, roll_back) = slot.roll_back_to(revision);
+    let lease_guard = if rolls_back {
+        slot.upstream.use_unreleased(revision)
+    } else {
+        slot.upstream
+            .use_lease()
+            .filter(|lease_guard| lease_guard.lease.revision() == revision)
+    };
+    let Some(lease_guard) = lease_guard else {
         return;
     };
-    let rotation = slot.upstream.rotation();
+    let rotation = roll_back.or_else(|| slot.upstream.rotation());
     let parent = rotation.as_ref().map_or_else(Span::none, |rotation| {
         rotation.span_for_attempt(slot.clock().now())
     });

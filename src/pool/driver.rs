@@ -52,6 +52,13 @@ impl<F: PoolFactory> PoolSlot<F> {
                 self.upstream.notify_pools_of_login(&revision, &account);
             }
             PoolEffect::ReportServing { revision } => self.report_serving(&revision),
+            PoolEffect::RollBackFailed => self.roll_back_failed(error),
+            PoolEffect::ReportRollBackEnd => {
+                tracing::warn!(
+                    pool = %self.name(), provider = %self.upstream.name(),
+                    "the previous lease is rejected or expires soon; the roll-back ends"
+                );
+            }
             // The expiry was published under the lock.
             PoolEffect::Extend { .. } => self.shared.notify_waiting(),
             // Carried out under the lock.
@@ -142,7 +149,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Removes this pool from those that the rotation waits for.
-    fn leave_rotation(&self) {
+    pub(super) fn leave_rotation(&self) {
         if let Some(rotation) = self.upstream.rotation() {
             rotation.stop_waiting_for(self.name());
             self.upstream.pool_done(&rotation);
@@ -170,6 +177,8 @@ impl<F: PoolFactory> PoolSlot<F> {
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
+                | PoolEffect::RollBackFailed
+                | PoolEffect::ReportRollBackEnd
                 | PoolEffect::ProbeBeforeUse { .. }
                 | PoolEffect::StopProbing { .. }
                 | PoolEffect::ReturnLease { .. } => {}
@@ -225,8 +234,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             inner.draining.insert(generation.number, draining);
         }
         let (effects, returned) = inner.handle(&self.shared, PoolInput::Close, None);
+        let roll_back = inner.roll_back.take();
         drop(inner);
-        drop(returned);
+        drop((returned, roll_back));
         if is_first {
             generation.lifecycle.close();
             if self.upstream.is_closing() {
@@ -266,6 +276,9 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         self.context
             .failpoints
             .panic_if_set(self.name(), "pool.wake");
+        if self.lock().machine.is_rolled_back() && !self.upstream.is_held() {
+            self.feed(PoolInput::EndRollBack, None);
+        }
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start_tasks(effects);

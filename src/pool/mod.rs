@@ -24,6 +24,7 @@ mod own_queue;
 mod probe;
 mod queue;
 mod returned;
+mod roll_back;
 mod settings;
 mod slot;
 mod state;
@@ -43,9 +44,11 @@ pub(crate) use generation::Generation;
 pub(crate) use generation::{Phase, Shared};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use login_limits::WITHOUT_CALLER;
+pub(crate) use machine::NoRollBack;
 #[doc(hidden)]
 #[cfg(feature = "testing")]
 pub use observed_permits::ObservedPermits;
+pub(crate) use roll_back::NotRolledBack;
 pub(crate) use slot::PoolSlot;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use verifier::PANICKED;

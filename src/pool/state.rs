@@ -7,6 +7,7 @@ use tracing::Span;
 use super::factory::PoolFactory;
 use super::generation::{Generation, Shared};
 use super::machine::{PoolEffect, PoolInput, PoolMachine};
+use super::roll_back::PendingRollBack;
 use crate::error::ConnectError;
 use crate::expiry::Expiry;
 use crate::lease::Lease;
@@ -20,6 +21,8 @@ pub(super) struct SlotState<F: PoolFactory> {
     pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
     /// Pools of the generations that drain.
     pub(super) draining: HashMap<u64, Draining<F::Pool>>,
+    /// The roll-back that waits for its publication.
+    pub(super) roll_back: Option<PendingRollBack<F::Secret>>,
     pub(super) last_handover: Option<HandoverReport>,
     /// Error of the machine's last failure.
     pub(super) error: Option<ConnectError>,
@@ -38,6 +41,7 @@ impl<F: PoolFactory> SlotState<F> {
             machine,
             leases: HashMap::new(),
             draining: HashMap::new(),
+            roll_back: None,
             last_handover: None,
             error: None,
         }
@@ -111,6 +115,8 @@ impl<F: PoolFactory> SlotState<F> {
                 | PoolEffect::StartDrain { .. }
                 | PoolEffect::Open
                 | PoolEffect::Publish(_)
+                | PoolEffect::RollBackFailed
+                | PoolEffect::ReportRollBackEnd
                 | PoolEffect::ReportAbandoned { .. } => {}
             }
         }

@@ -15,7 +15,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     pub(crate) fn status(&self) -> PoolStatus {
         let generation = self.shared.current();
         let (next_attempt, now) = (self.own_next_attempt(), self.clock().now());
-        let (active, last_handover, last_error, drains) = {
+        let (active, last_handover, last_error, rolled_back, drains) = {
             let inner = self.lock();
             let drains = inner.machine.drains().iter().filter_map(|drain| {
                 let draining = inner.draining.get(&drain.generation)?;
@@ -25,6 +25,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 inner.machine.current().cloned(),
                 inner.last_handover.clone(),
                 inner.last_error(),
+                inner.machine.is_rolled_back(),
                 drains.collect::<Vec<_>>(),
             )
         };
@@ -36,6 +37,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             serving: generation.lifecycle.phase() == Phase::Serving
                 && !generation.expiry.is_expired(now),
             rejected: generation.lifecycle.phase() == Phase::Rejected,
+            rolled_back,
             revision: active.map(|active| active.lease.revision.digest()),
             expires: generation.expiry.wall(),
             remaining: generation.expiry.remaining(now),

@@ -122,8 +122,14 @@ impl<S: Send + Sync + 'static> Driver<S> {
     /// Returns the current lease, its id and the rotation that obtained it.
     pub(super) fn current(&self) -> Option<(LeaseId, &Lease<S>, &Origin)> {
         let (id, _) = self.machine.current()?;
-        let stored = self.leases.get(&id)?;
-        Some((id, &stored.lease, &stored.origin))
+        let (lease, origin) = self.stored(id)?;
+        Some((id, lease, origin))
+    }
+
+    /// Returns a stored lease, and the rotation that obtained it.
+    pub(super) fn stored(&self, lease: LeaseId) -> Option<(&Lease<S>, &Origin)> {
+        let stored = self.leases.get(&lease)?;
+        Some((&stored.lease, &stored.origin))
     }
 
     pub(super) fn rotation(&self, rotation: RotationId) -> Option<Arc<Rotation>> {

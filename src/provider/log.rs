@@ -113,7 +113,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    pub(super) fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: RotationOutcome) {
+    /// Ends a rotation, and reports it.
+    pub(crate) fn close_rotation(&self, rotation: &Arc<Rotation>, outcome: RotationOutcome) {
         if let Some(report) = rotation.close(outcome, self.clock().now()) {
             self.context().meters.refreshed(
                 self.name(),

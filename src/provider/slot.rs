@@ -72,7 +72,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         provider: Arc<dyn ErasedProvider<S>>,
         context: Context,
     ) -> Self {
-        let machine = ProviderMachine::new(context.settings.poll, context.clock.now());
+        let machine = ProviderMachine::new(context.settings.poll, context.clock.now())
+            .with_previous_lease_kept_for(context.settings.previous_lease_kept_for);
         Self {
             id: Id::next(),
             name,
@@ -176,11 +177,30 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Returns the current lease, in use until the guard is dropped.
     pub(crate) fn use_lease(self: &Arc<Self>) -> Option<LeaseGuard<S>> {
-        let mut driver = self.lock();
-        let (id, lease, origin) = driver.current()?;
+        let driver = self.lock();
+        let (id, _) = driver.machine.current()?;
+        let lifetime = driver.machine.lifetime();
+        self.take_lease(driver, id, lifetime)
+    }
+
+    /// Returns the lease of this revision, current or superseded and not released yet. It is in use
+    /// until the guard is dropped.
+    pub(crate) fn use_unreleased(self: &Arc<Self>, revision: &Revision) -> Option<LeaseGuard<S>> {
+        let driver = self.lock();
+        let (id, lifetime) = driver.machine.unreleased_with(revision)?;
+        self.take_lease(driver, id, lifetime)
+    }
+
+    fn take_lease(
+        self: &Arc<Self>,
+        mut driver: MutexGuard<'_, Driver<S>>,
+        id: LeaseId,
+        lifetime: Option<Duration>,
+    ) -> Option<LeaseGuard<S>> {
+        let (lease, origin) = driver.stored(id)?;
         let guard = LeaseGuard {
             lease: lease.clone(),
-            lifetime: driver.machine.lifetime(),
+            lifetime,
             origin: origin.clone(),
             id,
             slot: Arc::clone(self),
@@ -242,6 +262,16 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     /// Returns whether a fetch runs, or when the next one is due.
     pub(crate) fn next_attempt(&self, now: Instant) -> NextAttempt {
         self.lock().machine.next_attempt(now)
+    }
+
+    /// Returns whether the provider is held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock().machine.held_since().is_some()
+    }
+
+    /// Holds the provider.
+    pub(crate) fn hold(self: &Arc<Self>) {
+        self.feed(ProviderInput::Hold);
     }
 
     /// Returns whether fetching has stopped.

@@ -30,6 +30,7 @@ use crate::telemetry::Meters;
 /// | [`with_verify_deadline`](Self::with_verify_deadline) | 5 s | a frozen database costs a handover 5 s; the old generation stays in service |
 /// | [`with_drain_deadline`](Self::with_drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and is not cut |
 /// | [`with_poll_interval`](Self::with_poll_interval) | 5 min | a secret without an expiry is polled every 4:30 to 5:00, 9,000 times a month |
+/// | [`with_previous_lease_kept_for`](Self::with_previous_lease_kept_for) | 0 s | with 15 min, a pool can be rolled back until 0:15 after a rotation at 0:00 |
 /// | [`with_ready_margin`](Self::with_ready_margin) | 5 s | a token that expires in 4 s makes the service unready |
 ///
 /// ```
@@ -94,6 +95,20 @@ impl SupervisorBuilder {
     /// 10 % jitter.
     pub fn with_poll_interval(mut self, every: Duration) -> Self {
         self.settings.poll = every;
+        self
+    }
+
+    /// Sets for how long a superseded lease is kept before its release, so that
+    /// [`Supervisor::roll_back`](crate::Supervisor::roll_back) can return to it. Default 0: it is
+    /// released when its last connection has closed, and usually cannot be returned to.
+    ///
+    /// Example: a rotation at 0:00, whose old connections have closed at 0:01. With 15 minutes, the
+    /// dynamic user of the old lease is revoked at 0:15. If it expires at 0:10, it is released then.
+    /// It is released at a shutdown or removal in any case. Only leases that a login has verified are
+    /// kept. Old connections close as before. A backend that limits the number of users needs room
+    /// for as many superseded ones as there are rotations in that time.
+    pub fn with_previous_lease_kept_for(mut self, time: Duration) -> Self {
+        self.settings.previous_lease_kept_for = time;
         self
     }
 

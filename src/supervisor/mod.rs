@@ -1,5 +1,5 @@
 //! The supervisor: status and events. Its registrations are in `start`, manual rotation in
-//! `rotate`, holds in `hold`, removals and shutdown in `shutdown`.
+//! `rotate`, holds in `hold` and `roll_back`, removals and shutdown in `shutdown`.
 
 mod builder;
 mod hold;
@@ -10,6 +10,7 @@ mod observe;
 mod provider_ref;
 mod readiness;
 mod registry;
+mod roll_back;
 mod rotate;
 mod runtime;
 mod shutdown;

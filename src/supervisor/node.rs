@@ -8,9 +8,11 @@ use tokio::time::timeout_at;
 
 use crate::actor::Child;
 use crate::id::Id;
-use crate::pool::{PoolFactory, PoolSlot};
+use crate::pool::{NotRolledBack, PoolFactory, PoolSlot};
 use crate::provider::{BoxFuture, ProviderObject, ProviderSlot, Subscriber, spawn_watch};
+use crate::report::RotationReport;
 use crate::status::PoolStatus;
+use crate::telemetry::Caller;
 
 /// Time for a provider to close, also when the bound of a shutdown is used up.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -20,6 +22,11 @@ pub(super) trait PoolObject: Send + Sync {
     fn status(&self) -> PoolStatus;
     /// Returns whether logins with the active credentials fail for an unknown reason.
     fn has_unknown_login_error(&self) -> bool;
+    /// Returns the pool to its previous lease.
+    fn roll_back(
+        self: Arc<Self>,
+        caller: Caller,
+    ) -> BoxFuture<'static, Result<RotationReport, NotRolledBack>>;
     /// Closes the pool: callers get `PoolClosed`, and its connections are drained.
     fn close(self: Arc<Self>);
     /// Resolves when no verification runs.
@@ -37,6 +44,13 @@ impl<F: PoolFactory> PoolObject for PoolSlot<F> {
 
     fn has_unknown_login_error(&self) -> bool {
         Self::has_unknown_login_error(self)
+    }
+
+    fn roll_back(
+        self: Arc<Self>,
+        caller: Caller,
+    ) -> BoxFuture<'static, Result<RotationReport, NotRolledBack>> {
+        Box::pin(Self::roll_back(self, caller))
     }
 
     fn close(self: Arc<Self>) {

@@ -43,6 +43,14 @@ impl Registry {
             .ok_or_else(|| unknown("provider", name, self.providers.keys()))
     }
 
+    pub(super) fn pool(&self, name: &str) -> Result<Arc<PoolNode>, Error> {
+        self.check_open()?;
+        self.pools
+            .get(name)
+            .cloned()
+            .ok_or_else(|| unknown("pool", name, self.pools.keys()))
+    }
+
     /// Checks that a pool of that name may be added.
     pub(super) fn check_pool(&self, name: &str) -> Result<(), Error> {
         self.check("pool", name, self.pools.contains_key(name))

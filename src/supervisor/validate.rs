@@ -20,6 +20,11 @@ pub(super) fn settings(settings: &Settings) -> Result<(), Error> {
         ("drain_deadline", settings.drain, MIN_DURATION),
         ("poll_interval", settings.poll, Duration::from_secs(1)),
         ("ready_margin", settings.ready_margin, Duration::ZERO),
+        (
+            "previous_lease_kept_for",
+            settings.previous_lease_kept_for,
+            Duration::ZERO,
+        ),
     ] {
         if value < least || value > MAX_DURATION {
             let problem = format!(

@@ -3,10 +3,15 @@
 //! Dynamic users under load: renewed, replaced before their maximum, drained, revoked.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use claviger::Supervisor;
+use std::time::Duration;
+
 use claviger::error::ProviderErrorKind;
-use claviger_fixtures::Callers;
+use claviger::provider::FetchRequest;
+use claviger::report::RotationTrigger;
+use claviger::{Handle, PgPools, Provider, Supervisor};
+use claviger_fixtures::{Callers, eventually_within};
 use claviger_servers::Postgres;
+use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
 
@@ -88,4 +93,58 @@ async fn a_role_that_is_not_there_ends_the_registration_at_once() {
         );
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+async fn database_user(db: &Handle<PgPools>) -> String {
+    let user = sqlx::query_scalar("SELECT current_user::text");
+    user.fetch_one(db).await.expect("the query succeeds")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_returns_to_its_previous_user_and_none_is_left() {
+    let kept = Duration::from_secs(600);
+    let builder = Supervisor::builder().with_previous_lease_kept_for(kept);
+    let fixture = VaultFixture::<Postgres>::with(builder, 300, 600, Revocation::Terminating).await;
+    let session = log_in(&fixture).await;
+    let db = fixture
+        .pool(VaultDynamic::new(&session, "database", "orders").expect("a role"))
+        .await;
+    let supervisor = &fixture.supervisor;
+    let first = database_user(&db).await;
+    supervisor.rotate_now("login").await.expect("another user");
+    let second = database_user(&db).await;
+    assert_ne!(first, second);
+    eventually_within(Duration::from_secs(60), "the old connections close", || {
+        supervisor.status().pools[0].draining.is_empty()
+    })
+    .await;
+    assert_eq!(fixture.users().await.len(), 2, "the previous user is kept");
+    supervisor.roll_back("orders").await.expect("it is kept");
+    assert_eq!(database_user(&db).await, first);
+    supervisor.resume("login").expect("it is registered");
+    next_generation(&db, 3).await;
+    assert_eq!(database_user(&db).await, second);
+    fixture.shutdown_and_check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_of_a_held_provider_creates_no_user() {
+    let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Default).await;
+    let session = log_in(&fixture).await;
+    let provider = VaultDynamic::new(&session, "database", "orders").expect("a role");
+    let lease = provider.fetch_lease(FetchRequest::first()).await;
+    let lease = lease.expect("a user");
+    // After a clock jump the server is asked, however young the lease is.
+    let request = || FetchRequest::new(RotationTrigger::ClockJump).with_current(lease.clone());
+    let renewed = provider.renew(request()).await.expect("it responds");
+    assert!(renewed.is_some(), "it is renewed");
+    assert_eq!(fixture.users().await.len(), 1);
+    provider
+        .release(lease.clone())
+        .await
+        .expect("it is revoked");
+    let renewed = provider.renew(request()).await.expect("it responds");
+    assert_eq!(renewed, None, "it is gone");
+    assert_eq!(fixture.users().await.len(), 0, "and no other is created");
+    provider.close().await;
 }

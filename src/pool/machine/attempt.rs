@@ -69,6 +69,7 @@ impl PoolMachine {
             return;
         }
         (self.retry, self.failure) = (None, None);
+        self.roll_back_published(&lease.revision);
         let limited = self.budget.logins_at_once(&lease.account, now.mono());
         self.budget.worked(&lease, now.mono());
         self.generations += 1;
@@ -114,6 +115,10 @@ impl PoolMachine {
             return;
         };
         self.failure = Some(kind);
+        let rolls_back = self.rolls_back_to(&candidate.lease.revision);
+        if rolls_back {
+            self.roll_back_failed();
+        }
         let mut is_early = false;
         if let Service::Active(active) = &mut self.service {
             // An unconfirmed rejection waits for one more verification only.
@@ -124,6 +129,7 @@ impl PoolMachine {
             }
             is_early = kind == ConnectErrorKind::Rejected
                 && candidate.purpose == Purpose::HandOver
+                && !rolls_back
                 && active.is_accepted();
         }
         self.effects.push(PoolEffect::ReportFailure {

@@ -106,6 +106,12 @@ pub(crate) enum PoolInput {
         generation: u64,
         result: ProbeResult,
     },
+    /// An operator returns the pool to this lease, the previous one, until this time at most.
+    RollBack { lease: LeaseFacts, until: Expiry },
+    /// The roll-back has taken too long. Ignored while its attempt runs.
+    AbandonRollBack,
+    /// The provider is no longer held, so that the pool follows its current lease again.
+    EndRollBack,
     /// Drains without a task are to be started.
     StartDrains,
     /// The drain deadline has passed, or a shutdown does not wait any longer.
@@ -176,6 +182,11 @@ pub(crate) enum PoolEffect {
     ReportAbandoned { generation: u64, connections: u32 },
     /// Returns the lease that this generation was opened with. By `handle`.
     ReturnLease { generation: u64 },
+    /// Ends a roll-back whose lease was not published. By `carry_out`.
+    RollBackFailed,
+    /// Reports that the previous lease is rejected or expires soon, so that the pool follows the
+    /// provider's current one again. By `carry_out`.
+    ReportRollBackEnd,
 }
 
 impl PoolEffect {

@@ -151,6 +151,15 @@ impl ModelledPool {
                 account: Arc::from("app"),
             },
             26 if argument == 0 => PoolInput::Close,
+            27 => match self.machine.previous_lease() {
+                Ok(lease) => PoolInput::RollBack {
+                    lease: lease.clone(),
+                    until: lease.expiry.earlier_by(Duration::from_secs(2)),
+                },
+                Err(_) => PoolInput::EndRollBack,
+            },
+            28 if argument.is_multiple_of(2) => PoolInput::EndRollBack,
+            28 => PoolInput::AbandonRollBack,
             _ => self.wake(),
         }
     }
@@ -211,11 +220,13 @@ impl ModelledPool {
             } => {
                 let is_wake = matches!(input, PoolInput::Wake { .. });
                 prop_assert!(is_wake && !self.is_closed && self.attempt.is_none());
-                let lease = self
-                    .lease
-                    .as_ref()
-                    .filter(|lease| lease.revision == *revision);
-                prop_assert!(lease.is_some_and(|lease| !lease.expiry.is_expired(self.now)));
+                if !self.machine.rolls_back_to(revision) {
+                    let lease = self
+                        .lease
+                        .as_ref()
+                        .filter(|lease| lease.revision == *revision);
+                    prop_assert!(lease.is_some_and(|lease| !lease.expiry.is_expired(self.now)));
+                }
                 let is_served = self
                     .generations
                     .get(&before)
@@ -277,6 +288,11 @@ impl ModelledPool {
                     }
                     other => prop_assert!(false, "{other:?}"),
                 }
+            }
+            PoolEffect::RollBackFailed => prop_assert!(!self.machine.is_rolled_back()),
+            PoolEffect::ReportRollBackEnd => {
+                let is_wake = matches!(input, PoolInput::Wake { .. });
+                prop_assert!(is_wake);
             }
             PoolEffect::Wake
             | PoolEffect::ReportFailure { .. }

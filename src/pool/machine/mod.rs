@@ -12,6 +12,7 @@ mod drains;
 mod input;
 #[cfg(test)]
 mod laws;
+mod roll_back;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use input::{LeaseFacts, PoolEffect, PoolInput, ProbeResult};
+pub(crate) use roll_back::NoRollBack;
 
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
@@ -28,6 +30,7 @@ use crate::lease::Revision;
 use active::{Active, Drain, Standing};
 use budget::LoginBudget;
 use input::Purpose;
+use roll_back::RollBack;
 
 /// A clock jump of more than this leads to a check of the active lease.
 const JUMP: Duration = Duration::from_secs(60);
@@ -84,8 +87,9 @@ struct Retry {
 /// The state of one pool.
 #[derive(Debug)]
 pub(crate) struct PoolMachine {
-    /// The provider's current lease, as of the last wake.
+    /// The provider's current lease, as of the last wake. During a roll-back, the previous one.
     lease: Option<LeaseFacts>,
+    roll_back: Option<RollBack>,
     service: Service,
     attempt: Option<Attempt>,
     retry: Option<Retry>,
@@ -124,6 +128,7 @@ impl PoolMachine {
         let mut random = fastrand::Rng::with_seed(seed);
         Self {
             lease: None,
+            roll_back: None,
             service: Service::Vacant,
             attempt: None,
             retry: None,
@@ -190,6 +195,9 @@ impl PoolMachine {
             PoolInput::Probed { generation, result } => {
                 self.probed(generation, result, now.mono());
             }
+            PoolInput::RollBack { lease, until } => self.begin_roll_back(lease, until),
+            PoolInput::AbandonRollBack => self.abandon_roll_back(),
+            PoolInput::EndRollBack => self.end_roll_back(),
             PoolInput::StartDrains => self.start_drains(),
             PoolInput::DrainOverdue {
                 generation,
@@ -214,7 +222,11 @@ impl PoolMachine {
             .next_verification(now)
             .filter(|_| self.attempt.is_none())
             .map(|(at, _)| at);
-        self.deadline = verification.into_iter().chain(self.probe_at(now)).min();
+        let others = [self.probe_at(now), self.roll_back_ends_at(now)];
+        self.deadline = verification
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .min();
     }
 
     /// Returns when the provider's current lease is verified next, and the purpose.
@@ -257,6 +269,7 @@ impl PoolMachine {
         self.last_wake = now;
         self.start_drains();
         self.judge_rejection(now);
+        self.apply_roll_back(now);
         let lease = self.usable_lease(now).cloned();
         if let Some(lease) = &lease {
             self.compare_with_provider(lease, now);
@@ -379,6 +392,7 @@ impl PoolMachine {
     }
 
     fn close(&mut self, now: Timestamp) {
+        self.roll_back_failed();
         if let Service::Active(active) = std::mem::replace(&mut self.service, Service::Closed) {
             self.begin_drain(active, now);
         }

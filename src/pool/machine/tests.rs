@@ -8,6 +8,7 @@ mod handovers;
 mod probes;
 mod rejections;
 mod retries;
+mod roll_backs;
 
 use super::input::{LeaseFacts, Publication};
 use super::*;

@@ -1,7 +1,7 @@
 //! Read access to the machine, for the rest of the pool.
 
 use super::active::{Active, Drain, Standing};
-use super::input::Purpose;
+use super::input::{LeaseFacts, Purpose};
 use super::{PoolMachine, Service};
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
@@ -99,11 +99,8 @@ impl PoolMachine {
             return NextAttempt::Never;
         };
         // The next wake handles another lease.
-        if !self
-            .lease
-            .as_ref()
-            .is_some_and(|known| known.revision == *revision && known.expiry == expiry)
-        {
+        let is_known = |known: &LeaseFacts| known.revision == *revision && known.expiry == expiry;
+        if self.roll_back.is_none() && !self.lease.as_ref().is_some_and(is_known) {
             return NextAttempt::Running;
         }
         match self.next_verification(now) {

@@ -114,12 +114,45 @@ impl Leases {
         is_first
     }
 
-    pub(super) fn taken(&mut self, lease: LeaseId) {
-        if let Some(LeaseState::Current { users } | LeaseState::Superseded { users }) =
-            self.state_mut(lease)
-        {
-            *users += 1;
+    /// Notes another user of the lease. Returns whether its release is no longer due.
+    pub(super) fn taken(&mut self, lease: LeaseId) -> bool {
+        match self.state_mut(lease) {
+            Some(LeaseState::Current { users } | LeaseState::Superseded { users }) => {
+                *users += 1;
+                false
+            }
+            Some(state @ LeaseState::Queued { failures: 0 }) => {
+                *state = LeaseState::Superseded { users: 1 };
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// Returns the lease of this revision whose release was not tried.
+    pub(super) fn unreleased_with<'r>(
+        &'r self,
+        revision: &'r Revision,
+    ) -> Option<(LeaseId, &'r LeaseRecord)> {
+        self.with_revision(revision).find(|(_, record)| {
+            record.state.is_in_use() || record.state == LeaseState::Queued { failures: 0 }
+        })
+    }
+
+    /// Returns when an unused lease is released: a verified one is kept for a while, until its
+    /// expiry at most.
+    pub(super) fn kept_until(&self, lease: LeaseId, kept_for: Duration, now: Instant) -> Instant {
+        let Some(record) = self.0.get(&lease).filter(|record| record.verified) else {
+            return now;
+        };
+        let until = record.since + kept_for;
+        now.max(
+            record
+                .facts
+                .expiry
+                .mono()
+                .map_or(until, |end| until.min(end)),
+        )
     }
 
     /// Returns whether the lease is superseded and this was its last user.

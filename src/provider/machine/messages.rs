@@ -66,7 +66,7 @@ pub(crate) enum ProviderInput {
     Hold,
     /// The hold ends.
     Resume,
-    /// A pool uses the lease until it is returned.
+    /// A pool uses the lease until it is returned: the current one, or one that was superseded.
     LeaseTaken(LeaseId),
     /// A pool's attempt failed, or its generation has drained.
     LeaseReturned(LeaseId),

@@ -84,6 +84,8 @@ pub(crate) struct ProviderMachine {
     phase: Closing,
     hold: Option<Hold>,
     poll: Duration,
+    /// Time for which a superseded lease is kept before its release.
+    kept_for: Duration,
     leases: Leases,
     timers: ProviderTimers,
     bucket: TokenBucket,
@@ -118,6 +120,7 @@ impl ProviderMachine {
             phase: Closing::Open,
             hold: None,
             poll,
+            kept_for: Duration::ZERO,
             leases: Leases::default(),
             timers,
             bucket: TokenBucket::full(now.mono()),
@@ -136,6 +139,12 @@ impl ProviderMachine {
             handing_over: None,
             effects: Vec::new(),
         }
+    }
+
+    /// Keeps a superseded lease for this time before its release. Default: zero.
+    pub(crate) fn with_previous_lease_kept_for(mut self, time: Duration) -> Self {
+        self.kept_for = time;
+        self
     }
 
     pub(crate) fn handle(&mut self, input: ProviderInput, now: Timestamp) -> Vec<ProviderEffect> {
@@ -192,7 +201,11 @@ impl ProviderMachine {
                 self.timers.set_unless_set(Timer::Manual, mono);
             }
             ProviderInput::Manual(request) => self.reply(vec![request], &ManualReply::Abandoned),
-            ProviderInput::LeaseTaken(lease) => self.leases.taken(lease),
+            ProviderInput::LeaseTaken(lease) => {
+                if self.leases.taken(lease) {
+                    self.timers.cancel(Timer::Release(lease));
+                }
+            }
             ProviderInput::LeaseReturned(lease) => {
                 if self.leases.returned(lease) {
                     self.enqueue(lease, mono);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Closing, Facts, LeaseId, LeaseState, Offer, ProviderMachine, RotationId, Timer};
 use crate::clock::{Timestamp, rfc3339};
 use crate::error::{ProviderError, ProviderErrorKind};
+use crate::lease::Revision;
 use crate::next_attempt::NextAttempt;
 use crate::provider::fetched::no_current_lease;
 
@@ -13,6 +14,16 @@ impl ProviderMachine {
         self.leases
             .current()
             .map(|(lease, current)| (lease, &current.facts))
+    }
+
+    /// Returns the lease of this revision, if it is current or not released yet, and its time to live
+    /// when it was obtained.
+    pub(crate) fn unreleased_with(
+        &self,
+        revision: &Revision,
+    ) -> Option<(LeaseId, Option<Duration>)> {
+        let (lease, record) = self.leases.unreleased_with(revision)?;
+        Some((lease, record.lifetime))
     }
 
     /// Returns the time to live of the current lease when it was obtained; `None` if it does not

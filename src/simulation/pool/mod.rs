@@ -119,6 +119,8 @@ impl World {
                 | PoolEffect::StartDrain { .. }
                 | PoolEffect::Open
                 | PoolEffect::Publish(_)
+                | PoolEffect::RollBackFailed
+                | PoolEffect::ReportRollBackEnd
                 | PoolEffect::ReportAbandoned { .. } => {}
             }
         }
@@ -172,8 +174,10 @@ impl World {
                 }
             }
             PoolEffect::Extend { .. } => self.wake_callers(index),
-            // Carried out by `feed_pool` or its caller.
+            // Carried out by `feed_pool` or its caller. No pool is rolled back here.
             PoolEffect::ReturnLease { .. }
+            | PoolEffect::RollBackFailed
+            | PoolEffect::ReportRollBackEnd
             | PoolEffect::ProbeBeforeUse { .. }
             | PoolEffect::StopProbing { .. } => {}
             PoolEffect::StartAttempt { .. }
@@ -237,6 +241,8 @@ impl World {
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
+                | PoolEffect::RollBackFailed
+                | PoolEffect::ReportRollBackEnd
                 | PoolEffect::ProbeBeforeUse { .. }
                 | PoolEffect::StopProbing { .. }
                 | PoolEffect::ReturnLease { .. } => {}

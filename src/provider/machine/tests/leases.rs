@@ -155,3 +155,92 @@ fn a_late_lease_is_released_unless_its_revision_is_known() {
         assert_eq!(provider.releases().len(), released, "{revision}");
     }
 }
+
+const KEPT: Duration = Duration::from_secs(900);
+
+/// Returns a provider that keeps superseded leases, and serves "new" after "current". The lease
+/// "current" expires in an hour.
+fn keeping() -> TestProvider {
+    let mut provider = TestProvider::new();
+    provider.machine = ProviderMachine::new(POLL, provider.now).with_previous_lease_kept_for(KEPT);
+    let fetch = provider.begin();
+    let expiry = Expiry::after(provider.now, HOUR);
+    provider.end(fetch, Ok(Offer::New(lease("current", expiry))));
+    provider.verified("current");
+    provider.fetch("new");
+    provider.verified("new");
+    provider
+}
+
+#[test]
+fn a_superseded_lease_is_kept_for_the_time_that_was_set() {
+    let mut provider = keeping();
+    assert_eq!(provider.releases(), []);
+    provider.pass(KEPT - SECOND);
+    assert_eq!(provider.releases(), []);
+    provider.pass(SECOND);
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+}
+
+#[test]
+fn a_lease_in_use_longer_than_that_is_released_when_it_is_returned() {
+    let mut provider = keeping();
+    provider.verified("new");
+    let user = provider.take_lease();
+    provider.fetch("newer");
+    provider.pass(2 * KEPT);
+    provider.releases();
+    provider.return_lease(user);
+    assert_eq!(provider.releases(), [LeaseId(2)]);
+}
+
+#[test]
+fn a_kept_lease_is_released_at_its_expiry() {
+    let mut provider = TestProvider::new();
+    provider.machine = ProviderMachine::new(POLL, provider.now).with_previous_lease_kept_for(KEPT);
+    let fetch = provider.begin();
+    let expiry = Expiry::after(provider.now, 60 * SECOND);
+    provider.end(fetch, Ok(Offer::New(lease("current", expiry))));
+    provider.verified("current");
+    provider.fetch("new");
+    provider.pass(57 * SECOND);
+    assert_eq!(provider.releases(), []);
+    provider.pass(SECOND);
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+}
+
+#[test]
+fn a_kept_lease_can_be_used_again_until_it_is_released() {
+    let mut provider = keeping();
+    let find = |provider: &TestProvider| {
+        let found = provider.machine.unreleased_with(&Revision::new("current"));
+        found.map(|(lease, lifetime)| (lease, lifetime.is_some()))
+    };
+    assert_eq!(find(&provider), Some((LeaseId(1), true)));
+    provider.feed(ProviderInput::LeaseTaken(LeaseId(1)));
+    provider.pass(2 * KEPT);
+    assert_eq!(provider.releases(), [], "it is in use");
+    provider.return_lease(Some(LeaseId(1)));
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    assert_eq!(find(&provider), None);
+}
+
+#[test]
+fn a_lease_that_was_never_verified_is_not_kept() {
+    let mut provider = keeping();
+    provider.fetch("wrong");
+    provider.fetch("newer");
+    let released = provider.releases();
+    assert_eq!(released, [LeaseId(3)]);
+}
+
+#[test]
+fn kept_leases_are_released_when_the_provider_is_closed() {
+    let mut provider = keeping();
+    provider.feed(ProviderInput::Close);
+    let releases = provider.take(|effect| match effect {
+        ProviderEffect::Release(lease) => Some(*lease),
+        _ => None,
+    });
+    assert_eq!(releases, [LeaseId(1), LeaseId(2)]);
+}

@@ -1,0 +1,136 @@
+//! A roll-back: the pool serves its previous lease in place of the provider's current one.
+
+use std::time::Instant;
+
+use super::active::Standing;
+use super::input::{LeaseFacts, PoolEffect};
+use super::{PoolMachine, Service, Step};
+use crate::clock::Timestamp;
+use crate::expiry::Expiry;
+use crate::lease::Revision;
+
+/// The lease that the pool was returned to.
+#[derive(Debug)]
+pub(super) struct RollBack {
+    lease: LeaseFacts,
+    /// When the pool leaves the lease, so that connections close before it expires.
+    until: Expiry,
+    /// Whether a generation with it was published. Until then, one attempt decides.
+    is_published: bool,
+}
+
+/// Reason why a pool cannot be rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRollBack {
+    /// It has served one lease only.
+    NoPrevious,
+    /// It was rolled back, and the provider was not resumed since.
+    RolledBack,
+    /// The previous lease is released, or being released.
+    Released,
+    /// The previous lease has expired, or expires so soon that a handover would be in vain.
+    Expires,
+}
+
+impl PoolMachine {
+    /// Returns the lease of the latest generation with another revision than the active one.
+    pub(crate) fn previous_lease(&self) -> Result<&LeaseFacts, NoRollBack> {
+        if self.roll_back.is_some() {
+            return Err(NoRollBack::RolledBack);
+        }
+        let active = self.current().ok_or(NoRollBack::NoPrevious)?;
+        let mut previous = self.previous.iter().map(|(_, lease)| lease);
+        previous
+            .find(|lease| lease.revision != active.lease.revision)
+            .ok_or(NoRollBack::NoPrevious)
+    }
+
+    /// Returns whether a generation serves the previous lease.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.roll_back.as_ref().is_some_and(|one| one.is_published)
+    }
+
+    /// Returns whether the pool was returned to this revision, or is being returned to it.
+    pub(crate) fn rolls_back_to(&self, revision: &Revision) -> bool {
+        self.roll_back
+            .as_ref()
+            .is_some_and(|one| one.lease.revision == *revision)
+    }
+
+    pub(super) fn begin_roll_back(&mut self, lease: LeaseFacts, until: Expiry) {
+        if self.roll_back.is_none() && matches!(self.service, Service::Active(_)) {
+            self.roll_back = Some(RollBack {
+                lease,
+                until,
+                is_published: false,
+            });
+            self.effects.push(PoolEffect::Wake);
+        } else {
+            self.effects.push(PoolEffect::RollBackFailed);
+        }
+    }
+
+    pub(super) fn abandon_roll_back(&mut self) {
+        let runs = self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| self.rolls_back_to(&attempt.lease.revision));
+        if !runs {
+            self.roll_back_failed();
+        }
+    }
+
+    /// Ends a roll-back that has not published its lease.
+    pub(super) fn roll_back_failed(&mut self) {
+        if self.roll_back.take_if(|one| !one.is_published).is_some() {
+            self.effects
+                .extend([PoolEffect::RollBackFailed, PoolEffect::Wake]);
+        }
+    }
+
+    /// Notes that the attempt with this revision is published.
+    pub(super) fn roll_back_published(&mut self, revision: &Revision) {
+        if let Some(one) = &mut self.roll_back
+            && one.lease.revision == *revision
+        {
+            one.is_published = true;
+        }
+    }
+
+    /// Follows the provider's current lease again. The provider is held just before the attempt has
+    /// reported its handover.
+    pub(super) fn end_roll_back(&mut self) {
+        let reports = self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.step == Step::Reporting);
+        if !reports {
+            self.roll_back.take_if(|one| one.is_published);
+        }
+    }
+
+    /// Replaces the provider's current lease by the previous one. One that is rejected or expires
+    /// soon ends the roll-back.
+    pub(super) fn apply_roll_back(&mut self, now: Timestamp) {
+        let Some(one) = &self.roll_back else {
+            return;
+        };
+        let is_rejected = self.current().is_some_and(|active| {
+            active.lease.revision == one.lease.revision && active.standing == Standing::Rejected
+        });
+        if !is_rejected && !one.until.is_expired(now) {
+            self.lease = Some(one.lease.clone());
+        } else if one.is_published {
+            self.roll_back = None;
+            self.effects.push(PoolEffect::ReportRollBackEnd);
+        } else {
+            self.abandon_roll_back();
+        }
+    }
+
+    /// Returns when the previous lease expires so soon that the roll-back ends.
+    pub(super) fn roll_back_ends_at(&self, now: Timestamp) -> Option<Instant> {
+        let one = self.roll_back.as_ref().filter(|one| one.is_published)?;
+        Some(now.mono() + one.until.remaining(now)?)
+    }
+}

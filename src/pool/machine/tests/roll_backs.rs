@@ -1,0 +1,191 @@
+//! A return to the previous lease.
+
+use super::*;
+
+/// Returns a pool that served `r1`, serves `r2`, and is being returned to `r1`.
+fn rolling_back() -> TestPool {
+    let mut pool = TestPool::serving(&lease("r1"), 60);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    pool.wait(60);
+    pool.wake(&lease("r2"));
+    let effects = pool.roll_back(Expiry::never());
+    assert_eq!(effects, [PoolEffect::Wake]);
+    pool
+}
+
+/// Returns a pool that was returned to `r1`, until this time at most.
+fn rolled_back(until: Expiry) -> TestPool {
+    let mut pool = TestPool::serving(&lease("r1"), 60);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    pool.wait(60);
+    pool.roll_back(until);
+    let effects = pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    let published = |effect: &PoolEffect| matches!(effect, PoolEffect::Publish(_));
+    assert!(effects.iter().any(published));
+    assert!(pool.machine.is_rolled_back());
+    pool
+}
+
+impl TestPool {
+    fn roll_back(&mut self, until: Expiry) -> Vec<PoolEffect> {
+        let Ok(lease) = self.machine.previous_lease().cloned() else {
+            panic!("there is a previous lease");
+        };
+        self.feed(PoolInput::RollBack { lease, until })
+    }
+
+    fn serves(&self, revision: &str) -> bool {
+        self.machine
+            .current()
+            .is_some_and(|active| active.lease.revision.as_str() == revision)
+    }
+}
+
+#[test]
+fn the_previous_lease_is_verified_and_published_as_a_new_generation() {
+    let mut pool = rolling_back();
+    assert_eq!(started(&pool.wake(&lease("r2"))), Some(Purpose::HandOver));
+    assert!(pool.serves("r2"), "until the previous lease is verified");
+    assert_eq!(pool.verified(), [PoolEffect::Open]);
+    pool.opened(HandoverMode::Replace);
+    pool.feed(PoolInput::Reported { attempt: 3 });
+    assert!(pool.serves("r1") && pool.machine.is_rolled_back());
+    assert_eq!(
+        pool.machine.current().map(|active| active.generation),
+        Some(3)
+    );
+    pool.wait(600);
+    assert_eq!(
+        started(&pool.wake(&lease("r2"))),
+        None,
+        "the provider's lease is not taken"
+    );
+    assert_eq!(started(&pool.wake(&lease("r3"))), None, "nor a newer one");
+}
+
+#[test]
+fn the_end_of_a_roll_back_leads_to_the_current_lease() {
+    let mut pool = rolled_back(Expiry::never());
+    pool.feed(PoolInput::EndRollBack);
+    assert!(pool.serves("r1"), "until the current lease is verified");
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    assert!(pool.serves("r2") && !pool.machine.is_rolled_back());
+}
+
+#[test]
+fn a_previous_lease_that_is_not_verified_changes_nothing() {
+    for kind in [ConnectErrorKind::Rejected, ConnectErrorKind::Unreachable] {
+        let mut pool = rolling_back();
+        pool.wake(&lease("r2"));
+        let effects = pool.failed(kind);
+        assert!(effects.contains(&PoolEffect::RollBackFailed), "{effects:?}");
+        let early = PoolEffect::ReportFailure {
+            revision: Revision::new("r1"),
+            is_early: true,
+        };
+        assert!(!effects.contains(&early), "it is not verified again");
+        assert!(pool.serves("r2"));
+        pool.wait(600);
+        assert_eq!(started(&pool.wake(&lease("r2"))), None);
+        assert_eq!(pool.machine.failure(), None);
+    }
+}
+
+#[test]
+fn the_failure_of_another_attempt_does_not_end_a_roll_back() {
+    let mut pool = TestPool::serving(&lease("r1"), 60);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    pool.wake(&lease("r3"));
+    pool.roll_back(Expiry::never());
+    let effects = pool.failed(ConnectErrorKind::Rejected);
+    assert!(!effects.contains(&PoolEffect::RollBackFailed));
+    assert_eq!(started(&pool.wake(&lease("r3"))), Some(Purpose::HandOver));
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    assert!(pool.serves("r1"));
+}
+
+#[test]
+fn a_pool_without_another_lease_or_rolled_back_already_has_no_previous_one() {
+    assert_eq!(
+        TestPool::new().machine.previous_lease(),
+        Err(NoRollBack::NoPrevious)
+    );
+    let pool = TestPool::serving(&lease("r1"), 60);
+    assert_eq!(pool.machine.previous_lease(), Err(NoRollBack::NoPrevious));
+    let pool = rolled_back(Expiry::never());
+    assert_eq!(pool.machine.previous_lease(), Err(NoRollBack::RolledBack));
+}
+
+#[test]
+fn a_previous_lease_that_is_rejected_ends_the_roll_back() {
+    let mut pool = rolled_back(Expiry::never());
+    pool.wait(60);
+    let generation = 3;
+    pool.feed(PoolInput::LoginRejected { generation });
+    let effects = pool.wake(&lease("r2"));
+    assert!(
+        effects.contains(&PoolEffect::ReportRollBackEnd),
+        "{effects:?}"
+    );
+    assert_eq!(started(&effects), Some(Purpose::HandOver));
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    assert!(pool.serves("r2"));
+}
+
+#[test]
+fn a_previous_lease_that_expires_soon_ends_the_roll_back() {
+    let until = Expiry::after(Timestamp::now(), Duration::from_secs(500));
+    let mut pool = rolled_back(until);
+    let (pause, effects) = pool.wake_when_due(&lease("r2"));
+    assert!(pause > Duration::from_secs(300), "{pause:?}");
+    assert!(effects.contains(&PoolEffect::ReportRollBackEnd));
+    assert_eq!(started(&effects), Some(Purpose::HandOver));
+}
+
+#[test]
+fn an_abandoned_roll_back_ends_unless_its_attempt_runs() {
+    let mut pool = rolling_back();
+    let effects = pool.feed(PoolInput::AbandonRollBack);
+    assert_eq!(effects, [PoolEffect::RollBackFailed, PoolEffect::Wake]);
+    assert_eq!(started(&pool.wake(&lease("r2"))), None);
+    let mut pool = rolling_back();
+    pool.wake(&lease("r2"));
+    assert_eq!(pool.feed(PoolInput::AbandonRollBack), []);
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    assert!(pool.serves("r1"));
+}
+
+#[test]
+fn a_wake_before_the_handover_is_reported_does_not_end_the_roll_back() {
+    let mut pool = rolling_back();
+    pool.wake(&lease("r2"));
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    pool.feed(PoolInput::EndRollBack);
+    assert!(pool.machine.is_rolled_back(), "the provider is held next");
+}
+
+#[test]
+fn an_attempt_that_is_lost_is_repeated_with_the_previous_lease() {
+    let mut pool = rolling_back();
+    pool.wake(&lease("r2"));
+    let attempt = pool.attempt;
+    pool.feed(PoolInput::Lost { attempt });
+    let effects = pool.wake(&lease("r2"));
+    let again = PoolEffect::StartAttempt {
+        attempt: attempt + 1,
+        revision: Revision::new("r1"),
+        purpose: Purpose::HandOver,
+    };
+    assert!(effects.contains(&again), "{effects:?}");
+}
+
+#[test]
+fn a_pool_that_is_closed_ends_its_roll_back() {
+    let mut pool = rolling_back();
+    let effects = pool.feed(PoolInput::Close);
+    assert!(effects.contains(&PoolEffect::RollBackFailed));
+}
