@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::error::ConnectError;
+
 /// Outcome of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -125,6 +127,68 @@ pub struct RotationReport {
         serde(with = "crate::serialize", rename = "took_seconds")
     )]
     pub took: Duration,
+}
+
+/// The report of a rehearsal: a rotation that served nothing.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RehearsalReport {
+    /// The provider.
+    pub provider: Arc<str>,
+    /// Digest of the revision that was verified.
+    pub revision: String,
+    /// Whether it is the current one: the backend has no other credential.
+    pub is_current: bool,
+    /// Expiry of its lease; `None` if it does not expire.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialize"))]
+    pub expires: Option<SystemTime>,
+    /// Time of the fetch, with the wait for another one that was running.
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::serialize", rename = "fetch_seconds")
+    )]
+    pub fetch: Duration,
+    /// Each pool, in the order of registration.
+    pub pools: Vec<PoolRehearsal>,
+}
+
+impl RehearsalReport {
+    /// Returns whether the credential was verified in every pool.
+    pub fn is_verified(&self) -> bool {
+        self.pools.iter().all(|pool| pool.error.is_none())
+    }
+}
+
+/// A rehearsal in one pool, and what a handover would do there.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PoolRehearsal {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// Error of the login, with its kind, SQLSTATE and message; `None` if it was verified.
+    pub error: Option<ConnectError>,
+    /// Time of the logins.
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::serialize", rename = "took_seconds")
+    )]
+    pub took: Duration,
+    /// Whether a handover would replace the pool or update it in place. An update to another host,
+    /// port or database replaces it, too.
+    pub mode: HandoverMode,
+    /// Number of connections that a handover would open before the publication.
+    pub opens: u32,
+    /// Largest number of the pool's connections during a handover: `max_connections` and the
+    /// overlap; in place `max_connections` and one login.
+    pub at_most: u32,
+    /// Maximum number of connections of a generation.
+    pub max_connections: u32,
+    /// Connections that are open now. A replacement would drain them.
+    pub connections: u32,
+    /// Number of them that are in use now.
+    pub in_use: u32,
 }
 
 /// Trigger of a rotation.

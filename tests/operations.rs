@@ -1,10 +1,13 @@
 //! needs: postgresql
 //!
-//! What operators do: they hold a provider, and return a pool to its previous lease.
+//! What operators do: they hold a provider, return a pool to its previous lease, and rehearse a
+//! rotation.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "operations/hold.rs"]
 mod hold;
+#[path = "operations/rehearse.rs"]
+mod rehearse;
 #[path = "operations/roll_back.rs"]
 mod roll_back;

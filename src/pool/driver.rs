@@ -14,7 +14,7 @@ use super::{attempt, drain, probe};
 use crate::actor::{Mailbox, Slot};
 use crate::error::ConnectError;
 use crate::events::Event;
-use crate::lease::Revision;
+use crate::lease::{Lease, Revision};
 use crate::next_attempt::NextAttempt;
 
 impl<F: PoolFactory> PoolSlot<F> {
@@ -191,16 +191,21 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// Returns the provider's current lease. Calls the factory: not to be called under a lock.
     fn current_lease(&self) -> Option<LeaseFacts> {
         let lease = self.upstream.current_lease()?;
+        Some(self.lease_facts(&lease))
+    }
+
+    /// Calls the factory: not to be called under a lock.
+    pub(super) fn lease_facts(&self, lease: &Lease<F::Secret>) -> LeaseFacts {
         let old_connections = lease
             .old_connections()
             .by_pool(self.settings().reauthenticates);
-        Some(LeaseFacts {
+        LeaseFacts {
             account: self.factory().account(lease.secret()).into(),
             revision: lease.revision().clone(),
             expiry: lease.expiry(),
             old_connections,
             connection_expiry: lease.connection_expiry(),
-        })
+        }
     }
 
     /// Updates when the next attempt that may help callers begins.

@@ -23,6 +23,7 @@ mod own_calls;
 mod own_queue;
 mod probe;
 mod queue;
+mod rehearse;
 mod returned;
 mod roll_back;
 mod settings;

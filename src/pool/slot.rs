@@ -22,7 +22,8 @@ use crate::id::Id;
 use crate::lease::{Lease, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::notifier::Notifier;
-use crate::provider::{ProviderSlot, Subscriber};
+use crate::provider::{BoxFuture, ProviderSlot, Subscriber};
+use crate::report::PoolRehearsal;
 use crate::status::PoolStatus;
 
 /// Longest time for which a verification waits for room among old connections.
@@ -87,6 +88,10 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.shared.name
+    }
+
+    pub(crate) fn provider_name(&self) -> &Arc<str> {
+        self.upstream.name()
     }
 
     pub(crate) fn factory(&self) -> &F {
@@ -211,7 +216,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 }
 
-impl<F: PoolFactory> Subscriber for PoolSlot<F> {
+impl<F: PoolFactory> Subscriber<F::Secret> for PoolSlot<F> {
     fn id(&self) -> Id {
         self.id
     }
@@ -238,6 +243,10 @@ impl<F: PoolFactory> Subscriber for PoolSlot<F> {
 
     fn wake(&self) {
         self.mailbox.wake();
+    }
+
+    fn rehearse<'f>(&'f self, lease: &'f Lease<F::Secret>) -> BoxFuture<'f, PoolRehearsal> {
+        Box::pin(self.verify_rehearsal(lease))
     }
 }
 

@@ -13,9 +13,10 @@ use super::machine::{
     RequestId, RotationId,
 };
 use super::plugin::FetchRequest;
-use crate::clock::Clock;
+use super::rehearse::RehearsalReply;
+use crate::clock::{Clock, Timestamp};
 use crate::error::ProviderError;
-use crate::lease::Lease;
+use crate::lease::{Lease, Revision};
 use crate::report::{RotationOutcome, RotationReport, RotationTrigger};
 use crate::rotation::Rotation;
 use crate::telemetry::{Caller, Origin};
@@ -38,11 +39,12 @@ pub(crate) enum NotRotated {
 }
 
 /// The machine, and side tables by id. Survives a crash of the actor.
-pub(super) struct Driver<S> {
+pub(super) struct Driver<S: Send + Sync + 'static> {
     pub(super) machine: ProviderMachine,
     leases: HashMap<LeaseId, StoredLease<S>>,
     rotations: HashMap<RotationId, Arc<Rotation>>,
     requests: HashMap<RequestId, ManualRequest>,
+    rehearsals: HashMap<RequestId, RehearsalReply<S>>,
     next_request: u64,
     /// The last rotation that ended.
     pub(super) last_rotation: Option<RotationReport>,
@@ -71,7 +73,7 @@ impl<S> InputValues<S> {
 }
 
 /// Part of an effect that is carried out without the lock.
-pub(super) enum Work<S> {
+pub(super) enum Work<S: Send + Sync + 'static> {
     OpenRotation(Arc<Rotation>),
     Fetch(Box<Fetch<S>>),
     HandOver(Arc<Rotation>),
@@ -82,9 +84,19 @@ pub(super) enum Work<S> {
     ForgetError(ProviderError),
     CloseRotation(Arc<Rotation>, RotationOutcome),
     Reply(Reply),
+    /// The reply is dropped if there is no lease and no error.
+    Rehearsed(RehearsalReply<S>, Result<LeaseId, Option<ProviderError>>),
     Report(FetchOutcome, Option<RotationTrigger>),
     NotifyPools,
     ReportHold(bool),
+}
+
+/// The provider's method that a fetch calls.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FetchKind {
+    Fetch,
+    Renewal,
+    Rehearsal,
 }
 
 /// A fetch to start.
@@ -94,8 +106,7 @@ pub(super) struct Fetch<S> {
     pub(super) rotation: Option<Arc<Rotation>>,
     /// Callers whose manual requests led to it.
     pub(super) callers: Vec<Caller>,
-    /// Whether it only renews the current lease.
-    pub(super) renews: bool,
+    pub(super) kind: FetchKind,
 }
 
 /// The reply to a manual request.
@@ -114,6 +125,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
             leases: HashMap::new(),
             rotations: HashMap::new(),
             requests: HashMap::new(),
+            rehearsals: HashMap::new(),
             next_request: 0,
             last_rotation: None,
         }
@@ -150,6 +162,13 @@ impl<S: Send + Sync + 'static> Driver<S> {
         id
     }
 
+    pub(super) fn add_rehearsal(&mut self, reply: RehearsalReply<S>) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.rehearsals.insert(id, reply);
+        id
+    }
+
     pub(super) fn handle(
         &mut self,
         (name, clock): (&Arc<str>, &Clock),
@@ -182,20 +201,32 @@ impl<S: Send + Sync + 'static> Driver<S> {
                         .filter_map(|request| self.requests.get(request))
                         .map(|request| request.caller.clone())
                         .collect();
-                    let request = FetchRequest {
-                        trigger,
-                        started: now,
-                        clock: clock.clone(),
-                        current: self.current().map(|(_, current, _)| current.clone()),
-                        rejected,
-                    };
+                    let request = self.fetch_request(trigger, rejected, now, clock);
                     Some(Work::Fetch(Box::new(Fetch {
                         id: fetch,
                         request,
                         rotation: self.rotation(rotation),
                         callers,
-                        renews,
+                        kind: if renews {
+                            FetchKind::Renewal
+                        } else {
+                            FetchKind::Fetch
+                        },
                     })))
+                }
+                ProviderEffect::StartRehearsal { fetch, rejected } => {
+                    let trigger = RotationTrigger::Manual;
+                    Some(Work::Fetch(Box::new(Fetch {
+                        id: fetch,
+                        request: self.fetch_request(trigger, rejected, now, clock),
+                        rotation: None,
+                        callers: Vec::new(),
+                        kind: FetchKind::Rehearsal,
+                    })))
+                }
+                ProviderEffect::Rehearsed { request, result } => {
+                    let reply = self.rehearsals.remove(&request);
+                    reply.map(|reply| Work::Rehearsed(reply, result))
                 }
                 ProviderEffect::Store(id) => lease.take().and_then(|lease| {
                     let (origin, replaced) = match self.leases.remove(&id) {
@@ -251,6 +282,22 @@ impl<S: Send + Sync + 'static> Driver<S> {
         work.extend(lease.map(Work::Forget));
         work.extend(last_error.map(Work::ForgetError));
         work
+    }
+
+    fn fetch_request(
+        &self,
+        trigger: RotationTrigger,
+        rejected: Arc<[Revision]>,
+        now: Timestamp,
+        clock: &Clock,
+    ) -> FetchRequest<S> {
+        FetchRequest {
+            trigger,
+            started: now,
+            clock: clock.clone(),
+            current: self.current().map(|(_, current, _)| current.clone()),
+            rejected,
+        }
     }
 
     fn reply(&self, request: ManualRequest, reply: ManualReply) -> Work<S> {

@@ -20,6 +20,10 @@ pub(crate) trait ErasedProvider<S>: Debug + Send + Sync + 'static {
         &self,
         request: FetchRequest<S>,
     ) -> BoxFuture<'_, Result<Option<Expiry>, ProviderError>>;
+    fn rehearse(
+        &self,
+        request: FetchRequest<S>,
+    ) -> BoxFuture<'_, Result<Fetched<S>, ProviderError>>;
     fn release(&self, lease: Lease<S>) -> BoxFuture<'_, Result<(), ProviderError>>;
     fn watch(&self, hints: Hints) -> BoxFuture<'_, ()>;
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -38,6 +42,13 @@ impl<P: Provider> ErasedProvider<P::Secret> for P {
         request: FetchRequest<P::Secret>,
     ) -> BoxFuture<'_, Result<Option<Expiry>, ProviderError>> {
         Box::pin(Provider::renew(self, request))
+    }
+
+    fn rehearse(
+        &self,
+        request: FetchRequest<P::Secret>,
+    ) -> BoxFuture<'_, Result<Fetched<P::Secret>, ProviderError>> {
+        Box::pin(Provider::rehearse(self, request))
     }
 
     fn release(&self, lease: Lease<P::Secret>) -> BoxFuture<'_, Result<(), ProviderError>> {

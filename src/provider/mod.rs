@@ -10,6 +10,7 @@ mod hints;
 mod log;
 pub(crate) mod machine;
 mod plugin;
+mod rehearse;
 pub(crate) mod schedule;
 mod simple;
 mod slot;

@@ -108,6 +108,22 @@ pub trait Provider: Debug + Send + Sync + 'static {
         async { Ok(None) }
     }
 
+    /// Obtains the credential that the next rotation would use, for
+    /// [`Supervisor::rehearse`](crate::Supervisor::rehearse). A pending one is read, and not made
+    /// current at the backend. It is not served. Default: [`fetch`](Self::fetch) of a new credential.
+    ///
+    /// # Cancel safety
+    /// As [`fetch`](Self::fetch). The lease is released afterwards, unless it is in use.
+    ///
+    /// # Errors
+    /// The rehearsal fails with it. It is not retried, and nothing else changes.
+    fn rehearse(
+        &self,
+        request: FetchRequest<Self::Secret>,
+    ) -> impl Future<Output = Result<Fetched<Self::Secret>, ProviderError>> + Send {
+        self.fetch(request)
+    }
+
     /// Releases a lease that no connection uses any more, or that no pool adopted. Default: does
     /// nothing.
     ///

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::driver::{Driver, InputValues, Work};
-use super::erased::ErasedProvider;
+use super::erased::{BoxFuture, ErasedProvider};
 use super::fetched::Fetched;
 use super::machine::{Facts, FetchId, LeaseId, Offer, ProviderInput, ProviderMachine};
 use crate::actor::{Mailbox, Slot};
@@ -18,11 +18,12 @@ use crate::lease::{Lease, Revision};
 use crate::lock::{Mutex, MutexGuard};
 use crate::next_attempt::NextAttempt;
 use crate::notifier::Notifier;
+use crate::report::PoolRehearsal;
 use crate::rotation::Rotation;
 use crate::telemetry::Origin;
 
 /// Subscriber to a provider's leases: a pool.
-pub(crate) trait Subscriber: Send + Sync {
+pub(crate) trait Subscriber<S>: Send + Sync {
     fn id(&self) -> Id;
     fn name(&self) -> &Arc<str>;
     /// Returns whether the pool takes no more leases, but still uses one.
@@ -32,16 +33,18 @@ pub(crate) trait Subscriber: Send + Sync {
     /// Notes a successful login with this revision as this database user, perhaps by another pool.
     fn verified_elsewhere(&self, revision: &Revision, account: &str);
     fn wake(&self);
+    /// Logs in with this lease, and does not serve it.
+    fn rehearse<'f>(&'f self, lease: &'f Lease<S>) -> BoxFuture<'f, PoolRehearsal>;
 }
 
 /// See the [module](self).
-pub(crate) struct ProviderSlot<S> {
+pub(crate) struct ProviderSlot<S: Send + Sync + 'static> {
     id: Id,
     name: Arc<str>,
     pub(super) provider: Arc<dyn ErasedProvider<S>>,
     context: Context,
     driver: Mutex<Driver<S>>,
-    subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
+    subscribers: Mutex<Vec<Weak<dyn Subscriber<S>>>>,
     mailbox: Mailbox,
     /// Notified after each input.
     notifier: Notifier,
@@ -138,7 +141,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
 /// Interface for pools.
 impl<S: Send + Sync + 'static> ProviderSlot<S> {
-    pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
+    pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber<S>>) {
         self.subscribers.lock().push(subscriber);
     }
 
@@ -157,13 +160,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
     }
 
     /// Returns the pools that take this provider's leases.
-    pub(crate) fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
+    pub(crate) fn subscribers(&self) -> Vec<Arc<dyn Subscriber<S>>> {
         let subscribers = self.subscribers.lock();
         subscribers.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Returns the pools that take further leases.
-    fn remaining_pools(&self) -> Vec<Arc<dyn Subscriber>> {
+    pub(super) fn remaining_pools(&self) -> Vec<Arc<dyn Subscriber<S>>> {
         let mut subscribers = self.subscribers();
         subscribers.retain(|pool| !pool.is_leaving());
         subscribers
@@ -197,19 +200,33 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         id: LeaseId,
         lifetime: Option<Duration>,
     ) -> Option<LeaseGuard<S>> {
-        let (lease, origin) = driver.stored(id)?;
-        let guard = LeaseGuard {
-            lease: lease.clone(),
-            lifetime,
-            origin: origin.clone(),
-            id,
-            slot: Arc::clone(self),
-        };
+        let guard = self.guard(&driver, id, lifetime)?;
         // This input has no effects.
         driver
             .machine
             .handle(ProviderInput::LeaseTaken(id), self.clock().now());
         Some(guard)
+    }
+
+    /// Returns a guard of a lease whose use the machine has noted.
+    pub(super) fn guard_taken(self: &Arc<Self>, id: LeaseId) -> Option<LeaseGuard<S>> {
+        self.guard(&self.lock(), id, None)
+    }
+
+    fn guard(
+        self: &Arc<Self>,
+        driver: &Driver<S>,
+        id: LeaseId,
+        lifetime: Option<Duration>,
+    ) -> Option<LeaseGuard<S>> {
+        let (lease, origin) = driver.stored(id)?;
+        Some(LeaseGuard {
+            lease: lease.clone(),
+            lifetime,
+            origin: origin.clone(),
+            id,
+            slot: Arc::clone(self),
+        })
     }
 
     /// Notes that the database rejected a login with this revision.

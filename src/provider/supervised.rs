@@ -10,6 +10,7 @@ use super::schedule;
 use super::slot::ProviderSlot;
 use crate::actor::Slot;
 use crate::error::{ENDED_DURING_START, ProviderError, ProviderErrorKind};
+use crate::report::RehearsalReport;
 use crate::rotation::Rotation;
 use crate::status::ProviderStatus;
 
@@ -48,6 +49,11 @@ pub(crate) trait ProviderObject: Send + Sync {
     /// Returns the names of the pools that take its leases.
     fn pools(&self) -> Vec<Arc<str>>;
     fn request(self: Arc<Self>, request: ManualRequest);
+    /// Rehearses a rotation, in the pool of that name or in all. Returns `None` if the provider ends.
+    fn rehearse(
+        self: Arc<Self>,
+        pool: Option<Arc<str>>,
+    ) -> BoxFuture<'static, Option<Result<RehearsalReport, ProviderError>>>;
     /// Begins or ends a hold.
     fn set_held(self: Arc<Self>, held: bool);
     /// Resolves when the rotation has ended.
@@ -102,6 +108,13 @@ impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
     fn request(self: Arc<Self>, request: ManualRequest) {
         let id = self.lock().add_request(request);
         self.feed(ProviderInput::Manual(id));
+    }
+
+    fn rehearse(
+        self: Arc<Self>,
+        pool: Option<Arc<str>>,
+    ) -> BoxFuture<'static, Option<Result<RehearsalReport, ProviderError>>> {
+        Box::pin(Self::rehearse(self, pool))
     }
 
     fn set_held(self: Arc<Self>, held: bool) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use super::driver::{Fetch, ManualRequest, Reply, Work};
+use super::driver::{Fetch, FetchKind, ManualRequest, Reply, Work};
 use super::fetched::Fetched;
 use super::machine::{LeaseId, ProviderInput};
 use super::slot::ProviderSlot;
@@ -29,6 +29,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 Work::ForgetError(error) => drop(error),
                 Work::CloseRotation(rotation, outcome) => self.close_rotation(&rotation, outcome),
                 Work::Reply(reply) => send(reply, self.clock().now()),
+                Work::Rehearsed(reply, Ok(lease)) => {
+                    if let Some(lease_guard) = self.guard_taken(lease) {
+                        // Without a receiver, the guard returns the lease.
+                        let _ = reply.send(Ok(lease_guard));
+                    }
+                }
+                Work::Rehearsed(reply, Err(Some(error))) => drop(reply.send(Err(error))),
+                Work::Rehearsed(reply, Err(None)) => drop(reply),
                 Work::Report(outcome, trigger) => self.report(&outcome, trigger),
                 Work::ReportHold(held) => self.report_hold(held),
                 Work::NotifyPools => self.subscribers().iter().for_each(|pool| pool.wake()),
@@ -59,7 +67,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
         request,
         rotation,
         callers,
-        renews,
+        kind,
     } = fetch;
     let (started, trigger) = (request.started, request.trigger);
     if let Some(rotation) = &rotation {
@@ -75,11 +83,13 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
     let provider = Arc::clone(&slot.provider);
     let inside = InSpan::new(&span);
     let mut task = tokio::spawn(inside.clone().run(async move {
-        if renews {
-            let expiry = provider.renew(request).await?;
-            Ok(expiry.map_or(Fetched::Unchanged, Fetched::Renewed))
-        } else {
-            provider.fetch(request).await
+        match kind {
+            FetchKind::Fetch => provider.fetch(request).await,
+            FetchKind::Rehearsal => provider.rehearse(request).await,
+            FetchKind::Renewal => {
+                let expiry = provider.renew(request).await?;
+                Ok(expiry.map_or(Fetched::Unchanged, Fetched::Renewed))
+            }
         }
     }));
     let guard = LostTaskGuard::new(slot, ProviderInput::FetchLost(fetch));

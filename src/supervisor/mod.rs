@@ -10,6 +10,7 @@ mod observe;
 mod provider_ref;
 mod readiness;
 mod registry;
+mod rehearse;
 mod roll_back;
 mod rotate;
 mod runtime;

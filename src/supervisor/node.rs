@@ -22,6 +22,8 @@ pub(super) trait PoolObject: Send + Sync {
     fn status(&self) -> PoolStatus;
     /// Returns whether logins with the active credentials fail for an unknown reason.
     fn has_unknown_login_error(&self) -> bool;
+    /// Returns the name of its provider.
+    fn provider(&self) -> Arc<str>;
     /// Returns the pool to its previous lease.
     fn roll_back(
         self: Arc<Self>,
@@ -44,6 +46,10 @@ impl<F: PoolFactory> PoolObject for PoolSlot<F> {
 
     fn has_unknown_login_error(&self) -> bool {
         Self::has_unknown_login_error(self)
+    }
+
+    fn provider(&self) -> Arc<str> {
+        Arc::clone(self.provider_name())
     }
 
     fn roll_back(

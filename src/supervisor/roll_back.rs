@@ -79,7 +79,7 @@ impl Supervisor {
                     NoRollBack::Expires => "its previous lease expires too soon".to_owned(),
                     NoRollBack::RolledBack => format!(
                         "it serves its previous lease already; call resume({:?}) first",
-                        node.slot.status().provider
+                        node.slot.provider()
                     ),
                 };
                 let message = format!("pool {pool:?} cannot be rolled back: {reason}");

@@ -225,7 +225,8 @@ fn register<F: PoolFactory>(
     );
     let mut registry = inner.lock();
     check(&registry)?;
-    let subscriber: Arc<dyn crate::provider::Subscriber> = Arc::<PoolSlot<F>>::clone(&slot);
+    let subscriber: Arc<dyn crate::provider::Subscriber<F::Secret>> =
+        Arc::<PoolSlot<F>>::clone(&slot);
     provider.slot.subscribe(Arc::downgrade(&subscriber));
     let node = PoolNode::of_pool(Arc::clone(&slot));
     if !root.adopt(Arc::clone(&node.child)) {

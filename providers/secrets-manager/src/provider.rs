@@ -324,6 +324,25 @@ impl Provider for SecretsManager {
         let lease = self.lease(credentials, revision);
         Ok(with_schedule(lease, described, &request).into())
     }
+
+    /// Reads `AWSPENDING` if the secret has one, otherwise as [`fetch`](Self::fetch). No staging
+    /// label is moved.
+    async fn rehearse(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Fetched<Credentials>, ProviderError> {
+        let label = StagingLabel::Pending;
+        let version = match self.client.value(request.clock(), label).await {
+            Ok(version) => version,
+            Err(error) if error.kind() == ProviderErrorKind::NotFound => {
+                return self.fetch(request).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let revision = version.revision.clone();
+        let credentials = self.read(label, version)?;
+        Ok(self.lease(credentials, revision).into())
+    }
 }
 
 /// Returns whether lower candidates are considered: the database rejects `AWSCURRENT`, or rejects

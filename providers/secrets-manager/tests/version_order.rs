@@ -10,7 +10,7 @@ use claviger::error::ProviderErrorKind;
 use claviger::lease::OldConnections;
 use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
-use claviger::{Credentials, Lease, Revision};
+use claviger::{Credentials, Lease, Provider, Revision};
 use claviger_secrets_fixtures::{Secret, aws, secret_text, start_moto};
 use claviger_secrets_manager::SecretsManager;
 use claviger_servers::Moto;
@@ -348,4 +348,29 @@ async fn a_secret_is_found_by_its_full_or_partial_arn() {
             SecretsManager::new(&aws(&moto.endpoint()), id).expect("the settings are valid");
         assert_eq!(first_lease(&provider).await.revision(), &first, "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_rehearsal_reads_the_pending_version_and_moves_no_label() {
+    let (_moto, secret, first, provider) = fixture("orders").await;
+    let current = first_lease(&provider).await;
+    let request = || FetchRequest::new(RotationTrigger::Manual).with_current(current.clone());
+    let rehearse = async || {
+        let fetched = provider.rehearse(request()).await;
+        let lease = fetched.and_then(|fetched| fetched.into_lease(Some(current.clone())));
+        lease.expect("a lease")
+    };
+    assert_eq!(rehearse().await.revision(), &first, "nothing is pending");
+    let second = Revision::new(secret.put("AWSPENDING", &secret_text("password-2")).await);
+    let lease = rehearse().await;
+    assert_eq!(
+        (password(&lease), lease.revision()),
+        ("password-2", &second)
+    );
+    assert_eq!(poll(&provider, &current).await.revision(), &first);
+    secret.put("AWSPENDING", "no credentials").await;
+    let error = provider.rehearse(request()).await;
+    let error = error.expect_err("the pending version cannot be read");
+    assert_eq!(error.kind(), ProviderErrorKind::Malformed);
+    assert!(error.to_string().contains("AWSPENDING"), "{error}");
 }

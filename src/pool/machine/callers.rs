@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::active::{Active, Standing};
-use super::input::{PoolEffect, ProbeResult};
+use super::budget::Role;
+use super::input::{LeaseFacts, PoolEffect, ProbeResult};
 use super::{PoolMachine, Service};
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
@@ -42,6 +43,17 @@ impl PoolMachine {
             self.budget.caller_rejected(&lease, now);
         }
         self.rejected(generation);
+    }
+
+    /// Counts a rejected login of a rehearsal. It is no evidence against the current generation.
+    pub(super) fn rehearsal_rejected(&mut self, lease: &LeaseFacts, now: Instant) {
+        let active = self.current().map(|active| &active.lease.revision);
+        let role = match active {
+            Some(active) if *active == lease.revision => Role::Active,
+            Some(_) => Role::Candidate,
+            None => Role::First,
+        };
+        self.budget.verification_rejected(lease, role, now);
     }
 
     pub(super) fn login_unknown(&mut self, generation: u64, now: Instant) {

@@ -106,6 +106,8 @@ pub(crate) enum PoolInput {
         generation: u64,
         result: ProbeResult,
     },
+    /// A login of a rehearsal with this lease was rejected.
+    RehearsalRejected { lease: LeaseFacts },
     /// An operator returns the pool to this lease, the previous one, until this time at most.
     RollBack { lease: LeaseFacts, until: Expiry },
     /// The roll-back has taken too long. Ignored while its attempt runs.

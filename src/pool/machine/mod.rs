@@ -195,6 +195,7 @@ impl PoolMachine {
             PoolInput::Probed { generation, result } => {
                 self.probed(generation, result, now.mono());
             }
+            PoolInput::RehearsalRejected { lease } => self.rehearsal_rejected(&lease, now.mono()),
             PoolInput::RollBack { lease, until } => self.begin_roll_back(lease, until),
             PoolInput::AbandonRollBack => self.abandon_roll_back(),
             PoolInput::EndRollBack => self.end_roll_back(),

@@ -1,5 +1,7 @@
 //! Read access to the machine, for the rest of the pool.
 
+use std::time::Instant;
+
 use super::active::{Active, Drain, Standing};
 use super::input::{LeaseFacts, Purpose};
 use super::{PoolMachine, Service};
@@ -65,6 +67,11 @@ impl PoolMachine {
                 }
             }
         })
+    }
+
+    /// Returns when a login with this lease is allowed; `now` if nothing prevents it.
+    pub(crate) fn login_allowed_at(&self, lease: &LeaseFacts, now: Instant) -> Instant {
+        self.budget.next_at(lease, now)
     }
 
     /// Returns how many connections are opened before publication: `wanted` without an old

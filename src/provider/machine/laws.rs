@@ -41,6 +41,7 @@ fn steps() -> impl Strategy<Value = LawStep> {
         12 => Just(LawStep::Wake),
         2 => Just(LawStep::Hint),
         1 => Just(LawStep::Manual),
+        1 => Just(LawStep::Rehearse),
         1 => Just(LawStep::Hold),
         2 => Just(LawStep::Resume),
         1 => revisions().prop_map(|revision| LawStep::Verified(Some(revision))),

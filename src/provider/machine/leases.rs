@@ -242,6 +242,35 @@ impl Leases {
         Some(lease)
     }
 
+    /// Adds a lease that is rehearsed, unless its revision is in use or in the release queue, which
+    /// it leaves. Returns its id, and whether it was added.
+    pub(super) fn add_rehearsed(
+        &mut self,
+        fetch: FetchId,
+        facts: Facts,
+        now: Instant,
+    ) -> (LeaseId, bool) {
+        let known = self
+            .with_revision(&facts.revision)
+            .find(|(_, record)| {
+                record.state.is_in_use() || matches!(record.state, LeaseState::Queued { .. })
+            })
+            .map(|(lease, _)| lease);
+        if let Some(lease) = known {
+            if let Some(state @ LeaseState::Queued { .. }) = self.state_mut(lease) {
+                *state = LeaseState::Superseded { users: 0 };
+            }
+            return (lease, false);
+        }
+        self.0.retain(|_, record| {
+            record.facts.revision != facts.revision || record.state != LeaseState::Released
+        });
+        let lease = LeaseId(fetch.0);
+        let record = LeaseRecord::new(facts, now, LeaseState::Superseded { users: 0 });
+        self.0.insert(lease, record);
+        (lease, true)
+    }
+
     /// Returns whether another lease with the same revision is in use. Its backend offered the
     /// revision again during the release, which is then not retried.
     pub(super) fn has_other_lease_in_use(&self, lease: LeaseId) -> bool {

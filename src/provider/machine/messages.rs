@@ -62,6 +62,8 @@ pub(crate) enum ProviderInput {
     Hint,
     /// A caller requests a new credential.
     Manual(RequestId),
+    /// A caller rehearses a rotation.
+    Rehearse(RequestId),
     /// An operator holds the provider: nothing but a renewal begins, and no other lease is adopted.
     Hold,
     /// The hold ends.
@@ -157,6 +159,17 @@ pub(crate) enum ProviderEffect {
         rejected: Arc<[Revision]>,
         /// Whether it only renews the current lease.
         renews: bool,
+    },
+    /// Fetches for a rehearsal in a task. As `StartFetch`.
+    StartRehearsal {
+        fetch: FetchId,
+        rejected: Arc<[Revision]>,
+    },
+    /// Replies to the request of a rehearsal: with a lease in its use, with an error, or not at all.
+    /// By `carry_out`.
+    Rehearsed {
+        request: RequestId,
+        result: Result<LeaseId, Option<ProviderError>>,
     },
     /// Stores the fetched lease under this id. By `handle`.
     Store(LeaseId),

@@ -12,6 +12,7 @@ mod leases;
 mod logins;
 mod messages;
 mod outcome;
+mod rehearsal;
 mod releases;
 mod starting;
 mod timers;
@@ -29,6 +30,7 @@ use bucket::TokenBucket;
 use exclusions::Exclusions;
 use hold::Hold;
 use leases::{LeaseState, Leases};
+use rehearsal::Rehearsals;
 use timers::{ProviderTimers, Timer};
 
 use crate::clock::Timestamp;
@@ -52,6 +54,8 @@ struct RunningFetch {
     requests: Vec<RequestId>,
     /// Whether it only renews the current lease.
     renews: bool,
+    /// Whether it is the fetch of a rehearsal.
+    rehearses: bool,
     /// Whether the request listed the current revision as rejected.
     lists_current: bool,
     evidence: LoginEvidence,
@@ -102,7 +106,8 @@ pub(crate) struct ProviderMachine {
     last_error: Option<ProviderError>,
     /// Manual requests that wait for a fetch.
     requests: Vec<RequestId>,
-    /// Start of the last fetch for a hint or a manual request.
+    rehearsals: Rehearsals,
+    /// Start of the last fetch for a hint, a manual request or a rehearsal.
     last_hinted: Option<Instant>,
     last_wake: Timestamp,
     /// The rotation whose fetch is due, runs or is retried.
@@ -133,6 +138,7 @@ impl ProviderMachine {
             retry_for: RotationTrigger::Schedule,
             last_error: None,
             requests: Vec::new(),
+            rehearsals: Rehearsals::default(),
             last_hinted: None,
             last_wake: now,
             fetching: None,
@@ -175,8 +181,10 @@ impl ProviderMachine {
             ProviderInput::FetchLost(fetch) => {
                 self.hanging.remove(&fetch);
                 if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
-                    // Its timer was cancelled, and its cause may not occur again.
-                    if matches!(
+                    if running.rehearses {
+                        self.end_rehearsals(None);
+                    } else if matches!(
+                        // Its timer was cancelled, and its cause may not occur again.
                         running.trigger,
                         RotationTrigger::ClockJump
                             | RotationTrigger::Changed
@@ -191,6 +199,7 @@ impl ProviderMachine {
             ProviderInput::Rejected(revision) => self.rejected(&revision, mono),
             ProviderInput::PoolLeft(remaining) => self.pool_left(&remaining),
             ProviderInput::Hint => self.timers.set_unless_set(Timer::Hint, mono),
+            ProviderInput::Rehearse(request) => self.request_rehearsal(request, mono),
             ProviderInput::Hold => self.hold(now),
             ProviderInput::Resume => self.resume(),
             ProviderInput::Manual(request) if self.is_held() => {
@@ -247,6 +256,8 @@ impl ProviderMachine {
             _ if self.phase != Closing::Open => None,
             Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),
             Timer::Release(_) => Some(self.bucket.spare_at(at)),
+            Timer::Rehearsal if is_blocked || self.running.is_some() => None,
+            Timer::Rehearsal => Some(self.last_hinted.map_or(at, |last| at.max(last + COALESCE))),
             _ if self.is_held() && !self.renews_at(timer) => None,
             // The request fails at once.
             Timer::Manual if is_blocked => Some(at),
@@ -265,11 +276,19 @@ impl ProviderMachine {
         }
         let requests = std::mem::take(&mut self.requests);
         self.reply(requests, &ManualReply::Abandoned);
+        if self
+            .running
+            .as_ref()
+            .is_none_or(|running| !running.rehearses)
+        {
+            self.end_rehearsals(None);
+        }
     }
 
     fn close(&mut self, now: Instant) {
         self.stop();
         self.phase = Closing::Closed;
+        self.end_rehearsals(None);
         for rotation in [self.fetching.take(), self.handing_over.take()] {
             self.close_rotation(rotation, RotationOutcome::Unfinished);
         }

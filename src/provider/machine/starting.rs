@@ -29,6 +29,7 @@ impl ProviderMachine {
         if let Some((timer, _)) = due {
             self.start_fetch(timer, now);
         }
+        self.start_rehearsal(now);
         self.start_releases(now);
     }
 
@@ -87,6 +88,7 @@ impl ProviderMachine {
             trigger,
             requests,
             renews,
+            rehearses: false,
             lists_current,
             evidence: LoginEvidence::None,
         });

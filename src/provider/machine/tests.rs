@@ -5,6 +5,7 @@ mod effects;
 mod fetches;
 mod hold;
 mod leases;
+mod rehearsals;
 mod rejections;
 mod results;
 mod rotations;

@@ -20,13 +20,16 @@ pub(super) enum Timer {
     Retry,
     /// The current lease needs a refresh, or there is none.
     Refresh,
+    /// A caller rehearses a rotation.
+    Rehearsal,
     /// A lease in the release queue.
     Release(LeaseId),
 }
 
 impl Timer {
+    /// Returns whether it leads to a fetch whose lease may be adopted.
     pub(super) fn is_for_a_fetch(self) -> bool {
-        !matches!(self, Self::Release(_))
+        !matches!(self, Self::Rehearsal | Self::Release(_))
     }
 }
 

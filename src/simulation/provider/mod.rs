@@ -116,6 +116,8 @@ impl World {
                     };
                     work.push(NodeWork::StartFetch(fetch, running));
                 }
+                // No rotation is rehearsed here.
+                ProviderEffect::StartRehearsal { .. } | ProviderEffect::Rehearsed { .. } => {}
                 ProviderEffect::Store(id) => {
                     if let Some(lease) = fetched_lease.take() {
                         provider.leases.insert(id, lease);

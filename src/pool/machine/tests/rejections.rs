@@ -199,3 +199,27 @@ fn a_rejected_login_of_one_of_the_four_generations_before_counts() {
         assert_eq!(logins.is_some(), counts, "after {handovers} handovers");
     }
 }
+
+#[test]
+fn a_rejected_rehearsal_counts_and_changes_nothing_else() {
+    let mut pool = TestPool::serving(&lease("r1"), 60);
+    pool.wake(&lease("r1"));
+    let spend = |pool: &mut TestPool, number: u32| {
+        let lease = lease(&format!("rehearsed {number}"));
+        let now = pool.now.mono();
+        let is_allowed = pool.machine.login_allowed_at(&lease, now) <= now;
+        if is_allowed {
+            assert_eq!(pool.feed(PoolInput::RehearsalRejected { lease }), []);
+        }
+        is_allowed
+    };
+    let allowed = (0..30).filter(|number| spend(&mut pool, *number)).count();
+    assert!(
+        (10..=13).contains(&allowed),
+        "{allowed} logins in the window"
+    );
+    assert!(pool.machine.current().is_some_and(Active::is_accepted));
+    assert_eq!(pool.machine.failure(), None);
+    pool.wait(31);
+    assert!(spend(&mut pool, 99), "the window has ended");
+}

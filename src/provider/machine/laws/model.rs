@@ -18,6 +18,7 @@ pub(super) enum LawStep {
     Wake,
     Hint,
     Manual,
+    Rehearse,
     Hold,
     Resume,
     /// With this revision, or the current one.
@@ -52,6 +53,8 @@ pub(super) struct ModelledProvider {
     running: Option<(FetchId, Timestamp, RotationTrigger)>,
     /// Whether the last fetch only renews the current lease.
     renews: bool,
+    /// Whether it is the fetch of a rehearsal.
+    rehearses: bool,
     held: bool,
     /// Whether a lease was held before the last input.
     was_held: bool,
@@ -97,6 +100,7 @@ impl ModelledProvider {
             provider,
             running: None,
             renews: false,
+            rehearses: false,
             held: false,
             was_held: false,
             hanging: Vec::new(),
@@ -156,6 +160,11 @@ impl ModelledProvider {
                 self.requests += 1;
                 self.waiting.insert(RequestId(self.requests));
                 self.feed(ProviderInput::Manual(RequestId(self.requests)));
+            }
+            LawStep::Rehearse => {
+                self.requests += 1;
+                self.waiting.insert(RequestId(self.requests));
+                self.feed(ProviderInput::Rehearse(RequestId(self.requests)));
             }
             LawStep::Hold | LawStep::Resume => {
                 self.held = matches!(step, LawStep::Hold);
@@ -255,7 +264,7 @@ impl ModelledProvider {
         let Some((fetch, started, trigger)) = self.running.take() else {
             return;
         };
-        if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) {
+        if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) && !self.rehearses {
             self.requested = true;
         }
         let now = self.provider.now;
@@ -265,7 +274,7 @@ impl ModelledProvider {
             jitter: 0.0,
         };
         let offer = match ending {
-            FetchEnd::New(..) if self.renews => Some(Offer::Unchanged),
+            FetchEnd::New(..) if self.renews && !self.rehearses => Some(Offer::Unchanged),
             FetchEnd::New(number, ttl) => {
                 let expiry = ttl.map_or(Expiry::never(), |ttl| {
                     Expiry::after(now, Duration::from_secs(ttl))
@@ -296,6 +305,15 @@ impl ModelledProvider {
             ProviderEffect::Report { outcome, .. } => Some(outcome.clone()),
             _ => None,
         });
+        if std::mem::take(&mut self.rehearses) {
+            assert!(outcomes.is_empty(), "a rehearsal is no rotation");
+            let of = |lease: &Option<(LeaseId, Facts)>| {
+                lease.as_ref().map(|(id, facts)| (*id, facts.expiry))
+            };
+            let after = self.current();
+            assert_eq!(of(&before), of(&after), "a rehearsal changes nothing");
+            return;
+        }
         // The fetch listed a past rejection, and is repeated for its requests. Or it began before a
         // hold, and is repeated after it.
         self.requested |= !self.waiting.is_empty() || self.held;

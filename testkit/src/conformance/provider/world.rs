@@ -134,6 +134,13 @@ impl<P: Provider> Provider for SharedProvider<P> {
         self.0.renew(request)
     }
 
+    fn rehearse(
+        &self,
+        request: FetchRequest<P::Secret>,
+    ) -> impl Future<Output = FetchResult<P::Secret>> + Send {
+        self.0.rehearse(request)
+    }
+
     fn release(
         &self,
         lease: Lease<P::Secret>,

@@ -1,0 +1,187 @@
+//! Rehearsals: fetches whose leases are verified, and neither adopted nor handed over.
+
+use super::*;
+
+impl TestProvider {
+    fn request(&mut self, number: u64) {
+        self.feed(ProviderInput::Rehearse(RequestId(number)));
+    }
+
+    /// Begins the rehearsal that is due.
+    fn rehearse(&mut self) -> Option<FetchId> {
+        self.feed(ProviderInput::Wake);
+        let started = self.take(|effect| match effect {
+            ProviderEffect::StartRehearsal { fetch, .. } => Some(*fetch),
+            _ => None,
+        });
+        started.first().copied()
+    }
+
+    /// Ends a rehearsal with this revision.
+    fn rehearsed(&mut self, fetch: Option<FetchId>, revision: &str) -> Vec<(u64, Option<LeaseId>)> {
+        let outcome = self.succeed(fetch, revision);
+        assert!(outcome.is_none(), "it is no rotation");
+        self.rehearsals()
+    }
+
+    /// Returns the replies: a lease, or `None` for an error or no reply.
+    fn rehearsals(&mut self) -> Vec<(u64, Option<LeaseId>)> {
+        self.take(|effect| match effect {
+            ProviderEffect::Rehearsed { request, result } => {
+                Some((request.0, result.as_ref().ok().copied()))
+            }
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn a_rehearsed_lease_is_in_use_until_it_is_returned_and_never_current() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    let fetch = provider.rehearse();
+    assert_eq!(provider.rehearsed(fetch, "next"), [(1, Some(LeaseId(2)))]);
+    assert!(provider.is_current("current"));
+    assert_eq!(provider.releases(), [], "it is in use");
+    assert!(provider.closed().is_empty(), "no rotation was opened");
+    provider.return_lease(Some(LeaseId(2)));
+    assert_eq!(provider.releases(), [LeaseId(2)]);
+}
+
+#[test]
+fn a_backend_without_another_credential_leads_to_the_current_lease() {
+    for offer in [
+        Offer::Unchanged,
+        Offer::Renewed(Expiry::never()),
+        Offer::New(lease("current", Expiry::never())),
+    ] {
+        let mut provider = TestProvider::serving();
+        provider.request(1);
+        let fetch = provider.rehearse();
+        provider.end(fetch, Ok(offer));
+        assert_eq!(provider.rehearsals(), [(1, Some(LeaseId(1)))]);
+        provider.return_lease(Some(LeaseId(1)));
+        assert_eq!(provider.releases(), []);
+    }
+}
+
+#[test]
+fn a_failed_rehearsal_is_not_retried_and_not_reported() {
+    let mut provider = TestProvider::serving();
+    let next = provider.next();
+    provider.request(1);
+    let fetch = provider.rehearse();
+    let outcome = provider.end(fetch, Err(error(ProviderErrorKind::Unavailable)));
+    assert!(outcome.is_none() && provider.machine.last_error().is_none());
+    assert_eq!(provider.rehearsals(), [(1, None)]);
+    assert_eq!(provider.next(), next, "the schedule is as before");
+}
+
+#[test]
+fn one_fetch_serves_the_rehearsals_that_wait_and_the_next_begins_a_second_later() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    provider.request(2);
+    let fetch = provider.rehearse();
+    provider.request(3);
+    let lease = Some(LeaseId(2));
+    assert_eq!(provider.rehearsed(fetch, "next"), [(1, lease), (2, lease)]);
+    assert_eq!(provider.rehearse(), None);
+    assert_eq!(provider.next(), Some(SECOND));
+    provider.pass(SECOND);
+    let fetch = provider.rehearse();
+    assert_eq!(provider.rehearsed(fetch, "next"), [(3, lease)], "known");
+    for _ in 0..3 {
+        assert_eq!(provider.releases(), []);
+        provider.return_lease(lease);
+    }
+    assert_eq!(provider.releases(), [LeaseId(2)]);
+}
+
+#[test]
+fn a_rehearsal_and_a_fetch_wait_for_each_other() {
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hint);
+    let fetch = provider.begin();
+    provider.pass(2 * SECOND);
+    provider.request(1);
+    assert_eq!(provider.rehearse(), None);
+    provider.succeed(fetch, "current");
+    let rehearsal = provider.rehearse();
+    provider.pass(2 * SECOND);
+    provider.feed(ProviderInput::Hint);
+    assert_eq!(provider.begin(), None);
+    provider.rehearsed(rehearsal, "next");
+    assert!(provider.begin().is_some());
+}
+
+#[test]
+fn a_held_provider_is_rehearsed() {
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hold);
+    provider.request(1);
+    let fetch = provider.rehearse();
+    assert_eq!(provider.rehearsed(fetch, "next"), [(1, Some(LeaseId(2)))]);
+}
+
+#[test]
+fn a_rehearsed_lease_that_is_fetched_meanwhile_is_the_current_one() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    let fetch = provider.rehearse();
+    provider.rehearsed(fetch, "next");
+    provider.fetch("next");
+    assert!(provider.is_current("next"));
+    provider.return_lease(Some(LeaseId(2)));
+    assert_eq!(provider.releases(), [LeaseId(1)], "the superseded one");
+}
+
+#[test]
+fn a_rehearsal_that_hangs_fails_and_its_late_lease_is_released() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    let fetch = provider.rehearse();
+    let late = |fetch| ProviderInput::FetchLate {
+        fetch,
+        lease: Some(lease("next", Expiry::never())),
+    };
+    if let Some(fetch) = fetch {
+        provider.feed(ProviderInput::FetchHangs {
+            fetch,
+            error: error(ProviderErrorKind::TimedOut),
+            jitter: 0.0,
+        });
+        assert_eq!(provider.rehearsals(), [(1, None)]);
+        provider.feed(late(fetch));
+    }
+    assert_eq!(provider.releases(), [LeaseId(2)]);
+}
+
+#[test]
+fn a_lost_rehearsal_ends_and_leads_to_no_fetch() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    let fetch = provider.rehearse();
+    provider.feed(ProviderInput::FetchLost(fetch.unwrap_or(FetchId(0))));
+    assert_eq!(provider.rehearsals(), [(1, None)]);
+    provider.pass(2 * SECOND);
+    assert_eq!(provider.begin(), None);
+}
+
+#[test]
+fn the_close_ends_rehearsals_and_releases_a_lease_that_arrives_later() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    let fetch = provider.rehearse();
+    provider.request(2);
+    provider.feed(ProviderInput::Close);
+    assert_eq!(provider.rehearsals(), [(1, None), (2, None)]);
+    provider.request(3);
+    assert_eq!(provider.rehearsals(), [(3, None)]);
+    provider.rehearsed(fetch, "next");
+    let releases = provider.take(|effect| match effect {
+        ProviderEffect::Release(lease) => Some(*lease),
+        _ => None,
+    });
+    assert_eq!(releases, [LeaseId(1), LeaseId(2)]);
+}
