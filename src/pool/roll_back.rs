@@ -1,4 +1,5 @@
-//! Returns a pool to its previous lease: takes the lease, waits for the attempt, holds the provider.
+//! Returns a pool to its previous lease: takes the lease, waits for the attempt, holds the
+//! provider.
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 let error = ConnectError::new(
                     ConnectErrorKind::Other,
                     format!(
-                        "no login was possible within {}: the failed logins of the user are limited",
+                        "no login was possible within {}; the user's failed logins are limited",
                         humantime::format_duration(deadline)
                     ),
                 );

@@ -90,10 +90,10 @@ pub trait Provider: Debug + Send + Sync + 'static {
         request: FetchRequest<Self::Secret>,
     ) -> impl Future<Output = Result<Fetched<Self::Secret>, ProviderError>> + Send;
 
-    /// Renews the current lease (`request.current`), and never creates a credential. Called in place
-    /// of [`fetch`](Self::fetch) when the lease is due to be refreshed while the provider is held by
-    /// [`Supervisor::hold`](crate::Supervisor::hold). Returns the new expiry, or `None` if the lease
-    /// cannot be renewed; it is then not called again during the hold. Default: `None`.
+    /// Renews the current lease (`request.current`), and never creates a credential. Called in
+    /// place of [`fetch`](Self::fetch) when the lease is due to be refreshed while the provider is
+    /// held by [`Supervisor::hold`](crate::Supervisor::hold). Returns the new expiry, or `None` if
+    /// the lease cannot be renewed; it is then not called again during the hold. Default: `None`.
     ///
     /// # Cancel safety
     /// As [`fetch`](Self::fetch).
@@ -110,7 +110,8 @@ pub trait Provider: Debug + Send + Sync + 'static {
 
     /// Obtains the credential that the next rotation would use, for
     /// [`Supervisor::rehearse`](crate::Supervisor::rehearse). A pending one is read, and not made
-    /// current at the backend. It is not served. Default: [`fetch`](Self::fetch) of a new credential.
+    /// current at the backend. It is not served. Default: [`fetch`](Self::fetch) of a new
+    /// credential.
     ///
     /// # Cancel safety
     /// As [`fetch`](Self::fetch). The lease is released afterwards, unless it is in use.

@@ -49,7 +49,8 @@ pub(crate) trait ProviderObject: Send + Sync {
     /// Returns the names of the pools that take its leases.
     fn pools(&self) -> Vec<Arc<str>>;
     fn request(self: Arc<Self>, request: ManualRequest);
-    /// Rehearses a rotation, in the pool of that name or in all. Returns `None` if the provider ends.
+    /// Rehearses a rotation, in the pool of that name or in all. Returns `None` if the provider
+    /// ends.
     fn rehearse(
         self: Arc<Self>,
         pool: Option<Arc<str>>,

@@ -12,17 +12,17 @@ impl Supervisor {
     /// and logs in with it in each of the provider's pools. Nothing is served, published or closed.
     ///
     /// The credential is a new one, as with [`rotate_now`](Self::rotate_now), or the backend's
-    /// pending one: AWS Secrets Manager's `AWSPENDING` is read and not moved, a mounted file is read
-    /// again. If the backend has no other credential, the current one is verified, and
+    /// pending one: AWS Secrets Manager's `AWSPENDING` is read and not moved, a mounted file is
+    /// read again. If the backend has no other credential, the current one is verified, and
     /// [`is_current`](RehearsalReport::is_current) is true. See
     /// [`Provider::rehearse`](crate::Provider::rehearse). A lease that is not served is released
     /// after the last login. The credential of a database user that Vault created is revoked then.
     ///
     /// The report has for each pool whether its logins succeeded, and what a handover would do. It
-    /// costs a successful pool two logins: one alone, and one with the pool's hooks. A rejected login
-    /// counts as any other: all rejected logins of one user stay within `max_connections` + 3 in 30
-    /// s. A pool that has used them up reports an error, and does not log in. Calls within a second
-    /// share one fetch. A held provider can be rehearsed, too.
+    /// costs a successful pool two logins: one alone, and one with the pool's hooks. A rejected
+    /// login counts as any other: all rejected logins of one user stay within `max_connections` + 3
+    /// in 30 s. A pool that has used them up reports an error, and does not log in. Calls within a
+    /// second share one fetch. A held provider can be rehearsed, too.
     ///
     /// ```
     /// # use claviger::{Credentials, Supervisor, static_credentials};
@@ -42,8 +42,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// When there is no such provider, or it returned no lease
-    /// ([`ErrorKind::Provider`](crate::error::ErrorKind::Provider)). A failed login is in the report.
-    /// After shutdown, or outside of a tokio runtime.
+    /// ([`ErrorKind::Provider`](crate::error::ErrorKind::Provider)). A failed login is in the
+    /// report. After shutdown, or outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// The rehearsal continues without the future, and releases its lease.

@@ -13,14 +13,14 @@ impl Supervisor {
     ///
     /// The lease is verified, and a *new* generation with it is published, as in any handover. Then
     /// the provider is held, as by [`hold`](Self::hold). The report is that of a rotation with the
-    /// trigger [`RollBack`](crate::report::RotationTrigger::RollBack). `resume` leads the pool to the
-    /// provider's current lease again. Other pools of the provider keep theirs; roll each of them
-    /// back if they need it.
+    /// trigger [`RollBack`](crate::report::RotationTrigger::RollBack). `resume` leads the pool to
+    /// the provider's current lease again. Other pools of the provider keep theirs; roll each of
+    /// them back if they need it.
     ///
     /// It is possible only while the previous lease is valid and not released. Without
-    /// [`with_previous_lease_kept_for`](crate::SupervisorBuilder::with_previous_lease_kept_for) that
-    /// is until its last connection has closed. The database must still accept it: after the rotation
-    /// of the one user's password it does not, and the error has the SQLSTATE 28P01.
+    /// [`with_previous_lease_kept_for`](crate::SupervisorBuilder::with_previous_lease_kept_for)
+    /// that is until its last connection has closed. The database must still accept it: after the
+    /// rotation of the one user's password it does not, and the error has the SQLSTATE 28P01.
     ///
     /// The previous lease is not renewed. When it is rejected, or when less than about 20 % of its
     /// lifetime is left, the pool returns to the current lease. That is logged at WARN, and the
@@ -44,10 +44,10 @@ impl Supervisor {
     ///
     /// # Errors
     /// Each error leaves the current generation in service, and does not hold the provider.
-    /// - [`ErrorKind::NotPossible`]: no previous lease, or it was released, or it expires too soon, or
-    ///   the pool was rolled back before.
-    /// - [`ErrorKind::Pool`]: the one login failed, or none was possible within the start deadline (30
-    ///   s). [`Error::connect_error`] has the SQLSTATE.
+    /// - [`ErrorKind::NotPossible`]: no previous lease, or it was released, or it expires too soon,
+    ///   or the pool was rolled back before.
+    /// - [`ErrorKind::Pool`]: the one login failed, or none was possible within the start deadline
+    ///   (30 s). [`Error::connect_error`] has the SQLSTATE.
     /// - When there is no such pool, after shutdown, or outside of a tokio runtime.
     ///
     /// # Cancel safety

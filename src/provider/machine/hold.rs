@@ -62,8 +62,8 @@ impl ProviderMachine {
         renews && expires && matches!(timer, Timer::Refresh | Timer::Retry | Timer::ClockJump)
     }
 
-    /// Notes that a renewal did not move the expiry: the provider cannot renew its lease. A fetch is
-    /// due when the hold ends.
+    /// Notes that a renewal did not move the expiry: the provider cannot renew its lease. A fetch
+    /// is due when the hold ends.
     pub(super) fn not_renewed(&mut self, now: Timestamp) {
         self.timers.set(Timer::Refresh, now.mono());
         if let Some(hold) = &mut self.hold {

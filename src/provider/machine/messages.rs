@@ -165,8 +165,8 @@ pub(crate) enum ProviderEffect {
         fetch: FetchId,
         rejected: Arc<[Revision]>,
     },
-    /// Replies to the request of a rehearsal: with a lease in its use, with an error, or not at all.
-    /// By `carry_out`.
+    /// Replies to the request of a rehearsal: with a lease in its use, with an error, or not at
+    /// all. By `carry_out`.
     Rehearsed {
         request: RequestId,
         result: Result<LeaseId, Option<ProviderError>>,

@@ -8,8 +8,8 @@ use crate::error::ProviderError;
 use crate::provider::schedule;
 
 impl ProviderMachine {
-    /// Puts an unused lease into the release queue, where a superseded one is kept for the time that
-    /// was set. It is released at once if the provider is closed, because no wake follows.
+    /// Puts an unused lease into the release queue, where a superseded one is kept for the time
+    /// that was set. It is released at once if the provider is closed, because no wake follows.
     pub(super) fn enqueue(&mut self, lease: LeaseId, now: Instant) {
         let at = self.leases.kept_until(lease, self.kept_for, now);
         self.requeue(lease, 0, at);

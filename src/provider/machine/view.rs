@@ -16,8 +16,8 @@ impl ProviderMachine {
             .map(|(lease, current)| (lease, &current.facts))
     }
 
-    /// Returns the lease of this revision, if it is current or not released yet, and its time to live
-    /// when it was obtained.
+    /// Returns the lease of this revision, if it is current or not released yet, and its time to
+    /// live when it was obtained.
     pub(crate) fn unreleased_with(
         &self,
         revision: &Revision,
