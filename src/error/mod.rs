@@ -1,5 +1,6 @@
 //! Errors: one type per boundary.
 
+mod advice;
 mod connect;
 mod postgres;
 mod provider;
@@ -9,6 +10,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+pub use advice::Advice;
 pub use connect::{ConnectError, ConnectErrorKind};
 pub use provider::{ProviderError, ProviderErrorKind};
 

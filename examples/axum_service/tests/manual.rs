@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use claviger::error::{Advice, ConnectErrorKind, ProviderErrorKind};
+
 fn repository_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
@@ -67,6 +69,38 @@ fn every_kind_of_error_is_documented() {
             "the kind {kind:?} is not in the manual"
         );
     }
+}
+
+/// Returns the manual's rows of a section as plain text: word, meaning, action.
+fn rows(manual: &str, heading: &str) -> Vec<[String; 3]> {
+    let (_, section) = manual.split_once(heading).expect("the section exists");
+    let rows = section.lines().skip_while(|line| !line.starts_with("| `"));
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<_> = line.trim_matches('|').split('|').collect();
+            let cells = cells.iter().map(|cell| cell.trim().replace('`', ""));
+            let cells: Vec<String> = cells.collect();
+            cells.try_into().expect("three columns")
+        })
+        .collect()
+}
+
+#[test]
+fn the_advice_of_each_kind_is_the_manual_s() {
+    let manual = manual();
+    let row = |word: &str, advice: Advice| [word, advice.meaning, advice.action].map(str::to_owned);
+    let of_backends = ProviderErrorKind::ALL.iter();
+    let of_backends = of_backends.map(|kind| row(kind.as_str(), kind.advice()));
+    assert_eq!(
+        rows(&manual, "### Errors of a backend"),
+        of_backends.collect::<Vec<_>>()
+    );
+    let of_databases = ConnectErrorKind::ALL.iter();
+    let of_databases = of_databases.map(|kind| row(kind.as_str(), kind.advice()));
+    assert_eq!(
+        rows(&manual, "### Errors of a database"),
+        of_databases.collect::<Vec<_>>()
+    );
 }
 
 #[test]
