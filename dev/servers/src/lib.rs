@@ -35,6 +35,7 @@
 //! - [`Jaeger`] stores traces.
 //! - [`Redis`] authenticates users of its access control list.
 //! - [`Prometheus`] scrapes a service and fires its alerts.
+//! - [`Chromium`] is a browser that tests control.
 //!
 //! # Where the programs come from
 //!
@@ -60,6 +61,7 @@
 compile_error!("claviger-servers needs a Unix: it works with signals, users and a shell");
 
 mod account;
+mod chromium;
 mod client;
 mod data_folder;
 mod deadline;
@@ -92,6 +94,7 @@ mod token_reviews;
 mod tokens;
 mod tools;
 
+pub use chromium::Chromium;
 pub use client::SqlError;
 pub use error::StartError;
 pub use install::{InstallError, install};

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::chromium;
 use crate::jaeger::program as jaeger;
 use crate::mariadb::installation::{self, Installation};
 use crate::mariadb::plugins;
@@ -51,7 +52,8 @@ impl Programs {
     /// - OpenBao: the tools folder, then `bao` in the PATH;
     /// - Jaeger: the tools folder, then `jaeger-all-in-one` in the PATH;
     /// - PgBouncer: the PATH, the folders of daemons, then the tools folder;
-    /// - Prometheus and Redis: the PATH, then the tools folder.
+    /// - Prometheus and Redis: the PATH, then the tools folder;
+    /// - Chromium: `chromium-headless-shell`, then `chromium`, in the PATH.
     ///
     /// The tools folder is where [`install`](crate::install) puts programs, beside cargo's output.
     pub fn from_environment() -> Self {
@@ -109,7 +111,8 @@ impl Programs {
     }
 
     /// Returns the folder of the server's programs, absolute and without symbolic links. For moto
-    /// it is the Python program with its packages; for OpenBao and Jaeger, the program.
+    /// it is the Python program with its packages; for OpenBao, Jaeger and Chromium, the
+    /// program.
     ///
     /// # Errors
     /// [`NotInstalled`], with the command that installs it, if no place contains all of it.
@@ -127,12 +130,10 @@ impl Programs {
             (Server::Jaeger, Some(place)) => chosen_program(place, &jaeger::NAMES),
             (Server::Jaeger, None) => {
                 let made = self.tools.as_deref().and_then(jaeger::installed_in);
-                made.or_else(|| {
-                    jaeger::NAMES
-                        .iter()
-                        .find_map(|name| self.each_in_path(name).next())
-                })
+                made.or_else(|| self.first_in_path(&jaeger::NAMES))
             }
+            (Server::Chromium, Some(place)) => chosen_program(place, &chromium::NAMES),
+            (Server::Chromium, None) => self.first_in_path(&chromium::NAMES),
             // A `vault` in the PATH is taken only if it is named, because its messages differ from
             // those in the tests.
             (Server::OpenBao, None) => self
@@ -226,6 +227,11 @@ impl Programs {
             .iter()
             .map(move |folder| folder.join(name))
             .filter(|program| is_program(program))
+    }
+
+    /// Returns the first of these programs that is in the PATH.
+    fn first_in_path(&self, names: &[&str]) -> Option<PathBuf> {
+        names.iter().find_map(|name| self.each_in_path(name).next())
     }
 
     fn in_path(&self, server: Server) -> Option<PathBuf> {
