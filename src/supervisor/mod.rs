@@ -139,6 +139,15 @@ impl Supervisor {
     pub fn announce_shutdown(&self) {
         self.inner.leaving.store(true, Ordering::Release);
     }
+
+    /// Returns whether [`announce_shutdown`](Self::announce_shutdown) or
+    /// [`shutdown`](Self::shutdown) was called. Long responses, such as streams of events, should
+    /// end then.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        let (_, _, closed) = self.inner.registered();
+        closed || self.inner.leaving.load(Ordering::Acquire)
+    }
 }
 
 impl fmt::Debug for Supervisor {
