@@ -1,15 +1,16 @@
 //! Routes for Kubernetes and operators, to merge into the router of a service that uses
-//! [Claviger](claviger).
+//! [Claviger](claviger): probes and a status page.
 //!
 //! | route | function | response |
 //! |---|---|---|
 //! | `GET /livez` | [`probes`] | 200 while the process responds, independent of databases |
 //! | `GET /readyz` | [`probes`] | 200 while every credential is valid and verified, else 503 |
-//! | `GET /status` | [`status`] | the whole [`Status`](claviger::status::Status); never mounted by default |
+//! | `GET /status` | [`status`] | the whole [`Status`](claviger::status::Status) |
+//! | `GET /`, `GET /events` | [`page`] | the status page for a browser, kept up to date |
 //!
-//! All bodies are JSON. That of `/readyz` lists the reasons. None of them contains a secret.
-//! `/status` contains the names of providers and pools, and error messages of the database: serve
-//! it to operators only.
+//! Only what is called for is mounted. All bodies but the page's are JSON. That of `/readyz` lists
+//! the reasons. None of them contains a secret. Those for operators contain the names of providers
+//! and pools, and error messages of the database: serve them to operators only.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -21,11 +22,14 @@
 //!     .route("/orders", get(async || "none"))
 //!     .merge(claviger_axum::probes(&supervisor));
 //! // For operators only, for example on another port.
-//! let operators: Router = claviger_axum::status(&supervisor);
+//! let operators: Router =
+//!     claviger_axum::page(&supervisor).merge(claviger_axum::status(&supervisor));
 //! # drop((service, operators));
 //! # }
 //! ```
 
+mod page;
 mod probes;
 
+pub use page::page;
 pub use probes::{probes, status};

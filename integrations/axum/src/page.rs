@@ -1,0 +1,154 @@
+//! The status page: one self-contained document that follows the supervisor by server-sent events.
+
+mod format;
+mod history;
+mod live;
+mod node;
+mod problem;
+mod view;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use claviger::Supervisor;
+use sha2::{Digest, Sha256};
+
+use live::Live;
+
+const TEMPLATE: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// Time between two comments in a stream without updates. Proxies close a connection that is silent
+/// for a minute.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Time after which a client that got no stream should try again, in seconds.
+const RETRY: HeaderValue = HeaderValue::from_static("5");
+
+/// Nothing is loaded from elsewhere, and only this style and this script are applied. Values are
+/// never HTML: a browser with trusted types enforces that, too.
+static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
+    let hash = |text: &str| BASE64.encode(Sha256::digest(text));
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'",
+        hash(SCRIPT),
+        hash(STYLE)
+    );
+    HeaderValue::try_from(policy).ok()
+});
+
+/// Returns the status page for operators: `/`, and `/events`, which keeps it up to date.
+///
+/// It shows pools, generations, the time to expiry, connections that serve and drain, problems with
+/// the operators' manual's advice, and the last 50 rotations as a timeline. It contains what
+/// [`status`](crate::status) contains: nothing secret, but nothing for the public.
+///
+/// - The page is one document without other files. Its content security policy allows its own style
+///   and script alone. All of its addresses are relative, so the router may be nested.
+/// - Each client gets a whole snapshot at first and after changes, at most three in a second.
+///   16 clients are served at a time; another one gets 503 and tries again.
+/// - Streams end once [`Supervisor::announce_shutdown`] or [`Supervisor::shutdown`] was called, so
+///   that a graceful shutdown does not wait for them.
+/// - Without JavaScript, the page shows the present state and reloads itself.
+///
+/// Rotations and errors are noted from this call on, or, outside of a tokio runtime, from the first
+/// request on. The page sends no query and no request to a backend.
+pub fn page<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Router<S> {
+    let live = Live::new(supervisor.clone());
+    let stream = Arc::clone(&live);
+    Router::new()
+        .route(
+            "/",
+            get(async move || protected(([HTML], document(&live)).into_response())),
+        )
+        .route(
+            "/events",
+            get(async move || {
+                let response = match stream.events() {
+                    Some(events) => {
+                        let heartbeat = KeepAlive::new().interval(HEARTBEAT);
+                        Sse::new(events).keep_alive(heartbeat).into_response()
+                    }
+                    None => {
+                        let headers = [(header::RETRY_AFTER, RETRY)];
+                        (StatusCode::SERVICE_UNAVAILABLE, headers).into_response()
+                    }
+                };
+                protected(response)
+            }),
+        )
+}
+
+const HTML: (HeaderName, HeaderValue) = (
+    header::CONTENT_TYPE,
+    HeaderValue::from_static("text/html; charset=utf-8"),
+);
+
+/// Fills the template.
+fn document(live: &Arc<Live>) -> String {
+    live.snapshot(|snapshot| {
+        let mut main = String::new();
+        for node in snapshot.main() {
+            node.write_html(&mut main);
+        }
+        let mut now = String::new();
+        format::time_of_day(snapshot.now).write_html(&mut now);
+        now.push_str(" UTC");
+        let mut html = String::with_capacity(TEMPLATE.len() + STYLE.len() + SCRIPT.len());
+        // One pass, so that a value with a marker stays a value.
+        let mut rest = TEMPLATE;
+        while let Some((before, from_marker)) = rest.split_once("{{") {
+            let (marker, after) = from_marker.split_once("}}").unwrap_or((from_marker, ""));
+            html.push_str(before);
+            html.push_str(match marker {
+                "title" => snapshot.title(),
+                "style" => STYLE,
+                "script" => SCRIPT,
+                "now" => &now,
+                "main" => &main,
+                _ => "",
+            });
+            rest = after;
+        }
+        html.push_str(rest);
+        html
+    })
+}
+
+/// Adds the headers that protect the page.
+fn protected(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let fixed = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        // A proxy must not collect events.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(policy) = &*POLICY {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
+    }
+    response
+}

@@ -1,0 +1,178 @@
+//! The last rotations and errors. [`Status`](claviger::status::Status) has only the last rotation
+//! of each provider, and no error that has ended.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use claviger::error::{ConnectError, ProviderError};
+use claviger::events::Event;
+use claviger::report::RotationReport;
+use claviger::status::Status;
+
+use super::problem::{Cause, Owner};
+
+/// Number of rotations that are kept.
+const ROTATIONS: usize = 100;
+/// Number of different errors that are kept.
+const ERRORS: usize = 50;
+/// Number of names that are kept for an error: as many as a page of pools.
+const NAMES: usize = 100;
+
+/// The last rotations and errors, the latest first.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    rotations: VecDeque<RotationReport>,
+    errors: Vec<PastError>,
+}
+
+/// An error, with each provider or pool that reported it.
+#[derive(Clone, Debug)]
+pub(super) struct PastError {
+    pub(super) cause: Cause,
+    pub(super) names: BTreeSet<Arc<str>>,
+    pub(super) first: SystemTime,
+    pub(super) last: SystemTime,
+    /// Since when it lasts; `None` after its end.
+    pub(super) present_since: Option<SystemTime>,
+    /// How often it was reported.
+    pub(super) times: u64,
+}
+
+impl History {
+    /// Notes an event.
+    pub(super) fn note(&mut self, event: Event, now: SystemTime) {
+        match event {
+            Event::Rotated(report) => {
+                self.rotations.push_front(report);
+                self.rotations.truncate(ROTATIONS);
+            }
+            Event::FetchFailed { provider, error } => self.fetch_failed(&provider, &error, now),
+            Event::VerificationFailed { pool, error } | Event::Rejected { pool, error, .. } => {
+                self.login_failed(&pool, &error, now);
+            }
+            Event::DrainAbandoned { pool, .. } => self.failed(Cause::DrainAbandoned, &pool, now),
+            Event::Restarted { actor } => self.failed(Cause::Restarted, &actor, now),
+            _ => {}
+        }
+    }
+
+    /// Adds what happened before the first event, the last rotation of each provider and present
+    /// errors, and notes which errors have ended.
+    pub(super) fn complete(&mut self, status: &Status, now: SystemTime) {
+        for provider in &status.providers {
+            let last = provider.last_rotation.as_ref();
+            let is_known = |known: &RotationReport| {
+                last.is_some_and(|last| {
+                    known.provider == last.provider && known.started == last.started
+                })
+            };
+            if let Some(last) = last
+                && !self.rotations.iter().any(is_known)
+            {
+                let at = self
+                    .rotations
+                    .iter()
+                    .position(|known| known.started < last.started);
+                let at = at.unwrap_or(self.rotations.len());
+                self.rotations.insert(at, last.clone());
+                self.rotations.truncate(ROTATIONS);
+            }
+            if let Some(error) = &provider.last_error
+                && !self.has(&Cause::fetch(error), &provider.name)
+            {
+                self.fetch_failed(&provider.name, error, now);
+            }
+        }
+        for pool in &status.pools {
+            if let Some(error) = &pool.last_error
+                && !self.has(&Cause::login(error), &pool.name)
+            {
+                self.login_failed(&pool.name, error, now);
+            }
+        }
+        for error in &mut self.errors {
+            if present_names(status, &error.cause).is_empty() {
+                error.present_since = None;
+            } else {
+                error.present_since.get_or_insert(now);
+            }
+        }
+    }
+
+    pub(super) fn rotations(&self) -> impl ExactSizeIterator<Item = &RotationReport> {
+        self.rotations.iter()
+    }
+
+    /// Returns the errors; those that occurred last are the first.
+    pub(super) fn errors(&self) -> &[PastError] {
+        &self.errors
+    }
+
+    fn has(&self, cause: &Cause, name: &Arc<str>) -> bool {
+        let mut errors = self.errors.iter();
+        errors.any(|error| {
+            let has_name = error.names.contains(name) || error.names.len() >= NAMES;
+            error.cause == *cause && has_name
+        })
+    }
+
+    fn fetch_failed(&mut self, provider: &Arc<str>, error: &ProviderError, now: SystemTime) {
+        self.failed(Cause::fetch(error), provider, now);
+    }
+
+    fn login_failed(&mut self, pool: &Arc<str>, error: &ConnectError, now: SystemTime) {
+        self.failed(Cause::login(error), pool, now);
+    }
+
+    fn failed(&mut self, cause: Cause, name: &Arc<str>, now: SystemTime) {
+        let known = self.errors.iter().position(|error| error.cause == cause);
+        let mut error = match known {
+            Some(at) => self.errors.remove(at),
+            None => PastError {
+                cause,
+                names: BTreeSet::new(),
+                first: now,
+                last: now,
+                present_since: None,
+                times: 0,
+            },
+        };
+        error.last = now;
+        error.present_since.get_or_insert(now);
+        error.times += 1;
+        if error.names.len() < NAMES {
+            error.names.insert(Arc::clone(name));
+        }
+        self.errors.insert(0, error);
+        self.errors.truncate(ERRORS);
+    }
+}
+
+/// Returns the providers or pools whose present error this is.
+pub(super) fn present_names(status: &Status, cause: &Cause) -> BTreeSet<Arc<str>> {
+    let mut names = BTreeSet::new();
+    match cause.owner() {
+        Owner::Provider => {
+            for provider in &status.providers {
+                let error = provider.last_error.as_ref();
+                if error.is_some_and(|error| Cause::fetch(error) == *cause) {
+                    names.insert(Arc::clone(&provider.name));
+                }
+            }
+        }
+        Owner::Pool => {
+            for pool in &status.pools {
+                let error = pool.last_error.as_ref();
+                let is_abandoned = || pool.draining.iter().any(|drain| drain.abandoned);
+                if error.is_some_and(|error| Cause::login(error) == *cause)
+                    || (*cause == Cause::DrainAbandoned && is_abandoned())
+                {
+                    names.insert(Arc::clone(&pool.name));
+                }
+            }
+        }
+        Owner::Actor => {}
+    }
+    names
+}

@@ -1,0 +1,223 @@
+//! Follows the supervisor: notes events, and sends snapshots to the clients while there are any.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::response::sse::Event as Message;
+use claviger::Supervisor;
+use claviger::events::Events;
+use claviger::lease::Timestamp;
+use futures_util::stream::{self, Stream};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::history::History;
+use super::view::Snapshot;
+
+/// Number of clients that are served at a time.
+const STREAMS: usize = 16;
+
+/// Shortest time between two snapshots. Connections open and close without an event, so the state
+/// is read this often while a client is connected.
+const INTERVAL: Duration = Duration::from_millis(350);
+
+/// Time after which a browser connects again when a stream has ended.
+const RECONNECT: Duration = Duration::from_secs(2);
+
+/// What all clients of a page share.
+pub(super) struct Live {
+    supervisor: Supervisor,
+    history: Mutex<History>,
+    /// The content of the latest snapshot. The task owns the sender, and drops it when the service
+    /// is leaving: that ends all streams.
+    latest: watch::Receiver<Arc<str>>,
+    clients: Arc<Semaphore>,
+    /// Wakes the task when a client connects.
+    connected: Arc<Notify>,
+    start: Once,
+    task: Mutex<Task>,
+}
+
+/// The task that follows the supervisor.
+enum Task {
+    /// Not started yet, because there was no runtime.
+    Waiting(Events, watch::Sender<Arc<str>>),
+    Running(AbortHandle),
+    Starting,
+}
+
+impl Live {
+    /// Starts to follow the supervisor, on the runtime of the caller if there is one.
+    pub(super) fn new(supervisor: Supervisor) -> Arc<Self> {
+        let (sender, latest) = watch::channel(Arc::from(""));
+        let events = supervisor.events();
+        let live = Arc::new(Self {
+            supervisor,
+            history: Mutex::default(),
+            latest,
+            clients: Arc::new(Semaphore::new(STREAMS)),
+            connected: Arc::default(),
+            start: Once::new(),
+            task: Mutex::new(Task::Waiting(events, sender)),
+        });
+        live.start();
+        live
+    }
+
+    /// Starts the task once there is a runtime.
+    fn start(self: &Arc<Self>) {
+        let Ok(runtime) = Runtime::try_current() else {
+            return;
+        };
+        self.start.call_once(|| {
+            let mut task = lock(&self.task);
+            if let Task::Waiting(events, sender) = std::mem::replace(&mut *task, Task::Starting) {
+                let follow = follow(
+                    Arc::downgrade(self),
+                    events,
+                    sender,
+                    Arc::clone(&self.connected),
+                );
+                *task = Task::Running(runtime.spawn(follow).abort_handle());
+            }
+        });
+    }
+
+    /// Reads the present state, and passes it on.
+    pub(super) fn snapshot<T>(self: &Arc<Self>, show: impl FnOnce(&Snapshot<'_>) -> T) -> T {
+        self.start();
+        let status = self.supervisor.status();
+        let readiness = self.supervisor.readiness();
+        let now = Timestamp::now().wall();
+        let mut history = lock(&self.history);
+        history.complete(&status, now);
+        show(&Snapshot {
+            now,
+            status: &status,
+            readiness: &readiness,
+            history: &history,
+        })
+    }
+
+    /// Returns what the page shows now, as JSON. It changes only if the state does: texts that
+    /// depend on the time are written by the page.
+    fn content(self: &Arc<Self>) -> Arc<str> {
+        self.snapshot(|snapshot| {
+            let content = serde_json::json!({ "title": snapshot.title(), "main": snapshot.main() });
+            content.to_string().into()
+        })
+    }
+
+    /// Returns a stream of snapshots: one at once, and one after each change. Returns `None` if
+    /// there are too many clients.
+    pub(super) fn events(
+        self: &Arc<Self>,
+    ) -> Option<impl Stream<Item = Result<Message, Infallible>> + use<>> {
+        let permit = Arc::clone(&self.clients).try_acquire_owned().ok()?;
+        self.start();
+        let client = Client {
+            live: Arc::clone(self),
+            latest: self.latest.clone(),
+            sent: None,
+            _permit: permit,
+        };
+        Some(stream::unfold(client, async |mut client| {
+            let message = client.next().await?;
+            Some((Ok(message), client))
+        }))
+    }
+}
+
+/// A connected client.
+struct Client {
+    live: Arc<Live>,
+    latest: watch::Receiver<Arc<str>>,
+    /// What it got last.
+    sent: Option<Arc<str>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Client {
+    /// Waits for the next snapshot. Returns `None` when the stream is to end.
+    async fn next(&mut self) -> Option<Message> {
+        let content = loop {
+            if self.sent.is_none() {
+                self.latest.mark_unchanged();
+                self.live.connected.notify_one();
+                break self.live.content();
+            }
+            self.latest.changed().await.ok()?;
+            let content = Arc::clone(&self.latest.borrow_and_update());
+            if self.sent.as_ref() != Some(&content) {
+                break content;
+            }
+        };
+        self.sent = Some(Arc::clone(&content));
+        let now = Timestamp::now().wall().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        // A message is one line: JSON has no others.
+        let message = format!(r#"{{"now":{now},"snapshot":{content}}}"#);
+        Some(Message::default().retry(RECONNECT).data(message))
+    }
+}
+
+/// Follows the supervisor until its shutdown.
+async fn follow(
+    live: Weak<Live>,
+    mut events: Events,
+    latest: watch::Sender<Arc<str>>,
+    connected: Arc<Notify>,
+) {
+    let mut latest = Some(latest);
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // The page's own receiver is one.
+        let has_clients = latest
+            .as_ref()
+            .is_some_and(|latest| latest.receiver_count() > 1);
+        tokio::select! {
+            event = events.next() => {
+                let (Some(event), Some(live)) = (event, live.upgrade()) else {
+                    return;
+                };
+                lock(&live.history).note(event, Timestamp::now().wall());
+            }
+            _ = ticks.tick(), if has_clients => {
+                let Some(live) = live.upgrade() else {
+                    return;
+                };
+                let content = live.content();
+                if let Some(latest) = &latest {
+                    latest.send_if_modified(|sent| {
+                        let is_new = *sent != content;
+                        *sent = content;
+                        is_new
+                    });
+                }
+                if live.supervisor.is_leaving() {
+                    // Clients connect again, and get one snapshot each time.
+                    latest = None;
+                }
+            }
+            () = connected.notified() => {}
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Task::Running(task) = task {
+            task.abort();
+        }
+    }
+}
+
+/// The history is complete after each step, so a panic leaves it usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
