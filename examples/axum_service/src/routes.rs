@@ -45,9 +45,9 @@ impl Service {
             .merge(claviger_axum::probes(&self.supervisor))
     }
 
-    /// Returns the route for operators: `/status`.
+    /// Returns the routes for operators: the status page at `/`, and `/status` in JSON.
     pub fn operators(&self) -> Router {
-        claviger_axum::status(&self.supervisor)
+        claviger_axum::page(&self.supervisor).merge(claviger_axum::status(&self.supervisor))
     }
 }
 

@@ -38,7 +38,7 @@ impl Default for Bounds {
 /// 2. No new connection is accepted, and requests in progress end.
 /// 3. Pools drain, and leases are released.
 ///
-/// `/status` is served until the end.
+/// Operators are served until the end.
 ///
 /// # Errors
 /// The error of a listener that failed. Requests that exceed their time limit are cut when the

@@ -175,6 +175,7 @@ fn every_log_line_from_info_on_is_documented() {
     ] {
         read_sources(&repository_path(folder), &mut all);
     }
+    all.push(read("integrations/axum/src/operations.rs"));
     all.push(read("integrations/otel/src/exports.rs"));
     let mut lines = 0;
     for source in &all {
@@ -202,6 +203,33 @@ fn every_log_line_from_info_on_is_documented() {
         assert!(
             manual.contains(&format!("`{message}")) || manual.contains(&format!("INFO {message}")),
             "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_sections_that_the_status_page_links_to_exist() {
+    let manual = manual();
+    let slug = |heading: &str| -> String {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        text.chars()
+            .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-')
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect()
+    };
+    let headings: Vec<_> = manual
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(slug)
+        .collect();
+    let page = read("integrations/axum/src/page/problem.rs");
+    let is_section = |text: &&str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-'));
+    let sections: Vec<_> = quoted(&page).filter(is_section).collect();
+    assert!(sections.len() >= 5, "{sections:?}");
+    for section in sections {
+        assert!(
+            headings.iter().any(|heading| heading == section),
+            "{section}"
         );
     }
 }

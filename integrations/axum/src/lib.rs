@@ -1,5 +1,5 @@
 //! Routes for Kubernetes and operators, to merge into the router of a service that uses
-//! [Claviger](claviger): probes and a status page.
+//! [Claviger](claviger): probes, a status page, and operations with a token.
 //!
 //! | route | function | response |
 //! |---|---|---|
@@ -7,6 +7,7 @@
 //! | `GET /readyz` | [`probes`] | 200 while every credential is valid and verified, else 503 |
 //! | `GET /status` | [`status`] | the whole [`Status`](claviger::status::Status) |
 //! | `GET /`, `GET /events` | [`page`] | the status page for a browser, kept up to date |
+//! | `POST /rotate` | [`operations`] | rotates a provider, with a token |
 //!
 //! Only what is called for is mounted. All bodies but the page's are JSON. That of `/readyz` lists
 //! the reasons. None of them contains a secret. Those for operators contain the names of providers
@@ -28,8 +29,10 @@
 //! # }
 //! ```
 
+mod operations;
 mod page;
 mod probes;
 
+pub use operations::{OperatorToken, TokenError, operations};
 pub use page::page;
 pub use probes::{probes, status};

@@ -1,0 +1,381 @@
+//! Operations over HTTP: tokens, limits, bodies, errors, and what is logged.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, StatusCode};
+use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger_axum::{OperatorToken, operations};
+use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use tracing::subscriber::DefaultGuard;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+const OTHER: &str = "fedcba9876543210fedcba9876543210";
+const WRONG: &str = "0123456789abcdef0123456789abcdee";
+const JSON: &str = "application/json";
+
+struct Service {
+    lab: Lab,
+    provider: ScriptedProvider,
+    router: Router,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn error(&self) -> &Value {
+        &self.body["error"]
+    }
+}
+
+impl Service {
+    async fn start() -> Self {
+        let lab = Lab::new();
+        let provider = ScriptedProvider::new().with_new_credential_per_fetch();
+        let credentials = lab
+            .supervisor
+            .add_provider("orders-credentials", provider.clone())
+            .await
+            .expect("it starts");
+        lab.supervisor
+            .add_pool("orders", &credentials, ScriptedPools::new(4))
+            .await
+            .expect("it is verified");
+        let tokens = [("on-call", TOKEN), ("next", OTHER)];
+        let tokens =
+            tokens.map(|(label, token)| OperatorToken::new(label, token).expect("a token"));
+        let router = operations(&lab.supervisor, tokens);
+        Self {
+            lab,
+            provider,
+            router,
+        }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await;
+        let response = response.expect("a response");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = to_bytes(response.into_body(), 1 << 20).await;
+        let body = serde_json::from_slice(&body.expect("a body")).unwrap_or_default();
+        Answer {
+            status,
+            headers,
+            body,
+        }
+    }
+
+    async fn post(&self, path: &str, token: &str, body: &str) -> Answer {
+        let authorization = format!("Bearer {token}");
+        self.send(request(path, Some(&authorization), JSON, body))
+            .await
+    }
+
+    async fn rotate(&self, token: &str) -> Answer {
+        let body = r#"{"provider": "orders-credentials"}"#;
+        self.post("/rotate", token, body).await
+    }
+}
+
+fn request(path: &str, authorization: Option<&str>, kind: &str, body: &str) -> Request<Body> {
+    let mut request = Request::post(path).header("content-type", kind);
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
+    let client: SocketAddr = "192.0.2.7:4711".parse().expect("an address");
+    let request = request.extension(ConnectInfo(client));
+    request
+        .body(Body::from(body.to_owned()))
+        .expect("a request")
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_valid_token_rotates_a_provider() {
+    let service = Service::start().await;
+    for (token, generation) in [(TOKEN, 2), (OTHER, 3)] {
+        let answer = service.rotate(token).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert_eq!(answer.body["operation"], "rotate");
+        assert_eq!(answer.body["name"], "orders-credentials");
+        let report = &answer.body["result"];
+        assert_eq!(report["outcome"], "adopted");
+        assert_eq!(report["trigger"], "manual");
+        assert_eq!(report["handovers"][0]["generation"], generation);
+        assert!(!answer.body.to_string().contains("password-"));
+        // Calls within a second share one fetch.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_and_a_wrong_token_have_the_same_response() {
+    let service = Service::start().await;
+    let body = r#"{"provider": "orders-credentials"}"#;
+    let longer = format!("Bearer {TOKEN}0");
+    let wrong = format!("Bearer {WRONG}");
+    let basic = format!("Basic {TOKEN}");
+    let mut answers = Vec::new();
+    for authorization in [
+        None,
+        Some(""),
+        Some("Bearer "),
+        Some(TOKEN),
+        Some(&*basic),
+        Some(&*longer),
+        Some(&*wrong),
+    ] {
+        let sent = request("/rotate", authorization, JSON, body);
+        let answer = service.send(sent).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{authorization:?}");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        answers.push(answer.body);
+    }
+    answers.dedup();
+    assert_eq!(
+        answers,
+        [json!({ "error": {
+            "kind": "unauthorized",
+            "message": "a valid token is required: Authorization: Bearer TOKEN",
+        }})]
+    );
+    assert_eq!(service.provider.calls().len(), 1, "only the start's fetch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_are_limited_and_wrong_tokens_keep_nobody_out() {
+    let service = Service::start().await;
+    let mut limited = 0;
+    for _ in 0..100 {
+        let answer = service.rotate(WRONG).await;
+        limited += u32::from(answer.status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert_eq!(limited, 90);
+    // An operation that takes no time.
+    let unknown = async || {
+        service
+            .post("/rotate", TOKEN, r#"{"provider": "xyz"}"#)
+            .await
+    };
+    for _ in 0..10 {
+        assert_eq!(unknown().await.status, StatusCode::NOT_FOUND);
+    }
+    let answer = unknown().await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert_eq!(answer.error()["kind"], "too_many_requests");
+    assert_eq!(answer.error()["retry_after_seconds"], 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(unknown().await.status, StatusCode::NOT_FOUND);
+    assert_eq!(unknown().await.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_name_is_an_error_with_the_nearest_one() {
+    let service = Service::start().await;
+    let body = r#"{"provider": "order-credential"}"#;
+    let answer = service.post("/rotate", TOKEN, body).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(answer.error()["kind"], "not_registered");
+    assert_eq!(answer.error()["nearest"], "orders-credentials");
+    let answer = service
+        .post("/rotate", TOKEN, r#"{"provider": "xyz"}"#)
+        .await;
+    assert_eq!(answer.error()["nearest"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_request_is_an_error_that_says_what_is_right() {
+    let service = Service::start().await;
+    for body in [
+        "",
+        "rotate",
+        "{}",
+        "[]",
+        r#"{"provider": 1}"#,
+        r#"{"provider": ["0123456789abcdef0123456789abcdef"]}"#,
+        r#""0123456789abcdef0123456789abcdef""#,
+        r#"{"pool": "orders"}"#,
+        r#"{"provider": "orders-credentials", "pool": "orders"}"#,
+        r#"{"provider": "orders-credentials", "force": true}"#,
+    ] {
+        let answer = service.post("/rotate", TOKEN, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(answer.error()["kind"], "invalid_input");
+        let message = answer.error()["message"].as_str().expect("a message");
+        assert_eq!(
+            message,
+            r#"body: is not that of rotate; give {"provider": "NAME"}"#
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let authorization = format!("Bearer {TOKEN}");
+    let form = request(
+        "/rotate",
+        Some(&authorization),
+        "application/x-www-form-urlencoded",
+        "provider=orders-credentials",
+    );
+    let answer = service.send(form).await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let long = format!(r#"{{"provider": "{}"}}"#, "x".repeat(5_000));
+    let answer = service.post("/rotate", TOKEN, &long).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let get = Request::get("/rotate").body(Body::empty());
+    let answer = service.send(get.expect("a request")).await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_backend_and_of_a_shutdown_have_their_kind() {
+    let service = Service::start().await;
+    let denied = ProviderError::new(ProviderErrorKind::Denied, "no permission");
+    service.provider.fail_next(1, denied);
+    let answer = service.rotate(TOKEN).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.error()["kind"], "provider");
+    assert_eq!(
+        answer.error()["cause"],
+        json!({ "kind": "denied", "message": "no permission", "transient": false })
+    );
+    service
+        .lab
+        .supervisor
+        .shutdown(Duration::from_secs(1))
+        .await;
+    let answer = service.rotate(TOKEN).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.error()["kind"], "shut_down");
+}
+
+#[test]
+fn an_unsuitable_token_is_an_error_without_it() {
+    for (label, token, problem) in [
+        (
+            "on-call",
+            "short",
+            "token: has 5 characters; give at least 32",
+        ),
+        ("on-call", "", "token: has 0 characters; give at least 32"),
+        (
+            "on-call",
+            "0123456789abcdef 0123456789abcdef",
+            "token: has a space or another character",
+        ),
+        ("", TOKEN, "label: is empty"),
+    ] {
+        let error = OperatorToken::new(label, token).expect_err("unsuitable");
+        let text = format!("{error} {error:?}");
+        assert!(text.starts_with(problem), "{text}");
+        assert!(token.is_empty() || !text.contains(token), "{text}");
+    }
+    let token = OperatorToken::new("on-call", format!("{TOKEN}\n")).expect("a line end is no part");
+    assert!(!format!("{token:?}").contains(TOKEN));
+}
+
+/// Lines that were logged, as text.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn record() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_operation_is_logged_with_who_and_what_and_no_token() {
+    let (lines, _guard) = Lines::record();
+    let service = Service::start().await;
+    service.rotate(TOKEN).await;
+    service
+        .post("/rotate", OTHER, r#"{"provider": "xyz"}"#)
+        .await;
+    for _ in 0..50 {
+        service.rotate(WRONG).await;
+    }
+    let text = lines.text();
+    let line = |message: &str| {
+        let mut lines = text.lines();
+        lines.find(|line| line.contains(message)).expect(message)
+    };
+    let done = line("an operator's request was carried out");
+    for part in [
+        "INFO",
+        "operation=\"rotate\"",
+        "name=\"orders-credentials\"",
+        "by=\"on-call\"",
+        "from=\"192.0.2.7:4711\"",
+        "outcome=\"adopted\"",
+    ] {
+        assert!(done.contains(part), "{part}: {done}");
+    }
+    let failed = line("an operator's request failed");
+    for part in [
+        "WARN",
+        "by=\"next\"",
+        "status=404",
+        "error_type=\"not_registered\"",
+    ] {
+        assert!(failed.contains(part), "{part}: {failed}");
+    }
+    let rejections = text.matches("an operation without a valid token was rejected");
+    assert_eq!(rejections.count(), 10, "a flood is not logged");
+    for token in [TOKEN, OTHER, WRONG] {
+        assert!(!text.contains(token), "a token is logged");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_continues_and_is_logged_if_the_client_leaves() {
+    let (lines, _guard) = Lines::record();
+    let service = Service::start().await;
+    service.provider.stall();
+    let client = tokio::time::timeout(Duration::from_secs(1), service.rotate(TOKEN)).await;
+    assert!(client.is_err(), "the client leaves before the response");
+    service.provider.resume();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let text = lines.text();
+    assert!(
+        text.contains("an operator's request was carried out"),
+        "{text}"
+    );
+}
