@@ -51,7 +51,9 @@ pub(crate) async fn show<P: PoolFactory>(
         let mut ticks = interval_at(Instant::now() + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut samples, mut last) = (0, sample());
-        let (mut terminate, mut hangup) = (
+        // Kept over all rounds: a signal between two of them would be lost.
+        let (mut interrupt, mut terminate, mut hangup) = (
+            signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
             signal(SignalKind::hangup())?,
         );
@@ -73,7 +75,7 @@ pub(crate) async fn show<P: PoolFactory>(
                         last = now;
                     }
                 }
-                _ = tokio::signal::ctrl_c() => script.stop(),
+                _ = interrupt.recv() => script.stop(),
                 _ = terminate.recv() => script.stop(),
                 _ = hangup.recv() => script.stop(),
             }
