@@ -75,6 +75,9 @@ impl Scenario {
                 }
             }
         }
+        if arguments.iter().any(|argument| argument == "--page") {
+            scenario.features.insert("page");
+        }
         // `--jaeger` starts a collector; `--otlp` names the user's.
         if arguments.iter().any(|argument| argument == "--jaeger") {
             scenario.add("traces", Server::Jaeger);
@@ -226,6 +229,8 @@ mod tests {
             servers: BTreeSet::from([Server::PostgreSql, Server::Jaeger]),
         };
         assert_eq!(scenario("--jaeger --seconds 5"), traced);
+        let page = BTreeSet::from(["bb8", "page"]);
+        assert_eq!(scenario("--page --pool bb8").features, page);
         let exported = Scenario {
             servers: BTreeSet::from([Server::PostgreSql]),
             ..traced

@@ -77,7 +77,7 @@ const FEATURES: [(&str, &[&str]); 2] = [
     ("claviger-config", &["full"]),
     (
         "claviger-demo",
-        &["bb8", "deadpool", "diesel", "redis", "traces"],
+        &["bb8", "deadpool", "diesel", "page", "redis", "traces"],
     ),
 ];
 

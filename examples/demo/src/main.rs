@@ -14,6 +14,8 @@ compile_error!("enable the feature of a pool: sqlx, deadpool, diesel, bb8 or red
 
 mod kind;
 mod options;
+#[cfg(feature = "page")]
+mod page;
 mod screen;
 mod script;
 mod server;

@@ -6,7 +6,7 @@ use lexopt::ValueExt;
 
 pub(crate) const USAGE: &str = "\
 usage: demo [--seconds N] [--pool NAME] [--database NAME] [--with BACKEND]
-            [--window SECONDS] [--jaeger | --otlp URL]
+            [--window SECONDS] [--page] [--jaeger | --otlp URL]
 
   --seconds N       duration of the service, 5 to 86400 (default 30);
                     with rds-iam at least 8, so that a token expires
@@ -19,6 +19,8 @@ usage: demo [--seconds N] [--pool NAME] [--database NAME] [--with BACKEND]
                       vault            dynamic users (ttl 10 s, max_ttl 30 s), by OpenBao
   --window SECONDS  with secrets-manager: from setSecret to finishSecret, 0.1 to 60
                     (default 10)
+  --page            serves the status page, and prints its address; without --seconds the
+                    demo then runs until Ctrl-C
   --jaeger          starts a Jaeger, and draws the trace of the last rotation
   --otlp URL        sends the traces to your own Jaeger (OTLP over HTTP, such as
                     http://localhost:4318), and draws the last one if its API responds on
@@ -29,6 +31,10 @@ usage: demo [--seconds N] [--pool NAME] [--database NAME] [--with BACKEND]
 /// Shortest duration, in seconds. Enough for one step of each kind.
 const SHORTEST: u64 = 5;
 const LONGEST: u64 = 86_400;
+/// Default duration, in seconds.
+const DEFAULT: u64 = 30;
+/// Duration of a demo that runs until Ctrl-C, in seconds: a year.
+const UNTIL_STOPPED: u64 = 365 * LONGEST;
 
 pub(crate) struct Options {
     pub(crate) duration: Duration,
@@ -46,6 +52,12 @@ pub(crate) struct Options {
         expect(dead_code, reason = "read with the feature traces only")
     )]
     pub(crate) traces: Traces,
+    /// Whether the status page is served.
+    #[cfg_attr(
+        not(feature = "page"),
+        expect(dead_code, reason = "read with the feature page only")
+    )]
+    pub(crate) page: bool,
 }
 
 /// Destination of the traces.
@@ -156,17 +168,18 @@ impl Options {
     /// Returns `None` if help was requested.
     pub(crate) fn from_arguments() -> Result<Option<Self>, lexopt::Error> {
         use lexopt::Arg::{Long, Short};
-        let (mut seconds, mut window) = (30, 10.0);
+        let (mut seconds, mut window, mut page) = (None, 10.0, false);
         let (mut pool, mut database, mut backend) = (None, None, Backend::File);
         let mut traces = Traces::None;
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("seconds") => seconds = parser.value()?.parse()?,
+                Long("seconds") => seconds = Some(parser.value()?.parse()?),
                 Long("window") => window = parser.value()?.parse()?,
                 Long("pool") => pool = Some(parser.value()?.parse_with(parse_pool)?),
                 Long("database") => database = Some(parser.value()?.parse_with(parse_database)?),
                 Long("with") => backend = parser.value()?.parse_with(parse_backend)?,
+                Long("page") => page = with_page()?,
                 Long("jaeger") => traces = own_jaeger()?,
                 Long("otlp") => traces = parser.value()?.parse_with(parse_collector)?,
                 Short('h') | Long("help") => return Ok(None),
@@ -181,11 +194,12 @@ impl Options {
             return Err("--database and --with: only with --pool sqlx".into());
         }
         let shortest = backend.shortest();
-        if !(shortest..=LONGEST).contains(&seconds) {
+        if let Some(seconds) = seconds.filter(|seconds| !(shortest..=LONGEST).contains(seconds)) {
             return Err(
                 format!("--seconds {seconds}: must be between {shortest} and {LONGEST}").into(),
             );
         }
+        let seconds = seconds.unwrap_or(if page { UNTIL_STOPPED } else { DEFAULT });
         if !(0.1..=60.0).contains(&window) {
             return Err(format!("--window {window}: must be between 0.1 and 60").into());
         }
@@ -197,8 +211,19 @@ impl Options {
             backend,
             window: Duration::from_secs_f64(window),
             traces,
+            page,
         }))
     }
+}
+
+#[cfg(feature = "page")]
+fn with_page() -> Result<bool, String> {
+    Ok(true)
+}
+
+#[cfg(not(feature = "page"))]
+fn with_page() -> Result<bool, String> {
+    Err(not_built("page"))
 }
 
 #[cfg(feature = "traces")]

@@ -9,6 +9,9 @@ use claviger::{Handle, Supervisor};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use crate::options::Options;
+#[cfg(feature = "page")]
+use crate::page::StatusPage;
 use crate::screen::{Progress, Screen};
 use crate::script::Script;
 use crate::service::{Counters, Service};
@@ -31,12 +34,21 @@ pub(crate) struct Services {
 /// Runs the services until the script has ended. Returns whether the demo succeeded.
 pub(crate) async fn show<P: PoolFactory>(
     screen: &Screen,
+    options: &Options,
     supervisor: &Supervisor,
     mut events: Events,
     pools: &[Handle<P>],
     services: Services,
     script: Script,
 ) -> Result<bool, Problem> {
+    #[cfg(feature = "page")]
+    let _page = if options.page {
+        Some(StatusPage::serve(screen, supervisor).await?)
+    } else {
+        None
+    };
+    #[cfg(not(feature = "page"))]
+    let _ = options;
     let calls = services.calls;
     let supervised = Arc::clone(services.supervised.counters());
     let plain = services.plain.as_ref().map(Service::counters).cloned();

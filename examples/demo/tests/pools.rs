@@ -5,7 +5,9 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
 
 const WIDTH: usize = 80;
 
@@ -32,6 +34,40 @@ fn only_calls_of_the_plain_bb8_pool_fail() {
 #[test]
 fn only_calls_of_the_plain_redis_connection_fail() {
     check_pool("redis", "commands");
+}
+
+#[test]
+fn the_status_page_is_served_until_the_demo_is_stopped() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_claviger-demo"))
+        .arg("--page")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(demo.stdout.take().expect("a pipe")).lines();
+    let mut line_with = |part: &str| {
+        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(part)));
+        line.expect(part).expect("text")
+    };
+    let line = line_with("the status page is at");
+    let (_, address) = line.split_once("http://").expect("an address");
+    let address = address.split('/').next().unwrap_or_default();
+    let mut connection = TcpStream::connect(address).expect("a connection");
+    write!(connection, "GET / HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it is sent");
+    let mut page = String::new();
+    connection.read_to_string(&mut page).expect("a page");
+    assert!(
+        page.starts_with("HTTP/1.0 200") && page.contains(">orders<"),
+        "{page}"
+    );
+
+    // Each kind of step has to run once. The next one is the fourth.
+    line_with("step 4");
+    let interrupt = format!("kill -INT {}", demo.id());
+    let sent = Command::new("sh").args(["-c", &interrupt]).status();
+    assert!(sent.expect("it runs").success());
+    let last = line_with("demo: ");
+    assert!(last.contains(", 0 failed;"), "{last}");
+    assert!(demo.wait().expect("it ends").success());
 }
 
 #[test]

@@ -64,7 +64,16 @@ pub(crate) async fn show_password_changes<K: Kind>(
         supervised,
         plain: Some(plain),
     };
-    show::show(screen, &supervisor, events, &[db], services, script).await
+    show::show(
+        screen,
+        options,
+        &supervisor,
+        events,
+        &[db],
+        services,
+        script,
+    )
+    .await
 }
 
 /// The file with the credentials of the supervised pool.

@@ -60,7 +60,16 @@ pub(crate) async fn show_expiring_tokens<D: Database>(
     let script = Script::start(screen, options.duration, |context| {
         count_rotations(Arc::clone(&server), db.clone(), context)
     });
-    show::show(screen, &supervisor, events, &[db], services, script).await
+    show::show(
+        screen,
+        options,
+        &supervisor,
+        events,
+        &[db],
+        services,
+        script,
+    )
+    .await
 }
 
 async fn count_rotations<D: Database>(

@@ -94,7 +94,16 @@ pub(crate) async fn show_four_steps<D: Database>(
         );
         one.sum(two)
     });
-    show::show(screen, &supervisor, events, &pools, services, script).await
+    show::show(
+        screen,
+        options,
+        &supervisor,
+        events,
+        &pools,
+        services,
+        script,
+    )
+    .await
 }
 
 /// Creates a secret with RDS's JSON fields, and its users in the database.

@@ -83,7 +83,16 @@ pub(crate) async fn show_dynamic_users<D: Database>(
             context,
         )
     });
-    let succeeded = show::show(screen, &supervisor, events, &[db], services, script).await?;
+    let succeeded = show::show(
+        screen,
+        options,
+        &supervisor,
+        events,
+        &[db],
+        services,
+        script,
+    )
+    .await?;
     let (leases, users) = blocking(move || count_remaining(&*server, &admin)).await?;
     if leases + users > 0 {
         screen.problem(&format!(
