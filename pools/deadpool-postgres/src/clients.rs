@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use claviger::pool::{Check, LoginError};
-use claviger_tokio_postgres::deadpool::{Kind, Login, Logins};
+use claviger_tokio_postgres::deadpool::{ConnectionKind, PermittedLogin, PermittedLogins};
 use claviger_tokio_postgres::{CallError, PgConnect, classify};
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod};
 use tokio::io::empty;
@@ -22,11 +22,11 @@ const CLOSED_AFTER: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub struct Clients;
 
-impl Kind for Clients {
+impl ConnectionKind for Clients {
     type Manager = Manager;
     type Connection = Object;
 
-    fn manager(logins: Logins) -> Manager {
+    fn manager(logins: PermittedLogins) -> Manager {
         let config = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -56,7 +56,7 @@ impl Kind for Clients {
 }
 
 /// Logs in with the current credentials and a permit.
-struct PermittedConnect(Logins);
+struct PermittedConnect(PermittedLogins);
 
 type Connecting<'c> =
     Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'c>>;
@@ -64,7 +64,7 @@ type Connecting<'c> =
 impl Connect for PermittedConnect {
     fn connect(&self, _: &Config) -> Connecting<'_> {
         Box::pin(async move {
-            match self.0.log_in(Login::connect).await {
+            match self.0.log_in(PermittedLogin::connect).await {
                 Ok(connected) => Ok(connected),
                 Err(LoginError::Failed(error)) => Err(error),
                 // The pool was replaced or removed. Callers of the handle no longer use it.

@@ -1,7 +1,7 @@
 //! Connections of diesel-async, as a kind of connection that deadpool pools.
 
 use claviger::pool::{Check, LoginError};
-use claviger_tokio_postgres::deadpool::{Kind, Logins};
+use claviger_tokio_postgres::deadpool::{ConnectionKind, PermittedLogins};
 use claviger_tokio_postgres::{CallError, PgConnect, login_error};
 use diesel::ConnectionResult;
 use diesel_async::pooled_connection::deadpool::PoolError;
@@ -19,11 +19,11 @@ use crate::errors::{call_error, check_error, into_diesel, setup_error};
 #[non_exhaustive]
 pub struct Connections;
 
-impl Kind for Connections {
+impl ConnectionKind for Connections {
     type Manager = AsyncDieselConnectionManager<AsyncPgConnection>;
     type Connection = PgConnection;
 
-    fn manager(logins: Logins) -> Self::Manager {
+    fn manager(logins: PermittedLogins) -> Self::Manager {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(move |_| {
@@ -51,7 +51,7 @@ impl Kind for Connections {
     }
 }
 
-async fn log_in(logins: &Logins) -> ConnectionResult<AsyncPgConnection> {
+async fn log_in(logins: &PermittedLogins) -> ConnectionResult<AsyncPgConnection> {
     let ended = logins.log_in(|login| async move {
         let (client, _task) = login.connect().await.map_err(login_error)?;
         let set_up = AsyncPgConnection::try_from(client).await;

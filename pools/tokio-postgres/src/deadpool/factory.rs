@@ -9,10 +9,10 @@ use claviger::pool::{AcquireError, Check, LoginPermits, PoolFactory, PoolSetting
 use claviger::{Credentials, Lease};
 use tokio::time::timeout;
 
-use super::{Kind, ManagedPool, ManagedPools};
+use super::{ConnectionKind, ManagedPool, ManagedPools};
 use crate::{CallError, classify, classify_probe};
 
-impl<K: Kind> PoolFactory for ManagedPools<K> {
+impl<K: ConnectionKind> PoolFactory for ManagedPools<K> {
     type Secret = Credentials;
     type Pool = ManagedPool<K>;
     type Connection = K::Connection;

@@ -14,7 +14,7 @@ use crate::{OpenConnection, OpenConnections, PgConnect};
 /// Logs in with a permit and the current credentials of a pool, which can be replaced. Clones share
 /// them.
 #[derive(Clone)]
-pub struct Logins {
+pub struct PermittedLogins {
     connect: Arc<PgConnect>,
     credentials: Arc<Mutex<Arc<Credentials>>>,
     connections: OpenConnections,
@@ -22,13 +22,13 @@ pub struct Logins {
 }
 
 /// One login that has a permit.
-pub struct Login {
+pub struct PermittedLogin {
     connect: Arc<PgConnect>,
     credentials: Arc<Credentials>,
     connection: OpenConnection,
 }
 
-impl Logins {
+impl PermittedLogins {
     pub(super) fn new(
         connect: Arc<PgConnect>,
         credentials: &Credentials,
@@ -61,7 +61,7 @@ impl Logins {
     /// As [`LoginPermits::log_in`].
     pub async fn log_in<C, E, L>(
         &self,
-        login: impl FnOnce(Login) -> L + Send,
+        login: impl FnOnce(PermittedLogin) -> L + Send,
     ) -> Result<C, LoginError<E>>
     where
         C: Send + 'static,
@@ -69,7 +69,7 @@ impl Logins {
         L: Future<Output = Result<C, E>> + Send + 'static,
     {
         let begin = || {
-            login(Login {
+            login(PermittedLogin {
                 connect: Arc::clone(&self.connect),
                 credentials: Arc::clone(&self.credentials.lock()),
                 connection: self.connections.begin(),
@@ -79,7 +79,7 @@ impl Logins {
     }
 }
 
-impl Login {
+impl PermittedLogin {
     /// Logs in and calls the hook. The task owns the connection until the client is dropped.
     ///
     /// # Errors

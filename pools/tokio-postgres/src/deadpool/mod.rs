@@ -12,21 +12,21 @@ use deadpool::managed::{Manager, Object, PoolError};
 
 use crate::{CallError, PgConnect};
 
-pub use logins::{Login, Logins};
+pub use logins::{PermittedLogin, PermittedLogins};
 pub use pool::ManagedPool;
 pub use pools::ManagedPools;
 
 /// A kind of connection that deadpool pools.
-pub trait Kind: Send + Sync + 'static {
+pub trait ConnectionKind: Send + Sync + 'static {
     /// deadpool's manager of these connections.
     type Manager: Manager + Send + Sync + 'static;
     /// Connection of a caller.
     type Connection: From<Object<Self::Manager>> + Send + 'static;
 
-    /// Creates the manager of a pool, which opens every connection by [`Logins::log_in`]. It must
-    /// not check connections before reuse, because deadpool loses one whose check is cancelled. The
-    /// handle checks them.
-    fn manager(logins: Logins) -> Self::Manager;
+    /// Creates the manager of a pool, which opens every connection by [`PermittedLogins::log_in`].
+    /// It must not check connections before reuse, because deadpool loses one whose check is
+    /// cancelled. The handle checks them.
+    fn manager(logins: PermittedLogins) -> Self::Manager;
 
     /// Returns the error of a call on deadpool.
     fn call_error(error: PoolError<<Self::Manager as Manager>::Error>) -> CallError;

@@ -14,7 +14,7 @@ use deadpool::managed::{Hook, HookError, Manager, Metrics, Pool, WeakPool};
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
-use super::{Kind, Logins, ManagedPools};
+use super::{ConnectionKind, ManagedPools, PermittedLogins};
 use crate::{CallError, Lifetimes};
 
 /// Time between two searches for idle connections of a closed pool.
@@ -26,17 +26,17 @@ tokio::task_local! {
 }
 
 /// A pool of deadpool, as [`Handle::current`](claviger::Handle::current) returns it.
-pub struct ManagedPool<K: Kind> {
+pub struct ManagedPool<K: ConnectionKind> {
     /// `None` before the first lease is verified.
     inner: Option<Inner<K>>,
 }
 
-struct Inner<K: Kind> {
+struct Inner<K: ConnectionKind> {
     pool: Pool<K::Manager>,
-    logins: Logins,
+    logins: PermittedLogins,
 }
 
-impl<K: Kind> ManagedPool<K> {
+impl<K: ConnectionKind> ManagedPool<K> {
     /// Returns deadpool's own pool, `None` before the first lease is verified.
     pub fn deadpool(&self) -> Option<&Pool<K::Manager>> {
         Some(&self.inner.as_ref()?.pool)
@@ -51,7 +51,7 @@ impl<K: Kind> ManagedPool<K> {
         credentials: &Credentials,
         permits: LoginPermits,
     ) -> Result<Self, ConnectError> {
-        let logins = Logins::new(Arc::clone(&pools.connect), credentials, permits);
+        let logins = PermittedLogins::new(Arc::clone(&pools.connect), credentials, permits);
         let lifetimes = pools.settings.lifetimes;
         let pool = Pool::builder(K::manager(logins.clone()))
             .max_size(pools.config.max_size)
@@ -157,7 +157,7 @@ async fn close_old<M: Manager>(pool: WeakPool<M>, lifetimes: Lifetimes, pause: D
     }
 }
 
-impl<K: Kind> Clone for ManagedPool<K> {
+impl<K: ConnectionKind> Clone for ManagedPool<K> {
     fn clone(&self) -> Self {
         let inner = self.inner.as_ref().map(|inner| Inner {
             pool: inner.pool.clone(),
@@ -167,7 +167,7 @@ impl<K: Kind> Clone for ManagedPool<K> {
     }
 }
 
-impl<K: Kind> fmt::Debug for ManagedPool<K> {
+impl<K: ConnectionKind> fmt::Debug for ManagedPool<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManagedPool")
             .field("status", &self.deadpool().map(Pool::status))

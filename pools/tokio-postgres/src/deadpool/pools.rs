@@ -8,7 +8,7 @@ use claviger::Lease;
 use claviger::error::ConnectError;
 use deadpool::managed::PoolConfig;
 
-use super::Kind;
+use super::ConnectionKind;
 use crate::settings::check_limit;
 use crate::{PgConnect, QueueSettings};
 
@@ -33,7 +33,7 @@ pub struct ManagedPools<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K: Kind> ManagedPools<K> {
+impl<K: ConnectionKind> ManagedPools<K> {
     /// Creates a factory of pools with these settings.
     pub fn new(connect: PgConnect, config: PoolConfig) -> Self {
         let max_connections = u32::try_from(config.max_size).unwrap_or(u32::MAX);
