@@ -17,12 +17,12 @@ use tokio_postgres::{Client, Config, Error, NoTls};
 /// Time after which a login of a closed pool fails. Callers of a handle no longer use it by then.
 const CLOSED_AFTER: Duration = Duration::from_secs(1);
 
-/// The kind of connection of [`DeadpoolPools`](crate::DeadpoolPools).
+/// The kind of connection of [`DeadpoolPools`](crate::DeadpoolPools): deadpool-postgres's client.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Clients;
+pub struct ClientKind;
 
-impl ConnectionKind for Clients {
+impl ConnectionKind for ClientKind {
     type Manager = Manager;
     type Connection = Object;
 

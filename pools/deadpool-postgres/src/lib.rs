@@ -5,7 +5,7 @@ mod clients;
 use claviger_tokio_postgres::deadpool::{ManagedPool, ManagedPools};
 
 pub use claviger_tokio_postgres::{CallError, HookFuture, PgConnect};
-pub use clients::Clients;
+pub use clients::ClientKind;
 pub use deadpool_postgres;
 pub use tokio_postgres;
 
@@ -25,7 +25,7 @@ pub use tokio_postgres;
 ///     .with_overlap(2);
 /// # drop(pools);
 /// ```
-pub type DeadpoolPools = ManagedPools<Clients>;
+pub type DeadpoolPools = ManagedPools<ClientKind>;
 
 /// A pool of deadpool-postgres, as [`Handle::current`](claviger::Handle::current) returns it.
-pub type DeadpoolPool = ManagedPool<Clients>;
+pub type DeadpoolPool = ManagedPool<ClientKind>;

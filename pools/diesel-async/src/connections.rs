@@ -14,12 +14,12 @@ use futures_util::FutureExt;
 use crate::connection::PgConnection;
 use crate::errors::{call_error, check_error, into_diesel, setup_error};
 
-/// The kind of connection of [`DieselPools`](crate::DieselPools).
+/// The kind of connection of [`DieselPools`](crate::DieselPools): [`PgConnection`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Connections;
+pub struct PgConnectionKind;
 
-impl ConnectionKind for Connections {
+impl ConnectionKind for PgConnectionKind {
     type Manager = AsyncDieselConnectionManager<AsyncPgConnection>;
     type Connection = PgConnection;
 

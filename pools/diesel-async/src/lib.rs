@@ -8,7 +8,7 @@ use claviger_tokio_postgres::deadpool::{ManagedPool, ManagedPools};
 
 pub use claviger_tokio_postgres::{CallError, HookFuture, PgConnect, tokio_postgres};
 pub use connection::PgConnection;
-pub use connections::Connections;
+pub use connections::PgConnectionKind;
 pub use deadpool;
 pub use diesel;
 pub use diesel_async;
@@ -29,7 +29,7 @@ pub use diesel_async;
 ///     .with_overlap(2);
 /// # drop(pools);
 /// ```
-pub type DieselPools = ManagedPools<Connections>;
+pub type DieselPools = ManagedPools<PgConnectionKind>;
 
 /// A pool of diesel-async, as [`Handle::current`](claviger::Handle::current) returns it.
-pub type DieselPool = ManagedPool<Connections>;
+pub type DieselPool = ManagedPool<PgConnectionKind>;
