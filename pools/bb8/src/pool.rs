@@ -20,7 +20,7 @@ use crate::pools::Bb8Pools;
 const WITHOUT_LIFETIMES: Duration = Duration::from_secs(30);
 
 /// Time between two searches for idle connections of a closed pool.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time after which a waiting caller checks the pool again.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -69,7 +69,7 @@ impl<F: ManagerFactory> Bb8Pool<F> {
             .idle_timeout(lifetimes.idle_timeout)
             .connection_timeout(settings.acquire_timeout)
             .queue_strategy(pools.queue_strategy)
-            .reaper_rate(lifetimes.search_every().unwrap_or(WITHOUT_LIFETIMES))
+            .reaper_rate(lifetimes.search_interval().unwrap_or(WITHOUT_LIFETIMES))
             .test_on_check_out(false)
             .retry_connection(false)
             .build_unchecked(manager.clone());
@@ -165,7 +165,7 @@ impl<F: ManagerFactory> Bb8Pool<F> {
             }
             tokio::select! {
                 () = manager.connections().all_closed() => return,
-                () = sleep(SWEEP_EVERY) => {}
+                () = sleep(SWEEP_INTERVAL) => {}
             }
         }
     }

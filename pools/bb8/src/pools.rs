@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8::QueueStrategy;
-use claviger_tokio_postgres::{QueueSettings, setters};
+use claviger_tokio_postgres::{QueuedPoolSettings, setters};
 
 use crate::managers::ManagerFactory;
 
@@ -29,14 +29,14 @@ use crate::managers::ManagerFactory;
 /// ```
 pub struct Bb8Pools<F> {
     pub(crate) managers: Arc<F>,
-    pub(crate) settings: QueueSettings,
+    pub(crate) settings: QueuedPoolSettings,
     pub(crate) queue_strategy: QueueStrategy,
 }
 
 impl<F: ManagerFactory> Bb8Pools<F> {
     /// Creates a factory of pools of at most `max_connections` connections.
     pub fn new(managers: F, max_connections: u32) -> Self {
-        let mut settings = QueueSettings::new(max_connections);
+        let mut settings = QueuedPoolSettings::new(max_connections);
         settings.pool.reuses_cancelled = managers.reuses_cancelled();
         Self {
             managers: Arc::new(managers),

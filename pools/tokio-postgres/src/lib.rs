@@ -16,5 +16,5 @@ pub use classify::{classify, classify_probe, find_postgres_error, login_error};
 pub use connect::{HookFuture, PROBE_SQL, PgConnect};
 pub use open_connections::{OpenConnection, OpenConnections};
 pub use rustls;
-pub use settings::{Lifetimes, QueueSettings};
+pub use settings::{Lifetimes, QueuedPoolSettings};
 pub use tokio_postgres;

@@ -7,12 +7,12 @@ use claviger::error::ConnectError;
 use claviger::pool::PoolSettings;
 
 /// Shortest and longest pause between two searches for connections beyond a limit.
-const SEARCH_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const SEARCH_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Settings of a pool with [a queue of its own](PoolSettings::own_queue). The setters of
 /// [`setters!`](crate::setters) change them.
 #[derive(Clone, Debug)]
-pub struct QueueSettings {
+pub struct QueuedPoolSettings {
     /// The settings that the library needs.
     pub pool: PoolSettings,
     /// Limits on the age of connections.
@@ -28,7 +28,7 @@ pub struct Lifetimes {
     pub idle_timeout: Option<Duration>,
 }
 
-impl QueueSettings {
+impl QueuedPoolSettings {
     /// Returns the settings of a pool of at most `max_connections` connections. The rest are
     /// defaults.
     pub fn new(max_connections: u32) -> Self {
@@ -94,21 +94,21 @@ impl Default for Lifetimes {
 
 impl Lifetimes {
     /// Returns whether a connection of this age, which was idle for this time, is to be closed.
-    pub fn are_over(self, age: Duration, idle_for: Duration) -> bool {
+    pub fn is_exceeded(self, age: Duration, idle_for: Duration) -> bool {
         let reached = |limit: Option<Duration>, time| limit.is_some_and(|limit| time >= limit);
         reached(self.max_lifetime, age) || reached(self.idle_timeout, idle_for)
     }
 
     /// Returns the pause between two searches for connections that are too old: a quarter of the
     /// shorter limit, from 1 s to 30 s. `None` without a limit.
-    pub fn search_every(self) -> Option<Duration> {
+    pub fn search_interval(self) -> Option<Duration> {
         let shortest = self.max_lifetime.into_iter().chain(self.idle_timeout).min();
-        Some((shortest? / 4).clamp(SEARCH_EVERY.0, SEARCH_EVERY.1))
+        Some((shortest? / 4).clamp(SEARCH_INTERVAL.0, SEARCH_INTERVAL.1))
     }
 }
 
-/// Defines the setters that factories of pools share. The factory has a field `settings:
-/// QueueSettings`.
+/// Defines the setters that factories of pools share. The factory has a field
+/// `settings: QueuedPoolSettings`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setters {

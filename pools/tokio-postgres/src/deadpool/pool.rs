@@ -18,7 +18,7 @@ use super::{ConnectionKind, ManagedPools, PermittedLogins};
 use crate::{CallError, Lifetimes};
 
 /// Time between two searches for idle connections of a closed pool.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     /// Idle time of the connection that a call of this task is about to return.
@@ -59,7 +59,7 @@ impl<K: ConnectionKind> ManagedPool<K> {
             .wait_timeout(Some(pools.settings.pool.acquire_timeout))
             .runtime(Runtime::Tokio1)
             .pre_recycle(Hook::sync_fn(move |_, metrics| {
-                if are_over(lifetimes, metrics) {
+                if is_exceeded(lifetimes, metrics) {
                     return Err(HookError::message("it is too old"));
                 }
                 let _ = IDLE_FOR.try_with(|idle_for| idle_for.set(metrics.last_used()));
@@ -68,7 +68,7 @@ impl<K: ConnectionKind> ManagedPool<K> {
             .build()
             .map_err(|error| ConnectError::misconfigured("pool", error))?;
         if let (Some(pause), Ok(runtime)) = (
-            lifetimes.search_every(),
+            lifetimes.search_interval(),
             tokio::runtime::Handle::try_current(),
         ) {
             runtime.spawn(close_old(pool.weak(), lifetimes, pause));
@@ -129,7 +129,7 @@ impl<K: ConnectionKind> ManagedPool<K> {
             pool.retain(|_, _| false);
             tokio::select! {
                 () = logins.connections().all_closed() => return,
-                () = sleep(SWEEP_EVERY) => {}
+                () = sleep(SWEEP_INTERVAL) => {}
             }
         }
     }
@@ -140,8 +140,8 @@ fn idle_for() -> Duration {
     IDLE_FOR.try_with(Cell::get).unwrap_or_default()
 }
 
-fn are_over(lifetimes: Lifetimes, metrics: &Metrics) -> bool {
-    lifetimes.are_over(metrics.age(), metrics.last_used())
+fn is_exceeded(lifetimes: Lifetimes, metrics: &Metrics) -> bool {
+    lifetimes.is_exceeded(metrics.age(), metrics.last_used())
 }
 
 /// Closes idle connections that are too old, until the pool is closed.
@@ -150,7 +150,7 @@ async fn close_old<M: Manager>(pool: WeakPool<M>, lifetimes: Lifetimes, pause: D
         sleep(pause).await;
         match pool.upgrade() {
             Some(pool) if !pool.is_closed() => {
-                pool.retain(|_, metrics| !are_over(lifetimes, &metrics));
+                pool.retain(|_, metrics| !is_exceeded(lifetimes, &metrics));
             }
             _ => return,
         }

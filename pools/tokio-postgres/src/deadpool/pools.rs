@@ -10,7 +10,7 @@ use deadpool::managed::PoolConfig;
 
 use super::ConnectionKind;
 use crate::settings::check_limit;
-use crate::{PgConnect, QueueSettings};
+use crate::{PgConnect, QueuedPoolSettings};
 
 /// Makes pools of deadpool from [`Credentials`](claviger::Credentials).
 ///
@@ -29,7 +29,7 @@ use crate::{PgConnect, QueueSettings};
 pub struct ManagedPools<K> {
     pub(super) connect: Arc<PgConnect>,
     pub(super) config: PoolConfig,
-    pub(super) settings: QueueSettings,
+    pub(super) settings: QueuedPoolSettings,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -37,7 +37,7 @@ impl<K: ConnectionKind> ManagedPools<K> {
     /// Creates a factory of pools with these settings.
     pub fn new(connect: PgConnect, config: PoolConfig) -> Self {
         let max_connections = u32::try_from(config.max_size).unwrap_or(u32::MAX);
-        let mut settings = QueueSettings::new(max_connections);
+        let mut settings = QueuedPoolSettings::new(max_connections);
         settings.pool.names.max_connections = "max_size";
         settings.pool.names.acquire_timeout = "timeouts.wait";
         if let Some(wait) = config.timeouts.wait {
