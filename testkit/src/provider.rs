@@ -114,8 +114,8 @@ impl ScriptedProvider {
         self
     }
 
-    /// Sets when the server ends connections, counted from the start of the fetch. Default: at the
-    /// lease's expiry.
+    /// Sets the lifetime of connections, counted from the start of the fetch: leases then have a
+    /// [connection expiry](Lease::with_connection_expiry). Default: the lease's own lifetime.
     #[must_use]
     pub fn with_connection_lifetime(self, lifetime: Duration) -> Self {
         self.lock().connection_lifetime = Some(lifetime);
