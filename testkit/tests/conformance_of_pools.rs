@@ -22,7 +22,7 @@ use memory_server::MemoryServer;
 use tokio::task::JoinSet;
 
 /// Each fault, and the checks that find it.
-const FAULTS: [(Fault, &[&str]); 53] = [
+const FAULTS: [(Fault, &[&str]); 57] = [
     (Fault::CheckRejectsAll, &["check_accepts_a_valid_lease"]),
     (
         Fault::VerifyRejectsAll,
@@ -112,6 +112,10 @@ const FAULTS: [(Fault, &[&str]); 53] = [
         ],
     ),
     (
+        Fault::HandedConnectionIsLost,
+        &["a_dropped_get_keeps_no_place"],
+    ),
+    (
         Fault::UpdateClosesConnections,
         &[
             "update_in_place_keeps_connections",
@@ -123,6 +127,10 @@ const FAULTS: [(Fault, &[&str]); 53] = [
         &["update_in_place_logs_in_with_the_new_credentials"],
     ),
     (
+        Fault::WaitingLoginsKeepCredentials,
+        &["a_waiting_login_uses_the_new_credentials"],
+    ),
+    (
         Fault::UpdateReturnsFalse,
         &["update_in_place_logs_in_with_the_new_credentials"],
     ),
@@ -132,6 +140,13 @@ const FAULTS: [(Fault, &[&str]); 53] = [
     ),
     (
         Fault::ClassifiesAllAsOther,
+        &[
+            "classify_recognises_a_rejected_login",
+            "a_changed_password_costs_one_fetch",
+        ],
+    ),
+    (
+        Fault::ClassifiesRejectionsAsUnreachable,
         &[
             "classify_recognises_a_rejected_login",
             "a_changed_password_costs_one_fetch",
@@ -180,6 +195,15 @@ const FAULTS: [(Fault, &[&str]); 53] = [
     (Fault::VacantHangs, &["a_vacant_pool_is_closed"]),
     (Fault::VacantHasConnections, &["a_vacant_pool_is_closed"]),
     (
+        Fault::DrainDoesNothing,
+        &[
+            "drain_closes_idle_connections_at_once",
+            "drain_resolves_when_the_last_connection_has_closed",
+            "a_drained_pool_opens_no_connection",
+            "shutdown_closes_every_connection",
+        ],
+    ),
+    (
         Fault::DrainKeepsIdle,
         &[
             "drain_closes_idle_connections_at_once",
@@ -209,10 +233,11 @@ const FAULTS: [(Fault, &[&str]); 53] = [
 
 /// Checks that find their faults only in pools with a queue of their own. Other pools are not
 /// dropped within a login.
-const OWN_QUEUE: [&str; 4] = [
+const OWN_QUEUE: [&str; 5] = [
     "logins_wait_for_a_permit",
     "each_login_has_a_permit",
     "waiting_logins_do_not_count",
+    "a_waiting_login_uses_the_new_credentials",
     "cancelled_calls_leave_the_pool_at_full_size",
 ];
 

@@ -16,7 +16,7 @@ use memory_backend::{MemoryBackend, MemoryProvider, ProviderFault as Fault};
 use tokio::task::JoinSet;
 
 /// Each fault, and the checks that find it.
-const FAULTS: [(Fault, &[&str]); 27] = [
+const FAULTS: [(Fault, &[&str]); 31] = [
     (Fault::FetchFails, &["fetch_returns_a_lease"]),
     (Fault::FetchPanics, &["fetch_returns_a_lease"]),
     (
@@ -46,6 +46,7 @@ const FAULTS: [(Fault, &[&str]); 27] = [
         Fault::ReadsTheSystemClock,
         &["lifetimes_count_from_the_request"],
     ),
+    (Fault::FetchBlocks, &["fetch_does_not_block_its_thread"]),
     (
         Fault::KeepsTheLockOfADroppedFetch,
         &["a_dropped_fetch_leaves_the_provider_usable"],
@@ -83,6 +84,10 @@ const FAULTS: [(Fault, &[&str]); 27] = [
             "a_hint_leads_to_a_fetch",
         ],
     ),
+    (
+        Fault::WatchOutlivesItsDrop,
+        &["a_dropped_watch_sends_no_hints"],
+    ),
     (Fault::ReleaseHangs, &["release_ends_and_may_be_repeated"]),
     (
         Fault::ReleaseTwiceFails,
@@ -94,6 +99,11 @@ const FAULTS: [(Fault, &[&str]); 27] = [
             "release_reaches_the_backend",
             "a_shutdown_releases_the_lease",
         ],
+    ),
+    (Fault::ReleasesTwice, &["release_reaches_the_backend"]),
+    (
+        Fault::ReleasesTheLatest,
+        &["a_release_ends_its_own_lease_alone"],
     ),
     (
         Fault::ReleaseHidesItsError,

@@ -29,8 +29,8 @@ pub(super) const VERIFY_DEADLINE: Duration = Duration::from_secs(5);
 /// Time for which the kit verifies that something does not happen.
 pub(super) const WATCH: Duration = Duration::from_millis(250);
 
-/// Pause between two reads of a condition.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Pause between two reads of a condition, and for work in the background.
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// Time for an aborted check to end before its runtime is abandoned.
 const ABORT: Duration = Duration::from_secs(1);

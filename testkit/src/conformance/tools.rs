@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::runner::WATCH;
 
@@ -27,6 +27,19 @@ pub(super) async fn drop_after_polls(polls: u32, work: impl Future) {
         }
     });
     let _ = timeout(Duration::from_millis(20), polled).await;
+}
+
+/// Awaits the future. Returns the longest time that one poll took, too.
+pub(super) async fn longest_poll<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let mut work = pin!(work);
+    let mut longest = Duration::ZERO;
+    let output = poll_fn(|context| {
+        let began = Instant::now();
+        let polled = work.as_mut().poll(context);
+        longest = longest.max(began.elapsed());
+        polled
+    });
+    (output.await, longest)
 }
 
 /// Returns the text of an error with its causes.

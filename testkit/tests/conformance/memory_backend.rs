@@ -1,5 +1,6 @@
 //! A backend in memory, and a provider that is correct except for one fault.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) enum ProviderFault {
     ReturnsExpired,
     RefreshesTooLate,
     ReadsTheSystemClock,
+    FetchBlocks,
     KeepsTheLockOfADroppedFetch,
     OutageIsUnnoticed,
     OutageIsPermanent,
@@ -41,9 +43,12 @@ pub(crate) enum ProviderFault {
     RevisionIsThePassword,
     WatchRunsOnce,
     ReportsNoChanges,
+    WatchOutlivesItsDrop,
     ReleaseHangs,
     ReleaseTwiceFails,
     ReleaseDoesNothing,
+    ReleasesTwice,
+    ReleasesTheLatest,
     ReleaseHidesItsError,
     FetchFailsAfterRelease,
     CloseHangs,
@@ -53,6 +58,8 @@ pub(crate) enum ProviderFault {
 struct State {
     available: bool,
     released: u32,
+    /// Secrets that are no longer accepted.
+    ended: HashSet<String>,
 }
 
 /// Clones share one backend.
@@ -67,6 +74,7 @@ impl MemoryBackend {
         let state = State {
             available: true,
             released: 0,
+            ended: HashSet::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -181,6 +189,7 @@ impl Provider for MemoryProvider {
         match self.fault {
             Some(ProviderFault::FetchFails) => return Err(other("no")),
             Some(ProviderFault::FetchPanics) => panic!("scripted panic"),
+            Some(ProviderFault::FetchBlocks) => std::thread::sleep(Duration::from_millis(400)),
             Some(ProviderFault::OutagePanics) if !available => panic!("scripted panic"),
             Some(ProviderFault::OutageIsUnnoticed) => {}
             Some(ProviderFault::StaysDown) if self.was_down.load(Ordering::Acquire) => {
@@ -230,9 +239,17 @@ impl Provider for MemoryProvider {
                 "no such lease",
             ));
         }
-        if !self.has(ProviderFault::ReleaseDoesNothing) {
-            self.backend.state.lock().released += 1;
-        }
+        let mut state = self.backend.state.lock();
+        let secret = match self.fault {
+            Some(ProviderFault::ReleaseDoesNothing) => return Ok(()),
+            Some(ProviderFault::ReleasesTheLatest) => self.last_password.lock().clone(),
+            _ => lease.secret().expose_password().to_owned(),
+        };
+        state.ended.insert(secret);
+        state.released += match self.fault {
+            Some(ProviderFault::ReleasesTwice) => 2,
+            _ => 1,
+        };
         Ok(())
     }
 
@@ -242,10 +259,18 @@ impl Provider for MemoryProvider {
             panic!("it is watched already");
         }
         let mut version = self.backend.version.subscribe();
-        while version.changed().await.is_ok() {
-            if !self.has(ProviderFault::ReportsNoChanges) {
-                hints.changed();
+        let reports = !self.has(ProviderFault::ReportsNoChanges);
+        let watching = async move {
+            while version.changed().await.is_ok() {
+                if reports {
+                    hints.changed();
+                }
             }
+        };
+        if self.has(ProviderFault::WatchOutlivesItsDrop) {
+            let _ = tokio::spawn(watching).await;
+        } else {
+            watching.await;
         }
     }
 
@@ -273,6 +298,11 @@ impl ProviderControls<MemoryProvider> for MemoryBackend {
 
     async fn released(&self) -> Result<Option<u32>, ControlError> {
         Ok(Some(self.state.lock().released))
+    }
+
+    async fn is_accepted(&self, secret: &Credentials) -> Result<Option<bool>, ControlError> {
+        let is_ended = self.state.lock().ended.contains(secret.expose_password());
+        Ok(Some(!is_ended))
     }
 
     fn reports_changes(&self) -> bool {

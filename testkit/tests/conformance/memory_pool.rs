@@ -10,7 +10,7 @@ use claviger::Credentials;
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::pool::{LoginError, LoginPermits};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::sleep;
 
 use super::fault::Fault;
@@ -182,8 +182,12 @@ impl MemoryPool {
         if self.has(Fault::FailsWhenFull) && self.0.places.available_permits() == 0 {
             return Err(MemoryError::TimedOut);
         }
-        let place = Arc::clone(&self.0.places).acquire_owned().await;
-        let place = place.map_err(|_| MemoryError::Closed)?;
+        let place = if self.has(Fault::HandedConnectionIsLost) {
+            self.handed_place().await
+        } else {
+            Arc::clone(&self.0.places).acquire_owned().await.ok()
+        };
+        let place = place.ok_or(MemoryError::Closed)?;
         let idle = self.0.idle.lock().pop();
         if let Some(socket) = idle {
             return Ok(self.connection(socket, place));
@@ -200,7 +204,24 @@ impl MemoryPool {
         Ok(self.connection(Arc::new(socket), place))
     }
 
+    /// Waits for a place in a task of its own, which is a fault: one that was handed to a dropped
+    /// call is lost.
+    async fn handed_place(&self) -> Option<OwnedSemaphorePermit> {
+        let (hand, handed) = oneshot::channel();
+        let waiting = Arc::clone(&self.0.places).acquire_owned();
+        tokio::spawn(async move {
+            let place = waiting.await.ok();
+            if !hand.is_closed() {
+                let _ = hand.send(PlaceDuringLogin { keep: true, place });
+            }
+        });
+        handed.await.ok()?.after_login()
+    }
+
     async fn log_in(&self) -> Result<Socket, MemoryError> {
+        let early = self
+            .has(Fault::WaitingLoginsKeepCredentials)
+            .then(|| self.0.credentials.lock().clone());
         let attempts = if self.has(Fault::RetriesRejectedLogins) {
             10
         } else {
@@ -209,10 +230,10 @@ impl MemoryPool {
         let login = {
             let pool = self.clone();
             move || async move {
-                let mut result = pool.log_in_once().await;
+                let mut result = pool.log_in_once(early.as_ref()).await;
                 for _ in 1..attempts {
                     if result.is_err() {
-                        result = pool.log_in_once().await;
+                        result = pool.log_in_once(early.as_ref()).await;
                     }
                 }
                 result
@@ -240,8 +261,9 @@ impl MemoryPool {
         }
     }
 
-    async fn log_in_once(&self) -> Result<Socket, ConnectError> {
-        let credentials = self.0.credentials.lock().clone();
+    async fn log_in_once(&self, early: Option<&Credentials>) -> Result<Socket, ConnectError> {
+        let current = || self.0.credentials.lock().clone();
+        let credentials = early.cloned().unwrap_or_else(current);
         let result = self.0.server.log_in(&credentials).await;
         result.map_err(|error| {
             if self.has(Fault::ErrorShowsThePassword) {

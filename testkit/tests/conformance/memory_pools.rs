@@ -232,6 +232,9 @@ impl PoolFactory for MemoryPools {
     }
 
     async fn drain(&self, pool: MemoryPool) {
+        if self.has(Fault::DrainDoesNothing) {
+            return;
+        }
         if !self.has(Fault::DrainedPoolOpens) {
             pool.close();
         }
@@ -275,6 +278,9 @@ impl PoolFactory for MemoryPools {
         let classified = connect_error.cloned().unwrap_or_else(other);
         match self.fault {
             Some(Fault::ClassifiesAllAsOther) => classified.with_kind(Other),
+            Some(Fault::ClassifiesRejectionsAsUnreachable) => {
+                with_kind(classified, Rejected, Unreachable)
+            }
             Some(Fault::ClassifyLosesTheCode) => {
                 ConnectError::new(classified.kind(), classified.message())
             }

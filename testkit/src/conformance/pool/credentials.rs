@@ -1,13 +1,18 @@
 //! Checks of `update_in_place`.
 
-use claviger::pool::PoolFactory;
+use std::pin::pin;
+
+use claviger::pool::{PoolFactory, Taken};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::PoolControls;
-use super::world::World;
+use super::permits::require_own_queue;
+use super::world::{Opened, World};
 use crate::conformance::runner::{
     CheckResult, Planned, STEP, failed, not_applicable, planned, require,
 };
+use crate::conformance::tools::{is_pending, show};
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![
@@ -20,6 +25,12 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
             "update_in_place_logs_in_with_the_new_credentials",
             "PoolFactory::update_in_place: \"Makes the pool log in with `new` from now on\"",
             update_in_place_logs_in_with_the_new_credentials,
+        ),
+        planned(
+            "a_waiting_login_uses_the_new_credentials",
+            "PoolFactory::update_in_place: \"Makes the pool log in with `new` from now on\"; \
+             PoolSettings::own_queue: logins wait for a permit during a handover",
+            a_waiting_login_uses_the_new_credentials,
         ),
         planned(
             "update_in_place_is_false_for_another_address",
@@ -82,15 +93,49 @@ async fn update_in_place_logs_in_with_the_new_credentials<F: PoolFactory, C: Poo
         world.close(&opened).await?;
         return Err(not_applicable(REPLACED));
     }
+    finish_login(&world, &opened, got).await
+}
+
+/// Fails unless `get` returned a connection, and closes the pool.
+async fn finish_login<F: PoolFactory, C: PoolControls<F>>(
+    world: &World<F, C>,
+    opened: &Opened<F>,
+    got: Result<Result<Taken<F::Connection>, F::Error>, Elapsed>,
+) -> CheckResult {
     let expected = "a login with the new password";
     let mut taken = match got {
         Ok(Ok(taken)) => taken,
-        Ok(Err(error)) => return Err(failed(expected, error)),
+        Ok(Err(error)) => return Err(failed(expected, show(&error))),
         Err(_) => return Err(failed(expected, "`get` was pending for 10 s")),
     };
     world.query(&mut taken.connection).await?;
     world.give_back(taken.connection).await?;
-    world.close(&opened).await
+    world.close(opened).await
+}
+
+async fn a_waiting_login_uses_the_new_credentials<F: PoolFactory, C: PoolControls<F>>(
+    world: World<F, C>,
+) -> CheckResult {
+    require_own_queue(&world)?;
+    let opened = world.open_fresh().await?;
+    let old = world.credentials();
+    opened.permits.withhold(true);
+    let mut getting = pin!(world.factory.get(&opened.pool));
+    if !is_pending(getting.as_mut()).await {
+        let expected = "`get` waits while no login is permitted";
+        return Err(failed(expected, "it returned within 250 ms"));
+    }
+    world.change_password().await?;
+    let new = world.credentials();
+    let updated = world.factory.update_in_place(&opened.pool, &old, &new);
+    opened.permits.withhold(false);
+    let got = timeout(STEP, getting).await;
+    if !updated {
+        drop(got);
+        world.close(&opened).await?;
+        return Err(not_applicable(REPLACED));
+    }
+    finish_login(&world, &opened, got).await
 }
 
 async fn update_in_place_is_false_for_another_address<F: PoolFactory, C: PoolControls<F>>(

@@ -8,8 +8,8 @@ use tokio::time::{sleep, timeout};
 
 use super::PoolControls;
 use super::world::World;
-use crate::conformance::runner::{CheckResult, Planned, STEP, failed, planned, require};
-use crate::conformance::tools::{drop_after_polls, is_pending};
+use crate::conformance::runner::{CheckResult, PAUSE, Planned, STEP, failed, planned, require};
+use crate::conformance::tools::{drop_after_polls, is_pending, show};
 
 pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     vec![
@@ -152,6 +152,20 @@ async fn a_dropped_get_keeps_no_place<F: PoolFactory, C: PoolControls<F>>(
         Ok(Ok(taken)) => connections.push(taken.connection),
         Ok(Err(error)) => return Err(failed(expected, error)),
         Err(_) => return Err(failed(expected, "it waited for 10 s")),
+    }
+    // Dropped when a connection was handed to it, before it is polled again.
+    let mut handed = Box::pin(factory.get(pool));
+    drop_after_polls(1, handed.as_mut()).await;
+    if let Some(connection) = connections.pop() {
+        world.give_back(connection).await?;
+    }
+    sleep(PAUSE).await;
+    drop(handed);
+    let expected = "a connection that was handed to a dropped call is available";
+    match timeout(STEP, factory.get(pool)).await {
+        Ok(Ok(taken)) => connections.push(taken.connection),
+        Ok(Err(error)) => return Err(failed(expected, show(&error))),
+        Err(_) => return Err(failed(expected, "`get` was pending for 10 s")),
     }
     for connection in &mut connections {
         world.query(connection).await?;

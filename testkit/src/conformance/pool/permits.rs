@@ -33,7 +33,9 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
     ]
 }
 
-fn require_own_queue<F: PoolFactory, C: PoolControls<F>>(world: &World<F, C>) -> CheckResult {
+pub(super) fn require_own_queue<F: PoolFactory, C: PoolControls<F>>(
+    world: &World<F, C>,
+) -> CheckResult {
     if world.factory.settings().own_queue {
         return Ok(());
     }

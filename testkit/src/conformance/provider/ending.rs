@@ -23,6 +23,11 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
             release_reaches_the_backend,
         ),
         planned(
+            "a_release_ends_its_own_lease_alone",
+            "Provider::release: \"Releases a lease that no connection uses any more\"",
+            a_release_ends_its_own_lease_alone,
+        ),
+        planned(
             "a_release_that_fails_is_a_transient_error",
             "Provider::release: \"A transient error is retried with back-off until the lease \
              expires\"",
@@ -87,6 +92,44 @@ async fn release_reaches_the_backend<P: Provider, C: ProviderControls<P>>(
         Ok((after != before + 1).then(|| format!("{} are", after - before)))
     })
     .await
+}
+
+async fn a_release_ends_its_own_lease_alone<P: Provider, C: ProviderControls<P>>(
+    world: World<P, C>,
+) -> CheckResult {
+    released(&world).await?;
+    let (old, new) = (another(&world).await?, another(&world).await?);
+    let is_accepted = async |lease: &Lease<P::Secret>| -> CheckResult<bool> {
+        let accepted = world.controls.is_accepted(lease.secret()).await?;
+        accepted.ok_or_else(|| not_applicable("the controls have no `is_accepted`"))
+    };
+    let are_accepted = is_accepted(&old).await? && is_accepted(&new).await?;
+    let expected = "the backend accepts two leases before a release";
+    require(are_accepted, expected, || "it does not".to_owned())?;
+    let result = release(&world, &old).await?;
+    result.map_err(|error| failed("`release` succeeds", show(&error)))?;
+    eventually("the backend rejects the released secret", async || {
+        let accepted = is_accepted(&old).await?;
+        Ok(accepted.then(|| "it is accepted".to_owned()))
+    })
+    .await?;
+    let is_left = is_accepted(&new).await?;
+    let expected = "the backend accepts the secret of the other lease";
+    require(is_left, expected, || {
+        "it was released with the old one, or instead of it".to_owned()
+    })?;
+    let result = release(&world, &new).await?;
+    result.map_err(|error| failed("`release` of the other lease succeeds", show(&error)))
+}
+
+/// Returns a lease of another credential than before.
+async fn another<P: Provider, C: ProviderControls<P>>(
+    world: &World<P, C>,
+) -> CheckResult<Lease<P::Secret>> {
+    if !world.controls.creates_credentials() && !world.controls.change_credential().await? {
+        return Err(not_applicable("the controls have no `change_credential`"));
+    }
+    world.first().await
 }
 
 async fn a_release_that_fails_is_a_transient_error<P: Provider, C: ProviderControls<P>>(

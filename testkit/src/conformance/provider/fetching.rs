@@ -9,8 +9,8 @@ use claviger::testing::MovedClock;
 
 use super::ProviderControls;
 use super::world::World;
-use crate::conformance::runner::{CheckResult, Planned, not_applicable, planned, require};
-use crate::conformance::tools::drop_after_polls;
+use crate::conformance::runner::{CheckResult, Planned, WATCH, not_applicable, planned, require};
+use crate::conformance::tools::{drop_after_polls, longest_poll};
 
 pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World<P, C>>> {
     vec![
@@ -56,6 +56,12 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
             "lifetimes_count_from_the_request",
             "FetchRequest::started: \"Count lifetimes from it\"",
             lifetimes_count_from_the_request,
+        ),
+        planned(
+            "fetch_does_not_block_its_thread",
+            "Provider::fetch: \"It runs in a task of its own with a deadline\", which a blocked \
+             thread does not notice",
+            fetch_does_not_block_its_thread,
         ),
         planned(
             "a_dropped_fetch_leaves_the_provider_usable",
@@ -201,6 +207,25 @@ async fn lifetimes_count_from_the_request<P: Provider, C: ProviderControls<P>>(
     });
     let expected = format!("an expiry {lifetime:?} after `FetchRequest::started`");
     require(is_right, expected, || format!("{remaining:?} after it"))
+}
+
+async fn fetch_does_not_block_its_thread<P: Provider, C: ProviderControls<P>>(
+    world: World<P, C>,
+) -> CheckResult {
+    let mut shortest = Duration::MAX;
+    // On a busy machine, any poll may take long.
+    for _ in 0..3 {
+        let (fetched, longest) = longest_poll(world.first()).await;
+        fetched?;
+        shortest = shortest.min(longest);
+        if shortest < WATCH {
+            break;
+        }
+    }
+    let expected = "`fetch` waits at await points, and returns from each poll within 250 ms";
+    require(shortest < WATCH, expected, || {
+        format!("each of three fetches blocked its thread, for {shortest:?} or longer")
+    })
 }
 
 async fn a_dropped_fetch_leaves_the_provider_usable<P: Provider, C: ProviderControls<P>>(

@@ -48,6 +48,16 @@ pub trait ProviderControls<P: Provider>: Send + Sync + 'static {
         async { Ok(None) }
     }
 
+    /// Returns whether the backend accepts this secret now. Default: `None`, if the controls cannot
+    /// find out.
+    fn is_accepted(
+        &self,
+        secret: &P::Secret,
+    ) -> impl Future<Output = Result<Option<bool>, ControlError>> + Send {
+        let _ = secret;
+        async { Ok(None) }
+    }
+
     /// Returns whether each fetch without a current lease returns another credential, as for tokens
     /// and dynamic users. Default: `false`.
     fn creates_credentials(&self) -> bool {

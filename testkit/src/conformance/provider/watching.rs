@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::ProviderControls;
 use super::world::World;
 use crate::conformance::runner::{
-    CheckResult, Planned, STEP, WATCH, eventually, failed, not_applicable, planned,
+    CheckResult, Planned, STEP, WATCH, eventually, failed, not_applicable, planned, require,
 };
 use crate::conformance::tools::drop_after_polls;
 
@@ -27,6 +27,11 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
             "Hints: \"Reports from a provider's background work that the backend may have a new \
              credential\"",
             a_changed_credential_leads_to_a_hint,
+        ),
+        planned(
+            "a_dropped_watch_sends_no_hints",
+            "Provider::watch: \"Dropped at an await point when the provider is removed\"",
+            a_dropped_watch_sends_no_hints,
         ),
         planned(
             "a_hint_leads_to_a_fetch",
@@ -66,9 +71,7 @@ async fn a_changed_credential_leads_to_a_hint<P: Provider, C: ProviderControls<P
 ) -> CheckResult {
     require_hints(&world)?;
     world.first().await?;
-    let hinted = Arc::new(Notify::new());
-    let notify = Arc::clone(&hinted);
-    let hints = Hints::new(move || notify.notify_one());
+    let (hints, hinted) = observed_hints();
     let changed = async {
         // A watch may hint when it begins, so only a later one counts.
         sleep(WATCH).await;
@@ -83,6 +86,30 @@ async fn a_changed_credential_leads_to_a_hint<P: Provider, C: ProviderControls<P
         changed = changed => changed,
         () = world.provider.watch(hints) => Err(failed("`watch` runs", "it ended by itself")),
     }
+}
+
+/// Returns hints, and what they notify.
+fn observed_hints() -> (Hints, Arc<Notify>) {
+    let hinted = Arc::new(Notify::new());
+    let notify = Arc::clone(&hinted);
+    (Hints::new(move || notify.notify_one()), hinted)
+}
+
+async fn a_dropped_watch_sends_no_hints<P: Provider, C: ProviderControls<P>>(
+    world: World<P, C>,
+) -> CheckResult {
+    require_hints(&world)?;
+    world.first().await?;
+    let (hints, hinted) = observed_hints();
+    let _ = timeout(WATCH, world.provider.watch(hints)).await;
+    // One from before the drop does not count.
+    let _ = timeout(WATCH, hinted.notified()).await;
+    change(&world).await?;
+    let hint = timeout(2 * WATCH, hinted.notified()).await;
+    let expected = "no hint after `watch` was dropped";
+    require(hint.is_err(), expected, || {
+        "one, so its work continues in the background".to_owned()
+    })
 }
 
 async fn a_hint_leads_to_a_fetch<P: Provider, C: ProviderControls<P>>(
