@@ -17,6 +17,11 @@ fn is_about_the_role(text: &str) -> bool {
         || text.contains("permission denied")
 }
 
+/// Returns whether this is PostgreSQL's text about a connection that it ends, such as 57P01.
+fn is_about_the_end(text: &str) -> bool {
+    text.starts_with("terminating connection")
+}
+
 /// Wraps an error in one of diesel's, which has no SQLSTATE of its own.
 pub(crate) fn into_diesel(error: CallError) -> ConnectionError {
     ConnectionError::CouldntSetupConfiguration(QueryError::QueryBuilderError(Box::new(error)))
@@ -37,7 +42,8 @@ pub(crate) fn call_error(error: PoolError) -> CallError {
     }
 }
 
-/// Returns the error of a new connection that diesel could not set up.
+/// Returns the error of a new connection that diesel could not set up. Its login by tokio-postgres
+/// has succeeded.
 pub(crate) fn setup_error(error: ConnectionError) -> ConnectError {
     match error {
         ConnectionError::CouldntSetupConfiguration(error) => query_error(error, kind_of),
@@ -66,8 +72,15 @@ fn query_error(
     ConnectError::new(kind(&error), error.to_string()).with_source(error)
 }
 
+/// Returns the kind of an error of an open connection. If the server ended it, that is known by its
+/// text or, on a server with another language, by the next statement.
 fn kind_of(error: &QueryError) -> ConnectErrorKind {
     match error {
+        QueryError::DatabaseError(DatabaseErrorKind::Unknown, information)
+            if is_about_the_end(information.message()) =>
+        {
+            ConnectErrorKind::Unreachable
+        }
         QueryError::DatabaseError(
             DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
             _,
@@ -108,6 +121,26 @@ mod tests {
             assert_eq!(check_error(error(), Check::Probe).kind(), kind, "{text}");
             let ping = check_error(error(), Check::Ping).kind();
             assert_eq!(ping, ConnectErrorKind::Other, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_terminated_connection_is_unreachable() {
+        for text in [
+            "terminating connection due to administrator command",
+            "terminating connection because of crash of another server process",
+        ] {
+            let error = || {
+                let text = Box::new(text.to_owned());
+                QueryError::DatabaseError(DatabaseErrorKind::Unknown, text)
+            };
+            let set_up = ConnectionError::CouldntSetupConfiguration(error());
+            let set_up = setup_error(set_up).kind();
+            assert_eq!(set_up, ConnectErrorKind::Unreachable, "{text}");
+            for check in [Check::Ping, Check::Probe] {
+                let checked = check_error(error(), check).kind();
+                assert_eq!(checked, ConnectErrorKind::Unreachable, "{text}");
+            }
         }
     }
 }
