@@ -16,29 +16,14 @@ use claviger::{Credentials, Handle};
 use claviger_fixtures::{eventually, until_drained, until_generation};
 use claviger_redis::redis::aio::ConnectionLike;
 use claviger_redis::redis::{self, AsyncCommands};
-use claviger_redis::{Cluster, Error, ExclusivePools, Managed, RedisPools};
+use claviger_redis::{Error, ExclusivePools};
 use claviger_servers::Redis;
 use tokio::task::JoinSet;
 
-use common::{Setup, USER, address, pools, with_long_timeouts};
+use common::{Setup, USER, cluster, managed, pools};
 
 /// Maximum of exclusive pools.
 const MAX: usize = 10;
-
-async fn managed(old_connections: OldConnections) -> Setup<RedisPools<Managed>> {
-    let pools = |server: &Redis| {
-        with_long_timeouts(RedisPools::managed(address(server)).expect("an address"))
-    };
-    Setup::new(old_connections, pools).await
-}
-
-async fn cluster(old_connections: OldConnections) -> Setup<RedisPools<Cluster>> {
-    let server = Redis::builder().cluster().start().expect("a cluster");
-    let pools = |server: &Redis| {
-        with_long_timeouts(RedisPools::cluster([address(server)]).expect("an address"))
-    };
-    Setup::on(server, old_connections, pools).await
-}
 
 async fn exclusive(old_connections: OldConnections) -> Setup<ExclusivePools> {
     let factory = |server: &Redis| {
@@ -108,7 +93,7 @@ async fn law_02_a_wrong_password_is_never_sent_by_a_manager() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_02_a_wrong_password_is_never_sent_by_a_cluster() {
-    law_02(cluster(OldConnections::Reauthenticate).await).await;
+    law_02(cluster(OldConnections::Reauthenticate, |pools| pools).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +214,7 @@ async fn law_14_a_shutdown_with_a_manager_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_14_a_shutdown_with_a_cluster_is_bounded() {
-    law_14(cluster(OldConnections::Drain).await).await;
+    law_14(cluster(OldConnections::Drain, |pools| pools).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +276,7 @@ async fn law_15_cancelled_calls_on_a_manager_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_15_cancelled_calls_on_a_cluster_lose_nothing() {
-    law_15(cluster(OldConnections::Drain).await, 2).await;
+    law_15(cluster(OldConnections::Drain, |pools| pools).await, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

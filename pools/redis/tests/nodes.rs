@@ -23,7 +23,7 @@ use claviger_testkit::ScriptedProvider;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use common::{USER, address, with_long_timeouts};
+use common::{USER, address, with_long_timeouts, with_short_responses};
 
 const NODES: usize = 3;
 
@@ -256,10 +256,8 @@ async fn rotations_with_tls(nodes: Nodes) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_rejections_by_all_nodes_cause_one_fetch() {
-    // While the client is rejected, its commands wait for their time-out.
-    let adjust =
-        |pools: RedisPools<Cluster>| pools.with_response_timeout(Some(Duration::from_secs(2)));
-    let nodes = Nodes::with_pools(Redis::builder(), OldConnections::Keep, adjust).await;
+    let nodes =
+        Nodes::with_pools(Redis::builder(), OldConnections::Keep, with_short_responses).await;
     nodes.until_all_work().await;
     // The backend has the password before the fetch.
     let next = nodes.provider.rotate();

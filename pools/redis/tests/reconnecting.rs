@@ -14,28 +14,10 @@ use claviger::lease::OldConnections;
 use claviger::report::RotationTrigger;
 use claviger_fixtures::{eventually, fetches, until_generation};
 use claviger_redis::redis::{AsyncCommands, RedisError};
-use claviger_redis::{Cluster, Error, Kind, Managed, RedisConnection, RedisPools};
-use claviger_servers::Redis;
+use claviger_redis::{Error, Kind, RedisConnection, RedisPools};
 use tokio::task::JoinSet;
 
-use common::{Setup, USER, address, with_long_timeouts};
-
-async fn managed(old_connections: OldConnections) -> Setup<RedisPools<Managed>> {
-    let pools = |server: &Redis| {
-        with_long_timeouts(RedisPools::managed(address(server)).expect("an address"))
-    };
-    Setup::new(old_connections, pools).await
-}
-
-async fn cluster(old_connections: OldConnections) -> Setup<RedisPools<Cluster>> {
-    let server = Redis::builder().cluster().start().expect("a cluster");
-    let pools = |server: &Redis| {
-        let pools = RedisPools::cluster([address(server)]).expect("an address");
-        // While the client is rejected, its commands wait for their time-out.
-        with_long_timeouts(pools).with_response_timeout(Some(Duration::from_secs(2)))
-    };
-    Setup::on(server, old_connections, pools).await
-}
+use common::{Setup, USER, cluster, managed, with_short_responses};
 
 async fn count<K: Kind>(connection: &mut RedisConnection<K>) -> Result<u64, RedisError> {
     connection.incr("calls", 1).await
@@ -84,7 +66,7 @@ async fn a_manager_authenticates_again_and_reconnects() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_authenticates_again_and_reconnects() {
-    authenticates_again(cluster(OldConnections::Reauthenticate).await).await;
+    authenticates_again(cluster(OldConnections::Reauthenticate, with_short_responses).await).await;
 }
 
 async fn law_05<K: Kind>(setup: Setup<RedisPools<K>>) {
@@ -124,7 +106,7 @@ async fn law_05_a_thousand_rejected_callers_of_a_manager_cause_one_fetch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_05_a_thousand_rejected_callers_of_a_cluster_cause_one_fetch() {
-    law_05(cluster(OldConnections::Keep).await).await;
+    law_05(cluster(OldConnections::Keep, with_short_responses).await).await;
 }
 
 async fn law_11<K: Kind>(setup: Setup<RedisPools<K>>) {
@@ -149,19 +131,13 @@ async fn law_11_failed_logins_of_a_manager_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn law_11_failed_logins_of_a_cluster_are_bounded() {
-    law_11(cluster(OldConnections::Keep).await).await;
+    law_11(cluster(OldConnections::Keep, with_short_responses).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_error_of_a_rejected_cluster_is_the_servers() {
-    let server = Redis::builder().cluster().start().expect("a cluster");
-    let pools = |server: &Redis| {
-        let pools = RedisPools::cluster([address(server)]).expect("an address");
-        with_long_timeouts(pools)
-            .with_response_timeout(Some(Duration::from_secs(2)))
-            .with_acquire_timeout(Duration::from_secs(2))
-    };
-    let setup = Setup::on(server, OldConnections::Drain, pools).await;
+    let adjust = |pools| with_short_responses(pools).with_acquire_timeout(Duration::from_secs(2));
+    let setup = cluster(OldConnections::Drain, adjust).await;
     setup.change_password("unknown to the backend");
     setup.server.kill_connections(USER).expect("a count");
     let mut error = None;
@@ -192,7 +168,7 @@ fn invalid_addresses_of_a_cluster_are_errors() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_client_closes_after_its_last_guard() {
-    let setup = cluster(OldConnections::Drain).await;
+    let setup = cluster(OldConnections::Drain, with_short_responses).await;
     let mut guard = setup.cache.get().await.expect("a connection");
     count(&mut guard).await.expect("a call");
     setup.rotate().await;
