@@ -6,6 +6,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::error::ConnectErrorKind;
+use crate::lease::OldConnections;
+#[cfg(doc)]
+use crate::pool::CheckPolicy;
 use crate::pool::{Phase, PoolFactory, Shared, acquire, are_expired};
 use crate::status::PoolStatus;
 
@@ -77,19 +80,32 @@ impl<F: PoolFactory> Handle<F> {
     /// [`current`](Self::current), or a connection acquired earlier. Returns whether it is a
     /// rejection that makes the supervisor refresh the credentials.
     ///
-    /// `generation` is the number read *before* the connection was opened. Nothing happens when a
-    /// newer one is current by now.
+    /// After the error of a connection that ended, [`CheckPolicy::AfterIdle`] checks the others.
+    /// With [`OldConnections::EndWithLease`], connections are also probed after an error that a
+    /// dropped role would explain.
+    ///
+    /// `generation` is the number read *before* the connection was opened. Nothing else happens
+    /// when a newer one is current by now.
     pub fn rejected(&self, generation: u64, error: &(dyn StdError + 'static)) -> bool {
         let Some(control_plane) = self.shared.control_plane() else {
             return false;
         };
         let connect_error = control_plane.classify(error);
-        if connect_error.kind() == ConnectErrorKind::Unreachable {
+        let is_unreachable = connect_error.kind() == ConnectErrorKind::Unreachable;
+        if is_unreachable {
             self.shared.checks.found_broken(self.shared.clock.mono());
         }
-        if self.shared.current().number != generation
-            || connect_error.kind() != ConnectErrorKind::Rejected
-        {
+        let current = self.shared.current();
+        if current.number != generation {
+            return false;
+        }
+        if connect_error.kind() != ConnectErrorKind::Rejected {
+            let probed = || self.shared.factory.classify_probe(error).kind();
+            if current.old_connections == OldConnections::EndWithLease
+                && (is_unreachable || probed() == ConnectErrorKind::Rejected)
+            {
+                control_plane.note_unverified(generation);
+            }
             return false;
         }
         control_plane.rejected(generation, connect_error);
