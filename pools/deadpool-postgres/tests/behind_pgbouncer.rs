@@ -1,0 +1,166 @@
+//! needs: postgresql, pgbouncer, quiet
+//!
+//! Rotations of pools of deadpool-postgres behind a connection pooler, which reports everything as
+//! 08P01.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod kind;
+
+use std::time::Duration;
+
+use claviger::Handle;
+use claviger::lease::OldConnections;
+use claviger::pool::CheckPolicy;
+use claviger_deadpool_postgres::tokio_postgres::Config;
+use claviger_deadpool_postgres::tokio_postgres::config::SslMode;
+use claviger_deadpool_postgres::{DeadpoolPools, PgConnect};
+use claviger_pool_laws::{Fixture, PATIENCE, PgKind, Settings};
+use claviger_servers::PgBouncer;
+use claviger_servers::pgbouncer::{PoolMode, Users};
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::{Instant, sleep};
+
+use kind::Deadpool;
+
+const MAX: u32 = 4;
+
+/// A server, a pooler in front of it, and a pool that connects through the pooler.
+struct Pooled {
+    fixture: Fixture<Deadpool>,
+    pooler: PgBouncer,
+    users: Users,
+    db: Handle<DeadpoolPools>,
+}
+
+impl Pooled {
+    async fn new(mode: PoolMode, users: Users, acquire_timeout: Duration) -> Self {
+        // An update in place keeps connections. Its own pool has none.
+        let fixture = Fixture::<Deadpool>::new(OldConnections::Keep, Settings::of(1)).await;
+        let builder = PgBouncer::builder(users.clone())
+            .mode(mode)
+            .setting("query_wait_timeout", "1");
+        let started = block_in_place(|| builder.start(&fixture.server));
+        let pooler = started.expect("a pooler");
+        let mut config = Config::new();
+        config
+            .host(pooler.host())
+            .port(pooler.port())
+            .dbname("orders")
+            .ssl_mode(SslMode::Disable);
+        let settings = Settings {
+            acquire_timeout,
+            checks: CheckPolicy::Always,
+            ..Settings::of(MAX)
+        };
+        let pools = Deadpool::factory(PgConnect::new(config), settings);
+        let added = fixture
+            .supervisor
+            .add_pool("pooled", &fixture.credentials, pools);
+        let db = added.await.expect("verified");
+        Self {
+            fixture,
+            pooler,
+            users,
+            db,
+        }
+    }
+
+    /// Changes the password at the backend and on the server, but not on the pooler.
+    fn change_password(&self) -> String {
+        let password = self.fixture.provider.rotate();
+        self.fixture.set_password(&password);
+        password
+    }
+
+    /// Sets the pooler's password, if the pooler keeps passwords itself.
+    fn update_pooler(&self, password: &str) {
+        if matches!(self.users, Users::File(_)) {
+            let updated = block_in_place(|| self.pooler.set_password("app", password));
+            updated.expect("the pooler reads its file");
+        }
+    }
+
+    /// Closes all connections through the pooler.
+    fn restart_pooler(&self) {
+        block_in_place(|| self.pooler.start_again()).expect("the pooler starts");
+    }
+
+    fn rejections(&self) -> usize {
+        let counted = self
+            .pooler
+            .log_count("pooler error: SASL authentication failed");
+        counted.expect("a log")
+    }
+}
+
+fn auth_file() -> Users {
+    Users::File(vec![("app".to_owned(), "password-1".to_owned())])
+}
+
+async fn query(db: &Handle<DeadpoolPools>) -> Result<(), String> {
+    let connection = db.get().await.map_err(|error| error.to_string())?;
+    // A prepared statement belongs to one connection of the pooler. The next message may reach
+    // another.
+    let queried = connection.batch_execute("SELECT 1").await;
+    queried.map_err(|error| error.to_string())
+}
+
+async fn until_served(db: &Handle<DeadpoolPools>) {
+    let began = Instant::now();
+    while let Err(error) = query(db).await {
+        assert!(began.elapsed() < PATIENCE, "never served: {error}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn a_rotation_costs_one_fetch(mode: PoolMode, users: Users) {
+    let pooled = Pooled::new(mode, users, PATIENCE).await;
+    query(&pooled.db).await.expect("a query");
+    let password = pooled.change_password();
+    pooled.update_pooler(&password);
+    pooled.restart_pooler();
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let db = pooled.db.clone();
+        callers.spawn(async move { query(&db).await });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("no panic").expect("served after the fetch");
+    }
+    let fetches = pooled.fixture.provider.calls().len();
+    assert_eq!(fetches, 2, "one at the start, one for the rejection");
+    assert_eq!(pooled.db.generation(), 2);
+    let failed = pooled.rejections();
+    let budget = 1..=MAX as usize + 3;
+    assert!(budget.contains(&failed), "{failed} failed logins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_in_session_mode_with_an_auth_file_costs_one_fetch() {
+    a_rotation_costs_one_fetch(PoolMode::Session, auth_file()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_in_transaction_mode_with_an_auth_query_costs_one_fetch() {
+    a_rotation_costs_one_fetch(PoolMode::Transaction, Users::Query).await;
+}
+
+/// The pooler still accepts the old password of its clients, but the server rejects the pooler.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_are_served_once_the_auth_file_is_updated() {
+    let short = Duration::from_secs(5);
+    let pooled = Pooled::new(PoolMode::Transaction, auth_file(), short).await;
+    query(&pooled.db).await.expect("a query");
+    let password = pooled.change_password();
+    pooled.fixture.terminate_connections();
+    pooled.restart_pooler();
+    let error = query(&pooled.db).await.expect_err("no login works");
+    let readiness = pooled.fixture.supervisor.readiness();
+    assert!(!readiness.ready, "{error}");
+    pooled.update_pooler(&password);
+    until_served(&pooled.db).await;
+    assert_eq!(pooled.db.generation(), 2);
+    let failed = pooled.rejections();
+    assert!(failed <= 2 * (MAX as usize + 3), "{failed} failed logins");
+}
