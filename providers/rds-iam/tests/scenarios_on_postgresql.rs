@@ -3,6 +3,8 @@
 //! Tokens on a PostgreSQL that checks them through PAM, as RDS does.
 
 mod common;
+#[path = "scenarios/deadpool.rs"]
+mod deadpool;
 mod scenarios;
 
 use claviger_servers::Postgres;
@@ -36,4 +38,14 @@ async fn one_signature_is_used_by_all_pools() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_behind_causes_no_failure() {
     scenarios::a_clock_that_is_behind_causes_no_failure::<Postgres>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_on_deadpool_fails_while_tokens_expire() {
+    deadpool::no_call_fails_while_tokens_expire().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_tokens_on_deadpool_cost_few_logins() {
+    deadpool::rejected_tokens_cost_few_logins().await;
 }
