@@ -274,32 +274,49 @@ async fn a_correct_pool_with_its_own_queue_passes_every_check() {
     assert_eq!(report.checks().len(), names.len());
 }
 
+/// Each check alone, because some are not run after others have failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_is_found_by_its_checks() {
     let mut runs = JoinSet::new();
     for (fault, checks) in FAULTS {
         for own_queue in [false, true] {
-            runs.spawn(async move {
-                let report = kit(Some(fault), own_queue)
-                    .with_checks(checks.to_vec())
-                    .await;
-                (fault, own_queue, checks, report)
-            });
+            for name in checks.iter().copied() {
+                let run = kit(Some(fault), own_queue).with_checks([name]);
+                runs.spawn(async move { (fault, own_queue, name, run.await) });
+            }
         }
     }
     let mut missed = Vec::new();
     while let Some(run) = runs.join_next().await {
-        let (fault, own_queue, checks, report) = run.expect("the kit never panics");
-        for name in checks {
-            let check = report.check(name).expect("it ran");
-            let needs_own_queue = OWN_QUEUE.contains(name);
-            if !is_failed(check) && (own_queue || !needs_own_queue) {
-                missed.push(format!("{fault:?} (own queue: {own_queue}) by {check}"));
-            }
+        let (fault, own_queue, name, report) = run.expect("the kit never panics");
+        let check = report.check(name).expect("it ran");
+        if !is_failed(check) && (own_queue || !OWN_QUEUE.contains(&name)) {
+            missed.push(format!("{fault:?} (own queue: {own_queue}) by {check}"));
         }
         assert!(!report.to_string().contains("s3cret"), "{report}");
     }
     assert!(missed.is_empty(), "not found:\n{}", missed.join("\n"));
+}
+
+/// One cause has one failure, not twenty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_fails_no_other_checks_than_its_own() {
+    let mut runs = JoinSet::new();
+    for (fault, checks) in FAULTS {
+        let run = kit(Some(fault), true);
+        runs.spawn(async move { (fault, checks, run.await) });
+    }
+    let mut others = Vec::new();
+    while let Some(run) = runs.join_next().await {
+        let (fault, checks, report) = run.expect("the kit never panics");
+        assert!(!report.has_passed(), "{fault:?}: {report}");
+        let failed = report
+            .failed()
+            .filter(|check| !checks.contains(&check.name));
+        others.extend(failed.map(|check| format!("{fault:?}: {check}")));
+        assert!(!report.to_string().contains("s3cret"), "{report}");
+    }
+    assert!(others.is_empty(), "{}", others.join("\n"));
 }
 
 #[test]
@@ -318,13 +335,13 @@ fn failure(report: &Report) -> String {
 #[tokio::test]
 async fn a_subject_that_panics_or_hangs_fails_its_check_alone() {
     let both = [
-        "verify_accepts_valid_credentials",
-        "open_opens_no_connection",
+        "make_room_closes_no_busy_connection",
+        "get_waits_for_a_returned_connection",
     ];
     for (fault, text) in [
-        (Fault::VerifyPanics, "a panic: scripted panic"),
-        (Fault::VerifyHangs, "pending after 10 s"),
-        (Fault::VerifyBlocks, "still running, and was aborted"),
+        (Fault::MakeRoomPanics, "a panic: scripted panic"),
+        (Fault::MakeRoomHangs, "pending after 10 s"),
+        (Fault::MakeRoomBlocks, "still running, and was aborted"),
     ] {
         let kit = kit(Some(fault), false).with_checks(both);
         let limit = Duration::from_secs(12);

@@ -130,27 +130,47 @@ async fn a_correct_provider_passes_every_check() {
     assert_eq!(report.checks().len(), names.len());
 }
 
+/// Each check alone, because some are not run after others have failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_is_found_by_its_checks() {
     let mut runs = JoinSet::new();
     for (fault, checks) in FAULTS {
-        runs.spawn(async move {
-            let report = kit(Some(fault)).with_checks(checks.to_vec()).await;
-            (fault, checks, report)
-        });
+        for name in checks.iter().copied() {
+            let run = kit(Some(fault)).with_checks([name]);
+            runs.spawn(async move { (fault, name, run.await) });
+        }
     }
     let mut missed = Vec::new();
     while let Some(run) = runs.join_next().await {
-        let (fault, checks, report) = run.expect("the kit never panics");
-        for name in checks {
-            let check = report.check(name).expect("it ran");
-            if !matches!(check.outcome, Outcome::Failed { .. }) {
-                missed.push(format!("{fault:?} by {check}"));
-            }
+        let (fault, name, report) = run.expect("the kit never panics");
+        let check = report.check(name).expect("it ran");
+        if !matches!(check.outcome, Outcome::Failed { .. }) {
+            missed.push(format!("{fault:?} by {check}"));
         }
         assert!(!report.to_string().contains("s3cret"), "{report}");
     }
     assert!(missed.is_empty(), "not found:\n{}", missed.join("\n"));
+}
+
+/// One cause has one failure, not twenty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_fails_no_other_checks_than_its_own() {
+    let mut runs = JoinSet::new();
+    for (fault, checks) in FAULTS {
+        let run = kit(Some(fault));
+        runs.spawn(async move { (fault, checks, run.await) });
+    }
+    let mut others = Vec::new();
+    while let Some(run) = runs.join_next().await {
+        let (fault, checks, report) = run.expect("the kit never panics");
+        assert!(!report.has_passed(), "{fault:?}: {report}");
+        let failed = report
+            .failed()
+            .filter(|check| !checks.contains(&check.name));
+        others.extend(failed.map(|check| format!("{fault:?}: {check}")));
+        assert!(!report.to_string().contains("s3cret"), "{report}");
+    }
+    assert!(others.is_empty(), "{}", others.join("\n"));
 }
 
 #[test]

@@ -45,6 +45,11 @@ pub enum Outcome {
         /// Reason why the check did not run.
         reason: String,
     },
+    /// The check rests on another one, which has failed. It would fail for the same reason.
+    NotRun {
+        /// Name of the check that failed.
+        failed: &'static str,
+    },
 }
 
 impl Report {
@@ -76,6 +81,12 @@ impl Report {
         })
     }
 
+    /// Returns the checks that were not run, because another one has failed.
+    pub fn not_run(&self) -> impl Iterator<Item = &CheckReport> {
+        let not_run = |check: &&CheckReport| matches!(check.outcome, Outcome::NotRun { .. });
+        self.checks.iter().filter(not_run)
+    }
+
     /// Returns whether at least one check passed and none failed.
     pub fn has_passed(&self) -> bool {
         let passed = |check: &CheckReport| check.outcome == Outcome::Passed;
@@ -97,16 +108,24 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (failed, skipped) = (self.failed().count(), self.not_applicable().count());
-        let passed = self.checks.len() - failed - skipped;
-        writeln!(
+        let not_run = self.not_run().count();
+        let passed = self.checks.len() - failed - skipped - not_run;
+        write!(
             f,
             "{}: {passed} checks passed, {failed} failed, {skipped} not applicable",
             self.subject
         )?;
+        match not_run {
+            0 => writeln!(f)?,
+            _ => writeln!(f, ", {not_run} not run")?,
+        }
         for check in self.failed() {
             writeln!(f, "{check}")?;
         }
         for (check, _) in self.not_applicable() {
+            writeln!(f, "{check}")?;
+        }
+        for check in self.not_run() {
             writeln!(f, "{check}")?;
         }
         Ok(())
@@ -119,6 +138,9 @@ impl fmt::Display for CheckReport {
             Outcome::Passed => write!(f, "passed          {}", self.name),
             Outcome::NotApplicable { reason } => {
                 write!(f, "not applicable  {}: {reason}", self.name)
+            }
+            Outcome::NotRun { failed } => {
+                write!(f, "not run         {}: {failed} has failed", self.name)
             }
             Outcome::Failed { expected, actual } => write!(
                 f,
@@ -153,16 +175,18 @@ mod tests {
         let skipped = Outcome::NotApplicable {
             reason: "no server".into(),
         };
-        let report = report([Outcome::Passed, failed, skipped]);
+        let not_run = Outcome::NotRun { failed: "another" };
+        let report = report([Outcome::Passed, failed, skipped, not_run]);
         assert!(!report.has_passed());
         let text = report.to_string();
         for part in [
-            "pool: 1 checks passed, 1 failed, 1 not applicable",
+            "pool: 1 checks passed, 1 failed, 1 not applicable, 1 not run",
             "FAILED          a_name after 1.2s",
             "requirement: law 0: \"a requirement\"",
             "expected:    one",
             "actual:      two",
             "not applicable  a_name: no server",
+            "not run         a_name: another has failed",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }

@@ -1,7 +1,7 @@
 //! Runs checks one after another on a runtime of their own, each with a time limit.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::report::{CheckReport, Outcome, Report};
@@ -110,7 +111,32 @@ type Run<W> = Box<dyn FnOnce(W) -> Pin<Box<dyn Future<Output = CheckResult> + Se
 pub(super) struct Planned<W> {
     pub(super) name: &'static str,
     requirement: &'static str,
+    /// Checks that must not have failed before. This one would only fail with them.
+    rests_on: Vec<&'static str>,
     run: Run<W>,
+}
+
+impl<W> Planned<W> {
+    /// Runs the check only if none of these checks has failed.
+    pub(super) fn rest_on(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        self.rests_on.extend(names);
+    }
+}
+
+/// Sorts basic checks to the front, in this order. Each rests on those before it, and all others
+/// rest on them.
+pub(super) fn basic_first<W>(
+    basic: &[&'static str],
+    mut checks: Vec<Planned<W>>,
+) -> Vec<Planned<W>> {
+    let position = |name| basic.iter().position(|basic| *basic == name);
+    let before = |check: &Planned<W>| position(check.name).unwrap_or(basic.len());
+    checks.sort_by_key(before);
+    for check in &mut checks {
+        let before = before(check);
+        check.rest_on(basic.iter().copied().take(before));
+    }
+    checks
 }
 
 pub(super) fn planned<W, R>(
@@ -125,6 +151,7 @@ where
     Planned {
         name,
         requirement,
+        rests_on: Vec::new(),
         run: Box::new(|world| Box::pin(run(world))),
     }
 }
@@ -148,7 +175,10 @@ impl Secrets {
 
     fn remove_from(&self, text: String) -> String {
         let secrets = self.0.lock();
-        secrets.iter().fold(text, |text, secret| {
+        let mut longest_first: Vec<_> = secrets.iter().collect();
+        // One may begin with another one.
+        longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        longest_first.into_iter().fold(text, |text, secret| {
             text.replace(secret.as_str(), "[secret]")
         })
     }
@@ -210,21 +240,33 @@ async fn run_all<W: Clone + Send + 'static>(
 ) -> Vec<CheckReport> {
     let mut workers = Workers(None);
     let mut reports = Vec::new();
+    // Each check that failed or was not run, with the one that failed.
+    let mut failed = HashMap::new();
     for check in plan.checks {
         if caller.is_closed() {
             break;
         }
         let began = Instant::now();
         let (name, requirement) = (check.name, check.requirement);
-        let outcome = match (plan.excluded)(name) {
-            Some(reason) => Outcome::NotApplicable { reason },
-            None => run_one(check, plan.world.clone(), plan.limit, &mut workers).await,
+        let cause = check
+            .rests_on
+            .iter()
+            .find_map(|name| failed.get(name).copied());
+        let outcome = match ((plan.excluded)(name), cause) {
+            (Some(reason), _) => Outcome::NotApplicable { reason },
+            (None, Some(failed)) => Outcome::NotRun { failed },
+            (None, None) => run_one(check, plan.world.clone(), plan.limit, &mut workers).await,
         };
         let outcome = match outcome {
-            Outcome::Failed { expected, actual } => Outcome::Failed {
-                expected,
-                actual: plan.secrets.remove_from(actual),
-            },
+            Outcome::Failed { expected, actual } => {
+                failed.insert(name, name);
+                let actual = plan.secrets.remove_from(actual);
+                Outcome::Failed { expected, actual }
+            }
+            Outcome::NotRun { failed: cause } => {
+                failed.insert(name, cause);
+                outcome
+            }
             outcome => outcome,
         };
         reports.push(CheckReport {
@@ -254,11 +296,7 @@ async fn run_one<W>(
         Ok(Ok(Err(problem))) => problem,
         Ok(Err(error)) => {
             workers.abandon();
-            let text = match error.try_into_panic() {
-                Ok(panic) => message_of(&*panic),
-                Err(error) => error.to_string(),
-            };
-            failed("the subject does not panic", format!("a panic: {text}"))
+            failed("the subject does not panic", panic_text(error))
         }
         Err(_) => {
             task.abort();
@@ -272,6 +310,14 @@ async fn run_one<W>(
     match problem {
         Problem::Failed { expected, actual } => Outcome::Failed { expected, actual },
         Problem::NotApplicable(reason) => Outcome::NotApplicable { reason },
+    }
+}
+
+/// Returns the text of a task's end by a panic.
+pub(super) fn panic_text(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => format!("a panic: {}", message_of(&*panic)),
+        Err(error) => error.to_string(),
     }
 }
 

@@ -8,25 +8,38 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::runner::WATCH;
+use super::runner::{CheckResult, WATCH, failed, panic_text};
 
 /// Returns whether the future is pending for a while.
 pub(super) async fn is_pending(work: impl Future) -> bool {
     timeout(WATCH, pin!(work)).await.is_err()
 }
 
-/// Polls the future up to `polls` times within 20 ms, and drops it.
-pub(super) async fn drop_after_polls(polls: u32, work: impl Future) {
+/// Polls the future up to `polls` times within 20 ms, and drops it. Returns whether it was still
+/// pending.
+pub(super) async fn drop_after_polls(polls: u32, work: impl Future) -> bool {
     let mut work = pin!(work);
     let mut left = polls;
     let polled = poll_fn(|context| {
         left = left.saturating_sub(1);
         match work.as_mut().poll(context) {
             Poll::Pending if left > 0 => Poll::Pending,
-            _ => Poll::Ready(()),
+            polled => Poll::Ready(polled.is_pending()),
         }
     });
-    let _ = timeout(Duration::from_millis(20), polled).await;
+    let polled = timeout(Duration::from_millis(20), polled).await;
+    polled.unwrap_or(true)
+}
+
+/// Awaits work of the subject in a task of its own. A panic fails the check, and does not end it
+/// before the controls are reset.
+pub(super) async fn caught<T: Send + 'static>(
+    work: impl Future<Output = CheckResult<T>> + Send + 'static,
+) -> CheckResult<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => Err(failed("the subject does not panic", panic_text(error))),
+    }
 }
 
 /// Awaits the future. Returns the longest time that one poll took, too.

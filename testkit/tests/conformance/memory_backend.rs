@@ -184,12 +184,14 @@ impl Provider for MemoryProvider {
             return Err(other("another fetch is running"));
         }
         sleep(Duration::from_millis(1)).await;
+        if self.has(ProviderFault::FetchBlocks) {
+            std::thread::sleep(Duration::from_millis(400));
+        }
         self.fetching.store(false, Ordering::Release);
         let available = self.backend.state.lock().available;
         match self.fault {
             Some(ProviderFault::FetchFails) => return Err(other("no")),
             Some(ProviderFault::FetchPanics) => panic!("scripted panic"),
-            Some(ProviderFault::FetchBlocks) => std::thread::sleep(Duration::from_millis(400)),
             Some(ProviderFault::OutagePanics) if !available => panic!("scripted panic"),
             Some(ProviderFault::OutageIsUnnoticed) => {}
             Some(ProviderFault::StaysDown) if self.was_down.load(Ordering::Acquire) => {

@@ -268,7 +268,11 @@ impl MemoryPool {
         result.map_err(|error| {
             if self.has(Fault::ErrorShowsThePassword) {
                 let message = format!("login with {} failed", credentials.expose_password());
-                return ConnectError::new(ConnectErrorKind::Rejected, message);
+                let shown = ConnectError::new(error.kind(), message);
+                return match error.code() {
+                    Some(code) => shown.with_code(code),
+                    None => shown,
+                };
             }
             error
         })

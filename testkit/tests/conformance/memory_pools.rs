@@ -119,7 +119,6 @@ impl PoolFactory for MemoryPools {
             Some(Fault::VerifyRejectsAll) => return Err(ConnectError::new(Other, "no")),
             Some(Fault::VerifyAcceptsAll) => return Ok(()),
             Some(Fault::VerifyHangs) => pending().await,
-            Some(Fault::VerifyBlocks) => std::thread::sleep(Duration::from_secs(25)),
             Some(Fault::VerifyPanics) => panic!("scripted panic"),
             _ => {}
         }
@@ -168,9 +167,14 @@ impl PoolFactory for MemoryPools {
         }
     }
 
+    #[expect(clippy::panic, reason = "the fault requests it")]
     async fn make_room(&self, pool: &MemoryPool) -> bool {
-        if self.has(Fault::MakeRoomClosesNone) {
-            return true;
+        match self.fault {
+            Some(Fault::MakeRoomClosesNone) => return true,
+            Some(Fault::MakeRoomHangs) => pending().await,
+            Some(Fault::MakeRoomBlocks) => std::thread::sleep(Duration::from_secs(25)),
+            Some(Fault::MakeRoomPanics) => panic!("scripted panic"),
+            _ => {}
         }
         pool.close_one_idle()
     }

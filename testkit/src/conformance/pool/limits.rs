@@ -51,7 +51,7 @@ async fn get_opens_up_to_the_maximum<F: PoolFactory, C: PoolControls<F>>(
     let expected = format!("{max} connections are open");
     world.until_open(max, &expected).await?;
     world.give_all_back(connections).await?;
-    world.close(&opened).await
+    Ok(())
 }
 
 async fn get_waits_for_a_returned_connection<F: PoolFactory, C: PoolControls<F>>(
@@ -121,7 +121,7 @@ async fn a_dropped_get_keeps_no_place<F: PoolFactory, C: PoolControls<F>>(
     // Dropped before, during and after the login.
     for polls in 1..=12 {
         for _ in 0..max {
-            drop_after_polls(polls, factory.get(pool)).await;
+            let _ = drop_after_polls(polls, factory.get(pool)).await;
         }
     }
     // Logins may continue for 5 s without their caller, and keep their place so long.
@@ -140,10 +140,12 @@ async fn a_dropped_get_keeps_no_place<F: PoolFactory, C: PoolControls<F>>(
     }
     // Dropped while it waits in the queue.
     for _ in 0..max {
-        drop_after_polls(1, factory.get(pool)).await;
+        let waits = drop_after_polls(1, factory.get(pool)).await;
+        let expected = "`get` waits while all connections are busy";
+        require(waits, expected, || "it returned at once".to_owned())?;
     }
     let mut waiting = std::pin::pin!(factory.get(pool));
-    drop_after_polls(1, waiting.as_mut()).await;
+    let _ = drop_after_polls(1, waiting.as_mut()).await;
     if let Some(connection) = connections.pop() {
         world.give_back(connection).await?;
     }
@@ -155,7 +157,7 @@ async fn a_dropped_get_keeps_no_place<F: PoolFactory, C: PoolControls<F>>(
     }
     // Dropped when a connection was handed to it, before it is polled again.
     let mut handed = Box::pin(factory.get(pool));
-    drop_after_polls(1, handed.as_mut()).await;
+    let _ = drop_after_polls(1, handed.as_mut()).await;
     if let Some(connection) = connections.pop() {
         world.give_back(connection).await?;
     }

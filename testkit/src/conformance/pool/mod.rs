@@ -22,7 +22,7 @@ use std::time::Duration;
 use claviger::pool::PoolFactory;
 
 use super::report::Report;
-use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run_plan};
+use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, basic_first, run_plan};
 use world::World;
 
 /// Actions of the kit on the database behind a pool.
@@ -151,20 +151,77 @@ impl<F: PoolFactory, C: PoolControls<F>> IntoFuture for PoolConformance<F, C> {
     }
 }
 
+/// Checks of what all others of an open pool use, in their order.
+const BASIC: [&str; 6] = [
+    "open_opens_no_connection",
+    "get_opens_up_to_the_maximum",
+    "try_get_returns_idle_connections_alone",
+    "give_back_makes_a_connection_available",
+    "a_dropped_connection_becomes_available",
+    "drain_resolves_when_the_last_connection_has_closed",
+];
+
 fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
-    [
-        verification::checks(),
+    let mut single = verification::checks();
+    let of_pools = [
         connections::checks(),
         limits::checks(),
+        permits::checks(),
         credentials::checks(),
         rejections::checks(),
         account::checks(),
-        permits::checks(),
         closing::checks(),
-        supervised::checks(),
-        rotation::checks(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    single.extend(basic_first(
+        &BASIC,
+        of_pools.into_iter().flatten().collect(),
+    ));
+    for check in &mut single {
+        check.rest_on(rests_on(check.name).iter().copied());
+    }
+    // They use everything that the others check.
+    let names: Vec<_> = single.iter().map(|check| check.name).collect();
+    let mut combined = supervised::checks();
+    combined.extend(rotation::checks());
+    for check in &mut combined {
+        check.rest_on(names.iter().copied());
+    }
+    single.extend(combined);
+    single
+}
+
+/// Returns the checks of which a failure makes this one fail for the same reason.
+fn rests_on(name: &str) -> &'static [&'static str] {
+    match name {
+        "verify_rejects_an_old_password"
+        | "verify_leaves_no_connection"
+        | "verify_as_pool_leaves_no_connection"
+        | "no_secret_is_shown" => &["verify_accepts_valid_credentials"],
+        "a_dropped_verify_leaves_no_connection" => &["verify_leaves_no_connection"],
+        "verify_reports_an_unreachable_server" | "classify_keeps_the_code" => {
+            &["verify_rejects_an_old_password"]
+        }
+        "error_keeps_a_shared_rejection" => &[
+            "verify_rejects_an_old_password",
+            "classify_recognises_a_rejected_login",
+            "classify_keeps_the_code",
+        ],
+        "connections_and_idle_are_true" | "check_connection_finds_killed_connections" => {
+            &["discard_closes_the_connection"]
+        }
+        "each_login_has_a_permit" => &["discard_closes_the_connection", "logins_wait_for_a_permit"],
+        "warm_opens_connections" => &["connections_and_idle_are_true"],
+        "many_callers_stay_within_the_maximum" | "a_dropped_get_keeps_no_place" => {
+            &["get_waits_for_a_returned_connection"]
+        }
+        "waiting_logins_do_not_count" => &["each_login_has_a_permit"],
+        "a_waiting_login_uses_the_new_credentials" => &[
+            "logins_wait_for_a_permit",
+            "update_in_place_logs_in_with_the_new_credentials",
+        ],
+        "a_vacant_pool_is_closed" => &["time_outs_and_closed_pools_are_recognised"],
+        "a_drained_pool_opens_no_connection" => &["a_vacant_pool_is_closed"],
+        "drain_closes_idle_connections_at_once" => &["drain_lets_busy_connections_finish"],
+        _ => &[],
+    }
 }

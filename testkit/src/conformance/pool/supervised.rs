@@ -341,9 +341,14 @@ async fn shutdown_closes_every_connection<F: PoolFactory, C: PoolControls<F>>(
         let expected = "idle connections are closed by the shutdown";
         world.until_open(1, expected).await?;
         let got = step("`Handle::get`", supervised.pool.get()).await?;
-        let closed = got.is_err_and(|error| world.factory.is_closed(&error));
         let expected = "`Handle::get` returns the error of a closed pool after a shutdown";
-        require(closed, expected, || "another result".to_owned())?;
+        match got {
+            Ok(_) => return Err(failed(expected, "a connection")),
+            Err(error) => {
+                let is_closed = world.factory.is_closed(&error);
+                require(is_closed, expected, || show(&error))?;
+            }
+        }
         if let Some(mut busy) = busy {
             world.query(&mut busy).await?;
             world.give_back(busy).await?;

@@ -121,7 +121,7 @@ async fn a_dropped_verify_leaves_no_connection<F: PoolFactory, C: PoolControls<F
     world.reset().await?;
     let credentials = world.credentials();
     for polls in 1..=12 {
-        drop_after_polls(polls, world.factory.verify(&credentials)).await;
+        let _ = drop_after_polls(polls, world.factory.verify(&credentials)).await;
     }
     let expected = "no connection is open after dropped verifications";
     world.until_open(0, expected).await?;

@@ -11,7 +11,7 @@ use super::world::{FETCH_DEADLINE, PROVIDER, World};
 use crate::conformance::runner::{
     CheckResult, Planned, STEP, failed, not_applicable, planned, require, step,
 };
-use crate::conformance::tools::{show, texts};
+use crate::conformance::tools::{caught, show, texts};
 
 pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World<P, C>>> {
     vec![
@@ -51,15 +51,21 @@ async fn fetch_during_outage<P: Provider, C: ProviderControls<P>>(
         return Err(not_applicable("the controls have no `set_available`"));
     }
     let with_current = FetchRequest::new(RotationTrigger::Manual).with_current(current.clone());
-    let (first, next) = tokio::join!(
-        world.try_fetch(FetchRequest::first()),
-        world.try_fetch(with_current),
-    );
+    let fetching = world.clone();
+    let fetched = caught(async move {
+        let (first, next) = tokio::join!(
+            fetching.try_fetch(FetchRequest::first()),
+            fetching.try_fetch(with_current),
+        );
+        Ok((first?, next?))
+    });
+    let fetched = fetched.await;
     world.controls.set_available(true).await?;
+    let (first, next) = fetched?;
     let lease = |fetched: Fetched<_>, current| fetched.into_lease(current);
     Ok(vec![
-        first?.and_then(|fetched| lease(fetched, None)),
-        next?.and_then(|fetched| lease(fetched, Some(current.clone()))),
+        first.and_then(|fetched| lease(fetched, None)),
+        next.and_then(|fetched| lease(fetched, Some(current.clone()))),
     ])
 }
 

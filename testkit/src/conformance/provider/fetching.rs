@@ -232,7 +232,7 @@ async fn a_dropped_fetch_leaves_the_provider_usable<P: Provider, C: ProviderCont
     world: World<P, C>,
 ) -> CheckResult {
     for polls in 1..=12 {
-        drop_after_polls(polls, world.provider.fetch(FetchRequest::first())).await;
+        let _ = drop_after_polls(polls, world.provider.fetch(FetchRequest::first())).await;
     }
     world.first().await.map(drop)
 }

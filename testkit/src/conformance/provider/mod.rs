@@ -15,7 +15,7 @@ use std::time::Duration;
 use claviger::Provider;
 
 use super::report::Report;
-use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, run_plan};
+use super::runner::{CHECK_LIMIT, ControlError, Plan, Planned, basic_first, run_plan};
 use world::World;
 
 /// Actions of the kit on the backend behind a provider.
@@ -155,14 +155,64 @@ impl<P: Provider, C: ProviderControls<P>> IntoFuture for ProviderConformance<P, 
     }
 }
 
+/// Checks of what all others use, in their order.
+const BASIC: [&str; 4] = [
+    "fetch_returns_a_lease",
+    "a_fetch_without_a_current_lease_returns_one",
+    "a_dropped_fetch_leaves_the_provider_usable",
+    "a_fetch_after_a_release_returns_a_lease",
+];
+
 fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World<P, C>>> {
-    [
+    let checks = [
         fetching::checks(),
         failing::checks(),
         watching::checks(),
         ending::checks(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    let mut checks = basic_first(&BASIC, checks.into_iter().flatten().collect());
+    for check in &mut checks {
+        check.rest_on(rests_on(check.name).iter().copied());
+    }
+    checks
+}
+
+/// Returns the checks of which a failure makes this one fail for the same reason.
+fn rests_on(name: &str) -> &'static [&'static str] {
+    match name {
+        "lifetimes_count_from_the_request" => &["the_expiry_is_in_the_future"],
+        "a_recovered_backend_returns_a_lease" => &[
+            "an_unchanged_credential_keeps_its_revision",
+            "an_unavailable_backend_is_an_error",
+        ],
+        "an_outage_keeps_the_lease_in_use" => &[
+            "the_expiry_is_in_the_future",
+            "an_unavailable_backend_is_an_error",
+            "a_recovered_backend_returns_a_lease",
+        ],
+        "watch_may_be_dropped_and_restarted"
+        | "release_ends_and_may_be_repeated"
+        | "no_secret_is_shown" => &["a_recovered_backend_returns_a_lease"],
+        "a_changed_credential_leads_to_a_hint" | "a_dropped_watch_sends_no_hints" => {
+            &["watch_may_be_dropped_and_restarted"]
+        }
+        "a_hint_leads_to_a_fetch" => &[
+            "the_expiry_is_in_the_future",
+            "a_changed_credential_has_another_revision",
+            "a_changed_credential_leads_to_a_hint",
+        ],
+        "release_reaches_the_backend" => &["release_ends_and_may_be_repeated"],
+        "a_release_ends_its_own_lease_alone" => &[
+            "a_changed_credential_has_another_revision",
+            "release_reaches_the_backend",
+        ],
+        "a_release_that_fails_is_a_transient_error" => &[
+            "an_unavailable_backend_is_an_error",
+            "release_reaches_the_backend",
+        ],
+        "a_shutdown_releases_the_lease" => {
+            &["the_expiry_is_in_the_future", "release_reaches_the_backend"]
+        }
+        _ => &[],
+    }
 }

@@ -45,7 +45,7 @@ async fn watch_may_be_dropped_and_restarted<P: Provider, C: ProviderControls<P>>
     world: World<P, C>,
 ) -> CheckResult {
     for polls in 1..=4 {
-        drop_after_polls(polls, world.provider.watch(Hints::new(|| {}))).await;
+        let _ = drop_after_polls(polls, world.provider.watch(Hints::new(|| {}))).await;
     }
     // The last one runs for a while.
     let _ = timeout(WATCH, world.provider.watch(Hints::new(|| {}))).await;
