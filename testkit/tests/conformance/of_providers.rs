@@ -1,19 +1,13 @@
-//! needs: quiet
-//!
-//! The conformance kit passes a correct provider, and finds each fault of an incorrect one.
-
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-#[path = "conformance/memory_backend.rs"]
-mod memory_backend;
+//! A correct provider passes, and each fault of an incorrect one is found.
 
 use claviger::{Credentials, Provider, static_credentials};
 use claviger_testkit::ScriptedProvider;
 use claviger_testkit::conformance::{
     self, ControlError, Outcome, ProviderConformance, ProviderControls,
 };
-use memory_backend::{MemoryBackend, MemoryProvider, ProviderFault as Fault};
 use tokio::task::JoinSet;
+
+use crate::memory_backend::{MemoryBackend, MemoryProvider, ProviderFault as Fault};
 
 /// Each fault, and the checks that find it.
 const FAULTS: [(Fault, &[&str]); 31] = [

@@ -1,25 +1,13 @@
-//! needs: quiet
-//!
-//! The conformance kit passes a correct pool, and finds each fault of an incorrect one.
-
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
-#[path = "conformance/fault.rs"]
-mod fault;
-#[path = "conformance/memory_pool.rs"]
-mod memory_pool;
-#[path = "conformance/memory_pools.rs"]
-mod memory_pools;
-#[path = "conformance/memory_server.rs"]
-mod memory_server;
+//! A correct pool passes, and each fault of an incorrect one is found.
 
 use std::time::Duration;
 
 use claviger_testkit::conformance::{self, CheckReport, Outcome, PoolConformance, Report};
-use fault::Fault;
-use memory_pools::MemoryPools;
-use memory_server::MemoryServer;
 use tokio::task::JoinSet;
+
+use crate::fault::Fault;
+use crate::memory_pools::MemoryPools;
+use crate::memory_server::MemoryServer;
 
 /// Each fault, and the checks that find it.
 const FAULTS: [(Fault, &[&str]); 57] = [
