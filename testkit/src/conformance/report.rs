@@ -135,7 +135,7 @@ impl fmt::Display for Report {
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
-            Outcome::Passed => write!(f, "passed          {}", self.name),
+            Outcome::Passed => write!(f, "passed          {} after {:.1?}", self.name, self.took),
             Outcome::NotApplicable { reason } => {
                 write!(f, "not applicable  {}: {reason}", self.name)
             }
