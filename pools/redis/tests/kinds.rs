@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod common;
 
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use claviger_redis::{Error, ExclusivePools};
 use claviger_servers::Redis;
 use tokio::task::JoinSet;
 
-use common::{Setup, USER, cluster, managed, pools};
+use clients::{cluster, managed};
+use common::{Setup, USER, pools};
 
 /// Maximum of exclusive pools.
 const MAX: usize = 10;

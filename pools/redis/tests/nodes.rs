@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod common;
 
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use claviger_testkit::ScriptedProvider;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use common::{USER, address, with_long_timeouts, with_short_responses};
+use clients::with_short_responses;
+use common::{USER, address, with_long_timeouts};
 
 const NODES: usize = 3;
 
@@ -362,11 +364,14 @@ async fn a_node_restarts_while_the_others_work() {
     nodes.until_all_work().await;
     let second = &nodes.cluster.nodes()[1];
     second.stop().expect("a stopped node");
-    for _ in 0..20 {
+    for _ in 0..50 {
         for number in [0, 2] {
-            until_works(&nodes.cache, &nodes.keys[number]).await;
+            let called = call(&nodes.cache, &nodes.keys[number]).await;
+            called.expect("the other nodes work");
         }
     }
+    let own = call(&nodes.cache, &nodes.keys[1]).await;
+    own.expect_err("the hazard: the node is stopped");
     second.start_again().expect("a started node");
     nodes.until_all_work().await;
     assert_eq!(nodes.provider.calls().len(), 1, "no fetch");

@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod common;
 
 use std::time::Duration;
@@ -17,7 +18,8 @@ use claviger_redis::redis::{AsyncCommands, RedisError};
 use claviger_redis::{Error, Kind, RedisConnection, RedisPools};
 use tokio::task::JoinSet;
 
-use common::{Setup, USER, cluster, managed, with_short_responses};
+use clients::{cluster, managed, with_short_responses};
+use common::{Setup, USER};
 
 async fn count<K: Kind>(connection: &mut RedisConnection<K>) -> Result<u64, RedisError> {
     connection.incr("calls", 1).await

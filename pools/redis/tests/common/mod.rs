@@ -12,7 +12,7 @@ use claviger::lease::OldConnections;
 use claviger::pool::PoolFactory;
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Handle, Supervisor};
-use claviger_redis::{Cluster, Kind, Managed, RedisPools};
+use claviger_redis::{Kind, RedisPools};
 use claviger_servers::Redis;
 use claviger_testkit::ScriptedProvider;
 
@@ -39,32 +39,6 @@ pub(crate) fn with_long_timeouts<K: Kind>(pools: RedisPools<K>) -> RedisPools<K>
     pools
         .with_connection_timeout(Duration::from_secs(4))
         .with_response_timeout(Some(Duration::from_secs(10)))
-}
-
-/// Starts a server, and a pool of one `ConnectionManager`.
-pub(crate) async fn managed(old_connections: OldConnections) -> Setup<RedisPools<Managed>> {
-    let pools = |server: &Redis| {
-        with_long_timeouts(RedisPools::managed(address(server)).expect("an address"))
-    };
-    Setup::new(old_connections, pools).await
-}
-
-/// Starts a cluster of one node, and a pool of its client.
-pub(crate) async fn cluster(
-    old_connections: OldConnections,
-    adjust: impl FnOnce(RedisPools<Cluster>) -> RedisPools<Cluster>,
-) -> Setup<RedisPools<Cluster>> {
-    let server = Redis::builder().cluster().start().expect("a cluster");
-    let pools = |server: &Redis| {
-        let pools = RedisPools::cluster([address(server)]).expect("an address");
-        adjust(with_long_timeouts(pools))
-    };
-    Setup::on(server, old_connections, pools).await
-}
-
-/// Sets the time-out of commands, for which those of a rejected client wait.
-pub(crate) fn with_short_responses(pools: RedisPools<Cluster>) -> RedisPools<Cluster> {
-    pools.with_response_timeout(Some(Duration::from_secs(2)))
 }
 
 /// A server and a pool on it, whose first password is `password-1`.
