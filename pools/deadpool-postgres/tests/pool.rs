@@ -18,6 +18,7 @@ use claviger_deadpool_postgres::tokio_postgres::Config;
 use claviger_deadpool_postgres::{DeadpoolPools, PgConnect};
 use claviger_pool_laws::{Fixture, PgKind, Settings, eventually};
 use claviger_testkit::ScriptedProvider;
+use tokio::time::timeout;
 
 use kind::Deadpool;
 
@@ -78,11 +79,10 @@ async fn a_reported_error_of_a_dropped_role_leads_to_a_fetch() {
     drop(fixture.hold(1).await);
     assert!(!rejected(), "the handle does not know of the error");
     assert!(!fixture.pool.rejected(generation, &error), "{error}");
-    let pool = fixture.pool.clone();
-    // Its connection is probed, and it waits for other credentials.
-    let waiting = tokio::spawn(async move { pool.get().await.map(drop) });
+    // The connection is probed, and the call waits for other credentials.
+    let waiting = timeout(Duration::from_secs(1), fixture.pool.get()).await;
+    assert!(!matches!(waiting, Ok(Ok(_))), "{waiting:?}");
     eventually("the dropped role leads to a fetch", rejected).await;
-    waiting.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
