@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger::{Credentials, Provider};
+use claviger_servers::postgres::quote_literal;
 use claviger_servers::{InjectedFault, Postgres, Proxy};
 use claviger_testkit::conformance::{self, ControlError, ProviderControls};
 use claviger_vault::{Auth, VaultDynamic, VaultSession, VaultStatic};
@@ -30,6 +31,10 @@ trait Engine: Send + Sync + 'static {
     fn change_credential(&self, admin: &Admin) -> Result<(), ControlError>;
 
     fn released(&self, _admin: &Admin, _proxy: &Proxy) -> Result<Option<u32>, ControlError> {
+        Ok(None)
+    }
+
+    fn is_accepted(&self, _secret: &Credentials) -> Result<Option<bool>, ControlError> {
         Ok(None)
     }
 }
@@ -64,6 +69,10 @@ impl<E: Engine> ProviderControls<E::Provider> for Controls<E> {
         self.engine.released(&self.admin, &self.proxy)
     }
 
+    async fn is_accepted(&self, secret: &Credentials) -> Result<Option<bool>, ControlError> {
+        self.engine.is_accepted(secret)
+    }
+
     fn creates_credentials(&self) -> bool {
         E::CREATES_CREDENTIALS
     }
@@ -86,8 +95,8 @@ impl Engine for Kv {
     }
 }
 
-/// The dynamic role `orders`.
-struct Dynamic;
+/// The dynamic role `orders`, whose users are on this database.
+struct Dynamic(Arc<Postgres>);
 
 impl Engine for Dynamic {
     type Provider = VaultDynamic;
@@ -112,6 +121,12 @@ impl Engine for Dynamic {
         let created: HashSet<_> = proxy.responses().iter().filter_map(id).collect();
         let open: HashSet<_> = admin.leases(ROLE)?.into_iter().collect();
         Ok(Some(u32::try_from(created.difference(&open).count())?))
+    }
+
+    fn is_accepted(&self, secret: &Credentials) -> Result<Option<bool>, ControlError> {
+        let user = quote_literal(secret.user());
+        let count = format!("SELECT count(*) FROM pg_roles WHERE rolname = {user}");
+        Ok(Some(self.0.sql(&count)? == "1"))
     }
 }
 
@@ -163,7 +178,7 @@ async fn the_kv_provider_conforms() {
 async fn the_provider_of_dynamic_users_conforms() {
     let fixture = VaultFixture::<Postgres>::new(TTL, 2 * TTL, Revocation::Default).await;
     let controls = Controls {
-        engine: Dynamic,
+        engine: Dynamic(Arc::clone(&fixture.server)),
         admin: Arc::clone(&fixture.admin),
         proxy: Arc::clone(&fixture.proxy),
     };
