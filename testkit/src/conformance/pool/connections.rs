@@ -76,6 +76,7 @@ async fn open_opens_no_connection<F: PoolFactory, C: PoolControls<F>>(
     world.stays_open(0, expected).await?;
     let granted = opened.permits.granted();
     require(granted == 0, expected, || format!("{granted} logins"))?;
+    world.abandon(&opened).await;
     Ok(())
 }
 
@@ -107,6 +108,7 @@ async fn try_get_returns_idle_connections_alone<F: PoolFactory, C: PoolControls<
         world.query(&mut connection).await?;
     }
     world.until_open(1, "the idle connection is used").await?;
+    world.abandon(&opened).await;
     Ok(())
 }
 
@@ -127,6 +129,7 @@ async fn give_back_makes_a_connection_available<F: PoolFactory, C: PoolControls<
         return Err(failed(expected, "`try_get` returned `None`"));
     };
     world.give_back(connection).await?;
+    world.abandon(&opened).await;
     Ok(())
 }
 
@@ -141,6 +144,7 @@ async fn a_dropped_connection_becomes_available<F: PoolFactory, C: PoolControls<
     let max = world.max();
     let expected = format!("at most {max} connections are open after callers dropped them");
     require(open <= max, expected, || format!("{open} are open"))?;
+    world.abandon(&opened).await;
     Ok(())
 }
 

@@ -51,6 +51,7 @@ async fn get_opens_up_to_the_maximum<F: PoolFactory, C: PoolControls<F>>(
     let expected = format!("{max} connections are open");
     world.until_open(max, &expected).await?;
     world.give_all_back(connections).await?;
+    world.abandon(&opened).await;
     Ok(())
 }
 

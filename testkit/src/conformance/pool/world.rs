@@ -9,6 +9,7 @@ use claviger::testing::ObservedPermits;
 use claviger::{Lease, Revision};
 use parking_lot::Mutex;
 use tokio::sync::RwLock;
+use tokio::time::timeout;
 
 use super::PoolControls;
 use crate::conformance::runner::{CheckResult, Secrets, WATCH, eventually, failed, step};
@@ -170,6 +171,11 @@ impl<F: PoolFactory, C: PoolControls<F>> World<F, C> {
             self.give_back(connection).await?;
         }
         Ok(())
+    }
+
+    /// Closes the pool at the end of a check on which that of `drain` rests.
+    pub(super) async fn abandon(&self, opened: &Opened<F>) {
+        let _ = timeout(WATCH, self.factory.drain(opened.pool.clone())).await;
     }
 
     /// Closes the pool at the end of a check, so that the next one finds no connection.
