@@ -12,4 +12,3 @@ mod memory_pools;
 mod memory_server;
 mod of_pools;
 mod of_providers;
-mod of_scripted_pools;
