@@ -69,7 +69,10 @@ struct Account {
     length: Duration,
     /// Failed logins in this window.
     spent: u32,
+    /// Last rejected first login with a revision in this window, unless a rotation explains it.
     last_first_try: Option<Instant>,
+    /// Candidate with which another pool logged in since it was last rejected here.
+    works_elsewhere: Option<Revision>,
     /// Refunds in this window.
     refunds: u32,
     rejected: BTreeMap<Revision, RejectedRevision>,
@@ -91,6 +94,7 @@ impl Account {
                 LATER_WINDOW
             };
             (self.spent, self.refunds) = (0, 0);
+            self.last_first_try = None;
             for rejected in self.rejected.values_mut() {
                 rejected.cost = 0;
             }
@@ -103,6 +107,7 @@ impl Account {
         if cost > 0 && self.refunds < MAX_REFUNDS {
             self.refunds += 1;
             self.spent = self.spent.saturating_sub(cost);
+            self.last_first_try = None;
         }
     }
 
@@ -233,6 +238,9 @@ impl LoginBudget {
         if role != Role::Active && !account.rejected.contains_key(&lease.revision) {
             account.last_first_try = Some(now);
         }
+        account
+            .works_elsewhere
+            .take_if(|works| *works == lease.revision);
         let rejected = account.record(&lease.revision, role != Role::Active, now);
         rejected.cost += 1;
         let quick = if role != Role::Candidate || budget >= QUICK_TWICE_FROM {
@@ -267,19 +275,34 @@ impl LoginBudget {
         }
     }
 
-    /// Schedules a verification of a rejected revision with which another pool logged in. It is due
-    /// a second after the last one, because the server may always reject it here. Returns whether
-    /// it was moved to an earlier time.
-    pub(crate) fn retry_soon(&mut self, user: &str, revision: &Revision, now: Instant) -> bool {
-        let Some(rejected) = self.rejected_mut(user, revision) else {
+    /// Notes that another pool logged in with this revision. A rejected one is due a second after
+    /// its last verification, because the server may always reject it here. A candidate waits for
+    /// no other revision then, as long as the budget lasts. Returns whether it may be verified
+    /// earlier than before.
+    pub(crate) fn worked_elsewhere(
+        &mut self,
+        user: &str,
+        revision: &Revision,
+        now: Instant,
+    ) -> bool {
+        let Some(account) = self.accounts.get_mut(user) else {
             return false;
         };
-        let soon = now.max(rejected.last + RETRY_PAUSES[1]);
-        let is_moved = rejected.next.is_some_and(|next| soon < next);
-        if is_moved {
-            rejected.next = Some(soon);
+        let rejected = account.rejected.get_mut(revision);
+        let is_candidate = rejected
+            .as_ref()
+            .is_none_or(|rejected| rejected.never_verified);
+        let mut is_earlier = false;
+        if is_candidate && account.works_elsewhere.as_ref() != Some(revision) {
+            account.works_elsewhere = Some(revision.clone());
+            is_earlier = true;
         }
-        is_moved
+        if let Some(rejected) = rejected {
+            let soon = now.max(rejected.last + RETRY_PAUSES[1]);
+            is_earlier = rejected.next.is_some_and(|next| soon < next) || is_earlier;
+            rejected.next = rejected.next.map(|next| next.min(soon));
+        }
+        is_earlier
     }
 
     /// Notes that a login with this lease worked. Its cost is refunded if it never worked before.
@@ -329,8 +352,11 @@ impl LoginBudget {
         if account.spent >= account.usable(&lease.revision, self.budget()) {
             return account.ends();
         }
+        let shares_reserve = account.spent >= self.max
+            && account.works_elsewhere.as_ref() != Some(&lease.revision)
+            && account.shares_reserve(&lease.revision);
         match account.last_first_try {
-            Some(last) if account.spent >= self.max && account.shares_reserve(&lease.revision) => {
+            Some(last) if shares_reserve => {
                 let left = account.usable(&lease.revision, self.budget()) - account.spent;
                 let evenly = account.ends().saturating_duration_since(last) / (left + 1);
                 at.max(last + evenly.max(NEVER_TRIED_EVERY))
@@ -364,6 +390,7 @@ impl LoginBudget {
                 length: Duration::ZERO,
                 spent: 0,
                 last_first_try: None,
+                works_elsewhere: None,
                 refunds: 0,
                 rejected: BTreeMap::new(),
             })

@@ -79,7 +79,9 @@ impl PoolMachine {
             retry.revision == *revision && *retry.account == *account && retry.at > retry.earliest
         });
         let is_earlier = retry.map(|retry| retry.at = retry.earliest).is_some();
-        if self.budget.retry_soon(account, revision, now) || is_earlier {
+        // For a lease that the provider does not have yet, a wake follows.
+        let is_current = (self.lease.as_ref()).is_some_and(|lease| lease.revision == *revision);
+        if (self.budget.worked_elsewhere(account, revision, now) && is_current) || is_earlier {
             self.effects.push(PoolEffect::Wake);
         }
     }

@@ -138,6 +138,70 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     assert!(budget.next_at(&lease("right"), now) <= now + NEVER_TRIED_EVERY);
 }
 
+/// Returns this budget of four after as many callers of the active revision were rejected.
+fn with_rejected_callers(
+    mut budget: LoginBudget,
+    served: &LeaseFacts,
+    now: Instant,
+) -> LoginBudget {
+    (0..4).for_each(|_| budget.caller_rejected(served, now));
+    budget
+}
+
+#[test]
+fn a_revision_that_was_accepted_late_does_not_delay_the_next_one() {
+    let start = start_of_test();
+    for seconds in [10, 35] {
+        let (mut budget, second) = (with_max(4), lease("second"));
+        (0..2).for_each(|_| budget.verification_rejected(&second, Role::Candidate, start));
+        budget.worked(&second, start + Duration::from_secs(5));
+        budget.superseded_by(&second);
+        let now = start + Duration::from_secs(seconds);
+        let mut budget = with_rejected_callers(budget, &second, now);
+        (0..2).for_each(|_| budget.verification_rejected(&second, Role::Active, now));
+        assert_eq!(budget.next_at(&lease("third"), now), now, "{seconds}");
+    }
+}
+
+#[test]
+fn a_rejected_revision_of_an_earlier_window_does_not_delay_the_next_one() {
+    let start = start_of_test();
+    let (mut budget, served) = (with_max(4), lease("served"));
+    budget.verification_rejected(&lease("wrong"), Role::Candidate, start);
+    let now = start + WINDOW + Duration::from_secs(1);
+    budget = with_rejected_callers(budget, &served, now);
+    assert_eq!(budget.next_at(&lease("right"), now), now);
+}
+
+#[test]
+fn a_revision_that_works_elsewhere_is_verified_at_once_within_the_budget() {
+    let now = start_of_test();
+    let (served, right) = (lease("served"), lease("right"));
+    let mut budget = with_rejected_callers(with_max(4), &served, now);
+    budget.verification_rejected(&lease("wrong"), Role::Candidate, now);
+    assert!(budget.next_at(&right, now) >= now + NEVER_TRIED_EVERY);
+    assert!(!budget.worked_elsewhere("other", &right.revision, now));
+    assert!(budget.worked_elsewhere("app", &right.revision, now));
+    assert!(
+        !budget.worked_elsewhere("app", &right.revision, now),
+        "once"
+    );
+    assert_eq!(budget.next_at(&right, now), now);
+    // It is rejected here all the same: once more a second later, after another login elsewhere.
+    budget.verification_rejected(&right, Role::Candidate, now);
+    assert!(budget.next_at(&right, now) >= now + NEVER_TRIED_EVERY);
+    budget.worked_elsewhere("app", &right.revision, now);
+    assert!(budget.next_at(&right, now) <= now + RETRY_PAUSES[1]);
+    budget.verification_rejected(&right, Role::Candidate, now);
+    let last = lease("last");
+    budget.worked_elsewhere("app", &last.revision, now);
+    assert_eq!(
+        budget.next_at(&last, now),
+        now + WINDOW,
+        "the budget is used up"
+    );
+}
+
 #[test]
 fn users_have_budgets_of_their_own() {
     let now = start_of_test();

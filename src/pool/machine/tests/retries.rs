@@ -133,6 +133,29 @@ fn a_login_elsewhere_leads_to_a_verification_of_the_rejected_lease() {
 }
 
 #[test]
+fn a_login_elsewhere_leads_to_a_verification_of_a_lease_that_was_never_tried() {
+    let (r1, r2, r3) = (lease("r1"), lease("r2"), lease("r3"));
+    let elsewhere = || PoolInput::VerifiedElsewhere {
+        revision: Revision::new("r3"),
+        account: Arc::from("app@db"),
+    };
+    for is_known in [true, false] {
+        let mut pool = TestPool::serving(&r1, 60);
+        (0..10).for_each(|_| drop(pool.feed(PoolInput::LoginRejected { generation: 1 })));
+        assert!(started(&pool.wake(&r2)).is_some(), "with the reserve");
+        pool.failed(ConnectErrorKind::Rejected);
+        if is_known {
+            assert_eq!(started(&pool.wake(&r3)), None);
+            assert_eq!(pool.feed(elsewhere()), [PoolEffect::Wake]);
+            assert_eq!(pool.feed(elsewhere()), [], "once");
+        } else {
+            assert_eq!(pool.feed(elsewhere()), [], "the wake follows");
+        }
+        assert_eq!(started(&pool.wake(&r3)), Some(Purpose::HandOver));
+    }
+}
+
+#[test]
 fn a_login_elsewhere_shortens_the_back_off_to_a_second_if_it_is_to_the_same_server() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let elsewhere = |account| PoolInput::VerifiedElsewhere {
