@@ -424,6 +424,34 @@ async fn failing_providers_end_registration_with_their_error() {
     lab.add_provider("panics", panics).await;
 }
 
+/// The server accepts connections and never responds.
+#[tokio::test]
+async fn a_start_that_ends_during_its_first_verification_names_the_pool_and_its_server() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let supervisor = Supervisor::builder()
+        .with_start_deadline(Duration::from_secs(1))
+        .start()
+        .expect("valid settings");
+    let credentials = static_credentials(Credentials::new("app", "password"));
+    let provider = supervisor.add_provider("login", credentials).await;
+    let pools = PgPools::new(options().port(port), PgPoolOptions::new());
+    let error = supervisor
+        .add_pool("orders", &provider.expect("a lease"), pools)
+        .await
+        .expect_err("no response");
+    assert_eq!(error.kind(), ErrorKind::Pool, "{error}");
+    let text = error.to_string();
+    for part in [
+        "pool \"orders\" verified no lease of provider \"login\" within 1s",
+        "the first verification, a login with its checks and hooks, has not ended",
+        &format!("user \"app\" at 127.0.0.1:{port}"),
+    ] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_older_revision_is_adopted_only_when_the_current_one_is_rejected() {
     let Scripted {

@@ -10,7 +10,7 @@ use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::task::{TaskGuard, retry_with_room, run_in_task};
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::lease::Revision;
+use crate::lease::{Lease, Revision};
 use crate::provider::LeaseGuard;
 use crate::rotation::Rotation;
 use crate::telemetry;
@@ -131,7 +131,8 @@ impl<F: PoolFactory> AttemptTask<F> {
                 retry_with_room(&slot, secret, || slot.factory().verify(secret)).await
             }
         };
-        run_in_task(work, span, &slot.context, "the verification").await?;
+        let verified = run_in_task(work, span, &slot.context, "the verification").await;
+        verified.map_err(|error| slot.explain(lease, error))?;
         drop(permit);
         let active = slot.active_lease();
         if active.is_some_and(|active| active.revision() == lease.revision()) {
@@ -142,6 +143,15 @@ impl<F: PoolFactory> AttemptTask<F> {
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
+    /// Adds user and server to the error of a login, unless it has them.
+    pub(super) fn explain(&self, lease: &Lease<F::Secret>, error: ConnectError) -> ConnectError {
+        if error.target().is_some() {
+            error
+        } else {
+            self.factory().explain(lease.secret(), error)
+        }
+    }
+
     fn attempt_failed(&self, attempt: u64, error: &ConnectError) {
         let kind = error.kind();
         self.feed(PoolInput::Failed { attempt, kind }, Some(error));

@@ -138,7 +138,8 @@ impl<F: PoolFactory> AttemptTask<F> {
             }
         };
         let operation = "opening a connection with the pool's hooks";
-        run_in_task(work, Span::none(), context, operation).await
+        let verified = run_in_task(work, Span::none(), context, operation).await;
+        verified.map_err(|error| self.slot.explain(&lease_guard.lease, error))
     }
 
     /// Authenticates the open connections of an updated pool again. A failure delays nothing: the
@@ -227,6 +228,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         let span = telemetry::warm(&self.span);
         let work = {
             let (slot, attempt) = (Arc::clone(&self.slot), self.number);
+            let lease = lease.clone();
             let (pool, span) = (pool.clone(), span.clone());
             let limits = Arc::clone(login_limits);
             async move {
@@ -237,7 +239,8 @@ impl<F: PoolFactory> AttemptTask<F> {
                 Ok(())
             }
         };
-        run_in_task(work, span, &self.slot.context, "warming").await
+        let warmed = run_in_task(work, span, &self.slot.context, "warming").await;
+        warmed.map_err(|error| self.slot.explain(&lease, error))
     }
 
     /// Publishes in one step under the slot's lock: callers get the new generation, and the old one

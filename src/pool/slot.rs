@@ -173,6 +173,15 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().last_error()
     }
 
+    /// Returns the error of a start that ends before its first verification. `None` if that has not
+    /// begun, because there is no lease.
+    pub(crate) fn unfinished_start(&self) -> Option<ConnectError> {
+        let lease = self.upstream.current_lease()?;
+        let message = "the first verification, a login with its checks and hooks, has not ended";
+        let error = ConnectError::new(ConnectErrorKind::Unreachable, message);
+        Some(self.explain(&lease, error))
+    }
+
     /// Returns whether logins with the active credentials fail for an unknown reason.
     pub(crate) fn has_unknown_login_error(&self) -> bool {
         self.lock().machine.has_unknown_login_error()

@@ -129,7 +129,7 @@ impl Supervisor {
                 return Ok(Handle::supervised(Arc::clone(&slot.shared)));
             }
             Ok(Err(error)) => Error::from_pool(name, provider_name, None, error),
-            Err(_) => match slot.last_failure() {
+            Err(_) => match slot.last_failure().or_else(|| slot.unfinished_start()) {
                 Some(error) => Error::from_pool(name, provider_name, Some(start_deadline), error),
                 None => no_lease_in_time(&provider.slot, start_deadline),
             },

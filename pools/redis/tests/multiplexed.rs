@@ -15,7 +15,7 @@ use claviger::error::ConnectErrorKind;
 use claviger::lease::OldConnections;
 use claviger::pool::{CheckPolicy, HandoverPolicy};
 use claviger::report::{HandoverMode, RotationTrigger};
-use claviger::{Credentials, Endpoint, Handle, Lease, Revision};
+use claviger::{Credentials, Endpoint, Handle, Lease, Revision, Supervisor, static_credentials};
 use claviger_fixtures::{eventually, fetches, until_drained, until_generation, until_rejected};
 use claviger_redis::redis::{self, AsyncCommands, ErrorKind, RedisError};
 use claviger_redis::{Error, RedisPools};
@@ -338,6 +338,20 @@ async fn law_11_failed_logins_are_bounded() {
     }
     let rejected = setup.rejected_logins();
     assert!((1..=4).contains(&rejected), "{rejected} failed logins");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_be_reached_is_named_by_the_start() {
+    let supervisor = Supervisor::builder().with_start_deadline(Duration::from_secs(1));
+    let supervisor = supervisor.start().expect("valid settings");
+    let credentials = static_credentials(Credentials::new(USER, "password"));
+    let credentials = supervisor.add_provider("credentials", credentials).await;
+    let credentials = credentials.expect("a lease");
+    // Port 1 is that of no server.
+    let factory = RedisPools::new("redis://127.0.0.1:1").expect("an address");
+    let error = supervisor.add_pool("cache", &credentials, factory).await;
+    let text = error.expect_err("no server").to_string();
+    assert!(text.contains("user \"app\" at 127.0.0.1:1"), "{text}");
 }
 
 async fn until_rejected_by_calls(setup: &Setup<RedisPools>) {
