@@ -16,6 +16,7 @@ use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Log lines at INFO and above, without their time.
 #[derive(Clone, Default)]
@@ -45,12 +46,15 @@ impl Visit for Line {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let level = *event.metadata().level();
         if level <= tracing::Level::INFO && event.metadata().target().starts_with("claviger") {
             let mut line = Line::default();
             event.record(&mut line);
+            if let Some(span) = context.event_span(event) {
+                write!(line.fields, " span={}", span.name()).expect("writing to a string succeeds");
+            }
             writeln!(
                 self.0.lock().expect("no panic"),
                 "{level} {}{}",
@@ -168,6 +172,95 @@ async fn a_lease_that_precedes_its_password_logs_no_warning() {
             ]
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_is_superseded_while_it_is_verified_is_not_announced_again() {
+    let (lines, _guard) = Lines::record();
+    let Scripted {
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
+    database.accept_only(["password-1", "password-3"]);
+    lines.take();
+    database.stall();
+    provider.rotate();
+    provider.hint();
+    sleep(Duration::from_millis(500)).await;
+    provider.rotate();
+    provider.hint();
+    // A second passes between two fetches.
+    sleep(Duration::from_secs(2)).await;
+    database.resume();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(database.rejected(), 1, "the hazard: one is rejected");
+    assert_eq!(pool.generation(), 2);
+    let logged = lines.take();
+    assert!(
+        logged.contains("INFO superseded by a newer rotation"),
+        "{logged}"
+    );
+    assert!(!logged.contains("it is verified again"), "{logged}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_credential_that_is_corrected_is_not_logged_as_a_rotation() {
+    let (lines, _guard) = Lines::record();
+    let Scripted {
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
+    database.accept_only(["password-1"]);
+    provider.rotate();
+    provider.hint();
+    sleep(Duration::from_secs(1)).await;
+    assert!(database.rejected() > 0, "the hazard: it is rejected");
+    lines.take();
+    provider.roll_back_to(1);
+    provider.hint();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(pool.generation(), 1);
+    let logged = lines.take();
+    let expected = "INFO the backend returned the served credential again provider=login";
+    assert!(logged.contains(expected), "{logged}");
+    assert!(!logged.contains("INFO rotated"), "{logged}");
+    assert!(!logged.contains("span="), "{logged}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_waits_for_the_login_budget_is_logged_with_its_time() {
+    let (lines, _guard) = Lines::record();
+    let Scripted {
+        provider,
+        database,
+        pool,
+        ..
+    } = Scripted::new().await;
+    database.accept_only(["password-1"]);
+    lines.take();
+    let mut logged = String::new();
+    for _ in 0..10 {
+        provider.rotate();
+        provider.hint();
+        sleep(Duration::from_millis(500)).await;
+        logged += &lines.take();
+    }
+    let expected = "WARN failed logins have used up their budget; the next verification waits \
+                    pool=orders provider=login times=1 next_login_in=";
+    assert!(logged.contains(expected), "{logged}");
+    assert_eq!(
+        logged.matches("used up their budget").count(),
+        1,
+        "{logged}"
+    );
+    database.accept_only([provider.rotate()]);
+    provider.hint();
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(pool.generation(), 2, "{}", lines.take());
 }
 
 /// The login works, and the pool's hook fails.

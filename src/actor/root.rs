@@ -180,7 +180,7 @@ impl Actor for RootActor {
         let pause = child.budget.lock().failed(state.context.clock.mono());
         child.restarts.fetch_add(1, Ordering::AcqRel);
         tracing::error!(
-            actor = %child.name, pause = ?pause,
+            parent: None, actor = %child.name, pause = ?pause,
             "actor failed and is restarted with its state; queries are not affected"
         );
         state.context.meters.restarted(&child.name);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
+use tracing::Span;
 
 use super::mailbox::Wake;
 use super::{RECONCILE_EVERY, Slot};
@@ -58,6 +59,7 @@ impl<T: Slot> Actor for Shell<T> {
         state: &mut State<T>,
     ) -> Result<(), ActorProcessingErr> {
         state.slot.mailbox().received();
+        let _outside = OutsideSpan::leave();
         let next = state.slot.reconcile().map_or(RECONCILE_EVERY, |next| {
             next.clamp(MIN_PAUSE, RECONCILE_EVERY)
         });
@@ -65,6 +67,23 @@ impl<T: Slot> Actor for Shell<T> {
             alarm.abort();
         }
         Ok(())
+    }
+}
+
+/// Leaves ractor's span `Actor` until it is dropped, so that log lines do not begin with it.
+struct OutsideSpan(Span);
+
+impl OutsideSpan {
+    fn leave() -> Self {
+        let span = Span::current();
+        span.with_subscriber(|(id, dispatch)| dispatch.exit(id));
+        Self(span)
+    }
+}
+
+impl Drop for OutsideSpan {
+    fn drop(&mut self) {
+        self.0.with_subscriber(|(id, dispatch)| dispatch.enter(id));
     }
 }
 

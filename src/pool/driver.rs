@@ -1,6 +1,7 @@
 //! The pool's driver: feeds the machine, and carries out its effects.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::Span;
@@ -105,7 +106,13 @@ impl<F: PoolFactory> PoolSlot<F> {
     /// a failure.
     fn report_failure(&self, revision: &Revision, is_early: bool, error: &ConnectError) {
         let (pool, provider) = (self.name(), self.upstream.name());
-        if is_early && self.failures.is_first_expected() {
+        let lease = self.upstream.current_lease();
+        if is_early && lease.is_none_or(|lease| lease.revision() != revision) {
+            tracing::debug!(
+                pool = %pool, provider = %provider, revision = %revision, error = %error,
+                "a superseded lease was not verified"
+            );
+        } else if is_early && self.failures.is_first_expected() {
             tracing::info!(
                 pool = %pool, provider = %provider, revision = %revision, error = %error,
                 "the database does not accept the next lease yet; it is verified again"
@@ -125,8 +132,29 @@ impl<F: PoolFactory> PoolSlot<F> {
         });
     }
 
+    /// Logs that the next verification waits because failed logins have used up their budget.
+    fn report_budget(&self) {
+        let now = self.clock().now();
+        let until = self.lock().machine.waits_for_budget_until(now);
+        let waited = self
+            .waits_for_budget
+            .swap(until.is_some(), Ordering::AcqRel);
+        let Some(until) = until.filter(|_| !waited) else {
+            return;
+        };
+        if let Some(times) = self.used_up_budgets.failed(now.mono(), "used up") {
+            let left = until.saturating_duration_since(now.mono()).as_secs() + 1;
+            let next = humantime::format_duration(Duration::from_secs(left));
+            tracing::warn!(
+                pool = %self.name(), provider = %self.upstream.name(), times, next_login_in = %next,
+                "failed logins have used up their budget; the next verification waits"
+            );
+        }
+    }
+
     /// Logs that a lease was verified, and handed over if it is a new one, after failures.
     pub(super) fn recovered(&self) {
+        self.used_up_budgets.succeeded();
         if let Some(times) = self.failures.succeeded() {
             tracing::info!(
                 pool = %self.name(), provider = %self.upstream.name(), times,
@@ -287,6 +315,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start_tasks(effects);
+        self.report_budget();
         self.update_next_attempt();
         self.notifier.notify();
         let now = self.clock().mono();

@@ -1,6 +1,7 @@
 //! A pool's slot: its state, and its interface to the rest of the library.
 
 use std::error::Error as StdError;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,9 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     pub(super) notifier: Notifier,
     /// Log of failed verifications.
     pub(super) failures: FailureLog,
+    /// Log of used-up login budgets, and whether a lease waits for one.
+    pub(super) used_up_budgets: FailureLog,
+    pub(super) waits_for_budget: AtomicBool,
     /// Time at which a connection was last closed to make room on a full server.
     pub(super) last_room: Mutex<Option<Instant>>,
 }
@@ -81,6 +85,8 @@ impl<F: PoolFactory> PoolSlot<F> {
                 mailbox: Mailbox::default(),
                 notifier: Notifier::default(),
                 failures: FailureLog::default(),
+                used_up_budgets: FailureLog::default(),
+                waits_for_budget: AtomicBool::default(),
                 last_room: Mutex::default(),
             }
         })

@@ -132,6 +132,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
+    /// Returns whether all pools served the credential before, as after a wrong one was corrected.
+    fn is_served_again(&self, report: &RotationReport) -> bool {
+        report.trigger != RotationTrigger::Start
+            && report.handovers.is_empty()
+            && report.waiting.is_empty()
+            && !self.subscribers().is_empty()
+    }
+
     /// Logs a rotation's one line: provider, trigger, duration, outcome.
     fn log_rotation(&self, report: &RotationReport) {
         let now = self.clock().now();
@@ -147,6 +155,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             )
         };
         let message = match report.outcome {
+            RotationOutcome::Adopted if self.is_served_again(report) => {
+                "the backend returned the served credential again"
+            }
             RotationOutcome::Adopted => "rotated",
             RotationOutcome::Unchanged => "unchanged credentials verified again",
             RotationOutcome::Superseded => "superseded by a newer rotation",

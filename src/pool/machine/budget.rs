@@ -365,6 +365,16 @@ impl LoginBudget {
         }
     }
 
+    /// Returns when this lease may be verified, if failed logins make it wait longer than its own
+    /// pause.
+    pub(crate) fn held_back_until(&self, lease: &LeaseFacts, now: Instant) -> Option<Instant> {
+        let account = self.accounts.get(&lease.account)?;
+        let rejected = account.rejected.get(&lease.revision);
+        let own_pause = rejected.and_then(|rejected| rejected.next);
+        let at = self.next_at(lease, now);
+        (at > own_pause.map_or(now, |next| next.max(now))).then_some(at)
+    }
+
     /// Returns how many callers may log in as this user at a time, and until when. `None`: only the
     /// pool's maximum applies.
     pub(crate) fn logins_at_once(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {

@@ -86,6 +86,13 @@ impl PoolMachine {
         }
     }
 
+    /// Returns when the provider's lease is verified next, if it waits for the login budget.
+    pub(crate) fn waits_for_budget_until(&self, now: Timestamp) -> Option<Instant> {
+        let waits = self.attempt.is_none() && self.next_verification(now).is_some();
+        let lease = self.usable_lease(now).filter(|_| waits)?;
+        self.budget.held_back_until(lease, now.mono())
+    }
+
     /// Returns when this pool's next attempt that may help callers begins. `lease` is the revision
     /// and the expiry of the provider's current lease.
     pub(crate) fn next_attempt(
