@@ -20,6 +20,7 @@ use claviger_redis::redis::{self, AsyncCommands};
 use claviger_redis::{Error, ExclusivePools};
 use claviger_servers::Redis;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use clients::{cluster, managed};
 use common::{Setup, USER, pools};
@@ -293,4 +294,40 @@ async fn law_15_cancelled_calls_on_exclusive_connections_lose_nothing() {
         let pinged = redis::cmd("PING").exec_async(connection).await;
         pinged.expect("a response");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_with_which_another_pool_has_logged_in_does_not_wait_for_its_turn() {
+    let setup = Setup::new(OldConnections::Drain, pools).await;
+    let settings = pools(&setup.server);
+    let factory = ExclusivePools::new(settings, 20).expect("a factory");
+    let queue = setup
+        .supervisor
+        .add_pool("queue", &setup.credentials, factory);
+    let queue = queue.await.expect("verified");
+    // Wrong passwords use up the failed logins of one pool, and leave enough to the other.
+    let turn = || {
+        let status = setup.cache.status().expect("a status");
+        let left = status.next_verification.unwrap_or_default();
+        (left > Duration::from_secs(5)).then(|| Instant::now() + left)
+    };
+    let mut held_until = turn();
+    while held_until.is_none() {
+        let before = setup.rejected_logins();
+        setup.provider.rotate();
+        setup.provider.hint();
+        eventually("a login is rejected, or waits for its turn", || {
+            held_until = turn();
+            held_until.is_some() || setup.rejected_logins() > before
+        })
+        .await;
+    }
+    let held_until = held_until.expect("the hazard: a new password would wait");
+    let password = setup.provider.rotate();
+    setup.change_password(&password);
+    setup.provider.hint();
+    until_generation(&queue, 2).await;
+    until_generation(&setup.cache, 2).await;
+    assert!(Instant::now() < held_until, "it waited for its turn");
+    count(&setup.cache).await;
 }
