@@ -205,20 +205,22 @@ impl PgConnect {
         Ok((client, task))
     }
 
-    /// Logs in on a thread of its own, probes the connection, calls the hook and logs out.
+    /// Logs in on a thread of its own, probes the connection, calls the hook, runs the check and
+    /// logs out.
     ///
     /// # Errors
     /// The database's error, or the hook's, with its SQLSTATE and the target of the login.
+    /// [`Misconfigured`](claviger::error::ConnectErrorKind::Misconfigured) if a statement of the
+    /// settings is invalid; the message begins with the setting: `check_sql`, `probe_sql` or
+    /// `after_connect`.
     ///
     /// # Cancel safety
     /// May be dropped.
     pub async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         let (connect, own) = (self.clone(), credentials.clone());
         let verified = self.verifier.run(async move {
-            connect.log_in_and_probe(&own).await.map_err(|error| {
-                let error = login_error(error).into_postgres_verification();
-                connect.explain(&own, error)
-            })
+            let verified = connect.log_in_and_verify(&own).await;
+            verified.map_err(|error| connect.explain(&own, error))
         });
         verified.await
     }
@@ -258,16 +260,27 @@ impl PgConnect {
         self.servers.names(credentials)
     }
 
-    async fn log_in_and_probe(&self, credentials: &Credentials) -> Result<(), Error> {
-        let (client, task) = self.log_in(credentials, ()).await?;
-        let mut probed = self.check_connection(&client, Check::Probe).await;
-        if let (Ok(()), Some(hook)) = (&probed, &self.hook) {
-            probed = hook(&client).await;
-        }
+    async fn log_in_and_verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        let logged_in = self.log_in(credentials, ()).await;
+        let (client, task) =
+            logged_in.map_err(|error| login_error(error).into_postgres_verification())?;
+        let verified = self.verify_connection(&client).await;
         // Closes the connection. An error of the close does not concern the credentials.
         drop(client);
         let _ = timeout(CLOSE_TIMEOUT, task).await;
-        probed
+        verified
+    }
+
+    /// Verifies what the pool runs on a connection: the probe, the hook and the check.
+    async fn verify_connection(&self, client: &Client) -> Result<(), ConnectError> {
+        let probed = self.check_connection(client, Check::Probe).await;
+        probed.map_err(|error| setting_error("probe_sql", error))?;
+        if let Some(hook) = &self.hook {
+            let called = hook(client).await;
+            called.map_err(|error| setting_error("after_connect", error))?;
+        }
+        let checked = self.check_connection(client, Check::Ping).await;
+        checked.map_err(|error| setting_error("check_sql", error))
     }
 
     async fn log_in(
@@ -287,6 +300,27 @@ impl PgConnect {
             }
         }
     }
+}
+
+/// SQLSTATEs of a statement that does not work until something is changed: a syntax error, a
+/// missing right, an undefined table, column or function.
+const INVALID_STATEMENT: [&str; 5] = ["42501", "42601", "42P01", "42703", "42883"];
+
+/// Returns the error of a setting's statement on a new connection. It names the setting if the
+/// statement is invalid.
+fn setting_error(setting: &str, error: Error) -> ConnectError {
+    let error = login_error(error).into_postgres_verification();
+    let code = error.code().filter(|code| INVALID_STATEMENT.contains(code));
+    let Some(code) = code.map(str::to_owned) else {
+        return error;
+    };
+    let problem = format!(
+        "{}; correct the statement, or create or grant what it uses",
+        error.message()
+    );
+    ConnectError::misconfigured(setting, problem)
+        .with_code(code)
+        .with_source(error)
 }
 
 /// Runs a connection until its client is dropped. The client's next call returns an error, too.

@@ -237,6 +237,39 @@ async fn the_hook_runs_on_each_connection_and_in_verification() {
 }
 
 #[tokio::test]
+async fn a_verification_finds_invalid_statements_of_the_settings() {
+    let server = server();
+    let connect = connect(&server);
+    let hook = connect.clone().with_after_connect(|client| {
+        Box::pin(async move { client.batch_execute("SELECT 1 FROM missing").await })
+    });
+    for (connect, setting, code) in [
+        (
+            connect.clone().with_check_sql("SELEC 1"),
+            "check_sql",
+            "42601",
+        ),
+        (
+            connect.clone().with_probe_sql("SELECT f()"),
+            "probe_sql",
+            "42883",
+        ),
+        (hook, "after_connect", "42P01"),
+    ] {
+        let error = connect.verify(&app()).await.expect_err("invalid");
+        assert_eq!(error.kind(), ConnectErrorKind::Misconfigured, "{error}");
+        assert_eq!(error.code(), Some(code), "{error}");
+        assert!(
+            error.message().starts_with(&format!("{setting}: ")),
+            "{error}"
+        );
+        assert!(error.to_string().contains("user \"app\""), "{error}");
+    }
+    let checked = connect.with_check_sql("DISCARD ALL");
+    checked.verify(&app()).await.expect("a valid statement");
+}
+
+#[tokio::test]
 async fn invalid_settings_are_errors_before_anything_connects() {
     let valid = || {
         let mut config = Config::new();
