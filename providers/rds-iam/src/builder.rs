@@ -99,7 +99,10 @@ impl RdsIamBuilder {
         let region = RegionSettings::new("database", "RdsIam::builder(…).with_region(…)")
             .with_place("the caller", self.region.as_deref())
             .with_place("the SdkConfig", self.sdk.region().map(AsRef::as_ref))
-            .with_place("the endpoint's name", region::from_endpoint(host.signed()))
+            .with_place(
+                "the endpoint's name",
+                region::region_of_endpoint(host.signed()),
+            )
             .resolve()?;
         let request = connect_request(&host, self.port, region, self.user);
         let tokens = Tokens::new(&self.sdk, request, self.lifetime, OldConnections::Keep)?;

@@ -7,3 +7,4 @@ mod region;
 
 pub use builder::RdsIamBuilder;
 pub use provider::RdsIam;
+pub use region::region_of_endpoint;

@@ -15,7 +15,7 @@ const DOMAINS: [&str; 7] = [
 /// Returns the region in the name of an RDS endpoint: `NAME.ID.REGION.rds.DOMAIN`, in China also
 /// `NAME.ID.rds.REGION.DOMAIN`. Instances, clusters and proxies differ only in `ID`. Returns `None`
 /// for any other host.
-pub(crate) fn from_endpoint(host: &str) -> Option<&str> {
+pub fn region_of_endpoint(host: &str) -> Option<&str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let name = DOMAINS
         .iter()
@@ -119,7 +119,7 @@ mod tests {
             ),
             ("orders.c1a2b3.eu-west-1.rds.amazonaws.com.", "eu-west-1"),
         ] {
-            assert_eq!(from_endpoint(host), Some(region), "{host}");
+            assert_eq!(region_of_endpoint(host), Some(region), "{host}");
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
             "amazonaws.com",
             "",
         ] {
-            assert_eq!(from_endpoint(host), None, "{host}");
+            assert_eq!(region_of_endpoint(host), None, "{host}");
         }
     }
 }
