@@ -17,7 +17,12 @@ const MAX_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 ///
 /// # Errors
 /// All problems of providers and pools. `registered` names the providers that the service registers.
-pub(crate) fn check(file: &File, registered: &[&str]) -> Result<Vec<ResolvedPool>, Vec<Problem>> {
+/// With `for_tools`, a kind of pool whose feature is not enabled is no problem.
+pub(crate) fn check(
+    file: &File,
+    registered: &[&str],
+    for_tools: bool,
+) -> Result<Vec<ResolvedPool>, Vec<Problem>> {
     let mut problems = Vec::new();
     for (name, provider) in &file.providers {
         check_provider(name, provider, &file.vaults, &mut problems);
@@ -33,6 +38,10 @@ pub(crate) fn check(file: &File, registered: &[&str]) -> Result<Vec<ResolvedPool
     for (name, settings) in &file.pools {
         match ResolvedPool::new(name, settings, &file.defaults) {
             Ok(pool) => {
+                let (feature, is_enabled) = pool.kind.feature();
+                if !is_enabled && !for_tools {
+                    problems.push(Problem::new(pool.key("kind"), needs_feature(feature)));
+                }
                 check_pool(&pool, file, registered, &mut problems);
                 pools.push(pool);
             }
@@ -112,10 +121,6 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
     let settings = &pool.settings;
     let mut problem =
         |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
-    let (feature, is_enabled) = pool.kind.feature();
-    if !is_enabled {
-        problem("kind", needs_feature(feature));
-    }
     let sources = [
         ("provider", settings.provider.is_some()),
         ("aws_iam_auth", settings.aws_iam_auth),

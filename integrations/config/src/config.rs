@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::check::check;
 use crate::conform::{conform, secrets_in_file};
+use crate::connection::{Connection, connections};
 use crate::error::{ConfigError, Problem};
 use crate::json_schema::json_schema;
 use crate::running_pools::RunningPools;
@@ -50,6 +51,7 @@ pub struct Config {
     registered: BTreeMap<String, Register>,
     /// Names that the service has given to more than one provider.
     taken: BTreeSet<String>,
+    for_tools: bool,
 }
 
 impl Config {
@@ -118,6 +120,7 @@ impl Config {
             file,
             registered: BTreeMap::new(),
             taken: BTreeSet::new(),
+            for_tools: false,
         })
     }
 
@@ -165,7 +168,7 @@ impl Config {
         &self,
     ) -> Result<Vec<crate::resolved_pool::ResolvedPool>, ConfigError> {
         let registered: Vec<_> = self.registered.keys().map(String::as_str).collect();
-        let checked = check(&self.file, &registered);
+        let checked = check(&self.file, &registered, self.for_tools);
         let twice = self.taken.iter().map(|name| {
             let message = "is added twice by the service; give each provider a name of its own";
             Problem::new(format!("providers.{name}"), message)
@@ -180,6 +183,35 @@ impl Config {
         } else {
             Err(ConfigError::new(&self.origin, problems))
         }
+    }
+
+    /// Accepts kinds of pools whose feature is not enabled: for tools that open no pool.
+    /// [`start`](Self::start) still returns an error for them.
+    pub fn for_tools(mut self) -> Self {
+        self.for_tools = true;
+        self
+    }
+
+    /// Returns the names of the pools.
+    pub fn pool_names(&self) -> impl Iterator<Item = &str> {
+        self.file.pools.keys().map(String::as_str)
+    }
+
+    /// Returns the names under `[providers]`.
+    pub fn provider_names(&self) -> impl Iterator<Item = &str> {
+        self.file.providers.keys().map(String::as_str)
+    }
+
+    /// Returns the pools with their settings and providers, for tools. Connects to no database and
+    /// fetches no credentials.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), or the settings of a Vault server are invalid.
+    ///
+    /// # Cancel safety
+    /// Dropping the future is safe.
+    pub async fn connections(&self) -> Result<Vec<Connection>, ConfigError> {
+        connections(&self.origin, &self.file, self.resolved_pools()?).await
     }
 
     /// Starts a supervisor with the providers and pools. Returns when the credentials of every pool

@@ -7,7 +7,7 @@ use std::fmt;
 ///
 /// Each problem names its key and a way to correct it. No problem contains a value of the file,
 /// because a secret may be under the wrong key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConfigError {
     origin: String,
     problems: Vec<Problem>,

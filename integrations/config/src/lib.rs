@@ -1,6 +1,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 
+mod any_provider;
 #[cfg(any(
     feature = "elasticache-iam",
     feature = "rds-iam",
@@ -10,6 +11,7 @@ mod aws;
 mod check;
 mod config;
 mod conform;
+mod connection;
 mod error;
 mod json_schema;
 #[cfg_attr(
@@ -55,6 +57,8 @@ mod variables;
 #[cfg(feature = "vault")]
 mod vault;
 
+pub use crate::any_provider::AnyProvider;
 pub use crate::config::Config;
+pub use crate::connection::{Backend, Connection, Engine, TlsMode};
 pub use crate::error::{ConfigError, Problem};
 pub use crate::running_pools::RunningPools;

@@ -9,9 +9,9 @@ use aws_config::Region;
 ))]
 use aws_config::SdkConfig;
 use claviger::error::ProviderError;
-use claviger::supervisor::ProviderRef;
-use claviger::{Credentials, Provider, Supervisor, static_credentials};
+use claviger::{Credentials, Provider, static_credentials};
 
+use crate::any_provider::AnyProvider;
 use crate::error::ConfigError;
 use crate::resolved_pool::ResolvedPool;
 #[cfg(feature = "elasticache-iam")]
@@ -25,11 +25,9 @@ use crate::schema::SecretSettings;
 use crate::schema::{File, ProviderSettings};
 use crate::values::Secret;
 
-/// Registers providers, which share AWS's configuration and Vault's sessions.
+/// Creates providers, which share AWS's configuration and Vault's sessions.
 pub(crate) struct Providers<'f> {
     origin: &'f str,
-    supervisor: &'f Supervisor,
-    in_background: bool,
     #[cfg(any(
         feature = "elasticache-iam",
         feature = "rds-iam",
@@ -45,15 +43,9 @@ impl<'f> Providers<'f> {
     ///
     /// # Errors
     /// The settings of a Vault server are invalid, or AWS's region was not found in time.
-    pub(crate) async fn new(
-        origin: &'f str,
-        supervisor: &'f Supervisor,
-        file: &File,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) async fn new(origin: &'f str, file: &File) -> Result<Self, ConfigError> {
         Ok(Self {
             origin,
-            supervisor,
-            in_background: file.supervisor.start_in_background,
             #[cfg(any(
                 feature = "elasticache-iam",
                 feature = "rds-iam",
@@ -65,54 +57,49 @@ impl<'f> Providers<'f> {
         })
     }
 
-    /// Registers a provider of the file.
+    /// Creates a provider of the file. Sends no request.
     ///
     /// # Errors
-    /// A setting is invalid, or the first fetch failed.
-    pub(crate) async fn add(
+    /// A setting is invalid.
+    pub(crate) fn of_file(
         &self,
         name: &str,
         settings: &ProviderSettings,
-    ) -> Result<ProviderRef<Credentials>, ConfigError> {
+    ) -> Result<AnyProvider, ConfigError> {
         let key = &format!("providers.{name}");
         match settings {
             ProviderSettings::Static(settings) => {
                 let key = &format!("{key}.password");
                 let credentials = self.fixed(&settings.user, &settings.password, key)?;
-                self.register(key, name, Ok(static_credentials(credentials)))
-                    .await
+                Ok(AnyProvider::new(static_credentials(credentials)))
             }
             #[cfg(feature = "file")]
-            ProviderSettings::File(settings) => self.register(key, name, file(settings)).await,
+            ProviderSettings::File(settings) => self.valid(key, file(settings)),
             #[cfg(feature = "rds-iam")]
             ProviderSettings::RdsIam(settings) => {
                 let provider = rds_iam(self.sdk(key)?, settings);
-                self.register(key, name, provider).await
+                self.valid(key, provider)
             }
             #[cfg(feature = "elasticache-iam")]
             ProviderSettings::ElasticacheIam(settings) => {
                 let provider = elasticache_iam(self.sdk(key)?, settings);
-                self.register(key, name, provider).await
+                self.valid(key, provider)
             }
             #[cfg(feature = "secrets-manager")]
             ProviderSettings::SecretsManager(settings) => {
                 let provider = secrets_manager(self.sdk(key)?, settings);
-                self.register(key, name, provider).await
+                self.valid(key, provider)
             }
             #[cfg(feature = "vault")]
             ProviderSettings::VaultDynamic(settings) => {
-                self.register(key, name, self.sessions.dynamic(settings))
-                    .await
+                self.valid(key, self.sessions.dynamic(settings))
             }
             #[cfg(feature = "vault")]
             ProviderSettings::VaultStatic(settings) => {
-                self.register(key, name, self.sessions.static_role(settings))
-                    .await
+                self.valid(key, self.sessions.static_role(settings))
             }
             #[cfg(feature = "vault")]
-            ProviderSettings::VaultKv(settings) => {
-                self.register(key, name, self.sessions.kv(settings)).await
-            }
+            ProviderSettings::VaultKv(settings) => self.valid(key, self.sessions.kv(settings)),
             #[cfg(not(all(
                 feature = "elasticache-iam",
                 feature = "file",
@@ -124,15 +111,11 @@ impl<'f> Providers<'f> {
         }
     }
 
-    /// Registers the provider of a pool whose table contains the credentials.
+    /// Creates the provider of a pool whose table contains the credentials.
     ///
     /// # Errors
-    /// As [`add`](Self::add).
-    pub(crate) async fn add_of_pool(
-        &self,
-        pool: &ResolvedPool,
-    ) -> Result<ProviderRef<Credentials>, ConfigError> {
-        let name = &pool.provider_name();
+    /// As [`of_file`](Self::of_file).
+    pub(crate) fn of_pool(&self, pool: &ResolvedPool) -> Result<AnyProvider, ConfigError> {
         let user = pool.user().unwrap_or_else(|| "default".to_owned());
         if pool.settings.aws_iam_auth {
             #[cfg(feature = "rds-iam")]
@@ -145,7 +128,7 @@ impl<'f> Providers<'f> {
                     region: pool.settings.region.clone(),
                 };
                 let provider = rds_iam(self.sdk(key)?, &settings);
-                return self.register(key, name, provider).await;
+                return self.valid(key, provider);
             }
         }
         let key = &pool.key("password");
@@ -153,12 +136,11 @@ impl<'f> Providers<'f> {
             #[cfg(feature = "file")]
             Some(Secret::File(path)) => {
                 let provider = claviger_file::FileProvider::password(path, user);
-                self.register(key, name, provider).await
+                self.valid(key, provider)
             }
             Some(password) => {
                 let credentials = self.fixed(&user, &password, key)?;
-                self.register(key, name, Ok(static_credentials(credentials)))
-                    .await
+                Ok(AnyProvider::new(static_credentials(credentials)))
             }
             None => Err(self.without_feature(key)),
         }
@@ -171,25 +153,28 @@ impl<'f> Providers<'f> {
         Ok(Credentials::new(user, password))
     }
 
-    async fn register<P: Provider<Secret = Credentials>>(
+    fn valid<P: Provider<Secret = Credentials>>(
         &self,
         key: &str,
-        name: &str,
         provider: Result<P, ProviderError>,
-    ) -> Result<ProviderRef<Credentials>, ConfigError> {
-        let provider =
-            provider.map_err(|error| ConfigError::one(self.origin, key, error.to_string()))?;
-        let added = if self.in_background {
-            self.supervisor.add_provider_in_background(name, provider)
-        } else {
-            self.supervisor.add_provider(name, provider).await
-        };
-        added.map_err(|error| ConfigError::start_failed(self.origin, key, error))
+    ) -> Result<AnyProvider, ConfigError> {
+        provider
+            .map(AnyProvider::new)
+            .map_err(|error| ConfigError::one(self.origin, key, error.to_string()))
     }
 
     /// Returns the error of a feature that is not enabled. `check` finds it first.
     fn without_feature(&self, key: &str) -> ConfigError {
         ConfigError::one(self.origin, key, "needs a feature of claviger-config")
+    }
+
+    #[cfg(any(
+        feature = "elasticache-iam",
+        feature = "rds-iam",
+        feature = "secrets-manager"
+    ))]
+    pub(crate) fn aws(&self) -> Option<&SdkConfig> {
+        self.aws.as_ref()
     }
 
     #[cfg(any(

@@ -6,6 +6,7 @@ use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Supervisor, SupervisorBuilder};
 use futures_util::future::try_join_all;
 
+use crate::any_provider::AnyProvider;
 use crate::error::ConfigError;
 use crate::kinds::Registration;
 use crate::providers::Providers;
@@ -52,18 +53,32 @@ pub(crate) async fn register(
     resolved: &[ResolvedPool],
     mut registered: BTreeMap<String, ProviderRef<Credentials>>,
 ) -> Result<RunningPools, ConfigError> {
-    let providers = Providers::new(origin, supervisor, file).await?;
+    let providers = Providers::new(origin, file).await?;
+    let add = |key: String, name: String, provider: Result<AnyProvider, ConfigError>| async move {
+        let added = if file.supervisor.start_in_background {
+            supervisor.add_provider_in_background(&name, provider?)
+        } else {
+            supervisor.add_provider(&name, provider?).await
+        };
+        let added = added.map_err(|error| ConfigError::start_failed(origin, key, error))?;
+        Ok((name, added))
+    };
     let of_file = file.providers.iter().map(|(name, settings)| {
-        let providers = &providers;
-        async move { Ok((name.clone(), providers.add(name, settings).await?)) }
+        let provider = providers.of_file(name, settings);
+        add(format!("providers.{name}"), name.clone(), provider)
     });
     let of_file = try_join_all(of_file).await?;
     let of_pools = resolved
         .iter()
         .filter(|pool| pool.settings.provider.is_none());
     let of_pools = of_pools.map(|pool| {
-        let providers = &providers;
-        async move { Ok((pool.provider_name(), providers.add_of_pool(pool).await?)) }
+        let key = if pool.settings.aws_iam_auth {
+            "aws_iam_auth"
+        } else {
+            "password"
+        };
+        let provider = providers.of_pool(pool);
+        add(pool.key(key), pool.provider_name(), provider)
     });
     let of_pools = try_join_all(of_pools).await?;
     registered.extend(of_file);
