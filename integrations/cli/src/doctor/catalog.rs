@@ -1,0 +1,294 @@
+//! What only the catalog of PostgreSQL shows: read by an administrator.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use tokio::time::timeout;
+
+use super::login::quote;
+use crate::finding::{Finding, Outcome, Step, one_line};
+
+/// Longest time of the administrator's login, and of its statement.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the role $1 and the database $2.
+const ROLE: &str = "
+    SELECT r.oid IS NOT NULL AS is_role,
+           coalesce(r.rolcanlogin, false) AS can_login,
+           coalesce(r.rolvaliduntil < now(), false) AS is_expired,
+           i.oid IS NOT NULL AS has_rds_iam,
+           coalesce(pg_has_role(r.oid, i.oid, 'MEMBER'), false) AS in_rds_iam,
+           d.oid IS NOT NULL AS is_database,
+           coalesce(d.datallowconn, false) AS is_open,
+           coalesce(has_database_privilege(r.oid, d.oid, 'CONNECT'), false) AS can_connect
+    FROM (SELECT 1) AS one
+    LEFT JOIN pg_roles r ON r.rolname = $1
+    LEFT JOIN pg_roles i ON i.rolname = 'rds_iam'
+    LEFT JOIN pg_database d ON d.datname = $2";
+
+/// What the catalog has about a role and a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RoleFacts {
+    pub(super) is_role: bool,
+    pub(super) can_login: bool,
+    pub(super) is_expired: bool,
+    /// Whether the server has the role `rds_iam`.
+    pub(super) has_rds_iam: bool,
+    pub(super) in_rds_iam: bool,
+    pub(super) is_database: bool,
+    pub(super) is_open: bool,
+    pub(super) can_connect: bool,
+}
+
+/// Parses the URL of an administrator.
+///
+/// # Errors
+/// The URL is invalid. The message contains no part of it.
+pub(crate) fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
+    let advice = "give one such as postgres://admin@db.internal:5432/postgres";
+    let parsed = url::Url::parse(url)
+        .map_err(|error| format!("--admin-url is not a URL ({error}); {advice}"))?;
+    if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+        return Err(format!("--admin-url is not of PostgreSQL; {advice}"));
+    }
+    // sqlx's message may contain a part of the URL.
+    url.parse()
+        .map_err(|_| format!("--admin-url has an invalid part; {advice}"))
+}
+
+/// Logs in as administrator.
+///
+/// # Errors
+/// The message of the server or driver.
+pub(super) async fn log_in(options: &PgConnectOptions) -> Result<PgConnection, String> {
+    match timeout(TIMEOUT, options.connect()).await {
+        Ok(Ok(admin)) => Ok(admin),
+        Ok(Err(error)) => Err(one_line(&error.to_string())),
+        Err(_) => Err("no login within 10 s".to_owned()),
+    }
+}
+
+/// Reads what the catalog has about a role and a database.
+///
+/// # Errors
+/// The message of the server or driver.
+pub(super) async fn read(
+    admin: &mut PgConnection,
+    user: &str,
+    database: &str,
+) -> Result<RoleFacts, String> {
+    let query = sqlx::query(ROLE).bind(user).bind(database);
+    let row = match timeout(TIMEOUT, query.fetch_one(admin)).await {
+        Ok(row) => row.map_err(|error| one_line(&error.to_string()))?,
+        Err(_) => return Err("no response within 10 s".to_owned()),
+    };
+    let flag = |name: &str| {
+        row.try_get(name)
+            .map_err(|error| one_line(&error.to_string()))
+    };
+    Ok(RoleFacts {
+        is_role: flag("is_role")?,
+        can_login: flag("can_login")?,
+        is_expired: flag("is_expired")?,
+        has_rds_iam: flag("has_rds_iam")?,
+        in_rds_iam: flag("in_rds_iam")?,
+        is_database: flag("is_database")?,
+        is_open: flag("is_open")?,
+        can_connect: flag("can_connect")?,
+    })
+}
+
+/// Closes the administrator's connection.
+pub(super) async fn close(admin: PgConnection) {
+    let _ = timeout(TIMEOUT, admin.close()).await;
+}
+
+/// Judges a role. `failed` is whether its login failed.
+pub(super) fn role_finding(
+    facts: &RoleFacts,
+    user: &str,
+    database: &str,
+    is_token: bool,
+    failed: bool,
+) -> Finding {
+    let (user, database) = (one_line(user), one_line(database));
+    let identifier = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let (role, in_sql) = (identifier(&user), identifier(&database));
+    let problem = |cause, detail: String| Finding::problem(Step::Role, cause, detail);
+    if !facts.is_role {
+        return problem("no_such_role", format!("the role {user} does not exist"))
+            .with_next("create it, or correct the user of the pool or of the secret")
+            .with_statement(format!("CREATE ROLE {role} LOGIN"));
+    }
+    if !facts.can_login {
+        return problem("role_may_not_log_in", format!("the role {user} is NOLOGIN"))
+            .with_next("allow it to log in, or use another role")
+            .with_statement(format!("ALTER ROLE {role} LOGIN"));
+    }
+    if is_token && !facts.in_rds_iam {
+        let detail = if facts.has_rds_iam {
+            format!("the role {user} is not a member of rds_iam, so no token is accepted")
+        } else {
+            "the server has no role rds_iam: it accepts no tokens".to_owned()
+        };
+        return problem("not_in_rds_iam", detail)
+            .with_next("grant it, and enable IAM authentication at the instance")
+            .with_statement(format!("GRANT rds_iam TO {role}"));
+    }
+    if !is_token && facts.in_rds_iam {
+        return problem(
+            "role_accepts_tokens_alone",
+            format!("the role {user} is a member of rds_iam: it accepts tokens, no password"),
+        )
+        .with_next("set `aws_iam_auth = true`, or revoke the membership")
+        .with_statement(format!("REVOKE rds_iam FROM {role}"));
+    }
+    if facts.is_expired && !is_token {
+        return problem(
+            "role_expired",
+            format!("the password of role {user} is expired (VALID UNTIL)"),
+        )
+        .with_next("rotate the password, or move the end")
+        .with_statement(format!("ALTER ROLE {role} VALID UNTIL 'infinity'"));
+    }
+    if !facts.is_database {
+        return problem(
+            "unknown_database",
+            format!("the database {database} does not exist"),
+        )
+        .with_next("set `database` to an existing one, or create it")
+        .with_statement("SELECT datname FROM pg_database ORDER BY 1");
+    }
+    if !facts.is_open {
+        return problem(
+            "database_closed",
+            format!("the database {database} does not allow connections"),
+        )
+        .with_next("allow them")
+        .with_statement(format!("ALTER DATABASE {in_sql} ALLOW_CONNECTIONS true"));
+    }
+    if !facts.can_connect {
+        return problem(
+            "connect_not_granted",
+            format!("the role {user} lacks CONNECT on the database {database}"),
+        )
+        .with_next("grant it")
+        .with_statement(format!("GRANT CONNECT ON DATABASE {in_sql} TO {role}"));
+    }
+    let membership = if facts.in_rds_iam { ", in rds_iam" } else { "" };
+    let detail = format!("{user} exists, may log in, may connect to {database}{membership}");
+    if !failed {
+        return Finding::ok(Step::Role, detail);
+    }
+    let finding = Finding {
+        outcome: Outcome::Note,
+        cause: Some("role_is_right"),
+        ..Finding::ok(Step::Role, detail)
+    };
+    if is_token {
+        finding.with_next("so the token itself was rejected: see the causes above")
+    } else {
+        finding.with_next(format!(
+            "so the password of the backend is not that of the role {}",
+            quote(&user)
+        ))
+    }
+}
+
+/// Reports that the catalog could not be read.
+pub(super) fn unread_finding(reason: &str) -> Finding {
+    Finding::note(
+        Step::Role,
+        "catalog_not_read",
+        format!("--admin-url: {reason}"),
+    )
+    .with_next("check the administrator's URL and password")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn facts() -> RoleFacts {
+        RoleFacts {
+            is_role: true,
+            can_login: true,
+            is_expired: false,
+            has_rds_iam: true,
+            in_rds_iam: false,
+            is_database: true,
+            is_open: true,
+            can_connect: true,
+        }
+    }
+
+    fn cause(facts: RoleFacts, is_token: bool) -> Option<&'static str> {
+        role_finding(&facts, "app", "orders", is_token, false).cause
+    }
+
+    #[test]
+    fn each_fact_of_the_catalog_has_its_cause() {
+        let none = RoleFacts {
+            is_role: false,
+            ..facts()
+        };
+        assert_eq!(cause(none, false), Some("no_such_role"));
+        let nologin = RoleFacts {
+            can_login: false,
+            ..facts()
+        };
+        assert_eq!(cause(nologin, false), Some("role_may_not_log_in"));
+        assert_eq!(cause(facts(), true), Some("not_in_rds_iam"));
+        let member = RoleFacts {
+            in_rds_iam: true,
+            ..facts()
+        };
+        assert_eq!(
+            cause(member.clone(), false),
+            Some("role_accepts_tokens_alone")
+        );
+        assert_eq!(cause(member, true), None);
+        let expired = RoleFacts {
+            is_expired: true,
+            ..facts()
+        };
+        assert_eq!(cause(expired, false), Some("role_expired"));
+        let elsewhere = RoleFacts {
+            is_database: false,
+            ..facts()
+        };
+        assert_eq!(cause(elsewhere, false), Some("unknown_database"));
+        let revoked = RoleFacts {
+            can_connect: false,
+            ..facts()
+        };
+        assert_eq!(cause(revoked, false), Some("connect_not_granted"));
+        assert_eq!(cause(facts(), false), None);
+    }
+
+    #[test]
+    fn a_right_role_after_a_failed_login_leaves_the_password() {
+        let finding = role_finding(&facts(), "app", "orders", false, true);
+        assert!(finding.next[0].contains("the password"), "{finding:?}");
+        assert!(!finding.is_problem(), "the login is the problem");
+    }
+
+    #[test]
+    fn an_invalid_url_is_not_printed() {
+        for url in [
+            "postgres://a:kestrel@db:port/",
+            "kestrel",
+            "http://a:kestrel@db/",
+        ] {
+            let error = parse_url(url).expect_err("it is invalid");
+            assert!(
+                !error.contains("kestrel") && error.contains("--admin-url"),
+                "{error}"
+            );
+        }
+        assert!(parse_url("postgres://admin:kestrel@db/postgres").is_ok());
+    }
+}

@@ -1,0 +1,177 @@
+//! One fetch of the credentials: the permission for it, and the shape of what it returns.
+
+use std::time::Duration;
+
+use claviger::error::{ProviderError, ProviderErrorKind as Kind};
+use claviger::lease::Timestamp;
+use claviger::provider::{FetchRequest, Fetched};
+use claviger::{Credentials, Lease, Provider as _};
+use claviger_config::{AnyProvider, Backend};
+use tokio::time::timeout;
+
+use crate::finding::{Finding, Step, one_line};
+
+/// Longest time of a fetch, as the supervisor's default.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Fetches a lease. The caller releases it.
+///
+/// # Errors
+/// The provider's error, or a time-out.
+///
+/// # Cancel safety
+/// A lease that the backend creates meanwhile expires by itself.
+pub(crate) async fn fetch(provider: &AnyProvider) -> Result<Lease<Credentials>, ProviderError> {
+    match timeout(TIMEOUT, provider.fetch(FetchRequest::first())).await {
+        Ok(Ok(Fetched::New(lease))) => Ok(lease),
+        Ok(Ok(_)) => Err(ProviderError::new(
+            Kind::Other,
+            "the provider returned no lease",
+        )),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ProviderError::new(
+            Kind::TimedOut,
+            "the backend did not respond within 30 s",
+        )),
+    }
+}
+
+/// Releases a lease and closes its provider.
+///
+/// # Cancel safety
+/// When the future is dropped, the lease expires by itself.
+pub(crate) async fn release(provider: &AnyProvider, lease: Option<Lease<Credentials>>) {
+    let ended = async {
+        if let Some(lease) = lease {
+            // What cannot be released expires; the diagnosis is the same.
+            let _ = provider.release(lease).await;
+        }
+        provider.close().await;
+    };
+    let _ = timeout(TIMEOUT, ended).await;
+}
+
+/// Separates what is wrong from what to do, as providers write it: `problem; remedy`.
+pub(super) fn split(message: &str) -> (String, String) {
+    let message = one_line(message);
+    match message.split_once("; ") {
+        Some((problem, remedy)) => (problem.to_owned(), remedy.to_owned()),
+        None => (
+            message,
+            "see the provider's page for this message".to_owned(),
+        ),
+    }
+}
+
+/// Judges a failed fetch.
+pub(super) fn failed_finding(error: &ProviderError) -> Finding {
+    let (step, cause) = match error.kind() {
+        Kind::Denied => (Step::Permission, "permission_denied"),
+        Kind::NotFound => (Step::Secret, "secret_not_found"),
+        Kind::Malformed => (Step::Secret, "malformed_secret"),
+        Kind::Misconfigured => (Step::Settings, "provider_misconfigured"),
+        Kind::TimedOut => (Step::Permission, "backend_timed_out"),
+        Kind::Throttled => (Step::Permission, "backend_throttles"),
+        _ if error.message().contains("sealed") => (Step::Permission, "vault_sealed"),
+        _ => (Step::Permission, "backend_unavailable"),
+    };
+    let (detail, next) = split(error.message());
+    Finding::problem(step, cause, detail).with_next(next)
+}
+
+/// Describes a successful fetch: the permission, then the credentials without their secret.
+pub(super) fn fetched_findings(
+    backend: &Backend,
+    lease: &Lease<Credentials>,
+    now: Timestamp,
+) -> [Finding; 2] {
+    let permission = match backend {
+        Backend::RdsIam { .. } | Backend::ElasticacheIam { .. } => Finding::note(
+            Step::Permission,
+            "permission_unknown",
+            "signing needs none; AWS cannot be asked for rds-db:connect, the login shows it",
+        ),
+        Backend::SecretsManager { secret } => {
+            Finding::ok(Step::Permission, format!("{} was read", one_line(secret)))
+        }
+        Backend::Vault { path, auth, .. } => Finding::ok(
+            Step::Permission,
+            format!("{} was read (auth {auth})", one_line(path)),
+        ),
+        Backend::File { path } => {
+            Finding::ok(Step::Permission, format!("{} was read", path.display()))
+        }
+        _ => Finding::ok(
+            Step::Permission,
+            "none needed, the credentials never change",
+        ),
+    };
+    let credentials = lease.secret();
+    let what = if credentials.is_token() {
+        "token"
+    } else {
+        "password"
+    };
+    let expiry = match lease.expiry().remaining(now) {
+        None => "it does not expire".to_owned(),
+        Some(left) => {
+            let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+            format!("it expires in {left}")
+        }
+    };
+    let user = one_line(credentials.user());
+    let secret = Finding::ok(Step::Secret, format!("a {what} of user {user}; {expiry}"));
+    [permission, secret]
+}
+
+#[cfg(test)]
+mod tests {
+    use claviger::Revision;
+
+    use super::*;
+
+    #[test]
+    fn the_kind_of_the_error_leads_to_the_step() {
+        for (kind, message, step, cause) in [
+            (Kind::Denied, "a; b", Step::Permission, "permission_denied"),
+            (Kind::NotFound, "a; b", Step::Secret, "secret_not_found"),
+            (Kind::Malformed, "a; b", Step::Secret, "malformed_secret"),
+            (
+                Kind::Unavailable,
+                "Vault is sealed; b",
+                Step::Permission,
+                "vault_sealed",
+            ),
+            (
+                Kind::Unavailable,
+                "a; b",
+                Step::Permission,
+                "backend_unavailable",
+            ),
+            (
+                Kind::Misconfigured,
+                "a; b",
+                Step::Settings,
+                "provider_misconfigured",
+            ),
+        ] {
+            let finding = failed_finding(&ProviderError::new(kind, message));
+            assert_eq!((finding.step, finding.cause), (step, Some(cause)));
+            assert_eq!(finding.next, ["b"]);
+        }
+    }
+
+    #[test]
+    fn a_fetched_secret_is_described_without_its_text() {
+        let lease = Lease::new(Credentials::new("app", "kestrel"), Revision::new("1"));
+        let backend = Backend::File {
+            path: "/run/password".into(),
+        };
+        let findings = fetched_findings(&backend, &lease, Timestamp::now());
+        assert_eq!(findings[0].detail, "/run/password was read");
+        assert_eq!(
+            findings[1].detail,
+            "a password of user app; it does not expire"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! The identity in use at AWS.
+
+use std::time::Duration;
+
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_sdk_sts::config::http::HttpResponse;
+use aws_sdk_sts::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError;
+use claviger::quiet;
+use claviger_config::Connection;
+use tokio::time::timeout;
+
+use crate::finding::{Finding, Step, one_line};
+
+/// Longest time of the chain of credentials, and of the request to STS.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Result of asking who signs.
+pub(super) enum Identity {
+    Known(String),
+    /// The chain has no credentials.
+    Unloaded(String),
+    /// STS rejects them, with this code.
+    Rejected(String),
+    /// STS was not reached.
+    Unknown(String),
+}
+
+/// Asks the chain for credentials, and STS whose they are.
+///
+/// # Cancel safety
+/// Dropping the future is safe.
+pub(super) async fn identity(connection: &Connection) -> Identity {
+    let Some(aws) = connection.aws() else {
+        return Identity::Unknown("no configuration of AWS was loaded".to_owned());
+    };
+    let Some(chain) = aws.credentials_provider() else {
+        return Identity::Unloaded("the configuration of AWS has no credentials".to_owned());
+    };
+    // The HTTP clients log requests and responses at TRACE.
+    let loaded = quiet::await_quietly(chain.provide_credentials());
+    match timeout(TIMEOUT, loaded).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Identity::Unloaded(claviger_aws::explain(&error).1),
+        Err(_) => return Identity::Unloaded("the chain timed out after 20 s".to_owned()),
+    }
+    let client = aws_sdk_sts::Client::new(aws);
+    let request = quiet::await_quietly(client.get_caller_identity().send());
+    match timeout(TIMEOUT, request).await {
+        Ok(Ok(caller)) => Identity::Known(caller.arn().unwrap_or("unnamed").to_owned()),
+        Ok(Err(error)) => of_error(&error),
+        Err(_) => Identity::Unknown("STS did not respond within 20 s".to_owned()),
+    }
+}
+
+/// Classifies by the code alone: messages quote parts of the request.
+fn of_error(error: &SdkError<GetCallerIdentityError, HttpResponse>) -> Identity {
+    match error.as_service_error().and_then(|error| error.code()) {
+        Some(code) => Identity::Rejected(code.to_owned()),
+        None => Identity::Unknown("STS cannot be reached from here".to_owned()),
+    }
+}
+
+pub(super) fn identity_finding(identity: &Identity) -> Finding {
+    match identity {
+        Identity::Known(arn) => Finding::ok(Step::Identity, one_line(arn)),
+        Identity::Unknown(reason) => {
+            Finding::note(Step::Identity, "identity_unknown", one_line(reason))
+        }
+        Identity::Unloaded(reason) => {
+            let (detail, next) = super::credential::split(reason);
+            Finding::problem(Step::Identity, "no_aws_credentials", detail).with_next(next)
+        }
+        Identity::Rejected(code) => {
+            let next = match code.as_str() {
+                "ExpiredToken" | "ExpiredTokenException" => {
+                    "renew the session: sign in again, or restart what writes its credentials"
+                }
+                "RequestExpired" | "RequestTimeTooSkewed" => "correct this machine's clock",
+                "InvalidClientTokenId" | "UnrecognizedClientException" => {
+                    "check the access key: it was deleted or belongs to another partition"
+                }
+                "SignatureDoesNotMatch" => "check the secret access key, and this machine's clock",
+                _ => "check the identity's credentials and the policies of its organization",
+            };
+            let detail = format!("STS rejects the credentials: {}", one_line(code));
+            Finding::problem(Step::Identity, "identity_rejected", detail).with_next(next)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_of_the_chain_and_of_sts_has_a_next_step() {
+        let reason = "no AWS credentials were found; give the service a role: nothing loaded";
+        let finding = identity_finding(&Identity::Unloaded(reason.into()));
+        assert_eq!(finding.cause, Some("no_aws_credentials"));
+        assert_eq!(finding.next, ["give the service a role: nothing loaded"]);
+        let finding = identity_finding(&Identity::Rejected("ExpiredToken".into()));
+        assert!(finding.is_problem() && finding.next[0].starts_with("renew the session"));
+        let finding = identity_finding(&Identity::Unknown("no route".into()));
+        assert!(!finding.is_problem(), "signing needs no STS");
+    }
+}

@@ -1,0 +1,154 @@
+//! Examines connections step by step, and stops each at the first cause of a failure.
+
+mod catalog;
+mod certificate;
+mod clock;
+pub(crate) mod credential;
+mod handshake;
+#[cfg(feature = "aws")]
+mod identity;
+mod limits;
+mod login;
+mod network;
+mod pooler;
+mod steps;
+mod tls;
+mod token;
+
+use std::collections::HashMap;
+
+use claviger::error::ProviderError;
+use claviger::{Credentials, Lease};
+use claviger_config::{AnyProvider, Connection};
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::finding::Finding;
+use crate::finding::one_line;
+use crate::report::{ConnectionReport, Report};
+
+pub(crate) use catalog::parse_url;
+
+/// A diagnosis of several connections. Results that they share are obtained once.
+pub(crate) struct Doctor {
+    admin_url: Option<PgConnectOptions>,
+    /// The administrator's connection, or why there is none. `None` before the first use.
+    admin: Option<Result<PgConnection, String>>,
+    /// What each provider returned.
+    fetched: HashMap<String, Result<Lease<Credentials>, ProviderError>>,
+    providers: Vec<(String, AnyProvider)>,
+    /// The clock of each backend, by address.
+    clocks: HashMap<String, Finding>,
+    identity: Option<Finding>,
+    /// Rejected logins: an equal one may lock the account.
+    rejected: Vec<Rejected>,
+    logins: u32,
+    failed_logins: u32,
+}
+
+/// A login that was rejected.
+struct Rejected {
+    host: String,
+    port: u16,
+    credentials: Credentials,
+    finding: Finding,
+}
+
+impl Rejected {
+    /// Returns whether a login with these credentials would be rejected, too. Tokens of one user
+    /// differ, and are rejected alike.
+    fn covers(&self, connection: &Connection, credentials: &Credentials) -> bool {
+        let (own, other) = (&self.credentials, credentials);
+        let is_same_secret = own.expose_password() == other.expose_password()
+            || (own.is_token() && other.is_token());
+        is_same_secret
+            && own.user() == other.user()
+            && self.host == connection.host()
+            && self.port == connection.port()
+    }
+}
+
+impl Doctor {
+    pub(crate) fn new(admin_url: Option<PgConnectOptions>) -> Self {
+        Self {
+            admin_url,
+            admin: None,
+            fetched: HashMap::new(),
+            providers: Vec::new(),
+            clocks: HashMap::new(),
+            identity: None,
+            rejected: Vec::new(),
+            logins: 0,
+            failed_logins: 0,
+        }
+    }
+
+    /// Examines the connections one after another. Leases that it fetched are released.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, leases are not released; they expire.
+    pub(crate) async fn examine(mut self, connections: &[Connection]) -> Report {
+        let mut reports = Vec::new();
+        for connection in connections {
+            let mut findings = Vec::new();
+            self.examine_one(connection, &mut findings).await;
+            reports.push(ConnectionReport {
+                pool: connection.name().to_owned(),
+                kind: connection.kind(),
+                target: self.target(connection),
+                findings,
+            });
+        }
+        let report = Report {
+            connections: reports,
+            logins: self.logins,
+            failed_logins: self.failed_logins,
+        };
+        self.close().await;
+        report
+    }
+
+    /// Returns user, host, port and database.
+    fn target(&self, connection: &Connection) -> String {
+        let fetched = self.fetched.get(&connection.provider_name());
+        let fetched = fetched.and_then(|fetched| fetched.as_ref().ok());
+        let user = fetched.map(|lease| lease.secret().user().to_owned());
+        let user = user.or_else(|| connection.user());
+        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        let database = connection.database();
+        let database = database.map(|name| format!("/{name}")).unwrap_or_default();
+        one_line(&format!(
+            "{user}{}:{}{database}",
+            connection.host(),
+            connection.port()
+        ))
+    }
+
+    /// Fetches the credentials of a provider, once.
+    async fn fetch(
+        &mut self,
+        name: &str,
+        provider: &AnyProvider,
+    ) -> Result<Lease<Credentials>, ProviderError> {
+        if let Some(fetched) = self.fetched.get(name) {
+            return fetched.clone();
+        }
+        let fetched = credential::fetch(provider).await;
+        self.fetched.insert(name.to_owned(), fetched.clone());
+        self.providers.push((name.to_owned(), provider.clone()));
+        fetched
+    }
+
+    async fn close(self) {
+        if let Some(Ok(admin)) = self.admin {
+            catalog::close(admin).await;
+        }
+        for (name, provider) in self.providers {
+            let lease = self
+                .fetched
+                .get(&name)
+                .and_then(|lease| lease.as_ref().ok());
+            credential::release(&provider, lease.cloned()).await;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The host's addresses, and the connection to its port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::{Instant, timeout};
+
+use crate::finding::{Finding, Step, one_line};
+
+/// Longest time of a look-up, and of a connection to a port.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A stream to a server, with or without TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Result of a look-up.
+pub(super) enum Lookup {
+    Addresses(Vec<SocketAddr>),
+    Failed(String),
+    TimedOut,
+}
+
+/// Looks up a host by the system's resolver.
+pub(super) async fn look_up(host: &str, port: u16) -> Lookup {
+    match timeout(TIMEOUT, lookup_host((host, port))).await {
+        Ok(Ok(addresses)) => Lookup::Addresses(addresses.collect()),
+        Ok(Err(error)) => Lookup::Failed(error.to_string()),
+        Err(_) => Lookup::TimedOut,
+    }
+}
+
+pub(super) fn lookup_finding(host: &str, lookup: &Lookup) -> Finding {
+    let host = one_line(host);
+    match lookup {
+        Lookup::Addresses(addresses) if !addresses.is_empty() => {
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|address| address.ip().to_string())
+                .collect();
+            Finding::ok(Step::Dns, addresses.join(", "))
+        }
+        Lookup::TimedOut => Finding::problem(
+            Step::Dns,
+            "dns_timed_out",
+            format!("no response for {host} within 5 s"),
+        )
+        .with_next("check the resolver of this machine (/etc/resolv.conf) and its network"),
+        Lookup::Addresses(_) | Lookup::Failed(_) => {
+            let reason = match lookup {
+                Lookup::Failed(reason) => one_line(reason),
+                _ => "no address".to_owned(),
+            };
+            Finding::problem(
+                Step::Dns,
+                "unknown_host",
+                format!("{host} is unknown: {reason}"),
+            )
+            .with_next(
+                "check `host` for a typing error, and whether this machine uses the resolver of \
+                 the database's network (VPC, cluster)",
+            )
+        }
+    }
+}
+
+/// Result of a connection to a port.
+pub(super) enum Reached {
+    Connected(Box<dyn Stream>, SocketAddr, Duration),
+    Local(Box<dyn Stream>),
+    Failed(Unreached),
+}
+
+/// Reason why a port was not reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unreached {
+    Refused,
+    TimedOut,
+    Other(String),
+}
+
+impl From<io::Error> for Unreached {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Connects to the first address that accepts. Returns the failure of the last one otherwise.
+pub(super) async fn connect(addresses: &[SocketAddr]) -> Reached {
+    let mut last = Unreached::Other("no address".to_owned());
+    for address in addresses {
+        let began = Instant::now();
+        match timeout(TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                return Reached::Connected(Box::new(stream), *address, began.elapsed());
+            }
+            Ok(Err(error)) => last = error.into(),
+            Err(_) => last = Unreached::TimedOut,
+        }
+    }
+    Reached::Failed(last)
+}
+
+/// Connects to the Unix socket of PostgreSQL in this directory.
+pub(super) async fn connect_local(directory: &str, port: u16) -> Reached {
+    let socket = Path::new(directory).join(format!(".s.PGSQL.{port}"));
+    match UnixStream::connect(socket).await {
+        Ok(stream) => Reached::Local(Box::new(stream)),
+        Err(error) => Reached::Failed(error.into()),
+    }
+}
+
+pub(super) fn connect_finding(host: &str, port: u16, reached: &Reached) -> Finding {
+    let place = format!("{}:{port}", one_line(host));
+    match reached {
+        Reached::Connected(_, address, took) => {
+            Finding::ok(Step::Tcp, format!("{address} in {} ms", took.as_millis()))
+        }
+        Reached::Local(_) => Finding::ok(Step::Tcp, "Unix socket"),
+        Reached::Failed(Unreached::TimedOut) => Finding::problem(
+            Step::Tcp,
+            "connect_timed_out",
+            format!("{place} did not respond within 5 s: packets are dropped on the way"),
+        )
+        .with_next(
+            "open the port in firewalls, security groups and network policies between this \
+             machine and the server; check routes",
+        ),
+        Reached::Failed(Unreached::Refused) => Finding::problem(
+            Step::Tcp,
+            "connection_refused",
+            format!("{place} refused the connection: the machine is there, the port is closed"),
+        )
+        .with_next("check `port`, whether the server runs, and on which addresses it listens"),
+        Reached::Failed(Unreached::Other(reason)) => Finding::problem(
+            Step::Tcp,
+            "unreachable",
+            format!("{place} cannot be reached: {}", one_line(reason)),
+        )
+        .with_next("check the network between this machine and the server"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn cause(finding: &Finding) -> Option<&str> {
+        finding.cause
+    }
+
+    #[test]
+    fn a_dropped_packet_is_not_a_closed_port() {
+        let dropped = connect_finding("db", 5432, &Reached::Failed(Unreached::TimedOut));
+        let closed = connect_finding("db", 5432, &Reached::Failed(Unreached::Refused));
+        assert_eq!(cause(&dropped), Some("connect_timed_out"));
+        assert!(dropped.next[0].contains("firewall"), "{dropped:?}");
+        assert_eq!(cause(&closed), Some("connection_refused"));
+        let error = io::Error::from(io::ErrorKind::HostUnreachable);
+        let other = connect_finding("db", 5432, &Reached::Failed(error.into()));
+        assert_eq!(cause(&other), Some("unreachable"));
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_unknown() {
+        let found = |lookup| cause(&lookup_finding("db", &lookup)).map(str::to_owned);
+        let unknown = Some("unknown_host".to_owned());
+        assert_eq!(found(Lookup::Addresses(Vec::new())), unknown);
+        assert_eq!(found(Lookup::Failed("no such host".into())), unknown);
+        assert_eq!(found(Lookup::TimedOut), Some("dns_timed_out".to_owned()));
+        let address = "10.0.0.1:5432".parse().expect("an address");
+        let known = lookup_finding("db", &Lookup::Addresses(vec![address]));
+        assert_eq!((known.cause, known.detail.as_str()), (None, "10.0.0.1"));
+    }
+}

@@ -1,0 +1,388 @@
+//! The steps of one connection, in order.
+
+use claviger::error::ProviderError;
+use claviger::lease::Timestamp;
+use claviger::{Credentials, Lease};
+use claviger_config::{Backend, Connection, Engine, TlsMode};
+
+use super::certificate::{Certificate, read_authorities};
+use super::credential::{failed_finding, fetched_findings};
+use super::handshake::{Handshake, Secured, handshake, roots};
+use super::login::{self, LoginFacts};
+use super::network::{
+    Lookup, Reached, Stream, connect, connect_finding, connect_local, look_up, lookup_finding,
+};
+use super::pooler::{Greeting, Method, Pooler, greet, pooler, pooler_finding};
+use super::tls::{self, TlsFacts};
+use super::token::{Claims, Place, token_finding};
+use super::{Doctor, Rejected, catalog, clock, limits};
+use crate::finding::{Finding, Step, one_line};
+
+/// Causes that apply to every login of the same user, whatever the database.
+const REJECTIONS: [&str; 7] = [
+    "client_certificate_rejected",
+    "not_in_rds_iam",
+    "password_rejected",
+    "rejected_by_pgbouncer",
+    "role_may_not_log_in",
+    "role_rejected",
+    "token_rejected",
+];
+
+/// Findings of a connection. Adding a problem ends the examination.
+struct Found<'f>(&'f mut Vec<Finding>);
+
+impl Found<'_> {
+    /// Adds a finding. Returns `None` if it is a problem.
+    fn add(&mut self, finding: Finding) -> Option<()> {
+        let is_problem = finding.is_problem();
+        self.0.push(finding);
+        (!is_problem).then_some(())
+    }
+}
+
+/// A stream to the server, and what it showed.
+struct Line {
+    stream: Box<dyn Stream>,
+    has_tls: bool,
+}
+
+impl Doctor {
+    /// Adds the findings of each step until the first problem.
+    pub(super) async fn examine_one(
+        &mut self,
+        connection: &Connection,
+        findings: &mut Vec<Finding>,
+    ) {
+        let found = &mut Found(findings);
+        // `None` is the end at a problem.
+        let _ = self.steps(connection, found).await;
+    }
+
+    async fn steps(&mut self, connection: &Connection, found: &mut Found<'_>) -> Option<()> {
+        if let Err(error) = connection.provider() {
+            let problems = error.problems().iter();
+            let texts: Vec<_> = problems
+                .map(|problem| format!("{}: {}", problem.key, problem.message))
+                .collect();
+            let cause = if texts.iter().any(|text| text.contains("region")) {
+                "wrong_region"
+            } else {
+                "invalid_settings"
+            };
+            let (detail, next) = super::credential::split(&texts.join("; "));
+            found.add(Finding::problem(Step::Settings, cause, detail).with_next(next))?;
+        }
+        let stream = reach(connection, found).await?;
+        let line = secure(connection, stream, found).await?;
+        self.compare_clocks(connection, found).await?;
+        self.identify(connection, found).await?;
+        let lease = self.obtain(connection, found).await?;
+        check_token(connection, &lease, found)?;
+        self.log_in(connection, &lease, line, found).await
+    }
+
+    async fn compare_clocks(
+        &mut self,
+        connection: &Connection,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let Some(address) = clock::address(connection) else {
+            return Some(());
+        };
+        if let Some(finding) = self.clocks.get(&address) {
+            return found.add(finding.clone());
+        }
+        let skew = clock::skew(connection, &address).await;
+        let finding = clock::skew_finding(&address, &skew);
+        self.clocks.insert(address, finding.clone());
+        found.add(finding)
+    }
+
+    #[cfg(feature = "aws")]
+    async fn identify(&mut self, connection: &Connection, found: &mut Found<'_>) -> Option<()> {
+        let is_aws = matches!(
+            connection.backend(),
+            Backend::RdsIam { .. }
+                | Backend::ElasticacheIam { .. }
+                | Backend::SecretsManager { .. }
+        );
+        if !is_aws {
+            return Some(());
+        }
+        if let Some(finding) = &self.identity {
+            return found.add(finding.clone());
+        }
+        let identity = super::identity::identity(connection).await;
+        let finding = super::identity::identity_finding(&identity);
+        self.identity = Some(finding.clone());
+        found.add(finding)
+    }
+
+    #[cfg(not(feature = "aws"))]
+    async fn identify(&mut self, _: &Connection, _: &mut Found<'_>) -> Option<()> {
+        Some(())
+    }
+
+    async fn obtain(
+        &mut self,
+        connection: &Connection,
+        found: &mut Found<'_>,
+    ) -> Option<Lease<Credentials>> {
+        let provider = connection.provider().ok()?;
+        let fetched: Result<_, ProviderError> =
+            self.fetch(&connection.provider_name(), provider).await;
+        match fetched {
+            Ok(lease) => {
+                for finding in fetched_findings(connection.backend(), &lease, Timestamp::now()) {
+                    found.add(finding)?;
+                }
+                Some(lease)
+            }
+            Err(error) => {
+                found.add(failed_finding(&error));
+                None
+            }
+        }
+    }
+
+    async fn log_in(
+        &mut self,
+        connection: &Connection,
+        lease: &Lease<Credentials>,
+        mut line: Line,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let credentials = lease.secret();
+        let user = credentials.user().to_owned();
+        let database = connection.database().unwrap_or_else(|| user.clone());
+        let earlier = self
+            .rejected
+            .iter()
+            .find(|rejected| rejected.covers(connection, credentials));
+        if let Some(rejected) = earlier {
+            let mut finding = rejected.finding.clone();
+            finding.detail += " (as before; not tried again)";
+            return found.add(finding);
+        }
+        let is_postgres = connection.engine() == Engine::Postgres;
+        let mut pooler_in_front = None;
+        let mut greeting = Greeting::Unknown;
+        if is_postgres {
+            greeting = greet(&mut *line.stream, &user, &database).await;
+            pooler_in_front = pooler(&connection.host(), &greeting);
+            if let Some(pooler) = pooler_in_front {
+                found.add(pooler_finding(pooler))?;
+            }
+        }
+        let facts = LoginFacts {
+            user: &user,
+            database: &database,
+            is_token: credentials.is_token(),
+            has_tls: line.has_tls,
+            pooler: pooler_in_front,
+        };
+        self.logins += 1;
+        let logged_in = match connection.engine() {
+            Engine::Postgres => login::postgres(connection, credentials).await,
+            Engine::Mysql => login::mysql(connection, credentials).await,
+            _ => login::redis(&mut *line.stream, credentials).await,
+        };
+        let mut logged_in = match logged_in {
+            Ok(logged_in) => {
+                let detail = format!("as {}", one_line(&user));
+                found.add(Finding::ok(Step::Login, detail))?;
+                logged_in
+            }
+            Err(error) => {
+                self.failed_logins += 1;
+                let finding = match connection.engine() {
+                    Engine::Postgres => login::postgres_finding(&facts, &error),
+                    Engine::Mysql => login::mysql_finding(&facts, &error),
+                    _ => login::redis_finding(&facts, &error),
+                };
+                let finding = with_method(finding, &greeting, facts.is_token);
+                if REJECTIONS.contains(&finding.cause.unwrap_or_default()) {
+                    self.rejected.push(Rejected {
+                        host: connection.host(),
+                        port: connection.port(),
+                        credentials: credentials.clone(),
+                        finding: finding.clone(),
+                    });
+                }
+                found.add(finding);
+                if is_postgres {
+                    self.read_role(&facts, true, found).await;
+                }
+                return None;
+            }
+        };
+        if is_postgres && facts.pooler != Some(Pooler::RdsProxy) {
+            self.read_role(&facts, false, found).await?;
+        }
+        let server = limits::read(&mut logged_in).await;
+        drop(logged_in);
+        let lifetime = limits::lifetime_finding(&limits::LifetimeFacts {
+            max_lifetime: connection.max_lifetime(),
+            is_token: facts.is_token,
+            lease: lease.expiry().remaining(Timestamp::now()),
+            old_connections: lease.old_connections(),
+        });
+        if let Some(lifetime) = lifetime {
+            found.add(lifetime)?;
+        }
+        if let Some(server) = server {
+            let (max, overlap) = (connection.max_connections(), connection.overlap());
+            found.add(limits::capacity_finding(max, overlap, server))?;
+        }
+        Some(())
+    }
+
+    /// Reads the role from the catalog, if there is an administrator.
+    async fn read_role(
+        &mut self,
+        facts: &LoginFacts<'_>,
+        failed: bool,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let Some(options) = &self.admin_url else {
+            return Some(());
+        };
+        if self.admin.is_none() {
+            self.logins += 1;
+            let admin = catalog::log_in(options).await;
+            self.failed_logins += u32::from(admin.is_err());
+            self.admin = Some(admin);
+        }
+        let admin = match self.admin.as_mut()? {
+            Ok(admin) => admin,
+            Err(reason) => {
+                let finding = catalog::unread_finding(reason);
+                return found.add(finding);
+            }
+        };
+        let read = catalog::read(admin, facts.user, facts.database).await;
+        found.add(match read {
+            Ok(role) => {
+                catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failed)
+            }
+            Err(reason) => catalog::unread_finding(&reason),
+        })
+    }
+}
+
+/// Adds what the server requested before the login.
+fn with_method(mut finding: Finding, greeting: &Greeting, is_token: bool) -> Finding {
+    if is_token && *greeting == Greeting::Requests(Method::Hashed) {
+        finding.detail += " (the server requests a password of this role, not a token)";
+    }
+    finding
+}
+
+/// Looks up the host and connects to its port.
+async fn reach(connection: &Connection, found: &mut Found<'_>) -> Option<Box<dyn Stream>> {
+    let (host, port) = (connection.host(), connection.port());
+    let reached = if host.starts_with('/') {
+        connect_local(&host, port).await
+    } else {
+        let lookup = look_up(&host, port).await;
+        found.add(lookup_finding(&host, &lookup))?;
+        match lookup {
+            Lookup::Addresses(addresses) => connect(&addresses).await,
+            _ => return None,
+        }
+    };
+    found.add(connect_finding(&host, port, &reached))?;
+    match reached {
+        Reached::Connected(stream, ..) | Reached::Local(stream) => Some(stream),
+        Reached::Failed(_) => None,
+    }
+}
+
+/// Completes a handshake, if the pool uses TLS.
+async fn secure(
+    connection: &Connection,
+    stream: Box<dyn Stream>,
+    found: &mut Found<'_>,
+) -> Option<Line> {
+    let mode = connection.tls_mode();
+    if mode == TlsMode::Disable || connection.host().starts_with('/') {
+        found.add(tls::plain_finding(TlsMode::Disable, None))?;
+        return Some(Line {
+            stream,
+            has_tls: false,
+        });
+    }
+    let of_file = match connection.ca_file().map(read_authorities).transpose() {
+        Ok(authorities) => authorities.unwrap_or_default(),
+        Err(reason) => {
+            let finding = Finding::problem(Step::Tls, "unreadable_ca_file", one_line(&reason))
+                .with_next("set `ca_file` to a PEM file of the authority that this user can read");
+            found.add(finding)?;
+            return None;
+        }
+    };
+    let roots = roots(connection, &of_file);
+    match handshake(connection, stream, roots).await {
+        Handshake::Plain(stream) => {
+            found.add(tls::plain_finding(mode, Some(false)))?;
+            Some(Line {
+                stream,
+                has_tls: false,
+            })
+        }
+        Handshake::Failed(reason) => {
+            found.add(tls::failed_finding(&reason))?;
+            None
+        }
+        Handshake::Secured(Secured { stream, seen }) => {
+            let parse = |certificates: &[_]| -> Vec<Certificate> {
+                certificates.iter().filter_map(Certificate::parse).collect()
+            };
+            found.add(tls::tls_finding(&TlsFacts {
+                host: &connection.host(),
+                mode,
+                version: &seen.version,
+                chain: &parse(&seen.chain),
+                verdict: &seen.verdict,
+                authorities: &parse(&of_file),
+                now: Timestamp::now().wall(),
+            }))?;
+            Some(Line {
+                stream,
+                has_tls: true,
+            })
+        }
+    }
+}
+
+fn check_token(
+    connection: &Connection,
+    lease: &Lease<Credentials>,
+    found: &mut Found<'_>,
+) -> Option<()> {
+    let credentials = lease.secret();
+    if !credentials.is_token() {
+        return Some(());
+    }
+    let host = connection.host();
+    let claims = Claims::parse(credentials.expose_password());
+    let place = Place {
+        host: &host,
+        port: connection.port(),
+        user: credentials.user(),
+        region: region_of(&host),
+        now: Timestamp::now().wall(),
+    };
+    found.add(token_finding(claims.as_ref(), &place))
+}
+
+#[cfg(feature = "aws")]
+fn region_of(host: &str) -> Option<&str> {
+    claviger_rds_iam::region_of_endpoint(host)
+}
+
+#[cfg(not(feature = "aws"))]
+fn region_of(_: &str) -> Option<&str> {
+    None
+}

@@ -1,0 +1,242 @@
+//! The variables of a command, as the clients of each server read them.
+
+use std::fmt::Write as _;
+
+use claviger::Credentials;
+use claviger_config::{Connection, Engine, TlsMode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// All but the characters that no part of a URL needs to encode.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Server and settings of a connection.
+struct Target {
+    engine: Engine,
+    host: String,
+    port: u16,
+    database: Option<String>,
+    mode: TlsMode,
+    ca_file: Option<String>,
+    client_certificate: Option<(String, String)>,
+}
+
+/// Returns the variables for a connection with these credentials.
+pub(super) fn variables(
+    connection: &Connection,
+    credentials: &Credentials,
+) -> Vec<(&'static str, String)> {
+    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let mut target = Target {
+        engine: connection.engine(),
+        host: connection.host(),
+        port: connection.port(),
+        database: connection.database(),
+        mode: connection.tls_mode(),
+        ca_file: connection.ca_file().map(path),
+        client_certificate: connection
+            .client_certificate()
+            .map(|(certificate, key)| (path(certificate), path(key))),
+    };
+    // As the pools do.
+    if let Some(endpoint) = credentials.endpoint() {
+        target.host = endpoint.host().to_owned();
+        target.port = endpoint.port();
+        if !endpoint.database().is_empty() {
+            target.database = Some(endpoint.database().to_owned());
+        }
+    }
+    of_target(&target, credentials)
+}
+
+fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, String)> {
+    let user = credentials.user().to_owned();
+    let password = credentials.expose_password().to_owned();
+    let (host, port) = (target.host.clone(), target.port.to_string());
+    let mut variables = Vec::new();
+    match target.engine {
+        Engine::Mysql => {
+            variables.extend([
+                ("MYSQL_HOST", host),
+                ("MYSQL_TCP_PORT", port),
+                ("MYSQL_USER", user),
+                ("MYSQL_PWD", password),
+                ("DATABASE_URL", url(target, credentials)),
+            ]);
+            if let Some(database) = &target.database {
+                variables.push(("MYSQL_DATABASE", database.clone()));
+            }
+            if credentials.is_token() {
+                variables.push(("LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "1".to_owned()));
+            }
+        }
+        Engine::Redis => {
+            variables.extend([
+                ("REDISCLI_AUTH", password),
+                ("REDIS_URL", url(target, credentials)),
+            ]);
+        }
+        _ => {
+            variables.extend([
+                ("PGHOST", host),
+                ("PGPORT", port),
+                ("PGUSER", user),
+                ("PGPASSWORD", password),
+                ("PGSSLMODE", postgres_mode(target.mode).to_owned()),
+                ("DATABASE_URL", url(target, credentials)),
+            ]);
+            if let Some(database) = &target.database {
+                variables.push(("PGDATABASE", database.clone()));
+            }
+            if let Some(file) = &target.ca_file {
+                variables.push(("PGSSLROOTCERT", file.clone()));
+            }
+            if let Some((certificate, key)) = &target.client_certificate {
+                variables.push(("PGSSLCERT", certificate.clone()));
+                variables.push(("PGSSLKEY", key.clone()));
+            }
+        }
+    }
+    variables
+}
+
+fn postgres_mode(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::Disable => "disable",
+        TlsMode::Require => "require",
+        TlsMode::VerifyCa => "verify-ca",
+        TlsMode::VerifyFull => "verify-full",
+        _ => "prefer",
+    }
+}
+
+fn mysql_mode(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::Disable => "DISABLED",
+        TlsMode::Require => "REQUIRED",
+        TlsMode::VerifyCa => "VERIFY_CA",
+        TlsMode::VerifyFull => "VERIFY_IDENTITY",
+        _ => "PREFERRED",
+    }
+}
+
+/// Returns the URL of the connection, with every part encoded.
+fn url(target: &Target, credentials: &Credentials) -> String {
+    let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+    let (scheme, parameters) = match target.engine {
+        Engine::Mysql => (
+            "mysql",
+            [
+                ("ssl-mode", Some(mysql_mode(target.mode).to_owned())),
+                ("ssl-ca", target.ca_file.clone()),
+            ],
+        ),
+        Engine::Redis if target.mode == TlsMode::Disable => ("redis", [("", None), ("", None)]),
+        Engine::Redis => ("rediss", [("", None), ("", None)]),
+        _ => (
+            "postgres",
+            [
+                ("sslmode", Some(postgres_mode(target.mode).to_owned())),
+                ("sslrootcert", target.ca_file.clone()),
+            ],
+        ),
+    };
+    let host = if target.host.contains(':') {
+        format!("[{}]", target.host)
+    } else {
+        encoded(&target.host)
+    };
+    let mut url = format!(
+        "{scheme}://{}:{}@{host}:{}",
+        encoded(credentials.user()),
+        encoded(credentials.expose_password()),
+        target.port
+    );
+    if let Some(database) = &target.database {
+        let _ = write!(url, "/{}", encoded(database));
+    }
+    let mut separator = '?';
+    for (key, value) in parameters {
+        if let Some(value) = value {
+            let _ = write!(url, "{separator}{key}={}", encoded(&value));
+            separator = '&';
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn target(engine: Engine) -> Target {
+        Target {
+            engine,
+            host: "db.internal".into(),
+            port: 5432,
+            database: Some("orders/eu".into()),
+            mode: TlsMode::VerifyFull,
+            ca_file: Some("/etc/ssl/ca file.pem".into()),
+            client_certificate: None,
+        }
+    }
+
+    fn value(target: &Target, credentials: &Credentials, name: &str) -> Option<String> {
+        let variables = of_target(target, credentials);
+        let mut found = variables.into_iter().filter(|(known, _)| *known == name);
+        found.next().map(|(_, value)| value)
+    }
+
+    #[test]
+    fn every_part_of_a_url_is_encoded() {
+        let credentials = Credentials::new("a@b", "p:/?#[]@%&= é");
+        let url = value(&target(Engine::Postgres), &credentials, "DATABASE_URL");
+        assert_eq!(
+            url.as_deref(),
+            Some(
+                "postgres://a%40b:p%3A%2F%3F%23%5B%5D%40%25%26%3D%20%C3%A9@db.internal:5432/\
+                 orders%2Feu?sslmode=verify-full&sslrootcert=%2Fetc%2Fssl%2Fca%20file.pem"
+            )
+        );
+        let parsed = url::Url::parse(&url.unwrap_or_default()).expect("a URL");
+        assert_eq!(parsed.host_str(), Some("db.internal"));
+    }
+
+    #[test]
+    fn an_ipv6_address_has_brackets() {
+        let address = Target {
+            host: "::1".into(),
+            ..target(Engine::Redis)
+        };
+        let credentials = Credentials::new("app", "kestrel");
+        let url = value(&address, &credentials, "REDIS_URL");
+        let expected = "rediss://app:kestrel@[::1]:5432/orders%2Feu";
+        assert_eq!(url.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn each_client_has_its_variables() {
+        let credentials = Credentials::new("app", "kestrel").with_password_as_token();
+        let of = |engine, name| value(&target(engine), &credentials, name);
+        assert_eq!(
+            of(Engine::Postgres, "PGPASSWORD").as_deref(),
+            Some("kestrel")
+        );
+        assert_eq!(
+            of(Engine::Postgres, "PGSSLMODE").as_deref(),
+            Some("verify-full")
+        );
+        assert_eq!(of(Engine::Mysql, "MYSQL_PWD").as_deref(), Some("kestrel"));
+        assert!(of(Engine::Mysql, "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN").is_some());
+        assert_eq!(
+            of(Engine::Redis, "REDISCLI_AUTH").as_deref(),
+            Some("kestrel")
+        );
+        assert_eq!(of(Engine::Redis, "PGPASSWORD"), None);
+    }
+}

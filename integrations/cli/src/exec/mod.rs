@@ -1,0 +1,199 @@
+//! `claviger exec`: a command with fresh credentials in its environment.
+
+mod environment;
+mod keeper;
+
+use std::io::IsTerminal as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use claviger::{Credentials, Supervisor};
+use claviger_config::{AnyProvider, Connection};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal as Received, SignalKind, signal};
+
+use crate::args::ExecArgs;
+use crate::{USAGE, check, complain, names};
+use keeper::Keeper;
+
+/// The command was not started because there are no credentials, as of `env` and `docker run`.
+const NOT_STARTED: u8 = 125;
+/// The program cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
+/// The program was not found.
+const NOT_FOUND: u8 = 127;
+/// Added to the number of the signal that ended the command.
+const BY_SIGNAL: i32 = 128;
+/// Longest time for the release of the lease.
+const RELEASE: Duration = Duration::from_secs(10);
+
+/// Runs the command. Returns its exit code.
+pub(crate) async fn exec(args: ExecArgs) -> u8 {
+    let connections = match check::load(&args.file) {
+        Ok(config) => config.connections().await,
+        Err(error) => Err(error),
+    };
+    let connections = match connections {
+        Ok(connections) => connections,
+        Err(error) => return complain(&error, NOT_STARTED),
+    };
+    let connection = match choose(&connections, args.pool.as_deref()) {
+        Ok(connection) => connection,
+        Err(problem) => return complain(&problem, USAGE),
+    };
+    let provider = match connection.provider() {
+        Ok(provider) => provider.clone(),
+        Err(error) => return complain(error, NOT_STARTED),
+    };
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&error, NOT_STARTED),
+    };
+    run(connection, provider, &args, &mut signals).await
+}
+
+/// Returns the pool of this name, or the only one.
+fn choose<'c>(connections: &'c [Connection], name: Option<&str>) -> Result<&'c Connection, String> {
+    match (name, connections) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(format!(
+            "which pool? give one of {} before `--`",
+            names(connections)
+        )),
+        (Some(name), _) => connections
+            .iter()
+            .find(|connection| connection.name() == name)
+            .ok_or_else(|| format!("no pool {name:?}; the pools are {}", names(connections))),
+    }
+}
+
+async fn run(
+    connection: &Connection,
+    provider: AnyProvider,
+    args: &ExecArgs,
+    signals: &mut Signals,
+) -> u8 {
+    // The supervisor renews the lease while the command runs.
+    let supervisor = Supervisor::start();
+    let keeper = Keeper::new(provider);
+    let name = connection.provider_name();
+    let added = tokio::select! {
+        added = supervisor.add_provider(&name, keeper.clone()) => added,
+        signal = signals.next() => {
+            supervisor.shutdown(RELEASE).await;
+            return code_of_signal(signal.as_raw());
+        }
+    };
+    let code = match (added, keeper.credentials()) {
+        (Ok(_), Some(credentials)) => run_with(connection, &credentials, args, signals).await,
+        (Ok(_), None) => complain(&"the provider returned no credentials", NOT_STARTED),
+        (Err(error), _) => complain(&error, NOT_STARTED),
+    };
+    keeper.end().await;
+    supervisor.shutdown(RELEASE).await;
+    code
+}
+
+async fn run_with(
+    connection: &Connection,
+    credentials: &Credentials,
+    args: &ExecArgs,
+    signals: &mut Signals,
+) -> u8 {
+    let Some((program, arguments)) = args.command.split_first() else {
+        return complain(&"give a command after `--`", USAGE);
+    };
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .envs(environment::variables(connection, credentials))
+        .env_remove("CLAVIGER_ADMIN_URL")
+        .env_remove("CLAVIGER_OPERATOR_TOKEN");
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let code = match error.kind() {
+                std::io::ErrorKind::NotFound => NOT_FOUND,
+                _ => NOT_EXECUTABLE,
+            };
+            return complain(&format!("{}: {error}", program.to_string_lossy()), code);
+        }
+    };
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                return match status {
+                    Ok(status) => code_of(status),
+                    Err(error) => complain(&error, NOT_STARTED),
+                };
+            }
+            signal = signals.next() => forward(&child, signal),
+        }
+    }
+}
+
+fn forward(child: &Child, signal: Signal) {
+    // The terminal sends these to the command itself.
+    let by_terminal = matches!(signal, Signal::INT | Signal::QUIT);
+    if by_terminal && std::io::stdin().is_terminal() {
+        return;
+    }
+    let id = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+    if let Some(id) = id {
+        // The command may have ended meanwhile.
+        let _ = kill_process(id, signal);
+    }
+}
+
+/// Returns the exit code of the command, or 128 and the number of the signal that ended it.
+fn code_of(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(NOT_STARTED),
+        (None, Some(signal)) => code_of_signal(signal),
+        (None, None) => NOT_STARTED,
+    }
+}
+
+fn code_of_signal(signal: i32) -> u8 {
+    u8::try_from(BY_SIGNAL + signal).unwrap_or(NOT_STARTED)
+}
+
+/// The signals that the command receives instead of this process.
+struct Signals {
+    interrupt: Received,
+    terminate: Received,
+    hang_up: Received,
+    quit: Received,
+    user_1: Received,
+    user_2: Received,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+            user_1: signal(SignalKind::user_defined1())?,
+            user_2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for the next signal.
+    ///
+    /// # Cancel safety
+    /// No signal is lost when the future is dropped.
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hang_up.recv() => Signal::HUP,
+            _ = self.quit.recv() => Signal::QUIT,
+            _ = self.user_1.recv() => Signal::USR1,
+            _ = self.user_2.recv() => Signal::USR2,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The command `claviger`.
+
+mod args;
+mod check;
+mod doctor;
+mod exec;
+mod finding;
+mod operate;
+mod report;
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use claviger_config::Connection;
+
+use crate::args::{Args, Command, DoctorArgs};
+use crate::doctor::Doctor;
+
+/// Nothing is wrong.
+const FINE: u8 = 0;
+/// A problem was found.
+const PROBLEM: u8 = 1;
+/// Wrong arguments, as clap's own.
+const USAGE: u8 = 2;
+
+/// Longest wait for look-ups of hosts that still run at the end.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return ExitCode::from(complain(&error, PROBLEM)),
+    };
+    let code = runtime.block_on(run(args));
+    runtime.shutdown_timeout(SHUTDOWN);
+    ExitCode::from(code)
+}
+
+/// Runs the command and returns its exit code.
+async fn run(args: Args) -> u8 {
+    match args.command {
+        Command::Check(args) => match check::check(&args.file) {
+            Ok(summary) => print(&summary, FINE),
+            Err(error) => complain(&error, PROBLEM),
+        },
+        Command::Doctor(args) => diagnose(args).await,
+        Command::Exec(args) => exec::exec(args).await,
+        Command::Status(args) => operate::status(&args).await,
+        Command::Rotate(args) => operate::operate("rotate", "provider", &args).await,
+        Command::Rehearse(args) => operate::operate("rehearse", "provider", &args).await,
+    }
+}
+
+async fn diagnose(args: DoctorArgs) -> u8 {
+    let admin = args.admin_url.as_deref().map(doctor::parse_url).transpose();
+    let admin = match admin {
+        Ok(admin) => admin,
+        Err(problem) => return complain(&problem, USAGE),
+    };
+    let connections = match check::load(&args.file) {
+        Ok(config) => config.connections().await,
+        Err(error) => Err(error),
+    };
+    let mut connections = match connections {
+        Ok(connections) => connections,
+        Err(error) => return complain(&error, PROBLEM),
+    };
+    if !args.pools.is_empty() {
+        let known = |name: &String| connections.iter().any(|known| known.name() == name);
+        if let Some(unknown) = args.pools.iter().find(|name| !known(name)) {
+            let names = names(&connections);
+            return complain(
+                &format!("no pool {unknown:?}; the pools are {names}"),
+                USAGE,
+            );
+        }
+        connections.retain(|connection| args.pools.iter().any(|name| name == connection.name()));
+    }
+    let report = Doctor::new(admin).examine(&connections).await;
+    let code = if report.problems() == 0 {
+        FINE
+    } else {
+        PROBLEM
+    };
+    let text = if args.json {
+        report.json()
+    } else {
+        report.table()
+    };
+    print(text.trim_end(), code)
+}
+
+/// Returns the names of the pools, for a message.
+fn names(connections: &[Connection]) -> String {
+    let names: Vec<_> = connections.iter().map(Connection::name).collect();
+    names.join(", ")
+}
+
+/// Prints the result. A closed pipe is no error of the command.
+fn print(text: &str, code: u8) -> u8 {
+    let _ = writeln!(std::io::stdout(), "{text}");
+    code
+}
+
+/// Prints an error.
+fn complain(error: &dyn Display, code: u8) -> u8 {
+    let _ = writeln!(std::io::stderr(), "claviger: {error}");
+    code
+}

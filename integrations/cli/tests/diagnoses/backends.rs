@@ -1,0 +1,234 @@
+//! Secrets Manager and Vault.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use claviger_servers::{InjectedFault, Moto, Postgres, Proxy};
+use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Revocation};
+use serde_json::json;
+
+use crate::common::{SECRET, Setup};
+
+/// Creates a secret through the API's HTTP requests.
+fn create_secret(aws: &Moto, name: &str, text: &str) {
+    let address = aws.endpoint().replace("http://", "");
+    let body = json!({
+        "Name": name, "SecretString": text, "ClientRequestToken": format!("{name:0<32}"),
+    });
+    let body = body.to_string();
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: {address}\r\nX-Amz-Target: secretsmanager.CreateSecret\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nAuthorization: AWS4-HMAC-SHA256 \
+         Credential=AKIDEXAMPLE/20260101/eu-west-1/secretsmanager/aws4_request, \
+         SignedHeaders=host, Signature=00\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).expect("moto listens");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a response");
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+}
+
+#[test]
+fn secrets_that_are_empty_incomplete_missing_or_denied_are_named() {
+    let (server, aws) = (Postgres::start(), Moto::start());
+    let (server, aws) = (server.expect("a server"), aws.expect("moto"));
+    server.create_role("app", SECRET).expect("a role");
+    let proxy = Proxy::start(&aws.endpoint()).expect("a proxy");
+    let setup = Setup::new();
+    let right = json!({ "username": "app", "password": SECRET }).to_string();
+    let without = json!({ "username": "app", "passwort": SECRET }).to_string();
+    for (name, text) in [
+        ("right", right.as_str()),
+        ("without-password", &without),
+        ("no-json", SECRET),
+        ("empty", "{}"),
+    ] {
+        create_secret(&aws, name, text);
+    }
+    let config = |secret: &str, endpoint: &str| {
+        format!(
+            "[aws]\nregion = \"eu-west-1\"\nendpoint_url = \"{endpoint}\"\n[pools.orders]\n\
+             host = \"127.0.0.1\"\nport = {}\ndatabase = \"postgres\"\nprovider = \"orders\"\n\
+             [providers.orders]\nkind = \"secrets-manager\"\nsecret = \"{secret}\"\n",
+            server.port()
+        )
+    };
+    let fine = setup.doctor(&config("right", &proxy.endpoint()), &[]);
+    fine.assert_fine();
+    assert!(
+        fine.finding("identity")["detail"]
+            .to_string()
+            .contains("arn:aws:")
+    );
+    for (secret, cause) in [
+        ("without-password", "malformed_secret"),
+        ("no-json", "malformed_secret"),
+        ("empty", "malformed_secret"),
+        ("absent", "secret_not_found"),
+    ] {
+        let diagnosis = setup.doctor(&config(secret, &aws.endpoint()), &[]);
+        diagnosis.assert_cause("secret", cause);
+        assert_eq!(diagnosis.logins(), (0, 0));
+    }
+    let denied = r#"{"__type": "AccessDeniedException", "Message": "not authorized"}"#;
+    proxy.fault_on("GetSecretValue", InjectedFault::reply(400, denied));
+    let diagnosis = setup.doctor(&config("right", &proxy.endpoint()), &[]);
+    diagnosis.assert_cause("permission", "permission_denied");
+    let next = diagnosis.finding("permission").to_string();
+    assert!(next.contains("secretsmanager:GetSecretValue"), "{next}");
+    let rejected =
+        "<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
+    proxy.fault_on("GetCallerIdentity", InjectedFault::reply(403, rejected));
+    let diagnosis = setup.doctor(&config("right", &proxy.endpoint()), &[]);
+    diagnosis.assert_cause("identity", "identity_rejected");
+}
+
+/// A Vault with a database engine, and a token of its policy.
+struct Vault {
+    admin: Admin,
+    server: Postgres,
+    setup: Setup,
+}
+
+impl Vault {
+    fn start() -> Self {
+        let server = Postgres::start().expect("a server");
+        let sql = format!(
+            "CREATE ROLE {ENGINE_USER} LOGIN CREATEROLE SUPERUSER PASSWORD '{ENGINE_PASSWORD}';
+             CREATE ROLE app"
+        );
+        server.sql(&sql).expect("roles");
+        server.create_database("orders", "app").expect("a database");
+        let admin = Admin::start().expect("a Vault");
+        admin
+            .connect(Kind::PostgreSql, server.port())
+            .expect("connected");
+        admin
+            .role(
+                Kind::PostgreSql,
+                "orders",
+                600,
+                3_600,
+                Revocation::Terminating,
+            )
+            .expect("a role");
+        admin.policy().expect("a policy");
+        Self {
+            admin,
+            server,
+            setup: Setup::new(),
+        }
+    }
+
+    /// Writes a token with this policy to the file `token`.
+    fn write_token(&self, policy: &str) {
+        let body = json!({ "policies": [policy], "ttl": "1h" });
+        let created = self
+            .admin
+            .write("auth/token/create", &body)
+            .expect("a token");
+        let token = created["auth"]["client_token"].as_str().expect("a token");
+        self.setup.write("token", token);
+    }
+
+    fn config(&self, role: &str) -> String {
+        format!(
+            "[pools.orders]\nhost = \"127.0.0.1\"\nport = {}\ndatabase = \"orders\"\n\
+             provider = \"orders\"\n[providers.orders]\nkind = \"vault-dynamic\"\n\
+             role = \"{role}\"\n[vaults.main]\naddress = \"{}\"\n\
+             auth = {{ kind = \"token\", token = \"file:{}\" }}\n",
+            self.server.port(),
+            self.admin.vault.address(),
+            self.setup.path("token").display()
+        )
+    }
+
+    fn leases(&self) -> usize {
+        self.admin.leases("orders").expect("the leases").len()
+    }
+}
+
+#[test]
+fn a_vault_that_is_sealed_or_denies_is_named_and_leases_are_released() {
+    let vault = Vault::start();
+    vault.write_token("orders");
+    let fine = vault.setup.doctor(&vault.config("orders"), &[]);
+    fine.assert_fine();
+    let target = fine.report["connections"][0]["target"].to_string();
+    assert!(target.contains("@127.0.0.1"), "{target}");
+    assert_eq!(vault.leases(), 0, "the lease of the diagnosis is released");
+
+    let unknown = vault.setup.doctor(&vault.config("oders"), &[]);
+    assert_eq!(unknown.run.code, Some(1), "{:#}", unknown.report);
+    assert!(
+        unknown.report.to_string().contains("oders"),
+        "{:#}",
+        unknown.report
+    );
+    vault.write_token("default");
+    let denied = vault.setup.doctor(&vault.config("orders"), &[]);
+    denied.assert_cause("permission", "permission_denied");
+    vault.admin.vault.seal().expect("sealed");
+    let sealed = vault.setup.doctor(&vault.config("orders"), &[]);
+    sealed.assert_cause("permission", "vault_sealed");
+}
+
+#[test]
+fn the_lease_of_a_command_is_renewed_while_it_runs_and_then_released() {
+    let vault = Vault::start();
+    vault.write_token("orders");
+    let role = vault.admin.role(
+        Kind::PostgreSql,
+        "short",
+        15,
+        3_600,
+        Revocation::Terminating,
+    );
+    role.expect("a role");
+    // It runs until its input is closed.
+    let mut command = vault
+        .setup
+        .command(&vault.config("short"), &["exec", "--", "cat"]);
+    let running = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let mut running = running.expect("it runs");
+    let leases = || vault.admin.leases("short").expect("the leases");
+    let renewed = || {
+        let lease = leases().pop()?;
+        let looked_up = vault
+            .admin
+            .write("sys/leases/lookup", &json!({ "lease_id": lease }));
+        let renewal = looked_up.ok()?["data"]["last_renewal"].clone();
+        (!renewal.is_null()).then_some(lease)
+    };
+    // The lease would end after 15 s without a renewal.
+    let lease = (0..1_200).find_map(|_| {
+        thread::sleep(Duration::from_millis(50));
+        renewed()
+    });
+    let lease = lease.expect("the lease is renewed");
+    assert_eq!(leases(), [lease], "no other lease was created");
+    drop(running.stdin.take());
+    assert_eq!(running.wait().expect("it ends").code(), Some(0));
+    assert_eq!(leases(), [""; 0]);
+}
+
+#[test]
+fn the_lease_of_a_command_is_released_at_its_end() {
+    let vault = Vault::start();
+    vault.write_token("orders");
+    let config = vault.config("orders");
+    let select = "SELECT 'user ' || current_user";
+    let run = vault
+        .setup
+        .run(&config, &["exec", "--", "psql", "-Atc", select]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.starts_with("user v-"), "{}", run.stdout);
+    assert_eq!(vault.leases(), 0);
+    let sql = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'";
+    assert_eq!(vault.server.sql(sql).expect("counted"), "0");
+}

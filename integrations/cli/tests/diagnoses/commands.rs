@@ -1,0 +1,126 @@
+//! `check`, `exec` and wrong arguments.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use claviger_servers::Postgres;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{SECRET, Setup, pool};
+
+#[test]
+fn check_reports_all_problems_of_the_file_with_their_keys() {
+    let setup = Setup::new();
+    let fine = setup.run(&pool(&setup, 5432, ""), &["check"]);
+    assert_eq!(fine.code, Some(0), "{}", fine.stderr);
+    assert_eq!(
+        fine.stdout.trim(),
+        "1 pool and 0 providers: no problem found"
+    );
+    // Kinds whose pools are not compiled into the command are right.
+    let kind = setup.run(
+        &pool(&setup, 5432, "kind = \"diesel-postgres\""),
+        &["check"],
+    );
+    assert_eq!(kind.code, Some(0), "{}", kind.stderr);
+
+    let wrong = pool(
+        &setup,
+        5432,
+        "databse = \"orders\"\nmax_connections = \"many\"",
+    ) + &format!(
+        "[providers.other]\nkind = \"static\"\nuser = \"a\"\npassword = \"{SECRET}\"\n"
+    );
+    let wrong = setup.run(&wrong, &["check"]);
+    assert_eq!(wrong.code, Some(1));
+    for word in [
+        "databse",
+        "`database`",
+        "max_connections",
+        "providers.other.password",
+    ] {
+        assert!(wrong.stderr.contains(word), "{word}: {}", wrong.stderr);
+    }
+}
+
+#[test]
+fn wrong_arguments_have_a_code_of_their_own() {
+    let setup = Setup::new();
+    let config = pool(&setup, 5432, "");
+    for arguments in [
+        &["doctor", "oders"][..],
+        &["doctor", "--admin-url", "kestrel"],
+        &["exec", "oders", "--", "true"],
+        &["exec"],
+        &["unknown"],
+    ] {
+        let run = setup.run(&config, arguments);
+        assert_eq!(run.code, Some(2), "{arguments:?}: {}", run.stderr);
+        assert!(!run.stderr.is_empty());
+    }
+    let unknown = setup.run(&config, &["doctor", "oders"]);
+    assert!(unknown.stderr.contains("orders"), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_command_has_the_credentials_in_its_environment() {
+    let server = Postgres::start().expect("a server");
+    let password = "p:/?#[]@%&= '\"";
+    server.create_role("app", password).expect("a role");
+    let setup = Setup::new();
+    setup.write("password", password);
+    let config = pool(
+        &setup,
+        server.port(),
+        "database = \"postgres\"\nssl_mode = \"disable\"",
+    );
+    let select = "SELECT 'user ' || current_user";
+    for command in [
+        &["psql", "-Atc", select][..],
+        &[
+            "sh",
+            "-c",
+            "env -u PGPASSWORD psql \"$DATABASE_URL\" -Atc \"SELECT 'user ' || current_user\"",
+        ],
+    ] {
+        let mut arguments = vec!["exec", "orders", "--"];
+        arguments.extend(command);
+        let run = setup.run(&config, &arguments);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        assert_eq!(run.stdout.trim(), "user app");
+    }
+}
+
+#[test]
+fn exit_codes_and_signals_pass_through() {
+    let setup = Setup::new();
+    let config = pool(&setup, 5432, "");
+    let code = |command: &[&str]| {
+        let mut arguments = vec!["exec", "--"];
+        arguments.extend(command);
+        setup.run(&config, &arguments).code
+    };
+    assert_eq!(code(&["sh", "-c", "exit 7"]), Some(7));
+    assert_eq!(code(&["sh", "-c", "kill -9 $$"]), Some(128 + 9));
+    assert_eq!(code(&["/nonexistent/program"]), Some(127));
+    assert_eq!(code(&["/"]), Some(126));
+    setup.write("password", "\n");
+    assert_eq!(code(&["true"]), Some(125));
+    setup.write("password", SECRET);
+
+    // The command handles the signal itself.
+    let script = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut running = setup
+        .command(&config, &["exec", "--", "sh", "-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let output = running.stdout.take().expect("its output");
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    let id = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
+    kill_process(id.expect("its id"), Signal::TERM).expect("sent");
+    assert_eq!(running.wait().expect("it ends").code(), Some(42));
+}

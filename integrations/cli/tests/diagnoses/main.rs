@@ -1,0 +1,15 @@
+//! needs: postgresql, pam, mariadb, redis, moto, openbao, pgbouncer
+//!
+//! Broken set-ups on real servers: the command names the cause of each, and prints no secret.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod backends;
+mod certificates;
+mod commands;
+mod common;
+mod networks;
+mod other_servers;
+mod poolers;
+mod roles;
+mod tokens;

@@ -1,0 +1,105 @@
+//! Hosts and ports that cannot be reached, and a clock that differs.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use claviger::lease::Timestamp;
+
+use crate::common::{Setup, pool};
+
+/// Time after which a connection to a full backlog counts as dropped.
+const DROPPED: Duration = Duration::from_millis(300);
+
+/// Fills the backlog of a listener: the kernel then drops packets to it, as a firewall does.
+fn fill(address: SocketAddr) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, DROPPED) {
+        held.push(stream);
+    }
+    held
+}
+
+#[test]
+fn a_dropping_firewall_a_closed_port_and_an_unknown_host_are_told_apart() {
+    let setup = Setup::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let held = fill(address);
+    let config = pool(&setup, address.port(), "");
+    setup
+        .doctor(&config, &[])
+        .assert_cause("tcp", "connect_timed_out");
+    drop((held, listener));
+    setup
+        .doctor(&config, &[])
+        .assert_cause("tcp", "connection_refused");
+    let unknown = config.replace("127.0.0.1", "absent.invalid");
+    setup
+        .doctor(&unknown, &[])
+        .assert_cause("dns", "unknown_host");
+}
+
+#[test]
+fn a_server_of_another_protocol_is_named() {
+    let setup = Setup::new();
+    let (address, _) = backend(Duration::ZERO);
+    let config = pool(&setup, address.port(), "ssl_mode = \"require\"");
+    setup
+        .doctor(&config, &[])
+        .assert_cause("tls", "handshake_failed");
+}
+
+/// Starts an HTTP server whose clock is ahead by this time. It ends with the process.
+fn backend(ahead: Duration) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let thread = thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            respond(stream, ahead);
+        }
+    });
+    (address, thread)
+}
+
+fn respond(mut stream: TcpStream, ahead: Duration) {
+    let _ = stream.read(&mut [0; 4_096]);
+    let date = httpdate::fmt_http_date(Timestamp::now().wall() + ahead);
+    let response = format!(
+        "HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let _ = stream.write_all(response.as_bytes());
+}
+
+#[test]
+fn a_clock_that_is_off_by_20_minutes_is_named() {
+    let setup = Setup::new();
+    let database = claviger_servers::Postgres::start().expect("a server");
+    let (address, _) = backend(Duration::from_secs(20 * 60));
+    for backend in [
+        format!(
+            "[aws]\nregion = \"eu-west-1\"\nendpoint_url = \"http://{address}\"\n\
+             [providers.orders]\nkind = \"secrets-manager\"\nsecret = \"orders\"\n"
+        ),
+        format!(
+            "[providers.orders]\nkind = \"vault-dynamic\"\nrole = \"orders\"\n[vaults.main]\n\
+             address = \"http://{address}\"\n\
+             auth = {{ kind = \"token\", token = \"file:{}\" }}\n",
+            setup.path("password").display()
+        ),
+    ] {
+        let config = format!(
+            "[pools.orders]\nhost = \"127.0.0.1\"\nport = {}\nprovider = \"orders\"\n{backend}",
+            database.port()
+        );
+        let diagnosis = setup.doctor(&config, &[]);
+        diagnosis.assert_cause("clock", "clock_skew");
+        let detail = diagnosis.finding("clock")["detail"].to_string();
+        assert!(detail.contains("behind 127.0.0.1"), "{detail}");
+        assert!(
+            detail.contains("20m") || detail.contains("19m 5"),
+            "{detail}"
+        );
+    }
+}

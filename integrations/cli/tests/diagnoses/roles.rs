@@ -1,0 +1,213 @@
+//! Roles, databases, passwords and limits of PostgreSQL.
+
+use claviger_servers::Postgres;
+
+use crate::common::{SECRET, Setup, WRONG, admin_url, pool};
+
+fn server() -> Postgres {
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    server.create_database("orders", "app").expect("a database");
+    server
+}
+
+#[test]
+fn a_right_set_up_is_fine_and_costs_one_login() {
+    let (server, setup) = (server(), Setup::new());
+    let diagnosis = setup.doctor(&pool(&setup, server.port(), "database = \"orders\""), &[]);
+    diagnosis.assert_fine();
+    assert_eq!(diagnosis.logins(), (1, 0));
+    assert_eq!(diagnosis.finding("capacity")["outcome"], "ok");
+    let table = setup.run(
+        &pool(&setup, server.port(), "database = \"orders\""),
+        &["doctor"],
+    );
+    let longest = table.stdout.lines().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(80), "{}", table.stdout);
+    assert!(table.stdout.contains("login      ok"), "{}", table.stdout);
+}
+
+#[test]
+fn a_rejected_login_is_not_repeated_by_pools_with_the_same_credentials() {
+    let (server, setup) = (server(), Setup::new());
+    setup.write("password", WRONG);
+    let config = pool(&setup, server.port(), "database = \"orders\"")
+        + &pool(&setup, server.port(), "database = \"postgres\"")
+            .replace("pools.orders", "pools.reports");
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_cause("login", "password_rejected");
+    assert_eq!(diagnosis.logins(), (1, 1), "{:#}", diagnosis.report);
+    assert_eq!(server.log().rejected_logins_of("app").expect("the log"), 1);
+    let table = setup.run(&config, &["doctor"]).stdout;
+    assert!(
+        table.contains("2 connections, 2 with a problem; 1 login, 1 failed"),
+        "{table}"
+    );
+    assert_eq!(server.log().rejected_logins_of("app").expect("the log"), 2);
+}
+
+#[test]
+fn each_wrong_password_role_or_database_is_named() {
+    let (server, setup) = (server(), Setup::new());
+    let sql = |sql: &str| drop(server.sql(sql).expect("it runs"));
+    sql(&format!("CREATE ROLE sleeper NOLOGIN PASSWORD '{SECRET}'"));
+    sql(&format!(
+        "CREATE ROLE full_up LOGIN CONNECTION LIMIT 0 PASSWORD '{SECRET}'"
+    ));
+    sql(&format!(
+        "CREATE ROLE few LOGIN CONNECTION LIMIT 3 PASSWORD '{SECRET}'"
+    ));
+    sql(&format!(
+        "CREATE ROLE old LOGIN PASSWORD '{SECRET}' VALID UNTIL '2020-01-01'"
+    ));
+    sql(&format!(
+        "CREATE ROLE other LOGIN PASSWORD '{SECRET}-other'"
+    ));
+    sql("CREATE DATABASE closed");
+    sql("REVOKE CONNECT ON DATABASE closed FROM public");
+    let admin = admin_url(&server);
+    // What the login shows, and what the catalog adds.
+    for (more, step, cause, by_admin) in [
+        (
+            "user = \"missing\"",
+            "login",
+            "password_rejected",
+            "no_such_role",
+        ),
+        (
+            "user = \"other\"",
+            "login",
+            "password_rejected",
+            "password_rejected",
+        ),
+        (
+            "user = \"old\"",
+            "login",
+            "password_rejected",
+            "role_expired",
+        ),
+        (
+            "user = \"sleeper\"",
+            "login",
+            "role_may_not_log_in",
+            "role_may_not_log_in",
+        ),
+        (
+            "user = \"full_up\"",
+            "login",
+            "too_many_connections",
+            "too_many_connections",
+        ),
+        (
+            "user = \"few\"",
+            "capacity",
+            "pool_over_limit",
+            "pool_over_limit",
+        ),
+        (
+            "database = \"absent\"",
+            "login",
+            "unknown_database",
+            "unknown_database",
+        ),
+        (
+            "database = \"closed\"",
+            "login",
+            "connect_not_granted",
+            "connect_not_granted",
+        ),
+        (
+            "max_connections = 500",
+            "capacity",
+            "pool_over_limit",
+            "pool_over_limit",
+        ),
+        (
+            "ssl_mode = \"require\"",
+            "tls",
+            "server_without_tls",
+            "server_without_tls",
+        ),
+    ] {
+        let database = if more.contains("database") {
+            ""
+        } else {
+            "\ndatabase = \"postgres\""
+        };
+        let config = pool(&setup, server.port(), &format!("{more}{database}"));
+        let alone = setup.doctor(&config, &[]);
+        alone.assert_cause(step, cause);
+        assert!(alone.logins().1 <= 1, "{:#}", alone.report);
+        let with_admin = setup.doctor(&config, &["--admin-url", &admin]);
+        assert_eq!(
+            with_admin.cause().1,
+            by_admin,
+            "{more}: {:#}",
+            with_admin.report
+        );
+    }
+    // A role of the catalog that is right leaves the password.
+    let config = pool(
+        &setup,
+        server.port(),
+        "user = \"other\"\ndatabase = \"postgres\"",
+    );
+    let diagnosis = setup.doctor(&config, &["--admin-url", &admin]);
+    assert_eq!(diagnosis.finding("role")["cause"], "role_is_right");
+    // The administrator's own failure is reported, without the URL.
+    let wrong = admin.replace("auditor:", "auditor:not-");
+    let diagnosis = setup.doctor(&config, &["--admin-url", &wrong]);
+    assert_eq!(diagnosis.finding("role")["cause"], "catalog_not_read");
+}
+
+#[test]
+fn a_server_without_a_free_connection_is_named() {
+    let server = Postgres::builder()
+        .setting("max_connections", "4")
+        .setting("superuser_reserved_connections", "3")
+        .setting("max_wal_senders", "0")
+        .start()
+        .expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let config = pool(&setup, server.port(), "database = \"postgres\"");
+    // The only connection of ordinary users is taken by a session that waits.
+    let mut taken = setup
+        .command(
+            &config,
+            &["exec", "--", "psql", "-c", "SELECT pg_sleep(600)"],
+        )
+        .spawn()
+        .expect("psql runs");
+    while server.connection_count("app").expect("counted") == 0 {
+        std::thread::yield_now();
+    }
+    setup
+        .doctor(&config, &[])
+        .assert_cause("login", "too_many_connections");
+    server.terminate_connections("app").expect("terminated");
+    taken.wait().expect("it ends");
+}
+
+#[test]
+fn a_password_file_that_is_missing_or_empty_is_named() {
+    let (server, setup) = (server(), Setup::new());
+    let config = pool(&setup, server.port(), "");
+    setup.write("password", "\n");
+    setup
+        .doctor(&config, &[])
+        .assert_cause("secret", "malformed_secret");
+    std::fs::remove_file(setup.path("password")).expect("removed");
+    let missing = setup.doctor(&config, &[]);
+    assert_eq!(missing.run.code, Some(1), "{:#}", missing.report);
+    assert!(
+        missing.report.to_string().contains("password"),
+        "{:#}",
+        missing.report
+    );
+    // A directory cannot be read, not even by root.
+    std::fs::create_dir(setup.path("password")).expect("a directory");
+    let unreadable = setup.doctor(&config, &[]);
+    assert_eq!(unreadable.run.code, Some(1), "{:#}", unreadable.report);
+    assert_eq!(server.log().rejected_logins_of("app").expect("the log"), 0);
+}

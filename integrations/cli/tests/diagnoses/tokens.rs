@@ -1,0 +1,99 @@
+//! IAM tokens on a server that verifies them as RDS does.
+
+use claviger_servers::Postgres;
+
+use crate::common::{Setup, admin_url};
+
+fn pool(server: &Postgres, more: &str) -> String {
+    let ca = server.ca_file().expect("it has TLS").display().to_string();
+    format!(
+        "[aws]\nendpoint_url = \"http://127.0.0.1:1\"\n[pools.orders]\nhost = \"127.0.0.1\"\n\
+         port = {}\ndatabase = \"postgres\"\naws_iam_auth = true\nregion = \"eu-west-1\"\n\
+         ca_file = \"{ca}\"\n{more}\n",
+        server.port()
+    )
+}
+
+#[test]
+fn roles_tokens_and_lifetimes_that_do_not_fit_are_named() {
+    let server = Postgres::builder().tokens().start().expect("a server");
+    server.create_token_role("app").expect("a role");
+    server.create_role("plain", "unused").expect("a role");
+    let setup = Setup::new();
+    let right = pool(&server, "user = \"app\"");
+    let fine = setup.doctor(&right, &[]);
+    fine.assert_fine();
+    let token = fine.finding("token")["detail"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(
+        token.starts_with("user app, region eu-west-1, signed"),
+        "{token}"
+    );
+    assert_eq!(fine.finding("permission")["cause"], "permission_unknown");
+    assert_eq!(fine.finding("clock")["cause"], "clock_not_compared");
+
+    let long = right.clone() + "connection_max_lifetime = \"30m\"\n";
+    setup
+        .doctor(&long, &[])
+        .assert_cause("lifetime", "lifetime_over_token");
+
+    let admin = admin_url(&server);
+    for (user, by_admin) in [("plain", "not_in_rds_iam"), ("missing", "no_such_role")] {
+        let config = pool(&server, &format!("user = \"{user}\""));
+        let alone = setup.doctor(&config, &[]);
+        alone.assert_cause("login", "not_in_rds_iam");
+        assert_eq!(alone.logins(), (1, 1));
+        let statement = alone.finding("login")["statements"][1]
+            .as_str()
+            .unwrap_or_default();
+        assert_eq!(statement, format!("GRANT rds_iam TO \"{user}\""));
+        let with_admin = setup.doctor(&config, &["--admin-url", &admin]);
+        with_admin.assert_cause("role", by_admin);
+    }
+
+    server.token_checks().reject_all(true).expect("set");
+    let rejected = setup.doctor(&right, &["--admin-url", &admin]);
+    rejected.assert_cause("login", "token_rejected");
+    assert_eq!(rejected.finding("role")["cause"], "role_is_right");
+}
+
+#[test]
+fn a_token_for_another_region_than_the_host_s_is_named_before_any_login() {
+    let setup = Setup::new();
+    let config = "[pools.orders]\nhost = \"orders.c1a2b3.eu-west-1.rds.amazonaws.com\"\n\
+                  user = \"app\"\naws_iam_auth = true\nregion = \"eu-central-1\"\n";
+    let diagnosis = setup.doctor(config, &[]);
+    diagnosis.assert_cause("settings", "wrong_region");
+    let finding = diagnosis.finding("settings").to_string();
+    assert!(
+        finding.contains("eu-central-1") && finding.contains("eu-west-1"),
+        "{finding}"
+    );
+    assert_eq!(diagnosis.logins(), (0, 0));
+}
+
+#[test]
+fn an_expired_token_of_a_file_is_named_before_the_login() {
+    let server = Postgres::builder().tokens().start().expect("a server");
+    let setup = Setup::new();
+    let token = format!(
+        "127.0.0.1:{}/?Action=connect&DBUser=app&X-Amz-Credential=AKIDEXAMPLE%2F20200101%2F\
+         eu-west-1%2Frds-db%2Faws4_request&X-Amz-Date=20200101T000000Z&X-Amz-Expires=900\
+         &X-Amz-Signature=00",
+        server.port()
+    );
+    setup.write("token", &token);
+    let ca = server.ca_file().expect("it has TLS").display().to_string();
+    let config = format!(
+        "[pools.orders]\nhost = \"127.0.0.1\"\nport = {}\nprovider = \"tokens\"\nca_file = \"{ca}\"\n\
+         [providers.tokens]\nkind = \"file\"\nformat = \"password\"\nuser = \"app\"\ntoken = true\n\
+         path = \"{}\"\n",
+        server.port(),
+        setup.path("token").display()
+    );
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_cause("token", "token_expired");
+    assert_eq!(diagnosis.logins(), (0, 0));
+}
