@@ -75,6 +75,9 @@ pub enum Backend {
     RdsIam {
         /// Endpoint that tokens are signed for.
         host: String,
+        /// Region of the settings; otherwise it is that of the endpoint's name or of AWS's
+        /// configuration.
+        region: Option<String>,
     },
     /// IAM tokens for ElastiCache and MemoryDB.
     ElasticacheIam {
@@ -271,7 +274,8 @@ fn backend(file: &File, pool: &ResolvedPool) -> Backend {
         Some(name) => file.providers.get(name),
         None if pool.settings.aws_iam_auth => {
             let host = pool.host().unwrap_or_default();
-            return Backend::RdsIam { host };
+            let region = pool.settings.region.clone();
+            return Backend::RdsIam { host, region };
         }
         None => {
             return match pool.password() {
@@ -306,6 +310,7 @@ fn backend(file: &File, pool: &ResolvedPool) -> Backend {
         },
         Some(ProviderSettings::RdsIam(settings)) => Backend::RdsIam {
             host: settings.host.clone(),
+            region: settings.region.clone(),
         },
         Some(ProviderSettings::ElasticacheIam(settings)) => Backend::ElasticacheIam {
             cache: settings.cache.clone(),

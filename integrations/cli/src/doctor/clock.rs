@@ -29,7 +29,8 @@ pub(super) fn address(connection: &Connection) -> Option<String> {
             if let Some(url) = aws.endpoint_url() {
                 return Some(url.to_owned());
             }
-            let region = aws.region().map_or("us-east-1", AsRef::as_ref);
+            let region = super::identity::region(connection);
+            let region = region.as_deref().unwrap_or("us-east-1");
             let domain = if region.starts_with("cn-") {
                 "amazonaws.com.cn"
             } else {

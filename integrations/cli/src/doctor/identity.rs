@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use aws_credential_types::provider::ProvideCredentials as _;
+use aws_sdk_sts::config::Region;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError;
 use claviger::quiet;
-use claviger_config::Connection;
+use claviger_config::{Backend, Connection};
 use tokio::time::timeout;
 
 use crate::finding::{Finding, Step, one_line};
@@ -24,6 +25,18 @@ pub(super) enum Identity {
     Rejected(String),
     /// STS was not reached.
     Unknown(String),
+}
+
+/// Returns the region of the connection's tokens, or that of AWS's configuration.
+pub(super) fn region(connection: &Connection) -> Option<String> {
+    let of_tokens = match connection.backend() {
+        Backend::RdsIam { host, region } => region
+            .as_deref()
+            .or_else(|| claviger_rds_iam::region_of_endpoint(host)),
+        _ => None,
+    };
+    let of_aws = || connection.aws()?.region().map(AsRef::as_ref);
+    of_tokens.or_else(of_aws).map(str::to_owned)
 }
 
 /// Asks the chain for credentials, and STS whose they are.
@@ -44,7 +57,9 @@ pub(super) async fn identity(connection: &Connection) -> Identity {
         Ok(Err(error)) => return Identity::Unloaded(claviger_aws::explain(&error).1),
         Err(_) => return Identity::Unloaded("the chain timed out after 20 s".to_owned()),
     }
-    let client = aws_sdk_sts::Client::new(aws);
+    let region = region(connection).map(Region::new);
+    let aws = aws.clone().into_builder().region(region).build();
+    let client = aws_sdk_sts::Client::new(&aws);
     let request = quiet::await_quietly(client.get_caller_identity().send());
     match timeout(TIMEOUT, request).await {
         Ok(Ok(caller)) => Identity::Known(caller.arn().unwrap_or("unnamed").to_owned()),

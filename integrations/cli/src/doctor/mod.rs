@@ -4,10 +4,12 @@ mod catalog;
 mod certificate;
 mod clock;
 pub(crate) mod credential;
+mod found;
 mod handshake;
 #[cfg(feature = "aws")]
 mod identity;
 mod limits;
+mod line;
 mod login;
 mod network;
 mod pooler;

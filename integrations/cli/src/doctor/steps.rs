@@ -3,17 +3,15 @@
 use claviger::error::ProviderError;
 use claviger::lease::Timestamp;
 use claviger::{Credentials, Lease};
-use claviger_config::{Backend, Connection, Engine, TlsMode};
+#[cfg(feature = "aws")]
+use claviger_config::Backend;
+use claviger_config::{Connection, Engine};
 
-use super::certificate::{Certificate, read_authorities};
 use super::credential::{failed_finding, fetched_findings};
-use super::handshake::{Handshake, Secured, handshake, roots};
+use super::found::Found;
+use super::line::{Line, reach, secure};
 use super::login::{self, LoginFacts};
-use super::network::{
-    Lookup, Reached, Stream, connect, connect_finding, connect_local, look_up, lookup_finding,
-};
 use super::pooler::{Greeting, Method, Pooler, greet, pooler, pooler_finding};
-use super::tls::{self, TlsFacts};
 use super::token::{Claims, Place, token_finding};
 use super::{Doctor, Rejected, catalog, clock, limits};
 use crate::finding::{Finding, Step, one_line};
@@ -28,24 +26,6 @@ const REJECTIONS: [&str; 7] = [
     "role_rejected",
     "token_rejected",
 ];
-
-/// Findings of a connection. Adding a problem ends the examination.
-struct Found<'f>(&'f mut Vec<Finding>);
-
-impl Found<'_> {
-    /// Adds a finding. Returns `None` if it is a problem.
-    fn add(&mut self, finding: Finding) -> Option<()> {
-        let is_problem = finding.is_problem();
-        self.0.push(finding);
-        (!is_problem).then_some(())
-    }
-}
-
-/// A stream to the server, and what it showed.
-struct Line {
-    stream: Box<dyn Stream>,
-    has_tls: bool,
-}
 
 impl Doctor {
     /// Adds the findings of each step until the first problem.
@@ -262,12 +242,16 @@ impl Doctor {
             }
         };
         let read = catalog::read(admin, facts.user, facts.database).await;
-        found.add(match read {
+        let finding = match read {
             Ok(role) => {
                 catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failed)
             }
             Err(reason) => catalog::unread_finding(&reason),
-        })
+        };
+        if finding.is_problem() {
+            found.narrow_down();
+        }
+        found.add(finding)
     }
 }
 
@@ -277,83 +261,6 @@ fn with_method(mut finding: Finding, greeting: &Greeting, is_token: bool) -> Fin
         finding.detail += " (the server requests a password of this role, not a token)";
     }
     finding
-}
-
-/// Looks up the host and connects to its port.
-async fn reach(connection: &Connection, found: &mut Found<'_>) -> Option<Box<dyn Stream>> {
-    let (host, port) = (connection.host(), connection.port());
-    let reached = if host.starts_with('/') {
-        connect_local(&host, port).await
-    } else {
-        let lookup = look_up(&host, port).await;
-        found.add(lookup_finding(&host, &lookup))?;
-        match lookup {
-            Lookup::Addresses(addresses) => connect(&addresses).await,
-            _ => return None,
-        }
-    };
-    found.add(connect_finding(&host, port, &reached))?;
-    match reached {
-        Reached::Connected(stream, ..) | Reached::Local(stream) => Some(stream),
-        Reached::Failed(_) => None,
-    }
-}
-
-/// Completes a handshake, if the pool uses TLS.
-async fn secure(
-    connection: &Connection,
-    stream: Box<dyn Stream>,
-    found: &mut Found<'_>,
-) -> Option<Line> {
-    let mode = connection.tls_mode();
-    if mode == TlsMode::Disable || connection.host().starts_with('/') {
-        found.add(tls::plain_finding(TlsMode::Disable, None))?;
-        return Some(Line {
-            stream,
-            has_tls: false,
-        });
-    }
-    let of_file = match connection.ca_file().map(read_authorities).transpose() {
-        Ok(authorities) => authorities.unwrap_or_default(),
-        Err(reason) => {
-            let finding = Finding::problem(Step::Tls, "unreadable_ca_file", one_line(&reason))
-                .with_next("set `ca_file` to a PEM file of the authority that this user can read");
-            found.add(finding)?;
-            return None;
-        }
-    };
-    let roots = roots(connection, &of_file);
-    match handshake(connection, stream, roots).await {
-        Handshake::Plain(stream) => {
-            found.add(tls::plain_finding(mode, Some(false)))?;
-            Some(Line {
-                stream,
-                has_tls: false,
-            })
-        }
-        Handshake::Failed(reason) => {
-            found.add(tls::failed_finding(&reason))?;
-            None
-        }
-        Handshake::Secured(Secured { stream, seen }) => {
-            let parse = |certificates: &[_]| -> Vec<Certificate> {
-                certificates.iter().filter_map(Certificate::parse).collect()
-            };
-            found.add(tls::tls_finding(&TlsFacts {
-                host: &connection.host(),
-                mode,
-                version: &seen.version,
-                chain: &parse(&seen.chain),
-                verdict: &seen.verdict,
-                authorities: &parse(&of_file),
-                now: Timestamp::now().wall(),
-            }))?;
-            Some(Line {
-                stream,
-                has_tls: true,
-            })
-        }
-    }
 }
 
 fn check_token(

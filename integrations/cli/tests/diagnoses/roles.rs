@@ -1,5 +1,8 @@
 //! Roles, databases, passwords and limits of PostgreSQL.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use claviger_servers::Postgres;
 
 use crate::common::{SECRET, Setup, WRONG, admin_url, pool};
@@ -163,8 +166,8 @@ fn each_wrong_password_role_or_database_is_named() {
 #[test]
 fn a_server_without_a_free_connection_is_named() {
     let server = Postgres::builder()
-        .setting("max_connections", "4")
-        .setting("superuser_reserved_connections", "3")
+        .setting("max_connections", "11")
+        .setting("superuser_reserved_connections", "10")
         .setting("max_wal_senders", "0")
         .start()
         .expect("a server");
@@ -172,16 +175,16 @@ fn a_server_without_a_free_connection_is_named() {
     let setup = Setup::new();
     let config = pool(&setup, server.port(), "database = \"postgres\"");
     // The only connection of ordinary users is taken by a session that waits.
-    let mut taken = setup
-        .command(
-            &config,
-            &["exec", "--", "psql", "-c", "SELECT pg_sleep(600)"],
-        )
-        .spawn()
-        .expect("psql runs");
-    while server.connection_count("app").expect("counted") == 0 {
-        std::thread::yield_now();
-    }
+    let statements = ["-c", "SELECT 'taken'", "-c", "SELECT pg_sleep(600)"];
+    let mut arguments = vec!["exec", "--", "psql", "-At"];
+    arguments.extend(statements);
+    let mut command = setup.command(&config, &arguments);
+    let mut taken = command.stdout(Stdio::piped()).spawn().expect("psql runs");
+    let output = taken.stdout.take().expect("its output");
+    let mut line = String::new();
+    let mut output = BufReader::new(output);
+    output.read_line(&mut line).expect("a line");
+    assert_eq!(line, "taken\n");
     setup
         .doctor(&config, &[])
         .assert_cause("login", "too_many_connections");
