@@ -6,6 +6,7 @@ mod doctor;
 mod exec;
 mod finding;
 mod operate;
+mod place;
 mod report;
 
 use std::fmt::Display;

@@ -12,9 +12,10 @@ use super::found::Found;
 use super::line::{Line, reach, secure};
 use super::login::{self, LoginFacts};
 use super::pooler::{Greeting, Method, Pooler, greet, pooler, pooler_finding};
-use super::token::{Claims, Place, token_finding};
+use super::token::{Claims, Use, token_finding};
 use super::{Doctor, Rejected, catalog, clock, limits};
 use crate::finding::{Finding, Step, one_line};
+use crate::place::Place;
 
 /// Causes that apply to every login of the same user, whatever the database.
 const REJECTIONS: [&str; 7] = [
@@ -135,7 +136,17 @@ impl Doctor {
     ) -> Option<()> {
         let credentials = lease.secret();
         let user = credentials.user().to_owned();
-        let database = connection.database().unwrap_or_else(|| user.clone());
+        let own = Place::of(connection);
+        let place = own.clone().with_endpoint_of(credentials);
+        if place != own {
+            let detail = format!(
+                "pools connect to {}:{} of the secret, not to the host examined above",
+                one_line(&place.host),
+                place.port
+            );
+            found.add(Finding::note(Step::Secret, "endpoint_of_secret", detail))?;
+        }
+        let database = place.database.clone().unwrap_or_else(|| user.clone());
         let earlier = self
             .rejected
             .iter()
@@ -164,8 +175,8 @@ impl Doctor {
         };
         self.logins += 1;
         let logged_in = match connection.engine() {
-            Engine::Postgres => login::postgres(connection, credentials).await,
-            Engine::Mysql => login::mysql(connection, credentials).await,
+            Engine::Postgres => login::postgres(connection, &place, credentials).await,
+            Engine::Mysql => login::mysql(connection, &place, credentials).await,
             _ => login::redis(&mut *line.stream, credentials).await,
         };
         let mut logged_in = match logged_in {
@@ -274,7 +285,7 @@ fn check_token(
     }
     let host = connection.host();
     let claims = Claims::parse(credentials.expose_password());
-    let place = Place {
+    let place = Use {
         host: &host,
         port: connection.port(),
         user: credentials.user(),

@@ -61,8 +61,8 @@ fn signed(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(&text).ok()
 }
 
-/// Server that a token is used at.
-pub(super) struct Place<'p> {
+/// Where and when a token is used.
+pub(super) struct Use<'p> {
     pub(super) host: &'p str,
     pub(super) port: u16,
     pub(super) user: &'p str,
@@ -72,7 +72,7 @@ pub(super) struct Place<'p> {
 }
 
 /// Judges a token that a login at this place would use.
-pub(super) fn token_finding(claims: Option<&Claims>, place: &Place<'_>) -> Finding {
+pub(super) fn token_finding(claims: Option<&Claims>, place: &Use<'_>) -> Finding {
     let Some(claims) = claims else {
         return Finding::note(
             Step::Token,
@@ -163,7 +163,7 @@ mod tests {
         } else {
             signed + by
         };
-        let place = Place {
+        let place = Use {
             host: HOST,
             port: 5432,
             user: "app",

@@ -6,6 +6,8 @@ use claviger::Credentials;
 use claviger_config::{Connection, Engine, TlsMode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::place::Place;
+
 /// All but the characters that no part of a URL needs to encode.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -30,25 +32,18 @@ pub(super) fn variables(
     credentials: &Credentials,
 ) -> Vec<(&'static str, String)> {
     let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let mut target = Target {
+    let place = Place::of(connection).with_endpoint_of(credentials);
+    let target = Target {
         engine: connection.engine(),
-        host: connection.host(),
-        port: connection.port(),
-        database: connection.database(),
+        host: place.host,
+        port: place.port,
+        database: place.database,
         mode: connection.tls_mode(),
         ca_file: connection.ca_file().map(path),
         client_certificate: connection
             .client_certificate()
             .map(|(certificate, key)| (path(certificate), path(key))),
     };
-    // As the pools do.
-    if let Some(endpoint) = credentials.endpoint() {
-        target.host = endpoint.host().to_owned();
-        target.port = endpoint.port();
-        if !endpoint.database().is_empty() {
-            target.database = Some(endpoint.database().to_owned());
-        }
-    }
     of_target(&target, credentials)
 }
 

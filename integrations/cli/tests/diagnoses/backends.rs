@@ -75,6 +75,17 @@ fn secrets_that_are_empty_incomplete_missing_or_denied_are_named() {
         diagnosis.assert_cause("secret", cause);
         assert_eq!(diagnosis.logins(), (0, 0));
     }
+    // The pools connect to the server of the secret, so the diagnosis logs in there.
+    let moved = json!({
+        "username": "app", "password": SECRET, "host": "127.0.0.1", "port": server.port(),
+        "dbname": "template1",
+    });
+    create_secret(&aws, "moved", &moved.to_string());
+    let moved = config("moved", &aws.endpoint()) + "endpoint_from_secret = true\n";
+    let moved = moved.replace("database = \"postgres\"", "database = \"absent\"");
+    let moved = setup.doctor(&moved, &[]);
+    moved.assert_fine();
+    assert_eq!(moved.finding("secret")["cause"], "endpoint_of_secret");
     let denied = r#"{"__type": "AccessDeniedException", "Message": "not authorized"}"#;
     proxy.fault_on("GetSecretValue", InjectedFault::reply(400, denied));
     let diagnosis = setup.doctor(&config("right", &proxy.endpoint()), &[]);

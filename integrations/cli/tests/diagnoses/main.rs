@@ -12,4 +12,5 @@ mod networks;
 mod other_servers;
 mod poolers;
 mod roles;
+mod services;
 mod tokens;

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::{LoggedIn, LoginError, LoginFacts, TIMEOUT, quote};
 use crate::finding::{Finding, Step};
+use crate::place::Place;
 
 /// Logs in once. A token is sent in clear over verified TLS alone.
 ///
@@ -15,13 +16,14 @@ use crate::finding::{Finding, Step};
 /// The server's number and message, or why there was no response.
 pub(in crate::doctor) async fn log_in(
     connection: &Connection,
+    place: &Place,
     credentials: &Credentials,
 ) -> Result<LoggedIn, LoginError> {
     let mode = connection.tls_mode();
     let is_verified = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
     let mut options = MySqlConnectOptions::new()
-        .host(&connection.host())
-        .port(connection.port())
+        .host(&place.host)
+        .port(place.port)
         .username(credentials.user())
         .password(credentials.expose_password())
         .enable_cleartext_plugin(credentials.is_token() && is_verified)
@@ -32,8 +34,8 @@ pub(in crate::doctor) async fn log_in(
             TlsMode::VerifyFull => MySqlSslMode::VerifyIdentity,
             _ => MySqlSslMode::Preferred,
         });
-    if let Some(database) = connection.database() {
-        options = options.database(&database);
+    if let Some(database) = &place.database {
+        options = options.database(database);
     }
     if let Some(file) = connection.ca_file() {
         options = options.ssl_ca(file);

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::{LoggedIn, LoginError, LoginFacts, TIMEOUT};
 use crate::doctor::pooler::Pooler;
 use crate::finding::{Finding, Step};
+use crate::place::Place;
 
 /// Logs in once.
 ///
@@ -16,11 +17,12 @@ use crate::finding::{Finding, Step};
 /// The server's code and message, or why there was no response.
 pub(in crate::doctor) async fn log_in(
     connection: &Connection,
+    place: &Place,
     credentials: &Credentials,
 ) -> Result<LoggedIn, LoginError> {
     let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&connection.host())
-        .port(connection.port())
+        .host(&place.host)
+        .port(place.port)
         .username(credentials.user())
         .password(credentials.expose_password())
         .application_name("claviger doctor")
@@ -31,8 +33,8 @@ pub(in crate::doctor) async fn log_in(
             TlsMode::VerifyFull => PgSslMode::VerifyFull,
             _ => PgSslMode::Prefer,
         });
-    if let Some(database) = connection.database() {
-        options = options.database(&database);
+    if let Some(database) = &place.database {
+        options = options.database(database);
     }
     if let Some(file) = connection.ca_file() {
         options = options.ssl_root_cert(file);
