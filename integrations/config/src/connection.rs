@@ -122,14 +122,22 @@ impl Connection {
         }
     }
 
-    /// Returns the host, or the directory of a Unix socket.
+    /// Returns the host, or the directory of a Unix socket. For a cluster, the first node's.
     pub fn host(&self) -> String {
-        self.pool.host().unwrap_or_default()
+        self.pool
+            .host()
+            .or_else(|| self.first_node().map(|(host, _)| host))
+            .unwrap_or_default()
     }
 
     /// Returns the port. Default: 5432, 3306 or 6379.
     pub fn port(&self) -> u16 {
-        self.pool.port()
+        let node = self.first_node().filter(|_| self.pool.host().is_none());
+        node.map_or_else(|| self.pool.port(), |(_, port)| port)
+    }
+
+    fn first_node(&self) -> Option<(String, u16)> {
+        self.pool.nodes().into_iter().next().flatten()
     }
 
     /// Returns the user of the settings. `None` if the provider determines it.

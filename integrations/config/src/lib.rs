@@ -29,7 +29,13 @@ mod kinds;
 mod providers;
 mod references;
 #[cfg_attr(
-    not(all(feature = "postgres", feature = "redis")),
+    not(any(
+        feature = "bb8",
+        feature = "deadpool-postgres",
+        feature = "diesel-async",
+        feature = "mysql",
+        feature = "postgres"
+    )),
     expect(
         dead_code,
         reason = "a file may have kinds whose feature is not enabled"

@@ -15,6 +15,10 @@ const TEXT: &str = r#"
     url = "rediss://cache.internal"
     user = "app"
     password = "file:FOLDER/password"
+    [pools.cluster]
+    kind = "redis-cluster"
+    nodes = ["node-1.internal:7001", "node-2.internal"]
+    provider = "shared"
     [pools.invoices]
     kind = "diesel-postgres"
     host = "db.internal"
@@ -44,7 +48,12 @@ async fn connections(folder: &TempDir) -> Vec<Connection> {
 #[tokio::test]
 async fn connections_have_the_settings_of_their_pools() {
     let folder = TempDir::new().expect("a folder");
-    let [cache, invoices, orders] = <[_; 3]>::try_from(connections(&folder).await).expect("three");
+    let connections = connections(&folder).await;
+    let [cache, cluster, invoices, orders] = <[_; 4]>::try_from(connections).expect("four");
+    assert_eq!(
+        (cluster.host().as_str(), cluster.port()),
+        ("node-1.internal", 7001)
+    );
     assert_eq!((cache.engine(), cache.port()), (Engine::Redis, 6379));
     assert_eq!(cache.tls_mode(), TlsMode::VerifyFull);
     assert_eq!((cache.max_connections(), cache.max_lifetime()), (1, None));
