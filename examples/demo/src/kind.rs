@@ -37,6 +37,8 @@ pub(crate) trait Kind: Send + Sync + 'static {
     const NAME: &'static str;
     /// Name of what a call executes, in the plural.
     const CALLS: &'static str = "queries";
+    /// Whether all callers share one connection.
+    const SHARED: bool = false;
 
     fn pools(server: &Self::Server) -> Result<Self::Pools, Problem>;
     fn plain_pool(server: &Self::Server, credentials: &Credentials)
@@ -98,9 +100,13 @@ impl<K: Kind> Plain<K> {
 
     /// Replaces the pool by one with this password, as a restart of the service does.
     pub(crate) fn restart(&self, server: &K::Server, password: &str) -> Result<(), Problem> {
-        let pool = K::plain_pool(server, &Credentials::new(PLAIN, password))?;
-        *self.0.write() = pool;
+        self.replace(K::plain_pool(server, &Credentials::new(PLAIN, password))?);
         Ok(())
+    }
+
+    /// Replaces the pool.
+    pub(crate) fn replace(&self, pool: K::Plain) {
+        *self.0.write() = pool;
     }
 }
 

@@ -47,6 +47,11 @@ const CONNECTIONS: u32 = 10;
 #[cfg(any(feature = "rds-iam", feature = "secrets-manager", feature = "vault"))]
 const CONNECTION_LIFETIME: Duration = Duration::from_millis(400);
 
+/// Number of tasks on a plain pool whose connections are closed at that age. Each of its failed
+/// logins costs the server CPU time, and that of a token a TLS handshake.
+#[cfg(any(feature = "rds-iam", feature = "secrets-manager", feature = "vault"))]
+const PLAIN_TASKS: usize = 4;
+
 /// Acquire timeout of the pools.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,11 +60,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let screen = Arc::new(Screen::new());
-    let options = match Options::from_arguments() {
+    let options = Options::from_arguments();
+    let json = matches!(&options, Ok(Some(options)) if options.json);
+    let screen = Arc::new(Screen::new(json));
+    let options = match options {
         Ok(Some(options)) => options,
         Ok(None) => {
-            screen.line(options::USAGE.trim_end());
+            screen.picture(options::USAGE.trim_end());
             return ExitCode::SUCCESS;
         }
         Err(problem) => {
@@ -80,7 +87,7 @@ async fn main() -> ExitCode {
 /// Runs the demo, and draws the trace of its last rotation if requested. Returns whether it
 /// succeeded.
 async fn show_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<bool, Problem> {
-    screen.line(options.purpose());
+    screen.start(options.purpose());
     #[cfg(feature = "traces")]
     let export = traces::TraceExport::start(screen, &options.traces).await?;
     let succeeded = show_pool(screen, options).await?;
@@ -98,8 +105,9 @@ async fn show_with_traces(screen: &Arc<Screen>, options: &Options) -> Result<boo
     if let Err(problem) = &drawn {
         screen.problem(&with_causes(&**problem));
     }
-    screen.print_result_line();
-    Ok(succeeded && drawn.is_ok())
+    let succeeded = succeeded && drawn.is_ok();
+    screen.print_result(succeeded);
+    Ok(succeeded)
 }
 
 /// Formats an error and its causes on one line. Some errors repeat the text of their cause.

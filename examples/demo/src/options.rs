@@ -6,26 +6,29 @@ use lexopt::ValueExt;
 
 pub(crate) const USAGE: &str = "\
 usage: demo [--seconds N] [--pool NAME] [--database NAME] [--with BACKEND]
-            [--window SECONDS] [--page] [--jaeger | --otlp URL]
+            [--window SECONDS] [--page] [--jaeger | --otlp URL] [--json]
 
-  --seconds N       duration of the service, 5 to 86400 (default 30);
-                    with rds-iam at least 8, so that a token expires
-  --pool NAME       sqlx (default), deadpool, diesel or bb8 on PostgreSQL, or redis
+  --seconds N       duration of the service, 5 to 86400 (default 30); at least 8
+                    with rds-iam and 15 with vault, so that a credential expires
+  --pool NAME       sqlx (default), deadpool, diesel or bb8 on PostgreSQL;
+                    or redis
   --database NAME   with --pool sqlx: postgresql (default) or mariadb
   --with BACKEND    backend of the credentials; with --pool sqlx any of these:
                       file             a file that is rewritten (default)
                       rds-iam          tokens as on RDS, with a lifetime of 6 s
                       secrets-manager  AWS's four rotation steps, by moto
-                      vault            dynamic users (ttl 10 s, max_ttl 30 s), by OpenBao
-  --window SECONDS  with secrets-manager: from setSecret to finishSecret, 0.1 to 60
-                    (default 10)
-  --page            serves the status page, and prints its address; without --seconds the
-                    demo then runs until Ctrl-C
+                      vault            dynamic users (ttl 10 s), by OpenBao
+  --window SECONDS  with secrets-manager: from setSecret to finishSecret,
+                    0.1 to 60 (default 10)
+  --page            serves the status page, and prints its address; without
+                    --seconds the demo then runs until Ctrl-C
   --jaeger          starts a Jaeger, and draws the trace of the last rotation
   --otlp URL        sends the traces to your own Jaeger (OTLP over HTTP, such as
-                    http://localhost:4318), and draws the last one if its API responds on
-                    port 16686 of the same host; a collector that is not available is
-                    reported at the start and the end, and does not fail the demo
+                    http://localhost:4318), and draws the last one if its API
+                    responds on port 16686 of the same host; a collector that is
+                    not available is reported, and does not fail the demo
+  --json            writes events as JSON, one object a line, and nothing else;
+                    examples/demo/README.md describes them
 ";
 
 /// Shortest duration, in seconds. Enough for one step of each kind.
@@ -58,6 +61,8 @@ pub(crate) struct Options {
         expect(dead_code, reason = "read with the feature page only")
     )]
     pub(crate) page: bool,
+    /// Whether events are written as JSON.
+    pub(crate) json: bool,
 }
 
 /// Destination of the traces.
@@ -134,13 +139,13 @@ impl Backend {
     const fn shortest(self) -> u64 {
         match self {
             Self::File => SHORTEST,
-            // The plain pool fails after the lifetime of its token, for some seconds.
+            // The plain pool fails after the lifetime of its credential, for some seconds.
             #[cfg(feature = "rds-iam")]
             Self::RdsIam => 8,
             #[cfg(feature = "secrets-manager")]
             Self::SecretsManager => SHORTEST,
             #[cfg(feature = "vault")]
-            Self::Vault => SHORTEST,
+            Self::Vault => 15,
         }
     }
 }
@@ -150,18 +155,20 @@ impl Options {
     pub(crate) fn purpose(&self) -> &'static str {
         match self.backend {
             Backend::File => {
-                "Shown here: no call fails while passwords change and connections are killed."
+                "Shown here: no call fails while passwords change; a plain pool's calls do."
             }
             #[cfg(feature = "rds-iam")]
             Backend::RdsIam => {
-                "Shown here: no call fails while tokens expire; calls of a plain pool fail."
+                "Shown here: no call fails while tokens expire; a plain pool's calls do."
             }
             #[cfg(feature = "secrets-manager")]
             Backend::SecretsManager => {
-                "Shown here: no call fails while secrets go through AWS's four rotation steps."
+                "Shown here: no call fails in AWS's four rotation steps; a plain pool's calls do."
             }
             #[cfg(feature = "vault")]
-            Backend::Vault => "Shown here: no call fails while dynamic users of a database expire.",
+            Backend::Vault => {
+                "Shown here: no call fails while dynamic users expire; a plain pool's calls do."
+            }
         }
     }
 
@@ -170,7 +177,7 @@ impl Options {
         use lexopt::Arg::{Long, Short};
         let (mut seconds, mut window, mut page) = (None, 10.0, false);
         let (mut pool, mut database, mut backend) = (None, None, Backend::File);
-        let mut traces = Traces::None;
+        let (mut traces, mut json) = (Traces::None, false);
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
@@ -182,6 +189,7 @@ impl Options {
                 Long("page") => page = with_page()?,
                 Long("jaeger") => traces = own_jaeger()?,
                 Long("otlp") => traces = parser.value()?.parse_with(parse_collector)?,
+                Long("json") => json = true,
                 Short('h') | Long("help") => return Ok(None),
                 argument => return Err(argument.unexpected()),
             }
@@ -212,6 +220,7 @@ impl Options {
             window: Duration::from_secs_f64(window),
             traces,
             page,
+            json,
         }))
     }
 }

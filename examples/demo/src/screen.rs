@@ -1,4 +1,4 @@
-//! The demo's output on a terminal or in a pipe: one fact per line.
+//! The demo's output on a terminal or in a pipe: one fact per line, or one JSON object per line.
 
 #![expect(
     clippy::print_stdout,
@@ -6,19 +6,22 @@
     reason = "the demo prints to its user"
 )]
 
+mod event;
+mod json;
+
 use std::future::Future;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use claviger::events::Event;
-use claviger::report::{HandoverMode, RotationOutcome};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::timeline::Calls;
 
 /// Width of a line. Longer texts are wrapped.
-const WIDTH: usize = 80;
+pub(crate) const WIDTH: usize = 80;
 /// Width of the time before a line.
 const TIME: usize = 10;
 /// Time between two lines while work takes long.
@@ -27,40 +30,84 @@ const NOTICE_INTERVAL: Duration = Duration::from_millis(1_500);
 pub(crate) struct Screen {
     began: Instant,
     colours: bool,
-    result_line: Mutex<Option<String>>,
+    /// Whether events are written as JSON, and no texts.
+    json: bool,
+    result: Mutex<Option<Outcome>>,
 }
 
 /// State of the demo, which is printed once a second.
 pub(crate) struct Progress {
     /// Name of what a call executes, in the plural.
     pub(crate) calls: &'static str,
-    pub(crate) generations: String,
+    pub(crate) generations: Vec<u64>,
     /// Number of calls in the last second.
     pub(crate) rate: u64,
-    pub(crate) connections: u32,
+    pub(crate) connections: Connections,
     pub(crate) failed: u64,
     /// Calls in the last second and failures until now, on the plain pool.
-    pub(crate) plain: Option<Calls>,
+    pub(crate) plain: Calls,
+}
+
+/// Connections of the current generations.
+pub(crate) enum Connections {
+    /// Number of open connections: the most in the last second.
+    Open(u32),
+    /// All callers share one connection.
+    Shared,
+}
+
+/// Numbers of the whole demo.
+pub(crate) struct Outcome {
+    /// Name of what a call executes, in the plural.
+    pub(crate) calls: &'static str,
+    pub(crate) supervised: Calls,
+    pub(crate) plain: Calls,
+    /// Number of adopted rotations.
+    pub(crate) rotations: u32,
+    /// Duration of the longest supervised call.
+    pub(crate) longest: Duration,
+    /// Number of supervised calls that were repeated after a lost connection.
+    pub(crate) repeated: u64,
 }
 
 impl Screen {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self {
             began: Instant::now(),
             colours,
-            result_line: Mutex::default(),
+            json,
+            result: Mutex::default(),
+        }
+    }
+
+    /// Writes an event as JSON, if that was requested. Returns whether it was.
+    fn wrote_json(&self, event: &str, fields: &Value) -> bool {
+        if self.json {
+            let seconds = self.began.elapsed().as_secs_f64();
+            println!("{}", json::object(seconds, event, fields));
+        }
+        self.json
+    }
+
+    /// Prints what the demo shows.
+    pub(crate) fn start(&self, purpose: &str) {
+        if !self.wrote_json("start", &json!({ "purpose": purpose })) {
+            print_wrapped(purpose);
         }
     }
 
     pub(crate) fn line(&self, text: &str) {
-        println!("{}", wrapped(text, WIDTH).join("\n"));
+        if !self.wrote_json("note", &json!({ "text": text.trim() })) {
+            print_wrapped(text);
+        }
     }
 
-    /// Prints a diagram, without wrapping its lines.
-    #[cfg(feature = "traces")]
+    /// Prints a diagram or a table, without wrapping its lines. JSON has its numbers elsewhere.
     pub(crate) fn picture(&self, picture: &str) {
-        println!("{picture}");
+        if !self.json {
+            println!("{picture}");
+        }
     }
 
     /// Awaits `work`, and prints `what` once in 1.5 s until it ends.
@@ -69,24 +116,57 @@ impl Screen {
         loop {
             tokio::select! {
                 result = &mut work => return result,
-                () = sleep(NOTICE_INTERVAL) => self.line(&format!("{what} …")),
+                () = sleep(NOTICE_INTERVAL) => self.waiting(what),
             }
         }
     }
 
-    /// Sets the last line, which is machine-readable.
-    pub(crate) fn set_result_line(&self, line: String) {
-        *self.result_line.lock() = Some(line);
-    }
-
-    pub(crate) fn print_result_line(&self) {
-        if let Some(line) = self.result_line.lock().take() {
-            self.line(&line);
+    /// Prints what is being waited for.
+    pub(crate) fn waiting(&self, what: &str) {
+        if !self.wrote_json("waiting", &json!({ "what": what })) {
+            print_wrapped(&format!("{what} …"));
         }
     }
 
+    /// Sets the numbers of the last line.
+    pub(crate) fn set_result(&self, outcome: Outcome) {
+        *self.result.lock() = Some(outcome);
+    }
+
+    /// Prints the last line, which is machine-readable.
+    pub(crate) fn print_result(&self, succeeded: bool) {
+        let Some(outcome) = self.result.lock().take() else {
+            return;
+        };
+        let Outcome {
+            calls,
+            supervised,
+            plain,
+            rotations,
+            longest,
+            repeated,
+        } = outcome;
+        let fields = json!({
+            "succeeded": succeeded,
+            "calls": calls,
+            "supervised": count_fields(supervised),
+            "plain": count_fields(plain),
+            "rotations": rotations,
+            "longest_call_seconds": longest.as_secs_f64(),
+            "repeated_calls": repeated,
+        });
+        if !self.wrote_json("result", &fields) {
+            print_wrapped(&format!(
+                "demo: {} {calls}, {rotations} rotations, {} failed; the plain pool: {} failed",
+                supervised.succeeded, supervised.failed, plain.failed
+            ));
+        }
+    }
+
+    /// Prints an error, on stderr as text, too.
     pub(crate) fn problem(&self, text: &str) {
         eprintln!("error: {text}");
+        self.wrote_json("problem", &json!({ "text": text }));
     }
 
     fn line_with_time(&self, colour: &str, text: &str) {
@@ -105,19 +185,40 @@ impl Screen {
         }
     }
 
-    /// Prints an announcement, such as a change of a credential.
+    /// Announces a step.
+    pub(crate) fn step(&self, number: u64, what: &str) {
+        if !self.wrote_json("step", &json!({ "number": number, "what": what })) {
+            self.line_with_time("1", &format!("step {number}, {what}"));
+        }
+    }
+
+    /// Prints another change, such as a restart of the plain service.
     pub(crate) fn change(&self, what: &str) {
-        self.line_with_time("1", what);
+        if !self.wrote_json("change", &json!({ "what": what })) {
+            self.line_with_time("1", what);
+        }
     }
 
-    /// Prints the effect of a change.
-    pub(crate) fn effect(&self, what: &str) {
-        self.line_with_time("32", what);
+    /// Prints how many callers waited for the fetches that a rejection caused.
+    pub(crate) fn callers_waited(&self, callers: u64, fetches: u64) {
+        let fields = json!({ "callers": callers, "fetches": fetches });
+        if !self.wrote_json("callers_waited", &fields) {
+            self.line_with_time(
+                "32",
+                &format!(
+                    "  {} wait; the rejection has caused {}; the file is rewritten",
+                    counted(callers, "caller"),
+                    counted(fetches, "fetch")
+                ),
+            );
+        }
     }
 
-    /// Prints a failure that the demo expects.
-    pub(crate) fn failure(&self, what: &str) {
-        self.line_with_time("31", what);
+    /// Prints the first failure of the plain pool after a change, which the demo expects.
+    pub(crate) fn plain_pool_failed(&self, error: &str) {
+        if !self.wrote_json("plain_pool_failed", &json!({ "error": error })) {
+            self.line_with_time("31", &format!("  plain pool fails: {error}"));
+        }
     }
 
     pub(crate) fn progress(&self, now: &Progress) {
@@ -129,118 +230,50 @@ impl Screen {
             failed,
             plain,
         } = now;
-        let text = match plain {
-            Some(plain) => format!(
-                "{rate} {calls}/s, {failed} failed, {} | plain: {}/s, {} failed",
-                counted(*connections, "connection"),
-                plain.succeeded,
-                plain.failed
-            ),
-            None => format!(
-                "generation {generations}: {rate} {calls}/s, {failed} failed, {}",
-                counted(*connections, "connection"),
-            ),
+        let (count, shown) = match connections {
+            Connections::Open(count) => (*count, counted(*count, "connection")),
+            Connections::Shared => (1, "1 shared connection".to_owned()),
         };
-        self.line_with_time("0", &text);
+        let fields = json!({
+            "calls": calls,
+            "generations": generations,
+            "per_second": rate,
+            "failed": failed,
+            "connections": count,
+            "plain_per_second": plain.succeeded,
+            "plain_failed": plain.failed,
+        });
+        if !self.wrote_json("progress", &fields) {
+            let text = format!(
+                "{rate} {calls}/s, {failed} failed, {shown} | plain: {}/s, {} failed",
+                plain.succeeded, plain.failed
+            );
+            self.line_with_time("0", &text);
+        }
     }
 
+    /// Prints an event of the supervisor.
     pub(crate) fn event(&self, event: &Event) {
-        match event {
-            Event::Rejected {
-                pool,
-                generation,
-                error: connect_error,
-            } => {
-                self.line_with_time(
-                    "33",
-                    &format!(
-                        "  {pool}: generation {generation} is rejected: {}",
-                        connect_error.message()
-                    ),
-                );
-            }
-            Event::VerificationFailed {
-                pool,
-                error: connect_error,
-            } => {
-                self.line_with_time(
-                    "33",
-                    &format!(
-                        "  {pool}: not verified: {} (the current generation stays in use)",
-                        connect_error.message()
-                    ),
-                );
-            }
-            Event::FetchFailed { provider, error } => {
-                self.line_with_time("33", &format!("  {provider}: not fetched: {error}"))
-            }
-            Event::HandedOver(report) => {
-                let mode = if report.mode == HandoverMode::InPlace {
-                    "in place"
-                } else {
-                    "replaced"
-                };
-                let text = format!(
-                    "  {}: generation {} is current, {mode} in {} ms (verify {})",
-                    report.pool,
-                    report.generation,
-                    ms(report.took),
-                    ms(report.verify),
-                );
-                self.line_with_time("32", &text);
-            }
-            Event::Rotated(report) if report.outcome == RotationOutcome::Adopted => {
-                let text = format!(
-                    "  {}: rotation ({}), {}, adopted after {} ms",
-                    report.provider,
-                    report.trigger,
-                    counted(report.attempts, "fetch"),
-                    ms(report.took),
-                );
-                self.line_with_time("32", &text);
-            }
-            Event::Drained {
-                pool,
-                generation,
-                took,
-            } => {
-                self.line_with_time(
-                    "2",
-                    &format!(
-                        "  {pool}: generation {generation} has drained after {} ms",
-                        ms(*took)
-                    ),
-                );
-            }
-            Event::DrainAbandoned {
-                pool,
-                generation,
-                connections,
-            } => {
-                let text = format!(
-                    "  {pool}: generation {generation} still has {connections} connections; \
-                     they stay open"
-                );
-                self.line_with_time("33", &text);
-            }
-            Event::Restarted { actor } => {
-                self.line_with_time("31", &format!("  the actor of {actor} was restarted"))
-            }
-            Event::Missed(missed) => {
-                self.line_with_time("31", &format!("  {missed} events were missed"))
-            }
-            _ => {}
+        if let Some(line) = event::line(event)
+            && !self.wrote_json(line.event, &line.fields)
+        {
+            self.line_with_time(line.colour, &format!("  {}", line.text));
         }
+    }
+
+    /// Writes an event that the text form shows as a picture.
+    pub(crate) fn data(&self, event: &str, fields: &Value) {
+        self.wrote_json(event, fields);
     }
 }
 
-fn ms(duration: Duration) -> String {
-    let ms = duration.as_secs_f64() * 1_000.0;
-    if ms < 100.0 {
-        format!("{ms:.1}")
-    } else {
-        format!("{ms:.0}")
-    }
+/// Returns the fields of a number of calls.
+pub(crate) fn count_fields(calls: Calls) -> Value {
+    json!({ "succeeded": calls.succeeded, "failed": calls.failed })
+}
+
+fn print_wrapped(text: &str) {
+    println!("{}", wrapped(text, WIDTH).join("\n"));
 }
 
 /// Returns `1 connection`, `2 connections`, `2 fetches`.
@@ -254,7 +287,7 @@ pub(crate) fn counted(count: impl Into<u64>, noun: &str) -> String {
 
 /// Breaks a text between words into lines of at most `width` columns. The following lines are
 /// indented by two columns more than the first.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     if text.chars().count() <= width {
         return vec![text.to_owned()];
     }

@@ -35,6 +35,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct Tally {
     pub(crate) changes: u32,
     pub(crate) adopted: u32,
+    /// A table for the end of the demo.
+    pub(crate) table: Vec<String>,
     /// Lines for the end of the demo.
     pub(crate) summary: Vec<String>,
     pub(crate) problems: Vec<String>,
@@ -69,7 +71,7 @@ impl ScriptContext {
     /// Announces a step. Steps are counted from 1.
     pub(crate) fn begin_step(&self, what: &str) {
         let number = self.step.fetch_add(1, Ordering::Relaxed) + 1;
-        self.screen.change(&format!("step {number}, {what}"));
+        self.screen.step(number, what);
     }
 
     /// Waits. Returns false if no further change is to be made.
@@ -191,7 +193,7 @@ pub(crate) async fn start_interruptible<T: Send + 'static>(
         signal(SignalKind::hangup())?,
     );
     let starting = format!("starting {what}");
-    screen.line(&format!("{starting} …"));
+    screen.waiting(&starting);
     tokio::select! {
         outcome = screen.while_waiting(&starting, blocking(work)) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted during the start".into()),

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::options::Options;
 #[cfg(feature = "page")]
 use crate::page::StatusPage;
-use crate::screen::{Progress, Screen};
+use crate::screen::{Connections, Outcome, Progress, Screen};
 use crate::script::Script;
 use crate::service::{Counters, Service};
 use crate::timeline::{Calls, Sample, Timeline};
@@ -27,8 +27,10 @@ const SAMPLES_PER_LINE: u32 = 4;
 pub(crate) struct Services {
     /// Name of what a call executes, in the plural.
     pub(crate) calls: &'static str,
+    /// Whether all callers of a pool share one connection.
+    pub(crate) shared: bool,
     pub(crate) supervised: Service,
-    pub(crate) plain: Option<Service>,
+    pub(crate) plain: Service,
 }
 
 /// Runs the services until the script has ended. Returns whether the demo succeeded.
@@ -51,18 +53,18 @@ pub(crate) async fn show<P: PoolFactory>(
     let _ = options;
     let calls = services.calls;
     let supervised = Arc::clone(services.supervised.counters());
-    let plain = services.plain.as_ref().map(Service::counters).cloned();
+    let plain = Arc::clone(services.plain.counters());
     let sample = || Sample {
         step: script.step(),
         generation: pools.iter().map(Handle::generation).max().unwrap_or(0),
         supervised: counted(&supervised),
-        plain: plain.as_deref().map(counted),
+        plain: counted(&plain),
     };
     let mut timeline = Timeline::new(SAMPLE_INTERVAL, sample());
     let mut tally = {
         let mut ticks = interval_at(Instant::now() + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut samples, mut last) = (0, sample());
+        let (mut samples, mut last, mut connections) = (0, sample(), 0);
         // Kept over all rounds: a signal between two of them would be lost.
         let (mut interrupt, mut terminate, mut hangup) = (
             signal(SignalKind::interrupt())?,
@@ -76,15 +78,30 @@ pub(crate) async fn show<P: PoolFactory>(
                 tally = &mut ended => break tally,
                 Some(event) = events.next() => screen.event(&event),
                 _ = ticks.tick() => {
-                    if let Some(error) = plain.as_ref().and_then(|plain| plain.first_failure()) {
-                        screen.failure(&format!("  plain pool fails: {error}"));
+                    if let Some(error) = plain.first_failure() {
+                        screen.plain_pool_failed(&error);
                     }
                     let now = sample();
                     timeline.add(now);
+                    connections = connections.max(open_connections(pools));
                     samples += 1;
                     if samples % SAMPLES_PER_LINE == 0 {
-                        screen.progress(&progress(pools, calls, &last, &now));
-                        last = now;
+                        screen.progress(&Progress {
+                            calls,
+                            generations: pools.iter().map(Handle::generation).collect(),
+                            rate: now.supervised.succeeded - last.supervised.succeeded,
+                            connections: if services.shared {
+                                Connections::Shared
+                            } else {
+                                Connections::Open(connections)
+                            },
+                            failed: now.supervised.failed,
+                            plain: Calls {
+                                succeeded: now.plain.succeeded - last.plain.succeeded,
+                                failed: now.plain.failed,
+                            },
+                        });
+                        (last, connections) = (now, 0);
                     }
                 }
                 _ = interrupt.recv() => script.stop(),
@@ -93,12 +110,12 @@ pub(crate) async fn show<P: PoolFactory>(
             }
         }
     };
-    services.supervised.stop().await;
-    if let Some(plain) = services.plain {
-        screen
-            .while_waiting("stopping the plain pool", plain.stop())
-            .await;
-    }
+    let stopping = services.supervised.stop();
+    screen.while_waiting("stopping the service", stopping).await;
+    let stopping = services.plain.stop();
+    screen
+        .while_waiting("stopping the plain pool", stopping)
+        .await;
     let report = supervisor.shutdown(Duration::from_secs(10));
     let report = screen.while_waiting("shutting down", report).await;
     while let Some(event) = events.next().await {
@@ -107,15 +124,21 @@ pub(crate) async fn show<P: PoolFactory>(
     if !report.clean {
         screen.line(&format!("the shutdown was incomplete: {report:?}"));
     }
-    if plain.as_ref().is_some_and(|plain| plain.failed() == 0) {
+    if plain.failed() == 0 {
         tally.problem("the plain pool did not fail, so nothing was compared");
     }
 
-    screen.line("");
+    screen.picture("");
     for line in timeline.draw(calls) {
-        screen.line(&line);
+        screen.picture(&line);
     }
-    screen.line("");
+    screen.picture("");
+    for line in &tally.table {
+        screen.picture(line);
+    }
+    if !tally.table.is_empty() {
+        screen.picture("");
+    }
     for line in &tally.summary {
         screen.line(line);
     }
@@ -128,18 +151,16 @@ pub(crate) async fn show<P: PoolFactory>(
         screen.line(&format!("failed: {failure}"));
     }
     for problem in &tally.problems {
-        screen.line(&format!("problem: {problem}"));
+        screen.problem(problem);
     }
-    let mut result = format!(
-        "demo: {} {calls}, {} rotations, {} failed",
-        supervised.succeeded(),
-        tally.adopted,
-        supervised.failed(),
-    );
-    if let Some(plain) = &plain {
-        result.push_str(&format!("; the plain pool: {} failed", plain.failed()));
-    }
-    screen.set_result_line(result);
+    screen.set_result(Outcome {
+        calls,
+        supervised: counted(&supervised),
+        plain: counted(&plain),
+        rotations: tally.adopted,
+        longest: supervised.longest(),
+        repeated: supervised.repeated(),
+    });
     let is_complete =
         tally.changes > 0 && tally.adopted == tally.changes && tally.problems.is_empty();
     Ok(is_complete
@@ -156,29 +177,11 @@ fn counted(counters: &Counters) -> Calls {
     }
 }
 
-fn progress<P: PoolFactory>(
-    pools: &[Handle<P>],
-    calls: &'static str,
-    last: &Sample,
-    now: &Sample,
-) -> Progress {
-    let generations: Vec<_> = pools
+/// Returns the number of open connections of the current generations.
+fn open_connections<P: PoolFactory>(pools: &[Handle<P>]) -> u32 {
+    pools
         .iter()
-        .map(|pool| pool.generation().to_string())
-        .collect();
-    Progress {
-        calls,
-        generations: generations.join(" and "),
-        rate: now.supervised.succeeded - last.supervised.succeeded,
-        connections: pools
-            .iter()
-            .filter_map(Handle::status)
-            .map(|status| status.connections)
-            .sum(),
-        failed: now.supervised.failed,
-        plain: now.plain.zip(last.plain).map(|(now, last)| Calls {
-            succeeded: now.succeeded - last.succeeded,
-            failed: now.failed,
-        }),
-    }
+        .filter_map(Handle::status)
+        .map(|status| status.connections)
+        .sum()
 }

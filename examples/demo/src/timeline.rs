@@ -18,7 +18,7 @@ pub(crate) struct Sample {
     pub(crate) step: u64,
     pub(crate) generation: u64,
     pub(crate) supervised: Calls,
-    pub(crate) plain: Option<Calls>,
+    pub(crate) plain: Calls,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,10 +87,8 @@ impl Timeline {
             numbers(ends.iter().map(|sample| sample.generation)),
         );
         row("supervised", bars(&supervised, highest));
-        if ends.iter().all(|sample| sample.plain.is_some()) {
-            let plain = columns(ends.iter().filter_map(|sample| sample.plain));
-            row("plain pool", bars(&plain, highest));
-        }
+        let plain = columns(ends.iter().map(|sample| sample.plain));
+        row("plain pool", bars(&plain, highest));
         lines
     }
 }
@@ -147,10 +145,10 @@ mod tests {
                 succeeded: supervised,
                 failed: 0,
             },
-            plain: Some(Calls {
+            plain: Calls {
                 succeeded: plain.0,
                 failed: plain.1,
-            }),
+            },
         }
     }
 

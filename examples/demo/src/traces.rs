@@ -105,7 +105,7 @@ impl TraceExport {
                     "\nthe last rotation, from Jaeger (trace {}):\n",
                     rotation.trace
                 ));
-                screen.picture(&waterfall::draw(&rotation));
+                show(screen, &rotation);
             }
             Destination::UserCollector(collector) => {
                 if let Err(problem) = sent {
@@ -126,6 +126,13 @@ impl TraceExport {
     }
 }
 
+fn show(screen: &Screen, rotation: &jaeger::Rotation) {
+    screen.picture(&waterfall::draw(rotation));
+    for span in waterfall::fields(rotation) {
+        screen.data("span", &span);
+    }
+}
+
 /// Draws the last rotation from a Jaeger on the collector's host, if there is one.
 async fn draw_from_user_jaeger(
     screen: &Screen,
@@ -138,7 +145,7 @@ async fn draw_from_user_jaeger(
         "\nthe last rotation, from your Jaeger (trace {}):\n",
         rotation.trace
     ));
-    screen.picture(&waterfall::draw(&rotation));
+    show(screen, &rotation);
     let page = format!("{query}/trace/{}", rotation.trace);
     let has_page = jaeger::has_page(&page).await;
     screen.line(&if has_page {

@@ -9,6 +9,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::Value;
+
 const WIDTH: usize = 80;
 
 #[test]
@@ -87,6 +89,77 @@ fn other_backends_and_databases_need_sqlx() {
     assert_eq!(demo.status.code(), Some(2));
     let error = String::from_utf8_lossy(&demo.stderr);
     assert!(error.contains("only with --pool sqlx"), "{error}");
+}
+
+#[test]
+fn the_help_keeps_its_lines_and_their_width() {
+    let demo = demo(&["--help"]);
+    let help = String::from_utf8_lossy(&demo.stdout);
+    assert!(demo.status.success() && help.lines().count() > 15, "{help}");
+    for line in help.lines() {
+        assert!(line.chars().count() <= WIDTH, "wider than {WIDTH}: {line}");
+    }
+}
+
+#[test]
+fn json_has_one_documented_event_per_line_and_no_secret() {
+    let demo = demo(&["--json", "--seconds", "5"]);
+    let output = String::from_utf8_lossy(&demo.stdout);
+    assert!(demo.status.success(), "{output}");
+    assert!(!output.contains("password-"), "a password is written");
+
+    let events: Vec<Value> = output
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| event["event"].as_str().expect("it has a name"))
+        .collect();
+    assert_eq!(names.first(), Some(&"start"));
+    for name in [
+        "step",
+        "change",
+        "plain_pool_failed",
+        "rejected",
+        "callers_waited",
+        "handed_over",
+        "rotated",
+        "drained",
+        "progress",
+        "compared",
+    ] {
+        assert!(names.contains(&name), "no event {name}: {output}");
+    }
+    for event in &events {
+        check_documented(event);
+    }
+
+    let times: Vec<_> = events
+        .iter()
+        .map(|event| event["seconds"].as_f64())
+        .collect();
+    assert!(times.is_sorted() && times.iter().all(Option::is_some));
+    let result = events.last().expect("there is output");
+    assert_eq!(result["event"], "result");
+    assert_eq!(result["succeeded"], true);
+    assert_eq!(result["supervised"]["failed"], 0);
+    assert!(result["plain"]["failed"].as_u64() > Some(0), "{result}");
+}
+
+/// Checks that the table of the README has the event and each of its fields.
+fn check_documented(event: &Value) {
+    let readme = include_str!("../README.md");
+    let row = format!("| `{}` |", event["event"].as_str().expect("it has a name"));
+    let row = readme.lines().find(|line| line.starts_with(&row));
+    let row = row.expect("the README has the event");
+    for name in event.as_object().expect("it is an object").keys() {
+        let is_common = ["seconds", "event"].contains(&name.as_str());
+        assert!(
+            is_common || row.contains(&format!("`{name}`")),
+            "the README has no field {name} of {row}"
+        );
+    }
 }
 
 fn demo(arguments: &[&str]) -> Output {

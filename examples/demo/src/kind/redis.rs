@@ -24,6 +24,7 @@ impl Kind for RedisKind {
 
     const NAME: &'static str = "redis";
     const CALLS: &'static str = "commands";
+    const SHARED: bool = true;
 
     fn pools(server: &Redis) -> Result<RedisPools, Problem> {
         let pools = RedisPools::new(format!("redis://{}:{}", server.host(), server.port()))?;

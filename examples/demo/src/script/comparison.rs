@@ -1,5 +1,8 @@
 //! The calls of both pools, by the kind of step in which they were made.
 
+use serde_json::json;
+
+use crate::screen::{Screen, count_fields};
 use crate::service::Counters;
 use crate::timeline::Calls;
 
@@ -48,6 +51,21 @@ impl Comparison {
         if let Some(row) = self.rows.get_mut(self.current) {
             add(&mut row.supervised, supervised);
             add(&mut row.plain, plain);
+        }
+    }
+
+    /// Writes the rows as JSON, if that was requested.
+    pub(super) fn write_to(&self, screen: &Screen) {
+        for row in &self.rows {
+            screen.data(
+                "compared",
+                &json!({
+                    "step": row.name,
+                    "steps": row.steps,
+                    "supervised": count_fields(row.supervised),
+                    "plain": count_fields(row.plain),
+                }),
+            );
         }
     }
 

@@ -33,12 +33,13 @@ pub(crate) async fn show_password_changes<K: Kind>(
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let credentials = supervisor
-        .add_provider("password", FileProvider::json(secret.path())?)
-        .await?;
-    let db = supervisor
-        .add_pool("orders", &credentials, K::pools(&server)?)
-        .await?;
+    let starting = async {
+        let provider = FileProvider::json(secret.path())?;
+        let credentials = supervisor.add_provider("password", provider).await?;
+        let pools = K::pools(&server)?;
+        Ok::<_, Problem>(supervisor.add_pool("orders", &credentials, pools).await?)
+    };
+    let db = screen.while_waiting("starting the pool", starting).await?;
     let plain_pool = Plain::<K>::open(&server, FIRST_PASSWORD)?;
     screen.line(&format!(
         "{TASKS} tasks on a supervised pool of {}, {TASKS} on a plain one",
@@ -61,8 +62,9 @@ pub(crate) async fn show_password_changes<K: Kind>(
     });
     let services = Services {
         calls: K::CALLS,
+        shared: K::SHARED,
         supervised,
-        plain: Some(plain),
+        plain,
     };
     show::show(
         screen,

@@ -15,12 +15,10 @@ use crate::screen::Screen;
 use crate::server::{APP, PLAIN};
 use crate::service::{Service, TASKS};
 use crate::show::{self, Services};
-use crate::{CONNECTION_LIFETIME, Problem};
+use crate::{CONNECTION_LIFETIME, PLAIN_TASKS, Problem};
 
 /// Lifetime of a token, instead of RDS's 15 minutes.
 const LIFETIME: Duration = Duration::from_secs(6);
-/// Number of tasks on the plain pool. Each rejected token costs the server a TLS handshake.
-const PLAIN_TASKS: usize = 4;
 
 pub(crate) async fn show_expiring_tokens<D: Database>(
     screen: &Arc<Screen>,
@@ -43,19 +41,26 @@ pub(crate) async fn show_expiring_tokens<D: Database>(
     };
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let credentials = supervisor.add_provider("token", provider_for(APP)?).await?;
-    let pools = server.pools(Some(CONNECTION_LIFETIME));
-    let db = supervisor.add_pool("orders", &credentials, pools).await?;
+    let starting = async {
+        let credentials = supervisor.add_provider("token", provider_for(APP)?).await?;
+        let pools = server.pools(Some(CONNECTION_LIFETIME));
+        Ok::<_, Problem>(supervisor.add_pool("orders", &credentials, pools).await?)
+    };
+    let db = screen.while_waiting("starting the pool", starting).await?;
     // The plain pool keeps its first token.
     let first = provider_for(PLAIN)?
         .fetch(FetchRequest::first())
         .await?
         .into_lease(None)?;
     let plain = server.plain_pool(first.secret(), Some(CONNECTION_LIFETIME));
+    screen.line(&format!(
+        "{TASKS} tasks on a supervised pool, {PLAIN_TASKS} on a plain one, which keeps its first token"
+    ));
     let services = Services {
         calls: Sqlx::<D>::CALLS,
+        shared: Sqlx::<D>::SHARED,
         supervised: Service::start(TASKS, &[Supervised::<Sqlx<D>>(db.clone())]),
-        plain: Some(Service::start(PLAIN_TASKS, &[Plain::<Sqlx<D>>::new(plain)])),
+        plain: Service::start(PLAIN_TASKS, &[Plain::<Sqlx<D>>::new(plain)]),
     };
     let script = Script::start(screen, options.duration, |context| {
         count_rotations(Arc::clone(&server), db.clone(), context)

@@ -111,8 +111,8 @@ impl<K: Kind> Steps<K> {
         if taken < Step::ALL.len() {
             tally.problem("stopped before every kind of step has run");
         }
-        tally.summary = comparison.table(K::CALLS);
-        tally.summary.push(String::new());
+        tally.table = comparison.table(K::CALLS);
+        comparison.write_to(&self.context.screen);
         if rejections.count > 0 {
             tally.summary.push(rejections.line());
         }
@@ -153,11 +153,7 @@ impl<K: Kind> Steps<K> {
                     let fetches = self.fetches() - before;
                     let callers = self.supervised.in_progress();
                     rejections.add(callers, fetches);
-                    self.context.screen.effect(&format!(
-                        "  {} wait; the rejection has caused {}; the file is rewritten",
-                        counted(callers, "caller"),
-                        counted(fetches, "fetch")
-                    ));
+                    self.context.screen.callers_waited(callers, fetches);
                     self.write_secret(password).await
                 })
                 .await?;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger::{Handle, Supervisor};
+use claviger::provider::FetchRequest;
+use claviger::{Handle, Provider, Supervisor};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, MOUNT, Revocation};
 use serde_json::json;
@@ -12,12 +13,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{Script, ScriptContext, Tally, blocking, start_interruptible};
 use crate::kind::sqlx::{Database, Sqlx};
-use crate::kind::{Kind, Supervised};
+use crate::kind::{Kind, Plain, Supervised};
 use crate::options::Options;
 use crate::screen::Screen;
 use crate::service::{Service, TASKS};
 use crate::show::{self, Services};
-use crate::{CONNECTION_LIFETIME, Problem};
+use crate::{CONNECTION_LIFETIME, PLAIN_TASKS, Problem};
 
 const ROLE: &str = "orders";
 const CREDENTIALS: &str = "user";
@@ -59,20 +60,25 @@ pub(crate) async fn show_dynamic_users<D: Database>(
 
     let supervisor = Supervisor::start();
     let events = supervisor.events();
-    let credentials = supervisor
-        .add_provider(CREDENTIALS, VaultDynamic::new(&session, MOUNT, ROLE)?)
-        .await?;
-    let db = supervisor
-        .add_pool(
-            "orders",
-            &credentials,
-            server.pools(Some(CONNECTION_LIFETIME)),
-        )
-        .await?;
+    let starting = async {
+        let provider = || VaultDynamic::new(&session, MOUNT, ROLE);
+        let credentials = supervisor.add_provider(CREDENTIALS, provider()?).await?;
+        let pools = server.pools(Some(CONNECTION_LIFETIME));
+        let db = supervisor.add_pool("orders", &credentials, pools).await?;
+        // The plain pool keeps its first user, and does not renew it.
+        let first = provider()?.fetch(FetchRequest::first()).await?;
+        Ok::<_, Problem>((db, first.into_lease(None)?))
+    };
+    let (db, first) = screen.while_waiting("starting the pools", starting).await?;
+    let plain = server.plain_pool(first.secret(), Some(CONNECTION_LIFETIME));
+    screen.line(&format!(
+        "{TASKS} tasks on a supervised pool, {PLAIN_TASKS} on a plain one, which keeps its first user"
+    ));
     let services = Services {
         calls: Sqlx::<D>::CALLS,
+        shared: Sqlx::<D>::SHARED,
         supervised: Service::start(TASKS, &[Supervised::<Sqlx<D>>(db.clone())]),
-        plain: None,
+        plain: Service::start(PLAIN_TASKS, &[Plain::<Sqlx<D>>::new(plain)]),
     };
     let script = Script::start(screen, options.duration, |context| {
         rotate_once(
@@ -93,7 +99,10 @@ pub(crate) async fn show_dynamic_users<D: Database>(
         script,
     )
     .await?;
-    let (leases, users) = blocking(move || count_remaining(&*server, &admin)).await?;
+    let remaining = blocking(move || count_remaining(&*server, &admin));
+    let (leases, users) = screen
+        .while_waiting("counting leases and users", remaining)
+        .await?;
     if leases + users > 0 {
         screen.problem(&format!(
             "{leases} leases and {users} users remain after the service has ended"

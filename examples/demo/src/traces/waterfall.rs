@@ -1,16 +1,59 @@
-//! Draws a trace on the terminal: one line per span, with a bar at its time.
+//! Draws a trace on the terminal: for each span a line with a bar at its time, and an explanation
+//! below.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use claviger_traces::Span;
+use serde_json::{Value, json};
 
 use super::jaeger::Rotation;
+use crate::screen::{WIDTH as LINE, wrapped};
 
 /// Width of the bars, in columns.
-const WIDTH: usize = 44;
+const WIDTH: usize = 36;
 /// Width of the names, in columns.
-const NAMES: usize = 24;
+const NAMES: usize = 22;
+
+/// Attributes that are shown.
+const ATTRIBUTES: [&str; 8] = [
+    "trigger",
+    "outcome",
+    "pool",
+    "mode",
+    "generation",
+    "connections",
+    "abandoned",
+    "error.type",
+];
+
+/// Returns the spans of a rotation as fields of JSON, in drawing order. Times are in milliseconds
+/// since the trigger.
+pub(super) fn fields(rotation: &Rotation) -> Vec<Value> {
+    let start = rotation.root().map_or(Duration::ZERO, |root| root.start);
+    let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
+    let spans = rotation.spans.iter().map(|(depth, span)| (*depth, span));
+    let linked = rotation.linked.iter().map(|span| (0, span));
+    let spans = spans.map(|span| (span, false));
+    spans
+        .chain(linked.map(|span| (span, true)))
+        .map(|((depth, span), linked)| {
+            let attributes: serde_json::Map<_, _> = ATTRIBUTES
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), span.tag(name)?.into())))
+                .collect();
+            json!({
+                "trace": rotation.trace,
+                "name": span.name,
+                "depth": depth,
+                "linked": linked,
+                "start_ms": ms(span.start.saturating_sub(start)),
+                "took_ms": ms(span.took),
+                "attributes": attributes,
+            })
+        })
+        .collect()
+}
 
 /// Draws a rotation. The scale is from the trigger to the end of the last span.
 pub(super) fn draw(rotation: &Rotation) -> String {
@@ -29,7 +72,7 @@ pub(super) fn draw(rotation: &Rotation) -> String {
         end: all().map(Span::end).max().unwrap_or(root.end()),
     };
     let mut picture = format!(
-        "{:<NAMES$}  {:<WIDTH$}  {:>8}  {:>8}\n",
+        "{:<NAMES$}  {:<WIDTH$} {:>8} {:>8}\n",
         "", "", "at ms", "took ms"
     );
     for (depth, span) in &rotation.spans {
@@ -64,8 +107,11 @@ impl Scale {
         let to = self.column(span.end()).max(from + 1);
         let bar = format!("{:from$}{}", "", "█".repeat(to - from));
         let (at, took) = (ms(span.start.saturating_sub(self.start)), ms(span.took));
-        let line = format!("{name:<NAMES$}  {bar:<WIDTH$}  {at:>8}  {took:>8}  {notes}");
-        let _ = writeln!(picture, "{}", line.trim_end());
+        let _ = writeln!(picture, "{name:<NAMES$}  {bar:<WIDTH$} {at:>8} {took:>8}");
+        let notes = format!("{:indent$}{notes}", "", indent = depth * 2 + 4);
+        for line in wrapped(&notes, LINE) {
+            let _ = writeln!(picture, "{line}");
+        }
     }
 
     /// Returns the column of a time, from 0 to the width.
@@ -82,20 +128,10 @@ impl Scale {
 
 /// Returns the attributes of a span and a short explanation.
 fn notes(span: &Span, in_place: bool) -> String {
-    let shown_attributes = [
-        "trigger",
-        "outcome",
-        "pool",
-        "mode",
-        "generation",
-        "connections",
-        "abandoned",
-        "error.type",
-    ];
     let text = explanation(span, in_place);
     // The fetch repeats its rotation's trigger, the publication its handover's generation.
     let repeats = matches!(span.name.as_str(), "credential.fetch" | "pool.publish");
-    let notes: Vec<_> = shown_attributes
+    let notes: Vec<_> = ATTRIBUTES
         .iter()
         .filter_map(|name| Some(format!("{name}={}", span.tag(name)?)))
         .collect();
@@ -191,29 +227,28 @@ mod tests {
                 " ".repeat(WIDTH - to)
             )
         };
+        let line = |name: &str, bar: &str, at: &str, took: &str| {
+            format!("{name:<NAMES$}  {bar} {at:>8} {took:>8}")
+        };
         let expected = [
-            format!(
-                "{:<NAMES$}  {}       0.0     100.0  from the trigger to the last pool (trigger=rejected outcome=adopted)",
-                "credential.rotation",
-                bar(0, 2 * quarter)
-            ),
-            format!(
-                "{:<NAMES$}  {}       0.0      25.0  failed and is retried (trigger=rejected error.type=unavailable)",
+            line("credential.rotation", &bar(0, 2 * quarter), "0.0", "100.0"),
+            "    from the trigger to the last pool (trigger=rejected outcome=adopted)".to_owned(),
+            line("  credential.fetch", &bar(0, 5), "0.0", "25.0"),
+            "      failed and is retried (trigger=rejected error.type=unavailable)".to_owned(),
+            line(
                 "  credential.fetch",
-                bar(0, 6)
+                &bar(quarter, 2 * quarter),
+                "50.0",
+                "50.0",
             ),
-            format!(
-                "{:<NAMES$}  {}      50.0      50.0  the provider fetches the credential",
-                "  credential.fetch",
-                bar(quarter, 2 * quarter)
-            ),
-            format!(
-                "{:<NAMES$}  {}     100.0     100.0  linked to the rotation; connections of the old pool close when they are returned (generation=1)",
-                "pool.drain",
-                bar(2 * quarter, WIDTH)
-            ),
+            "      the provider fetches the credential".to_owned(),
+            line("pool.drain", &bar(2 * quarter, WIDTH), "100.0", "100.0"),
+            "    linked to the rotation; connections of the old pool close when they are"
+                .to_owned(),
+            "      returned (generation=1)".to_owned(),
         ];
         let picture = draw(&rotation);
         assert_eq!(picture.lines().skip(1).collect::<Vec<_>>(), expected);
+        assert!(picture.lines().all(|line| line.chars().count() <= LINE));
     }
 }
