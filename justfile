@@ -28,6 +28,10 @@ docs:
 bench *ARGUMENTS:
     cargo xtask bench {{ ARGUMENTS }}
 
+# The pictures of the documentation.
+figures *ARGUMENTS:
+    cargo xtask figures {{ ARGUMENTS }}
+
 # The state machines against simulated backends, databases and clocks.
 simulate *ARGUMENTS:
     cargo xtask simulate {{ ARGUMENTS }}

@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::tally::Tally;
 
@@ -22,6 +22,22 @@ pub(crate) fn become_cargo(
 /// Runs cargo to its end.
 pub(crate) fn run_to_end(arguments: &[String]) -> io::Result<ExitStatus> {
     cargo().args(arguments).status()
+}
+
+/// Runs cargo to its end and returns what the program has written.
+///
+/// # Errors
+/// Cargo could not be started, or has failed.
+pub(crate) fn output_of(arguments: &[&str]) -> io::Result<String> {
+    let output = cargo().args(arguments).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        let words = arguments.join(" ");
+        return Err(io::Error::other(format!(
+            "cargo {words}: {}",
+            output.status
+        )));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs tests and sums their results. Prints the output of a test program when it ends, because

@@ -27,6 +27,11 @@ usage: cargo xtask <command>
       Runs the benchmarks of the core, of Secrets Manager, of the cost of telemetry or of
       the pools beside plain ones, on real servers. All further arguments go to them.
 
+  figures [--draw]
+      Runs the demo with Jaeger, and draws the pictures in docs/figures from its last
+      rotation and from the measurements there and in docs/pools/comparison.md.
+      --draw           draws what is there, without a run
+
   simulate [--seed N | --seeds N] [--days D]
       Runs the state machines of providers and pools against simulated databases,
       backends and clocks: one seed, or the first N (200), for D simulated days (30).
@@ -54,6 +59,8 @@ pub(crate) enum Command {
     Simulate(Vec<OsString>),
     /// Run the benchmarks with these arguments.
     Bench(Vec<OsString>),
+    /// Draw the pictures of the documentation, with these arguments.
+    Figures(Vec<OsString>),
     /// Install these servers.
     Install(Vec<Server>),
 }
@@ -88,6 +95,7 @@ pub(crate) fn parse(
         Some("help") => Ok(Command::Help),
         Some("demo") => Ok(pass_on(rest).map_or(Command::Help, Command::Demo)),
         Some("bench") => Ok(pass_on(rest).map_or(Command::Help, Command::Bench)),
+        Some("figures") => Ok(pass_on(rest).map_or(Command::Help, Command::Figures)),
         Some("simulate") => Ok(pass_on(rest).map_or(Command::Help, Command::Simulate)),
         Some("test") => parse_test(rest),
         Some("install") => parse_install(rest),
@@ -168,6 +176,10 @@ mod tests {
         assert_eq!(
             parsed("simulate --seed 7 --days 2"),
             Ok(Command::Simulate(strings("--seed 7 --days 2")))
+        );
+        assert_eq!(
+            parsed("figures --draw"),
+            Ok(Command::Figures(strings("--draw")))
         );
     }
 

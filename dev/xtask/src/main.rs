@@ -11,6 +11,7 @@ mod bench;
 mod cargo;
 mod cli;
 mod demo;
+mod figures;
 mod manifest;
 mod need;
 mod plan;
@@ -56,6 +57,7 @@ fn run_command(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Test(options) => test::run_tests(&options),
         Command::Simulate(arguments) => simulate::run_simulation(&arguments),
         Command::Bench(arguments) => bench::run_benchmark(&arguments),
+        Command::Figures(arguments) => figures::draw_figures(&arguments),
         Command::Install(servers) => Ok(provide::install_servers(&servers)),
     }
 }
