@@ -230,23 +230,25 @@ impl Screen {
             failed,
             plain,
         } = now;
-        let (count, shown) = match connections {
-            Connections::Open(count) => (*count, counted(*count, "connection")),
-            Connections::Shared => (1, "1 shared connection".to_owned()),
+        let connections = match connections {
+            Connections::Open(count) => *count,
+            Connections::Shared => 1,
         };
         let fields = json!({
             "calls": calls,
             "generations": generations,
             "per_second": rate,
             "failed": failed,
-            "connections": count,
+            "connections": connections,
             "plain_per_second": plain.succeeded,
             "plain_failed": plain.failed,
         });
         if !self.wrote_json("progress", &fields) {
             let text = format!(
-                "{rate} {calls}/s, {failed} failed, {shown} | plain: {}/s, {} failed",
-                plain.succeeded, plain.failed
+                "{rate} {calls}/s, {failed} failed, {} | plain: {}/s, {} failed",
+                counted(connections, "connection"),
+                plain.succeeded,
+                plain.failed
             );
             self.line_with_time("0", &text);
         }

@@ -41,10 +41,17 @@ pub(crate) async fn show_password_changes<K: Kind>(
     };
     let db = screen.while_waiting("starting the pool", starting).await?;
     let plain_pool = Plain::<K>::open(&server, FIRST_PASSWORD)?;
-    screen.line(&format!(
-        "{TASKS} tasks on a supervised pool of {}, {TASKS} on a plain one",
-        K::NAME
-    ));
+    screen.line(&if K::SHARED {
+        format!(
+            "{TASKS} tasks share a supervised connection of {}, {TASKS} a plain one",
+            K::NAME
+        )
+    } else {
+        format!(
+            "{TASKS} tasks on a supervised pool of {}, {TASKS} on a plain one",
+            K::NAME
+        )
+    });
     let supervised = Service::start(TASKS, &[Supervised::<K>(db.clone())]);
     let plain = Service::start(TASKS, std::slice::from_ref(&plain_pool));
     let script = Script::start(screen, options.duration, |context| {

@@ -18,7 +18,7 @@ use super::{Script, ScriptContext, Tally, aws, blocking, change_and_wait, start_
 use crate::kind::sqlx::{Database, Sqlx};
 use crate::kind::{Kind, Plain, Supervised};
 use crate::options::Options;
-use crate::screen::Screen;
+use crate::screen::{Screen, counted};
 use crate::server::{APP, FIRST_PASSWORD};
 use crate::service::{Counters, Service, TASKS};
 use crate::show::{self, Services};
@@ -203,8 +203,9 @@ async fn rotate<P: PoolFactory, D: Database>(
     }
     context.rest().await;
     tally.summary.push(format!(
-        "{name}: {} rotations of four steps, {} adopted",
-        tally.changes, tally.adopted
+        "{name}: {} of four steps, {} adopted",
+        counted(tally.changes, "rotation"),
+        tally.adopted
     ));
     tally
 }

@@ -15,7 +15,7 @@ use super::{Script, ScriptContext, Tally, blocking, start_interruptible};
 use crate::kind::sqlx::{Database, Sqlx};
 use crate::kind::{Kind, Plain, Supervised};
 use crate::options::Options;
-use crate::screen::Screen;
+use crate::screen::{Screen, counted};
 use crate::service::{Service, TASKS};
 use crate::show::{self, Services};
 use crate::{CONNECTION_LIFETIME, PLAIN_TASKS, Problem};
@@ -155,7 +155,8 @@ async fn rotate_once<D: Database>(
     (tally.changes, tally.adopted) = (users, users);
     match found {
         Ok((1, 1)) => tally.summary.push(format!(
-            "{users} users after the first; only the current lease and user remain"
+            "{} after the first; only the current lease and user remain",
+            counted(users, "user")
         )),
         Ok((leases, users)) => tally.problem(format!(
             "{leases} leases and {users} users remain instead of one"

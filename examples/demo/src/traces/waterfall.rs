@@ -31,7 +31,7 @@ const ATTRIBUTES: [&str; 8] = [
 /// since the trigger.
 pub(super) fn fields(rotation: &Rotation) -> Vec<Value> {
     let start = rotation.root().map_or(Duration::ZERO, |root| root.start);
-    let ms = |duration: Duration| duration.as_secs_f64() * 1_000.0;
+    let ms = |duration: Duration| duration.as_micros() as f64 / 1_000.0;
     let spans = rotation.spans.iter().map(|(depth, span)| (*depth, span));
     let linked = rotation.linked.iter().map(|span| (0, span));
     let spans = spans.map(|span| (span, false));
