@@ -36,6 +36,7 @@ fn main() {
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
+        compare::<postgres::Sqlx>(&arguments).await;
         compare::<postgres::Deadpool>(&arguments).await;
         compare::<postgres::Diesel>(&arguments).await;
         compare::<postgres::Bb8>(&arguments).await;

@@ -2,6 +2,7 @@
 
 use bb8_postgres::PostgresConnectionManager;
 use claviger::Handle;
+use claviger::sqlx_09::{PgPools, sqlx};
 use claviger_bb8::{Bb8Pools, PgConnect, bb8};
 use claviger_deadpool_postgres::deadpool_postgres::{self, ManagerConfig, PoolConfig, Runtime};
 use claviger_deadpool_postgres::tokio_postgres::config::SslMode;
@@ -11,6 +12,8 @@ use claviger_diesel_async::diesel_async::pooled_connection::AsyncDieselConnectio
 use claviger_diesel_async::diesel_async::{AsyncPgConnection, RunQueryDsl};
 use claviger_diesel_async::{DieselPools, deadpool::managed, diesel};
 use claviger_servers::Postgres;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::kind::{ACQUIRE_TIMEOUT, CONNECTIONS, Database, Kind, USER};
 
@@ -57,6 +60,58 @@ fn plain_config(server: &Postgres, password: &str) -> Config {
 /// Returns the text of an error.
 fn text(error: impl std::error::Error) -> String {
     error.to_string()
+}
+
+/// Pools of sqlx.
+pub(crate) struct Sqlx;
+
+impl Sqlx {
+    fn connect_options(server: &Postgres) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host(server.host())
+            .port(server.port())
+            .database(DATABASE)
+    }
+
+    fn pool_options() -> PgPoolOptions {
+        PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+    }
+}
+
+impl Kind for Sqlx {
+    const NAME: &'static str = "sqlx";
+    type Server = Postgres;
+    type Pools = PgPools;
+    type Plain = PgPool;
+
+    fn pools(server: &Postgres) -> PgPools {
+        PgPools::new(Self::connect_options(server), Self::pool_options())
+    }
+
+    async fn plain(server: &Postgres, password: &str) -> PgPool {
+        let options = Self::connect_options(server)
+            .username(USER)
+            .password(password);
+        Self::pool_options().connect_lazy_with(options)
+    }
+
+    async fn call(pool: &Handle<PgPools>) -> Result<(), String> {
+        sqlx::query(QUERY)
+            .execute(pool)
+            .await
+            .map(drop)
+            .map_err(text)
+    }
+
+    async fn call_plain(pool: &PgPool) -> Result<(), String> {
+        sqlx::query(QUERY)
+            .execute(pool)
+            .await
+            .map(drop)
+            .map_err(text)
+    }
 }
 
 /// Pools of deadpool-postgres.
