@@ -7,7 +7,7 @@
 //! | `GET /readyz` | [`probes`] | 200 while every credential is valid and verified, else 503 |
 //! | `GET /status` | [`status`] | the whole [`Status`](claviger::status::Status) |
 //! | `GET /`, `GET /events` | [`page`] | the status page for a browser, kept up to date |
-//! | `POST /rotate` | [`operations`] | rotates a provider, with a token |
+//! | `POST /rotate`, `/hold`, `/resume`, `/roll_back`, `/rehearse` | [`operations`] | operations with a token |
 //!
 //! Only what is called for is mounted. All bodies but the page's are JSON. That of `/readyz` lists
 //! the reasons. None of them contains a secret. Those for operators contain the names of providers

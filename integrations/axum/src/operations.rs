@@ -37,10 +37,16 @@ const BODY: usize = 4_096;
 /// | route | body | call |
 /// |---|---|---|
 /// | `/rotate` | `{"provider": "…"}` | [`Supervisor::rotate_now`] |
+/// | `/hold` | `{"provider": "…"}` | [`Supervisor::hold`] |
+/// | `/resume` | `{"provider": "…"}` | [`Supervisor::resume`] |
+/// | `/roll_back` | `{"pool": "…"}` | [`Supervisor::roll_back`] |
+/// | `/rehearse` | `{"provider": "…"}` or `{"pool": "…"}` | [`Supervisor::rehearse`], [`Supervisor::rehearse_pool`] |
 ///
 /// A request has `Authorization: Bearer TOKEN` and `Content-Type: application/json`. Any of the
 /// `tokens` is accepted, so that they can be replaced one after the other. A response is JSON: with
 /// 200 `{"operation": …, "name": …, "result": …}`, else `{"error": {"kind": …, "message": …}}`.
+/// The result is the report of the rotation or rehearsal, or, of `/hold` and `/resume`, the
+/// provider's status.
 ///
 /// - 400 for an invalid body, 401 without a valid token, 404 for an unknown name (with the nearest
 ///   one), 409 if the state does not allow it, 429 if there are too many requests (with
@@ -81,7 +87,7 @@ pub fn operations<S: Clone + Send + Sync + 'static>(
     for operation in Operation::ALL {
         let guard = Arc::clone(&guard);
         let handler = async move |request: Request| guard.respond(operation, request).await;
-        router = router.route(operation.path(), post(handler));
+        router = router.route(&format!("/{}", operation.as_str()), post(handler));
     }
     router
 }
@@ -90,35 +96,63 @@ pub fn operations<S: Clone + Send + Sync + 'static>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Rotate,
+    Hold,
+    Resume,
+    RollBack,
+    Rehearse,
 }
 
 impl Operation {
-    const ALL: [Self; 1] = [Self::Rotate];
+    const ALL: [Self; 5] = [
+        Self::Rotate,
+        Self::Hold,
+        Self::Resume,
+        Self::RollBack,
+        Self::Rehearse,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Rotate => "rotate",
+            Self::Hold => "hold",
+            Self::Resume => "resume",
+            Self::RollBack => "roll_back",
+            Self::Rehearse => "rehearse",
         }
     }
 
-    fn path(self) -> &'static str {
-        match self {
-            Self::Rotate => "/rotate",
-        }
-    }
-
-    /// Returns whose name the body has, for an error.
+    /// Returns the body, for an error.
     fn body(self) -> &'static str {
         match self {
-            Self::Rotate => r#"{"provider": "NAME"}"#,
+            Self::Rotate | Self::Hold | Self::Resume => r#"{"provider": "NAME"}"#,
+            Self::RollBack => r#"{"pool": "NAME"}"#,
+            Self::Rehearse => r#"{"provider": "NAME"} or {"pool": "NAME"}"#,
         }
     }
 
-    /// Returns the name in the body, if it is of what the operation acts on.
-    fn target(self, names: Names) -> Option<String> {
-        match (self, names.provider, names.pool) {
-            (Self::Rotate, Some(name), None) => Some(name),
+    /// Returns the target in the body, if the operation has such targets.
+    fn target(self, names: Names) -> Option<Target> {
+        match (names.provider, names.pool) {
+            (Some(name), None) if self != Self::RollBack => Some(Target::Provider(name)),
+            (None, Some(name)) if matches!(self, Self::RollBack | Self::Rehearse) => {
+                Some(Target::Pool(name))
+            }
             _ => None,
+        }
+    }
+}
+
+/// On what an operation acts.
+#[derive(Clone, Debug)]
+enum Target {
+    Provider(String),
+    Pool(String),
+}
+
+impl Target {
+    fn name(&self) -> &str {
+        match self {
+            Self::Provider(name) | Self::Pool(name) => name,
         }
     }
 }
@@ -176,7 +210,7 @@ impl Guard {
             Err(wait) => Err(Failure::too_many(wait)),
         };
         let target = target.inspect_err(|failure| log.failed(None, failure))?;
-        let name = target.clone();
+        let name = target.name().to_owned();
         // In a task, so that it is completed and logged if the client leaves.
         let operation = tokio::spawn(async move {
             let result = self.call(operation, &target).await;
@@ -206,25 +240,46 @@ impl Guard {
         Failure::unauthorized()
     }
 
-    async fn call(&self, operation: Operation, name: &str) -> Result<Value, Failure> {
-        let supervisor = &self.supervisor;
-        let result = match operation {
-            Operation::Rotate => supervisor
+    async fn call(&self, operation: Operation, target: &Target) -> Result<Value, Failure> {
+        let (supervisor, name) = (&self.supervisor, target.name());
+        let result = match (operation, target) {
+            (Operation::Rotate, _) => supervisor
                 .rotate_now(name)
                 .await
                 .map(|report| json!(report)),
+            (Operation::RollBack, _) => {
+                supervisor.roll_back(name).await.map(|report| json!(report))
+            }
+            (Operation::Rehearse, Target::Provider(_)) => {
+                supervisor.rehearse(name).await.map(|report| json!(report))
+            }
+            (Operation::Rehearse, Target::Pool(_)) => supervisor
+                .rehearse_pool(name)
+                .await
+                .map(|report| json!(report)),
+            (Operation::Hold, _) => supervisor.hold(name).map(|()| self.provider(name)),
+            (Operation::Resume, _) => supervisor.resume(name).map(|()| self.provider(name)),
         };
         result.map_err(|error| {
             let status = supervisor.status();
-            let providers = status.providers.iter();
-            let known: Vec<_> = providers.map(|one| one.name.to_string()).collect();
+            let known: Vec<_> = match target {
+                Target::Provider(_) => status.providers.into_iter().map(|one| one.name).collect(),
+                Target::Pool(_) => status.pools.into_iter().map(|one| one.name).collect(),
+            };
             Failure::of_call(&error, name, &known)
         })
     }
+
+    /// Returns the status of a provider.
+    fn provider(&self, name: &str) -> Value {
+        let status = self.supervisor.status();
+        let mut providers = status.providers.iter();
+        json!(providers.find(|one| &*one.name == name))
+    }
 }
 
-/// Reads the name on which an operation acts.
-async fn read(operation: Operation, request: Request<Body>) -> Result<String, Failure> {
+/// Reads the target of an operation.
+async fn read(operation: Operation, request: Request<Body>) -> Result<Target, Failure> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let media_type = content_type.and_then(|value| value.split(';').next());
@@ -256,11 +311,11 @@ struct Log {
 }
 
 impl Log {
-    fn done(&self, name: &str, result: &Value) {
+    fn done(&self, target: &Target, result: &Value) {
         let outcome = result.get("outcome").and_then(Value::as_str);
         tracing::info!(
             operation = self.operation.as_str(),
-            name,
+            name = target.name(),
             by = self.by,
             from = self.from,
             outcome = outcome.unwrap_or("done"),
@@ -268,10 +323,10 @@ impl Log {
         );
     }
 
-    fn failed(&self, name: Option<&str>, failure: &Failure) {
+    fn failed(&self, target: Option<&Target>, failure: &Failure) {
         tracing::warn!(
             operation = self.operation.as_str(),
-            name,
+            name = target.map(Target::name),
             by = self.by,
             from = self.from,
             status = failure.status.as_u16(),

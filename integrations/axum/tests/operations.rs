@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
+use claviger::Supervisor;
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger_axum::{OperatorToken, operations};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
@@ -43,7 +44,9 @@ impl Answer {
 
 impl Service {
     async fn start() -> Self {
-        let lab = Lab::new();
+        let builder = Supervisor::builder();
+        let builder = builder.with_previous_lease_kept_for(Duration::from_secs(600));
+        let lab = Lab::with_builder(builder).expect("a lab");
         let provider = ScriptedProvider::new().with_new_credential_per_fetch();
         let credentials = lab
             .supervisor
@@ -119,6 +122,72 @@ async fn each_valid_token_rotates_a_provider() {
         // Calls within a second share one fetch.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_provider_is_not_rotated_until_it_is_resumed() {
+    let service = Service::start().await;
+    let body = r#"{"provider": "orders-credentials"}"#;
+    let answer = service.post("/hold", TOKEN, body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert_eq!(answer.body["operation"], "hold");
+    assert!(answer.body["result"]["held"].is_string(), "{}", answer.body);
+    let answer = service.rotate(TOKEN).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(answer.error()["kind"], "held");
+    let answer = service.post("/resume", TOKEN, body).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.body["result"]["held"].is_null(), "{}", answer.body);
+    assert_eq!(service.rotate(TOKEN).await.status, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_returns_to_its_previous_lease() {
+    let service = Service::start().await;
+    let body = r#"{"pool": "orders"}"#;
+    let answer = service.post("/roll_back", TOKEN, body).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
+    assert_eq!(answer.error()["kind"], "not_possible");
+    assert_eq!(service.rotate(TOKEN).await.status, StatusCode::OK);
+    let answer = service.post("/roll_back", TOKEN, body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert_eq!(answer.body["name"], "orders");
+    let report = &answer.body["result"];
+    assert_eq!(report["trigger"], "roll_back");
+    assert_eq!(report["handovers"][0]["generation"], 3);
+    let answer = service
+        .post("/roll_back", TOKEN, r#"{"pool": "order"}"#)
+        .await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(answer.error()["nearest"], "orders");
+    let answer = service
+        .post("/roll_back", TOKEN, r#"{"provider": "orders"}"#)
+        .await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rehearsal_of_a_provider_and_of_a_pool_serves_nothing_new() {
+    let service = Service::start().await;
+    for (body, name) in [
+        (
+            r#"{"provider": "orders-credentials"}"#,
+            "orders-credentials",
+        ),
+        (r#"{"pool": "orders"}"#, "orders"),
+    ] {
+        let answer = service.post("/rehearse", TOKEN, body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        assert_eq!(answer.body["name"], name);
+        let pool = &answer.body["result"]["pools"][0];
+        assert_eq!(
+            (&pool["pool"], &pool["error"]),
+            (&json!("orders"), &Value::Null)
+        );
+        assert!(!answer.body.to_string().contains("password-"));
+    }
+    let status = service.lab.supervisor.status();
+    assert_eq!(status.pools[0].generation, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -266,6 +266,32 @@ async fn a_stream_has_a_snapshot_at_once_and_after_each_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_held_provider_and_a_pool_that_was_rolled_back_are_shown() {
+    let service = Service::start().await;
+    let supervisor = &service.lab.supervisor;
+    service.provider.rotate();
+    // A connection in use keeps the previous lease.
+    let busy = service.pool.get().await.expect("a connection");
+    supervisor.rotate_now("login").await.expect("it is adopted");
+    supervisor.roll_back(HOSTILE).await.expect("it is possible");
+    let html = service.html().await;
+    for shown in [
+        "Ready",
+        "provider &quot;login&quot; is held since ",
+        "docs/operating.md#provider-held",
+        ">held</span>",
+        ">rolled back</span>",
+        "by a roll-back",
+    ] {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+    drop(busy);
+    supervisor.resume("login").expect("it is known");
+    let html = service.html().await;
+    assert!(!html.contains("is held since"), "{html}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_storm_of_changes_causes_three_snapshots_in_a_second() {
     let service = Service::start().await;
     let mut stream = service.stream().await;

@@ -1,5 +1,6 @@
 //! Errors of operations, as responses in JSON.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -67,12 +68,15 @@ impl Failure {
     }
 
     /// Returns the failure of a call to the supervisor. `known` are the names that exist.
-    pub(super) fn of_call(error: &Error, name: &str, known: &[String]) -> Self {
+    pub(super) fn of_call(error: &Error, name: &str, known: &[Arc<str>]) -> Self {
         let kind = error.kind();
         let status = match kind {
             ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
             ErrorKind::NotRegistered => StatusCode::NOT_FOUND,
-            ErrorKind::AlreadyRegistered | ErrorKind::InUse => StatusCode::CONFLICT,
+            ErrorKind::AlreadyRegistered
+            | ErrorKind::InUse
+            | ErrorKind::Held
+            | ErrorKind::NotPossible => StatusCode::CONFLICT,
             ErrorKind::Provider | ErrorKind::Pool => StatusCode::BAD_GATEWAY,
             ErrorKind::ShutDown | ErrorKind::NoRuntime => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -118,12 +122,12 @@ impl IntoResponse for Failure {
 const MIN_SIMILARITY: f64 = 0.5;
 
 /// Returns the name that is most similar, if one is similar at all.
-fn nearest<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
+fn nearest<'k>(name: &str, known: &'k [Arc<str>]) -> Option<&'k str> {
     // A name is as long as its sender likes.
     let name: String = name.chars().take(200).collect();
     let similar = known.iter().map(|one| {
         let similarity = strsim::normalized_damerau_levenshtein(&name, one);
-        (similarity, one.as_str())
+        (similarity, &**one)
     });
     let (similarity, nearest) = similar.max_by(|(left, _), (right, _)| left.total_cmp(right))?;
     (similarity >= MIN_SIMILARITY).then_some(nearest)

@@ -118,3 +118,5 @@ pub(super) fn manual(section: &str) -> String {
 
 /// The manual's section about readiness.
 pub(super) const FIRST_MINUTE: &str = "the-first-minute";
+/// The manual's section about held providers.
+pub(super) const HELD: &str = "provider-held";

@@ -10,7 +10,7 @@ use claviger::status::{Readiness, Status};
 use super::format::{count, since};
 use super::history::History;
 use super::node::{Node, node};
-use super::problem::{FIRST_MINUTE, manual};
+use super::problem::{FIRST_MINUTE, HELD, manual};
 
 /// What the page shows, at one time.
 pub(super) struct Snapshot<'s> {
@@ -84,6 +84,7 @@ impl Snapshot<'_> {
         summary
             .child(headline)
             .children(self.reasons())
+            .children(self.notes())
             .child(self.facts())
     }
 
@@ -100,6 +101,21 @@ impl Snapshot<'_> {
         let list = node("ul").children(grouped(reasons).iter().map(|line| node("li").text(line)));
         let reasons = node("div").key("reasons").class("reasons");
         Some(reasons.child(list).child(node("p").child(link)))
+    }
+
+    /// Returns what an operator should know that does not end readiness: held providers.
+    fn notes(&self) -> Option<Node> {
+        let notes = &self.readiness.notes;
+        if notes.is_empty() {
+            return None;
+        }
+        let link = node("a")
+            .with("href", manual(HELD))
+            .with("rel", "noreferrer")
+            .text("What it means, in the operators' manual");
+        let list = node("ul").children(grouped(notes).iter().map(|line| node("li").text(line)));
+        let notes = node("div").key("notes").class("reasons");
+        Some(notes.child(list).child(node("p").child(link)))
     }
 
     /// Returns the numbers over all pools.

@@ -61,6 +61,7 @@ impl Snapshot<'_> {
             None => dash(),
         };
         let next = match provider.next_fetch {
+            _ if provider.held.is_some() => node("span").text("held"),
             Some(next) => until(self.now, next),
             None => dash(),
         };
@@ -160,6 +161,8 @@ fn pool_state(pool: &PoolStatus) -> (Tone, &'static str) {
         (Tone::Bad, "expired")
     } else if pool.last_error.is_some() {
         (Tone::Warn, "login fails")
+    } else if pool.rolled_back {
+        (Tone::Warn, "rolled back")
     } else {
         (Tone::Good, "serving")
     }
@@ -176,6 +179,8 @@ fn provider_state(provider: &ProviderStatus) -> (Tone, &'static str) {
         }
     } else if provider.remaining.is_some_and(|left| left.is_zero()) {
         (Tone::Bad, "expired")
+    } else if provider.held.is_some() {
+        (Tone::Warn, "held")
     } else if provider.last_error.is_some() {
         (Tone::Warn, "fetch fails")
     } else if provider.hanging > 0 {
