@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use claviger::error::ProviderError;
+use claviger::lease::Expiry;
 use claviger::provider::{FetchRequest, Fetched, Hints};
 use claviger::{Credentials, Lease, Provider};
 
@@ -30,6 +31,14 @@ trait Object: fmt::Debug + Send + Sync {
         &self,
         request: FetchRequest<Credentials>,
     ) -> Boxed<'_, Result<Fetched<Credentials>, ProviderError>>;
+    fn renew(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Boxed<'_, Result<Option<Expiry>, ProviderError>>;
+    fn rehearse(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Boxed<'_, Result<Fetched<Credentials>, ProviderError>>;
     fn release(&self, lease: Lease<Credentials>) -> Boxed<'_, Result<(), ProviderError>>;
     fn watch(&self, hints: Hints) -> Boxed<'_, ()>;
     fn close(&self) -> Boxed<'_, ()>;
@@ -41,6 +50,20 @@ impl<P: Provider<Secret = Credentials>> Object for P {
         request: FetchRequest<Credentials>,
     ) -> Boxed<'_, Result<Fetched<Credentials>, ProviderError>> {
         Box::pin(Provider::fetch(self, request))
+    }
+
+    fn renew(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Boxed<'_, Result<Option<Expiry>, ProviderError>> {
+        Box::pin(Provider::renew(self, request))
+    }
+
+    fn rehearse(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Boxed<'_, Result<Fetched<Credentials>, ProviderError>> {
+        Box::pin(Provider::rehearse(self, request))
     }
 
     fn release(&self, lease: Lease<Credentials>) -> Boxed<'_, Result<(), ProviderError>> {
@@ -64,6 +87,20 @@ impl Provider for AnyProvider {
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         self.0.fetch(request).await
+    }
+
+    async fn renew(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Option<Expiry>, ProviderError> {
+        self.0.renew(request).await
+    }
+
+    async fn rehearse(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Fetched<Credentials>, ProviderError> {
+        self.0.rehearse(request).await
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
