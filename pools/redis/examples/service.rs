@@ -77,12 +77,12 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let server = tokio::task::spawn_blocking(Redis::start).await??;
     server.set_user(USER, "password-0")?;
 
-    // The backend, which stores the password.
-    let (backend, current) = watch::channel("password-0".to_owned());
+    // The backend, which stores the password and counts its versions.
+    let (backend, current) = watch::channel((0, "password-0".to_owned()));
     let provider = provider_fn(move |_| {
-        let password = current.borrow().clone();
+        let (version, password): (u32, String) = current.borrow().clone();
         async move {
-            let revision = Revision::new(password.clone());
+            let revision = Revision::new(version.to_string());
             let lease = Lease::new(Credentials::new(USER, password), revision)
                 .with_old_connections(OldConnections::Reauthenticate);
             Ok::<_, ProviderError>(lease)
@@ -121,13 +121,13 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         server.set_password(USER, &password)?;
         if rotation == ROTATIONS {
             // The service detects the change by a rejection. The backend has the password by then.
-            backend.send_replace(password);
+            backend.send_replace((rotation, password));
             server.kill_connections(USER)?;
             while cache.generation() <= u64::from(ROTATIONS) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         } else {
-            backend.send_replace(password);
+            backend.send_replace((rotation, password));
             supervisor.rotate_now("visits-credentials").await?;
         }
         let id = server.connections_of(USER)?.first().map(|one| one.id);
