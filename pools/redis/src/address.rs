@@ -21,9 +21,13 @@ pub(crate) fn misconfigured(field: &str, problem: impl std::fmt::Display) -> Con
 /// Parses an address. Its user and password are ignored.
 pub(crate) fn parse(address: impl IntoConnectionInfo) -> Result<ConnectionInfo, ConnectError> {
     // The error of a URL does not contain it.
-    let info = address
-        .into_connection_info()
-        .map_err(|error| misconfigured("address", format_args!("is invalid: {error}")))?;
+    let info = address.into_connection_info().map_err(|error| {
+        let problem = format_args!(
+            "is invalid: {error}; write redis://host:6379/0, or rediss://host:6379/0 for TLS, \
+            with a port from 1 to 65535"
+        );
+        misconfigured("address", problem)
+    })?;
     let problem = match info.addr() {
         ConnectionAddr::TcpTls { insecure: true, .. } => {
             "must not end with #insecure: a certificate is always verified"
@@ -36,7 +40,7 @@ pub(crate) fn parse(address: impl IntoConnectionInfo) -> Result<ConnectionInfo, 
                 return Err(misconfigured("address: the host", problem));
             }
             if *port == 0 {
-                "has port 0; give the server's, usually 6379"
+                "has port 0; give the server's, from 1 to 65535, usually 6379"
             } else {
                 return Ok(without_credentials(info));
             }
@@ -76,6 +80,23 @@ impl Logins {
             connection_timeout: Duration::from_secs(1),
             response_timeout: Some(Duration::from_millis(500)),
         }
+    }
+
+    /// Rejects time-outs of zero, with which each connect or command would fail.
+    pub(crate) fn check_timeouts(&self) -> Result<(), ConnectError> {
+        if self.connection_timeout.is_zero() {
+            return Err(misconfigured(
+                "connection_timeout",
+                "is 0s; give at least a millisecond, such as 1 s",
+            ));
+        }
+        if self.response_timeout == Some(Duration::ZERO) {
+            return Err(misconfigured(
+                "response_timeout",
+                "is 0s; give at least a millisecond, such as 500 ms, or None for no limit",
+            ));
+        }
+        Ok(())
     }
 
     /// Returns whether each address is one of TLS, or a socket of this machine.
@@ -206,5 +227,56 @@ impl Logins {
         }
         self.certificates = Some(certificates);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
+    use super::*;
+    use crate::RedisPools;
+    use claviger::pool::PoolFactory;
+    use claviger::{Lease, Revision};
+
+    #[test]
+    fn an_invalid_address_is_an_error_with_the_right_form() {
+        for address in [
+            "localhost:6379",
+            "http://cache:6379",
+            "redis://u:CANARY@cache:99999",
+            "cache",
+            "",
+        ] {
+            let error = RedisPools::new(address).map(drop).expect_err(address);
+            assert_eq!(error.kind(), ConnectErrorKind::Misconfigured, "{error}");
+            let text = error.to_string();
+            for part in ["address", "redis://host:6379/0", "rediss://", "1 to 65535"] {
+                assert!(text.contains(part), "{address}: {text}");
+            }
+            assert!(!text.contains("CANARY"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_of_zero_is_an_error_at_registration() {
+        let lease = Lease::new(Credentials::new("app", "s3cret"), Revision::new("1"));
+        let pools = || RedisPools::new("redis://cache:6379").expect("a valid address");
+        assert!(pools().check(&lease).is_ok());
+        assert!(pools().with_response_timeout(None).check(&lease).is_ok());
+        for (pools, field) in [
+            (
+                pools().with_connection_timeout(Duration::ZERO),
+                "connection_timeout is 0s; give",
+            ),
+            (
+                pools().with_response_timeout(Some(Duration::ZERO)),
+                "response_timeout is 0s; give",
+            ),
+        ] {
+            let error = pools.check(&lease).expect_err(field);
+            assert_eq!(error.kind(), ConnectErrorKind::Misconfigured, "{error}");
+            assert!(error.to_string().contains(field), "{error}");
+        }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn check_lease(
     if credentials.expose_password().is_empty() {
         return Err(misconfigured("password", "is empty"));
     }
+    logins.check_timeouts()?;
     let logins = logins.at_endpoint_of(credentials)?;
     if credentials.is_token() && !logins.hides_tokens() && !tokens_in_clear {
         return Err(misconfigured(

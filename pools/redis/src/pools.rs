@@ -106,6 +106,8 @@ impl<K: Kind> RedisPools<K> {
 
     /// Sets the time-out of a connect with its login. Default: 1 s, as in redis-rs. A verification
     /// ends after its own deadline, 5 s by default.
+    ///
+    /// Zero is an error at registration.
     #[must_use]
     pub fn with_connection_timeout(mut self, timeout: Duration) -> Self {
         self.logins.connection_timeout = timeout;
@@ -115,6 +117,8 @@ impl<K: Kind> RedisPools<K> {
     /// Sets the time-out of a command. Default: 500 ms, as in redis-rs. `None`: no limit, which
     /// blocking commands such as `BLPOP` need. They also delay all other commands of the
     /// connection.
+    ///
+    /// Zero is an error at registration.
     #[must_use]
     pub fn with_response_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.logins.response_timeout = timeout;
