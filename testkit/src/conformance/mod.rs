@@ -13,7 +13,8 @@
 //! ```
 //!
 //! - The checks run on real time and on a runtime of their own, one after another. A subject that
-//!   panics, hangs or blocks its thread fails the check, which ends after a minute.
+//!   panics, or that hangs or blocks its thread for a minute, fails the check. Shorter blocks are
+//!   detected in `fetch` and `try_get` alone, from 250 ms.
 //! - A check that has no meaning for the subject is reported as not applicable, with the reason.
 //! - Run the kit on the real server or backend. Results on a substitute do not apply to it.
 
