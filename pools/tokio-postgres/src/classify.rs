@@ -56,7 +56,11 @@ fn known_connect_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Co
 
 fn connect_error(error: &Error) -> ConnectError {
     let Some(database) = error.as_db_error() else {
-        return ConnectError::new(kind_of_driver(error), text_of(error));
+        let mut text = text_of(error);
+        if text.ends_with(NO_TLS) {
+            text.push_str(NO_TLS_ADVICE);
+        }
+        return ConnectError::new(kind_of_driver(error), text);
     };
     let (code, message) = (database.code().code(), database.message());
     let kind = ConnectErrorKind::from_postgres(Some(code), database.routine(), message);
@@ -92,6 +96,10 @@ fn has_text(error: &Error, text: &str) -> bool {
 }
 
 const TLS: &str = "error performing TLS handshake";
+/// Source of a [`TLS`] error if the server has TLS off, and `sslmode` requires it.
+const NO_TLS: &str = "server does not support TLS";
+const NO_TLS_ADVICE: &str = ", which `sslmode=require` demands: set `ssl = on` in the server's \
+    postgresql.conf, or SslMode::Prefer to connect without TLS";
 const TIMEOUT: &str = "timeout waiting for server";
 const AUTHENTICATION: &str = "authentication error";
 const CONFIG: &str = "invalid configuration";

@@ -75,6 +75,25 @@ async fn a_login_uses_the_lease_and_tls() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_is_an_error_that_names_sslmode() {
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", "s3cret").expect("a role");
+    server.create_database("orders", "app").expect("a database");
+    let error = PgConnect::new(config(&server)).verify(&app()).await;
+    let error = error.expect_err("no TLS");
+    assert_eq!(error.kind(), ConnectErrorKind::Misconfigured, "{error}");
+    let text = error.to_string();
+    for part in [
+        "does not support TLS",
+        "sslmode",
+        "ssl = on",
+        "SslMode::Prefer",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn the_leases_endpoint_takes_precedence() {
     let server = server();
     let mut elsewhere = Config::new();
