@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use claviger::{Credentials, Endpoint};
-use url::Url;
+use url::{ParseError, Url};
 
 use crate::read_error::ReadError;
 use crate::read_file::without_nul;
@@ -31,8 +31,14 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Credentials, ReadError> {
         return Err(malformed(&format!("the host in the URL {problem}")));
     }
     let url = Url::parse(text).map_err(|error| {
+        // A raw `/` in the password makes a part of it the port.
+        let port = match error {
+            ParseError::InvalidPort => " with a port from 1 to 65535",
+            _ => "",
+        };
         malformed(&format!(
-            "is not a URL: {error}; write {SCHEMES} and percent-encode the user and the password"
+            "is not a URL: {error}; write {SCHEMES}{port} and percent-encode the user and the \
+            password"
         ))
     })?;
     let default_port = match url.scheme() {
@@ -208,8 +214,8 @@ mod tests {
             ("CANARY", "not a URL"),
             ("canary:CANARY", "must begin with"),
             ("https://u:CANARY@h/d", "must begin with"),
-            ("postgres://u:CANARY@h:port/d", "not a URL"),
-            ("postgres://u:CANARY@h:99999/d", "not a URL"),
+            ("postgres://u:CANARY@h:port/d", "1 to 65535"),
+            ("postgres://u:CANARY@h:99999/d", "1 to 65535"),
             ("postgres://u:CANARY@h:0/d", "port"),
             ("postgres://u:CAN ARY@h/d", "white space"),
             ("postgres://u:CAN\nARY@h/d", "white space"),
