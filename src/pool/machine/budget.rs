@@ -107,7 +107,6 @@ impl Account {
         if cost > 0 && self.refunds < MAX_REFUNDS {
             self.refunds += 1;
             self.spent = self.spent.saturating_sub(cost);
-            self.last_first_try = None;
         }
     }
 
