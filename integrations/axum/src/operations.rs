@@ -48,11 +48,12 @@ const BODY: usize = 4_096;
 /// The result is the report of the rotation or rehearsal, or, of `/hold` and `/resume`, the
 /// provider's status.
 ///
-/// - 400 for an invalid body, 401 without a valid token, 404 for an unknown name (with the nearest
-///   one), 409 if the state does not allow it, 429 if there are too many requests (with
-///   `Retry-After`), 502 if the backend or the database fails, 503 after the shutdown.
+/// - Errors of a request: 400 for an invalid body, 401 without a valid token, 404 for an unknown
+///   name (with the nearest one). 429 (with `Retry-After`) if there are too many requests.
+/// - Errors of an operation: 409 if the state does not allow it, 502 if the backend or the database
+///   fails, 503 after the shutdown.
 /// - Ten operations may begin at once, then one each second. Requests without a valid token have a
-///   limit of their own, so they keep no operator out.
+///   limit of their own, so they do not block operators.
 /// - Tokens are compared in constant time.
 /// - Each operation is logged at INFO: what, whose token, and from where if the router is served
 ///   with `into_make_service_with_connect_info::<SocketAddr>()`. It continues if the client leaves.
@@ -92,7 +93,7 @@ pub fn operations<S: Clone + Send + Sync + 'static>(
     router
 }
 
-/// What an operator can request.
+/// An operation that an operator can request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Rotate,
@@ -142,7 +143,7 @@ impl Operation {
     }
 }
 
-/// On what an operation acts.
+/// Target of an operation.
 #[derive(Clone, Debug)]
 enum Target {
     Provider(String),
@@ -165,7 +166,7 @@ struct Names {
     pool: Option<String>,
 }
 
-/// What all operations share.
+/// State that all operations share.
 struct Guard {
     supervisor: Supervisor,
     tokens: Vec<OperatorToken>,
@@ -224,7 +225,8 @@ impl Guard {
         Ok((name, result))
     }
 
-    /// Returns the response to a request without a valid token. Some of many are logged.
+    /// Returns the response to a request without a valid token. Ten are logged at once, then one in
+    /// a second.
     fn reject(&self, operation: Operation, from: &str) -> Failure {
         if let Err(wait) = self.rejections.take() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +305,7 @@ async fn read(operation: Operation, request: Request<Body>) -> Result<Target, Fa
         })
 }
 
-/// What is logged of an operation.
+/// Fields of an operation's log line.
 struct Log {
     operation: Operation,
     by: String,

@@ -49,9 +49,9 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 
 /// Returns the status page for operators: `/`, and `/events`, which keeps it up to date.
 ///
-/// It shows pools, generations, the time to expiry, connections that serve and drain, problems with
-/// the operators' manual's advice, and the last 50 rotations as a timeline. It contains what
-/// [`status`](crate::status) contains: nothing secret, but nothing for the public.
+/// It shows pools, generations, the time to expiry, and connections that serve and drain. It shows
+/// problems with the operators' manual's advice, and the last 50 rotations as a timeline. It
+/// contains what [`status`](crate::status) contains: nothing secret, but nothing for the public.
 ///
 /// - The page is one document without other files. Its content security policy allows its own style
 ///   and script alone. All of its addresses are relative, so the router may be nested.
@@ -105,7 +105,7 @@ fn document(live: &Arc<Live>) -> String {
         format::time_of_day(snapshot.now).write_html(&mut now);
         now.push_str(" UTC");
         let mut html = String::with_capacity(TEMPLATE.len() + STYLE.len() + SCRIPT.len());
-        // One pass, so that a value with a marker stays a value.
+        // In one pass, so that a marker inside a value is not filled.
         let mut rest = TEMPLATE;
         while let Some((before, from_marker)) = rest.split_once("{{") {
             let (marker, after) = from_marker.split_once("}}").unwrap_or((from_marker, ""));

@@ -30,13 +30,13 @@ struct Service {
     router: Router,
 }
 
-struct Answer {
+struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Value,
 }
 
-impl Answer {
+impl Reply {
     fn error(&self) -> &Value {
         &self.body["error"]
     }
@@ -68,26 +68,26 @@ impl Service {
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await;
         let response = response.expect("a response");
         let (status, headers) = (response.status(), response.headers().clone());
         let body = to_bytes(response.into_body(), 1 << 20).await;
         let body = serde_json::from_slice(&body.expect("a body")).unwrap_or_default();
-        Answer {
+        Reply {
             status,
             headers,
             body,
         }
     }
 
-    async fn post(&self, path: &str, token: &str, body: &str) -> Answer {
+    async fn post(&self, path: &str, token: &str, body: &str) -> Reply {
         let authorization = format!("Bearer {token}");
         self.send(request(path, Some(&authorization), JSON, body))
             .await
     }
 
-    async fn rotate(&self, token: &str) -> Answer {
+    async fn rotate(&self, token: &str) -> Reply {
         let body = r#"{"provider": "orders-credentials"}"#;
         self.post("/rotate", token, body).await
     }
@@ -109,16 +109,16 @@ fn request(path: &str, authorization: Option<&str>, kind: &str, body: &str) -> R
 async fn each_valid_token_rotates_a_provider() {
     let service = Service::start().await;
     for (token, generation) in [(TOKEN, 2), (OTHER, 3)] {
-        let answer = service.rotate(token).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        assert_eq!(answer.headers["cache-control"], "no-store");
-        assert_eq!(answer.body["operation"], "rotate");
-        assert_eq!(answer.body["name"], "orders-credentials");
-        let report = &answer.body["result"];
+        let reply = service.rotate(token).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        assert_eq!(reply.headers["cache-control"], "no-store");
+        assert_eq!(reply.body["operation"], "rotate");
+        assert_eq!(reply.body["name"], "orders-credentials");
+        let report = &reply.body["result"];
         assert_eq!(report["outcome"], "adopted");
         assert_eq!(report["trigger"], "manual");
         assert_eq!(report["handovers"][0]["generation"], generation);
-        assert!(!answer.body.to_string().contains("password-"));
+        assert!(!reply.body.to_string().contains("password-"));
         // Calls within a second share one fetch.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
@@ -128,16 +128,16 @@ async fn each_valid_token_rotates_a_provider() {
 async fn a_held_provider_is_not_rotated_until_it_is_resumed() {
     let service = Service::start().await;
     let body = r#"{"provider": "orders-credentials"}"#;
-    let answer = service.post("/hold", TOKEN, body).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-    assert_eq!(answer.body["operation"], "hold");
-    assert!(answer.body["result"]["held"].is_string(), "{}", answer.body);
-    let answer = service.rotate(TOKEN).await;
-    assert_eq!(answer.status, StatusCode::CONFLICT);
-    assert_eq!(answer.error()["kind"], "held");
-    let answer = service.post("/resume", TOKEN, body).await;
-    assert_eq!(answer.status, StatusCode::OK);
-    assert!(answer.body["result"]["held"].is_null(), "{}", answer.body);
+    let reply = service.post("/hold", TOKEN, body).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(reply.body["operation"], "hold");
+    assert!(reply.body["result"]["held"].is_string(), "{}", reply.body);
+    let reply = service.rotate(TOKEN).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    assert_eq!(reply.error()["kind"], "held");
+    let reply = service.post("/resume", TOKEN, body).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert!(reply.body["result"]["held"].is_null(), "{}", reply.body);
     assert_eq!(service.rotate(TOKEN).await.status, StatusCode::OK);
 }
 
@@ -145,25 +145,25 @@ async fn a_held_provider_is_not_rotated_until_it_is_resumed() {
 async fn a_pool_returns_to_its_previous_lease() {
     let service = Service::start().await;
     let body = r#"{"pool": "orders"}"#;
-    let answer = service.post("/roll_back", TOKEN, body).await;
-    assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
-    assert_eq!(answer.error()["kind"], "not_possible");
+    let reply = service.post("/roll_back", TOKEN, body).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT, "{}", reply.body);
+    assert_eq!(reply.error()["kind"], "not_possible");
     assert_eq!(service.rotate(TOKEN).await.status, StatusCode::OK);
-    let answer = service.post("/roll_back", TOKEN, body).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-    assert_eq!(answer.body["name"], "orders");
-    let report = &answer.body["result"];
+    let reply = service.post("/roll_back", TOKEN, body).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(reply.body["name"], "orders");
+    let report = &reply.body["result"];
     assert_eq!(report["trigger"], "roll_back");
     assert_eq!(report["handovers"][0]["generation"], 3);
-    let answer = service
+    let reply = service
         .post("/roll_back", TOKEN, r#"{"pool": "order"}"#)
         .await;
-    assert_eq!(answer.status, StatusCode::NOT_FOUND);
-    assert_eq!(answer.error()["nearest"], "orders");
-    let answer = service
+    assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    assert_eq!(reply.error()["nearest"], "orders");
+    let reply = service
         .post("/roll_back", TOKEN, r#"{"provider": "orders"}"#)
         .await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,15 +176,15 @@ async fn a_rehearsal_of_a_provider_and_of_a_pool_serves_nothing_new() {
         ),
         (r#"{"pool": "orders"}"#, "orders"),
     ] {
-        let answer = service.post("/rehearse", TOKEN, body).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        assert_eq!(answer.body["name"], name);
-        let pool = &answer.body["result"]["pools"][0];
+        let reply = service.post("/rehearse", TOKEN, body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        assert_eq!(reply.body["name"], name);
+        let pool = &reply.body["result"]["pools"][0];
         assert_eq!(
             (&pool["pool"], &pool["error"]),
             (&json!("orders"), &Value::Null)
         );
-        assert!(!answer.body.to_string().contains("password-"));
+        assert!(!reply.body.to_string().contains("password-"));
     }
     let status = service.lab.supervisor.status();
     assert_eq!(status.pools[0].generation, 1);
@@ -197,7 +197,7 @@ async fn a_missing_and_a_wrong_token_have_the_same_response() {
     let longer = format!("Bearer {TOKEN}0");
     let wrong = format!("Bearer {WRONG}");
     let basic = format!("Basic {TOKEN}");
-    let mut answers = Vec::new();
+    let mut replies = Vec::new();
     for authorization in [
         None,
         Some(""),
@@ -208,15 +208,15 @@ async fn a_missing_and_a_wrong_token_have_the_same_response() {
         Some(&*wrong),
     ] {
         let sent = request("/rotate", authorization, JSON, body);
-        let answer = service.send(sent).await;
-        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{authorization:?}");
-        assert_eq!(answer.headers["www-authenticate"], "Bearer");
-        assert_eq!(answer.headers["cache-control"], "no-store");
-        answers.push(answer.body);
+        let reply = service.send(sent).await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{authorization:?}");
+        assert_eq!(reply.headers["www-authenticate"], "Bearer");
+        assert_eq!(reply.headers["cache-control"], "no-store");
+        replies.push(reply.body);
     }
-    answers.dedup();
+    replies.dedup();
     assert_eq!(
-        answers,
+        replies,
         [json!({ "error": {
             "kind": "unauthorized",
             "message": "a valid token is required: Authorization: Bearer TOKEN",
@@ -226,12 +226,12 @@ async fn a_missing_and_a_wrong_token_have_the_same_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn operations_are_limited_and_wrong_tokens_keep_nobody_out() {
+async fn operations_are_limited_and_wrong_tokens_block_nobody() {
     let service = Service::start().await;
     let mut limited = 0;
     for _ in 0..100 {
-        let answer = service.rotate(WRONG).await;
-        limited += u32::from(answer.status == StatusCode::TOO_MANY_REQUESTS);
+        let reply = service.rotate(WRONG).await;
+        limited += u32::from(reply.status == StatusCode::TOO_MANY_REQUESTS);
     }
     assert_eq!(limited, 90);
     // An operation that takes no time.
@@ -243,11 +243,11 @@ async fn operations_are_limited_and_wrong_tokens_keep_nobody_out() {
     for _ in 0..10 {
         assert_eq!(unknown().await.status, StatusCode::NOT_FOUND);
     }
-    let answer = unknown().await;
-    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(answer.headers["retry-after"], "1");
-    assert_eq!(answer.error()["kind"], "too_many_requests");
-    assert_eq!(answer.error()["retry_after_seconds"], 1);
+    let reply = unknown().await;
+    assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(reply.headers["retry-after"], "1");
+    assert_eq!(reply.error()["kind"], "too_many_requests");
+    assert_eq!(reply.error()["retry_after_seconds"], 1);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(unknown().await.status, StatusCode::NOT_FOUND);
     assert_eq!(unknown().await.status, StatusCode::TOO_MANY_REQUESTS);
@@ -257,18 +257,18 @@ async fn operations_are_limited_and_wrong_tokens_keep_nobody_out() {
 async fn an_unknown_name_is_an_error_with_the_nearest_one() {
     let service = Service::start().await;
     let body = r#"{"provider": "order-credential"}"#;
-    let answer = service.post("/rotate", TOKEN, body).await;
-    assert_eq!(answer.status, StatusCode::NOT_FOUND);
-    assert_eq!(answer.error()["kind"], "not_registered");
-    assert_eq!(answer.error()["nearest"], "orders-credentials");
-    let answer = service
+    let reply = service.post("/rotate", TOKEN, body).await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    assert_eq!(reply.error()["kind"], "not_registered");
+    assert_eq!(reply.error()["nearest"], "orders-credentials");
+    let reply = service
         .post("/rotate", TOKEN, r#"{"provider": "xyz"}"#)
         .await;
-    assert_eq!(answer.error()["nearest"], Value::Null);
+    assert_eq!(reply.error()["nearest"], Value::Null);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalid_request_is_an_error_that_says_what_is_right() {
+async fn an_invalid_request_is_an_error_that_names_the_right_form() {
     let service = Service::start().await;
     for body in [
         "",
@@ -282,10 +282,10 @@ async fn an_invalid_request_is_an_error_that_says_what_is_right() {
         r#"{"provider": "orders-credentials", "pool": "orders"}"#,
         r#"{"provider": "orders-credentials", "force": true}"#,
     ] {
-        let answer = service.post("/rotate", TOKEN, body).await;
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
-        assert_eq!(answer.error()["kind"], "invalid_input");
-        let message = answer.error()["message"].as_str().expect("a message");
+        let reply = service.post("/rotate", TOKEN, body).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(reply.error()["kind"], "invalid_input");
+        let message = reply.error()["message"].as_str().expect("a message");
         assert_eq!(
             message,
             r#"body: is not that of rotate; give {"provider": "NAME"}"#
@@ -299,14 +299,14 @@ async fn an_invalid_request_is_an_error_that_says_what_is_right() {
         "application/x-www-form-urlencoded",
         "provider=orders-credentials",
     );
-    let answer = service.send(form).await;
-    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let reply = service.send(form).await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let long = format!(r#"{{"provider": "{}"}}"#, "x".repeat(5_000));
-    let answer = service.post("/rotate", TOKEN, &long).await;
-    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let reply = service.post("/rotate", TOKEN, &long).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
     let get = Request::get("/rotate").body(Body::empty());
-    let answer = service.send(get.expect("a request")).await;
-    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    let reply = service.send(get.expect("a request")).await;
+    assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,11 +314,11 @@ async fn errors_of_the_backend_and_of_a_shutdown_have_their_kind() {
     let service = Service::start().await;
     let denied = ProviderError::new(ProviderErrorKind::Denied, "no permission");
     service.provider.fail_next(1, denied);
-    let answer = service.rotate(TOKEN).await;
-    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
-    assert_eq!(answer.error()["kind"], "provider");
+    let reply = service.rotate(TOKEN).await;
+    assert_eq!(reply.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(reply.error()["kind"], "provider");
     assert_eq!(
-        answer.error()["cause"],
+        reply.error()["cause"],
         json!({ "kind": "denied", "message": "no permission", "transient": false })
     );
     service
@@ -326,9 +326,9 @@ async fn errors_of_the_backend_and_of_a_shutdown_have_their_kind() {
         .supervisor
         .shutdown(Duration::from_secs(1))
         .await;
-    let answer = service.rotate(TOKEN).await;
-    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(answer.error()["kind"], "shut_down");
+    let reply = service.rotate(TOKEN).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.error()["kind"], "shut_down");
 }
 
 #[test]

@@ -343,9 +343,9 @@ async fn a_silent_stream_has_a_heartbeat() {
     let response = router.oneshot(request).await.expect("a response");
     let mut stream = Stream(response.into_body().into_data_stream());
     stream.next().await.expect("a snapshot");
-    let beat = tokio::time::timeout(Duration::from_secs(16), stream.0.next()).await;
-    let beat = beat.expect("within 15 s").expect("a part").expect("a part");
-    assert!(beat.starts_with(b":"), "a comment: {beat:?}");
+    let part = tokio::time::timeout(Duration::from_secs(16), stream.0.next()).await;
+    let part = part.expect("within 15 s").expect("a part").expect("a part");
+    assert!(part.starts_with(b":"), "a comment: {part:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,7 +367,7 @@ async fn streams_end_when_the_service_is_leaving() {
         let ended = tokio::time::timeout(Duration::from_secs(2), end).await;
         assert!(ended.is_ok(), "a graceful shutdown would wait");
 
-        // Who connects again gets the last state.
+        // A client that connects again gets the last state.
         let mut again = service.stream().await;
         let last = again.next().await.expect("a snapshot");
         assert_eq!(last["title"], "Not ready · Claviger");

@@ -123,7 +123,7 @@ const MIN_SIMILARITY: f64 = 0.5;
 
 /// Returns the name that is most similar, if one is similar at all.
 fn nearest<'k>(name: &str, known: &'k [Arc<str>]) -> Option<&'k str> {
-    // A name is as long as its sender likes.
+    // The sender determines the length of a name.
     let name: String = name.chars().take(200).collect();
     let similar = known.iter().map(|one| {
         let similarity = strsim::normalized_damerau_levenshtein(&name, one);

@@ -30,7 +30,7 @@ pub struct OperatorToken {
 }
 
 impl OperatorToken {
-    /// Creates a token. The log names its `label`, which says whose token it is. White space at the
+    /// Creates a token. The log names its `label`, which identifies its owner. White space at the
     /// ends of `token` is ignored, such as the line end of a file.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(350);
 /// Time after which a browser connects again when a stream has ended.
 const RECONNECT: Duration = Duration::from_secs(2);
 
-/// What all clients of a page share.
+/// State that all clients of a page share.
 pub(super) struct Live {
     supervisor: Supervisor,
     history: Mutex<History>,
@@ -86,7 +86,7 @@ impl Live {
         });
     }
 
-    /// Reads the present state, and passes it on.
+    /// Reads the present state, and returns what `show` makes of it.
     pub(super) fn snapshot<T>(self: &Arc<Self>, show: impl FnOnce(&Snapshot<'_>) -> T) -> T {
         self.start();
         let status = self.supervisor.status();
@@ -135,7 +135,7 @@ impl Live {
 struct Client {
     live: Arc<Live>,
     latest: watch::Receiver<Arc<str>>,
-    /// What it got last.
+    /// The last snapshot that it got.
     sent: Option<Arc<str>>,
     _permit: OwnedSemaphorePermit,
 }

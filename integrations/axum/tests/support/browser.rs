@@ -169,7 +169,7 @@ impl Page {
             .await;
     }
 
-    /// Returns what the browser tells a screen reader: role and name of each element.
+    /// Returns role and name of each element, as the browser reports them to a screen reader.
     pub(crate) async fn roles(&mut self) -> Vec<(String, String)> {
         let tree = self.call("Accessibility.getFullAXTree", json!({})).await;
         let nodes = tree["nodes"].as_array().cloned().unwrap_or_default();
