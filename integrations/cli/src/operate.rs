@@ -1,5 +1,5 @@
-//! `claviger status`, `rotate` and `rehearse`: requests to the operators' port of a running service,
-//! which `claviger-axum` serves.
+//! `claviger status`, `rotate` and `rehearse`: requests to the operators' port of a running
+//! service, which `claviger-axum` serves.
 
 use std::path::Path;
 use std::time::Duration;

@@ -115,10 +115,7 @@ pub(super) fn skew_finding(address: &str, skew: &Result<Skew, String>) -> Findin
             return Finding::note(
                 Step::Clock,
                 "clock_not_compared",
-                format!(
-                    "{host} could not be asked for its time: {}",
-                    one_line(reason)
-                ),
+                format!("the time of {host} could not be read: {}", one_line(reason)),
             );
         }
         Ok(Skew::Ahead(by)) => (*by, "ahead of"),
@@ -174,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_cannot_be_asked_is_a_note() {
+    fn a_backend_whose_clock_cannot_be_read_is_a_note() {
         let finding = skew_finding("http://10.0.0.1:8200/v1", &Err("refused".into()));
         assert_eq!(finding.cause, Some("clock_not_compared"));
         assert!(!finding.is_problem() && finding.detail.contains("10.0.0.1"));

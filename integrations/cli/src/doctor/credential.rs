@@ -89,7 +89,7 @@ pub(super) fn fetched_findings(
         Backend::RdsIam { .. } | Backend::ElasticacheIam { .. } => Finding::note(
             Step::Permission,
             "permission_unknown",
-            "signing needs none; AWS cannot be asked for rds-db:connect, the login shows it",
+            "signing needs none; rds-db:connect is not checked, the login shows it",
         ),
         Backend::SecretsManager { secret } => {
             Finding::ok(Step::Permission, format!("{} was read", one_line(secret)))

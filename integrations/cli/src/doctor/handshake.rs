@@ -53,8 +53,8 @@ pub(super) struct Seen {
     pub(super) version: String,
 }
 
-/// Returns the authorities that the pool's driver trusts. sqlx has those of Mozilla in its program,
-/// and adds the file's; the other kinds read those of the platform.
+/// Returns the authorities that the pool's driver trusts. sqlx contains those of Mozilla, and adds
+/// the file's. The other kinds read those of the platform.
 pub(super) fn roots(connection: &Connection, of_file: &[CertificateDer<'static>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     if matches!(connection.kind(), "postgres" | "mysql") {

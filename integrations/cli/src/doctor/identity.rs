@@ -16,7 +16,7 @@ use crate::finding::{Finding, Step, one_line};
 /// Longest time of the chain of credentials, and of the request to STS.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Result of asking who signs.
+/// Result of the request for the signing identity.
 pub(super) enum Identity {
     Known(String),
     /// The chain has no credentials.
@@ -39,7 +39,7 @@ pub(super) fn region(connection: &Connection) -> Option<String> {
     of_tokens.or_else(of_aws).map(str::to_owned)
 }
 
-/// Asks the chain for credentials, and STS whose they are.
+/// Requests credentials from the chain, and their identity from STS.
 ///
 /// # Cancel safety
 /// Dropping the future is safe.

@@ -41,7 +41,7 @@ pub(super) fn lifetime_finding(facts: &LifetimeFacts) -> Option<Finding> {
                     Step::Lifetime,
                     "lifetime_over_token",
                     format!(
-                        "connections live up to {age}, longer than a token ({})",
+                        "connections stay open for up to {age}, longer than a token ({})",
                         seconds(TOKEN)
                     ),
                 )
@@ -53,7 +53,10 @@ pub(super) fn lifetime_finding(facts: &LifetimeFacts) -> Option<Finding> {
         }
         return Some(Finding::ok(
             Step::Lifetime,
-            format!("connections live {age}, tokens {}", seconds(TOKEN)),
+            format!(
+                "connections end after {age}, tokens after {}",
+                seconds(TOKEN)
+            ),
         ));
     }
     match facts.lease {
@@ -62,7 +65,7 @@ pub(super) fn lifetime_finding(facts: &LifetimeFacts) -> Option<Finding> {
                 Step::Lifetime,
                 "lifetime_over_lease",
                 format!(
-                    "connections may live {}, the lease {}: a handover replaces them before",
+                    "connections may last {}, the lease {}: a handover replaces them before",
                     seconds(lifetime),
                     seconds(lease)
                 ),

@@ -15,7 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest message that is read.
 const LONGEST_MESSAGE: usize = 8_192;
 
-/// Parameter that no pooler knows. PostgreSQL examines parameters after the login, PgBouncer before.
+/// Parameter that no pooler knows. PostgreSQL examines parameters after the login, PgBouncer
+/// before.
 const PROBE: &str = "claviger.probe";
 
 /// What a server showed in response to a start-up message.

@@ -18,7 +18,8 @@ use crate::args::ExecArgs;
 use crate::{USAGE, check, complain, names};
 use keeper::Keeper;
 
-/// The command was not started because there are no credentials, as of `env` and `docker run`.
+/// The command was not started because there are no credentials. `env` and `docker run` have the
+/// same code for their own failures.
 const NOT_STARTED: u8 = 125;
 /// The program cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;

@@ -22,7 +22,7 @@ fn fill(address: SocketAddr) -> Vec<TcpStream> {
 }
 
 #[test]
-fn a_dropping_firewall_a_closed_port_and_an_unknown_host_are_told_apart() {
+fn a_dropping_firewall_a_closed_port_and_an_unknown_host_are_distinguished() {
     let setup = Setup::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -6,7 +6,7 @@ use claviger_servers::{PgBouncer, Postgres};
 use crate::common::{SECRET, Setup, WRONG, pool};
 
 #[test]
-fn pgbouncer_is_named_and_its_list_of_users_is_told_from_the_database() {
+fn pgbouncer_is_named_and_its_list_of_users_is_distinguished_from_the_database() {
     let server = Postgres::start().expect("a server");
     server.create_role("app", SECRET).expect("a role");
     let setup = Setup::new();

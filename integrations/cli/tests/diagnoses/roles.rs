@@ -174,7 +174,7 @@ fn a_server_without_a_free_connection_is_named() {
     server.create_role("app", SECRET).expect("a role");
     let setup = Setup::new();
     let config = pool(&setup, server.port(), "database = \"postgres\"");
-    // The only connection of ordinary users is taken by a session that waits.
+    // A waiting statement takes the only connection that ordinary users may open.
     let statements = ["-c", "SELECT 'taken'", "-c", "SELECT pg_sleep(600)"];
     let mut arguments = vec!["exec", "--", "psql", "-At"];
     arguments.extend(statements);
