@@ -103,8 +103,8 @@ impl<F: PoolFactory> AttemptTask<F> {
             return Ok(());
         };
         slot.recovered();
-        // After the publication, because callers log in with the new lease already: a rejection is
-        // that lease's. The old lease is returned later, and may be released then.
+        // After the publication, because callers log in with the new lease already: a rejection
+        // counts for that lease. The old lease is returned later, and may be released then.
         if reauthenticates && !is_late {
             slot.shared.notify_waiting();
             self.reauthenticate(&pool).await;

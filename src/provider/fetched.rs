@@ -18,7 +18,11 @@ use crate::lease::Lease;
 /// use claviger::{Credentials, Lease, Revision};
 ///
 /// /// Renews the lease while the backend has the version that the service uses.
-/// fn fetched(request: &FetchRequest<Credentials>, version: &str, password: &str) -> Fetched<Credentials> {
+/// fn fetched(
+///     request: &FetchRequest<Credentials>,
+///     version: &str,
+///     password: &str,
+/// ) -> Fetched<Credentials> {
 ///     let expiry = Expiry::after(request.started, Duration::from_secs(900));
 ///     let is_same = |lease: &Lease<Credentials>| lease.revision().as_str() == version;
 ///     if request.current.as_ref().is_some_and(is_same) {

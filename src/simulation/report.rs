@@ -110,7 +110,8 @@ pub(super) struct CheckResults {
 }
 
 impl CheckResults {
-    /// Counts a hazard: a condition in which a law could be broken. `times` may be 0, so that the summary shows it.
+    /// Counts a hazard: a condition in which a law could be broken. `times` may be 0, so that the
+    /// summary shows it.
     pub(super) fn hazard(&mut self, name: &'static str, times: u64) {
         *self.hazards.entry(name).or_default() += times;
     }

@@ -8,11 +8,11 @@ use crate::error::Error;
 use crate::report::RehearsalReport;
 
 impl Supervisor {
-    /// Rehearses a rotation of a provider: obtains the credential that the next rotation would use,
+    /// Rehearses a rotation of a provider. Obtains the credential that the next rotation would use,
     /// and logs in with it in each of the provider's pools. Nothing is served, published or closed.
     ///
     /// The credential is a new one, as with [`rotate_now`](Self::rotate_now), or the backend's
-    /// pending one: AWS Secrets Manager's `AWSPENDING` is read and not moved, a mounted file is
+    /// pending one. AWS Secrets Manager's `AWSPENDING` is read and not moved; a mounted file is
     /// read again. If the backend has no other credential, the current one is verified, and
     /// [`is_current`](RehearsalReport::is_current) is true. See
     /// [`Provider::rehearse`](crate::Provider::rehearse). A lease that is not served is released

@@ -13,9 +13,9 @@ impl Supervisor {
     ///
     /// The lease is verified, and a *new* generation with it is published, as in any handover. Then
     /// the provider is held, as by [`hold`](Self::hold). The report is that of a rotation with the
-    /// trigger [`RollBack`](crate::report::RotationTrigger::RollBack). `resume` leads the pool to
-    /// the provider's current lease again. Other pools of the provider keep theirs; roll each of
-    /// them back if they need it.
+    /// trigger [`RollBack`](crate::report::RotationTrigger::RollBack). `resume` returns the pool to
+    /// the provider's current lease. Other pools of the provider keep theirs; roll each of them
+    /// back if they need it.
     ///
     /// It is possible only while the previous lease is valid and not released. Without
     /// [`with_previous_lease_kept_for`](crate::SupervisorBuilder::with_previous_lease_kept_for)

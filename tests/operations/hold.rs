@@ -87,7 +87,7 @@ async fn a_hold_is_shown_and_does_not_end_readiness() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rotate_now_of_a_held_provider_is_an_error_that_says_so() {
+async fn rotate_now_of_a_held_provider_is_the_error_held() {
     let Scripted { lab, provider, .. } = Scripted::new().await;
     lab.supervisor.hold("login").expect("it is registered");
     let error = lab.supervisor.rotate_now("login").await;
@@ -218,7 +218,7 @@ async fn a_lease_that_expires_during_a_hold_is_not_used_for_logins() {
     sleep(11 * MINUTE).await;
     let logins = database.verifications().len();
     sleep(60 * MINUTE).await;
-    assert_eq!(renewals.load(Ordering::Acquire), 1, "it is asked once");
+    assert_eq!(renewals.load(Ordering::Acquire), 1, "one renewal");
     assert_eq!(database.verifications().len(), logins, "law 8");
     let readiness = lab.supervisor.readiness();
     assert!(

@@ -9,15 +9,16 @@ use crate::resolved_pool::{Engine, ResolvedPool};
 use crate::schema::{File, FileFormat, PoolKind, ProviderSettings, SslMode, VaultSettings};
 use crate::values::Secret;
 
-/// The library's limits. Its own errors name settings of the kind of pool, and not keys of the file.
+/// The library's limits. Its own errors name settings of the kind of pool, and not keys of the
+/// file.
 const MAX_CONNECTIONS: u32 = 10_000;
 const MAX_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Returns the pools of the file.
 ///
 /// # Errors
-/// All problems of providers and pools. `registered` names the providers that the service registers.
-/// With `for_tools`, a kind of pool whose feature is not enabled is no problem.
+/// All problems of providers and pools. `registered` names the providers that the service
+/// registers. With `for_tools`, a kind of pool whose feature is not enabled is no problem.
 pub(crate) fn check(
     file: &File,
     registered: &[&str],

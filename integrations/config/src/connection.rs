@@ -189,8 +189,9 @@ impl Connection {
         }
     }
 
-    /// Returns the connections above the maximum during a handover: `overlap` of the settings, or a
-    /// quarter and at least 1; 1 for pools that are always updated in place.
+    /// Returns the connections above the maximum during a handover: `overlap` of the settings.
+    /// Default: a quarter of the maximum, and at least 1. Pools that are always updated in place
+    /// have 1.
     pub fn overlap(&self) -> u32 {
         let settings = &self.pool.settings;
         match settings.handover {

@@ -297,7 +297,7 @@ async fn law_15_cancelled_calls_on_exclusive_connections_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_with_which_another_pool_has_logged_in_does_not_wait_for_its_turn() {
+async fn a_password_with_which_another_pool_has_logged_in_does_not_wait() {
     let setup = Setup::new(OldConnections::Drain, pools).await;
     let settings = pools(&setup.server);
     let factory = ExclusivePools::new(settings, 20).expect("a factory");
@@ -314,7 +314,7 @@ async fn a_password_with_which_another_pool_has_logged_in_does_not_wait_for_its_
         let before = setup.rejected_logins();
         setup.provider.rotate();
         setup.provider.hint();
-        eventually("a login is rejected, or waits for its turn", || {
+        eventually("a login is rejected, or waits for the budget", || {
             waits() || setup.rejected_logins() > before
         })
         .await;
@@ -325,7 +325,8 @@ async fn a_password_with_which_another_pool_has_logged_in_does_not_wait_for_its_
     until_generation(&queue, 2).await;
     let logged_in = Instant::now();
     until_generation(&setup.cache, 2).await;
-    // Its turn is ten seconds after the last password that was never tried.
+    // Without that login, it would wait for ten seconds after the last password that was never
+    // tried.
     assert!(logged_in.elapsed() < Duration::from_secs(5), "it waited");
     count(&setup.cache).await;
 }

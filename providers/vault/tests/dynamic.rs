@@ -134,7 +134,7 @@ async fn a_renewal_of_a_held_provider_creates_no_user() {
     let provider = VaultDynamic::new(&session, "database", "orders").expect("a role");
     let lease = provider.fetch_lease(FetchRequest::first()).await;
     let lease = lease.expect("a user");
-    // After a clock jump the server is asked, however young the lease is.
+    // After a clock jump a renewal is requested, however young the lease is.
     let request = || FetchRequest::new(RotationTrigger::ClockJump).with_current(lease.clone());
     let renewed = provider.renew(request()).await.expect("it responds");
     assert!(renewed.is_some(), "it is renewed");

@@ -56,7 +56,7 @@ pub(super) struct ModelledProvider {
     /// Whether it is the fetch of a rehearsal.
     rehearses: bool,
     held: bool,
-    /// Whether a lease was held before the last input.
+    /// Whether the provider was held, with a lease, before the last input.
     was_held: bool,
     hanging: Vec<FetchId>,
     /// Leases whose value is stored.
@@ -343,7 +343,7 @@ impl ModelledProvider {
                 assert_eq!(of(&before), of(&after));
                 let has_expired = |(_, facts): (LeaseId, Facts)| facts.expiry.is_expired(now);
                 let is_other = offered.is_some_and(|facts| !self.is_current(&facts.revision));
-                // A held lease stays, even if it has expired.
+                // The lease of a held provider stays, even if it has expired.
                 assert!(
                     self.closed || (self.was_held && is_other) || !after.is_some_and(has_expired),
                     "law 3: an expired renewal is a failure"
