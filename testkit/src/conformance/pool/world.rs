@@ -173,7 +173,8 @@ impl<F: PoolFactory, C: PoolControls<F>> World<F, C> {
         Ok(())
     }
 
-    /// Closes the pool at the end of a check on which that of `drain` rests.
+    /// Closes the pool at the end of a check. Ignores an error of `drain`, whose check rests on
+    /// this one.
     pub(super) async fn abandon(&self, opened: &Opened<F>) {
         let _ = timeout(WATCH, self.factory.drain(opened.pool.clone())).await;
     }

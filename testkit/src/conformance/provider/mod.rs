@@ -155,7 +155,7 @@ impl<P: Provider, C: ProviderControls<P>> IntoFuture for ProviderConformance<P, 
     }
 }
 
-/// Checks of what all others use, in their order.
+/// Basic checks, in their order. All others rest on them.
 const BASIC: [&str; 5] = [
     "fetch_returns_a_lease",
     "a_fetch_without_a_current_lease_returns_one",
@@ -178,7 +178,7 @@ fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World<P, C>>> {
     checks
 }
 
-/// Returns the checks of which a failure makes this one fail for the same reason.
+/// Returns the checks that this one rests on. It would fail with them for the same reason.
 fn rests_on(name: &str) -> &'static [&'static str] {
     match name {
         "lifetimes_count_from_the_request" => &["the_expiry_is_in_the_future"],
