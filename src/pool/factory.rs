@@ -243,12 +243,11 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         false
     }
 
-    /// Authenticates the open connections again, after
-    /// [`update_in_place`](Self::update_in_place) with credentials that were verified. Resolves
-    /// when each of them has done so, or will be used for no further call. The old lease is
-    /// released then. The new generation is published before that, unless open connections are
-    /// about to end: then after it. `within` is the verify deadline (default 5 s). Default: does
-    /// nothing.
+    /// Authenticates the open connections again, after [`update_in_place`](Self::update_in_place)
+    /// with credentials that were verified. Resolves when each of them has done so, or will be used
+    /// for no further call. The old lease is released then. The new generation is published before
+    /// that. If open connections are about to end, it is published afterwards. `within` is the
+    /// verify deadline (default 5 s). Default: does nothing.
     ///
     /// # Cancel safety
     /// Dropped some time after `within`; the old lease is released all the same.

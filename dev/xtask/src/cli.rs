@@ -49,19 +49,19 @@ exit status: 0 success, 1 something failed, 2 invalid arguments or a missing ser
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Print [`USAGE`].
+    /// Prints [`USAGE`].
     Help,
-    /// Run the demo with these arguments.
+    /// Runs the demo with these arguments.
     Demo(Vec<OsString>),
-    /// Run the tests.
+    /// Runs the tests.
     Test(TestOptions),
-    /// Run the simulation with these arguments.
+    /// Runs the simulation with these arguments.
     Simulate(Vec<OsString>),
-    /// Run the benchmarks with these arguments.
+    /// Runs the benchmarks with these arguments.
     Bench(Vec<OsString>),
-    /// Draw the pictures of the documentation, with these arguments.
+    /// Draws the pictures of the documentation, with these arguments.
     Figures(Vec<OsString>),
-    /// Install these servers.
+    /// Installs these servers.
     Install(Vec<Server>),
 }
 

@@ -9,9 +9,10 @@
 //! | `GET /`, `GET /events` | [`page`] | the status page for a browser, kept up to date |
 //! | `POST /rotate`, `/hold`, `/resume`, `/roll_back`, `/rehearse` | [`operations`] | operations with a token |
 //!
-//! Only what is called for is mounted. All bodies but the page's are JSON. That of `/readyz` lists
-//! the reasons. None of them contains a secret. Those for operators contain the names of providers
-//! and pools, and error messages of the database: serve them to operators only.
+//! Routes are mounted only if their function is called. All bodies but the page's are JSON. That of
+//! `/readyz` lists the reasons. None of them contains a secret. The bodies for operators contain
+//! the names of providers and pools, and error messages of the database: serve them to operators
+//! only.
 //!
 //! ```
 //! use axum::{Router, routing::get};

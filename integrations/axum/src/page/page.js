@@ -106,7 +106,7 @@ function show(message) {
   tick();
 }
 
-function say(state, text) {
+function report(state, text) {
   live.dataset.state = state;
   setText(live, text);
 }
@@ -116,10 +116,10 @@ function connect() {
   const events = new EventSource(location.pathname.replace(/\/?$/, "/events"));
   events.onmessage = (event) => {
     show(event.data);
-    say("live", "Live");
+    report("live", "Live");
   };
   events.onerror = () => {
-    say("lost", "Not live, connecting again");
+    report("lost", "Not live, connecting again");
     // After a response other than 200 the browser gives up.
     if (events.readyState === EventSource.CLOSED) setTimeout(connect, RETRY * 1000);
   };
