@@ -69,8 +69,9 @@ struct Account {
     length: Duration,
     /// Failed logins in this window.
     spent: u32,
-    /// Last rejected first login with a revision in this window, unless a rotation explains it.
-    last_first_try: Option<Instant>,
+    /// Last rejected first login with a revision in this window, and the revision, unless that was
+    /// accepted later.
+    last_first_try: Option<(Revision, Instant)>,
     /// Candidate with which another pool logged in since it was last rejected here.
     works_elsewhere: Option<Revision>,
     /// Refunds in this window.
@@ -235,7 +236,7 @@ impl LoginBudget {
         account.count(now);
         let even_pause = account.even_pause(&lease.revision, budget, now);
         if role != Role::Active && !account.rejected.contains_key(&lease.revision) {
-            account.last_first_try = Some(now);
+            account.last_first_try = Some((lease.revision.clone(), now));
         }
         account
             .works_elsewhere
@@ -312,6 +313,10 @@ impl LoginBudget {
             let rejected = account.rejected.remove(&lease.revision);
             if let Some(rejected) = rejected.filter(|rejected| rejected.never_verified) {
                 account.refund(rejected.cost);
+                // One that stays wrong keeps its place in the turns.
+                account
+                    .last_first_try
+                    .take_if(|(revision, _)| *revision == lease.revision);
             }
             for rejected in account.rejected.values_mut() {
                 rejected.next = rejected.next.map(|next| next.min(now + AFTER_SUCCESS));
@@ -354,11 +359,11 @@ impl LoginBudget {
         let shares_reserve = account.spent >= self.max
             && account.works_elsewhere.as_ref() != Some(&lease.revision)
             && account.shares_reserve(&lease.revision);
-        match account.last_first_try {
-            Some(last) if shares_reserve => {
+        match &account.last_first_try {
+            Some((_, last)) if shares_reserve => {
                 let left = account.usable(&lease.revision, self.budget()) - account.spent;
-                let evenly = account.ends().saturating_duration_since(last) / (left + 1);
-                at.max(last + evenly.max(NEVER_TRIED_EVERY))
+                let evenly = account.ends().saturating_duration_since(*last) / (left + 1);
+                at.max(*last + evenly.max(NEVER_TRIED_EVERY))
             }
             _ => at,
         }
