@@ -142,6 +142,19 @@ async fn an_expired_lease_wakes_waiting_callers_for_attempts_alone() {
 /// Waits with eight callers while no credentials are valid, and then for the four connections of a
 /// new generation. Returns the errors of the callers that got none.
 async fn errors_after_a_new_generation(scripted: &Scripted) -> Vec<String> {
+    // Between two fetches, which are ten seconds apart: after a failed one, a call ends at once if
+    // the next one is later than its deadline.
+    let fetches = || scripted.provider.calls().len();
+    let before = fetches();
+    let next_fetch = async {
+        while fetches() == before {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, next_fetch)
+        .await
+        .expect("fetches are repeated");
+    sleep(Duration::from_secs(5)).await;
     let callers: Vec<_> = (0..8)
         .map(|_| {
             let pool = scripted.pool.clone();
