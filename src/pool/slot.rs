@@ -47,6 +47,8 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     /// Log of used-up login budgets, and whether a lease waits for one.
     pub(super) used_up_budgets: FailureLog,
     pub(super) waits_for_budget: AtomicBool,
+    /// Held while a rehearsal logs in, so that the next one knows its failed logins.
+    pub(super) rehearsal: tokio::sync::Mutex<()>,
     /// Time at which a connection was last closed to make room on a full server.
     pub(super) last_room: Mutex<Option<Instant>>,
 }
@@ -87,6 +89,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 failures: FailureLog::default(),
                 used_up_budgets: FailureLog::default(),
                 waits_for_budget: AtomicBool::default(),
+                rehearsal: tokio::sync::Mutex::default(),
                 last_room: Mutex::default(),
             }
         })

@@ -8,6 +8,7 @@ use claviger::report::{HandoverMode, RehearsalReport};
 use claviger::{Credentials, Lease, Revision, Supervisor};
 use claviger_fixtures::{Fixture, Scripted, backend_down, query};
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -178,6 +179,31 @@ async fn rejected_logins_of_rehearsals_stay_within_the_login_budget() {
     let rejected = scripted.database.rejected();
     assert!(rejected <= 4 + 3, "law 11: {rejected} failed logins");
     assert!(limited > 0 && rejected >= 4, "the hazard: they are limited");
+    assert_unchanged(&scripted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rehearsals_at_the_same_time_stay_within_the_login_budget() {
+    let scripted = Scripted::new().await;
+    scripted.database.accept_only(["password-1"]);
+    scripted.provider.rotate();
+    scripted.database.stall();
+    let mut rehearsals = JoinSet::new();
+    for _ in 0..20 {
+        let supervisor = scripted.lab.supervisor.clone();
+        rehearsals.spawn(async move { supervisor.rehearse("login").await });
+    }
+    sleep(Duration::from_secs(2)).await;
+    scripted.database.resume();
+    let reports = rehearsals.join_all().await;
+    let is_limited = |report: &RehearsalReport| {
+        let error = report.pools[0].error.as_ref();
+        error.is_some_and(|error| error.message().contains("are limited"))
+    };
+    let limited = reports.iter().flatten().filter(|one| is_limited(one));
+    assert!(limited.count() >= 20 - 7, "the hazard: all log in");
+    let rejected = scripted.database.rejected();
+    assert!(rejected <= 4 + 3, "law 11: {rejected} failed logins");
     assert_unchanged(&scripted);
 }
 
