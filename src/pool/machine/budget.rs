@@ -256,6 +256,13 @@ impl LoginBudget {
         rejected.next = Some(now + pause + jitter.min(pause));
     }
 
+    /// Cancels the next verification of this lease. The failed logins with it stay counted.
+    pub(crate) fn cancel(&mut self, lease: &LeaseFacts) {
+        if let Some(rejected) = self.rejected_mut(&lease.account, &lease.revision) {
+            rejected.next = None;
+        }
+    }
+
     /// Returns how many verifications of this lease were rejected since it last worked.
     pub(crate) fn rejected_in_a_row(&self, lease: &LeaseFacts) -> usize {
         let account = self.accounts.get(&lease.account);

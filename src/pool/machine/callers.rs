@@ -54,6 +54,10 @@ impl PoolMachine {
             None => Role::First,
         };
         self.budget.verification_rejected(lease, role, now);
+        if role == Role::Active && self.current().is_some_and(Active::is_accepted) {
+            // Callers log in with it all the same.
+            self.budget.cancel(lease);
+        }
     }
 
     pub(super) fn login_unknown(&mut self, generation: u64, now: Instant) {

@@ -223,3 +223,16 @@ fn a_rejected_rehearsal_counts_and_changes_nothing_else() {
     pool.wait(31);
     assert!(spend(&mut pool, 99), "the window has ended");
 }
+
+#[test]
+fn a_rejected_rehearsal_of_the_active_lease_schedules_no_verification() {
+    let lease = lease("r1");
+    let mut pool = TestPool::serving(&lease, 60);
+    let rejected = PoolInput::RehearsalRejected {
+        lease: lease.clone(),
+    };
+    pool.feed(rejected);
+    let now = pool.now.mono();
+    assert_eq!(pool.machine.login_allowed_at(&lease, now), now);
+    assert_eq!(started(&pool.wake(&lease)), None);
+}
