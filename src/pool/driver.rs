@@ -27,7 +27,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         let replaced = inner.error.clone();
         let (effects, returned) = inner.handle(&self.shared, input, error);
         drop(inner);
-        drop((returned, replaced));
+        self.roll_back_failed(returned.roll_back, error);
+        drop((returned.leases, replaced));
         effects
             .into_iter()
             .filter_map(|effect| self.carry_out(effect, error))
@@ -53,7 +54,6 @@ impl<F: PoolFactory> PoolSlot<F> {
                 self.upstream.notify_pools_of_login(&revision, &account);
             }
             PoolEffect::ReportServing { revision } => self.report_serving(&revision),
-            PoolEffect::RollBackFailed => self.roll_back_failed(error),
             PoolEffect::ReportRollBackEnd => {
                 tracing::warn!(
                     pool = %self.name(), provider = %self.upstream.name(),
@@ -65,6 +65,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             // Carried out under the lock.
             PoolEffect::ProbeBeforeUse { .. }
             | PoolEffect::StopProbing { .. }
+            | PoolEffect::RollBackFailed
             | PoolEffect::ReturnLease { .. } => {}
             PoolEffect::StartAttempt { .. }
             | PoolEffect::Probe { .. }
@@ -267,9 +268,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             inner.draining.insert(generation.number, draining);
         }
         let (effects, returned) = inner.handle(&self.shared, PoolInput::Close, None);
-        let roll_back = inner.roll_back.take();
         drop(inner);
-        drop((returned, roll_back));
+        self.roll_back_failed(returned.roll_back, None);
+        drop(returned.leases);
         if is_first {
             generation.lifecycle.close();
             if self.upstream.is_closing() {
@@ -309,9 +310,7 @@ impl<F: PoolFactory> Slot for PoolSlot<F> {
         self.context
             .failpoints
             .panic_if_set(self.name(), "pool.wake");
-        if self.lock().machine.is_rolled_back() && !self.upstream.is_held() {
-            self.feed(PoolInput::EndRollBack, None);
-        }
+        self.reconcile_roll_back();
         let lease = self.current_lease();
         let effects = self.feed(PoolInput::Wake { lease }, None);
         self.start_tasks(effects);

@@ -207,7 +207,7 @@ impl<F: PoolFactory> AttemptTask<F> {
             rotation.handed_over(report, &revision.digest());
         }
         // Before `Reported`, because a wake ends a roll-back whose provider is not held.
-        slot.finish_roll_back(revision);
+        slot.finish_roll_back();
         // After `handed_over`: a rotation that ends with the verification includes this handover.
         slot.feed(PoolInput::Reported { attempt }, None);
         slot.upstream.verified(revision, account);
@@ -276,7 +276,7 @@ impl<F: PoolFactory> AttemptTask<F> {
             lifetime: lease_guard.lifetime,
         };
         // In place, the lease of the current generation is no longer needed.
-        let (effects, old_leases) = inner.handle(&slot.shared, opened, None);
+        let (effects, returned) = inner.handle(&slot.shared, opened, None);
         let publication = effects.into_iter().find_map(|effect| match effect {
             PoolEffect::Publish(publication) => Some(publication),
             _ => None,
@@ -327,7 +327,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         Some(Published {
             report,
             account,
-            old_leases,
+            old_leases: returned.leases,
         })
     }
 }

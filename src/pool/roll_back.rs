@@ -10,7 +10,7 @@ use super::factory::PoolFactory;
 use super::machine::{NoRollBack, PoolInput};
 use super::slot::PoolSlot;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::lease::Revision;
+use crate::lease::{Lease, Revision};
 use crate::provider::{LeaseGuard, schedule};
 use crate::report::{RotationOutcome, RotationReport, RotationTrigger};
 use crate::rotation::Rotation;
@@ -72,7 +72,9 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     fn begin_roll_back(&self, caller: &Caller) -> Result<(Arc<Rotation>, Outcome), NoRollBack> {
-        let previous = self.lock().machine.previous_lease()?.clone();
+        let current = self.upstream.current_lease();
+        let current = current.as_ref().map(Lease::revision);
+        let previous = self.lock().machine.previous_lease(current)?.clone();
         let lease_guard = self.upstream.use_unreleased(&previous.revision);
         let lease_guard = lease_guard.ok_or(NoRollBack::Released)?;
         let now = self.clock().now();
@@ -94,7 +96,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         };
         let mut inner = self.lock();
         // Another call may have begun meanwhile.
-        inner.machine.previous_lease()?;
+        inner.machine.previous_lease(current)?;
         inner.roll_back = Some(pending);
         let input = PoolInput::RollBack {
             lease: previous,
@@ -102,7 +104,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         };
         let (_wakes, returned) = inner.handle(&self.shared, input, None);
         drop(inner);
-        drop(returned);
+        self.roll_back_failed(returned.roll_back, None);
         rotation.open();
         rotation.record_revision();
         rotation.requested_by(caller, now);
@@ -120,11 +122,11 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Holds the provider and ends the rotation, once the previous lease is published.
-    pub(super) fn finish_roll_back(&self, revision: &Revision) {
+    pub(super) fn finish_roll_back(&self) {
         let pending = {
             let mut inner = self.lock();
-            let rolls_back = inner.machine.rolls_back_to(revision);
-            inner.roll_back.take_if(|_| rolls_back)
+            let is_published = inner.machine.is_rolled_back();
+            inner.roll_back.take_if(|_| is_published)
         };
         let Some(pending) = pending else {
             return;
@@ -137,13 +139,32 @@ impl<F: PoolFactory> PoolSlot<F> {
         let _ = pending.reply.send(Ok(()));
     }
 
-    pub(super) fn roll_back_failed(&self, error: Option<&ConnectError>) {
-        let Some(pending) = self.lock().roll_back.take() else {
+    /// Finishes a roll-back whose attempt panicked after its publication, and ends one whose
+    /// provider is no longer held.
+    pub(super) fn reconcile_roll_back(&self) {
+        let is_reported = {
+            let machine = &self.lock().machine;
+            machine.is_rolled_back() && !machine.is_reporting()
+        };
+        if is_reported {
+            self.finish_roll_back();
+            if !self.upstream.is_held() {
+                self.feed(PoolInput::EndRollBack, None);
+            }
+        }
+    }
+
+    /// Ends the rotation of a roll-back that was not published.
+    pub(super) fn roll_back_failed(
+        &self,
+        pending: Option<PendingRollBack<F::Secret>>,
+        error: Option<&ConnectError>,
+    ) {
+        let Some(pending) = pending else {
             return;
         };
-        pending
-            .rotation
-            .close(RotationOutcome::Unfinished, self.clock().now());
+        self.upstream
+            .close_rotation(&pending.rotation, RotationOutcome::Unfinished);
         // Without an error, the reply is dropped.
         if let Some(error) = error {
             let _ = pending.reply.send(Err(error.clone()));

@@ -35,6 +35,14 @@ pub(super) struct Draining<P> {
     pub(super) cause: Span,
 }
 
+/// Values that the machine no longer refers to. They lock the provider: to be used or dropped after
+/// the pool's lock is released.
+pub(super) struct Returned<S: Send + Sync + 'static> {
+    pub(super) leases: Vec<LeaseGuard<S>>,
+    /// A roll-back that ended before its publication.
+    pub(super) roll_back: Option<PendingRollBack<S>>,
+}
+
 impl<F: PoolFactory> SlotState<F> {
     pub(super) fn new(machine: PoolMachine) -> Self {
         Self {
@@ -61,21 +69,20 @@ impl<F: PoolFactory> SlotState<F> {
     }
 
     /// Feeds the machine, and applies the effects that must be visible together with its state.
-    /// Drop the returned guards after the lock is released, because they lock the provider.
     pub(super) fn handle(
         &mut self,
         shared: &Shared<F>,
         input: PoolInput,
         error: Option<&ConnectError>,
-    ) -> (Vec<PoolEffect>, Vec<LeaseGuard<F::Secret>>) {
+    ) -> (Vec<PoolEffect>, Returned<F::Secret>) {
         let effects = self.machine.handle(input, shared.clock.now());
         let current = shared.current();
         let is_current = |generation: &u64| current.number == *generation;
-        let mut returned = Vec::new();
+        let mut leases = Vec::new();
         for effect in &effects {
             match effect {
                 PoolEffect::ReturnLease { generation } => {
-                    returned.extend(self.leases.remove(generation));
+                    leases.extend(self.leases.remove(generation));
                 }
                 PoolEffect::Extend { generation, expiry } => {
                     if is_current(generation) {
@@ -120,6 +127,8 @@ impl<F: PoolFactory> SlotState<F> {
                 | PoolEffect::ReportAbandoned { .. } => {}
             }
         }
-        (effects, returned)
+        let has_roll_back = self.machine.has_roll_back();
+        let roll_back = self.roll_back.take_if(|_| !has_roll_back);
+        (effects, Returned { leases, roll_back })
     }
 }

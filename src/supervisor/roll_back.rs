@@ -73,6 +73,9 @@ impl Supervisor {
             NotRolledBack::NotPossible(reason) => {
                 let reason = match reason {
                     NoRollBack::NoPrevious => "it has served one lease only".to_owned(),
+                    NoRollBack::Current => "its handover to the provider's current lease has not \
+                         ended"
+                        .to_owned(),
                     NoRollBack::Released => "its previous lease was released; \
                          with_previous_lease_kept_for(…) of the builder keeps it longer"
                         .to_owned(),

@@ -8,7 +8,7 @@ use claviger::report::{RotationOutcome, RotationTrigger};
 use claviger::{Credentials, Error, Lease, PgPools, Revision, Supervisor};
 use claviger_fixtures::{Fixture, Scripted, query, until_generation};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 const KEPT: Duration = Duration::from_secs(900);
 
@@ -224,6 +224,43 @@ async fn a_roll_back_continues_without_its_caller_and_outlives_the_actors() {
     assert!(status.pools[0].restarts >= 1, "the actor crashed");
     assert!(status.pools[0].rolled_back && is_held(&scripted.lab.supervisor));
     assert_eq!(scripted.pool.current().password(), "password-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_after_the_publication_does_not_lose_a_roll_back() {
+    let scripted = rotated().await;
+    let supervisor = &scripted.lab.supervisor;
+    scripted.lab.failpoints.set("orders", "pool.published", 1);
+    let rolling_back = timeout(KEPT / 2, supervisor.roll_back("orders")).await;
+    let report = rolling_back.expect("it returns").expect("it is published");
+    assert_eq!(report.outcome, RotationOutcome::Adopted);
+    assert_eq!(scripted.lab.failpoints.left("orders", "pool.published"), 0);
+    sleep(Duration::from_secs(60)).await;
+    assert!(supervisor.status().pools[0].rolled_back && is_held(supervisor));
+    assert_eq!(scripted.pool.current().password(), "password-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_back_that_the_removal_of_its_pool_ends_is_reported_as_unfinished() {
+    let scripted = rotated().await;
+    scripted.database.stall();
+    let mut events = scripted.lab.supervisor.events();
+    let supervisor = scripted.lab.supervisor.clone();
+    let calling = tokio::spawn(async move { supervisor.roll_back("orders").await });
+    sleep(Duration::from_secs(1)).await;
+    let supervisor = scripted.lab.supervisor.clone();
+    let stopping = tokio::spawn(async move { supervisor.shutdown(KEPT).await });
+    calling.await.expect("no panic").expect_err("it is closed");
+    scripted.database.resume();
+    stopping.await.expect("no panic");
+    let mut outcomes = Vec::new();
+    while let Some(event) = events.next().await {
+        if let Event::Rotated(report) = event {
+            outcomes.push((report.trigger, report.outcome));
+        }
+    }
+    let ended = (RotationTrigger::RollBack, RotationOutcome::Unfinished);
+    assert_eq!(outcomes, [ended]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -151,7 +151,7 @@ impl ModelledPool {
                 account: Arc::from("app"),
             },
             26 if argument == 0 => PoolInput::Close,
-            27 => match self.machine.previous_lease() {
+            27 => match self.machine.previous_lease(None) {
                 Ok(lease) => PoolInput::RollBack {
                     lease: lease.clone(),
                     until: lease.expiry.earlier_by(Duration::from_secs(2)),

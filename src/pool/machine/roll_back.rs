@@ -24,6 +24,8 @@ pub(super) struct RollBack {
 pub(crate) enum NoRollBack {
     /// It has served one lease only.
     NoPrevious,
+    /// The previous lease is the provider's current one, which the pool does not serve yet.
+    Current,
     /// It was rolled back, and the provider was not resumed since.
     RolledBack,
     /// The previous lease is released, or being released.
@@ -34,20 +36,40 @@ pub(crate) enum NoRollBack {
 
 impl PoolMachine {
     /// Returns the lease of the latest generation with another revision than the active one.
-    pub(crate) fn previous_lease(&self) -> Result<&LeaseFacts, NoRollBack> {
+    /// `current` is the provider's current revision, which is not returned to: the handover to it
+    /// has not ended.
+    pub(crate) fn previous_lease(
+        &self,
+        current: Option<&Revision>,
+    ) -> Result<&LeaseFacts, NoRollBack> {
         if self.roll_back.is_some() {
             return Err(NoRollBack::RolledBack);
         }
         let active = self.current().ok_or(NoRollBack::NoPrevious)?;
         let mut previous = self.previous.iter().map(|(_, lease)| lease);
-        previous
+        let previous = previous
             .find(|lease| lease.revision != active.lease.revision)
-            .ok_or(NoRollBack::NoPrevious)
+            .ok_or(NoRollBack::NoPrevious)?;
+        if current == Some(&previous.revision) {
+            return Err(NoRollBack::Current);
+        }
+        Ok(previous)
     }
 
     /// Returns whether a generation serves the previous lease.
     pub(crate) fn is_rolled_back(&self) -> bool {
         self.roll_back.as_ref().is_some_and(|one| one.is_published)
+    }
+
+    /// Returns whether a roll-back is under way, or its generation is published.
+    pub(crate) fn has_roll_back(&self) -> bool {
+        self.roll_back.is_some()
+    }
+
+    /// Returns whether a publication is being reported.
+    pub(crate) fn is_reporting(&self) -> bool {
+        let attempt = self.attempt.as_ref();
+        attempt.is_some_and(|attempt| attempt.step == Step::Reporting)
     }
 
     /// Returns whether the pool was returned to this revision, or is being returned to it.
@@ -100,17 +122,13 @@ impl PoolMachine {
     /// Follows the provider's current lease again. The provider is held just before the attempt has
     /// reported its handover.
     pub(super) fn end_roll_back(&mut self) {
-        let reports = self
-            .attempt
-            .as_ref()
-            .is_some_and(|attempt| attempt.step == Step::Reporting);
-        if !reports {
+        if !self.is_reporting() {
             self.roll_back.take_if(|one| one.is_published);
         }
     }
 
     /// Replaces the provider's current lease by the previous one. One that is rejected or expires
-    /// soon ends the roll-back.
+    /// soon ends the roll-back, but not before its publication is reported.
     pub(super) fn apply_roll_back(&mut self, now: Timestamp) {
         let Some(one) = &self.roll_back else {
             return;
@@ -118,7 +136,8 @@ impl PoolMachine {
         let is_rejected = self.current().is_some_and(|active| {
             active.lease.revision == one.lease.revision && active.standing == Standing::Rejected
         });
-        if !is_rejected && !one.until.is_expired(now) {
+        let is_usable = !is_rejected && !one.until.is_expired(now);
+        if is_usable || self.is_reporting() {
             self.lease = Some(one.lease.clone());
         } else if one.is_published {
             self.roll_back = None;
@@ -130,7 +149,10 @@ impl PoolMachine {
 
     /// Returns when the previous lease expires so soon that the roll-back ends.
     pub(super) fn roll_back_ends_at(&self, now: Timestamp) -> Option<Instant> {
-        let one = self.roll_back.as_ref().filter(|one| one.is_published)?;
+        let one = self
+            .roll_back
+            .as_ref()
+            .filter(|one| one.is_published && !self.is_reporting())?;
         Some(now.mono() + one.until.remaining(now)?)
     }
 }

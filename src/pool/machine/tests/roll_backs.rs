@@ -28,7 +28,7 @@ fn rolled_back(until: Expiry) -> TestPool {
 
 impl TestPool {
     fn roll_back(&mut self, until: Expiry) -> Vec<PoolEffect> {
-        let Ok(lease) = self.machine.previous_lease().cloned() else {
+        let Ok(lease) = self.machine.previous_lease(None).cloned() else {
             panic!("there is a previous lease");
         };
         self.feed(PoolInput::RollBack { lease, until })
@@ -108,13 +108,19 @@ fn the_failure_of_another_attempt_does_not_end_a_roll_back() {
 #[test]
 fn a_pool_without_another_lease_or_rolled_back_already_has_no_previous_one() {
     assert_eq!(
-        TestPool::new().machine.previous_lease(),
+        TestPool::new().machine.previous_lease(None),
         Err(NoRollBack::NoPrevious)
     );
     let pool = TestPool::serving(&lease("r1"), 60);
-    assert_eq!(pool.machine.previous_lease(), Err(NoRollBack::NoPrevious));
+    assert_eq!(
+        pool.machine.previous_lease(None),
+        Err(NoRollBack::NoPrevious)
+    );
     let pool = rolled_back(Expiry::never());
-    assert_eq!(pool.machine.previous_lease(), Err(NoRollBack::RolledBack));
+    assert_eq!(
+        pool.machine.previous_lease(None),
+        Err(NoRollBack::RolledBack)
+    );
 }
 
 #[test]
@@ -188,4 +194,40 @@ fn a_pool_that_is_closed_ends_its_roll_back() {
     let mut pool = rolling_back();
     let effects = pool.feed(PoolInput::Close);
     assert!(effects.contains(&PoolEffect::RollBackFailed));
+}
+
+#[test]
+fn a_roll_back_does_not_end_before_its_handover_is_reported() {
+    let mut pool = TestPool::serving(&lease("r1"), 60);
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    pool.roll_back(Expiry::after(pool.now, Duration::from_secs(100)));
+    pool.wake(&lease("r2"));
+    pool.verified();
+    pool.opened(HandoverMode::Replace);
+    pool.wait(200);
+    let effects = pool.wake(&lease("r2"));
+    assert!(
+        !effects.contains(&PoolEffect::ReportRollBackEnd),
+        "{effects:?}"
+    );
+    assert!(pool.machine.is_rolled_back(), "its caller waits");
+    assert_eq!(pool.machine.next_deadline(), None, "no wake in vain");
+    let attempt = pool.attempt;
+    pool.feed(PoolInput::Reported { attempt });
+    let effects = pool.wake(&lease("r2"));
+    assert!(effects.contains(&PoolEffect::ReportRollBackEnd));
+}
+
+#[test]
+fn the_lease_that_the_provider_has_is_not_a_previous_one() {
+    let mut pool = rolled_back(Expiry::never());
+    pool.feed(PoolInput::EndRollBack);
+    let current = Revision::new("r2");
+    assert_eq!(
+        pool.machine.previous_lease(Some(&current)),
+        Err(NoRollBack::Current)
+    );
+    pool.hand_over(&lease("r2"), HandoverMode::Replace);
+    let previous = pool.machine.previous_lease(Some(&current));
+    assert_eq!(previous, Ok(&lease("r1")));
 }
