@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::machine::ProviderInput;
 use super::slot::{LeaseGuard, ProviderSlot};
@@ -23,9 +24,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let request = self.lock().add_rehearsal(reply);
         self.feed(ProviderInput::Rehearse(request));
         // In use until the last pool has ended its verification, also if the caller is gone.
-        let lease_guard = match outcome.await.ok()? {
-            Ok(lease_guard) => Arc::new(lease_guard),
-            Err(error) => return Some(Err(error)),
+        let settings = &self.context().settings;
+        let within = settings.fetch_deadline + settings.start_deadline;
+        let lease_guard = match timeout(within, outcome).await {
+            Ok(Ok(Ok(lease_guard))) => Arc::new(lease_guard),
+            Ok(Ok(Err(error))) => return Some(Err(error)),
+            Ok(Err(_)) => return None,
+            Err(_) => return Some(Err(ProviderError::has_not_returned())),
         };
         let fetch = self.clock().mono().saturating_duration_since(began);
         let pools = self.remaining_pools().into_iter();

@@ -256,7 +256,9 @@ impl ProviderMachine {
             _ if self.phase != Closing::Open => None,
             Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),
             Timer::Release(_) => Some(self.bucket.spare_at(at)),
-            Timer::Rehearsal if is_blocked || self.running.is_some() => None,
+            // The request fails at once.
+            Timer::Rehearsal if is_blocked => Some(at),
+            Timer::Rehearsal if self.running.is_some() => None,
             Timer::Rehearsal => Some(self.last_hinted.map_or(at, |last| at.max(last + COALESCE))),
             _ if self.is_held() && !self.renews_at(timer) => None,
             // The request fails at once.

@@ -94,13 +94,25 @@ impl ProviderMachine {
         lease
     }
 
-    /// Ends all requests: with this error, or without a reply.
+    /// Ends the requests whose fetch failed with this error, or all of them without a reply.
     pub(super) fn end_rehearsals(&mut self, error: Option<&ProviderError>) {
         let rehearsals = &mut self.rehearsals;
         let mut requests = std::mem::take(&mut rehearsals.running);
         if error.is_none() {
             requests.append(&mut rehearsals.waiting);
+            self.timers.cancel(Timer::Rehearsal);
         }
+        self.fail_rehearsals(requests, error);
+    }
+
+    /// Ends the requests that wait for a fetch, because none can begin.
+    pub(super) fn fail_waiting_rehearsals(&mut self, error: &ProviderError) {
+        self.timers.cancel(Timer::Rehearsal);
+        let requests = std::mem::take(&mut self.rehearsals.waiting);
+        self.fail_rehearsals(requests, Some(error));
+    }
+
+    fn fail_rehearsals(&mut self, requests: Vec<RequestId>, error: Option<&ProviderError>) {
         for request in requests {
             self.effects.push(ProviderEffect::Rehearsed {
                 request,

@@ -94,9 +94,10 @@ impl ProviderMachine {
         });
     }
 
-    /// Fails manual requests while as many fetches hang as are allowed.
+    /// Fails manual requests and rehearsals while as many fetches hang as are allowed.
     fn fail_blocked_requests(&mut self, now: Instant) {
-        if self.hanging.len() < MAX_HANGING || self.requests.is_empty() {
+        let waits = !self.requests.is_empty() || self.timers.get(Timer::Rehearsal).is_some();
+        if self.hanging.len() < MAX_HANGING || !waits {
             return;
         }
         self.timers.cancel(Timer::Manual);
@@ -114,6 +115,7 @@ impl ProviderMachine {
                 humantime::format_duration(Duration::from_secs(oldest.as_secs()))
             ),
         );
+        self.fail_waiting_rehearsals(&error);
         let requests = std::mem::take(&mut self.requests);
         self.reply(requests, &ManualReply::Failed(error));
     }

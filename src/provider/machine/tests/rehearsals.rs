@@ -185,3 +185,24 @@ fn the_close_ends_rehearsals_and_releases_a_lease_that_arrives_later() {
     });
     assert_eq!(releases, [LeaseId(1), LeaseId(2)]);
 }
+
+#[test]
+fn a_rehearsal_fails_while_as_many_fetches_hang_as_are_allowed() {
+    let mut provider = TestProvider::serving();
+    for number in 1..=3 {
+        provider.request(number);
+        if let Some(fetch) = provider.rehearse() {
+            provider.feed(ProviderInput::FetchHangs {
+                fetch,
+                error: error(ProviderErrorKind::TimedOut),
+                jitter: 0.0,
+            });
+        }
+        provider.pass(2 * SECOND);
+    }
+    provider.rehearsals();
+    provider.request(4);
+    assert_eq!(provider.next(), Some(Duration::ZERO));
+    assert_eq!(provider.rehearse(), None);
+    assert_eq!(provider.rehearsals(), [(4, None)]);
+}
