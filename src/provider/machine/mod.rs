@@ -190,7 +190,12 @@ impl ProviderMachine {
                             | RotationTrigger::Changed
                             | RotationTrigger::Manual
                     ) {
-                        self.timers.set_unless_set(Timer::Hint, mono);
+                        let timer = if running.renews {
+                            Timer::ClockJump
+                        } else {
+                            Timer::Hint
+                        };
+                        self.timers.set_unless_set(timer, mono);
                     }
                     self.reply(running.requests, &ManualReply::Abandoned);
                 }

@@ -39,9 +39,9 @@ impl ProviderMachine {
         }
         let renews = self.is_held();
         let trigger = match timer {
+            Timer::ClockJump => RotationTrigger::ClockJump,
             _ if renews => RotationTrigger::Schedule,
             Timer::Manual => RotationTrigger::Manual,
-            Timer::ClockJump => RotationTrigger::ClockJump,
             Timer::Hint => RotationTrigger::Changed,
             Timer::Rejected => RotationTrigger::Rejected,
             Timer::Retry

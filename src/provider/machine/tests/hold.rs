@@ -187,3 +187,20 @@ fn a_held_provider_releases_its_leases_when_it_is_closed() {
     });
     assert_eq!(releases, [LeaseId(1)]);
 }
+
+#[test]
+fn a_renewal_after_a_clock_jump_is_one_for_a_clock_jump() {
+    let mut provider = held(true);
+    let jump = |provider: &mut TestProvider| {
+        let wall = provider.now.wall() + 2 * JUMP;
+        provider.now = Timestamp::at(wall, provider.now.mono());
+        provider.wake()
+    };
+    let Some((fetch, trigger)) = jump(&mut provider) else {
+        unreachable!("a renewal begins");
+    };
+    assert_eq!(trigger, RotationTrigger::ClockJump);
+    provider.feed(ProviderInput::FetchLost(fetch));
+    let again = provider.wake().map(|(_, trigger)| trigger);
+    assert_eq!(again, Some(RotationTrigger::ClockJump), "it was lost");
+}
