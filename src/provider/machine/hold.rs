@@ -31,6 +31,8 @@ impl ProviderMachine {
             }
             self.reply(requests, &ManualReply::Held);
         }
+        // They read that no fetch will help their callers.
+        self.effects.push(ProviderEffect::NotifyPools);
     }
 
     /// Ends the hold. Timers that passed during it are due now.

@@ -383,9 +383,9 @@ impl ModelledProvider {
         let notifies: Vec<_> = (0..count)
             .filter(|index| matches!(effects[*index], ProviderEffect::NotifyPools))
             .collect();
-        let ends_hold =
-            |effect: &ProviderEffect| matches!(effect, ProviderEffect::ReportHold { held: false });
-        let notifies_pools = ends_a_fetch || effects.iter().any(ends_hold);
+        let reports_hold =
+            |effect: &ProviderEffect| matches!(effect, ProviderEffect::ReportHold { .. });
+        let notifies_pools = ends_a_fetch || effects.iter().any(reports_hold);
         let expected: Vec<_> = notifies_pools.then(|| count - 1).into_iter().collect();
         assert_eq!(notifies, expected, "{effects:?}");
         for effect in effects {

@@ -35,7 +35,7 @@ fn a_hold_and_its_end_are_reported_once() {
     let mut provider = TestProvider::serving();
     let began = provider.now;
     let held = ProviderEffect::ReportHold { held: true };
-    provider.expect(ProviderInput::Hold, &[held]);
+    provider.expect(ProviderInput::Hold, &[held, ProviderEffect::NotifyPools]);
     provider.pass(SECOND);
     provider.expect(ProviderInput::Hold, &[]);
     let since = provider.machine.held_since();
