@@ -11,7 +11,7 @@ use claviger::events::Event;
 use claviger::lease::OldConnections;
 use claviger::report::{HandoverMode, RotationTrigger};
 use claviger_fixtures::{
-    Scripted, backend_down, eventually, fetches, until_drained, until_rejected,
+    Scripted, backend_down, eventually, fetches, rejection, until_drained, until_rejected,
 };
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
 use tokio::task::JoinHandle;
@@ -186,5 +186,34 @@ async fn connections_that_are_about_to_end_authenticate_before_the_publication()
     assert_eq!(scripted.pool.generation(), generation);
     rotation.await.expect("no panic");
     assert_eq!(scripted.pool.generation(), generation + 1);
+    drop(scripted.pool.get().await.expect("a connection"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_connections_of_a_rejected_token_authenticate_before_the_publication() {
+    let began = Instant::now();
+    let provider = ScriptedProvider::new()
+        .with_old_connections(OldConnections::Reauthenticate)
+        .with_new_credential_per_fetch()
+        .with_lifetime(15 * MINUTE);
+    let pools = ScriptedPools::new(4).with_reauthentication();
+    let scripted = Scripted::with_database(provider, pools).await;
+    drop(scripted.pool.get().await.expect("a connection"));
+    scripted.provider.fail_next(100_000, backend_down());
+    // Half a minute before the token expires, and half a minute after the last use of a connection.
+    sleep_until(began + 15 * MINUTE - MINUTE / 2).await;
+    assert_eq!(scripted.pool.generation(), 1);
+    let later = (2..100).map(|number| format!("password-{number}"));
+    scripted
+        .database
+        .accept_only(later.collect::<Vec<_>>().iter().map(String::as_str));
+    assert!(scripted.pool.rejected(1, &rejection()));
+    until_rejected(&scripted.pool).await;
+    scripted.pool.get().await.expect_err("no connection");
+    scripted.provider.recover();
+    let rotation = rotation_until_authentication(&scripted).await;
+    assert_eq!(scripted.pool.generation(), 1, "nobody gets a connection");
+    rotation.await.expect("no panic");
+    assert_eq!(scripted.pool.generation(), 2);
     drop(scripted.pool.get().await.expect("a connection"));
 }

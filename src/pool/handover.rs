@@ -83,7 +83,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         let reauthenticates = mode == HandoverMode::InPlace && !is_same;
         // The server may end open connections before they have authenticated again. Callers get
         // none of them meanwhile, and nobody logs in.
-        let is_late = reauthenticates && slot.is_out_of_use();
+        let is_late = reauthenticates && slot.is_out_of_use(reauthentication_deadline(slot));
         if is_late {
             self.reauthenticate(&pool).await;
         }
@@ -148,7 +148,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         let context = &self.slot.context;
         let work = {
             let (slot, pool) = (Arc::clone(&self.slot), pool.clone());
-            let within = context.settings.verify_deadline.mul_f64(0.8);
+            let within = reauthentication_deadline(&slot);
             async move {
                 slot.factory().reauthenticate(&pool, within).await;
                 Ok(())
@@ -341,12 +341,20 @@ struct Published<S: Send + Sync + 'static> {
 }
 
 impl<F: PoolFactory> PoolSlot<F> {
-    /// Returns whether callers neither log in to the current generation nor get its connections,
-    /// because both have expired.
-    fn is_out_of_use(&self) -> bool {
+    /// Returns whether callers get no connections of the current generation, because these have
+    /// expired, and log in neither: its credentials are rejected, or expire within this time.
+    fn is_out_of_use(&self, within: Duration) -> bool {
         let current = self.shared.current();
-        current.is_expired(self.clock()) && are_expired(&self.shared, &current)
+        let expires = current.expiry.earlier_by(within);
+        are_expired(&self.shared, &current)
+            && (current.lifecycle.phase() != Phase::Serving
+                || expires.is_expired(self.clock().now()))
     }
+}
+
+/// Returns the time within which open connections authenticate again.
+fn reauthentication_deadline<F: PoolFactory>(slot: &PoolSlot<F>) -> Duration {
+    slot.context.settings.verify_deadline.mul_f64(0.8)
 }
 
 /// Closes a pool that was opened and never published. One that was updated in place belongs to the
