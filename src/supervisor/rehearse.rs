@@ -22,7 +22,8 @@ impl Supervisor {
     /// costs a successful pool two logins: one alone, and one with the pool's hooks. A rejected
     /// login counts as any other: all rejected logins of one user stay within `max_connections` + 3
     /// in 30 s. A pool that has used them up reports an error, and does not log in. Calls within a
-    /// second share one fetch. A held provider can be rehearsed, too.
+    /// second share one fetch, and a pool verifies one rehearsal at a time. A held provider can be
+    /// rehearsed, too.
     ///
     /// ```
     /// # use claviger::{Credentials, Supervisor, static_credentials};

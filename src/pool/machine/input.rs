@@ -184,7 +184,7 @@ pub(crate) enum PoolEffect {
     ReportAbandoned { generation: u64, connections: u32 },
     /// Returns the lease that this generation was opened with. By `handle`.
     ReturnLease { generation: u64 },
-    /// Ends a roll-back whose lease was not published. By `carry_out`.
+    /// Ends a roll-back whose lease was not published. By `handle`.
     RollBackFailed,
     /// Reports that the previous lease is rejected or expires soon, so that the pool follows the
     /// provider's current one again. By `carry_out`.
