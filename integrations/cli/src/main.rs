@@ -8,6 +8,7 @@ mod finding;
 mod operate;
 mod place;
 mod report;
+mod secret;
 
 use std::fmt::Display;
 use std::io::Write as _;

@@ -174,11 +174,7 @@ impl Doctor {
             pooler: pooler_in_front,
         };
         self.logins += 1;
-        let logged_in = match connection.engine() {
-            Engine::Postgres => login::postgres(connection, &place, credentials).await,
-            Engine::Mysql => login::mysql(connection, &place, credentials).await,
-            _ => login::redis(&mut *line.stream, credentials).await,
-        };
+        let logged_in = login::log_in(connection, &place, credentials, &mut *line.stream).await;
         let mut logged_in = match logged_in {
             Ok(logged_in) => {
                 let detail = format!("as {}", one_line(&user));
@@ -187,11 +183,8 @@ impl Doctor {
             }
             Err(error) => {
                 self.failed_logins += 1;
-                let finding = match connection.engine() {
-                    Engine::Postgres => login::postgres_finding(&facts, &error),
-                    Engine::Mysql => login::mysql_finding(&facts, &error),
-                    _ => login::redis_finding(&facts, &error),
-                };
+                let engine = connection.engine();
+                let finding = login::failed_finding(engine, &facts, &error, credentials);
                 let finding = with_method(finding, &greeting, facts.is_token);
                 if REJECTIONS.contains(&finding.cause.unwrap_or_default()) {
                     self.rejected.push(Rejected {

@@ -1,5 +1,9 @@
 //! MariaDB and Redis.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
+
 use claviger_servers::{MariaDb, Redis};
 
 use crate::common::{SECRET, Setup, WRONG, pool};
@@ -46,4 +50,27 @@ fn causes_on_redis_are_named() {
     let wrong = setup.doctor(&config, &[]);
     wrong.assert_cause("login", "password_rejected");
     assert_eq!(server.rejected_logins_of("app").expect("counted"), 1);
+}
+
+/// A Redis without `AUTH` repeats the arguments that it received. The fixture cannot be such a
+/// server, because its users need `AUTH`.
+#[test]
+fn a_server_that_repeats_the_password_does_not_get_it_printed() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let response =
+        format!("-ERR unknown command 'AUTH', with args beginning with: 'app' '{SECRET}' \r\n");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(response.as_bytes());
+        }
+    });
+    let setup = Setup::new();
+    let config = pool(&setup, port, "kind = \"redis\"");
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_cause("login", "auth_unavailable");
+    let detail = diagnosis.finding("login")["detail"].to_string();
+    assert!(detail.contains("'app' '***'"), "{detail}");
+    assert_eq!(setup.run(&config, &["doctor"]).code, Some(1));
 }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{LoggedIn, LoginError, LoginFacts, TIMEOUT, quote};
 use crate::doctor::network::Stream;
-use crate::finding::{Finding, Step, one_line};
+use crate::finding::{Finding, Step};
 
 /// Longest response line that is read.
 const LONGEST_LINE: usize = 512;
@@ -28,7 +28,7 @@ pub(in crate::doctor) async fn log_in(
                 Some(error) => return Err(of_line(error)),
                 None => continue,
             },
-            Ok(Err(error)) => return Err(LoginError::Other(one_line(&error.to_string()))),
+            Ok(Err(error)) => return Err(LoginError::Other(error.to_string())),
             Err(_) => return Err(LoginError::TimedOut),
         }
     }
@@ -38,8 +38,8 @@ pub(in crate::doctor) async fn log_in(
 fn of_line(line: &str) -> LoginError {
     let (code, message) = line.split_once(' ').unwrap_or((line, ""));
     LoginError::Server {
-        code: one_line(code),
-        message: one_line(message),
+        code: code.to_owned(),
+        message: message.to_owned(),
     }
 }
 
@@ -93,6 +93,9 @@ pub(in crate::doctor) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginErr
         "ERR" if message.contains("max number of clients") => problem("too_many_connections")
             .with_next("close idle clients, or raise maxclients")
             .with_statement("CLIENT LIST"),
+        "ERR" if message.starts_with("unknown command") => problem("auth_unavailable").with_next(
+            "the server has no AUTH: enable it (rename-command), or connect to the server itself",
+        ),
         "ERR" if message.contains("without any password") => problem("server_without_password")
             .with_next("the server has no password: set one, or create the user"),
         _ => problem("login_failed").with_next("check the server's log for this message"),
@@ -112,6 +115,7 @@ mod tests {
             ),
             ("NOPERM this user has no permissions", "connect_not_granted"),
             ("ERR max number of clients reached", "too_many_connections"),
+            ("ERR unknown command 'AUTH'", "auth_unavailable"),
             ("LOADING", "login_failed"),
         ] {
             let facts = LoginFacts {
