@@ -4,16 +4,30 @@ use std::fmt::Write as _;
 
 use claviger::Credentials;
 use claviger_config::{Connection, Engine, TlsMode};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use crate::place::Place;
+use crate::secret::ENCODED;
 
-/// All but the characters that no part of a URL needs to encode.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+/// Variables by which libpq would use another server, database, password or session setting.
+const OF_LIBPQ: [&str; 6] = [
+    "PGDATABASE",
+    "PGHOSTADDR",
+    "PGOPTIONS",
+    "PGPASSFILE",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+];
+
+/// Returns whether a client of this engine could connect elsewhere, or otherwise, by an inherited
+/// variable of this name. The command does not inherit it.
+pub(super) fn leads_elsewhere(engine: Engine, name: &str) -> bool {
+    match engine {
+        Engine::Postgres => OF_LIBPQ.contains(&name) || name.starts_with("PGSSL"),
+        Engine::Mysql => name.starts_with("MYSQL_") || name == "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN",
+        _ => false,
+    }
+}
 
 /// Server and settings of a connection.
 struct Target {
@@ -212,6 +226,16 @@ mod tests {
         let url = value(&address, &credentials, "REDIS_URL");
         let expected = "rediss://app:kestrel@[::1]:5432/orders%2Feu";
         assert_eq!(url.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn inherited_variables_that_lead_elsewhere_are_known() {
+        for name in ["PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGSSLCERT"] {
+            assert!(leads_elsewhere(Engine::Postgres, name), "{name}");
+            assert!(!leads_elsewhere(Engine::Redis, name), "{name}");
+        }
+        assert!(leads_elsewhere(Engine::Mysql, "MYSQL_UNIX_PORT"));
+        assert!(!leads_elsewhere(Engine::Postgres, "PGCONNECT_TIMEOUT"));
     }
 
     #[test]

@@ -107,6 +107,11 @@ async fn run_with(
         return complain(&"give a command after `--`", USAGE);
     };
     let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if environment::leads_elsewhere(connection.engine(), &name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
     command
         .args(arguments)
         .envs(environment::variables(connection, credentials))

@@ -92,6 +92,33 @@ fn a_command_has_the_credentials_in_its_environment() {
 }
 
 #[test]
+fn inherited_variables_do_not_lead_a_command_to_another_server() {
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    server.create_database("app", "app").expect("a database");
+    let setup = Setup::new();
+    // The pool has no database: it is that of the user's name.
+    let config = pool(&setup, server.port(), "ssl_mode = \"disable\"");
+    let select = "SELECT 'in ' || current_database() || current_setting('search_path')";
+    let mut command = setup.command(&config, &["exec", "--", "psql", "-Atc", select]);
+    for (name, value) in [
+        ("PGHOSTADDR", "192.0.2.1"),
+        ("PGSERVICE", "elsewhere"),
+        ("PGSERVICEFILE", "/nonexistent"),
+        ("PGDATABASE", "postgres"),
+        ("PGOPTIONS", "-c search_path=elsewhere"),
+        ("PGSSLCERT", "/nonexistent"),
+        ("PGCONNECT_TIMEOUT", "60"),
+    ] {
+        command.env(name, value);
+    }
+    let output = command.output().expect("it runs");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(shown.trim(), "in app\"$user\", public", "{error}");
+}
+
+#[test]
 fn exit_codes_and_signals_pass_through() {
     let setup = Setup::new();
     let config = pool(&setup, 5432, "");
