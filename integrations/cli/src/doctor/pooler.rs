@@ -19,6 +19,14 @@ const LONGEST_MESSAGE: usize = 8_192;
 /// before.
 const PROBE: &str = "claviger.probe";
 
+/// Beginnings of PgBouncer's own errors before a login. PostgreSQL has none of them.
+const OF_PGBOUNCER: [&str; 4] = [
+    "unsupported startup parameter",
+    "no more connections allowed",
+    "no such database",
+    "SSL required",
+];
+
 /// What a server showed in response to a start-up message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Greeting {
@@ -102,7 +110,7 @@ fn parse(kind: u8, body: &[u8]) -> Greeting {
                     .unwrap_or_default()
             };
             let (code, message) = (field(b'C'), field(b'M'));
-            if message.contains("unsupported startup parameter") {
+            if OF_PGBOUNCER.iter().any(|text| message.starts_with(text)) {
                 Greeting::PgBouncer
             } else {
                 Greeting::Error(code, message)
@@ -146,6 +154,8 @@ mod tests {
         let body = b"SFATAL\0C08P01\0Munsupported startup parameter: claviger.probe\0\0";
         assert_eq!(parse(b'E', body), Greeting::PgBouncer);
         assert_eq!(pooler("db", &Greeting::PgBouncer), Some(Pooler::PgBouncer));
+        let body = b"SFATAL\0C08P01\0Mno more connections allowed (max_client_conn)\0\0";
+        assert_eq!(parse(b'E', body), Greeting::PgBouncer);
         let body = b"SFATAL\0C28000\0Mno pg_hba.conf entry\0\0";
         let error = Greeting::Error("28000".into(), "no pg_hba.conf entry".into());
         assert_eq!(parse(b'E', body), error);

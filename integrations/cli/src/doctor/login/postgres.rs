@@ -79,8 +79,10 @@ pub(in crate::doctor) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginErr
         }
     };
     let problem = |cause| Finding::problem(Step::Login, cause, format!("{code} {message}"));
-    if facts.pooler == Some(Pooler::PgBouncer) && matches!(code, "08P01" | "28P01" | "28000") {
-        return by_pgbouncer(facts, problem("rejected_by_pgbouncer"), message);
+    if facts.pooler == Some(Pooler::PgBouncer)
+        && let Some(finding) = by_pgbouncer(facts, problem, code, message)
+    {
+        return finding;
     }
     match code {
         "28P01" if facts.is_token => token_not_accepted(facts, problem("not_in_rds_iam")),
@@ -193,19 +195,43 @@ fn too_many(facts: &LoginFacts<'_>, problem: Finding, message: &str) -> Finding 
     }
 }
 
-fn by_pgbouncer(facts: &LoginFacts<'_>, problem: Finding, message: &str) -> Finding {
-    let server = message.contains("server login") || message.contains("server_login");
-    if server {
-        return problem
+/// Judges an error by PgBouncer itself. `None` for errors of the database behind it.
+///
+/// It has one code, 08P01, for most errors; the text tells them apart.
+fn by_pgbouncer(
+    facts: &LoginFacts<'_>,
+    problem: impl Fn(&'static str) -> Finding,
+    code: &str,
+    message: &str,
+) -> Option<Finding> {
+    let has = |text| message.contains(text);
+    Some(if has("unsupported startup parameter") {
+        problem("startup_parameter_rejected")
+            .with_next("add the parameter to ignore_startup_parameters of PgBouncer; then RELOAD")
+    } else if has("no such database") {
+        problem("unknown_database").with_next(
+            "add the database to [databases] of PgBouncer, and RELOAD; or correct `database`",
+        )
+    } else if has("no more connections allowed") {
+        problem("too_many_connections")
+            .with_next("raise max_client_conn of PgBouncer, or lower `max_connections` of pools")
+            .with_statement("SHOW CLIENTS")
+    } else if has("SSL required") {
+        problem("tls_required").with_next("set ssl_mode = \"verify-full\": PgBouncer requires TLS")
+    } else if has("server login") || has("server_login") {
+        problem("pgbouncer_login_failed")
             .with_next("PgBouncer cannot log in to the database: correct its password there")
-            .with_next("see PgBouncer's log for the database's own message");
-    }
-    problem
-        .with_next(format!(
-            "add {} with its password to PgBouncer's auth_file, or set auth_query; then RELOAD",
-            facts.user
-        ))
-        .with_next("compare the password in auth_file with the backend's")
+            .with_next("see PgBouncer's log for the database's own message")
+    } else if matches!(code, "08P01" | "28P01" | "28000") {
+        problem("rejected_by_pgbouncer")
+            .with_next(format!(
+                "add {} with its password to PgBouncer's auth_file, or set auth_query; then RELOAD",
+                facts.user
+            ))
+            .with_next("compare the password in auth_file with the backend's")
+    } else {
+        return None;
+    })
 }
 
 #[cfg(test)]
@@ -304,20 +330,38 @@ mod tests {
     }
 
     #[test]
-    fn behind_pgbouncer_its_list_of_users_comes_first() {
-        let pooler = Some(Pooler::PgBouncer);
-        let finding = judge("08P01", "SASL authentication failed", false, pooler);
-        assert_eq!(finding.cause, Some("rejected_by_pgbouncer"));
-        assert!(finding.next[0].contains("auth_file"), "{finding:?}");
-        let finding = judge(
-            "08P01",
-            "server login failed: FATAL password",
-            false,
-            pooler,
-        );
-        assert!(finding.next[0].contains("cannot log in to the database"));
-        let other = judge("3D000", "no such database", false, pooler);
-        assert_eq!(other.cause, Some("unknown_database"));
+    fn errors_of_pgbouncer_are_told_apart_by_their_text() {
+        let judged = |code, message| judge(code, message, false, Some(Pooler::PgBouncer));
+        for (message, cause, next) in [
+            (
+                "unsupported startup parameter: search_path",
+                "startup_parameter_rejected",
+                "ignore_startup_parameters",
+            ),
+            ("no such database: oders", "unknown_database", "[databases]"),
+            (
+                "no more connections allowed (max_client_conn)",
+                "too_many_connections",
+                "max_client_conn",
+            ),
+            ("SSL required", "tls_required", "verify-full"),
+            (
+                "server login failed: FATAL password",
+                "pgbouncer_login_failed",
+                "cannot log in to the database",
+            ),
+            (
+                "SASL authentication failed",
+                "rejected_by_pgbouncer",
+                "auth_file",
+            ),
+        ] {
+            let finding = judged("08P01", message);
+            assert_eq!(finding.cause, Some(cause), "{message}");
+            assert!(finding.next[0].contains(next), "{finding:?}");
+        }
+        let other = judged("3D000", "database \"oders\" does not exist");
+        assert!(other.next[0].contains("create it"), "{other:?}");
     }
 
     #[test]
