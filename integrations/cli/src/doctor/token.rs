@@ -103,7 +103,12 @@ pub(super) fn token_finding(claims: Option<&Claims>, place: &Use<'_>) -> Finding
         )
         .with_next("set the same user for the token and the pool");
     }
-    let end = claims.signed + claims.lifetime;
+    let Some(end) = claims.signed.checked_add(claims.lifetime) else {
+        let seconds = claims.lifetime.as_secs();
+        let detail = format!("valid for {seconds} s (X-Amz-Expires), which AWS does not accept");
+        return Finding::problem(Step::Token, "invalid_token_lifetime", detail)
+            .with_next("check what writes the token: AWS's own tools sign for 900 s");
+    };
     if let Ok(since) = place.now.duration_since(end) {
         let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
         return Finding::problem(Step::Token, "token_expired", format!("expired {since} ago"))
@@ -212,6 +217,8 @@ mod tests {
             Some("token_of_another_user")
         );
         assert_eq!(cause("s3cret", 1), Some("not_an_iam_token"));
+        let endless = right.replace("Expires=900", "Expires=18446744073709551615");
+        assert_eq!(cause(&endless, 1), Some("invalid_token_lifetime"));
         assert_eq!(judge(&token("app", "eu-central-1"), 1, None).cause, None);
     }
 }
