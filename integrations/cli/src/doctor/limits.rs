@@ -8,6 +8,7 @@ use sqlx::{MySqlConnection, PgConnection, Row as _};
 use tokio::time::timeout;
 
 use super::login::LoggedIn;
+use super::pooler::Pooler;
 use crate::finding::{Finding, Step};
 
 /// Lifetime of an IAM token.
@@ -138,8 +139,14 @@ async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Er
     })
 }
 
-/// Judges the connections that a pool of this maximum and overlap needs.
-pub(super) fn capacity_finding(max_connections: u32, overlap: u32, server: Server) -> Finding {
+/// Judges the connections that a pool of this maximum and overlap needs. Behind a pooler, a limit is
+/// a note: the pooler opens fewer connections than it accepts.
+pub(super) fn capacity_finding(
+    max_connections: u32,
+    overlap: u32,
+    server: Server,
+    pooler: Option<Pooler>,
+) -> Finding {
     let needed = i64::from(max_connections) + i64::from(overlap);
     let need = format!("{max_connections}, and {overlap} more during a rotation");
     for (limit, whose) in [
@@ -150,12 +157,13 @@ pub(super) fn capacity_finding(max_connections: u32, overlap: u32, server: Serve
         if let Some(limit) = limit
             && needed > limit
         {
-            return Finding::problem(
-                Step::Capacity,
-                "pool_over_limit",
-                format!("the pool needs {need}; {whose} has {limit}"),
-            )
-            .with_next("lower `max_connections`, or raise the limit");
+            let detail = format!("the pool needs {need}; {whose} has {limit}");
+            return match pooler {
+                Some(_) => Finding::note(Step::Capacity, "pool_over_limit", detail)
+                    .with_next("the pooler shares connections; compare its own limits"),
+                None => Finding::problem(Step::Capacity, "pool_over_limit", detail)
+                    .with_next("lower `max_connections`, or raise the limit"),
+            };
         }
     }
     let free = (server.max - server.used).max(0);
@@ -198,11 +206,16 @@ mod tests {
             of_role,
             of_database: None,
         };
-        let cause = |server| capacity_finding(10, 2, server).cause;
+        let cause = |server| capacity_finding(10, 2, server, None).cause;
         assert_eq!(cause(server(97, 1, None)), None);
         assert_eq!(cause(server(97, 90, None)), Some("few_connections_free"));
         assert_eq!(cause(server(11, 1, None)), Some("pool_over_limit"));
         assert_eq!(cause(server(97, 1, Some(11))), Some("pool_over_limit"));
         assert_eq!(cause(server(97, 1, Some(12))), None);
+        let alone = capacity_finding(10, 2, server(11, 1, None), None);
+        assert!(alone.is_problem());
+        let pooled = capacity_finding(10, 2, server(11, 1, None), Some(Pooler::PgBouncer));
+        assert_eq!(pooled.cause, Some("pool_over_limit"));
+        assert!(!pooled.is_problem());
     }
 }

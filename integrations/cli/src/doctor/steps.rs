@@ -217,7 +217,7 @@ impl Doctor {
         }
         if let Some(server) = server {
             let (max, overlap) = (connection.max_connections(), connection.overlap());
-            found.add(limits::capacity_finding(max, overlap, server))?;
+            found.add(limits::capacity_finding(max, overlap, server, facts.pooler))?;
         }
         Some(())
     }
