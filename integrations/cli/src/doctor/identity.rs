@@ -21,7 +21,7 @@ pub(super) enum Identity {
     Known(String),
     /// The chain has no credentials.
     Unloaded(String),
-    /// STS rejects them, with this code.
+    /// STS rejects the request, with this code.
     Rejected(String),
     /// STS was not reached.
     Unknown(String),
@@ -87,21 +87,31 @@ pub(super) fn identity_finding(identity: &Identity) -> Finding {
             Finding::problem(Step::Identity, "no_aws_credentials", detail).with_next(next)
         }
         Identity::Rejected(code) => {
-            let next = match code.as_str() {
-                "ExpiredToken" | "ExpiredTokenException" => {
-                    "renew the session: sign in again, or restart what writes its credentials"
+            let detail = format!("STS rejects the request: {}", one_line(code));
+            match remedy(code) {
+                Some(next) => {
+                    Finding::problem(Step::Identity, "identity_rejected", detail).with_next(next)
                 }
-                "RequestExpired" | "RequestTimeTooSkewed" => "correct this machine's clock",
-                "InvalidClientTokenId" | "UnrecognizedClientException" => {
-                    "check the access key: it was deleted or belongs to another partition"
-                }
-                "SignatureDoesNotMatch" => "check the secret access key, and this machine's clock",
-                _ => "check the identity's credentials and the policies of its organization",
-            };
-            let detail = format!("STS rejects the credentials: {}", one_line(code));
-            Finding::problem(Step::Identity, "identity_rejected", detail).with_next(next)
+                // The credentials can be right: STS alone is denied or throttled.
+                None => Finding::note(Step::Identity, "identity_unknown", detail),
+            }
         }
     }
+}
+
+/// Returns what to do about credentials that AWS rejects everywhere. `None` for other errors.
+fn remedy(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "ExpiredToken" | "ExpiredTokenException" => {
+            "renew the session: sign in again, or restart what writes its credentials"
+        }
+        "RequestExpired" | "RequestTimeTooSkewed" => "correct this machine's clock",
+        "InvalidClientTokenId" | "UnrecognizedClientException" => {
+            "check the access key: it was deleted or belongs to another partition"
+        }
+        "SignatureDoesNotMatch" => "check the secret access key, and this machine's clock",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -116,6 +126,11 @@ mod tests {
         assert_eq!(finding.next, ["give the service a role: nothing loaded"]);
         let finding = identity_finding(&Identity::Rejected("ExpiredToken".into()));
         assert!(finding.is_problem() && finding.next[0].starts_with("renew the session"));
+        for code in ["Throttling", "AccessDenied", "InternalFailure"] {
+            let finding = identity_finding(&Identity::Rejected(code.into()));
+            assert_eq!(finding.cause, Some("identity_unknown"), "{code}");
+            assert!(!finding.is_problem() && finding.detail.contains(code));
+        }
         let finding = identity_finding(&Identity::Unknown("no route".into()));
         assert!(!finding.is_problem(), "signing needs no STS");
     }
