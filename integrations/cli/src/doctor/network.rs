@@ -76,12 +76,13 @@ pub(super) enum Reached {
     Failed(Unreached),
 }
 
-/// Reason why a port was not reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason why a port was not reached. Of several, the last in this order is the most telling: an
+/// address without a route, such as IPv6, says the least about the others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unreached {
+    Other(String),
     Refused,
     TimedOut,
-    Other(String),
 }
 
 impl From<io::Error> for Unreached {
@@ -94,20 +95,26 @@ impl From<io::Error> for Unreached {
     }
 }
 
-/// Connects to the first address that accepts. Returns the failure of the last one otherwise.
+/// Connects to the first address that accepts. Otherwise the reason is that of the address that
+/// timed out, or refused, or was unreachable, in this order.
 pub(super) async fn connect(addresses: &[SocketAddr]) -> Reached {
-    let mut last = Unreached::Other("no address".to_owned());
+    let mut failed = Vec::new();
     for address in addresses {
         let began = Instant::now();
         match timeout(TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 return Reached::Connected(Box::new(stream), *address, began.elapsed());
             }
-            Ok(Err(error)) => last = error.into(),
-            Err(_) => last = Unreached::TimedOut,
+            Ok(Err(error)) => failed.push(error.into()),
+            Err(_) => failed.push(Unreached::TimedOut),
         }
     }
-    Reached::Failed(last)
+    Reached::Failed(most_telling(failed))
+}
+
+fn most_telling(failed: Vec<Unreached>) -> Unreached {
+    let most_telling = failed.into_iter().max();
+    most_telling.unwrap_or_else(|| Unreached::Other("no address".to_owned()))
 }
 
 /// Connects to the Unix socket of PostgreSQL in this directory.
@@ -170,6 +177,15 @@ mod tests {
         let error = io::Error::from(io::ErrorKind::HostUnreachable);
         let other = connect_finding("db", 5432, &Reached::Failed(error.into()));
         assert_eq!(cause(&other), Some("unreachable"));
+    }
+
+    #[test]
+    fn of_several_addresses_a_dropped_packet_tells_more_than_a_missing_route() {
+        let route = || Unreached::Other("no route".to_owned());
+        let several = [Unreached::TimedOut, Unreached::Refused, route()];
+        assert_eq!(most_telling(several.to_vec()), Unreached::TimedOut);
+        assert_eq!(most_telling(several[1..].to_vec()), Unreached::Refused);
+        assert_eq!(most_telling(vec![route()]), route());
     }
 
     #[test]
