@@ -11,14 +11,6 @@ const LONGEST_TEXT: usize = 300;
 pub(crate) enum Step {
     /// The settings of the pool and its provider.
     Settings,
-    /// The host's addresses.
-    Dns,
-    /// The connection to the port.
-    Tcp,
-    /// TLS, the server's certificate and its authority.
-    Tls,
-    /// A pooler or proxy in front of the database.
-    Pooler,
     /// The difference between this machine's clock and the backend's.
     Clock,
     /// The identity that the backend sees.
@@ -27,8 +19,16 @@ pub(crate) enum Step {
     Permission,
     /// The shape of the secret.
     Secret,
+    /// The host's addresses.
+    Dns,
+    /// The connection to the port.
+    Tcp,
+    /// TLS, the server's certificate and its authority.
+    Tls,
     /// The claims and the age of a token.
     Token,
+    /// A pooler or proxy in front of the database.
+    Pooler,
     /// One login.
     Login,
     /// The role in the database's catalog.
@@ -44,15 +44,15 @@ impl Step {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
-            Self::Dns => "dns",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Pooler => "pooler",
             Self::Clock => "clock",
             Self::Identity => "identity",
             Self::Permission => "permission",
             Self::Secret => "secret",
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
             Self::Token => "token",
+            Self::Pooler => "pooler",
             Self::Login => "login",
             Self::Role => "role",
             Self::Lifetime => "lifetime",

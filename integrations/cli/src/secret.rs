@@ -4,7 +4,7 @@ use claviger::Credentials;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// What stands for a password.
-const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 /// Beginning of a password that is hidden as the whole: a server may cut it. In bytes.
 const SHORTEST: usize = 4;
 

@@ -10,6 +10,7 @@ use claviger_config::{AnyProvider, Backend};
 use tokio::time::timeout;
 
 use crate::finding::{Finding, Step, one_line};
+use crate::secret::HIDDEN;
 
 /// Longest time of a fetch, as the supervisor's default.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,12 +80,25 @@ pub(super) fn failed_finding(error: &ProviderError) -> Finding {
     Finding::problem(step, cause, detail).with_next(next)
 }
 
+/// Returns the user's name, or `***` if it is the password as well.
+pub(super) fn shown_user(credentials: &Credentials) -> String {
+    if is_password(credentials) {
+        HIDDEN.to_owned()
+    } else {
+        credentials.user().to_owned()
+    }
+}
+
+fn is_password(credentials: &Credentials) -> bool {
+    credentials.user() == credentials.expose_password()
+}
+
 /// Describes a successful fetch: the permission, then the credentials without their secret.
 pub(super) fn fetched_findings(
     backend: &Backend,
     lease: &Lease<Credentials>,
     now: Timestamp,
-) -> [Finding; 2] {
+) -> Vec<Finding> {
     let permission = match backend {
         Backend::RdsIam { .. } | Backend::ElasticacheIam { .. } => Finding::note(
             Step::Permission,
@@ -106,7 +120,23 @@ pub(super) fn fetched_findings(
             "none needed, the credentials never change",
         ),
     };
+    let mut findings = vec![permission];
+    findings.extend(secret_findings(lease, now));
+    findings
+}
+
+fn secret_findings(lease: &Lease<Credentials>, now: Timestamp) -> Vec<Finding> {
     let credentials = lease.secret();
+    if is_password(credentials) {
+        let problem = Finding::problem(
+            Step::Secret,
+            "user_is_password",
+            "user and password are the same text, which is not shown",
+        );
+        let next = "set `user_key` to the key of the user's name, or give the user a password of \
+                    its own";
+        return vec![problem.with_next(next)];
+    }
     let what = if credentials.is_token() {
         "token"
     } else {
@@ -121,7 +151,17 @@ pub(super) fn fetched_findings(
     };
     let user = one_line(credentials.user());
     let secret = Finding::ok(Step::Secret, format!("a {what} of user {user}; {expiry}"));
-    [permission, secret]
+    let password = credentials.expose_password();
+    if password.trim() == password && !password.contains(['\r', '\n']) {
+        return vec![secret];
+    }
+    let note = Finding::note(
+        Step::Secret,
+        "password_has_white_space",
+        format!("the {what} has white space at an end, or a line break"),
+    );
+    let next = "if the database's password has none, remove it from the backend's text";
+    vec![secret, note.with_next(next)]
 }
 
 #[cfg(test)]
@@ -173,5 +213,32 @@ mod tests {
             findings[1].detail,
             "a password of user app; it does not expire"
         );
+    }
+
+    #[test]
+    fn a_password_as_the_user_s_name_is_not_shown() {
+        let credentials = Credentials::new("kestrel", "kestrel");
+        assert_eq!(shown_user(&credentials), "***");
+        let lease = Lease::new(credentials, Revision::new("1"));
+        let findings = secret_findings(&lease, Timestamp::now());
+        assert_eq!(findings[0].cause, Some("user_is_password"));
+        assert!(findings[0].is_problem());
+        assert!(!format!("{findings:?}").contains("kestrel"));
+    }
+
+    #[test]
+    fn white_space_around_a_password_is_noted() {
+        for (password, is_noted) in [
+            ("kestrel\n", true),
+            (" kestrel", true),
+            ("kes\ntrel", true),
+            ("kes trel", false),
+        ] {
+            let lease = Lease::new(Credentials::new("app", password), Revision::new("1"));
+            let findings = secret_findings(&lease, Timestamp::now());
+            let cause = findings.last().and_then(|finding| finding.cause);
+            let expected = is_noted.then_some("password_has_white_space");
+            assert_eq!(cause, expected, "{password:?}");
+        }
     }
 }

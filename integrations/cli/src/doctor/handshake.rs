@@ -72,10 +72,11 @@ pub(super) fn roots(connection: &Connection, of_file: &[CertificateDer<'static>]
 /// Dropping the future closes the connection.
 pub(super) async fn handshake(
     connection: &Connection,
+    host: &str,
     stream: Box<dyn Stream>,
     roots: RootCertStore,
 ) -> Handshake {
-    match timeout(TIMEOUT, secure(connection, stream, roots)).await {
+    match timeout(TIMEOUT, secure(connection, host, stream, roots)).await {
         Ok(Ok(handshake)) => handshake,
         Ok(Err(error)) => Handshake::Failed(one_line(&error.to_string())),
         Err(_) => Handshake::Failed("no response within 10 s".to_owned()),
@@ -84,6 +85,7 @@ pub(super) async fn handshake(
 
 async fn secure(
     connection: &Connection,
+    host: &str,
     mut stream: Box<dyn Stream>,
     roots: RootCertStore,
 ) -> io::Result<Handshake> {
@@ -97,7 +99,7 @@ async fn secure(
     }
     let recorder = Arc::new(Recorder::new(roots));
     let config = client_config(connection, Arc::clone(&recorder)).map_err(io::Error::other)?;
-    let name = ServerName::try_from(connection.host()).map_err(io::Error::other)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await?;

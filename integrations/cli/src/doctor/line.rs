@@ -11,6 +11,7 @@ use super::network::{
 };
 use super::tls::{self, TlsFacts};
 use crate::finding::{Finding, Step, one_line};
+use crate::place::Place;
 
 /// A stream to the server, and what it showed.
 pub(super) struct Line {
@@ -19,22 +20,19 @@ pub(super) struct Line {
 }
 
 /// Looks up the host and connects to its port.
-pub(super) async fn reach(
-    connection: &Connection,
-    found: &mut Found<'_>,
-) -> Option<Box<dyn Stream>> {
-    let (host, port) = (connection.host(), connection.port());
+pub(super) async fn reach(place: &Place, found: &mut Found<'_>) -> Option<Box<dyn Stream>> {
+    let (host, port) = (&place.host, place.port);
     let reached = if host.starts_with('/') {
-        connect_local(&host, port).await
+        connect_local(host, port).await
     } else {
-        let lookup = look_up(&host, port).await;
-        found.add(lookup_finding(&host, &lookup))?;
+        let lookup = look_up(host, port).await;
+        found.add(lookup_finding(host, &lookup))?;
         match lookup {
             Lookup::Addresses(addresses) => connect(&addresses).await,
             _ => return None,
         }
     };
-    found.add(connect_finding(&host, port, &reached))?;
+    found.add(connect_finding(host, port, &reached))?;
     match reached {
         Reached::Connected(stream, ..) | Reached::Local(stream) => Some(stream),
         Reached::Failed(_) => None,
@@ -44,11 +42,12 @@ pub(super) async fn reach(
 /// Completes a handshake, if the pool uses TLS.
 pub(super) async fn secure(
     connection: &Connection,
+    place: &Place,
     stream: Box<dyn Stream>,
     found: &mut Found<'_>,
 ) -> Option<Line> {
     let mode = connection.tls_mode();
-    if mode == TlsMode::Disable || connection.host().starts_with('/') {
+    if mode == TlsMode::Disable || place.host.starts_with('/') {
         found.add(tls::plain_finding(TlsMode::Disable, None))?;
         return Some(Line {
             stream,
@@ -65,7 +64,7 @@ pub(super) async fn secure(
         }
     };
     let roots = roots(connection, &of_file);
-    match handshake(connection, stream, roots).await {
+    match handshake(connection, &place.host, stream, roots).await {
         Handshake::Plain(stream) => {
             found.add(tls::plain_finding(mode, Some(false)))?;
             Some(Line {
@@ -82,7 +81,7 @@ pub(super) async fn secure(
                 certificates.iter().filter_map(Certificate::parse).collect()
             };
             found.add(tls::tls_finding(&TlsFacts {
-                host: &connection.host(),
+                host: &place.host,
                 mode,
                 version: &seen.version,
                 chain: &parse(&seen.chain),

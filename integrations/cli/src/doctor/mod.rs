@@ -27,6 +27,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::finding::Finding;
 use crate::finding::one_line;
+use crate::place::Place;
 use crate::report::{ConnectionReport, Report};
 
 pub(crate) use catalog::parse_url;
@@ -50,8 +51,9 @@ pub(crate) struct Doctor {
 
 /// A login that was rejected.
 struct Rejected {
-    host: String,
-    port: u16,
+    place: Place,
+    /// Whether the cause can be that of the database alone.
+    is_of_database: bool,
     credentials: Credentials,
     finding: Finding,
 }
@@ -59,14 +61,15 @@ struct Rejected {
 impl Rejected {
     /// Returns whether a login with these credentials would be rejected, too. Tokens of one user
     /// differ, and are rejected alike.
-    fn covers(&self, connection: &Connection, credentials: &Credentials) -> bool {
+    fn covers(&self, place: &Place, credentials: &Credentials) -> bool {
         let (own, other) = (&self.credentials, credentials);
         let is_same_secret = own.expose_password() == other.expose_password()
             || (own.is_token() && other.is_token());
         is_same_secret
             && own.user() == other.user()
-            && self.host == connection.host()
-            && self.port == connection.port()
+            && self.place.host == place.host
+            && self.place.port == place.port
+            && (!self.is_of_database || self.place.database == place.database)
     }
 }
 
@@ -110,19 +113,25 @@ impl Doctor {
         report
     }
 
-    /// Returns user, host, port and database.
+    /// Returns user, host, port and database of the login.
     fn target(&self, connection: &Connection) -> String {
         let fetched = self.fetched.get(&connection.provider_name());
-        let fetched = fetched.and_then(|fetched| fetched.as_ref().ok());
-        let user = fetched.map(|lease| lease.secret().user().to_owned());
+        let credentials = fetched
+            .and_then(|fetched| fetched.as_ref().ok())
+            .map(Lease::secret);
+        let mut place = Place::of(connection);
+        if let Some(credentials) = credentials {
+            place = place.with_endpoint_of(credentials);
+        }
+        let user = credentials.map(credential::shown_user);
         let user = user.or_else(|| connection.user());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        let database = connection.database();
-        let database = database.map(|name| format!("/{name}")).unwrap_or_default();
+        let database = place.database.map(|name| format!("/{name}"));
         one_line(&format!(
-            "{user}{}:{}{database}",
-            connection.host(),
-            connection.port()
+            "{user}{}:{}{}",
+            place.host,
+            place.port,
+            database.unwrap_or_default()
         ))
     }
 

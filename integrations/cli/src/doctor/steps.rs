@@ -12,20 +12,24 @@ use super::found::Found;
 use super::line::{Line, reach, secure};
 use super::login::{self, LoginFacts};
 use super::pooler::{Greeting, Method, Pooler, greet, pooler, pooler_finding};
-use super::token::{Claims, Use, token_finding};
+use super::token::{Claims, Use, token_finding, unprotected_finding};
 use super::{Doctor, Rejected, catalog, clock, limits};
 use crate::finding::{Finding, Step, one_line};
 use crate::place::Place;
 
-/// Causes that apply to every login of the same user, whatever the database.
-const REJECTIONS: [&str; 7] = [
-    "client_certificate_rejected",
+/// Causes that apply to every login of the same user, whatever the database. Others, such as a line
+/// of pg_hba.conf or PgBouncer's settings, can be those of one database.
+const OF_USER: [&str; 4] = [
     "not_in_rds_iam",
     "password_rejected",
-    "rejected_by_pgbouncer",
     "role_may_not_log_in",
-    "role_rejected",
     "token_rejected",
+];
+/// Causes that apply to every login of the same user to the same database.
+const OF_DATABASE: [&str; 3] = [
+    "client_certificate_rejected",
+    "rejected_by_pgbouncer",
+    "role_rejected",
 ];
 
 impl Doctor {
@@ -54,13 +58,14 @@ impl Doctor {
             let (detail, next) = super::credential::split(&texts.join("; "));
             found.add(Finding::problem(Step::Settings, cause, detail).with_next(next))?;
         }
-        let stream = reach(connection, found).await?;
-        let line = secure(connection, stream, found).await?;
         self.compare_clocks(connection, found).await?;
         self.identify(connection, found).await?;
         let lease = self.obtain(connection, found).await?;
-        check_token(connection, &lease, found)?;
-        self.log_in(connection, &lease, line, found).await
+        let place = place_of(connection, lease.secret(), found)?;
+        let stream = reach(&place, found).await?;
+        let line = secure(connection, &place, stream, found).await?;
+        check_token(connection, &place, lease.secret(), found)?;
+        self.log_in(connection, &place, &lease, line, found).await
     }
 
     async fn compare_clocks(
@@ -130,27 +135,18 @@ impl Doctor {
     async fn log_in(
         &mut self,
         connection: &Connection,
+        place: &Place,
         lease: &Lease<Credentials>,
         mut line: Line,
         found: &mut Found<'_>,
     ) -> Option<()> {
         let credentials = lease.secret();
         let user = credentials.user().to_owned();
-        let own = Place::of(connection);
-        let place = own.clone().with_endpoint_of(credentials);
-        if place != own {
-            let detail = format!(
-                "pools connect to {}:{} of the secret, not to the host examined above",
-                one_line(&place.host),
-                place.port
-            );
-            found.add(Finding::note(Step::Secret, "endpoint_of_secret", detail))?;
-        }
         let database = place.database.clone().unwrap_or_else(|| user.clone());
         let earlier = self
             .rejected
             .iter()
-            .find(|rejected| rejected.covers(connection, credentials));
+            .find(|rejected| rejected.covers(place, credentials));
         if let Some(rejected) = earlier {
             let mut finding = rejected.finding.clone();
             finding.detail += " (as before; not tried again)";
@@ -161,7 +157,7 @@ impl Doctor {
         let mut greeting = Greeting::Unknown;
         if is_postgres {
             greeting = greet(&mut *line.stream, &user, &database).await;
-            pooler_in_front = pooler(&connection.host(), &greeting);
+            pooler_in_front = pooler(&place.host, &greeting);
             if let Some(pooler) = pooler_in_front {
                 found.add(pooler_finding(pooler))?;
             }
@@ -174,7 +170,7 @@ impl Doctor {
             pooler: pooler_in_front,
         };
         self.logins += 1;
-        let logged_in = login::log_in(connection, &place, credentials, &mut *line.stream).await;
+        let logged_in = login::log_in(connection, place, credentials, &mut *line.stream).await;
         let mut logged_in = match logged_in {
             Ok(logged_in) => {
                 let detail = format!("as {}", one_line(&user));
@@ -186,10 +182,12 @@ impl Doctor {
                 let engine = connection.engine();
                 let finding = login::failed_finding(engine, &facts, &error, credentials);
                 let finding = with_method(finding, &greeting, facts.is_token);
-                if REJECTIONS.contains(&finding.cause.unwrap_or_default()) {
+                let cause = finding.cause.unwrap_or_default();
+                let is_of_database = OF_DATABASE.contains(&cause);
+                if is_of_database || OF_USER.contains(&cause) {
                     self.rejected.push(Rejected {
-                        host: connection.host(),
-                        port: connection.port(),
+                        place: place.clone(),
+                        is_of_database,
                         credentials: credentials.clone(),
                         finding: finding.clone(),
                     });
@@ -267,25 +265,47 @@ fn with_method(mut finding: Finding, greeting: &Greeting, is_token: bool) -> Fin
     finding
 }
 
+/// Returns the place where the pool logs in.
+fn place_of(
+    connection: &Connection,
+    credentials: &Credentials,
+    found: &mut Found<'_>,
+) -> Option<Place> {
+    let own = Place::of(connection);
+    let place = own.clone().with_endpoint_of(credentials);
+    if place != own {
+        let detail = format!(
+            "pools connect to {}:{} of the secret, not to the settings' host",
+            one_line(&place.host),
+            place.port
+        );
+        found.add(Finding::note(Step::Secret, "endpoint_of_secret", detail))?;
+    }
+    Some(place)
+}
+
 fn check_token(
     connection: &Connection,
-    lease: &Lease<Credentials>,
+    place: &Place,
+    credentials: &Credentials,
     found: &mut Found<'_>,
 ) -> Option<()> {
-    let credentials = lease.secret();
     if !credentials.is_token() {
         return Some(());
     }
-    let host = connection.host();
     let claims = Claims::parse(credentials.expose_password());
     let place = Use {
-        host: &host,
-        port: connection.port(),
+        host: &place.host,
+        port: place.port,
         user: credentials.user(),
-        region: region_of(&host),
+        region: region_of(&place.host),
         now: Timestamp::now().wall(),
     };
-    found.add(token_finding(claims.as_ref(), &place))
+    found.add(token_finding(claims.as_ref(), &place))?;
+    match unprotected_finding(connection.tls_mode()) {
+        Some(finding) => found.add(finding),
+        None => Some(()),
+    }
 }
 
 #[cfg(feature = "aws")]

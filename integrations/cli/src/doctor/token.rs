@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use claviger_config::TlsMode;
 use url::Url;
 
 use crate::finding::{Finding, Step, one_line};
@@ -144,6 +145,24 @@ pub(super) fn token_finding(claims: Option<&Claims>, place: &Use<'_>) -> Finding
     .with_next("right for a tunnel or proxy alone; otherwise set the same host for both")
 }
 
+/// Judges the way of a token, before it is sent. Every server gets it in clear, and pools send it
+/// over verified TLS alone. `None` if the way is right.
+pub(super) fn unprotected_finding(mode: TlsMode) -> Option<Finding> {
+    if matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
+        return None;
+    }
+    let finding = Finding::problem(
+        Step::Token,
+        "token_without_verified_tls",
+        "the token was not sent: without verified TLS any server at this address could read it",
+    );
+    Some(
+        finding.with_next(
+            "set ssl_mode = \"verify-full\" and `ca_file`; for Redis, a URL with rediss://",
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::expect_used, reason = "a test fails by panicking")]
@@ -220,5 +239,16 @@ mod tests {
         let endless = right.replace("Expires=900", "Expires=18446744073709551615");
         assert_eq!(cause(&endless, 1), Some("invalid_token_lifetime"));
         assert_eq!(judge(&token("app", "eu-central-1"), 1, None).cause, None);
+    }
+
+    #[test]
+    fn a_token_needs_a_verified_server() {
+        for mode in [TlsMode::Disable, TlsMode::Prefer, TlsMode::Require] {
+            let finding = unprotected_finding(mode).expect("a problem");
+            assert_eq!(finding.cause, Some("token_without_verified_tls"));
+            assert!(finding.is_problem());
+        }
+        assert_eq!(unprotected_finding(TlsMode::VerifyCa), None);
+        assert_eq!(unprotected_finding(TlsMode::VerifyFull), None);
     }
 }

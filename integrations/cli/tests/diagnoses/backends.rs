@@ -75,7 +75,18 @@ fn secrets_that_are_empty_incomplete_missing_or_denied_are_named() {
         diagnosis.assert_cause("secret", cause);
         assert_eq!(diagnosis.logins(), (0, 0));
     }
-    // The pools connect to the server of the secret, so the diagnosis logs in there.
+    // A wrong `user_key` makes the password the user's name.
+    let key = config("right", &aws.endpoint()) + "user_key = \"password\"\n";
+    let user = setup.doctor(&key, &[]);
+    user.assert_cause("secret", "user_is_password");
+    assert_eq!(user.logins(), (0, 0));
+    assert!(
+        setup
+            .run(&key, &["doctor"])
+            .stdout
+            .contains("***@127.0.0.1")
+    );
+    // The pools connect to the server of the secret, so the diagnosis examines it alone.
     let moved = json!({
         "username": "app", "password": SECRET, "host": "127.0.0.1", "port": server.port(),
         "dbname": "template1",
@@ -83,15 +94,23 @@ fn secrets_that_are_empty_incomplete_missing_or_denied_are_named() {
     create_secret(&aws, "moved", &moved.to_string());
     let moved = config("moved", &aws.endpoint()) + "endpoint_from_secret = true\n";
     let moved = moved.replace("database = \"postgres\"", "database = \"absent\"");
+    let moved = moved.replace("host = \"127.0.0.1\"", "host = \"absent.invalid\"");
     let moved = setup.doctor(&moved, &[]);
     moved.assert_fine();
     assert_eq!(moved.finding("secret")["cause"], "endpoint_of_secret");
+    assert_eq!(moved.finding("dns")["detail"], "127.0.0.1");
+    let target = format!("app@127.0.0.1:{}/template1", server.port());
+    assert_eq!(moved.report["connections"][0]["target"], target);
     let denied = r#"{"__type": "AccessDeniedException", "Message": "not authorized"}"#;
     proxy.fault_on("GetSecretValue", InjectedFault::reply(400, denied));
     let diagnosis = setup.doctor(&config("right", &proxy.endpoint()), &[]);
     diagnosis.assert_cause("permission", "permission_denied");
     let next = diagnosis.finding("permission").to_string();
     assert!(next.contains("secretsmanager:GetSecretValue"), "{next}");
+    let throttled = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
+    proxy.fault_on("GetCallerIdentity", InjectedFault::reply(403, throttled));
+    let diagnosis = setup.doctor(&config("right", &proxy.endpoint()), &[]);
+    assert_eq!(diagnosis.finding("identity")["cause"], "identity_unknown");
     let rejected =
         "<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
     proxy.fault_on("GetCallerIdentity", InjectedFault::reply(403, rejected));

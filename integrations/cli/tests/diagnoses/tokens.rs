@@ -1,6 +1,6 @@
 //! IAM tokens on a server that verifies them as RDS does.
 
-use claviger_servers::Postgres;
+use claviger_servers::{Postgres, Redis};
 
 use crate::common::{Setup, admin_url};
 
@@ -95,5 +95,30 @@ fn an_expired_token_of_a_file_is_named_before_the_login() {
     );
     let diagnosis = setup.doctor(&config, &[]);
     diagnosis.assert_cause("token", "token_expired");
+    assert_eq!(diagnosis.logins(), (0, 0));
+}
+
+#[test]
+fn a_token_is_not_sent_without_verified_tls() {
+    let server = Postgres::builder().tokens().start().expect("a server");
+    let setup = Setup::new();
+    setup.write("token", "db.internal/?Action=connect&DBUser=app");
+    let config = format!(
+        "[pools.orders]\nhost = \"127.0.0.1\"\nport = {}\nprovider = \"tokens\"\n\
+         ssl_mode = \"require\"\n[providers.tokens]\nkind = \"file\"\nformat = \"password\"\n\
+         user = \"app\"\ntoken = true\npath = \"{}\"\n",
+        server.port(),
+        setup.path("token").display()
+    );
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_cause("token", "token_without_verified_tls");
+    assert_eq!(diagnosis.logins(), (0, 0));
+    // Redis without TLS; nothing but a connection is examined.
+    let redis = Redis::start().expect("a server");
+    let config = config
+        .replace("ssl_mode = \"require\"", "kind = \"redis\"")
+        .replace(&server.port().to_string(), &redis.port().to_string());
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_cause("token", "token_without_verified_tls");
     assert_eq!(diagnosis.logins(), (0, 0));
 }
