@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use claviger_config::Connection;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Args, Command, DoctorArgs};
 use crate::doctor::Doctor;
@@ -82,7 +83,33 @@ async fn diagnose(args: DoctorArgs) -> u8 {
         }
         connections.retain(|connection| args.pools.iter().any(|name| name == connection.name()));
     }
-    let report = Doctor::new(admin).examine(&connections).await;
+    let (mut interrupt, mut terminate) = match (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) {
+        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+        (Err(error), _) | (_, Err(error)) => return complain(&error, PROBLEM),
+    };
+    let mut ended_by = async || {
+        tokio::select! {
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        }
+    };
+    let mut doctor = Doctor::new(admin);
+    let examined = tokio::select! {
+        report = doctor.examine(&connections) => Ok(report),
+        signal = ended_by() => Err(signal),
+    };
+    // A second signal ends the command before the leases are released.
+    tokio::select! {
+        () = doctor.close() => {}
+        _ = ended_by() => {}
+    }
+    let report = match examined {
+        Ok(report) => report,
+        Err(signal) => return exec::code_of_signal(signal.as_raw_value()),
+    };
     let code = if report.problems() == 0 {
         FINE
     } else {

@@ -19,11 +19,12 @@ mod token;
 
 use std::collections::HashMap;
 
-use claviger::error::ProviderError;
+use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::{Credentials, Lease};
 use claviger_config::{AnyProvider, Connection};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use tokio::task::JoinHandle;
 
 use crate::finding::Finding;
 use crate::finding::one_line;
@@ -32,14 +33,19 @@ use crate::report::{ConnectionReport, Report};
 
 pub(crate) use catalog::parse_url;
 
+/// Result of a fetch.
+type Fetched = Result<Lease<Credentials>, ProviderError>;
+
 /// A diagnosis of several connections. Results that they share are obtained once.
 pub(crate) struct Doctor {
     admin_url: Option<PgConnectOptions>,
     /// The administrator's connection, or why there is none. `None` before the first use.
     admin: Option<Result<PgConnection, String>>,
     /// What each provider returned.
-    fetched: HashMap<String, Result<Lease<Credentials>, ProviderError>>,
+    fetched: HashMap<String, Fetched>,
     providers: Vec<(String, AnyProvider)>,
+    /// The fetch that runs, and the name of its provider.
+    pending: Option<(String, JoinHandle<Fetched>)>,
     /// The clock of each backend, by address.
     clocks: HashMap<String, Finding>,
     identity: Option<Finding>,
@@ -80,6 +86,7 @@ impl Doctor {
             admin: None,
             fetched: HashMap::new(),
             providers: Vec::new(),
+            pending: None,
             clocks: HashMap::new(),
             identity: None,
             rejected: Vec::new(),
@@ -88,11 +95,12 @@ impl Doctor {
         }
     }
 
-    /// Examines the connections one after another. Leases that it fetched are released.
+    /// Examines the connections one after another. Leases that it fetched are kept until
+    /// [`close`](Self::close).
     ///
     /// # Cancel safety
-    /// When the future is dropped, leases are not released; they expire.
-    pub(crate) async fn examine(mut self, connections: &[Connection]) -> Report {
+    /// Dropping the future is safe: a fetch that runs is completed by `close`.
+    pub(crate) async fn examine(&mut self, connections: &[Connection]) -> Report {
         let mut reports = Vec::new();
         for connection in connections {
             let mut findings = Vec::new();
@@ -104,13 +112,11 @@ impl Doctor {
                 findings,
             });
         }
-        let report = Report {
+        Report {
             connections: reports,
             logins: self.logins,
             failed_logins: self.failed_logins,
-        };
-        self.close().await;
-        report
+        }
     }
 
     /// Returns user, host, port and database of the login.
@@ -136,23 +142,31 @@ impl Doctor {
     }
 
     /// Fetches the credentials of a provider, once.
-    async fn fetch(
-        &mut self,
-        name: &str,
-        provider: &AnyProvider,
-    ) -> Result<Lease<Credentials>, ProviderError> {
+    async fn fetch(&mut self, name: &str, provider: &AnyProvider) -> Fetched {
         if let Some(fetched) = self.fetched.get(name) {
             return fetched.clone();
         }
-        let fetched = credential::fetch(provider).await;
-        self.fetched.insert(name.to_owned(), fetched.clone());
         self.providers.push((name.to_owned(), provider.clone()));
+        // A task, so that a lease is known even if the diagnosis ends meanwhile.
+        let provider = provider.clone();
+        let task = tokio::spawn(async move { credential::fetch(&provider).await });
+        let (_, task) = self.pending.insert((name.to_owned(), task));
+        let fetched = fetched_by(task).await;
+        self.pending = None;
+        self.fetched.insert(name.to_owned(), fetched.clone());
         fetched
     }
 
-    async fn close(self) {
+    /// Releases the leases and closes the providers. Waits for the fetch that runs, 30 s at most.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, leases are not released; they expire.
+    pub(crate) async fn close(mut self) {
         if let Some(Ok(admin)) = self.admin {
             catalog::close(admin).await;
+        }
+        if let Some((name, mut task)) = self.pending {
+            self.fetched.insert(name, fetched_by(&mut task).await);
         }
         for (name, provider) in self.providers {
             let lease = self
@@ -162,4 +176,9 @@ impl Doctor {
             credential::release(&provider, lease.cloned()).await;
         }
     }
+}
+
+async fn fetched_by(task: &mut JoinHandle<Fetched>) -> Fetched {
+    let aborted = || ProviderError::new(ProviderErrorKind::Other, "the fetch was aborted");
+    task.await.unwrap_or_else(|_| Err(aborted()))
 }

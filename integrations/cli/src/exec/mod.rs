@@ -162,7 +162,8 @@ fn code_of(status: ExitStatus) -> u8 {
     }
 }
 
-fn code_of_signal(signal: i32) -> u8 {
+/// Returns 128 and the number of the signal.
+pub(crate) fn code_of_signal(signal: i32) -> u8 {
     u8::try_from(BY_SIGNAL + signal).unwrap_or(NOT_STARTED)
 }
 

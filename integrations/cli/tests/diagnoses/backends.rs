@@ -1,13 +1,14 @@
 //! Secrets Manager and Vault.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use claviger_servers::{InjectedFault, Moto, Postgres, Proxy};
 use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Revocation};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::common::{SECRET, Setup};
@@ -206,6 +207,38 @@ fn a_vault_that_is_sealed_or_denies_is_named_and_leases_are_released() {
     vault.admin.vault.seal().expect("sealed");
     let sealed = vault.setup.doctor(&vault.config("orders"), &[]);
     sealed.assert_cause("permission", "vault_sealed");
+}
+
+#[test]
+fn a_diagnosis_that_a_signal_ends_releases_its_lease() {
+    let vault = Vault::start();
+    vault.write_token("orders");
+    // Connections to it are accepted by the kernel, and get no response.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let mut config = vault.config("orders");
+    let known = format!("port = {}\n", vault.server.port());
+    config = config.replacen(&known, &format!("port = {port}\n"), 1);
+    // Each pool waits 10 s for its handshake, with the same lease.
+    let (pools, providers) = config.split_once("[providers").expect("a provider");
+    let pools: String = (0..6)
+        .map(|nth| pools.replace("pools.orders", &format!("pools.orders{nth}")))
+        .collect();
+    let config = format!("{pools}[providers{providers}");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = vault.setup.command(&config, &["doctor"]);
+        let mut running = command.stdout(Stdio::null()).spawn().expect("it runs");
+        let has_lease = (0..1_200).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            vault.leases() == 1
+        });
+        assert!(has_lease, "the lease is created before the handshake");
+        let id = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("its id"), signal).expect("sent");
+        let ended = running.wait().expect("it ends");
+        assert_eq!(ended.code(), Some(128 + signal.as_raw()));
+        assert_eq!(vault.leases(), 0, "the lease is released");
+    }
 }
 
 #[test]
