@@ -79,10 +79,12 @@ pub(in crate::doctor) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginErr
         }
     };
     let problem = |cause| Finding::problem(Step::Login, cause, format!("{code} {message}"));
-    if facts.pooler == Some(Pooler::PgBouncer)
-        && let Some(finding) = by_pgbouncer(facts, problem, code, message)
-    {
-        return finding;
+    let mut code = code;
+    if facts.pooler == Some(Pooler::PgBouncer) {
+        code = of_database(message).unwrap_or(code);
+        if let Some(finding) = by_pgbouncer(facts, problem, code, message) {
+            return finding;
+        }
     }
     match code {
         "28P01" if facts.is_token => token_not_accepted(facts, problem("not_in_rds_iam")),
@@ -195,6 +197,20 @@ fn too_many(facts: &LoginFacts<'_>, problem: Finding, message: &str) -> Finding 
     }
 }
 
+/// Returns the SQLSTATE of an error by the database, which PgBouncer forwards as 08P01.
+fn of_database(message: &str) -> Option<&'static str> {
+    let has = |text| message.contains(text);
+    if has("database \"") && has("does not exist") {
+        Some("3D000")
+    } else if has("permission denied for database") {
+        Some("42501")
+    } else if has("too many connections for") || has("too many clients") {
+        Some("53300")
+    } else {
+        None
+    }
+}
+
 /// Judges an error by PgBouncer itself. `None` for errors of the database behind it.
 ///
 /// It has one code, 08P01, for most errors; the text tells them apart.
@@ -218,7 +234,11 @@ fn by_pgbouncer(
             .with_statement("SHOW CLIENTS")
     } else if has("SSL required") {
         problem("tls_required").with_next("set ssl_mode = \"verify-full\": PgBouncer requires TLS")
-    } else if has("server login") || has("server_login") {
+    } else if has("server login")
+        || has("server_login")
+        // PgBouncer's own text does not name the user.
+        || has("password authentication failed for user")
+    {
         problem("pgbouncer_login_failed")
             .with_next("PgBouncer cannot log in to the database: correct its password there")
             .with_next("see PgBouncer's log for the database's own message")
@@ -351,9 +371,19 @@ mod tests {
                 "cannot log in to the database",
             ),
             (
+                "password authentication failed for user \"app\"",
+                "pgbouncer_login_failed",
+                "cannot log in to the database",
+            ),
+            (
                 "SASL authentication failed",
                 "rejected_by_pgbouncer",
                 "auth_file",
+            ),
+            (
+                "database \"oders\" does not exist",
+                "unknown_database",
+                "create it",
             ),
         ] {
             let finding = judged("08P01", message);
