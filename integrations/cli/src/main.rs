@@ -20,7 +20,8 @@ use claviger_config::Connection;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Args, Command, DoctorArgs};
-use crate::doctor::Doctor;
+use crate::doctor::{AdminUrl, Doctor};
+use crate::report::Report;
 
 /// Nothing is wrong.
 const FINE: u8 = 0;
@@ -83,32 +84,9 @@ async fn diagnose(args: DoctorArgs) -> u8 {
         }
         connections.retain(|connection| args.pools.iter().any(|name| name == connection.name()));
     }
-    let (mut interrupt, mut terminate) = match (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) {
-        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-        (Err(error), _) | (_, Err(error)) => return complain(&error, PROBLEM),
-    };
-    let mut ended_by = async || {
-        tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-        }
-    };
-    let mut doctor = Doctor::new(admin);
-    let examined = tokio::select! {
-        report = doctor.examine(&connections) => Ok(report),
-        signal = ended_by() => Err(signal),
-    };
-    // A second signal ends the command before the leases are released.
-    tokio::select! {
-        () = doctor.close() => {}
-        _ = ended_by() => {}
-    }
-    let report = match examined {
+    let report = match examine(admin, &connections).await {
         Ok(report) => report,
-        Err(signal) => return exec::code_of_signal(signal.as_raw_value()),
+        Err(code) => return code,
     };
     let code = if report.problems() == 0 {
         FINE
@@ -121,6 +99,37 @@ async fn diagnose(args: DoctorArgs) -> u8 {
         report.table()
     };
     print(text.trim_end(), code)
+}
+
+/// Examines the connections and releases their leases, after SIGINT and SIGTERM as well.
+///
+/// # Errors
+/// The exit code without a report.
+async fn examine(admin: Option<AdminUrl>, connections: &[Connection]) -> Result<Report, u8> {
+    let (mut interrupt, mut terminate) = match (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) {
+        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+        (Err(error), _) | (_, Err(error)) => return Err(complain(&error, PROBLEM)),
+    };
+    let mut ended_by = async || {
+        tokio::select! {
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        }
+    };
+    let mut doctor = Doctor::new(admin);
+    let examined = tokio::select! {
+        report = doctor.examine(connections) => Ok(report),
+        signal = ended_by() => Err(signal),
+    };
+    // A second signal ends the command before the leases are released.
+    tokio::select! {
+        () = doctor.close() => {}
+        _ = ended_by() => {}
+    }
+    examined.map_err(|signal| exec::code_of_signal(signal.as_raw_value()))
 }
 
 /// Returns the names of the pools, for a message.

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use claviger::Credentials;
+use percent_encoding::percent_decode_str;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 
 use super::login::quote;
 use crate::finding::{Finding, Outcome, Step, one_line};
+use crate::secret::Secret;
 
 /// Longest time of the administrator's login, and of its statement.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,11 +44,17 @@ pub(super) struct RoleFacts {
     pub(super) can_connect: bool,
 }
 
+/// How an administrator logs in.
+pub(crate) struct AdminUrl {
+    options: PgConnectOptions,
+    secret: Secret,
+}
+
 /// Parses the URL of an administrator.
 ///
 /// # Errors
 /// The URL is invalid. The message contains no part of it.
-pub(crate) fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
+pub(crate) fn parse_url(url: &str) -> Result<AdminUrl, String> {
     let advice = "give one such as postgres://admin@db.internal:5432/postgres";
     let parsed = url::Url::parse(url)
         .map_err(|error| format!("--admin-url is not a URL ({error}); {advice}"))?;
@@ -53,18 +62,25 @@ pub(crate) fn parse_url(url: &str) -> Result<PgConnectOptions, String> {
         return Err(format!("--admin-url is not of PostgreSQL; {advice}"));
     }
     // sqlx's message may contain a part of the URL.
-    url.parse()
-        .map_err(|_| format!("--admin-url has an invalid part; {advice}"))
+    let options = url
+        .parse()
+        .map_err(|_| format!("--admin-url has an invalid part; {advice}"))?;
+    let mut parameters = parsed.query_pairs();
+    let of_query = parameters.find_map(|(key, value)| (key == "password").then_some(value));
+    let password = percent_decode_str(parsed.password().unwrap_or_default());
+    let password = of_query.unwrap_or_else(|| password.decode_utf8_lossy());
+    let secret = Secret::of(&Credentials::new(parsed.username(), password));
+    Ok(AdminUrl { options, secret })
 }
 
 /// Logs in as administrator.
 ///
 /// # Errors
-/// The message of the server or driver.
-pub(super) async fn log_in(options: &PgConnectOptions) -> Result<PgConnection, String> {
-    match timeout(TIMEOUT, options.connect()).await {
+/// The message of the server or driver, without the password.
+pub(super) async fn log_in(url: &AdminUrl) -> Result<PgConnection, String> {
+    match timeout(TIMEOUT, url.options.connect()).await {
         Ok(Ok(admin)) => Ok(admin),
-        Ok(Err(error)) => Err(one_line(&error.to_string())),
+        Ok(Err(error)) => Err(one_line(&url.secret.hide(&error.to_string()))),
         Err(_) => Err("no login within 10 s".to_owned()),
     }
 }
@@ -283,12 +299,18 @@ mod tests {
             "kestrel",
             "http://a:kestrel@db/",
         ] {
-            let error = parse_url(url).expect_err("it is invalid");
+            let error = parse_url(url).err().expect("it is invalid");
             assert!(
                 !error.contains("kestrel") && error.contains("--admin-url"),
                 "{error}"
             );
         }
-        assert!(parse_url("postgres://admin:kestrel@db/postgres").is_ok());
+        for url in [
+            "postgres://admin:kest%72el@db/postgres",
+            "postgres://admin@db/postgres?password=kestrel",
+        ] {
+            let url = parse_url(url).expect("it is valid");
+            assert_eq!(url.secret.hide("no kestrel"), "no ***");
+        }
     }
 }

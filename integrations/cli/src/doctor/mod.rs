@@ -23,7 +23,6 @@ use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::{Credentials, Lease};
 use claviger_config::{AnyProvider, Connection};
 use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinHandle;
 
 use crate::finding::Finding;
@@ -31,14 +30,14 @@ use crate::finding::one_line;
 use crate::place::Place;
 use crate::report::{ConnectionReport, Report};
 
-pub(crate) use catalog::parse_url;
+pub(crate) use catalog::{AdminUrl, parse_url};
 
 /// Result of a fetch.
 type Fetched = Result<Lease<Credentials>, ProviderError>;
 
 /// A diagnosis of several connections. Results that they share are obtained once.
 pub(crate) struct Doctor {
-    admin_url: Option<PgConnectOptions>,
+    admin_url: Option<AdminUrl>,
     /// The administrator's connection, or why there is none. `None` before the first use.
     admin: Option<Result<PgConnection, String>>,
     /// What each provider returned.
@@ -80,7 +79,7 @@ impl Rejected {
 }
 
 impl Doctor {
-    pub(crate) fn new(admin_url: Option<PgConnectOptions>) -> Self {
+    pub(crate) fn new(admin_url: Option<AdminUrl>) -> Self {
         Self {
             admin_url,
             admin: None,
