@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::api::{Call, CallError, Envelope};
 use crate::lifetime::Lifetime;
 use crate::path::MountPath;
-use crate::session::{self, SessionError, SessionUser, VaultSession};
+use crate::session::{self, SessionUser, VaultSession};
 use lease::IssuedLease;
 
 /// Creates database users by a dynamic role of the database engine: each lease is its own user.
@@ -81,7 +81,10 @@ enum Renewal {
     Renewed(Expiry),
     /// The lease was renewed until this expiry, for the last time before its maximum.
     Last(Expiry),
-    /// The lease cannot be renewed, or no longer exists.
+    /// The server did not renew the lease: it was revoked, is past its maximum, or may not be
+    /// renewed. The status is the same if the database is down.
+    Rejected(ProviderError),
+    /// The lease cannot be renewed.
     Impossible,
 }
 
@@ -141,16 +144,16 @@ impl VaultDynamic {
             .await;
         let (envelope, token) = match response {
             Ok(response) => response,
-            // The lease was revoked, is past its maximum, or may not be renewed: a new user is
-            // created. The status is the same if the database is down. The request for the new user
-            // then fails, too.
-            Err(SessionError::Call(failure))
-                if failure.is_rejection() || failure.is_forbidden() =>
-            {
-                return Ok(Renewal::Impossible);
-            }
             Err(error) => {
-                return Err(error.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW));
+                let is_rejection = error
+                    .call_error()
+                    .is_some_and(|failure| failure.is_rejection() || failure.is_forbidden());
+                let error = error.explain(&self.session.place("sys/leases/renew"), GRANT_RENEW);
+                return if is_rejection {
+                    Ok(Renewal::Rejected(error))
+                } else {
+                    Err(error)
+                };
             }
         };
         if envelope.lifetime().is_zero() || token.serial() != issued.serial {
@@ -322,7 +325,10 @@ impl Provider for VaultDynamic {
         };
         match self.renew_lease(lease, &request).await? {
             Renewal::Renewed(expiry) => Ok(Fetched::Renewed(expiry)),
-            Renewal::Impossible => self.create_user(request.started).await.map(Fetched::New),
+            // If the database is down, this request fails, too.
+            Renewal::Impossible | Renewal::Rejected(_) => {
+                self.create_user(request.started).await.map(Fetched::New)
+            }
             Renewal::Last(expiry) => {
                 let created = self.create_user(request.started).await;
                 let gained = expiry.remaining(self.session.now())
@@ -353,10 +359,15 @@ impl Provider for VaultDynamic {
         let Some(lease) = &request.current else {
             return Ok(None);
         };
-        Ok(match self.renew_lease(lease, &request).await? {
-            Renewal::Renewed(expiry) | Renewal::Last(expiry) => Some(expiry),
-            Renewal::Impossible => None,
-        })
+        match self.renew_lease(lease, &request).await? {
+            Renewal::Renewed(expiry) | Renewal::Last(expiry) => Ok(Some(expiry)),
+            Renewal::Impossible => Ok(None),
+            // Transient, because another renewal may succeed.
+            Renewal::Rejected(error) => Err(ProviderError::new(
+                ProviderErrorKind::Unavailable,
+                error.message(),
+            )),
+        }
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {

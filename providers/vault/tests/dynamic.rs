@@ -10,7 +10,7 @@ use claviger::provider::FetchRequest;
 use claviger::report::RotationTrigger;
 use claviger::{Handle, PgPools, Provider, Supervisor};
 use claviger_fixtures::{Callers, eventually_within};
-use claviger_servers::Postgres;
+use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
 use claviger_vault_fixtures::{Identity, Revocation, VaultFixture, next_generation};
@@ -129,8 +129,11 @@ async fn a_pool_returns_to_its_previous_user_and_none_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_of_a_held_provider_creates_no_user() {
-    let fixture = VaultFixture::<Postgres>::new(300, 600, Revocation::Default).await;
-    let session = log_in(&fixture).await;
+    // Shorter than the token's ttl: the lease itself is renewed.
+    let fixture = VaultFixture::<Postgres>::new(30, 600, Revocation::Default).await;
+    let Identity { role_id, secret_id } = fixture.identity().await;
+    let auth = Auth::app_role(role_id, SecretId::given(secret_id));
+    let session = VaultSession::new(fixture.proxy.endpoint(), auth).expect("valid settings");
     let provider = VaultDynamic::new(&session, "database", "orders").expect("a role");
     let lease = provider.fetch_lease(FetchRequest::first()).await;
     let lease = lease.expect("a user");
@@ -138,13 +141,22 @@ async fn a_renewal_of_a_held_provider_creates_no_user() {
     let request = || FetchRequest::new(RotationTrigger::ClockJump).with_current(lease.clone());
     let renewed = provider.renew(request()).await.expect("it responds");
     assert!(renewed.is_some(), "it is renewed");
+    assert_eq!(fixture.requests_to("sys/leases/renew"), 1);
     assert_eq!(fixture.users().await.len(), 1);
+    // So does the server respond while the database is down.
+    let failed = InjectedFault::reply(400, r#"{"errors":["failed to renew entry"]}"#);
+    fixture.proxy.fault_on("/v1/sys/leases/renew", failed);
+    let error = provider.renew(request()).await.expect_err("it fails");
+    assert!(error.is_transient(), "it is tried again: {error}");
+    fixture.proxy.heal();
+    let renewed = provider.renew(request()).await.expect("it responds");
+    assert!(renewed.is_some(), "it is renewed again");
     provider
         .release(lease.clone())
         .await
         .expect("it is revoked");
     let renewed = provider.renew(request()).await.expect("it responds");
-    assert_eq!(renewed, None, "it is gone");
+    assert_eq!(renewed, None, "it is not known");
     assert_eq!(fixture.users().await.len(), 0, "and no other is created");
     provider.close().await;
 }
