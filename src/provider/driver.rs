@@ -89,6 +89,7 @@ pub(super) enum Work<S: Send + Sync + 'static> {
     Report(FetchOutcome, Option<RotationTrigger>),
     NotifyPools,
     ReportHold(bool),
+    ReportNotRenewed,
 }
 
 /// The provider's method that a fetch calls.
@@ -277,6 +278,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                 }
                 ProviderEffect::NotifyPools => Some(Work::NotifyPools),
                 ProviderEffect::ReportHold { held } => Some(Work::ReportHold(held)),
+                ProviderEffect::ReportNotRenewed => Some(Work::ReportNotRenewed),
             });
         }
         work.extend(lease.map(Work::Forget));

@@ -73,6 +73,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
+    pub(super) fn report_not_renewed(&self) {
+        tracing::warn!(
+            provider = %self.name(), expires_in = %self.expires_in(),
+            "the lease of the held provider cannot be renewed; it expires unless the provider is \
+             resumed"
+        );
+    }
+
     /// Returns the remaining time to live of the current lease, for the log.
     fn expires_in(&self) -> String {
         let now = self.clock().now();

@@ -39,6 +39,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
                 Work::Rehearsed(reply, Err(None)) => drop(reply),
                 Work::Report(outcome, trigger) => self.report(&outcome, trigger),
                 Work::ReportHold(held) => self.report_hold(held),
+                Work::ReportNotRenewed => self.report_not_renewed(),
                 Work::NotifyPools => self.subscribers().iter().for_each(|pool| pool.wake()),
             }
         }

@@ -70,6 +70,7 @@ impl ProviderMachine {
         self.timers.set(Timer::Refresh, now.mono());
         if let Some(hold) = &mut self.hold {
             hold.renews = false;
+            self.effects.push(ProviderEffect::ReportNotRenewed);
         }
     }
 }

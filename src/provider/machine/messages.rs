@@ -204,6 +204,8 @@ pub(crate) enum ProviderEffect {
     NotifyPools,
     /// Reports that the provider is held, or that it is resumed. By `carry_out`.
     ReportHold { held: bool },
+    /// Reports that the lease of a held provider cannot be renewed. By `carry_out`.
+    ReportNotRenewed,
 }
 
 /// The reply to a manual request.

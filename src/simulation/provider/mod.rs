@@ -162,7 +162,9 @@ impl World {
                     | ManualReply::Held
                     | ManualReply::Abandoned) = reply;
                 }
-                ProviderEffect::Report { .. } | ProviderEffect::ReportHold { .. } => {}
+                ProviderEffect::Report { .. }
+                | ProviderEffect::ReportHold { .. }
+                | ProviderEffect::ReportNotRenewed => {}
                 ProviderEffect::NotifyPools => work.push(NodeWork::WakePools),
             }
         }

@@ -159,6 +159,11 @@ fn a_lease_that_cannot_be_renewed_is_not_requested_again_before_the_hold_ends() 
     provider.pass(HOUR * 5 / 6);
     let fetch = renewal(&mut provider);
     provider.end(fetch, Ok(Offer::Unchanged));
+    let reported = provider.take(|effect| match effect {
+        ProviderEffect::ReportNotRenewed => Some(()),
+        _ => None,
+    });
+    assert_eq!(reported, [()], "it is reported");
     provider.pass(2 * HOUR);
     assert_eq!(renewal(&mut provider), None);
     assert_eq!(provider.next(), None);

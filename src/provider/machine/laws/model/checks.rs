@@ -87,7 +87,8 @@ impl ModelledProvider {
             ProviderEffect::Reply { request, .. } => assert!(self.waiting.remove(request)),
             ProviderEffect::Report { .. }
             | ProviderEffect::NotifyPools
-            | ProviderEffect::ReportHold { .. } => {}
+            | ProviderEffect::ReportHold { .. }
+            | ProviderEffect::ReportNotRenewed => {}
         }
     }
 
