@@ -33,7 +33,10 @@ fn pools(server: &Postgres) -> DeadpoolPools {
     let connect = PgConnect::new(config)
         .with_root_certificates(server.ca_file().expect("it has TLS"))
         .expect("a certificate");
-    DeadpoolPools::new(connect, PoolConfig::new(MAX)).with_max_lifetime(Duration::from_millis(250))
+    let mut settings = PoolConfig::new(MAX);
+    // Two calls in a row end within one window of failed logins.
+    settings.timeouts.wait = Some(Duration::from_secs(8));
+    DeadpoolPools::new(connect, settings).with_max_lifetime(Duration::from_millis(250))
 }
 
 async fn serve(server: &Postgres, provider: RdsIam) -> (Supervisor, Handle<DeadpoolPools>) {
