@@ -104,12 +104,12 @@ impl ConnectErrorKind {
             Self::Overloaded => advice(
                 "too many connections (53300; 1040, 1203, 1226)",
                 "find out who uses the connections; compare replicas × (max_connections + \
-                 overlap) with the server's limit. Never leads to a fetch",
+                 overlap) with the server's limit. Never causes a fetch",
             ),
             Self::Unreachable => advice(
                 "the database is down, starting or frozen, or the network is down (57P01, \
                  57P03, no response within 5 s)",
-                "repair the database or the network. Never leads to a fetch",
+                "repair the database or the network. Never causes a fetch",
             ),
             Self::Misconfigured => advice(
                 "no such database, no permission to connect, no line of pg_hba.conf, TLS that \
