@@ -252,7 +252,7 @@ fn a_provider_s_hints_outlive_the_runtime_of_its_registration() {
     let fetched = provider.calls().len();
     provider.rotate();
     provider.hint();
-    own.block_on(eventually("the hint leads to a fetch", || {
+    own.block_on(eventually("the hint causes a fetch", || {
         provider.calls().len() > fetched
     }));
     drop(credentials);

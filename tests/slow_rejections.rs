@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
 //! A server that takes longer to reject a login than callers wait, as a PAM service may. The
-//! rejection still leads to a fetch.
+//! rejection still causes a fetch.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

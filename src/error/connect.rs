@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::provider::ProviderError;
 use super::text::{self, Source};
 
-/// Kind of a [`ConnectError`]. Only [`Rejected`](Self::Rejected) may lead to a fetch.
+/// Kind of a [`ConnectError`]. Only [`Rejected`](Self::Rejected) may cause a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {

@@ -131,7 +131,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// of an error.
     ///
     /// # Errors
-    /// The database's error. Only [`ConnectErrorKind::Rejected`] may lead to a fetch.
+    /// The database's error. Only [`ConnectErrorKind::Rejected`] may cause a fetch.
     ///
     /// # Cancel safety
     /// Dropped when it takes longer than the verify deadline (default 5 s).

@@ -37,7 +37,7 @@ use crate::lease::Lease;
 pub enum Fetched<S> {
     /// A credential.
     ///
-    /// A new revision leads to a handover. A lease with the current revision replaces the current
+    /// A new revision causes a handover. A lease with the current revision replaces the current
     /// lease without a handover, its expiry and refresh time included.
     New(Lease<S>),
     /// The backend extended the current lease to this expiry; nothing else changed.

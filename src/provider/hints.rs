@@ -33,7 +33,7 @@ impl Hints {
         &self.clock
     }
 
-    /// Reports that the backend has changed. Cheap: all calls within a second lead to one fetch.
+    /// Reports that the backend has changed. Cheap: all calls within a second cause one fetch.
     pub fn changed(&self) {
         (self.changed)();
     }

@@ -67,7 +67,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
 
     /// Returns the credential to use now.
     ///
-    /// - [`Fetched::New`]: a lease. With a new revision it leads to a handover.
+    /// - [`Fetched::New`]: a lease. With a new revision it causes a handover.
     /// - [`Fetched::Renewed`]: the current lease with another expiry. On
     ///   [`RotationTrigger::Manual`] return a new credential instead.
     /// - [`Fetched::Unchanged`]: the current lease, unchanged.

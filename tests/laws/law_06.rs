@@ -197,7 +197,7 @@ async fn law_06_the_probe_finds_a_dropped_role_after_set_role() {
         db.acquire().await.expect("a connection"),
         fixture.provider.rotate(),
     );
-    // In one transaction: a login in between would be rejected, and lead to another fetch.
+    // In one transaction: a login in between would be rejected, and cause another fetch.
     fixture
         .sql(&format!(
             "REVOKE ALL ON DATABASE orders FROM app; REASSIGN OWNED BY app TO CURRENT_USER; \

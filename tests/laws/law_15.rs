@@ -29,7 +29,7 @@ const CALLERS: u64 = 16;
 const CANCELLED: u64 = 4_000;
 /// Begins a transaction, on either server.
 const READ_ONLY: &str = "START TRANSACTION READ ONLY";
-/// Hints are coalesced to one a second.
+/// Hints are coalesced to one per second.
 const BETWEEN_ROTATIONS: Duration = Duration::from_millis(1_100);
 /// Longest time within which a connection of a cancelled call is returned or closed.
 const SETTLED: Duration = Duration::from_secs(15);

@@ -17,7 +17,7 @@ const MAX: u32 = 8;
 const CALLERS: u64 = 16;
 /// Cancelled calls of one storm.
 const CANCELLED: u64 = 20_000;
-/// Hints are coalesced to one a second.
+/// Hints are coalesced to one per second.
 const BETWEEN_ROTATIONS: Duration = Duration::from_millis(1_100);
 
 #[derive(Default)]

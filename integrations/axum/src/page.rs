@@ -55,7 +55,7 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 ///
 /// - The page is one document without other files. Its content security policy allows its own style
 ///   and script alone. All of its addresses are relative, so the router may be nested.
-/// - Each client gets a whole snapshot at first and after changes, at most three in a second.
+/// - Each client gets a whole snapshot at first and after changes, at most three per second.
 ///   16 clients are served at a time; another one gets 503 and tries again.
 /// - Streams end once [`Supervisor::announce_shutdown`] or [`Supervisor::shutdown`] was called, so
 ///   that a graceful shutdown does not wait for them.

@@ -52,7 +52,7 @@ use tokio::task::yield_now;
 ///         Ok(Logins(credentials.clone()))
 ///     }
 ///     fn classify(&self, error: &(dyn StdError + 'static)) -> ConnectError {
-///         // Only `Rejected` leads to a fetch of newer credentials.
+///         // Only `Rejected` causes a fetch of newer credentials.
 ///         let rejected = error
 ///             .downcast_ref::<io::Error>()
 ///             .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);

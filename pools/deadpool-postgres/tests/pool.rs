@@ -84,7 +84,7 @@ async fn a_reported_error_of_a_dropped_role_leads_to_a_fetch() {
     // The connection is probed, and the call waits for other credentials.
     let waiting = timeout(Duration::from_secs(1), fixture.pool.get()).await;
     assert!(!matches!(waiting, Ok(Ok(_))), "{waiting:?}");
-    eventually("the dropped role leads to a fetch", rejected).await;
+    eventually("the dropped role causes a fetch", rejected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

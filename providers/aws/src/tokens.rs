@@ -32,8 +32,8 @@ const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// - **Identity:** the chain is called for each signature, and once a minute. A chain that returns
 ///   a new session at each call is only called for signatures.
 /// - **Rejected tokens:** a young token of the chain's current identity is signed again at the
-///   second fetch for a rejection within a minute, at most once in 30 s. From half of its lifetime
-///   on, it is signed again at once.
+///   second fetch for a rejection within a minute, at most once every 30 s. From half of its
+///   lifetime on, it is signed again at once.
 /// - **Clock:** tokens are dated by the `SdkConfig`'s time source, or by the supervisor's clock if
 ///   it has none.
 ///

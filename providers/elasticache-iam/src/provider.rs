@@ -38,8 +38,8 @@ pub(crate) const CONNECTION_LIFETIME: Duration = Duration::from_secs(12 * 3_600)
 ///   each call is only called for signatures.
 /// - **Rejected tokens:** a young token of the chain's current identity is not signed again at the
 ///   first rejection, because IAM may reject it briefly. It is signed again at the second fetch for
-///   a rejection within a minute, at most once in 30 s. From half of its lifetime on, it is signed
-///   again at once.
+///   a rejection within a minute, at most once every 30 s. From half of its lifetime on, it is
+///   signed again at once.
 /// - **Clock:** tokens are dated by the `SdkConfig`'s time source, or by the supervisor's clock if
 ///   it has none. If this machine's clock is 15 minutes behind AWS's, no token is accepted. Signing
 ///   involves no response of AWS that could show the difference, so a WARN line names the clock as

@@ -27,8 +27,9 @@ const HTTPS: u16 = 443;
 ///   place ([`OldConnections::Keep`](claviger::lease::OldConnections::Keep)).
 /// - **Rejected tokens:** a young token of the chain's current identity is not signed again at the
 ///   first rejection: PAM or IAM may reject it briefly. It is signed again at the second fetch for
-///   a rejection within a minute, at most once in 30 s. From half of its lifetime on, it is signed
-///   again at once. While no login succeeds, the second fetch follows the first after a second.
+///   a rejection within a minute, at most once every 30 s. From half of its lifetime on, it is
+///   signed again at once. While no login succeeds, the second fetch follows the first after a
+///   second.
 /// - **Clock:** tokens are dated by the `SdkConfig`'s time source, or by the supervisor's clock if
 ///   it has none. If this machine's clock is 15 minutes behind the database's, no token is
 ///   accepted. Signing involves no response of AWS that could show the difference, so the error and

@@ -130,7 +130,7 @@ async fn watch_with_rejections(
     (ages, rejections)
 }
 
-/// The rejection at 100 s leads to a new token. The one at 115 s is too soon for another.
+/// The rejection at 100 s causes a signature. The one at 115 s is too soon for another.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_does_not_delay_the_renewal() {
     let (ages, rejections) =

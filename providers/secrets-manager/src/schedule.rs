@@ -12,7 +12,7 @@ const SPREAD: Duration = Duration::from_secs(60);
 /// again. Returns `None` without a rotation, and if it is overdue: the supervisor polls instead.
 /// `jitter` is between 0 and 1.
 ///
-/// A rotation announced for 14:00 leads to a fetch between 14:05 and 14:06.
+/// A rotation announced for 14:00 causes a fetch between 14:05 and 14:06.
 pub(crate) fn refresh_after(
     next_rotation: Option<SystemTime>,
     now: SystemTime,

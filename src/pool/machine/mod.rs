@@ -32,7 +32,7 @@ use budget::LoginBudget;
 use input::Purpose;
 use roll_back::RollBack;
 
-/// A clock jump of more than this leads to a check of the active lease.
+/// A clock jump of more than this causes a check of the active lease.
 const JUMP: Duration = Duration::from_secs(60);
 
 /// Longest wait for the verification of an unconfirmed rejection. After a longer one, the rejection
@@ -78,7 +78,7 @@ struct Retry {
     revision: Revision,
     account: Arc<str>,
     at: Instant,
-    /// The earliest time at which a login elsewhere leads to a verification: other pools may log in
+    /// The earliest time at which a login elsewhere causes a verification: other pools may log in
     /// all the time while this one cannot.
     earliest: Instant,
     failures: u32,

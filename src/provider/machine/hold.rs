@@ -55,7 +55,7 @@ impl ProviderMachine {
         self.hold.is_some() && self.leases.current().is_some()
     }
 
-    /// Returns whether this timer leads to a renewal during a hold.
+    /// Returns whether this timer causes a renewal during a hold.
     pub(super) fn renews_at(&self, timer: Timer) -> bool {
         let renews = self.hold.as_ref().is_some_and(|hold| hold.renews);
         let expires = self

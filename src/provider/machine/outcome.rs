@@ -172,7 +172,7 @@ impl ProviderMachine {
         let outcome = if let Some(old) = superseded {
             let is_news = !std::mem::replace(&mut old.offered_again, true);
             self.renew(Offer::Unchanged, running.started, jitter);
-            // A superseded revision must not lead to fetches more often than this.
+            // A superseded revision must not cause fetches more often than this.
             let at_least = mono + schedule::MAX_RETRY;
             let at = self.timers.get(Timer::Refresh);
             self.timers

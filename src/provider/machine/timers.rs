@@ -27,7 +27,7 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    /// Returns whether it leads to a fetch whose lease may be adopted.
+    /// Returns whether it causes a fetch whose lease may be adopted.
     pub(super) fn is_for_a_fetch(self) -> bool {
         !matches!(self, Self::Rehearsal | Self::Release(_))
     }

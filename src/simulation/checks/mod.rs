@@ -14,7 +14,7 @@ use super::world::World;
 const EXCLUDED: u64 = 600 * SEC;
 /// Time after the last fault until everything has recovered.
 const RECOVERED: u64 = 40 * MIN;
-/// Time within which a clock jump leads to a check. The heartbeat is 15 s.
+/// Time within which a clock jump causes a check. The heartbeat is 15 s.
 const JUMP_SEEN: u64 = 20 * SEC;
 
 impl World {

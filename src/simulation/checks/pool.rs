@@ -75,7 +75,7 @@ impl World {
                 let node = pool.node;
                 let entry = pool.model.probes.get(generation).copied();
                 let is_early = entry.is_some_and(|(last, _)| now - last + MS < 10 * SEC);
-                // The first such error in a new generation leads to a probe at once.
+                // The first such error in a new generation causes a probe at once.
                 let was_early = entry.is_some_and(|(_, was)| was);
                 pool.model.probes.clear();
                 pool.model

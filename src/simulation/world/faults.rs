@@ -28,7 +28,7 @@ impl World {
             0..8 => self.backends[index].fail(true_time, &mut self.rng),
             8..14 => self.server_fault(index, true_time),
             14 => {
-                // Anyone may send hints. They lead to one fetch a second at most.
+                // Anyone may send hints. They cause one fetch per second at most.
                 for _ in 0..self.rng.u32(5..60) {
                     let soon = self.clocks.mono + self.rng.u64(..3 * SEC);
                     self.queue

@@ -12,7 +12,7 @@ use super::provider::state::SimulatedProvider;
 use super::report::CheckResults;
 use crate::provider::machine::ProviderInput;
 
-/// Clock jump that leads to checks.
+/// Clock jump that causes checks.
 const JUMP: u64 = 60 * SEC;
 
 pub(super) struct World {

@@ -399,7 +399,7 @@ impl ModelledProvider {
         assert!(
             !machine.is_rejected(self.provider.now.mono())
                 || machine.timers.get(Timer::Rejected).is_some(),
-            "law 5: a rejection of the current lease leads to a fetch"
+            "law 5: a rejection of the current lease causes a fetch"
         );
         count
     }

@@ -26,7 +26,7 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
         ),
         planned(
             "an_unreachable_server_is_no_rejection",
-            "law 6: \"Only a rejection leads to a fetch, never a network error\"",
+            "law 6: \"only a rejection causes a fetch. A network error … does not\"",
             an_unreachable_server_is_no_rejection,
         ),
         planned(

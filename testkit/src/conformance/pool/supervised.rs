@@ -41,7 +41,7 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
         ),
         planned(
             "an_outage_leads_to_no_fetch",
-            "law 6: \"Only a rejection leads to a fetch, never a network error\"",
+            "law 6: \"only a rejection causes a fetch. A network error … does not\"",
             an_outage_leads_to_no_fetch,
         ),
         planned(

@@ -24,7 +24,7 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
         ),
         planned(
             "verify_rejects_an_old_password",
-            "PoolFactory::verify: \"Only `ConnectErrorKind::Rejected` may lead to a fetch\"",
+            "PoolFactory::verify: \"Only `ConnectErrorKind::Rejected` may cause a fetch\"",
             verify_rejects_an_old_password,
         ),
         planned(

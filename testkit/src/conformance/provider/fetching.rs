@@ -33,7 +33,7 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
         ),
         planned(
             "a_changed_credential_has_another_revision",
-            "Provider::fetch: \"With a new revision it leads to a handover\"",
+            "Provider::fetch: \"With a new revision it causes a handover\"",
             a_changed_credential_has_another_revision,
         ),
         planned(

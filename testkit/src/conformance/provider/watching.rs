@@ -35,7 +35,7 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
         ),
         planned(
             "a_hint_leads_to_a_fetch",
-            "law 16: \"it leads to a fetch\"",
+            "law 16: \"it only causes a fetch\"",
             a_hint_leads_to_a_fetch,
         ),
     ]
