@@ -156,7 +156,11 @@ impl<F: PoolFactory> AttemptTask<F> {
         };
         let operation = "authenticating open connections again";
         if let Err(error) = run_in_task(work, Span::none(), context, operation).await {
-            tracing::warn!(pool = %self.slot.name(), error = %error, "{operation} failed");
+            tracing::warn!(
+                pool = %self.slot.name(),
+                error = %error,
+                "open connections could not authenticate again; the pool replaces them"
+            );
         }
     }
 

@@ -154,7 +154,10 @@ impl<K: Kind> Shared<K> {
         };
         let reached = timeout(within, connection.state.reach(version)).await;
         if reached != Ok(true) {
-            tracing::warn!("a connection to Redis did not authenticate again, and is replaced");
+            tracing::warn!(
+                server = %self.logins.server(),
+                "open connection did not authenticate again; it is replaced"
+            );
             connection.state.note_broken();
         }
     }

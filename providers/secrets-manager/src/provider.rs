@@ -240,7 +240,7 @@ impl SecretsManager {
                     secret = %self.client.secret(),
                     staging_label = label.as_str(),
                     reason = %error,
-                    "no candidate"
+                    "version of the secret cannot be used"
                 );
                 return Ok(None);
             }
@@ -256,7 +256,7 @@ impl SecretsManager {
                     secret = %self.client.secret(),
                     staging_label = label.as_str(),
                     reason = %error,
-                    "no candidate"
+                    "version of the secret cannot be used"
                 );
                 Ok(None)
             }
