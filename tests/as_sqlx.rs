@@ -35,7 +35,7 @@ mod sqlx_09 {
     }
 }
 
-/// On sqlx 0.9 alone: the feature `migrate` of sqlx 0.8 would bring SQLite into the lock file.
+/// On sqlx 0.9 alone: the feature `migrate` of sqlx 0.8 would add SQLite to the lock file.
 #[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod migrations {
     use claviger::{Handle, PgPools};

@@ -111,7 +111,7 @@ async fn the_rest_is_opened_when_old_connections_are_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_login_ends_the_opening_and_leads_to_a_fetch() {
+async fn a_rejected_login_ends_the_opening_and_causes_a_fetch() {
     let (scripted, old) = opened_in_part().await;
     let before = scripted.database.logins().len();
     scripted.database.accept_only(["another password"]);

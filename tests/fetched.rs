@@ -24,7 +24,7 @@ async fn a_registration_fails_when_there_is_no_current_lease_to_keep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewed_and_unchanged_leases_lead_to_no_handover() {
+async fn renewed_and_unchanged_leases_cause_no_handover() {
     let lab = Lab::new();
     let (backend, database) = (ScriptedProvider::new(), ScriptedPools::new(4));
     let credentials = lab.supervisor.add_provider("login", backend.clone()).await;

@@ -22,12 +22,12 @@ async fn scripted(old_connections: OldConnections) -> Scripted {
     Scripted::with_database(provider, database).await
 }
 
-async fn hold(scripted: &Scripted, connections: u32) -> Vec<ScriptedConnection> {
-    let mut held = Vec::new();
+async fn take(scripted: &Scripted, connections: u32) -> Vec<ScriptedConnection> {
+    let mut taken = Vec::new();
     for _ in 0..connections {
-        held.push(scripted.pool.get().await.expect("a connection"));
+        taken.push(scripted.pool.get().await.expect("a connection"));
     }
-    held
+    taken
 }
 
 /// Starts callers that each use a connection for a time. They return how long they waited.
@@ -83,9 +83,9 @@ async fn one_changed_password_costs_one_budget_however_many_callers_log_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_share_live_connections_while_the_credentials_are_rejected() {
+async fn callers_share_open_connections_while_the_credentials_are_rejected() {
     let scripted = scripted(OldConnections::Keep).await;
-    let held = hold(&scripted, 2).await;
+    let taken = take(&scripted, 2).await;
     scripted.database.accept_only(["another password"]);
     assert!(
         timeout(Duration::from_secs(1), scripted.pool.get())
@@ -97,7 +97,7 @@ async fn callers_share_live_connections_while_the_credentials_are_rejected() {
         scripted.pool.status().expect("a status").rejected,
         "the hazard"
     );
-    drop(held);
+    drop(taken);
     let before = scripted.database.logins().len();
     let calls = call(&scripted, 100, Duration::from_millis(10));
     assert_eq!(ends(calls).await.len(), 100);
@@ -115,7 +115,7 @@ async fn callers_get_the_rejection_when_nothing_else_is_to_be_expected() {
 #[tokio::test(start_paused = true)]
 async fn old_and_new_connections_stay_within_the_budget_and_no_caller_starves() {
     let scripted = scripted(OldConnections::Drain).await;
-    let mut held = hold(&scripted, MAX).await;
+    let mut taken = take(&scripted, MAX).await;
     scripted.provider.rotate();
     scripted
         .lab
@@ -125,7 +125,7 @@ async fn old_and_new_connections_stay_within_the_budget_and_no_caller_starves() 
         .expect("a report");
     assert_eq!(scripted.pool.generation(), 2);
     // Two old ones stay for longer than a call may take: eight new ones serve all.
-    let leaving = held.split_off(2);
+    let leaving = taken.split_off(2);
     tokio::spawn(async move {
         for connection in leaving {
             sleep(LOGIN).await;
@@ -151,7 +151,7 @@ async fn old_and_new_connections_stay_within_the_budget_and_no_caller_starves() 
     let most_open: u32 = most_open.await.expect("no panic");
     assert!(most_open >= MAX, "the hazard: old and new were open");
     assert!(most_open <= MAX + MAX / 4, "{most_open} connections");
-    drop(held);
+    drop(taken);
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,7 +210,7 @@ async fn a_caller_that_gave_up_while_it_waited_for_a_permit_never_logs_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn looking_for_an_idle_connection_begins_no_login() {
+async fn a_search_for_an_idle_connection_begins_no_login() {
     let scripted = scripted(OldConnections::Keep).await;
     let before = scripted.database.logins().len();
     assert!(scripted.pool.try_get().is_none());
@@ -221,13 +221,13 @@ async fn looking_for_an_idle_connection_begins_no_login() {
 #[tokio::test(start_paused = true)]
 async fn callers_that_wait_for_a_slow_login_take_a_returned_connection() {
     let scripted = scripted(OldConnections::Keep).await;
-    let held = hold(&scripted, 1).await;
+    let taken = take(&scripted, 1).await;
     scripted.database.delay_logins(Duration::from_secs(20));
     // The others no longer log in at once because one has worked.
     sleep(Duration::from_secs(2)).await;
     let calls = call(&scripted, 3, Duration::ZERO);
     sleep(Duration::from_millis(50)).await;
-    drop(held);
+    drop(taken);
     let mut ends = ends(calls).await;
     ends.sort();
     assert!(
@@ -242,7 +242,7 @@ async fn waiting_logins(
     scripted: &Scripted,
     logins: usize,
 ) -> (Vec<ScriptedConnection>, ScriptedConnection) {
-    let old = hold(scripted, MAX).await;
+    let old = take(scripted, MAX).await;
     scripted.provider.rotate();
     let rotated = scripted.lab.supervisor.rotate_now("login").await;
     rotated.expect("a report");
@@ -270,8 +270,8 @@ async fn logins_of_the_pool_itself_leave_the_queue_to_callers_while_rejected() {
         "the hazard"
     );
     drop(new);
-    let live = timeout(Duration::from_secs(1), scripted.pool.get()).await;
-    live.expect("at once").expect("the live connection");
+    let open = timeout(Duration::from_secs(1), scripted.pool.get()).await;
+    open.expect("at once").expect("the open connection");
 }
 
 #[tokio::test(start_paused = true)]

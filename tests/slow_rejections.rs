@@ -36,7 +36,7 @@ async fn delay_rejections(fixture: &Fixture) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejection_later_than_the_acquire_timeout_still_leads_to_a_fetch() {
+async fn a_rejection_later_than_the_acquire_timeout_still_causes_a_fetch() {
     let fixture = Fixture::new().await;
     delay_rejections(&fixture).await;
     let options = short_lived(

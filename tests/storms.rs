@@ -206,7 +206,7 @@ async fn a_role_with_a_connection_limit_of_the_pool_s_maximum_is_rotated() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_at_its_connection_limit_is_rotated_while_all_connections_are_busy() {
     let (fixture, db) = at_the_connection_limit(OldConnections::Drain, 4, 0).await;
-    let held = open(&db, 4).await;
+    let busy = open(&db, 4).await;
     let stop = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..8)
         .map(|_| {
@@ -221,7 +221,7 @@ async fn a_role_at_its_connection_limit_is_rotated_while_all_connections_are_bus
             })
         })
         .collect();
-    drop(held);
+    drop(busy);
     fixture.rotate_announced().await;
     until_rotated(&db, Duration::from_secs(40)).await;
     stop.store(true, Ordering::Relaxed);

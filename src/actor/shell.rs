@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_during_a_reconciliation_leads_to_another_one() {
+    async fn a_change_during_a_reconciliation_causes_another_one() {
         let slot = Arc::new(Noted {
             name: Arc::from("slot"),
             mailbox: Mailbox::default(),

@@ -158,7 +158,7 @@ pub(crate) struct Generation<P> {
     /// Time until which open connections are handed out without newer credentials.
     pub(crate) connections_until: Expiry,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// The rotation that led to it.
+    /// The rotation that published it.
     pub(crate) origin: Origin,
 }
 

@@ -15,11 +15,11 @@ use crate::report::{HandoverMode, PoolRehearsal};
 impl<F: PoolFactory> PoolSlot<F> {
     /// Logs in with the lease as a handover does, and returns what a handover would do.
     pub(crate) async fn verify_rehearsal(&self, lease: &Lease<F::Secret>) -> PoolRehearsal {
-        let turn = self.rehearsal.lock().await;
+        let guard = self.rehearsal.lock().await;
         let began = self.clock().mono();
         let error = self.log_in_with(lease).await.err();
         let took = self.since(began);
-        drop(turn);
+        drop(guard);
         let (settings, revision) = (self.settings(), lease.revision());
         let has_old = self.shared.admission.has_old();
         let (mode, opens) = {

@@ -1,4 +1,4 @@
-//! Turns the machine's effects into [`Work`] with rotations, leases and requests.
+//! Converts the machine's effects into [`Work`] with rotations, leases and requests.
 //!
 //! Values, spans and channels are in side tables by id, which are read under the lock. The work
 //! itself runs without it, because a `tracing` layer may be slow or request the status.
@@ -29,7 +29,7 @@ pub(crate) struct ManualRequest {
     pub(crate) caller: Caller,
 }
 
-/// Reason for which a manual request led to no rotation.
+/// Reason why a manual request caused no rotation.
 #[derive(Debug)]
 pub(crate) enum NotRotated {
     /// The fetch failed.
@@ -105,7 +105,7 @@ pub(super) struct Fetch<S> {
     pub(super) id: FetchId,
     pub(super) request: FetchRequest<S>,
     pub(super) rotation: Option<Arc<Rotation>>,
-    /// Callers whose manual requests led to it.
+    /// Callers whose manual requests caused it.
     pub(super) callers: Vec<Caller>,
     pub(super) kind: FetchKind,
 }

@@ -60,7 +60,7 @@ async fn law_05_a_thousand_rejected_callers_cause_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn law_05_callers_share_live_connections_while_the_backend_is_down() {
+async fn law_05_callers_share_open_connections_while_the_backend_is_down() {
     let fixture = Fixture::new().await;
     let options = fixture.pool_options(10).acquire_timeout(PATIENCE);
     let db = fixture.pool_with(options).await;

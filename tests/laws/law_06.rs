@@ -163,7 +163,7 @@ async fn law_06_a_missing_privilege_causes_a_probe_and_only_its_rejection_a_fetc
     // Probes are limited to one per ten seconds, and one may just have run.
     eventually_within(
         Duration::from_secs(20),
-        "a rejected probe led to a fetch",
+        "a rejected probe caused a fetch",
         || {
             db.generation() == 2 || {
                 let db = db.clone();
@@ -221,7 +221,7 @@ async fn law_06_the_probe_finds_a_dropped_role_after_set_role() {
     assert_eq!(sqlstate(&error).as_deref(), Some("42501"));
     eventually_within(
         Duration::from_secs(20),
-        "the rejected probe led to a fetch",
+        "the rejected probe caused a fetch",
         || db.generation() == 2,
     )
     .await;

@@ -31,7 +31,7 @@ fn try_get_works_outside_of_a_runtime() {
 
 /// The caller has deadpool's own object, so the handle does not receive its errors.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reported_end_of_a_connection_leads_to_checks() {
+async fn a_reported_end_of_a_connection_causes_checks() {
     let settings = Settings {
         checks: CheckPolicy::AfterIdle(Duration::from_secs(3_600)),
         ..Settings::of(2)
@@ -60,7 +60,7 @@ async fn a_reported_end_of_a_connection_leads_to_checks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reported_error_of_a_dropped_role_leads_to_a_fetch() {
+async fn a_reported_error_of_a_dropped_role_causes_a_fetch() {
     let old_connections = OldConnections::EndWithLease;
     let fixture = Fixture::<Deadpool>::new(old_connections, Settings::of(1)).await;
     let generation = fixture.pool.generation();

@@ -73,7 +73,7 @@ impl State {
         }
     }
 
-    /// Records what an error of a command says about the connection.
+    /// Records what an error of a command shows about the connection.
     pub(crate) fn note_error(&self, error: &RedisError, reconnects: bool) {
         if is_rejection(error) || (error.is_unrecoverable_error() && !reconnects) {
             self.note_broken();

@@ -207,7 +207,7 @@ async fn warming_leaves_idle_connections_to_callers() {
     };
     let both = tokio::time::timeout(second * 10, async { tokio::join!(warming, calling) });
     let (warmed, called) = both.await.expect("an end within the bound");
-    assert!(called, "idle connections are held");
+    assert!(called, "the pool has an idle connection");
     let error = warmed.expect_err("no permit");
     assert!(
         error.message().starts_with("no connection was ready"),

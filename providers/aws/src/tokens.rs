@@ -283,7 +283,7 @@ impl Provider for Tokens {
                 hinted = None;
                 continue;
             }
-            // A hint that led to no signature does not count, because the chain may have failed.
+            // A hint that caused no signature does not count, because the chain may have failed.
             if hinted.is_some_and(|(before, seen)| {
                 ![before, seen]
                     .iter()

@@ -136,7 +136,7 @@ async fn a_finished_rotation_that_is_reverted_is_followed() {
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_rolled_back_leads_to_the_current_version() {
+async fn a_rotation_that_is_rolled_back_returns_to_the_current_version() {
     let (_moto, secret, first, provider) = fixture("orders").await;
     let current = first_lease(&provider).await;
     let second = secret.put("AWSPENDING", &secret_text("password-2")).await;

@@ -298,8 +298,8 @@ impl World {
                 self.providers[index].model.jumped = Some(mono);
             }
         }
-        for beat in [self.rng.u64(..15 * SEC), 30 * SEC] {
-            self.queue.add(mono + beat, SimulatedEvent::Heartbeat);
+        for heartbeat in [self.rng.u64(..15 * SEC), 30 * SEC] {
+            self.queue.add(mono + heartbeat, SimulatedEvent::Heartbeat);
         }
         for index in 0..self.pools.len() {
             if by > JUMP + SEC {

@@ -145,7 +145,7 @@ const FAULTS: [(Fault, &[&str]); 57] = [
         Fault::ClassifiesOutagesAsRejections,
         &[
             "an_unreachable_server_is_no_rejection",
-            "an_outage_leads_to_no_fetch",
+            "an_outage_causes_no_fetch",
         ],
     ),
     (

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_of_the_error_leads_to_the_step() {
+    fn the_kind_of_the_error_names_the_step() {
         for (kind, message, step, cause) in [
             (Kind::Denied, "a; b", Step::Permission, "permission_denied"),
             (Kind::NotFound, "a; b", Step::Secret, "secret_not_found"),

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_may_live_14_of_a_token_s_15_minutes() {
+    fn connections_may_be_open_for_14_of_a_token_s_15_minutes() {
         assert_eq!(lifetime(14, true, Some(15)), None);
         assert_eq!(lifetime(15, true, Some(15)), Some("lifetime_over_token"));
         assert_eq!(lifetime(30, false, Some(20)), Some("lifetime_over_lease"));

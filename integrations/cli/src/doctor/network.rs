@@ -76,8 +76,8 @@ pub(super) enum Reached {
     Failed(Unreached),
 }
 
-/// Reason why a port was not reached. Of several, the last in this order is the most telling: an
-/// address without a route, such as IPv6, says the least about the others.
+/// Reason why a port was not reached. Of several, the last in this order is reported: an
+/// address without a route, such as IPv6, shows the least about the others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unreached {
     Other(String),
@@ -109,12 +109,12 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Reached {
             Err(_) => failed.push(Unreached::TimedOut),
         }
     }
-    Reached::Failed(most_telling(failed))
+    Reached::Failed(reason_to_report(failed))
 }
 
-fn most_telling(failed: Vec<Unreached>) -> Unreached {
-    let most_telling = failed.into_iter().max();
-    most_telling.unwrap_or_else(|| Unreached::Other("no address".to_owned()))
+fn reason_to_report(failed: Vec<Unreached>) -> Unreached {
+    let last = failed.into_iter().max();
+    last.unwrap_or_else(|| Unreached::Other("no address".to_owned()))
 }
 
 /// Connects to the Unix socket of PostgreSQL in this directory.
@@ -145,7 +145,7 @@ pub(super) fn connect_finding(host: &str, port: u16, reached: &Reached) -> Findi
         Reached::Failed(Unreached::Refused) => Finding::problem(
             Step::Tcp,
             "connection_refused",
-            format!("{place} refused the connection: the machine is there, the port is closed"),
+            format!("{place} refuses connections: the host responds, the port is closed"),
         )
         .with_next("check `port`, whether the server runs, and on which addresses it listens"),
         Reached::Failed(Unreached::Other(reason)) => Finding::problem(
@@ -180,12 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_a_dropped_packet_tells_more_than_a_missing_route() {
+    fn of_several_addresses_a_dropped_packet_precedes_a_missing_route() {
         let route = || Unreached::Other("no route".to_owned());
         let several = [Unreached::TimedOut, Unreached::Refused, route()];
-        assert_eq!(most_telling(several.to_vec()), Unreached::TimedOut);
-        assert_eq!(most_telling(several[1..].to_vec()), Unreached::Refused);
-        assert_eq!(most_telling(vec![route()]), route());
+        assert_eq!(reason_to_report(several.to_vec()), Unreached::TimedOut);
+        assert_eq!(reason_to_report(several[1..].to_vec()), Unreached::Refused);
+        assert_eq!(reason_to_report(vec![route()]), route());
     }
 
     #[test]

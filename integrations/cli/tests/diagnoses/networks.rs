@@ -14,11 +14,11 @@ const DROPPED: Duration = Duration::from_millis(300);
 
 /// Fills the backlog of a listener: the kernel then drops packets to it, as a firewall does.
 fn fill(address: SocketAddr) -> Vec<TcpStream> {
-    let mut held = Vec::new();
+    let mut streams = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&address, DROPPED) {
-        held.push(stream);
+        streams.push(stream);
     }
-    held
+    streams
 }
 
 #[test]
@@ -26,12 +26,12 @@ fn a_dropping_firewall_a_closed_port_and_an_unknown_host_are_distinguished() {
     let setup = Setup::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    let held = fill(address);
+    let streams = fill(address);
     let config = pool(&setup, address.port(), "");
     setup
         .doctor(&config, &[])
         .assert_cause("tcp", "connect_timed_out");
-    drop((held, listener));
+    drop((streams, listener));
     setup
         .doctor(&config, &[])
         .assert_cause("tcp", "connection_refused");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_clock_jump_leads_to_a_check() {
+fn a_clock_jump_causes_a_check() {
     let r1 = lease("r1");
     for (seconds, purpose) in [(60, None), (61, Some(Purpose::Check))] {
         let mut pool = TestPool::serving(&r1, 1);
@@ -14,7 +14,7 @@ fn a_clock_jump_leads_to_a_check() {
 }
 
 #[test]
-fn a_login_of_unknown_result_leads_to_a_check_ten_seconds_after_the_last_verification() {
+fn a_login_of_unknown_result_causes_a_check_ten_seconds_after_the_last_verification() {
     let r1 = lease("r1");
     for (seconds, pause) in [(1, 9), (30, 0)] {
         let mut pool = TestPool::serving(&r1, seconds);
@@ -161,7 +161,7 @@ fn a_rejected_check_is_confirmed_shortly_after_a_verification() {
 }
 
 #[test]
-fn a_login_of_unknown_result_during_a_check_leads_to_another_ten_seconds_later() {
+fn a_login_of_unknown_result_during_a_check_causes_another_ten_seconds_later() {
     let r1 = lease("r1");
     let unknown = PoolInput::LoginUnknown { generation: 1 };
     for is_lost in [false, true] {

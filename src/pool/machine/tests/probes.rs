@@ -25,7 +25,7 @@ fn connections_of_a_lease_that_ends_them_are_probed_every_30_seconds() {
 }
 
 #[test]
-fn unverified_connections_lead_to_probes_every_10_seconds_until_a_late_one_passes() {
+fn unverified_connections_cause_probes_every_10_seconds_until_a_late_one_passes() {
     let now = Timestamp::now();
     let r1 = ending("r1", now, 900);
     let mut pool = TestPool::serving(&r1, 5);

@@ -103,7 +103,7 @@ fn a_login_that_worked_is_reported_for_the_current_generation_alone() {
 }
 
 #[test]
-fn a_login_elsewhere_leads_to_a_verification_of_the_rejected_lease() {
+fn a_login_elsewhere_causes_a_verification_of_the_rejected_lease() {
     let (r1, r2) = (lease("r1"), lease("r2"));
     let mut pool = TestPool::serving(&r1, 60);
     let elsewhere = |revision: &str| PoolInput::VerifiedElsewhere {
@@ -133,7 +133,7 @@ fn a_login_elsewhere_leads_to_a_verification_of_the_rejected_lease() {
 }
 
 #[test]
-fn a_login_elsewhere_leads_to_a_verification_of_a_lease_that_was_never_tried() {
+fn a_login_elsewhere_causes_a_verification_of_a_lease_that_was_never_tried() {
     let (r1, r2, r3) = (lease("r1"), lease("r2"), lease("r3"));
     let elsewhere = || PoolInput::VerifiedElsewhere {
         revision: Revision::new("r3"),
@@ -239,7 +239,7 @@ fn the_next_attempt_is_one_that_may_help_callers() {
 }
 
 #[test]
-fn a_login_elsewhere_leads_to_a_verification_of_the_rejected_active_lease() {
+fn a_login_elsewhere_causes_a_verification_of_the_rejected_active_lease() {
     let r1 = lease("r1");
     let mut pool = TestPool::serving(&r1, 60);
     pool.feed(PoolInput::CallerRejected { generation: 1 });

@@ -64,7 +64,7 @@ fn the_previous_lease_is_verified_and_published_as_a_new_generation() {
 }
 
 #[test]
-fn the_end_of_a_roll_back_leads_to_the_current_lease() {
+fn the_end_of_a_roll_back_returns_to_the_current_lease() {
     let mut pool = rolled_back(Expiry::never());
     pool.feed(PoolInput::EndRollBack);
     assert!(pool.serves("r1"), "until the current lease is verified");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_trigger_leads_to_a_fetch_of_its_own() {
+fn each_trigger_causes_a_fetch_of_its_own() {
     let cases: [(ProviderInput, RotationTrigger); 3] = [
         (ProviderInput::Hint, RotationTrigger::Changed),
         (ProviderInput::Manual(RequestId(1)), RotationTrigger::Manual),
@@ -31,7 +31,7 @@ fn each_trigger_leads_to_a_fetch_of_its_own() {
 }
 
 #[test]
-fn a_clock_jump_leads_to_a_fetch() {
+fn a_clock_jump_causes_a_fetch() {
     for jump in [61, -61i64] {
         let mut provider = TestProvider::serving();
         assert_eq!(provider.wake(), None);

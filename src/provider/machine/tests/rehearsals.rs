@@ -49,7 +49,7 @@ fn a_rehearsed_lease_is_in_use_until_it_is_returned_and_never_current() {
 }
 
 #[test]
-fn a_backend_without_another_credential_leads_to_the_current_lease() {
+fn a_backend_without_another_credential_returns_the_current_lease() {
     for offer in [
         Offer::Unchanged,
         Offer::Renewed(Expiry::never()),
@@ -158,7 +158,7 @@ fn a_rehearsal_that_hangs_fails_and_its_late_lease_is_released() {
 }
 
 #[test]
-fn a_lost_rehearsal_ends_and_leads_to_no_fetch() {
+fn a_lost_rehearsal_ends_and_causes_no_fetch() {
     let mut provider = TestProvider::serving();
     provider.request(1);
     let fetch = provider.rehearse();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_rejection_of_another_revision_leads_to_no_fetch() {
+fn a_rejection_of_another_revision_causes_no_fetch() {
     let mut provider = TestProvider::serving();
     provider.fetch("new");
     provider.pass(10 * SECOND);
@@ -59,7 +59,7 @@ fn fetches_for_a_rejected_lease_back_off() {
 }
 
 #[test]
-fn a_rejection_during_a_fetch_leads_to_another_one_at_once() {
+fn a_rejection_during_a_fetch_causes_another_one_at_once() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
@@ -142,7 +142,7 @@ fn a_lease_for_a_past_rejection_is_adopted_if_the_current_one_has_expired() {
 }
 
 #[test]
-fn transient_rejections_lead_to_nine_fetches_a_minute() {
+fn transient_rejections_cause_nine_fetches_a_minute() {
     let mut provider = TestProvider::serving();
     let mut fetches = 0;
     for _ in 0..600 {

@@ -182,7 +182,7 @@ fn a_lease_that_is_adopted_again_is_still_verified() {
 }
 
 #[test]
-fn a_superseded_revision_leads_to_no_fetch_for_ten_seconds() {
+fn a_superseded_revision_causes_no_fetch_for_ten_seconds() {
     let mut provider = TestProvider::new();
     provider.fetch("a");
     provider.verified("a");

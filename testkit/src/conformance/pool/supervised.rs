@@ -40,9 +40,9 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
             killed_connections_are_not_handed_out,
         ),
         planned(
-            "an_outage_leads_to_no_fetch",
+            "an_outage_causes_no_fetch",
             "law 6: \"only a rejection causes a fetch. A network error … does not\"",
-            an_outage_leads_to_no_fetch,
+            an_outage_causes_no_fetch,
         ),
         planned(
             "cancelled_calls_leave_the_pool_at_full_size",
@@ -245,7 +245,7 @@ async fn killed_connections_are_not_handed_out<F: PoolFactory, C: PoolControls<F
     .await
 }
 
-async fn an_outage_leads_to_no_fetch<F: PoolFactory, C: PoolControls<F>>(
+async fn an_outage_causes_no_fetch<F: PoolFactory, C: PoolControls<F>>(
     world: World<F, C>,
 ) -> CheckResult {
     supervised(&world, OldConnections::Keep, async |supervised| {

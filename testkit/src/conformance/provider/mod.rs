@@ -197,7 +197,7 @@ fn rests_on(name: &str) -> &'static [&'static str] {
         "a_changed_credential_leads_to_a_hint" | "a_dropped_watch_sends_no_hints" => {
             &["watch_may_be_dropped_and_restarted"]
         }
-        "a_hint_leads_to_a_fetch" => &[
+        "a_hint_causes_a_fetch" => &[
             "the_expiry_is_in_the_future",
             "a_changed_credential_has_another_revision",
             "a_changed_credential_leads_to_a_hint",

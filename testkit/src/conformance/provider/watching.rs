@@ -34,9 +34,9 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
             a_dropped_watch_sends_no_hints,
         ),
         planned(
-            "a_hint_leads_to_a_fetch",
+            "a_hint_causes_a_fetch",
             "law 16: \"it only causes a fetch\"",
-            a_hint_leads_to_a_fetch,
+            a_hint_causes_a_fetch,
         ),
     ]
 }
@@ -112,7 +112,7 @@ async fn a_dropped_watch_sends_no_hints<P: Provider, C: ProviderControls<P>>(
     })
 }
 
-async fn a_hint_leads_to_a_fetch<P: Provider, C: ProviderControls<P>>(
+async fn a_hint_causes_a_fetch<P: Provider, C: ProviderControls<P>>(
     world: World<P, C>,
 ) -> CheckResult {
     require_hints(&world)?;

@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_pgbouncer_are_told_apart_by_their_text() {
+    fn errors_of_pgbouncer_are_distinguished_by_their_text() {
         let judged = |code, message| judge(code, message, false, Some(Pooler::PgBouncer));
         for (message, cause, next) in [
             (
