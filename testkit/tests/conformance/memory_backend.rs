@@ -1,4 +1,4 @@
-//! A backend in memory, and a provider that is correct except for one fault.
+//! A backend in memory, and a provider that is correct except for one defect.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,7 +20,7 @@ use tokio::time::sleep;
 pub(crate) const LIFETIME: Duration = Duration::from_secs(900);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProviderFault {
+pub(crate) enum ProviderDefect {
     FetchFails,
     FetchPanics,
     ReturnsUnchangedAlways,
@@ -85,7 +85,7 @@ impl MemoryBackend {
 
 pub(crate) struct MemoryProvider {
     backend: MemoryBackend,
-    fault: Option<ProviderFault>,
+    defect: Option<ProviderDefect>,
     fetching: AtomicBool,
     was_down: AtomicBool,
     has_returned: AtomicBool,
@@ -96,10 +96,10 @@ pub(crate) struct MemoryProvider {
 }
 
 impl MemoryProvider {
-    pub(crate) fn new(backend: MemoryBackend, fault: Option<ProviderFault>) -> Self {
+    pub(crate) fn new(backend: MemoryBackend, defect: Option<ProviderDefect>) -> Self {
         Self {
             backend,
-            fault,
+            defect,
             fetching: AtomicBool::new(false),
             was_down: AtomicBool::new(false),
             has_returned: AtomicBool::new(false),
@@ -110,49 +110,49 @@ impl MemoryProvider {
         }
     }
 
-    fn has(&self, fault: ProviderFault) -> bool {
-        self.fault == Some(fault)
+    fn has(&self, defect: ProviderDefect) -> bool {
+        self.defect == Some(defect)
     }
 
     fn outage(&self) -> ProviderError {
         self.was_down.store(true, Ordering::Release);
-        let kind = if self.has(ProviderFault::OutageIsPermanent) {
+        let kind = if self.has(ProviderDefect::OutageIsPermanent) {
             ProviderErrorKind::NotFound
         } else {
             ProviderErrorKind::Unavailable
         };
-        if self.has(ProviderFault::ErrorShowsThePassword) {
+        if self.has(ProviderDefect::ErrorShowsThePassword) {
             return ProviderError::new(kind, format!("last: {}", self.last_password.lock()));
         }
         ProviderError::new(kind, "connection refused")
     }
 
     fn lease(&self, request: &FetchRequest<Credentials>) -> Lease<Credentials> {
-        let version = if self.has(ProviderFault::ReturnsTheFirst) {
+        let version = if self.has(ProviderDefect::ReturnsTheFirst) {
             1
         } else {
             *self.backend.version.borrow()
         };
         let password = format!("s3cret-{version}");
         password.clone_into(&mut self.last_password.lock());
-        let revision = match self.fault {
-            Some(ProviderFault::RevisionPerFetch) => {
+        let revision = match self.defect {
+            Some(ProviderDefect::RevisionPerFetch) => {
                 let mut counter = self.counter.lock();
                 *counter += 1;
                 counter.to_string()
             }
-            Some(ProviderFault::OneRevision) => "1".to_owned(),
-            Some(ProviderFault::RevisionIsThePassword) => password.clone(),
+            Some(ProviderDefect::OneRevision) => "1".to_owned(),
+            Some(ProviderDefect::RevisionIsThePassword) => password.clone(),
             _ => version.to_string(),
         };
-        let expiry = match self.fault {
-            Some(ProviderFault::ReturnsExpired) => Expiry::after(request.started, Duration::ZERO),
-            Some(ProviderFault::ReadsTheSystemClock) => Expiry::after(Timestamp::now(), LIFETIME),
+        let expiry = match self.defect {
+            Some(ProviderDefect::ReturnsExpired) => Expiry::after(request.started, Duration::ZERO),
+            Some(ProviderDefect::ReadsTheSystemClock) => Expiry::after(Timestamp::now(), LIFETIME),
             _ => Expiry::after(request.started, LIFETIME),
         };
         let lease = Lease::new(Credentials::new("app", password), Revision::new(revision));
         let lease = lease.with_expiry(expiry);
-        if self.has(ProviderFault::RefreshesTooLate) {
+        if self.has(ProviderDefect::RefreshesTooLate) {
             return lease.with_refresh_after(LIFETIME * 2);
         }
         lease
@@ -162,7 +162,7 @@ impl MemoryProvider {
 impl fmt::Debug for MemoryProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("MemoryProvider");
-        if self.has(ProviderFault::DebugShowsThePassword) {
+        if self.has(ProviderDefect::DebugShowsThePassword) {
             debug.field("last", &*self.last_password.lock());
         }
         debug.finish_non_exhaustive()
@@ -172,42 +172,42 @@ impl fmt::Debug for MemoryProvider {
 impl Provider for MemoryProvider {
     type Secret = Credentials;
 
-    #[expect(clippy::panic, reason = "the fault requests it")]
+    #[expect(clippy::panic, reason = "the defect requests it")]
     async fn fetch(
         &self,
         request: FetchRequest<Credentials>,
     ) -> Result<Fetched<Credentials>, ProviderError> {
         let other = |message: &str| ProviderError::new(ProviderErrorKind::Other, message);
         if self.fetching.swap(true, Ordering::AcqRel)
-            && self.has(ProviderFault::KeepsTheLockOfADroppedFetch)
+            && self.has(ProviderDefect::KeepsTheLockOfADroppedFetch)
         {
             return Err(other("another fetch is running"));
         }
         sleep(Duration::from_millis(1)).await;
-        if self.has(ProviderFault::FetchBlocks) {
+        if self.has(ProviderDefect::FetchBlocks) {
             std::thread::sleep(Duration::from_millis(400));
         }
         self.fetching.store(false, Ordering::Release);
         let available = self.backend.state.lock().available;
-        match self.fault {
-            Some(ProviderFault::FetchFails) => return Err(other("no")),
-            Some(ProviderFault::FetchPanics) => panic!("scripted panic"),
-            Some(ProviderFault::OutagePanics) if !available => panic!("scripted panic"),
-            Some(ProviderFault::OutageIsUnnoticed) => {}
-            Some(ProviderFault::StaysDown) if self.was_down.load(Ordering::Acquire) => {
+        match self.defect {
+            Some(ProviderDefect::FetchFails) => return Err(other("no")),
+            Some(ProviderDefect::FetchPanics) => panic!("scripted panic"),
+            Some(ProviderDefect::OutagePanics) if !available => panic!("scripted panic"),
+            Some(ProviderDefect::OutageIsUnnoticed) => {}
+            Some(ProviderDefect::StaysDown) if self.was_down.load(Ordering::Acquire) => {
                 return Err(self.outage());
             }
-            Some(ProviderFault::FetchFailsAfterRelease) if !self.released.lock().is_empty() => {
+            Some(ProviderDefect::FetchFailsAfterRelease) if !self.released.lock().is_empty() => {
                 return Err(other("the session was released"));
             }
-            Some(ProviderFault::FailsWhenRejected) if !request.rejected.is_empty() => {
+            Some(ProviderDefect::FailsWhenRejected) if !request.rejected.is_empty() => {
                 return Err(other("no other candidate"));
             }
             _ if !available => return Err(self.outage()),
             _ => {}
         }
         let lease = self.lease(&request);
-        let remembers = self.has(ProviderFault::ReturnsUnchangedAlways)
+        let remembers = self.has(ProviderDefect::ReturnsUnchangedAlways)
             && self.has_returned.swap(true, Ordering::AcqRel);
         if remembers {
             return Ok(Fetched::Unchanged);
@@ -215,7 +215,9 @@ impl Provider for MemoryProvider {
         let current = request.current.as_ref().map(Lease::revision);
         if current == Some(lease.revision()) {
             return Ok(match request.trigger {
-                RotationTrigger::Manual if !self.has(ProviderFault::RenewsOnManual) => lease.into(),
+                RotationTrigger::Manual if !self.has(ProviderDefect::RenewsOnManual) => {
+                    lease.into()
+                }
                 _ => Fetched::Renewed(lease.expiry()),
             });
         }
@@ -223,45 +225,45 @@ impl Provider for MemoryProvider {
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {
-        if self.has(ProviderFault::ReleaseHangs) {
+        if self.has(ProviderDefect::ReleaseHangs) {
             pending::<()>().await;
         }
         if !self.backend.state.lock().available {
-            return match self.fault {
-                Some(ProviderFault::ReleaseHidesItsError) => Ok(()),
+            return match self.defect {
+                Some(ProviderDefect::ReleaseHidesItsError) => Ok(()),
                 _ => Err(self.outage()),
             };
         }
         let mut released = self.released.lock();
         let is_repeated = released.contains(lease.revision());
         released.push(lease.revision().clone());
-        if is_repeated && self.has(ProviderFault::ReleaseTwiceFails) {
+        if is_repeated && self.has(ProviderDefect::ReleaseTwiceFails) {
             return Err(ProviderError::new(
                 ProviderErrorKind::Other,
                 "no such lease",
             ));
         }
         let mut state = self.backend.state.lock();
-        let secret = match self.fault {
-            Some(ProviderFault::ReleaseDoesNothing) => return Ok(()),
-            Some(ProviderFault::ReleasesTheLatest) => self.last_password.lock().clone(),
+        let secret = match self.defect {
+            Some(ProviderDefect::ReleaseDoesNothing) => return Ok(()),
+            Some(ProviderDefect::ReleasesTheLatest) => self.last_password.lock().clone(),
             _ => lease.secret().expose_password().to_owned(),
         };
         state.ended.insert(secret);
-        state.released += match self.fault {
-            Some(ProviderFault::ReleasesTwice) => 2,
+        state.released += match self.defect {
+            Some(ProviderDefect::ReleasesTwice) => 2,
             _ => 1,
         };
         Ok(())
     }
 
-    #[expect(clippy::panic, reason = "the fault requests it")]
+    #[expect(clippy::panic, reason = "the defect requests it")]
     async fn watch(&self, hints: Hints) {
-        if self.is_watched.swap(true, Ordering::AcqRel) && self.has(ProviderFault::WatchRunsOnce) {
+        if self.is_watched.swap(true, Ordering::AcqRel) && self.has(ProviderDefect::WatchRunsOnce) {
             panic!("it is watched already");
         }
         let mut version = self.backend.version.subscribe();
-        let reports = !self.has(ProviderFault::ReportsNoChanges);
+        let reports = !self.has(ProviderDefect::ReportsNoChanges);
         let watching = async move {
             while version.changed().await.is_ok() {
                 if reports {
@@ -269,7 +271,7 @@ impl Provider for MemoryProvider {
                 }
             }
         };
-        if self.has(ProviderFault::WatchOutlivesItsDrop) {
+        if self.has(ProviderDefect::WatchOutlivesItsDrop) {
             let _ = tokio::spawn(watching).await;
         } else {
             watching.await;
@@ -277,7 +279,7 @@ impl Provider for MemoryProvider {
     }
 
     async fn close(&self) {
-        if self.has(ProviderFault::CloseHangs) {
+        if self.has(ProviderDefect::CloseHangs) {
             pending::<()>().await;
         }
     }

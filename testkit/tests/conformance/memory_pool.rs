@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::sleep;
 
-use super::fault::Fault;
+use super::defect::Defect;
 use super::memory_server::{MemoryServer, Socket};
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Inner {
     server: MemoryServer,
     credentials: Mutex<Credentials>,
     idle: Mutex<Vec<Arc<Socket>>>,
-    /// Sockets in use, which a faulty pool cuts.
+    /// Sockets in use, which a defective pool cuts.
     busy: Mutex<Vec<std::sync::Weak<Socket>>>,
     /// One place for each connection. Its waiters are the queue.
     places: Arc<Semaphore>,
@@ -49,7 +49,7 @@ struct Inner {
     used_permit: AtomicBool,
     /// Logins that wait for a permit.
     waiting: AtomicU32,
-    fault: Option<Fault>,
+    defect: Option<Defect>,
     hangs: bool,
     wrong_count: AtomicU32,
 }
@@ -64,7 +64,7 @@ impl MemoryPool {
         credentials: Credentials,
         max: u32,
         logins: Option<LoginPermits>,
-        fault: Option<Fault>,
+        defect: Option<Defect>,
     ) -> Self {
         Self(Arc::new(Inner {
             server,
@@ -77,7 +77,7 @@ impl MemoryPool {
             logins,
             used_permit: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
-            fault,
+            defect,
             hangs: false,
             wrong_count: AtomicU32::new(0),
         }))
@@ -101,8 +101,8 @@ impl MemoryPool {
         self
     }
 
-    fn has(&self, fault: Fault) -> bool {
-        self.0.fault == Some(fault)
+    fn has(&self, defect: Defect) -> bool {
+        self.0.defect == Some(defect)
     }
 
     fn is_closed(&self) -> bool {
@@ -122,7 +122,7 @@ impl MemoryPool {
         self.0.idle.lock().pop().is_some()
     }
 
-    /// Cuts busy connections, which is a fault.
+    /// Cuts busy connections, which is a defect.
     pub(crate) fn cut(&self) {
         let busy = std::mem::take(&mut *self.0.busy.lock());
         for socket in busy.iter().filter_map(std::sync::Weak::upgrade) {
@@ -146,7 +146,7 @@ impl MemoryPool {
     pub(crate) fn busy(&self) -> u32 {
         let free = u32::try_from(self.0.places.available_permits()).unwrap_or(u32::MAX);
         let taken = self.0.max.saturating_sub(free);
-        let waiting = if self.has(Fault::CountsWaitingLogins) {
+        let waiting = if self.has(Defect::CountsWaitingLogins) {
             0
         } else {
             self.0.waiting.load(Ordering::Acquire)
@@ -158,7 +158,7 @@ impl MemoryPool {
         u32::try_from(self.0.idle.lock().len()).unwrap_or(u32::MAX)
     }
 
-    /// Logs in although no caller requested a connection, which is a fault.
+    /// Logs in although no caller requested a connection, which is a defect.
     pub(crate) fn log_in_unrequested(&self) {
         let pool = self.clone();
         tokio::spawn(async move {
@@ -179,10 +179,10 @@ impl MemoryPool {
         if self.0.hangs {
             pending::<()>().await;
         }
-        if self.has(Fault::FailsWhenFull) && self.0.places.available_permits() == 0 {
+        if self.has(Defect::FailsWhenFull) && self.0.places.available_permits() == 0 {
             return Err(MemoryError::TimedOut);
         }
-        let place = if self.has(Fault::HandedConnectionIsLost) {
+        let place = if self.has(Defect::HandedConnectionIsLost) {
             self.handed_place().await
         } else {
             Arc::clone(&self.0.places).acquire_owned().await.ok()
@@ -193,7 +193,7 @@ impl MemoryPool {
             return Ok(self.connection(socket, place));
         }
         let place = PlaceDuringLogin {
-            keep: self.has(Fault::DroppedGetKeepsPlace),
+            keep: self.has(Defect::DroppedGetKeepsPlace),
             place: Some(place),
         };
         let socket = self.log_in().await?;
@@ -204,7 +204,7 @@ impl MemoryPool {
         Ok(self.connection(Arc::new(socket), place))
     }
 
-    /// Waits for a place in a task of its own, which is a fault: one that was handed to a dropped
+    /// Waits for a place in a task of its own, which is a defect: one that was handed to a dropped
     /// call is lost.
     async fn handed_place(&self) -> Option<OwnedSemaphorePermit> {
         let (hand, handed) = oneshot::channel();
@@ -220,9 +220,9 @@ impl MemoryPool {
 
     async fn log_in(&self) -> Result<Socket, MemoryError> {
         let early = self
-            .has(Fault::WaitingLoginsKeepCredentials)
+            .has(Defect::WaitingLoginsKeepCredentials)
             .then(|| self.0.credentials.lock().clone());
-        let attempts = if self.has(Fault::RetriesRejectedLogins) {
+        let attempts = if self.has(Defect::RetriesRejectedLogins) {
             10
         } else {
             1
@@ -239,9 +239,9 @@ impl MemoryPool {
                 result
             }
         };
-        let is_permitted = match self.0.fault {
-            Some(Fault::NoPermits) => false,
-            Some(Fault::OnePermitForAll) => !self.0.used_permit.swap(true, Ordering::AcqRel),
+        let is_permitted = match self.0.defect {
+            Some(Defect::NoPermits) => false,
+            Some(Defect::OnePermitForAll) => !self.0.used_permit.swap(true, Ordering::AcqRel),
             _ => true,
         };
         match self.0.logins.as_ref().filter(|_| is_permitted) {
@@ -266,7 +266,7 @@ impl MemoryPool {
         let credentials = early.cloned().unwrap_or_else(current);
         let result = self.0.server.log_in(&credentials).await;
         result.map_err(|error| {
-            if self.has(Fault::ErrorShowsThePassword) {
+            if self.has(Defect::ErrorShowsThePassword) {
                 let message = format!("login with {} failed", credentials.expose_password());
                 let shown = ConnectError::new(error.kind(), message);
                 return match error.code() {
@@ -291,7 +291,7 @@ impl MemoryPool {
     }
 }
 
-/// The place of a login. A faulty pool does not free it when the login is dropped.
+/// The place of a login. A defective pool does not free it when the login is dropped.
 struct PlaceDuringLogin {
     keep: bool,
     place: Option<OwnedSemaphorePermit>,
@@ -363,7 +363,7 @@ impl MemoryConnection {
 
 impl Drop for MemoryConnection {
     fn drop(&mut self) {
-        if self.socket.is_some() && self.pool.has(Fault::DropKeepsPlace) {
+        if self.socket.is_some() && self.pool.has(Defect::DropKeepsPlace) {
             self.forget_place();
         }
         self.return_to_pool();

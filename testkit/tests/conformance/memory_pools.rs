@@ -1,4 +1,4 @@
-//! A pool that is correct except for one fault.
+//! A pool that is correct except for one defect.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,7 +14,7 @@ use claviger::{Credentials, Lease};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use super::fault::Fault;
+use super::defect::Defect;
 pub(crate) use super::memory_pool::MemoryConnection;
 use super::memory_pool::{MemoryError, MemoryPool};
 use super::memory_server::{MemoryServer, Socket};
@@ -22,20 +22,20 @@ use super::memory_server::{MemoryServer, Socket};
 pub(crate) struct MemoryPools {
     server: MemoryServer,
     settings: PoolSettings,
-    fault: Option<Fault>,
-    /// Connections of a faulty verification.
+    defect: Option<Defect>,
+    /// Connections of a defective verification.
     kept: Arc<Mutex<Vec<Socket>>>,
     last_password: Mutex<String>,
 }
 
 impl MemoryPools {
-    pub(crate) fn new(server: MemoryServer, fault: Option<Fault>) -> Self {
+    pub(crate) fn new(server: MemoryServer, defect: Option<Defect>) -> Self {
         let mut settings = PoolSettings::new(4);
         settings.checks = CheckPolicy::Always;
         Self {
             server,
             settings,
-            fault,
+            defect,
             kept: Arc::default(),
             last_password: Mutex::default(),
         }
@@ -46,12 +46,12 @@ impl MemoryPools {
         self
     }
 
-    fn has(&self, fault: Fault) -> bool {
-        self.fault == Some(fault)
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
     }
 
     async fn bare_login(&self, credentials: &Credentials) -> Result<Socket, ConnectError> {
-        if self.has(Fault::VerifyLeaksWhenDropped) {
+        if self.has(Defect::VerifyLeaksWhenDropped) {
             let (server, kept) = (self.server.clone(), Arc::clone(&self.kept));
             let own = credentials.clone();
             let login = tokio::spawn(async move {
@@ -70,7 +70,7 @@ impl MemoryPools {
 impl fmt::Debug for MemoryPools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("MemoryPools");
-        if self.has(Fault::DebugShowsThePassword) {
+        if self.has(Defect::DebugShowsThePassword) {
             debug.field("password", &*self.last_password.lock());
         }
         debug.finish_non_exhaustive()
@@ -96,7 +96,7 @@ impl PoolFactory for MemoryPools {
     }
 
     fn check(&self, _: &Lease<Credentials>) -> Result<(), ConnectError> {
-        if self.has(Fault::CheckRejectsAll) {
+        if self.has(Defect::CheckRejectsAll) {
             let kind = ConnectErrorKind::Misconfigured;
             return Err(ConnectError::new(kind, "user: is \"app\"; choose another"));
         }
@@ -105,33 +105,33 @@ impl PoolFactory for MemoryPools {
 
     fn vacant(&self) -> MemoryPool {
         let pool = MemoryPool::closed(self.server.clone());
-        match self.fault {
-            Some(Fault::VacantHangs) => pool.with_hanging_get(),
-            Some(Fault::VacantHasConnections) => pool.with_wrong_count(),
+        match self.defect {
+            Some(Defect::VacantHangs) => pool.with_hanging_get(),
+            Some(Defect::VacantHasConnections) => pool.with_wrong_count(),
             _ => pool,
         }
     }
 
-    #[expect(clippy::panic, reason = "the fault requests it")]
+    #[expect(clippy::panic, reason = "the defect requests it")]
     async fn verify(&self, credentials: &Credentials) -> Result<(), ConnectError> {
         use ConnectErrorKind::{Other, Rejected, Unreachable};
-        match self.fault {
-            Some(Fault::VerifyRejectsAll) => return Err(ConnectError::new(Other, "no")),
-            Some(Fault::VerifyAcceptsAll) => return Ok(()),
-            Some(Fault::VerifyHangs) => pending().await,
-            Some(Fault::VerifyPanics) => panic!("scripted panic"),
+        match self.defect {
+            Some(Defect::VerifyRejectsAll) => return Err(ConnectError::new(Other, "no")),
+            Some(Defect::VerifyAcceptsAll) => return Ok(()),
+            Some(Defect::VerifyHangs) => pending().await,
+            Some(Defect::VerifyPanics) => panic!("scripted panic"),
             _ => {}
         }
         let logged_in = self.bare_login(credentials).await;
-        let socket = logged_in.map_err(|error| match self.fault {
-            Some(Fault::VerifyCallsRejectionsUnreachable) => {
+        let socket = logged_in.map_err(|error| match self.defect {
+            Some(Defect::VerifyCallsRejectionsUnreachable) => {
                 with_kind(error, Rejected, Unreachable)
             }
-            Some(Fault::VerifyCallsOutagesRejections) => with_kind(error, Unreachable, Rejected),
+            Some(Defect::VerifyCallsOutagesRejections) => with_kind(error, Unreachable, Rejected),
             _ => error,
         })?;
         socket.query().await?;
-        if self.has(Fault::VerifyKeepsItsConnection) {
+        if self.has(Defect::VerifyKeepsItsConnection) {
             self.kept.lock().push(socket);
         }
         Ok(())
@@ -143,7 +143,7 @@ impl PoolFactory for MemoryPools {
         _: Duration,
     ) -> Result<(), ConnectError> {
         let socket = self.server.log_in(credentials).await?;
-        if self.has(Fault::VerifyAsPoolKeepsItsConnection) {
+        if self.has(Defect::VerifyAsPoolKeepsItsConnection) {
             self.kept.lock().push(socket);
         }
         Ok(())
@@ -151,8 +151,8 @@ impl PoolFactory for MemoryPools {
 
     fn account(&self, credentials: &Credentials) -> String {
         let server = self.server(credentials);
-        match self.fault {
-            Some(Fault::AccountHasThePassword) => {
+        match self.defect {
+            Some(Defect::AccountHasThePassword) => {
                 format!("{}@{server}", credentials.expose_password())
             }
             _ => format!("{}@{server}", credentials.user()),
@@ -161,19 +161,19 @@ impl PoolFactory for MemoryPools {
 
     fn server(&self, credentials: &Credentials) -> String {
         let endpoint = credentials.endpoint();
-        match (self.fault, endpoint) {
-            (Some(Fault::OneServerName), _) | (_, None) => "db".to_owned(),
+        match (self.defect, endpoint) {
+            (Some(Defect::OneServerName), _) | (_, None) => "db".to_owned(),
             (_, Some(endpoint)) => endpoint.host().to_owned(),
         }
     }
 
-    #[expect(clippy::panic, reason = "the fault requests it")]
+    #[expect(clippy::panic, reason = "the defect requests it")]
     async fn make_room(&self, pool: &MemoryPool) -> bool {
-        match self.fault {
-            Some(Fault::MakeRoomClosesNone) => return true,
-            Some(Fault::MakeRoomHangs) => pending().await,
-            Some(Fault::MakeRoomBlocks) => std::thread::sleep(Duration::from_secs(25)),
-            Some(Fault::MakeRoomPanics) => panic!("scripted panic"),
+        match self.defect {
+            Some(Defect::MakeRoomClosesNone) => return true,
+            Some(Defect::MakeRoomHangs) => pending().await,
+            Some(Defect::MakeRoomBlocks) => std::thread::sleep(Duration::from_secs(25)),
+            Some(Defect::MakeRoomPanics) => panic!("scripted panic"),
             _ => {}
         }
         pool.close_one_idle()
@@ -187,15 +187,15 @@ impl PoolFactory for MemoryPools {
         credentials
             .expose_password()
             .clone_into(&mut self.last_password.lock());
-        let max = match self.fault {
-            Some(Fault::OneConnectionLess) => self.settings.max_connections - 1,
-            Some(Fault::OneConnectionMore) => self.settings.max_connections + 1,
+        let max = match self.defect {
+            Some(Defect::OneConnectionLess) => self.settings.max_connections - 1,
+            Some(Defect::OneConnectionMore) => self.settings.max_connections + 1,
             _ => self.settings.max_connections,
         };
         let logins = self.settings.own_queue.then_some(logins);
         let server = self.server.clone();
-        let pool = MemoryPool::open(server, credentials.clone(), max, logins, self.fault);
-        if self.has(Fault::OpenConnects) {
+        let pool = MemoryPool::open(server, credentials.clone(), max, logins, self.defect);
+        if self.has(Defect::OpenConnects) {
             pool.log_in_unrequested();
         }
         Ok(pool)
@@ -207,7 +207,7 @@ impl PoolFactory for MemoryPools {
         connections: u32,
         _: Duration,
     ) -> Result<u32, ConnectError> {
-        let number = if self.has(Fault::WarmOpensOne) {
+        let number = if self.has(Defect::WarmOpensOne) {
             1
         } else {
             connections
@@ -223,51 +223,51 @@ impl PoolFactory for MemoryPools {
 
     fn update_in_place(&self, pool: &MemoryPool, old: &Credentials, new: &Credentials) -> bool {
         let same_endpoint = old.endpoint() == new.endpoint();
-        if !same_endpoint && !self.has(Fault::UpdateAcceptsAnotherAddress) {
+        if !same_endpoint && !self.has(Defect::UpdateAcceptsAnotherAddress) {
             return false;
         }
-        if self.has(Fault::UpdateClosesConnections) {
+        if self.has(Defect::UpdateClosesConnections) {
             pool.cut();
         }
-        if !self.has(Fault::UpdateKeepsCredentials) {
+        if !self.has(Defect::UpdateKeepsCredentials) {
             pool.set_credentials(new.clone());
         }
-        !self.has(Fault::UpdateReturnsFalse)
+        !self.has(Defect::UpdateReturnsFalse)
     }
 
     async fn drain(&self, pool: MemoryPool) {
-        if self.has(Fault::DrainDoesNothing) {
+        if self.has(Defect::DrainDoesNothing) {
             return;
         }
-        if !self.has(Fault::DrainedPoolOpens) {
+        if !self.has(Defect::DrainedPoolOpens) {
             pool.close();
         }
-        if self.has(Fault::DrainCutsBusy) {
+        if self.has(Defect::DrainCutsBusy) {
             pool.cut();
         }
-        if !self.has(Fault::DrainKeepsIdle) {
+        if !self.has(Defect::DrainKeepsIdle) {
             pool.close_idle();
         }
-        if self.has(Fault::DrainResolvesAtOnce) {
+        if self.has(Defect::DrainResolvesAtOnce) {
             return;
         }
         pool.until_returned().await;
         pool.close_idle();
-        if self.has(Fault::DrainNeverResolves) {
+        if self.has(Defect::DrainNeverResolves) {
             pending::<()>().await;
         }
     }
 
     fn connections(&self, pool: &MemoryPool) -> u32 {
-        match self.fault {
-            Some(Fault::CountsBusyAlone) => pool.busy(),
+        match self.defect {
+            Some(Defect::CountsBusyAlone) => pool.busy(),
             _ => pool.busy() + pool.idle(),
         }
     }
 
     fn idle(&self, pool: &MemoryPool) -> u32 {
-        match self.fault {
-            Some(Fault::CountsAllAsIdle) => pool.busy() + pool.idle(),
+        match self.defect {
+            Some(Defect::CountsAllAsIdle) => pool.busy() + pool.idle(),
             _ => pool.idle(),
         }
     }
@@ -280,15 +280,15 @@ impl PoolFactory for MemoryPools {
             _ => error.downcast_ref::<ConnectError>(),
         };
         let classified = connect_error.cloned().unwrap_or_else(other);
-        match self.fault {
-            Some(Fault::ClassifiesAllAsOther) => classified.with_kind(Other),
-            Some(Fault::ClassifiesRejectionsAsUnreachable) => {
+        match self.defect {
+            Some(Defect::ClassifiesAllAsOther) => classified.with_kind(Other),
+            Some(Defect::ClassifiesRejectionsAsUnreachable) => {
                 with_kind(classified, Rejected, Unreachable)
             }
-            Some(Fault::ClassifyLosesTheCode) => {
+            Some(Defect::ClassifyLosesTheCode) => {
                 ConnectError::new(classified.kind(), classified.message())
             }
-            Some(Fault::ClassifiesOutagesAsRejections) => {
+            Some(Defect::ClassifiesOutagesAsRejections) => {
                 with_kind(classified, Unreachable, Rejected)
             }
             _ => classified,
@@ -296,10 +296,10 @@ impl PoolFactory for MemoryPools {
     }
 
     fn try_get(&self, pool: &MemoryPool) -> Option<Taken<MemoryConnection>> {
-        match self.fault {
-            Some(Fault::TryGetLogsIn) => pool.log_in_unrequested(),
-            Some(Fault::TryGetIgnoresIdle) => return None,
-            Some(Fault::TryGetBlocks) => std::thread::sleep(Duration::from_millis(400)),
+        match self.defect {
+            Some(Defect::TryGetLogsIn) => pool.log_in_unrequested(),
+            Some(Defect::TryGetIgnoresIdle) => return None,
+            Some(Defect::TryGetBlocks) => std::thread::sleep(Duration::from_millis(400)),
             _ => {}
         }
         pool.try_get().map(Taken::from)
@@ -314,16 +314,16 @@ impl PoolFactory for MemoryPools {
         connection: &mut MemoryConnection,
         _: Check,
     ) -> Result<(), MemoryError> {
-        if self.has(Fault::AcceptsKilledConnections) {
+        if self.has(Defect::AcceptsKilledConnections) {
             return Ok(());
         }
         connection.query().await.map_err(MemoryError::Connect)
     }
 
     fn discard(&self, mut connection: MemoryConnection) {
-        match self.fault {
-            Some(Fault::DiscardReturns) => {}
-            Some(Fault::DiscardKeepsPlace) => {
+        match self.defect {
+            Some(Defect::DiscardReturns) => {}
+            Some(Defect::DiscardKeepsPlace) => {
                 connection.forget_place();
                 connection.close();
             }
@@ -332,30 +332,30 @@ impl PoolFactory for MemoryPools {
     }
 
     async fn give_back(&self, mut connection: MemoryConnection) {
-        match self.fault {
-            Some(Fault::GiveBackCloses) => connection.close(),
-            Some(Fault::GiveBackIsLate) => {
+        match self.defect {
+            Some(Defect::GiveBackCloses) => connection.close(),
+            Some(Defect::GiveBackIsLate) => {
                 tokio::spawn(async move {
                     sleep(Duration::from_millis(50)).await;
                     drop(connection);
                 });
             }
-            Some(Fault::DropKeepsPlace) => connection.return_to_pool(),
+            Some(Defect::DropKeepsPlace) => connection.return_to_pool(),
             _ => {}
         }
     }
 
     fn is_timeout(&self, error: &MemoryError) -> bool {
-        matches!(error, MemoryError::TimedOut) && !self.has(Fault::TimeOutsAreUnknown)
+        matches!(error, MemoryError::TimedOut) && !self.has(Defect::TimeOutsAreUnknown)
     }
 
     fn is_closed(&self, error: &MemoryError) -> bool {
-        matches!(error, MemoryError::Closed) && !self.has(Fault::ClosedIsUnknown)
+        matches!(error, MemoryError::Closed) && !self.has(Defect::ClosedIsUnknown)
     }
 
     fn error(&self, error: AcquireError<'_>) -> MemoryError {
         match error {
-            AcquireError::Connect(_) if self.has(Fault::ErrorLosesTheRejection) => {
+            AcquireError::Connect(_) if self.has(Defect::ErrorLosesTheRejection) => {
                 MemoryError::TimedOut
             }
             AcquireError::Connect(error) => MemoryError::Connect(error.clone()),

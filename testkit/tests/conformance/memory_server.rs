@@ -98,7 +98,7 @@ impl Socket {
 }
 
 impl Socket {
-    /// Closes the connection at the server, as a faulty pool does with busy ones.
+    /// Closes the connection at the server, as a defective pool does with busy ones.
     pub(crate) fn cut(&self) {
         self.server.0.lock().open.retain(|id| *id != self.id);
     }

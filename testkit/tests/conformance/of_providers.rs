@@ -1,4 +1,4 @@
-//! A correct provider passes, and each fault of an incorrect one is found.
+//! A correct provider passes, and each defect of an incorrect one is found.
 
 use claviger::{Credentials, Provider, static_credentials};
 use claviger_testkit::ScriptedProvider;
@@ -7,112 +7,115 @@ use claviger_testkit::conformance::{
 };
 use tokio::task::JoinSet;
 
-use crate::memory_backend::{MemoryBackend, MemoryProvider, ProviderFault as Fault};
+use crate::memory_backend::{MemoryBackend, MemoryProvider, ProviderDefect as Defect};
 
-/// Each fault, and the checks that find it.
-const FAULTS: [(Fault, &[&str]); 31] = [
-    (Fault::FetchFails, &["fetch_returns_a_lease"]),
-    (Fault::FetchPanics, &["fetch_returns_a_lease"]),
+/// Each defect, and the checks that find it.
+const DEFECTS: [(Defect, &[&str]); 31] = [
+    (Defect::FetchFails, &["fetch_returns_a_lease"]),
+    (Defect::FetchPanics, &["fetch_returns_a_lease"]),
     (
-        Fault::ReturnsUnchangedAlways,
+        Defect::ReturnsUnchangedAlways,
         &["a_fetch_without_a_current_lease_returns_one"],
     ),
     (
-        Fault::RevisionPerFetch,
+        Defect::RevisionPerFetch,
         &["an_unchanged_credential_keeps_its_revision"],
     ),
     (
-        Fault::OneRevision,
+        Defect::OneRevision,
         &["a_changed_credential_has_another_revision"],
     ),
     (
-        Fault::ReturnsTheFirst,
+        Defect::ReturnsTheFirst,
         &["a_changed_credential_has_another_revision"],
     ),
-    (Fault::RenewsOnManual, &["a_manual_rotation_is_no_renewal"]),
+    (Defect::RenewsOnManual, &["a_manual_rotation_is_no_renewal"]),
     (
-        Fault::FailsWhenRejected,
-        &["rejected_revisions_lead_to_a_lease"],
+        Defect::FailsWhenRejected,
+        &["rejected_revisions_still_get_a_lease"],
     ),
-    (Fault::ReturnsExpired, &["the_expiry_is_in_the_future"]),
-    (Fault::RefreshesTooLate, &["the_expiry_is_in_the_future"]),
+    (Defect::ReturnsExpired, &["the_expiry_is_in_the_future"]),
+    (Defect::RefreshesTooLate, &["the_expiry_is_in_the_future"]),
     (
-        Fault::ReadsTheSystemClock,
+        Defect::ReadsTheSystemClock,
         &["lifetimes_count_from_the_request"],
     ),
-    (Fault::FetchBlocks, &["fetch_does_not_block_its_thread"]),
+    (Defect::FetchBlocks, &["fetch_does_not_block_its_thread"]),
     (
-        Fault::KeepsTheLockOfADroppedFetch,
+        Defect::KeepsTheLockOfADroppedFetch,
         &["a_dropped_fetch_leaves_the_provider_usable"],
     ),
     (
-        Fault::OutageIsUnnoticed,
+        Defect::OutageIsUnnoticed,
         &[
             "an_unavailable_backend_is_an_error",
             "an_outage_keeps_the_lease_in_use",
         ],
     ),
     (
-        Fault::OutageIsPermanent,
+        Defect::OutageIsPermanent,
         &["an_unavailable_backend_is_an_error"],
     ),
-    (Fault::OutagePanics, &["an_unavailable_backend_is_an_error"]),
     (
-        Fault::StaysDown,
+        Defect::OutagePanics,
+        &["an_unavailable_backend_is_an_error"],
+    ),
+    (
+        Defect::StaysDown,
         &[
             "a_recovered_backend_returns_a_lease",
             "an_outage_keeps_the_lease_in_use",
         ],
     ),
-    (Fault::DebugShowsThePassword, &["no_secret_is_shown"]),
-    (Fault::ErrorShowsThePassword, &["no_secret_is_shown"]),
-    (Fault::RevisionIsThePassword, &["no_secret_is_shown"]),
+    (Defect::DebugShowsThePassword, &["no_secret_is_shown"]),
+    (Defect::ErrorShowsThePassword, &["no_secret_is_shown"]),
+    (Defect::RevisionIsThePassword, &["no_secret_is_shown"]),
     (
-        Fault::WatchRunsOnce,
+        Defect::WatchRunsOnce,
         &["watch_may_be_dropped_and_restarted"],
     ),
     (
-        Fault::ReportsNoChanges,
+        Defect::ReportsNoChanges,
         &[
-            "a_changed_credential_leads_to_a_hint",
+            "a_changed_credential_causes_a_hint",
             "a_hint_causes_a_fetch",
         ],
     ),
     (
-        Fault::WatchOutlivesItsDrop,
+        Defect::WatchOutlivesItsDrop,
         &["a_dropped_watch_sends_no_hints"],
     ),
-    (Fault::ReleaseHangs, &["release_ends_and_may_be_repeated"]),
+    (Defect::ReleaseHangs, &["release_ends_and_may_be_repeated"]),
     (
-        Fault::ReleaseTwiceFails,
+        Defect::ReleaseTwiceFails,
         &["release_ends_and_may_be_repeated"],
     ),
     (
-        Fault::ReleaseDoesNothing,
+        Defect::ReleaseDoesNothing,
         &[
             "release_reaches_the_backend",
             "a_shutdown_releases_the_lease",
         ],
     ),
-    (Fault::ReleasesTwice, &["release_reaches_the_backend"]),
+    (Defect::ReleasesTwice, &["release_reaches_the_backend"]),
     (
-        Fault::ReleasesTheLatest,
+        Defect::ReleasesTheLatest,
         &["a_release_ends_its_own_lease_alone"],
     ),
     (
-        Fault::ReleaseHidesItsError,
+        Defect::ReleaseHidesItsError,
         &["a_release_that_fails_is_a_transient_error"],
     ),
     (
-        Fault::FetchFailsAfterRelease,
+        Defect::FetchFailsAfterRelease,
         &["a_fetch_after_a_release_returns_a_lease"],
     ),
-    (Fault::CloseHangs, &["close_ends"]),
+    (Defect::CloseHangs, &["close_ends"]),
 ];
 
-fn kit(fault: Option<Fault>) -> ProviderConformance<MemoryProvider, MemoryBackend> {
+fn kit(defect: Option<Defect>) -> ProviderConformance<MemoryProvider, MemoryBackend> {
     let backend = MemoryBackend::new();
-    conformance::provider(MemoryProvider::new(backend.clone(), fault), backend)
+    conformance::provider(MemoryProvider::new(backend.clone(), defect), backend)
 }
 
 #[tokio::test]
@@ -126,20 +129,20 @@ async fn a_correct_provider_passes_every_check() {
 
 /// Each check alone, because some are not run after others have failed.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_found_by_its_checks() {
+async fn each_defect_is_found_by_its_checks() {
     let mut runs = JoinSet::new();
-    for (fault, checks) in FAULTS {
+    for (defect, checks) in DEFECTS {
         for name in checks.iter().copied() {
-            let run = kit(Some(fault)).with_checks([name]);
-            runs.spawn(async move { (fault, name, run.await) });
+            let run = kit(Some(defect)).with_checks([name]);
+            runs.spawn(async move { (defect, name, run.await) });
         }
     }
     let mut missed = Vec::new();
     while let Some(run) = runs.join_next().await {
-        let (fault, name, report) = run.expect("the kit never panics");
+        let (defect, name, report) = run.expect("the kit never panics");
         let check = report.check(name).expect("it ran");
         if !matches!(check.outcome, Outcome::Failed { .. }) {
-            missed.push(format!("{fault:?} by {check}"));
+            missed.push(format!("{defect:?} by {check}"));
         }
         assert!(!report.to_string().contains("s3cret"), "{report}");
     }
@@ -148,30 +151,30 @@ async fn each_fault_is_found_by_its_checks() {
 
 /// One cause has one failure, not twenty.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_fails_no_other_checks_than_its_own() {
+async fn a_defect_fails_no_other_checks_than_its_own() {
     let mut runs = JoinSet::new();
-    for (fault, checks) in FAULTS {
-        let run = kit(Some(fault));
-        runs.spawn(async move { (fault, checks, run.await) });
+    for (defect, checks) in DEFECTS {
+        let run = kit(Some(defect));
+        runs.spawn(async move { (defect, checks, run.await) });
     }
     let mut others = Vec::new();
     while let Some(run) = runs.join_next().await {
-        let (fault, checks, report) = run.expect("the kit never panics");
-        assert!(!report.has_passed(), "{fault:?}: {report}");
+        let (defect, checks, report) = run.expect("the kit never panics");
+        assert!(!report.has_passed(), "{defect:?}: {report}");
         let failed = report
             .failed()
             .filter(|check| !checks.contains(&check.name));
-        others.extend(failed.map(|check| format!("{fault:?}: {check}")));
+        others.extend(failed.map(|check| format!("{defect:?}: {check}")));
         assert!(!report.to_string().contains("s3cret"), "{report}");
     }
     assert!(others.is_empty(), "{}", others.join("\n"));
 }
 
 #[test]
-fn each_check_has_a_fault_that_it_finds() {
+fn each_check_has_a_defect_that_it_finds() {
     for name in ProviderConformance::<MemoryProvider, MemoryBackend>::names() {
-        let finds = FAULTS.iter().any(|(_, checks)| checks.contains(&name));
-        assert!(finds, "no fault shows that {name} can fail");
+        let finds = DEFECTS.iter().any(|(_, checks)| checks.contains(&name));
+        assert!(finds, "no defect shows that {name} can fail");
     }
 }
 

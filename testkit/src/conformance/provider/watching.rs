@@ -23,10 +23,10 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
             watch_may_be_dropped_and_restarted,
         ),
         planned(
-            "a_changed_credential_leads_to_a_hint",
+            "a_changed_credential_causes_a_hint",
             "Hints: \"Reports from a provider's background work that the backend may have a new \
              credential\"",
-            a_changed_credential_leads_to_a_hint,
+            a_changed_credential_causes_a_hint,
         ),
         planned(
             "a_dropped_watch_sends_no_hints",
@@ -66,7 +66,7 @@ async fn change<P: Provider, C: ProviderControls<P>>(world: &World<P, C>) -> Che
     Err(not_applicable("the controls have no `change_credential`"))
 }
 
-async fn a_changed_credential_leads_to_a_hint<P: Provider, C: ProviderControls<P>>(
+async fn a_changed_credential_causes_a_hint<P: Provider, C: ProviderControls<P>>(
     world: World<P, C>,
 ) -> CheckResult {
     require_hints(&world)?;

@@ -1,7 +1,7 @@
-//! Faults, each of a pool that is correct otherwise.
+//! Defects, each of a pool that is correct otherwise.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum Defect {
     CheckRejectsAll,
     VerifyRejectsAll,
     VerifyAcceptsAll,
