@@ -15,7 +15,7 @@ use crate::provider::LeaseGuard;
 use crate::rotation::Rotation;
 use crate::telemetry;
 
-const PANICKED: &str = "the attempt panicked; see its own output";
+const PANICKED: &str = "the attempt panicked; see the panic message";
 
 /// An attempt in its task.
 pub(super) struct AttemptTask<F: PoolFactory> {

@@ -54,7 +54,7 @@ pub(super) fn spawn<F: PoolFactory>(
                     telemetry::failed(
                         &span,
                         ConnectErrorKind::Other.as_str(),
-                        "the drain panicked; see its own output",
+                        "the drain panicked; see the panic message",
                     );
                 }
                 telemetry::ended(span);

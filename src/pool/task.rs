@@ -44,7 +44,7 @@ pub(super) async fn run_in_task<T: Send + 'static>(
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(ConnectError::new(
             ConnectErrorKind::Other,
-            format!("{operation} panicked; see its own output"),
+            format!("{operation} panicked; see the panic message"),
         )),
         Err(no_response) => {
             task.abort();

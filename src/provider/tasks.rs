@@ -106,7 +106,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
                 Ok(Ok(result)) => result.and_then(|fetched| slot.reject_expired(fetched)),
                 Ok(Err(_)) => Err(ProviderError::new(
                     ProviderErrorKind::Panicked,
-                    "the provider panicked while fetching; see its own output",
+                    "the provider panicked while fetching; see the panic message",
                 )),
                 Err(silence) => Err(ProviderError::new(
                     ProviderErrorKind::TimedOut,
@@ -149,7 +149,7 @@ fn spawn_fetch<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>, fetch: Fet
             Err(error) if error.is_panic() => {
                 let error = ProviderError::new(
                     ProviderErrorKind::Panicked,
-                    "the fetch panicked; see its own output",
+                    "the fetch panicked; see the panic message",
                 );
                 guard.slot.fetch_ended(fetch, Err(error), false);
             }
@@ -177,7 +177,7 @@ fn spawn_release<S: Send + Sync + 'static>(
             Ok(Ok(released)) => released,
             Ok(Err(_)) => Err(ProviderError::new(
                 ProviderErrorKind::Panicked,
-                "the provider panicked while releasing; see its own output",
+                "the provider panicked while releasing; see the panic message",
             )),
             Err(_) => Err(ProviderError::new(
                 ProviderErrorKind::TimedOut,

@@ -164,8 +164,8 @@ impl PgConnect {
         if credentials.is_token() && ssl_mode != SslMode::Require && !self.tokens_in_clear {
             return Err(ConnectError::misconfigured(
                 "ssl_mode",
-                "a token is sent in clear to any server at this address; set SslMode::Require in \
-                 the configuration",
+                "a token would be sent in clear text to any server at this address; set \
+                 SslMode::Require in the configuration",
             ));
         }
         Ok(())

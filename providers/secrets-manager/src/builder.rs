@@ -90,7 +90,7 @@ impl SecretsManagerBuilder {
     /// Reads host, port and database from the secret. They take precedence over the pool's connect
     /// options, and a change of them replaces the pool. Default: the pool's connect options.
     ///
-    /// The port is a number or a string of one. Its default is that of the `engine`: 5432 for
+    /// The port is a number, or one in quotes. Its default is that of the `engine`: 5432 for
     /// `postgres`, 3306 for `mysql` and `mariadb`. Without a database in the secret, it is that of
     /// the pool's connect options.
     pub fn with_endpoint_from_secret(mut self) -> Self {

@@ -60,8 +60,8 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
             && !self.tokens_in_clear
         {
             let advice = format!(
-                "a token is sent in clear to any server at this address; set {} in the connect \
-                 options",
+                "a token would be sent in clear text to any server at this address; set {} in the \
+                 connect options",
                 DB::VERIFIED_TLS
             );
             return Err(ConnectError::misconfigured("ssl_mode", advice));

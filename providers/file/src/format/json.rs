@@ -140,7 +140,7 @@ impl Object<'_> {
         let port = port.filter(|port| *port != 0);
         port.map(Some).ok_or_else(|| {
             self.malformed(&format!(
-                "the key \"{key}\" must be a number from 1 to 65535, or a string of one"
+                "the key \"{key}\" must be a number from 1 to 65535, or one in quotes"
             ))
         })
     }

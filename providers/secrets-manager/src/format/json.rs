@@ -108,7 +108,7 @@ impl Keys {
         port.and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0)
             .ok_or_else(|| {
-                ContentError::for_key(key, "must be a number from 1 to 65535, or a string of one")
+                ContentError::for_key(key, "must be a number from 1 to 65535, or one in quotes")
             })
     }
 }
