@@ -219,9 +219,10 @@ impl<S> Lease<S> {
     }
 
     /// Sets the time of the next fetch, counted from the start of this one, without jitter. At
-    /// least 1 s. Default: 80 % of the lifetime, or 60 % if connections end with the lease or must
-    /// authenticate again before its expiry, less up to 10 % jitter. For a lease that never expires
-    /// it is 5 min. The default also replaces a value at or beyond the expiry.
+    /// least 1 s. Default: 80 % of the lifetime, less up to 10 % jitter: of 1 h after 42 to 48 min.
+    /// It is 60 % if connections end with the lease or must authenticate again before its expiry,
+    /// and 5 min for a lease that never expires. The default also replaces a value at or beyond the
+    /// expiry.
     #[must_use]
     pub fn with_refresh_after(mut self, after: Duration) -> Self {
         self.refresh_after = Some(after);

@@ -236,8 +236,8 @@ async fn callers_that_wait_for_a_slow_login_take_a_returned_connection() {
     );
 }
 
-/// Returns a pool of generation 2 with all connections of generation 1, which fill the budget but
-/// for one connection, and logins that the new pool itself began and that wait for permits.
+/// Returns a pool of generation 2, all connections of generation 1, and logins that the new pool
+/// itself began. The connections fill the budget but for one, so the logins wait for permits.
 async fn waiting_logins(
     scripted: &Scripted,
     logins: usize,

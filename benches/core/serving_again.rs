@@ -1,5 +1,5 @@
-//! Time from the rejection to the first successful query, compared with the minimum: one fetch, a
-//! verified login, and a login that runs the caller's query.
+//! Time from the rejection to the first successful query, compared with the minimum. The minimum is
+//! one fetch, a verified login, and a login that runs the caller's query.
 
 use std::time::Duration;
 

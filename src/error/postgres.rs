@@ -49,7 +49,7 @@ impl ConnectError {
         }
     }
 
-    /// Returns the error of a [probe](crate::pool::Check::Probe) on PostgreSQL: 42501 (no
+    /// Returns the error of a [probe](crate::pool::Check::Probe) on PostgreSQL. 42501 (no
     /// privilege) and 42704 (no such role) become a rejection, because the role of the connection
     /// may have been dropped.
     #[must_use]

@@ -72,8 +72,8 @@ impl Clocks {
         }
     }
 
-    /// Returns by how much an expiry that was read at `since` is late by both clocks: the host has
-    /// slept since, and its wall clock was set back.
+    /// Returns by how much an expiry that was read at `since` is late by both clocks. Since then
+    /// the host has slept, and its wall clock was set back.
     pub(super) fn undetected(&self, since: ClockFaults) -> u64 {
         let slept = self.slept - since.slept;
         let set_back = u64::try_from(since.wall_offset - self.wall_offset).unwrap_or(0);

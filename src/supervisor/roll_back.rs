@@ -44,8 +44,9 @@ impl Supervisor {
     ///
     /// # Errors
     /// Each error leaves the current generation in service, and does not hold the provider.
-    /// - [`ErrorKind::NotPossible`]: no previous lease, or it was released, or it expires too soon,
-    ///   or the pool was rolled back before, or has not returned to the current lease since.
+    /// - [`ErrorKind::NotPossible`]: there is no previous lease, it was released, or it expires
+    ///   too soon. Or the pool is rolled back already, or its return to the current lease has not
+    ///   ended.
     /// - [`ErrorKind::Pool`]: the one login failed, or none was possible within the start deadline
     ///   (30 s). [`Error::connect_error`] has the SQLSTATE.
     /// - When there is no such pool, after shutdown, or outside of a tokio runtime.

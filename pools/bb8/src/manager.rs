@@ -34,9 +34,8 @@ struct Shared<F: ManagerFactory> {
     logins: LoginPermits,
     connections: OpenConnections,
     /// A place for each connection that the pool may open. Callers get them in the order of their
-    /// calls. bb8 gives a returned connection to the first caller that requests one. That may be
-    /// the caller that has just returned it. Once these are closed, returned connections are closed,
-    /// too.
+    /// calls. bb8 gives a returned connection to the first caller that requests one, maybe the one
+    /// that has just returned it. Once these are closed, returned connections are closed, too.
     places: Arc<Semaphore>,
     waiting: Waiting,
 }

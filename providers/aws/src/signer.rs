@@ -2,7 +2,7 @@
 //!
 //! The algorithm is AWS's, "Authenticating requests: using query parameters". The result equals
 //! that of boto3 to the byte. The SDK's signer is not used, because it logs the session token at
-//! TRACE, and in a process that logs through the `log` crate it cannot be silenced.
+//! TRACE. It cannot be silenced in a process that logs through the `log` crate.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,7 +1,7 @@
 //! needs: postgresql, openbao
 //!
-//! A secret id is used up under load: the error is reported while callers still succeed, and the
-//! next id in the file is used at once.
+//! A secret id is used up under load. The error is reported while callers still succeed. The next
+//! id in the file is used at once.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;

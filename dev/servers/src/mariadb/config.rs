@@ -171,9 +171,9 @@ pub(super) fn statements(installation: &Installation) -> io::Result<String> {
     Ok(statements)
 }
 
-/// Keeps only the superuser's account over the socket. Without any account for a client's host the
-/// server would reject clients (1130) before it checks the user; therefore an account remains with
-/// which nobody can log in.
+/// Keeps only the superuser's account over the socket. An account with which nobody can log in
+/// remains: without any for a client's host, the server would reject clients (1130) before it
+/// checks the user.
 const ACCOUNTS: &str = r#"
 DELETE FROM global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');
 DELETE FROM proxies_priv WHERE Host <> 'localhost';

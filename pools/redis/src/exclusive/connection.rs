@@ -62,8 +62,8 @@ impl fmt::Debug for Connection {
 
 /// Connection of one caller, which is returned to the pool when dropped.
 ///
-/// It is closed instead of reused after a command that changes its state for the next caller: a
-/// `MULTI` without `EXEC`, `SELECT`, `SUBSCRIBE`, `AUTH`, `RESET`, `CLIENT TRACKING` and the like.
+/// It is closed instead of reused after a command that changes its state for the next caller.
+/// Examples: `MULTI` without `EXEC`, `SELECT`, `SUBSCRIBE`, `AUTH`, `RESET`, `CLIENT TRACKING`.
 /// Commands on the dereferenced connection of redis-rs are not observed.
 #[derive(Debug)]
 pub struct ExclusiveConnection(pub(super) Object<Connections>);
