@@ -237,7 +237,7 @@ async fn callers_that_wait_for_a_slow_login_take_a_returned_connection() {
 }
 
 /// Returns a pool of generation 2, all connections of generation 1, and logins that the new pool
-/// itself began. The connections fill the budget but for one, so the logins wait for permits.
+/// itself began. The connections fill the budget except for one, so the logins wait for permits.
 async fn waiting_logins(
     scripted: &Scripted,
     logins: usize,

@@ -250,7 +250,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// verify deadline (default 5 s). Default: does nothing.
     ///
     /// # Cancel safety
-    /// Dropped some time after `within`; the old lease is released all the same.
+    /// Dropped some time after `within`; the old lease is still released.
     fn reauthenticate(
         &self,
         pool: &Self::Pool,

@@ -26,7 +26,7 @@ pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePe
 /// Limits the callers that begin a login at a time to a quarter of the pool's maximum. The others
 /// queue here, and leave without a login after a rejection.
 ///
-/// A caller keeps its place until its login ends, but for 100 ms at most: a slow login delays no
+/// A caller keeps its place until its login ends, for 100 ms at most: a slow login delays no
 /// other caller. A rejection within that time costs a pool of ten at most three failed logins.
 /// While the user's failed logins are limited, a place is kept for up to 5 s. Otherwise a server
 /// that rejects slowly would cost more than the login budget.

@@ -139,7 +139,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Waits up to 1 s for a permit to verify, because a verification opens a connection, too.
-    /// Without one, the verification runs all the same: old connections must not delay it for long.
+    /// Without one, the verification still runs: old connections must not delay it for long.
     pub(super) async fn permit_to_verify(&self) -> Option<Permit<F::Pool>> {
         let admission = &self.shared.admission;
         let deadline = self.clock().mono() + VERIFICATION_WAIT;

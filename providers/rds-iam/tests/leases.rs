@@ -321,7 +321,7 @@ async fn a_hint_that_could_not_be_followed_does_not_end_the_watch() {
 }
 
 /// Tokens are signed by the configuration's clock, hours ahead of the machine's. A lease's lifetime
-/// by the machine's clock is right all the same.
+/// by the machine's clock is still right.
 #[tokio::test]
 async fn a_configuration_with_its_own_clock_gives_the_same_lifetime() {
     #[derive(Debug)]

@@ -91,7 +91,7 @@ impl Redis {
     }
 
     /// Returns how many commands `AUTH` and `HELLO` the server has received since it was started,
-    /// but for the administrator's own.
+    /// except the administrator's own.
     ///
     /// # Errors
     /// [`CommandError`].
