@@ -174,7 +174,7 @@ impl Endpoint {
     }
 
     /// Returns why the host is invalid, and what to give instead. Such a host fails every name
-    /// resolution, but only after its time-out. `None` if there is no problem.
+    /// resolution, but only after its timeout. `None` if there is no problem.
     ///
     /// ```
     /// use claviger::Endpoint;

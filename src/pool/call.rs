@@ -50,7 +50,7 @@ impl<F: PoolFactory> Call<F> {
     }
 
     /// Returns the error of a call that timed out. The first of these counts: its own rejection, a
-    /// full server, the error that explains its wait, the time-out.
+    /// full server, the error that explains its wait, the timeout.
     pub(super) fn time_out(&mut self, shared: &Shared<F>, timeout: Option<F::Error>) -> F::Error {
         self.rejection
             .take()

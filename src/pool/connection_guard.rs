@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::factory::{Check, PoolFactory};
 use super::generation::Shared;
 
-/// Time-out for the return of a connection whose call was cancelled. Without it, a connection that
+/// Timeout for the return of a connection whose call was cancelled. Without it, a connection that
 /// the network dropped would keep its place in the pool forever.
 pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -97,7 +97,7 @@ impl<F: PoolFactory> Drop for ConnectionGuard<'_, F> {
 /// Returns a connection to its pool, or closes it when that takes too long, and wakes the first in
 /// the queue.
 pub(crate) async fn give_back<F: PoolFactory>(shared: &Shared<F>, connection: F::Connection) {
-    // After the time-out it is closed, and its place is free.
+    // After the timeout it is closed, and its place is free.
     let _ = timeout(RETURN_TIMEOUT, shared.factory.give_back(connection)).await;
     shared.admission.wake_front();
 }

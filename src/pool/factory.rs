@@ -144,7 +144,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
     /// requirements beyond a login, such as hooks, if none is opened before publication. Default:
     /// verifies nothing.
     ///
-    /// `within` is the verify deadline (default 5 s). A factory with a time-out of its own makes it
+    /// `within` is the verify deadline (default 5 s). A factory with a timeout of its own makes it
     /// shorter, so that it can name the cause.
     ///
     /// # Errors
@@ -335,7 +335,7 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         async {}
     }
 
-    /// Returns whether this is the pool's own time-out of a wait for a connection. Default:
+    /// Returns whether this is the pool's own timeout of a wait for a connection. Default:
     /// `false`.
     fn is_timeout(&self, error: &Self::Error) -> bool {
         let _ = error;

@@ -156,7 +156,7 @@ async fn engaged_permit<'g, F: PoolFactory>(
     over: Pin<&mut Notified<'_>>,
     place: &mut Place<'g, F::Pool>,
 ) -> Option<LoginPermit> {
-    // The pool's own time-out ends the wait.
+    // The pool's own timeout ends the wait.
     let timeout = Instant::now() + shared.settings.acquire_timeout;
     let limit = until_expiry(generation, timeout);
     let take_none = || None::<std::convert::Infallible>;

@@ -72,7 +72,7 @@ pub struct PoolSettings {
     pub overlap: u32,
     /// Time for which a caller waits for a connection, across all generations. Default: 30 s.
     pub acquire_timeout: Duration,
-    /// Names of the maximum and of the time-out in the settings of this kind of pool, for error
+    /// Names of the maximum and of the timeout in the settings of this kind of pool, for error
     /// messages. Default: `max_connections` and `acquire_timeout`.
     pub names: SettingNames,
     /// Whether handovers are in place or replace the pool.
@@ -104,7 +104,7 @@ pub struct PoolSettings {
 
 impl PoolSettings {
     /// Returns the settings of a pool of at most `max_connections` connections. The rest are
-    /// defaults: none opened ahead, an overlap of a quarter, a time-out of 30 s, handovers as
+    /// defaults: none opened ahead, an overlap of a quarter, a timeout of 30 s, handovers as
     /// leased.
     pub fn new(max_connections: u32) -> Self {
         Self {

@@ -1,5 +1,5 @@
 //! Runs each verification on a thread of its own. A server can make the driver compute without end,
-//! which no time-out interrupts.
+//! which no timeout interrupts.
 
 use std::future::Future;
 use std::io;
@@ -23,7 +23,7 @@ pub(crate) const PANICKED: &str = "the verification panicked; see the panic mess
 /// ones.
 ///
 /// A hostile or broken server can make a driver compute for minutes (the iteration count of SCRAM),
-/// and no time-out interrupts a computation. On a thread of its own it delays nothing else.
+/// and no timeout interrupts a computation. On a thread of its own it delays nothing else.
 ///
 /// ```
 /// use claviger::error::ConnectError;

@@ -174,7 +174,7 @@ macro_rules! on_connection {
 }
 
 /// A `BEGIN`. If its caller drops it, a task completes it and rolls back, or closes the connection
-/// after a time-out. sqlx itself rolls back only transactions whose `BEGIN` has returned. A call
+/// after a timeout. sqlx itself rolls back only transactions whose `BEGIN` has returned. A call
 /// that completes costs one allocation.
 struct Begin<DB: Dialect>(Option<BoxFuture<'static, Result<Transaction<'static, DB>, Error>>>);
 

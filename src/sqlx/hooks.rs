@@ -29,7 +29,7 @@ pub(super) struct Hooks<DB: Database> {
     pub(super) after_connect: Option<Arc<AfterConnect<DB>>>,
     pub(super) before_acquire: Option<Arc<Predicate<DB>>>,
     pub(super) after_release: Option<Arc<Predicate<DB>>>,
-    /// Time-out of the ping when a connection is returned.
+    /// Timeout of the ping when a connection is returned.
     pub(super) return_timeout: Option<Duration>,
     /// Whether [`taken`] receives how long a connection was idle.
     pub(super) reports_idle_time: bool,

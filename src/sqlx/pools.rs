@@ -33,7 +33,7 @@ use crate::sql::forms::{Form, Forms};
 ///   [`Handle::current`](crate::Handle::current), see
 ///   [`with_checks_in_pool`](Self::with_checks_in_pool).
 /// - `max_lifetime` and `idle_timeout` close connections as in sqlx. For tokens that are valid for
-///   15 minutes, set a lifetime of 14 min, an idle time-out of 10 min and 10 connections. These
+///   15 minutes, set a lifetime of 14 min, an idle timeout of 10 min and 10 connections. These
 ///   settings never send an expired token to the database.
 /// - `after_connect`, `before_acquire` and `after_release` are called as in sqlx. The exception:
 ///   `before_acquire` is not called for connections that callers share while the database rejects

@@ -33,7 +33,7 @@ pub async fn each_caller_gets_the_error_of_its_own_login<K: PgKind>() {
         let error = call.await.expect("no panic").expect_err("not allowed");
         assert_eq!(error.code(), Some("55000"), "{error}");
     }
-    assert!(began.elapsed() < PATIENCE, "no call waits for its time-out");
+    assert!(began.elapsed() < PATIENCE, "no call waits for its timeout");
     let failed = fixture.logged("not currently accepting connections");
     assert!(failed >= 20, "each call has a login of its own: {failed}");
     allow_logins(&fixture, true);

@@ -32,7 +32,7 @@ const ADMIN: &str = "claviger_admin";
 const SOCKET: &str = "redis.sock";
 const USERS: &str = "users.acl";
 
-/// Time-out for a new cluster to serve its slots.
+/// Timeout for a new cluster to serve its slots.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
 const CLUSTER_PAUSE: Duration = Duration::from_millis(20);
 

@@ -1,4 +1,4 @@
-//! Addresses, databases, TLS and time-outs of a pool.
+//! Addresses, databases, TLS and timeouts of a pool.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Logins {
         }
     }
 
-    /// Rejects time-outs of zero, with which each connect or command would fail.
+    /// Rejects timeouts of zero, with which each connect or command would fail.
     pub(crate) fn check_timeouts(&self) -> Result<(), ConnectError> {
         if self.connection_timeout.is_zero() {
             return Err(misconfigured(

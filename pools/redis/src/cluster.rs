@@ -15,7 +15,7 @@ use crate::credentials::Verified;
 use crate::kind::{Kind, sealed};
 use crate::reconnecting::Reconnecting;
 
-/// Time-out of commands if none is set, because the client requires one.
+/// Timeout of commands if none is set, because the client requires one.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// One client of a cluster, with a connection to each node, which it opens again when one ends.

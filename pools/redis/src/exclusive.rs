@@ -42,7 +42,7 @@ pub struct ExclusivePools {
 
 impl ExclusivePools {
     /// Creates a factory of pools of at most `max_connections` connections. Address, TLS and
-    /// time-outs are those of `settings`.
+    /// timeouts are those of `settings`.
     ///
     /// # Errors
     /// [`ConnectErrorKind::Misconfigured`]: `max_connections` is 0.

@@ -104,7 +104,7 @@ impl<K: Kind> RedisPools<K> {
         self
     }
 
-    /// Sets the time-out of a connect with its login. Default: 1 s, as in redis-rs. A verification
+    /// Sets the timeout of a connect with its login. Default: 1 s, as in redis-rs. A verification
     /// ends after its own deadline, 5 s by default.
     ///
     /// Zero is an error at registration.
@@ -114,7 +114,7 @@ impl<K: Kind> RedisPools<K> {
         self
     }
 
-    /// Sets the time-out of a command. Default: 500 ms, as in redis-rs. `None`: no limit, which
+    /// Sets the timeout of a command. Default: 500 ms, as in redis-rs. `None`: no limit, which
     /// blocking commands such as `BLPOP` need. They also delay all other commands of the
     /// connection.
     ///

@@ -30,7 +30,7 @@ const LOGINS: u32 = 16;
 /// Time between two logins after that.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Time for which logins are limited before the client counts as failing. Shorter than the default
-/// time-out of a login.
+/// timeout of a login.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The streams of all connections of one client.

@@ -115,7 +115,7 @@ impl Servers {
     /// Logs in to the first server that responds, as libpq does: a server's error ends the
     /// attempt, except for one that does not accept connections yet (57P03). tokio-postgres repeats
     /// a rejected login at each address of each host. An address that ignores connects is passed
-    /// after a time-out.
+    /// after a timeout.
     pub(crate) async fn log_in<T>(
         &self,
         credentials: &Credentials,

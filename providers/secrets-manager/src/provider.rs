@@ -72,7 +72,7 @@ impl SecretsManager {
     /// [`with_endpoint_from_secret`](SecretsManagerBuilder::with_endpoint_from_secret).
     ///
     /// `aws` is loaded by `aws_config`, with its region, credentials, retries, endpoint and
-    /// time-outs. Default time-outs are 3 s to connect, 5 s an attempt and 20 s for an operation
+    /// timeouts. Default timeouts are 3 s to connect, 5 s an attempt and 20 s for an operation
     /// with the SDK's retries. `secret_id` is the secret's name, its ARN, or its ARN without the
     /// six random characters at the end.
     ///

@@ -282,7 +282,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
         drop(connection.detach());
     }
 
-    /// sqlx pings the connection, without a time-out.
+    /// sqlx pings the connection, without a timeout.
     async fn give_back(&self, mut connection: PoolConnection<DB>) {
         connection.return_to_pool().await;
     }
@@ -304,7 +304,7 @@ impl<DB: Dialect> PoolFactory for SqlPools<DB> {
     }
 }
 
-/// Returns the pool's own time-out, short enough to report the cause before the deadline: 4 s of 5
+/// Returns the pool's own timeout, short enough to report the cause before the deadline: 4 s of 5
 /// s by default.
 fn pool_timeout(deadline: Duration) -> Duration {
     deadline * 4 / 5

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::CommandError;
 
-/// Time-out of a command. A stalled server does not respond.
+/// Timeout of a command. A stalled server does not respond.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A response of the server.

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Fetches a lease. The caller releases it.
 ///
 /// # Errors
-/// The provider's error, or a time-out.
+/// The provider's error, or a timeout.
 ///
 /// # Cancel safety
 /// A lease that the backend creates meanwhile expires by itself.

@@ -35,7 +35,7 @@ pub(crate) async fn cluster(
     Setup::on(server, old_connections, pools).await
 }
 
-/// Sets the time-out of commands, for which those of a rejected client wait.
+/// Sets the timeout of commands, for which those of a rejected client wait.
 pub(crate) fn with_short_responses(pools: RedisPools<Cluster>) -> RedisPools<Cluster> {
     pools.with_response_timeout(Some(Duration::from_secs(2)))
 }

@@ -34,7 +34,7 @@ pub(crate) fn pools(server: &Redis) -> RedisPools {
     with_long_timeouts(RedisPools::new(address(server)).expect("an address"))
 }
 
-/// Sets time-outs for a machine under load.
+/// Sets timeouts for a machine under load.
 pub(crate) fn with_long_timeouts<K: Kind>(pools: RedisPools<K>) -> RedisPools<K> {
     pools
         .with_connection_timeout(Duration::from_secs(4))

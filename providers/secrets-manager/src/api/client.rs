@@ -1,4 +1,4 @@
-//! Client of the SDK, with default time-outs.
+//! Client of the SDK, with default timeouts.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::secret_id::misconfigured;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time-out of an operation. Includes the SDK's retries. Below the core's fetch deadline of 30 s.
+/// Timeout of an operation. Includes the SDK's retries. Below the core's fetch deadline of 30 s.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Builds the client.

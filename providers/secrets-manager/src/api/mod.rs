@@ -21,7 +21,7 @@ use crate::secret_id::SecretId;
 use error::Operation;
 use redacted::Redacted;
 
-/// Time-out for a description that is not needed yet. A service's start does not wait longer.
+/// Timeout for a description that is not needed yet. A service's start does not wait longer.
 const BRIEF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Client for one secret in Secrets Manager.
@@ -107,7 +107,7 @@ impl SecretClient {
         Ok(Version { revision, content })
     }
 
-    /// Returns the description; `None` if that is not granted. With `briefly` set, the time-out is
+    /// Returns the description; `None` if that is not granted. With `briefly` set, the timeout is
     /// 2 s.
     pub(crate) async fn describe(
         &self,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Response;
 
-/// Handles a response that arrives after the time-out.
+/// Handles a response that arrives after the timeout.
 pub(super) type LateHandler = Box<dyn FnOnce(Response) + Send + Sync>;
 
 /// A method, a path below `/v1/`, and a body. Without `Debug`, because it may contain a secret.
@@ -52,7 +52,7 @@ impl Call {
         self.is_optional
     }
 
-    /// Passes a response that arrives after the time-out to `late`, so that what the call created
+    /// Passes a response that arrives after the timeout to `late`, so that what the call created
     /// is not lost.
     pub(crate) fn when_late(mut self, late: impl FnOnce(Response) + Send + Sync + 'static) -> Self {
         self.late = Some(Box::new(late));

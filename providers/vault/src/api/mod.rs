@@ -29,7 +29,7 @@ pub(crate) use response::{Envelope, Grant, LoginResponse, TokenLookup};
 use crate::bounded_file::{MAX_CA_FILE, read_bounded};
 use crate::path::misconfigured;
 
-/// Time for which a response is awaited after the time-out. A Vault whose database hangs responds
+/// Time for which a response is awaited after the timeout. A Vault whose database hangs responds
 /// after 90 s.
 const LATE_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -250,7 +250,7 @@ impl Auth {
     }
 }
 
-/// Returns a handler that revokes a token that was issued after the time-out. A batch token cannot
+/// Returns a handler that revokes a token that was issued after the timeout. A batch token cannot
 /// be revoked and stays valid until it expires.
 fn revoke_late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static {
     let api = api.clone();
@@ -277,7 +277,7 @@ fn revoke_late_token(api: &Api) -> impl FnOnce(Response) + Send + Sync + 'static
                 );
                 tracing::warn!(
                     error = %error,
-                    "a token that was issued after the time-out was not revoked; it stays valid \
+                    "a token that was issued after the timeout was not revoked; it stays valid \
                      until it expires"
                 );
             }

@@ -1,4 +1,4 @@
-//! Users that the server created after the time-out of the request.
+//! Users that the server created after the timeout of the request.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const LATE_REVOKE_PAUSES: [Duration; 3] = [
 ];
 
 impl VaultSession {
-    /// Returns a handler that revokes a user that was created after the time-out.
+    /// Returns a handler that revokes a user that was created after the timeout.
     pub(super) fn revoke_late_user(&self) -> impl FnOnce(Response) + Send + Sync + 'static {
         let session = self.clone();
         move |response| {
@@ -42,7 +42,7 @@ impl VaultSession {
                             let error = error.explain(&place, GRANT_REVOKE);
                             tracing::warn!(
                                 error = %error,
-                                "a user that was created after the time-out is not revoked yet"
+                                "a user that was created after the timeout is not revoked yet"
                             );
                         }
                     }

@@ -9,7 +9,7 @@ use super::VaultSession;
 use crate::api::{Api, Settings};
 use crate::auth::Auth;
 
-/// Default time-out of a request: a third of a fetch's deadline of 30 s.
+/// Default timeout of a request: a third of a fetch's deadline of 30 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Builds a [`VaultSession`] with settings other than the defaults.
@@ -60,7 +60,7 @@ impl VaultSessionBuilder {
         self
     }
 
-    /// Sets the time-out of one request. Default: 10 s. A fetch may need two or three requests, and
+    /// Sets the timeout of one request. Default: 10 s. A fetch may need two or three requests, and
     /// its deadline is 30 s by default.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;

@@ -36,7 +36,7 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
         ),
         planned(
             "time_outs_and_closed_pools_are_recognised",
-            "PoolFactory::is_timeout and is_closed: \"Returns whether this is\" the time-out, or \
+            "PoolFactory::is_timeout and is_closed: \"Returns whether this is\" the timeout, or \
              the error of a closed pool",
             time_outs_and_closed_pools_are_recognised,
         ),
@@ -106,7 +106,7 @@ async fn an_unreachable_server_is_no_rejection<F: PoolFactory, C: PoolControls<F
     };
     world.reset().await?;
     let opened = world.open(&elsewhere)?;
-    // Some pools retry until their own time-out.
+    // Some pools retry until their own timeout.
     let got = timeout(STEP / 4, world.factory.get(&opened.pool)).await;
     let mut errors = opened.login_errors.lock().clone();
     match got {
@@ -141,7 +141,7 @@ async fn error_keeps_a_shared_rejection<F: PoolFactory, C: PoolControls<F>>(
         let expected = format!("a caller's error contains {:?}", rejection.message());
         require(text.contains(rejection.message()), expected, || text)?;
         let is_other = world.factory.is_timeout(&shared) || world.factory.is_closed(&shared);
-        let expected = "a rejection is neither a time-out nor the error of a closed pool";
+        let expected = "a rejection is neither a timeout nor the error of a closed pool";
         require(!is_other, expected, || "it is".to_owned())?;
     }
     Ok(())
