@@ -102,7 +102,7 @@ pub struct PoolStatus {
     pub serving: bool,
     /// Whether the database rejects the active credentials.
     pub rejected: bool,
-    /// Whether it serves its previous lease, after a roll-back.
+    /// Whether it serves its previous lease, after a rollback.
     pub rolled_back: bool,
     /// Digest of the active revision.
     pub revision: Option<String>,

@@ -155,7 +155,7 @@ impl Error {
         )
     }
 
-    /// Returns the error of a roll-back whose lease was not verified.
+    /// Returns the error of a rollback whose lease was not verified.
     pub(crate) fn from_roll_back(pool: &str, error: ConnectError) -> Self {
         let message = format!(
             "pool {pool:?} cannot return to its previous lease; the current one stays in service"

@@ -57,7 +57,7 @@ impl<F: PoolFactory> PoolSlot<F> {
             PoolEffect::ReportRollBackEnd => {
                 tracing::warn!(
                     pool = %self.name(), provider = %self.upstream.name(),
-                    "the previous lease is rejected or expires soon; the roll-back ends"
+                    "the previous lease is rejected or expires soon; the rollback ends"
                 );
             }
             // The expiry was published under the lock.

@@ -210,7 +210,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         if let Some(rotation) = &self.rotation {
             rotation.handed_over(report, &revision.digest());
         }
-        // Before `Reported`, because a wake ends a roll-back whose provider is not held.
+        // Before `Reported`, because a wake ends a rollback whose provider is not held.
         slot.finish_roll_back();
         // After `handed_over`: a rotation that ends with the verification includes this handover.
         slot.feed(PoolInput::Reported { attempt }, None);

@@ -20,7 +20,7 @@ use crate::telemetry::Caller;
 /// the current lease, one for the drain.
 const MARGINS: u32 = 2;
 
-/// A roll-back whose lease is not published yet.
+/// A rollback whose lease is not published yet.
 pub(super) struct PendingRollBack<S: Send + Sync + 'static> {
     /// Keeps the lease until an attempt has its own guard.
     _lease_guard: LeaseGuard<S>,
@@ -28,7 +28,7 @@ pub(super) struct PendingRollBack<S: Send + Sync + 'static> {
     reply: oneshot::Sender<Result<(), ConnectError>>,
 }
 
-/// Receives the outcome of a roll-back.
+/// Receives the outcome of a rollback.
 type Outcome = oneshot::Receiver<Result<(), ConnectError>>;
 
 /// Reason why a pool did not return to its previous lease.
@@ -113,7 +113,7 @@ impl<F: PoolFactory> PoolSlot<F> {
     }
 
     /// Returns whether the pool is, or is being, returned to this revision, and the rotation of a
-    /// roll-back that waits for its publication.
+    /// rollback that waits for its publication.
     pub(super) fn roll_back_to(&self, revision: &Revision) -> (bool, Option<Arc<Rotation>>) {
         let inner = self.lock();
         let rolls_back = inner.machine.rolls_back_to(revision);
@@ -139,7 +139,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         let _ = pending.reply.send(Ok(()));
     }
 
-    /// Finishes a roll-back whose attempt panicked after its publication, and ends one whose
+    /// Finishes a rollback whose attempt panicked after its publication, and ends one whose
     /// provider is no longer held.
     pub(super) fn reconcile_roll_back(&self) {
         let is_reported = {
@@ -154,7 +154,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// Ends the rotation of a roll-back that was not published.
+    /// Ends the rotation of a rollback that was not published.
     pub(super) fn roll_back_failed(
         &self,
         pending: Option<PendingRollBack<F::Secret>>,

@@ -21,7 +21,7 @@ pub(super) struct SlotState<F: PoolFactory> {
     pub(super) leases: HashMap<u64, LeaseGuard<F::Secret>>,
     /// Pools of the generations that drain.
     pub(super) draining: HashMap<u64, Draining<F::Pool>>,
-    /// The roll-back that waits for its publication.
+    /// The rollback that waits for its publication.
     pub(super) roll_back: Option<PendingRollBack<F::Secret>>,
     pub(super) last_handover: Option<HandoverReport>,
     /// Error of the machine's last failure.
@@ -39,7 +39,7 @@ pub(super) struct Draining<P> {
 /// the pool's lock is released.
 pub(super) struct Returned<S: Send + Sync + 'static> {
     pub(super) leases: Vec<LeaseGuard<S>>,
-    /// A roll-back that ended before its publication.
+    /// A rollback that ended before its publication.
     pub(super) roll_back: Option<PendingRollBack<S>>,
 }
 

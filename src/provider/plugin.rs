@@ -129,7 +129,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// nothing.
     ///
     /// # Errors
-    /// A transient error is retried with back-off until the lease expires, within the provider's
+    /// A transient error is retried with backoff until the lease expires, within the provider's
     /// budget and after its fetches. A permanent error ([`ProviderError::is_transient`] false) is
     /// logged once and not retried: the lease remains until it expires.
     ///
@@ -144,7 +144,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
     }
 
     /// Does the provider's own background work: watches a file, renews a login token. Runs while
-    /// the provider is registered, and is restarted with back-off when it ends or panics.
+    /// the provider is registered, and is restarted with backoff when it ends or panics.
     ///
     /// # Cancel safety
     /// Dropped at an await point when the provider is removed.

@@ -93,7 +93,7 @@ pub(super) fn retry_after(
         .max(hint.unwrap_or_default().min(MAX_INTERVAL))
 }
 
-/// Returns the n-th pause (counted from 1) of an exponential back-off.
+/// Returns the n-th pause (counted from 1) of an exponential backoff.
 pub(crate) fn back_off(first: Duration, longest: Duration, n: u32) -> Duration {
     ExponentialBuilder::default()
         .with_min_delay(first)

@@ -14,8 +14,8 @@ use crate::failure_log::FailureLog;
 /// Longest pause before a watch is restarted.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Runs the provider's watch until aborted, and restarts it with back-off: 1 s, doubling to 60 s.
-/// The back-off begins anew once the watch has run for a minute.
+/// Runs the provider's watch until aborted, and restarts it with backoff: 1 s, doubling to 60 s.
+/// The backoff begins anew once the watch has run for a minute.
 pub(crate) fn spawn<S: Send + Sync + 'static>(slot: &Arc<ProviderSlot<S>>) -> JoinHandle<()> {
     let weak: Weak<ProviderSlot<S>> = Arc::downgrade(slot);
     let hints = Hints::new({

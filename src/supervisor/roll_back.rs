@@ -52,7 +52,7 @@ impl Supervisor {
     /// - When there is no such pool, after shutdown, or outside of a tokio runtime.
     ///
     /// # Cancel safety
-    /// The roll-back continues without the future.
+    /// The rollback continues without the future.
     pub async fn roll_back(&self, pool: &str) -> Result<RotationReport, Error> {
         let inner = &self.inner;
         runtime::check("roll_back")?;

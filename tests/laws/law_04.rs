@@ -1,5 +1,5 @@
 //! Law 4: an equal revision causes no handover and no event; a later expiry is adopted. An equal
-//! but rejected revision is verified again with back-off.
+//! but rejected revision is verified again with backoff.
 
 #![expect(
     clippy::expect_used,

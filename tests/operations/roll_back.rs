@@ -102,7 +102,7 @@ async fn another_pool_of_the_provider_keeps_its_lease() {
     );
 }
 
-/// Asserts that a failed roll-back changed nothing.
+/// Asserts that a failed rollback changed nothing.
 fn assert_unchanged(scripted: &Scripted) {
     let status = scripted.lab.supervisor.status();
     assert!(!status.pools[0].rolled_back && status.providers[0].held.is_none());

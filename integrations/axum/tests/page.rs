@@ -281,7 +281,7 @@ async fn a_held_provider_and_a_pool_that_was_rolled_back_are_shown() {
         "docs/operating.md#provider-held",
         ">held</span>",
         ">rolled back</span>",
-        "by a roll-back",
+        "by a rollback",
     ] {
         assert!(html.contains(shown), "{shown}: {html}");
     }

@@ -30,7 +30,7 @@ const PROBLEM: u8 = 1;
 /// Wrong arguments, as clap's own.
 const USAGE: u8 = 2;
 
-/// Longest wait for look-ups of hosts that still run at the end.
+/// Longest wait for lookups of hosts that still run at the end.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {

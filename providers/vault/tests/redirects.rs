@@ -126,7 +126,7 @@ async fn a_redirect_within_the_server_is_followed() {
         Auth::token("s.token"),
     )
     .await;
-    // The token look-up gets the same response and fails. The test is that the redirect was
+    // The token lookup gets the same response and fails. The test is that the redirect was
     // followed.
     assert!(vault.received().matches("moved").count() >= 1, "{user:?}");
 }

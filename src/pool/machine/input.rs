@@ -110,7 +110,7 @@ pub(crate) enum PoolInput {
     RehearsalRejected { lease: LeaseFacts },
     /// An operator returns the pool to this lease, the previous one, until this time at most.
     RollBack { lease: LeaseFacts, until: Expiry },
-    /// The roll-back has taken too long. Ignored while its attempt runs.
+    /// The rollback has taken too long. Ignored while its attempt runs.
     AbandonRollBack,
     /// The provider is no longer held, so that the pool follows its current lease again.
     EndRollBack,
@@ -184,7 +184,7 @@ pub(crate) enum PoolEffect {
     ReportAbandoned { generation: u64, connections: u32 },
     /// Returns the lease that this generation was opened with. By `handle`.
     ReturnLease { generation: u64 },
-    /// Ends a roll-back whose lease was not published. By `handle`.
+    /// Ends a rollback whose lease was not published. By `handle`.
     RollBackFailed,
     /// Reports that the previous lease is rejected or expires soon, so that the pool follows the
     /// provider's current one again. By `carry_out`.

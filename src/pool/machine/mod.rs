@@ -87,7 +87,7 @@ struct Retry {
 /// The state of one pool.
 #[derive(Debug)]
 pub(crate) struct PoolMachine {
-    /// The provider's current lease, as of the last wake. During a roll-back, the previous one.
+    /// The provider's current lease, as of the last wake. During a rollback, the previous one.
     lease: Option<LeaseFacts>,
     roll_back: Option<RollBack>,
     service: Service,

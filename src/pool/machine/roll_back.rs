@@ -1,4 +1,4 @@
-//! A roll-back: the pool serves its previous lease in place of the provider's current one.
+//! A rollback: the pool serves its previous lease in place of the provider's current one.
 
 use std::time::Instant;
 
@@ -61,7 +61,7 @@ impl PoolMachine {
         self.roll_back.as_ref().is_some_and(|one| one.is_published)
     }
 
-    /// Returns whether a roll-back is under way, or its generation is published.
+    /// Returns whether a rollback is under way, or its generation is published.
     pub(crate) fn has_roll_back(&self) -> bool {
         self.roll_back.is_some()
     }
@@ -102,7 +102,7 @@ impl PoolMachine {
         }
     }
 
-    /// Ends a roll-back that has not published its lease.
+    /// Ends a rollback that has not published its lease.
     pub(super) fn roll_back_failed(&mut self) {
         if self.roll_back.take_if(|one| !one.is_published).is_some() {
             self.effects
@@ -128,7 +128,7 @@ impl PoolMachine {
     }
 
     /// Replaces the provider's current lease by the previous one. One that is rejected or expires
-    /// soon ends the roll-back, but not before its publication is reported.
+    /// soon ends the rollback, but not before its publication is reported.
     pub(super) fn apply_roll_back(&mut self, now: Timestamp) {
         let Some(one) = &self.roll_back else {
             return;
@@ -147,7 +147,7 @@ impl PoolMachine {
         }
     }
 
-    /// Returns when the previous lease expires so soon that the roll-back ends.
+    /// Returns when the previous lease expires so soon that the rollback ends.
     pub(super) fn roll_back_ends_at(&self, now: Timestamp) -> Option<Instant> {
         let one = self
             .roll_back

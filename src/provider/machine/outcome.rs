@@ -218,7 +218,7 @@ impl ProviderMachine {
         self.timers.set(Timer::Refresh, started.mono() + after);
     }
 
-    /// Schedules another fetch while the current lease is rejected: with back-off, or at once if
+    /// Schedules another fetch while the current lease is rejected: with backoff, or at once if
     /// the fetched lease may be older than the rejection.
     fn fetch_again_while_rejected(&mut self, evidence: &LoginEvidence, now: Instant, jitter: f64) {
         if !self.is_rejected(now) {

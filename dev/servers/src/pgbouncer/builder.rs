@@ -106,7 +106,7 @@ impl PgBouncerBuilder {
             ("max_client_conn", "500"),
             ("default_pool_size", "20"),
             ("server_login_retry", "1"),
-            // sqlx sends it in its start-up packet.
+            // sqlx sends it in its startup packet.
             ("ignore_startup_parameters", "extra_float_digits"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

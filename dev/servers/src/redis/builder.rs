@@ -115,7 +115,7 @@ impl RedisBuilder {
             ("save", "\"\""),
             ("appendonly", "no"),
             ("maxclients", "500"),
-            // Otherwise the log has the start-up picture when stdout is a terminal.
+            // Otherwise the log has the startup picture when stdout is a terminal.
             ("always-show-logo", "no"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

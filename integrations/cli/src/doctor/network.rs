@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::finding::{Finding, Step, one_line};
 
-/// Longest time of a look-up, and of a connection to a port.
+/// Longest time of a lookup, and of a connection to a port.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream to a server, with or without TLS.
@@ -19,7 +19,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Result of a look-up.
+/// Result of a lookup.
 pub(super) enum Lookup {
     Addresses(Vec<SocketAddr>),
     Failed(String),

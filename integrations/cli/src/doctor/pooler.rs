@@ -27,13 +27,13 @@ const OF_PGBOUNCER: [&str; 4] = [
     "SSL required",
 ];
 
-/// What a server showed in response to a start-up message.
+/// What a server showed in response to a startup message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Greeting {
     PgBouncer,
     /// The server requests an authentication by this method.
     Requests(Method),
-    /// The server rejects the start-up: SQLSTATE and message.
+    /// The server rejects the startup: SQLSTATE and message.
     Error(String, String),
     Unknown,
 }
@@ -57,7 +57,7 @@ pub(super) enum Pooler {
     RdsProxy,
 }
 
-/// Sends a start-up message and reads one response. No authentication follows, so no login fails.
+/// Sends a startup message and reads one response. No authentication follows, so no login fails.
 ///
 /// # Cancel safety
 /// Dropping the future closes the connection.

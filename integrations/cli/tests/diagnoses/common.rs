@@ -8,7 +8,7 @@ use claviger_servers::Postgres;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Password of each right set-up. No output may contain it, or a password that begins with it.
+/// Password of each right setup. No output may contain it, or a password that begins with it.
 pub(crate) const SECRET: &str = "kestrel-7d1f";
 /// A password that is not right.
 pub(crate) const WRONG: &str = "sparrow-90b2";

@@ -43,7 +43,7 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .expect("a user");
     provider.release(lease).await.expect("it is released");
 
-    // The token is valid and lacks the permission. A look-up distinguishes it from an invalid one.
+    // The token is valid and lacks the permission. A lookup distinguishes it from an invalid one.
     fixture
         .admin(|admin| {
             admin.write(

@@ -29,7 +29,7 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
         ),
         planned(
             "a_release_that_fails_is_a_transient_error",
-            "Provider::release: \"A transient error is retried with back-off until the lease \
+            "Provider::release: \"A transient error is retried with backoff until the lease \
              expires\"",
             a_release_that_fails_is_a_transient_error,
         ),

@@ -18,7 +18,7 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
     vec![
         planned(
             "watch_may_be_dropped_and_restarted",
-            "Provider::watch: \"is restarted with back-off when it ends or panics\", and \"Dropped \
+            "Provider::watch: \"is restarted with backoff when it ends or panics\", and \"Dropped \
              at an await point when the provider is removed\"",
             watch_may_be_dropped_and_restarted,
         ),

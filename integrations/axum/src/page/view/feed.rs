@@ -216,7 +216,7 @@ fn trigger(trigger: RotationTrigger) -> &'static str {
         RotationTrigger::Rejected => "after a rejection",
         RotationTrigger::Changed => "after a change",
         RotationTrigger::Manual => "by hand",
-        RotationTrigger::RollBack => "by a roll-back",
+        RotationTrigger::RollBack => "by a rollback",
         RotationTrigger::ClockJump => "after a clock jump",
         other => other.as_str(),
     }
