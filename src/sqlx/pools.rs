@@ -195,7 +195,7 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Calls `hook` before an idle connection is handed out, as [`PoolOptions::before_acquire`]
-    /// would, and replaces one that is set there. `false` closes the connection.
+    /// would, and replaces one that is set there. `false` closes the connection. Default: none.
     #[must_use]
     pub fn with_before_acquire<F>(mut self, hook: F) -> Self
     where
@@ -212,7 +212,7 @@ impl<DB: Dialect> SqlPools<DB> {
     }
 
     /// Calls `hook` when a connection is returned, as [`PoolOptions::after_release`] would, and
-    /// replaces one that is set there. `false` closes the connection.
+    /// replaces one that is set there. `false` closes the connection. Default: none.
     #[must_use]
     pub fn with_after_release<F>(mut self, hook: F) -> Self
     where

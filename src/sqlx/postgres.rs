@@ -48,8 +48,8 @@ pub type PgPools = SqlPools<Postgres>;
 
 impl SqlPools<Postgres> {
     /// Allows bearer tokens on connections without verified TLS: for a server on this machine,
-    /// never elsewhere. MySQL's pools have no such option: their clear-text plugin requires
-    /// verified TLS.
+    /// never elsewhere. Default: such a token is rejected before the first connection. MySQL's
+    /// pools have no such option: their clear-text plugin requires verified TLS.
     #[must_use]
     pub fn with_danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;

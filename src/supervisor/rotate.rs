@@ -23,6 +23,9 @@ impl Supervisor {
     /// # Errors
     /// When there is no such provider, or it returned no lease; the current lease then stays in
     /// service. While the provider is held ([`ErrorKind::Held`]). Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// The rotation continues without the future.
     pub async fn rotate_now(&self, provider: &str) -> Result<RotationReport, Error> {
         let inner = &self.inner;
         runtime::check("rotate_now")?;

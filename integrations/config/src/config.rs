@@ -247,6 +247,9 @@ impl Config {
     /// # Errors
     /// As [`start`](Self::start), but the supervisor continues with the providers and pools that
     /// were added before the error.
+    ///
+    /// # Cancel safety
+    /// The supervisor continues with the providers and pools that were added before.
     pub async fn start_on(self, supervisor: &Supervisor) -> Result<RunningPools, ConfigError> {
         let pools = self.resolved_pools()?;
         let origin = &self.origin;

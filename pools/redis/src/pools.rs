@@ -125,7 +125,7 @@ impl<K: Kind> RedisPools<K> {
         self
     }
 
-    /// Trusts only the authorities in this PEM text, and not the system's.
+    /// Trusts only the authorities in this PEM text. Default: the system's.
     ///
     /// # Errors
     /// [`Misconfigured`](claviger::error::ConnectErrorKind::Misconfigured): the text has no
@@ -146,7 +146,7 @@ impl<K: Kind> RedisPools<K> {
     }
 
     /// Presents this certificate to the server, before the login by user and password. Both
-    /// arguments are PEM texts.
+    /// arguments are PEM texts. Default: no certificate.
     ///
     /// # Errors
     /// [`Misconfigured`](claviger::error::ConnectErrorKind::Misconfigured): a text is malformed, or

@@ -114,7 +114,7 @@ impl PgConnect {
     }
 
     /// Allows bearer tokens on connections without verified TLS: for a server on this machine,
-    /// never elsewhere.
+    /// never elsewhere. Default: such a token is rejected before the first connection.
     #[must_use]
     pub fn with_danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;

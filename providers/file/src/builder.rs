@@ -53,15 +53,15 @@ impl FileProviderBuilder {
         }
     }
 
-    /// Sets the key of the user. In [`FileFormat::Json`] it replaces `username` and `user`. In
-    /// [`FileFormat::Directory`] it is a file's name and replaces `username`.
+    /// Sets the key of the user: in [`FileFormat::Directory`] the name of a file. Default:
+    /// `username`; in [`FileFormat::Json`] `username` or `user`.
     pub fn with_user_key(mut self, key: impl Into<String>) -> Self {
         self.user_key = Some(key.into());
         self
     }
 
-    /// Sets the key of the password, which replaces `password`. In [`FileFormat::Directory`] it is
-    /// a file's name.
+    /// Sets the key of the password: in [`FileFormat::Directory`] the name of a file. Default:
+    /// `password`.
     pub fn with_password_key(mut self, key: impl Into<String>) -> Self {
         self.password_key = Some(key.into());
         self

@@ -107,7 +107,8 @@ impl Auth {
         })
     }
 
-    /// Sets the mount of the method without `auth/`, such as `approle-blue`.
+    /// Sets the mount of the method without `auth/`, such as `approle-blue`. Default: the method's
+    /// name: `approle`, `kubernetes` or `jwt`.
     pub fn with_mount(mut self, mount: impl Into<String>) -> Self {
         self.mount = Some(mount.into());
         self
