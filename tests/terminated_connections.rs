@@ -1,7 +1,7 @@
 //! needs: postgresql
 //!
-//! The server terminates a connection (57P01) of a lease that ends its connections. The role may be
-//! gone, so each connection is probed until a probe of the pool succeeds.
+//! The server terminates a connection (57P01). If its lease ends connections, the role may be gone,
+//! so each connection is probed until a probe of the pool succeeds. A listener listens again.
 
 #[expect(
     clippy::duplicate_mod,
@@ -9,6 +9,7 @@
 )]
 #[path = "majors"]
 mod sqlx_08 {
+    mod listeners;
     mod terminated_connections;
 
     use claviger_fixtures::sqlx_08 as fixtures;
@@ -20,6 +21,7 @@ mod sqlx_08 {
 )]
 #[path = "majors"]
 mod sqlx_09 {
+    mod listeners;
     mod terminated_connections;
 
     use claviger_fixtures::sqlx_09 as fixtures;

@@ -39,7 +39,7 @@ pub(crate) use acquire::Acquired;
 pub(crate) use acquire::acquire;
 pub(crate) use call::are_expired;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
-pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT};
+pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT, give_back};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Phase, Shared};

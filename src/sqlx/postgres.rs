@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::sqlx::error::DatabaseError;
-use super::sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
+use super::sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgListener, PgSslMode};
 use super::sqlx::{self, Executor, Postgres};
 
 use super::dialect::{Dialect, methods_with_options};
 use super::{SqlPools, shim};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
-use crate::pool::Address;
+use crate::handle::Handle;
+use crate::pool::{Address, give_back};
 use crate::sql::saslprep;
 
 /// Makes PostgreSQL pools from [`Credentials`]: [`SqlPools`] with sqlx's `PgConnectOptions` and
@@ -54,6 +55,65 @@ impl SqlPools<Postgres> {
     pub fn with_danger_tokens_without_verified_tls(mut self) -> Self {
         self.tokens_in_clear = true;
         self
+    }
+}
+
+impl Handle<SqlPools<Postgres>> {
+    /// Returns a listener for `NOTIFY`, on a connection of the current generation. It keeps one of
+    /// the pool's connections.
+    ///
+    /// Its login counts as a query's: it waits while the database rejects the credentials, and a
+    /// rejection causes a fetch. The listener does not log in again before the next
+    /// [`try_recv`](PgListener::try_recv), which returns `None` once the connection is lost. Replace
+    /// the listener then, and when [`changed`](Self::changed) resolves. A listener that is kept logs
+    /// in outside of the login budget. One that is made by [`PgListener::connect_with`] and
+    /// [`current`](Self::current) does, too.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "sqlx-09")]
+    /// # async fn listen(db: claviger::Handle<claviger::PgPools>) -> Result<(), sqlx::Error> {
+    /// loop {
+    ///     let mut changed = std::pin::pin!(db.changed());
+    ///     let mut listener = db.listener().await?;
+    ///     listener.listen("orders").await?;
+    ///     // Notifications may have been missed: read the table here.
+    ///     loop {
+    ///         tokio::select! {
+    ///             biased;
+    ///             _ = &mut changed => break,
+    ///             notification = listener.try_recv() => match notification? {
+    ///                 Some(notification) => println!("{}", notification.payload()),
+    ///                 None => break,
+    ///             },
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn listener(&self) -> Result<PgListener, sqlx::Error> {
+        loop {
+            let generation = self.generation();
+            // A listener acquires its connection from a pool. It gets this one, or one that is
+            // opened with credentials that have just worked.
+            give_back(self.shared(), self.acquire().await?).await;
+            match PgListener::connect_with(&self.current()).await {
+                Ok(mut listener) => {
+                    listener.eager_reconnect(false);
+                    return Ok(listener);
+                }
+                Err(sqlx::Error::PoolClosed) if self.generation() != generation => {}
+                Err(error) => {
+                    self.rejected(generation, &error);
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 
