@@ -13,5 +13,5 @@ mod static_role;
 pub use auth::{Auth, SecretId};
 pub use dynamic::VaultDynamic;
 pub use kv::{VaultKv, VaultKvBuilder};
-pub use session::{VaultSession, VaultSessionBuilder};
+pub use session::{TokenIdentity, VaultSession, VaultSessionBuilder};
 pub use static_role::{VaultStatic, VaultStaticBuilder};

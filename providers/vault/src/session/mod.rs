@@ -1,6 +1,7 @@
 //! One identity at one server: obtains, renews, replaces and revokes its token.
 
 mod builder;
+mod identity;
 mod maintenance;
 mod renewal;
 mod token;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use builder::VaultSessionBuilder;
+pub use identity::TokenIdentity;
 pub(crate) use maintenance::LeaseBinding;
 use token::InvalidTokens;
 pub(crate) use token::Token;
