@@ -17,4 +17,5 @@ pub use connect::{HookFuture, PROBE_SQL, PgConnect};
 pub use open_connections::{OpenConnection, OpenConnections};
 pub use rustls;
 pub use settings::{Lifetimes, QueuedPoolSettings};
+pub use tls::platform_roots;
 pub use tokio_postgres;

@@ -81,15 +81,22 @@ impl Tls {
     }
 }
 
+/// Reads the platform's authorities, which verify a server by default. Without any, the second value
+/// is the reason.
+pub fn platform_roots() -> (RootCertStore, Option<String>) {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    let first = found.errors.first();
+    let problem = roots
+        .is_empty()
+        .then(|| first.map_or(String::new(), |error| format!(" ({error})")));
+    (roots, problem)
+}
+
 impl Platform {
     fn read() -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        let first = found.errors.first();
-        let problem = roots
-            .is_empty()
-            .then(|| first.map_or(String::new(), |error| format!(" ({error})")));
+        let (roots, problem) = platform_roots();
         Self {
             connector: client_config(roots).ok().map(MakeRustlsConnect::new),
             problem,
