@@ -13,7 +13,8 @@ use crate::error::StartError;
 use crate::guardian::SharedGuardian;
 use crate::ports::HOST;
 use crate::tls::Authorities;
-use crate::tokens::{Module, TokenChecks};
+use crate::tokens::TokenChecks;
+use launch::Run;
 
 pub use builder::PostgresBuilder;
 pub use log::PostgresLog;
@@ -34,12 +35,11 @@ const SUPERUSER: &str = "postgres";
 #[derive(Debug)]
 pub struct Postgres {
     guardian: SharedGuardian,
-    programs: PathBuf,
+    run: Run,
     folder: PathBuf,
     port: u16,
     log: PostgresLog,
     authorities: Option<Authorities>,
-    tokens: Option<Module>,
     token_checks: TokenChecks,
 }
 
@@ -97,7 +97,7 @@ impl Postgres {
 
     /// Returns the folder of the server's programs (`psql`, `pg_dump`, …).
     pub fn programs(&self) -> &Path {
-        &self.programs
+        &self.run.programs
     }
 
     /// Returns the server's log.

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use super::launch::launch;
+use super::launch::{Run, launch};
 use super::{Postgres, PostgresLog, SUPERUSER, config};
 use crate::account::Account;
 use crate::data_folder::{create_data_folder, data_of};
@@ -29,6 +29,7 @@ pub struct PostgresBuilder {
     access: Vec<String>,
     tls: bool,
     tokens: bool,
+    language: Option<String>,
 }
 
 impl PostgresBuilder {
@@ -66,6 +67,14 @@ impl PostgresBuilder {
         self
     }
 
+    /// Sets the language of the server's messages, such as `de`. It has those whose catalogs are
+    /// installed beside it. The methods of [`PostgresLog`] read English messages alone.
+    pub fn language(mut self, language: impl Into<String>) -> Self {
+        self.language = Some(language.into());
+        // With `C`, the language would not count.
+        self.setting("lc_messages", "C.UTF-8")
+    }
+
     /// Sets where to look for the server's programs. Default: [`Programs::from_environment`].
     pub fn programs(mut self, programs: Programs) -> Self {
         self.programs = Some(programs);
@@ -99,17 +108,21 @@ impl PostgresBuilder {
             .tokens
             .then(|| Module::build(&mut guardian, account, &places))
             .transpose()?;
-        let port = on_a_free_port(|port| launch(&mut guardian, &programs, tokens.as_ref(), port))?;
+        let run = Run {
+            programs,
+            tokens,
+            language: self.language,
+        };
+        let port = on_a_free_port(|port| launch(&mut guardian, &run, port))?;
         let log = PostgresLog::new(guardian.server_log());
         let token_checks = TokenChecks::new(&folder);
         let server = Postgres {
             guardian: SharedGuardian::new(guardian),
-            programs,
+            run,
             folder,
             port,
             log,
             authorities,
-            tokens,
             token_checks,
         };
         if self.tokens {

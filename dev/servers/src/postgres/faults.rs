@@ -60,7 +60,7 @@ impl Postgres {
     /// another process listens on the port for 5 s.
     pub fn start_again(&self) -> Result<(), StartError> {
         restart(&self.guardian, |guardian| {
-            launch(guardian, &self.programs, self.tokens.as_ref(), self.port)
+            launch(guardian, &self.run, self.port)
         })
     }
 }

@@ -35,7 +35,7 @@ impl Postgres {
             self.port(),
             conninfo_value(database),
         );
-        let program = self.programs.join("psql");
+        let program = self.run.programs.join("psql");
         let mut command = Command::new(if program.exists() {
             program.as_os_str()
         } else {
