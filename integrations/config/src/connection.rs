@@ -21,7 +21,7 @@ use crate::values::Secret;
 /// A pool of a configuration that has not been started: its settings, and the provider of its
 /// credentials. Contains no credentials.
 pub struct Connection {
-    pool: ResolvedPool,
+    pub(crate) pool: ResolvedPool,
     backend: Backend,
     provider: Result<AnyProvider, ConfigError>,
     #[cfg(any(
@@ -30,6 +30,8 @@ pub struct Connection {
         feature = "secrets-manager"
     ))]
     aws: Option<SdkConfig>,
+    #[cfg(feature = "vault")]
+    vault_session: Option<claviger_vault::VaultSession>,
 }
 
 /// Server that a pool connects to.
@@ -235,6 +237,12 @@ impl Connection {
     pub fn aws(&self) -> Option<&SdkConfig> {
         self.aws.as_ref()
     }
+
+    /// Returns the session of the provider at Vault, if Vault is its backend.
+    #[cfg(feature = "vault")]
+    pub fn vault_session(&self) -> Option<&claviger_vault::VaultSession> {
+        self.vault_session.as_ref()
+    }
 }
 
 /// Returns a connection for each pool.
@@ -263,6 +271,9 @@ pub(crate) async fn connections(
                 }
             },
         };
+        #[cfg(feature = "vault")]
+        let vault_session = (pool.settings.provider.as_ref())
+            .and_then(|name| providers.vault_session(file.providers.get(name)?));
         connections.push(Connection {
             backend: backend(file, &pool),
             provider,
@@ -273,6 +284,8 @@ pub(crate) async fn connections(
                 feature = "secrets-manager"
             ))]
             aws: providers.aws().cloned(),
+            #[cfg(feature = "vault")]
+            vault_session,
         });
     }
     Ok(connections)

@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod conform;
 mod connection;
+mod drivers;
 mod error;
 mod json_schema;
 #[cfg_attr(

@@ -111,6 +111,15 @@ impl<'f> Providers<'f> {
         }
     }
 
+    /// Returns the session of a provider of Vault.
+    #[cfg(feature = "vault")]
+    pub(crate) fn vault_session(
+        &self,
+        settings: &ProviderSettings,
+    ) -> Option<claviger_vault::VaultSession> {
+        self.sessions.of_provider(settings)
+    }
+
     /// Creates the provider of a pool whose table contains the credentials.
     ///
     /// # Errors

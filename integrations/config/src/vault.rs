@@ -6,7 +6,7 @@ use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 
 use crate::error::ConfigError;
-use crate::schema::{KvSettings, RoleSettings, VaultAuth, VaultSettings};
+use crate::schema::{KvSettings, ProviderSettings, RoleSettings, VaultAuth, VaultSettings};
 use crate::values::Secret;
 
 const DATABASE_MOUNT: &str = "database";
@@ -61,6 +61,18 @@ impl Sessions {
             builder = builder.with_password_key(key);
         }
         builder.build()
+    }
+
+    /// Returns the session of a provider. `None` if its backend is not Vault.
+    pub(crate) fn of_provider(&self, settings: &ProviderSettings) -> Option<VaultSession> {
+        let name = match settings {
+            ProviderSettings::VaultDynamic(role) | ProviderSettings::VaultStatic(role) => {
+                &role.vault
+            }
+            ProviderSettings::VaultKv(kv) => &kv.vault,
+            _ => return None,
+        };
+        self.session(name.as_deref()).ok().cloned()
     }
 
     /// Returns the session of this server, or of the only one.

@@ -33,6 +33,13 @@ macro_rules! with_common_settings {
 
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres(pool: &ResolvedPool) -> Result<PgPools, Problem> {
+    let pools = PgPools::new(postgres_options(pool)?, pool_options(pool));
+    Ok(with_common_settings!(pools, pool))
+}
+
+/// Returns the options of a login, without user and password.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres_options(pool: &ResolvedPool) -> Result<PgConnectOptions, Problem> {
     let mut options: PgConnectOptions = with_parameters(pool, "postgres")?;
     let settings = &pool.settings;
     if let Some(host) = pool.host() {
@@ -62,12 +69,18 @@ pub(crate) fn postgres(pool: &ResolvedPool) -> Result<PgPools, Problem> {
     {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    let pools = PgPools::new(options, pool_options(pool));
-    Ok(with_common_settings!(pools, pool))
+    Ok(options)
 }
 
 #[cfg(feature = "mysql")]
 pub(crate) fn mysql(pool: &ResolvedPool) -> Result<MySqlPools, Problem> {
+    let pools = MySqlPools::new(mysql_options(pool)?, pool_options(pool));
+    Ok(with_common_settings!(pools, pool))
+}
+
+/// Returns the options of a login, without user and password.
+#[cfg(feature = "mysql")]
+pub(crate) fn mysql_options(pool: &ResolvedPool) -> Result<MySqlConnectOptions, Problem> {
     let mut options: MySqlConnectOptions = with_parameters(pool, "mysql")?;
     let settings = &pool.settings;
     if let Some(host) = pool.host() {
@@ -94,8 +107,7 @@ pub(crate) fn mysql(pool: &ResolvedPool) -> Result<MySqlPools, Problem> {
     {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    let pools = MySqlPools::new(options, pool_options(pool));
-    Ok(with_common_settings!(pools, pool))
+    Ok(options)
 }
 
 /// Returns options with the parameters of the URL alone: sqlx would combine its host with `host`.

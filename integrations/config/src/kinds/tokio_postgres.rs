@@ -65,7 +65,8 @@ fn size(pool: &ResolvedPool) -> usize {
     usize::try_from(pool.max_connections()).unwrap_or(usize::MAX)
 }
 
-fn connect(pool: &ResolvedPool) -> Result<PgConnect, Problem> {
+/// Returns the connector of these kinds of pools.
+pub(crate) fn connect(pool: &ResolvedPool) -> Result<PgConnect, Problem> {
     let settings = &pool.settings;
     let mut config: Config = parameters(pool).parse().map_err(|_| {
         let message = "has an unknown or invalid parameter; give those of tokio-postgres";
