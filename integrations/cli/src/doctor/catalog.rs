@@ -1,6 +1,6 @@
 //! What only the catalog of PostgreSQL shows: read by an administrator.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use claviger::Credentials;
 use percent_encoding::percent_decode_str;
@@ -24,7 +24,8 @@ const ROLE: &str = "
            coalesce(pg_has_role(r.oid, i.oid, 'MEMBER'), false) AS in_rds_iam,
            d.oid IS NOT NULL AS is_database,
            coalesce(d.datallowconn, false) AS is_open,
-           coalesce(has_database_privilege(r.oid, d.oid, 'CONNECT'), false) AS can_connect
+           coalesce(has_database_privilege(r.oid, d.oid, 'CONNECT'), false) AS can_connect,
+           (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS time
     FROM (SELECT 1) AS one
     LEFT JOIN pg_roles r ON r.rolname = $1
     LEFT JOIN pg_roles i ON i.rolname = 'rds_iam'
@@ -42,6 +43,8 @@ pub(super) struct RoleFacts {
     pub(super) is_database: bool,
     pub(super) is_open: bool,
     pub(super) can_connect: bool,
+    /// The server's clock.
+    pub(super) time: SystemTime,
 }
 
 /// How an administrator logs in.
@@ -103,6 +106,7 @@ pub(super) async fn read(
         row.try_get(name)
             .map_err(|error| one_line(&error.to_string()))
     };
+    let time = row.try_get("time").ok().and_then(super::limits::time);
     Ok(RoleFacts {
         is_role: flag("is_role")?,
         can_login: flag("can_login")?,
@@ -112,6 +116,7 @@ pub(super) async fn read(
         is_database: flag("is_database")?,
         is_open: flag("is_open")?,
         can_connect: flag("can_connect")?,
+        time: time.ok_or("the server's clock is before 1970")?,
     })
 }
 
@@ -238,6 +243,7 @@ mod tests {
             is_database: true,
             is_open: true,
             can_connect: true,
+            time: SystemTime::UNIX_EPOCH,
         }
     }
 

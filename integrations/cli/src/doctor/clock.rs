@@ -15,19 +15,22 @@ const NOTABLE: Duration = Duration::from_secs(60);
 /// Difference from which AWS rejects signed requests.
 const REJECTED: Duration = Duration::from_secs(5 * 60);
 
-/// Returns the address whose clock counts for the credentials. `None` for backends without one.
-pub(super) fn address(connection: &Connection) -> Option<String> {
+/// Returns the addresses whose clock counts for the credentials: the first that responds is
+/// compared. None for backends without a clock.
+pub(super) fn addresses(connection: &Connection) -> Vec<String> {
     match connection.backend() {
         Backend::Vault { address, .. } => {
-            Some(format!("{}/v1/sys/health", address.trim_end_matches('/')))
+            vec![format!("{}/v1/sys/health", address.trim_end_matches('/'))]
         }
         #[cfg(feature = "aws")]
         Backend::RdsIam { .. }
         | Backend::ElasticacheIam { .. }
         | Backend::SecretsManager { .. } => {
-            let aws = connection.aws()?;
+            let Some(aws) = connection.aws() else {
+                return Vec::new();
+            };
             if let Some(url) = aws.endpoint_url() {
-                return Some(url.to_owned());
+                return vec![url.to_owned()];
             }
             let region = super::identity::region(connection);
             let region = region.as_deref().unwrap_or("us-east-1");
@@ -36,9 +39,15 @@ pub(super) fn address(connection: &Connection) -> Option<String> {
             } else {
                 "amazonaws.com"
             };
-            Some(format!("https://sts.{region}.{domain}/"))
+            // Of a private network, the service that is used can be the only one with a way to it.
+            let mut services = vec!["sts"];
+            if matches!(connection.backend(), Backend::SecretsManager { .. }) {
+                services.insert(0, "secretsmanager");
+            }
+            let address = |service| format!("https://{service}.{region}.{domain}/");
+            services.into_iter().map(address).collect()
         }
-        _ => None,
+        _ => Vec::new(),
     }
 }
 
@@ -96,7 +105,7 @@ pub(super) enum Skew {
 impl Skew {
     /// Compares a date with the times before the request and after the response. A date between
     /// them is no difference.
-    fn between(before: SystemTime, date: SystemTime, after: SystemTime) -> Self {
+    pub(super) fn between(before: SystemTime, date: SystemTime, after: SystemTime) -> Self {
         if let Ok(ahead) = before.duration_since(date + Duration::from_secs(1)) {
             Self::Ahead(ahead)
         } else {
@@ -105,32 +114,49 @@ impl Skew {
     }
 }
 
+/// Judges the difference to the backend of the credentials.
 pub(super) fn skew_finding(address: &str, skew: &Result<Skew, String>) -> Finding {
     let host = url::Url::parse(address)
         .ok()
         .and_then(|url| url.host_str().map(one_line))
         .unwrap_or_else(|| "the backend".to_owned());
+    match skew {
+        Ok(skew) => finding(&host, *skew, true),
+        Err(reason) => Finding::note(
+            Step::Clock,
+            "clock_not_compared",
+            format!("the time of {host} could not be read: {}", one_line(reason)),
+        ),
+    }
+}
+
+/// Judges the difference to the database's clock. It counts for tokens alone: their age is verified
+/// there.
+pub(super) fn database_finding(host: &str, skew: Skew, is_token: bool) -> Finding {
+    finding(
+        &format!("the database at {}", one_line(host)),
+        skew,
+        is_token,
+    )
+}
+
+fn finding(host: &str, skew: Skew, is_problem: bool) -> Finding {
     let (by, word) = match skew {
-        Err(reason) => {
-            return Finding::note(
-                Step::Clock,
-                "clock_not_compared",
-                format!("the time of {host} could not be read: {}", one_line(reason)),
-            );
-        }
-        Ok(Skew::Ahead(by)) => (*by, "ahead of"),
-        Ok(Skew::Behind(by)) => (*by, "behind"),
+        Skew::Ahead(by) => (by, "ahead of"),
+        Skew::Behind(by) => (by, "behind"),
     };
     let rounded = humantime::format_duration(Duration::from_secs(by.as_secs()));
     let detail = format!("this machine's clock is {rounded} {word} {host}");
-    if by >= REJECTED {
+    if by >= REJECTED && is_problem {
         Finding::problem(Step::Clock, "clock_skew", detail).with_next(
-            "correct this machine's clock (chrony, systemd-timesyncd); signatures and tokens \
-             carry the time, and are rejected from 5 to 15 min on",
+            "correct this machine's clock (chrony, systemd-timesyncd), or the other one; signatures \
+             and tokens carry the time, and are rejected from 5 to 15 min on",
         )
     } else if by >= NOTABLE {
-        Finding::note(Step::Clock, "clock_skew", detail)
-            .with_next("correct this machine's clock before it reaches 5 min")
+        Finding::note(Step::Clock, "clock_skew", detail).with_next(
+            "correct the clock that is wrong: certificates, tokens and the expiry of credentials \
+             depend on it",
+        )
     } else {
         Finding::ok(Step::Clock, format!("as {host}, within 1 min"))
     }

@@ -73,19 +73,25 @@ pub(super) fn failed_finding(error: &ProviderError) -> Finding {
         Kind::Misconfigured => (Step::Settings, "provider_misconfigured"),
         Kind::TimedOut => (Step::Permission, "backend_timed_out"),
         Kind::Throttled => (Step::Permission, "backend_throttles"),
-        _ if error.message().contains("sealed") => (Step::Permission, "vault_sealed"),
         _ => (Step::Permission, "backend_unavailable"),
     };
+    #[cfg(feature = "vault")]
+    let (step, cause) = super::vault::cause(error.message()).unwrap_or((step, cause));
     let (detail, next) = split(error.message());
     Finding::problem(step, cause, detail).with_next(next)
 }
 
 /// Returns the user's name, or `***` if it is the password as well.
 pub(super) fn shown_user(credentials: &Credentials) -> String {
-    if is_password(credentials) {
+    shown(credentials, credentials.user())
+}
+
+/// Returns a name, or `***` if it is the password as well.
+pub(super) fn shown(credentials: &Credentials, name: &str) -> String {
+    if name == credentials.expose_password() {
         HIDDEN.to_owned()
     } else {
-        credentials.user().to_owned()
+        name.to_owned()
     }
 }
 
@@ -93,9 +99,11 @@ fn is_password(credentials: &Credentials) -> bool {
     credentials.user() == credentials.expose_password()
 }
 
-/// Describes a successful fetch: the permission, then the credentials without their secret.
+/// Describes a successful fetch: the permission, then the credentials without their secret. `user`
+/// is that of the settings.
 pub(super) fn fetched_findings(
     backend: &Backend,
+    user: Option<&str>,
     lease: &Lease<Credentials>,
     now: Timestamp,
 ) -> Vec<Finding> {
@@ -121,21 +129,34 @@ pub(super) fn fetched_findings(
         ),
     };
     let mut findings = vec![permission];
-    findings.extend(secret_findings(lease, now));
+    findings.extend(secret_findings(user, lease, now));
     findings
 }
 
-fn secret_findings(lease: &Lease<Credentials>, now: Timestamp) -> Vec<Finding> {
+/// A user's name that is the password is a note if it is in the settings, as in a setup for
+/// development. One that is in the secret alone can be that of a wrong key. A login would write the
+/// password to the server's log, so that is a problem.
+fn user_is_password(user: Option<&str>, credentials: &Credentials) -> Finding {
+    let detail = "user and password are the same text, which is not shown";
+    if user == Some(credentials.user()) {
+        return Finding::note(Step::Secret, "user_is_password", detail)
+            .with_next("give the user a password of its own, unless this is for development");
+    }
+    Finding::problem(Step::Secret, "user_is_password", detail).with_next(
+        "set `user_key` to the key of the user's name, or give the user a password of its own: \
+         servers log the names of users",
+    )
+}
+
+fn secret_findings(user: Option<&str>, lease: &Lease<Credentials>, now: Timestamp) -> Vec<Finding> {
     let credentials = lease.secret();
+    let mut findings = Vec::new();
     if is_password(credentials) {
-        let problem = Finding::problem(
-            Step::Secret,
-            "user_is_password",
-            "user and password are the same text, which is not shown",
-        );
-        let next = "set `user_key` to the key of the user's name, or give the user a password of \
-                    its own";
-        return vec![problem.with_next(next)];
+        let finding = user_is_password(user, credentials);
+        if finding.is_problem() {
+            return vec![finding];
+        }
+        findings.push(finding);
     }
     let what = if credentials.is_token() {
         "token"
@@ -149,11 +170,12 @@ fn secret_findings(lease: &Lease<Credentials>, now: Timestamp) -> Vec<Finding> {
             format!("it expires in {left}")
         }
     };
-    let user = one_line(credentials.user());
+    let user = one_line(&shown_user(credentials));
     let secret = Finding::ok(Step::Secret, format!("a {what} of user {user}; {expiry}"));
+    findings.push(secret);
     let password = credentials.expose_password();
     if password.trim() == password && !password.contains(['\r', '\n']) {
-        return vec![secret];
+        return findings;
     }
     let note = Finding::note(
         Step::Secret,
@@ -161,7 +183,8 @@ fn secret_findings(lease: &Lease<Credentials>, now: Timestamp) -> Vec<Finding> {
         format!("the {what} has white space at an end, or a line break"),
     );
     let next = "if the database's password has none, remove it from the backend's text";
-    vec![secret, note.with_next(next)]
+    findings.push(note.with_next(next));
+    findings
 }
 
 #[cfg(test)]
@@ -176,12 +199,6 @@ mod tests {
             (Kind::Denied, "a; b", Step::Permission, "permission_denied"),
             (Kind::NotFound, "a; b", Step::Secret, "secret_not_found"),
             (Kind::Malformed, "a; b", Step::Secret, "malformed_secret"),
-            (
-                Kind::Unavailable,
-                "Vault is sealed; b",
-                Step::Permission,
-                "vault_sealed",
-            ),
             (
                 Kind::Unavailable,
                 "a; b",
@@ -207,7 +224,7 @@ mod tests {
         let backend = Backend::File {
             path: "/run/password".into(),
         };
-        let findings = fetched_findings(&backend, &lease, Timestamp::now());
+        let findings = fetched_findings(&backend, None, &lease, Timestamp::now());
         assert_eq!(findings[0].detail, "/run/password was read");
         assert_eq!(
             findings[1].detail,
@@ -220,10 +237,14 @@ mod tests {
         let credentials = Credentials::new("kestrel", "kestrel");
         assert_eq!(shown_user(&credentials), "***");
         let lease = Lease::new(credentials, Revision::new("1"));
-        let findings = secret_findings(&lease, Timestamp::now());
+        let findings = secret_findings(None, &lease, Timestamp::now());
         assert_eq!(findings[0].cause, Some("user_is_password"));
         assert!(findings[0].is_problem());
         assert!(!format!("{findings:?}").contains("kestrel"));
+        let of_settings = secret_findings(Some("kestrel"), &lease, Timestamp::now());
+        assert_eq!(of_settings[0].cause, Some("user_is_password"));
+        assert!(!of_settings[0].is_problem());
+        assert!(!format!("{of_settings:?}").contains("kestrel"));
     }
 
     #[test]
@@ -235,7 +256,7 @@ mod tests {
             ("kes trel", false),
         ] {
             let lease = Lease::new(Credentials::new("app", password), Revision::new("1"));
-            let findings = secret_findings(&lease, Timestamp::now());
+            let findings = secret_findings(None, &lease, Timestamp::now());
             let cause = findings.last().and_then(|finding| finding.cause);
             let expected = is_noted.then_some("password_has_white_space");
             assert_eq!(cause, expected, "{password:?}");

@@ -1,6 +1,6 @@
 //! The findings of one connection while it is examined.
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Outcome, Step};
 
 /// Findings of a connection. Adding a problem ends the examination.
 pub(super) struct Found<'f>(pub(super) &'f mut Vec<Finding>);
@@ -11,6 +11,12 @@ impl Found<'_> {
         let is_problem = finding.is_problem();
         self.0.push(finding);
         (!is_problem).then_some(())
+    }
+
+    /// Returns whether a step has found nothing wrong.
+    pub(super) fn has_ok(&self, step: Step) -> bool {
+        let mut findings = self.0.iter();
+        findings.any(|finding| finding.step == step && finding.outcome == Outcome::Ok)
     }
 
     /// Removes the possible causes of a failed login, because the catalog shows the actual one.

@@ -1,21 +1,21 @@
 //! One TLS handshake, without a login. The verification's result is recorded, not enforced.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_config::{Connection, Engine};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::greeting;
+use super::login::{LoginError, ServerError};
 use super::network::Stream;
+use super::verification::{Recorder, Verdict};
 use crate::finding::one_line;
 
 /// Longest time of a handshake.
@@ -26,12 +26,24 @@ const POSTGRES_SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 /// Flags in MySQL's protocol.
 const MYSQL_SSL: u16 = 0x800;
 const MYSQL_ERROR: u8 = 0xff;
+/// Longest first message of a MySQL server.
+const LONGEST_GREETING: usize = 4_096;
+/// Longest text of an error before TLS that is read.
+const LONGEST_ERROR: usize = 512;
 
 /// Result of a handshake.
 pub(super) enum Handshake {
     /// The server does not support TLS. The stream can be used.
     Plain(Box<dyn Stream>),
-    /// The handshake was not completed, or the server returned an error before.
+    /// The server returned an error before TLS.
+    Rejected(ServerError),
+    /// The connection was closed without a response.
+    Closed,
+    /// There was no response in time.
+    TimedOut,
+    /// What responds is no server of this kind.
+    OtherProtocol(String),
+    /// The handshake was not completed.
     Failed(String),
     /// The handshake was completed.
     Secured(Secured),
@@ -47,23 +59,30 @@ pub(super) struct Secured {
 pub(super) struct Seen {
     /// The server's certificate, then those that it sent beside it.
     pub(super) chain: Vec<CertificateDer<'static>>,
-    /// Result of the verification for this host.
-    pub(super) verdict: Result<(), rustls::Error>,
+    pub(super) verdict: Verdict,
     /// Such as `TLSv1_3`.
     pub(super) version: String,
 }
 
 /// Returns the authorities that the pool's driver trusts. sqlx contains those of Mozilla, and adds
-/// the file's. The other kinds read those of the platform.
-pub(super) fn roots(connection: &Connection, of_file: &[CertificateDer<'static>]) -> RootCertStore {
+/// the file's. The others trust the file's, or without a file those of the platform.
+///
+/// # Errors
+/// A certificate of the file is not valid as an authority.
+pub(super) fn roots(
+    connection: &Connection,
+    of_file: &[CertificateDer<'static>],
+) -> Result<RootCertStore, rustls::Error> {
     let mut roots = RootCertStore::empty();
     if matches!(connection.kind(), "postgres" | "mysql") {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     } else if of_file.is_empty() {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots = claviger_tokio_postgres::platform_roots().0;
     }
-    roots.add_parsable_certificates(of_file.iter().cloned());
-    roots
+    for authority in of_file {
+        roots.add(authority.clone())?;
+    }
+    Ok(roots)
 }
 
 /// Requests TLS as the protocol requires, and completes one handshake.
@@ -78,9 +97,47 @@ pub(super) async fn handshake(
 ) -> Handshake {
     match timeout(TIMEOUT, secure(connection, host, stream, roots)).await {
         Ok(Ok(handshake)) => handshake,
-        Ok(Err(error)) => Handshake::Failed(one_line(&error.to_string())),
-        Err(_) => Handshake::Failed("no response within 10 s".to_owned()),
+        Ok(Err(error)) => of_error(&error),
+        Err(_) => Handshake::TimedOut,
     }
+}
+
+/// Reads what a MySQL server sends first, for a connection without TLS.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub(super) async fn without_tls(connection: &Connection, mut stream: Box<dyn Stream>) -> Handshake {
+    if connection.engine() != Engine::Mysql {
+        return Handshake::Plain(stream);
+    }
+    match timeout(TIMEOUT, read_mysql(&mut stream)).await {
+        Ok(Ok(Ok(_))) => Handshake::Plain(stream),
+        Ok(Ok(Err(error))) => Handshake::Rejected(error),
+        Ok(Err(error)) => of_error(&error),
+        Err(_) => Handshake::TimedOut,
+    }
+}
+
+fn of_error(error: &io::Error) -> Handshake {
+    if error.kind() == io::ErrorKind::InvalidInput {
+        return Handshake::OtherProtocol(one_line(&error.to_string()));
+    }
+    match LoginError::of_io(error) {
+        LoginError::Closed => Handshake::Closed,
+        _ => Handshake::Failed(one_line(&error.to_string())),
+    }
+}
+
+/// Returns whether a server of Redis responds without TLS.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub(super) async fn redis_responds_in_plain(mut stream: Box<dyn Stream>) -> bool {
+    let exchange = async {
+        stream.write_all(b"PING\r\n").await?;
+        stream.read_u8().await
+    };
+    matches!(timeout(TIMEOUT, exchange).await, Ok(Ok(b'+' | b'-')))
 }
 
 async fn secure(
@@ -92,10 +149,12 @@ async fn secure(
     let supported = match connection.engine() {
         Engine::Postgres => request_postgres(&mut stream).await?,
         Engine::Mysql => request_mysql(&mut stream).await?,
-        _ => true,
+        _ => Ok(true),
     };
-    if !supported {
-        return Ok(Handshake::Plain(stream));
+    match supported {
+        Ok(true) => {}
+        Ok(false) => return Ok(Handshake::Plain(stream)),
+        Err(error) => return Ok(Handshake::Rejected(error)),
     }
     let recorder = Arc::new(Recorder::new(roots));
     let config = client_config(connection, Arc::clone(&recorder)).map_err(io::Error::other)?;
@@ -107,11 +166,10 @@ async fn secure(
     let version = version
         .and_then(|version| version.as_str())
         .unwrap_or("TLS");
-    let recorded = recorder.recorded.lock();
-    let (chain, verdict) = recorded
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()
-        .unwrap_or_else(|| (Vec::new(), Err(rustls::Error::NoCertificatesPresented)));
+    let Some((chain, verdict)) = recorder.take() else {
+        let error = rustls::Error::NoCertificatesPresented;
+        return Ok(Handshake::Failed(error.to_string()));
+    };
     Ok(Handshake::Secured(Secured {
         seen: Seen {
             chain,
@@ -122,50 +180,92 @@ async fn secure(
     }))
 }
 
-async fn request_postgres(stream: &mut Box<dyn Stream>) -> io::Result<bool> {
+/// Whether the server supports TLS, or its error.
+type Supported = Result<bool, ServerError>;
+
+async fn request_postgres(stream: &mut Box<dyn Stream>) -> io::Result<Supported> {
     stream.write_all(&POSTGRES_SSL_REQUEST).await?;
     match stream.read_u8().await? {
-        b'S' => Ok(true),
-        b'N' => Ok(false),
-        _ => Err(io::Error::other(
-            "the server does not respond as PostgreSQL",
-        )),
+        b'S' => Ok(Ok(true)),
+        b'N' => Ok(Ok(false)),
+        b'E' => {
+            let mut text = vec![0; LONGEST_ERROR];
+            let length = stream.read(&mut text).await?;
+            Ok(Err(greeting::early_error(&text[..length])))
+        }
+        first => {
+            let mut text = vec![first; LONGEST_ERROR];
+            let length = 1 + stream.read(&mut text[1..]).await?;
+            Err(other_protocol("PostgreSQL", &text[..length]))
+        }
     }
 }
 
-async fn request_mysql(stream: &mut Box<dyn Stream>) -> io::Result<bool> {
+/// Returns the flags and the next sequence number of a server's first message, or its error.
+async fn read_mysql(stream: &mut Box<dyn Stream>) -> io::Result<Result<(u16, u8), ServerError>> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).await?;
     let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
-    let mut greeting = vec![0; length.min(4_096)];
+    if head[3] != 0 || length > LONGEST_GREETING {
+        return Err(other_protocol("MySQL", &head));
+    }
+    let mut greeting = vec![0; length];
     stream.read_exact(&mut greeting).await?;
-    if greeting.first() == Some(&MYSQL_ERROR) {
-        // Code, then the text.
-        let text = String::from_utf8_lossy(greeting.get(3..).unwrap_or_default()).into_owned();
-        return Err(io::Error::other(text));
+    if let [MYSQL_ERROR, low, high, text @ ..] = greeting.as_slice() {
+        // A marker and the SQLSTATE may precede the text.
+        let text = match text {
+            [b'#', _, _, _, _, _, text @ ..] => text,
+            text => text,
+        };
+        let number = u16::from_le_bytes([*low, *high]).to_string();
+        let text = one_line(&String::from_utf8_lossy(text));
+        return Ok(Err(ServerError::new(number, text)));
     }
     // Protocol, version with its zero byte, connection id, 8 bytes of a nonce, filler, flags.
     let version = greeting.iter().skip(1).position(|byte| *byte == 0);
     let at = 1 + version.unwrap_or_default() + 1 + 4 + 8 + 1;
-    let flags = match greeting.get(at..at + 2) {
-        Some(&[low, high]) => u16::from_le_bytes([low, high]),
-        _ => return Err(io::Error::other("the server does not respond as MySQL")),
+    match greeting.get(at..at + 2) {
+        Some(&[low, high]) => Ok(Ok((
+            u16::from_le_bytes([low, high]),
+            head[3].wrapping_add(1),
+        ))),
+        _ => Err(other_protocol("MySQL", &greeting)),
+    }
+}
+
+async fn request_mysql(stream: &mut Box<dyn Stream>) -> io::Result<Supported> {
+    let (flags, sequence) = match read_mysql(stream).await? {
+        Ok(greeting) => greeting,
+        Err(error) => return Ok(Err(error)),
     };
     if flags & MYSQL_SSL == 0 {
-        return Ok(false);
+        return Ok(Ok(false));
     }
-    let mut request = vec![32, 0, 0, head[3].wrapping_add(1)];
+    let mut request = vec![32, 0, 0, sequence];
     // Long password, protocol 4.1, TLS, secure connection, plug-ins.
     request.extend((1_u32 | 0x200 | 0x800 | 0x8000 | 0x8_0000).to_le_bytes());
     request.extend(0x100_0000_u32.to_le_bytes());
     request.push(45);
     request.extend([0; 23]);
     stream.write_all(&request).await?;
-    Ok(true)
+    Ok(Ok(true))
+}
+
+/// Returns the error of a server that does not respond as `wanted`, with the text that it sent.
+fn other_protocol(wanted: &str, sent: &[u8]) -> io::Error {
+    let text = String::from_utf8_lossy(sent);
+    let first = one_line(text.lines().next().unwrap_or_default());
+    let shown = match sent {
+        [_, _, _, 0, 10, ..] => "the greeting of MySQL".to_owned(),
+        [0x15, 3, ..] => "an alert of TLS".to_owned(),
+        _ => format!("{first:?}"),
+    };
+    let message = format!("the server does not respond as {wanted}: it sent {shown}");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 fn client_config(connection: &Connection, recorder: Arc<Recorder>) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&recorder.crypto))
+    let builder = ClientConfig::builder_with_provider(recorder.crypto())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
@@ -180,79 +280,4 @@ fn client_config(connection: &Connection, recorder: Arc<Recorder>) -> Result<Cli
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|error| format!("the client's certificate and key do not match: {error}"))
-}
-
-type Recorded = (Vec<CertificateDer<'static>>, Result<(), rustls::Error>);
-
-/// Accepts every certificate and records the result of its verification. No secret is sent over
-/// the connection before the result is checked.
-#[derive(Debug)]
-struct Recorder {
-    crypto: Arc<CryptoProvider>,
-    verifier: Option<Arc<WebPkiServerVerifier>>,
-    recorded: Mutex<Option<Recorded>>,
-}
-
-impl Recorder {
-    fn new(roots: RootCertStore) -> Self {
-        let crypto = Arc::new(aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&crypto));
-        Self {
-            crypto,
-            // Without any authority there is no verifier.
-            verifier: verifier.build().ok(),
-            recorded: Mutex::new(None),
-        }
-    }
-}
-
-impl ServerCertVerifier for Recorder {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = match &self.verifier {
-            Some(verifier) => verifier
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map(drop),
-            None => Err(rustls::CertificateError::UnknownIssuer.into()),
-        };
-        let chain = std::iter::once(end_entity)
-            .chain(intermediates)
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
-        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some((chain, verdict));
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.crypto.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.crypto.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.crypto
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

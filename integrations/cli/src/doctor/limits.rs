@@ -1,14 +1,12 @@
-//! The age of connections against the lifetime of tokens, and the connections that a pool needs
-//! against those that the server has.
+//! The age of connections against the lifetime of tokens, and the limits of a server.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use claviger::lease::OldConnections;
 use sqlx::{MySqlConnection, PgConnection, Row as _};
 use tokio::time::timeout;
 
 use super::login::LoggedIn;
-use super::pooler::Pooler;
 use crate::finding::{Finding, Step};
 
 /// Lifetime of an IAM token.
@@ -76,7 +74,7 @@ pub(super) fn lifetime_finding(facts: &LifetimeFacts) -> Option<Finding> {
     }
 }
 
-/// Limits and use of a server.
+/// Limits and use of a server, and its clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     /// Connections that ordinary users may open.
@@ -87,45 +85,79 @@ pub(super) struct Server {
     pub(super) of_role: Option<i64>,
     /// Limit of the database; `None` without one.
     pub(super) of_database: Option<i64>,
+    /// `None` if it is before 1970.
+    pub(super) time: Option<SystemTime>,
 }
 
-/// Reads the limits over an authenticated connection. `None` if they cannot be read.
-pub(super) async fn read(connection: &mut LoggedIn) -> Option<Server> {
+/// Reads limits and clock over an authenticated connection. `None` for Redis, or if there is no
+/// response in time.
+///
+/// # Errors
+/// A statement failed.
+pub(super) async fn read(connection: &mut LoggedIn) -> Result<Option<Server>, sqlx::Error> {
     let read = async {
         match connection {
-            LoggedIn::Postgres(connection) => read_postgres(connection).await,
-            LoggedIn::MySql(connection) => read_mysql(connection).await,
-            LoggedIn::Redis => Err(sqlx::Error::RowNotFound),
+            LoggedIn::Postgres(connection) => read_postgres(connection).await.map(Some),
+            LoggedIn::TokioPostgres(client) => Ok(read_tokio_postgres(client).await.ok()),
+            LoggedIn::MySql(connection) => read_mysql(connection).await.map(Some),
+            LoggedIn::Redis(_) => Ok(None),
         }
     };
-    timeout(TIMEOUT, read).await.ok()?.ok()
+    timeout(TIMEOUT, read).await.unwrap_or(Ok(None))
 }
 
+/// Of other users' connections, an ordinary user sees the user alone. What has none is no client.
+const OF_POSTGRES: &str = "
+    SELECT current_setting('max_connections')::bigint
+           - current_setting('superuser_reserved_connections')::bigint
+           - coalesce(current_setting('reserved_connections', true), '0')::bigint AS max,
+           (SELECT count(*) FROM pg_stat_activity
+            WHERE coalesce(backend_type, 'client backend') = 'client backend'
+                  AND usesysid IS NOT NULL) AS used,
+           (SELECT rolconnlimit::bigint FROM pg_roles WHERE rolname = session_user) AS of_role,
+           (SELECT datconnlimit::bigint FROM pg_database WHERE datname = current_database())
+               AS of_database,
+           (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS time";
+
 async fn read_postgres(connection: &mut PgConnection) -> Result<Server, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT current_setting('max_connections')::bigint
-                - current_setting('superuser_reserved_connections')::bigint AS max,
-                (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
-                AS used,
-                (SELECT rolconnlimit::bigint FROM pg_roles WHERE rolname = session_user)
-                AS of_role,
-                (SELECT datconnlimit::bigint FROM pg_database WHERE datname = current_database())
-                AS of_database",
-    )
-    .fetch_one(connection)
-    .await?;
-    let limit = |name| row.try_get::<Option<i64>, _>(name);
+    let row = sqlx::query(OF_POSTGRES).fetch_one(connection).await?;
     Ok(Server {
         max: row.try_get("max")?,
         used: row.try_get("used")?,
-        of_role: limit("of_role")?.filter(|limit| *limit >= 0),
-        of_database: limit("of_database")?.filter(|limit| *limit >= 0),
+        of_role: limit(row.try_get("of_role")?),
+        of_database: limit(row.try_get("of_database")?),
+        time: time(row.try_get("time")?),
     })
+}
+
+async fn read_tokio_postgres(
+    client: &tokio_postgres::Client,
+) -> Result<Server, tokio_postgres::Error> {
+    let row = client.query_one(OF_POSTGRES, &[]).await?;
+    Ok(Server {
+        max: row.try_get("max")?,
+        used: row.try_get("used")?,
+        of_role: limit(row.try_get("of_role")?),
+        of_database: limit(row.try_get("of_database")?),
+        time: time(row.try_get("time")?),
+    })
+}
+
+/// Returns a limit; -1 is none.
+fn limit(value: Option<i64>) -> Option<i64> {
+    value.filter(|limit| *limit >= 0)
+}
+
+/// Returns the time of milliseconds since 1970.
+pub(super) fn time(milliseconds: i64) -> Option<SystemTime> {
+    let milliseconds = u64::try_from(milliseconds).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
 }
 
 async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Error> {
     let sql = "SELECT CAST(@@max_connections AS SIGNED) AS max, \
-               CAST(@@max_user_connections AS SIGNED) AS of_role";
+               CAST(@@max_user_connections AS SIGNED) AS of_role, \
+               CAST(UNIX_TIMESTAMP() AS SIGNED) * 1000 AS time";
     let row = sqlx::query(sql).fetch_one(&mut *connection).await?;
     let of_role: i64 = row.try_get("of_role")?;
     let sql = "SHOW GLOBAL STATUS LIKE 'Threads_connected'";
@@ -136,44 +168,8 @@ async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Er
         used: used.parse().unwrap_or_default(),
         of_role: (of_role > 0).then_some(of_role),
         of_database: None,
+        time: time(row.try_get("time")?),
     })
-}
-
-/// Judges the connections that a pool of this maximum and overlap needs. Behind a pooler, a limit is
-/// a note: the pooler opens fewer connections than it accepts.
-pub(super) fn capacity_finding(
-    max_connections: u32,
-    overlap: u32,
-    server: Server,
-    pooler: Option<Pooler>,
-) -> Finding {
-    let needed = i64::from(max_connections) + i64::from(overlap);
-    let need = format!("{max_connections}, and {overlap} more during a rotation");
-    for (limit, whose) in [
-        (Some(server.max), "the server"),
-        (server.of_role, "the role"),
-        (server.of_database, "the database"),
-    ] {
-        if let Some(limit) = limit
-            && needed > limit
-        {
-            let detail = format!("the pool needs {need}; {whose} has {limit}");
-            return match pooler {
-                Some(_) => Finding::note(Step::Capacity, "pool_over_limit", detail)
-                    .with_next("the pooler shares connections; compare its own limits"),
-                None => Finding::problem(Step::Capacity, "pool_over_limit", detail)
-                    .with_next("lower `max_connections`, or raise the limit"),
-            };
-        }
-    }
-    let free = (server.max - server.used).max(0);
-    let detail = format!("the pool needs {need}; {free} of {} are free", server.max);
-    if needed > free {
-        Finding::note(Step::Capacity, "few_connections_free", detail)
-            .with_next("the pool's own connections may be among those in use; check the others")
-    } else {
-        Finding::ok(Step::Capacity, detail)
-    }
 }
 
 #[cfg(test)]
@@ -196,26 +192,5 @@ mod tests {
         assert_eq!(lifetime(15, true, Some(15)), Some("lifetime_over_token"));
         assert_eq!(lifetime(30, false, Some(20)), Some("lifetime_over_lease"));
         assert_eq!(lifetime(30, false, None), None);
-    }
-
-    #[test]
-    fn a_pool_is_compared_with_each_limit() {
-        let server = |max, used, of_role| Server {
-            max,
-            used,
-            of_role,
-            of_database: None,
-        };
-        let cause = |server| capacity_finding(10, 2, server, None).cause;
-        assert_eq!(cause(server(97, 1, None)), None);
-        assert_eq!(cause(server(97, 90, None)), Some("few_connections_free"));
-        assert_eq!(cause(server(11, 1, None)), Some("pool_over_limit"));
-        assert_eq!(cause(server(97, 1, Some(11))), Some("pool_over_limit"));
-        assert_eq!(cause(server(97, 1, Some(12))), None);
-        let alone = capacity_finding(10, 2, server(11, 1, None), None);
-        assert!(alone.is_problem());
-        let pooled = capacity_finding(10, 2, server(11, 1, None), Some(Pooler::PgBouncer));
-        assert_eq!(pooled.cause, Some("pool_over_limit"));
-        assert!(!pooled.is_problem());
     }
 }

@@ -1,15 +1,19 @@
 //! The way to a server: address, port and TLS.
 
+use claviger::Credentials;
 use claviger::lease::Timestamp;
-use claviger_config::{Connection, TlsMode};
+use claviger_config::{Connection, Engine, TlsMode};
 
 use super::certificate::{Certificate, read_authorities};
+use super::credential::{shown, shown_user};
 use super::found::Found;
-use super::handshake::{Handshake, Secured, handshake, roots};
+use super::handshake::{Handshake, Secured};
+use super::login::{self, LoginError, LoginFacts, ServerError};
 use super::network::{
-    Lookup, Reached, Stream, connect, connect_finding, connect_local, look_up, lookup_finding,
+    Lookup, Reached, Stream, connect, connect_finding, connect_local, look_up, lookup_finding, open,
 };
 use super::tls::{self, TlsFacts};
+use super::{greeting, handshake};
 use crate::finding::{Finding, Step, one_line};
 use crate::place::Place;
 
@@ -39,60 +43,125 @@ pub(super) async fn reach(place: &Place, found: &mut Found<'_>) -> Option<Box<dy
     }
 }
 
-/// Completes a handshake, if the pool uses TLS.
+/// Completes a handshake, if the pool uses TLS. An error that the server returns before is judged
+/// as that of a login.
 pub(super) async fn secure(
     connection: &Connection,
     place: &Place,
     stream: Box<dyn Stream>,
+    credentials: &Credentials,
     found: &mut Found<'_>,
 ) -> Option<Line> {
     let mode = connection.tls_mode();
-    if mode == TlsMode::Disable || place.host.starts_with('/') {
-        found.add(tls::plain_finding(TlsMode::Disable, None))?;
-        return Some(Line {
-            stream,
-            has_tls: false,
-        });
-    }
-    let of_file = match connection.ca_file().map(read_authorities).transpose() {
-        Ok(authorities) => authorities.unwrap_or_default(),
-        Err(reason) => {
-            let finding = Finding::problem(Step::Tls, "unreadable_ca_file", one_line(&reason))
-                .with_next("set `ca_file` to a PEM file of the authority that this user can read");
-            found.add(finding)?;
-            return None;
-        }
+    let mut of_file = Vec::new();
+    let handshake = if mode == TlsMode::Disable || place.host.starts_with('/') {
+        handshake::without_tls(connection, stream).await
+    } else {
+        of_file = match connection.ca_file().map(read_authorities).transpose() {
+            Ok(authorities) => authorities.unwrap_or_default(),
+            Err(reason) => {
+                found.add(unreadable(&reason))?;
+                return None;
+            }
+        };
+        let roots = match handshake::roots(connection, &of_file) {
+            Ok(roots) => roots,
+            Err(error) => {
+                found.add(unreadable(&format!("an invalid authority: {error}")))?;
+                return None;
+            }
+        };
+        handshake::handshake(connection, &place.host, stream, roots).await
     };
-    let roots = roots(connection, &of_file);
-    match handshake(connection, &place.host, stream, roots).await {
+    let finding = match handshake {
         Handshake::Plain(stream) => {
-            found.add(tls::plain_finding(mode, Some(false)))?;
-            Some(Line {
+            let is_off = mode == TlsMode::Disable || place.host.starts_with('/');
+            let (mode, has_tls) = match is_off {
+                true => (TlsMode::Disable, None),
+                false => (mode, Some(false)),
+            };
+            found.add(tls::plain_finding(mode, has_tls))?;
+            return Some(Line {
                 stream,
                 has_tls: false,
-            })
-        }
-        Handshake::Failed(reason) => {
-            found.add(tls::failed_finding(&reason))?;
-            None
+            });
         }
         Handshake::Secured(Secured { stream, seen }) => {
             let parse = |certificates: &[_]| -> Vec<Certificate> {
                 certificates.iter().filter_map(Certificate::parse).collect()
             };
-            found.add(tls::tls_finding(&TlsFacts {
+            let finding = tls::tls_finding(&TlsFacts {
                 host: &place.host,
                 mode,
+                always_verifies: connection.uses_tokio_postgres(),
                 version: &seen.version,
                 chain: &parse(&seen.chain),
                 verdict: &seen.verdict,
                 authorities: &parse(&of_file),
                 now: Timestamp::now().wall(),
-            }))?;
-            Some(Line {
+            });
+            let is_accepted = finding.cause == Some("expired_authority");
+            if found.add(finding).is_none() && !is_accepted {
+                return None;
+            }
+            return Some(Line {
                 stream,
                 has_tls: true,
-            })
+            });
         }
+        Handshake::Rejected(error) => rejected(connection, place, credentials, error),
+        Handshake::OtherProtocol(reason) => tls::other_protocol_finding(&reason),
+        _ if responds_in_plain(connection, place).await => tls::plain_finding(mode, Some(false)),
+        Handshake::Closed => greeting::closed_finding(Step::Tls),
+        Handshake::TimedOut => greeting::silent_finding(Step::Tls),
+        Handshake::Failed(reason) => tls::failed_finding(&reason),
+    };
+    found.add(finding)?;
+    None
+}
+
+fn unreadable(reason: &str) -> Finding {
+    Finding::problem(Step::Tls, "unreadable_ca_file", one_line(reason))
+        .with_next("set `ca_file` to a PEM file of the authority that this user can read")
+}
+
+fn rejected(
+    connection: &Connection,
+    place: &Place,
+    credentials: &Credentials,
+    error: ServerError,
+) -> Finding {
+    let user = shown_user(credentials);
+    let database = shown(credentials, place.database.as_deref().unwrap_or(&user));
+    let facts = LoginFacts {
+        user: &user,
+        database: &database,
+        is_token: credentials.is_token(),
+        has_tls: false,
+        pooler: None,
+        method: None,
+    };
+    let error = LoginError::Server(error);
+    login::failed_finding(connection.engine(), &facts, &error, credentials)
+}
+
+/// Returns whether a server of Redis, which did not complete a handshake, responds without TLS.
+async fn responds_in_plain(connection: &Connection, place: &Place) -> bool {
+    if connection.engine() != Engine::Redis {
+        return false;
     }
+    match open(&place.host, place.port).await {
+        Some(stream) => handshake::redis_responds_in_plain(stream).await,
+        None => false,
+    }
+}
+
+/// Returns whether a server, which did not respond without TLS, completes a handshake.
+pub(super) async fn responds_with_tls(connection: &Connection, place: &Place) -> bool {
+    let Some(stream) = open(&place.host, place.port).await else {
+        return false;
+    };
+    let roots = rustls::RootCertStore::empty();
+    let handshake = handshake::handshake(connection, &place.host, stream, roots).await;
+    matches!(handshake, Handshake::Secured(_))
 }

@@ -1,8 +1,12 @@
 //! One login, and what its error means.
 
+mod error;
 mod mysql;
+mod pgbouncer;
 mod postgres;
+mod rds_proxy;
 mod redis;
+mod resp;
 
 use std::time::Duration;
 
@@ -10,13 +14,16 @@ use claviger::Credentials;
 use claviger_config::{Connection, Engine};
 use sqlx::{MySqlConnection, PgConnection};
 
+use super::greeting::Method;
 use super::network::Stream;
 use super::pooler::Pooler;
 use crate::finding::{Finding, one_line};
 use crate::place::Place;
 use crate::secret::Secret;
 
+pub(super) use error::{LoginError, ServerError};
 pub(super) use postgres::quote;
+pub(super) use redis::{Observed, observed_findings};
 
 /// Longest time of a login.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,46 +31,24 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An authenticated connection.
 pub(super) enum LoggedIn {
     Postgres(PgConnection),
+    /// A connection by tokio-postgres, for the kinds of pools that use it.
+    TokioPostgres(tokio_postgres::Client),
     MySql(MySqlConnection),
-    Redis,
+    Redis(Observed),
 }
 
-/// Error of a login. Its texts are those of the server or driver: they may contain the password,
-/// and are printed by [`failed_finding`] alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LoginError {
-    /// The server's code (SQLSTATE, number or first word) and message.
-    Server {
-        code: String,
-        message: String,
-    },
-    TimedOut,
-    /// The connection ended, or the driver stopped.
-    Other(String),
-}
-
-impl LoginError {
-    fn of_sqlx(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(error) => Self::Server {
-                code: error.code().unwrap_or_default().into_owned(),
-                message: error.message().to_owned(),
-            },
-            error => Self::Other(error.to_string()),
-        }
-    }
-}
-
-/// What is known of a login when its error is judged.
+/// What is known of a login when its error is judged. The names are those to show.
 pub(super) struct LoginFacts<'f> {
     pub(super) user: &'f str,
     pub(super) database: &'f str,
     pub(super) is_token: bool,
     pub(super) has_tls: bool,
     pub(super) pooler: Option<Pooler>,
+    /// What the server requested before the login; `None` if that is unknown.
+    pub(super) method: Option<Method>,
 }
 
-/// Logs in once. Redis uses the stream, the others a connection of their driver.
+/// Logs in once. Redis uses the stream, the others a connection of the pool's driver.
 ///
 /// # Errors
 /// The server's code and message, or why there was no response.
@@ -76,7 +61,7 @@ pub(super) async fn log_in(
     match connection.engine() {
         Engine::Postgres => postgres::log_in(connection, place, credentials).await,
         Engine::Mysql => mysql::log_in(connection, place, credentials).await,
-        _ => redis::log_in(stream, credentials).await,
+        _ => redis::log_in(stream, place, credentials).await,
     }
 }
 
@@ -92,10 +77,19 @@ pub(super) fn failed_finding(
         Engine::Mysql => mysql::failed_finding(facts, error),
         _ => redis::failed_finding(facts, error),
     };
-    if *error != LoginError::TimedOut {
+    if error.has_foreign_text() {
         finding.detail = one_line(&Secret::of(credentials).hide(&finding.detail));
     }
     finding
+}
+
+/// Judges a statement that failed after a login. `None` if the error is no cause of the pool's own
+/// failures.
+pub(super) fn unusable_finding(engine: Engine, error: &sqlx::Error) -> Option<Finding> {
+    match engine {
+        Engine::Mysql => mysql::unusable_finding(error),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -111,15 +105,13 @@ mod tests {
             is_token: false,
             has_tls: false,
             pooler: None,
+            method: None,
         };
         let text = "unknown command 'AUTH', with args beginning with: 'app' 's3cret-pw' ";
         for engine in [Engine::Postgres, Engine::Mysql, Engine::Redis] {
             for error in [
                 LoginError::Other(text.to_owned()),
-                LoginError::Server {
-                    code: "ERR".to_owned(),
-                    message: text.to_owned(),
-                },
+                LoginError::Server(ServerError::new("ERR", text)),
                 // Cut in the middle of the password.
                 LoginError::Other(format!("{}s3cret-pw", "word ".repeat(59))),
             ] {

@@ -1,21 +1,27 @@
 //! Examines connections step by step, and stops each at the first cause of a failure.
 
+mod capacity;
 mod catalog;
 mod certificate;
 mod clock;
 pub(crate) mod credential;
 mod found;
+mod greeting;
 mod handshake;
 #[cfg(feature = "aws")]
 mod identity;
 mod limits;
 mod line;
 mod login;
+mod login_step;
 mod network;
 mod pooler;
 mod steps;
 mod tls;
 mod token;
+#[cfg(feature = "vault")]
+mod vault;
+mod verification;
 
 use std::collections::HashMap;
 
@@ -48,6 +54,8 @@ pub(crate) struct Doctor {
     /// The clock of each backend, by address.
     clocks: HashMap<String, Finding>,
     identity: Option<Finding>,
+    /// The pools whose limits were compared.
+    uses: Vec<capacity::PoolUse>,
     /// Rejected logins: an equal one may lock the account.
     rejected: Vec<Rejected>,
     logins: u32,
@@ -88,6 +96,7 @@ impl Doctor {
             pending: None,
             clocks: HashMap::new(),
             identity: None,
+            uses: Vec::new(),
             rejected: Vec::new(),
             logins: 0,
             failed_logins: 0,
@@ -131,7 +140,11 @@ impl Doctor {
         let user = credentials.map(credential::shown_user);
         let user = user.or_else(|| connection.user());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        let database = place.database.map(|name| format!("/{name}"));
+        let shown = |name: String| match credentials {
+            Some(credentials) => credential::shown(credentials, &name),
+            None => name,
+        };
+        let database = place.database.map(|name| format!("/{}", shown(name)));
         one_line(&format!(
             "{user}{}:{}{}",
             place.host,

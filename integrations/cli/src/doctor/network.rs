@@ -117,6 +117,17 @@ fn reason_to_report(failed: Vec<Unreached>) -> Unreached {
     last.unwrap_or_else(|| Unreached::Other("no address".to_owned()))
 }
 
+/// Looks the host up and connects again, to compare another protocol. `None` if that fails.
+pub(super) async fn open(host: &str, port: u16) -> Option<Box<dyn Stream>> {
+    let Lookup::Addresses(addresses) = look_up(host, port).await else {
+        return None;
+    };
+    match connect(&addresses).await {
+        Reached::Connected(stream, ..) => Some(stream),
+        _ => None,
+    }
+}
+
 /// Connects to the Unix socket of PostgreSQL in this directory.
 pub(super) async fn connect_local(directory: &str, port: u16) -> Reached {
     let socket = Path::new(directory).join(format!(".s.PGSQL.{port}"));

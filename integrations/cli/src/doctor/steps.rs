@@ -1,36 +1,23 @@
 //! The steps of one connection, in order.
 
 use claviger::error::ProviderError;
+#[cfg(feature = "vault")]
+use claviger::error::ProviderErrorKind;
 use claviger::lease::Timestamp;
 use claviger::{Credentials, Lease};
 #[cfg(feature = "aws")]
 use claviger_config::Backend;
-use claviger_config::{Connection, Engine};
+use claviger_config::Connection;
 
 use super::credential::{failed_finding, fetched_findings};
 use super::found::Found;
-use super::line::{Line, reach, secure};
-use super::login::{self, LoginFacts};
-use super::pooler::{Greeting, Method, Pooler, greet, pooler, pooler_finding};
+use super::line::{reach, secure};
 use super::token::{Claims, Use, token_finding, unprotected_finding};
-use super::{Doctor, Rejected, catalog, clock, limits};
+#[cfg(feature = "vault")]
+use super::vault;
+use super::{Doctor, clock};
 use crate::finding::{Finding, Step, one_line};
 use crate::place::Place;
-
-/// Causes that apply to every login of the same user, whatever the database. Others, such as a line
-/// of pg_hba.conf or PgBouncer's settings, can be those of one database.
-const OF_USER: [&str; 4] = [
-    "not_in_rds_iam",
-    "password_rejected",
-    "role_may_not_log_in",
-    "token_rejected",
-];
-/// Causes that apply to every login of the same user to the same database.
-const OF_DATABASE: [&str; 3] = [
-    "client_certificate_rejected",
-    "rejected_by_pgbouncer",
-    "role_rejected",
-];
 
 impl Doctor {
     /// Adds the findings of each step until the first problem.
@@ -63,7 +50,7 @@ impl Doctor {
         let lease = self.obtain(connection, found).await?;
         let place = place_of(connection, lease.secret(), found)?;
         let stream = reach(&place, found).await?;
-        let line = secure(connection, &place, stream, found).await?;
+        let line = secure(connection, &place, stream, lease.secret(), found).await?;
         check_token(connection, &place, lease.secret(), found)?;
         self.log_in(connection, &place, &lease, line, found).await
     }
@@ -73,15 +60,25 @@ impl Doctor {
         connection: &Connection,
         found: &mut Found<'_>,
     ) -> Option<()> {
-        let Some(address) = clock::address(connection) else {
+        let addresses = clock::addresses(connection);
+        let Some(first) = addresses.first() else {
             return Some(());
         };
-        if let Some(finding) = self.clocks.get(&address) {
+        if let Some(finding) = self.clocks.get(first) {
             return found.add(finding.clone());
         }
-        let skew = clock::skew(connection, &address).await;
-        let finding = clock::skew_finding(&address, &skew);
-        self.clocks.insert(address, finding.clone());
+        let mut finding = None;
+        for address in &addresses {
+            let skew = clock::skew(connection, address).await;
+            if skew.is_ok() || finding.is_none() {
+                finding = Some(clock::skew_finding(address, &skew));
+            }
+            if skew.is_ok() {
+                break;
+            }
+        }
+        let finding = finding?;
+        self.clocks.insert(first.clone(), finding.clone());
         found.add(finding)
     }
 
@@ -118,9 +115,13 @@ impl Doctor {
         let provider = connection.provider().ok()?;
         let fetched: Result<_, ProviderError> =
             self.fetch(&connection.provider_name(), provider).await;
+        #[cfg(feature = "vault")]
+        identify_at_vault(connection, &fetched, found).await?;
         match fetched {
             Ok(lease) => {
-                for finding in fetched_findings(connection.backend(), &lease, Timestamp::now()) {
+                let user = connection.user();
+                let (backend, now) = (connection.backend(), Timestamp::now());
+                for finding in fetched_findings(backend, user.as_deref(), &lease, now) {
                     found.add(finding)?;
                 }
                 Some(lease)
@@ -131,138 +132,31 @@ impl Doctor {
             }
         }
     }
-
-    async fn log_in(
-        &mut self,
-        connection: &Connection,
-        place: &Place,
-        lease: &Lease<Credentials>,
-        mut line: Line,
-        found: &mut Found<'_>,
-    ) -> Option<()> {
-        let credentials = lease.secret();
-        let user = credentials.user().to_owned();
-        let database = place.database.clone().unwrap_or_else(|| user.clone());
-        let earlier = self
-            .rejected
-            .iter()
-            .find(|rejected| rejected.covers(place, credentials));
-        if let Some(rejected) = earlier {
-            let mut finding = rejected.finding.clone();
-            finding.detail += " (as before; not tried again)";
-            return found.add(finding);
-        }
-        let is_postgres = connection.engine() == Engine::Postgres;
-        let mut pooler_in_front = None;
-        let mut greeting = Greeting::Unknown;
-        if is_postgres {
-            greeting = greet(&mut *line.stream, &user, &database).await;
-            pooler_in_front = pooler(&place.host, &greeting);
-            if let Some(pooler) = pooler_in_front {
-                found.add(pooler_finding(pooler))?;
-            }
-        }
-        let facts = LoginFacts {
-            user: &user,
-            database: &database,
-            is_token: credentials.is_token(),
-            has_tls: line.has_tls,
-            pooler: pooler_in_front,
-        };
-        self.logins += 1;
-        let logged_in = login::log_in(connection, place, credentials, &mut *line.stream).await;
-        let mut logged_in = match logged_in {
-            Ok(logged_in) => {
-                let detail = format!("as {}", one_line(&user));
-                found.add(Finding::ok(Step::Login, detail))?;
-                logged_in
-            }
-            Err(error) => {
-                self.failed_logins += 1;
-                let engine = connection.engine();
-                let finding = login::failed_finding(engine, &facts, &error, credentials);
-                let finding = with_method(finding, &greeting, facts.is_token);
-                let cause = finding.cause.unwrap_or_default();
-                let is_of_database = OF_DATABASE.contains(&cause);
-                if is_of_database || OF_USER.contains(&cause) {
-                    self.rejected.push(Rejected {
-                        place: place.clone(),
-                        is_of_database,
-                        credentials: credentials.clone(),
-                        finding: finding.clone(),
-                    });
-                }
-                found.add(finding);
-                if is_postgres {
-                    self.read_role(&facts, true, found).await;
-                }
-                return None;
-            }
-        };
-        if is_postgres && facts.pooler != Some(Pooler::RdsProxy) {
-            self.read_role(&facts, false, found).await?;
-        }
-        let server = limits::read(&mut logged_in).await;
-        drop(logged_in);
-        let lifetime = limits::lifetime_finding(&limits::LifetimeFacts {
-            max_lifetime: connection.max_lifetime(),
-            is_token: facts.is_token,
-            lease: lease.expiry().remaining(Timestamp::now()),
-            old_connections: lease.old_connections(),
-        });
-        if let Some(lifetime) = lifetime {
-            found.add(lifetime)?;
-        }
-        if let Some(server) = server {
-            let (max, overlap) = (connection.max_connections(), connection.overlap());
-            found.add(limits::capacity_finding(max, overlap, server, facts.pooler))?;
-        }
-        Some(())
-    }
-
-    /// Reads the role from the catalog, if there is an administrator.
-    async fn read_role(
-        &mut self,
-        facts: &LoginFacts<'_>,
-        failed: bool,
-        found: &mut Found<'_>,
-    ) -> Option<()> {
-        let Some(options) = &self.admin_url else {
-            return Some(());
-        };
-        if self.admin.is_none() {
-            self.logins += 1;
-            let admin = catalog::log_in(options).await;
-            self.failed_logins += u32::from(admin.is_err());
-            self.admin = Some(admin);
-        }
-        let admin = match self.admin.as_mut()? {
-            Ok(admin) => admin,
-            Err(reason) => {
-                let finding = catalog::unread_finding(reason);
-                return found.add(finding);
-            }
-        };
-        let read = catalog::read(admin, facts.user, facts.database).await;
-        let finding = match read {
-            Ok(role) => {
-                catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failed)
-            }
-            Err(reason) => catalog::unread_finding(&reason),
-        };
-        if finding.is_problem() {
-            found.narrow_down();
-        }
-        found.add(finding)
-    }
 }
 
-/// Adds what the server requested before the login.
-fn with_method(mut finding: Finding, greeting: &Greeting, is_token: bool) -> Finding {
-    if is_token && *greeting == Greeting::Requests(Method::Hashed) {
-        finding.detail += " (the server requests a password of this role, not a token)";
+/// Adds the identity at Vault, and the permission that it lacks.
+#[cfg(feature = "vault")]
+async fn identify_at_vault(
+    connection: &Connection,
+    fetched: &Result<Lease<Credentials>, ProviderError>,
+    found: &mut Found<'_>,
+) -> Option<()> {
+    let Some(session) = connection.vault_session() else {
+        return Some(());
+    };
+    let reported = vault::report(session, connection, fetched.is_err()).await;
+    if let Some(identity) = vault::identity_finding(&reported, fetched.is_err()) {
+        found.add(identity)?;
     }
-    finding
+    match fetched {
+        Err(error) if error.kind() == ProviderErrorKind::Denied => {
+            match vault::denied_finding(&reported, connection) {
+                Some(denied) => found.add(denied),
+                None => Some(()),
+            }
+        }
+        _ => Some(()),
+    }
 }
 
 /// Returns the place where the pool logs in.

@@ -6,6 +6,7 @@ use claviger_config::TlsMode;
 use rustls::CertificateError;
 
 use super::certificate::{Certificate, day};
+use super::verification::Verdict;
 use crate::finding::{Finding, Step, one_line};
 
 /// Time before the expiry of a certificate from which it is reported.
@@ -18,7 +19,9 @@ pub(super) struct TlsFacts<'f> {
     pub(super) version: &'f str,
     /// The server's certificate, then those that it sent beside it.
     pub(super) chain: &'f [Certificate],
-    pub(super) verdict: &'f Result<(), rustls::Error>,
+    pub(super) verdict: &'f Verdict,
+    /// Whether the driver verifies every server with TLS, whatever the mode.
+    pub(super) always_verifies: bool,
     /// The authorities of `ca_file`.
     pub(super) authorities: &'f [Certificate],
     pub(super) now: SystemTime,
@@ -35,7 +38,7 @@ pub(super) fn plain_finding(mode: TlsMode, server_has_tls: Option<bool>) -> Find
         ),
         _ => Finding::problem(Step::Tls, "server_without_tls", "the server has no TLS").with_next(
             "enable TLS at the server (`ssl = on`), or check that `host` and `port` are the \
-                 server's and not those of a pooler without TLS",
+                 server's and not those of a pooler without TLS; Redis without TLS has redis://",
         ),
     }
 }
@@ -50,33 +53,89 @@ pub(super) fn failed_finding(reason: &str) -> Finding {
     .with_next("check that `host` and `port` are those of the database, and its TLS settings")
 }
 
+/// Judges a response that is not one of the pool's kind of server.
+pub(super) fn other_protocol_finding(reason: &str) -> Finding {
+    Finding::problem(Step::Tls, "other_protocol", one_line(reason))
+        .with_next("set `kind`, `host` and `port` to those of the same server")
+}
+
+/// Judges a server that responds with TLS alone, where the pool has none.
+pub(super) fn expected_finding() -> Finding {
+    Finding::problem(
+        Step::Tls,
+        "server_expects_tls",
+        "the server at this port speaks TLS alone, and the pool connects without it",
+    )
+    .with_next(
+        "set ssl_mode = \"verify-full\" and `ca_file`; for Redis, a URL with rediss:// is the same",
+    )
+}
+
 /// Judges a completed handshake.
 pub(super) fn tls_finding(facts: &TlsFacts<'_>) -> Finding {
     let Some(server) = facts.chain.first() else {
         return failed_finding("the server sent no certificate");
     };
-    let is_enforced = match facts.mode {
-        TlsMode::VerifyFull => true,
-        // The name of the host does not count.
-        TlsMode::VerifyCa => !matches!(facts.verdict, Err(error) if is_name(error)),
-        _ => false,
+    let is_verified =
+        facts.always_verifies || matches!(facts.mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
+    // The name of the host does not count for `verify-ca`.
+    let counts_name = facts.always_verifies || facts.mode != TlsMode::VerifyCa;
+    let of_certificate = [
+        facts
+            .verdict
+            .time
+            .as_ref()
+            .err()
+            .map(|error| of_time(facts, server, error)),
+        facts
+            .verdict
+            .authority
+            .as_ref()
+            .err()
+            .map(|error| of_authority(facts, server, error)),
+    ];
+    let of_name = facts
+        .verdict
+        .name
+        .as_ref()
+        .err()
+        .map(|_| of_name(facts, server));
+    let (counted, uncounted) = match counts_name {
+        true => (of_name, None),
+        false => (None, of_name),
     };
-    match facts.verdict {
-        Ok(()) => accepted(facts, server),
-        Err(error) if is_enforced => rejected(facts, server, error),
-        Err(error) => {
-            let reason = rejected(facts, server, error);
+    let problems: Vec<_> = of_certificate
+        .into_iter()
+        .flatten()
+        .chain(counted)
+        .collect();
+    match (together(problems), uncounted) {
+        (None, None) => accepted(facts, server),
+        (Some(problem), _) if is_verified => problem,
+        (problem, name) => {
+            let reason = problem.or(name).map(|reason| reason.detail);
             Finding::note(
                 Step::Tls,
                 "not_verified",
                 format!(
                     "{}; this ssl_mode does not verify it: {}",
-                    facts.version, reason.detail
+                    facts.version,
+                    reason.unwrap_or_default()
                 ),
             )
             .with_next("set ssl_mode = \"verify-full\" and `ca_file`")
         }
     }
+}
+
+/// Returns the first problem, with what is wrong beside it.
+fn together(problems: Vec<Finding>) -> Option<Finding> {
+    problems.into_iter().reduce(|mut first, other| {
+        first.detail += "; ";
+        first.detail += &other.detail;
+        first.next.extend(other.next);
+        first
+    })
 }
 
 fn accepted(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
@@ -93,7 +152,8 @@ fn accepted(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
     if let Some(authority) = expired_authority
         && issued_by(authority)
     {
-        return Finding::note(
+        // It does not end the examination: the login shows more.
+        return Finding::problem(
             Step::Tls,
             "expired_authority",
             format!(
@@ -121,7 +181,7 @@ fn accepted(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
     }
 }
 
-fn rejected(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Error) -> Finding {
+fn of_time(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Error) -> Finding {
     let expired = facts
         .chain
         .iter()
@@ -143,35 +203,41 @@ fn rejected(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Error) -
         )
         .with_next("renew it at the server, and reload the server");
     }
-    if is_name(error) {
-        return Finding::problem(
-            Step::Tls,
-            "certificate_of_another_host",
-            format!(
-                "the certificate is for {}, not for {}",
-                names(server),
-                one_line(facts.host)
-            ),
-        )
-        .with_next("set `host` to a name of the certificate, or renew it with this name");
-    }
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            unknown(facts, server)
-        }
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => Finding::problem(
+    let is_later = |certificate: &&Certificate| certificate.not_before > facts.now;
+    match facts.chain.iter().find(is_later) {
+        Some(certificate) => Finding::problem(
             Step::Tls,
             "certificate_not_valid_yet",
             format!(
                 "{} is valid from {} on; this machine's clock shows {}",
-                server.subject,
-                day(server.not_before),
+                certificate.subject,
+                day(certificate.not_before),
                 day(facts.now)
             ),
         )
         .with_next("check this machine's clock"),
+        None => failed_finding(&error.to_string()),
+    }
+}
+
+fn of_name(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
+    Finding::problem(
+        Step::Tls,
+        "certificate_of_another_host",
+        format!(
+            "the certificate is for {}, not for {}",
+            names(server),
+            one_line(facts.host)
+        ),
+    )
+    .with_next("set `host` to a name of the certificate, or renew it with this name")
+}
+
+fn of_authority(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Error) -> Finding {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            unknown(facts, server)
+        }
         error => failed_finding(&error.to_string()),
     }
 }
@@ -201,15 +267,6 @@ fn unknown(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
     }
 }
 
-fn is_name(error: &rustls::Error) -> bool {
-    matches!(
-        error,
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-        )
-    )
-}
-
 fn names(certificate: &Certificate) -> String {
     match certificate.names.as_slice() {
         [] => certificate.subject.clone(),
@@ -218,118 +275,4 @@ fn names(certificate: &Certificate) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::UNIX_EPOCH;
-
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(24 * 3_600);
-
-    fn now() -> SystemTime {
-        UNIX_EPOCH + 20_000 * DAY
-    }
-
-    fn certificate(subject: &str, issuer: &str, not_after: SystemTime) -> Certificate {
-        Certificate {
-            subject: subject.into(),
-            issuer: issuer.into(),
-            not_before: UNIX_EPOCH,
-            not_after,
-            names: vec!["db.internal".into()],
-        }
-    }
-
-    fn judge(
-        mode: TlsMode,
-        chain: &[Certificate],
-        authorities: &[Certificate],
-        verdict: Result<(), CertificateError>,
-    ) -> Finding {
-        tls_finding(&TlsFacts {
-            host: "db",
-            mode,
-            version: "TLSv1_3",
-            chain,
-            verdict: &verdict.map_err(rustls::Error::from),
-            authorities,
-            now: now(),
-        })
-    }
-
-    #[test]
-    fn expired_certificates_are_named_with_their_day() {
-        let server = certificate("CN=db", "CN=ca", now() - DAY);
-        let chain = [server, certificate("CN=ca", "CN=root", now() + 90 * DAY)];
-        let expired = Err(CertificateError::Expired);
-        let finding = judge(TlsMode::VerifyFull, &chain, &[], expired);
-        assert_eq!(finding.cause, Some("expired_certificate"));
-        assert!(finding.detail.contains("the server's certificate CN=db"));
-        assert!(finding.detail.contains("2024-10-03"), "{finding:?}");
-        let chain = [
-            certificate("CN=db", "CN=ca", now() + 90 * DAY),
-            certificate("CN=ca", "CN=root", now() - DAY),
-        ];
-        let expired = Err(CertificateError::Expired);
-        let finding = judge(TlsMode::VerifyFull, &chain, &[], expired);
-        assert!(
-            finding.detail.starts_with("the authority CN=ca"),
-            "{finding:?}"
-        );
-    }
-
-    #[test]
-    fn an_expired_authority_of_the_file_is_reported_although_rustls_accepts_it() {
-        let chain = [certificate("CN=db", "CN=ca", now() + 90 * DAY)];
-        let authority = certificate("CN=ca", "CN=ca", now() - DAY);
-        let other = certificate("CN=other", "CN=other", now() - DAY);
-        let found = |authority: &Certificate| {
-            judge(
-                TlsMode::VerifyFull,
-                &chain,
-                std::slice::from_ref(authority),
-                Ok(()),
-            )
-            .cause
-        };
-        assert_eq!(found(&authority), Some("expired_authority"));
-        assert_eq!(found(&other), None);
-        let unknown = Err(CertificateError::UnknownIssuer);
-        let finding = judge(TlsMode::VerifyFull, &chain, &[other], unknown);
-        assert_eq!(finding.cause, Some("unknown_authority"));
-        assert!(
-            finding.next[0].contains("CN=other expired on"),
-            "{finding:?}"
-        );
-    }
-
-    #[test]
-    fn the_name_counts_for_verify_full_alone() {
-        let chain = [certificate("CN=db", "CN=ca", now() + 90 * DAY)];
-        let wrong = || Err(CertificateError::NotValidForName);
-        let found = |mode| judge(mode, &chain, &[], wrong()).cause;
-        assert_eq!(
-            found(TlsMode::VerifyFull),
-            Some("certificate_of_another_host")
-        );
-        assert_eq!(found(TlsMode::VerifyCa), Some("not_verified"));
-        assert_eq!(found(TlsMode::Require), Some("not_verified"));
-    }
-
-    #[test]
-    fn a_certificate_that_expires_soon_is_a_note() {
-        let found = |left| {
-            let chain = [certificate("CN=db", "CN=ca", now() + left)];
-            judge(TlsMode::VerifyFull, &chain, &[], Ok(())).cause
-        };
-        assert_eq!(found(DAY), Some("certificate_expires_soon"));
-        assert_eq!(found(60 * DAY), None);
-    }
-
-    #[test]
-    fn a_server_without_tls_is_a_problem_unless_the_mode_allows_it() {
-        let cause = |mode| plain_finding(mode, Some(false)).cause;
-        assert_eq!(cause(TlsMode::Disable), None);
-        assert_eq!(cause(TlsMode::Prefer), Some("no_tls"));
-        assert_eq!(cause(TlsMode::Require), Some("server_without_tls"));
-    }
-}
+mod tests;

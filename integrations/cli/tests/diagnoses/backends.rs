@@ -194,19 +194,73 @@ fn a_vault_that_is_sealed_or_denies_is_named_and_leases_are_released() {
     assert!(target.contains("@127.0.0.1"), "{target}");
     assert_eq!(vault.leases(), 0, "the lease of the diagnosis is released");
 
-    let unknown = vault.setup.doctor(&vault.config("oders"), &[]);
-    assert_eq!(unknown.run.code, Some(1), "{:#}", unknown.report);
-    assert!(
-        unknown.report.to_string().contains("oders"),
-        "{:#}",
-        unknown.report
-    );
+    let identity = fine.finding("identity")["detail"].to_string();
+    for part in [
+        "token token",
+        "policies default, orders",
+        "it expires in 59m",
+    ] {
+        assert!(identity.contains(part), "{identity}");
+    }
     vault.write_token("default");
     let denied = vault.setup.doctor(&vault.config("orders"), &[]);
     denied.assert_cause("permission", "permission_denied");
+    let permission = denied.finding("permission").to_string();
+    for part in ["policies default", "has deny", "database/creds/orders"] {
+        assert!(permission.contains(part), "{permission}");
+    }
+    // A policy that permits everything shows what is missing.
+    vault.write_token("root");
+    let role = vault.setup.doctor(&vault.config("oders"), &[]);
+    role.assert_cause("secret", "unknown_role");
+    let mount = vault.config("orders").replace(
+        "role = \"orders\"",
+        "role = \"orders\"\nmount = \"databases\"",
+    );
+    let mount = vault.setup.doctor(&mount, &[]);
+    mount.assert_cause("secret", "wrong_mount");
+    let token = vault.setup.path("token");
+    let token = std::fs::read_to_string(token).expect("a token");
+    vault.admin.revoke_token(&token).expect("revoked");
+    let invalid = vault.setup.doctor(&vault.config("orders"), &[]);
+    invalid.assert_cause("identity", "vault_token_invalid");
+    assert_eq!(vault.leases(), 0);
     vault.admin.vault.seal().expect("sealed");
     let sealed = vault.setup.doctor(&vault.config("orders"), &[]);
     sealed.assert_cause("permission", "vault_sealed");
+}
+
+#[test]
+fn a_login_to_vault_that_is_rejected_is_named() {
+    let vault = Vault::start();
+    let app_role = json!({ "token_policies": ["orders"], "token_ttl": "1h" });
+    let role_id = vault.admin.app_role(app_role).expect("an AppRole");
+    let config = |secret_id: &str, more: &str| {
+        vault.setup.write("secret-id", secret_id);
+        let auth = format!(
+            "auth = {{ kind = \"app-role\", role_id = \"{role_id}\", secret_id = \"file:{}\"{more} }}",
+            vault.setup.path("secret-id").display()
+        );
+        let config = vault.config("orders");
+        let (before, _) = config.split_once("auth = ").expect("its identity");
+        format!("{before}{auth}\n")
+    };
+    let secret_id = vault.admin.secret_id().expect("a secret id");
+    let fine = vault.setup.doctor(&config(&secret_id, ""), &[]);
+    fine.assert_fine();
+    let identity = fine.finding("identity")["detail"].to_string();
+    assert!(identity.contains("approle"), "{identity}");
+    assert_eq!(
+        vault.admin.tokens().expect("the tokens").len(),
+        1,
+        "the root's"
+    );
+    let wrong = vault.setup.doctor(&config("wrong", ""), &[]);
+    wrong.assert_cause("identity", "vault_login_rejected");
+    let mount = vault
+        .setup
+        .doctor(&config(&secret_id, ", mount = \"nowhere\""), &[]);
+    assert_eq!(mount.cause().0, "identity", "{:#}", mount.report);
 }
 
 #[test]

@@ -85,11 +85,21 @@ fn expired_certificates_other_hosts_and_other_authorities_are_named() {
         ),
         (
             Case {
+                authority: 2090,
+                server: 2001,
+                host: "db.example.com",
+            },
+            "problem",
+            "expired_certificate",
+            "on 2001-01-01; the certificate is for db.example.com, not for 127.0.0.1",
+        ),
+        (
+            Case {
                 authority: 2001,
                 server: 2090,
                 host: "127.0.0.1",
             },
-            "note",
+            "problem",
             "expired_authority",
             "test authority expired on 2001-01-01",
         ),
@@ -106,7 +116,33 @@ fn expired_certificates_other_hosts_and_other_authorities_are_named() {
         assert_eq!(finding["cause"], cause, "{:#}", diagnosis.report);
         assert_eq!(finding["outcome"], outcome, "{:#}", diagnosis.report);
         assert!(finding["detail"].to_string().contains(word), "{finding:#}");
-        let logins = u64::from(outcome == "note");
+        // rustls accepts an expired authority.
+        let logins = u64::from(cause == "expired_authority");
         assert_eq!(diagnosis.logins(), (logins, 0), "no login after a problem");
     }
+}
+
+/// The drivers differ: sqlx accepts any certificate with `prefer`, tokio-postgres verifies it.
+#[test]
+fn a_certificate_is_judged_as_the_driver_of_the_pool_does() {
+    let server = Postgres::builder().tls().start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let config = |kind: &str, more: &str| {
+        let more = format!("database = \"postgres\"\nkind = \"{kind}\"\n{more}");
+        setup.doctor(&pool(&setup, server.port(), &more), &[])
+    };
+    let own = server.ca_file().expect("it has TLS").display().to_string();
+    for kind in ["deadpool-postgres", "bb8-postgres", "diesel-postgres"] {
+        let unverified = config(kind, "ssl_mode = \"prefer\"");
+        unverified.assert_cause("tls", "unknown_authority");
+        assert_eq!(unverified.logins(), (0, 0));
+        let verified = config(kind, &format!("ca_file = \"{own}\""));
+        verified.assert_fine();
+        assert_eq!(verified.finding("capacity")["outcome"], "ok");
+        assert_eq!(verified.logins(), (1, 0));
+    }
+    let sqlx = config("postgres", "ssl_mode = \"prefer\"");
+    sqlx.assert_fine();
+    assert_eq!(sqlx.finding("tls")["cause"], "not_verified");
 }

@@ -18,16 +18,47 @@ pub(crate) const ACCESS_KEY: &str = "wJalrXUtnFEMI-kestrel-access-key";
 /// A folder with a configuration.
 pub(crate) struct Setup {
     folder: TempDir,
+    /// Library that gives the command another clock.
+    clock: Option<PathBuf>,
 }
+
+/// Replaces the function of the C library that reads the clock.
+const CLOCK: &str = "
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *at) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, \"clock_gettime\");
+    int result = real(id, at);
+    if (result == 0 && id == CLOCK_REALTIME) at->tv_sec += SHIFT;
+    return result;
+}
+";
 
 impl Setup {
     /// Creates a folder with the file `password`.
     pub(crate) fn new() -> Self {
         let setup = Self {
             folder: TempDir::new().expect("a folder"),
+            clock: None,
         };
         setup.write("password", SECRET);
         setup
+    }
+
+    /// Gives the command a clock that differs from the machine's by these seconds. Needs a C
+    /// compiler.
+    pub(crate) fn with_clock(mut self, seconds: i32) -> Self {
+        let (source, library) = (self.write("clock.c", CLOCK), self.path("clock.so"));
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(format!("-DSHIFT=({seconds})"))
+            .args([&source, "-ldl"])
+            .status();
+        assert!(compiled.expect("a compiler").success());
+        self.clock = Some(library);
+        self
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -52,6 +83,9 @@ impl Setup {
             {
                 command.env_remove(name);
             }
+        }
+        if let Some(library) = &self.clock {
+            command.env("LD_PRELOAD", library);
         }
         command
             .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")

@@ -1,6 +1,6 @@
 //! needs: postgresql, pam, mariadb, redis, moto, openbao, pgbouncer
 //!
-//! Broken set-ups on real servers: the command names the cause of each, and prints no secret.
+//! Broken setups on real servers: the command names the cause of each, and prints no secret.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,6 +11,8 @@ mod common;
 mod networks;
 mod other_servers;
 mod poolers;
+mod redis;
+mod rejections;
 mod roles;
 mod services;
 mod tokens;

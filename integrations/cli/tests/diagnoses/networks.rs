@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use claviger::lease::Timestamp;
 
-use crate::common::{Setup, pool};
+use crate::common::{SECRET, Setup, pool};
 
 /// Time after which a connection to a full backlog counts as dropped.
 const DROPPED: Duration = Duration::from_millis(300);
@@ -41,6 +41,45 @@ fn a_dropping_firewall_a_closed_port_and_an_unknown_host_are_distinguished() {
         .assert_cause("dns", "unknown_host");
 }
 
+/// A balancer without a healthy target accepts connections, and closes them at once.
+#[test]
+fn a_balancer_without_a_server_is_named() {
+    let setup = Setup::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    for (more, step) in [
+        ("ssl_mode = \"prefer\"", "tls"),
+        ("ssl_mode = \"disable\"", "login"),
+        ("kind = \"mysql\"", "tls"),
+        ("kind = \"redis\"", "login"),
+    ] {
+        let diagnosis = setup.doctor(&pool(&setup, port, more), &[]);
+        diagnosis.assert_cause(step, "closed_at_once");
+        let next = diagnosis.finding(step)["next"][0].to_string();
+        assert!(next.contains("balancer"), "{more}: {next}");
+    }
+}
+
+/// The kernel accepts connections for a listener, which then sends nothing: as a server that hangs,
+/// or a firewall that drops what follows.
+#[test]
+fn a_server_that_sends_nothing_is_named() {
+    let setup = Setup::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    for (more, step) in [
+        ("ssl_mode = \"require\"", "tls"),
+        ("ssl_mode = \"disable\"", "login"),
+        ("kind = \"mysql\"", "tls"),
+    ] {
+        let diagnosis = setup.doctor(&pool(&setup, port, more), &[]);
+        diagnosis.assert_cause(step, "no_response");
+        let next = diagnosis.finding(step)["next"].to_string();
+        assert!(next.contains("firewall"), "{more}: {next}");
+    }
+}
+
 #[test]
 fn a_server_of_another_protocol_is_named() {
     let setup = Setup::new();
@@ -48,7 +87,7 @@ fn a_server_of_another_protocol_is_named() {
     let config = pool(&setup, address.port(), "ssl_mode = \"require\"");
     setup
         .doctor(&config, &[])
-        .assert_cause("tls", "handshake_failed");
+        .assert_cause("tls", "other_protocol");
 }
 
 /// Starts an HTTP server whose clock is ahead by this time. It ends with the process.
@@ -102,4 +141,18 @@ fn a_clock_that_is_off_by_20_minutes_is_named() {
             "{detail}"
         );
     }
+}
+
+#[test]
+fn a_clock_that_differs_from_the_database_s_is_noted_without_any_backend() {
+    let server = claviger_servers::Postgres::start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new().with_clock(-20 * 60);
+    let config = pool(&setup, server.port(), "database = \"postgres\"");
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_fine();
+    let clock = diagnosis.finding("clock");
+    assert_eq!(clock["cause"], "clock_skew", "{:#}", diagnosis.report);
+    let detail = clock["detail"].to_string();
+    assert!(detail.contains("behind the database"), "{detail}");
 }

@@ -1,10 +1,8 @@
-//! MariaDB and Redis.
+//! MariaDB.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::thread;
+use std::net::TcpStream;
 
-use claviger_servers::{MariaDb, Redis};
+use claviger_servers::MariaDb;
 
 use crate::common::{SECRET, Setup, WRONG, pool};
 
@@ -36,41 +34,46 @@ fn causes_on_mariadb_are_named() {
 }
 
 #[test]
-fn causes_on_redis_are_named() {
-    let server = Redis::builder().tls().start().expect("a server");
-    server.set_user("app", SECRET).expect("a user");
+fn errors_before_a_login_are_named_by_their_numbers() {
+    let server = MariaDb::builder()
+        .tls()
+        .setting("max_connections", "10")
+        .setting("connect_timeout", "600")
+        .start()
+        .expect("a server");
     let setup = Setup::new();
-    let own = server.ca_file().expect("it has TLS").display().to_string();
-    let more = format!("kind = \"redis\"\nca_file = \"{own}\"");
-    let config = pool(&setup, server.port(), &more);
-    let fine = setup.doctor(&config, &[]);
-    fine.assert_fine();
-    assert_eq!(fine.finding("tls")["outcome"], "ok");
-    setup.write("password", WRONG);
-    let wrong = setup.doctor(&config, &[]);
-    wrong.assert_cause("login", "password_rejected");
-    assert_eq!(server.rejected_logins_of("app").expect("counted"), 1);
+    let ca = server.ca_file().expect("it has TLS").display().to_string();
+    let tls = format!("kind = \"mysql\"\nca_file = \"{ca}\"");
+    let plain = "kind = \"mysql\"\nssl_mode = \"disable\"".to_owned();
+    let assert_cause = |cause: &str, word: &str| {
+        for more in [&tls, &plain] {
+            let diagnosis = setup.doctor(&pool(&setup, server.port(), more), &[]);
+            diagnosis.assert_cause("login", cause);
+            let finding = diagnosis.finding("login").to_string();
+            assert!(finding.contains(word), "{finding}");
+            assert_eq!(diagnosis.logins(), (0, 0), "{finding}");
+        }
+    };
+    // No account may connect from this machine.
+    server
+        .sql("DELETE FROM mysql.global_priv WHERE Host NOT IN ('localhost'); FLUSH PRIVILEGES")
+        .expect("deleted");
+    assert_cause("host_not_allowed", "1130");
+    server.create_role("app", SECRET).expect("a user");
+    // Connections count before their login. One more is reserved for administrators.
+    let held: Vec<_> = (0..11)
+        .map(|_| TcpStream::connect(("127.0.0.1", server.port())).expect("connected"))
+        .collect();
+    assert_cause("too_many_connections", "1040");
+    drop(held);
 }
 
-/// A Redis without `AUTH` repeats the arguments that it received. The fixture cannot be such a
-/// server, because its users need `AUTH`.
 #[test]
-fn a_server_that_repeats_the_password_does_not_get_it_printed() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let response =
-        format!("-ERR unknown command 'AUTH', with args beginning with: 'app' '{SECRET}' \r\n");
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.read(&mut [0; 4_096]);
-            let _ = stream.write_all(response.as_bytes());
-        }
-    });
+fn an_expired_password_is_named_although_the_login_works() {
+    let server = MariaDb::start().expect("a server");
+    server.create_role("app", SECRET).expect("a user");
+    server.expire_password("app").expect("expired");
     let setup = Setup::new();
-    let config = pool(&setup, port, "kind = \"redis\"");
-    let diagnosis = setup.doctor(&config, &[]);
-    diagnosis.assert_cause("login", "auth_unavailable");
-    let detail = diagnosis.finding("login")["detail"].to_string();
-    assert!(detail.contains("'app' '***'"), "{detail}");
-    assert_eq!(setup.run(&config, &["doctor"]).code, Some(1));
+    let diagnosis = setup.doctor(&pool(&setup, server.port(), "kind = \"mysql\""), &[]);
+    diagnosis.assert_cause("login", "password_expired");
 }

@@ -193,6 +193,49 @@ fn a_server_without_a_free_connection_is_named() {
 }
 
 #[test]
+fn pools_that_together_exceed_the_server_are_named() {
+    let (server, setup) = (server(), Setup::new());
+    let config = |name: &str, size: u32| {
+        let more = format!("database = \"orders\"\nmax_connections = {size}");
+        pool(&setup, server.port(), &more).replace("pools.orders", &format!("pools.{name}"))
+    };
+    let fine = setup.doctor(&(config("a", 30) + &config("b", 30)), &[]);
+    fine.assert_fine();
+    let over = setup.doctor(&(config("a", 120) + &config("b", 120)), &[]);
+    assert_eq!(over.run.code, Some(1), "{:#}", over.report);
+    let findings = over.report["connections"][1]["findings"].to_string();
+    for part in ["pools_over_limit", "the pools a, b together need 240"] {
+        assert!(findings.contains(part), "{findings}");
+    }
+}
+
+#[test]
+fn a_password_that_is_the_name_of_the_user_is_a_note_and_is_not_shown() {
+    let (server, setup) = (server(), Setup::new());
+    let name = "kestrel_and_sparrow";
+    server.create_role(name, name).expect("a role");
+    server.create_database(name, name).expect("a database");
+    setup.write("password", name);
+    let config = pool(&setup, server.port(), &format!("user = \"{name}\""));
+    let fine = setup.doctor(&config, &[]);
+    fine.assert_fine();
+    let target = format!("***@127.0.0.1:{}", server.port());
+    assert_eq!(fine.report["connections"][0]["target"], target);
+    assert!(fine.report.to_string().contains("user_is_password"));
+    // No text has it, neither the server's nor one of the catalog.
+    server.set_password(name, "changed").expect("changed");
+    let admin = admin_url(&server);
+    let rejected = setup.doctor(&config, &["--admin-url", &admin]);
+    rejected.assert_cause("login", "password_rejected");
+    server
+        .sql(&format!("ALTER ROLE {name} NOLOGIN PASSWORD '{name}'"))
+        .expect("changed");
+    setup
+        .doctor(&config, &["--admin-url", &admin])
+        .assert_cause("role", "role_may_not_log_in");
+}
+
+#[test]
 fn a_password_file_that_is_missing_or_empty_is_named() {
     let (server, setup) = (server(), Setup::new());
     let config = pool(&setup, server.port(), "");

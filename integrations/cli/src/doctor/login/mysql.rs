@@ -1,46 +1,41 @@
-//! A login to MySQL or MariaDB.
+//! A login to MySQL or MariaDB. Its errors are distinguished by their numbers.
 
 use claviger::Credentials;
-use claviger_config::{Connection, TlsMode};
+use claviger_config::Connection;
 use sqlx::ConnectOptions as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use tokio::time::timeout;
 
-use super::{LoggedIn, LoginError, LoginFacts, TIMEOUT, quote};
+use super::error::Advice;
+use super::{LoggedIn, LoginError, LoginFacts, ServerError, TIMEOUT, quote, rds_proxy};
 use crate::finding::{Finding, Step};
 use crate::place::Place;
 
-/// Logs in once. A token is sent in clear: the caller has checked that TLS is verified.
+const ADVICE: Advice = Advice {
+    timed_out: "check the server's load",
+    closed: "check the server's log, and whether the account requires TLS",
+    other: "check the server's log, and the account's plug-in",
+};
+
+/// Logs in once, with the settings of the pool. A token is sent in clear: the caller has checked
+/// that TLS is verified.
 ///
 /// # Errors
 /// The server's number and message, or why there was no response.
-pub(in crate::doctor) async fn log_in(
+pub(super) async fn log_in(
     connection: &Connection,
     place: &Place,
     credentials: &Credentials,
 ) -> Result<LoggedIn, LoginError> {
-    let mode = connection.tls_mode();
-    let mut options = MySqlConnectOptions::new()
+    let options = connection.mysql_options();
+    let mut options = options
+        .map_err(|problem| LoginError::Other(problem.message))?
         .host(&place.host)
         .port(place.port)
         .username(credentials.user())
         .password(credentials.expose_password())
-        .enable_cleartext_plugin(credentials.is_token())
-        .ssl_mode(match mode {
-            TlsMode::Disable => MySqlSslMode::Disabled,
-            TlsMode::Require => MySqlSslMode::Required,
-            TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
-            TlsMode::VerifyFull => MySqlSslMode::VerifyIdentity,
-            _ => MySqlSslMode::Preferred,
-        });
+        .enable_cleartext_plugin(credentials.is_token());
     if let Some(database) = &place.database {
         options = options.database(database);
-    }
-    if let Some(file) = connection.ca_file() {
-        options = options.ssl_ca(file);
-    }
-    if let Some((certificate, key)) = connection.client_certificate() {
-        options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
     match timeout(TIMEOUT, options.connect()).await {
         Ok(Ok(connection)) => Ok(LoggedIn::MySql(connection)),
@@ -51,35 +46,30 @@ pub(in crate::doctor) async fn log_in(
 
 /// Returns the number of the error: its SQLSTATE alone is less precise.
 fn of_sqlx(error: &sqlx::Error) -> LoginError {
-    let number = error
-        .as_database_error()
-        .and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>())
-        .map(|error| error.number().to_string());
-    match (LoginError::of_sqlx(error), number) {
-        (LoginError::Server { message, .. }, Some(code)) => LoginError::Server { code, message },
-        (error, _) => error,
+    match number(error) {
+        Some((number, message)) => LoginError::Server(ServerError::new(number, message)),
+        None => LoginError::of_sqlx(error),
     }
 }
 
+fn number(error: &sqlx::Error) -> Option<(String, String)> {
+    let error = error.as_database_error()?;
+    let number = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()?;
+    Some((number.number().to_string(), error.message().to_owned()))
+}
+
 /// Judges a failed login.
-pub(in crate::doctor) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
-    let (code, message) = match error {
-        LoginError::Server { code, message } => (code.as_str(), message.as_str()),
-        LoginError::TimedOut => {
-            return Finding::problem(
-                Step::Login,
-                "login_timed_out",
-                "the server did not complete the login within 10 s",
-            )
-            .with_next("check the server's load");
-        }
-        LoginError::Other(reason) => {
-            return Finding::problem(Step::Login, "login_failed", reason)
-                .with_next("check the server's log, and the account's plug-in");
-        }
+pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
+    let error = match error.server(&ADVICE) {
+        Ok(error) => error,
+        Err(finding) => return finding,
     };
+    let (code, message) = (error.code.as_str(), error.message.as_str());
+    if let Some(finding) = rds_proxy::finding(facts, message) {
+        return finding;
+    }
     let problem = |cause| Finding::problem(Step::Login, cause, format!("{code} {message}"));
-    let account = || {
+    let accounts = || {
         format!(
             "SELECT user, host, plugin FROM mysql.user WHERE user = {}",
             quote(facts.user)
@@ -90,30 +80,68 @@ pub(in crate::doctor) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginErr
             .with_next("the account is missing, or not IDENTIFIED WITH AWSAuthenticationPlugin")
             .with_next("the identity lacks rds-db:connect for this account")
             .with_next("the token is for another region or host, or the clocks differ by 15 min")
-            .with_statement(account()),
-        "1045" => problem("password_rejected")
+            .with_statement(accounts()),
+        // 1698: the account is verified by the name of the system's user.
+        "1045" | "1698" => problem("password_rejected")
             .with_next("the password is not the account's: compare backend and database")
             .with_next(format!(
                 "no account {} for this machine's address exists, or it requires TLS",
                 facts.user
             ))
-            .with_statement(account()),
+            .with_statement(accounts()),
         "1049" => problem("unknown_database")
             .with_next("set `database` to an existing one, or create it")
             .with_statement("SHOW DATABASES"),
         "1044" => problem("connect_not_granted")
             .with_next("grant the account privileges on the database")
             .with_statement(format!("SHOW GRANTS FOR {}", quote(facts.user))),
-        "1040" | "1203" | "1226" => problem("too_many_connections")
+        "1203" | "1226" => problem("too_many_connections")
+            .with_next("raise the account's limit, or lower `max_connections` of its pools")
+            .with_statement(format!(
+                "SELECT user, host, max_user_connections FROM mysql.user WHERE user = {}",
+                quote(facts.user)
+            )),
+        "1040" => problem("too_many_connections")
             .with_next("find who has the connections, and lower `max_connections` of pools")
             .with_statement("SELECT user, count(*) FROM information_schema.processlist GROUP BY 1"),
         "4151" | "3118" => problem("role_may_not_log_in")
             .with_next("unlock the account")
             .with_statement(format!("ALTER USER {} ACCOUNT UNLOCK", quote(facts.user))),
-        "1129" | "1130" => problem("host_not_allowed")
-            .with_next("create the account for this machine's address, or FLUSH HOSTS"),
+        "1820" | "1862" => password_expired(problem("password_expired")),
+        "1129" => problem("host_blocked")
+            .with_next(
+                "too many connections from this machine were broken off before a login, such as \
+                 the checks of a load balancer: stop them, then unblock it",
+            )
+            .with_next("or raise max_connect_errors")
+            .with_statement("FLUSH HOSTS"),
+        "1130" => problem("host_not_allowed")
+            .with_next("create the account for this machine's address, or for '%'")
+            .with_statement("SELECT user, host FROM mysql.user ORDER BY 1, 2"),
+        "3159" => problem("tls_required").with_next("set ssl_mode = \"verify-full\""),
+        "1053" => problem("server_shuts_down").with_next("wait for the restart or failover"),
+        "1251" | "1275" | "1524" | "2059" => problem("authentication_not_supported")
+            .with_next("change the plug-in of the account to one that the driver has")
+            .with_statement(accounts()),
         _ => problem("login_failed").with_next("check the server's log for this message"),
     }
+}
+
+/// Judges a statement that failed after a login: MariaDB accepts an expired password, and then
+/// rejects each statement.
+pub(super) fn unusable_finding(error: &sqlx::Error) -> Option<Finding> {
+    let (number, message) = number(error)?;
+    let problem = || {
+        let detail = format!("the login works, but no statement: {number} {message}");
+        Finding::problem(Step::Login, "password_expired", detail)
+    };
+    matches!(number.as_str(), "1820" | "1862").then(|| password_expired(problem()))
+}
+
+fn password_expired(problem: Finding) -> Finding {
+    problem
+        .with_next("set a new password, in the backend as well")
+        .with_next("or let it never expire: ALTER USER … PASSWORD EXPIRE NEVER")
 }
 
 #[cfg(test)]
@@ -128,7 +156,11 @@ mod tests {
             ("1049", false, "unknown_database"),
             ("1044", false, "connect_not_granted"),
             ("1040", false, "too_many_connections"),
+            ("1226", false, "too_many_connections"),
             ("4151", false, "role_may_not_log_in"),
+            ("1129", false, "host_blocked"),
+            ("1130", false, "host_not_allowed"),
+            ("1862", false, "password_expired"),
             ("2000", false, "login_failed"),
         ] {
             let facts = LoginFacts {
@@ -137,11 +169,9 @@ mod tests {
                 is_token,
                 has_tls: true,
                 pooler: None,
+                method: None,
             };
-            let error = LoginError::Server {
-                code: code.into(),
-                message: "text".into(),
-            };
+            let error = LoginError::Server(ServerError::new(code, "text"));
             let finding = failed_finding(&facts, &error);
             assert_eq!(finding.cause, Some(cause), "{code}");
             assert!(!finding.next.is_empty() && finding.is_problem());

@@ -1,52 +1,103 @@
 //! A login to PostgreSQL.
+//!
+//! Its errors are distinguished by SQLSTATE and by the function of the source that reports them: their
+//! texts are in the server's language. Text counts only where several errors have both in common,
+//! and then a word that no translation changes.
 
 use claviger::Credentials;
-use claviger_config::{Connection, TlsMode};
+use claviger_config::Connection;
 use sqlx::ConnectOptions as _;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::time::timeout;
 
-use super::{LoggedIn, LoginError, LoginFacts, TIMEOUT};
+use super::error::Advice;
+use super::{LoggedIn, LoginError, LoginFacts, ServerError, TIMEOUT, pgbouncer, rds_proxy};
+use crate::doctor::greeting::Method;
 use crate::doctor::pooler::Pooler;
 use crate::finding::{Finding, Step};
 use crate::place::Place;
 
-/// Logs in once.
+const ADVICE: Advice = Advice {
+    timed_out: "check the server's load, and what its authentication calls: PAM, LDAP",
+    closed: "check the server's log: it ended the connection during the login",
+    other: "check the server's log for this login",
+};
+
+/// Logs in once, by the driver and with the settings of the pool.
 ///
 /// # Errors
 /// The server's code and message, or why there was no response.
-pub(in crate::doctor) async fn log_in(
+pub(super) async fn log_in(
     connection: &Connection,
     place: &Place,
     credentials: &Credentials,
 ) -> Result<LoggedIn, LoginError> {
-    let mut options = PgConnectOptions::new_without_pgpass()
+    let log_in = async {
+        if connection.uses_tokio_postgres() {
+            by_tokio_postgres(connection, credentials).await
+        } else {
+            by_sqlx(connection, place, credentials).await
+        }
+    };
+    match timeout(TIMEOUT, log_in).await {
+        Ok(result) => result,
+        Err(_) => Err(LoginError::TimedOut),
+    }
+}
+
+async fn by_sqlx(
+    connection: &Connection,
+    place: &Place,
+    credentials: &Credentials,
+) -> Result<LoggedIn, LoginError> {
+    let options = connection.postgres_options();
+    let mut options = options
+        .map_err(|problem| LoginError::Other(problem.message))?
         .host(&place.host)
         .port(place.port)
         .username(credentials.user())
         .password(credentials.expose_password())
-        .application_name("claviger doctor")
-        .ssl_mode(match connection.tls_mode() {
-            TlsMode::Disable => PgSslMode::Disable,
-            TlsMode::Require => PgSslMode::Require,
-            TlsMode::VerifyCa => PgSslMode::VerifyCa,
-            TlsMode::VerifyFull => PgSslMode::VerifyFull,
-            _ => PgSslMode::Prefer,
-        });
+        .application_name("claviger doctor");
     if let Some(database) = &place.database {
         options = options.database(database);
     }
-    if let Some(file) = connection.ca_file() {
-        options = options.ssl_root_cert(file);
+    let logged_in = options.connect().await;
+    logged_in
+        .map(LoggedIn::Postgres)
+        .map_err(|error| LoginError::of_sqlx(&error))
+}
+
+async fn by_tokio_postgres(
+    connection: &Connection,
+    credentials: &Credentials,
+) -> Result<LoggedIn, LoginError> {
+    let connect = connection.tokio_postgres_connect();
+    let connect = connect.map_err(|problem| LoginError::Other(problem.message))?;
+    let (client, _) = connect
+        .connect(credentials)
+        .await
+        .map_err(|error| of_tokio_postgres(&error))?;
+    Ok(LoggedIn::TokioPostgres(client))
+}
+
+fn of_tokio_postgres(error: &tokio_postgres::Error) -> LoginError {
+    if let Some(error) = error.as_db_error() {
+        let routine = error.routine().map(str::to_owned);
+        let error = ServerError::new(error.code().code(), error.message());
+        return LoginError::Server(error.with_routine(routine));
     }
-    if let Some((certificate, key)) = connection.client_certificate() {
-        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    let mut text = error.to_string();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(source) = cause {
+        if let Some(error) = source.downcast_ref() {
+            return LoginError::of_io(error);
+        }
+        text = source.to_string();
+        cause = source.source();
     }
-    match timeout(TIMEOUT, options.connect()).await {
-        Ok(Ok(connection)) => Ok(LoggedIn::Postgres(connection)),
-        Ok(Err(error)) => Err(LoginError::of_sqlx(&error)),
-        Err(_) => Err(LoginError::TimedOut),
+    if error.is_closed() {
+        return LoginError::Closed;
     }
+    LoginError::Other(text)
 }
 
 /// Quotes a text for a statement.
@@ -62,54 +113,31 @@ fn identifier(name: &str) -> String {
 }
 
 /// Judges a failed login.
-pub(in crate::doctor) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
-    let (code, message) = match error {
-        LoginError::Server { code, message } => (code.as_str(), message.as_str()),
-        LoginError::TimedOut => {
-            return Finding::problem(
-                Step::Login,
-                "login_timed_out",
-                "the server did not complete the login within 10 s",
-            )
-            .with_next("check the server's load, and what its authentication calls: PAM, LDAP");
-        }
-        LoginError::Other(reason) => {
-            return Finding::problem(Step::Login, "login_failed", reason)
-                .with_next("check the server's log: it ended the connection during the login");
-        }
+pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
+    let error = match error.server(&ADVICE) {
+        Ok(error) => error,
+        Err(finding) => return finding,
     };
-    let problem = |cause| Finding::problem(Step::Login, cause, format!("{code} {message}"));
-    let mut code = code;
+    let (own_code, message) = (error.code.as_str(), error.message.as_str());
+    let problem = |cause| Finding::problem(Step::Login, cause, format!("{own_code} {message}"));
+    let mut code = own_code;
     if facts.pooler == Some(Pooler::PgBouncer) {
-        code = of_database(message).unwrap_or(code);
-        if let Some(finding) = by_pgbouncer(facts, problem, code, message) {
+        let of_database = pgbouncer::of_database(message).unwrap_or(code);
+        if let Some(finding) = pgbouncer::finding(facts, problem, of_database, message) {
             return finding;
         }
+        code = of_database;
+    } else if error.routine.is_none() {
+        if let Some(finding) = rds_proxy::finding(facts, message) {
+            return finding;
+        }
+        let forwarded = rds_proxy::forwarded(message).and_then(pgbouncer::of_database);
+        code = forwarded.unwrap_or(code);
     }
     match code {
         "28P01" if facts.is_token => token_not_accepted(facts, problem("not_in_rds_iam")),
         "28P01" => password_rejected(facts, problem("password_rejected")),
-        "28000" if message.contains("PAM") => token_rejected(problem("token_rejected")),
-        "28000" if message.contains("not permitted to log in") => problem("role_may_not_log_in")
-            .with_next("allow the role to log in, or use another role")
-            .with_statement(format!("ALTER ROLE {} LOGIN", identifier(facts.user))),
-        "28000" if message.contains("no pg_hba.conf entry") && !facts.has_tls => {
-            problem("no_hba_entry").with_next(
-                "connect with TLS (ssl_mode = \"verify-full\"), or add a line for this host, user \
-                 and database to pg_hba.conf",
-            )
-        }
-        "28000" if message.contains("pg_hba.conf") => problem("no_hba_entry")
-            .with_next("add a line for this host, user and database to pg_hba.conf, and reload"),
-        "28000" if message.contains("certificate") => problem("client_certificate_rejected")
-            .with_next(
-                "set `client_certificate_file` to a certificate by the server's authority, whose \
-                 name is the role's or is mapped to it in pg_ident.conf",
-            )
-            .with_statement("SELECT * FROM pg_hba_file_rules WHERE options::text ~ 'clientcert'"),
-        "28000" => problem("role_rejected")
-            .with_next(format!("check that the role {} exists", facts.user))
-            .with_statement(role_statement(facts)),
+        "28000" => not_authorized(facts, error, problem),
         "3D000" => problem("unknown_database")
             .with_next("set `database` to an existing one, or create it")
             .with_statement("SELECT datname FROM pg_database ORDER BY 1"),
@@ -126,11 +154,89 @@ pub(in crate::doctor) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginErr
                 "ALTER DATABASE {} ALLOW_CONNECTIONS true",
                 identifier(facts.database)
             )),
-        "53300" => too_many(facts, problem("too_many_connections"), message),
-        "57P03" => {
-            problem("server_not_ready").with_next("wait until the server has started, or recovered")
+        "53300" => too_many(facts, problem("too_many_connections"), error),
+        "57P03" => problem("server_not_ready")
+            .with_next("wait until the server has started, recovered, or shut down"),
+        "57P01" | "57P02" => problem("server_shuts_down")
+            .with_next("wait for the restart or failover, and see the server's log"),
+        "22023" | "42704" | "0A000" if error.routine.is_some() => {
+            problem("startup_parameter_rejected")
+                .with_next("correct `options` in the URL of the pool, or the role's own settings")
+                .with_statement(format!(
+                    "SELECT setconfig FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = \
+                     s.setrole WHERE rolname = {}",
+                    quote(facts.user)
+                ))
         }
         _ => problem("login_failed").with_next("check the server's log for this message"),
+    }
+}
+
+/// Judges SQLSTATE 28000, which has many causes.
+fn not_authorized(
+    facts: &LoginFacts<'_>,
+    error: &ServerError,
+    problem: impl Fn(&'static str) -> Finding,
+) -> Finding {
+    let has = |text| error.message.contains(text);
+    let no_entry = || {
+        let finding = problem("no_hba_entry");
+        if facts.has_tls {
+            finding
+        } else {
+            finding.with_next("connect with TLS (ssl_mode = \"verify-full\")")
+        }
+        .with_next(
+            "add a line for this host, user and database to pg_hba.conf, before any that rejects \
+             it, and reload",
+        )
+        .with_statement("SELECT * FROM pg_hba_file_rules ORDER BY line_number")
+    };
+    let no_certificate = || {
+        problem("client_certificate_rejected")
+            .with_next(
+                "set `client_certificate_file` to a certificate by the server's authority, whose \
+                 name is the role's or is mapped to it in pg_ident.conf",
+            )
+            .with_statement("SELECT * FROM pg_hba_file_rules WHERE options::text ~ 'clientcert'")
+    };
+    let may_not_log_in = || {
+        problem("role_may_not_log_in")
+            .with_next("allow the role to log in, or use another role")
+            .with_statement(format!("ALTER ROLE {} LOGIN", identifier(facts.user)))
+    };
+    let role = || {
+        problem("role_rejected")
+            .with_next(format!(
+                "check that the role {} exists, and may log in",
+                facts.user
+            ))
+            .with_statement(role_statement(facts))
+    };
+    match error.routine.as_deref() {
+        // The lines of pg_hba.conf, or their option `clientcert`.
+        Some("ClientAuthentication") if has("pg_hba.conf") => no_entry(),
+        Some("ClientAuthentication") => no_certificate(),
+        Some("auth_failed") if has("PAM") => token_rejected(facts, problem),
+        Some("auth_failed") if has("LDAP") || has("RADIUS") || has("BSD") => {
+            password_rejected(facts, problem("password_rejected"))
+        }
+        Some("auth_failed") if has("GSSAPI") || has("SSPI") => problem("password_not_requested")
+            .with_next("the line of pg_hba.conf for this user requires Kerberos: change it"),
+        Some("auth_failed") if facts.has_tls => no_certificate(),
+        // `peer` and `ident` compare the name of the operating system's user.
+        Some("auth_failed") => problem("password_not_requested").with_next(
+            "the line of pg_hba.conf for this user is `peer`, `ident` or `cert`: make it \
+             scram-sha-256, or map the system's user in pg_ident.conf",
+        ),
+        // A role that is missing has no password to verify before.
+        Some("InitializeSessionUserId") if facts.method == Some(Method::Hashed) => may_not_log_in(),
+        _ if has("not permitted to log in") => may_not_log_in(),
+        Some("InitializeSessionUserId") => role(),
+        _ if has("PAM") => token_rejected(facts, problem),
+        _ if has("pg_hba.conf") => no_entry(),
+        _ if has("certificate") => no_certificate(),
+        _ => role(),
     }
 }
 
@@ -154,8 +260,18 @@ fn token_not_accepted(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
         .with_statement(format!("GRANT rds_iam TO {}", identifier(facts.user)))
 }
 
-fn token_rejected(problem: Finding) -> Finding {
-    problem
+/// PAM rejects: a token, or a password where the role accepts tokens alone.
+fn token_rejected(facts: &LoginFacts<'_>, problem: impl Fn(&'static str) -> Finding) -> Finding {
+    if !facts.is_token {
+        return problem("role_accepts_tokens_alone")
+            .with_next(
+                "on RDS, PAM verifies the tokens of roles in rds_iam: set `aws_iam_auth = true`, or \
+                 revoke the membership",
+            )
+            .with_next("elsewhere, compare the password with that of PAM's service")
+            .with_statement(format!("REVOKE rds_iam FROM {}", identifier(facts.user)));
+    }
+    problem("token_rejected")
         .with_next(
             "the identity lacks rds-db:connect on …:dbuser:DbiResourceId/ROLE; the id is that of \
              the instance or cluster (db-…, cluster-…, prx-…), not its name",
@@ -173,230 +289,39 @@ fn password_rejected(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
         .with_statement(role_statement(facts))
 }
 
-fn too_many(facts: &LoginFacts<'_>, problem: Finding, message: &str) -> Finding {
-    if message.contains("for role") {
-        problem
-            .with_next("raise the role's limit, or lower `max_connections` of its pools")
-            .with_statement(format!(
-                "SELECT rolconnlimit FROM pg_roles WHERE rolname = {}",
-                quote(facts.user)
-            ))
-    } else if message.contains("for database") {
-        problem
-            .with_next("raise the database's limit, or lower `max_connections` of its pools")
-            .with_statement(format!(
-                "SELECT datconnlimit FROM pg_database WHERE datname = {}",
-                quote(facts.database)
-            ))
-    } else {
-        problem
+fn too_many(facts: &LoginFacts<'_>, problem: Finding, error: &ServerError) -> Finding {
+    let has = |text| error.message.contains(text);
+    match error.routine.as_deref() {
+        Some("InitializeSessionUserId") => too_many_of_role(facts, problem),
+        Some("CheckMyDatabase") => too_many_of_database(facts, problem),
+        // Forwarded by a pooler, without the routine.
+        None if has("for role") => too_many_of_role(facts, problem),
+        None if has("for database") => too_many_of_database(facts, problem),
+        _ => problem
             .with_next("find who has the connections, and lower `max_connections` of pools")
             .with_statement(
                 "SELECT usename, count(*) FROM pg_stat_activity GROUP BY 1 ORDER BY 2 DESC",
-            )
+            ),
     }
 }
 
-/// Returns the SQLSTATE of an error by the database, which PgBouncer forwards as 08P01.
-fn of_database(message: &str) -> Option<&'static str> {
-    let has = |text| message.contains(text);
-    if has("database \"") && has("does not exist") {
-        Some("3D000")
-    } else if has("permission denied for database") {
-        Some("42501")
-    } else if has("too many connections for") || has("too many clients") {
-        Some("53300")
-    } else {
-        None
-    }
+fn too_many_of_role(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
+    problem
+        .with_next("raise the role's limit, or lower `max_connections` of its pools")
+        .with_statement(format!(
+            "SELECT rolconnlimit FROM pg_roles WHERE rolname = {}",
+            quote(facts.user)
+        ))
 }
 
-/// Judges an error by PgBouncer itself. `None` for errors of the database behind it.
-///
-/// It has one code, 08P01, for most errors; the text tells them apart.
-fn by_pgbouncer(
-    facts: &LoginFacts<'_>,
-    problem: impl Fn(&'static str) -> Finding,
-    code: &str,
-    message: &str,
-) -> Option<Finding> {
-    let has = |text| message.contains(text);
-    Some(if has("unsupported startup parameter") {
-        problem("startup_parameter_rejected")
-            .with_next("add the parameter to ignore_startup_parameters of PgBouncer; then RELOAD")
-    } else if has("no such database") {
-        problem("unknown_database").with_next(
-            "add the database to [databases] of PgBouncer, and RELOAD; or correct `database`",
-        )
-    } else if has("no more connections allowed") {
-        problem("too_many_connections")
-            .with_next("raise max_client_conn of PgBouncer, or lower `max_connections` of pools")
-            .with_statement("SHOW CLIENTS")
-    } else if has("SSL required") {
-        problem("tls_required").with_next("set ssl_mode = \"verify-full\": PgBouncer requires TLS")
-    } else if has("server login")
-        || has("server_login")
-        // PgBouncer's own text does not name the user.
-        || has("password authentication failed for user")
-    {
-        problem("pgbouncer_login_failed")
-            .with_next("PgBouncer cannot log in to the database: correct its password there")
-            .with_next("see PgBouncer's log for the database's own message")
-    } else if matches!(code, "08P01" | "28P01" | "28000") {
-        problem("rejected_by_pgbouncer")
-            .with_next(format!(
-                "add {} with its password to PgBouncer's auth_file, or set auth_query; then RELOAD",
-                facts.user
-            ))
-            .with_next("compare the password in auth_file with the backend's")
-    } else {
-        return None;
-    })
+fn too_many_of_database(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
+    problem
+        .with_next("raise the database's limit, or lower `max_connections` of its pools")
+        .with_statement(format!(
+            "SELECT datconnlimit FROM pg_database WHERE datname = {}",
+            quote(facts.database)
+        ))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn judge(code: &str, message: &str, is_token: bool, pooler: Option<Pooler>) -> Finding {
-        let facts = LoginFacts {
-            user: "app",
-            database: "orders",
-            is_token,
-            has_tls: true,
-            pooler,
-        };
-        let error = LoginError::Server {
-            code: code.into(),
-            message: message.into(),
-        };
-        failed_finding(&facts, &error)
-    }
-
-    #[test]
-    fn each_error_of_the_server_has_its_cause() {
-        let password = "password authentication failed for user \"app\"";
-        for (code, message, is_token, cause) in [
-            ("28P01", password, false, "password_rejected"),
-            ("28P01", password, true, "not_in_rds_iam"),
-            (
-                "28000",
-                "PAM authentication failed for user \"app\"",
-                true,
-                "token_rejected",
-            ),
-            (
-                "28000",
-                "role \"app\" is not permitted to log in",
-                false,
-                "role_may_not_log_in",
-            ),
-            (
-                "28000",
-                "no pg_hba.conf entry for host",
-                false,
-                "no_hba_entry",
-            ),
-            (
-                "28000",
-                "certificate authentication failed",
-                false,
-                "client_certificate_rejected",
-            ),
-            (
-                "28000",
-                "role \"app\" does not exist",
-                false,
-                "role_rejected",
-            ),
-            (
-                "3D000",
-                "database \"x\" does not exist",
-                false,
-                "unknown_database",
-            ),
-            (
-                "42501",
-                "permission denied for database",
-                false,
-                "connect_not_granted",
-            ),
-            (
-                "53300",
-                "sorry, too many clients already",
-                false,
-                "too_many_connections",
-            ),
-            (
-                "57P03",
-                "the database system is starting up",
-                false,
-                "server_not_ready",
-            ),
-            ("XX000", "internal", false, "login_failed"),
-        ] {
-            let finding = judge(code, message, is_token, None);
-            assert_eq!(finding.cause, Some(cause), "{code} {message}");
-            assert!(!finding.next.is_empty() && finding.is_problem());
-        }
-    }
-
-    #[test]
-    fn the_limit_that_is_reached_is_the_one_in_the_statement() {
-        let statement = |message| judge("53300", message, false, None).statements[0].clone();
-        assert!(statement("too many connections for role \"app\"").contains("rolconnlimit"));
-        assert!(statement("too many connections for database \"x\"").contains("datconnlimit"));
-        assert!(statement("sorry, too many clients already").contains("pg_stat_activity"));
-    }
-
-    #[test]
-    fn errors_of_pgbouncer_are_distinguished_by_their_text() {
-        let judged = |code, message| judge(code, message, false, Some(Pooler::PgBouncer));
-        for (message, cause, next) in [
-            (
-                "unsupported startup parameter: search_path",
-                "startup_parameter_rejected",
-                "ignore_startup_parameters",
-            ),
-            ("no such database: oders", "unknown_database", "[databases]"),
-            (
-                "no more connections allowed (max_client_conn)",
-                "too_many_connections",
-                "max_client_conn",
-            ),
-            ("SSL required", "tls_required", "verify-full"),
-            (
-                "server login failed: FATAL password",
-                "pgbouncer_login_failed",
-                "cannot log in to the database",
-            ),
-            (
-                "password authentication failed for user \"app\"",
-                "pgbouncer_login_failed",
-                "cannot log in to the database",
-            ),
-            (
-                "SASL authentication failed",
-                "rejected_by_pgbouncer",
-                "auth_file",
-            ),
-            (
-                "database \"oders\" does not exist",
-                "unknown_database",
-                "create it",
-            ),
-        ] {
-            let finding = judged("08P01", message);
-            assert_eq!(finding.cause, Some(cause), "{message}");
-            assert!(finding.next[0].contains(next), "{finding:?}");
-        }
-        let other = judged("3D000", "database \"oders\" does not exist");
-        assert!(other.next[0].contains("create it"), "{other:?}");
-    }
-
-    #[test]
-    fn names_in_statements_are_quoted() {
-        assert_eq!(quote("o'hara"), "'o''hara'");
-        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
-    }
-}
+mod tests;

@@ -1,0 +1,241 @@
+//! What a PostgreSQL server or pooler shows in response to a startup message, before a login.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::login::{LoginError, ServerError};
+use super::network::Stream;
+use crate::finding::{Finding, Step, one_line};
+
+/// Longest time of the probe.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest message that is read.
+const LONGEST_MESSAGE: usize = 8_192;
+
+/// Parameter that no pooler knows. PostgreSQL examines parameters after the login, PgBouncer
+/// before.
+const PROBE: &str = "claviger.probe";
+
+/// Beginnings of PgBouncer's own errors before a login. PostgreSQL has none of them.
+const OF_PGBOUNCER: [&str; 4] = [
+    "unsupported startup parameter",
+    "no more connections allowed",
+    "no such database",
+    "SSL required",
+];
+
+/// What a server showed in response to a startup message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// PgBouncer, and its error if that is not about the parameter of the probe.
+    PgBouncer(Option<ServerError>),
+    /// The server requests an authentication by this method.
+    Requests(Method),
+    /// The server requested no authentication, and completed the login.
+    LoggedIn,
+    /// The server rejects the startup, or the login without a password.
+    Error(ServerError),
+    /// The connection was closed without a response.
+    Closed,
+    /// There was no response in time.
+    Silent,
+    /// The server ended TLS, with this reason: it does not accept the client's certificate, or
+    /// requires one.
+    TlsAlert(String),
+    Unknown,
+}
+
+/// Method of an authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// A password in clear, as PAM needs it: IAM tokens.
+    Clear,
+    /// `md5` or `scram-sha-256`.
+    Hashed,
+    Other,
+}
+
+impl Greeting {
+    pub(super) fn method(&self) -> Option<Method> {
+        match self {
+            Self::Requests(method) => Some(*method),
+            _ => None,
+        }
+    }
+}
+
+/// Sends a startup message, and reads the response. No password follows. A server that requests
+/// none completes the login: the rest of its response is read, too.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub(super) async fn greet(stream: &mut dyn Stream, user: &str, database: &str) -> Greeting {
+    match timeout(TIMEOUT, exchange(stream, user, database)).await {
+        Ok(Ok(greeting)) => greeting,
+        Ok(Err(error)) => of_error(&error),
+        Err(_) => Greeting::Silent,
+    }
+}
+
+fn of_error(error: &io::Error) -> Greeting {
+    match LoginError::of_io(error) {
+        LoginError::TlsAlert(reason) => Greeting::TlsAlert(reason),
+        LoginError::Closed => Greeting::Closed,
+        _ => Greeting::Unknown,
+    }
+}
+
+async fn exchange(stream: &mut dyn Stream, user: &str, database: &str) -> io::Result<Greeting> {
+    let mut body = 196_608_u32.to_be_bytes().to_vec();
+    for text in ["user", user, "database", database, PROBE, "1"] {
+        body.extend(text.bytes().filter(|byte| *byte != 0));
+        body.push(0);
+    }
+    body.push(0);
+    let length = u32::try_from(body.len() + 4).map_err(io::Error::other)?;
+    let mut message = length.to_be_bytes().to_vec();
+    message.extend(body);
+    stream.write_all(&message).await?;
+    stream.flush().await?;
+    loop {
+        let (kind, body) = read_message(stream).await?;
+        if let Some(greeting) = parse(kind, &body) {
+            return Ok(greeting);
+        }
+    }
+}
+
+async fn read_message(stream: &mut dyn Stream) -> io::Result<(u8, Vec<u8>)> {
+    let kind = stream.read_u8().await?;
+    let length = usize::try_from(stream.read_u32().await?).map_err(io::Error::other)?;
+    let mut body = vec![0; length.saturating_sub(4).min(LONGEST_MESSAGE)];
+    stream.read_exact(&mut body).await?;
+    Ok((kind, body))
+}
+
+/// Parses a message. `None` if another one follows.
+fn parse(kind: u8, body: &[u8]) -> Option<Greeting> {
+    Some(match kind {
+        b'R' => {
+            let code = body.get(..4).and_then(|code| code.try_into().ok());
+            Greeting::Requests(match code.map(u32::from_be_bytes) {
+                // No password is needed. An error may follow.
+                Some(0) => return None,
+                Some(3) => Method::Clear,
+                Some(5 | 10) => Method::Hashed,
+                _ => Method::Other,
+            })
+        }
+        // The server is ready for statements.
+        b'Z' => Greeting::LoggedIn,
+        // Parameters, the key for cancellation, notices.
+        b'S' | b'K' | b'N' => return None,
+        b'E' => of_server(error(body)),
+        _ => Greeting::Unknown,
+    })
+}
+
+fn error(body: &[u8]) -> ServerError {
+    let field = |wanted: u8| {
+        body.split(|byte| *byte == 0)
+            .find(|field| field.first() == Some(&wanted))
+            .map(|field| one_line(&String::from_utf8_lossy(&field[1..])))
+    };
+    ServerError::new(
+        field(b'C').unwrap_or_default(),
+        field(b'M').unwrap_or_default(),
+    )
+    .with_routine(field(b'R'))
+}
+
+/// Parses the text after the first byte of an error that precedes TLS: in the protocol of today, or
+/// as text alone.
+pub(super) fn early_error(text: &[u8]) -> ServerError {
+    if text.first() == Some(&0) {
+        return error(text.get(4..).unwrap_or_default());
+    }
+    let text = String::from_utf8_lossy(text);
+    ServerError::new("", one_line(text.trim_matches('\0')))
+}
+
+fn of_server(error: ServerError) -> Greeting {
+    let is_of_probe = error.message.contains(PROBE);
+    if OF_PGBOUNCER
+        .iter()
+        .any(|text| error.message.starts_with(text))
+    {
+        Greeting::PgBouncer((!is_of_probe).then_some(error))
+    } else if is_of_probe {
+        // Another pooler, which the pool's own login does not disturb.
+        Greeting::Unknown
+    } else {
+        Greeting::Error(error)
+    }
+}
+
+/// Judges a connection that was closed without a response.
+pub(super) fn closed_finding(step: Step) -> Finding {
+    Finding::problem(
+        step,
+        "closed_at_once",
+        "the connection was accepted, and closed without a response",
+    )
+    .with_next(
+        "a load balancer or proxy without a healthy server behind it does this: check its targets, \
+         and that its port leads to the database",
+    )
+    .with_next("or the server does not accept this machine's address: see its log")
+}
+
+/// Judges a connection without a response.
+pub(super) fn silent_finding(step: Step) -> Finding {
+    Finding::problem(
+        step,
+        "no_response",
+        "the connection was accepted, but the server sends nothing",
+    )
+    .with_next(
+        "check that `host` and `port` are those of the database: a server of another kind waits for \
+         its client",
+    )
+    .with_next("check whether the server hangs, and firewalls or proxies that drop what follows")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pgbouncer_shows_by_a_parameter_that_it_does_not_know() {
+        let body = b"SFATAL\0C08P01\0Munsupported startup parameter: claviger.probe\0\0";
+        assert_eq!(parse(b'E', body), Some(Greeting::PgBouncer(None)));
+        let body = b"SFATAL\0C08P01\0Mno more connections allowed (max_client_conn)\0\0";
+        let text = "no more connections allowed (max_client_conn)";
+        let full = ServerError::new("08P01", text);
+        assert_eq!(parse(b'E', body), Some(Greeting::PgBouncer(Some(full))));
+        let body = b"SFATAL\0C0A000\0Mno option claviger.probe\0\0";
+        assert_eq!(parse(b'E', body), Some(Greeting::Unknown));
+    }
+
+    #[test]
+    fn an_error_keeps_its_routine() {
+        let body = b"SFATAL\0C28000\0Mkein pg_hba.conf-Eintrag\0RClientAuthentication\0\0";
+        let error = ServerError::new("28000", "kein pg_hba.conf-Eintrag")
+            .with_routine(Some("ClientAuthentication".to_owned()));
+        assert_eq!(parse(b'E', body), Some(Greeting::Error(error)));
+    }
+
+    #[test]
+    fn the_method_of_the_authentication_is_read() {
+        let method = |code: u32| parse(b'R', &code.to_be_bytes());
+        assert_eq!(method(3), Some(Greeting::Requests(Method::Clear)));
+        assert_eq!(method(10), Some(Greeting::Requests(Method::Hashed)));
+        assert_eq!(method(0), None);
+        assert_eq!(parse(b'R', b""), Some(Greeting::Requests(Method::Other)));
+        assert_eq!(parse(b'Z', b"I"), Some(Greeting::LoggedIn));
+        assert_eq!(parse(b'x', b""), Some(Greeting::Unknown));
+    }
+}

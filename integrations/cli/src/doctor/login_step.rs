@@ -1,0 +1,291 @@
+//! The login of a connection, and what it shows of role, clock and limits.
+
+use claviger::lease::Timestamp;
+use claviger::{Credentials, Lease};
+use claviger_config::{Connection, Engine};
+
+use super::capacity::{PoolUse, capacity_finding};
+use super::credential::{shown, shown_user};
+use super::found::Found;
+use super::greeting::{Greeting, Method, closed_finding, greet, silent_finding};
+use super::line::{Line, responds_with_tls};
+use super::login::{self, LoggedIn, LoginError, LoginFacts};
+use super::pooler::{Pooler, pooler, pooler_finding};
+use super::{Doctor, Rejected, catalog, clock, limits, tls};
+use crate::finding::{Finding, Step, one_line};
+use crate::place::Place;
+
+/// Causes that apply to every login of the same user, whatever the database. Others, such as a line
+/// of pg_hba.conf or PgBouncer's settings, can be those of one database.
+const OF_USER: [&str; 6] = [
+    "no_credentials_at_proxy",
+    "not_in_rds_iam",
+    "password_rejected",
+    "role_accepts_tokens_alone",
+    "role_may_not_log_in",
+    "token_rejected",
+];
+/// Causes that apply to every login of the same user to the same database.
+const OF_DATABASE: [&str; 3] = [
+    "client_certificate_rejected",
+    "rejected_by_pgbouncer",
+    "role_rejected",
+];
+
+impl Doctor {
+    pub(super) async fn log_in(
+        &mut self,
+        connection: &Connection,
+        place: &Place,
+        lease: &Lease<Credentials>,
+        mut line: Line,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let credentials = lease.secret();
+        if let Some(finding) = self.rejected_before(place, credentials) {
+            return found.add(finding);
+        }
+        let user = credentials.user();
+        let database = place.database.as_deref().unwrap_or(user);
+        let is_postgres = connection.engine() == Engine::Postgres;
+        let greeting = if is_postgres {
+            greet(&mut *line.stream, user, database).await
+        } else {
+            Greeting::Unknown
+        };
+        let pooler_in_front = pooler(&place.host, &greeting);
+        if let Some(pooler) = pooler_in_front {
+            found.add(pooler_finding(pooler))?;
+        }
+        let facts = LoginFacts {
+            user: &shown_user(credentials),
+            database: &shown(credentials, database),
+            is_token: credentials.is_token(),
+            has_tls: line.has_tls,
+            pooler: pooler_in_front,
+            method: greeting.method(),
+        };
+        self.logins += 1;
+        let logged_in = match greeting {
+            // The server has judged this login already.
+            Greeting::Error(error) | Greeting::PgBouncer(Some(error)) => {
+                Err(LoginError::Server(error))
+            }
+            Greeting::TlsAlert(reason) => Err(LoginError::TlsAlert(reason)),
+            Greeting::Closed => Err(LoginError::Closed),
+            Greeting::Silent => Err(LoginError::TimedOut),
+            Greeting::LoggedIn => {
+                // The login of the probe, and that of the driver.
+                self.logins += 1;
+                found.add(without_password(connection))?;
+                login::log_in(connection, place, credentials, &mut *line.stream).await
+            }
+            Greeting::PgBouncer(None) | Greeting::Requests(_) | Greeting::Unknown => {
+                login::log_in(connection, place, credentials, &mut *line.stream).await
+            }
+        };
+        match logged_in {
+            Ok(logged_in) => {
+                let detail = format!("as {}", one_line(facts.user));
+                found.add(Finding::ok(Step::Login, detail))?;
+                self.examine_server(connection, place, lease, &facts, logged_in, found)
+                    .await
+            }
+            Err(error) => {
+                self.failed_logins += 1;
+                let finding = judge(connection, place, credentials, &facts, &error).await;
+                self.remember(place, credentials, &finding);
+                found.add(finding);
+                if is_postgres {
+                    self.read_role(place, credentials, &facts, true, found)
+                        .await;
+                }
+                None
+            }
+        }
+    }
+
+    /// Returns the finding of an equal login that was rejected before.
+    fn rejected_before(&self, place: &Place, credentials: &Credentials) -> Option<Finding> {
+        let mut rejected = self.rejected.iter();
+        let earlier = rejected.find(|rejected| rejected.covers(place, credentials))?;
+        let mut finding = earlier.finding.clone();
+        finding.detail += " (as before; not tried again)";
+        Some(finding)
+    }
+
+    fn remember(&mut self, place: &Place, credentials: &Credentials, finding: &Finding) {
+        let cause = finding.cause.unwrap_or_default();
+        let is_of_database = OF_DATABASE.contains(&cause);
+        if is_of_database || OF_USER.contains(&cause) {
+            self.rejected.push(Rejected {
+                place: place.clone(),
+                is_of_database,
+                credentials: credentials.clone(),
+                finding: finding.clone(),
+            });
+        }
+    }
+
+    /// Examines role, clock, lifetime and limits over an authenticated connection.
+    async fn examine_server(
+        &mut self,
+        connection: &Connection,
+        place: &Place,
+        lease: &Lease<Credentials>,
+        facts: &LoginFacts<'_>,
+        mut logged_in: LoggedIn,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let credentials = lease.secret();
+        let is_postgres = connection.engine() == Engine::Postgres;
+        if is_postgres && facts.pooler != Some(Pooler::RdsProxy) {
+            self.read_role(place, credentials, facts, false, found)
+                .await?;
+        }
+        if let LoggedIn::Redis(observed) = &logged_in {
+            for finding in login::observed_findings(connection.kind(), observed) {
+                found.add(finding)?;
+            }
+        }
+        let before = Timestamp::now().wall();
+        let server = match limits::read(&mut logged_in).await {
+            Ok(server) => server,
+            Err(error) => {
+                if let Some(problem) = login::unusable_finding(connection.engine(), &error) {
+                    found.add(problem)?;
+                }
+                None
+            }
+        };
+        let time = match &logged_in {
+            LoggedIn::Redis(observed) => observed.time,
+            _ => server.and_then(|server| server.time),
+        };
+        drop(logged_in);
+        if let Some(time) = time {
+            let skew = clock::Skew::between(before, time, Timestamp::now().wall());
+            self.add_clock(place, skew, facts.is_token, found)?;
+        }
+        let lifetime = limits::lifetime_finding(&limits::LifetimeFacts {
+            max_lifetime: connection.max_lifetime(),
+            is_token: facts.is_token,
+            lease: lease.expiry().remaining(Timestamp::now()),
+            old_connections: lease.old_connections(),
+        });
+        if let Some(lifetime) = lifetime {
+            found.add(lifetime)?;
+        }
+        if let Some(server) = server {
+            self.uses.push(PoolUse::new(connection, place, credentials));
+            found.add(capacity_finding(&self.uses, server, facts.pooler)?)?;
+        }
+        Some(())
+    }
+
+    /// Adds the difference to the database's clock, if it is notable or no other was compared.
+    fn add_clock(
+        &self,
+        place: &Place,
+        skew: clock::Skew,
+        is_token: bool,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let finding = clock::database_finding(&place.host, skew, is_token);
+        let is_compared = found.has_ok(Step::Clock);
+        if finding.cause.is_none() && is_compared {
+            return Some(());
+        }
+        found.add(finding)
+    }
+
+    /// Reads the role from the catalog, if there is an administrator.
+    async fn read_role(
+        &mut self,
+        place: &Place,
+        credentials: &Credentials,
+        facts: &LoginFacts<'_>,
+        failed: bool,
+        found: &mut Found<'_>,
+    ) -> Option<()> {
+        let Some(options) = &self.admin_url else {
+            return Some(());
+        };
+        if self.admin.is_none() {
+            self.logins += 1;
+            let admin = catalog::log_in(options).await;
+            self.failed_logins += u32::from(admin.is_err());
+            self.admin = Some(admin);
+        }
+        let admin = match self.admin.as_mut()? {
+            Ok(admin) => admin,
+            Err(reason) => {
+                let finding = catalog::unread_finding(reason);
+                return found.add(finding);
+            }
+        };
+        let user = credentials.user();
+        let database = place.database.as_deref().unwrap_or(user);
+        let before = Timestamp::now().wall();
+        let role = match catalog::read(admin, user, database).await {
+            Ok(role) => role,
+            Err(reason) => return found.add(catalog::unread_finding(&reason)),
+        };
+        if failed && facts.is_token {
+            let skew = clock::Skew::between(before, role.time, Timestamp::now().wall());
+            let finding = clock::database_finding(&place.host, skew, true);
+            if finding.is_problem() {
+                found.narrow_down();
+                found.add(finding)?;
+            }
+        }
+        let finding =
+            catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failed);
+        if finding.is_problem() {
+            found.narrow_down();
+        }
+        found.add(finding)
+    }
+}
+
+/// Judges a failed login.
+async fn judge(
+    connection: &Connection,
+    place: &Place,
+    credentials: &Credentials,
+    facts: &LoginFacts<'_>,
+    error: &LoginError,
+) -> Finding {
+    let is_redis = connection.engine() == Engine::Redis;
+    let has_response = matches!(error, LoginError::Server(_) | LoginError::TlsAlert(_));
+    if is_redis && !has_response && !facts.has_tls && responds_with_tls(connection, place).await {
+        return tls::expected_finding();
+    }
+    // Without the request for an authentication, nothing shows that a database is there.
+    match error {
+        LoginError::Closed if facts.method.is_none() => return closed_finding(Step::Login),
+        LoginError::TimedOut if facts.method.is_none() => return silent_finding(Step::Login),
+        _ => {}
+    }
+    let mut finding = login::failed_finding(connection.engine(), facts, error, credentials);
+    if facts.is_token && facts.method == Some(Method::Hashed) {
+        finding.detail += " (the server requests a password of this role, not a token)";
+    }
+    finding
+}
+
+/// Notes that the server lets the user in without a password.
+fn without_password(connection: &Connection) -> Finding {
+    if connection.client_certificate().is_some() {
+        return Finding::ok(
+            Step::Login,
+            "the server requests no password beside the certificate",
+        );
+    }
+    Finding::note(
+        Step::Login,
+        "password_not_requested",
+        "the server requests no password: a wrong one does not show",
+    )
+    .with_next("the line of pg_hba.conf for this user is `trust` or `peer`: make it scram-sha-256")
+}
