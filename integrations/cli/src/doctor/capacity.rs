@@ -161,6 +161,7 @@ mod tests {
             of_role,
             of_database: None,
             time: None,
+            is_read_only: false,
         }
     }
 

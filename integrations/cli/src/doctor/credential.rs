@@ -77,7 +77,13 @@ pub(super) fn failed_finding(error: &ProviderError) -> Finding {
     };
     #[cfg(feature = "vault")]
     let (step, cause) = super::vault::cause(error.message()).unwrap_or((step, cause));
-    let (detail, next) = split(error.message());
+    let (detail, next) = match (error.kind(), error.message().contains("; ")) {
+        (Kind::Malformed, false) => (
+            one_line(error.message()),
+            "correct the secret, or set the name of its key".to_owned(),
+        ),
+        _ => split(error.message()),
+    };
     Finding::problem(step, cause, detail).with_next(next)
 }
 

@@ -187,7 +187,10 @@ pub(super) fn closed_finding(step: Step) -> Finding {
         "a load balancer or proxy without a healthy server behind it does this: check its targets, \
          and that its port leads to the database",
     )
-    .with_next("or the server does not accept this machine's address: see its log")
+    .with_next(
+        "or the server does not accept this machine's address, or is of another kind than the \
+         pool: see its log",
+    )
 }
 
 /// Judges a connection without a response.

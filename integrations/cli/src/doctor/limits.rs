@@ -87,6 +87,8 @@ pub(super) struct Server {
     pub(super) of_database: Option<i64>,
     /// `None` if it is before 1970.
     pub(super) time: Option<SystemTime>,
+    /// Whether it rejects writes, as a standby does.
+    pub(super) is_read_only: bool,
 }
 
 /// Reads limits and clock over an authenticated connection. `None` for Redis, or if there is no
@@ -117,7 +119,8 @@ const OF_POSTGRES: &str = "
            (SELECT rolconnlimit::bigint FROM pg_roles WHERE rolname = session_user) AS of_role,
            (SELECT datconnlimit::bigint FROM pg_database WHERE datname = current_database())
                AS of_database,
-           (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS time";
+           (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS time,
+           pg_is_in_recovery() AS is_read_only";
 
 async fn read_postgres(connection: &mut PgConnection) -> Result<Server, sqlx::Error> {
     let row = sqlx::query(OF_POSTGRES).fetch_one(connection).await?;
@@ -127,6 +130,7 @@ async fn read_postgres(connection: &mut PgConnection) -> Result<Server, sqlx::Er
         of_role: limit(row.try_get("of_role")?),
         of_database: limit(row.try_get("of_database")?),
         time: time(row.try_get("time")?),
+        is_read_only: row.try_get("is_read_only")?,
     })
 }
 
@@ -140,6 +144,7 @@ async fn read_tokio_postgres(
         of_role: limit(row.try_get("of_role")?),
         of_database: limit(row.try_get("of_database")?),
         time: time(row.try_get("time")?),
+        is_read_only: row.try_get("is_read_only")?,
     })
 }
 
@@ -157,7 +162,8 @@ pub(super) fn time(milliseconds: i64) -> Option<SystemTime> {
 async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Error> {
     let sql = "SELECT CAST(@@max_connections AS SIGNED) AS max, \
                CAST(@@max_user_connections AS SIGNED) AS of_role, \
-               CAST(UNIX_TIMESTAMP() AS SIGNED) * 1000 AS time";
+               CAST(UNIX_TIMESTAMP() AS SIGNED) * 1000 AS time, \
+               CAST(@@global.read_only AS CHAR) IN ('1', 'ON') AS is_read_only";
     let row = sqlx::query(sql).fetch_one(&mut *connection).await?;
     let of_role: i64 = row.try_get("of_role")?;
     let sql = "SHOW GLOBAL STATUS LIKE 'Threads_connected'";
@@ -169,7 +175,18 @@ async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Er
         of_role: (of_role > 0).then_some(of_role),
         of_database: None,
         time: time(row.try_get("time")?),
+        is_read_only: row.try_get::<i64, _>("is_read_only")? != 0,
     })
+}
+
+/// Notes a server that rejects writes.
+pub(super) fn replica_finding() -> Finding {
+    Finding::note(
+        Step::Role,
+        "read_only_replica",
+        "the server is a replica, or read-only: it rejects writes",
+    )
+    .with_next("set `host` to that of the primary, unless the service reads alone")
 }
 
 #[cfg(test)]

@@ -158,6 +158,9 @@ impl Doctor {
                 None
             }
         };
+        if server.is_some_and(|server| server.is_read_only) {
+            found.add(limits::replica_finding())?;
+        }
         let time = match &logged_in {
             LoggedIn::Redis(observed) => observed.time,
             _ => server.and_then(|server| server.time),

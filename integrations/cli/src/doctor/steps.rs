@@ -9,7 +9,7 @@ use claviger::{Credentials, Lease};
 use claviger_config::Backend;
 use claviger_config::Connection;
 
-use super::credential::{failed_finding, fetched_findings};
+use super::credential::{failed_finding, fetched_findings, split};
 use super::found::Found;
 use super::line::{reach, secure};
 use super::token::{Claims, Use, token_finding, unprotected_finding};
@@ -37,13 +37,7 @@ impl Doctor {
             let texts: Vec<_> = problems
                 .map(|problem| format!("{}: {}", problem.key, problem.message))
                 .collect();
-            let cause = if texts.iter().any(|text| text.contains("region")) {
-                "wrong_region"
-            } else {
-                "invalid_settings"
-            };
-            let (detail, next) = super::credential::split(&texts.join("; "));
-            found.add(Finding::problem(Step::Settings, cause, detail).with_next(next))?;
+            found.add(settings_finding(&texts.join("; ")))?;
         }
         self.compare_clocks(connection, found).await?;
         self.identify(connection, found).await?;
@@ -132,6 +126,20 @@ impl Doctor {
             }
         }
     }
+}
+
+/// Judges settings of a provider that are invalid.
+fn settings_finding(text: &str) -> Finding {
+    let (detail, next) = split(text.trim_end_matches(" (misconfigured)"));
+    if !text.contains("region") {
+        return Finding::problem(Step::Settings, "invalid_settings", detail).with_next(next);
+    }
+    if text.contains("is missing") {
+        // The provider's own advice is for its builder.
+        return Finding::problem(Step::Settings, "region_missing", detail)
+            .with_next("set `region` of the pool or `[aws]`, or AWS_REGION");
+    }
+    Finding::problem(Step::Settings, "wrong_region", detail).with_next(next)
 }
 
 /// Adds the identity at Vault, and the permission that it lacks.

@@ -61,7 +61,7 @@ pub(super) fn identity_finding(reported: &Reported, failed: bool) -> Option<Find
 fn subject(identity: &TokenIdentity) -> String {
     let policies = identity.policies.join(", ");
     one_line(&format!(
-        "token {} with policies {policies}",
+        "token \"{}\" with policies {policies}",
         identity.display_name
     ))
 }
@@ -109,6 +109,8 @@ pub(super) fn cause(message: &str) -> Option<(Step, &'static str)> {
         (Step::Identity, "wrong_auth_mount")
     } else if has("the token is invalid") || has("the token in the file is invalid") {
         (Step::Identity, "vault_token_invalid")
+    } else if has(": the file is empty") || has(": the file does not exist") {
+        (Step::Identity, "vault_token_missing")
     } else if has("the login is rejected")
         || has("AppRole rejects")
         || has("rejects the service account")

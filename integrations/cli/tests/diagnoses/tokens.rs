@@ -88,6 +88,13 @@ fn a_token_for_another_region_than_the_host_s_is_named_before_any_login() {
         "{finding}"
     );
     assert_eq!(diagnosis.logins(), (0, 0));
+    // Without any, nothing but the file can be corrected.
+    let missing = config.replace(".c1a2b3.eu-west-1.rds.amazonaws.com", ".internal");
+    let missing = missing.replace("region = \"eu-central-1\"\n", "");
+    let missing = setup.doctor(&missing, &[]);
+    missing.assert_cause("settings", "region_missing");
+    let next = missing.finding("settings")["next"][0].to_string();
+    assert!(next.contains("set `region`"), "{next}");
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl AuthSecret {
             Ok(Ok(Some(word))) if is_header_value(&word) => Ok(SecretString::from(word)),
             Ok(Ok(Some(word))) if word.is_empty() => Err(error(
                 ProviderErrorKind::Unavailable,
-                "the file is empty; it is read again",
+                "the file is empty; check what writes it. It is read again",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::NotFound => Err(error(
                 ProviderErrorKind::Unavailable,

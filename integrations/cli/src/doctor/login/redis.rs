@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::error::Advice;
 use super::resp::{Value, command};
 use super::{LoggedIn, LoginError, LoginFacts, ServerError, TIMEOUT, quote};
+use crate::doctor::limits;
 use crate::doctor::network::Stream;
 use crate::finding::{Finding, Step};
 use crate::place::Place;
@@ -218,14 +219,7 @@ pub(in crate::doctor) fn observed_findings(kind: &str, observed: &Observed) -> V
             problem("not_a_cluster", "the server is not a node of a cluster")
                 .with_next("set `kind = \"redis\"`, or `host` to a node of the cluster"),
         ),
-        ("standalone", _) if observed.is_replica => Some(
-            Finding::note(
-                Step::Role,
-                "read_only_replica",
-                "the server is a replica: by default it rejects writes",
-            )
-            .with_next("set `host` to that of the primary, unless the service reads alone"),
-        ),
+        ("standalone", _) if observed.is_replica => Some(limits::replica_finding()),
         _ => None,
     });
     findings
