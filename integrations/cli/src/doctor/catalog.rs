@@ -53,6 +53,13 @@ pub(crate) struct AdminUrl {
     secret: Secret,
 }
 
+impl AdminUrl {
+    /// Returns host and port.
+    pub(super) fn server(&self) -> (&str, u16) {
+        (self.options.get_host(), self.options.get_port())
+    }
+}
+
 /// Parses the URL of an administrator.
 ///
 /// # Errors
@@ -215,6 +222,17 @@ pub(super) fn role_finding(
             quote(&user)
         ))
     }
+}
+
+/// Reports that the catalog is that of another server than the pool's.
+pub(super) fn other_server_finding(url: &AdminUrl) -> Finding {
+    let (host, port) = url.server();
+    let detail = format!(
+        "--admin-url is of another server: {}:{port}",
+        one_line(host)
+    );
+    Finding::note(Step::Role, "catalog_of_another_server", detail)
+        .with_next("examine this pool alone, with the URL of its own server's administrator")
 }
 
 /// Reports that the catalog could not be read.

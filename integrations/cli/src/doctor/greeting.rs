@@ -163,10 +163,10 @@ pub(super) fn early_error(text: &[u8]) -> ServerError {
 
 fn of_server(error: ServerError) -> Greeting {
     let is_of_probe = error.message.contains(PROBE);
-    if OF_PGBOUNCER
-        .iter()
-        .any(|text| error.message.starts_with(text))
-    {
+    let mut known = OF_PGBOUNCER.iter();
+    // PostgreSQL names a routine with each error.
+    let is_pgbouncer = error.routine.is_none() && error.code == "08P01" && !is_of_probe;
+    if is_pgbouncer || known.any(|text| error.message.starts_with(text)) {
         Greeting::PgBouncer((!is_of_probe).then_some(error))
     } else if is_of_probe {
         // Another pooler, which the pool's own login does not disturb.

@@ -10,6 +10,7 @@ use super::found::Found;
 use super::greeting::{Greeting, Method, closed_finding, greet, silent_finding};
 use super::line::{Line, responds_with_tls};
 use super::login::{self, LoggedIn, LoginError, LoginFacts};
+use super::network::is_same_host;
 use super::pooler::{Pooler, pooler, pooler_finding};
 use super::{Doctor, Rejected, catalog, clock, limits, tls};
 use crate::finding::{Finding, Step, one_line};
@@ -30,6 +31,19 @@ const OF_DATABASE: [&str; 3] = [
     "client_certificate_rejected",
     "rejected_by_pgbouncer",
     "role_rejected",
+];
+
+/// Causes that the catalog explains. Of others, such as a line of pg_hba.conf, it shows nothing.
+const OF_CATALOG: [&str; 9] = [
+    "connect_not_granted",
+    "database_closed",
+    "not_in_rds_iam",
+    "password_rejected",
+    "role_accepts_tokens_alone",
+    "role_may_not_log_in",
+    "role_rejected",
+    "token_rejected",
+    "unknown_database",
 ];
 
 impl Doctor {
@@ -95,8 +109,9 @@ impl Doctor {
                 self.failed_logins += 1;
                 let finding = judge(connection, place, credentials, &facts, &error).await;
                 self.remember(place, credentials, &finding);
+                let cause = finding.cause.unwrap_or_default();
                 found.add(finding);
-                if is_postgres {
+                if is_postgres && OF_CATALOG.contains(&cause) {
                     self.read_role(place, credentials, &facts, true, found)
                         .await;
                 }
@@ -214,6 +229,12 @@ impl Doctor {
         let Some(options) = &self.admin_url else {
             return Some(());
         };
+        // A pooler has an address of its own.
+        let (host, port) = options.server();
+        let is_same = port == place.port && is_same_host(host, &place.host).await;
+        if facts.pooler.is_none() && !place.host.starts_with('/') && !is_same {
+            return found.add(catalog::other_server_finding(options));
+        }
         if self.admin.is_none() {
             self.logins += 1;
             let admin = catalog::log_in(options).await;
@@ -265,9 +286,10 @@ async fn judge(
         return tls::expected_finding();
     }
     // Without the request for an authentication, nothing shows that a database is there.
+    let shows_nothing = facts.method.is_none() && facts.pooler != Some(Pooler::PgBouncer);
     match error {
-        LoginError::Closed if facts.method.is_none() => return closed_finding(Step::Login),
-        LoginError::TimedOut if facts.method.is_none() => return silent_finding(Step::Login),
+        LoginError::Closed if shows_nothing => return closed_finding(Step::Login),
+        LoginError::TimedOut if shows_nothing => return silent_finding(Step::Login),
         _ => {}
     }
     let mut finding = login::failed_finding(connection.engine(), facts, error, credentials);

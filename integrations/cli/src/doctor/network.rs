@@ -69,6 +69,19 @@ pub(super) fn lookup_finding(host: &str, lookup: &Lookup) -> Finding {
     }
 }
 
+/// Returns whether two hosts have a common address, or the same name.
+pub(super) async fn is_same_host(one: &str, other: &str) -> bool {
+    if one.eq_ignore_ascii_case(other) {
+        return true;
+    }
+    match (look_up(one, 0).await, look_up(other, 0).await) {
+        (Lookup::Addresses(one), Lookup::Addresses(other)) => {
+            one.iter().any(|address| other.contains(address))
+        }
+        _ => false,
+    }
+}
+
 /// Result of a connection to a port.
 pub(super) enum Reached {
     Connected(Box<dyn Stream>, SocketAddr, Duration),

@@ -100,3 +100,16 @@ fn settings_of_pgbouncer_that_end_a_login_are_named() {
     server.terminate_connections("app").expect("terminated");
     taken.wait().expect("it ends");
 }
+
+#[test]
+fn a_database_that_is_down_behind_pgbouncer_is_named() {
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let users = Users::File(vec![("app".to_owned(), SECRET.to_owned())]);
+    let pooler = PgBouncer::builder(users).start(&server).expect("a pooler");
+    server.stop().expect("stopped");
+    let config = pool(&setup, pooler.port(), "database = \"postgres\"");
+    let down = setup.doctor(&config, &[]);
+    down.assert_cause("login", "pgbouncer_cannot_connect");
+}

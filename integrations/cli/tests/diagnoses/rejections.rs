@@ -6,7 +6,7 @@ use std::process::Stdio;
 use claviger_servers::Postgres;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{SECRET, Setup, pool};
+use crate::common::{SECRET, Setup, admin_url, pool};
 
 fn server(access: &str) -> Postgres {
     let server = Postgres::builder()
@@ -28,6 +28,12 @@ fn a_rejection_before_the_password_costs_one_attempt() {
     assert_eq!(diagnosis.logins(), (1, 1));
     let rejected = "pg_hba.conf rejects connection";
     assert_eq!(server.log().count(rejected).expect("the log"), 1);
+    // The role is right, so that it is not a cause; neither is its password.
+    let admin = setup.doctor(&config, &["--admin-url", &admin_url(&server)]);
+    admin.assert_cause("login", "no_hba_entry");
+    assert!(admin.finding("role").is_null(), "{:#}", admin.report);
+    let next = admin.finding("login")["next"].to_string();
+    assert!(next.contains("pg_hba.conf"), "{next}");
 }
 
 #[test]

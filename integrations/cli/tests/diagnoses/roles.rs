@@ -193,6 +193,23 @@ fn a_server_without_a_free_connection_is_named() {
 }
 
 #[test]
+fn the_catalog_of_another_server_is_not_consulted() {
+    let (one, other, setup) = (server(), Postgres::start(), Setup::new());
+    let other = other.expect("a server");
+    other.create_role("elsewhere", SECRET).expect("a role");
+    let more = "user = \"elsewhere\"\ndatabase = \"postgres\"";
+    let config = pool(&setup, other.port(), more);
+    let admin = admin_url(&one);
+    let fine = setup.doctor(&config, &["--admin-url", &admin]);
+    fine.assert_fine();
+    assert_eq!(fine.finding("role")["cause"], "catalog_of_another_server");
+    // By another name, it is the same server.
+    let named = admin_url(&other).replace("127.0.0.1", "localhost");
+    let named = setup.doctor(&config, &["--admin-url", &named]);
+    assert_eq!(named.finding("role")["outcome"], "ok", "{:#}", named.report);
+}
+
+#[test]
 fn pools_that_together_exceed_the_server_are_named() {
     let (server, setup) = (server(), Setup::new());
     let config = |name: &str, size: u32| {

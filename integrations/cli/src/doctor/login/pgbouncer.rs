@@ -1,7 +1,7 @@
 //! Errors of PgBouncer itself. Its texts are in English alone.
 
 use super::LoginFacts;
-use crate::finding::Finding;
+use crate::finding::{Finding, Step};
 
 /// Returns the SQLSTATE of an error by the database, which PgBouncer forwards as 08P01.
 pub(super) fn of_database(message: &str) -> Option<&'static str> {
@@ -15,6 +15,24 @@ pub(super) fn of_database(message: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Judges a login that PgBouncer accepted, and then did not complete.
+pub(super) fn timed_out() -> Finding {
+    cannot_connect(Finding::problem(
+        Step::Login,
+        "pgbouncer_cannot_connect",
+        "PgBouncer did not complete the login within 10 s: it waits for the database",
+    ))
+}
+
+fn cannot_connect(problem: Finding) -> Finding {
+    problem
+        .with_next(
+            "PgBouncer does not reach the database, or has no free connection to it: check that it \
+             runs, and host, port and pool_size in [databases] of PgBouncer",
+        )
+        .with_statement("SHOW SERVERS")
 }
 
 /// Judges an error by PgBouncer itself. `None` for errors of the database behind it.
@@ -40,6 +58,13 @@ pub(super) fn finding(
             .with_statement("SHOW CLIENTS")
     } else if has("SSL required") {
         problem("tls_required").with_next("set ssl_mode = \"verify-full\": PgBouncer requires TLS")
+    } else if has("connect failed")
+        || has("connect timeout")
+        || has("cannot connect to server")
+        || has("query_wait_timeout")
+        || has("server conn crashed")
+    {
+        cannot_connect(problem("pgbouncer_cannot_connect"))
     } else if has("server login")
         || has("server_login")
         // PgBouncer's own text does not name the user.

@@ -114,6 +114,10 @@ fn identifier(name: &str) -> String {
 
 /// Judges a failed login.
 pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
+    let is_pgbouncer = facts.pooler == Some(Pooler::PgBouncer);
+    if is_pgbouncer && *error == LoginError::TimedOut {
+        return pgbouncer::timed_out();
+    }
     let error = match error.server(&ADVICE) {
         Ok(error) => error,
         Err(finding) => return finding,
@@ -121,7 +125,7 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
     let (own_code, message) = (error.code.as_str(), error.message.as_str());
     let problem = |cause| Finding::problem(Step::Login, cause, format!("{own_code} {message}"));
     let mut code = own_code;
-    if facts.pooler == Some(Pooler::PgBouncer) {
+    if is_pgbouncer {
         let of_database = pgbouncer::of_database(message).unwrap_or(code);
         if let Some(finding) = pgbouncer::finding(facts, problem, of_database, message) {
             return finding;
