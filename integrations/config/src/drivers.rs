@@ -12,7 +12,6 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::connection::Connection;
-use crate::error::Problem;
 use crate::schema::PoolKind;
 
 impl Connection {
@@ -31,7 +30,7 @@ impl Connection {
     /// # Errors
     /// A parameter of the URL has an invalid value.
     #[cfg(feature = "postgres")]
-    pub fn postgres_options(&self) -> Result<PgConnectOptions, Problem> {
+    pub fn postgres_options(&self) -> Result<PgConnectOptions, crate::error::Problem> {
         crate::kinds::sqlx::postgres_options(&self.pool)
     }
 
@@ -40,7 +39,7 @@ impl Connection {
     /// # Errors
     /// A parameter of the URL has an invalid value.
     #[cfg(feature = "mysql")]
-    pub fn mysql_options(&self) -> Result<MySqlConnectOptions, Problem> {
+    pub fn mysql_options(&self) -> Result<MySqlConnectOptions, crate::error::Problem> {
         crate::kinds::sqlx::mysql_options(&self.pool)
     }
 
@@ -53,7 +52,7 @@ impl Connection {
         feature = "deadpool-postgres",
         feature = "diesel-async"
     ))]
-    pub fn tokio_postgres_connect(&self) -> Result<PgConnect, Problem> {
+    pub fn tokio_postgres_connect(&self) -> Result<PgConnect, crate::error::Problem> {
         crate::kinds::tokio_postgres::connect(&self.pool)
     }
 }

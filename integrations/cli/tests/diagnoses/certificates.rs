@@ -146,3 +146,67 @@ fn a_certificate_is_judged_as_the_driver_of_the_pool_does() {
     sqlx.assert_fine();
     assert_eq!(sqlx.finding("tls")["cause"], "not_verified");
 }
+
+/// Writes a client's certificate by an authority, and returns the settings for it.
+fn client(setup: &Setup, authority: &Issuer<'_, KeyPair>, name: &str, expires: i32) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(expires, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, authority).expect("signed").pem();
+    format!(
+        "client_certificate_file = \"{}\"\nclient_key_file = \"{}\"",
+        setup.write("client.pem", &certificate),
+        setup.write("client.key", &key.serialize_pem())
+    )
+}
+
+fn authority() -> (String, Issuer<'static, KeyPair>) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let pem = params.self_signed(&key).expect("signed").pem();
+    (pem, Issuer::new(params, key))
+}
+
+#[test]
+fn certificates_of_clients_that_do_not_fit_are_named() {
+    let server = Postgres::builder()
+        .tls()
+        .hba("hostssl all app 127.0.0.1/32 scram-sha-256 clientcert=verify-ca")
+        .hba("hostssl all by_name 127.0.0.1/32 cert")
+        .start()
+        .expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    server.create_role("by_name", SECRET).expect("a role");
+    let (pem, known) = authority();
+    let file = server.socket_dir().join("clients.pem");
+    fs::write(&file, pem).expect("written");
+    let sql = format!("ALTER SYSTEM SET ssl_ca_file = '{}'", file.display());
+    server.sql(&sql).expect("set");
+    server.sql("SELECT pg_reload_conf()").expect("reloaded");
+    let setup = Setup::new();
+    let own = server.ca_file().expect("it has TLS").display().to_string();
+    let diagnose = |user: &str, client: &str| {
+        let more =
+            format!("user = \"{user}\"\ndatabase = \"postgres\"\nca_file = \"{own}\"\n{client}");
+        setup.doctor(&pool(&setup, server.port(), &more), &[])
+    };
+    // The server reloads in its own time.
+    let certificate = client(&setup, &known, "anybody", 2090);
+    let mut attempts = (0..300).map(|_| diagnose("app", &certificate));
+    let right = attempts.find(|attempt| attempt.run.code == Some(0));
+    let right = right.expect("the server knows the authority");
+    right.assert_fine();
+    diagnose("by_name", &client(&setup, &known, "by_name", 2090)).assert_fine();
+    let rejected = "client_certificate_rejected";
+    diagnose("app", "").assert_cause("login", rejected);
+    let other = diagnose("by_name", &client(&setup, &known, "another", 2090));
+    other.assert_cause("login", rejected);
+    let (_, unknown) = authority();
+    let unknown = diagnose("app", &client(&setup, &unknown, "anybody", 2090));
+    unknown.assert_cause("tls", rejected);
+    let expired = diagnose("app", &client(&setup, &known, "anybody", 2001));
+    expired.assert_cause("tls", rejected);
+}
