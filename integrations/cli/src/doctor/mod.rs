@@ -53,6 +53,7 @@ pub(crate) struct Doctor {
     pending: Option<(String, JoinHandle<Fetched>)>,
     /// The clock of each backend, by address.
     clocks: HashMap<String, Finding>,
+    #[cfg(feature = "aws")]
     identity: Option<Finding>,
     /// The pools whose limits were compared.
     uses: Vec<capacity::PoolUse>,
@@ -95,6 +96,7 @@ impl Doctor {
             providers: Vec::new(),
             pending: None,
             clocks: HashMap::new(),
+            #[cfg(feature = "aws")]
             identity: None,
             uses: Vec::new(),
             rejected: Vec::new(),
