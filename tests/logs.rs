@@ -361,6 +361,9 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     );
     database.resume();
     starting.await.expect("no panic").expect("verified");
+    let serves = "INFO pool serves pool=orders provider=login account=";
+    let logged = lines.take();
+    assert!(logged.contains(serves), "{logged}");
 
     // A provider that was registered in the background, whose failures were logged long ago.
     let failing = ScriptedProvider::new();
@@ -387,6 +390,16 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
         .expect("no panic")
         .expect_err("the start fails at its deadline");
     assert!(error.to_string().contains("the backend is down"), "{error}");
+    lines.take();
+
+    // Errors that were logged before, but not when the start fails.
+    let rejecting = ScriptedPools::new(1);
+    rejecting.fail_next(1_000, rejection());
+    let added = lab.supervisor.add_pool("rejected", &credentials, rejecting);
+    added.await.expect_err("each login is rejected");
+    let logged = lines.take();
+    let waits = "WARN start still waits for a verified lease pool=rejected provider=login fails_in=29s reason=";
+    assert!(logged.contains(waits), "{logged}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,6 +101,12 @@ async fn invalid_names_are_errors() {
         error.to_string().contains("\"login\""),
         "the registered providers are named: {error}"
     );
+    let error = lab.supervisor.rotate_now("pool").await;
+    let text = error.expect_err("the name of a pool").to_string();
+    assert!(
+        text.contains("\"pool\" is a pool of provider \"login\""),
+        "{text}"
+    );
     let other = Supervisor::start();
     let error = other
         .add_pool("pool", &credentials, ScriptedPools::new(1))
@@ -444,7 +450,7 @@ async fn a_start_that_ends_during_its_first_verification_names_the_pool_and_its_
     assert_eq!(error.kind(), ErrorKind::Pool, "{error}");
     let text = error.to_string();
     for part in [
-        "pool \"orders\" verified no lease of provider \"login\" within 1s",
+        "pool \"orders\" could not log in with a lease of provider \"login\" within 1s",
         "the first verification, a login with its checks and hooks, has not ended",
         &format!("user \"app\" at 127.0.0.1:{port}"),
     ] {

@@ -172,12 +172,18 @@ impl Error {
     ) -> Self {
         let message = match waited {
             Some(waited) => format!(
-                "pool {name:?} verified no lease of provider {provider:?} within {}",
+                "pool {name:?} could not log in with a lease of provider {provider:?} within {}",
                 humantime::format_duration(waited)
             ),
             None => format!("pool {name:?} cannot start with provider {provider:?}"),
         };
         Self::new(ErrorKind::Pool, message).with_cause(Cause::Pool(error))
+    }
+
+    /// Adds what explains the error to its message.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        self.message = format!("{}; {hint}", self.message);
+        self
     }
 
     fn with_cause(self, cause: Cause) -> Self {

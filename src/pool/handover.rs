@@ -206,6 +206,11 @@ impl<F: PoolFactory> AttemptTask<F> {
             .meters
             .handed_over(slot.name(), mode, report.took);
         slot.events().send(Event::HandedOver(report.clone()));
+        if generation == 1 {
+            tracing::info!(
+                pool = %slot.name(), provider = %slot.upstream.name(), %account, "pool serves"
+            );
+        }
         tracing::debug!(pool = %slot.name(), generation, mode, "handed over");
         if let Some(rotation) = &self.rotation {
             rotation.handed_over(report, &revision.digest());

@@ -166,6 +166,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             RotationOutcome::Adopted if self.is_served_again(report) => {
                 "the backend returned the served credential again"
             }
+            RotationOutcome::Adopted if report.trigger == RotationTrigger::Start => {
+                "first lease obtained"
+            }
             RotationOutcome::Adopted => "rotated",
             RotationOutcome::Unchanged => "unchanged credentials verified again",
             RotationOutcome::Superseded => "superseded by a newer rotation",

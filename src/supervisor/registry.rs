@@ -37,10 +37,16 @@ impl Registry {
 
     pub(super) fn provider(&self, name: &str) -> Result<Arc<ProviderNode>, Error> {
         self.check_open()?;
-        self.providers
-            .get(name)
-            .cloned()
-            .ok_or_else(|| unknown("provider", name, self.providers.keys()))
+        self.providers.get(name).cloned().ok_or_else(|| {
+            let error = unknown("provider", name, self.providers.keys());
+            match self.pools.get(name) {
+                Some(pool) => error.with_hint(&format!(
+                    "{name:?} is a pool of provider {:?}",
+                    pool.slot.provider()
+                )),
+                None => error,
+            }
+        })
     }
 
     pub(super) fn pool(&self, name: &str) -> Result<Arc<PoolNode>, Error> {

@@ -45,10 +45,9 @@ impl Supervisor {
         let mut guard = Unregister::new(inner, Registered::Provider(node));
         let start_deadline = inner.context.settings.start_deadline;
         let first = provided.slot.first_lease();
-        // A failed fetch has been logged.
         let reason = || match provided.slot.last_error() {
-            Some(_) => None,
-            None => Some(NO_FIRST_LEASE.to_owned()),
+            Some(error) => error.to_string(),
+            None => NO_FIRST_LEASE.to_owned(),
         };
         let error = match start_within(start_deadline, first, reason, name, None).await {
             Ok(Ok(())) => {
@@ -109,18 +108,13 @@ impl Supervisor {
                 Some(Err(ConnectError::no_lease(kind, provider.name(), &error)))
             })
         });
-        // A failed login has been logged. The provider's error may have been logged long ago.
-        let reason = || {
-            if slot.last_failure().is_some() {
-                return None;
+        let reason = || match (slot.last_failure(), provider.slot.last_error()) {
+            (Some(error), _) => error.to_string(),
+            _ if provider.slot.current_lease().is_some() => {
+                "the first verification has not ended".to_owned()
             }
-            Some(match provider.slot.last_error() {
-                _ if provider.slot.current_lease().is_some() => {
-                    "the first verification has not ended".to_owned()
-                }
-                Some(error) => format!("the provider has no lease: {error}"),
-                None => NO_FIRST_LEASE.to_owned(),
-            })
+            (None, Some(error)) => format!("the provider has no lease: {error}"),
+            (None, None) => NO_FIRST_LEASE.to_owned(),
         };
         let (pool, provider_name) = (Some(name), provider.name());
         let error = match start_within(start_deadline, first, reason, provider_name, pool).await {
@@ -251,12 +245,11 @@ fn no_lease_in_time<S: Send + Sync + 'static>(
 /// Time after which a start that still waits logs its reason, within a second.
 const LOG_AFTER: Duration = Duration::from_millis(900);
 
-/// Waits for a start until the start deadline. Logs once why it still waits, unless the reason was
-/// logged.
+/// Waits for a start until the start deadline. Logs once why it still waits, and when it fails.
 async fn start_within<T>(
     start_deadline: Duration,
     first: impl Future<Output = T>,
-    reason: impl Fn() -> Option<String>,
+    reason: impl Fn() -> String,
     provider: &str,
     pool: Option<&str>,
 ) -> Result<T, Elapsed> {
@@ -266,15 +259,14 @@ async fn start_within<T>(
         if let Ok(outcome) = timeout_at(began + LOG_AFTER, first.as_mut()).await {
             return Ok(outcome);
         }
-        if let Some(reason) = reason() {
-            let left = Duration::from_secs((start_deadline - LOG_AFTER).as_secs());
-            let left = humantime::format_duration(left);
-            let pool = pool.map(tracing::field::display);
-            tracing::warn!(
-                pool, %provider, fails_in = %left, %reason,
-                "start still waits for a verified lease"
-            );
-        }
+        let left = Duration::from_secs((start_deadline - LOG_AFTER).as_secs());
+        tracing::warn!(
+            pool = pool.map(tracing::field::display),
+            %provider,
+            fails_in = %humantime::format_duration(left),
+            reason = reason(),
+            "start still waits for a verified lease"
+        );
     }
     timeout_at(began + start_deadline, first).await
 }

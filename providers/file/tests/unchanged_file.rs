@@ -38,8 +38,8 @@ async fn an_unchanged_file_is_polled_and_nothing_is_logged_above_debug() {
     supervisor.add_provider("login", provider).await.unwrap();
     let first = log.take();
     assert!(
-        first.contains("rotated"),
-        "the first rotation is logged: {first}"
+        first.contains("first lease obtained"),
+        "the start is logged: {first}"
     );
 
     let current = status(&supervisor);
