@@ -66,8 +66,9 @@ pub(crate) struct Outcome {
     pub(crate) rotations: u32,
     /// Duration of the longest supervised call.
     pub(crate) longest: Duration,
-    /// Number of supervised calls that were repeated after a lost connection.
+    /// Number of calls that were repeated after a lost connection, on each pool.
     pub(crate) repeated: u64,
+    pub(crate) plain_repeated: u64,
 }
 
 impl Screen {
@@ -145,6 +146,7 @@ impl Screen {
             rotations,
             longest,
             repeated,
+            plain_repeated,
         } = outcome;
         let fields = json!({
             "succeeded": succeeded,
@@ -154,6 +156,7 @@ impl Screen {
             "rotations": rotations,
             "longest_call_seconds": longest.as_secs_f64(),
             "repeated_calls": repeated,
+            "plain_repeated_calls": plain_repeated,
         });
         if !self.wrote_json("result", &fields) {
             print_wrapped(&format!(

@@ -60,6 +60,7 @@ pub(crate) async fn show<P: PoolFactory>(
         supervised: counted(&supervised),
         plain: counted(&plain),
     };
+    screen.line("both repeat a read whose connection was killed, and no failed login");
     let mut timeline = Timeline::new(SAMPLE_INTERVAL, sample());
     let mut tally = {
         let mut ticks = interval_at(Instant::now() + SAMPLE_INTERVAL, SAMPLE_INTERVAL);
@@ -143,9 +144,10 @@ pub(crate) async fn show<P: PoolFactory>(
         screen.line(line);
     }
     screen.line(&format!(
-        "longest call: {} ms; calls repeated after a lost connection: {}",
+        "longest call: {} ms; reads repeated on a killed connection: {}, on the plain pool {}",
         supervised.longest().as_millis(),
         supervised.repeated(),
+        plain.repeated(),
     ));
     for failure in supervised.failures() {
         screen.line(&format!("failed: {failure}"));
@@ -160,6 +162,7 @@ pub(crate) async fn show<P: PoolFactory>(
         rotations: tally.adopted,
         longest: supervised.longest(),
         repeated: supervised.repeated(),
+        plain_repeated: plain.repeated(),
     });
     let is_complete =
         tally.changes > 0 && tally.adopted == tally.changes && tally.problems.is_empty();
