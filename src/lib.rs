@@ -40,6 +40,23 @@
 //! | handover | verify → open → warm → publish → drain (replace), or verify → update → publish (in place) |
 //! | drain | letting connections of an old generation finish and close |
 //! | handle | what application code holds; always leads to the current generation |
+//!
+//! | feature | contents |
+//! |---|---|
+//! | `sqlx-09` (default), `sqlx-08` | pools of sqlx 0.9 and 0.8.6; both may be enabled |
+//! | `postgres` (default), `mysql` | the databases of these pools |
+//! | `tls` (default) | TLS for sqlx: rustls with aws-lc-rs |
+//! | `otel` | OpenTelemetry: links, span status and metrics |
+//! | `serde` | `Serialize` for status and readiness |
+//!
+//! The [guide] has a page for each backend, pool and framework, [how a rotation goes][rotation],
+//! and the [guarantees and limits][limits]. Providers for files, AWS and Vault, and pools of other
+//! libraries, are crates of their own: the [README] lists them.
+//!
+//! [guide]: https://github.com/claviger/claviger/blob/main/docs/README.md
+//! [rotation]: https://github.com/claviger/claviger/blob/main/docs/rotation.md
+//! [limits]: https://github.com/claviger/claviger/blob/main/docs/guarantees.md
+//! [README]: https://github.com/claviger/claviger/blob/main/README.md
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(any(feature = "sqlx-08", feature = "sqlx-09")),

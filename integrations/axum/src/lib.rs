@@ -14,6 +14,9 @@
 //! the names of providers and pools, and error messages of the database: serve them to operators
 //! only.
 //!
+//! The [guide](https://github.com/claviger/claviger/blob/main/docs/frameworks/axum.md) has a whole
+//! service, with the order of its start and its shutdown.
+//!
 //! ```
 //! use axum::{Router, routing::get};
 //! use claviger::Supervisor;
