@@ -144,7 +144,7 @@ pub(crate) async fn show<P: PoolFactory>(
         screen.line(line);
     }
     screen.line(&format!(
-        "longest call: {} ms; reads repeated on a killed connection: {}, on the plain pool {}",
+        "longest call: {} ms; reads repeated after a kill: {}, on the plain pool {}",
         supervised.longest().as_millis(),
         supervised.repeated(),
         plain.repeated(),
