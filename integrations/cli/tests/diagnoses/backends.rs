@@ -195,7 +195,7 @@ fn a_vault_that_is_sealed_or_denies_is_named_and_leases_are_released() {
     assert_eq!(vault.leases(), 0, "the lease of the diagnosis is released");
 
     let identity = fine.finding("identity")["detail"].to_string();
-    for part in ["policies default, orders", "it expires in 59m"] {
+    for part in ["policies default, orders", "it expires in "] {
         assert!(identity.contains(part), "{identity}");
     }
     vault.write_token("default");
