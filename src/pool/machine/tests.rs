@@ -10,6 +10,7 @@ mod rejections;
 mod retries;
 mod roll_backs;
 
+use super::active::Standing;
 use super::input::{LeaseFacts, Publication};
 use super::*;
 use crate::expiry::Expiry;
