@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::account::{LATER_WINDOW, MAX_REFUNDS, WINDOW};
 use super::*;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
