@@ -131,7 +131,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         let Some(pending) = pending else {
             return;
         };
-        self.upstream.hold();
+        let hold = self.upstream.hold();
+        self.feed(PoolInput::Hold(hold), None);
         // The provider's own rotation, if one is under way, does not wait for this pool.
         self.leave_rotation();
         self.upstream
@@ -139,8 +140,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         let _ = pending.reply.send(Ok(()));
     }
 
-    /// Finishes a rollback whose attempt panicked after its publication, and ends one whose
-    /// provider is no longer held.
+    /// Finishes a roll-back whose attempt panicked after its publication, and ends one whose
+    /// provider is no longer in its hold.
     pub(super) fn reconcile_roll_back(&self) {
         let is_reported = {
             let machine = &self.lock().machine;
@@ -148,9 +149,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         };
         if is_reported {
             self.finish_roll_back();
-            if !self.upstream.is_held() {
-                self.feed(PoolInput::EndRollBack, None);
-            }
+            self.feed(PoolInput::Hold(self.upstream.hold_number()), None);
         }
     }
 

@@ -281,14 +281,21 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         self.lock().machine.next_attempt(now)
     }
 
-    /// Returns whether the provider is held.
-    pub(crate) fn is_held(&self) -> bool {
-        self.lock().machine.held_since().is_some()
+    /// Returns the number of the provider's hold, if it is held.
+    pub(crate) fn hold_number(&self) -> Option<u64> {
+        self.lock().machine.hold_number()
     }
 
-    /// Holds the provider.
-    pub(crate) fn hold(self: &Arc<Self>) {
-        self.feed(ProviderInput::Hold);
+    /// Holds the provider, and returns the hold's number.
+    pub(crate) fn hold(self: &Arc<Self>) -> Option<u64> {
+        let mut driver = self.lock();
+        let (input, values) = (ProviderInput::Hold, InputValues::none());
+        let work = driver.handle((&self.name, self.clock()), input, values);
+        let number = driver.machine.hold_number();
+        drop(driver);
+        self.carry_out(work);
+        self.notify_and_wake();
+        number
     }
 
     /// Returns whether fetching has stopped.

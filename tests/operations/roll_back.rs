@@ -82,6 +82,22 @@ async fn a_roll_back_publishes_the_previous_lease_and_holds_the_provider_until_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resume_that_a_hold_follows_at_once_ends_a_roll_back() {
+    let scripted = rotated().await;
+    let supervisor = &scripted.lab.supervisor;
+    supervisor.roll_back("orders").await.expect("it is kept");
+    assert_eq!(scripted.pool.current().password(), "password-1");
+    // No pool reconciles between the two.
+    supervisor.resume("login").expect("it is registered");
+    supervisor.hold("login").expect("it is registered");
+    until_generation(&scripted.pool, 4).await;
+    assert_eq!(scripted.pool.current().password(), "password-2");
+    sleep(Duration::from_secs(60)).await;
+    assert!(!supervisor.status().pools[0].rolled_back && is_held(supervisor));
+    assert_eq!(scripted.pool.generation(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_pool_of_the_provider_keeps_its_lease() {
     let scripted =
         Scripted::in_lab(keeping(), ScriptedProvider::new(), ScriptedPools::new(4)).await;

@@ -112,8 +112,10 @@ pub(crate) enum PoolInput {
     RollBack { lease: LeaseFacts, until: Expiry },
     /// The rollback has taken too long. Ignored while its attempt runs.
     AbandonRollBack,
-    /// The provider is no longer held, so that the pool follows its current lease again.
-    EndRollBack,
+    /// The provider is in its hold with this number, or it is not held. Another hold than the one
+    /// that began with the roll-back ends it, and the pool follows the provider's current lease
+    /// again.
+    Hold(Option<u64>),
     /// Drains without a task are to be started.
     StartDrains,
     /// The drain deadline has passed, or a shutdown does not wait any longer.

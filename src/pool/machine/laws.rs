@@ -156,9 +156,11 @@ impl ModelledPool {
                     lease: lease.clone(),
                     until: lease.expiry.earlier_by(Duration::from_secs(2)),
                 },
-                Err(_) => PoolInput::EndRollBack,
+                Err(_) => PoolInput::Hold(None),
             },
-            28 if argument.is_multiple_of(2) => PoolInput::EndRollBack,
+            28 if argument.is_multiple_of(2) => {
+                PoolInput::Hold((argument > 100).then(|| u64::from(argument / 100)))
+            }
             28 => PoolInput::AbandonRollBack,
             _ => self.wake(),
         }

@@ -192,7 +192,7 @@ impl PoolMachine {
             PoolInput::RehearsalRejected { lease } => self.rehearsal_rejected(&lease, now.mono()),
             PoolInput::RollBack { lease, until } => self.begin_roll_back(lease, until),
             PoolInput::AbandonRollBack => self.abandon_roll_back(),
-            PoolInput::EndRollBack => self.end_roll_back(),
+            PoolInput::Hold(hold) => self.note_hold(hold),
             PoolInput::StartDrains => self.start_drains(),
             PoolInput::DrainOverdue {
                 generation,

@@ -17,6 +17,8 @@ pub(super) struct RollBack {
     until: Expiry,
     /// Whether a generation with it was published. Until then, one attempt decides.
     is_published: bool,
+    /// Number of the provider's hold that began with it. Another one may follow before a wake.
+    hold: Option<u64>,
 }
 
 /// Reason why a pool cannot be rolled back.
@@ -85,6 +87,7 @@ impl PoolMachine {
                 lease,
                 until,
                 is_published: false,
+                hold: None,
             });
             self.effects.push(PoolEffect::Wake);
         } else {
@@ -119,11 +122,17 @@ impl PoolMachine {
         }
     }
 
-    /// Follows the provider's current lease again. The provider is held just before the attempt has
-    /// reported its handover.
-    pub(super) fn end_roll_back(&mut self) {
-        if !self.is_reporting() {
-            self.roll_back.take_if(|one| one.is_published);
+    /// Notes the provider's hold: the first one belongs to the roll-back, which ends with it. The
+    /// provider is held just before the attempt has reported its handover.
+    pub(super) fn note_hold(&mut self, hold: Option<u64>) {
+        let is_reporting = self.is_reporting();
+        let Some(one) = self.roll_back.as_mut().filter(|one| one.is_published) else {
+            return;
+        };
+        if hold.is_some() && one.hold.is_none() {
+            one.hold = hold;
+        } else if !is_reporting && (hold.is_none() || one.hold != hold) {
+            self.roll_back = None;
         }
     }
 

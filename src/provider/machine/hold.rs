@@ -6,6 +6,8 @@ use crate::clock::Timestamp;
 /// A hold of the provider. Ends with `Resume`.
 #[derive(Debug)]
 pub(super) struct Hold {
+    /// Counts the provider's holds.
+    number: u64,
     since: Timestamp,
     /// Whether the provider may be able to renew its lease. Ends when it reports that it is not.
     renews: bool,
@@ -18,7 +20,9 @@ impl ProviderMachine {
         if self.hold.is_some() {
             return;
         }
+        self.holds += 1;
         self.hold = Some(Hold {
+            number: self.holds,
             since: now,
             renews: true,
         });
@@ -48,6 +52,11 @@ impl ProviderMachine {
     /// Returns when the hold began.
     pub(crate) fn held_since(&self) -> Option<Timestamp> {
         self.hold.as_ref().map(|hold| hold.since)
+    }
+
+    /// Returns the number of the hold. A later hold has another one.
+    pub(crate) fn hold_number(&self) -> Option<u64> {
+        self.hold.as_ref().map(|hold| hold.number)
     }
 
     /// Returns whether the current lease stays. Without one, a held provider obtains its first one.

@@ -85,6 +85,7 @@ enum Closing {
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct ProviderMachine {
+    holds: u64,
     phase: Closing,
     hold: Option<Hold>,
     poll: Duration,
@@ -122,6 +123,7 @@ impl ProviderMachine {
         let mut timers = ProviderTimers::default();
         timers.set(Timer::Refresh, now.mono());
         Self {
+            holds: 0,
             phase: Closing::Open,
             hold: None,
             poll,

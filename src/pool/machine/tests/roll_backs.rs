@@ -66,10 +66,20 @@ fn the_previous_lease_is_verified_and_published_as_a_new_generation() {
 #[test]
 fn the_end_of_a_roll_back_returns_to_the_current_lease() {
     let mut pool = rolled_back(Expiry::never());
-    pool.feed(PoolInput::EndRollBack);
+    pool.feed(PoolInput::Hold(None));
     assert!(pool.serves("r1"), "until the current lease is verified");
     pool.hand_over(&lease("r2"), HandoverMode::Replace);
     assert!(pool.serves("r2") && !pool.machine.is_rolled_back());
+}
+
+#[test]
+fn a_later_hold_of_the_provider_ends_a_roll_back_as_the_end_of_its_own_does() {
+    for (hold, ends) in [(Some(7), false), (Some(8), true), (None, true)] {
+        let mut pool = rolled_back(Expiry::never());
+        pool.feed(PoolInput::Hold(Some(7)));
+        pool.feed(PoolInput::Hold(hold));
+        assert_eq!(pool.machine.is_rolled_back(), !ends, "{hold:?}");
+    }
 }
 
 #[test]
@@ -170,7 +180,7 @@ fn a_wake_before_the_handover_is_reported_does_not_end_the_roll_back() {
     pool.wake(&lease("r2"));
     pool.verified();
     pool.opened(HandoverMode::Replace);
-    pool.feed(PoolInput::EndRollBack);
+    pool.feed(PoolInput::Hold(None));
     assert!(pool.machine.is_rolled_back(), "the provider is held next");
 }
 
@@ -221,7 +231,7 @@ fn a_roll_back_does_not_end_before_its_handover_is_reported() {
 #[test]
 fn the_lease_that_the_provider_has_is_not_a_previous_one() {
     let mut pool = rolled_back(Expiry::never());
-    pool.feed(PoolInput::EndRollBack);
+    pool.feed(PoolInput::Hold(None));
     let current = Revision::new("r2");
     assert_eq!(
         pool.machine.previous_lease(Some(&current)),
