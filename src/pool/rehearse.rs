@@ -55,27 +55,40 @@ impl<F: PoolFactory> PoolSlot<F> {
 
     async fn log_in_with(&self, lease: &Lease<F::Secret>) -> Result<(), ConnectError> {
         self.factory().check(lease)?;
-        let facts = self.lease_facts(lease);
-        let now = self.clock().mono();
-        let at = self.lock().machine.login_allowed_at(&facts, now);
-        let wait = at.saturating_duration_since(now);
-        if !wait.is_zero() {
-            return Err(ConnectError::new(
-                ConnectErrorKind::Other,
-                format!(
-                    "not verified, because the failed logins of the user are limited; the next is \
-                     allowed in {}",
-                    humantime::format_duration(wait)
-                ),
-            ));
-        }
+        let mut rehearsal = self.begin_rehearsal(lease)?;
         let result = self.log_in_as_handover(lease).await;
-        if let Err(error) = &result
-            && error.kind() == ConnectErrorKind::Rejected
-        {
-            self.feed(PoolInput::RehearsalRejected { lease: facts }, None);
-        }
+        let error = result.as_ref().err();
+        rehearsal.rejected = error.is_some_and(|error| error.kind() == ConnectErrorKind::Rejected);
         result
+    }
+
+    /// Reserves the login budget for the rehearsal, until the guard is dropped.
+    fn begin_rehearsal(
+        &self,
+        lease: &Lease<F::Secret>,
+    ) -> Result<RehearsalGuard<'_, F>, ConnectError> {
+        let lease = self.lease_facts(lease);
+        let now = self.clock().mono();
+        let mut inner = self.lock();
+        let allowed_at = inner.machine.rehearsal_allowed_at(&lease, now);
+        let wait = allowed_at.saturating_duration_since(now);
+        let message = if inner.machine.is_closed() {
+            "not verified, because the pool was closed".to_owned()
+        } else if !wait.is_zero() {
+            format!(
+                "not verified, because the failed logins of the user are limited; the next is \
+                 allowed in {}",
+                humantime::format_duration(wait)
+            )
+        } else {
+            let begins = PoolInput::RehearsalBegins { lease };
+            let _no_effects = inner.machine.handle(begins, self.clock().now());
+            return Ok(RehearsalGuard {
+                slot: self,
+                rejected: false,
+            });
+        };
+        Err(ConnectError::new(ConnectErrorKind::Other, message))
     }
 
     /// Makes the logins of a handover: the bare one, and one with the pool's hooks.
@@ -94,5 +107,19 @@ impl<F: PoolFactory> PoolSlot<F> {
         };
         let operation = "opening a connection with the pool's hooks";
         run_in_task(login, Span::none(), context, operation).await
+    }
+}
+
+/// Ends the rehearsal's logins on drop.
+struct RehearsalGuard<'s, F: PoolFactory> {
+    slot: &'s PoolSlot<F>,
+    /// Whether one of them was rejected.
+    rejected: bool,
+}
+
+impl<F: PoolFactory> Drop for RehearsalGuard<'_, F> {
+    fn drop(&mut self) {
+        let rejected = self.rejected;
+        self.slot.feed(PoolInput::RehearsalEnded { rejected }, None);
     }
 }

@@ -196,9 +196,9 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().machine.has_unknown_login_error()
     }
 
-    /// Resolves when no attempt runs.
+    /// Resolves when no attempt runs and no rehearsal logs in.
     pub(crate) async fn idle(&self) {
-        self.until(|| (!self.lock().machine.has_attempt()).then_some(()))
+        self.until(|| (!self.lock().machine.is_verifying()).then_some(()))
             .await;
     }
 

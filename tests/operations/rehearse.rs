@@ -235,6 +235,25 @@ async fn a_rehearsal_whose_caller_is_gone_releases_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_removal_of_a_pool_waits_for_the_logins_of_a_rehearsal() {
+    let scripted = Scripted::new().await;
+    scripted.provider.rotate();
+    scripted.database.stall();
+    let supervisor = &scripted.lab.supervisor;
+    let calling = supervisor.clone();
+    let calling = tokio::spawn(async move { calling.rehearse("login").await });
+    sleep(Duration::from_secs(1)).await;
+    let removing = supervisor.clone();
+    let removing = tokio::spawn(async move { removing.remove_pool("orders").await });
+    sleep(Duration::from_secs(1)).await;
+    assert!(!removing.is_finished(), "a login is under way");
+    scripted.database.resume();
+    removing.await.expect("no panic").expect("it is registered");
+    let report = calling.await.expect("no panic").expect("a lease");
+    assert!(report.is_verified(), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_a_rehearsal_and_releases_its_lease() {
     let scripted = Scripted::new().await;
     scripted.provider.rotate();

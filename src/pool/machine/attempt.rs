@@ -70,7 +70,10 @@ impl PoolMachine {
         }
         (self.retry, self.failure) = (None, None);
         self.roll_back_published(&lease.revision);
-        let limited = self.budget.logins_at_once(&lease.account, now.mono());
+        let under_way = self.logins_under_way(&lease.account);
+        let limited = self
+            .budget
+            .logins_at_once(&lease.account, under_way, now.mono());
         self.budget.worked(&lease, now.mono());
         self.generations += 1;
         let next = Active::new(self.generations, lease.clone(), lifetime, now);

@@ -200,8 +200,9 @@ impl LoginBudget {
         }
     }
 
-    /// Returns when this lease may be verified; `now` if nothing prevents it.
-    pub(crate) fn next_at(&self, lease: &LeaseFacts, now: Instant) -> Instant {
+    /// Returns when this lease may be verified; `now` if nothing prevents it. Each login that is
+    /// under way may be rejected, and is counted as if it were.
+    pub(crate) fn next_at(&self, lease: &LeaseFacts, under_way: u32, now: Instant) -> Instant {
         let Some(account) = self.accounts.get(&lease.account) else {
             return now;
         };
@@ -212,15 +213,16 @@ impl LoginBudget {
         if at >= account.ends() {
             return at;
         }
-        if account.spent >= account.usable(&lease.revision, self.budget()) {
+        let spent = account.spent + under_way;
+        if spent >= account.usable(&lease.revision, self.budget()) {
             return account.ends();
         }
-        let shares_reserve = account.spent >= self.max
+        let shares_reserve = spent >= self.max
             && account.works_elsewhere.as_ref() != Some(&lease.revision)
             && account.shares_reserve(&lease.revision);
         match &account.last_first_try {
             Some((_, last)) if shares_reserve => {
-                let left = account.usable(&lease.revision, self.budget()) - account.spent;
+                let left = account.usable(&lease.revision, self.budget()) - spent;
                 let evenly = account.ends().saturating_duration_since(*last) / (left + 1);
                 at.max(*last + evenly.max(NEVER_TRIED_EVERY))
             }
@@ -234,18 +236,23 @@ impl LoginBudget {
         let account = self.accounts.get(&lease.account)?;
         let rejected = account.rejected.get(&lease.revision);
         let own_pause = rejected.and_then(|rejected| rejected.next);
-        let at = self.next_at(lease, now);
+        let at = self.next_at(lease, 0, now);
         (at > own_pause.map_or(now, |next| next.max(now))).then_some(at)
     }
 
-    /// Returns how many callers may log in as this user at a time, and until when. `None`: only the
-    /// pool's maximum applies.
-    pub(crate) fn logins_at_once(&self, user: &str, now: Instant) -> Option<(u32, Instant)> {
+    /// Returns how many callers may log in as this user at a time, and until when, beside the
+    /// logins that are under way. `None`: only the pool's maximum applies.
+    pub(crate) fn logins_at_once(
+        &self,
+        user: &str,
+        under_way: u32,
+        now: Instant,
+    ) -> Option<(u32, Instant)> {
         let account = self.accounts.get(user)?;
         if account.spent == 0 || now >= account.ends() {
             return None;
         }
-        let left = (self.budget() - 1).saturating_sub(account.spent);
+        let left = (self.budget() - 1).saturating_sub(account.spent + under_way);
         Some((left.clamp(1, self.max), account.ends()))
     }
 

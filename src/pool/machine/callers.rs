@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::active::{Active, Standing};
-use super::budget::Role;
-use super::input::{LeaseFacts, PoolEffect, ProbeResult};
+use super::input::{PoolEffect, ProbeResult};
 use super::{PoolMachine, Service};
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
@@ -43,21 +42,6 @@ impl PoolMachine {
             self.budget.caller_rejected(&lease, now);
         }
         self.rejected(generation);
-    }
-
-    /// Counts a rejected login of a rehearsal. It is no evidence against the current generation.
-    pub(super) fn rehearsal_rejected(&mut self, lease: &LeaseFacts, now: Instant) {
-        let active = self.current().map(|active| &active.lease.revision);
-        let role = match active {
-            Some(active) if *active == lease.revision => Role::Active,
-            Some(_) => Role::Candidate,
-            None => Role::First,
-        };
-        self.budget.verification_rejected(lease, role, now);
-        if role == Role::Active && self.current().is_some_and(Active::is_accepted) {
-            // Callers still log in with it.
-            self.budget.cancel(lease);
-        }
     }
 
     pub(super) fn login_unknown(&mut self, generation: u64, now: Instant) {

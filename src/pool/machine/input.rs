@@ -106,8 +106,10 @@ pub(crate) enum PoolInput {
         generation: u64,
         result: ProbeResult,
     },
-    /// A login of a rehearsal with this lease was rejected.
-    RehearsalRejected { lease: LeaseFacts },
+    /// A rehearsal logs in with this lease. There is one at a time, and its logins are allowed.
+    RehearsalBegins { lease: LeaseFacts },
+    /// The rehearsal's logins have ended, perhaps with a rejection.
+    RehearsalEnded { rejected: bool },
     /// An operator returns the pool to this lease, the previous one, until this time at most.
     RollBack { lease: LeaseFacts, until: Expiry },
     /// The rollback has taken too long. Ignored while its attempt runs.

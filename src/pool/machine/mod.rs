@@ -12,6 +12,7 @@ mod drains;
 mod input;
 #[cfg(test)]
 mod laws;
+mod rehearsal;
 mod roll_back;
 #[cfg(test)]
 mod tests;
@@ -86,6 +87,8 @@ pub(crate) struct PoolMachine {
     roll_back: Option<RollBack>,
     service: Service,
     attempt: Option<Attempt>,
+    /// Lease with which a rehearsal logs in.
+    rehearsal: Option<LeaseFacts>,
     retry: Option<Retry>,
     /// Time at which the active lease is verified again although it is accepted.
     check: Option<Instant>,
@@ -125,6 +128,7 @@ impl PoolMachine {
             roll_back: None,
             service: Service::Vacant,
             attempt: None,
+            rehearsal: None,
             retry: None,
             check: None,
             last_check: None,
@@ -189,7 +193,8 @@ impl PoolMachine {
             PoolInput::Probed { generation, result } => {
                 self.probed(generation, result, now.mono());
             }
-            PoolInput::RehearsalRejected { lease } => self.rehearsal_rejected(&lease, now.mono()),
+            PoolInput::RehearsalBegins { lease } => self.rehearsal = Some(lease),
+            PoolInput::RehearsalEnded { rejected } => self.rehearsal_ended(rejected, now.mono()),
             PoolInput::RollBack { lease, until } => self.begin_roll_back(lease, until),
             PoolInput::AbandonRollBack => self.abandon_roll_back(),
             PoolInput::Hold(hold) => self.note_hold(hold),
@@ -236,7 +241,9 @@ impl PoolMachine {
             }
             Service::Vacant | Service::Active(_) => (now.mono(), Purpose::HandOver),
         };
-        let mut at = self.budget.next_at(lease, now.mono()).max(from);
+        let under_way = self.logins_under_way(&lease.account);
+        let at = self.budget.next_at(lease, under_way, now.mono());
+        let mut at = at.max(from);
         if let Some(retry) = self.retry_of(&lease.revision) {
             at = at.max(retry.at);
         }

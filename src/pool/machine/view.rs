@@ -69,11 +69,6 @@ impl PoolMachine {
         })
     }
 
-    /// Returns when a login with this lease is allowed; `now` if nothing prevents it.
-    pub(crate) fn login_allowed_at(&self, lease: &LeaseFacts, now: Instant) -> Instant {
-        self.budget.next_at(lease, now)
-    }
-
     /// Returns how many connections are opened before publication: `wanted` without an old
     /// generation, one after a rejection. Otherwise the overlap limits them, less one for a
     /// verification. Older generations that still have connections (`has_old`) use it up.

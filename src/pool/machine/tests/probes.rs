@@ -91,7 +91,7 @@ fn a_rejected_login_in_a_probes_place_counts_as_a_failed_login() {
         let logins = pool
             .machine
             .budget
-            .logins_at_once(&r1.account, pool.now.mono());
+            .logins_at_once(&r1.account, 0, pool.now.mono());
         assert_eq!(logins.is_some(), limited);
     }
 }

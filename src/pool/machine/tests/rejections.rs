@@ -180,7 +180,7 @@ fn a_rejected_login_of_a_generation_updated_in_place_counts() {
     let logins = pool
         .machine
         .budget
-        .logins_at_once(&r1.account, pool.now.mono());
+        .logins_at_once(&r1.account, 0, pool.now.mono());
     assert!(logins.is_some());
 }
 
@@ -195,8 +195,18 @@ fn a_rejected_login_of_one_of_the_four_generations_before_counts() {
         let logins = pool
             .machine
             .budget
-            .logins_at_once("app@db", pool.now.mono());
+            .logins_at_once("app@db", 0, pool.now.mono());
         assert_eq!(logins.is_some(), counts, "after {handovers} handovers");
+    }
+}
+
+impl TestPool {
+    /// Rehearses with this lease, which the database rejects.
+    fn rehearse(&mut self, lease: &LeaseFacts) {
+        let lease = lease.clone();
+        assert_eq!(self.feed(PoolInput::RehearsalBegins { lease }), []);
+        let ended = PoolInput::RehearsalEnded { rejected: true };
+        assert_eq!(self.feed(ended), [PoolEffect::Wake]);
     }
 }
 
@@ -207,9 +217,9 @@ fn a_rejected_rehearsal_counts_and_changes_nothing_else() {
     let spend = |pool: &mut TestPool, number: u32| {
         let lease = lease(&format!("rehearsed {number}"));
         let now = pool.now.mono();
-        let is_allowed = pool.machine.login_allowed_at(&lease, now) <= now;
+        let is_allowed = pool.machine.rehearsal_allowed_at(&lease, now) <= now;
         if is_allowed {
-            assert_eq!(pool.feed(PoolInput::RehearsalRejected { lease }), []);
+            pool.rehearse(&lease);
         }
         is_allowed
     };
@@ -228,11 +238,40 @@ fn a_rejected_rehearsal_counts_and_changes_nothing_else() {
 fn a_rejected_rehearsal_of_the_active_lease_schedules_no_verification() {
     let lease = lease("r1");
     let mut pool = TestPool::serving(&lease, 60);
-    let rejected = PoolInput::RehearsalRejected {
-        lease: lease.clone(),
-    };
-    pool.feed(rejected);
+    pool.rehearse(&lease);
     let now = pool.now.mono();
-    assert_eq!(pool.machine.login_allowed_at(&lease, now), now);
+    assert_eq!(pool.machine.rehearsal_allowed_at(&lease, now), now);
     assert_eq!(started(&pool.wake(&lease)), None);
+}
+
+#[test]
+fn the_budget_of_an_attempt_and_of_a_rehearsal_is_reserved_while_they_log_in() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    for attempt_first in [true, false] {
+        let mut pool = TestPool::serving(&r1, 60);
+        let now = pool.now.mono();
+        // One login is left for a verification.
+        let limit = 10 + budget::RESERVED_LOGINS - 2;
+        for _ in 0..limit {
+            pool.machine.budget.caller_rejected(&r1, now);
+        }
+        pool.machine.budget.cancel(&r1);
+        let rehearsed = lease("rehearsed");
+        let begins = PoolInput::RehearsalBegins {
+            lease: rehearsed.clone(),
+        };
+        if attempt_first {
+            let begins = started(&pool.wake(&r2));
+            assert_eq!(begins, Some(Purpose::HandOver));
+            assert!(pool.machine.rehearsal_allowed_at(&rehearsed, now) > now);
+        } else {
+            assert!(pool.machine.rehearsal_allowed_at(&rehearsed, now) <= now);
+            pool.feed(begins);
+            assert_eq!(started(&pool.wake(&r2)), None);
+            assert!(pool.machine.is_verifying());
+            let ended = PoolInput::RehearsalEnded { rejected: false };
+            assert_eq!(pool.feed(ended), [PoolEffect::Wake]);
+            assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
+        }
+    }
 }

@@ -1,0 +1,60 @@
+//! A rehearsal: logins that serve nothing, beside the pool's attempts.
+
+use std::time::Instant;
+
+use super::active::Active;
+use super::budget::Role;
+use super::input::{LeaseFacts, PoolEffect};
+use super::{PoolMachine, Step};
+
+impl PoolMachine {
+    /// Returns when a rehearsal may log in with this lease; `now` if nothing prevents it.
+    pub(crate) fn rehearsal_allowed_at(&self, lease: &LeaseFacts, now: Instant) -> Instant {
+        let under_way = self.logins_under_way(&lease.account);
+        self.budget.next_at(lease, under_way, now)
+    }
+
+    /// Returns whether an attempt or a rehearsal logs in, or may do so.
+    pub(crate) fn is_verifying(&self) -> bool {
+        self.attempt.is_some() || self.rehearsal.is_some()
+    }
+
+    /// Returns how many verifications may yet be rejected as this user. The budget is reserved for
+    /// them.
+    pub(super) fn logins_under_way(&self, account: &str) -> u32 {
+        let attempt = self.attempt.as_ref();
+        let attempt = attempt.filter(|attempt| attempt.step != Step::Reporting);
+        let leases = [
+            attempt.map(|attempt| &attempt.lease),
+            self.rehearsal.as_ref(),
+        ];
+        let of_account = leases.into_iter().flatten();
+        of_account
+            .map(|lease| u32::from(*lease.account == *account))
+            .sum()
+    }
+
+    /// Counts a rejected login of the rehearsal, if it was. It is no evidence against the current
+    /// generation.
+    pub(super) fn rehearsal_ended(&mut self, rejected: bool, now: Instant) {
+        let Some(lease) = self.rehearsal.take() else {
+            return;
+        };
+        // An attempt may wait for what was reserved.
+        self.effects.push(PoolEffect::Wake);
+        if !rejected {
+            return;
+        }
+        let active = self.current().map(|active| &active.lease.revision);
+        let role = match active {
+            Some(active) if *active == lease.revision => Role::Active,
+            Some(_) => Role::Candidate,
+            None => Role::First,
+        };
+        self.budget.verification_rejected(&lease, role, now);
+        if role == Role::Active && self.current().is_some_and(Active::is_accepted) {
+            // Callers log in with it all the same.
+            self.budget.cancel(&lease);
+        }
+    }
+}
