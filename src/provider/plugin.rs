@@ -110,8 +110,8 @@ pub trait Provider: Debug + Send + Sync + 'static {
 
     /// Obtains the credential that the next rotation would use, for
     /// [`Supervisor::rehearse`](crate::Supervisor::rehearse). A pending one is read, and not made
-    /// current at the backend. It is not served. Default: [`fetch`](Self::fetch) of a new
-    /// credential.
+    /// current at the backend. It is not served. May run beside a [`fetch`](Self::fetch), which does
+    /// not wait for it. Default: `fetch` of a new credential.
     ///
     /// # Cancel safety
     /// As [`fetch`](Self::fetch). The lease is released afterwards, unless it is in use.

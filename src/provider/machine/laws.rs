@@ -52,6 +52,7 @@ fn steps() -> impl Strategy<Value = LawStep> {
         3 => Just(LawStep::Take),
         3 => (0usize..9).prop_map(LawStep::Return),
         9 => endings().prop_map(LawStep::FetchEnds),
+        2 => endings().prop_map(LawStep::RehearsalEnds),
         1 => (0usize..3, prop::option::of(revisions()))
             .prop_map(|(which, lease)| LawStep::HangingEnds(which, lease)),
         4 => (0usize..9, prop::option::of(prop_oneof![Just(Ok(())), kinds().prop_map(Err)]))

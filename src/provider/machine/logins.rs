@@ -80,8 +80,7 @@ impl ProviderMachine {
             }
         }
         let is_due = [Timer::Rejected, Timer::Retry].map(|timer| self.timers.get(timer));
-        let fetches = self.running.as_ref().is_some_and(|one| !one.rehearses);
-        if !fetches && is_due == [None, None] {
+        if self.running.is_none() && is_due == [None, None] {
             let rotation = self.fetching.take();
             self.close_rotation(rotation, RotationOutcome::Unchanged);
         }

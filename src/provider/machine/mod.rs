@@ -54,8 +54,6 @@ struct RunningFetch {
     requests: Vec<RequestId>,
     /// Whether it only renews the current lease.
     renews: bool,
-    /// Whether it is the fetch of a rehearsal.
-    rehearses: bool,
     /// Whether the request listed the current revision as rejected.
     lists_current: bool,
     evidence: LoginEvidence,
@@ -85,9 +83,9 @@ enum Closing {
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct ProviderMachine {
-    holds: u64,
     phase: Closing,
     hold: Option<Hold>,
+    holds: u64,
     poll: Duration,
     /// Time for which a superseded lease is kept before its release.
     kept_for: Duration,
@@ -99,7 +97,7 @@ pub(crate) struct ProviderMachine {
     /// The revision that was verified and not rejected since, and when it was first verified.
     verified_since: Option<(Revision, Instant)>,
     running: Option<RunningFetch>,
-    /// Fetches past their deadline, and when they began.
+    /// Fetches past their deadline, except that of a rehearsal, and when they began.
     hanging: BTreeMap<FetchId, Timestamp>,
     fetches: u64,
     failures: u32,
@@ -123,9 +121,9 @@ impl ProviderMachine {
         let mut timers = ProviderTimers::default();
         timers.set(Timer::Refresh, now.mono());
         Self {
-            holds: 0,
             phase: Closing::Open,
             hold: None,
+            holds: 0,
             poll,
             kept_for: Duration::ZERO,
             leases: Leases::default(),
@@ -159,6 +157,16 @@ impl ProviderMachine {
         let mono = now.mono();
         match input {
             ProviderInput::Wake => self.wake(now),
+            ProviderInput::FetchDone { fetch, result, .. } if self.rehearsals.has(fetch) => {
+                self.rehearsed(fetch, result, now);
+            }
+            ProviderInput::FetchHangs { fetch, error, .. } if self.rehearsals.has(fetch) => {
+                self.rehearsal_hangs(&error);
+            }
+            ProviderInput::FetchLost(fetch) if self.rehearsals.has(fetch) => {
+                let requests = self.end_rehearsal();
+                self.fail_rehearsals(requests, None);
+            }
             ProviderInput::FetchDone {
                 fetch,
                 result,
@@ -176,6 +184,9 @@ impl ProviderMachine {
             }
             ProviderInput::FetchLate { fetch, lease } => {
                 self.hanging.remove(&fetch);
+                if self.rehearsals.has(fetch) {
+                    self.end_rehearsal();
+                }
                 if let Some(facts) = lease {
                     self.release_unused(fetch, facts, mono);
                 }
@@ -183,9 +194,7 @@ impl ProviderMachine {
             ProviderInput::FetchLost(fetch) => {
                 self.hanging.remove(&fetch);
                 if let Some(running) = self.running.take_if(|running| running.fetch == fetch) {
-                    if running.rehearses {
-                        self.end_rehearsals(None);
-                    } else if matches!(
+                    if matches!(
                         // Its timer was cancelled, and its cause may not occur again.
                         running.trigger,
                         RotationTrigger::ClockJump
@@ -263,10 +272,7 @@ impl ProviderMachine {
             _ if self.phase != Closing::Open => None,
             Timer::Release(lease) if self.leases.is_first_attempt(lease) => Some(at),
             Timer::Release(_) => Some(self.bucket.spare_at(at)),
-            // The request fails at once.
-            Timer::Rehearsal if is_blocked => Some(at),
-            Timer::Rehearsal if self.running.is_some() => None,
-            Timer::Rehearsal => Some(self.last_hinted.map_or(at, |last| at.max(last + COALESCE))),
+            Timer::Rehearsal => self.rehearsal_due_at(at),
             _ if self.is_held() && !self.renews_at(timer) => None,
             // The request fails at once.
             Timer::Manual if is_blocked => Some(at),
@@ -285,19 +291,13 @@ impl ProviderMachine {
         }
         let requests = std::mem::take(&mut self.requests);
         self.reply(requests, &ManualReply::Abandoned);
-        if self
-            .running
-            .as_ref()
-            .is_none_or(|running| !running.rehearses)
-        {
-            self.end_rehearsals(None);
-        }
+        self.stop_rehearsals();
     }
 
     fn close(&mut self, now: Instant) {
         self.stop();
         self.phase = Closing::Closed;
-        self.end_rehearsals(None);
+        self.close_rehearsals();
         for rotation in [self.fetching.take(), self.handing_over.take()] {
             self.close_rotation(rotation, RotationOutcome::Unfinished);
         }
@@ -324,6 +324,12 @@ impl ProviderMachine {
         };
         self.effects.extend(requests.into_iter().map(reply));
     }
+}
+
+/// Returns for how long a fetch has run, in whole seconds, for people.
+fn running_for(started: &Timestamp, now: Instant) -> humantime::FormattedDuration {
+    let running = now.saturating_duration_since(started.mono());
+    humantime::format_duration(Duration::from_secs(running.as_secs()))
 }
 
 #[cfg(test)]

@@ -20,19 +20,14 @@ impl ProviderMachine {
         now: Timestamp,
     ) {
         if let Some(mut running) = self.running.take_if(|running| running.fetch == fetch) {
-            let result = result.and_then(|offer| self.reject_expired(offer, now));
-            if running.rehearses {
-                self.rehearsed(fetch, result, now.mono());
-            } else {
-                let outcome = match result {
-                    Err(error) => {
-                        self.fetch_failed(running.trigger, error.clone(), now, jitter);
-                        FetchOutcome::Failed(error)
-                    }
-                    Ok(offer) => self.handle_offer(offer, &mut running, now, jitter),
-                };
-                self.advance_rotation(outcome, running.requests, now.mono());
-            }
+            let outcome = match result.and_then(|offer| self.reject_expired(offer, now)) {
+                Err(error) => {
+                    self.fetch_failed(running.trigger, error.clone(), now, jitter);
+                    FetchOutcome::Failed(error)
+                }
+                Ok(offer) => self.handle_offer(offer, &mut running, now, jitter),
+            };
+            self.advance_rotation(outcome, running.requests, now.mono());
         }
         // Repeated for a fetch that has ended before, because a panic may have lost its effects.
         self.effects.push(ProviderEffect::NotifyPools);

@@ -1,10 +1,10 @@
 //! Starts the fetch and the releases that are due at a wake.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     Closing, FetchId, JUMP, LoginEvidence, MAX_HANGING, ManualReply, ProviderEffect,
-    ProviderMachine, RotationId, RunningFetch, Timer,
+    ProviderMachine, RotationId, RunningFetch, Timer, running_for,
 };
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
@@ -88,34 +88,27 @@ impl ProviderMachine {
             trigger,
             requests,
             renews,
-            rehearses: false,
             lists_current,
             evidence: LoginEvidence::None,
         });
     }
 
-    /// Fails manual requests and rehearsals while as many fetches hang as are allowed.
+    /// Fails manual requests while as many fetches hang as are allowed.
     fn fail_blocked_requests(&mut self, now: Instant) {
-        let waits = !self.requests.is_empty() || self.timers.get(Timer::Rehearsal).is_some();
-        if self.hanging.len() < MAX_HANGING || !waits {
+        if self.hanging.len() < MAX_HANGING || self.requests.is_empty() {
             return;
         }
         self.timers.cancel(Timer::Manual);
-        let oldest = self
-            .hanging
-            .values()
-            .map(|began| now.saturating_duration_since(began.mono()))
-            .max()
-            .unwrap_or_default();
+        let oldest = self.hanging.values().min_by_key(|began| began.mono());
+        let oldest = oldest.map(|began| running_for(began, now).to_string());
         let error = ProviderError::new(
             ProviderErrorKind::TimedOut,
             format!(
                 "{MAX_HANGING} fetches have not ended, the first for {}; no other begins until \
                  one of them ends; set a timeout for the provider's own calls",
-                humantime::format_duration(Duration::from_secs(oldest.as_secs()))
+                oldest.unwrap_or_default()
             ),
         );
-        self.fail_waiting_rehearsals(&error);
         let requests = std::mem::take(&mut self.requests);
         self.reply(requests, &ManualReply::Failed(error));
     }

@@ -44,8 +44,9 @@ impl ProviderMachine {
         })
     }
 
+    /// Returns whether a fetch runs that is within its deadline, a rehearsal's included.
     pub(crate) fn is_fetching(&self) -> bool {
-        self.running.is_some()
+        self.running.is_some() || self.rehearsals.is_fetching()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -56,7 +57,7 @@ impl ProviderMachine {
         self.fetches
     }
 
-    /// Returns when the fetches that are past their deadline began.
+    /// Returns when the fetches that are past their deadline began, except that of a rehearsal.
     pub(crate) fn hanging(&self) -> impl ExactSizeIterator<Item = &Timestamp> {
         self.hanging.values()
     }
@@ -99,7 +100,8 @@ impl ProviderMachine {
         refresh.into_iter().chain(self.next_fetch()).min()
     }
 
-    /// Returns whether a fetch runs, or when the next one begins.
+    /// Returns whether a fetch runs that may help callers, or when the next one begins. A
+    /// rehearsal's does not help them.
     pub(crate) fn next_attempt(&self, now: Instant) -> NextAttempt {
         if self.running.is_some() {
             return NextAttempt::Running;

@@ -3,6 +3,7 @@
 mod bucket;
 mod checks;
 mod fetches;
+mod operations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,7 @@ use crate::error::ProviderErrorKind;
 use crate::expiry::Expiry;
 use crate::provider::schedule;
 use bucket::BucketModel;
+use operations::ModelledRehearsal;
 
 /// Step of the environment. Numbers are indexes into the available leases or fetches.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,7 @@ pub(super) enum LawStep {
     Take,
     Return(usize),
     FetchEnds(FetchEnd),
+    RehearsalEnds(FetchEnd),
     HangingEnds(usize, Option<usize>),
     ReleaseEnds(usize, Option<Result<(), ProviderErrorKind>>),
     PoolsDone,
@@ -56,8 +59,7 @@ pub(super) struct ModelledProvider {
     running: Option<(FetchId, Timestamp, RotationTrigger)>,
     /// Whether the last fetch only renews the current lease.
     renews: bool,
-    /// Whether it is the fetch of a rehearsal.
-    rehearses: bool,
+    rehearsal: Option<ModelledRehearsal>,
     held: bool,
     /// Whether the provider was held, with a lease, before the last input.
     was_held: bool,
@@ -103,7 +105,7 @@ impl ModelledProvider {
             provider,
             running: None,
             renews: false,
-            rehearses: false,
+            rehearsal: None,
             held: false,
             was_held: false,
             hanging: Vec::new(),
@@ -164,19 +166,10 @@ impl ModelledProvider {
                 self.waiting.insert(RequestId(self.requests));
                 self.feed(ProviderInput::Manual(RequestId(self.requests)));
             }
-            LawStep::Rehearse => {
-                self.requests += 1;
-                self.waiting.insert(RequestId(self.requests));
-                self.feed(ProviderInput::Rehearse(RequestId(self.requests)));
-            }
-            LawStep::Hold | LawStep::Resume => {
-                self.held = matches!(step, LawStep::Hold);
-                self.feed(if self.held {
-                    ProviderInput::Hold
-                } else {
-                    ProviderInput::Resume
-                });
-            }
+            LawStep::Rehearse => self.rehearse(),
+            LawStep::RehearsalEnds(ending) => self.rehearsal_ends(ending),
+            LawStep::Hold => self.set_held(true),
+            LawStep::Resume => self.set_held(false),
             LawStep::Verified(number) => {
                 let Some(revision) = self.revision(number) else {
                     return;
@@ -270,10 +263,12 @@ impl ModelledProvider {
     fn feed_counted(&mut self, input: ProviderInput) -> usize {
         let before = self.provider.effects.len();
         self.was_held = self.held && self.current().is_some();
-        let ends_a_fetch = matches!(
-            input,
-            ProviderInput::FetchDone { .. } | ProviderInput::FetchHangs { .. }
-        );
+        let ends_a_fetch = match &input {
+            ProviderInput::FetchDone { fetch, .. } | ProviderInput::FetchHangs { fetch, .. } => {
+                !self.is_rehearsal(*fetch)
+            }
+            _ => false,
+        };
         self.provider.feed(input);
         let effects = self.provider.effects.split_off(before);
         let count = effects.len();
@@ -310,6 +305,7 @@ impl ModelledProvider {
             self.feed(ProviderInput::LeaseReturned(lease));
         }
         self.fetch_ends(FetchEnd::New(99, None));
+        self.rehearsal_ends(FetchEnd::New(96, None));
         while let Some(fetch) = self.hanging.pop() {
             let lease = Some(lease("98", Expiry::never()));
             self.feed(ProviderInput::FetchLate { fetch, lease });

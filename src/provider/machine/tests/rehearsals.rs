@@ -99,20 +99,34 @@ fn one_fetch_serves_the_rehearsals_that_wait_and_the_next_begins_a_second_later(
 }
 
 #[test]
-fn a_rehearsal_and_a_fetch_wait_for_each_other() {
+fn a_rejection_is_fetched_for_at_once_beside_a_rehearsal() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    let rehearsal = provider.rehearse();
+    assert!(rehearsal.is_some());
+    let next = provider.machine.next_attempt(provider.now.mono());
+    assert!(matches!(next, NextAttempt::Due(_)), "no help for callers");
+    provider.rejected("current");
+    let fetch = provider.wake();
+    assert!(matches!(fetch, Some((_, RotationTrigger::Rejected))));
+    provider.succeed(fetch.map(|(fetch, _)| fetch), "corrected");
+    assert!(provider.is_current("corrected"));
+    let lease = rehearsal.map(|fetch| LeaseId(fetch.0));
+    assert_eq!(provider.rehearsed(rehearsal, "next"), [(1, lease)]);
+    assert!(provider.is_current("corrected"));
+}
+
+#[test]
+fn a_rehearsal_begins_beside_a_fetch() {
     let mut provider = TestProvider::serving();
     provider.feed(ProviderInput::Hint);
     let fetch = provider.begin();
     provider.pass(2 * SECOND);
     provider.request(1);
-    assert_eq!(provider.rehearse(), None);
-    provider.succeed(fetch, "current");
     let rehearsal = provider.rehearse();
-    provider.pass(2 * SECOND);
-    provider.feed(ProviderInput::Hint);
-    assert_eq!(provider.begin(), None);
-    provider.rehearsed(rehearsal, "next");
-    assert!(provider.begin().is_some());
+    assert_eq!(provider.rehearsed(rehearsal, "next").len(), 1);
+    provider.succeed(fetch, "newer");
+    assert!(provider.is_current("newer"));
 }
 
 #[test]
@@ -175,7 +189,7 @@ fn the_close_ends_rehearsals_and_releases_a_lease_that_arrives_later() {
     let fetch = provider.rehearse();
     provider.request(2);
     provider.feed(ProviderInput::Close);
-    assert_eq!(provider.rehearsals(), [(1, None), (2, None)]);
+    assert_eq!(provider.rehearsals(), [(2, None), (1, None)]);
     provider.request(3);
     assert_eq!(provider.rehearsals(), [(3, None)]);
     provider.rehearsed(fetch, "next");
@@ -187,22 +201,61 @@ fn the_close_ends_rehearsals_and_releases_a_lease_that_arrives_later() {
 }
 
 #[test]
-fn a_rehearsal_fails_while_as_many_fetches_hang_as_are_allowed() {
+fn a_hanging_rehearsal_fails_further_ones_until_it_ends_and_delays_no_fetch() {
     let mut provider = TestProvider::serving();
-    for number in 1..=3 {
-        provider.request(number);
-        if let Some(fetch) = provider.rehearse() {
+    provider.request(1);
+    let hanging = provider.rehearse().unwrap_or(FetchId(0));
+    provider.feed(ProviderInput::FetchHangs {
+        fetch: hanging,
+        error: error(ProviderErrorKind::TimedOut),
+        jitter: 0.0,
+    });
+    assert_eq!(provider.rehearsals(), [(1, None)]);
+    assert_eq!(provider.machine.hanging().len(), 0);
+    provider.pass(2 * SECOND);
+    provider.request(2);
+    assert_eq!(provider.next(), Some(Duration::ZERO));
+    assert_eq!(provider.rehearse(), None);
+    assert_eq!(provider.rehearsals(), [(2, None)]);
+    provider.fetch("newer");
+    assert!(provider.is_current("newer"));
+    let lease = None;
+    provider.feed(ProviderInput::FetchLate {
+        fetch: hanging,
+        lease,
+    });
+    provider.pass(2 * SECOND);
+    provider.request(3);
+    assert!(provider.rehearse().is_some());
+}
+
+#[test]
+fn a_rehearsal_begins_while_as_many_fetches_hang_as_are_allowed() {
+    let mut provider = TestProvider::serving();
+    for _ in 0..MAX_HANGING {
+        provider.pass(2 * SECOND);
+        provider.feed(ProviderInput::Hint);
+        if let Some(fetch) = provider.begin() {
             provider.feed(ProviderInput::FetchHangs {
                 fetch,
                 error: error(ProviderErrorKind::TimedOut),
                 jitter: 0.0,
             });
         }
-        provider.pass(2 * SECOND);
     }
-    provider.rehearsals();
-    provider.request(4);
-    assert_eq!(provider.next(), Some(Duration::ZERO));
-    assert_eq!(provider.rehearse(), None);
-    assert_eq!(provider.rehearsals(), [(4, None)]);
+    assert_eq!(provider.machine.hanging().len(), MAX_HANGING);
+    provider.request(1);
+    provider.pass(2 * SECOND);
+    assert!(provider.rehearse().is_some());
+}
+
+#[test]
+fn a_stop_ends_the_rehearsals_that_wait_and_not_the_one_that_runs() {
+    let mut provider = TestProvider::serving();
+    provider.request(1);
+    let fetch = provider.rehearse();
+    provider.request(2);
+    provider.feed(ProviderInput::Stop);
+    assert_eq!(provider.rehearsals(), [(2, None)]);
+    assert_eq!(provider.rehearsed(fetch, "next"), [(1, Some(LeaseId(2)))]);
 }

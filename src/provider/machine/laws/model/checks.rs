@@ -31,18 +31,8 @@ impl ModelledProvider {
                 }
                 self.running = Some((*fetch, now, *trigger));
                 self.renews = *renews;
-                self.rehearses = false;
             }
-            ProviderEffect::StartRehearsal { fetch, rejected: _ } => {
-                assert!(self.running.is_none() && self.hanging.len() < 3 && !self.closed);
-                let last = self.last_request.replace(now.mono());
-                assert!(
-                    last.is_none_or(|last| now.mono() >= last + COALESCE),
-                    "law 7: as manual requests"
-                );
-                self.running = Some((*fetch, now, RotationTrigger::Manual));
-                self.rehearses = true;
-            }
+            ProviderEffect::StartRehearsal { fetch, .. } => self.rehearsal_starts(*fetch),
             ProviderEffect::Rehearsed { request, result } => {
                 assert!(self.waiting.remove(request));
                 if let Ok(lease) = result {

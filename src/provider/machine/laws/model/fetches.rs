@@ -2,61 +2,70 @@
 
 use super::*;
 
-impl ModelledProvider {
-    pub(in super::super) fn fetch_ends(&mut self, ending: FetchEnd) {
-        let Some((fetch, started, trigger)) = self.running.take() else {
-            return;
-        };
-        if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) && !self.rehearses {
-            self.requested = true;
-        }
-        let now = self.provider.now;
-        let done = |result| ProviderInput::FetchDone {
-            fetch,
-            result,
-            jitter: 0.0,
-        };
-        let offer = match ending {
-            FetchEnd::New(..) if self.renews && !self.rehearses => Some(Offer::Unchanged),
-            FetchEnd::New(number, ttl) => {
+impl FetchEnd {
+    /// Returns the offer of a fetch that ends so.
+    pub(super) fn offer(self, now: Timestamp) -> Option<Offer> {
+        match self {
+            Self::New(number, ttl) => {
                 let expiry = ttl.map_or(Expiry::never(), |ttl| {
                     Expiry::after(now, Duration::from_secs(ttl))
                 });
                 Some(Offer::New(lease(&number.to_string(), expiry)))
             }
-            FetchEnd::Renewed(ttl) => {
+            Self::Renewed(ttl) => {
                 Some(Offer::Renewed(Expiry::after(now, Duration::from_secs(ttl))))
             }
-            FetchEnd::Unchanged => Some(Offer::Unchanged),
-            _ => None,
+            Self::Unchanged => Some(Offer::Unchanged),
+            Self::Fails(_) | Self::Hangs | Self::Lost => None,
+        }
+    }
+
+    /// Returns the input of a fetch that ends so.
+    pub(super) fn input(self, fetch: FetchId, offer: Option<Offer>) -> ProviderInput {
+        let jitter = 0.0;
+        let result = match (offer, self) {
+            (Some(offer), _) => Ok(offer),
+            (None, Self::Fails(kind)) => Err(error(kind)),
+            (None, Self::Hangs) => {
+                let error = error(ProviderErrorKind::TimedOut);
+                return ProviderInput::FetchHangs {
+                    fetch,
+                    error,
+                    jitter,
+                };
+            }
+            (None, _) => return ProviderInput::FetchLost(fetch),
+        };
+        ProviderInput::FetchDone {
+            fetch,
+            result,
+            jitter,
+        }
+    }
+}
+
+impl ModelledProvider {
+    pub(in super::super) fn fetch_ends(&mut self, ending: FetchEnd) {
+        let Some((fetch, started, trigger)) = self.running.take() else {
+            return;
+        };
+        if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) {
+            self.requested = true;
+        }
+        let now = self.provider.now;
+        let offer = match ending {
+            FetchEnd::New(..) if self.renews => Some(Offer::Unchanged),
+            _ => ending.offer(now),
         };
         let before = self.current();
         if matches!(ending, FetchEnd::Hangs) {
             self.hanging.push(fetch);
         }
-        self.feed(match (ending, &offer) {
-            (_, Some(offer)) => done(Ok(offer.clone())),
-            (FetchEnd::Fails(kind), _) => done(Err(error(kind))),
-            (FetchEnd::Hangs, _) => ProviderInput::FetchHangs {
-                fetch,
-                error: error(ProviderErrorKind::TimedOut),
-                jitter: 0.0,
-            },
-            _ => ProviderInput::FetchLost(fetch),
-        });
+        self.feed(ending.input(fetch, offer.clone()));
         let outcomes = self.provider.take(|effect| match effect {
             ProviderEffect::Report { outcome, .. } => Some(outcome.clone()),
             _ => None,
         });
-        if std::mem::take(&mut self.rehearses) {
-            assert!(outcomes.is_empty(), "a rehearsal is no rotation");
-            let of = |lease: &Option<(LeaseId, Facts)>| {
-                lease.as_ref().map(|(id, facts)| (*id, facts.expiry))
-            };
-            let after = self.current();
-            assert_eq!(of(&before), of(&after), "a rehearsal changes nothing");
-            return;
-        }
         // The fetch listed a past rejection, and is repeated for its requests. Or it began before a
         // hold, and is repeated after it.
         self.requested |= !self.waiting.is_empty() || self.held;
