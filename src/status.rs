@@ -79,8 +79,11 @@ pub struct ProviderStatus {
     pub last_error: Option<ProviderError>,
     /// Report of the last rotation that ended.
     pub last_rotation: Option<RotationReport>,
-    /// Number of leases that are still to be released.
+    /// Number of leases that are being released, or whose release is retried.
     pub unreleased: usize,
+    /// Number of unused leases that are kept before their release, as set by
+    /// [`with_previous_lease_kept_for`](crate::SupervisorBuilder::with_previous_lease_kept_for).
+    pub kept: usize,
     /// Its pools.
     pub pools: Vec<Arc<str>>,
     /// Number of restarts of its actor.

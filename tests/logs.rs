@@ -8,6 +8,7 @@ mod lines;
 
 use std::time::Duration;
 
+use claviger::Supervisor;
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger_fixtures::{Scripted, backend_down, rejection};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
@@ -163,6 +164,50 @@ async fn a_wrong_credential_that_is_corrected_is_not_logged_as_a_rotation() {
     assert!(logged.contains(expected), "{logged}");
     assert!(!logged.contains("INFO rotated"), "{logged}");
     assert!(!logged.contains("span="), "{logged}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_roll_back_is_logged_with_the_expiry_of_the_lease_that_it_returns_to() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let (lines, _guard) = Lines::record();
+    let builder = Supervisor::builder().with_previous_lease_kept_for(60 * MINUTE);
+    let lab = Lab::with_builder(builder).expect("valid durations");
+    let provider = ScriptedProvider::new()
+        .with_lifetime(60 * MINUTE)
+        .with_refresh_after(50 * MINUTE);
+    let scripted = Scripted::in_lab(lab, provider, ScriptedPools::new(4)).await;
+    sleep(20 * MINUTE).await;
+    scripted.provider.rotate();
+    scripted.provider.hint();
+    sleep(10 * MINUTE).await;
+    lines.take();
+    let supervisor = &scripted.lab.supervisor;
+    supervisor.roll_back("orders").await.expect("it is kept");
+    let logged = lines.take();
+    let line = logged
+        .lines()
+        .find(|line| line.contains("trigger=roll_back"));
+    let line = line.expect("it is logged");
+    assert!(
+        line.starts_with("INFO rolled back provider=login"),
+        "{line}"
+    );
+    assert!(
+        line.contains(" expires_in=30m "),
+        "not the other's 50 min: {line}"
+    );
+
+    supervisor.resume("login").expect("it is registered");
+    sleep(MINUTE).await;
+    scripted.database.accept_only(["password-2"]);
+    lines.take();
+    let error = supervisor.roll_back("orders").await;
+    error.expect_err("its password is rejected");
+    let logged = lines.take();
+    assert!(
+        logged.contains("INFO not rolled back provider=login"),
+        "{logged}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use super::machine::FetchOutcome;
 use super::slot::ProviderSlot;
 use crate::error::ProviderError;
 use crate::events::Event;
+use crate::expiry::Expiry;
 use crate::lease::Revision;
 use crate::report::{RotationOutcome, RotationReport, RotationTrigger};
 use crate::rotation::Rotation;
@@ -83,10 +84,13 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Returns the remaining time to live of the current lease, for the log.
     fn expires_in(&self) -> String {
-        let now = self.clock().now();
         let driver = self.lock();
         let current = driver.machine.current();
-        let left = current.and_then(|(_, current)| current.expiry.remaining(now));
+        self.left(current.map(|(_, current)| current.expiry))
+    }
+
+    fn left(&self, expiry: Option<Expiry>) -> String {
+        let left = expiry.and_then(|expiry| expiry.remaining(self.clock().now()));
         left.map_or_else(|| "never".to_owned(), rounded)
     }
 
@@ -150,19 +154,24 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
 
     /// Logs a rotation's one line: provider, trigger, duration, outcome.
     fn log_rotation(&self, report: &RotationReport) {
-        let now = self.clock().now();
-        let (current, next) = {
+        let now = self.clock().mono();
+        let (revision, expiry, next) = {
             let driver = self.lock();
-            let current = driver.machine.current();
-            (
-                current.map(|(_, current)| current.revision.digest()),
-                driver
-                    .machine
-                    .next_planned_fetch()
-                    .map(|at| at.saturating_duration_since(now.mono())),
-            )
+            let machine = &driver.machine;
+            // If nothing new was fetched, the current lease's revision.
+            let current = machine.current().map(|(_, current)| current);
+            let revision = report.revision.clone();
+            let revision = revision.or_else(|| current.map(|one| one.revision.digest()));
+            // A roll-back's lease is not the current one.
+            let expiry = revision.as_ref().and_then(|one| machine.expiry_of(one));
+            let next = machine.next_planned_fetch();
+            let next = next.map(|at| at.saturating_duration_since(now));
+            (revision, expiry, next)
         };
+        let is_roll_back = report.trigger == RotationTrigger::RollBack;
         let message = match report.outcome {
+            RotationOutcome::Adopted if is_roll_back => "rolled back",
+            RotationOutcome::Unfinished if is_roll_back => "not rolled back",
             RotationOutcome::Adopted if self.is_served_again(report) => {
                 "the backend returned the served credential again"
             }
@@ -174,16 +183,14 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             RotationOutcome::Superseded => "superseded by a newer rotation",
             RotationOutcome::Unfinished => "ended before every pool had a new credential",
         };
-        // If nothing new was fetched, the current lease's revision.
-        let revision = report.revision.as_ref().or(current.as_ref());
         tracing::info!(
             provider = %self.name(),
             trigger = %report.trigger,
-            revision = %revision.map_or("none", String::as_str),
+            revision = %revision.as_deref().unwrap_or("none"),
             took_ms = (report.took.as_secs_f64() * 10_000.0).round() / 10.0,
             pools = report.handovers.len(),
             waiting = report.waiting.len(),
-            expires_in = self.expires_in(),
+            expires_in = self.left(expiry),
             next_fetch_in = next.map_or_else(|| "never".to_owned(), rounded),
             "{message}"
         );

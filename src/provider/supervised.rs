@@ -93,7 +93,8 @@ impl<S: Send + Sync + 'static> ProviderObject for ProviderSlot<S> {
             held: machine.held_since().map(|since| since.wall()),
             last_error: machine.last_error().cloned(),
             last_rotation: driver.last_rotation.clone(),
-            unreleased: machine.unreleased(),
+            unreleased: machine.unreleased() - machine.kept(now.mono()),
+            kept: machine.kept(now.mono()),
             pools,
             restarts: Slot::mailbox(self).restarts(),
         }

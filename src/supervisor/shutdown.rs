@@ -39,7 +39,8 @@ fn report_by_status(inner: &Inner, took: Duration) -> ShutdownReport {
     let providers = inner.lock().providers();
     for provider in providers {
         let status = provider.slot.status();
-        let leases = status.unreleased + usize::from(status.revision.is_some());
+        let current = usize::from(status.revision.is_some());
+        let leases = status.unreleased + status.kept + current;
         if leases > 0 {
             report.unreleased.push((Arc::clone(&status.name), leases));
         }

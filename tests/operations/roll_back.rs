@@ -186,9 +186,14 @@ async fn a_lease_that_was_not_kept_cannot_be_returned_to() {
 #[tokio::test(start_paused = true)]
 async fn a_kept_lease_is_released_after_its_time() {
     let scripted = rotated().await;
+    let leases = || {
+        let status = scripted.lab.supervisor.status();
+        (status.providers[0].kept, status.providers[0].unreleased)
+    };
     sleep(KEPT - Duration::from_secs(30)).await;
-    assert_eq!(scripted.provider.released(), []);
+    assert_eq!((leases(), scripted.provider.released()), ((1, 0), vec![]));
     sleep(Duration::from_secs(60)).await;
+    assert_eq!(leases(), (0, 0));
     assert_eq!(scripted.provider.released(), [Revision::new("1")]);
     let rolling_back = scripted.lab.supervisor.roll_back("orders").await;
     not_possible(rolling_back, "was released");

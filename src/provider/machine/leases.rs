@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::messages::{Facts, FetchId, LeaseId};
 use crate::clock::Timestamp;
+use crate::expiry::Expiry;
 use crate::lease::Revision;
 
 /// Time for which a superseded lease is not adopted again, unless the current one is rejected, has
@@ -102,6 +103,15 @@ impl Leases {
             .iter()
             .filter(move |(_, record)| &record.facts.revision == revision)
             .map(|(lease, record)| (*lease, record))
+    }
+
+    /// Returns the expiry of the lease whose revision has this digest, unless it is released.
+    pub(super) fn expiry_of(&self, digest: &str) -> Option<Expiry> {
+        let mut records = self.0.values();
+        let record = records.find(|record| {
+            record.state != LeaseState::Released && record.facts.revision.digest() == digest
+        });
+        record.map(|record| record.facts.expiry)
     }
 
     /// Notes a successful login with this revision. Returns whether it is the first.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Closing, Facts, LeaseId, LeaseState, Offer, ProviderMachine, RotationId, Timer};
 use crate::clock::{Timestamp, rfc3339};
 use crate::error::{ProviderError, ProviderErrorKind};
+use crate::expiry::Expiry;
 use crate::lease::Revision;
 use crate::next_attempt::NextAttempt;
 use crate::provider::fetched::no_current_lease;
@@ -24,6 +25,11 @@ impl ProviderMachine {
     ) -> Option<(LeaseId, Option<Duration>)> {
         let (lease, record) = self.leases.unreleased_with(revision)?;
         Some((lease, record.lifetime))
+    }
+
+    /// Returns the expiry of the lease whose revision has this digest, unless it is released.
+    pub(crate) fn expiry_of(&self, digest: &str) -> Option<Expiry> {
+        self.leases.expiry_of(digest)
     }
 
     /// Returns the time to live of the current lease when it was obtained; `None` if it does not
@@ -70,6 +76,15 @@ impl ProviderMachine {
     /// Returns how many leases are queued or being released.
     pub(crate) fn unreleased(&self) -> usize {
         self.leases.in_queue().count()
+    }
+
+    /// Returns how many of them are kept, and not due yet.
+    pub(crate) fn kept(&self, now: Instant) -> usize {
+        let is_kept = |(timer, at): &(Timer, Instant)| match timer {
+            Timer::Release(lease) => *at > now && self.leases.is_first_attempt(*lease),
+            _ => false,
+        };
+        self.timers.iter().filter(is_kept).count()
     }
 
     pub(crate) fn is_releasing(&self) -> bool {
