@@ -51,6 +51,11 @@ pub(super) enum SimulatedEvent {
         node: NodeId,
         generation: u64,
     },
+    /// The login of a rehearsal ends.
+    Rehearsed {
+        node: NodeId,
+        hangs: bool,
+    },
     DrainDeadline {
         node: NodeId,
         losses: u32,
@@ -104,6 +109,18 @@ pub(super) enum SimulatedEvent {
     /// Heartbeat of every actor after a clock jump.
     Heartbeat,
     Operator,
+    /// A rotation of this provider is rehearsed.
+    Rehearse {
+        provider: usize,
+    },
+    /// A pool is returned to its previous lease.
+    RollBack {
+        node: NodeId,
+    },
+    /// A provider is held again at once when it was resumed.
+    HoldAgain {
+        provider: usize,
+    },
     /// The hold of a provider ends.
     Resume {
         node: NodeId,

@@ -14,6 +14,7 @@ mod database;
 mod event;
 mod models;
 mod node;
+mod operations;
 mod pool;
 mod provider;
 mod report;

@@ -59,8 +59,12 @@ impl World {
         if provider.model.crash.state.is_some() {
             provider.model.crash.state = Some(provider.machine_state());
             let node = provider.node;
-            let starts =
-                |effect: &ProviderEffect| matches!(effect, ProviderEffect::StartFetch { .. });
+            let starts = |effect: &ProviderEffect| {
+                matches!(
+                    effect,
+                    ProviderEffect::StartFetch { .. } | ProviderEffect::StartRehearsal { .. }
+                )
+            };
             if effects.iter().any(starts) {
                 self.broken(Law(12), node, "a fetch began while the actor was down");
             }

@@ -3,7 +3,7 @@
 use super::{EXCLUDED, JUMP_SEEN};
 use crate::expiry::Expiry;
 use crate::lease::Revision;
-use crate::provider::machine::{LeaseId, Offer, ProviderEffect, ProviderInput};
+use crate::provider::machine::{Facts, LeaseId, Offer, ProviderEffect, ProviderInput};
 use crate::report::RotationTrigger;
 use crate::simulation::backend::Kind;
 use crate::simulation::clock::{MS, SEC};
@@ -15,6 +15,7 @@ use crate::simulation::world::World;
 impl World {
     pub(in crate::simulation) fn provider_input(&mut self, index: usize, input: &ProviderInput) {
         let now = self.clocks.mono;
+        let rehearses = self.providers[index].is_rehearsal(input);
         let model = &mut self.providers[index].model;
         match input {
             ProviderInput::Rejected(revision) => {
@@ -45,22 +46,53 @@ impl World {
             } => {
                 model.releases_failed.insert(*lease);
             }
-            ProviderInput::FetchLost(_) => model.lost = true,
+            ProviderInput::FetchLost(_) => model.lost |= !rehearses,
             ProviderInput::FetchLate {
                 lease: Some(facts), ..
-            } => {
-                let secret = secret_of(&facts.revision);
-                let is_known = model
-                    .current
-                    .is_some_and(|(_, current, _)| current == secret)
-                    || model.superseded.contains_key(&secret);
-                if !is_known && self.backends[index].kind == Kind::Dynamic {
-                    model.unused.insert(secret, (now, facts.expiry));
-                }
-            }
-            ProviderInput::FetchHangs { .. } => model.last_succeeded = false,
+            } => self.unused(index, facts),
+            ProviderInput::FetchDone {
+                result: Ok(Offer::New(facts)),
+                ..
+            } if rehearses => self.unused(index, facts),
+            ProviderInput::FetchHangs { .. } => model.last_succeeded &= rehearses,
             ProviderInput::Stop => model.is_stopped = true,
             _ => {}
+        }
+    }
+
+    /// Notes a lease that was obtained and is not adopted.
+    fn unused(&mut self, index: usize, facts: &Facts) {
+        let now = self.clocks.mono;
+        let model = &mut self.providers[index].model;
+        let secret = secret_of(&facts.revision);
+        let current = model.current;
+        let is_known = current.is_some_and(|(_, current, _)| current == secret)
+            || model.superseded.contains_key(&secret);
+        if !is_known && self.backends[index].kind == Kind::Dynamic {
+            model.unused.insert(secret, (now, facts.expiry));
+        }
+    }
+
+    /// Checks a rehearsal that begins. One runs at a time, as seldom as manual requests.
+    pub(in crate::simulation) fn check_rehearsal(&mut self, index: usize) {
+        let now = self.clocks.mono;
+        let provider = &mut self.providers[index];
+        let node = provider.node;
+        let mut fetches = provider.fetches.keys();
+        let runs = fetches.any(|fetch| provider.rehearsals.contains(fetch));
+        let last = provider.model.last_request.replace(now);
+        if provider.model.is_stopped {
+            self.broken(Law(14), node, "a rehearsal began after the stop");
+        }
+        if runs {
+            self.broken(Law(7), node, "two rehearsals fetch at once");
+        }
+        if last.is_some_and(|last| now - last + MS < SEC) {
+            self.broken(
+                Law(16),
+                node,
+                "a rehearsal began within a second of another request",
+            );
         }
     }
 
@@ -336,6 +368,10 @@ impl World {
         for pool in self.pools.iter().filter(|pool| pool.provider == node) {
             is_used |= pool.leases.values().any(|(_, used)| *used == secret);
             is_used |= pool.attempted() == Some(secret);
+            is_used |= pool
+                .rehearsal
+                .as_ref()
+                .is_some_and(|one| one.secret == secret);
             if !keeps_connections {
                 let idle = pool.instances.values().flat_map(|instance| &instance.idle);
                 let busy = pool.calls.values().filter_map(|call| call.holds);
@@ -404,7 +440,7 @@ impl World {
         let now = self.clocks.mono;
         let provider = &self.providers[index];
         let is_busy =
-            provider.fetches.values().any(|fetch| !fetch.hangs) || provider.fetches.len() >= 3;
+            provider.running().any(|fetch| !fetch.hangs) || provider.running().count() >= 3;
         if provider
             .model
             .jumped

@@ -20,11 +20,18 @@ use crate::simulation::world::World;
 impl World {
     pub(super) fn start_attempt(&mut self, index: usize, number: u64, revision: &Revision) {
         let provider = self.pools[index].provider.index;
-        let facts = self
-            .known_lease(index)
-            .filter(|lease| lease.revision == *revision);
-        let lease = self.providers[provider].current().map(|(lease, _)| lease);
-        let (Some(facts), Some(lease)) = (facts, lease) else {
+        let rolls_back = self.pools[index].machine.rolls_back_to(revision);
+        let machine = &self.providers[provider].machine;
+        let (lease, lifetime) = if rolls_back {
+            machine.unreleased_with(revision).unzip()
+        } else {
+            let current = machine.current();
+            let current = current.filter(|(_, facts)| facts.revision == *revision);
+            (current.map(|(lease, _)| lease), Some(machine.lifetime()))
+        };
+        let facts = lease.and_then(|lease| self.providers[provider].leases.get(&lease));
+        let facts = facts.and_then(|facts| self.lease_facts(facts));
+        let (Some(facts), Some(lease), Some(lifetime)) = (facts, lease, lifetime) else {
             self.feed_pool(index, PoolInput::Lost { attempt: number });
             return;
         };
@@ -34,8 +41,7 @@ impl World {
         self.attempt_starts(index, &facts);
         let true_time = self.clocks.true_time();
         let (takes, _) = self.db.latency(provider, true_time, &mut self.rng);
-        let lifetime = self.providers[provider].machine.lifetime();
-        let rotation = self.open_rotation(provider);
+        let rotation = self.open_rotation(provider).filter(|_| !rolls_back);
         let pool = &mut self.pools[index];
         let permit = pool.verification_permit();
         let has_room = permit.is_some() || pool.admission.is_open();
@@ -107,7 +113,7 @@ impl World {
     }
 
     /// Logs in for a verification, an opened connection or a probe.
-    pub(super) fn log_in(
+    pub(in crate::simulation) fn log_in(
         &mut self,
         index: usize,
         secret: SecretId,
@@ -287,6 +293,7 @@ impl World {
         if let Some(rotation) = &attempt.rotation {
             rotation.handed_over(report, &facts.revision.digest());
         }
+        self.finish_roll_back(index);
         self.feed_pool(index, PoolInput::Reported { attempt: number });
         let provider = self.pools[index].provider.index;
         self.verified_upstream(provider, &facts.revision, &facts.account);

@@ -14,10 +14,10 @@ use super::node::NodeId;
 use super::world::World;
 use crate::lease::{Revision, connection_expiry};
 use crate::pool::machine::{LeaseFacts, PoolEffect, PoolInput};
-use crate::provider::machine::{LeaseId, ProviderInput};
+use crate::provider::machine::{Facts, LeaseId, ProviderInput};
 use crate::report::HandoverMode;
 
-const VERIFY_DEADLINE: u64 = 5 * SEC;
+pub(super) const VERIFY_DEADLINE: u64 = 5 * SEC;
 
 impl World {
     pub(super) fn wake_pool(&mut self, index: usize) {
@@ -41,6 +41,7 @@ impl World {
             .is_some_and(|lease| lease.expiry.is_expired(now_both));
         self.checks
             .hazard("wakes with an expired lease", u64::from(has_expired));
+        self.reconcile_roll_back(index);
         let resumes = self.pool_resumes(index, lease.as_ref().filter(|_| !has_expired));
         self.note_rejection(index);
         let effects = self.feed_pool(index, PoolInput::Wake { lease });
@@ -62,6 +63,11 @@ impl World {
     pub(super) fn known_lease(&self, index: usize) -> Option<LeaseFacts> {
         let provider = &self.providers[self.pools[index].provider.index];
         let (_, facts) = provider.current()?;
+        self.lease_facts(facts)
+    }
+
+    /// Returns a lease's facts for a pool.
+    pub(super) fn lease_facts(&self, facts: &Facts) -> Option<LeaseFacts> {
         let secret = self.db.secrets.get(secret_of(&facts.revision))?;
         Some(LeaseFacts {
             revision: facts.revision.clone(),
@@ -127,6 +133,7 @@ impl World {
         for (lease, _) in returned {
             self.return_lease(index, lease);
         }
+        self.end_roll_back(index);
         let mut left = Vec::new();
         for effect in effects {
             left.extend(self.carry_out(index, effect));
@@ -134,7 +141,7 @@ impl World {
         left
     }
 
-    fn return_lease(&mut self, index: usize, lease: LeaseId) {
+    pub(super) fn return_lease(&mut self, index: usize, lease: LeaseId) {
         let provider = self.pools[index].provider;
         if self.providers[provider.index].node == provider {
             self.feed_provider(provider.index, ProviderInput::LeaseReturned(lease));
@@ -174,7 +181,7 @@ impl World {
                 }
             }
             PoolEffect::Extend { .. } => self.wake_callers(index),
-            // Carried out by `feed_pool` or its caller. No pool is rolled back here.
+            // Carried out by `feed_pool` or its caller.
             PoolEffect::ReturnLease { .. }
             | PoolEffect::RollBackFailed
             | PoolEffect::ReportRollBackEnd
@@ -200,7 +207,7 @@ impl World {
         }
     }
 
-    fn leave_rotation(&mut self, index: usize) {
+    pub(super) fn leave_rotation(&mut self, index: usize) {
         let provider = self.pools[index].provider.index;
         if let Some(rotation) = self.open_rotation(provider) {
             rotation.stop_waiting_for(&self.pools[index].name);
@@ -286,6 +293,7 @@ impl World {
         for generation in drains {
             self.feed_pool(index, PoolInput::DrainLost { generation });
         }
+        self.end_rehearsal(index, false);
     }
 
     /// Starts nothing new, gives callers `PoolClosed`, and drains the current generation.
@@ -324,7 +332,7 @@ impl World {
         if pool.is_closed
             && pool.has_subscribed
             && pool.drains.is_empty()
-            && !pool.machine.has_attempt()
+            && !pool.machine.is_verifying()
             && pool.attempt.is_none()
         {
             pool.has_subscribed = false;

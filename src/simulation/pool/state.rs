@@ -67,6 +67,15 @@ pub(super) struct SimulatedAttempt {
     pub(super) opening: Option<Opening>,
 }
 
+/// The login of a rehearsal.
+pub(in crate::simulation) struct SimulatedRehearsal {
+    pub(in crate::simulation) lease: LeaseId,
+    pub(in crate::simulation) secret: SecretId,
+    pub(in crate::simulation) permit: Option<Permit<ConnectionCount>>,
+    /// When its login ends.
+    pub(in crate::simulation) ends: u64,
+}
+
 pub(super) struct Opening {
     pub(super) instance: u64,
     pub(super) mode: HandoverMode,
@@ -114,6 +123,9 @@ pub(in crate::simulation) struct SimulatedPool {
     pub(in crate::simulation) current: Option<Current>,
     pub(in crate::simulation) drains: BTreeMap<u64, SimulatedDrain>,
     pub(super) attempt: Option<SimulatedAttempt>,
+    pub(in crate::simulation) rehearsal: Option<SimulatedRehearsal>,
+    /// Lease of a roll-back that is not published.
+    pub(in crate::simulation) rolling_back: Option<LeaseId>,
     pub(in crate::simulation) calls: BTreeMap<u64, SimulatedCall>,
     pub(in crate::simulation) waiting: VecDeque<u64>,
     pub(in crate::simulation) logins: BTreeMap<u64, Login>,
@@ -161,6 +173,8 @@ impl SimulatedPool {
             current: None,
             drains: BTreeMap::new(),
             attempt: None,
+            rehearsal: None,
+            rolling_back: None,
             calls: BTreeMap::new(),
             waiting: VecDeque::new(),
             logins: BTreeMap::new(),
@@ -215,7 +229,9 @@ impl SimulatedPool {
             .attempt
             .as_ref()
             .is_some_and(|attempt| attempt.permit.is_some());
-        pooled + u32::from(verification)
+        let rehearsal = self.rehearsal.as_ref();
+        let rehearsal = rehearsal.is_some_and(|rehearsal| rehearsal.permit.is_some());
+        pooled + u32::from(verification) + u32::from(rehearsal)
     }
 
     pub(super) fn running_attempt(
@@ -229,7 +245,7 @@ impl SimulatedPool {
     }
 
     /// Returns a permit for a verification, if it needs one and there is room.
-    pub(super) fn verification_permit(&self) -> Option<Permit<ConnectionCount>> {
+    pub(in crate::simulation) fn verification_permit(&self) -> Option<Permit<ConnectionCount>> {
         if self.admission.is_open() {
             return None;
         }

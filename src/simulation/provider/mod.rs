@@ -22,6 +22,7 @@ const FETCH_DEADLINE: u64 = 30 * SEC;
 /// Part of an effect that is carried out after all tables are updated.
 enum NodeWork {
     StartFetch(FetchId, SimulatedFetch),
+    Rehearsed(LeaseId),
     HandOver(Arc<Rotation>),
     Release(LeaseId),
     CloseRotation(Arc<Rotation>, RotationOutcome),
@@ -71,10 +72,11 @@ impl World {
         input: ProviderInput,
         mut fetched_lease: Option<Facts>,
     ) -> usize {
+        let rehearses = self.providers[index].is_rehearsal(&input);
         self.provider_input(index, &input);
         let now = self.clocks.now();
         let offered = match &input {
-            ProviderInput::FetchDone { result, .. } => Some(result.clone()),
+            ProviderInput::FetchDone { result, .. } if !rehearses => Some(result.clone()),
             _ => None,
         };
         let before = self.providers[index]
@@ -116,8 +118,21 @@ impl World {
                     };
                     work.push(NodeWork::StartFetch(fetch, running));
                 }
-                // No rotation is rehearsed here.
-                ProviderEffect::StartRehearsal { .. } | ProviderEffect::Rehearsed { .. } => {}
+                ProviderEffect::StartRehearsal { fetch, rejected } => {
+                    self.check_rehearsal(index);
+                    self.providers[index].rehearsals.insert(fetch);
+                    let running = SimulatedFetch {
+                        started: now,
+                        rejected,
+                        renews: false,
+                        hangs: false,
+                    };
+                    work.push(NodeWork::StartFetch(fetch, running));
+                }
+                ProviderEffect::Rehearsed { request, result } => {
+                    provider.requests.remove(&request);
+                    work.extend(result.ok().map(NodeWork::Rehearsed));
+                }
                 ProviderEffect::Store(id) => {
                     if let Some(lease) = fetched_lease.take() {
                         provider.leases.insert(id, lease);
@@ -171,6 +186,7 @@ impl World {
         for part in work {
             match part {
                 NodeWork::StartFetch(fetch, running) => self.start_fetch(index, fetch, running),
+                NodeWork::Rehearsed(lease) => self.rehearsed(index, lease),
                 NodeWork::HandOver(rotation) => self.pool_done(index, &rotation),
                 NodeWork::Release(lease) => self.start_release(index, lease),
                 NodeWork::CloseRotation(rotation, outcome) => {

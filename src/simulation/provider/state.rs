@@ -9,10 +9,14 @@ use super::super::models::{MachineState, ProviderModel};
 use super::super::node::{ActorState, NodeId};
 use crate::clock::Timestamp;
 use crate::lease::Revision;
-use crate::provider::machine::{Facts, FetchId, LeaseId, ProviderMachine, RequestId, RotationId};
+use crate::provider::machine::{
+    Facts, FetchId, LeaseId, ProviderInput, ProviderMachine, RequestId, RotationId,
+};
 use crate::rotation::Rotation;
 
 const POLL: Duration = Duration::from_secs(300);
+/// Time for which every other incarnation keeps superseded leases.
+const KEPT: Duration = Duration::from_secs(600);
 
 /// A fetch whose task runs.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(in crate::simulation) struct SimulatedProvider {
     pub(in crate::simulation) requests: BTreeSet<RequestId>,
     pub(in crate::simulation) next_request: u64,
     pub(in crate::simulation) fetches: BTreeMap<FetchId, SimulatedFetch>,
+    /// Fetches whose leases are rehearsed, also those that have ended.
+    pub(in crate::simulation) rehearsals: BTreeSet<FetchId>,
     pub(in crate::simulation) releases: BTreeSet<LeaseId>,
     pub(in crate::simulation) losses: u32,
     pub(in crate::simulation) actor: ActorState,
@@ -44,15 +50,18 @@ pub(in crate::simulation) struct SimulatedProvider {
 
 impl SimulatedProvider {
     pub(in crate::simulation) fn new(node: NodeId, now: Timestamp) -> Self {
+        let keeps = node.incarnation.is_multiple_of(2);
+        let kept_for = if keeps { KEPT } else { Duration::ZERO };
         Self {
             node,
             name: format!("provider-{}", node.index).into(),
-            machine: ProviderMachine::new(POLL, now),
+            machine: ProviderMachine::new(POLL, now).with_previous_lease_kept_for(kept_for),
             leases: BTreeMap::new(),
             rotations: BTreeMap::new(),
             requests: BTreeSet::new(),
             next_request: 0,
             fetches: BTreeMap::new(),
+            rehearsals: BTreeSet::new(),
             releases: BTreeSet::new(),
             losses: 0,
             actor: ActorState::default(),
@@ -75,6 +84,24 @@ impl SimulatedProvider {
             is_busy: self.machine.is_fetching(),
             deadline: self.machine.next_deadline(),
         }
+    }
+
+    /// Returns whether the input is about the fetch of a rehearsal.
+    pub(in crate::simulation) fn is_rehearsal(&self, input: &ProviderInput) -> bool {
+        match input {
+            ProviderInput::FetchDone { fetch, .. }
+            | ProviderInput::FetchHangs { fetch, .. }
+            | ProviderInput::FetchLate { fetch, .. }
+            | ProviderInput::FetchLost(fetch) => self.rehearsals.contains(fetch),
+            _ => false,
+        }
+    }
+
+    /// Returns the fetches that run, except that of a rehearsal.
+    pub(in crate::simulation) fn running(&self) -> impl Iterator<Item = &SimulatedFetch> {
+        let fetches = self.fetches.iter();
+        let fetches = fetches.filter(|(fetch, _)| !self.rehearsals.contains(fetch));
+        fetches.map(|(_, running)| running)
     }
 
     pub(in crate::simulation) fn secret(&self) -> Option<SecretId> {

@@ -269,15 +269,11 @@ impl World {
             .trace
             .line(trigger.as_str(), node, fetch.0, rejected.len() as u64);
         self.check_fetch(index, trigger, is_requested, rejected);
-        let is_long = self.providers[index]
-            .fetches
-            .values()
-            .any(|fetch| !fetch.hangs);
+        let is_long = self.providers[index].running().any(|fetch| !fetch.hangs);
         if is_long {
             self.broken(Law(5), node, "two fetches within their deadline at once");
         }
-        let bound = self.providers[index].fetches.len();
-        if bound >= 3 {
+        if self.providers[index].running().count() >= 3 {
             self.broken(Law(7), node, "a fetch began while three hang");
         }
     }

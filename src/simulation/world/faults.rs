@@ -17,7 +17,11 @@ impl World {
         self.plan_fault(index);
         let true_time = self.clocks.true_time();
         let node = self.providers[index].node;
-        let (name, until) = match self.rng.u8(..21) {
+        let (name, until) = match self.rng.u8(..22) {
+            21 => {
+                self.plan_rehearsals(index);
+                ("rehearsals during faults", true_time)
+            }
             20 => {
                 let until = true_time + self.rng.u64(MIN..3 * MIN);
                 self.backends[index].short_lived = until;
@@ -48,6 +52,7 @@ impl World {
             }
             17 => {
                 self.revoke(index);
+                self.plan_rehearsals(index);
                 ("revoked", true_time)
             }
             18 => {
@@ -230,6 +235,11 @@ impl World {
                     }
                 }
                 self.checks.hazard("credentials rotated", 1);
+                match self.rng.u8(..4) {
+                    0 => self.plan_rehearsals(index),
+                    1 => self.plan_roll_backs(index),
+                    _ => {}
+                }
                 self.disturb(index, rolled_back + window + MIN);
                 self.burst(index);
             }

@@ -144,6 +144,12 @@ impl World {
             SimulatedEvent::Resume { node } if self.is_provider(node) => {
                 self.feed_provider(node.index, ProviderInput::Resume);
             }
+            SimulatedEvent::Rehearse { provider } => self.rehearse(provider),
+            SimulatedEvent::RollBack { node } if self.is_pool(node) => self.roll_back(node.index),
+            SimulatedEvent::HoldAgain { provider } => {
+                let held = self.rng.u64(SEC..10 * MIN);
+                self.hold(provider, held);
+            }
             SimulatedEvent::Close { node } if self.is_provider(node) => {
                 self.close_provider(node.index)
             }
@@ -169,6 +175,9 @@ impl World {
             }
             SimulatedEvent::Probed { node, generation } if self.is_pool(node) => {
                 self.probed(node, generation)
+            }
+            SimulatedEvent::Rehearsed { node, hangs } if self.is_pool(node) => {
+                self.rehearsal_logged_in(node, hangs)
             }
             SimulatedEvent::DrainDeadline {
                 node,
@@ -228,22 +237,28 @@ impl World {
         self.quiet[index] = self.quiet[index].max(until);
     }
 
-    /// Acts as an operator: removes a pool, requests a credential, holds a provider, or restarts
-    /// everything.
+    /// Acts as an operator: removes a pool, requests a credential, holds or rehearses a provider,
+    /// returns pools to their previous leases, or restarts everything.
     fn operator(&mut self) {
         let mono = self.clocks.mono;
         let next = mono + self.rng.u64(HOUR..3 * DAY);
         self.queue.add(next, SimulatedEvent::Operator);
-        match self.rng.u8(..6) {
+        match self.rng.u8(..11) {
+            8..11 => {
+                let index = self.rng.usize(..PROVIDERS);
+                self.rotate_now(index);
+                self.burst(index);
+                self.plan_roll_backs(index);
+            }
             4 | 5 => {
                 let index = self.rng.usize(..PROVIDERS);
-                let node = self.providers[index].node;
                 let held = self.rng.u64(SEC..30 * MIN);
-                self.feed_provider(index, ProviderInput::Hold);
-                self.queue.add(mono + held, SimulatedEvent::Resume { node });
-                self.disturb(index, held);
+                self.hold(index, held);
+            }
+            6 | 7 => {
+                let index = self.rng.usize(..PROVIDERS);
+                self.plan_rehearsals(index);
                 self.burst(index);
-                self.checks.hazard("providers held", 1);
             }
             0 | 1 => {
                 let pool = self.rng.usize(..POOLS);
