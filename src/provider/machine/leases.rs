@@ -49,6 +49,8 @@ pub(super) struct LeaseRecord {
     pub(super) since: Instant,
     /// Whether it was offered again after it was superseded, and that was logged.
     pub(super) offered_again: bool,
+    /// Failed releases before it was rehearsed. The next one is no first attempt.
+    pub(super) failed_releases: u32,
     pub(super) state: LeaseState,
 }
 
@@ -60,6 +62,7 @@ impl LeaseRecord {
             verified: false,
             since: now,
             offered_again: false,
+            failed_releases: 0,
             state,
         }
     }
@@ -180,6 +183,12 @@ impl Leases {
         }
     }
 
+    pub(super) fn failed_releases(&self, lease: LeaseId) -> u32 {
+        self.0
+            .get(&lease)
+            .map_or(0, |record| record.failed_releases)
+    }
+
     pub(super) fn state_mut(&mut self, lease: LeaseId) -> Option<&mut LeaseState> {
         self.0.get_mut(&lease).map(|record| &mut record.state)
     }
@@ -267,8 +276,11 @@ impl Leases {
             })
             .map(|(lease, _)| lease);
         if let Some(lease) = known {
-            if let Some(state @ LeaseState::Queued { .. }) = self.state_mut(lease) {
-                *state = LeaseState::Superseded { users: 0 };
+            if let Some(record) = self.0.get_mut(&lease)
+                && let LeaseState::Queued { failures } = record.state
+            {
+                record.failed_releases = failures;
+                record.state = LeaseState::Superseded { users: 0 };
             }
             return (lease, false);
         }

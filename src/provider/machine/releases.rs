@@ -12,9 +12,10 @@ impl ProviderMachine {
     /// that was set. It is released at once if the provider is closed, because no wake follows.
     pub(super) fn enqueue(&mut self, lease: LeaseId, now: Instant) {
         let at = self.leases.kept_until(lease, self.kept_for, now);
-        self.requeue(lease, 0, at);
+        let failures = self.leases.failed_releases(lease);
+        self.requeue(lease, failures, at);
         if self.phase == Closing::Closed {
-            self.start_release(lease, 0);
+            self.start_release(lease, failures);
         }
     }
 

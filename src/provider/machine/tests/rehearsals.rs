@@ -151,6 +151,29 @@ fn a_rehearsed_lease_that_is_fetched_meanwhile_is_the_current_one() {
 }
 
 #[test]
+fn a_lease_whose_release_failed_has_no_first_attempt_after_another_rehearsal() {
+    let mut provider = TestProvider::serving();
+    let (rehearsed, mut attempts) = (LeaseId(2), 0);
+    for number in 1..=8 {
+        provider.request(number);
+        let fetch = provider.rehearse();
+        provider.pass(Duration::from_millis(900));
+        assert_eq!(
+            provider.rehearsed(fetch, "next"),
+            [(number, Some(rehearsed))]
+        );
+        provider.return_lease(Some(rehearsed));
+        if provider.releases() == [rehearsed] {
+            attempts += 1;
+            provider.released(rehearsed, Err(error(ProviderErrorKind::Unavailable)));
+        }
+        // Before the release is retried, a second after it failed.
+        provider.pass(Duration::from_millis(100));
+    }
+    assert!(attempts <= 1 + 3, "law 7: {attempts} attempts in 8 s");
+}
+
+#[test]
 fn a_rehearsal_that_hangs_fails_and_its_late_lease_is_released() {
     let mut provider = TestProvider::serving();
     provider.request(1);
