@@ -77,7 +77,7 @@ impl Snapshot<'_> {
             next,
             node("span").text(provider.fetches.to_string()),
             node("span").text(provider.pools.len().to_string()),
-            node("span").text(provider.unreleased.to_string()),
+            node("span").text(to_release(provider)),
         ];
         row(&provider.name, &PROVIDER_COLUMNS, cells)
     }
@@ -147,6 +147,14 @@ const PROVIDER_COLUMNS: [Column; 8] = [
     ("Pools", true),
     ("To release", true),
 ];
+
+/// Returns how many leases are to be released, apart from those that are kept.
+fn to_release(provider: &ProviderStatus) -> String {
+    match provider.kept {
+        0 => provider.unreleased.to_string(),
+        kept => format!("{} and {kept} kept", provider.unreleased),
+    }
+}
 
 /// Returns the state of a pool in a word, from the gravest on.
 fn pool_state(pool: &PoolStatus) -> (Tone, &'static str) {
