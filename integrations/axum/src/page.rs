@@ -57,8 +57,9 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 ///   and script alone. All of its addresses are relative, so the router may be nested.
 /// - Each client gets a whole snapshot at first and after changes, at most three per second.
 ///   16 clients are served at a time; another one gets 503 and tries again.
-/// - Streams end once [`Supervisor::announce_shutdown`] or [`Supervisor::shutdown`] was called, so
-///   that a graceful shutdown does not wait for them.
+/// - A stream ends after 15 minutes, and the browser connects again. All end once
+///   [`Supervisor::announce_shutdown`] or [`Supervisor::shutdown`] was called, so that a graceful
+///   shutdown does not wait for them.
 /// - Without JavaScript, the page shows the present state and reloads itself.
 ///
 /// Rotations and errors are noted from this call on, or, outside of a tokio runtime, from the first

@@ -349,6 +349,20 @@ async fn a_silent_stream_has_a_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_ends_after_a_quarter_of_an_hour_and_the_next_one_has_a_whole_snapshot() {
+    let service = Service::start().await;
+    let mut stream = service.stream().await;
+    let first = stream.next().await.expect("a snapshot");
+    let began = tokio::time::Instant::now();
+    while stream.next().await.is_some() {}
+    let took = began.elapsed();
+    let longest = Duration::from_secs(15 * 60);
+    assert!(took >= longest && took < 2 * longest, "{took:?}");
+    let again = service.stream().await.next().await.expect("a snapshot");
+    assert_eq!(again["title"], first["title"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn streams_end_when_the_service_is_leaving() {
     for shut_down in [false, true] {
         let service = Service::start().await;

@@ -12,7 +12,7 @@ use futures_util::stream::{self, Stream};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::history::History;
 use super::view::Snapshot;
@@ -23,6 +23,10 @@ const STREAMS: usize = 16;
 /// Shortest time between two snapshots. Connections open and close without an event, so the state
 /// is read this often while a client is connected.
 const INTERVAL: Duration = Duration::from_millis(350);
+
+/// Time after which a stream ends, so that a client that was forgotten leaves its place. A browser
+/// connects again, and gets a whole snapshot.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// Time after which a browser connects again when a stream has ended.
 const RECONNECT: Duration = Duration::from_secs(2);
@@ -122,6 +126,7 @@ impl Live {
             live: Arc::clone(self),
             latest: self.latest.clone(),
             sent: None,
+            ends: Instant::now() + LONGEST,
             _permit: permit,
         };
         Some(stream::unfold(client, async |mut client| {
@@ -137,6 +142,7 @@ struct Client {
     latest: watch::Receiver<Arc<str>>,
     /// The last snapshot that it got.
     sent: Option<Arc<str>>,
+    ends: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -149,7 +155,8 @@ impl Client {
                 self.live.connected.notify_one();
                 break self.live.content();
             }
-            self.latest.changed().await.ok()?;
+            let changed = timeout_at(self.ends, self.latest.changed()).await;
+            changed.ok()?.ok()?;
             let content = Arc::clone(&self.latest.borrow_and_update());
             if self.sent.as_ref() != Some(&content) {
                 break content;
