@@ -2,6 +2,8 @@
 
 mod failure;
 mod limit;
+mod log;
+mod request;
 mod token;
 
 use std::net::SocketAddr;
@@ -9,27 +11,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use claviger::Supervisor;
-use serde::Deserialize;
+use claviger::error::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::probes::uncached;
 use failure::Failure;
 use limit::Limit;
+use log::{Log, Outcome};
+use request::{Operation, Target, read};
 pub use token::{OperatorToken, TokenError};
 
-/// Number of operations that may begin at once.
+/// Number of requests of one kind with one token that are carried out at once.
 const BURST: u32 = 10;
-/// Time between two operations afterwards.
+/// Time between two of them afterwards.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum size of a body, in bytes.
-const BODY: usize = 4_096;
 
 /// Returns the operations for operators, each a POST with a token. They are not mounted by default,
 /// and there is none without a token.
@@ -44,19 +44,22 @@ const BODY: usize = 4_096;
 ///
 /// A request has `Authorization: Bearer TOKEN` and `Content-Type: application/json`. Any of the
 /// `tokens` is accepted, so that they can be replaced one after the other. A response is JSON: with
-/// 200 `{"operation": …, "name": …, "result": …}`, else `{"error": {"kind": …, "message": …}}`.
-/// The result is the report of the rotation or rehearsal, or, of `/hold` and `/resume`, the
-/// provider's status.
+/// 200 `{"operation": …, "name": …, "outcome": …, "result": …}`, else `{"error": {"kind": …,
+/// "message": …}}`. The result is the report of the rotation or rehearsal, or, of `/hold` and
+/// `/resume`, the provider's status. The outcome is a word: `adopted`, `unchanged`, `superseded` or
+/// `unfinished` of a rotation, `verified`, `not_verified` or `no_pools` of a rehearsal, `held`,
+/// `resumed`.
 ///
 /// - Errors of a request: 400 for an invalid body, 401 without a valid token, 404 for an unknown
 ///   name (with the nearest one). 429 (with `Retry-After`) if there are too many requests.
 /// - Errors of an operation: 409 if the state does not allow it, 502 if the backend or the database
 ///   fails, 503 after the shutdown.
-/// - Ten operations may begin at once, then one each second. Requests without a valid token have a
-///   limit of their own, so they do not block operators.
+/// - A token may begin each operation ten times at once, then once a second. No operator blocks
+///   another. Requests without a valid token have a limit of their own, and block nobody.
 /// - Tokens are compared in constant time.
-/// - Each operation is logged at INFO: what, whose token, and from where if the router is served
-///   with `into_make_service_with_connect_info::<SocketAddr>()`. It continues if the client leaves.
+/// - Each operation is logged when it begins and when it ends: what, whose token, and from where if
+///   the router is served with `into_make_service_with_connect_info::<SocketAddr>()`. It continues
+///   if the client leaves.
 ///
 /// ```
 /// use claviger::Supervisor;
@@ -79,8 +82,7 @@ pub fn operations<S: Clone + Send + Sync + 'static>(
 ) -> Router<S> {
     let guard = Arc::new(Guard {
         supervisor: supervisor.clone(),
-        tokens: tokens.into_iter().collect(),
-        limit: Limit::new(BURST, INTERVAL),
+        operators: tokens.into_iter().map(Operator::new).collect(),
         rejections: Limit::new(BURST, INTERVAL),
         unlogged: AtomicU64::new(0),
     });
@@ -93,84 +95,23 @@ pub fn operations<S: Clone + Send + Sync + 'static>(
     router
 }
 
-/// An operation that an operator can request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
-    Rotate,
-    Hold,
-    Resume,
-    RollBack,
-    Rehearse,
+/// A token, and the limit of each operation with it. No operator's requests block another's.
+struct Operator {
+    token: OperatorToken,
+    limits: [Limit; Operation::ALL.len()],
 }
 
-impl Operation {
-    const ALL: [Self; 5] = [
-        Self::Rotate,
-        Self::Hold,
-        Self::Resume,
-        Self::RollBack,
-        Self::Rehearse,
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Rotate => "rotate",
-            Self::Hold => "hold",
-            Self::Resume => "resume",
-            Self::RollBack => "roll_back",
-            Self::Rehearse => "rehearse",
-        }
+impl Operator {
+    fn new(token: OperatorToken) -> Self {
+        let limits = Operation::ALL.map(|_| Limit::new(BURST, INTERVAL));
+        Self { token, limits }
     }
-
-    /// Returns the body, for an error.
-    fn body(self) -> &'static str {
-        match self {
-            Self::Rotate | Self::Hold | Self::Resume => r#"{"provider": "NAME"}"#,
-            Self::RollBack => r#"{"pool": "NAME"}"#,
-            Self::Rehearse => r#"{"provider": "NAME"} or {"pool": "NAME"}"#,
-        }
-    }
-
-    /// Returns the target in the body, if the operation has such targets.
-    fn target(self, names: Names) -> Option<Target> {
-        match (names.provider, names.pool) {
-            (Some(name), None) if self != Self::RollBack => Some(Target::Provider(name)),
-            (None, Some(name)) if matches!(self, Self::RollBack | Self::Rehearse) => {
-                Some(Target::Pool(name))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Target of an operation.
-#[derive(Clone, Debug)]
-enum Target {
-    Provider(String),
-    Pool(String),
-}
-
-impl Target {
-    fn name(&self) -> &str {
-        match self {
-            Self::Provider(name) | Self::Pool(name) => name,
-        }
-    }
-}
-
-/// The body of a request.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Names {
-    provider: Option<String>,
-    pool: Option<String>,
 }
 
 /// State that all operations share.
 struct Guard {
     supervisor: Supervisor,
-    tokens: Vec<OperatorToken>,
-    limit: Limit,
+    operators: Vec<Operator>,
     /// Limits requests without a valid token.
     rejections: Limit,
     /// Number of such requests since the last one that was logged.
@@ -180,11 +121,13 @@ struct Guard {
 impl Guard {
     async fn respond(self: Arc<Self>, operation: Operation, request: Request) -> Response {
         let response = match self.run(operation, request).await {
-            Ok((name, result)) => {
-                let operation = operation.as_str();
-                let body = json!({ "operation": operation, "name": name, "result": result });
-                Json(body).into_response()
-            }
+            Ok((name, outcome)) => Json(json!({
+                "operation": operation.as_str(),
+                "name": name,
+                "outcome": outcome.word,
+                "result": outcome.result,
+            }))
+            .into_response(),
             Err(failure) => failure.into_response(),
         };
         uncached(response)
@@ -194,35 +137,49 @@ impl Guard {
         self: Arc<Self>,
         operation: Operation,
         request: Request,
-    ) -> Result<(String, Value), Failure> {
+    ) -> Result<(String, Outcome), Failure> {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let from = address.map_or_else(|| "unknown".to_owned(), |address| address.0.to_string());
-        let Some(token) = token::find(&self.tokens, request.headers()) else {
+        let tokens = self.operators.iter().map(|operator| &operator.token);
+        let Some(found) = token::find(tokens, request.headers()) else {
             return Err(self.reject(operation, &from));
         };
-        let by = token.label().to_owned();
-        let log = Log {
-            operation,
-            by,
-            from,
-        };
-        let target = match self.limit.take() {
+        let Operator { token, limits } = &self.operators[found];
+        let mut log = Log::new(operation, token.label(), from);
+        let target = match limits[operation as usize].take() {
             Ok(()) => read(operation, request).await,
             Err(wait) => Err(Failure::too_many(wait)),
         };
-        let target = target.inspect_err(|failure| log.failed(None, failure))?;
+        let target = target.inspect_err(|failure| log.failed(failure))?;
         let name = target.name().to_owned();
-        // In a task, so that it is completed and logged if the client leaves.
-        let operation = tokio::spawn(async move {
-            let result = self.call(operation, &target).await;
+        log.name(&name, &self.known(&target));
+        log.begins();
+        // In tasks, so that it is completed and logged if the client leaves.
+        let task = tokio::spawn(async move {
+            let call = tokio::spawn(async move { self.call(operation, &target).await });
+            let called = call
+                .await
+                .unwrap_or_else(|error| Err(Failure::lost(&error)));
+            let result = called.map(|result| Outcome::new(operation, result));
             match &result {
-                Ok(result) => log.done(&target, result),
-                Err(failure) => log.failed(Some(&target), failure),
+                Ok(outcome) => log.ended(outcome),
+                Err(failure) => log.failed(failure),
             }
             result
         });
-        let result = operation.await.map_err(|_| Failure::panicked())??;
-        Ok((name, result))
+        let outcome = task
+            .await
+            .unwrap_or_else(|error| Err(Failure::lost(&error)))?;
+        Ok((name, outcome))
+    }
+
+    /// Returns the registered names of the target's kind.
+    fn known(&self, target: &Target) -> Vec<Arc<str>> {
+        let status = self.supervisor.status();
+        match target {
+            Target::Provider(_) => status.providers.into_iter().map(|one| one.name).collect(),
+            Target::Pool(_) => status.pools.into_iter().map(|one| one.name).collect(),
+        }
     }
 
     /// Returns the response to a request without a valid token. Ten are logged at once, then one in
@@ -262,13 +219,11 @@ impl Guard {
             (Operation::Hold, _) => supervisor.hold(name).map(|()| self.provider(name)),
             (Operation::Resume, _) => supervisor.resume(name).map(|()| self.provider(name)),
         };
-        result.map_err(|error| {
-            let status = supervisor.status();
-            let known: Vec<_> = match target {
-                Target::Provider(_) => status.providers.into_iter().map(|one| one.name).collect(),
-                Target::Pool(_) => status.pools.into_iter().map(|one| one.name).collect(),
-            };
-            Failure::of_call(&error, name, &known)
+        result.map_err(|error| match error.kind() {
+            ErrorKind::NotRegistered => {
+                Failure::not_registered(target.kind(), name, &self.known(target))
+            }
+            _ => Failure::of_call(&error),
         })
     }
 
@@ -277,64 +232,5 @@ impl Guard {
         let status = self.supervisor.status();
         let mut providers = status.providers.iter();
         json!(providers.find(|one| &*one.name == name))
-    }
-}
-
-/// Reads the target of an operation.
-async fn read(operation: Operation, request: Request<Body>) -> Result<Target, Failure> {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next());
-    if !media_type.is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json")) {
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        let problem = "Content-Type: must be application/json";
-        return Err(Failure::invalid(status, problem));
-    }
-    let body = to_bytes(request.into_body(), BODY).await.map_err(|_| {
-        let problem = format!("the body cannot be read, or has more than {BODY} bytes");
-        Failure::invalid(StatusCode::PAYLOAD_TOO_LARGE, problem)
-    })?;
-    // serde's messages contain values, and somebody may send a token in the wrong place.
-    let names: Option<Names> = serde_json::from_slice(&body).ok();
-    names
-        .and_then(|names| operation.target(names))
-        .ok_or_else(|| {
-            let (name, expected) = (operation.as_str(), operation.body());
-            let problem = format!("body: is not that of {name}; give {expected}");
-            Failure::invalid(StatusCode::BAD_REQUEST, problem)
-        })
-}
-
-/// Fields of an operation's log line.
-struct Log {
-    operation: Operation,
-    by: String,
-    from: String,
-}
-
-impl Log {
-    fn done(&self, target: &Target, result: &Value) {
-        let outcome = result.get("outcome").and_then(Value::as_str);
-        tracing::info!(
-            operation = self.operation.as_str(),
-            name = target.name(),
-            by = self.by,
-            from = self.from,
-            outcome = outcome.unwrap_or("done"),
-            "an operator's request was carried out"
-        );
-    }
-
-    fn failed(&self, target: Option<&Target>, failure: &Failure) {
-        tracing::warn!(
-            operation = self.operation.as_str(),
-            name = target.map(Target::name),
-            by = self.by,
-            from = self.from,
-            status = failure.status.as_u16(),
-            error_type = failure.kind,
-            error = failure.message,
-            "an operator's request failed"
-        );
     }
 }

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use claviger::error::{Error, ErrorKind};
 use serde_json::{Value, json};
+use tokio::task::JoinError;
 
 /// The reason why an operation was not done.
 #[derive(Debug)]
@@ -57,7 +58,16 @@ impl Failure {
         }
     }
 
-    pub(super) fn panicked() -> Self {
+    /// Returns the failure of an operation whose task has ended without a result.
+    pub(super) fn lost(error: &JoinError) -> Self {
+        if !error.is_panic() {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let message = "the service is ending; the operation may not be complete";
+            return Self {
+                kind: "no_runtime",
+                ..Self::invalid(status, message)
+            };
+        }
         Self {
             kind: "panicked",
             ..Self::invalid(
@@ -67,12 +77,29 @@ impl Failure {
         }
     }
 
-    /// Returns the failure of a call to the supervisor. `known` are the names that exist.
-    pub(super) fn of_call(error: &Error, name: &str, known: &[Arc<str>]) -> Self {
+    /// Returns the failure of a request whose target does not exist. `known` are the names that do.
+    pub(super) fn not_registered(kind: &str, name: &str, known: &[Arc<str>]) -> Self {
+        let names: Vec<_> = known.iter().map(|known| format!("{known:?}")).collect();
+        let known_names = match names.is_empty() {
+            true => "none is registered".to_owned(),
+            false => format!("registered: {}", names.join(", ")),
+        };
+        let name_shown = shortened(name);
+        Self {
+            kind: ErrorKind::NotRegistered.as_str(),
+            more: vec![("nearest", json!(nearest(name, known)))],
+            ..Self::invalid(
+                StatusCode::NOT_FOUND,
+                format!("no {kind} is named {name_shown:?}; {known_names}"),
+            )
+        }
+    }
+
+    /// Returns the failure of a call to the supervisor.
+    pub(super) fn of_call(error: &Error) -> Self {
         let kind = error.kind();
         let status = match kind {
             ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
-            ErrorKind::NotRegistered => StatusCode::NOT_FOUND,
             ErrorKind::AlreadyRegistered
             | ErrorKind::InUse
             | ErrorKind::Held
@@ -81,19 +108,14 @@ impl Failure {
             ErrorKind::ShutDown | ErrorKind::NoRuntime => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let mut more = Vec::new();
-        if kind == ErrorKind::NotRegistered {
-            more.push(("nearest", json!(nearest(name, known))));
-        }
         let cause = match (error.provider_error(), error.connect_error()) {
             (Some(cause), _) => Some(json!(cause)),
             (_, Some(cause)) => Some(json!(cause)),
             _ => None,
         };
-        more.extend(cause.map(|cause| ("cause", cause)));
         Self {
             kind: kind.as_str(),
-            more,
+            more: cause.map(|cause| ("cause", cause)).into_iter().collect(),
             ..Self::invalid(status, error.to_string())
         }
     }
@@ -118,15 +140,24 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Number of characters of an unknown name that are shown. A token in the wrong place is longer.
+const SHOWN: usize = 24;
+
+/// Returns the beginning of a name that somebody sent.
+pub(super) fn shortened(name: &str) -> String {
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
 /// Smallest similarity of a name that is suggested.
 const MIN_SIMILARITY: f64 = 0.5;
 
 /// Returns the name that is most similar, if one is similar at all.
 fn nearest<'k>(name: &str, known: &'k [Arc<str>]) -> Option<&'k str> {
-    // The sender determines the length of a name.
-    let name: String = name.chars().take(200).collect();
     let similar = known.iter().map(|one| {
-        let similarity = strsim::normalized_damerau_levenshtein(&name, one);
+        let similarity = strsim::normalized_damerau_levenshtein(name, one);
         (similarity, &**one)
     });
     let (similarity, nearest) = similar.max_by(|(left, _), (right, _)| left.total_cmp(right))?;

@@ -11,6 +11,10 @@ const SHORTEST: usize = 32;
 
 /// A token that allows operations: [`operations`](super::operations). Only its digest is kept.
 ///
+/// The token must be random, because nothing but its length is checked: whoever guesses it can hold
+/// or rotate every provider. Create one with `openssl rand -hex 32`, for each operator or program
+/// its own, and give it to the service as any other secret.
+///
 /// ```
 /// use claviger_axum::OperatorToken;
 ///
@@ -69,12 +73,12 @@ impl OperatorToken {
     }
 }
 
-/// Finds the token of a request, in a time that depends on no token. Digests have one length, so
+/// Finds the index of a request's token, in a time that depends on no token. Digests have one length, so
 /// the length of a token does not show either.
 pub(super) fn find<'t>(
-    tokens: &'t [OperatorToken],
+    tokens: impl Iterator<Item = &'t OperatorToken>,
     headers: &HeaderMap,
-) -> Option<&'t OperatorToken> {
+) -> Option<usize> {
     let given = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, given) = given.split_at_checked("Bearer ".len())?;
     if !scheme.eq_ignore_ascii_case(b"Bearer ") {
@@ -82,10 +86,10 @@ pub(super) fn find<'t>(
     }
     let given: [u8; 32] = Sha256::digest(given.trim_ascii()).into();
     let mut found = None;
-    for token in tokens {
+    for (index, token) in tokens.enumerate() {
         let is_equal: Choice = token.digest.ct_eq(&given);
         if is_equal.into() {
-            found = Some(token);
+            found = Some(index);
         }
     }
     found
