@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use browser::Page;
 use claviger::error::ConnectErrorKind;
-use claviger::{Handle, PgPools, Supervisor};
+use claviger::{Credentials, Handle, Lease, PgPools, Revision, Supervisor};
 use claviger_file::FileProvider;
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
@@ -315,6 +315,7 @@ async fn fifty_pools_are_followed_through_rotations_in_a_browser() {
         .await;
     check_contrast(&mut page).await;
     save(&mut page, "recovered").await;
+    check_roll_back(&service, &mut page).await;
     assert_eq!(page.value("window.sameDocument").await, true);
     assert_eq!(page.problems().await, [""; 0]);
 
@@ -337,6 +338,45 @@ async fn fifty_pools_are_followed_through_rotations_in_a_browser() {
     page.until("document.getElementById('live').innerText.startsWith('Not live')")
         .await;
     service.supervisor.shutdown(Duration::from_secs(10)).await;
+}
+
+/// Returns a pool to its previous lease, which holds its provider, until that is resumed.
+async fn check_roll_back(service: &Service, page: &mut Page) {
+    let supervisor = &service.supervisor;
+    // A connection in use keeps the previous lease, and the new one has the same password.
+    let busy = service.pools[1].acquire().await.expect("a connection");
+    let credentials = Credentials::new("app", "password-3");
+    let next = Lease::new(credentials, Revision::new("again"));
+    service.tokens.return_next(next);
+    let rotated = supervisor.rotate_now("orders-tokens").await;
+    rotated.expect("it is adopted");
+    let rolled_back = supervisor.roll_back("orders-01").await;
+    rolled_back.expect("its lease is in use");
+    page.until(&state_is("pools", "orders-01", "rolled back"))
+        .await;
+    page.until(&state_is("pools", "orders-02", "serving")).await;
+    page.until(&state_is("providers", "orders-tokens", "held"))
+        .await;
+    page.until(
+        "document.querySelector('main').innerText.includes('\"orders-tokens\" is held since')",
+    )
+    .await;
+    check_contrast(page).await;
+    save(page, "rolled-back").await;
+    drop(busy);
+    supervisor.resume("orders-tokens").expect("it is known");
+    page.until(&each_is("State", "serving")).await;
+    page.until("!document.querySelector('main').innerText.includes('is held since')")
+        .await;
+}
+
+/// An expression that is true if the row of this name has this state.
+fn state_is(table: &str, name: &str, state: &str) -> String {
+    format!(
+        "[...document.querySelectorAll('#{table} tr')].some(row => \
+         row.querySelector('.name')?.textContent === {name:?} && \
+         row.querySelector('td[data-label=\"State\"]').innerText.trim() === {state:?})"
+    )
 }
 
 async fn check_what_a_screen_reader_gets(page: &mut Page) {
