@@ -140,7 +140,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         let _ = pending.reply.send(Ok(()));
     }
 
-    /// Finishes a roll-back whose attempt panicked after its publication, and ends one whose
+    /// Finishes a rollback whose attempt panicked after its publication, and ends one whose
     /// provider is no longer in its hold.
     pub(super) fn reconcile_roll_back(&self) {
         let is_reported = {

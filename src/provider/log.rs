@@ -162,7 +162,7 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             let current = machine.current().map(|(_, current)| current);
             let revision = report.revision.clone();
             let revision = revision.or_else(|| current.map(|one| one.revision.digest()));
-            // A roll-back's lease is not the current one.
+            // A rollback's lease is not the current one.
             let expiry = revision.as_ref().and_then(|one| machine.expiry_of(one));
             let next = machine.next_planned_fetch();
             let next = next.map(|at| at.saturating_duration_since(now));

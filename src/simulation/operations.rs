@@ -127,13 +127,13 @@ impl World {
         let unreleased = lease.as_ref().filter(|_| upstream.node == pool.provider);
         let unreleased = unreleased.and_then(|one| upstream.machine.unreleased_with(&one.revision));
         let (Some(lease), Some((id, lifetime))) = (lease, unreleased) else {
-            return self.checks.hazard("roll-backs without a lease", 1);
+            return self.checks.hazard("rollbacks without a lease", 1);
         };
         let margin = lifetime.map(schedule::drain_margin).unwrap_or_default();
         let until = lease.expiry.earlier_by(MARGINS * margin);
         let now = self.clocks.now();
         if until.is_expired(now) {
-            return self.checks.hazard("roll-backs to a lease that expires", 1);
+            return self.checks.hazard("rollbacks to a lease that expires", 1);
         }
         let taken = ProviderInput::LeaseTaken(id);
         let _no_effects = self.providers[provider].machine.handle(taken, now);
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// Ends a roll-back whose provider is no longer in the hold that began with it.
+    /// Ends a rollback whose provider is no longer in the hold that began with it.
     pub(super) fn reconcile_roll_back(&mut self, index: usize) {
         let pool = &self.pools[index];
         if pool.machine.is_rolled_back() && !pool.machine.is_reporting() {
@@ -175,16 +175,16 @@ impl World {
             self.feed_pool(index, PoolInput::Hold(hold));
             let ends = !self.pools[index].machine.is_rolled_back();
             self.checks
-                .hazard("roll-backs that a resume ended", u64::from(ends));
+                .hazard("rollbacks that a resume ended", u64::from(ends));
         }
     }
 
-    /// Returns the lease of a roll-back that was not published.
+    /// Returns the lease of a rollback that was not published.
     pub(super) fn end_roll_back(&mut self, index: usize) {
         if !self.pools[index].machine.has_roll_back()
             && let Some(lease) = self.pools[index].rolling_back.take()
         {
-            self.checks.hazard("roll-backs that failed", 1);
+            self.checks.hazard("rollbacks that failed", 1);
             self.return_lease(index, lease);
         }
     }

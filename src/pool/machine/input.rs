@@ -115,7 +115,7 @@ pub(crate) enum PoolInput {
     /// The rollback has taken too long. Ignored while its attempt runs.
     AbandonRollBack,
     /// The provider is in its hold with this number, or it is not held. Another hold than the one
-    /// that began with the roll-back ends it, and the pool follows the provider's current lease
+    /// that began with the rollback ends it, and the pool follows the provider's current lease
     /// again.
     Hold(Option<u64>),
     /// Drains without a task are to be started.

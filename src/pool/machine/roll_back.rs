@@ -122,7 +122,7 @@ impl PoolMachine {
         }
     }
 
-    /// Notes the provider's hold: the first one belongs to the roll-back, which ends with it. The
+    /// Notes the provider's hold: the first one belongs to the rollback, which ends with it. The
     /// provider is held just before the attempt has reported its handover.
     pub(super) fn note_hold(&mut self, hold: Option<u64>) {
         let is_reporting = self.is_reporting();

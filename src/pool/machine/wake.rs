@@ -7,7 +7,7 @@ use super::input::{LeaseFacts, PoolEffect, Purpose};
 use super::{Attempt, PoolMachine, Service, Step};
 use crate::clock::Timestamp;
 
-/// A clock jump of more than this leads to a check of the active lease.
+/// A clock jump of more than this causes a check of the active lease.
 const JUMP: Duration = Duration::from_secs(60);
 
 /// Longest wait for the verification of an unconfirmed rejection. After a longer one, the rejection

@@ -124,7 +124,7 @@ pub(in crate::simulation) struct SimulatedPool {
     pub(in crate::simulation) drains: BTreeMap<u64, SimulatedDrain>,
     pub(super) attempt: Option<SimulatedAttempt>,
     pub(in crate::simulation) rehearsal: Option<SimulatedRehearsal>,
-    /// Lease of a roll-back that is not published.
+    /// Lease of a rollback that is not published.
     pub(in crate::simulation) rolling_back: Option<LeaseId>,
     pub(in crate::simulation) calls: BTreeMap<u64, SimulatedCall>,
     pub(in crate::simulation) waiting: VecDeque<u64>,
