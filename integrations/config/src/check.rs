@@ -1,53 +1,78 @@
 //! Checks of keys that depend on each other.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod limits;
+mod provider;
 
-use crate::conform::suggestion;
+use std::net::IpAddr;
+
 use crate::error::Problem;
+use crate::libpq::Libpq;
+use crate::nearest::suggestion;
 use crate::resolved_pool::{Engine, ResolvedPool};
-use crate::schema::{File, FileFormat, PoolKind, ProviderSettings, SslMode, VaultSettings};
+use crate::schema::{File, PoolKind, SslMode};
 use crate::values::Secret;
+use limits::{check_defaults, check_limits, check_supervisor};
+use provider::{NO_REGION, check_provider, check_vault, is_region};
 
-/// The library's limits. Its own errors name settings of the kind of pool, and not keys of the
-/// file.
-const MAX_CONNECTIONS: u32 = 10_000;
-const MAX_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
+/// What the file does not contain.
+pub(crate) struct Surroundings<'s> {
+    /// Providers that the service has registered.
+    pub(crate) registered: &'s [&'s str],
+    /// Defaults of the environment.
+    pub(crate) libpq: &'s Libpq,
+    /// Kinds of pools whose feature is not enabled are no problem, and neither are providers that
+    /// the service would register.
+    pub(crate) for_tools: bool,
+    /// A server of Vault with an invalid address is a problem of the pools that need it alone.
+    pub(crate) pools_apart: bool,
+    /// There is no file. A pool of the environment whose feature is not enabled is for another
+    /// library, if there is another pool.
+    pub(crate) is_environment: bool,
+}
 
 /// Returns the pools of the file.
 ///
 /// # Errors
-/// All problems of providers and pools. `registered` names the providers that the service
-/// registers. With `for_tools`, a kind of pool whose feature is not enabled is no problem.
+/// All problems of providers and pools.
 pub(crate) fn check(
     file: &File,
-    registered: &[&str],
-    for_tools: bool,
+    surroundings: &Surroundings<'_>,
 ) -> Result<Vec<ResolvedPool>, Vec<Problem>> {
     let mut problems = Vec::new();
-    for (name, provider) in &file.providers {
-        check_provider(name, provider, &file.vaults, &mut problems);
-        if registered.contains(&name.as_str()) {
-            let key = format!("providers.{name}");
-            problems.push(Problem::new(
-                key,
-                "is also registered by the service; remove one",
-            ));
+    check_supervisor(&file.supervisor, &mut problems);
+    if !file.aws.region.as_deref().is_none_or(is_region) {
+        problems.push(Problem::new("aws.region", NO_REGION));
+    }
+    if !surroundings.pools_apart {
+        for (name, vault) in &file.vaults {
+            check_vault(name, vault, &mut problems);
         }
     }
+    for (name, provider) in &file.providers {
+        check_provider(name, provider, file, surroundings, &mut problems);
+    }
+    check_defaults(&file.defaults, &mut problems);
     let mut pools = Vec::new();
     for (name, settings) in &file.pools {
-        match ResolvedPool::new(name, settings, &file.defaults) {
-            Ok(pool) => {
-                let (feature, is_enabled) = pool.kind.feature();
-                if !is_enabled && !for_tools {
-                    problems.push(Problem::new(pool.key("kind"), needs_feature(feature)));
+        let pool = match ResolvedPool::new(name, settings, &file.defaults, surroundings.libpq) {
+            Ok(pool) => pool,
+            Err(problem) => {
+                // A variable of libpq concerns each pool.
+                if !problems.contains(&problem) {
+                    problems.push(problem);
                 }
-                check_pool(&pool, file, registered, &mut problems);
-                pools.push(pool);
+                continue;
             }
-            Err(problem) => problems.push(problem),
+        };
+        let (feature, is_enabled) = pool.kind.feature();
+        if !is_enabled && !surroundings.for_tools {
+            if surroundings.is_environment && file.pools.len() > 1 {
+                continue;
+            }
+            problems.push(Problem::new(pool.key("kind"), needs_feature(feature)));
         }
+        check_pool(&pool, file, surroundings, &mut problems);
+        pools.push(pool);
     }
     if problems.is_empty() {
         Ok(pools)
@@ -56,69 +81,13 @@ pub(crate) fn check(
     }
 }
 
-fn check_provider(
-    name: &str,
-    provider: &ProviderSettings,
-    vaults: &BTreeMap<String, VaultSettings>,
+fn check_pool(
+    pool: &ResolvedPool,
+    file: &File,
+    surroundings: &Surroundings<'_>,
     problems: &mut Vec<Problem>,
 ) {
-    let mut problem = |key: &str, message: String| {
-        problems.push(Problem::new(format!("providers.{name}.{key}"), message));
-    };
-    let (feature, is_enabled) = match provider {
-        ProviderSettings::File(_) => ("file", cfg!(feature = "file")),
-        ProviderSettings::Static(_) => ("", true),
-        ProviderSettings::RdsIam(_) => ("rds-iam", cfg!(feature = "rds-iam")),
-        ProviderSettings::ElasticacheIam(_) => {
-            ("elasticache-iam", cfg!(feature = "elasticache-iam"))
-        }
-        ProviderSettings::SecretsManager(_) => {
-            ("secrets-manager", cfg!(feature = "secrets-manager"))
-        }
-        ProviderSettings::VaultDynamic(_)
-        | ProviderSettings::VaultStatic(_)
-        | ProviderSettings::VaultKv(_) => ("vault", cfg!(feature = "vault")),
-    };
-    if !is_enabled {
-        problem("kind", needs_feature(feature));
-    }
-    if let ProviderSettings::File(settings) = provider {
-        match (
-            settings.format == FileFormat::Password,
-            settings.user.is_some(),
-        ) {
-            (true, false) => problem(
-                "user",
-                "is missing; the file contains only the password".into(),
-            ),
-            (false, true) => problem("user", "is only for `format = \"password\"`".into()),
-            _ => {}
-        }
-    }
-    let vault = match provider {
-        ProviderSettings::VaultDynamic(role) | ProviderSettings::VaultStatic(role) => &role.vault,
-        ProviderSettings::VaultKv(secret) => &secret.vault,
-        _ => return,
-    };
-    let names: Vec<_> = vaults.keys().map(String::as_str).collect();
-    match vault {
-        Some(vault) if !vaults.contains_key(vault) => {
-            problem(
-                "vault",
-                format!("is not in [vaults]; {}", suggestion(vault, &names)),
-            );
-        }
-        None if names.len() != 1 => {
-            problem(
-                "vault",
-                format!("is missing, and [vaults] has {}", names.len()),
-            );
-        }
-        _ => {}
-    }
-}
-
-fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &mut Vec<Problem>) {
+    let registered = surroundings.registered;
     let settings = &pool.settings;
     let mut problem =
         |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
@@ -157,10 +126,14 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
             .chain(registered.iter().copied());
         let known: Vec<_> = known.collect();
         if !known.contains(&provider.as_str()) {
-            problem(
-                "provider",
-                format!("is not in [providers]; {}", suggestion(provider, &known)),
-            );
+            let mut message = format!("is not in [providers]; {}", suggestion(provider, &known));
+            if surroundings.for_tools {
+                message += &format!(
+                    ". If the service adds it, mark it: [providers.{provider}] with \
+                     kind = \"service\""
+                );
+            }
+            problem("provider", message);
         }
     }
     let engine = pool.kind.engine();
@@ -182,7 +155,11 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
         );
     }
     let is_cluster = pool.kind == PoolKind::RedisCluster;
-    match pool.host() {
+    let host = pool.host();
+    if let Some(advice) = host.as_deref().and_then(advice_on_host) {
+        problem("host", advice.into());
+    }
+    match host {
         None if is_cluster && !settings.nodes.is_empty() => {}
         None => problem("host", "is missing; give a name or an address".into()),
         Some(host) if host.starts_with('/') && engine != Engine::Postgres => {
@@ -200,7 +177,9 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
             "is not 0, and a cluster has no other; remove it".into(),
         );
     }
-    check_limits(pool, &mut problem);
+    check_limits(pool, problems);
+    let mut problem =
+        |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
     if settings.aws_iam_auth {
         if !cfg!(feature = "rds-iam") {
             problem("aws_iam_auth", needs_feature("rds-iam"));
@@ -213,12 +192,15 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
             problem("host", "is missing; a token is signed for this host".into());
         }
     } else if settings.region.is_some() {
-        problem("region", "is only for `aws_iam_auth`".into());
+        problem("region", "is only for `aws_iam_auth`; remove it".into());
+    }
+    if !settings.region.as_deref().is_none_or(is_region) {
+        problem("region", NO_REGION.into());
     }
     if matches!(pool.password(), Some(Secret::File(_))) && !cfg!(feature = "file") {
         problem("password", needs_feature("file"));
     }
-    match (&settings.client_certificate_file, &settings.client_key_file) {
+    match (pool.client_certificate_file(), pool.client_key_file()) {
         (Some(_), None) => problem(
             "client_key_file",
             "is missing; a certificate needs its key".into(),
@@ -229,6 +211,21 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
                 "is missing; a key needs its certificate".into(),
             );
         }
+        _ => {}
+    }
+    match pool.ssl_mode() {
+        Some(SslMode::Disable | SslMode::Prefer | SslMode::Require)
+            if pool.given_ca_file().is_some() =>
+        {
+            problem(
+                "ca_file",
+                "has no effect with this `ssl_mode`; give `verify-full`".into(),
+            );
+        }
+        Some(SslMode::Disable) if settings.client_certificate_file.is_some() => problem(
+            "client_certificate_file",
+            "has no effect without TLS; give another `ssl_mode`".into(),
+        ),
         _ => {}
     }
     if let Some(mode) = pool.ssl_mode()
@@ -242,55 +239,6 @@ fn check_pool(pool: &ResolvedPool, file: &File, registered: &[&str], problems: &
             key,
             format!("has no effect on a pool of kind `{kind}`; remove it"),
         );
-    }
-}
-
-/// Checks sizes and durations, and what TLS needs.
-fn check_limits(pool: &ResolvedPool, problem: &mut impl FnMut(&str, String)) {
-    let settings = &pool.settings;
-    let most = pool.max_connections();
-    if !(1..=MAX_CONNECTIONS).contains(&most) {
-        let allowed = format!("is out of range; give at least 1, and at most {MAX_CONNECTIONS}");
-        problem("max_connections", allowed);
-    } else {
-        if pool.min_connections() > most {
-            let bound = format!("is over the {most} of `max_connections`");
-            problem("min_connections", bound);
-        }
-        if settings
-            .overlap
-            .is_some_and(|overlap| !(1..=most).contains(&overlap))
-        {
-            let bound = format!("is not from 1 to the {most} of `max_connections`");
-            problem("overlap", bound);
-        }
-    }
-    if pool.acquire_timeout() > MAX_ACQUIRE_TIMEOUT {
-        problem("acquire_timeout", "is over 1day; give less".into());
-    }
-    for (key, duration) in [
-        ("connection_max_lifetime", pool.max_lifetime()),
-        ("idle_timeout", pool.idle_timeout()),
-        ("acquire_timeout", pool.acquire_timeout()),
-    ] {
-        if duration.is_zero() {
-            problem(key, "is 0s; give at least 1s".into());
-        }
-    }
-    match pool.ssl_mode() {
-        Some(SslMode::Disable | SslMode::Prefer | SslMode::Require)
-            if settings.ca_file.is_some() =>
-        {
-            problem(
-                "ca_file",
-                "has no effect with this `ssl_mode`; give `verify-full`".into(),
-            );
-        }
-        Some(SslMode::Disable) if settings.client_certificate_file.is_some() => problem(
-            "client_certificate_file",
-            "has no effect without TLS; give another `ssl_mode`".into(),
-        ),
-        _ => {}
     }
 }
 
@@ -335,6 +283,23 @@ fn keys_without_meaning(pool: &ResolvedPool) -> Vec<&'static str> {
         .collect()
 }
 
+/// Returns what to give in place of a text that is no name or address.
+fn advice_on_host(host: &str) -> Option<&'static str> {
+    if host.starts_with('/') || host.parse::<IpAddr>().is_ok() {
+        None
+    } else if host.contains("://") {
+        Some("is a URL; give it by `url`")
+    } else if host.contains(',') {
+        Some("has several hosts; give one, or `nodes` for a cluster")
+    } else if host.contains(':') {
+        Some("has a port; give it by `port`")
+    } else if host.contains(['/', '@', '?']) || host.contains(char::is_whitespace) {
+        Some("is not a name or an address; give one such as db.internal")
+    } else {
+        None
+    }
+}
+
 fn unsupported_ssl_mode(kind: PoolKind, mode: SslMode) -> Option<&'static str> {
     let is_sqlx = matches!(kind, PoolKind::Postgres | PoolKind::Mysql);
     match (kind.engine(), mode) {
@@ -350,5 +315,5 @@ fn unsupported_ssl_mode(kind: PoolKind, mode: SslMode) -> Option<&'static str> {
 }
 
 fn needs_feature(feature: &str) -> String {
-    format!("needs the feature `{feature}` of claviger-config")
+    format!("needs the feature `{feature}` of claviger-config; enable it in Cargo.toml")
 }

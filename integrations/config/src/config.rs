@@ -13,13 +13,17 @@ use futures_util::future::try_join_all;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::check::check;
+use crate::check::{Surroundings, check};
 use crate::conform::{conform, secrets_in_file};
 use crate::connection::{Connection, connections};
 use crate::error::{ConfigError, Problem};
 use crate::json_schema::json_schema;
+use crate::libpq::Libpq;
+use crate::missing_files::missing_files;
+use crate::origins::Origins;
+use crate::resolved_pool::ResolvedPool;
 use crate::running_pools::RunningPools;
-use crate::schema::File;
+use crate::schema::{File, ProviderSettings};
 use crate::source::{Variables, environment, read_file};
 use crate::start::{builder, register};
 use crate::variables::from_variables;
@@ -47,6 +51,9 @@ type Register = Box<dyn for<'s> FnOnce(&'s Supervisor, &'s str) -> Registered<'s
 #[must_use = "nothing runs before `start`"]
 pub struct Config {
     origin: String,
+    origins: Origins,
+    libpq: Libpq,
+    is_environment: bool,
     file: File,
     registered: BTreeMap<String, Register>,
     /// Names that the service has given to more than one provider.
@@ -66,13 +73,13 @@ impl Config {
         let path = path.as_ref();
         let origin = path.display().to_string();
         let variables = environment();
-        let in_file = read_file(path, &Variables::new())?;
-        let merged = read_file(path, &variables)?;
+        let read = read_file(path, &variables)?;
         let mut problems = Vec::new();
-        if !is_for_development(&in_file) {
-            problems = secrets_in_file(&in_file, &Self::json_schema());
+        if !is_for_development(&read.in_file) {
+            problems = secrets_in_file(&read.in_file, &Self::json_schema());
         }
-        Self::from_value(origin, merged, &variables, problems)
+        let config = Self::from_value(&origin, read.merged, &variables, problems);
+        Self::with_origins(config, read.origins, &variables)
     }
 
     /// Reads the configuration of a service with one database from environment variables such as
@@ -81,10 +88,14 @@ impl Config {
     /// | variable | meaning |
     /// |---|---|
     /// | `DATABASE_URL` | `postgres://orders@db.internal/orders`, also `mysql://` |
-    /// | `DATABASE_PASSWORD_FILE` | file with the password, which is watched |
+    /// | `DATABASE_HOST`, `DATABASE_PORT`, `DATABASE_NAME`, `DATABASE_USER` | parts of the URL; also `DATABASE_USERNAME` and `DATABASE_DB` |
+    /// | `DATABASE_PASSWORD`, `DATABASE_PASSWORD_FILE` | the password, or a file with it, which is watched |
     /// | `DATABASE_SECRET_ID` | secret of AWS Secrets Manager |
     /// | `DATABASE_AWS_IAM_AUTH` | `true`: IAM tokens of RDS |
     /// | `DATABASE_MAX_CONNECTIONS`, … | any key of a pool, in capitals |
+    ///
+    /// Empty variables count as not set. `REDIS_URL` or `REDIS_HOST` without credentials has no
+    /// effect if there is a database: another library may use it.
     ///
     /// # Errors
     /// No URL is set, or as [`load`](Self::load).
@@ -95,28 +106,46 @@ impl Config {
     pub(crate) fn from_variables(variables: &Variables) -> Result<Self, ConfigError> {
         let origin = "the environment";
         let schema = Self::json_schema();
-        let value = from_variables(variables, &schema)
+        let (value, origins) = from_variables(variables, &schema)
             .map_err(|problems| ConfigError::new(origin, problems))?;
-        Self::from_value(origin.to_owned(), value, &Variables::new(), Vec::new())
+        let config = Self::from_value(origin, value, &Variables::new(), Vec::new());
+        let mut config = Self::with_origins(config, origins, variables)?;
+        config.is_environment = true;
+        Ok(config)
+    }
+
+    /// Names the variables that have given values, in an error now and later.
+    fn with_origins(
+        config: Result<Self, ConfigError>,
+        origins: Origins,
+        variables: &Variables,
+    ) -> Result<Self, ConfigError> {
+        let mut config = config.map_err(|error| error.explained_by(&origins))?;
+        config.origins = origins;
+        config.libpq = Libpq::new(variables);
+        Ok(config)
     }
 
     /// Resolves references, and converts the values to their types.
     fn from_value(
-        origin: String,
+        origin: &str,
         mut value: Value,
         variables: &Variables,
         mut problems: Vec<Problem>,
     ) -> Result<Self, ConfigError> {
         problems.extend(conform(&mut value, &Self::json_schema(), variables));
         if !problems.is_empty() {
-            return Err(ConfigError::new(&origin, problems));
+            return Err(ConfigError::new(origin, problems));
         }
         let file = serde_path_to_error::deserialize(value).map_err(|error| {
             let key = error.path().to_string();
-            ConfigError::one(&origin, key, without_value(&error.into_inner().to_string()))
+            ConfigError::one(origin, key, without_value(&error.into_inner().to_string()))
         })?;
         Ok(Self {
-            origin,
+            origin: origin.to_owned(),
+            origins: Origins::default(),
+            libpq: Libpq::default(),
+            is_environment: false,
             file,
             registered: BTreeMap::new(),
             taken: BTreeSet::new(),
@@ -164,11 +193,22 @@ impl Config {
         self.resolved_pools().map(drop)
     }
 
-    pub(crate) fn resolved_pools(
-        &self,
-    ) -> Result<Vec<crate::resolved_pool::ResolvedPool>, ConfigError> {
+    pub(crate) fn resolved_pools(&self) -> Result<Vec<ResolvedPool>, ConfigError> {
+        self.checked_pools(false)
+    }
+
+    fn checked_pools(&self, pools_apart: bool) -> Result<Vec<ResolvedPool>, ConfigError> {
         let registered: Vec<_> = self.registered.keys().map(String::as_str).collect();
-        let checked = check(&self.file, &registered, self.for_tools);
+        let checked = check(
+            &self.file,
+            &Surroundings {
+                registered: &registered,
+                libpq: &self.libpq,
+                for_tools: self.for_tools,
+                pools_apart,
+                is_environment: self.is_environment,
+            },
+        );
         let twice = self.taken.iter().map(|name| {
             let message = "is added twice by the service; give each provider a name of its own";
             Problem::new(format!("providers.{name}"), message)
@@ -181,12 +221,27 @@ impl Config {
         if problems.is_empty() {
             Ok(pools)
         } else {
-            Err(ConfigError::new(&self.origin, problems))
+            let error = ConfigError::new(&self.origin, problems);
+            Err(error.explained_by(&self.origins))
         }
     }
 
-    /// Accepts kinds of pools whose feature is not enabled: for tools that open no pool.
-    /// [`start`](Self::start) still returns an error for them.
+    /// Checks that the files exist that the configuration names: passwords, tokens, certificates,
+    /// providers' files. A service may start before they do; [`start`](Self::start) waits for them.
+    ///
+    /// # Errors
+    /// All files that cannot be read.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        let problems = missing_files(&self.file, &self.resolved_pools()?);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let error = ConfigError::new(&self.origin, problems);
+        Err(error.explained_by(&self.origins))
+    }
+
+    /// Accepts kinds of pools whose feature is not enabled, and providers of kind `service`: for
+    /// tools that open no pool. [`start`](Self::start) still returns an error for them.
     pub fn for_tools(mut self) -> Self {
         self.for_tools = true;
         self
@@ -202,16 +257,27 @@ impl Config {
         self.file.providers.keys().map(String::as_str)
     }
 
+    /// Returns the names under `[providers]` whose kind is `service`.
+    pub fn service_provider_names(&self) -> impl Iterator<Item = &str> {
+        let is_of_service =
+            |settings: &ProviderSettings| matches!(settings, ProviderSettings::Service(_));
+        let providers = self.file.providers.iter();
+        providers
+            .filter(move |(_, settings)| is_of_service(settings))
+            .map(|(name, _)| name.as_str())
+    }
+
     /// Returns the pools with their settings and providers, for tools. Connects to no database and
     /// fetches no credentials.
     ///
     /// # Errors
-    /// As [`check`](Self::check), or the settings of a Vault server are invalid.
+    /// As [`check`](Self::check). A provider that cannot be created is an error of
+    /// [`Connection::provider`].
     ///
     /// # Cancel safety
     /// Dropping the future is safe.
     pub async fn connections(&self) -> Result<Vec<Connection>, ConfigError> {
-        connections(&self.origin, &self.file, self.resolved_pools()?).await
+        Ok(connections(&self.origin, &self.file, self.checked_pools(true)?).await)
     }
 
     /// Starts a supervisor with the providers and pools. Returns when the credentials of every pool
@@ -233,7 +299,9 @@ impl Config {
             .start()
             .map_err(|error| ConfigError::start_failed(&self.origin, "supervisor", error))?;
         let mut guard = ShutdownOnDrop(Some(supervisor.clone()));
+        let origins = self.origins.clone();
         let started = self.start_on(&supervisor).await;
+        let started = started.map_err(|error| error.explained_by(&origins));
         guard.0 = None;
         if started.is_err() {
             supervisor.shutdown(SHUTDOWN_TIMEOUT).await;

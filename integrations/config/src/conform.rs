@@ -7,15 +7,18 @@
 use serde_json::{Map, Value};
 
 use crate::error::Problem;
+use crate::nearest::{list, suggestion};
 use crate::references::{Encoding, resolve};
 use crate::source::Variables;
-use crate::values::{FILE, IS_SECRET};
+use crate::values::{FILE, HumanDuration, IS_DURATION, IS_SECRET, TEXT};
 
 /// Keyword of URLs in the JSON schema. Variables in a URL are percent-encoded.
 pub(crate) const IS_URL: &str = "x-url";
 
 /// Keyword of paths in the JSON schema. `file:/path` is the path, and not the file's content.
 pub(crate) const IS_PATH: &str = "x-path";
+
+const NO_TABLE: &str = "is not a table; give keys with values";
 
 /// Key that selects the variant of a table.
 const KIND: &str = "kind";
@@ -57,7 +60,7 @@ impl<'s> Walk<'s> {
         match type_of(schema) {
             "object" => match value.as_object_mut() {
                 Some(table) => self.table(table, schema, key),
-                None => self.problem(key, "is not a table"),
+                None => self.problem(key, NO_TABLE),
             },
             "array" => self.list(value, schema, key),
             kind => self.scalar(value, schema, kind, key),
@@ -92,13 +95,15 @@ impl<'s> Walk<'s> {
     /// Checks each item of a list. A string is a list with commas, because environment variables
     /// are strings.
     fn list(&mut self, value: &mut Value, schema: &'s Value, key: &str) {
-        self.resolve(value, Encoding::Text, key);
+        if !self.resolve(value, Encoding::Text, key) {
+            return;
+        }
         if let Value::String(text) = value {
             *value = text.split(',').map(str::trim).collect();
             return;
         }
         let (Some(items), Some(schema)) = (value.as_array_mut(), schema.get("items")) else {
-            return self.problem(key, "is not a list");
+            return self.problem(key, "is not a list; give one such as [\"a\", \"b\"]");
         };
         for item in items {
             self.value(item, schema, key);
@@ -119,7 +124,7 @@ impl<'s> Walk<'s> {
             return self.name(value, &names, key);
         }
         let Some(table) = value.as_object_mut() else {
-            return self.problem(key, "is not a table");
+            return self.problem(key, NO_TABLE);
         };
         let Some(kind) = table.get_mut(KIND) else {
             return self.problem(key, format!("needs the key `{KIND}`: {}", list(&kinds)));
@@ -139,7 +144,9 @@ impl<'s> Walk<'s> {
 
     /// Checks that a value is one of these names.
     fn name(&mut self, value: &mut Value, names: &[&str], key: &str) {
-        self.resolve(value, Encoding::Text, key);
+        if !self.resolve(value, Encoding::Text, key) {
+            return;
+        }
         match value.as_str() {
             Some(name) if names.contains(&name) => {}
             Some(name) => self.problem(key, format!("is unknown; {}", suggestion(name, names))),
@@ -157,7 +164,9 @@ impl<'s> Walk<'s> {
         } else {
             Encoding::Text
         };
-        self.resolve(value, encoding, key);
+        if !self.resolve(value, encoding, key) {
+            return;
+        }
         match kind {
             "integer" => self.integer(value, schema, key),
             "boolean" => {
@@ -165,20 +174,40 @@ impl<'s> Walk<'s> {
                     *value = parsed.into();
                 }
                 if !value.is_boolean() {
-                    self.problem(key, "is neither true nor false");
+                    self.problem(key, "is neither true nor false; give one, without quotes");
                 }
             }
             "string" => {
-                // Digits without quotes are a number, also where a string is meant.
-                if let Value::Number(number) = value {
-                    *value = number.to_string().into();
-                }
-                if !value.is_string() {
-                    self.problem(key, "is not a string");
+                self.string(value, encoding, key);
+                if has_mark(schema, IS_DURATION)
+                    && let Some(text) = value.as_str().filter(|text| !text.is_empty())
+                    && let Err(advice) = HumanDuration::parse(text)
+                {
+                    self.problem(key, advice);
                 }
             }
             _ => {}
         }
+    }
+
+    fn string(&mut self, value: &mut Value, encoding: Encoding, key: &str) {
+        // Digits without quotes are a number, also where a string is meant.
+        if let Some(number) = value.as_i64() {
+            let mark = if encoding == Encoding::Secret {
+                TEXT
+            } else {
+                ""
+            };
+            *value = format!("{mark}{number}").into();
+        }
+        let advice = match (value.as_str(), encoding) {
+            (None, _) => "is not a string; put it in quotes",
+            (Some(""), _) => "is empty; give a value, or remove the key",
+            (Some(TEXT), Encoding::Secret) => "is empty; give ${NAME} or file:/path",
+            (Some(FILE), Encoding::Secret) => "has no path; give one as in file:/path",
+            (Some(_), _) => return,
+        };
+        self.problem(key, advice);
     }
 
     fn integer(&mut self, value: &mut Value, schema: &Value, key: &str) {
@@ -188,18 +217,24 @@ impl<'s> Walk<'s> {
         let maximum = schema.get("maximum").and_then(Value::as_u64);
         let maximum = maximum.unwrap_or(u64::from(u32::MAX));
         if value.as_u64().is_none_or(|number| number > maximum) {
-            self.problem(key, format!("is not a whole number from 0 to {maximum}"));
+            let advice = format!("is not a whole number from 0 to {maximum}; give one");
+            self.problem(key, advice);
         }
     }
 
-    fn resolve(&mut self, value: &mut Value, encoding: Encoding, key: &str) {
+    /// Resolves the references of a string. Returns whether there was no problem.
+    fn resolve(&mut self, value: &mut Value, encoding: Encoding, key: &str) -> bool {
         let Value::String(text) = value else {
-            return;
+            return true;
         };
         match resolve(text, encoding, self.variables) {
             Ok(resolved) => *text = resolved,
-            Err(message) => self.problem(key, message),
+            Err(message) => {
+                self.problem(key, message);
+                return false;
+            }
         }
+        true
     }
 }
 
@@ -331,44 +366,4 @@ fn join(key: &str, name: &str) -> String {
     } else {
         format!("{key}.{name}")
     }
-}
-
-/// Smallest similarity of a name that is suggested.
-const MIN_SIMILARITY: f64 = 0.5;
-
-/// Returns the part of a message that suggests the nearest known name, or lists all of them.
-pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
-    match nearest(name, known) {
-        Some((similarity, nearest)) if similarity >= MIN_SIMILARITY => {
-            format!("did you mean `{nearest}`?")
-        }
-        _ if known.is_empty() => "there is none".to_owned(),
-        _ => format!("give one of {}", list(known)),
-    }
-}
-
-/// Returns the nearest known name with its similarity, from 0 to 1.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(f64, &'k str)> {
-    let similarity = |one: &str| {
-        // Such as `max_lifetime`, which is part of `connection_max_lifetime`.
-        if name.len() > 3 && one.contains(name) {
-            return 0.9;
-        }
-        strsim::normalized_damerau_levenshtein(name, one)
-    };
-    most_similar(known, similarity)
-}
-
-/// Returns the name with the greatest similarity, from 0 to 1.
-pub(crate) fn most_similar<'k>(
-    known: &[&'k str],
-    similarity: impl Fn(&str) -> f64,
-) -> Option<(f64, &'k str)> {
-    let similar = known.iter().map(|one| (similarity(one), *one));
-    similar.max_by(|(left, _), (right, _)| left.total_cmp(right))
-}
-
-fn list(names: &[&str]) -> String {
-    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
 }

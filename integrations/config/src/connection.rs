@@ -13,7 +13,7 @@ use aws_config::SdkConfig;
 
 use crate::any_provider::AnyProvider;
 use crate::error::ConfigError;
-use crate::providers::Providers;
+use crate::providers::{ADDED_BY_SERVICE, Providers};
 use crate::resolved_pool::{Engine as ResolvedEngine, ResolvedPool};
 use crate::schema::{File, Handover, PoolKind, ProviderSettings, SslMode, VaultAuth};
 use crate::values::Secret;
@@ -24,6 +24,8 @@ pub struct Connection {
     pub(crate) pool: ResolvedPool,
     backend: Backend,
     provider: Result<AnyProvider, ConfigError>,
+    ca_file: Option<PathBuf>,
+    client_certificate: Option<(PathBuf, PathBuf)>,
     #[cfg(any(
         feature = "elasticache-iam",
         feature = "rds-iam",
@@ -66,6 +68,8 @@ pub enum TlsMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
+    /// A provider that the service adds by [`with_provider`](crate::Config::with_provider).
+    Service,
     /// Credentials that never change.
     Static,
     /// A mounted file or directory.
@@ -173,14 +177,13 @@ impl Connection {
 
     /// Returns the PEM file with the authorities of the server.
     pub fn ca_file(&self) -> Option<&Path> {
-        self.pool.settings.ca_file.as_deref()
+        self.ca_file.as_deref()
     }
 
     /// Returns the PEM files with the client's certificate and its key.
     pub fn client_certificate(&self) -> Option<(&Path, &Path)> {
-        let settings = &self.pool.settings;
-        let certificate = settings.client_certificate_file.as_deref()?;
-        Some((certificate, settings.client_key_file.as_deref()?))
+        let (certificate, key) = self.client_certificate.as_ref()?;
+        Some((certificate, key))
     }
 
     /// Returns the maximum number of connections: 1 for kinds that share one.
@@ -245,16 +248,13 @@ impl Connection {
     }
 }
 
-/// Returns a connection for each pool.
-///
-/// # Errors
-/// The settings of a Vault server are invalid.
+/// Returns a connection for each pool. One whose provider cannot be created has the reason.
 pub(crate) async fn connections(
     origin: &str,
     file: &File,
     pools: Vec<ResolvedPool>,
-) -> Result<Vec<Connection>, ConfigError> {
-    let providers = Providers::new(origin, file).await?;
+) -> Vec<Connection> {
+    let providers = Providers::new(origin, file).await;
     let mut connections: Vec<Connection> = Vec::new();
     for pool in pools {
         let same_provider = connections
@@ -267,7 +267,7 @@ pub(crate) async fn connections(
                 Some(settings) => providers.of_file(name, settings),
                 None => {
                     let key = pool.key("provider");
-                    Err(ConfigError::one(origin, key, "is added by the service"))
+                    Err(ConfigError::one(origin, key, ADDED_BY_SERVICE))
                 }
             },
         };
@@ -277,6 +277,8 @@ pub(crate) async fn connections(
         connections.push(Connection {
             backend: backend(file, &pool),
             provider,
+            ca_file: pool.ca_file(),
+            client_certificate: pool.client_certificate_file().zip(pool.client_key_file()),
             pool,
             #[cfg(any(
                 feature = "elasticache-iam",
@@ -288,7 +290,7 @@ pub(crate) async fn connections(
             vault_session,
         });
     }
-    Ok(connections)
+    connections
 }
 
 fn backend(file: &File, pool: &ResolvedPool) -> Backend {
@@ -326,7 +328,8 @@ fn backend(file: &File, pool: &ResolvedPool) -> Backend {
     let mount =
         |mount: &Option<String>, default: &str| mount.as_deref().unwrap_or(default).to_owned();
     match settings {
-        None | Some(ProviderSettings::Static(_)) => Backend::Static,
+        None | Some(ProviderSettings::Service(_)) => Backend::Service,
+        Some(ProviderSettings::Static(_)) => Backend::Static,
         Some(ProviderSettings::File(settings)) => Backend::File {
             path: settings.path.clone(),
         },

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::origins::Origins;
+
 /// All problems of a configuration, or the first error of its start.
 ///
 /// Each problem names its key and a way to correct it. No problem contains a value of the file,
@@ -56,6 +58,13 @@ impl ConfigError {
             start_error: Some(Box::new(error.clone())),
             ..Self::one(origin, key, error.to_string())
         }
+    }
+
+    /// Names the environment variables that have given wrong values.
+    pub(crate) fn explained_by(mut self, origins: &Origins) -> Self {
+        let problems = self.problems.into_iter();
+        self.problems = problems.map(|problem| origins.explain(problem)).collect();
+        self
     }
 
     /// Returns the problems.

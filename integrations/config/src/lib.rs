@@ -27,6 +27,10 @@ mod json_schema;
     expect(dead_code, reason = "no kind of pool is enabled")
 )]
 mod kinds;
+mod libpq;
+mod missing_files;
+mod nearest;
+mod origins;
 mod providers;
 mod references;
 #[cfg_attr(
@@ -59,10 +63,12 @@ mod running_pools;
 mod schema;
 mod source;
 mod start;
+mod url_settings;
 mod values;
 mod variables;
 #[cfg(feature = "vault")]
 mod vault;
+mod yaml;
 
 pub use crate::any_provider::AnyProvider;
 pub use crate::config::Config;

@@ -25,6 +25,9 @@ use crate::schema::SecretSettings;
 use crate::schema::{File, ProviderSettings};
 use crate::values::Secret;
 
+/// Problem of a provider that only the service has.
+pub(crate) const ADDED_BY_SERVICE: &str = "is added by the service; it is unknown here";
+
 /// Creates providers, which share AWS's configuration and Vault's sessions.
 pub(crate) struct Providers<'f> {
     origin: &'f str,
@@ -33,28 +36,26 @@ pub(crate) struct Providers<'f> {
         feature = "rds-iam",
         feature = "secrets-manager"
     ))]
-    aws: Option<SdkConfig>,
+    aws: Result<Option<SdkConfig>, ConfigError>,
     #[cfg(feature = "vault")]
     sessions: crate::vault::Sessions,
 }
 
 impl<'f> Providers<'f> {
-    /// Loads AWS's configuration and creates Vault's sessions. Logs in to neither.
-    ///
-    /// # Errors
-    /// The settings of a Vault server are invalid, or AWS's region was not found in time.
-    pub(crate) async fn new(origin: &'f str, file: &File) -> Result<Self, ConfigError> {
-        Ok(Self {
+    /// Loads AWS's configuration and creates Vault's sessions. Logs in to neither. An error is that
+    /// of the providers that need them.
+    pub(crate) async fn new(origin: &'f str, file: &File) -> Self {
+        Self {
             origin,
             #[cfg(any(
                 feature = "elasticache-iam",
                 feature = "rds-iam",
                 feature = "secrets-manager"
             ))]
-            aws: crate::aws::load(origin, file).await?,
+            aws: crate::aws::load(origin, file).await,
             #[cfg(feature = "vault")]
-            sessions: crate::vault::Sessions::new(origin, &file.vaults)?,
-        })
+            sessions: crate::vault::Sessions::new(origin, &file.vaults),
+        }
     }
 
     /// Creates a provider of the file. Sends no request.
@@ -92,14 +93,22 @@ impl<'f> Providers<'f> {
             }
             #[cfg(feature = "vault")]
             ProviderSettings::VaultDynamic(settings) => {
-                self.valid(key, self.sessions.dynamic(settings))
+                let session = self.sessions.get(settings.vault.as_deref(), key)?;
+                self.valid(key, crate::vault::dynamic(session, settings))
             }
             #[cfg(feature = "vault")]
             ProviderSettings::VaultStatic(settings) => {
-                self.valid(key, self.sessions.static_role(settings))
+                let session = self.sessions.get(settings.vault.as_deref(), key)?;
+                self.valid(key, crate::vault::static_role(session, settings))
             }
             #[cfg(feature = "vault")]
-            ProviderSettings::VaultKv(settings) => self.valid(key, self.sessions.kv(settings)),
+            ProviderSettings::VaultKv(settings) => {
+                let session = self.sessions.get(settings.vault.as_deref(), key)?;
+                self.valid(key, crate::vault::kv(session, settings))
+            }
+            ProviderSettings::Service(_) => {
+                Err(ConfigError::one(self.origin, key, ADDED_BY_SERVICE))
+            }
             #[cfg(not(all(
                 feature = "elasticache-iam",
                 feature = "file",
@@ -167,9 +176,24 @@ impl<'f> Providers<'f> {
         key: &str,
         provider: Result<P, ProviderError>,
     ) -> Result<AnyProvider, ConfigError> {
-        provider
-            .map(AnyProvider::new)
-            .map_err(|error| ConfigError::one(self.origin, key, error.to_string()))
+        let provider = provider.map(AnyProvider::new);
+        provider.map_err(|error| {
+            // The message begins with the name of the setting.
+            let table = match key.rsplit_once('.') {
+                Some((pool, "aws_iam_auth" | "password")) => pool,
+                _ => key,
+            };
+            let is_name = |name: &str| {
+                name.bytes()
+                    .all(|one| one.is_ascii_lowercase() || one == b'_')
+            };
+            match error.message().split_once(": ") {
+                Some((setting, problem)) if is_name(setting) => {
+                    ConfigError::one(self.origin, format!("{table}.{setting}"), problem)
+                }
+                _ => ConfigError::one(self.origin, key, error.to_string()),
+            }
+        })
     }
 
     /// Returns the error of a feature that is not enabled. `check` finds it first.
@@ -183,7 +207,7 @@ impl<'f> Providers<'f> {
         feature = "secrets-manager"
     ))]
     pub(crate) fn aws(&self) -> Option<&SdkConfig> {
-        self.aws.as_ref()
+        self.aws.as_ref().ok()?.as_ref()
     }
 
     #[cfg(any(
@@ -192,7 +216,8 @@ impl<'f> Providers<'f> {
         feature = "secrets-manager"
     ))]
     fn sdk(&self, key: &str) -> Result<&SdkConfig, ConfigError> {
-        self.aws.as_ref().ok_or_else(|| self.without_feature(key))
+        let aws = self.aws.as_ref().map_err(Clone::clone)?;
+        aws.as_ref().ok_or_else(|| self.without_feature(key))
     }
 }
 

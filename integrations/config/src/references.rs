@@ -5,7 +5,7 @@ use std::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::source::Variables;
-use crate::values::{FILE, read_reference};
+use crate::values::{FILE, TEXT, read_reference};
 
 /// Characters that a URL may contain anywhere.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -19,7 +19,8 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
 pub(crate) enum Encoding {
     /// Unchanged.
     Text,
-    /// Unchanged. The path of a file is kept, because the file is read later.
+    /// Unchanged, after `text:`. The path of a file is kept after `file:`, because the file is read
+    /// later. The value of a variable is never a reference.
     Secret,
     /// Unchanged. The path of a file is the value.
     Path,
@@ -44,7 +45,11 @@ pub(crate) fn resolve(
             Encoding::Text | Encoding::Url => read_reference(Path::new(&path)),
         };
     }
-    with_variables(text, encoding, variables)
+    let text = with_variables(text, encoding, variables)?;
+    Ok(match encoding {
+        Encoding::Secret => format!("{TEXT}{text}"),
+        _ => text,
+    })
 }
 
 /// Replaces the variables of a string.
@@ -107,7 +112,12 @@ mod tests {
     use super::*;
 
     fn resolved(text: &str, encoding: Encoding) -> Result<String, String> {
-        let variables = [("HOST", "db.internal"), ("PW", "a/b@c"), ("EMPTY", "")];
+        let variables = [
+            ("HOST", "db.internal"),
+            ("PW", "a/b@c"),
+            ("EMPTY", ""),
+            ("LIKE_A_REFERENCE", "file:s3cret"),
+        ];
         let variables = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -170,5 +180,13 @@ mod tests {
             Ok("db.internal".to_owned())
         );
         assert_eq!(resolved(&text, Encoding::Secret), Ok(text.clone()));
+    }
+
+    #[test]
+    fn the_value_of_a_variable_is_no_reference_to_a_file() {
+        let password = resolved("${LIKE_A_REFERENCE}", Encoding::Secret);
+        assert_eq!(password, Ok("text:file:s3cret".to_owned()));
+        let path = resolved("file:/run/${HOST}", Encoding::Secret);
+        assert_eq!(path, Ok("file:/run/db.internal".to_owned()));
     }
 }

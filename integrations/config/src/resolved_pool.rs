@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-use serde::Deserialize;
-use serde::de::value::{Error as ValueError, StrDeserializer};
+use std::path::PathBuf;
+
 use url::Url;
 
-use crate::conform::suggestion;
 use crate::error::Problem;
+use crate::libpq::Libpq;
 use crate::schema::{PoolDefaults, PoolKind, PoolSettings, SslMode};
+use crate::url_settings::{UrlSettings, decoded};
 use crate::values::{HumanDuration, Secret};
 
 /// Maximum age of connections with IAM tokens, which are valid for 15 minutes.
@@ -25,14 +25,16 @@ pub(crate) struct ResolvedPool {
     pub(crate) name: String,
     pub(crate) kind: PoolKind,
     pub(crate) settings: PoolSettings,
-    url: Option<Url>,
-    /// Mode in the query of the URL.
-    url_ssl_mode: Option<SslMode>,
+    url: UrlSettings,
+    /// Defaults of the environment, for PostgreSQL.
+    libpq: Libpq,
+    libpq_ssl_mode: Option<SslMode>,
     defaults: PoolDefaults,
 }
 
 impl ResolvedPool {
-    /// Combines a pool's settings with its URL and the defaults.
+    /// Combines a pool's settings with its URL, the defaults of the file, and those of the
+    /// environment.
     ///
     /// # Errors
     /// The URL is invalid, or its scheme does not match the kind of pool.
@@ -40,52 +42,25 @@ impl ResolvedPool {
         name: &str,
         settings: &PoolSettings,
         defaults: &PoolDefaults,
+        libpq: &Libpq,
     ) -> Result<Self, Problem> {
-        let problem = |message: &str| Problem::new(format!("pools.{name}.url"), message);
-        let url = settings.url.as_deref().map(Url::parse).transpose();
-        // The parser's message contains no part of the URL.
-        let url = url.map_err(|error| {
-            problem(&format!(
-                "is not a URL ({error}); give one such as postgres://orders@db.internal/orders"
-            ))
-        })?;
-        let by_url = url.as_ref().map(|url| match url.scheme() {
-            "postgres" | "postgresql" => Ok(PoolKind::Postgres),
-            "mysql" | "mariadb" => Ok(PoolKind::Mysql),
-            "redis" | "rediss" | "valkey" | "valkeys" => Ok(PoolKind::Redis),
-            _ => Err(problem(
-                "has an unknown scheme; give postgres://, mysql://, redis:// or rediss://",
-            )),
-        });
-        let by_url = by_url.transpose()?;
-        let kind = settings.kind.or(by_url).unwrap_or(PoolKind::Postgres);
-        if by_url.is_some_and(|by_url| by_url.engine() != kind.engine()) {
-            return Err(problem("has a scheme of another kind of pool"));
-        }
-        let pairs = || url.iter().flat_map(|url| url.query_pairs());
-        let known = kind.url_parameters();
-        if let Some((unknown, _)) = pairs().find(|(key, _)| !known.contains(&key.as_ref())) {
-            let advice = match known {
-                [] => "remove it".to_owned(),
-                _ => suggestion(&unknown, known),
-            };
-            return Err(problem(&format!("has an unknown parameter; {advice}")));
-        }
-        let url_ssl_mode = pairs().find(|(key, _)| key == "sslmode").map(|(_, mode)| {
-            SslMode::deserialize(StrDeserializer::<ValueError>::new(&mode)).map_err(|_| {
-                problem(
-                    "has an unknown sslmode; give `disable`, `prefer`, `require`, `verify-ca` or \
-                     `verify-full`",
-                )
-            })
-        });
-        let url_ssl_mode = url_ssl_mode.transpose()?;
+        let url = settings.url.as_deref();
+        let url = url.map(|url| UrlSettings::parse(url, settings.kind));
+        let url = url.transpose();
+        let url = url.map_err(|message| Problem::new(format!("pools.{name}.url"), message))?;
+        let url = url.unwrap_or_default();
+        let kind = settings.kind.or(url.kind).unwrap_or(PoolKind::Postgres);
+        let libpq = match kind.engine() {
+            Engine::Postgres => libpq.clone(),
+            _ => Libpq::default(),
+        };
         Ok(Self {
             name: name.to_owned(),
             kind,
             settings: settings.clone(),
             url,
-            url_ssl_mode,
+            libpq_ssl_mode: libpq.ssl_mode()?,
+            libpq,
             defaults: defaults.clone(),
         })
     }
@@ -102,8 +77,8 @@ impl ResolvedPool {
     }
 
     pub(crate) fn host(&self) -> Option<String> {
-        let of_url = || self.url.as_ref()?.host_str().map(decoded);
-        let host = self.settings.host.clone().or_else(of_url)?;
+        let host = self.settings.host.clone();
+        let host = host.or_else(|| self.url.host.clone())?;
         let address = host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
@@ -112,13 +87,12 @@ impl ResolvedPool {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        let of_url = || self.url.as_ref()?.port();
         let default = match self.kind.engine() {
             Engine::Postgres => 5_432,
             Engine::Mysql => 3_306,
             Engine::Redis => 6_379,
         };
-        self.settings.port.or_else(of_url).unwrap_or(default)
+        self.settings.port.or(self.url.port).unwrap_or(default)
     }
 
     /// Returns host and port of each node of `nodes`, or `None` in place of one that is invalid.
@@ -136,44 +110,70 @@ impl ResolvedPool {
     }
 
     pub(crate) fn user(&self) -> Option<String> {
-        let of_url = || self.url.as_ref().map(|url| decoded(url.username()));
-        let user = self.settings.user.clone().or_else(of_url);
-        user.filter(|user| !user.is_empty())
+        let user = self.settings.user.clone();
+        user.or_else(|| self.url.user.clone())
     }
 
     pub(crate) fn database(&self) -> Option<String> {
-        let of_url = || Some(decoded(self.url.as_ref()?.path().trim_start_matches('/')));
-        let database = self.settings.database.clone().or_else(of_url);
-        database.filter(|database| !database.is_empty())
+        let database = self.settings.database.clone();
+        database.or_else(|| self.url.database.clone())
     }
 
     /// Returns the password of the settings, or that of the URL.
     pub(crate) fn password(&self) -> Option<Secret> {
-        let of_url = || Some(Secret::Text(decoded(self.url.as_ref()?.password()?).into()));
+        let of_url = || Some(Secret::Text(self.url.password.clone()?.into()));
         self.settings.password.clone().or_else(of_url)
     }
 
-    /// Returns the parameters of the URL's query, without the mode of TLS.
-    pub(crate) fn url_parameters(&self) -> Vec<(String, String)> {
-        let pairs = self.url.iter().flat_map(|url| url.query_pairs());
-        pairs
-            .filter(|(key, _)| key != "sslmode")
-            .map(|(key, value)| (key.into_owned(), value.into_owned()))
-            .collect()
+    /// Returns the parameters of the URL that are passed to the driver.
+    pub(crate) fn url_parameters(&self) -> &[(String, String)] {
+        &self.url.parameters
     }
 
     /// Returns whether the scheme of the URL requires TLS: `rediss` or `valkeys`.
     pub(crate) fn has_tls_scheme(&self) -> bool {
-        self.url
-            .as_ref()
-            .is_some_and(|url| matches!(url.scheme(), "rediss" | "valkeys"))
+        self.url.has_tls_scheme
     }
 
-    /// Returns the mode of the settings or the URL. Tokens and `ca_file` need verification.
+    /// Returns the mode of the settings, the URL or the environment. Tokens and `ca_file` need
+    /// verification.
     pub(crate) fn ssl_mode(&self) -> Option<SslMode> {
-        let given = self.settings.ssl_mode.or(self.url_ssl_mode);
-        let needs_verification = self.settings.aws_iam_auth || self.settings.ca_file.is_some();
-        given.or(needs_verification.then_some(SslMode::VerifyFull))
+        let given = self.settings.ssl_mode.or(self.url.ssl_mode);
+        let needs_verification = self.settings.aws_iam_auth || self.given_ca_file().is_some();
+        given
+            .or(needs_verification.then_some(SslMode::VerifyFull))
+            .or(self.libpq_ssl_mode)
+    }
+
+    /// Returns the authorities of the server: of the settings, the URL, or the environment if the
+    /// server is verified.
+    pub(crate) fn ca_file(&self) -> Option<PathBuf> {
+        let is_verified = matches!(
+            self.ssl_mode(),
+            Some(SslMode::VerifyCa | SslMode::VerifyFull)
+        );
+        let of_environment = self.libpq.ca_file.as_ref().filter(|_| is_verified);
+        self.given_ca_file().or(of_environment.map(PathBuf::from))
+    }
+
+    /// Returns the authorities of the settings or the URL.
+    pub(crate) fn given_ca_file(&self) -> Option<PathBuf> {
+        let of_url = self.url.ca_file.as_ref().map(PathBuf::from);
+        self.settings.ca_file.clone().or(of_url)
+    }
+
+    pub(crate) fn client_certificate_file(&self) -> Option<PathBuf> {
+        let given = self.settings.client_certificate_file.clone();
+        let of_url = self.url.client_certificate_file.as_ref();
+        let of_environment = self.libpq.client_certificate.as_ref().map(|(file, _)| file);
+        given.or_else(|| of_url.or(of_environment).map(PathBuf::from))
+    }
+
+    pub(crate) fn client_key_file(&self) -> Option<PathBuf> {
+        let given = self.settings.client_key_file.clone();
+        let of_url = self.url.client_key_file.as_ref();
+        let of_environment = self.libpq.client_certificate.as_ref().map(|(_, key)| key);
+        given.or_else(|| of_url.or(of_environment).map(PathBuf::from))
     }
 
     pub(crate) fn max_connections(&self) -> u32 {
@@ -226,10 +226,6 @@ fn or(given: Option<HumanDuration>, default: Duration) -> Duration {
     given.map_or(default, |HumanDuration(duration)| duration)
 }
 
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
 /// Server that a pool connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -239,35 +235,6 @@ pub(crate) enum Engine {
 }
 
 impl PoolKind {
-    /// Returns the parameters that a URL may have. sqlx logs the value of an unknown one.
-    fn url_parameters(self) -> &'static [&'static str] {
-        match self {
-            Self::Postgres => &[
-                "application_name",
-                "options",
-                "sslmode",
-                "statement-cache-capacity",
-            ],
-            Self::DeadpoolPostgres | Self::DieselPostgres | Self::Bb8Postgres => &[
-                "application_name",
-                "connect_timeout",
-                "keepalives",
-                "keepalives_idle",
-                "options",
-                "sslmode",
-                "target_session_attrs",
-                "tcp_user_timeout",
-            ],
-            Self::Mysql => &[
-                "charset",
-                "collation",
-                "statement-cache-capacity",
-                "timezone",
-            ],
-            Self::Redis | Self::RedisManaged | Self::RedisCluster | Self::RedisExclusive => &[],
-        }
-    }
-
     /// Returns the type of the pool's handle.
     pub(crate) fn handle(self) -> &'static str {
         match self {

@@ -8,8 +8,8 @@ use claviger::pool::PoolFactory;
 use claviger::supervisor::ProviderRef;
 use claviger::{Credentials, Handle, Supervisor};
 
-use crate::conform::suggestion;
 use crate::error::ConfigError;
+use crate::nearest::suggestion;
 use crate::schema::PoolKind;
 
 /// The running pools and providers of a configuration, by name.

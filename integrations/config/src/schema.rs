@@ -1,5 +1,7 @@
 //! What a configuration file may contain. The JSON schema is generated from these types.
 
+mod vault;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::values::{HumanDuration, Secret};
+pub(crate) use vault::{VaultAuth, VaultSettings};
 
 /// Providers and pools of a service.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -65,66 +68,6 @@ pub(crate) struct AwsSettings {
     pub(crate) endpoint_url: Option<String>,
 }
 
-/// A server of Vault or OpenBao.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct VaultSettings {
-    /// Address, such as `https://vault.internal:8200`.
-    pub(crate) address: String,
-    /// Authentication method of the service.
-    pub(crate) auth: VaultAuth,
-    /// Namespace. Default: the root namespace.
-    pub(crate) namespace: Option<String>,
-    /// PEM file with the authorities that may sign the server's certificate. Default: the
-    /// platform's.
-    #[schemars(extend("x-path" = true))]
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Longest time of one request.
-    pub(crate) timeout: Option<HumanDuration>,
-    /// Allows `http://` addresses of other machines. Default: false.
-    #[serde(default)]
-    pub(crate) danger_plain_http: bool,
-}
-
-/// A login to Vault or OpenBao.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
-pub(crate) enum VaultAuth {
-    /// A token that another process renews.
-    Token {
-        /// The token: `${NAME}` or `file:/path`.
-        token: Secret,
-    },
-    /// An application role.
-    AppRole {
-        /// ID of the role.
-        role_id: String,
-        /// Secret ID: `${NAME}` or `file:/path`. Default: none.
-        secret_id: Option<Secret>,
-        /// Mount of the authentication method. Default: `approle`.
-        mount: Option<String>,
-    },
-    /// The service account of a Kubernetes pod.
-    Kubernetes {
-        /// Role in Vault.
-        role: String,
-        /// File with the service account's token. Default: Kubernetes' own.
-        #[schemars(extend("x-path" = true))]
-        token_file: Option<PathBuf>,
-        /// Mount of the authentication method. Default: `kubernetes`.
-        mount: Option<String>,
-    },
-    /// A JSON web token.
-    Jwt {
-        /// Role in Vault.
-        role: String,
-        /// The token: `${NAME}` or `file:/path`.
-        jwt: Secret,
-        /// Mount of the authentication method. Default: `jwt`.
-        mount: Option<String>,
-    },
-}
-
 /// A provider of credentials.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -145,7 +88,14 @@ pub(crate) enum ProviderSettings {
     VaultStatic(RoleSettings),
     /// A secret of a KV engine of version 2.
     VaultKv(KvSettings),
+    /// A provider that the service adds by `with_provider`. Tools do not check it.
+    Service(ServiceSettings),
 }
+
+/// A provider that the service adds.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceSettings {}
 
 /// A mounted file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -12,7 +12,7 @@ use crate::kinds::Registration;
 use crate::providers::Providers;
 use crate::resolved_pool::ResolvedPool;
 use crate::running_pools::RunningPools;
-use crate::schema::{File, SupervisorSettings};
+use crate::schema::{File, ProviderSettings, SupervisorSettings};
 
 /// Returns a builder with the settings of `[supervisor]`.
 pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
@@ -53,7 +53,7 @@ pub(crate) async fn register(
     resolved: &[ResolvedPool],
     mut registered: BTreeMap<String, ProviderRef<Credentials>>,
 ) -> Result<RunningPools, ConfigError> {
-    let providers = Providers::new(origin, file).await?;
+    let providers = Providers::new(origin, file).await;
     let add = |key: String, name: String, provider: Result<AnyProvider, ConfigError>| async move {
         let added = if file.supervisor.start_in_background {
             supervisor.add_provider_in_background(&name, provider?)
@@ -63,7 +63,9 @@ pub(crate) async fn register(
         let added = added.map_err(|error| ConfigError::start_failed(origin, key, error))?;
         Ok((name, added))
     };
-    let of_file = file.providers.iter().map(|(name, settings)| {
+    let of_file = file.providers.iter();
+    let of_file = of_file.filter(|(_, settings)| !matches!(settings, ProviderSettings::Service(_)));
+    let of_file = of_file.map(|(name, settings)| {
         let provider = providers.of_file(name, settings);
         add(format!("providers.{name}"), name.clone(), provider)
     });

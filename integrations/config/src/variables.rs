@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use url::Url;
 
-use crate::conform::most_similar;
 use crate::error::Problem;
+use crate::nearest::most_similar;
+use crate::origins::Origins;
 use crate::source::{Variables, without_references};
 use crate::values::FILE;
 
@@ -15,28 +17,34 @@ const PREFIXES: [(&str, &str); 2] = [("DATABASE_", "database"), ("REDIS_", "redi
 /// Smallest similarity to a known key at which a variable is reported as misspelt.
 const MIN_SIMILARITY: f64 = 0.75;
 
-/// Returns the variables as the content of a configuration file. An unknown variable with one of
-/// the prefixes has no effect, unless it is probably misspelt.
+/// Returns the variables as the content of a configuration file, and which variable gave which
+/// value. An unknown variable with one of the prefixes has no effect, unless it is probably
+/// misspelt. An empty one counts as not set.
 ///
 /// # Errors
-/// No URL is set, or a variable is misspelt.
-pub(crate) fn from_variables(variables: &Variables, schema: &Value) -> Result<Value, Vec<Problem>> {
+/// No URL is set, there are no credentials, or a variable is misspelt.
+pub(crate) fn from_variables(
+    variables: &Variables,
+    schema: &Value,
+) -> Result<(Value, Origins), Vec<Problem>> {
     let keys: Vec<_> = schema
         .pointer("/$defs/PoolSettings/properties")
         .and_then(Value::as_object)
         .map(|properties| properties.keys().map(String::as_str).collect())
         .unwrap_or_default();
+    let mut origins = Origins::default();
     let (mut providers, mut pools) = (Map::new(), Map::new());
     let mut problems = Vec::new();
     let sorted: BTreeMap<_, _> = variables.iter().collect();
     for (prefix, name) in PREFIXES {
         let with_prefix = || {
-            let variables = sorted.iter();
-            variables.filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, *value)))
+            let given = sorted.iter().filter(|(_, value)| !value.is_empty());
+            given.filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, *value)))
         };
-        if !with_prefix().any(|(key, _)| matches!(key, "URL" | "HOST")) {
+        if !with_prefix().any(|(key, _)| matches!(key, "URL" | "HOST" | "HOSTNAME")) {
             continue;
         }
+        origins.add_prefix(format!("pools.{name}"), prefix);
         let mut pool = Map::new();
         for (capitals, value) in with_prefix() {
             // Kubernetes sets `REDIS_PORT=tcp://…` for a service with this name.
@@ -47,11 +55,18 @@ pub(crate) fn from_variables(variables: &Variables, schema: &Value) -> Result<Va
             let key = capitals.to_ascii_lowercase();
             let value = without_references(value);
             let (key, value) = match key.as_str() {
-                "name" => ("database", value),
+                "db" | "dbname" | "name" => ("database", value),
+                "hostname" => ("host", value),
+                "pass" => ("password", value),
                 "password_file" => ("password", format!("{FILE}{value}")),
+                "sslmode" => ("ssl_mode", value),
+                "username" => ("user", value),
                 "secret_id" => {
                     let provider = json!({"kind": "secrets-manager", "secret": value});
                     providers.insert(name.to_owned(), provider);
+                    for key in ["kind", "secret"] {
+                        origins.add(format!("providers.{name}.{key}"), &variable);
+                    }
                     ("provider", name.to_owned())
                 }
                 key if keys.contains(&key) => (key, value),
@@ -64,24 +79,44 @@ pub(crate) fn from_variables(variables: &Variables, schema: &Value) -> Result<Va
                     continue;
                 }
             };
-            if pool.insert(key.to_owned(), value.into()).is_some() {
+            let before = pool.insert(key.to_owned(), value.clone().into());
+            if before.is_some_and(|before| before != value) {
                 let message = "is given beside another variable with the same meaning; remove one";
-                problems.push(Problem::new(variable, message));
+                problems.push(Problem::new(&variable, message));
             }
+            origins.add(format!("pools.{name}.{key}"), &variable);
         }
-        pools.insert(name.to_owned(), pool.into());
+        if has_credentials(&pool) {
+            pools.insert(name.to_owned(), pool.into());
+        } else if pools.is_empty() {
+            let message = format!(
+                "is not set; give {prefix}PASSWORD_FILE, {prefix}PASSWORD, {prefix}SECRET_ID or \
+                 {prefix}AWS_IAM_AUTH=true"
+            );
+            problems.push(Problem::new(format!("{prefix}PASSWORD"), message));
+        }
     }
-    if pools.is_empty() {
+    if pools.is_empty() && problems.is_empty() {
         problems.push(Problem::new(
             "DATABASE_URL",
             "is not set; give one such as postgres://orders@db.internal/orders",
         ));
     }
     if problems.is_empty() {
-        Ok(json!({"providers": providers, "pools": pools}))
+        Ok((json!({"providers": providers, "pools": pools}), origins))
     } else {
         Err(problems)
     }
+}
+
+fn has_credentials(pool: &Map<String, Value>) -> bool {
+    let has_key = ["aws_iam_auth", "password", "provider"]
+        .iter()
+        .any(|key| pool.contains_key(*key));
+    let url = pool.get("url").and_then(Value::as_str);
+    // The problem of an invalid URL is reported later.
+    let has_none = |url: &str| Url::parse(url).is_ok_and(|url| url.password().is_none());
+    has_key || url.is_some_and(|url| !has_none(url))
 }
 
 /// Returns the known key of which this is probably a misspelling.
@@ -103,7 +138,7 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        from_variables(&variables, &Config::json_schema())
+        from_variables(&variables, &Config::json_schema()).map(|(value, _)| value)
     }
 
     #[test]
@@ -116,6 +151,10 @@ mod tests {
             ("REDIS_URL", "redis://cache"),
             ("REDIS_PORT", "tcp://10.0.0.1:6379"),
             ("REDIS_AUTH", "x"),
+            ("REDIS_PASSWORD", "y"),
+            ("DATABASE_USERNAME", "app"),
+            ("DATABASE_USER", "app"),
+            ("DATABASE_HOST", ""),
             ("PATH", "/bin"),
         ]);
         let expected = json!({"providers": {}, "pools": {
@@ -123,16 +162,78 @@ mod tests {
                 "url": "postgres://orders@db/orders",
                 "password": "file:/etc/$${x}",
                 "max_connections": "3",
+                "user": "app",
             },
-            "redis": {"url": "redis://cache"},
+            "redis": {"url": "redis://cache", "password": "y"},
         }});
         assert_eq!(value, Ok(expected));
+    }
+
+    #[test]
+    fn a_cache_without_credentials_is_for_another_library() {
+        let database = ("DATABASE_URL", "postgres://orders:pw@db/orders");
+        for variable in [
+            ("REDIS_URL", "redis://localhost:6379"),
+            ("REDIS_HOST", "cache"),
+        ] {
+            let value = read(&[database, variable]).expect("the database is complete");
+            assert!(value["pools"].get("redis").is_none(), "{value}");
+            let alone = read(&[variable]).expect_err("nothing is left");
+            assert_eq!(alone[0].key, "REDIS_PASSWORD", "{alone:?}");
+        }
+        let cache = ("REDIS_URL", "rediss://:pw@cache:6379");
+        let value = read(&[database, cache]).expect("both are complete");
+        assert!(value["pools"].get("redis").is_some(), "{value}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_that_of_its_variable() {
+        for (name, value, named) in [
+            ("DATABASE_PORT", "5432a", "DATABASE_PORT: is not"),
+            ("DATABASE_SSLMODE", "full", "DATABASE_SSLMODE: is unknown"),
+            (
+                "DATABASE_IDLE_TIMEOUT",
+                "14",
+                "DATABASE_IDLE_TIMEOUT: has no unit",
+            ),
+            (
+                "DATABASE_URL",
+                "postgres://db/orders?sslmode=full",
+                "DATABASE_URL: has an",
+            ),
+            (
+                "DATABASE_REGION",
+                "eu-west-1",
+                "DATABASE_REGION: is only for",
+            ),
+            ("DATABASE_USERNAME", "", "DATABASE_USER: is missing"),
+        ] {
+            let mut variables: Variables = [
+                ("DATABASE_URL", "postgres://db/orders"),
+                ("DATABASE_USERNAME", "app"),
+                ("DATABASE_PASSWORD", "s3cret"),
+            ]
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+            variables.insert(name.to_owned(), value.to_owned());
+            let config = Config::from_variables(&variables);
+            let error = config.and_then(|config| config.check());
+            let error = error.expect_err(name).to_string();
+            let expected = format!("the environment: {named}");
+            assert!(error.starts_with(&expected), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]
     fn a_problem_names_the_variable() {
         for (variables, name) in [
             (vec![("REDIS_AUTH", "x")], "DATABASE_URL"),
+            (
+                vec![("DATABASE_URL", "postgres://db/orders")],
+                "DATABASE_PASSWORD",
+            ),
             (
                 vec![("DATABASE_URL", "x"), ("DATABASE_MAX_CONECTIONS", "3")],
                 "DATABASE_MAX_CONECTIONS",

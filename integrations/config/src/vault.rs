@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claviger::error::{ProviderError, ProviderErrorKind};
+use claviger::error::ProviderError;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultKv, VaultSession, VaultStatic};
 
 use crate::error::ConfigError;
@@ -13,54 +13,18 @@ const DATABASE_MOUNT: &str = "database";
 const KV_MOUNT: &str = "secret";
 
 /// Vault sessions, by the name of the server in `[vaults]`.
-pub(crate) struct Sessions(BTreeMap<String, VaultSession>);
+pub(crate) struct Sessions(BTreeMap<String, Result<VaultSession, ConfigError>>);
 
 impl Sessions {
     /// Creates a session for each server, and logs in to none.
-    ///
-    /// # Errors
-    /// A setting is invalid.
-    pub(crate) fn new(
-        origin: &str,
-        servers: &BTreeMap<String, VaultSettings>,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn new(origin: &str, servers: &BTreeMap<String, VaultSettings>) -> Self {
         let session = |(name, settings): (&String, &VaultSettings)| {
             let session = session(settings).map_err(|error| {
-                ConfigError::one(origin, format!("vaults.{name}"), error.to_string())
-            })?;
-            Ok((name.clone(), session))
+                ConfigError::one(origin, format!("vaults.{name}"), error.message())
+            });
+            (name.clone(), session)
         };
-        servers
-            .iter()
-            .map(session)
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-
-    pub(crate) fn dynamic(&self, settings: &RoleSettings) -> Result<VaultDynamic, ProviderError> {
-        let session = self.session(settings.vault.as_deref())?;
-        VaultDynamic::new(session, mount(settings), &settings.role)
-    }
-
-    pub(crate) fn static_role(
-        &self,
-        settings: &RoleSettings,
-    ) -> Result<VaultStatic, ProviderError> {
-        let session = self.session(settings.vault.as_deref())?;
-        VaultStatic::new(session, mount(settings), &settings.role)
-    }
-
-    pub(crate) fn kv(&self, settings: &KvSettings) -> Result<VaultKv, ProviderError> {
-        let session = self.session(settings.vault.as_deref())?;
-        let mount = settings.mount.as_deref().unwrap_or(KV_MOUNT);
-        let mut builder = VaultKv::builder(session, mount, &settings.path);
-        if let Some(key) = &settings.user_key {
-            builder = builder.with_user_key(key);
-        }
-        if let Some(key) = &settings.password_key {
-            builder = builder.with_password_key(key);
-        }
-        builder.build()
+        Self(servers.iter().map(session).collect())
     }
 
     /// Returns the session of a provider. `None` if its backend is not Vault.
@@ -72,22 +36,52 @@ impl Sessions {
             ProviderSettings::VaultKv(kv) => &kv.vault,
             _ => return None,
         };
-        self.session(name.as_deref()).ok().cloned()
+        self.get(name.as_deref(), "").ok().cloned()
     }
 
-    /// Returns the session of this server, or of the only one.
-    fn session(&self, name: Option<&str>) -> Result<&VaultSession, ProviderError> {
+    /// Returns the session of this server, or of the only one, for a provider.
+    ///
+    /// # Errors
+    /// A setting of the server is invalid.
+    pub(crate) fn get(
+        &self,
+        name: Option<&str>,
+        provider: &str,
+    ) -> Result<&VaultSession, ConfigError> {
         let session = match name {
             Some(name) => self.0.get(name),
             None => self.0.values().next(),
         };
-        session.ok_or_else(|| {
-            ProviderError::new(
-                ProviderErrorKind::Misconfigured,
-                "vault: is not in [vaults]",
-            )
-        })
+        // `check` finds a missing server first.
+        let missing = || ConfigError::one("", format!("{provider}.vault"), "is not in [vaults]");
+        session.ok_or_else(missing)?.as_ref().map_err(Clone::clone)
     }
+}
+
+pub(crate) fn dynamic(
+    session: &VaultSession,
+    settings: &RoleSettings,
+) -> Result<VaultDynamic, ProviderError> {
+    VaultDynamic::new(session, mount(settings), &settings.role)
+}
+
+pub(crate) fn static_role(
+    session: &VaultSession,
+    settings: &RoleSettings,
+) -> Result<VaultStatic, ProviderError> {
+    VaultStatic::new(session, mount(settings), &settings.role)
+}
+
+pub(crate) fn kv(session: &VaultSession, settings: &KvSettings) -> Result<VaultKv, ProviderError> {
+    let mount = settings.mount.as_deref().unwrap_or(KV_MOUNT);
+    let mut builder = VaultKv::builder(session, mount, &settings.path);
+    if let Some(key) = &settings.user_key {
+        builder = builder.with_user_key(key);
+    }
+    if let Some(key) = &settings.password_key {
+        builder = builder.with_password_key(key);
+    }
+    builder.build()
 }
 
 fn mount(settings: &RoleSettings) -> &str {

@@ -64,13 +64,13 @@ fn with_settings<K: Kind>(
     if let Some(idle) = settings.check_after_idle {
         pools = pools.with_checks(CheckPolicy::AfterIdle(idle.0));
     }
-    if let Some(file) = &settings.ca_file {
+    if let Some(file) = &pool.ca_file() {
         pools = pools
             .with_ca_pem(pem(pool, "ca_file", file)?)
             .map_err(|error| problem(pool, "ca_file", &error))?;
     }
     if let (Some(certificate), Some(key)) =
-        (&settings.client_certificate_file, &settings.client_key_file)
+        (&pool.client_certificate_file(), &pool.client_key_file())
     {
         let certificate = pem(pool, "client_certificate_file", certificate)?;
         let key = pem(pool, "client_key_file", key)?;

@@ -61,11 +61,10 @@ pub(crate) fn postgres_options(pool: &ResolvedPool) -> Result<PgConnectOptions, 
             SslMode::VerifyFull => PgSslMode::VerifyFull,
         });
     }
-    if let Some(file) = &settings.ca_file {
+    if let Some(file) = pool.ca_file() {
         options = options.ssl_root_cert(file);
     }
-    if let (Some(certificate), Some(key)) =
-        (&settings.client_certificate_file, &settings.client_key_file)
+    if let (Some(certificate), Some(key)) = (pool.client_certificate_file(), pool.client_key_file())
     {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
@@ -82,7 +81,6 @@ pub(crate) fn mysql(pool: &ResolvedPool) -> Result<MySqlPools, Problem> {
 #[cfg(feature = "mysql")]
 pub(crate) fn mysql_options(pool: &ResolvedPool) -> Result<MySqlConnectOptions, Problem> {
     let mut options: MySqlConnectOptions = with_parameters(pool, "mysql")?;
-    let settings = &pool.settings;
     if let Some(host) = pool.host() {
         options = options.host(&host);
     }
@@ -99,11 +97,10 @@ pub(crate) fn mysql_options(pool: &ResolvedPool) -> Result<MySqlConnectOptions, 
             SslMode::VerifyFull => MySqlSslMode::VerifyIdentity,
         });
     }
-    if let Some(file) = &settings.ca_file {
+    if let Some(file) = pool.ca_file() {
         options = options.ssl_ca(file);
     }
-    if let (Some(certificate), Some(key)) =
-        (&settings.client_certificate_file, &settings.client_key_file)
+    if let (Some(certificate), Some(key)) = (pool.client_certificate_file(), pool.client_key_file())
     {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }

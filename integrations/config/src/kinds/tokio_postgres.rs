@@ -88,7 +88,7 @@ pub(crate) fn connect(pool: &ResolvedPool) -> Result<PgConnect, Problem> {
         _ => DriverSslMode::Prefer,
     });
     let connect = PgConnect::new(config);
-    match &settings.ca_file {
+    match pool.ca_file() {
         None => Ok(connect),
         Some(file) => connect
             .with_root_certificates(file)
@@ -99,7 +99,7 @@ pub(crate) fn connect(pool: &ResolvedPool) -> Result<PgConnect, Problem> {
 /// Returns the parameters of the URL in the form `key='value'`.
 fn parameters(pool: &ResolvedPool) -> String {
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
-    let parameters = pool.url_parameters().into_iter();
-    let parameters = parameters.map(|(key, value)| format!("{key}='{}'", quoted(&value)));
+    let parameters = pool.url_parameters().iter();
+    let parameters = parameters.map(|(key, value)| format!("{key}='{}'", quoted(value)));
     parameters.collect::<Vec<_>>().join(" ")
 }

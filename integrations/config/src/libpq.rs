@@ -1,0 +1,74 @@
+//! Variables of libpq that are defaults for pools of PostgreSQL.
+//!
+//! sqlx reads them, too. Here they apply to every kind of pool, and tools know them.
+
+use crate::error::Problem;
+use crate::resolved_pool::Engine;
+use crate::schema::SslMode;
+use crate::source::Variables;
+use crate::url_settings::{SYSTEM, ssl_mode};
+
+const SSL_MODE: &str = "PGSSLMODE";
+const CA_FILE: &str = "PGSSLROOTCERT";
+
+/// Defaults of the environment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Libpq {
+    pub(crate) ca_file: Option<String>,
+    /// Client's certificate and its key. One without the other has no effect.
+    pub(crate) client_certificate: Option<(String, String)>,
+    ssl_mode: Option<String>,
+}
+
+impl Libpq {
+    pub(crate) fn new(variables: &Variables) -> Self {
+        let given = |name: &str| {
+            let value = variables.get(name).filter(|value| !value.is_empty());
+            value.cloned()
+        };
+        Self {
+            ca_file: given(CA_FILE),
+            client_certificate: given("PGSSLCERT").zip(given("PGSSLKEY")),
+            ssl_mode: given(SSL_MODE),
+        }
+    }
+
+    /// Returns the mode of TLS.
+    ///
+    /// # Errors
+    /// A variable has a value that drivers cannot use.
+    pub(crate) fn ssl_mode(&self) -> Result<Option<SslMode>, Problem> {
+        // sqlx takes it for the name of a file.
+        if self.ca_file.as_deref() == Some(SYSTEM) {
+            let advice = "is `system`, which sqlx cannot read; unset it: the platform's authorities \
+                          are the default";
+            return Err(Problem::new(CA_FILE, advice));
+        }
+        let mode = self.ssl_mode.as_deref();
+        let mode = mode
+            .map(|mode| ssl_mode(Engine::Postgres, mode))
+            .transpose();
+        mode.map_err(|message| Problem::new(SSL_MODE, message))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn libpq(name: &str, value: &str) -> Libpq {
+        Libpq::new(&Variables::from([(name.to_owned(), value.to_owned())]))
+    }
+
+    #[test]
+    fn values_that_no_driver_can_use_are_problems() {
+        let full = libpq(SSL_MODE, "verify-full").ssl_mode();
+        assert_eq!(full, Ok(Some(SslMode::VerifyFull)));
+        assert_eq!(libpq(SSL_MODE, "").ssl_mode(), Ok(None));
+        let mode = libpq(SSL_MODE, "full").ssl_mode().expect_err("unknown");
+        assert!(mode.key == SSL_MODE && mode.message.contains("verify-full"));
+        let system = libpq(CA_FILE, SYSTEM).ssl_mode().expect_err("no file");
+        assert!(system.key == CA_FILE && system.message.contains("unset"));
+    }
+}
