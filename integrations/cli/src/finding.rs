@@ -14,6 +14,10 @@ pub(crate) enum Step {
     /// The difference between this machine's clock and the backend's.
     Clock,
     /// The identity that the backend sees.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(dead_code, reason = "only AWS reports an identity")
+    )]
     Identity,
     /// The permission to read or sign the credentials.
     Permission,

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod columns;
 mod doctor;
 mod exec;
 mod finding;
@@ -71,8 +72,12 @@ async fn diagnose(args: DoctorArgs) -> u8 {
     };
     let mut connections = match connections {
         Ok(connections) => connections,
-        Err(error) => return complain(&error, PROBLEM),
+        Err(error) if args.json => return print(&report::json_of_problems(&error), PROBLEM),
+        Err(error) => return complain(&check::explained(&args.file, &error), PROBLEM),
     };
+    if connections.is_empty() {
+        return complain(&check::NOTHING, PROBLEM);
+    }
     if !args.pools.is_empty() {
         let known = |name: &String| connections.iter().any(|known| known.name() == name);
         if let Some(unknown) = args.pools.iter().find(|name| !known(name)) {

@@ -1,22 +1,15 @@
 //! `claviger status`, `rotate` and `rehearse`: requests to the operators' port of a running
 //! service, which `claviger-axum` serves.
 
-use std::path::Path;
-use std::time::Duration;
+mod request;
 
 use serde_json::{Value, json};
 
 use crate::args::{OperatorArgs, TargetArgs};
+use crate::columns::padded;
 use crate::finding::one_line;
-use crate::{FINE, PROBLEM, USAGE, complain, print};
-
-/// Longest time of a request. A rotation waits for a fetch and for the handovers, 30 s each.
-const TIMEOUT: Duration = Duration::from_secs(75);
-/// Largest response that is read, in bytes.
-const LARGEST: usize = 16 << 20;
-
-/// Reason why an operation has no result, and the exit code.
-struct Failure(String, u8);
+use crate::{FINE, PROBLEM, complain, print};
+use request::{Failure, request};
 
 /// Prints the status of a running service. The exit code is 1 if a pool does not serve.
 pub(crate) async fn status(args: &OperatorArgs) -> u8 {
@@ -77,85 +70,34 @@ fn summary(operation: &str, name: &str, result: &Value) -> String {
     if !waiting.is_empty() {
         line += &format!("; still retrying: {}", waiting.join(", "));
     }
+    for pool in result["pools"].as_array().into_iter().flatten() {
+        line += &format!("\n  {}", rehearsed(pool));
+    }
     line
 }
 
-async fn request(args: &OperatorArgs, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    let usage = |problem: String| Failure(problem, USAGE);
-    // The URL may contain a password, so no error repeats it.
-    let base = url::Url::parse(&args.url)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| usage("--url is not an address such as http://127.0.0.1:8081".into()))?;
-    let address = format!("{}/{path}", base.as_str().trim_end_matches('/'));
-    let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|_| usage("no HTTP client can be made".into()))?;
-    let request = match body {
-        None => client.get(address),
-        Some(body) => {
-            let token = args.token_file.as_deref().map(read_token).transpose();
-            let token = token.map_err(usage)?.or_else(|| args.token.clone());
-            let token = token.ok_or_else(|| {
-                usage("give the operator's token by --token-file or CLAVIGER_OPERATOR_TOKEN".into())
-            })?;
-            client
-                .post(address)
-                .bearer_auth(token)
-                .header("content-type", "application/json")
-                .body(body.to_string())
-        }
+/// Returns what a rotation would do to a pool, as a rehearsal found.
+fn rehearsed(pool: &Value) -> String {
+    let name = one_line(pool["pool"].as_str().unwrap_or_default());
+    if !pool["error"].is_null() {
+        let reason = pool["error"]["message"].as_str().unwrap_or("no reason");
+        return format!("{name}: FAIL, {}", one_line(reason));
+    }
+    let number = |key: &str| pool[key].as_u64().unwrap_or_default();
+    let handover = match pool["mode"].as_str() {
+        Some("replace") => format!(
+            "a rotation opens {} ahead, and {} in use drain",
+            number("opens"),
+            number("in_use")
+        ),
+        _ => "a rotation updates it in place".to_owned(),
     };
-    let place = one_line(base.host_str().unwrap_or_default());
-    let problem = |reason: String| Failure(format!("{place}: {reason}"), PROBLEM);
-    let response = request.send().await.map_err(|error| {
-        problem(if error.is_timeout() {
-            "no response within 75 s; the operation continues in the service".into()
-        } else {
-            "cannot be reached; check --url, and whether the operators' router is mounted".into()
-        })
-    })?;
-    let status = response.status();
-    let bytes = response.bytes().await;
-    let bytes = bytes.map_err(|_| problem("the response is not complete".into()))?;
-    let value = (bytes.len() <= LARGEST)
-        .then(|| serde_json::from_slice::<Value>(&bytes).ok())
-        .flatten();
-    match value {
-        Some(value) if status.is_success() => Ok(value),
-        Some(value) => Err(problem(of_error(&value["error"], status.as_u16()))),
-        None if status.as_u16() == 404 => Err(problem(format!(
-            "/{path} is not mounted there; see the README of claviger-axum"
-        ))),
-        None => Err(problem(format!("the response is no JSON (HTTP {status})"))),
-    }
-}
-
-/// Returns the service's message, with what it adds.
-fn of_error(error: &Value, status: u16) -> String {
-    let text = |value: &Value| value.as_str().map(one_line);
-    let mut message = text(&error["message"]).unwrap_or_else(|| format!("HTTP {status}"));
-    if let Some(nearest) = text(&error["nearest"]) {
-        message += &format!("; the nearest name is {nearest}");
-    }
-    if let Some(seconds) = error["retry_after_seconds"].as_u64() {
-        message += &format!("; try again in {seconds} s");
-    }
-    if let Some(cause) = text(&error["cause"]["message"]) {
-        message += &format!(": {cause}");
-    }
-    message
-}
-
-fn read_token(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    match text.trim() {
-        "" => Err(format!("{} is empty", path.display())),
-        token => Ok(token.to_owned()),
-    }
+    format!(
+        "{name}: verified; {handover}; at most {} connections (the pool has {}, and {} are open)",
+        number("at_most"),
+        number("max_connections"),
+        number("connections")
+    )
 }
 
 fn pretty(value: &Value) -> String {
@@ -188,9 +130,10 @@ fn table(status: &Value) -> String {
             .filter_map(|drain| drain["connections"].as_u64())
             .sum();
         let connections = format!("{}/{}", number("connections"), number("max_connections"));
+        let name = one_line(pool["name"].as_str().unwrap_or_default());
         lines.push(format!(
-            "{:<24}{state:<11}{:>11}{:>10}{connections:>12}{draining:>10}",
-            cut(pool["name"].as_str().unwrap_or_default(), 23),
+            "{} {state:<11}{:>11}{:>10}{connections:>12}{draining:>10}",
+            padded(&name, 23),
             number("generation"),
             remaining(&pool["remaining_seconds"])
         ));
@@ -216,10 +159,6 @@ fn remaining(seconds: &Value) -> String {
         Some(seconds) if seconds < 7_200.0 => format!("{:.0} min", seconds / 60.0),
         Some(seconds) => format!("{:.0} h", seconds / 3_600.0),
     }
-}
-
-fn cut(text: &str, length: usize) -> String {
-    one_line(text).chars().take(length).collect()
 }
 
 #[cfg(test)]
@@ -253,20 +192,19 @@ mod tests {
         let line = summary("rotate", "app", &unfinished);
         assert_eq!(line, "rotate app: unfinished; still retrying: orders");
         assert_eq!(code_of_result(&json!({ "outcome": "adopted" })), FINE);
-        let rejected = json!({ "pools": [{ "error": { "message": "no" } }] });
+        let rejected = json!({ "pools": [{ "pool": "orders", "error": { "message": "no" } }] });
         assert_eq!(code_of_result(&rejected), PROBLEM);
-        assert_eq!(code_of_result(&Value::Null), FINE);
-    }
-
-    #[test]
-    fn an_error_contains_what_the_service_adds() {
-        let error = json!({ "message": "no provider \"app\"", "nearest": "apps" });
+        let shown = summary("rehearse", "app", &rejected);
+        assert_eq!(shown, "rehearse app: done\n  orders: FAIL, no");
+        let verified = json!({ "pools": [{
+            "pool": "orders", "error": null, "mode": "replace", "opens": 3, "in_use": 2,
+            "at_most": 12, "max_connections": 10, "connections": 5,
+        }] });
         assert_eq!(
-            of_error(&error, 404),
-            "no provider \"app\"; the nearest name is apps"
+            summary("rehearse", "app", &verified),
+            "rehearse app: done\n  orders: verified; a rotation opens 3 ahead, and 2 in use drain; \
+             at most 12 connections (the pool has 10, and 5 are open)"
         );
-        let error = json!({ "message": "too many", "retry_after_seconds": 3 });
-        assert_eq!(of_error(&error, 429), "too many; try again in 3 s");
-        assert_eq!(of_error(&Value::Null, 500), "HTTP 500");
+        assert_eq!(code_of_result(&Value::Null), FINE);
     }
 }

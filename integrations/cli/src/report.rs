@@ -2,10 +2,15 @@
 
 use std::fmt::Write as _;
 
+use claviger_config::ConfigError;
 use serde::Serialize;
+use serde_json::json;
 
+use crate::columns::{split, width};
 use crate::finding::{Finding, Outcome};
 
+/// Version of the JSON. A key that is added does not change it.
+const VERSION: u32 = 1;
 /// Width of the table, in columns.
 const WIDTH: usize = 80;
 /// Columns before the text of a row: two spaces, step, outcome.
@@ -22,6 +27,20 @@ pub(crate) struct ConnectionReport {
     pub(crate) target: String,
     /// In the order of the steps, up to the first problem. After a failed login, the role follows.
     pub(crate) findings: Vec<Finding>,
+}
+
+/// Returns the report of a file that has problems, so that no connection was examined, as JSON.
+pub(crate) fn json_of_problems(error: &ConfigError) -> String {
+    let problems: Vec<_> = error
+        .problems()
+        .iter()
+        .map(|problem| json!({ "key": problem.key, "message": problem.message }))
+        .collect();
+    let report = json!({
+        "version": VERSION, "connections": [], "logins": 0, "failed_logins": 0,
+        "problems": problems,
+    });
+    serde_json::to_string_pretty(&report).unwrap_or_default()
 }
 
 /// The findings of all connections.
@@ -42,9 +61,19 @@ impl Report {
         self.connections.iter().filter(has_problem).count()
     }
 
-    /// Returns the report as JSON.
+    /// Returns the report as JSON, with the version of its form.
     pub(crate) fn json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default()
+        #[derive(Serialize)]
+        struct Versioned<'r> {
+            version: u32,
+            #[serde(flatten)]
+            report: &'r Report,
+        }
+        let versioned = Versioned {
+            version: VERSION,
+            report: self,
+        };
+        serde_json::to_string_pretty(&versioned).unwrap_or_default()
     }
 
     /// Returns the report for people.
@@ -92,7 +121,7 @@ fn push_finding(table: &mut String, finding: &Finding) {
             (false, Outcome::Problem) => format!("{:INDENT$}next: ", ""),
             (false, _) => " ".repeat(INDENT),
         };
-        let indent = head.chars().count();
+        let indent = width(&head);
         push_wrapped(table, &head, indent, next);
     }
     for statement in &finding.statements {
@@ -104,13 +133,13 @@ fn push_finding(table: &mut String, finding: &Finding) {
 /// Adds the text with line breaks at spaces. A longer word is cut, so that no line is too long.
 fn push_wrapped(table: &mut String, head: &str, indent: usize, text: &str) {
     let mut line = head.to_owned();
-    let mut column = head.chars().count();
+    let mut column = width(head);
     let mut is_empty = true;
     for word in text
         .split(' ')
         .flat_map(|word| pieces(word, WIDTH - indent))
     {
-        let length = word.chars().count();
+        let length = width(word);
         if !is_empty && column + 1 + length > WIDTH {
             let _ = writeln!(table, "{}", line.trim_end());
             line = " ".repeat(indent);
@@ -121,20 +150,27 @@ fn push_wrapped(table: &mut String, head: &str, indent: usize, text: &str) {
             line.push(' ');
             column += 1;
         }
-        line.push_str(&word);
+        line.push_str(word);
         column += length;
         is_empty = false;
     }
     let _ = writeln!(table, "{}", line.trim_end());
 }
 
-/// Cuts a word into pieces of this length.
-fn pieces(word: &str, length: usize) -> Vec<String> {
-    let letters: Vec<char> = word.chars().collect();
-    letters
-        .chunks(length)
-        .map(|piece| piece.iter().collect())
-        .collect()
+/// Cuts a word into pieces of at most this width.
+fn pieces(word: &str, columns: usize) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = word;
+    while width(rest) > columns {
+        let (piece, after) = split(rest, columns);
+        if piece.is_empty() {
+            break;
+        }
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
 }
 
 #[cfg(test)]
@@ -182,9 +218,43 @@ mod tests {
         let mut report = report(vec![finding]);
         report.connections[0].target = "h".repeat(300);
         let table = report.table();
-        let longest = table.lines().map(|line| line.chars().count()).max();
+        let longest = table.lines().map(width).max();
         assert!(longest <= Some(WIDTH), "{table}");
         assert_eq!(table.matches('x').count(), 4 * 200, "nothing is lost");
+        report.connections[0].findings[0].detail = "注文".repeat(100);
+        let table = report.table();
+        let longest = table.lines().map(width).max();
+        assert!(longest <= Some(WIDTH), "{table}");
+        assert_eq!(table.matches('注').count(), 100, "nothing is lost");
+    }
+
+    /// The README documents these keys.
+    #[test]
+    fn the_json_has_a_version_and_documented_keys() {
+        let finding = Finding::problem(Step::Login, "unknown_database", "3D000 no database")
+            .with_next("create it")
+            .with_statement("CREATE DATABASE orders");
+        let json = report(vec![Finding::ok(Step::Dns, "10.0.0.1"), finding]).json();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
+        let expected = serde_json::json!({
+            "version": 1,
+            "connections": [{
+                "pool": "orders",
+                "kind": "postgres",
+                "target": "orders_app@db.internal:5432/orders",
+                "findings": [
+                    { "step": "dns", "outcome": "ok", "detail": "10.0.0.1" },
+                    {
+                        "step": "login", "outcome": "problem", "cause": "unknown_database",
+                        "detail": "3D000 no database", "next": ["create it"],
+                        "statements": ["CREATE DATABASE orders"],
+                    },
+                ],
+            }],
+            "logins": 1,
+            "failed_logins": 1,
+        });
+        assert_eq!(json, expected);
     }
 
     #[test]

@@ -69,7 +69,10 @@ pub(crate) fn check(
             if surroundings.is_environment && file.pools.len() > 1 {
                 continue;
             }
-            problems.push(Problem::new(pool.key("kind"), needs_feature(feature)));
+            problems.push(Problem::new(
+                pool.key("kind"),
+                needs_feature(feature, surroundings),
+            ));
         }
         check_pool(&pool, file, surroundings, &mut problems);
         pools.push(pool);
@@ -182,7 +185,7 @@ fn check_pool(
         |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
     if settings.aws_iam_auth {
         if !cfg!(feature = "rds-iam") {
-            problem("aws_iam_auth", needs_feature("rds-iam"));
+            problem("aws_iam_auth", needs_feature("rds-iam", surroundings));
         }
         if engine == Engine::Redis {
             let advice = "is for RDS; give a provider of kind `elasticache-iam`";
@@ -198,7 +201,7 @@ fn check_pool(
         problem("region", NO_REGION.into());
     }
     if matches!(pool.password(), Some(Secret::File(_))) && !cfg!(feature = "file") {
-        problem("password", needs_feature("file"));
+        problem("password", needs_feature("file", surroundings));
     }
     match (pool.client_certificate_file(), pool.client_key_file()) {
         (Some(_), None) => problem(
@@ -314,6 +317,12 @@ fn unsupported_ssl_mode(kind: PoolKind, mode: SslMode) -> Option<&'static str> {
     }
 }
 
-fn needs_feature(feature: &str) -> String {
-    format!("needs the feature `{feature}` of claviger-config; enable it in Cargo.toml")
+fn needs_feature(feature: &str, surroundings: &Surroundings<'_>) -> String {
+    if surroundings.for_tools {
+        format!(
+            "needs the feature `{feature}` of claviger-config; this program was built without it"
+        )
+    } else {
+        format!("needs the feature `{feature}` of claviger-config; enable it in Cargo.toml")
+    }
 }

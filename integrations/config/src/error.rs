@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use claviger::error::ProviderError;
+
 use crate::origins::Origins;
 
 /// All problems of a configuration, or the first error of its start.
@@ -46,6 +48,16 @@ impl ConfigError {
 
     pub(crate) fn one(origin: &str, key: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(origin, vec![Problem::new(key, message)])
+    }
+
+    /// Returns the error of a provider's settings. A message that begins with the quoted name of a
+    /// setting is that of the key in the table; another one that of `key`.
+    pub(crate) fn of_setting(origin: &str, table: &str, key: &str, error: &ProviderError) -> Self {
+        let quoted = error.message().strip_prefix('"');
+        match quoted.and_then(|message| message.split_once("\" ")) {
+            Some((setting, problem)) => Self::one(origin, format!("{table}.{setting}"), problem),
+            None => Self::one(origin, key, error.message()),
+        }
     }
 
     /// Returns the error of a provider or pool that did not start.

@@ -44,6 +44,15 @@ pub(crate) struct Providers<'f> {
 impl<'f> Providers<'f> {
     /// Loads AWS's configuration and creates Vault's sessions. Logs in to neither. An error is that
     /// of the providers that need them.
+    #[cfg_attr(
+        not(any(
+            feature = "elasticache-iam",
+            feature = "rds-iam",
+            feature = "secrets-manager",
+            feature = "vault"
+        )),
+        expect(unused_variables, reason = "no kind with a backend is enabled")
+    )]
     pub(crate) async fn new(origin: &'f str, file: &File) -> Self {
         Self {
             origin,
@@ -178,21 +187,11 @@ impl<'f> Providers<'f> {
     ) -> Result<AnyProvider, ConfigError> {
         let provider = provider.map(AnyProvider::new);
         provider.map_err(|error| {
-            // The message begins with the name of the setting.
             let table = match key.rsplit_once('.') {
                 Some((pool, "aws_iam_auth" | "password")) => pool,
                 _ => key,
             };
-            let is_name = |name: &str| {
-                name.bytes()
-                    .all(|one| one.is_ascii_lowercase() || one == b'_')
-            };
-            match error.message().split_once(": ") {
-                Some((setting, problem)) if is_name(setting) => {
-                    ConfigError::one(self.origin, format!("{table}.{setting}"), problem)
-                }
-                _ => ConfigError::one(self.origin, key, error.to_string()),
-            }
+            ConfigError::of_setting(self.origin, table, key, &error)
         })
     }
 

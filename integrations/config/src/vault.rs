@@ -19,9 +19,9 @@ impl Sessions {
     /// Creates a session for each server, and logs in to none.
     pub(crate) fn new(origin: &str, servers: &BTreeMap<String, VaultSettings>) -> Self {
         let session = |(name, settings): (&String, &VaultSettings)| {
-            let session = session(settings).map_err(|error| {
-                ConfigError::one(origin, format!("vaults.{name}"), error.message())
-            });
+            let table = format!("vaults.{name}");
+            let session = session(settings)
+                .map_err(|error| ConfigError::of_setting(origin, &table, &table, &error));
             (name.clone(), session)
         };
         Self(servers.iter().map(session).collect())

@@ -5,9 +5,7 @@ use claviger::error::ProviderError;
 use claviger::error::ProviderErrorKind;
 use claviger::lease::Timestamp;
 use claviger::{Credentials, Lease};
-#[cfg(feature = "aws")]
-use claviger_config::Backend;
-use claviger_config::Connection;
+use claviger_config::{Backend, Connection};
 
 use super::credential::{failed_finding, fetched_findings, split};
 use super::found::Found;
@@ -32,12 +30,17 @@ impl Doctor {
     }
 
     async fn steps(&mut self, connection: &Connection, found: &mut Found<'_>) -> Option<()> {
+        if matches!(connection.backend(), Backend::Service) {
+            return self.examine_way(connection, found).await;
+        }
         if let Err(error) = connection.provider() {
             let problems = error.problems().iter();
             let texts: Vec<_> = problems
                 .map(|problem| format!("{}: {}", problem.key, problem.message))
                 .collect();
-            found.add(settings_finding(&texts.join("; ")))?;
+            let mut keys = error.problems().iter().map(|problem| &problem.key);
+            let is_of_region = keys.any(|key| key.ends_with(".region"));
+            found.add(settings_finding(&texts.join("; "), is_of_region))?;
         }
         self.compare_clocks(connection, found).await?;
         self.identify(connection, found).await?;
@@ -47,6 +50,18 @@ impl Doctor {
         let line = secure(connection, &place, stream, lease.secret(), found).await?;
         check_token(connection, &place, lease.secret(), found)?;
         self.log_in(connection, &place, &lease, line, found).await
+    }
+
+    /// Examines the way to the server alone: only the service has the credentials.
+    async fn examine_way(&mut self, connection: &Connection, found: &mut Found<'_>) -> Option<()> {
+        let detail = "the service adds the provider of these credentials; they are not checked";
+        found.add(Finding::note(Step::Secret, "added_by_service", detail))?;
+        let place = Place::of(connection);
+        let stream = reach(&place, found).await?;
+        // Nothing is to be hidden in the texts of the server.
+        let none = Credentials::new("", "");
+        let line = secure(connection, &place, stream, &none, found).await;
+        line.map(drop)
     }
 
     async fn compare_clocks(
@@ -129,9 +144,9 @@ impl Doctor {
 }
 
 /// Judges settings of a provider that are invalid.
-fn settings_finding(text: &str) -> Finding {
+fn settings_finding(text: &str, is_of_region: bool) -> Finding {
     let (detail, next) = split(text.trim_end_matches(" (misconfigured)"));
-    if !text.contains("region") {
+    if !is_of_region {
         return Finding::problem(Step::Settings, "invalid_settings", detail).with_next(next);
     }
     if text.contains("is missing") {

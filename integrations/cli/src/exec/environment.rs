@@ -10,14 +10,19 @@ use crate::place::Place;
 use crate::secret::ENCODED;
 
 /// Variables by which libpq would use another server, database, password or session setting.
-const OF_LIBPQ: [&str; 6] = [
+const OF_LIBPQ: [&str; 8] = [
     "PGDATABASE",
     "PGHOSTADDR",
     "PGOPTIONS",
     "PGPASSFILE",
+    "PGREQUIREAUTH",
     "PGSERVICE",
     "PGSERVICEFILE",
+    "PGTARGETSESSIONATTRS",
 ];
+
+/// User of Redis who needs no name.
+const DEFAULT_USER: &str = "default";
 
 /// Returns whether a client of this engine could connect elsewhere, or otherwise, by an inherited
 /// variable of this name. The command does not inherit it.
@@ -25,6 +30,7 @@ pub(super) fn leads_elsewhere(engine: Engine, name: &str) -> bool {
     match engine {
         Engine::Postgres => OF_LIBPQ.contains(&name) || name.starts_with("PGSSL"),
         Engine::Mysql => name.starts_with("MYSQL_") || name == "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN",
+        Engine::Redis => name == "REDISCLI_AUTH",
         _ => false,
     }
 }
@@ -53,12 +59,30 @@ pub(super) fn variables(
         port: place.port,
         database: place.database,
         mode: connection.tls_mode(),
-        ca_file: connection.ca_file().map(path),
+        ca_file: connection
+            .ca_file()
+            .map(path)
+            .or_else(|| platform_ca_file(connection)),
         client_certificate: connection
             .client_certificate()
             .map(|(certificate, key)| (path(certificate), path(key))),
     };
     of_target(&target, credentials)
+}
+
+/// Returns the platform's authorities for a client of libpq that verifies the server. Without a
+/// file, libpq reads one in the home directory. `sslrootcert=system` needs libpq 16, and sqlx takes
+/// it for a file.
+fn platform_ca_file(connection: &Connection) -> Option<String> {
+    let is_verified = matches!(
+        connection.tls_mode(),
+        TlsMode::VerifyCa | TlsMode::VerifyFull
+    );
+    if connection.engine() != Engine::Postgres || !is_verified {
+        return None;
+    }
+    let file = openssl_probe::probe().cert_file?;
+    Some(file.to_string_lossy().into_owned())
 }
 
 fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, String)> {
@@ -68,6 +92,12 @@ fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, S
     let mut variables = Vec::new();
     match target.engine {
         Engine::Mysql => {
+            // The clients take `localhost` for a Unix socket, and ignore the port.
+            let host = if host == "localhost" {
+                "127.0.0.1".to_owned()
+            } else {
+                host
+            };
             variables.extend([
                 ("MYSQL_HOST", host),
                 ("MYSQL_TCP_PORT", port),
@@ -83,10 +113,11 @@ fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, S
             }
         }
         Engine::Redis => {
-            variables.extend([
-                ("REDISCLI_AUTH", password),
-                ("REDIS_URL", url(target, credentials)),
-            ]);
+            variables.push(("REDIS_URL", url(target, credentials)));
+            // redis-cli sends it for the default user, whoever the user is.
+            if matches!(credentials.user(), "" | DEFAULT_USER) {
+                variables.push(("REDISCLI_AUTH", password));
+            }
         }
         _ => {
             variables.extend([
@@ -135,21 +166,26 @@ fn mysql_mode(mode: TlsMode) -> &'static str {
 /// Returns the URL of the connection, with every part encoded.
 fn url(target: &Target, credentials: &Credentials) -> String {
     let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+    let (certificate, key) = target.client_certificate.clone().unzip();
     let (scheme, parameters) = match target.engine {
         Engine::Mysql => (
             "mysql",
-            [
+            vec![
                 ("ssl-mode", Some(mysql_mode(target.mode).to_owned())),
                 ("ssl-ca", target.ca_file.clone()),
+                ("ssl-cert", certificate),
+                ("ssl-key", key),
             ],
         ),
-        Engine::Redis if target.mode == TlsMode::Disable => ("redis", [("", None), ("", None)]),
-        Engine::Redis => ("rediss", [("", None), ("", None)]),
+        Engine::Redis if target.mode == TlsMode::Disable => ("redis", Vec::new()),
+        Engine::Redis => ("rediss", Vec::new()),
         _ => (
             "postgres",
-            [
+            vec![
                 ("sslmode", Some(postgres_mode(target.mode).to_owned())),
                 ("sslrootcert", target.ca_file.clone()),
+                ("sslcert", certificate),
+                ("sslkey", key),
             ],
         ),
     };
@@ -252,10 +288,16 @@ mod tests {
         );
         assert_eq!(of(Engine::Mysql, "MYSQL_PWD").as_deref(), Some("kestrel"));
         assert!(of(Engine::Mysql, "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN").is_some());
-        assert_eq!(
-            of(Engine::Redis, "REDISCLI_AUTH").as_deref(),
-            Some("kestrel")
-        );
+        assert_eq!(of(Engine::Redis, "REDISCLI_AUTH"), None);
         assert_eq!(of(Engine::Redis, "PGPASSWORD"), None);
+        let default = Credentials::new("default", "kestrel");
+        let password = value(&target(Engine::Redis), &default, "REDISCLI_AUTH");
+        assert_eq!(password.as_deref(), Some("kestrel"));
+        let local = Target {
+            host: "localhost".into(),
+            ..target(Engine::Mysql)
+        };
+        let host = value(&local, &credentials, "MYSQL_HOST");
+        assert_eq!(host.as_deref(), Some("127.0.0.1"));
     }
 }

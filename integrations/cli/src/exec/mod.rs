@@ -2,21 +2,21 @@
 
 mod environment;
 mod keeper;
+mod signals;
 
-use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use claviger::{Credentials, Supervisor};
 use claviger_config::{AnyProvider, Connection};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal as Received, SignalKind, signal};
 
 use crate::args::ExecArgs;
 use crate::{USAGE, check, complain, names};
 use keeper::Keeper;
+use signals::{Received, Signals};
 
 /// The command was not started because there are no credentials. `env` and `docker run` have the
 /// same code for their own failures.
@@ -38,7 +38,7 @@ pub(crate) async fn exec(args: ExecArgs) -> u8 {
     };
     let connections = match connections {
         Ok(connections) => connections,
-        Err(error) => return complain(&error, NOT_STARTED),
+        Err(error) => return complain(&check::explained(&args.file, &error), NOT_STARTED),
     };
     let connection = match choose(&connections, args.pool.as_deref()) {
         Ok(connection) => connection,
@@ -82,9 +82,9 @@ async fn run(
     let name = connection.provider_name();
     let added = tokio::select! {
         added = supervisor.add_provider(&name, keeper.clone()) => added,
-        signal = signals.next() => {
+        received = signals.next() => {
             supervisor.shutdown(RELEASE).await;
-            return code_of_signal(signal.as_raw());
+            return code_of_signal(received.signal.as_raw());
         }
     };
     let code = match (added, keeper.credentials()) {
@@ -117,6 +117,10 @@ async fn run_with(
         .envs(environment::variables(connection, credentials))
         .env_remove("CLAVIGER_ADMIN_URL")
         .env_remove("CLAVIGER_OPERATOR_TOKEN");
+    // The terminal has sent it to this process alone.
+    if let Some(received) = signals.pending() {
+        return code_of_signal(received.signal.as_raw());
+    }
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -135,21 +139,19 @@ async fn run_with(
                     Err(error) => complain(&error, NOT_STARTED),
                 };
             }
-            signal = signals.next() => forward(&child, signal),
+            received = signals.next() => forward(&child, received),
         }
     }
 }
 
-fn forward(child: &Child, signal: Signal) {
-    // The terminal sends these to the command itself.
-    let by_terminal = matches!(signal, Signal::INT | Signal::QUIT);
-    if by_terminal && std::io::stdin().is_terminal() {
+fn forward(child: &Child, received: Received) {
+    if received.is_of_terminal {
         return;
     }
     let id = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
     if let Some(id) = id {
         // The command may have ended meanwhile.
-        let _ = kill_process(id, signal);
+        let _ = kill_process(id, received.signal);
     }
 }
 
@@ -165,42 +167,4 @@ fn code_of(status: ExitStatus) -> u8 {
 /// Returns 128 and the number of the signal.
 pub(crate) fn code_of_signal(signal: i32) -> u8 {
     u8::try_from(BY_SIGNAL + signal).unwrap_or(NOT_STARTED)
-}
-
-/// The signals that the command receives instead of this process.
-struct Signals {
-    interrupt: Received,
-    terminate: Received,
-    hang_up: Received,
-    quit: Received,
-    user_1: Received,
-    user_2: Received,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
-            user_1: signal(SignalKind::user_defined1())?,
-            user_2: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// Waits for the next signal.
-    ///
-    /// # Cancel safety
-    /// No signal is lost when the future is dropped.
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hang_up.recv() => Signal::HUP,
-            _ = self.quit.recv() => Signal::QUIT,
-            _ = self.user_1.recv() => Signal::USR1,
-            _ = self.user_2.recv() => Signal::USR2,
-        }
-    }
 }

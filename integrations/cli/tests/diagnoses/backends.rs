@@ -198,6 +198,29 @@ fn a_vault_that_is_sealed_or_denies_is_named_and_leases_are_released() {
     for part in ["policies default, orders", "it expires in "] {
         assert!(identity.contains(part), "{identity}");
     }
+    // A pool whose server has an invalid address does not end the examination of the others.
+    let invalid = vault.config("orders")
+        + "[pools.broken]\nhost = \"127.0.0.1\"\nprovider = \"broken\"\n\
+           [providers.broken]\nkind = \"vault-kv\"\nvault = \"broken\"\npath = \"a\"\n\
+           [vaults.broken]\naddress = \"127.0.0.1:8200\"\n\
+           auth = { kind = \"kubernetes\", role = \"a\" }\n";
+    let invalid = invalid.replace(
+        "[providers.orders]\n",
+        "[providers.orders]\nvault = \"main\"\n",
+    );
+    let apart = vault.setup.doctor(&invalid, &[]);
+    let broken = &apart.report["connections"][0];
+    assert_eq!(broken["pool"], "broken", "{:#}", apart.report);
+    let detail = broken["findings"][0]["detail"].as_str().unwrap_or("");
+    assert!(detail.contains("vaults.broken"), "{:#}", apart.report);
+    let findings = apart.report["connections"][1]["findings"].as_array();
+    let reached = findings.and_then(|findings| findings.last());
+    assert_eq!(
+        reached.map(|last| &last["outcome"]),
+        Some(&"ok".into()),
+        "{:#}",
+        apart.report
+    );
     vault.write_token("default");
     let denied = vault.setup.doctor(&vault.config("orders"), &[]);
     denied.assert_cause("permission", "permission_denied");

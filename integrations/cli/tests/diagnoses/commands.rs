@@ -24,6 +24,43 @@ fn check_reports_all_problems_of_the_file_with_their_keys() {
     );
     assert_eq!(kind.code, Some(0), "{}", kind.stderr);
 
+    // A provider that only the service has.
+    let own = "[pools.orders]\nhost = \"db\"\nprovider = \"own\"\n";
+    let marked = format!("{own}[providers.own]\nkind = \"service\"\n");
+    let marked = setup.run(&marked, &["check"]);
+    assert_eq!(marked.code, Some(0), "{}", marked.stderr);
+    let not_checked = "not checked, because the service adds them: own";
+    assert!(marked.stdout.contains(not_checked), "{}", marked.stdout);
+    let unmarked = setup.run(own, &["check"]);
+    assert_eq!(unmarked.code, Some(1));
+    assert!(
+        unmarked.stderr.contains("kind = \"service\""),
+        "{}",
+        unmarked.stderr
+    );
+
+    // Without a file, the environment is read.
+    let mut nothing = setup.command("", &["check"]);
+    nothing.env_remove("CLAVIGER_CONFIG").current_dir("/");
+    let nothing = nothing.output().expect("it runs");
+    let shown = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    assert_eq!(nothing.status.code(), Some(1), "{shown}");
+    for words in ["DATABASE_URL", "no claviger.toml"] {
+        assert!(shown.contains(words), "{shown}");
+    }
+
+    // Nothing was checked.
+    for arguments in [&["check"][..], &["doctor"]] {
+        let empty = setup.run("", arguments);
+        assert_eq!(empty.code, Some(1), "{}", empty.stdout);
+        assert!(empty.stderr.contains("no pools"), "{}", empty.stderr);
+    }
+    let missing = pool(&setup, 5432, "ca_file = \"/nonexistent/ca.pem\"");
+    let missing = setup.run(&missing, &["check"]);
+    assert_eq!(missing.code, Some(1));
+    let named = "pools.orders.ca_file: /nonexistent/ca.pem cannot be read";
+    assert!(missing.stderr.contains(named), "{}", missing.stderr);
+
     let wrong = pool(
         &setup,
         5432,
@@ -31,6 +68,12 @@ fn check_reports_all_problems_of_the_file_with_their_keys() {
     ) + &format!(
         "[providers.other]\nkind = \"static\"\nuser = \"a\"\npassword = \"{SECRET}\"\n"
     );
+    let json = setup.run(&wrong, &["doctor", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(json["version"], 1);
+    let keys = json["problems"].as_array().into_iter().flatten();
+    let mut keys = keys.map(|problem| &problem["key"]);
+    assert!(keys.any(|key| key == "pools.orders.databse"), "{json:#}");
     let wrong = setup.run(&wrong, &["check"]);
     assert_eq!(wrong.code, Some(1));
     for word in [
@@ -150,4 +193,61 @@ fn exit_codes_and_signals_pass_through() {
     let id = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
     kill_process(id.expect("its id"), Signal::TERM).expect("sent");
     assert_eq!(running.wait().expect("it ends").code(), Some(42));
+}
+
+/// What `exec` writes is read by `Config::from_env`, as by the clients.
+#[test]
+fn the_variables_of_a_command_are_a_configuration() {
+    let setup = Setup::new();
+    let file = |name: &str| setup.write(name, "PEM");
+    let (ca, certificate, key) = (file("ca file.pem"), file("cert.pem"), file("key.pem"));
+    let check = format!(
+        "cd / && exec env -u CLAVIGER_CONFIG {} check",
+        env!("CARGO_BIN_EXE_claviger")
+    );
+    let files = format!(
+        "ca_file = \"{ca}\"\nclient_certificate_file = \"{certificate}\"\n\
+         client_key_file = \"{key}\"\ndatabase = \"orders/eu\"\n"
+    );
+    for more in [
+        "",
+        "ssl_mode = \"disable\"",
+        "ssl_mode = \"verify-full\"",
+        &files,
+        &format!("{files}kind = \"mysql\""),
+        "kind = \"mysql\"\nssl_mode = \"require\"",
+        "kind = \"redis\"\nssl_mode = \"verify-full\"",
+    ] {
+        let config = pool(&setup, 5432, more);
+        let run = setup.run(&config, &["exec", "--", "sh", "-c", &check]);
+        assert_eq!(run.code, Some(0), "{more}: {}", run.stderr);
+        assert!(
+            run.stdout.starts_with("1 pool and"),
+            "{more}: {}",
+            run.stdout
+        );
+    }
+}
+
+/// libpq reads authorities of the platform from a file alone, before version 16.
+#[test]
+fn a_verified_server_is_verified_by_the_command_without_a_ca_file() {
+    let server = Postgres::builder().tls().start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let more = "database = \"postgres\"\nssl_mode = \"verify-full\"";
+    let config = pool(&setup, server.port(), more);
+    let select = "SELECT 'TLS ' || ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let by_url = format!("env -u PGSSLROOTCERT psql \"$DATABASE_URL\" -Atc \"{select}\"");
+    for command in [&["psql", "-Atc", select][..], &["sh", "-c", &by_url]] {
+        let mut arguments = vec!["exec", "--"];
+        arguments.extend(command);
+        let mut exec = setup.command(&config, &arguments);
+        // The platform's authorities.
+        exec.env("SSL_CERT_FILE", server.ca_file().expect("it has TLS"));
+        let output = exec.output().expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(shown.trim(), "TLS true", "{error}");
+    }
 }

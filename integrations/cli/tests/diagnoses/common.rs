@@ -77,7 +77,7 @@ impl Setup {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claviger"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy().into_owned();
-            if ["AWS_", "PG", "VAULT_", "CLAVIGER_", "DATABASE_"]
+            if ["AWS_", "PG", "VAULT_", "CLAVIGER_", "DATABASE_", "REDIS"]
                 .iter()
                 .any(|prefix| text.starts_with(prefix))
             {

@@ -15,4 +15,5 @@ mod redis;
 mod rejections;
 mod roles;
 mod services;
+mod signals;
 mod tokens;

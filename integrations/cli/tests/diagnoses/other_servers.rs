@@ -19,6 +19,16 @@ fn causes_on_mariadb_are_named() {
         let more = format!("kind = \"mysql\"\ndatabase = \"{database}\"\nca_file = \"{ca}\"");
         pool(&setup, server.port(), &more)
     };
+    // Its client has no variable for the user.
+    let client = "mysql -u \"$MYSQL_USER\" --ssl \"$MYSQL_DATABASE\" -Ne 'SELECT current_user()'";
+    let ours = config("orders", &own).replace("127.0.0.1", "localhost");
+    let ours = setup.run(&ours, &["exec", "--", "sh", "-c", client]);
+    assert!(
+        ours.stdout.starts_with("app@"),
+        "{}{}",
+        ours.stdout,
+        ours.stderr
+    );
     let fine = setup.doctor(&config("orders", &own), &[]);
     fine.assert_fine();
     assert_eq!(fine.finding("tls")["outcome"], "ok");

@@ -16,6 +16,10 @@ fn causes_on_redis_are_named() {
     let own = server.ca_file().expect("it has TLS").display().to_string();
     let more = format!("kind = \"redis\"\nca_file = \"{own}\"");
     let config = pool(&setup, server.port(), &more);
+    let client = format!("redis-cli -u \"$REDIS_URL\" --cacert {own} ACL WHOAMI 2>&1");
+    let ours = setup.run(&config, &["exec", "--", "sh", "-c", &client]);
+    assert!(ours.stdout.contains("app"), "{}", ours.stdout);
+    assert!(!ours.stdout.contains("AUTH failed"), "{}", ours.stdout);
     let fine = setup.doctor(&config, &[]);
     fine.assert_fine();
     assert_eq!(fine.finding("tls")["outcome"], "ok");

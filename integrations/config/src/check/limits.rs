@@ -118,7 +118,7 @@ fn check_connections(
     }
 }
 
-/// Checks maximum age, idle time-out and acquire time-out.
+/// Checks maximum age, idle timeout and acquire timeout.
 fn check_durations(
     [age, idle, acquire]: [Option<HumanDuration>; 3],
     problem: &mut impl FnMut(&str, String),

@@ -89,7 +89,7 @@ pub(super) fn check_provider(
         | ProviderSettings::VaultKv(_) => ("vault", cfg!(feature = "vault")),
     };
     if !is_enabled {
-        problem("kind", needs_feature(feature));
+        problem("kind", needs_feature(feature, surroundings));
     }
     if let ProviderSettings::File(settings) = provider {
         match (
