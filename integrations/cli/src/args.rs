@@ -32,8 +32,11 @@ pub(crate) enum Command {
     Status(OperatorArgs),
     /// Rotates the credentials of a provider of a running service, and waits for its pools.
     Rotate(TargetArgs),
-    /// Fetches and verifies credentials of a provider of a running service without serving them.
-    Rehearse(TargetArgs),
+    /// Fetches and verifies the credentials of the next rotation without serving them.
+    ///
+    /// By the file, as doctor: NAME is a pool. With --url, in a running service: NAME is a provider.
+    /// New credentials are fetched, or the pending ones of the backend, and released afterwards.
+    Rehearse(RehearseArgs),
 }
 
 #[derive(clap::Args)]
@@ -89,6 +92,15 @@ pub(crate) struct OperatorArgs {
     #[arg(long, value_name = "URL", env = "CLAVIGER_OPERATOR_URL")]
     #[arg(default_value = "http://127.0.0.1:8081", hide_env_values = true)]
     pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct TokenArgs {
     /// File with the operator's token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
@@ -100,9 +112,6 @@ pub(crate) struct OperatorArgs {
         hide_env_values = true
     )]
     pub(crate) token: Option<String>,
-    /// Prints JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]
@@ -112,6 +121,68 @@ pub(crate) struct TargetArgs {
     /// Name of the provider.
     #[arg(value_name = "PROVIDER")]
     pub(crate) name: String,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RehearseArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Pools of the file (default: all), or with --url the provider.
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// URL of an administrator of the PostgreSQL server, as for doctor.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CLAVIGER_ADMIN_URL",
+        hide_env_values = true
+    )]
+    pub(crate) admin_url: Option<String>,
+    /// Address of a running service's operators' router.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CLAVIGER_OPERATOR_URL",
+        hide_env_values = true
+    )]
+    pub(crate) url: Option<String>,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where a command examines the credentials of the next rotation.
+pub(crate) enum Rehearsal {
+    ByFile(DoctorArgs),
+    InService(TargetArgs),
+}
+
+impl RehearseArgs {
+    /// # Errors
+    /// Arguments that contradict each other.
+    pub(crate) fn rehearsal(self) -> Result<Rehearsal, &'static str> {
+        let Some(url) = self.url else {
+            return Ok(Rehearsal::ByFile(DoctorArgs {
+                file: self.file,
+                pools: self.names,
+                admin_url: self.admin_url,
+                json: self.json,
+            }));
+        };
+        let Ok([name]) = <[String; 1]>::try_from(self.names) else {
+            return Err("with --url, name one provider of the service");
+        };
+        Ok(Rehearsal::InService(TargetArgs {
+            operator: OperatorArgs {
+                url,
+                token: self.token,
+                json: self.json,
+            },
+            name,
+        }))
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub(crate) enum Step {
     Lifetime,
     /// The connections needed and available.
     Capacity,
+    /// The transactions that a rotation would wait for.
+    Drain,
 }
 
 impl Step {
@@ -61,6 +63,7 @@ impl Step {
             Self::Role => "role",
             Self::Lifetime => "lifetime",
             Self::Capacity => "capacity",
+            Self::Drain => "drain",
         }
     }
 }

@@ -20,8 +20,8 @@ use clap::Parser as _;
 use claviger_config::Connection;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Args, Command, DoctorArgs};
-use crate::doctor::{AdminUrl, Doctor};
+use crate::args::{Args, Command, DoctorArgs, Rehearsal};
+use crate::doctor::{Doctor, Examined};
 use crate::report::Report;
 
 /// Nothing is wrong.
@@ -52,15 +52,19 @@ async fn run(args: Args) -> u8 {
             Ok(summary) => print(&summary, FINE),
             Err(error) => complain(&error, PROBLEM),
         },
-        Command::Doctor(args) => diagnose(args).await,
+        Command::Doctor(args) => diagnose(args, Examined::Current).await,
         Command::Exec(args) => exec::exec(args).await,
         Command::Status(args) => operate::status(&args).await,
         Command::Rotate(args) => operate::operate("rotate", "provider", &args).await,
-        Command::Rehearse(args) => operate::operate("rehearse", "provider", &args).await,
+        Command::Rehearse(args) => match args.rehearsal() {
+            Ok(Rehearsal::ByFile(args)) => diagnose(args, Examined::Next).await,
+            Ok(Rehearsal::InService(args)) => operate::operate("rehearse", "provider", &args).await,
+            Err(problem) => complain(&problem, USAGE),
+        },
     }
 }
 
-async fn diagnose(args: DoctorArgs) -> u8 {
+async fn diagnose(args: DoctorArgs, examined: Examined) -> u8 {
     let admin = args.admin_url.as_deref().map(doctor::parse_url).transpose();
     let admin = match admin {
         Ok(admin) => admin,
@@ -89,7 +93,7 @@ async fn diagnose(args: DoctorArgs) -> u8 {
         }
         connections.retain(|connection| args.pools.iter().any(|name| name == connection.name()));
     }
-    let report = match examine(admin, &connections).await {
+    let report = match examine(Doctor::new(admin, examined), &connections).await {
         Ok(report) => report,
         Err(code) => return code,
     };
@@ -110,7 +114,7 @@ async fn diagnose(args: DoctorArgs) -> u8 {
 ///
 /// # Errors
 /// The exit code without a report.
-async fn examine(admin: Option<AdminUrl>, connections: &[Connection]) -> Result<Report, u8> {
+async fn examine(mut doctor: Doctor, connections: &[Connection]) -> Result<Report, u8> {
     let (mut interrupt, mut terminate) = match (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -124,7 +128,6 @@ async fn examine(admin: Option<AdminUrl>, connections: &[Connection]) -> Result<
             _ = terminate.recv() => SignalKind::terminate(),
         }
     };
-    let mut doctor = Doctor::new(admin);
     let examined = tokio::select! {
         report = doctor.examine(connections) => Ok(report),
         signal = ended_by() => Err(signal),

@@ -162,6 +162,8 @@ mod tests {
             of_database: None,
             time: None,
             is_read_only: false,
+            running: 0,
+            longest_ms: 0,
         }
     }
 

@@ -166,7 +166,7 @@ pub(super) fn role_finding(
     }
     if !is_token && facts.in_rds_iam {
         return problem(
-            "role_accepts_tokens_alone",
+            "role_accepts_only_tokens",
             format!("the role {user} is a member of rds_iam: it accepts tokens, no password"),
         )
         .with_next("set `aws_iam_auth = true`, or revoke the membership")
@@ -288,7 +288,7 @@ mod tests {
         };
         assert_eq!(
             cause(member.clone(), false),
-            Some("role_accepts_tokens_alone")
+            Some("role_accepts_only_tokens")
         );
         assert_eq!(cause(member, true), None);
         let expired = RoleFacts {

@@ -15,6 +15,16 @@ use crate::secret::HIDDEN;
 /// Longest time of a fetch, as the supervisor's default.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The credentials that are examined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Examined {
+    /// Those that a service which starts now would use.
+    Current,
+    /// Those that the next rotation would use: new ones, or the backend's pending ones. The current
+    /// ones if there are no others.
+    Next,
+}
+
 /// Fetches a lease. The caller releases it.
 ///
 /// # Errors
@@ -22,8 +32,18 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Cancel safety
 /// A lease that the backend creates meanwhile expires by itself.
-pub(crate) async fn fetch(provider: &AnyProvider) -> Result<Lease<Credentials>, ProviderError> {
-    match timeout(TIMEOUT, provider.fetch(FetchRequest::first())).await {
+pub(crate) async fn fetch(
+    provider: &AnyProvider,
+    examined: Examined,
+) -> Result<Lease<Credentials>, ProviderError> {
+    let request = FetchRequest::first();
+    let fetched = async {
+        match examined {
+            Examined::Current => provider.fetch(request).await,
+            Examined::Next => provider.rehearse(request).await,
+        }
+    };
+    match timeout(TIMEOUT, fetched).await {
         Ok(Ok(Fetched::New(lease))) => Ok(lease),
         Ok(Ok(_)) => Err(ProviderError::new(
             Kind::Other,

@@ -89,6 +89,10 @@ pub(super) struct Server {
     pub(super) time: Option<SystemTime>,
     /// Whether it rejects writes, as a standby does.
     pub(super) is_read_only: bool,
+    /// Transactions of others in this database that the user may see.
+    pub(super) running: i64,
+    /// Duration of the longest of them until now, in milliseconds.
+    pub(super) longest_ms: i64,
 }
 
 /// Reads limits and clock over an authenticated connection. `None` for Redis, or if there is no
@@ -120,7 +124,14 @@ const OF_POSTGRES: &str = "
            (SELECT datconnlimit::bigint FROM pg_database WHERE datname = current_database())
                AS of_database,
            (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS time,
-           pg_is_in_recovery() AS is_read_only";
+           pg_is_in_recovery() AS is_read_only, running, longest_ms
+    FROM (SELECT count(*) AS running,
+                 coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) * 1000
+                     AS longest
+          FROM pg_stat_activity
+          WHERE datname = current_database() AND pid <> pg_backend_pid()
+                AND xact_start IS NOT NULL AND usesysid IS NOT NULL) AS others,
+         LATERAL (SELECT longest::bigint AS longest_ms) AS rounded";
 
 async fn read_postgres(connection: &mut PgConnection) -> Result<Server, sqlx::Error> {
     let row = sqlx::query(OF_POSTGRES).fetch_one(connection).await?;
@@ -131,6 +142,8 @@ async fn read_postgres(connection: &mut PgConnection) -> Result<Server, sqlx::Er
         of_database: limit(row.try_get("of_database")?),
         time: time(row.try_get("time")?),
         is_read_only: row.try_get("is_read_only")?,
+        running: row.try_get("running")?,
+        longest_ms: row.try_get("longest_ms")?,
     })
 }
 
@@ -145,6 +158,8 @@ async fn read_tokio_postgres(
         of_database: limit(row.try_get("of_database")?),
         time: time(row.try_get("time")?),
         is_read_only: row.try_get("is_read_only")?,
+        running: row.try_get("running")?,
+        longest_ms: row.try_get("longest_ms")?,
     })
 }
 
@@ -167,8 +182,14 @@ async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Er
     let row = sqlx::query(sql).fetch_one(&mut *connection).await?;
     let of_role: i64 = row.try_get("of_role")?;
     let sql = "SHOW GLOBAL STATUS LIKE 'Threads_connected'";
-    let used = sqlx::query(sql).fetch_one(connection).await?;
+    let used = sqlx::query(sql).fetch_one(&mut *connection).await?;
     let used: String = used.try_get(1)?;
+    // Of other users, an ordinary user sees nothing.
+    let sql = "SELECT CAST(COUNT(*) AS SIGNED) AS running, \
+               CAST(COALESCE(MAX(TIME), 0) AS SIGNED) * 1000 AS longest_ms \
+               FROM information_schema.PROCESSLIST \
+               WHERE COMMAND = 'Query' AND DB = DATABASE() AND ID <> CONNECTION_ID()";
+    let others = sqlx::query(sql).fetch_one(connection).await?;
     Ok(Server {
         max: row.try_get("max")?,
         used: used.parse().unwrap_or_default(),
@@ -176,7 +197,24 @@ async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Er
         of_database: None,
         time: time(row.try_get("time")?),
         is_read_only: row.try_get::<i64, _>("is_read_only")? != 0,
+        running: others.try_get("running")?,
+        longest_ms: others.try_get("longest_ms")?,
     })
+}
+
+/// Returns what a rotation would wait for: connections of the old credential close when their
+/// transactions end.
+pub(super) fn drain_finding(server: Server) -> Finding {
+    let longest = Duration::from_millis(server.longest_ms.try_into().unwrap_or_default());
+    let detail = match server.running {
+        0 => "nothing that this user may see runs now".to_owned(),
+        running => format!(
+            "{running} running now, the longest for {:.1} s; connections of the old credential \
+             close when these end",
+            longest.as_secs_f64()
+        ),
+    };
+    Finding::ok(Step::Drain, detail)
 }
 
 /// Notes a server that rejects writes.

@@ -5,7 +5,7 @@ use claviger::{Credentials, Lease};
 use claviger_config::{Connection, Engine};
 
 use super::capacity::{PoolUse, capacity_finding};
-use super::credential::{shown, shown_user};
+use super::credential::{Examined, shown, shown_user};
 use super::found::Found;
 use super::greeting::{Greeting, Method, closed_finding, greet, silent_finding};
 use super::line::{Line, responds_with_tls};
@@ -22,7 +22,7 @@ const OF_USER: [&str; 6] = [
     "no_credentials_at_proxy",
     "not_in_rds_iam",
     "password_rejected",
-    "role_accepts_tokens_alone",
+    "role_accepts_only_tokens",
     "role_may_not_log_in",
     "token_rejected",
 ];
@@ -39,7 +39,7 @@ const OF_CATALOG: [&str; 9] = [
     "database_closed",
     "not_in_rds_iam",
     "password_rejected",
-    "role_accepts_tokens_alone",
+    "role_accepts_only_tokens",
     "role_may_not_log_in",
     "role_rejected",
     "token_rejected",
@@ -197,6 +197,9 @@ impl Doctor {
         if let Some(server) = server {
             self.uses.push(PoolUse::new(connection, place, credentials));
             found.add(capacity_finding(&self.uses, server, facts.pooler)?)?;
+            if self.examined == Examined::Next {
+                found.add(limits::drain_finding(server))?;
+            }
         }
         Some(())
     }

@@ -37,12 +37,14 @@ use crate::place::Place;
 use crate::report::{ConnectionReport, Report};
 
 pub(crate) use catalog::{AdminUrl, parse_url};
+pub(crate) use credential::Examined;
 
 /// Result of a fetch.
 type Fetched = Result<Lease<Credentials>, ProviderError>;
 
 /// A diagnosis of several connections. Results that they share are obtained once.
 pub(crate) struct Doctor {
+    examined: Examined,
     admin_url: Option<AdminUrl>,
     /// The administrator's connection, or why there is none. `None` before the first use.
     admin: Option<Result<PgConnection, String>>,
@@ -88,8 +90,9 @@ impl Rejected {
 }
 
 impl Doctor {
-    pub(crate) fn new(admin_url: Option<AdminUrl>) -> Self {
+    pub(crate) fn new(admin_url: Option<AdminUrl>, examined: Examined) -> Self {
         Self {
+            examined,
             admin_url,
             admin: None,
             fetched: HashMap::new(),
@@ -163,7 +166,8 @@ impl Doctor {
         self.providers.push((name.to_owned(), provider.clone()));
         // A task, so that a lease is known even if the diagnosis ends meanwhile.
         let provider = provider.clone();
-        let task = tokio::spawn(async move { credential::fetch(&provider).await });
+        let examined = self.examined;
+        let task = tokio::spawn(async move { credential::fetch(&provider, examined).await });
         let (_, task) = self.pending.insert((name.to_owned(), task));
         let fetched = fetched_by(task).await;
         self.pending = None;

@@ -130,7 +130,7 @@ fn reason_to_report(failed: Vec<Unreached>) -> Unreached {
     last.unwrap_or_else(|| Unreached::Other("no address".to_owned()))
 }
 
-/// Looks the host up and connects again, to compare another protocol. `None` if that fails.
+/// Looks up the host and connects again, to compare another protocol. `None` if that fails.
 pub(super) async fn open(host: &str, port: u16) -> Option<Box<dyn Stream>> {
     let Lookup::Addresses(addresses) = look_up(host, port).await else {
         return None;

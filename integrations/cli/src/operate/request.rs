@@ -7,7 +7,7 @@ use claviger::Credentials;
 use reqwest::Response;
 use serde_json::Value;
 
-use crate::args::OperatorArgs;
+use crate::args::{OperatorArgs, TokenArgs};
 use crate::finding::one_line;
 use crate::secret::Secret;
 use crate::{PROBLEM, USAGE};
@@ -91,7 +91,7 @@ async fn send(
     let request = match body {
         None => client.get(address),
         Some(body) => {
-            let token = token(args).map_err(usage)?;
+            let token = token(&args.token).map_err(usage)?;
             hidden.add(&token);
             client
                 .post(address)
@@ -174,7 +174,7 @@ fn of_error(error: &Value, status: u16) -> String {
 }
 
 /// Returns the operator's token.
-fn token(args: &OperatorArgs) -> Result<String, String> {
+fn token(args: &TokenArgs) -> Result<String, String> {
     if let Some(path) = &args.token_file {
         return read_token(path);
     }

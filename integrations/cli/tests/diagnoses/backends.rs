@@ -11,17 +11,21 @@ use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Revocat
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::common::{SECRET, Setup};
+use crate::common::{SECRET, Setup, WRONG};
 
-/// Creates a secret through the API's HTTP requests.
 fn create_secret(aws: &Moto, name: &str, text: &str) {
-    let address = aws.endpoint().replace("http://", "");
     let body = json!({
         "Name": name, "SecretString": text, "ClientRequestToken": format!("{name:0<32}"),
     });
+    request(aws, "CreateSecret", &body);
+}
+
+/// Calls the API by HTTP, and returns the response.
+fn request(aws: &Moto, operation: &str, body: &serde_json::Value) -> String {
+    let address = aws.endpoint().replace("http://", "");
     let body = body.to_string();
     let request = format!(
-        "POST / HTTP/1.1\r\nHost: {address}\r\nX-Amz-Target: secretsmanager.CreateSecret\r\n\
+        "POST / HTTP/1.1\r\nHost: {address}\r\nX-Amz-Target: secretsmanager.{operation}\r\n\
          Content-Type: application/x-amz-json-1.1\r\nAuthorization: AWS4-HMAC-SHA256 \
          Credential=AKIDEXAMPLE/20260101/eu-west-1/secretsmanager/aws4_request, \
          SignedHeaders=host, Signature=00\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -32,6 +36,7 @@ fn create_secret(aws: &Moto, name: &str, text: &str) {
     let mut response = String::new();
     stream.read_to_string(&mut response).expect("a response");
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    response
 }
 
 #[test]
@@ -119,6 +124,43 @@ fn secrets_that_are_empty_incomplete_missing_or_denied_are_named() {
     diagnosis.assert_cause("identity", "identity_rejected");
 }
 
+#[test]
+fn a_rehearsal_verifies_the_pending_version_and_moves_no_label() {
+    let (server, aws) = (Postgres::start(), Moto::start());
+    let (server, aws) = (server.expect("a server"), aws.expect("moto"));
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let secret = |password: &str| json!({ "username": "app", "password": password }).to_string();
+    create_secret(&aws, "orders", &secret(SECRET));
+    let config = format!(
+        "[aws]\nregion = \"eu-west-1\"\nendpoint_url = \"{}\"\n[pools.orders]\n\
+         host = \"127.0.0.1\"\nport = {}\ndatabase = \"postgres\"\nprovider = \"orders\"\n\
+         [providers.orders]\nkind = \"secrets-manager\"\nsecret = \"orders\"\n",
+        aws.endpoint(),
+        server.port()
+    );
+    let rehearse = || setup.report(&config, &["rehearse", "--json"]);
+    // Without a pending version, the current one is verified.
+    rehearse().assert_fine();
+    let pending = json!({
+        "SecretId": "orders", "SecretString": secret(WRONG), "VersionStages": ["AWSPENDING"],
+        "ClientRequestToken": "pending-0000000000000000000000000",
+    });
+    request(&aws, "PutSecretValue", &pending);
+    let rejected = rehearse();
+    assert_eq!(rejected.run.code, Some(1));
+    rejected.assert_cause("login", "password_rejected");
+    setup.doctor(&config, &[]).assert_fine();
+
+    server.set_password("app", WRONG).expect("it is set");
+    rehearse().assert_fine();
+    let read = |stage: &str| {
+        let body = json!({ "SecretId": "orders", "VersionStage": stage });
+        request(&aws, "GetSecretValue", &body)
+    };
+    assert!(read("AWSPENDING").contains(WRONG) && read("AWSCURRENT").contains(SECRET));
+}
+
 /// A Vault with a database engine, and a token of its policy.
 struct Vault {
     admin: Admin,
@@ -192,7 +234,10 @@ fn a_vault_that_is_sealed_or_denies_is_named_and_leases_are_released() {
     fine.assert_fine();
     let target = fine.report["connections"][0]["target"].to_string();
     assert!(target.contains("@127.0.0.1"), "{target}");
-    assert_eq!(vault.leases(), 0, "the lease of the diagnosis is released");
+    let rehearse = ["rehearse", "--json"];
+    let next = vault.setup.report(&vault.config("orders"), &rehearse);
+    next.assert_fine();
+    assert_eq!(vault.leases(), 0, "what was fetched is released");
 
     let identity = fine.finding("identity")["detail"].to_string();
     for part in ["policies default, orders", "it expires in "] {

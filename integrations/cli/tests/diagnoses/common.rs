@@ -115,7 +115,12 @@ impl Setup {
     pub(crate) fn doctor(&self, config: &str, arguments: &[&str]) -> Diagnosis {
         let mut all = vec!["doctor", "--json"];
         all.extend(arguments);
-        let run = self.run(config, &all);
+        self.report(config, &all)
+    }
+
+    /// Runs a command that prints a report as JSON.
+    pub(crate) fn report(&self, config: &str, arguments: &[&str]) -> Diagnosis {
+        let run = self.run(config, arguments);
         let report = serde_json::from_str(&run.stdout);
         let report = report.unwrap_or_else(|_| Value::String(run.stdout.clone() + &run.stderr));
         Diagnosis { run, report }

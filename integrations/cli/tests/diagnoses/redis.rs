@@ -56,7 +56,7 @@ fn a_server_that_repeats_the_password_does_not_get_it_printed() {
 }
 
 #[test]
-fn databases_rights_and_users_that_do_not_fit_are_named() {
+fn wrong_databases_permissions_and_users_are_named() {
     let server = Redis::start().expect("a server");
     server.set_user("app", SECRET).expect("a user");
     let setup = Setup::new();

@@ -1,6 +1,7 @@
 //! Requests to the operators' port of a running service.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::HeaderMap;
@@ -13,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::common::{Run, SECRET, Setup};
+use crate::common::{Run, SECRET, Setup, pool};
 
 /// The operator's token. No output may contain it.
 const TOKEN: &str = "6f0c4e1b0d5a4f2e9c3b7a8d1e2f3a4b";
@@ -106,6 +107,30 @@ async fn the_status_of_a_running_service_is_shown() {
     let invalid = run(&["status", "--url", SECRET]).await;
     assert_eq!(invalid.code, Some(2), "{}", invalid.stderr);
     drop(db);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_by_the_file_shows_what_a_rotation_would_wait_for() {
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let (_supervisor, db) = supervise(&server, &setup.path("password")).await;
+    let (config, setup) = (pool(&setup, server.port(), ""), Arc::new(setup));
+    let rehearse = async || {
+        let (config, setup) = (config.clone(), Arc::clone(&setup));
+        let rehearsal = spawn_blocking(move || {
+            let rehearsal = setup.report(&config, &["rehearse", "orders", "--json"]);
+            rehearsal.assert_fine();
+            rehearsal.finding("drain")["detail"].to_string()
+        });
+        rehearsal.await.expect("it runs")
+    };
+    let idle = rehearse().await;
+    assert!(idle.contains("nothing that this user may see"), "{idle}");
+    let transaction = db.begin().await.expect("a transaction");
+    let busy = rehearse().await;
+    assert!(busy.contains("1 running now, the longest for "), "{busy}");
+    drop(transaction);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,7 @@ fn roles_tokens_and_lifetimes_that_do_not_fit_are_named() {
 
 /// STS cannot be reached, so the clock of the database alone shows it.
 #[test]
-fn a_rejected_token_of_a_clock_that_is_late_is_named_by_the_database_s_clock() {
+fn the_database_s_clock_shows_that_a_late_clock_causes_the_rejection() {
     let server = Postgres::builder().tokens().start().expect("a server");
     server.create_token_role("app").expect("a role");
     let setup = Setup::new().with_clock(-20 * 60);

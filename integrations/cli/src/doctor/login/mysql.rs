@@ -132,7 +132,7 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
 pub(super) fn unusable_finding(error: &sqlx::Error) -> Option<Finding> {
     let (number, message) = number(error)?;
     let problem = || {
-        let detail = format!("the login works, but no statement: {number} {message}");
+        let detail = format!("the login works, but every statement fails: {number} {message}");
         Finding::problem(Step::Login, "password_expired", detail)
     };
     matches!(number.as_str(), "1820" | "1862").then(|| password_expired(problem()))

@@ -267,7 +267,7 @@ fn token_not_accepted(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
 /// PAM rejects: a token, or a password where the role accepts tokens alone.
 fn token_rejected(facts: &LoginFacts<'_>, problem: impl Fn(&'static str) -> Finding) -> Finding {
     if !facts.is_token {
-        return problem("role_accepts_tokens_alone")
+        return problem("role_accepts_only_tokens")
             .with_next(
                 "on RDS, PAM verifies the tokens of roles in rds_iam: set `aws_iam_auth = true`, or \
                  revoke the membership",

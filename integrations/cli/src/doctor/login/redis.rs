@@ -146,7 +146,7 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
         "LOADING" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" => problem("server_not_ready")
             .with_next("wait until the server has loaded its data, or see its log"),
         "CLUSTERDOWN" => problem("cluster_down")
-            .with_next("bring back the nodes of the slots that nobody serves")
+            .with_next("restart the nodes whose slots are not served")
             .with_statement("CLUSTER INFO"),
         "NOPROTO" => no_hello(problem("server_too_old")),
         "ERR" if has("max number of clients") => problem("too_many_connections")

@@ -35,7 +35,7 @@ fn each_error_of_the_server_has_its_cause() {
             "auth_failed",
             "PAM authentication failed for user \"app\"",
             false,
-            "role_accepts_tokens_alone",
+            "role_accepts_only_tokens",
         ),
         (
             "28000",
@@ -183,7 +183,7 @@ fn the_limit_that_is_reached_is_the_one_in_the_statement() {
 }
 
 #[test]
-fn errors_of_pgbouncer_are_told_apart_by_their_text() {
+fn errors_of_pgbouncer_are_distinguished_by_their_text() {
     let judged = |code, message| {
         let facts = LoginFacts {
             user: "app",
