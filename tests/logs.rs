@@ -340,7 +340,7 @@ async fn a_start_that_hangs_logs_its_reason_within_a_second() {
     );
     database.resume();
     starting.await.expect("no panic").expect("verified");
-    let serves = "INFO pool serves pool=orders provider=login account=";
+    let serves = "INFO pool ready pool=orders provider=login account=";
     let logged = lines.take();
     assert!(logged.contains(serves), "{logged}");
 

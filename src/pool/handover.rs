@@ -208,7 +208,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         slot.events().send(Event::HandedOver(report.clone()));
         if generation == 1 {
             tracing::info!(
-                pool = %slot.name(), provider = %slot.upstream.name(), %account, "pool serves"
+                pool = %slot.name(), provider = %slot.upstream.name(), %account, "pool ready"
             );
         }
         tracing::debug!(pool = %slot.name(), generation, mode, "handed over");

@@ -53,7 +53,7 @@ impl PoolMachine {
         };
         self.budget.verification_rejected(&lease, role, now);
         if role == Role::Active && self.current().is_some_and(Active::is_accepted) {
-            // Callers log in with it all the same.
+            // Callers can still log in with it.
             self.budget.cancel(&lease);
         }
     }

@@ -44,7 +44,7 @@ pub(crate) enum Defect {
     ClassifyLosesTheCode,
     ClassifiesOutagesAsRejections,
     ErrorLosesTheRejection,
-    TimeOutsAreUnknown,
+    TimeoutsAreUnknown,
     ClosedIsUnknown,
     AccountHasThePassword,
     OneServerName,

@@ -346,7 +346,7 @@ impl PoolFactory for MemoryPools {
     }
 
     fn is_timeout(&self, error: &MemoryError) -> bool {
-        matches!(error, MemoryError::TimedOut) && !self.has(Defect::TimeOutsAreUnknown)
+        matches!(error, MemoryError::TimedOut) && !self.has(Defect::TimeoutsAreUnknown)
     }
 
     fn is_closed(&self, error: &MemoryError) -> bool {

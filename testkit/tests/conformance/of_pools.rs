@@ -159,7 +159,7 @@ const DEFECTS: [(Defect, &[&str]); 57] = [
         &["error_keeps_a_shared_rejection"],
     ),
     (
-        Defect::TimeOutsAreUnknown,
+        Defect::TimeoutsAreUnknown,
         &["time_outs_and_closed_pools_are_recognised"],
     ),
     (

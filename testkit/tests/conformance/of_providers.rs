@@ -32,7 +32,7 @@ const DEFECTS: [(Defect, &[&str]); 31] = [
     (Defect::RenewsOnManual, &["a_manual_rotation_is_no_renewal"]),
     (
         Defect::FailsWhenRejected,
-        &["rejected_revisions_still_get_a_lease"],
+        &["fetch_returns_a_lease_despite_rejected_revisions"],
     ),
     (Defect::ReturnsExpired, &["the_expiry_is_in_the_future"]),
     (Defect::RefreshesTooLate, &["the_expiry_is_in_the_future"]),

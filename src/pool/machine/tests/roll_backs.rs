@@ -73,7 +73,7 @@ fn the_end_of_a_roll_back_returns_to_the_current_lease() {
 }
 
 #[test]
-fn a_later_hold_of_the_provider_ends_a_roll_back_as_the_end_of_its_own_does() {
+fn a_later_hold_ends_a_rollback() {
     for (hold, ends) in [(Some(7), false), (Some(8), true), (None, true)] {
         let mut pool = rolled_back(Expiry::never());
         pool.feed(PoolInput::Hold(Some(7)));

@@ -99,7 +99,7 @@ fn one_fetch_serves_the_rehearsals_that_wait_and_the_next_begins_a_second_later(
 }
 
 #[test]
-fn a_rejection_is_fetched_for_at_once_beside_a_rehearsal() {
+fn a_rejection_causes_a_fetch_at_once_during_a_rehearsal() {
     let mut provider = TestProvider::serving();
     provider.request(1);
     let rehearsal = provider.rehearse();
@@ -151,7 +151,7 @@ fn a_rehearsed_lease_that_is_fetched_meanwhile_is_the_current_one() {
 }
 
 #[test]
-fn a_lease_whose_release_failed_has_no_first_attempt_after_another_rehearsal() {
+fn a_failed_release_stays_a_retry_after_another_rehearsal() {
     let mut provider = TestProvider::serving();
     let (rehearsed, mut attempts) = (LeaseId(2), 0);
     for number in 1..=8 {

@@ -42,10 +42,10 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
             a_manual_rotation_is_no_renewal,
         ),
         planned(
-            "rejected_revisions_still_get_a_lease",
+            "fetch_returns_a_lease_despite_rejected_revisions",
             "Provider::fetch: \"Return another candidate if there is one, or the first choice \
              again if all are rejected\"",
-            rejected_revisions_still_get_a_lease,
+            fetch_returns_a_lease_despite_rejected_revisions,
         ),
         planned(
             "the_expiry_is_in_the_future",
@@ -147,7 +147,7 @@ async fn a_manual_rotation_is_no_renewal<P: Provider, C: ProviderControls<P>>(
     require(!is_renewed, expected, || "`Fetched::Renewed`".to_owned())
 }
 
-async fn rejected_revisions_still_get_a_lease<P: Provider, C: ProviderControls<P>>(
+async fn fetch_returns_a_lease_despite_rejected_revisions<P: Provider, C: ProviderControls<P>>(
     world: World<P, C>,
 ) -> CheckResult {
     let current = world.first().await?;
