@@ -112,7 +112,7 @@ pub(super) fn error_without_connection<F: PoolFactory>(
 
 /// Returns the error that explains a wait while this generation was current: its rejection, or the
 /// expiry of its lease.
-pub(super) fn wait_error<F: PoolFactory>(
+pub(crate) fn wait_error<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
 ) -> Option<F::Error> {

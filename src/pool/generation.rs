@@ -164,7 +164,7 @@ pub(crate) struct Generation<P> {
 
 impl<P> Generation<P> {
     /// Returns whether its lease has expired.
-    pub(super) fn is_expired(&self, clock: &Clock) -> bool {
+    pub(crate) fn is_expired(&self, clock: &Clock) -> bool {
         !self.expiry.is_never() && self.expiry.is_expired(clock.now())
     }
 

@@ -41,6 +41,8 @@ pub(crate) use call::are_expired;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT, give_back};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
+pub(crate) use explain::wait_error;
+#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Phase, Shared};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::sqlx::error::DatabaseError;
 use super::sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgListener, PgSslMode};
 use super::sqlx::{self, Executor, Postgres};
+use tokio::time::{Instant, timeout_at};
 
 use super::dialect::{Dialect, methods_with_options};
 use super::{SqlPools, shim};
 use crate::credentials::Credentials;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::handle::Handle;
-use crate::pool::{Address, give_back};
+use crate::pool::{Address, Phase, give_back, wait_error};
 use crate::sql::saslprep;
 
 /// Makes PostgreSQL pools from [`Credentials`]: [`SqlPools`] with sqlx's `PgConnectOptions` and
@@ -62,8 +63,8 @@ impl Handle<SqlPools<Postgres>> {
     /// Returns a listener for `NOTIFY`, on a connection of the current generation. It keeps one of
     /// the pool's connections.
     ///
-    /// Its login counts as a query's: it waits while the database rejects the credentials, and a
-    /// rejection causes a fetch. The listener does not log in again before the next
+    /// Its login counts as a query's: it waits while the database rejects the credentials, up to
+    /// `acquire_timeout`, and a rejection causes a fetch. The listener does not log in again before the next
     /// [`try_recv`](PgListener::try_recv), which returns `None` once the connection is lost. Replace
     /// the listener then, and when [`changed`](Self::changed) resolves. A listener that is kept logs
     /// in outside of the login budget. One that is made by [`PgListener::connect_with`] and
@@ -97,19 +98,36 @@ impl Handle<SqlPools<Postgres>> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn listener(&self) -> Result<PgListener, sqlx::Error> {
+        let shared = self.shared();
+        let deadline = Instant::from_std(shared.clock.mono()) + shared.settings.acquire_timeout;
+        let ended = timeout_at(deadline, self.listen()).await;
+        let error = || wait_error(shared, &shared.current()).unwrap_or(sqlx::Error::PoolTimedOut);
+        ended.unwrap_or_else(|_| Err(error()))
+    }
+
+    async fn listen(&self) -> Result<PgListener, sqlx::Error> {
+        let shared = self.shared();
         loop {
-            let generation = self.generation();
-            // A listener acquires its connection from a pool. It gets this one, or one that is
-            // opened with credentials that have just worked.
-            give_back(self.shared(), self.acquire().await?).await;
-            match PgListener::connect_with(&self.current()).await {
+            let connection = self.acquire().await?;
+            // Created before the state is read, so that no change is missed.
+            let changed = std::pin::pin!(shared.next_notification());
+            let current = shared.current();
+            // A listener acquires its connection from a pool: this one, or a new one.
+            give_back(shared, connection).await;
+            let is_serving = current.lifecycle.phase() == Phase::Serving;
+            if !is_serving || current.is_expired(&shared.clock) {
+                // The connection is an older one that callers share, and a login would be rejected.
+                changed.await;
+                continue;
+            }
+            match PgListener::connect_with(&current.pool).await {
                 Ok(mut listener) => {
                     listener.eager_reconnect(false);
                     return Ok(listener);
                 }
-                Err(sqlx::Error::PoolClosed) if self.generation() != generation => {}
+                Err(sqlx::Error::PoolClosed) if self.generation() != current.number => {}
                 Err(error) => {
-                    self.rejected(generation, &error);
+                    self.rejected(current.number, &error);
                     return Err(error);
                 }
             }
