@@ -115,7 +115,8 @@ async fn a_rehearsal_by_the_file_shows_what_a_rotation_would_wait_for() {
     server.create_role("app", SECRET).expect("a role");
     let setup = Setup::new();
     let (_supervisor, db) = supervise(&server, &setup.path("password")).await;
-    let (config, setup) = (pool(&setup, server.port(), ""), Arc::new(setup));
+    let config = pool(&setup, server.port(), "database = \"postgres\"");
+    let setup = Arc::new(setup);
     let rehearse = async || {
         let (config, setup) = (config.clone(), Arc::clone(&setup));
         let rehearsal = spawn_blocking(move || {
