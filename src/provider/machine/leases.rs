@@ -36,6 +36,11 @@ impl LeaseState {
     fn is_in_use(self) -> bool {
         matches!(self, Self::Current { .. } | Self::Superseded { .. })
     }
+
+    /// Returns whether it is in use or in the release queue.
+    fn is_unreleased(self) -> bool {
+        !matches!(self, Self::Releasing { .. } | Self::Released)
+    }
 }
 
 #[derive(Debug)]
@@ -49,7 +54,7 @@ pub(super) struct LeaseRecord {
     pub(super) since: Instant,
     /// Whether it was offered again after it was superseded, and that was logged.
     pub(super) offered_again: bool,
-    /// Failed releases before it was rehearsed. The next one is no first attempt.
+    /// Failed releases of its revision before it was rehearsed. The next one is no first attempt.
     pub(super) failed_releases: u32,
     pub(super) state: LeaseState,
 }
@@ -271,9 +276,7 @@ impl Leases {
     ) -> (LeaseId, bool) {
         let known = self
             .with_revision(&facts.revision)
-            .find(|(_, record)| {
-                record.state.is_in_use() || matches!(record.state, LeaseState::Queued { .. })
-            })
+            .find(|(_, record)| record.state.is_unreleased())
             .map(|(lease, _)| lease);
         if let Some(lease) = known {
             if let Some(record) = self.0.get_mut(&lease)
@@ -284,21 +287,30 @@ impl Leases {
             }
             return (lease, false);
         }
+        // A release that runs counts as failed, because its end is not known yet.
+        let failed_releases = self
+            .with_revision(&facts.revision)
+            .filter_map(|(_, record)| match record.state {
+                LeaseState::Releasing { failures } => Some(failures + 1),
+                _ => None,
+            })
+            .max();
         self.0.retain(|_, record| {
             record.facts.revision != facts.revision || record.state != LeaseState::Released
         });
         let lease = LeaseId(fetch.0);
-        let record = LeaseRecord::new(facts, now, LeaseState::Superseded { users: 0 });
+        let mut record = LeaseRecord::new(facts, now, LeaseState::Superseded { users: 0 });
+        record.failed_releases = failed_releases.unwrap_or(0);
         self.0.insert(lease, record);
         (lease, true)
     }
 
-    /// Returns whether another lease with the same revision is in use. Its backend offered the
-    /// revision again during the release, which is then not retried.
-    pub(super) fn has_other_lease_in_use(&self, lease: LeaseId) -> bool {
+    /// Returns whether another lease with the same revision is in use or in the release queue. Its
+    /// backend offered the revision again during the release, which is then not retried.
+    pub(super) fn has_unreleased_twin(&self, lease: LeaseId) -> bool {
         self.0.get(&lease).is_some_and(|record| {
             self.with_revision(&record.facts.revision)
-                .any(|(other, other_record)| other != lease && other_record.state.is_in_use())
+                .any(|(other, twin)| other != lease && twin.state.is_unreleased())
         })
     }
 
@@ -334,12 +346,7 @@ impl Leases {
     pub(super) fn unreleased(&self) -> Vec<LeaseId> {
         self.0
             .iter()
-            .filter(|(_, record)| {
-                !matches!(
-                    record.state,
-                    LeaseState::Releasing { .. } | LeaseState::Released
-                )
-            })
+            .filter(|(_, record)| record.state.is_unreleased())
             .map(|(lease, _)| *lease)
             .collect()
     }

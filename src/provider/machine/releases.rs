@@ -82,7 +82,7 @@ impl ProviderMachine {
             Some(_) => return self.forget(lease),
             None => (failures, Duration::ZERO),
         };
-        if self.leases.has_other_lease_in_use(lease) {
+        if self.leases.has_unreleased_twin(lease) {
             return self.forget(lease);
         }
         self.requeue(lease, failures, now + pause);

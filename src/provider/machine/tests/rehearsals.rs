@@ -174,6 +174,51 @@ fn a_failed_release_stays_a_retry_after_another_rehearsal() {
 }
 
 #[test]
+fn a_release_that_ends_after_the_next_rehearsal_makes_its_release_a_retry() {
+    let mut provider = TestProvider::serving();
+    let (mut slow, mut attempts) = (None, 0);
+    for number in 1..=8 {
+        provider.request(number);
+        let fetch = provider.rehearse();
+        provider.pass(Duration::from_millis(900));
+        let rehearsed = provider.rehearsed(fetch, "next");
+        let lease = rehearsed.first().and_then(|(_, lease)| *lease);
+        if let Some(slow) = slow.take() {
+            provider.released(slow, Err(error(ProviderErrorKind::Unavailable)));
+        }
+        provider.return_lease(lease);
+        slow = provider.releases().first().copied();
+        attempts += usize::from(slow.is_some());
+        provider.pass(Duration::from_millis(100));
+    }
+    assert!(attempts <= 1 + 3, "law 7: {attempts} attempts in 8 s");
+}
+
+#[test]
+fn a_failed_release_is_not_retried_beside_the_next_one_of_its_revision() {
+    let mut provider = TestProvider::serving();
+    for number in 1..=2 {
+        provider.request(number);
+        let fetch = provider.rehearse();
+        let lease = LeaseId(number + 1);
+        assert_eq!(provider.rehearsed(fetch, "next"), [(number, Some(lease))]);
+        if number == 1 {
+            provider.return_lease(Some(lease));
+            assert_eq!(provider.releases(), [lease]);
+        }
+        provider.pass(2 * SECOND);
+    }
+    provider.feed(ProviderInput::Hint);
+    let fetch = provider.begin();
+    provider.return_lease(Some(LeaseId(3)));
+    provider.released(LeaseId(2), Err(error(ProviderErrorKind::Unavailable)));
+    provider.succeed(fetch, "next");
+    assert!(provider.is_current("next"));
+    provider.pass(60 * SECOND);
+    assert_eq!(provider.releases(), [LeaseId(1)], "the superseded one");
+}
+
+#[test]
 fn a_rehearsal_that_hangs_fails_and_its_late_lease_is_released() {
     let mut provider = TestProvider::serving();
     provider.request(1);
