@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::error::ConnectError;
+use crate::error::{ConnectError, ConnectErrorKind};
 
 /// Outcome of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,7 +160,8 @@ impl RehearsalReport {
     }
 }
 
-/// A rehearsal in one pool, and what a handover would do there.
+/// A rehearsal in one pool, and what a handover would do there. If the pool's code panicked, `error`
+/// names the panic, and all numbers are 0.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -189,6 +190,24 @@ pub struct PoolRehearsal {
     pub connections: u32,
     /// Number of them that are in use now.
     pub in_use: u32,
+}
+
+impl PoolRehearsal {
+    /// Creates the report of a rehearsal that panicked.
+    pub(crate) fn panicked(pool: Arc<str>, took: Duration) -> Self {
+        let error = "the rehearsal panicked; see the panic message";
+        Self {
+            pool,
+            error: Some(ConnectError::new(ConnectErrorKind::Other, error)),
+            took,
+            mode: HandoverMode::Replace,
+            opens: 0,
+            at_most: 0,
+            max_connections: 0,
+            connections: 0,
+            in_use: 0,
+        }
+    }
 }
 
 /// Trigger of a rotation.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::machine::ProviderInput;
 use super::slot::{LeaseGuard, ProviderSlot};
 use crate::error::ProviderError;
-use crate::report::RehearsalReport;
+use crate::report::{PoolRehearsal, RehearsalReport};
 
 /// Receives the lease to verify. Dropped without a reply if the provider ends first.
 pub(super) type RehearsalReply<S> = oneshot::Sender<Result<LeaseGuard<S>, ProviderError>>;
@@ -33,17 +33,22 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             Err(_) => return Some(Err(ProviderError::has_not_returned())),
         };
         let fetch = self.clock().mono().saturating_duration_since(began);
+        let began = self.clock().mono();
         let pools = self.remaining_pools().into_iter();
         let verifications: Vec<_> = pools
             .filter(|one| pool.as_ref().is_none_or(|pool| pool == one.name()))
             .map(|one| {
-                let lease_guard = Arc::clone(&lease_guard);
-                tokio::spawn(async move { one.rehearse(&lease_guard.lease).await })
+                let (name, lease_guard) = (Arc::clone(one.name()), Arc::clone(&lease_guard));
+                let verification = async move { one.rehearse(&lease_guard.lease).await };
+                (name, tokio::spawn(verification))
             })
             .collect();
         let mut pools = Vec::new();
-        for verification in verifications {
-            pools.extend(verification.await);
+        for (name, verification) in verifications {
+            pools.push(verification.await.unwrap_or_else(|_| {
+                let took = self.clock().mono().saturating_duration_since(began);
+                PoolRehearsal::panicked(name, took)
+            }));
         }
         let lease = &lease_guard.lease;
         let current = self.current_lease();

@@ -208,6 +208,28 @@ async fn rehearsals_at_the_same_time_stay_within_the_login_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_whose_rehearsal_panics_is_reported_with_an_error() {
+    let scripted = Scripted::new().await;
+    let other = ScriptedPools::new(4);
+    let other = scripted.lab.add_pool("other", &scripted.credentials, other);
+    other.await;
+    scripted
+        .database
+        .on_call(|method| assert_ne!(method, "check", "scripted panic"));
+    scripted.provider.rotate();
+    let report = rehearse(&scripted.lab.supervisor).await;
+    let [orders, other] = &report.pools[..] else {
+        unreachable!("two pools: {report:?}");
+    };
+    assert_eq!((&*orders.pool, &*other.pool), ("orders", "other"));
+    let error = orders.error.as_ref().expect("it was not verified");
+    assert_eq!(error.kind(), ConnectErrorKind::Other);
+    assert!(error.message().contains("panicked"), "{error}");
+    assert!(other.error.is_none() && !report.is_verified());
+    assert_unchanged(&scripted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_held_provider_can_be_rehearsed() {
     let scripted = Scripted::new().await;
     let supervisor = &scripted.lab.supervisor;
