@@ -280,7 +280,7 @@ async fn an_unknown_name_is_an_error_with_the_nearest_one() {
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     assert_eq!(
         reply.error()["message"],
-        "no provider is named \"fedcba9876543210fedcba98…\"; registered: \"orders-credentials\""
+        "no provider is named \"fedcba98…\"; registered: \"orders-credentials\""
     );
     let long = "x".repeat(201);
     for name in [&*long, "a\\u0007b", "a\\nb"] {

@@ -140,8 +140,9 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Number of characters of an unknown name that are shown. A token in the wrong place is longer.
-const SHOWN: usize = 24;
+/// Number of characters of an unknown name that are shown: a quarter of the shortest token, which
+/// may be sent in the wrong place.
+const SHOWN: usize = 8;
 
 /// Returns the beginning of a name that somebody sent.
 pub(super) fn shortened(name: &str) -> String {

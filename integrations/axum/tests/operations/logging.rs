@@ -140,7 +140,7 @@ async fn an_unknown_name_is_logged_in_part() {
     service.post("/rotate", TOKEN, &body).await;
     let text = lines.text();
     assert!(
-        text.contains("name=\"fedcba9876543210fedcba98…\""),
+        text.contains("name=\"fedcba98…\""),
         "{text}"
     );
     assert!(!text.contains(OTHER), "{text}");
