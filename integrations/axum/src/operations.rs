@@ -8,7 +8,6 @@ mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
@@ -84,7 +83,6 @@ pub fn operations<S: Clone + Send + Sync + 'static>(
         supervisor: supervisor.clone(),
         operators: tokens.into_iter().map(Operator::new).collect(),
         rejections: Limit::new(BURST, INTERVAL),
-        unlogged: AtomicU64::new(0),
     });
     let mut router = Router::new();
     for operation in Operation::ALL {
@@ -99,12 +97,19 @@ pub fn operations<S: Clone + Send + Sync + 'static>(
 struct Operator {
     token: OperatorToken,
     limits: [Limit; Operation::ALL.len()],
+    /// Limits the log lines about requests beyond them.
+    logged: Limit,
 }
 
 impl Operator {
     fn new(token: OperatorToken) -> Self {
         let limits = Operation::ALL.map(|_| Limit::new(BURST, INTERVAL));
-        Self { token, limits }
+        let logged = Limit::new(BURST, INTERVAL);
+        Self {
+            token,
+            limits,
+            logged,
+        }
     }
 }
 
@@ -114,8 +119,6 @@ struct Guard {
     operators: Vec<Operator>,
     /// Limits requests without a valid token.
     rejections: Limit,
-    /// Number of such requests since the last one that was logged.
-    unlogged: AtomicU64,
 }
 
 impl Guard {
@@ -144,12 +147,16 @@ impl Guard {
         let Some(found) = token::find(tokens, request.headers()) else {
             return Err(self.reject(operation, &from));
         };
-        let Operator { token, limits } = &self.operators[found];
-        let mut log = Log::new(operation, token.label(), from);
-        let target = match limits[operation as usize].take() {
-            Ok(()) => read(operation, request).await,
-            Err(wait) => Err(Failure::too_many(wait)),
-        };
+        let operator = &self.operators[found];
+        let mut log = Log::new(operation, operator.token.label(), from);
+        if let Err(wait) = operator.limits[operation as usize].take() {
+            let failure = Failure::too_many(wait);
+            if let Ok(unlogged) = operator.logged.take() {
+                log.limited(&failure, unlogged);
+            }
+            return Err(failure);
+        }
+        let target = read(operation, request).await;
         let target = target.inspect_err(|failure| log.failed(failure))?;
         let name = target.name().to_owned();
         log.name(&name, &self.known(&target));
@@ -185,11 +192,10 @@ impl Guard {
     /// Returns the response to a request without a valid token. Ten are logged at once, then one in
     /// a second.
     fn reject(&self, operation: Operation, from: &str) -> Failure {
-        if let Err(wait) = self.rejections.take() {
-            self.unlogged.fetch_add(1, Ordering::Relaxed);
-            return Failure::too_many(wait);
-        }
-        let unlogged = self.unlogged.swap(0, Ordering::Relaxed);
+        let unlogged = match self.rejections.take() {
+            Ok(unlogged) => unlogged,
+            Err(wait) => return Failure::too_many(wait),
+        };
         tracing::warn!(
             operation = operation.as_str(),
             from,

@@ -45,6 +45,8 @@ pub(super) struct Log {
     name: Option<String>,
     by: String,
     from: String,
+    /// Number of such requests since the last one that was logged, if not all are.
+    unlogged: Option<u64>,
 }
 
 impl Log {
@@ -54,7 +56,14 @@ impl Log {
             name: None,
             by: by.to_owned(),
             from,
+            unlogged: None,
         }
+    }
+
+    /// Logs that the token's requests are too many.
+    pub(super) fn limited(&mut self, failure: &Failure, unlogged: u64) {
+        self.unlogged = Some(unlogged);
+        self.failed(failure);
     }
 
     /// Notes the target's name. One that is not registered is shortened.
@@ -108,6 +117,7 @@ impl Log {
             status = failure.status.as_u16(),
             error_type = failure.kind,
             error = failure.message,
+            unlogged = self.unlogged,
             "an operator's request failed"
         );
     }

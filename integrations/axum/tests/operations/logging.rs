@@ -92,6 +92,31 @@ async fn each_operation_is_logged_with_who_and_what_and_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flood_with_a_valid_token_is_not_logged() {
+    let lines = Lines::record();
+    let service = Service::start().await;
+    let count = |text: &str| lines.text().matches(text).count();
+    for token in [TOKEN, OTHER] {
+        for _ in 0..100 {
+            let unknown = service.post("/rotate", token, r#"{"provider": "xyz"}"#);
+            unknown.await;
+        }
+    }
+    assert_eq!(count("status=404"), 20, "each that was permitted is logged");
+    assert_eq!(count("status=429"), 20, "the first ten of each token");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        service.post("/rotate", TOKEN, "{}").await;
+    }
+    assert_eq!(count("status=429"), 21, "one a second");
+    let text = lines.text();
+    let last = text.lines().rfind(|line| line.contains("status=429"));
+    let last = last.expect("it is logged");
+    assert!(last.contains("by=\"on-call\""), "{last}");
+    assert!(last.contains("unlogged=80"), "{last}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operation_is_logged_when_it_begins_and_when_it_ends() {
     let lines = Lines::record();
     let service = Service::start().await;
@@ -139,10 +164,7 @@ async fn an_unknown_name_is_logged_in_part() {
     let body = format!(r#"{{"provider": "{OTHER}"}}"#);
     service.post("/rotate", TOKEN, &body).await;
     let text = lines.text();
-    assert!(
-        text.contains("name=\"fedcba98…\""),
-        "{text}"
-    );
+    assert!(text.contains("name=\"fedcba98…\""), "{text}");
     assert!(!text.contains(OTHER), "{text}");
 }
 
