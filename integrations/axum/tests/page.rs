@@ -329,6 +329,7 @@ async fn sixteen_clients_are_served_at_a_time() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key("retry-after"));
     streams.pop();
+    tokio::time::sleep(Duration::from_millis(1)).await;
     service.stream().await.next().await.expect("there is room");
 }
 
@@ -360,6 +361,26 @@ async fn a_stream_ends_after_a_quarter_of_an_hour_and_the_next_one_has_a_whole_s
     assert!(took >= longest && took < 2 * longest, "{took:?}");
     let again = service.stream().await.next().await.expect("a snapshot");
     assert_eq!(again["title"], first["title"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_stop_reading_lose_their_places_after_a_quarter_of_an_hour() {
+    let service = Service::start().await;
+    let mut stopped = Vec::new();
+    for _ in 0..16 {
+        let mut stream = service.stream().await;
+        stream.next().await.expect("a snapshot");
+        stopped.push(stream);
+    }
+    let response = service.get("/events").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    // Nobody polls the bodies, as when a server cannot write.
+    tokio::time::sleep(Duration::from_secs(15 * 60 + 1)).await;
+    let next = service.stream().await.next().await;
+    next.expect("there is room");
+    for mut stream in stopped {
+        while stream.next().await.is_some() {}
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,9 +10,9 @@ use claviger::events::Events;
 use claviger::lease::Timestamp;
 use futures_util::stream::{self, Stream};
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::history::History;
 use super::view::Snapshot;
@@ -24,8 +24,8 @@ const STREAMS: usize = 16;
 /// is read this often while a client is connected.
 const INTERVAL: Duration = Duration::from_millis(350);
 
-/// Time after which a stream ends, so that a client that was forgotten leaves its place. A browser
-/// connects again, and gets a whole snapshot.
+/// Time after which a stream ends and its place is free, also if its client has stopped reading. A
+/// browser connects again, and gets a whole snapshot.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// Time after which a browser connects again when a stream has ended.
@@ -126,12 +126,16 @@ impl Live {
             live: Arc::clone(self),
             latest: self.latest.clone(),
             sent: None,
-            ends: Instant::now() + LONGEST,
-            _permit: permit,
         };
-        Some(stream::unfold(client, async |mut client| {
-            let message = client.next().await?;
-            Some((Ok(message), client))
+        let (sender, messages) = mpsc::channel(1);
+        // In a task, because the stream of a client that stops reading is not polled.
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _is_in_time = timeout(LONGEST, client.serve(sender)).await;
+        });
+        Some(stream::unfold(messages, async |mut messages| {
+            let message = messages.recv().await?;
+            Some((Ok(message), messages))
         }))
     }
 }
@@ -142,12 +146,25 @@ struct Client {
     latest: watch::Receiver<Arc<str>>,
     /// The last snapshot that it got.
     sent: Option<Arc<str>>,
-    ends: Instant,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Client {
-    /// Waits for the next snapshot. Returns `None` when the stream is to end.
+    /// Sends snapshots until the client has left, or the service is leaving.
+    async fn serve(mut self, messages: mpsc::Sender<Message>) {
+        // A snapshot is made once the client has taken the previous one.
+        while let Ok(place) = messages.reserve().await {
+            let message = tokio::select! {
+                message = self.next() => message,
+                () = messages.closed() => None,
+            };
+            let Some(message) = message else {
+                return;
+            };
+            place.send(message);
+        }
+    }
+
+    /// Waits for the next snapshot. Returns `None` when the service is leaving.
     async fn next(&mut self) -> Option<Message> {
         let content = loop {
             if self.sent.is_none() {
@@ -155,8 +172,7 @@ impl Client {
                 self.live.connected.notify_one();
                 break self.live.content();
             }
-            let changed = timeout_at(self.ends, self.latest.changed()).await;
-            changed.ok()?.ok()?;
+            self.latest.changed().await.ok()?;
             let content = Arc::clone(&self.latest.borrow_and_update());
             if self.sent.as_ref() != Some(&content) {
                 break content;
