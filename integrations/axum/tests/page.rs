@@ -1,11 +1,14 @@
-//! The status page's responses: headers, escaping, streams, their limits and their end.
+//! The status page's responses: headers, escaping, the state that is shown, and streams.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "page/streams.rs"]
+mod streams;
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, BodyDataStream, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use base64::Engine as _;
@@ -13,8 +16,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use claviger::Handle;
 use claviger::error::{ConnectError, ConnectErrorKind, ProviderError, ProviderErrorKind};
 use claviger_testkit::{Lab, ScriptedPools, ScriptedProvider};
-use futures_util::StreamExt;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
@@ -77,40 +78,11 @@ impl Service {
         let shown = tokio::time::timeout(Duration::from_secs(60), wait).await;
         shown.expect(text)
     }
-
-    async fn stream(&self) -> Stream {
-        let response = self.get("/events").await;
-        assert_eq!(response.status(), StatusCode::OK);
-        let kind = response.headers().get("content-type").cloned();
-        assert_eq!(kind.expect("a type"), "text/event-stream");
-        Stream(response.into_body().into_data_stream())
-    }
 }
 
 async fn text(response: Response) -> String {
     let body = to_bytes(response.into_body(), 1 << 20).await;
     String::from_utf8(body.expect("a body").to_vec()).expect("text")
-}
-
-struct Stream(BodyDataStream);
-
-impl Stream {
-    /// Returns the next snapshot; `None` at the end.
-    async fn next(&mut self) -> Option<Value> {
-        loop {
-            let part = self.0.next().await?.expect("a part");
-            let part = std::str::from_utf8(&part).expect("text");
-            let mut lines = part.lines();
-            if let Some(data) = lines.find_map(|line| line.strip_prefix("data: ")) {
-                let message: Value = serde_json::from_str(data).expect("JSON");
-                return Some(message["snapshot"].clone());
-            }
-        }
-    }
-
-    async fn is_silent_for(&mut self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.next()).await.is_err()
-    }
 }
 
 /// Returns the text between two others.
@@ -231,40 +203,6 @@ async fn a_problem_is_shown_with_the_manual_s_advice_and_then_as_an_earlier_one(
     assert!(html.contains("earlier error") && html.contains(&action));
 }
 
-// With real time, as above.
-#[tokio::test]
-async fn a_stream_has_a_snapshot_at_once_and_after_each_change() {
-    let service = Service::start().await;
-    let mut stream = service.stream().await;
-    let first = stream.next().await.expect("a snapshot");
-    assert_eq!(first["title"], "Ready · Claviger");
-    assert!(first.to_string().contains("\"adopted\""), "the start");
-    // The page counts seconds by itself. A rounded time may change once.
-    let mut silent = 0;
-    for _ in 0..3 {
-        silent += u32::from(stream.is_silent_for(Duration::from_secs(1)).await);
-    }
-    assert!(silent >= 2, "nothing changed");
-
-    let before = service.pool.generation();
-    let password = service.provider.rotate();
-    service.database.accept_only(["password-1", &*password]);
-    let rotation = service.lab.supervisor.rotate_now("login").await;
-    rotation.expect("it is adopted");
-    assert_eq!(service.pool.generation(), before + 1);
-    let changed = async {
-        loop {
-            let next = stream.next().await.expect("a snapshot").to_string();
-            assert!(!next.contains("password-"), "no secret");
-            if next.contains("by hand") {
-                break;
-            }
-        }
-    };
-    let changed = tokio::time::timeout(Duration::from_secs(5), changed).await;
-    changed.expect("the rotation is shown");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_held_provider_and_a_pool_that_was_rolled_back_are_shown() {
     let service = Service::start().await;
@@ -289,125 +227,6 @@ async fn a_held_provider_and_a_pool_that_was_rolled_back_are_shown() {
     supervisor.resume("login").expect("it is known");
     let html = service.html().await;
     assert!(!html.contains("is held since"), "{html}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_storm_of_changes_causes_three_snapshots_in_a_second() {
-    let service = Service::start().await;
-    let mut stream = service.stream().await;
-    stream.next().await.expect("a snapshot");
-    // Connections are opened and returned at uneven times.
-    let pool = service.pool.clone();
-    let storm = tokio::spawn(async move {
-        for number in 0_u64.. {
-            let busy = pool.get().await.expect("a connection");
-            tokio::time::sleep(Duration::from_millis(1 + number * 7 % 13)).await;
-            drop(busy);
-            tokio::time::sleep(Duration::from_millis(1 + number * 5 % 11)).await;
-        }
-    });
-    let begin = tokio::time::Instant::now();
-    let mut snapshots = 0;
-    while begin.elapsed() < Duration::from_secs(10) {
-        let next = tokio::time::timeout(Duration::from_secs(1), stream.next()).await;
-        snapshots += u32::from(next.is_ok());
-    }
-    storm.abort();
-    assert!((5..=30).contains(&snapshots), "{snapshots} in 10 s");
-}
-
-#[tokio::test(start_paused = true)]
-async fn sixteen_clients_are_served_at_a_time() {
-    let service = Service::start().await;
-    let mut streams = Vec::new();
-    for _ in 0..16 {
-        let mut stream = service.stream().await;
-        stream.next().await.expect("a snapshot");
-        streams.push(stream);
-    }
-    let response = service.get("/events").await;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(response.headers().contains_key("retry-after"));
-    streams.pop();
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    service.stream().await.next().await.expect("there is room");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_stream_has_a_heartbeat() {
-    // Without a provider, because times to its next fetch pass faster here than the wall clock.
-    let lab = Lab::new();
-    let router: Router = claviger_axum::page(&lab.supervisor);
-    let request = Request::get("/events")
-        .body(Body::empty())
-        .expect("a request");
-    let response = router.oneshot(request).await.expect("a response");
-    let mut stream = Stream(response.into_body().into_data_stream());
-    stream.next().await.expect("a snapshot");
-    let part = tokio::time::timeout(Duration::from_secs(16), stream.0.next()).await;
-    let part = part.expect("within 15 s").expect("a part").expect("a part");
-    assert!(part.starts_with(b":"), "a comment: {part:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_ends_after_a_quarter_of_an_hour_and_the_next_one_has_a_whole_snapshot() {
-    let service = Service::start().await;
-    let mut stream = service.stream().await;
-    let first = stream.next().await.expect("a snapshot");
-    let began = tokio::time::Instant::now();
-    while stream.next().await.is_some() {}
-    let took = began.elapsed();
-    let longest = Duration::from_secs(15 * 60);
-    assert!(took >= longest && took < 2 * longest, "{took:?}");
-    let again = service.stream().await.next().await.expect("a snapshot");
-    assert_eq!(again["title"], first["title"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn clients_that_stop_reading_lose_their_places_after_a_quarter_of_an_hour() {
-    let service = Service::start().await;
-    let mut stopped = Vec::new();
-    for _ in 0..16 {
-        let mut stream = service.stream().await;
-        stream.next().await.expect("a snapshot");
-        stopped.push(stream);
-    }
-    let response = service.get("/events").await;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    // Nobody polls the bodies, as when a server cannot write.
-    tokio::time::sleep(Duration::from_secs(15 * 60 + 1)).await;
-    let next = service.stream().await.next().await;
-    next.expect("there is room");
-    for mut stream in stopped {
-        while stream.next().await.is_some() {}
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn streams_end_when_the_service_is_leaving() {
-    for shut_down in [false, true] {
-        let service = Service::start().await;
-        let mut stream = service.stream().await;
-        stream.next().await.expect("a snapshot");
-        if shut_down {
-            service
-                .lab
-                .supervisor
-                .shutdown(Duration::from_secs(1))
-                .await;
-        } else {
-            service.lab.supervisor.announce_shutdown();
-        }
-        let end = async { while stream.next().await.is_some() {} };
-        let ended = tokio::time::timeout(Duration::from_secs(2), end).await;
-        assert!(ended.is_ok(), "a graceful shutdown would wait");
-
-        // A client that connects again gets the last state.
-        let mut again = service.stream().await;
-        let last = again.next().await.expect("a snapshot");
-        assert_eq!(last["title"], "Not ready · Claviger");
-        assert_eq!(again.next().await, None);
-    }
 }
 
 #[test]
