@@ -77,6 +77,7 @@ impl PoolMachine {
         self.budget.worked(&lease, now.mono());
         self.generations += 1;
         let next = Active::new(self.generations, lease.clone(), lifetime, now);
+        self.limited = limited;
         let mut publication = Publication {
             generation: next.generation,
             replaced: None,

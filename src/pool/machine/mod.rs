@@ -86,6 +86,8 @@ pub(crate) struct PoolMachine {
     lease: Option<LeaseFacts>,
     roll_back: Option<RollBack>,
     service: Service,
+    /// [`limited`](input::Publication::limited) of the current generation.
+    limited: Option<(u32, Instant)>,
     attempt: Option<Attempt>,
     /// Lease with which a rehearsal logs in.
     rehearsal: Option<LeaseFacts>,
@@ -127,6 +129,7 @@ impl PoolMachine {
             lease: None,
             roll_back: None,
             service: Service::Vacant,
+            limited: None,
             attempt: None,
             rehearsal: None,
             retry: None,
@@ -231,6 +234,21 @@ impl PoolMachine {
 
     /// Returns when the provider's current lease is verified next, and the purpose.
     fn next_verification(&self, now: Timestamp) -> Option<(Instant, Purpose)> {
+        let under_way = self.logins_under_way(&self.usable_lease(now)?.account);
+        self.next_verification_beside(under_way, now)
+    }
+
+    /// Returns the same without the login of a rehearsal, whose end wakes the pool.
+    fn next_verification_after_rehearsal(&self, now: Timestamp) -> Option<(Instant, Purpose)> {
+        let under_way = self.attempts_under_way(&self.usable_lease(now)?.account);
+        self.next_verification_beside(under_way, now)
+    }
+
+    fn next_verification_beside(
+        &self,
+        under_way: u32,
+        now: Timestamp,
+    ) -> Option<(Instant, Purpose)> {
         let lease = self.usable_lease(now)?;
         let (from, purpose) = match &self.service {
             Service::Closed => return None,
@@ -241,7 +259,6 @@ impl PoolMachine {
             }
             Service::Vacant | Service::Active(_) => (now.mono(), Purpose::HandOver),
         };
-        let under_way = self.logins_under_way(&lease.account);
         let at = self.budget.next_at(lease, under_way, now.mono());
         let mut at = at.max(from);
         if let Some(retry) = self.retry_of(&lease.revision) {

@@ -8,10 +8,15 @@ use super::input::{LeaseFacts, PoolEffect};
 use super::{PoolMachine, Step};
 
 impl PoolMachine {
-    /// Returns when a rehearsal may log in with this lease; `now` if nothing prevents it.
+    /// Returns when a rehearsal may log in with this lease; `now` if nothing prevents it. It leaves
+    /// free what the publication allowed callers, beside one login of an attempt.
     pub(crate) fn rehearsal_allowed_at(&self, lease: &LeaseFacts, now: Instant) -> Instant {
         let under_way = self.logins_under_way(&lease.account);
-        self.budget.next_at(lease, under_way, now)
+        let active = self.current();
+        let is_user = active.is_some_and(|active| active.lease.account == lease.account);
+        let limited = self.limited.filter(|(_, until)| is_user && now < *until);
+        let of_callers = limited.map_or(0, |(width, _)| width);
+        self.budget.next_at(lease, under_way + of_callers, now)
     }
 
     /// Returns whether an attempt or a rehearsal logs in, or may do so.
@@ -22,16 +27,16 @@ impl PoolMachine {
     /// Returns how many verifications may yet be rejected as this user. The budget is reserved for
     /// them.
     pub(super) fn logins_under_way(&self, account: &str) -> u32 {
+        let rehearsal = self.rehearsal.as_ref();
+        let rehearsal = rehearsal.filter(|lease| *lease.account == *account);
+        self.attempts_under_way(account) + u32::from(rehearsal.is_some())
+    }
+
+    /// Returns how many of them are no rehearsal.
+    pub(super) fn attempts_under_way(&self, account: &str) -> u32 {
         let attempt = self.attempt.as_ref();
         let attempt = attempt.filter(|attempt| attempt.step != Step::Reporting);
-        let leases = [
-            attempt.map(|attempt| &attempt.lease),
-            self.rehearsal.as_ref(),
-        ];
-        let of_account = leases.into_iter().flatten();
-        of_account
-            .map(|lease| u32::from(*lease.account == *account))
-            .sum()
+        u32::from(attempt.is_some_and(|attempt| *attempt.lease.account == *account))
     }
 
     /// Counts a rejected login of the rehearsal, if it was. It is no evidence against the current

@@ -112,7 +112,7 @@ impl PoolMachine {
         if self.roll_back.is_none() && !self.lease.as_ref().is_some_and(is_known) {
             return NextAttempt::Running;
         }
-        match self.next_verification(now) {
+        match self.next_verification_after_rehearsal(now) {
             Some((at, Purpose::HandOver)) if at > now.mono() => NextAttempt::Due(at),
             Some((_, Purpose::HandOver)) => NextAttempt::Running,
             Some((_, Purpose::Check)) | None => NextAttempt::Never,

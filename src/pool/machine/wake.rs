@@ -70,7 +70,7 @@ impl PoolMachine {
     fn compare_with_provider(&mut self, lease: &LeaseFacts, now: Timestamp) {
         let is_late = self.attempt.is_none()
             && self
-                .next_verification(now)
+                .next_verification_after_rehearsal(now)
                 .is_none_or(|(at, _)| at > now.mono() + CONFIRM_WITHIN);
         let Service::Active(active) = &mut self.service else {
             return;

@@ -275,3 +275,75 @@ fn the_budget_of_an_attempt_and_of_a_rehearsal_is_reserved_while_they_log_in() {
         }
     }
 }
+
+#[test]
+fn a_rehearsal_leaves_the_published_logins_of_callers_free() {
+    let (r0, r1, r2) = (lease("r0"), lease("r1"), lease("r2"));
+    let mut pool = TestPool::new();
+    let now = pool.now.mono();
+    for _ in 0..10 {
+        pool.machine.budget.caller_rejected(&r0, now);
+    }
+    pool.machine.budget.cancel(&r0);
+    pool.hand_over(&r1, HandoverMode::Replace);
+    // Callers, an attempt and the logins before use up the budget of 13.
+    let Some((2, until)) = pool.machine.limited else {
+        panic!("published {:?}", pool.machine.limited);
+    };
+    let rehearsed = lease("rehearsed");
+    assert_eq!(pool.machine.rehearsal_allowed_at(&rehearsed, now), until);
+    assert_eq!(pool.machine.rehearsal_allowed_at(&rehearsed, until), until);
+    let of_other = LeaseFacts {
+        account: Arc::from("other@db"),
+        ..rehearsed
+    };
+    assert_eq!(pool.machine.rehearsal_allowed_at(&of_other, now), now);
+    assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
+}
+
+#[test]
+fn callers_wait_for_an_attempt_that_waits_for_a_rehearsal() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    for rejected in [false, true] {
+        let mut pool = TestPool::serving(&r1, 60);
+        let now = pool.now;
+        for _ in 0..11 {
+            pool.machine.budget.caller_rejected(&r1, now.mono());
+        }
+        pool.machine.budget.cancel(&r1);
+        let begins = PoolInput::RehearsalBegins {
+            lease: lease("rehearsed"),
+        };
+        pool.feed(begins);
+        assert_eq!(started(&pool.wake(&r2)), None);
+        let next = |pool: &TestPool| {
+            let lease = Some((&r2.revision, r2.expiry));
+            pool.machine.next_attempt(lease, now)
+        };
+        assert_eq!(next(&pool), NextAttempt::Running);
+        pool.feed(PoolInput::RehearsalEnded { rejected });
+        let is_later = matches!(next(&pool), NextAttempt::Due(_));
+        assert_eq!(is_later, rejected, "{:?}", next(&pool));
+    }
+}
+
+#[test]
+fn an_unconfirmed_rejection_waits_for_a_rehearsal() {
+    let r1 = lease("r1");
+    for rejected in [false, true] {
+        let mut pool = TestPool::serving(&r1, 1);
+        for _ in 0..11 {
+            pool.feed(PoolInput::LoginRejected { generation: 1 });
+        }
+        let begins = PoolInput::RehearsalBegins {
+            lease: lease("rehearsed"),
+        };
+        pool.feed(begins);
+        let effects = pool.wake(&r1);
+        assert_eq!((reported(&effects).len(), started(&effects)), (0, None));
+        pool.feed(PoolInput::RehearsalEnded { rejected });
+        let effects = pool.wake(&r1);
+        assert_eq!(reported(&effects).len(), usize::from(rejected));
+        assert_eq!(started(&effects).is_none(), rejected, "{effects:?}");
+    }
+}
