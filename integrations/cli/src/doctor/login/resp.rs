@@ -71,7 +71,8 @@ async fn read(stream: &mut dyn Stream) -> io::Result<Value> {
         };
         let mut value = match kind {
             "-" => Value::Error(rest.to_owned()),
-            "$" | "=" | "!" => text(stream, number).await?,
+            "$" | "=" => Value::Text(text(stream, number).await?),
+            "!" => Value::Error(text(stream, number).await?),
             "*" | "~" | "%" => {
                 let missing = of_list(if kind == "%" { 2 } else { 1 })?;
                 if missing > 0 {
@@ -103,9 +104,9 @@ async fn read(stream: &mut dyn Stream) -> io::Result<Value> {
     }
 }
 
-async fn text(stream: &mut dyn Stream, length: i64) -> io::Result<Value> {
+async fn text(stream: &mut dyn Stream, length: i64) -> io::Result<String> {
     let Ok(length) = usize::try_from(length) else {
-        return Ok(Value::Text(String::new()));
+        return Ok(String::new());
     };
     if length > LONGEST {
         return Err(invalid());
@@ -113,7 +114,7 @@ async fn text(stream: &mut dyn Stream, length: i64) -> io::Result<Value> {
     let mut bytes = vec![0; length + 2];
     stream.read_exact(&mut bytes).await?;
     let text = String::from_utf8_lossy(&bytes[..length]);
-    Ok(Value::Text(text.into_owned()))
+    Ok(text.into_owned())
 }
 
 async fn line(stream: &mut dyn Stream) -> io::Result<String> {
@@ -166,6 +167,14 @@ mod tests {
         let inner = Value::List(vec![Value::Text("a".to_owned())]);
         let error = Value::Error("ERR b".to_owned());
         assert_eq!(nested, Value::List(vec![inner, error]));
+    }
+
+    #[tokio::test]
+    async fn an_error_of_each_form_is_an_error() {
+        for text in ["-ERR b\r\n", "!5\r\nERR b\r\n"] {
+            let error = Value::Error("ERR b".to_owned());
+            assert_eq!(parse(text).await.expect(text), error, "{text:?}");
+        }
     }
 
     #[tokio::test]
