@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Checks each step of each connection in order, and names the first cause of a failure.
     ///
-    /// A connection costs one login at most; a rejected one is not repeated.
+    /// A connection costs one login, or two under `trust`; a rejected one is not repeated.
     Doctor(DoctorArgs),
     /// Runs a command with fresh credentials of a pool in its environment.
     ///
