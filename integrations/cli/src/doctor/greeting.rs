@@ -73,22 +73,31 @@ impl Greeting {
 /// # Cancel safety
 /// Dropping the future closes the connection.
 pub(super) async fn greet(stream: &mut dyn Stream, user: &str, database: &str) -> Greeting {
-    match timeout(TIMEOUT, exchange(stream, user, database)).await {
+    let mut has_responded = false;
+    let exchange = exchange(stream, user, database, &mut has_responded);
+    match timeout(TIMEOUT, exchange).await {
         Ok(Ok(greeting)) => greeting,
-        Ok(Err(error)) => of_error(&error),
+        Ok(Err(error)) => of_error(&error, has_responded),
+        // The pool's own login shows more.
+        Err(_) if has_responded => Greeting::Unknown,
         Err(_) => Greeting::Silent,
     }
 }
 
-fn of_error(error: &io::Error) -> Greeting {
+fn of_error(error: &io::Error, has_responded: bool) -> Greeting {
     match LoginError::of_io(error) {
         LoginError::TlsAlert(reason) => Greeting::TlsAlert(reason),
-        LoginError::Closed => Greeting::Closed,
+        LoginError::Closed if !has_responded => Greeting::Closed,
         _ => Greeting::Unknown,
     }
 }
 
-async fn exchange(stream: &mut dyn Stream, user: &str, database: &str) -> io::Result<Greeting> {
+async fn exchange(
+    stream: &mut dyn Stream,
+    user: &str,
+    database: &str,
+    has_responded: &mut bool,
+) -> io::Result<Greeting> {
     let mut body = 196_608_u32.to_be_bytes().to_vec();
     for text in ["user", user, "database", database, PROBE, "1"] {
         body.extend(text.bytes().filter(|byte| *byte != 0));
@@ -102,6 +111,7 @@ async fn exchange(stream: &mut dyn Stream, user: &str, database: &str) -> io::Re
     stream.flush().await?;
     loop {
         let (kind, body) = read_message(stream).await?;
+        *has_responded = true;
         if let Some(greeting) = parse(kind, &body) {
             return Ok(greeting);
         }

@@ -95,10 +95,19 @@ pub(super) async fn handshake(
     stream: Box<dyn Stream>,
     roots: RootCertStore,
 ) -> Handshake {
-    match timeout(TIMEOUT, secure(connection, host, stream, roots)).await {
+    let mut has_responded = false;
+    let secure = secure(connection, host, stream, roots, &mut has_responded);
+    let handshake = match timeout(TIMEOUT, secure).await {
         Ok(Ok(handshake)) => handshake,
         Ok(Err(error)) => of_error(&error),
         Err(_) => Handshake::TimedOut,
+    };
+    match handshake {
+        Handshake::Closed if has_responded => Handshake::Failed("closed by the server".to_owned()),
+        Handshake::TimedOut if has_responded => {
+            Handshake::Failed("not completed within 10 s".to_owned())
+        }
+        other => other,
     }
 }
 
@@ -145,12 +154,14 @@ async fn secure(
     host: &str,
     mut stream: Box<dyn Stream>,
     roots: RootCertStore,
+    has_responded: &mut bool,
 ) -> io::Result<Handshake> {
     let supported = match connection.engine() {
         Engine::Postgres => request_postgres(&mut stream).await?,
         Engine::Mysql => request_mysql(&mut stream).await?,
         _ => Ok(true),
     };
+    *has_responded = connection.engine() != Engine::Redis;
     match supported {
         Ok(true) => {}
         Ok(false) => return Ok(Handshake::Plain(stream)),

@@ -7,7 +7,7 @@ use claviger_config::{Connection, Engine};
 use super::capacity::{PoolUse, capacity_finding};
 use super::credential::{Examined, shown, shown_user};
 use super::found::Found;
-use super::greeting::{Greeting, Method, closed_finding, greet, silent_finding};
+use super::greeting::{Greeting, Method, greet};
 use super::line::{Line, responds_with_tls};
 use super::login::{self, LoggedIn, LoginError, LoginFacts};
 use super::network::is_same_host;
@@ -86,8 +86,8 @@ impl Doctor {
                 Err(LoginError::Server(error))
             }
             Greeting::TlsAlert(reason) => Err(LoginError::TlsAlert(reason)),
-            Greeting::Closed => Err(LoginError::Closed),
-            Greeting::Silent => Err(LoginError::TimedOut),
+            Greeting::Closed => Err(LoginError::ClosedAtOnce),
+            Greeting::Silent => Err(LoginError::Silent),
             Greeting::LoggedIn => {
                 // The login of the probe, and that of the driver.
                 self.logins += 1;
@@ -284,16 +284,13 @@ async fn judge(
     error: &LoginError,
 ) -> Finding {
     let is_redis = connection.engine() == Engine::Redis;
-    let has_response = matches!(error, LoginError::Server(_) | LoginError::TlsAlert(_));
-    if is_redis && !has_response && !facts.has_tls && responds_with_tls(connection, place).await {
+    // What is no response of Redis may be one of TLS.
+    let is_unread = matches!(
+        error,
+        LoginError::Silent | LoginError::ClosedAtOnce | LoginError::Other(_)
+    );
+    if is_redis && is_unread && !facts.has_tls && responds_with_tls(connection, place).await {
         return tls::expected_finding();
-    }
-    // Without the request for an authentication, nothing shows that a database is there.
-    let shows_nothing = facts.method.is_none() && facts.pooler != Some(Pooler::PgBouncer);
-    match error {
-        LoginError::Closed if shows_nothing => return closed_finding(Step::Login),
-        LoginError::TimedOut if shows_nothing => return silent_finding(Step::Login),
-        _ => {}
     }
     let mut finding = login::failed_finding(connection.engine(), facts, error, credentials);
     if facts.is_token && facts.method == Some(Method::Hashed) {

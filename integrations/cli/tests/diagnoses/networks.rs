@@ -61,6 +61,74 @@ fn a_balancer_without_a_server_is_named() {
     }
 }
 
+/// Returns the first message of a MySQL server, with these flags.
+fn mysql_greeting(flags: u16) -> Vec<u8> {
+    let mut body = b"\x0a8.0.0\0\x01\0\0\0abcdefgh\0".to_vec();
+    body.extend((flags | 0x8200).to_le_bytes());
+    // Character set, status, flags for plug-ins, length of the nonce.
+    body.extend([45, 2, 0, 8, 0, 21]);
+    body.extend([0; 10]);
+    body.extend(b"abcdefghijkl\0mysql_native_password\0");
+    let length = u8::try_from(body.len()).expect("short");
+    [&[length, 0, 0, 0], &body[..]].concat()
+}
+
+/// Starts a server that responds and closes: with `is_first` on each connection, before its client
+/// sends, otherwise once. Returns its port. It ends with the process.
+fn closing_server(is_first: bool, response: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for (number, mut stream) in listener.incoming().flatten().enumerate() {
+            let response = response.clone();
+            // A connection may stay open while the next one logs in.
+            thread::spawn(move || {
+                if is_first {
+                    let _ = stream.write_all(&response);
+                }
+                let _ = stream.read(&mut [0; 4_096]);
+                if !is_first && number == 0 {
+                    let _ = stream.write_all(&response);
+                }
+            });
+        }
+    });
+    port
+}
+
+/// No server of the fixtures can be made to close so.
+#[test]
+fn a_server_that_responds_and_then_closes_is_no_balancer() {
+    let setup = Setup::new();
+    let postgres = ("ssl_mode = \"disable\"", "login", "login_closed");
+    let parameter = b"SFATAL\0C0A000\0Mno option claviger.probe\0\0";
+    let other_pooler = [b"E\0\0\0\x2d", &parameter[..]].concat();
+    let begun = b"R\0\0\0\x08\0\0\0\0".to_vec();
+    let mysql = "kind = \"mysql\"\nssl_mode = \"disable\"";
+    let mysql_with_tls = "kind = \"mysql\"\nssl_mode = \"require\"";
+    let redis = b"-NOAUTH Authentication required.\r\n".to_vec();
+    for ((more, step, cause), is_first, response) in [
+        (postgres, false, other_pooler),
+        (postgres, false, begun),
+        (
+            ("ssl_mode = \"require\"", "tls", "handshake_failed"),
+            false,
+            b"S".to_vec(),
+        ),
+        ((mysql, "login", "login_closed"), true, mysql_greeting(0)),
+        (
+            (mysql_with_tls, "tls", "handshake_failed"),
+            true,
+            mysql_greeting(0x800),
+        ),
+        (("kind = \"redis\"", "login", "login_closed"), false, redis),
+    ] {
+        let port = closing_server(is_first, response);
+        let diagnosis = setup.doctor(&pool(&setup, port, more), &[]);
+        diagnosis.assert_cause(step, cause);
+    }
+}
+
 /// The kernel accepts connections for a listener, which then sends nothing: as a server that hangs,
 /// or a firewall that drops what follows.
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::doctor::greeting::{closed_finding, silent_finding};
 use crate::finding::{Finding, Step, one_line};
 
 /// Error of a login. Its texts are those of the server or driver: they may contain the password,
@@ -9,8 +10,13 @@ use crate::finding::{Finding, Step, one_line};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::doctor) enum LoginError {
     Server(ServerError),
-    TimedOut,
+    /// There was no response at all in time.
+    Silent,
     /// The server, or something before it, closed the connection without a response.
+    ClosedAtOnce,
+    /// The server responded, and did not complete the login in time.
+    TimedOut,
+    /// The server responded, and closed the connection during the login.
     Closed,
     /// The server ended TLS, with this reason.
     TlsAlert(String),
@@ -79,6 +85,15 @@ impl LoginError {
         }
     }
 
+    /// Returns the error of a login during which the server sent nothing.
+    pub(super) fn without_response(self) -> Self {
+        match self {
+            Self::TimedOut => Self::Silent,
+            Self::Closed => Self::ClosedAtOnce,
+            other => other,
+        }
+    }
+
     /// Returns whether the error has a text that this program did not write.
     pub(super) fn has_foreign_text(&self) -> bool {
         matches!(self, Self::Server(_) | Self::Other(_))
@@ -91,6 +106,8 @@ impl LoginError {
         };
         match self {
             Self::Server(error) => Ok(error),
+            Self::Silent => Err(silent_finding(Step::Login)),
+            Self::ClosedAtOnce => Err(closed_finding(Step::Login)),
             Self::TimedOut => problem(
                 "login_timed_out",
                 "the server did not complete the login within 10 s",

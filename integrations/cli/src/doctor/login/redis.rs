@@ -15,8 +15,8 @@ use crate::finding::{Finding, Step};
 use crate::place::Place;
 
 const ADVICE: Advice = Advice {
-    timed_out: "check the server's load, and whether it expects TLS (rediss://)",
-    closed: "check whether the server expects TLS (rediss://), and its log",
+    timed_out: "check the server's load",
+    closed: "check the server's log: it ended the connection during the login",
     other: "check that host and port are those of Redis, and its log",
 };
 
@@ -43,9 +43,16 @@ pub(super) async fn log_in(
     place: &Place,
     credentials: &Credentials,
 ) -> Result<LoggedIn, LoginError> {
-    match timeout(TIMEOUT, exchange(stream, place, credentials)).await {
-        Ok(observed) => observed.map(LoggedIn::Redis),
+    let mut has_responded = false;
+    let exchange = exchange(stream, place, credentials, &mut has_responded);
+    let observed = match timeout(TIMEOUT, exchange).await {
+        Ok(observed) => observed,
         Err(_) => Err(LoginError::TimedOut),
+    };
+    match observed {
+        Ok(observed) => Ok(LoggedIn::Redis(observed)),
+        Err(error) if has_responded => Err(error),
+        Err(error) => Err(error.without_response()),
     }
 }
 
@@ -53,9 +60,11 @@ async fn exchange(
     stream: &mut dyn Stream,
     place: &Place,
     credentials: &Credentials,
+    has_responded: &mut bool,
 ) -> Result<Observed, LoginError> {
     let mut send = async |words: &[&str]| {
         let response = command(stream, words).await;
+        *has_responded |= response.is_ok();
         response.map_err(|error| LoginError::of_io(&error))
     };
     // Before the login.
