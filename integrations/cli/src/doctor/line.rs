@@ -138,6 +138,7 @@ fn rejected(
         database: &database,
         is_token: credentials.is_token(),
         has_tls: false,
+        has_client_certificate: false,
         pooler: None,
         method: None,
     };

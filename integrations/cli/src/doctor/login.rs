@@ -43,6 +43,7 @@ pub(super) struct LoginFacts<'f> {
     pub(super) database: &'f str,
     pub(super) is_token: bool,
     pub(super) has_tls: bool,
+    pub(super) has_client_certificate: bool,
     pub(super) pooler: Option<Pooler>,
     /// What the server requested before the login; `None` if that is unknown.
     pub(super) method: Option<Method>,
@@ -104,6 +105,7 @@ mod tests {
             database: "orders",
             is_token: false,
             has_tls: false,
+            has_client_certificate: false,
             pooler: None,
             method: None,
         };

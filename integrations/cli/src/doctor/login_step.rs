@@ -76,6 +76,7 @@ impl Doctor {
             database: &shown(credentials, database),
             is_token: credentials.is_token(),
             has_tls: line.has_tls,
+            has_client_certificate: connection.client_certificate().is_some(),
             pooler: pooler_in_front,
             method: greeting.method(),
         };

@@ -176,10 +176,12 @@ fn certificates_of_clients_that_do_not_fit_are_named() {
         .tls()
         .hba("hostssl all app 127.0.0.1/32 scram-sha-256 clientcert=verify-ca")
         .hba("hostssl all by_name 127.0.0.1/32 cert")
+        .hba("hostssl all by_ident 127.0.0.1/32 ident")
         .start()
         .expect("a server");
     server.create_role("app", SECRET).expect("a role");
     server.create_role("by_name", SECRET).expect("a role");
+    server.create_role("by_ident", SECRET).expect("a role");
     let (pem, known) = authority();
     let file = server.socket_dir().join("clients.pem");
     fs::write(&file, pem).expect("written");
@@ -204,6 +206,10 @@ fn certificates_of_clients_that_do_not_fit_are_named() {
     diagnose("app", "").assert_cause("login", rejected);
     let other = diagnose("by_name", &client(&setup, &known, "another", 2090));
     other.assert_cause("login", rejected);
+    for client in ["", &client(&setup, &known, "by_ident", 2090)] {
+        let by_ident = diagnose("by_ident", client);
+        by_ident.assert_cause("login", "password_not_requested");
+    }
     let (_, unknown) = authority();
     let unknown = diagnose("app", &client(&setup, &unknown, "anybody", 2090));
     unknown.assert_cause("tls", rejected);

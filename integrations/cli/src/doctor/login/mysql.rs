@@ -168,6 +168,7 @@ mod tests {
                 database: "orders",
                 is_token,
                 has_tls: true,
+                has_client_certificate: false,
                 pooler: None,
                 method: None,
             };

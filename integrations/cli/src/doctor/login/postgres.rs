@@ -227,7 +227,9 @@ fn not_authorized(
         }
         Some("auth_failed") if has("GSSAPI") || has("SSPI") => problem("password_not_requested")
             .with_next("the line of pg_hba.conf for this user requires Kerberos: change it"),
-        Some("auth_failed") if facts.has_tls => no_certificate(),
+        Some("auth_failed") if has("certificate") => no_certificate(),
+        // Translations keep the name of `ident`, and not that of `cert`.
+        Some("auth_failed") if facts.has_client_certificate && !has("dent") => no_certificate(),
         // `peer` and `ident` compare the name of the operating system's user.
         Some("auth_failed") => problem("password_not_requested").with_next(
             "the line of pg_hba.conf for this user is `peer`, `ident` or `cert`: make it \

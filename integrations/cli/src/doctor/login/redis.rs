@@ -268,6 +268,7 @@ mod tests {
                 database: "0",
                 is_token: false,
                 has_tls: false,
+                has_client_certificate: false,
                 pooler: None,
                 method: None,
             };

@@ -1,15 +1,19 @@
 use super::*;
 
-fn judge(error: ServerError, is_token: bool, method: Option<Method>) -> Finding {
-    let facts = LoginFacts {
+fn facts(is_token: bool, method: Option<Method>) -> LoginFacts<'static> {
+    LoginFacts {
         user: "app",
         database: "orders",
         is_token,
         has_tls: true,
+        has_client_certificate: false,
         pooler: None,
         method,
-    };
-    failed_finding(&facts, &LoginError::Server(error))
+    }
+}
+
+fn judge(error: ServerError, is_token: bool, method: Option<Method>) -> Finding {
+    failed_finding(&facts(is_token, method), &LoginError::Server(error))
 }
 
 fn error(code: &str, routine: &str, message: &str) -> ServerError {
@@ -141,13 +145,6 @@ fn a_message_in_another_language_has_the_same_cause() {
             "token_rejected",
         ),
         (
-            "auth_failed",
-            "Zertifikatauthentifizierung für Benutzer »app« fehlgeschlagen",
-            false,
-            None,
-            "client_certificate_rejected",
-        ),
-        (
             "InitializeSessionUserId",
             "Rolle »app« hat keine Berechtigung zum Einloggen",
             false,
@@ -163,6 +160,30 @@ fn a_message_in_another_language_has_the_same_cause() {
         ),
     ] {
         let finding = judge(error("28000", routine, message), is_token, method);
+        assert_eq!(finding.cause, Some(cause), "{message}");
+    }
+}
+
+#[test]
+fn a_certificate_is_rejected_only_if_it_was_requested_or_sent() {
+    let ident = "Ident authentication failed for user \"app\"";
+    let ident_in_german = "Ident-Authentifizierung für Benutzer »app« fehlgeschlagen";
+    let certificate = "certificate authentication failed for user \"app\"";
+    let in_german = "Zertifikatauthentifizierung für Benutzer »app« fehlgeschlagen";
+    for (message, has_client_certificate, cause) in [
+        (ident, false, "password_not_requested"),
+        (ident, true, "password_not_requested"),
+        (ident_in_german, true, "password_not_requested"),
+        (certificate, false, "client_certificate_rejected"),
+        (certificate, true, "client_certificate_rejected"),
+        (in_german, true, "client_certificate_rejected"),
+    ] {
+        let facts = LoginFacts {
+            has_client_certificate,
+            ..facts(false, None)
+        };
+        let error = LoginError::Server(error("28000", "auth_failed", message));
+        let finding = failed_finding(&facts, &error);
         assert_eq!(finding.cause, Some(cause), "{message}");
     }
 }
@@ -186,12 +207,8 @@ fn the_limit_that_is_reached_is_the_one_in_the_statement() {
 fn errors_of_pgbouncer_are_distinguished_by_their_text() {
     let judged = |code, message| {
         let facts = LoginFacts {
-            user: "app",
-            database: "orders",
-            is_token: false,
-            has_tls: true,
             pooler: Some(Pooler::PgBouncer),
-            method: None,
+            ..facts(false, None)
         };
         failed_finding(&facts, &LoginError::Server(ServerError::new(code, message)))
     };
