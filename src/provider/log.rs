@@ -112,8 +112,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             Some(times) => {
                 tracing::warn!(
                     provider = %self.name(), %revision, times, error = %error,
-                    "lease not released; it remains until it expires, as will others until the \
-                     cause is removed"
+                    "lease not released; it remains until it expires, and so do later ones until \
+                     the cause is removed"
                 );
             }
             None => {
