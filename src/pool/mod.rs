@@ -39,9 +39,7 @@ pub(crate) use acquire::Acquired;
 pub(crate) use acquire::acquire;
 pub(crate) use call::are_expired;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
-pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT, give_back};
-#[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
-pub(crate) use explain::wait_error;
+pub(crate) use connection_guard::{CallState, ConnectionGuard, RETURN_TIMEOUT};
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use generation::Generation;
 pub(crate) use generation::{Phase, Shared};
@@ -55,6 +53,8 @@ pub(crate) use roll_back::NotRolledBack;
 pub(crate) use slot::PoolSlot;
 #[cfg(any(feature = "sqlx-08", feature = "sqlx-09"))]
 pub(crate) use verifier::PANICKED;
+#[cfg(all(feature = "postgres", any(feature = "sqlx-08", feature = "sqlx-09")))]
+pub(crate) use {connection_guard::give_back, explain::wait_error};
 
 pub use address::{Address, check_credentials, explain_login};
 pub use checks::{CheckPolicy, Taken};
