@@ -10,6 +10,8 @@ use crate::common::{SECRET, Setup, pool};
 /// Counts SIGINT. Its exit code is 40 and the count, at SIGUSR1.
 const COUNT: &str = "n=0; trap 'n=$((n+1)); echo interrupt $n' INT; trap 'exit $((40+n))' USR1; \
                      echo ready $PPID; while :; do sleep 0.05; done";
+/// Restores signals that the tests were started with as ignored, as in the background of a shell.
+const DEFAULT: &str = "env --default-signal=INT,HUP,QUIT";
 /// What a terminal sends for Ctrl-C.
 const CTRL_C: &[u8] = b"\x03";
 
@@ -27,7 +29,8 @@ impl Terminal {
         let config = setup.write("claviger.toml", &pool(setup, 5432, ""));
         let count = setup.write("count.sh", COUNT);
         let program = env!("CARGO_BIN_EXE_claviger");
-        let line = format!("exec {program} exec --config {config} -- sh {count} {redirection}");
+        let line =
+            format!("exec {DEFAULT} {program} exec --config {config} -- sh {count} {redirection}");
         let mut script = Command::new("script")
             .args(["-qefc", &line, "/dev/null"])
             .env("SHELL", "/bin/sh")
@@ -128,7 +131,7 @@ fn a_signal_that_is_ignored_stays_ignored_for_both() {
         !ignored.iter().any(|mask| is_ignored(mask, Signal::TERM)),
         "{ignored:x?}"
     );
-    let usual = masks(&["env"]);
+    let usual = masks(&DEFAULT.split(' ').collect::<Vec<_>>());
     assert!(
         !usual.iter().any(|mask| is_ignored(mask, Signal::HUP)),
         "{usual:x?}"
