@@ -106,8 +106,8 @@ fn report_overdue<F: PoolFactory>(
     span.in_scope(|| {
         tracing::warn!(
             pool = %slot.name(), generation, connections,
-            "connections outlive the drain deadline of their generation; they are not cut, and \
-             still counted"
+            "connections outlive the drain deadline of their generation; they stay open \
+             and are still counted"
         );
     });
     telemetry::abandoned(&span);

@@ -189,7 +189,7 @@ fn a_revision_that_works_elsewhere_is_verified_at_once_within_the_budget() {
         "once"
     );
     assert_eq!(budget.next_at(&right, 0, now), now);
-    // It is rejected here all the same: once more a second later, after another login elsewhere.
+    // It is rejected here, too: once more a second later, after another login elsewhere.
     budget.verification_rejected(&right, Role::Candidate, now);
     assert!(budget.next_at(&right, 0, now) >= now + NEVER_TRIED_EVERY);
     budget.worked_elsewhere("app", &right.revision, now);
