@@ -295,12 +295,23 @@ impl Leases {
                 _ => None,
             })
             .max();
+        let superseded = self
+            .with_revision(&facts.revision)
+            .filter(|(_, record)| record.verified)
+            .map(|(_, record)| (record.since, record.offered_again))
+            .max();
         self.0.retain(|_, record| {
             record.facts.revision != facts.revision || record.state != LeaseState::Released
         });
         let lease = LeaseId(fetch.0);
         let mut record = LeaseRecord::new(facts, now, LeaseState::Superseded { users: 0 });
         record.failed_releases = failed_releases.unwrap_or(0);
+        // A revision that was superseded is not adopted again because it was rehearsed.
+        if let Some((since, offered_again)) = superseded {
+            record.verified = true;
+            record.since = since;
+            record.offered_again = offered_again;
+        }
         self.0.insert(lease, record);
         (lease, true)
     }
