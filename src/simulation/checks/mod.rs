@@ -3,6 +3,7 @@
 mod crash;
 mod pool;
 mod provider;
+mod release;
 
 use super::clock::{MIN, SEC};
 use super::database::SecretId;
