@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Rotate(TargetArgs),
     /// Fetches and verifies the credentials of the next rotation without serving them.
     ///
-    /// By the file, as doctor: NAME is a pool. With --url, in a running service: NAME is a provider.
+    /// By the file, as doctor. With --url, in a running service: POOL is then its provider's name.
     /// New credentials are fetched, or the pending ones of the backend, and released afterwards.
     Rehearse(RehearseArgs),
 }
@@ -57,7 +57,7 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) file: FileArgs,
-    /// Pools to diagnose. Default: all.
+    /// Pools of the file. Default: all.
     #[arg(value_name = "POOL")]
     pub(crate) pools: Vec<String>,
     /// URL of an administrator of the PostgreSQL server, who reads the catalog: roles, privileges
@@ -126,18 +126,7 @@ pub(crate) struct TargetArgs {
 #[derive(clap::Args)]
 pub(crate) struct RehearseArgs {
     #[command(flatten)]
-    pub(crate) file: FileArgs,
-    /// Pools of the file (default: all), or with --url the provider.
-    #[arg(value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-    /// URL of an administrator of the PostgreSQL server, as for doctor.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "CLAVIGER_ADMIN_URL",
-        hide_env_values = true
-    )]
-    pub(crate) admin_url: Option<String>,
+    pub(crate) doctor: DoctorArgs,
     /// Address of a running service's operators' router.
     #[arg(
         long,
@@ -148,9 +137,6 @@ pub(crate) struct RehearseArgs {
     pub(crate) url: Option<String>,
     #[command(flatten)]
     pub(crate) token: TokenArgs,
-    /// Prints JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Where a command examines the credentials of the next rotation.
@@ -164,21 +150,16 @@ impl RehearseArgs {
     /// Arguments that contradict each other.
     pub(crate) fn rehearsal(self) -> Result<Rehearsal, &'static str> {
         let Some(url) = self.url else {
-            return Ok(Rehearsal::ByFile(DoctorArgs {
-                file: self.file,
-                pools: self.names,
-                admin_url: self.admin_url,
-                json: self.json,
-            }));
+            return Ok(Rehearsal::ByFile(self.doctor));
         };
-        let Ok([name]) = <[String; 1]>::try_from(self.names) else {
+        let Ok([name]) = <[String; 1]>::try_from(self.doctor.pools) else {
             return Err("with --url, name one provider of the service");
         };
         Ok(Rehearsal::InService(TargetArgs {
             operator: OperatorArgs {
                 url,
                 token: self.token,
-                json: self.json,
+                json: self.doctor.json,
             },
             name,
         }))
