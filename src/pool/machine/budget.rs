@@ -256,6 +256,12 @@ impl LoginBudget {
         Some((left.clamp(1, self.max), account.ends()))
     }
 
+    /// Returns how many failed logins count in this user's window.
+    #[cfg(test)]
+    pub(super) fn spent(&self, user: &str) -> u32 {
+        self.accounts.get(user).map_or(0, |account| account.spent)
+    }
+
     fn rejected_mut(&mut self, user: &str, revision: &Revision) -> Option<&mut RejectedRevision> {
         self.accounts.get_mut(user)?.rejected.get_mut(revision)
     }

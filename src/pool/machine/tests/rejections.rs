@@ -204,9 +204,10 @@ impl TestPool {
     /// Rehearses with this lease, which the database rejects.
     fn rehearse(&mut self, lease: &LeaseFacts) {
         let lease = lease.clone();
-        assert_eq!(self.feed(PoolInput::RehearsalBegins { lease }), []);
-        let ended = PoolInput::RehearsalEnded { rejected: true };
-        assert_eq!(self.feed(ended), [PoolEffect::Wake]);
+        let mut effects = self.feed(PoolInput::RehearsalBegins { lease });
+        effects.extend(self.feed(PoolInput::RehearsalEnded { rejected: true }));
+        effects.retain(|effect| !matches!(effect, PoolEffect::LimitLogins { .. }));
+        assert_eq!(effects, [PoolEffect::Wake]);
     }
 }
 
@@ -299,6 +300,32 @@ fn a_rehearsal_leaves_the_published_logins_of_callers_free() {
     };
     assert_eq!(pool.machine.rehearsal_allowed_at(&of_other, now), now);
     assert_eq!(started(&pool.wake(&r2)), Some(Purpose::HandOver));
+}
+
+#[test]
+fn fewer_callers_log_in_at_a_time_after_rejected_candidates() {
+    let r1 = lease("r1");
+    let mut pool = TestPool::serving(&r1, 60);
+    let mut limits = Vec::new();
+    for number in 0..20 {
+        let wrong = lease(&format!("wrong {number}"));
+        let mut effects = pool.wake(&wrong);
+        if started(&effects).is_none() {
+            let (_, due) = pool.wake_when_due(&wrong);
+            effects.extend(due);
+        }
+        effects.extend(pool.failed(ConnectErrorKind::Rejected));
+        let until = |effect| match effect {
+            PoolEffect::LimitLogins { width, .. } => Some(width),
+            _ => None,
+        };
+        limits.extend(effects.into_iter().filter_map(until));
+        if pool.machine.budget.spent("app@db") == 12 {
+            break;
+        }
+    }
+    // A pool of ten lets three of them log in at a time.
+    assert_eq!(limits, [2, 1]);
 }
 
 #[test]
