@@ -138,19 +138,19 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().active_lease().cloned()
     }
 
-    /// Waits up to 1 s for a permit to verify, because a verification opens a connection, too.
-    /// Without one, the verification still runs: old connections must not delay it for long.
+    /// Waits up to 1 s for a permit to verify, because a verification opens a connection, too. An
+    /// attempt and a rehearsal may both verify. Without a permit, the verification still runs: other
+    /// connections must not delay it for long.
     pub(super) async fn permit_to_verify(&self) -> Option<Permit<F::Pool>> {
         let admission = &self.shared.admission;
         let deadline = self.clock().mono() + VERIFICATION_WAIT;
-        while !admission.is_open() && self.clock().mono() < deadline {
+        loop {
             let permit = admission.enter_verification(&self.shared.current().pool);
-            if permit.is_some() {
+            if permit.is_some() || self.clock().mono() >= deadline {
                 return permit;
             }
             sleep(VERIFICATION_RETRY).await;
         }
-        None
     }
 
     /// Resolves with the first result of `check`, which is called now and after each change.

@@ -1,5 +1,6 @@
 //! A rotation is rehearsed: fetched and verified, not served.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use claviger::error::{ConnectErrorKind, ErrorKind};
@@ -273,6 +274,44 @@ async fn the_removal_of_a_pool_waits_for_the_logins_of_a_rehearsal() {
     removing.await.expect("no panic").expect("it is registered");
     let report = calling.await.expect("no panic").expect("a lease");
     assert!(report.is_verified(), "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rehearsal_and_an_attempt_log_in_to_a_full_pool_in_turn() {
+    let scripted = Scripted::new().await;
+    let full = [(); 4].map(|()| scripted.pool.current().connection());
+    scripted.provider.rotate();
+    scripted.database.stall();
+    let (began, logins) = mpsc::channel();
+    scripted.database.on_call(move |method| {
+        if method == "verify" {
+            let _ = began.send(());
+        }
+    });
+    let supervisor = scripted.lab.supervisor.clone();
+    let rehearsing = tokio::spawn(async move { supervisor.rehearse("login").await });
+    // Manual requests and rehearsals begin a second apart.
+    sleep(Duration::from_millis(1_200)).await;
+    let supervisor = scripted.lab.supervisor.clone();
+    let rotating = tokio::spawn(async move { supervisor.rotate_now("login").await });
+    sleep(Duration::from_millis(500)).await;
+    assert!(
+        scripted.provider.calls().len() > 2,
+        "the hazard: a new lease"
+    );
+    assert_eq!(
+        logins.try_iter().count(),
+        1,
+        "law 10: one login beside the pool"
+    );
+    // The attempt waits for a second at most.
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(logins.try_iter().count(), 1);
+    scripted.database.resume();
+    let report = rehearsing.await.expect("no panic").expect("a lease");
+    assert!(report.is_verified(), "{report:?}");
+    rotating.await.expect("no panic").expect("it rotates");
+    drop(full);
 }
 
 #[tokio::test(start_paused = true)]

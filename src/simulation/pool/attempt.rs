@@ -44,8 +44,7 @@ impl World {
         let rotation = self.open_rotation(provider).filter(|_| !rolls_back);
         let pool = &mut self.pools[index];
         let permit = pool.verification_permit();
-        let has_room = permit.is_some() || pool.admission.is_open();
-        let waits = if has_room { 0 } else { SEC };
+        let waits = if permit.is_some() { 0 } else { SEC };
         let node = pool.node;
         self.checks
             .trace

@@ -244,11 +244,8 @@ impl SimulatedPool {
             .filter(|attempt| self.losses == losses && attempt.number == number)
     }
 
-    /// Returns a permit for a verification, if it needs one and there is room.
+    /// Returns a permit for a verification, if there is room.
     pub(in crate::simulation) fn verification_permit(&self) -> Option<Permit<ConnectionCount>> {
-        if self.admission.is_open() {
-            return None;
-        }
         let current = self.current;
         let instance = current.and_then(|current| self.instances.get(&current.instance));
         let count = instance.map(|instance| Arc::clone(&instance.count));
