@@ -72,23 +72,23 @@ impl<F: PoolFactory> PoolSlot<F> {
         let mut inner = self.lock();
         let allowed_at = inner.machine.rehearsal_allowed_at(&lease, now);
         let wait = allowed_at.saturating_duration_since(now);
-        let message = if inner.machine.is_closed() {
-            "not verified, because the pool was closed".to_owned()
-        } else if !wait.is_zero() {
-            format!(
+        if inner.machine.is_closed() {
+            return Err(closed());
+        }
+        if !wait.is_zero() {
+            let message = format!(
                 "not verified, because the failed logins of the user are limited; the next is \
                  allowed in {}",
                 humantime::format_duration(wait)
-            )
-        } else {
-            let begins = PoolInput::RehearsalBegins { lease };
-            let _no_effects = inner.machine.handle(begins, self.clock().now());
-            return Ok(RehearsalGuard {
-                slot: self,
-                rejected: false,
-            });
-        };
-        Err(ConnectError::new(ConnectErrorKind::Other, message))
+            );
+            return Err(ConnectError::new(ConnectErrorKind::Other, message));
+        }
+        let begins = PoolInput::RehearsalBegins { lease };
+        let _applied = inner.handle(&self.shared, begins, None);
+        Ok(RehearsalGuard {
+            slot: self,
+            rejected: false,
+        })
     }
 
     /// Makes the logins of a handover: the bare one, and one with the pool's hooks.
@@ -101,6 +101,9 @@ impl<F: PoolFactory> PoolSlot<F> {
             async move { factory.verify(lease.secret()).await }
         };
         run_in_task(login, Span::none(), context, "the verification").await?;
+        if self.lock().machine.is_closed() {
+            return Err(closed());
+        }
         let login = {
             let (factory, lease) = (Arc::clone(&self.shared.factory), lease.clone());
             async move { factory.verify_as_pool(lease.secret(), within).await }
@@ -108,6 +111,11 @@ impl<F: PoolFactory> PoolSlot<F> {
         let operation = "opening a connection with the pool's hooks";
         run_in_task(login, Span::none(), context, operation).await
     }
+}
+
+fn closed() -> ConnectError {
+    let message = "not verified, because the pool was closed";
+    ConnectError::new(ConnectErrorKind::Other, message)
 }
 
 /// Ends the rehearsal's logins on drop.

@@ -1,6 +1,7 @@
 //! A rotation is rehearsed: fetched and verified, not served.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use claviger::error::{ConnectErrorKind, ErrorKind};
@@ -258,7 +259,7 @@ async fn a_rehearsal_whose_caller_is_gone_releases_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_removal_of_a_pool_waits_for_the_logins_of_a_rehearsal() {
+async fn the_removal_of_a_pool_waits_for_a_login_of_a_rehearsal_and_permits_no_other() {
     let scripted = Scripted::new().await;
     scripted.provider.rotate();
     scripted.database.stall();
@@ -270,10 +271,17 @@ async fn the_removal_of_a_pool_waits_for_the_logins_of_a_rehearsal() {
     let removing = tokio::spawn(async move { removing.remove_pool("orders").await });
     sleep(Duration::from_secs(1)).await;
     assert!(!removing.is_finished(), "a login is under way");
+    let other = Arc::new(AtomicBool::new(false));
+    let begun = Arc::clone(&other);
+    scripted.database.on_call(move |method| {
+        begun.fetch_or(method.starts_with("verify"), Ordering::AcqRel);
+    });
     scripted.database.resume();
     removing.await.expect("no panic").expect("it is registered");
     let report = calling.await.expect("no panic").expect("a lease");
-    assert!(report.is_verified(), "{report:?}");
+    let error = report.pools[0].error.as_ref().expect("it ends early");
+    assert!(error.message().contains("closed"), "{error}");
+    assert!(!other.load(Ordering::Acquire), "law 14: another login");
 }
 
 #[tokio::test(start_paused = true)]
