@@ -327,3 +327,24 @@ fn a_stop_ends_the_rehearsals_that_wait_and_not_the_one_that_runs() {
     assert_eq!(provider.rehearsals(), [(2, None)]);
     assert_eq!(provider.rehearsed(fetch, "next"), [(1, Some(LeaseId(2)))]);
 }
+
+#[test]
+fn a_superseded_revision_that_was_rehearsed_is_still_not_adopted_again() {
+    let mut provider = TestProvider::serving();
+    provider.verified("current");
+    provider.fetch("next");
+    provider.verified("next");
+    assert_eq!(provider.releases(), [LeaseId(1)]);
+    provider.released(LeaseId(1), Ok(()));
+    provider.pass(2 * SECOND);
+    provider.request(1);
+    let fetch = provider.rehearse();
+    let [(1, Some(lease))] = provider.rehearsed(fetch, "current")[..] else {
+        panic!("the backend returned the earlier revision");
+    };
+    provider.return_lease(Some(lease));
+    assert_eq!(provider.releases(), [lease]);
+    provider.released(lease, Ok(()));
+    provider.fetch("current");
+    assert!(provider.is_current("next"));
+}
