@@ -89,6 +89,7 @@ impl PoolMachine {
             publication.after_rejection = !old.is_accepted();
             if old.lease.revision != lease.revision {
                 self.budget.superseded_by(&lease);
+                self.previous_lease = Some(old.lease.clone());
             }
             self.previous.truncate(MAX_PREVIOUS - 1);
             self.previous

@@ -105,6 +105,8 @@ pub(crate) struct PoolMachine {
     /// The latest generations before the current one. A login's result may arrive after an update
     /// in place, or after the last connection of a drain has closed.
     previous: VecDeque<(u64, LeaseFacts)>,
+    /// The lease that was served before the current one.
+    previous_lease: Option<LeaseFacts>,
     budget: LoginBudget,
     /// Kind of the last error, until a verification works.
     failure: Option<ConnectErrorKind>,
@@ -143,6 +145,7 @@ impl PoolMachine {
             probing: None,
             drains: Vec::new(),
             previous: VecDeque::new(),
+            previous_lease: None,
             budget: LoginBudget::new(max_connections, random.fork()),
             failure: None,
             deadline: None,

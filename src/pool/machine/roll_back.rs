@@ -37,9 +37,8 @@ pub(crate) enum NoRollBack {
 }
 
 impl PoolMachine {
-    /// Returns the lease of the latest generation with another revision than the active one.
-    /// `current` is the provider's current revision, which is not returned to: the handover to it
-    /// has not ended.
+    /// Returns the lease that was served before the current one. `current` is the provider's current
+    /// revision, which is not returned to: the handover to it has not ended.
     pub(crate) fn previous_lease(
         &self,
         current: Option<&Revision>,
@@ -47,10 +46,9 @@ impl PoolMachine {
         if self.roll_back.is_some() {
             return Err(NoRollBack::RolledBack);
         }
-        let active = self.current().ok_or(NoRollBack::NoPrevious)?;
-        let mut previous = self.previous.iter().map(|(_, lease)| lease);
+        let previous = self.previous_lease.as_ref();
         let previous = previous
-            .find(|lease| lease.revision != active.lease.revision)
+            .filter(|_| self.current().is_some())
             .ok_or(NoRollBack::NoPrevious)?;
         if current == Some(&previous.revision) {
             return Err(NoRollBack::Current);

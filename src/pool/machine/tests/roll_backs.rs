@@ -241,3 +241,25 @@ fn the_lease_that_the_provider_has_is_not_a_previous_one() {
     let previous = pool.machine.previous_lease(Some(&current));
     assert_eq!(previous, Ok(&lease("r1")));
 }
+
+#[test]
+fn generations_with_the_same_lease_do_not_hide_the_previous_one() {
+    let (r1, r2) = (lease("r1"), lease("r2"));
+    let mut pool = TestPool::serving(&r1, 60);
+    pool.hand_over(&r2, HandoverMode::Replace);
+    // The database rejects and accepts the lease in turn.
+    for generation in 2..=6 {
+        pool.wait(60);
+        pool.feed(PoolInput::LoginRejected { generation });
+        pool.wake(&r2);
+        if pool.machine.attempt.is_none() {
+            pool.wake_when_due(&r2);
+        }
+        pool.hand_over(&r2, HandoverMode::Replace);
+    }
+    assert_eq!(
+        pool.machine.current().map(|active| active.generation),
+        Some(7)
+    );
+    assert_eq!(pool.machine.previous_lease(Some(&r2.revision)), Ok(&r1));
+}
