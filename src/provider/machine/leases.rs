@@ -52,6 +52,8 @@ pub(super) struct LeaseRecord {
     pub(super) verified: bool,
     /// Time at which it became current, or was superseded.
     pub(super) since: Instant,
+    /// Time at which a pool last returned to it after it was superseded, or had done with it.
+    used_again: Option<Instant>,
     /// Whether it was offered again after it was superseded, and that was logged.
     pub(super) offered_again: bool,
     /// Failed releases of its revision before it was rehearsed. The next one is no first attempt.
@@ -66,6 +68,7 @@ impl LeaseRecord {
             lifetime: None,
             verified: false,
             since: now,
+            used_again: None,
             offered_again: false,
             failed_releases: 0,
             state,
@@ -147,6 +150,15 @@ impl Leases {
         }
     }
 
+    /// Notes that a pool returned to the lease, if it is superseded.
+    pub(super) fn used_again(&mut self, lease: LeaseId, now: Instant) {
+        if let Some(record) = self.0.get_mut(&lease)
+            && matches!(record.state, LeaseState::Superseded { .. })
+        {
+            record.used_again = Some(now);
+        }
+    }
+
     /// Returns the lease of this revision whose release was not tried.
     pub(super) fn unreleased_with<'r>(
         &'r self,
@@ -157,13 +169,13 @@ impl Leases {
         })
     }
 
-    /// Returns when an unused lease is released: a verified one is kept for a while, until its
-    /// expiry at most.
+    /// Returns when an unused lease is released: a verified one is kept for a while after it was
+    /// superseded, or used again. That is until its expiry at most.
     pub(super) fn kept_until(&self, lease: LeaseId, kept_for: Duration, now: Instant) -> Instant {
         let Some(record) = self.0.get(&lease).filter(|record| record.verified) else {
             return now;
         };
-        let until = record.since + kept_for;
+        let until = record.used_again.unwrap_or(record.since) + kept_for;
         now.max(
             record
                 .facts
@@ -174,14 +186,18 @@ impl Leases {
     }
 
     /// Returns whether the lease is superseded and this was its last user.
-    pub(super) fn returned(&mut self, lease: LeaseId) -> bool {
-        match self.state_mut(lease) {
-            Some(LeaseState::Current { users }) => {
+    pub(super) fn returned(&mut self, lease: LeaseId, now: Instant) -> bool {
+        let Some(record) = self.0.get_mut(&lease) else {
+            return false;
+        };
+        match &mut record.state {
+            LeaseState::Current { users } => {
                 *users = users.saturating_sub(1);
                 false
             }
-            Some(LeaseState::Superseded { users }) => {
+            LeaseState::Superseded { users } => {
                 *users = users.saturating_sub(1);
+                record.used_again = record.used_again.map(|_| now);
                 *users == 0
             }
             _ => false,

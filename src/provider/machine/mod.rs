@@ -230,9 +230,10 @@ impl ProviderMachine {
                 if self.leases.taken(lease) {
                     self.timers.cancel(Timer::Release(lease));
                 }
+                self.leases.used_again(lease, mono);
             }
             ProviderInput::LeaseReturned(lease) => {
-                if self.leases.returned(lease) {
+                if self.leases.returned(lease, mono) {
                     self.enqueue(lease, mono);
                 }
             }

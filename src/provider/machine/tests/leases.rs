@@ -221,6 +221,10 @@ fn a_kept_lease_can_be_used_again_until_it_is_released() {
     provider.pass(2 * KEPT);
     assert_eq!(provider.releases(), [], "it is in use");
     provider.return_lease(Some(LeaseId(1)));
+    provider.pass(KEPT - SECOND);
+    assert_eq!(provider.releases(), [], "it is kept again");
+    assert!(find(&provider).is_some());
+    provider.pass(SECOND);
     assert_eq!(provider.releases(), [LeaseId(1)]);
     assert_eq!(find(&provider), None);
 }
