@@ -1,5 +1,7 @@
 //! A hold: the current lease stays, and is renewed if the provider can do that.
 
+use std::time::Instant;
+
 use super::{ManualReply, ProviderEffect, ProviderMachine, Timer};
 use crate::clock::Timestamp;
 
@@ -27,21 +29,33 @@ impl ProviderMachine {
             renews: true,
         });
         self.effects.push(ProviderEffect::ReportHold { held: true });
-        if self.is_held() {
-            self.timers.cancel(Timer::Manual);
-            let mut requests = std::mem::take(&mut self.requests);
-            if let Some(running) = &mut self.running {
-                requests.append(&mut running.requests);
-            }
-            self.reply(requests, &ManualReply::Held);
+        if self.is_held()
+            && let Some(running) = &mut self.running
+        {
+            self.requests.append(&mut running.requests);
         }
+        self.refuse_requests_while_held();
         // They read that no fetch will help their callers.
         self.effects.push(ProviderEffect::NotifyPools);
     }
 
-    /// Ends the hold. Timers that passed during it are due now.
-    pub(super) fn resume(&mut self) {
+    /// Ends manual requests that wait, while no fetch may serve them.
+    pub(super) fn refuse_requests_while_held(&mut self) {
+        if self.is_held() {
+            self.timers.cancel(Timer::Manual);
+            let requests = std::mem::take(&mut self.requests);
+            self.reply(requests, &ManualReply::Held);
+        }
+    }
+
+    /// Ends the hold. Timers that passed during it are due now, and so is a fetch if the last one
+    /// failed or the lease is rejected.
+    pub(super) fn resume(&mut self, now: Instant) {
         if self.hold.take().is_some() {
+            let mut failed = [Timer::Retry, Timer::Rejected].into_iter();
+            if failed.any(|timer| self.timers.get(timer).is_some()) {
+                self.timers.set_unless_set(Timer::Hint, now);
+            }
             self.effects.extend([
                 ProviderEffect::ReportHold { held: false },
                 ProviderEffect::NotifyPools,

@@ -217,7 +217,7 @@ impl ProviderMachine {
             ProviderInput::Hint => self.timers.set_unless_set(Timer::Hint, mono),
             ProviderInput::Rehearse(request) => self.request_rehearsal(request, mono),
             ProviderInput::Hold => self.hold(now),
-            ProviderInput::Resume => self.resume(),
+            ProviderInput::Resume => self.resume(mono),
             ProviderInput::Manual(request) if self.is_held() => {
                 self.reply(vec![request], &ManualReply::Held);
             }

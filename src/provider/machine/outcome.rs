@@ -189,6 +189,8 @@ impl ProviderMachine {
         if let Some(unused) = unused {
             self.enqueue(unused, now);
         }
+        // A held provider obtains its first lease only.
+        self.refuse_requests_while_held();
     }
 
     /// Updates the current lease and schedules its refresh.

@@ -122,11 +122,10 @@ impl ProviderMachine {
             return NextAttempt::Running;
         }
         let is_permanent = |error: &ProviderError| !error.is_transient();
-        if self.is_held() || self.last_error.as_ref().is_some_and(is_permanent) {
-            return NextAttempt::Never;
-        }
         match self.next_fetch() {
+            _ if self.is_held() => NextAttempt::Never,
             Some(at) if at <= now => NextAttempt::Running,
+            _ if self.last_error.as_ref().is_some_and(is_permanent) => NextAttempt::Never,
             Some(at) => NextAttempt::Due(at),
             None => NextAttempt::Never,
         }

@@ -209,3 +209,56 @@ fn a_renewal_after_a_clock_jump_is_one_for_a_clock_jump() {
     let again = provider.wake().map(|(_, trigger)| trigger);
     assert_eq!(again, Some(RotationTrigger::ClockJump), "it was lost");
 }
+
+#[test]
+fn a_fetch_begins_at_once_after_a_hold_in_which_renewals_failed() {
+    let mut provider = held(true);
+    provider.rejected("current");
+    provider.pass(HOUR - 600 * SECOND);
+    let fetch = renewal(&mut provider);
+    assert!(fetch.is_some(), "a renewal is due");
+    provider.fail(fetch, ProviderErrorKind::Denied);
+    provider.pass(SECOND);
+    provider.feed(ProviderInput::Resume);
+    assert_eq!(
+        provider.machine.next_attempt(provider.now.mono()),
+        NextAttempt::Running,
+        "callers wait for it"
+    );
+    let trigger = provider.wake().map(|(_, trigger)| trigger);
+    assert_eq!(trigger, Some(RotationTrigger::Changed));
+}
+
+#[test]
+fn a_failed_fetch_before_a_hold_is_repeated_after_it() {
+    let mut provider = TestProvider::new();
+    let fetch = provider.begin();
+    let expiry = Expiry::after(provider.now, HOUR);
+    provider.end(fetch, Ok(Offer::New(lease("current", expiry))));
+    provider.verified("current");
+    provider.pass(2 * SECOND);
+    provider.feed(ProviderInput::Hint);
+    let fetch = provider.begin();
+    provider.fail(fetch, ProviderErrorKind::Unavailable);
+    provider.feed(ProviderInput::Hold);
+    provider.pass(60 * SECOND);
+    let fetch = renewal(&mut provider);
+    let later = Expiry::after(provider.now, HOUR);
+    provider.end(fetch, Ok(Offer::Renewed(later)));
+    provider.feed(ProviderInput::Resume);
+    let trigger = provider.wake().map(|(_, trigger)| trigger);
+    assert_eq!(trigger, Some(RotationTrigger::Changed));
+}
+
+#[test]
+fn requests_that_wait_for_the_first_lease_of_a_held_provider_end_with_it() {
+    let mut provider = TestProvider::new();
+    provider.feed(ProviderInput::Hold);
+    let fetch = provider.begin();
+    assert!(fetch.is_some(), "its first lease");
+    provider.feed(ProviderInput::Manual(RequestId(1)));
+    provider.succeed(fetch, "first");
+    assert!(matches!(provider.replies()[..], [ManualReply::Held]));
+    provider.pass(60 * SECOND);
+    assert_eq!(provider.begin(), None);
+}
