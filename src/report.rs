@@ -228,6 +228,9 @@ pub enum RotationTrigger {
     ClockJump,
     /// `roll_back` was called: a pool returns to its previous lease, without a fetch.
     RollBack,
+    /// `rehearse` was called. Only a [`FetchRequest`](crate::provider::FetchRequest) and telemetry
+    /// have it, because a rehearsal is no rotation.
+    Rehearsal,
 }
 
 impl RotationTrigger {
@@ -241,7 +244,14 @@ impl RotationTrigger {
             Self::Manual => "manual",
             Self::ClockJump => "clock_jump",
             Self::RollBack => "roll_back",
+            Self::Rehearsal => "rehearsal",
         }
+    }
+
+    /// Returns whether a new credential is requested, never a renewal: by a manual request or for a
+    /// rehearsal.
+    pub const fn requests_new(self) -> bool {
+        matches!(self, Self::Manual | Self::Rehearsal)
     }
 }
 

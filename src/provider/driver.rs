@@ -216,7 +216,7 @@ impl<S: Send + Sync + 'static> Driver<S> {
                     })))
                 }
                 ProviderEffect::StartRehearsal { fetch, rejected } => {
-                    let trigger = RotationTrigger::Manual;
+                    let trigger = RotationTrigger::Rehearsal;
                     Some(Work::Fetch(Box::new(Fetch {
                         id: fetch,
                         request: self.fetch_request(trigger, rejected, now, clock),

@@ -129,7 +129,8 @@ impl Meters {
         attributes.push(KeyValue::new("trigger", trigger.as_str()));
         attributes.extend(error_type.map(|error_type| KeyValue::new("error.type", error_type)));
         instruments.fetches.add(1, &attributes);
-        if error_type.is_some() {
+        // A rehearsal is no refresh.
+        if error_type.is_some() && trigger != RotationTrigger::Rehearsal {
             attributes.push(KeyValue::new("outcome", "failed"));
             instruments.refresh.record(took.as_secs_f64(), &attributes);
         }

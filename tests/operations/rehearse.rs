@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use claviger::error::{ConnectErrorKind, ErrorKind};
 use claviger::lease::OldConnections;
-use claviger::report::{HandoverMode, RehearsalReport};
+use claviger::report::{HandoverMode, RehearsalReport, RotationTrigger};
 use claviger::{Credentials, Lease, Revision, Supervisor};
 use claviger_fixtures::{Fixture, Scripted, backend_down, query};
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
@@ -40,6 +40,9 @@ async fn a_new_credential_is_verified_in_each_pool_then_released_and_never_serve
     let connection = scripted.pool.current().connection();
     scripted.provider.rotate();
     let report = rehearse(supervisor).await;
+    let calls = scripted.provider.calls();
+    let trigger = calls.last().map(|call| call.trigger);
+    assert_eq!(trigger, Some(RotationTrigger::Rehearsal));
     assert_eq!(report.revision, Revision::new("2").digest());
     assert!(!report.is_current && !report.is_verified());
     let [orders, other] = &report.pools[..] else {

@@ -78,6 +78,8 @@ async fn a_roll_back_publishes_the_previous_lease_and_holds_the_provider_until_i
     sleep(Duration::from_secs(3)).await;
     assert_eq!(pool.current().password(), newest);
     assert!(!supervisor.status().pools[0].rolled_back);
+    assert_eq!(scripted.provider.released(), [], "it is kept again");
+    sleep(KEPT).await;
     assert!(scripted.provider.released().contains(&Revision::new("1")));
 }
 

@@ -326,6 +326,41 @@ async fn every_metric_is_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hold_is_measured_and_a_rehearsal_is_no_refresh() {
+    let collector = Collector::new();
+    let lab = collector.lab();
+    let provider = ScriptedProvider::new();
+    let credentials = lab
+        .supervisor
+        .add_provider("orders-credentials", provider.clone())
+        .await
+        .expect("a lease");
+    lab.supervisor
+        .hold("orders-credentials")
+        .expect("it is held");
+    let down = ProviderError::new(ProviderErrorKind::Unavailable, "the backend is down");
+    provider.fail_next(1, down);
+    let rehearsed = lab.supervisor.rehearse("orders-credentials").await;
+    rehearsed.expect_err("the backend is down");
+    let held = "credential.held {provider=orders-credentials}";
+    let collected = collector.collect();
+    assert_eq!(collected.value(held), Some(1.0));
+    let fetches = "credential.fetches {error.type=unavailable, provider=orders-credentials, \
+                   trigger=rehearsal}";
+    assert_eq!(collected.value(fetches), Some(1.0));
+    let refreshes = collected
+        .values
+        .keys()
+        .filter(|point| point.starts_with("credential.refresh.duration"));
+    assert_eq!(refreshes.count(), 1, "the start: {:#?}", collected.values);
+    lab.supervisor
+        .resume("orders-credentials")
+        .expect("it was held");
+    assert_eq!(collector.collect().value(held), Some(0.0));
+    drop(credentials);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_without_an_expiry_has_no_expiration() {
     let collector = Collector::new();
     let lab = collector.lab();

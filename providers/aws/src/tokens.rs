@@ -204,7 +204,7 @@ impl Tokens {
         let second = start_of_second(now);
         let Some(last) = self
             .last_signature()
-            .filter(|last| request.trigger == RotationTrigger::Manual && last.second == second)
+            .filter(|last| request.trigger.requests_new() && last.second == second)
         else {
             return second;
         };

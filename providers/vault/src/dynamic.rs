@@ -318,7 +318,7 @@ impl Provider for VaultDynamic {
     ) -> Result<Fetched<Credentials>, ProviderError> {
         self.user.join(request.clock());
         let renewable = request.current.as_ref().filter(|lease| {
-            request.trigger != RotationTrigger::Manual && !request.is_rejected(lease.revision())
+            !request.trigger.requests_new() && !request.is_rejected(lease.revision())
         });
         let Some(lease) = renewable else {
             return self.create_user(request.started).await.map(Fetched::New);
