@@ -330,6 +330,10 @@ impl Drop for ScriptedConnection {
         let pool = &self.pool.inner;
         if !self.is_discarded && !self.pool.is_closed() {
             pool.idle.fetch_add(1, Ordering::AcqRel);
+            // The drain may have begun after the check, and closed the idle connections before.
+            if self.pool.is_closed() {
+                pool.idle.store(0, Ordering::Release);
+            }
         }
         pool.busy.fetch_sub(1, Ordering::AcqRel);
         pool.returned.notify_waiters();

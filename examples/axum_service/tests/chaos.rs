@@ -20,7 +20,7 @@ use axum_service::{Bounds, Metrics, Service, serve};
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::events::Event;
 use claviger::pool::HandoverPolicy;
-use claviger::{Handle, PgPools, Supervisor};
+use claviger::{Handle, PgPools, Revision, Supervisor};
 use claviger_fixtures::{Capture, Fixture, Server, eventually_within};
 use claviger_otel::WithMeter;
 use claviger_servers::Postgres;
@@ -57,11 +57,14 @@ async fn fixture(metrics: &Metrics) -> Fixture {
 }
 
 /// Waits until both pools use the provider's current password.
-async fn wait_until_adopted(fixture: &Fixture, after: &str) {
+/// Waits until the pools use the lease with this password.
+async fn wait_until_adopted(fixture: &Fixture, password: &str, after: &str) {
+    let number = password.trim_start_matches("password-").to_owned();
+    let revision = Some(Revision::new(number).digest());
     let is_adopted = || {
         let status = fixture.supervisor.status();
         let is_current = |pool: &claviger::status::PoolStatus| {
-            pool.revision == status.providers[0].revision && pool.last_error.is_none()
+            pool.revision == revision && pool.last_error.is_none()
         };
         fixture.supervisor.readiness().ready && status.pools.iter().all(is_current)
     };
@@ -70,28 +73,34 @@ async fn wait_until_adopted(fixture: &Fixture, after: &str) {
 
 async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
     fixture.provider.panic_next();
-    fixture.rotate_announced().await;
-    wait_until_adopted(fixture, "a rotation, and a provider that panics").await;
+    let password = fixture.rotate_announced().await;
+    wait_until_adopted(fixture, &password, "a rotation, and a provider that panics").await;
 
     fixture.set_password(UNKNOWN).await;
     assert!(fixture.terminate_connections().await > 0);
     sleep(Duration::from_secs(1)).await;
-    fixture.rotate_announced().await;
+    let password = fixture.rotate_announced().await;
     wait_until_adopted(
         fixture,
+        &password,
         "a password that was changed before the provider had it",
     )
     .await;
 
     let transaction = db.begin().await.expect("a connection");
-    fixture.rotate_announced().await;
+    let password = fixture.rotate_announced().await;
     let is_abandoned = || {
         db.status()
             .is_some_and(|status| status.draining.iter().any(|drain| drain.abandoned))
     };
     eventually_within(TIMEOUT, "the drain is abandoned", is_abandoned).await;
     transaction.commit().await.expect("it was not cut");
-    wait_until_adopted(fixture, "a transaction that outlives its rotation").await;
+    wait_until_adopted(
+        fixture,
+        &password,
+        "a transaction that outlives its rotation",
+    )
+    .await;
 
     let failpoints = [
         ("orders", "pool.wake"),
@@ -102,14 +111,13 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
     for (actor, step) in failpoints {
         fixture.failpoints.set(actor, step, 1);
     }
-    fixture.rotate_announced().await;
-    wait_until_adopted(fixture, "crashes").await;
-    assert!(
-        failpoints
-            .iter()
-            .all(|(actor, step)| fixture.failpoints.left(actor, step) == 0),
-        "each has crashed"
-    );
+    let password = fixture.rotate_announced().await;
+    let each_has_crashed = || {
+        let mut failpoints = failpoints.iter();
+        failpoints.all(|(actor, step)| fixture.failpoints.left(actor, step) == 0)
+    };
+    eventually_within(TIMEOUT, "each has crashed", each_has_crashed).await;
+    wait_until_adopted(fixture, &password, "crashes").await;
 
     fixture
         .on_the_server(|server| server.stop().expect("it stops"))
@@ -120,9 +128,10 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
     fixture
         .on_the_server(|server| server.start_again().expect("it starts"))
         .await;
-    fixture.rotate_announced().await;
+    let password = fixture.rotate_announced().await;
     wait_until_adopted(
         fixture,
+        &password,
         "a rotation after one during which the database is down",
     )
     .await;
@@ -136,9 +145,10 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
     sleep(Duration::from_secs(2)).await;
     assert!(fixture.supervisor.rotate_now("login").await.is_err());
     fixture.provider.recover();
-    fixture.rotate_announced().await;
+    let password = fixture.rotate_announced().await;
     wait_until_adopted(
         fixture,
+        &password,
         "a backend that is down when the password is changed",
     )
     .await;
@@ -152,7 +162,7 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
         .instrument(request)
         .await
         .expect("it rotates");
-    wait_until_adopted(fixture, "a rotation on demand").await;
+    wait_until_adopted(fixture, &password, "a rotation on demand").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
