@@ -64,9 +64,13 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
     let [each_time, cached] = theirs;
     let (each_time, cached) = (each_time.stop().await, cached.stop().await);
 
-    // Ours: no failure, and two calls for each rotation.
+    // Ours: no failure, and at most two calls for each rotation.
     ours.stop_without_failure().await;
-    assert_eq!(fixture.value_requests(), 1 + 2 * rotations());
+    let requests = fixture.value_requests();
+    assert!(
+        (1 + rotations()..=1 + 2 * rotations()).contains(&requests),
+        "{requests}"
+    );
     // A request before each attempt: down in each window, and a call for each.
     let (calls, attempts) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(
