@@ -46,8 +46,10 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
         theirs.iter().all(|service| service.connected() > 1)
     })
     .await;
+    // A few show it: each takes seconds.
+    let rotations = rotations().div_ceil(4);
     let mut windows = Vec::new();
-    for _ in 0..rotations() {
+    for _ in 0..rotations {
         let succeeded_before = ours.succeeded();
         let pending = fixture.open_window().await;
         let opened = Instant::now();
@@ -68,13 +70,13 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
     ours.stop_without_failure().await;
     let requests = fixture.value_requests();
     assert!(
-        (1 + rotations()..=1 + 2 * rotations()).contains(&requests),
+        (1 + rotations..=1 + 2 * rotations).contains(&requests),
         "{requests}"
     );
     // A request before each attempt: down in each window, and a call for each.
     let (calls, attempts) = (their_proxies[0].requests("GetSecretValue"), each_time.len());
     assert!(
-        calls >= attempts && attempts > 3 * rotations(),
+        calls >= attempts && attempts > 3 * rotations,
         "{calls} calls for {attempts} attempts"
     );
     let in_a_window = |attempt: &&ConnectAttempt| {
@@ -104,7 +106,7 @@ async fn other_clients_fail_for_the_whole_window_or_longer() {
         .filter(|attempt| attempt.began > first_opened)
         .collect();
     assert!(
-        after.len() > 3 * rotations() && after.iter().all(|attempt| !attempt.succeeded),
+        after.len() > 3 * rotations && after.iter().all(|attempt| !attempt.succeeded),
         "down for {:?} and more",
         end - first_opened
     );
