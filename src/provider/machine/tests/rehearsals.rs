@@ -339,12 +339,15 @@ fn a_superseded_revision_that_was_rehearsed_is_still_not_adopted_again() {
     provider.pass(2 * SECOND);
     provider.request(1);
     let fetch = provider.rehearse();
-    let [(1, Some(lease))] = provider.rehearsed(fetch, "current")[..] else {
-        panic!("the backend returned the earlier revision");
-    };
-    provider.return_lease(Some(lease));
-    assert_eq!(provider.releases(), [lease]);
-    provider.released(lease, Ok(()));
+    let rehearsed = LeaseId(3);
+    assert_eq!(
+        provider.rehearsed(fetch, "current"),
+        [(1, Some(rehearsed))],
+        "the earlier revision"
+    );
+    provider.return_lease(Some(rehearsed));
+    assert_eq!(provider.releases(), [rehearsed]);
+    provider.released(rehearsed, Ok(()));
     provider.fetch("current");
     assert!(provider.is_current("next"));
 }
