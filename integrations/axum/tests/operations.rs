@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use claviger::Supervisor;
 use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger_axum::{OperatorToken, operations};
@@ -335,6 +335,9 @@ async fn an_invalid_request_is_an_error_that_names_the_right_form() {
     let get = Request::get("/rotate").body(Body::empty());
     let reply = service.send(get.expect("a request")).await;
     assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(reply.error()["kind"], "invalid_input");
+    assert_eq!(reply.headers[header::ALLOW], "POST");
+    assert_eq!(reply.headers[header::CACHE_CONTROL], "no-store");
 }
 
 #[tokio::test(start_paused = true)]
