@@ -168,16 +168,20 @@ impl RehearsalReport {
 pub struct PoolRehearsal {
     /// The pool.
     pub pool: Arc<str>,
-    /// Error of the login, with its kind, SQLSTATE and message; `None` if it was verified.
+    /// Error of the login, with its kind, SQLSTATE and message; `None` if it was verified. If the same
+    /// credential was rejected moments before, that error again. Without a login, the message begins
+    /// with `not verified, because`, and the kind is [`ConnectErrorKind::Other`].
     pub error: Option<ConnectError>,
-    /// Time of the logins.
+    /// Time of the logins, with up to 1 s for each that had to wait for room.
     #[cfg_attr(
         feature = "serde",
         serde(with = "crate::serialize", rename = "took_seconds")
     )]
     pub took: Duration,
-    /// Whether a handover would replace the pool or update it in place. An update to another host,
-    /// port or database replaces it, too.
+    /// Whether a handover would replace the pool or update it in place. In place if the lease or the
+    /// settings request it, and the [server](crate::pool::PoolFactory::server) stays the same. The
+    /// factory may still [replace the pool](crate::pool::PoolFactory::update_in_place), as all of
+    /// this project do for another database.
     pub mode: HandoverMode,
     /// Number of connections that a handover would open before the publication.
     pub opens: u32,

@@ -9,5 +9,7 @@
 mod hold;
 #[path = "operations/rehearse.rs"]
 mod rehearse;
+#[path = "operations/rehearse_limits.rs"]
+mod rehearse_limits;
 #[path = "operations/roll_back.rs"]
 mod roll_back;

@@ -1,6 +1,8 @@
 //! Admission control: keeps old and new connections within the connection budget, and rejected
 //! revisions within the login budget.
 
+mod permit;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::error::ConnectError;
 use crate::lock::Mutex;
+pub(crate) use permit::{Permit, RehearsalPermit};
 
 /// Longest time for which the first login after a rejection runs alone. A login takes some 10 ms.
 pub(crate) const HEAD_START: Duration = Duration::from_millis(100);
@@ -52,8 +55,12 @@ struct Counts<P> {
     /// The current generation, and its server.
     generation: u64,
     server: Arc<str>,
-    /// Number of callers that may be opening a connection.
+    /// Number of callers and attempts that may be opening a connection.
     opening: u32,
+    /// Number of attempts among them. Their connections belong to no pool.
+    verifying: u32,
+    /// Whether a rehearsal may be opening one.
+    rehearses: bool,
     /// Number of changes that make a count of connections stale.
     changes: u64,
     limited: Option<(u32, Instant)>,
@@ -75,22 +82,6 @@ struct Full {
     pause: Duration,
     next: Instant,
     until: Instant,
-}
-
-/// A permit to open a connection; returned on drop.
-pub(crate) struct Permit<P>(Arc<Admission<P>>);
-
-impl<P> Drop for Permit<P> {
-    fn drop(&mut self) {
-        let mut inner = self.0.inner.lock();
-        inner.opening -= 1;
-        inner.changes += 1;
-        if inner.head_start.take().is_some() {
-            self.0.refresh(&inner);
-        }
-        drop(inner);
-        self.0.wake_front();
-    }
 }
 
 /// Counts a caller in the queue until dropped.
@@ -121,6 +112,8 @@ impl<P> Admission<P> {
                 generation: 0,
                 server: Arc::from(""),
                 opening: 0,
+                verifying: 0,
+                rehearses: false,
                 changes: 0,
                 limited: None,
                 head_start: None,
@@ -183,12 +176,6 @@ impl<P> Admission<P> {
         let ended = inner.full.take_if(|full| now >= full.until);
         self.refresh(inner);
         ended
-    }
-
-    fn admit(self: &Arc<Self>, inner: &mut Counts<P>) -> Permit<P> {
-        inner.opening += 1;
-        inner.changes += 1;
-        Permit(Arc::clone(self))
     }
 
     /// Sets the next generation and its server before its publication. `limited` is how many logins
@@ -314,7 +301,8 @@ impl<P> Admission<P> {
 
 impl<P: Clone> Admission<P> {
     /// Returns a permit for a caller to open a connection in `current`, or `None` for now. An
-    /// overlap above 1 leaves one place for a verification.
+    /// overlap above 1 leaves one place for a verification. With an overlap of 1, a rehearsal takes
+    /// it while it logs in.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Permit<P>> {
         let mut ended = None;
         let permit = self.count_and_decide(current, |inner, old, new| {
@@ -333,29 +321,18 @@ impl<P: Clone> Admission<P> {
             {
                 return None;
             }
-            let ceiling = self.max
-                + if self.overlap > 1 {
-                    self.overlap - 1
-                } else {
-                    self.overlap
-                };
+            let is_left = self.overlap > 1 || inner.rehearses;
+            let ceiling = self.max + self.overlap - u32::from(is_left);
             // In a full pool, a caller would only queue.
             if new + inner.opening >= self.max {
                 return None;
             }
             // With few old connections, even a full pool stays within the budget.
             let within = old + self.max <= ceiling || old + new + inner.opening < ceiling;
-            within.then(|| self.admit(inner))
+            within.then(|| self.admit(inner, 0))
         });
         drop(ended);
         permit
-    }
-
-    /// Returns a permit for a verification, whose connection belongs to no pool.
-    pub(crate) fn enter_verification(self: &Arc<Self>, current: &P) -> Option<Permit<P>> {
-        self.count_and_decide(current, |inner, old, new| {
-            (old + new + inner.opening < self.max + self.overlap).then(|| self.admit(inner))
-        })
     }
 
     /// Decides by the number of old connections to the current server, and of current ones. The

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::admission::Permit;
+use super::admission::{Admission, Permit};
 use super::factory::PoolFactory;
 use super::generation::{ControlPlane, Generation, Phase, Shared};
 use super::machine::{PoolInput, PoolMachine};
+use super::rehearse::Rehearsals;
 use super::settings::PoolSettings;
 use super::state::SlotState;
 use crate::actor::Mailbox;
@@ -47,8 +48,7 @@ pub(crate) struct PoolSlot<F: PoolFactory> {
     /// Log of used-up login budgets, and whether a lease waits for one.
     pub(super) used_up_budgets: FailureLog,
     pub(super) waits_for_budget: AtomicBool,
-    /// Held while a rehearsal logs in, so that the next one knows its failed logins.
-    pub(super) rehearsal: tokio::sync::Mutex<()>,
+    pub(super) rehearsals: Rehearsals,
     /// Time at which a connection was last closed to make room on a full server.
     pub(super) last_room: Mutex<Option<Instant>>,
 }
@@ -89,7 +89,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 failures: FailureLog::default(),
                 used_up_budgets: FailureLog::default(),
                 waits_for_budget: AtomicBool::default(),
-                rehearsal: tokio::sync::Mutex::default(),
+                rehearsals: Rehearsals::default(),
                 last_room: Mutex::default(),
             }
         })
@@ -138,14 +138,20 @@ impl<F: PoolFactory> PoolSlot<F> {
         self.lock().active_lease().cloned()
     }
 
-    /// Waits up to 1 s for a permit to verify, because a verification opens a connection, too. An
-    /// attempt and a rehearsal may both verify. Without a permit, the verification still runs: other
-    /// connections must not delay it for long.
+    /// Waits up to 1 s for a permit to verify, because a verification opens a connection, too.
+    /// Without a permit, an attempt still verifies: other connections must not delay it for long.
     pub(super) async fn permit_to_verify(&self) -> Option<Permit<F::Pool>> {
-        let admission = &self.shared.admission;
+        self.wait_for_room(Admission::enter_verification).await
+    }
+
+    /// Calls `enter` until it returns a permit, for up to 1 s.
+    pub(super) async fn wait_for_room<T>(
+        &self,
+        enter: impl Fn(&Arc<Admission<F::Pool>>, &F::Pool) -> Option<T>,
+    ) -> Option<T> {
         let deadline = self.clock().mono() + VERIFICATION_WAIT;
         loop {
-            let permit = admission.enter_verification(&self.shared.current().pool);
+            let permit = enter(&self.shared.admission, &self.shared.current().pool);
             if permit.is_some() || self.clock().mono() >= deadline {
                 return permit;
             }

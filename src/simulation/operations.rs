@@ -61,17 +61,20 @@ impl World {
             self.checks.hazard("rehearsals without a login", 1);
             return self.feed_provider(index, ProviderInput::LeaseReturned(lease));
         };
+        let Some(permit) = one.rehearsal_permit() else {
+            self.checks.hazard("rehearsals without room", 1);
+            return self.feed_provider(index, ProviderInput::LeaseReturned(lease));
+        };
+        let node = one.node;
         let (takes, _) = self
             .db
             .latency(index, self.clocks.true_time(), &mut self.rng);
         let secret = secret_of(&facts.revision);
-        let permit = one.verification_permit();
-        let node = one.node;
         let ends = self.clocks.mono + takes.min(VERIFY_DEADLINE);
         self.pools[pool].rehearsal = Some(SimulatedRehearsal {
             lease,
             secret,
-            permit,
+            _permit: permit,
             ends,
         });
         self.feed_pool(pool, PoolInput::RehearsalBegins { lease: facts });

@@ -19,10 +19,15 @@ impl Supervisor {
     /// after the last login. The credential of a database user that Vault created is revoked then.
     ///
     /// The report has for each pool whether its logins succeeded, and what a handover would do. It
-    /// costs a successful pool two logins: one alone, and one with the pool's hooks. A rejected
-    /// login counts as any other: all rejected logins of one user stay within `max_connections` + 3
-    /// in 30 s. A pool that has used them up reports an error, and does not log in. Calls within a
-    /// second share one fetch, and a pool verifies one rehearsal at a time. A held provider can be
+    /// costs a successful pool two logins, one after the other: one alone, and one with the pool's
+    /// hooks. A rejected login counts as any other: all rejected logins of one user stay within
+    /// `max_connections` + 3 in 30 s. A pool that has used them up reports an error, and does not
+    /// log in. Neither does one without room: while old connections drain, all of a pool's
+    /// connections stay within `max_connections` and the overlap. A login waits for room for up to
+    /// 1 s.
+    ///
+    /// Calls within a second share one fetch. A pool verifies one rehearsal at a time, and one
+    /// waits for it; further ones end at once with an error in the report. A held provider can be
     /// rehearsed, too.
     ///
     /// ```

@@ -7,10 +7,10 @@ use std::time::Duration;
 use claviger::error::{ConnectErrorKind, ErrorKind};
 use claviger::lease::OldConnections;
 use claviger::report::{HandoverMode, RehearsalReport, RotationTrigger};
-use claviger::{Credentials, Lease, Revision, Supervisor};
+use claviger::{Credentials, Endpoint, Lease, Revision, Supervisor};
 use claviger_fixtures::{Fixture, Scripted, backend_down, query};
 use claviger_testkit::{ScriptedPools, ScriptedProvider};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -188,31 +188,6 @@ async fn rejected_logins_of_rehearsals_stay_within_the_login_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rehearsals_at_the_same_time_stay_within_the_login_budget() {
-    let scripted = Scripted::new().await;
-    scripted.database.accept_only(["password-1"]);
-    scripted.provider.rotate();
-    scripted.database.stall();
-    let mut rehearsals = JoinSet::new();
-    for _ in 0..20 {
-        let supervisor = scripted.lab.supervisor.clone();
-        rehearsals.spawn(async move { supervisor.rehearse("login").await });
-    }
-    sleep(Duration::from_secs(2)).await;
-    scripted.database.resume();
-    let reports = rehearsals.join_all().await;
-    let is_limited = |report: &RehearsalReport| {
-        let error = report.pools[0].error.as_ref();
-        error.is_some_and(|error| error.message().contains("are limited"))
-    };
-    let limited = reports.iter().flatten().filter(|one| is_limited(one));
-    assert!(limited.count() >= 20 - 7, "the hazard: all log in");
-    let rejected = scripted.database.rejected();
-    assert!(rejected <= 4 + 3, "law 11: {rejected} failed logins");
-    assert_unchanged(&scripted);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_pool_whose_rehearsal_panics_is_reported_with_an_error() {
     let scripted = Scripted::new().await;
     let other = ScriptedPools::new(4);
@@ -363,4 +338,22 @@ async fn a_rehearsal_logs_in_to_the_database_and_reports_its_rejection() {
     assert_eq!(fixture.rejected_logins(), rejected + 1, "one login");
     assert_eq!(db.generation(), 1);
     query(&db).await.expect("the current lease is in service");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_reports_user_and_server_of_a_login_that_hangs() {
+    let fixture = Fixture::new().await;
+    let _db = fixture.pool(4).await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let next = Credentials::new("next", "s3cret");
+    let next = next.with_endpoint(Endpoint::server("127.0.0.1", port));
+    let next = Lease::new(next, Revision::new("next"));
+    fixture.provider.return_next(next);
+    let report = rehearse(&fixture.supervisor).await;
+    let error = report.pools[0].error.as_ref().expect("it hangs");
+    assert_eq!(error.kind(), ConnectErrorKind::Unreachable);
+    let target = error.target().expect("as in an attempt");
+    let expected = format!("user \"next\" at 127.0.0.1:{port}");
+    assert!(target.starts_with(&expected), "{target}");
 }

@@ -65,6 +65,98 @@ fn old_connections_to_another_server_do_not_count() {
 }
 
 #[test]
+fn with_an_overlap_of_one_a_rehearsal_waits_for_callers_that_queue_beside_old_connections() {
+    let (admission, now) = admission(4, 1);
+    let (old, new) = (Arc::new(AtomicU32::new(3)), Arc::new(AtomicU32::new(0)));
+    admission.begin_drain(1, Arc::clone(&old));
+    let queued = admission.join();
+    assert!(admission.enter_rehearsal(&new).is_none());
+    drop(queued);
+    let rehearsal = admission.enter_rehearsal(&new);
+    assert!(rehearsal.is_some());
+    let caller = admission.enter(&new, now);
+    assert!(caller.is_some());
+    assert!(admission.enter(&new, now).is_none(), "all places are taken");
+    drop(rehearsal);
+    assert!(admission.enter(&new, now).is_some());
+    // An overlap above 1 has a place that callers do not get.
+    let (admission, _) = self::admission(10, 2);
+    admission.begin_drain(1, old);
+    let _queued = admission.join();
+    assert!(admission.enter_rehearsal(&new).is_some());
+}
+
+#[test]
+fn callers_log_in_beside_a_rehearsal_where_logins_are_limited() {
+    let pool = Arc::new(AtomicU32::new(0));
+    let one_at_a_time: [fn(&Admission<Count>, Instant); 3] = [
+        |admission, now| admission.limit(1, now + Duration::from_secs(30)),
+        |admission, now| admission.give_head_start(now),
+        |admission, now| {
+            let full = ConnectError::new(ConnectErrorKind::Overloaded, "too many connections");
+            admission.note_full(full, now);
+        },
+    ];
+    for limit in one_at_a_time {
+        let (admission, start) = admission(10, 2);
+        limit(&admission, start);
+        let (now, rehearsal) = (start + HEAD_START / 2, admission.enter_rehearsal(&pool));
+        assert!(rehearsal.is_some());
+        let now = now
+            + if admission.why_full(now).is_some() {
+                2 * FULL_PAUSE
+            } else {
+                Duration::ZERO
+            };
+        let caller = admission.enter(&pool, now);
+        assert!(caller.is_some(), "a rehearsal is no caller");
+        drop(rehearsal);
+        assert!(
+            admission.enter(&pool, now).is_none(),
+            "the caller still runs alone"
+        );
+    }
+}
+
+/// Callers, an attempt and a rehearsal open connections in any order, beside old connections or
+/// none.
+#[test]
+fn law_10_callers_an_attempt_and_a_rehearsal_stay_within_maximum_and_overlap() {
+    for seed in 0..2_000 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (max, overlap) = (rng.u32(1..6), rng.u32(1..4));
+        let (admission, now) = admission(max, overlap.min(max));
+        let most = max + overlap.min(max);
+        let (old, new) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        if rng.bool() {
+            old.store(rng.u32(0..=max), Ordering::Release);
+            admission.begin_drain(1, Arc::clone(&old));
+        } else if rng.bool() {
+            admission.limit(max, now + Duration::from_secs(30));
+        }
+        let (mut callers, mut attempt, mut rehearsal) = (Vec::new(), None, None);
+        for _ in 0..60 {
+            match rng.u8(..8) {
+                0 => attempt = None,
+                1 => rehearsal = None,
+                2 if attempt.is_none() => attempt = admission.enter_verification(&new),
+                3 if rehearsal.is_none() => rehearsal = admission.enter_rehearsal(&new),
+                // A login ends: its connection is in the pool.
+                4 if callers.pop().is_some() => drop(new.fetch_add(1, Ordering::AcqRel)),
+                5 if old.load(Ordering::Acquire) > 0 => drop(old.fetch_sub(1, Ordering::AcqRel)),
+                _ if !admission.is_open() => callers.extend(admission.enter(&new, now)),
+                _ if new.load(Ordering::Acquire) < max => drop(new.fetch_add(1, Ordering::AcqRel)),
+                _ => {}
+            }
+            let pooled = old.load(Ordering::Acquire) + new.load(Ordering::Acquire);
+            let others = usize::from(attempt.is_some()) + usize::from(rehearsal.is_some());
+            let all = pooled as usize + callers.len() + others;
+            assert!(all <= most as usize, "{all} of {most}, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn limited_logins_end_with_the_window_or_the_first_success() {
     let (admission, now) = admission(10, 2);
     let pool = Arc::new(AtomicU32::new(0));

@@ -233,11 +233,15 @@ impl LoginBudget {
     /// Returns when this lease may be verified, if failed logins make it wait longer than its own
     /// pause.
     pub(crate) fn held_back_until(&self, lease: &LeaseFacts, now: Instant) -> Option<Instant> {
-        let account = self.accounts.get(&lease.account)?;
-        let rejected = account.rejected.get(&lease.revision);
-        let own_pause = rejected.and_then(|rejected| rejected.next);
+        let own_pause = self.own_pause(lease);
         let at = self.next_at(lease, 0, now);
         (at > own_pause.map_or(now, |next| next.max(now))).then_some(at)
+    }
+
+    /// Returns when the pause of this lease ends, if it was rejected.
+    pub(crate) fn own_pause(&self, lease: &LeaseFacts) -> Option<Instant> {
+        let account = self.accounts.get(&lease.account)?;
+        account.rejected.get(&lease.revision)?.next
     }
 
     /// Returns how many callers may log in as this user at a time, and until when, beside the

@@ -19,6 +19,12 @@ impl PoolMachine {
         self.budget.next_at(lease, under_way + of_callers, now)
     }
 
+    /// Returns whether its own rejection alone makes this lease wait until then.
+    pub(crate) fn is_paused_until(&self, lease: &LeaseFacts, until: Instant) -> bool {
+        let own_pause = self.budget.own_pause(lease);
+        own_pause.is_some_and(|own_pause| own_pause >= until)
+    }
+
     /// Returns whether an attempt or a rehearsal logs in, or may do so.
     pub(crate) fn is_verifying(&self) -> bool {
         self.attempt.is_some() || self.rehearsal.is_some()

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::expiry::Expiry;
 use crate::lease::OldConnections;
 use crate::pool::HandoverPolicy;
-use crate::pool::admission::{Admission, Permit};
+use crate::pool::admission::{Admission, Permit, RehearsalPermit};
 use crate::pool::machine::{LeaseFacts, PoolMachine};
 use crate::provider::machine::LeaseId;
 use crate::report::HandoverMode;
@@ -71,7 +71,8 @@ pub(super) struct SimulatedAttempt {
 pub(in crate::simulation) struct SimulatedRehearsal {
     pub(in crate::simulation) lease: LeaseId,
     pub(in crate::simulation) secret: SecretId,
-    pub(in crate::simulation) permit: Option<Permit<ConnectionCount>>,
+    /// Held until its login ends.
+    pub(in crate::simulation) _permit: RehearsalPermit<ConnectionCount>,
     /// When its login ends.
     pub(in crate::simulation) ends: u64,
 }
@@ -229,9 +230,7 @@ impl SimulatedPool {
             .attempt
             .as_ref()
             .is_some_and(|attempt| attempt.permit.is_some());
-        let rehearsal = self.rehearsal.as_ref();
-        let rehearsal = rehearsal.is_some_and(|rehearsal| rehearsal.permit.is_some());
-        pooled + u32::from(verification) + u32::from(rehearsal)
+        pooled + u32::from(verification) + u32::from(self.rehearsal.is_some())
     }
 
     pub(super) fn running_attempt(
@@ -246,11 +245,21 @@ impl SimulatedPool {
 
     /// Returns a permit for a verification, if there is room.
     pub(in crate::simulation) fn verification_permit(&self) -> Option<Permit<ConnectionCount>> {
+        self.admission.enter_verification(&self.current_count())
+    }
+
+    /// Returns a permit for the login of a rehearsal, if there is room.
+    pub(in crate::simulation) fn rehearsal_permit(
+        &self,
+    ) -> Option<RehearsalPermit<ConnectionCount>> {
+        self.admission.enter_rehearsal(&self.current_count())
+    }
+
+    fn current_count(&self) -> ConnectionCount {
         let current = self.current;
         let instance = current.and_then(|current| self.instances.get(&current.instance));
         let count = instance.map(|instance| Arc::clone(&instance.count));
-        self.admission
-            .enter_verification(&count.unwrap_or_default())
+        count.unwrap_or_default()
     }
 
     /// Returns the secret of the running attempt's lease.
