@@ -48,8 +48,9 @@ impl Supervisor {
     ///
     /// # Errors
     /// When there is no such provider, or it returned no lease
-    /// ([`ErrorKind::Provider`](crate::error::ErrorKind::Provider)). A failed login is in the
-    /// report. After shutdown, or outside of a tokio runtime.
+    /// ([`ErrorKind::Provider`](crate::error::ErrorKind::Provider)). No rehearsal begins while the
+    /// release of 8 leases has failed and is repeated. A failed login is in the report. After
+    /// shutdown, or outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// The rehearsal continues without the future, and releases its lease.

@@ -8,7 +8,7 @@ use claviger::error::ConnectErrorKind;
 use claviger::lease::{Expiry, OldConnections, Timestamp};
 use claviger::report::{HandoverMode, PoolRehearsal, RehearsalReport};
 use claviger::{Credentials, Endpoint, Lease, Revision};
-use claviger_fixtures::Scripted;
+use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::{ScriptedConnection, ScriptedProvider};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
@@ -232,4 +232,25 @@ async fn a_rehearsal_of_a_credential_that_an_attempt_tried_names_its_rejection()
     );
     assert_eq!(scripted.database.rejected(), rejected);
     rotating.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_rehearsal_begins_while_many_leases_cannot_be_released() {
+    let scripted = Scripted::new().await;
+    scripted.provider.fail_releases(10_000, backend_down());
+    let supervisor = &scripted.lab.supervisor;
+    let mut succeeded = 0;
+    let error = loop {
+        scripted.provider.rotate();
+        match supervisor.rehearse("login").await {
+            Ok(_) if succeeded == 100 => unreachable!("leases pile up"),
+            Ok(_) => succeeded += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!((8..=10).contains(&succeeded), "{succeeded} rehearsals");
+    assert!(
+        error.to_string().contains("could not be released"),
+        "{error}"
+    );
 }

@@ -3,12 +3,17 @@
 
 use std::time::Instant;
 
+use super::leases::LeaseRecord;
 use super::{
-    COALESCE, Closing, Facts, FetchId, LeaseId, Offer, ProviderEffect, ProviderMachine, RequestId,
-    Timer, running_for,
+    COALESCE, Closing, Facts, FetchId, LeaseId, LeaseState, Offer, ProviderEffect, ProviderMachine,
+    RequestId, Timer, running_for,
 };
 use crate::clock::Timestamp;
 use crate::error::{ProviderError, ProviderErrorKind};
+
+/// Leases with a failed release at which no rehearsal begins. Each may leave another one, until
+/// that expires.
+const MAX_FAILING_RELEASES: usize = 8;
 
 /// Requests for a rehearsal, and the fetch that serves them.
 #[derive(Debug, Default)]
@@ -75,6 +80,21 @@ impl ProviderMachine {
                     "an earlier rehearsal's fetch has not ended for {}; no other begins until it \
                      ends; set a timeout for the provider's own calls",
                     running_for(&hanging.started, now.mono())
+                ),
+            );
+            return self.fail_rehearsals(requests, Some(&error));
+        }
+        let has_failed = |record: &&LeaseRecord| match record.state {
+            LeaseState::Queued { failures } | LeaseState::Releasing { failures } => failures > 0,
+            _ => false,
+        };
+        let failing = self.leases.in_queue().filter(has_failed).count();
+        if failing >= MAX_FAILING_RELEASES {
+            let error = ProviderError::new(
+                ProviderErrorKind::Unavailable,
+                format!(
+                    "{failing} leases could not be released yet, and a rehearsal may leave another \
+                     one; it begins when fewer than {MAX_FAILING_RELEASES} are left"
                 ),
             );
             return self.fail_rehearsals(requests, Some(&error));
