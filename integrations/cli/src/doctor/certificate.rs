@@ -50,6 +50,33 @@ impl Certificate {
     }
 }
 
+/// Returns which authorities of a file are of use at this time: those that are neither expired
+/// nor issued by authorities of the file that are of no use. OpenSSL follows issuers to the last.
+pub(super) fn unexpired(authorities: &[Certificate], now: SystemTime) -> Vec<bool> {
+    let of_use = authorities
+        .iter()
+        .map(|authority| !authority.is_expired(now));
+    let mut of_use: Vec<bool> = of_use.collect();
+    loop {
+        let has_issuer = |authority: &Certificate| {
+            let issuers = authorities.iter().zip(&of_use);
+            let mut issuers = issuers
+                .filter(|(issuer, _)| issuer.subject == authority.issuer)
+                .peekable();
+            issuers.peek().is_none() || issuers.any(|(_, of_use)| *of_use)
+        };
+        let next: Vec<bool> = authorities
+            .iter()
+            .zip(&of_use)
+            .map(|(authority, of_use)| *of_use && has_issuer(authority))
+            .collect();
+        if next == of_use {
+            return of_use;
+        }
+        of_use = next;
+    }
+}
+
 /// Reads the authorities of a PEM file.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::greeting;
 use super::login::{LoginError, ServerError};
 use super::network::Stream;
-use super::verification::{Recorder, Verdict};
+use super::verification::{Recorder, Roots, Verdict};
 use crate::finding::one_line;
 
 /// Longest time of a handshake.
@@ -46,7 +46,7 @@ pub(super) enum Handshake {
     /// The handshake was not completed.
     Failed(String),
     /// The handshake was completed.
-    Secured(Secured),
+    Secured(Box<Secured>),
 }
 
 /// A completed handshake.
@@ -65,24 +65,31 @@ pub(super) struct Seen {
 }
 
 /// Returns the authorities that the pool's driver trusts. sqlx contains those of Mozilla, and adds
-/// the file's. The others trust the file's, or without a file those of the platform.
+/// the file's. The others trust the file's, or without a file those of the platform. `unexpired`
+/// shows which of the file are not expired.
 ///
 /// # Errors
 /// A certificate of the file is not valid as an authority.
 pub(super) fn roots(
     connection: &Connection,
     of_file: &[CertificateDer<'static>],
-) -> Result<RootCertStore, rustls::Error> {
-    let mut roots = RootCertStore::empty();
+    unexpired: &[bool],
+) -> Result<Roots, rustls::Error> {
+    let mut own = RootCertStore::empty();
     if matches!(connection.kind(), "postgres" | "mysql") {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        own.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     } else if of_file.is_empty() {
-        roots = claviger_tokio_postgres::platform_roots().0;
+        own = claviger_tokio_postgres::platform_roots().0;
     }
-    for authority in of_file {
-        roots.add(authority.clone())?;
+    let (mut all, mut rest) = (own.clone(), own);
+    for (authority, is_unexpired) in of_file.iter().zip(unexpired) {
+        all.add(authority.clone())?;
+        if *is_unexpired {
+            rest.add(authority.clone())?;
+        }
     }
-    Ok(roots)
+    let unexpired = (rest.len() < all.len()).then_some(rest);
+    Ok(Roots { all, unexpired })
 }
 
 /// Requests TLS as the protocol requires, and completes one handshake.
@@ -93,7 +100,7 @@ pub(super) async fn handshake(
     connection: &Connection,
     host: &str,
     stream: Box<dyn Stream>,
-    roots: RootCertStore,
+    roots: Roots,
 ) -> Handshake {
     let mut has_responded = false;
     let secure = secure(connection, host, stream, roots, &mut has_responded);
@@ -153,7 +160,7 @@ async fn secure(
     connection: &Connection,
     host: &str,
     mut stream: Box<dyn Stream>,
-    roots: RootCertStore,
+    roots: Roots,
     has_responded: &mut bool,
 ) -> io::Result<Handshake> {
     let supported = match connection.engine() {
@@ -181,14 +188,14 @@ async fn secure(
         let error = rustls::Error::NoCertificatesPresented;
         return Ok(Handshake::Failed(error.to_string()));
     };
-    Ok(Handshake::Secured(Secured {
+    Ok(Handshake::Secured(Box::new(Secured {
         seen: Seen {
             chain,
             verdict,
             version: version.to_owned(),
         },
         stream: Box::new(stream),
-    }))
+    })))
 }
 
 /// Whether the server supports TLS, or its error.

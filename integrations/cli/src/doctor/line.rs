@@ -4,7 +4,7 @@ use claviger::Credentials;
 use claviger::lease::Timestamp;
 use claviger_config::{Connection, Engine, TlsMode};
 
-use super::certificate::{Certificate, read_authorities};
+use super::certificate::{Certificate, read_authorities, unexpired};
 use super::credential::{shown, shown_user};
 use super::found::Found;
 use super::handshake::{Handshake, Secured};
@@ -13,6 +13,7 @@ use super::network::{
     Lookup, Reached, Stream, connect, connect_finding, connect_local, look_up, lookup_finding, open,
 };
 use super::tls::{self, TlsFacts};
+use super::verification::Roots;
 use super::{greeting, handshake};
 use crate::finding::{Finding, Step, one_line};
 use crate::place::Place;
@@ -53,18 +54,27 @@ pub(super) async fn secure(
     found: &mut Found<'_>,
 ) -> Option<Line> {
     let mode = connection.tls_mode();
-    let mut of_file = Vec::new();
+    let parse = |certificates: &[_]| -> Vec<Certificate> {
+        certificates.iter().filter_map(Certificate::parse).collect()
+    };
+    let mut authorities = Vec::new();
     let handshake = if mode == TlsMode::Disable || place.host.starts_with('/') {
         handshake::without_tls(connection, stream).await
     } else {
-        of_file = match connection.ca_file().map(read_authorities).transpose() {
+        let of_file = match connection.ca_file().map(read_authorities).transpose() {
             Ok(authorities) => authorities.unwrap_or_default(),
             Err(reason) => {
                 found.add(unreadable(&reason))?;
                 return None;
             }
         };
-        let roots = match handshake::roots(connection, &of_file) {
+        authorities = parse(&of_file);
+        // A certificate that cannot be parsed is not known to be expired.
+        let unexpired = match authorities.len() == of_file.len() {
+            true => unexpired(&authorities, Timestamp::now().wall()),
+            false => vec![true; of_file.len()],
+        };
+        let roots = match handshake::roots(connection, &of_file, &unexpired) {
             Ok(roots) => roots,
             Err(error) => {
                 found.add(unreadable(&format!("an invalid authority: {error}")))?;
@@ -86,10 +96,8 @@ pub(super) async fn secure(
                 has_tls: false,
             });
         }
-        Handshake::Secured(Secured { stream, seen }) => {
-            let parse = |certificates: &[_]| -> Vec<Certificate> {
-                certificates.iter().filter_map(Certificate::parse).collect()
-            };
+        Handshake::Secured(secured) => {
+            let Secured { stream, seen } = *secured;
             let finding = tls::tls_finding(&TlsFacts {
                 host: &place.host,
                 mode,
@@ -97,7 +105,7 @@ pub(super) async fn secure(
                 version: &seen.version,
                 chain: &parse(&seen.chain),
                 verdict: &seen.verdict,
-                authorities: &parse(&of_file),
+                authorities: &authorities,
                 now: Timestamp::now().wall(),
             });
             let is_accepted = finding.cause == Some("expired_authority");
@@ -162,7 +170,10 @@ pub(super) async fn responds_with_tls(connection: &Connection, place: &Place) ->
     let Some(stream) = open(&place.host, place.port).await else {
         return false;
     };
-    let roots = rustls::RootCertStore::empty();
+    let roots = Roots {
+        all: rustls::RootCertStore::empty(),
+        unexpired: None,
+    };
     let handshake = handshake::handshake(connection, &place.host, stream, roots).await;
     matches!(handshake, Handshake::Secured(_))
 }

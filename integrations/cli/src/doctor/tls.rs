@@ -139,18 +139,8 @@ fn together(problems: Vec<Finding>) -> Option<Finding> {
 }
 
 fn accepted(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
-    let expired_authority = facts
-        .authorities
-        .iter()
-        .find(|authority| authority.is_expired(facts.now));
-    let issued_by = |authority: &Certificate| {
-        facts
-            .chain
-            .iter()
-            .any(|certificate| certificate.issuer == authority.subject)
-    };
-    if let Some(authority) = expired_authority
-        && issued_by(authority)
+    if facts.verdict.unexpired.is_err()
+        && let Some(authority) = expired_authority(facts)
     {
         // It does not end the examination: the login shows more.
         return Finding::problem(
@@ -179,6 +169,20 @@ fn accepted(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
         }
         _ => Finding::ok(Step::Tls, certificate),
     }
+}
+
+/// Returns the expired authority that issued one of the server's certificates, or else the first
+/// expired one.
+fn expired_authority<'f>(facts: &TlsFacts<'f>) -> Option<&'f Certificate> {
+    let expired = || {
+        let authorities = facts.authorities.iter();
+        authorities.filter(|authority| authority.is_expired(facts.now))
+    };
+    let issued = |authority: &&Certificate| {
+        let mut chain = facts.chain.iter();
+        chain.any(|certificate| certificate.issuer == authority.subject)
+    };
+    expired().find(issued).or_else(|| expired().next())
 }
 
 fn of_time(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Error) -> Finding {
@@ -249,10 +253,9 @@ fn unknown(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
         server.subject
     );
     let problem = Finding::problem(Step::Tls, "unknown_authority", detail);
-    let expired = facts
-        .authorities
-        .iter()
-        .find(|authority| authority.is_expired(facts.now));
+    let mut authorities = facts.authorities.iter();
+    let all_expired = authorities.all(|authority| authority.is_expired(facts.now));
+    let expired = expired_authority(facts).filter(|_| all_expired);
     match (facts.authorities.first(), expired) {
         (None, _) => problem.with_next("set `ca_file` to the PEM file of that authority"),
         (Some(_), Some(expired)) => problem.with_next(format!(

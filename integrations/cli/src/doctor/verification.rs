@@ -20,8 +20,18 @@ pub(super) struct Verdict {
     pub(super) time: Result<(), rustls::Error>,
     /// Whether they lead to a known authority, at a time at which they are valid.
     pub(super) authority: Result<(), rustls::Error>,
+    /// Whether they lead to an authority that is not expired. rustls accepts expired ones.
+    pub(super) unexpired: Result<(), rustls::Error>,
     /// Whether the server's certificate is for this host.
     pub(super) name: Result<(), rustls::Error>,
+}
+
+/// The authorities that a driver trusts.
+#[derive(Clone, Debug)]
+pub(super) struct Roots {
+    pub(super) all: RootCertStore,
+    /// Those that are not expired. `None` if these are all.
+    pub(super) unexpired: Option<RootCertStore>,
 }
 
 /// The server's certificate with those beside it, and the results.
@@ -32,20 +42,26 @@ type Recorded = (Vec<CertificateDer<'static>>, Verdict);
 #[derive(Debug)]
 pub(super) struct Recorder {
     crypto: Arc<CryptoProvider>,
+    /// Without any authority there is no verifier.
     verifier: Option<Arc<WebPkiServerVerifier>>,
+    /// The verifier by the authorities that are not expired, if some are.
+    unexpired: Option<Option<Arc<WebPkiServerVerifier>>>,
     recorded: Mutex<Option<Recorded>>,
 }
 
 impl Recorder {
-    pub(super) fn new(roots: RootCertStore) -> Self {
+    pub(super) fn new(roots: Roots) -> Self {
         let crypto = Arc::new(aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&crypto));
+        let verifier = |roots: RootCertStore| {
+            let crypto = Arc::clone(&crypto);
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto);
+            builder.build().ok()
+        };
         Self {
-            crypto,
-            // Without any authority there is no verifier.
-            verifier: verifier.build().ok(),
+            verifier: verifier(roots.all),
+            unexpired: roots.unexpired.map(verifier),
             recorded: Mutex::new(None),
+            crypto,
         }
     }
 
@@ -59,32 +75,22 @@ impl Recorder {
         recorded.take()
     }
 
-    /// Verifies everything but the name.
-    fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), rustls::Error> {
-        let unknown = || rustls::Error::from(CertificateError::UnknownIssuer);
-        let verifier = self.verifier.as_ref().ok_or_else(unknown)?;
-        let (server, intermediates) = chain.split_first().ok_or_else(unknown)?;
-        // Any name: its own result does not count here.
-        let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-        match verifier.verify_server_cert(server, intermediates, &name, &[], now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(()),
-            verified => verified.map(drop),
-        }
-    }
-
     fn verdict(
         &self,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Verdict {
-        let (mut time, mut authority) = (Ok(()), self.verify(chain, now));
+        let verifier = self.verifier.as_deref();
+        let (mut time, mut authority) = (Ok(()), verify(verifier, chain, now));
+        let unexpired = match &self.unexpired {
+            Some(unexpired) => verify(unexpired.as_deref(), chain, now),
+            None => Ok(()),
+        };
         if matches!(&authority, Err(error) if is_of_time(error)) {
             time = authority;
             authority = match valid_time(chain) {
-                Some(valid) => self.verify(chain, valid),
+                Some(valid) => verify(verifier, chain, valid),
                 None => Ok(()),
             };
         }
@@ -96,8 +102,28 @@ impl Recorder {
         Verdict {
             time,
             authority,
+            unexpired,
             name,
         }
+    }
+}
+
+/// Verifies everything but the name.
+fn verify(
+    verifier: Option<&WebPkiServerVerifier>,
+    chain: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), rustls::Error> {
+    let unknown = || rustls::Error::from(CertificateError::UnknownIssuer);
+    let verifier = verifier.ok_or_else(unknown)?;
+    let (server, intermediates) = chain.split_first().ok_or_else(unknown)?;
+    // Any name: its own result does not count here.
+    let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
+    match verifier.verify_server_cert(server, intermediates, &name, &[], now) {
+        Err(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => Ok(()),
+        verified => verified.map(drop),
     }
 }
 

@@ -16,31 +16,23 @@ struct Case {
 
 /// Gives the server a certificate and returns the PEM text of its authority.
 fn install(server: &Postgres, case: &Case) -> String {
-    let mut authority = CertificateParams::default();
-    authority
-        .distinguished_name
-        .push(DnType::CommonName, "test authority");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.not_before = date_time_ymd(2000, 1, 1);
-    authority.not_after = date_time_ymd(case.authority, 1, 1);
-    let authority_key = KeyPair::generate().expect("a key");
-    let pem = authority.self_signed(&authority_key).expect("signed").pem();
-    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("a key");
+    let (pem, issuer) = authority_of("test authority", key, case.authority);
+    issue(server, &issuer, case.host, case.server);
+    pem
+}
 
-    let mut params = CertificateParams::new([case.host.to_owned()]).expect("a name");
+/// Gives the server a certificate by this authority. The server reloads it in its own time.
+fn issue(server: &Postgres, issuer: &Issuer<'_, KeyPair>, host: &str, expires: i32) {
+    let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
     params
         .distinguished_name
         .push(DnType::CommonName, "test server");
     params.not_before = date_time_ymd(2000, 1, 1);
-    params.not_after = date_time_ymd(case.server, 1, 1);
+    params.not_after = date_time_ymd(expires, 1, 1);
     let key = KeyPair::generate().expect("a key");
-    let certificate = params.signed_by(&key, &issuer).expect("signed");
-    // In place, so that owner and mode remain.
-    let folder = server.socket_dir();
-    fs::write(folder.join("server.pem"), certificate.pem()).expect("written");
-    fs::write(folder.join("server.key"), key.serialize_pem()).expect("written");
-    server.sql("SELECT pg_reload_conf()").expect("reloaded");
-    pem
+    let certificate = params.signed_by(&key, issuer).expect("signed");
+    replace(server, &certificate.pem(), &key.serialize_pem());
 }
 
 fn diagnose(setup: &Setup, server: &Postgres, ca_file: &str) -> Diagnosis {
@@ -122,6 +114,67 @@ fn expired_certificates_other_hosts_and_other_authorities_are_named() {
     }
 }
 
+/// Creates an authority of this name and key that expires in this year.
+fn authority_of(name: &str, key: KeyPair, expires: i32) -> (String, Issuer<'static, KeyPair>) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(expires, 1, 1);
+    let pem = params.self_signed(&key).expect("signed").pem();
+    (pem, Issuer::new(params, key))
+}
+
+/// Gives the server a certificate of this text and key. It reloads in its own time.
+fn replace(server: &Postgres, certificate: &str, key: &str) {
+    // In place, so that owner and mode remain.
+    let folder = server.socket_dir();
+    fs::write(folder.join("server.pem"), certificate).expect("written");
+    fs::write(folder.join("server.key"), key).expect("written");
+    server.sql("SELECT pg_reload_conf()").expect("reloaded");
+}
+
+#[test]
+fn of_several_authorities_those_count_that_issued_the_certificate() {
+    let server = Postgres::builder().tls().start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let key = KeyPair::generate().expect("a key");
+    let key = || KeyPair::from_pem(&key.serialize_pem()).expect("a key");
+    let unrelated = KeyPair::generate().expect("a key");
+    let (unrelated, _) = authority_of("unrelated authority", unrelated, 2001);
+    let (expired, _) = authority_of("test authority", key(), 2001);
+    let (renewed, issuer) = authority_of("test authority", key(), 2090);
+    issue(&server, &issuer, "127.0.0.1", 2090);
+    let by_psql = |ca_file: &str| {
+        let more = format!("database = \"postgres\"\nca_file = \"{ca_file}\"");
+        let arguments = ["exec", "--", "psql", "-Atc", "SELECT 'verified'"];
+        setup
+            .run(&pool(&setup, server.port(), &more), &arguments)
+            .stdout
+    };
+    for (authorities, cause, word) in [
+        (
+            [&unrelated, &expired],
+            "expired_authority",
+            "test authority",
+        ),
+        ([&expired, &expired], "expired_authority", "test authority"),
+        ([&expired, &renewed], "", ""),
+        ([&renewed, &unrelated], "", ""),
+    ] {
+        let ca_file = setup.write("ca.pem", &authorities.map(String::as_str).concat());
+        let mut attempts = (0..300).map(|_| diagnose(&setup, &server, &ca_file));
+        let is_new = |attempt: &Diagnosis| attempt.finding("tls")["cause"] != "unknown_authority";
+        let diagnosis = attempts.find(is_new).expect("a new certificate");
+        let tls = diagnosis.finding("tls");
+        assert_eq!(tls["cause"].as_str().unwrap_or(""), cause, "{tls:#}");
+        assert!(tls["detail"].to_string().contains(word), "{tls:#}");
+        let is_verified = by_psql(&ca_file) == "verified\n";
+        assert_eq!(is_verified, cause.is_empty(), "{tls:#}");
+    }
+}
+
 /// The drivers differ: sqlx accepts any certificate with `prefer`, tokio-postgres verifies it.
 #[test]
 fn a_certificate_is_judged_as_the_driver_of_the_pool_does() {
@@ -163,11 +216,8 @@ fn client(setup: &Setup, authority: &Issuer<'_, KeyPair>, name: &str, expires: i
 }
 
 fn authority() -> (String, Issuer<'static, KeyPair>) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
-    let pem = params.self_signed(&key).expect("signed").pem();
-    (pem, Issuer::new(params, key))
+    authority_of("client authority", key, 2090)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::doctor::certificate::unexpired;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -44,6 +45,7 @@ fn verdict(errors: &[CertificateError]) -> Verdict {
     Verdict {
         time: result(CertificateError::Expired),
         authority: result(CertificateError::UnknownIssuer),
+        unexpired: Ok(()),
         name: result(CertificateError::NotValidForName),
     }
 }
@@ -82,17 +84,26 @@ fn an_expired_authority_of_the_file_is_reported_although_rustls_accepts_it() {
     let chain = [certificate("CN=db", "CN=ca", now() + 90 * DAY)];
     let authority = certificate("CN=ca", "CN=ca", now() - DAY);
     let other = certificate("CN=other", "CN=other", now() - DAY);
-    let found = |authority: &Certificate| {
-        judge(
-            TlsMode::VerifyFull,
-            &chain,
-            std::slice::from_ref(authority),
-            &[],
-        )
-        .cause
+    let found = |authorities: &[Certificate], unexpired| {
+        tls_finding(&TlsFacts {
+            host: "db",
+            mode: TlsMode::VerifyFull,
+            version: "TLSv1_3",
+            chain: &chain,
+            verdict: &Verdict {
+                unexpired,
+                ..verdict(&[])
+            },
+            always_verifies: false,
+            authorities,
+            now: now(),
+        })
     };
-    assert_eq!(found(&authority), Some("expired_authority"));
-    assert_eq!(found(&other), None);
+    let needed = || Err(CertificateError::UnknownIssuer.into());
+    let finding = found(&[other.clone(), authority.clone()], needed());
+    assert_eq!(finding.cause, Some("expired_authority"));
+    assert!(finding.detail.contains("CN=ca expired"), "{finding:?}");
+    assert_eq!(found(&[other.clone(), authority], Ok(())).cause, None);
     let unknown = [CertificateError::UnknownIssuer];
     let finding = judge(TlsMode::VerifyFull, &chain, &[other], &unknown);
     assert_eq!(finding.cause, Some("unknown_authority"));
@@ -100,6 +111,27 @@ fn an_expired_authority_of_the_file_is_reported_although_rustls_accepts_it() {
         finding.next[0].contains("CN=other expired on"),
         "{finding:?}"
     );
+}
+
+#[test]
+fn an_authority_whose_issuers_are_all_expired_is_of_no_use() {
+    let (past, later) = (now() - DAY, now() + DAY);
+    let of_use = |authorities: &[Certificate]| unexpired(authorities, now());
+    let root = |not_after| certificate("CN=root", "CN=root", not_after);
+    let below = || certificate("CN=below", "CN=root", later);
+    assert_eq!(of_use(&[below(), root(past)]), [false, false]);
+    assert_eq!(
+        of_use(&[below(), root(past), root(later)]),
+        [true, false, true]
+    );
+    // Its issuer is not in the file.
+    assert_eq!(of_use(&[below()]), [true]);
+    let lowest = certificate("CN=lowest", "CN=below", later);
+    assert_eq!(of_use(&[lowest, below(), root(past)]), [false; 3]);
+    // Each issued the other.
+    let (one, other) = (("CN=1", "CN=2"), ("CN=2", "CN=1"));
+    let pair = [one, other].map(|(subject, issuer)| certificate(subject, issuer, later));
+    assert_eq!(of_use(&pair), [true, true]);
 }
 
 #[test]
