@@ -17,6 +17,10 @@ pub(super) struct Certificate {
     pub(super) issuer: String,
     pub(super) not_before: SystemTime,
     pub(super) not_after: SystemTime,
+    /// Version of X.509. rustls reads version 3 alone.
+    pub(super) version: u32,
+    /// Whether it is an authority's.
+    pub(super) is_authority: bool,
     /// Host names and addresses that the certificate is valid for.
     pub(super) names: Vec<String>,
 }
@@ -35,6 +39,8 @@ impl Certificate {
             issuer: one_line(&certificate.issuer().to_string()),
             not_before: time(certificate.validity().not_before.timestamp()),
             not_after: time(certificate.validity().not_after.timestamp()),
+            version: certificate.version().0 + 1,
+            is_authority: certificate.is_ca(),
             names: names.unwrap_or_default(),
         })
     }

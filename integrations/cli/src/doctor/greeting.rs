@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -42,9 +43,8 @@ pub(super) enum Greeting {
     Closed,
     /// There was no response in time.
     Silent,
-    /// The server ended TLS, with this reason: it does not accept the client's certificate, or
-    /// requires one.
-    TlsAlert(String),
+    /// The server ended TLS: it does not accept the client's certificate, or requires one.
+    TlsAlert(AlertDescription),
     Unknown,
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn greet(stream: &mut dyn Stream, user: &str, database: &str) -
 
 fn of_error(error: &io::Error, has_responded: bool) -> Greeting {
     match LoginError::of_io(error) {
-        LoginError::TlsAlert(reason) => Greeting::TlsAlert(reason),
+        LoginError::TlsAlert(alert) => Greeting::TlsAlert(alert),
         LoginError::Closed if !has_responded => Greeting::Closed,
         _ => Greeting::Unknown,
     }

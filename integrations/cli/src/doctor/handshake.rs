@@ -43,10 +43,22 @@ pub(super) enum Handshake {
     TimedOut,
     /// What responds is no server of this kind.
     OtherProtocol(String),
+    /// The client's certificate or key, which the settings name, cannot be used.
+    ClientFiles(ClientFiles),
+    /// TLS ended with an error. The certificates are those that the server sent before.
+    TlsError(rustls::Error, Vec<CertificateDer<'static>>),
     /// The handshake was not completed.
     Failed(String),
     /// The handshake was completed.
     Secured(Box<Secured>),
+}
+
+/// Why the client's certificate or key cannot be used.
+pub(super) enum ClientFiles {
+    /// A file cannot be read, or contains no certificate or key that is known.
+    Unreadable(String),
+    /// The key is that of another certificate.
+    Mismatch,
 }
 
 /// A completed handshake.
@@ -175,11 +187,23 @@ async fn secure(
         Err(error) => return Ok(Handshake::Rejected(error)),
     }
     let recorder = Arc::new(Recorder::new(roots));
-    let config = client_config(connection, Arc::clone(&recorder)).map_err(io::Error::other)?;
+    let config = match client_config(connection, Arc::clone(&recorder)) {
+        Ok(config) => config,
+        Err(files) => return Ok(Handshake::ClientFiles(files)),
+    };
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = match connector.connect(name, stream).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let tls = error.get_ref().and_then(|error| error.downcast_ref());
+            let Some(tls) = tls.cloned() else {
+                return Err(error);
+            };
+            let sent = recorder.take().map(|(chain, _)| chain);
+            return Ok(Handshake::TlsError(tls, sent.unwrap_or_default()));
+        }
+    };
     let version = stream.get_ref().1.protocol_version();
     let version = version
         .and_then(|version| version.as_str())
@@ -282,20 +306,30 @@ fn other_protocol(wanted: &str, sent: &[u8]) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-fn client_config(connection: &Connection, recorder: Arc<Recorder>) -> Result<ClientConfig, String> {
+fn client_config(
+    connection: &Connection,
+    recorder: Arc<Recorder>,
+) -> Result<ClientConfig, ClientFiles> {
+    let unreadable = |error: rustls::Error| ClientFiles::Unreadable(error.to_string());
     let builder = ClientConfig::builder_with_provider(recorder.crypto())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+        .map_err(unreadable)?
         .dangerous()
         .with_custom_certificate_verifier(recorder);
     let Some((certificate, key)) = connection.client_certificate() else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain = super::certificate::read_authorities(certificate)?;
+    let chain =
+        super::certificate::read_authorities(certificate).map_err(ClientFiles::Unreadable)?;
     // The parser's error may contain a part of the key.
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|_| format!("{}: no private key can be read", key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|_| {
+        let reason = format!("{}: no private key can be read", key.display());
+        ClientFiles::Unreadable(reason)
+    })?;
     builder
         .with_client_auth_cert(chain, key)
-        .map_err(|error| format!("the client's certificate and key do not match: {error}"))
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => ClientFiles::Mismatch,
+            error => unreadable(error),
+        })
 }

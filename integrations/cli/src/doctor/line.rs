@@ -122,6 +122,11 @@ pub(super) async fn secure(
         _ if responds_in_plain(connection, place).await => tls::plain_finding(mode, Some(false)),
         Handshake::Closed => greeting::closed_finding(Step::Tls),
         Handshake::TimedOut => greeting::silent_finding(Step::Tls),
+        Handshake::ClientFiles(files) => tls::client_files_finding(&files),
+        Handshake::TlsError(error, chain) => {
+            let has_client_certificate = connection.client_certificate().is_some();
+            tls::error_finding(&error, &parse(&chain), has_client_certificate)
+        }
         Handshake::Failed(reason) => tls::failed_finding(&reason),
     };
     found.add(finding)?;

@@ -1,5 +1,8 @@
 //! Judges TLS: the server's certificate, its names and its authority.
 
+mod certificates;
+mod uncompleted;
+
 use std::time::{Duration, SystemTime};
 
 use claviger_config::TlsMode;
@@ -8,6 +11,8 @@ use rustls::CertificateError;
 use super::certificate::{Certificate, day};
 use super::verification::Verdict;
 use crate::finding::{Finding, Step, one_line};
+
+pub(super) use uncompleted::{alert_finding, client_files_finding, error_finding, failed_finding};
 
 /// Time before the expiry of a certificate from which it is reported.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3_600);
@@ -41,16 +46,6 @@ pub(super) fn plain_finding(mode: TlsMode, server_has_tls: Option<bool>) -> Find
                  server's and not those of a pooler without TLS; Redis without TLS has redis://",
         ),
     }
-}
-
-/// Judges a handshake that was not completed.
-pub(super) fn failed_finding(reason: &str) -> Finding {
-    Finding::problem(
-        Step::Tls,
-        "handshake_failed",
-        format!("the handshake failed: {}", one_line(reason)),
-    )
-    .with_next("check that `host` and `port` are those of the database, and its TLS settings")
 }
 
 /// Judges a response that is not one of the pool's kind of server.
@@ -225,12 +220,15 @@ fn of_time(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Error) ->
 }
 
 fn of_name(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
+    if server.names.is_empty() {
+        return certificates::without_names(facts.host, server);
+    }
     Finding::problem(
         Step::Tls,
         "certificate_of_another_host",
         format!(
             "the certificate is for {}, not for {}",
-            names(server),
+            server.names.join(", "),
             one_line(facts.host)
         ),
     )
@@ -242,7 +240,7 @@ fn of_authority(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Erro
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             unknown(facts, server)
         }
-        error => failed_finding(&error.to_string()),
+        error => certificates::unusable(facts.chain, server, error),
     }
 }
 
@@ -267,13 +265,6 @@ fn unknown(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
             "add that authority to `ca_file`, which has {}",
             first.subject
         )),
-    }
-}
-
-fn names(certificate: &Certificate) -> String {
-    match certificate.names.as_slice() {
-        [] => certificate.subject.clone(),
-        names => names.join(", "),
     }
 }
 

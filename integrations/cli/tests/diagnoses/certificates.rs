@@ -115,7 +115,11 @@ fn expired_certificates_other_hosts_and_other_authorities_are_named() {
 }
 
 /// Creates an authority of this name and key that expires in this year.
-fn authority_of(name: &str, key: KeyPair, expires: i32) -> (String, Issuer<'static, KeyPair>) {
+pub(crate) fn authority_of(
+    name: &str,
+    key: KeyPair,
+    expires: i32,
+) -> (String, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -126,7 +130,7 @@ fn authority_of(name: &str, key: KeyPair, expires: i32) -> (String, Issuer<'stat
 }
 
 /// Gives the server a certificate of this text and key. It reloads in its own time.
-fn replace(server: &Postgres, certificate: &str, key: &str) {
+pub(crate) fn replace(server: &Postgres, certificate: &str, key: &str) {
     // In place, so that owner and mode remain.
     let folder = server.socket_dir();
     fs::write(folder.join("server.pem"), certificate).expect("written");
@@ -201,7 +205,12 @@ fn a_certificate_is_judged_as_the_driver_of_the_pool_does() {
 }
 
 /// Writes a client's certificate by an authority, and returns the settings for it.
-fn client(setup: &Setup, authority: &Issuer<'_, KeyPair>, name: &str, expires: i32) -> String {
+pub(crate) fn client(
+    setup: &Setup,
+    authority: &Issuer<'_, KeyPair>,
+    name: &str,
+    expires: i32,
+) -> String {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = date_time_ymd(2000, 1, 1);
@@ -215,7 +224,7 @@ fn client(setup: &Setup, authority: &Issuer<'_, KeyPair>, name: &str, expires: i
     )
 }
 
-fn authority() -> (String, Issuer<'static, KeyPair>) {
+pub(crate) fn authority() -> (String, Issuer<'static, KeyPair>) {
     let key = KeyPair::generate().expect("a key");
     authority_of("client authority", key, 2090)
 }

@@ -8,6 +8,7 @@ mod backends;
 mod certificates;
 mod commands;
 mod common;
+mod handshakes;
 mod networks;
 mod other_servers;
 mod poolers;

@@ -2,8 +2,11 @@
 
 use std::io;
 
+use rustls::AlertDescription;
+
 use crate::doctor::greeting::{closed_finding, silent_finding};
-use crate::finding::{Finding, Step, one_line};
+use crate::doctor::tls;
+use crate::finding::{Finding, Step};
 
 /// Error of a login. Its texts are those of the server or driver: they may contain the password,
 /// and are printed by [`failed_finding`](super::failed_finding) alone.
@@ -18,8 +21,8 @@ pub(in crate::doctor) enum LoginError {
     TimedOut,
     /// The server responded, and closed the connection during the login.
     Closed,
-    /// The server ended TLS, with this reason.
-    TlsAlert(String),
+    /// The server ended TLS after the handshake.
+    TlsAlert(AlertDescription),
     /// The driver stopped.
     Other(String),
 }
@@ -79,7 +82,7 @@ impl LoginError {
     pub(in crate::doctor) fn of_io(error: &io::Error) -> Self {
         let tls = error.get_ref().and_then(|error| error.downcast_ref());
         match tls {
-            Some(rustls::Error::AlertReceived(alert)) => Self::TlsAlert(format!("{alert:?}")),
+            Some(rustls::Error::AlertReceived(alert)) => Self::TlsAlert(*alert),
             _ if is_closed(error) => Self::Closed,
             _ => Self::Other(error.to_string()),
         }
@@ -118,23 +121,10 @@ impl LoginError {
                 "the connection was closed during the login, without a reason",
                 advice.closed,
             ),
-            Self::TlsAlert(reason) => Err(alert_finding(reason)),
+            Self::TlsAlert(alert) => Err(tls::alert_finding(*alert, true)),
             Self::Other(reason) => problem("login_failed", reason, advice.other),
         }
     }
-}
-
-/// Judges the end of TLS by the server after the handshake.
-fn alert_finding(reason: &str) -> Finding {
-    Finding::problem(
-        Step::Tls,
-        "client_certificate_rejected",
-        format!("the server ended TLS: {}", one_line(reason)),
-    )
-    .with_next(
-        "set `client_certificate_file` and `client_key_file`, or renew them: the server requires a \
-         certificate that is valid, by an authority that it knows",
-    )
 }
 
 /// Returns whether the other side closed the connection.

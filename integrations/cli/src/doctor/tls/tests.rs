@@ -15,6 +15,8 @@ fn certificate(subject: &str, issuer: &str, not_after: SystemTime) -> Certificat
         issuer: issuer.into(),
         not_before: UNIX_EPOCH,
         not_after,
+        version: 3,
+        is_authority: false,
         names: vec!["db.internal".into()],
     }
 }
