@@ -10,7 +10,8 @@ use super::found::Found;
 use super::handshake::{Handshake, Secured};
 use super::login::{self, LoginError, LoginFacts, ServerError};
 use super::network::{
-    Lookup, Reached, Stream, connect, connect_finding, connect_local, look_up, lookup_finding, open,
+    Attempts, Connected, Lookup, Reached, Stream, connect, connect_finding, connect_local, look_up,
+    lookup_finding, open, skipped_finding,
 };
 use super::tls::{self, TlsFacts};
 use super::verification::Roots;
@@ -25,7 +26,11 @@ pub(super) struct Line {
 }
 
 /// Looks up the host and connects to its port.
-pub(super) async fn reach(place: &Place, found: &mut Found<'_>) -> Option<Box<dyn Stream>> {
+pub(super) async fn reach(
+    connection: &Connection,
+    place: &Place,
+    found: &mut Found<'_>,
+) -> Option<Box<dyn Stream>> {
     let (host, port) = (&place.host, place.port);
     let reached = if host.starts_with('/') {
         connect_local(host, port).await
@@ -37,10 +42,24 @@ pub(super) async fn reach(place: &Place, found: &mut Found<'_>) -> Option<Box<dy
             _ => return None,
         }
     };
+    if let Reached::Connected(connected) = &reached
+        && let Some(finding) = skipped_finding(attempts(connection), connected)
+    {
+        found.add(finding)?;
+    }
     found.add(connect_finding(host, port, &reached))?;
     match reached {
-        Reached::Connected(stream, ..) | Reached::Local(stream) => Some(stream),
+        Reached::Connected(Connected { stream, .. }) | Reached::Local(stream) => Some(stream),
         Reached::Failed(_) => None,
+    }
+}
+
+/// Returns how the pool's driver tries the addresses of a host.
+fn attempts(connection: &Connection) -> Attempts {
+    match connection.engine() {
+        Engine::Redis => Attempts::AllAtOnce,
+        _ if connection.uses_tokio_postgres() => Attempts::NextAfterTimeout,
+        _ => Attempts::OneByOne,
     }
 }
 

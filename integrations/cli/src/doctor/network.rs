@@ -51,6 +51,15 @@ pub(super) fn lookup_finding(host: &str, lookup: &Lookup) -> Finding {
             format!("no response for {host} within 5 s"),
         )
         .with_next("check the resolver of this machine (/etc/resolv.conf) and its network"),
+        Lookup::Failed(reason) if is_of_resolver(reason) => Finding::problem(
+            Step::Dns,
+            "resolver_failed",
+            format!("{host} cannot be looked up: {}", one_line(reason)),
+        )
+        .with_next(
+            "check the resolver of this machine (/etc/resolv.conf): it does not respond, or cannot \
+             reach the servers of the domain",
+        ),
         Lookup::Addresses(_) | Lookup::Failed(_) => {
             let reason = match lookup {
                 Lookup::Failed(reason) => one_line(reason),
@@ -69,6 +78,19 @@ pub(super) fn lookup_finding(host: &str, lookup: &Lookup) -> Finding {
     }
 }
 
+/// Returns whether the text is that of EAI_AGAIN or EAI_FAIL, by glibc or musl. The standard library
+/// keeps the text alone, and leaves it in English.
+fn is_of_resolver(reason: &str) -> bool {
+    let texts = [
+        "temporary failure in name resolution",
+        "non-recoverable failure in name resolution",
+        "try again",
+        "unrecoverable error",
+    ];
+    let reason = reason.to_ascii_lowercase();
+    texts.iter().any(|text| reason.ends_with(text))
+}
+
 /// Returns whether two hosts have a common address, or the same name.
 pub(super) async fn is_same_host(one: &str, other: &str) -> bool {
     if one.eq_ignore_ascii_case(other) {
@@ -82,11 +104,30 @@ pub(super) async fn is_same_host(one: &str, other: &str) -> bool {
     }
 }
 
+/// A connection to a port.
+pub(super) struct Connected {
+    pub(super) stream: Box<dyn Stream>,
+    address: SocketAddr,
+    took: Duration,
+    /// The addresses that were tried before.
+    failed: Vec<(SocketAddr, Unreached)>,
+}
+
 /// Result of a connection to a port.
 pub(super) enum Reached {
-    Connected(Box<dyn Stream>, SocketAddr, Duration),
+    Connected(Connected),
     Local(Box<dyn Stream>),
     Failed(Unreached),
+}
+
+/// How the driver of a pool tries the addresses of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempts {
+    /// The next one when the system gives up the one before, after some two minutes.
+    OneByOne,
+    /// The next one after a time limit of the driver.
+    NextAfterTimeout,
+    AllAtOnce,
 }
 
 /// Reason why a port was not reached. Of several, the last in this order is reported: an
@@ -116,16 +157,23 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Reached {
         let began = Instant::now();
         match timeout(TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                return Reached::Connected(Box::new(stream), *address, began.elapsed());
+                return Reached::Connected(Connected {
+                    stream: Box::new(stream),
+                    address: *address,
+                    took: began.elapsed(),
+                    failed,
+                });
             }
-            Ok(Err(error)) => failed.push(error.into()),
-            Err(_) => failed.push(Unreached::TimedOut),
+            Ok(Err(error)) => failed.push((*address, error.into())),
+            Err(_) => failed.push((*address, Unreached::TimedOut)),
         }
     }
-    Reached::Failed(reason_to_report(failed))
+    Reached::Failed(reason_to_report(
+        failed.into_iter().map(|(_, reason)| reason),
+    ))
 }
 
-fn reason_to_report(failed: Vec<Unreached>) -> Unreached {
+fn reason_to_report(failed: impl IntoIterator<Item = Unreached>) -> Unreached {
     let last = failed.into_iter().max();
     last.unwrap_or_else(|| Unreached::Other("no address".to_owned()))
 }
@@ -136,7 +184,7 @@ pub(super) async fn open(host: &str, port: u16) -> Option<Box<dyn Stream>> {
         return None;
     };
     match connect(&addresses).await {
-        Reached::Connected(stream, ..) => Some(stream),
+        Reached::Connected(connected) => Some(connected.stream),
         _ => None,
     }
 }
@@ -150,10 +198,43 @@ pub(super) async fn connect_local(directory: &str, port: u16) -> Reached {
     }
 }
 
+/// Judges the addresses that failed before another one accepted.
+pub(super) fn skipped_finding(attempts: Attempts, connected: &Connected) -> Option<Finding> {
+    let (accepted, failed) = (connected.address, &connected.failed);
+    let (first, _) = failed.first()?;
+    let timed_out = failed
+        .iter()
+        .find(|(_, reason)| *reason == Unreached::TimedOut);
+    let Some((dropped, _)) = timed_out else {
+        let detail = format!("{first} does not accept connections, {accepted} does");
+        return Some(
+            Finding::note(Step::Tcp, "address_unreachable", detail).with_next(
+                "remove the address from the host's name, if nothing is to listen there",
+            ),
+        );
+    };
+    let detail = format!("{dropped} did not respond within 5 s, {accepted} did");
+    let finding = match attempts {
+        Attempts::AllAtOnce => return None,
+        Attempts::NextAfterTimeout => Finding::note(Step::Tcp, "address_timed_out", detail),
+        Attempts::OneByOne => Finding::problem(
+            Step::Tcp,
+            "address_timed_out",
+            format!(
+                "{detail}: the pool tries the addresses in this order, and waits for the first"
+            ),
+        ),
+    };
+    Some(finding.with_next(
+        "open the port on that address in firewalls and security groups, or remove the address \
+         from the host's name (DNS, /etc/hosts)",
+    ))
+}
+
 pub(super) fn connect_finding(host: &str, port: u16, reached: &Reached) -> Finding {
     let place = format!("{}:{port}", one_line(host));
     match reached {
-        Reached::Connected(_, address, took) => {
+        Reached::Connected(Connected { address, took, .. }) => {
             Finding::ok(Step::Tcp, format!("{address} in {} ms", took.as_millis()))
         }
         Reached::Local(_) => Finding::ok(Step::Tcp, "Unix socket"),
@@ -207,7 +288,7 @@ mod tests {
     fn of_several_addresses_a_dropped_packet_precedes_a_missing_route() {
         let route = || Unreached::Other("no route".to_owned());
         let several = [Unreached::TimedOut, Unreached::Refused, route()];
-        assert_eq!(reason_to_report(several.to_vec()), Unreached::TimedOut);
+        assert_eq!(reason_to_report(several.clone()), Unreached::TimedOut);
         assert_eq!(reason_to_report(several[1..].to_vec()), Unreached::Refused);
         assert_eq!(reason_to_report(vec![route()]), route());
     }

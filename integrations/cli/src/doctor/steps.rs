@@ -46,7 +46,7 @@ impl Doctor {
         self.identify(connection, found).await?;
         let lease = self.obtain(connection, found).await?;
         let place = place_of(connection, lease.secret(), found)?;
-        let stream = reach(&place, found).await?;
+        let stream = reach(connection, &place, found).await?;
         let line = secure(connection, &place, stream, lease.secret(), found).await?;
         check_token(connection, &place, lease.secret(), found)?;
         self.log_in(connection, &place, &lease, line, found).await
@@ -57,7 +57,7 @@ impl Doctor {
         let detail = "the service adds the provider of these credentials; they are not checked";
         found.add(Finding::note(Step::Secret, "added_by_service", detail))?;
         let place = Place::of(connection);
-        let stream = reach(&place, found).await?;
+        let stream = reach(connection, &place, found).await?;
         // Nothing is to be hidden in the texts of the server.
         let none = Credentials::new("", "");
         let line = secure(connection, &place, stream, &none, found).await;

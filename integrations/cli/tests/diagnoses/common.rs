@@ -18,8 +18,8 @@ pub(crate) const ACCESS_KEY: &str = "wJalrXUtnFEMI-kestrel-access-key";
 /// A folder with a configuration.
 pub(crate) struct Setup {
     folder: TempDir,
-    /// Library that gives the command another clock.
-    clock: Option<PathBuf>,
+    /// Library that replaces functions of the C library for the command.
+    library: Option<PathBuf>,
 }
 
 /// Replaces the function of the C library that reads the clock.
@@ -35,12 +35,30 @@ int clock_gettime(clockid_t id, struct timespec *at) {
 }
 ";
 
+/// Replaces the function of the C library that looks up a host: `several.test` has two addresses,
+/// and for `unresolved.test` the resolver does not respond.
+const RESOLVER: &str = "
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+        dlsym(RTLD_NEXT, \"getaddrinfo\");
+    if (node && strcmp(node, \"unresolved.test\") == 0) return EAI_AGAIN;
+    if (!node || strcmp(node, \"several.test\") != 0) return real(node, service, hints, found);
+    int first = real(\"127.0.0.2\", service, hints, found);
+    return first ? first : real(\"127.0.0.1\", service, hints, &(*found)->ai_next);
+}
+";
+
 impl Setup {
     /// Creates a folder with the file `password`.
     pub(crate) fn new() -> Self {
         let setup = Self {
             folder: TempDir::new().expect("a folder"),
-            clock: None,
+            library: None,
         };
         setup.write("password", SECRET);
         setup
@@ -48,16 +66,24 @@ impl Setup {
 
     /// Gives the command a clock that differs from the machine's by these seconds. Needs a C
     /// compiler.
-    pub(crate) fn with_clock(mut self, seconds: i32) -> Self {
-        let (source, library) = (self.write("clock.c", CLOCK), self.path("clock.so"));
+    pub(crate) fn with_clock(self, seconds: i32) -> Self {
+        self.with_library(&CLOCK.replace("SHIFT", &format!("({seconds})")))
+    }
+
+    /// Gives the command another resolver, see [`RESOLVER`]. Needs a C compiler.
+    pub(crate) fn with_resolver(self) -> Self {
+        self.with_library(RESOLVER)
+    }
+
+    fn with_library(mut self, text: &str) -> Self {
+        let (source, library) = (self.write("library.c", text), self.path("library.so"));
         let compiled = Command::new("cc")
             .args(["-shared", "-fPIC", "-o"])
             .arg(&library)
-            .arg(format!("-DSHIFT=({seconds})"))
             .args([&source, "-ldl"])
             .status();
         assert!(compiled.expect("a compiler").success());
-        self.clock = Some(library);
+        self.library = Some(library);
         self
     }
 
@@ -84,7 +110,7 @@ impl Setup {
                 command.env_remove(name);
             }
         }
-        if let Some(library) = &self.clock {
+        if let Some(library) = &self.library {
             command.env("LD_PRELOAD", library);
         }
         command

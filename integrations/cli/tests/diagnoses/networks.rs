@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use claviger::lease::Timestamp;
+use claviger_servers::Postgres;
 
 use crate::common::{SECRET, Setup, pool};
 
@@ -39,6 +40,46 @@ fn a_dropping_firewall_a_closed_port_and_an_unknown_host_are_distinguished() {
     setup
         .doctor(&unknown, &[])
         .assert_cause("dns", "unknown_host");
+}
+
+/// The pools' drivers differ: sqlx waits for the first address, Redis' client tries all at once.
+#[test]
+fn an_address_that_drops_is_named_although_another_one_accepts() {
+    let setup = Setup::new().with_resolver();
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let config = |kind: &str| {
+        let more = format!("kind = \"{kind}\"\ndatabase = \"postgres\"");
+        pool(&setup, server.port(), &more).replace("127.0.0.1", "several.test")
+    };
+    // Nothing listens on the first address.
+    let closed = setup.doctor(&config("postgres"), &[]);
+    closed.assert_fine();
+    let notes = closed.report.to_string();
+    assert!(notes.contains("address_unreachable"), "{notes}");
+
+    let listener = TcpListener::bind(("127.0.0.2", server.port())).expect("a port");
+    let streams = fill(listener.local_addr().expect("an address"));
+    let dropped = setup.doctor(&config("postgres"), &[]);
+    dropped.assert_cause("tcp", "address_timed_out");
+    let detail = dropped.finding("tcp")["detail"].to_string();
+    assert!(detail.contains("127.0.0.2"), "{detail}");
+    assert_eq!(dropped.logins(), (0, 0));
+    // It tries the next address by itself, after 2 s.
+    let next = setup.doctor(&config("deadpool-postgres"), &[]);
+    next.assert_fine();
+    let notes = next.report.to_string();
+    assert!(notes.contains("address_timed_out"), "{notes}");
+    drop(streams);
+}
+
+#[test]
+fn a_resolver_that_does_not_respond_is_no_unknown_host() {
+    let setup = Setup::new().with_resolver();
+    let config = pool(&setup, 5432, "").replace("127.0.0.1", "unresolved.test");
+    setup
+        .doctor(&config, &[])
+        .assert_cause("dns", "resolver_failed");
 }
 
 /// A balancer without a healthy target accepts connections, and closes them at once.
@@ -182,7 +223,7 @@ fn respond(mut stream: TcpStream, ahead: Duration) {
 #[test]
 fn a_clock_that_is_off_by_20_minutes_is_named() {
     let setup = Setup::new();
-    let database = claviger_servers::Postgres::start().expect("a server");
+    let database = Postgres::start().expect("a server");
     let (address, _) = backend(Duration::from_secs(20 * 60));
     for backend in [
         format!(
@@ -213,7 +254,7 @@ fn a_clock_that_is_off_by_20_minutes_is_named() {
 
 #[test]
 fn a_clock_that_differs_from_the_database_s_is_noted_without_any_backend() {
-    let server = claviger_servers::Postgres::start().expect("a server");
+    let server = Postgres::start().expect("a server");
     server.create_role("app", SECRET).expect("a role");
     let setup = Setup::new().with_clock(-20 * 60);
     let config = pool(&setup, server.port(), "database = \"postgres\"");
