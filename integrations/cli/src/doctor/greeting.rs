@@ -4,17 +4,25 @@ use std::io;
 use std::time::Duration;
 
 use rustls::AlertDescription;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::login::{LoginError, ServerError};
 use super::network::Stream;
+use super::protocol::{OtherProtocol, is_mysql};
 use crate::finding::{Finding, Step, one_line};
 
 /// Longest time of the probe.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest message that is read.
 const LONGEST_MESSAGE: usize = 8_192;
+
+/// Length of the head of a message.
+const HEAD: usize = 5;
+/// Longest message of a startup, as in libpq. An error of a server before 7.4 has no length.
+const LONGEST_OF_STARTUP: u32 = 30_000;
+/// Longest part of a response that is read to recognize the protocol.
+const LONGEST_BEGINNING: usize = 512;
 
 /// Parameter that no pooler knows. PostgreSQL examines parameters after the login, PgBouncer
 /// before.
@@ -45,6 +53,8 @@ pub(super) enum Greeting {
     Silent,
     /// The server ended TLS: it does not accept the client's certificate, or requires one.
     TlsAlert(AlertDescription),
+    /// What responds is no server of PostgreSQL.
+    OtherProtocol(OtherProtocol),
     Unknown,
 }
 
@@ -109,16 +119,59 @@ async fn exchange(
     message.extend(body);
     stream.write_all(&message).await?;
     stream.flush().await?;
+    let sent = beginning(stream).await?;
+    *has_responded = true;
+    match sent.as_slice() {
+        [b'E', text @ ..]
+            if stated_length(&sent) >= LONGEST_OF_STARTUP && !text.starts_with(&[0]) =>
+        {
+            return Ok(Greeting::Error(early_error(text)));
+        }
+        sent if !is_response(sent) => {
+            return Ok(Greeting::OtherProtocol(OtherProtocol::new(
+                "PostgreSQL",
+                sent,
+            )));
+        }
+        _ => {}
+    }
+    let mut responses = sent.chain(stream);
     loop {
-        let (kind, body) = read_message(stream).await?;
-        *has_responded = true;
+        let (kind, body) = read_message(&mut responses).await?;
         if let Some(greeting) = parse(kind, &body) {
             return Ok(greeting);
         }
     }
 }
 
-async fn read_message(stream: &mut dyn Stream) -> io::Result<(u8, Vec<u8>)> {
+/// Reads what a server sends first: a head of a message at least, unless it sends less.
+async fn beginning(stream: &mut dyn Stream) -> io::Result<Vec<u8>> {
+    let mut sent = vec![0; LONGEST_BEGINNING];
+    let mut read = 0;
+    while read < HEAD {
+        match stream.read(&mut sent[read..]).await? {
+            0 if read == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            0 => break,
+            more => read += more,
+        }
+    }
+    sent.truncate(read);
+    Ok(sent)
+}
+
+/// Returns the length in the head of a message. 0 if there is none.
+fn stated_length(sent: &[u8]) -> u32 {
+    let length = sent.get(1..HEAD).and_then(|length| length.try_into().ok());
+    length.map(u32::from_be_bytes).unwrap_or_default()
+}
+
+/// Returns whether a response to a startup message begins so.
+fn is_response(sent: &[u8]) -> bool {
+    let is_known = sent.first().is_some_and(|kind| b"REKSNZv".contains(kind));
+    is_known && stated_length(sent) < LONGEST_OF_STARTUP && !is_mysql(sent)
+}
+
+async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Vec<u8>)> {
     let kind = stream.read_u8().await?;
     let length = usize::try_from(stream.read_u32().await?).map_err(io::Error::other)?;
     let mut body = vec![0; length.saturating_sub(4).min(LONGEST_MESSAGE)];

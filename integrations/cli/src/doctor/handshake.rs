@@ -14,7 +14,8 @@ use tokio_rustls::TlsConnector;
 
 use super::greeting;
 use super::login::{LoginError, ServerError};
-use super::network::Stream;
+use super::network::{self, Stream};
+use super::protocol::{OtherProtocol, is_mysql};
 use super::verification::{Recorder, Roots, Verdict};
 use crate::finding::one_line;
 
@@ -42,7 +43,7 @@ pub(super) enum Handshake {
     /// There was no response in time.
     TimedOut,
     /// What responds is no server of this kind.
-    OtherProtocol(String),
+    OtherProtocol(OtherProtocol),
     /// The client's certificate or key, which the settings name, cannot be used.
     ClientFiles(ClientFiles),
     /// TLS ended with an error. The certificates are those that the server sent before.
@@ -147,10 +148,8 @@ pub(super) async fn without_tls(connection: &Connection, mut stream: Box<dyn Str
 }
 
 fn of_error(error: &io::Error) -> Handshake {
-    if error.kind() == io::ErrorKind::InvalidInput {
-        return Handshake::OtherProtocol(one_line(&error.to_string()));
-    }
     match LoginError::of_io(error) {
+        LoginError::OtherProtocol(other) => Handshake::OtherProtocol(other),
         LoginError::Closed => Handshake::Closed,
         _ => Handshake::Failed(one_line(&error.to_string())),
     }
@@ -166,6 +165,28 @@ pub(super) async fn redis_responds_in_plain(mut stream: Box<dyn Stream>) -> bool
         stream.read_u8().await
     };
     matches!(timeout(TIMEOUT, exchange).await, Ok(Ok(b'+' | b'-')))
+}
+
+/// Returns whether a server responds with TLS, without any negotiation in its own protocol.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection.
+pub(super) async fn responds_with_tls(
+    connection: &Connection,
+    host: &str,
+    stream: Box<dyn Stream>,
+) -> bool {
+    let roots = Roots {
+        all: RootCertStore::empty(),
+        unexpired: None,
+    };
+    let handshake = complete(connection, host, stream, roots);
+    matches!(
+        timeout(network::TIMEOUT, handshake).await,
+        Ok(Ok(
+            Handshake::Secured(_) | Handshake::TlsError(rustls::Error::AlertReceived(_), _)
+        ))
+    )
 }
 
 async fn secure(
@@ -186,6 +207,16 @@ async fn secure(
         Ok(false) => return Ok(Handshake::Plain(stream)),
         Err(error) => return Ok(Handshake::Rejected(error)),
     }
+    complete(connection, host, stream, roots).await
+}
+
+/// Completes a handshake with a server that expects it now.
+async fn complete(
+    connection: &Connection,
+    host: &str,
+    stream: Box<dyn Stream>,
+    roots: Roots,
+) -> io::Result<Handshake> {
     let recorder = Arc::new(Recorder::new(roots));
     let config = match client_config(connection, Arc::clone(&recorder)) {
         Ok(config) => config,
@@ -230,15 +261,13 @@ async fn request_postgres(stream: &mut Box<dyn Stream>) -> io::Result<Supported>
     match stream.read_u8().await? {
         b'S' => Ok(Ok(true)),
         b'N' => Ok(Ok(false)),
-        b'E' => {
-            let mut text = vec![0; LONGEST_ERROR];
-            let length = stream.read(&mut text).await?;
-            Ok(Err(greeting::early_error(&text[..length])))
-        }
         first => {
             let mut text = vec![first; LONGEST_ERROR];
             let length = 1 + stream.read(&mut text[1..]).await?;
-            Err(other_protocol("PostgreSQL", &text[..length]))
+            if first == b'E' && !is_mysql(&text[..length]) {
+                return Ok(Err(greeting::early_error(&text[1..length])));
+            }
+            Err(OtherProtocol::new("PostgreSQL", &text[..length]).into())
         }
     }
 }
@@ -249,7 +278,7 @@ async fn read_mysql(stream: &mut Box<dyn Stream>) -> io::Result<Result<(u16, u8)
     stream.read_exact(&mut head).await?;
     let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
     if head[3] != 0 || length > LONGEST_GREETING {
-        return Err(other_protocol("MySQL", &head));
+        return Err(OtherProtocol::new("MySQL", &head).into());
     }
     let mut greeting = vec![0; length];
     stream.read_exact(&mut greeting).await?;
@@ -271,7 +300,7 @@ async fn read_mysql(stream: &mut Box<dyn Stream>) -> io::Result<Result<(u16, u8)
             u16::from_le_bytes([low, high]),
             head[3].wrapping_add(1),
         ))),
-        _ => Err(other_protocol("MySQL", &greeting)),
+        _ => Err(OtherProtocol::new("MySQL", &greeting).into()),
     }
 }
 
@@ -291,19 +320,6 @@ async fn request_mysql(stream: &mut Box<dyn Stream>) -> io::Result<Supported> {
     request.extend([0; 23]);
     stream.write_all(&request).await?;
     Ok(Ok(true))
-}
-
-/// Returns the error of a server that does not respond as `wanted`, with the text that it sent.
-fn other_protocol(wanted: &str, sent: &[u8]) -> io::Error {
-    let text = String::from_utf8_lossy(sent);
-    let first = one_line(text.lines().next().unwrap_or_default());
-    let shown = match sent {
-        [_, _, _, 0, 10, ..] => "the greeting of MySQL".to_owned(),
-        [0x15, 3, ..] => "an alert of TLS".to_owned(),
-        _ => format!("{first:?}"),
-    };
-    let message = format!("the server does not respond as {wanted}: it sent {shown}");
-    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 fn client_config(

@@ -14,7 +14,6 @@ use super::network::{
     lookup_finding, open, skipped_finding,
 };
 use super::tls::{self, TlsFacts};
-use super::verification::Roots;
 use super::{greeting, handshake};
 use crate::finding::{Finding, Step, one_line};
 use crate::place::Place;
@@ -137,7 +136,15 @@ pub(super) async fn secure(
             });
         }
         Handshake::Rejected(error) => rejected(connection, place, credentials, error),
-        Handshake::OtherProtocol(reason) => tls::other_protocol_finding(&reason),
+        Handshake::OtherProtocol(other) if other.is_tls() => {
+            tls::expected_finding(connection.engine())
+        }
+        Handshake::OtherProtocol(other) => {
+            tls::other_protocol_finding(Step::Tls, &other.to_string())
+        }
+        Handshake::Closed | Handshake::TimedOut if responds_with_tls(connection, place).await => {
+            tls::expected_finding(connection.engine())
+        }
         _ if responds_in_plain(connection, place).await => tls::plain_finding(mode, Some(false)),
         Handshake::Closed => greeting::closed_finding(Step::Tls),
         Handshake::TimedOut => greeting::silent_finding(Step::Tls),
@@ -189,15 +196,10 @@ async fn responds_in_plain(connection: &Connection, place: &Place) -> bool {
     }
 }
 
-/// Returns whether a server, which did not respond without TLS, completes a handshake.
+/// Returns whether a server, which did not respond in the protocol of the pool, responds with TLS.
 pub(super) async fn responds_with_tls(connection: &Connection, place: &Place) -> bool {
     let Some(stream) = open(&place.host, place.port).await else {
         return false;
     };
-    let roots = Roots {
-        all: rustls::RootCertStore::empty(),
-        unexpired: None,
-    };
-    let handshake = handshake::handshake(connection, &place.host, stream, roots).await;
-    matches!(handshake, Handshake::Secured(_))
+    handshake::responds_with_tls(connection, &place.host, stream).await
 }

@@ -89,6 +89,7 @@ impl Doctor {
             Greeting::TlsAlert(reason) => Err(LoginError::TlsAlert(reason)),
             Greeting::Closed => Err(LoginError::ClosedAtOnce),
             Greeting::Silent => Err(LoginError::Silent),
+            Greeting::OtherProtocol(other) => Err(LoginError::OtherProtocol(other)),
             Greeting::LoggedIn => {
                 // The login of the probe, and that of the driver.
                 self.logins += 1;
@@ -284,14 +285,14 @@ async fn judge(
     facts: &LoginFacts<'_>,
     error: &LoginError,
 ) -> Finding {
-    let is_redis = connection.engine() == Engine::Redis;
-    // What is no response of Redis may be one of TLS.
-    let is_unread = matches!(
-        error,
-        LoginError::Silent | LoginError::ClosedAtOnce | LoginError::Other(_)
-    );
-    if is_redis && is_unread && !facts.has_tls && responds_with_tls(connection, place).await {
-        return tls::expected_finding();
+    let expects_tls = match error {
+        _ if facts.has_tls => false,
+        LoginError::OtherProtocol(other) => other.is_tls(),
+        LoginError::Silent | LoginError::ClosedAtOnce => responds_with_tls(connection, place).await,
+        _ => false,
+    };
+    if expects_tls {
+        return tls::expected_finding(connection.engine());
     }
     let mut finding = login::failed_finding(connection.engine(), facts, error, credentials);
     if facts.is_token && facts.method == Some(Method::Hashed) {

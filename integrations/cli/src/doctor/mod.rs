@@ -16,6 +16,7 @@ mod login;
 mod login_step;
 mod network;
 mod pooler;
+mod protocol;
 mod steps;
 mod tls;
 mod token;

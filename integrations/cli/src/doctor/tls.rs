@@ -5,7 +5,7 @@ mod uncompleted;
 
 use std::time::{Duration, SystemTime};
 
-use claviger_config::TlsMode;
+use claviger_config::{Engine, TlsMode};
 use rustls::CertificateError;
 
 use super::certificate::{Certificate, day};
@@ -49,20 +49,29 @@ pub(super) fn plain_finding(mode: TlsMode, server_has_tls: Option<bool>) -> Find
 }
 
 /// Judges a response that is not one of the pool's kind of server.
-pub(super) fn other_protocol_finding(reason: &str) -> Finding {
-    Finding::problem(Step::Tls, "other_protocol", one_line(reason))
+pub(super) fn other_protocol_finding(step: Step, reason: &str) -> Finding {
+    Finding::problem(step, "other_protocol", one_line(reason))
         .with_next("set `kind`, `host` and `port` to those of the same server")
 }
 
-/// Judges a server that responds with TLS alone, where the pool has none.
-pub(super) fn expected_finding() -> Finding {
-    Finding::problem(
-        Step::Tls,
-        "server_expects_tls",
-        "the server at this port speaks TLS alone, and the pool connects without it",
+/// Judges a server that responds with TLS alone, where the pool does not begin with it.
+pub(super) fn expected_finding(engine: Engine) -> Finding {
+    let problem = |detail| Finding::problem(Step::Tls, "server_expects_tls", detail);
+    if engine == Engine::Redis {
+        return problem(
+            "the server at this port speaks TLS alone, and the pool connects without it",
+        )
+        .with_next(
+            "set ssl_mode = \"verify-full\" and `ca_file`; a URL with rediss:// is the same",
+        );
+    }
+    problem(
+        "the server at this port speaks TLS from the first byte; the pool's driver requests TLS in \
+         the protocol of the database",
     )
+    .with_next("set `port` to that of the database: this one may be that of HTTPS or of Redis")
     .with_next(
-        "set ssl_mode = \"verify-full\" and `ca_file`; for Redis, a URL with rediss:// is the same",
+        "or let the load balancer or proxy in between, which ends TLS, forward TCP unchanged",
     )
 }
 

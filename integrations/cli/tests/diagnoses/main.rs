@@ -12,6 +12,7 @@ mod handshakes;
 mod networks;
 mod other_servers;
 mod poolers;
+mod ports;
 mod redis;
 mod rejections;
 mod roles;

@@ -5,6 +5,7 @@ use std::io;
 use rustls::AlertDescription;
 
 use crate::doctor::greeting::{closed_finding, silent_finding};
+use crate::doctor::protocol::OtherProtocol;
 use crate::doctor::tls;
 use crate::finding::{Finding, Step};
 
@@ -23,6 +24,8 @@ pub(in crate::doctor) enum LoginError {
     Closed,
     /// The server ended TLS after the handshake.
     TlsAlert(AlertDescription),
+    /// What responds is no server of the pool's kind.
+    OtherProtocol(OtherProtocol),
     /// The driver stopped.
     Other(String),
 }
@@ -80,6 +83,9 @@ impl LoginError {
     }
 
     pub(in crate::doctor) fn of_io(error: &io::Error) -> Self {
+        if let Some(other) = OtherProtocol::of_io(error) {
+            return Self::OtherProtocol(other.clone());
+        }
         let tls = error.get_ref().and_then(|error| error.downcast_ref());
         match tls {
             Some(rustls::Error::AlertReceived(alert)) => Self::TlsAlert(*alert),
@@ -99,7 +105,10 @@ impl LoginError {
 
     /// Returns whether the error has a text that this program did not write.
     pub(super) fn has_foreign_text(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Other(_))
+        matches!(
+            self,
+            Self::Server(_) | Self::OtherProtocol(_) | Self::Other(_)
+        )
     }
 
     /// Returns the server's error. Without one, returns the finding.
@@ -122,6 +131,9 @@ impl LoginError {
                 advice.closed,
             ),
             Self::TlsAlert(alert) => Err(tls::alert_finding(*alert, true)),
+            Self::OtherProtocol(other) => {
+                Err(tls::other_protocol_finding(Step::Login, &other.to_string()))
+            }
             Self::Other(reason) => problem("login_failed", reason, advice.other),
         }
     }

@@ -5,9 +5,12 @@ use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::doctor::network::Stream;
+use crate::doctor::protocol::OtherProtocol;
 
 /// Longest line and text that are read, in bytes.
 const LONGEST: usize = 16_384;
+/// Longest part of another protocol that is read, in bytes.
+const LONGEST_OTHER: usize = 512;
 /// Most values of a response.
 const MOST: usize = 256;
 
@@ -124,7 +127,10 @@ async fn line(stream: &mut dyn Stream) -> io::Result<String> {
             b'\n' => break,
             byte => line.push(byte),
         }
-        if line.len() > LONGEST || !is_response(line[0]) {
+        if !is_response(line[0]) {
+            return Err(other_protocol(stream, line[0]).await.into());
+        }
+        if line.len() > LONGEST {
             return Err(invalid());
         }
     }
@@ -134,6 +140,13 @@ async fn line(stream: &mut dyn Stream) -> io::Result<String> {
 /// Returns whether a response begins with this byte.
 fn is_response(byte: u8) -> bool {
     b"+-:$*_#,(!=%~>|\r".contains(&byte)
+}
+
+/// Reads the rest of what a server sent that is no response of Redis.
+async fn other_protocol(stream: &mut dyn Stream, first: u8) -> OtherProtocol {
+    let mut sent = vec![first; LONGEST_OTHER];
+    let length = stream.read(&mut sent[1..]).await.unwrap_or_default();
+    OtherProtocol::new("Redis", &sent[..=length])
 }
 
 fn invalid() -> io::Error {

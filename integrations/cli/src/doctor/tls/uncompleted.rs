@@ -32,7 +32,7 @@ pub(in crate::doctor) fn error_finding(
             nothing_in_common(&format!("{reason:?}"), has_client_certificate)
         }
         rustls::Error::InvalidMessage(_) => {
-            other_protocol_finding("the server does not respond with TLS")
+            other_protocol_finding(Step::Tls, "the server does not respond with TLS")
         }
         rustls::Error::InvalidCertificate(_) => match chain.first() {
             Some(server) => certificates::unusable(chain, server, error),
