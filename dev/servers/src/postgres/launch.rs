@@ -44,11 +44,12 @@ pub(super) fn launch(guardian: &mut Guardian, run: &Run, port: u16) -> Result<()
 }
 
 /// Checks what `pg_ctl --wait` checks: the first line of `postmaster.pid` is the process id, the
-/// eighth becomes `ready`. Unlike a trial connection this is not logged.
+/// eighth becomes `ready`, or `standby` without hot standby. Unlike a trial connection this is not logged.
 fn is_ready(data: &Path, pid: u32) -> bool {
     let Ok(status) = fs::read_to_string(data.join("postmaster.pid")) else {
         return false;
     };
     let mut lines = status.lines().map(str::trim);
-    lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
+    lines.next() == Some(pid.to_string().as_str())
+        && matches!(lines.nth(6), Some("ready" | "standby"))
 }

@@ -49,7 +49,7 @@ pub(super) async fn reach(
     found.add(connect_finding(host, port, &reached))?;
     match reached {
         Reached::Connected(Connected { stream, .. }) | Reached::Local(stream) => Some(stream),
-        Reached::Failed(_) => None,
+        Reached::Failed(_) | Reached::NoSocket(..) => None,
     }
 }
 

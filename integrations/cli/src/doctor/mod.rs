@@ -20,6 +20,7 @@ mod protocol;
 mod steps;
 mod tls;
 mod token;
+mod unreached;
 #[cfg(feature = "vault")]
 mod vault;
 mod verification;
@@ -60,6 +61,8 @@ pub(crate) struct Doctor {
     identity: Option<Finding>,
     /// The pools whose limits were compared.
     uses: Vec<capacity::PoolUse>,
+    /// Servers that were not reached, and the findings about them: each costs seconds.
+    unreached: Vec<(Place, Vec<Finding>)>,
     /// Rejected logins: an equal one may lock the account.
     rejected: Vec<Rejected>,
     logins: u32,
@@ -103,6 +106,7 @@ impl Doctor {
             #[cfg(feature = "aws")]
             identity: None,
             uses: Vec::new(),
+            unreached: Vec::new(),
             rejected: Vec::new(),
             logins: 0,
             failed_logins: 0,

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
+use super::unreached::{Unreached, no_socket_finding, unreached_finding};
 use crate::finding::{Finding, Step, one_line};
 
 /// Longest time of a lookup, and of a connection to a port.
@@ -118,6 +119,8 @@ pub(super) enum Reached {
     Connected(Connected),
     Local(Box<dyn Stream>),
     Failed(Unreached),
+    /// The Unix socket of this path does not accept.
+    NoSocket(PathBuf, io::Error),
 }
 
 /// How the driver of a pool tries the addresses of a host.
@@ -128,25 +131,6 @@ pub(super) enum Attempts {
     /// The next one after a time limit of the driver.
     NextAfterTimeout,
     AllAtOnce,
-}
-
-/// Reason why a port was not reached. Of several, the last in this order is reported: an
-/// address without a route, such as IPv6, shows the least about the others.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Unreached {
-    Other(String),
-    Refused,
-    TimedOut,
-}
-
-impl From<io::Error> for Unreached {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::TimedOut => Self::TimedOut,
-            _ => Self::Other(error.to_string()),
-        }
-    }
 }
 
 /// Connects to the first address that accepts. Otherwise the reason is that of the address that
@@ -192,9 +176,9 @@ pub(super) async fn open(host: &str, port: u16) -> Option<Box<dyn Stream>> {
 /// Connects to the Unix socket of PostgreSQL in this directory.
 pub(super) async fn connect_local(directory: &str, port: u16) -> Reached {
     let socket = Path::new(directory).join(format!(".s.PGSQL.{port}"));
-    match UnixStream::connect(socket).await {
+    match UnixStream::connect(&socket).await {
         Ok(stream) => Reached::Local(Box::new(stream)),
-        Err(error) => Reached::Failed(error.into()),
+        Err(error) => Reached::NoSocket(socket, error),
     }
 }
 
@@ -238,27 +222,8 @@ pub(super) fn connect_finding(host: &str, port: u16, reached: &Reached) -> Findi
             Finding::ok(Step::Tcp, format!("{address} in {} ms", took.as_millis()))
         }
         Reached::Local(_) => Finding::ok(Step::Tcp, "Unix socket"),
-        Reached::Failed(Unreached::TimedOut) => Finding::problem(
-            Step::Tcp,
-            "connect_timed_out",
-            format!("{place} did not respond within 5 s: packets are dropped on the way"),
-        )
-        .with_next(
-            "open the port in firewalls, security groups and network policies between this \
-             machine and the server; check routes",
-        ),
-        Reached::Failed(Unreached::Refused) => Finding::problem(
-            Step::Tcp,
-            "connection_refused",
-            format!("{place} refuses connections: the host responds, the port is closed"),
-        )
-        .with_next("check `port`, whether the server runs, and on which addresses it listens"),
-        Reached::Failed(Unreached::Other(reason)) => Finding::problem(
-            Step::Tcp,
-            "unreachable",
-            format!("{place} cannot be reached: {}", one_line(reason)),
-        )
-        .with_next("check the network between this machine and the server"),
+        Reached::Failed(reason) => unreached_finding(&place, reason),
+        Reached::NoSocket(socket, error) => no_socket_finding(socket, error),
     }
 }
 
@@ -270,18 +235,6 @@ mod tests {
 
     fn cause(finding: &Finding) -> Option<&str> {
         finding.cause
-    }
-
-    #[test]
-    fn a_dropped_packet_is_not_a_closed_port() {
-        let dropped = connect_finding("db", 5432, &Reached::Failed(Unreached::TimedOut));
-        let closed = connect_finding("db", 5432, &Reached::Failed(Unreached::Refused));
-        assert_eq!(cause(&dropped), Some("connect_timed_out"));
-        assert!(dropped.next[0].contains("firewall"), "{dropped:?}");
-        assert_eq!(cause(&closed), Some("connection_refused"));
-        let error = io::Error::from(io::ErrorKind::HostUnreachable);
-        let other = connect_finding("db", 5432, &Reached::Failed(error.into()));
-        assert_eq!(cause(&other), Some("unreachable"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use claviger_config::{Backend, Connection};
 use super::credential::{failed_finding, fetched_findings, split};
 use super::found::Found;
 use super::line::{reach, secure};
+use super::network::Stream;
 use super::token::{Claims, Use, token_finding, unprotected_finding};
 #[cfg(feature = "vault")]
 use super::vault;
@@ -46,7 +47,7 @@ impl Doctor {
         self.identify(connection, found).await?;
         let lease = self.obtain(connection, found).await?;
         let place = place_of(connection, lease.secret(), found)?;
-        let stream = reach(connection, &place, found).await?;
+        let stream = self.reach(connection, &place, found).await?;
         let line = secure(connection, &place, stream, lease.secret(), found).await?;
         check_token(connection, &place, lease.secret(), found)?;
         self.log_in(connection, &place, &lease, line, found).await
@@ -57,11 +58,41 @@ impl Doctor {
         let detail = "the service adds the provider of these credentials; they are not checked";
         found.add(Finding::note(Step::Secret, "added_by_service", detail))?;
         let place = Place::of(connection);
-        let stream = reach(connection, &place, found).await?;
+        let stream = self.reach(connection, &place, found).await?;
         // Nothing is to be hidden in the texts of the server.
         let none = Credentials::new("", "");
         let line = secure(connection, &place, stream, &none, found).await;
         line.map(drop)
+    }
+
+    /// Looks up the host and connects to its port. A server that another pool did not reach is not
+    /// tried again.
+    async fn reach(
+        &mut self,
+        connection: &Connection,
+        place: &Place,
+        found: &mut Found<'_>,
+    ) -> Option<Box<dyn Stream>> {
+        let mut unreached = self.unreached.iter();
+        let earlier =
+            unreached.find(|(other, _)| other.host == place.host && other.port == place.port);
+        if let Some((_, findings)) = earlier {
+            for finding in findings {
+                let mut finding = finding.clone();
+                if finding.is_problem() {
+                    finding.detail += " (as before; not tried again)";
+                }
+                found.add(finding);
+            }
+            return None;
+        }
+        let known = found.0.len();
+        let stream = reach(connection, place, found).await;
+        if stream.is_none() {
+            let findings = found.0[known..].to_vec();
+            self.unreached.push((place.clone(), findings));
+        }
+        stream
     }
 
     async fn compare_clocks(

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Duration;
 
@@ -70,6 +71,62 @@ fn an_address_that_drops_is_named_although_another_one_accepts() {
     next.assert_fine();
     let notes = next.report.to_string();
     assert!(notes.contains("address_timed_out"), "{notes}");
+    drop(streams);
+}
+
+#[test]
+fn a_socket_that_is_missing_or_without_a_server_is_named() {
+    let setup = Setup::new();
+    let server = Postgres::builder()
+        .hba("local all app scram-sha-256")
+        .start()
+        .expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let folder = server.socket_dir().display().to_string();
+    let diagnose = |port: u16| {
+        let config = pool(&setup, port, "database = \"postgres\"");
+        setup.doctor(&config.replace("127.0.0.1", &folder), &[])
+    };
+    diagnose(server.port()).assert_fine();
+    let missing = diagnose(1);
+    missing.assert_cause("tcp", "socket_missing");
+    let detail = missing.finding("tcp")["detail"].to_string();
+    assert!(detail.contains(".s.PGSQL.1 "), "{detail}");
+    // A server that crashes leaves its socket.
+    server.stop().expect("stopped");
+    let socket = server
+        .socket_dir()
+        .join(format!(".s.PGSQL.{}", server.port()));
+    drop(UnixListener::bind(socket).expect("a socket"));
+    let ended = diagnose(server.port());
+    ended.assert_cause("tcp", "connection_refused");
+    let detail = ended.finding("tcp")["detail"].to_string();
+    assert!(detail.contains(".s.PGSQL."), "{detail}");
+}
+
+#[test]
+fn a_server_that_was_not_reached_is_not_tried_again_by_other_pools() {
+    let setup = Setup::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let streams = fill(address);
+    let pools: Vec<_> = (0..30)
+        .map(|number| {
+            let name = format!("pools.orders{number}");
+            pool(&setup, address.port(), "").replace("pools.orders", &name)
+        })
+        .collect();
+    let diagnosis = setup.doctor(&pools.concat(), &[]);
+    diagnosis.assert_cause("tcp", "connect_timed_out");
+    let connections = diagnosis.report["connections"].as_array().expect("a list");
+    assert_eq!(connections.len(), 30);
+    for later in &connections[1..] {
+        let last = later["findings"].as_array().and_then(|all| all.last());
+        let last = last.expect("a finding");
+        assert_eq!(last["cause"], "connect_timed_out", "{later:#}");
+        let detail = last["detail"].to_string();
+        assert!(detail.contains("not tried again"), "{detail}");
+    }
     drop(streams);
 }
 

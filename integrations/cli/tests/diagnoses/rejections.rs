@@ -61,6 +61,24 @@ fn a_login_without_a_password_is_counted_and_noted() {
 }
 
 #[test]
+fn a_standby_that_accepts_no_connections_is_named() {
+    let server = Postgres::builder()
+        .setting("hot_standby", "off")
+        .start()
+        .expect("a server");
+    server.shut_down().expect("shut down");
+    let data = server.socket_dir().join("data");
+    std::fs::write(data.join("standby.signal"), "").expect("written");
+    server.start_again().expect("a standby");
+    let setup = Setup::new();
+    let config = pool(&setup, server.port(), "database = \"postgres\"");
+    let standby = setup.doctor(&config, &[]);
+    standby.assert_cause("login", "hot_standby_off");
+    let next = standby.finding("login")["next"][0].to_string();
+    assert!(next.contains("primary"), "{next}");
+}
+
+#[test]
 fn a_server_that_shuts_down_is_named() {
     let server = server("host all nobody 127.0.0.1/32 reject");
     let setup = Setup::new();

@@ -159,8 +159,7 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
                 identifier(facts.database)
             )),
         "53300" => too_many(facts, problem("too_many_connections"), error),
-        "57P03" => problem("server_not_ready")
-            .with_next("wait until the server has started, recovered, or shut down"),
+        "57P03" => not_ready(problem, message),
         "57P01" | "57P02" => problem("server_shuts_down")
             .with_next("wait for the restart or failover, and see the server's log"),
         "22023" | "42704" | "0A000" if error.routine.is_some() => {
@@ -174,6 +173,19 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
         }
         _ => problem("login_failed").with_next("check the server's log for this message"),
     }
+}
+
+/// Judges SQLSTATE 57P03: a server that starts, recovers or shuts down, or a standby that is not to
+/// accept connections.
+fn not_ready(problem: impl Fn(&'static str) -> Finding, message: &str) -> Finding {
+    const STANDBY: &str = "set `hot_standby = on` at the standby, or set `host` to the primary";
+    // Another one is "not yet accepting": it recovers.
+    if message.contains("is not accepting connections") {
+        return problem("hot_standby_off").with_next(STANDBY);
+    }
+    problem("server_not_ready")
+        .with_next("wait until the server has started, recovered, or shut down")
+        .with_next(format!("if it is a standby that never accepts: {STANDBY}"))
 }
 
 /// Judges SQLSTATE 28000, which has many causes.
