@@ -9,6 +9,13 @@ impl Found<'_> {
     /// Adds a finding. Returns `None` if it is a problem.
     pub(super) fn add(&mut self, finding: Finding) -> Option<()> {
         let is_problem = finding.is_problem();
+        if let Some(login) = self.0.last_mut()
+            && is_problem
+            && login.is_problem()
+            && login.cause.is_none()
+        {
+            login.cause = finding.cause;
+        }
         self.0.push(finding);
         (!is_problem).then_some(())
     }
@@ -19,11 +26,32 @@ impl Found<'_> {
         findings.any(|finding| finding.step == step && finding.outcome == Outcome::Ok)
     }
 
-    /// Removes the possible causes of a failed login, because the catalog shows the actual one.
+    /// Removes the possible causes of a failed login, because the catalog shows the actual one: that
+    /// of the problem that is added next.
     pub(super) fn narrow_down(&mut self) {
         if let Some(login) = self.0.last_mut().filter(|last| last.is_problem()) {
+            login.cause = None;
             login.next.clear();
             login.statements.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_login_has_the_cause_that_the_catalog_shows() {
+        let mut findings = Vec::new();
+        let mut found = Found(&mut findings);
+        let login = Finding::problem(Step::Login, "password_rejected", "28P01").with_next("try");
+        assert_eq!(found.add(login), None);
+        found.narrow_down();
+        let role = Finding::problem(Step::Role, "no_such_role", "missing").with_next("create it");
+        assert_eq!(found.add(role), None);
+        let causes: Vec<_> = findings.iter().map(|finding| finding.cause).collect();
+        assert_eq!(causes, [Some("no_such_role"); 2]);
+        assert!(findings[0].next.is_empty(), "{findings:?}");
     }
 }

@@ -191,16 +191,28 @@ pub(crate) struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Returns step and cause of the last problem or note of the first connection.
-    pub(crate) fn cause(&self) -> (String, String) {
+    /// Returns the problems of the first connection.
+    fn problems(&self) -> Vec<&Value> {
         let findings = self.report["connections"][0]["findings"].as_array();
+        let findings = findings.into_iter().flatten();
+        findings
+            .filter(|finding| finding["outcome"] == "problem")
+            .collect()
+    }
+
+    /// Returns the cause of the first problem of the first connection, and the step that names what
+    /// to do about this cause: a failed login leaves that to the role that explains it.
+    pub(crate) fn cause(&self) -> (String, String) {
         let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or("").to_owned();
-        let last = findings
-            .into_iter()
-            .flatten()
-            .rfind(|finding| finding["outcome"] == "problem");
-        last.map(|last| (text(last, "step"), text(last, "cause")))
-            .unwrap_or_default()
+        let problems = self.problems();
+        let Some(first) = problems.first() else {
+            return Default::default();
+        };
+        let advises = |finding: &&&Value| {
+            finding["cause"] == first["cause"] && finding["next"][0].is_string()
+        };
+        let advising = problems.iter().find(advises).unwrap_or(first);
+        (text(advising, "step"), text(first, "cause"))
     }
 
     /// Returns a finding of the first connection.
@@ -213,13 +225,15 @@ impl Diagnosis {
             .unwrap_or(&Value::Null)
     }
 
-    /// Asserts the last problem, that something to do is named, and the exit code.
+    /// Asserts the first problem, that something to do is named, and the exit code.
     pub(crate) fn assert_cause(&self, step: &str, cause: &str) {
         let expected = (step.to_owned(), cause.to_owned());
         assert_eq!(self.cause(), expected, "{:#}", self.report);
         assert_eq!(self.run.code, Some(1), "{:#}", self.report);
-        let next = self.finding(step)["next"][0].as_str().unwrap_or("");
-        assert!(!next.is_empty(), "{:#}", self.report);
+        let problems = self.problems();
+        let mut problems = problems.iter().filter(|problem| problem["step"] == step);
+        let next = problems.next().and_then(|first| first["next"][0].as_str());
+        assert_ne!(next.unwrap_or(""), "", "{:#}", self.report);
     }
 
     /// Asserts that no problem was found.
