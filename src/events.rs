@@ -29,14 +29,14 @@ pub enum Event {
         /// The error of the database.
         error: ConnectError,
     },
-    /// A fetch failed; the current lease stays in service.
+    /// A fetch failed; the current lease stays in use.
     FetchFailed {
         /// The provider.
         provider: Arc<str>,
         /// The cause.
         error: ProviderError,
     },
-    /// A lease could not be verified; the current generation stays in service.
+    /// A lease could not be verified; the current generation stays in use.
     VerificationFailed {
         /// The pool.
         pool: Arc<str>,

@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Law 2: a lease that cannot be verified leaves the old generation in service. The verification is
+//! Law 2: while a lease cannot be verified, the old generation stays in use. The verification is
 //! retried without a fetch, and at once when the old lease is rejected.
 
 #[path = "laws/law_02.rs"]

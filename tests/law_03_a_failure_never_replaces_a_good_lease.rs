@@ -1,6 +1,6 @@
 //! needs: postgresql
 //!
-//! Law 3: a valid lease stays in service while the backend is down.
+//! Law 3: a valid lease stays in use while the backend is down.
 
 #[path = "laws/law_03.rs"]
 mod on_postgresql;

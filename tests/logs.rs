@@ -160,14 +160,14 @@ async fn a_wrong_credential_that_is_corrected_is_not_logged_as_a_rotation() {
     sleep(Duration::from_secs(2)).await;
     assert_eq!(pool.generation(), 1);
     let logged = lines.take();
-    let expected = "INFO the backend returned the served credential again provider=login";
+    let expected = "INFO the backend returned the active credential again provider=login";
     assert!(logged.contains(expected), "{logged}");
     assert!(!logged.contains("INFO rotated"), "{logged}");
     assert!(!logged.contains("span="), "{logged}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_roll_back_is_logged_with_the_expiry_of_the_lease_that_it_returns_to() {
+async fn a_rollback_is_logged_with_the_expiry_of_the_lease_that_it_returns_to() {
     const MINUTE: Duration = Duration::from_secs(60);
     let (lines, _guard) = Lines::record();
     let builder = Supervisor::builder().with_previous_lease_kept_for(60 * MINUTE);

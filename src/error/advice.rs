@@ -37,7 +37,7 @@ impl ProviderErrorKind {
     pub const fn advice(self) -> Advice {
         match self {
             Self::Unavailable => advice(
-                "the backend cannot be reached, or has an error of its own",
+                "the backend cannot be reached, or has an internal error",
                 "check the backend's own status, then DNS, network policy and proxy; for a \
                  file, that it can be read",
             ),
@@ -75,7 +75,7 @@ impl ProviderErrorKind {
             ),
             Self::Panicked => advice(
                 "the provider's code panicked",
-                "read the service's output; open an issue of the provider",
+                "read the service's output; report the panic to the authors of the provider",
             ),
             Self::Other => advice("anything else", "read the message"),
         }
@@ -98,9 +98,8 @@ impl ConnectErrorKind {
             Self::Rejected => advice(
                 "wrong or expired password, rejected token, locked role (PostgreSQL 28P01, \
                  28000; MariaDB 1045, 4151, 1820)",
-                "make backend and database agree: finish the rotation, unlock the role, check \
-                 the token's signer. The error of a token adds check this machine's clock: its \
-                 date may be wrong",
+                "give backend and database the same password: finish the rotation, or unlock the \
+                 role. For a token, check which identity signs it, and this machine's clock",
             ),
             Self::Overloaded => advice(
                 "too many connections (53300; 1040, 1203, 1226)",
@@ -113,7 +112,7 @@ impl ConnectErrorKind {
                 "repair the database or the network. Never causes a fetch",
             ),
             Self::Misconfigured => advice(
-                "no such database, no permission to connect, no line of pg_hba.conf, TLS that \
+                "no such database, no permission to connect, no entry in pg_hba.conf, TLS that \
                  cannot be verified (3D000, 42501)",
                 "change what the message names; the error is permanent",
             ),

@@ -28,7 +28,7 @@ pub enum ErrorKind {
     AlreadyRegistered,
     /// The name belongs to no provider or pool.
     NotRegistered,
-    /// The provider still serves pools; the message names them.
+    /// Pools still use the provider; the message names them.
     InUse,
     /// The provider is held; the message has the time since when.
     Held,
@@ -138,9 +138,8 @@ impl Error {
     }
 
     pub(crate) fn from_manual_rotation(name: &str, error: ProviderError) -> Self {
-        let message = format!(
-            "provider {name:?} returned no new credential; the current lease stays in service"
-        );
+        let message =
+            format!("provider {name:?} returned no new credential; the current lease stays in use");
         Self::new(ErrorKind::Provider, message).with_cause(Cause::Provider(error))
     }
 
@@ -156,9 +155,9 @@ impl Error {
     }
 
     /// Returns the error of a rollback whose lease was not verified.
-    pub(crate) fn from_roll_back(pool: &str, error: ConnectError) -> Self {
+    pub(crate) fn from_rollback(pool: &str, error: ConnectError) -> Self {
         let message = format!(
-            "pool {pool:?} cannot return to its previous lease; the current one stays in service"
+            "pool {pool:?} cannot return to its previous lease; the current one stays in use"
         );
         Self::new(ErrorKind::Pool, message).with_cause(Cause::Pool(error))
     }

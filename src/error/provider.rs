@@ -11,7 +11,7 @@ use super::text::{self, Source};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProviderErrorKind {
-    /// The backend cannot be reached, or has an error of its own. Transient.
+    /// The backend cannot be reached, or has an internal error. Transient.
     Unavailable,
     /// The backend requires a lower rate of requests. Transient.
     Throttled,

@@ -106,8 +106,8 @@ fn report_overdue<F: PoolFactory>(
     span.in_scope(|| {
         tracing::warn!(
             pool = %slot.name(), generation, connections,
-            "connections outlive the drain deadline of their generation; they stay open \
-             and are still counted"
+            "connections outlive the drain deadline of their generation; they stay open, \
+             and its lease is kept"
         );
     });
     telemetry::abandoned(&span);

@@ -112,8 +112,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             Some(times) => {
                 tracing::warn!(
                     provider = %self.name(), %revision, times, error = %error,
-                    "lease not released; it remains until it expires, and so do later ones until \
-                     the cause is removed"
+                    "lease not released; the backend denies releases, and leases stay valid until \
+                     they expire"
                 );
             }
             None => {
@@ -144,8 +144,9 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         }
     }
 
-    /// Returns whether all pools served the credential before, as after a wrong one was corrected.
-    fn is_served_again(&self, report: &RotationReport) -> bool {
+    /// Returns whether the credential was active in all pools before, as after a wrong one was
+    /// corrected.
+    fn is_active_again(&self, report: &RotationReport) -> bool {
         report.trigger != RotationTrigger::Start
             && report.handovers.is_empty()
             && report.waiting.is_empty()
@@ -172,8 +173,8 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
         let message = match report.outcome {
             RotationOutcome::Adopted if is_roll_back => "rolled back",
             RotationOutcome::Unfinished if is_roll_back => "not rolled back",
-            RotationOutcome::Adopted if self.is_served_again(report) => {
-                "the backend returned the served credential again"
+            RotationOutcome::Adopted if self.is_active_again(report) => {
+                "the backend returned the active credential again"
             }
             RotationOutcome::Adopted if report.trigger == RotationTrigger::Start => {
                 "first lease obtained"

@@ -27,7 +27,7 @@ use crate::telemetry::Meters;
 /// |---|---|---|
 /// | [`with_fetch_deadline`](Self::with_fetch_deadline) | 30 s | a backend that hangs from 0:00 counts as failed at 0:30 and is requested again at 0:31 |
 /// | [`with_start_deadline`](Self::with_start_deadline) | 30 s | a pod whose database is down fails its start after 30 s, with the cause |
-/// | [`with_verify_deadline`](Self::with_verify_deadline) | 5 s | a frozen database costs a handover 5 s; the old generation stays in service |
+/// | [`with_verify_deadline`](Self::with_verify_deadline) | 5 s | a frozen database costs a handover 5 s; the old generation stays in use |
 /// | [`with_drain_deadline`](Self::with_drain_deadline) | 60 s | a 3-minute report on a rotated password is reported as abandoned after 1 min, and is not cut |
 /// | [`with_poll_interval`](Self::with_poll_interval) | 5 min | a secret without an expiry is polled every 4:30 to 5:00, 9,000 times a month |
 /// | [`with_previous_lease_kept_for`](Self::with_previous_lease_kept_for) | 0 s | with 15 min, a pool can be rolled back until 0:15 after a rotation at 0:00 |

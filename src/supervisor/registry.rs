@@ -131,7 +131,7 @@ impl Registry {
             return Err(Error::new(
                 ErrorKind::InUse,
                 format!(
-                    "provider {name:?} serves {}; remove first what it serves",
+                    "provider {name:?} is used by {}; remove these pools first",
                     pools.join(", ")
                 ),
             ));

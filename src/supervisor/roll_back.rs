@@ -43,7 +43,7 @@ impl Supervisor {
     /// ```
     ///
     /// # Errors
-    /// Each error leaves the current generation in service, and does not hold the provider.
+    /// After each error the current generation stays in use, and the provider is not held.
     /// - [`ErrorKind::NotPossible`]: there is no previous lease, it was released, or it expires
     ///   too soon. Or the pool is rolled back already, or its return to the current lease has not
     ///   ended.
@@ -64,7 +64,7 @@ impl Supervisor {
             Err(error) => error,
         };
         Err(match error {
-            NotRolledBack::NotVerified(error) => Error::from_roll_back(pool, error),
+            NotRolledBack::NotVerified(error) => Error::from_rollback(pool, error),
             NotRolledBack::Ended => Error::new(
                 ErrorKind::NotPossible,
                 format!(

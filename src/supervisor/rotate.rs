@@ -1,4 +1,4 @@
-//! A rotation on demand.
+//! A manual rotation.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When there is no such provider, or it returned no lease; the current lease then stays in
-    /// service. While the provider is held ([`ErrorKind::Held`]). Outside of a tokio runtime.
+    /// use. While the provider is held ([`ErrorKind::Held`]). Outside of a tokio runtime.
     ///
     /// # Cancel safety
     /// The rotation continues without the future.

@@ -1,4 +1,4 @@
-//! Law 3: a valid lease stays in service while the backend is down.
+//! Law 3: a valid lease stays in use while the backend is down.
 
 use std::time::Duration;
 

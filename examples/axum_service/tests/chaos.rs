@@ -162,7 +162,7 @@ async fn run_failures(fixture: &Fixture, db: &Handle<PgPools>) {
         .instrument(request)
         .await
         .expect("it rotates");
-    wait_until_adopted(fixture, &password, "a rotation on demand").await;
+    wait_until_adopted(fixture, &password, "a manual rotation").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

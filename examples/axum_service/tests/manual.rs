@@ -194,7 +194,7 @@ fn every_log_line_from_info_on_is_documented() {
     assert!(lines >= 32, "{lines}");
     for message in [
         "rotated",
-        "the backend returned the served credential again",
+        "the backend returned the active credential again",
         "unchanged credentials verified again",
         "superseded by a newer rotation",
         "ended before every pool had a new credential",

@@ -49,7 +49,7 @@ async fn main() -> Result<(), Problem> {
         println!("generation {}: logged in as {user}", db.generation());
         let report = supervisor.rotate_now("orders-credentials").await?;
         println!(
-            "rotated on demand: {}, took {:?}",
+            "rotated manually: {}, took {:?}",
             report.outcome.as_str(),
             report.took
         );

@@ -191,7 +191,7 @@ async fn an_abandoned_drain_is_exported_at_its_deadline() {
         .expect("it was exported while its connection is open")..];
     insta::assert_snapshot!(drain, @r#"
     pool.drain abandoned=true error.type=drain_abandoned generation=1 pool=orders ERROR "connections outlive the drain deadline of their generation" → credential.rotation
-      ! connections outlive the drain deadline of their generation; they stay open and are still counted {connections, generation, level, pool, target}
+      ! connections outlive the drain deadline of their generation; they stay open, and its lease is kept {connections, generation, level, pool, target}
     "#);
     drop(connection);
 }

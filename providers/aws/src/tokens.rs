@@ -185,10 +185,14 @@ impl Tokens {
             tracing::warn!(
                 user,
                 host,
-                "young token still rejected and signed again; check this machine's clock"
+                "recently signed token rejected again; signing another; check this machine's clock"
             );
         } else {
-            tracing::debug!(user, host, "young token still rejected and signed again");
+            tracing::debug!(
+                user,
+                host,
+                "recently signed token rejected again; signing another"
+            );
         }
         true
     }

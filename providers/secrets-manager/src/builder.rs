@@ -133,7 +133,7 @@ impl SecretsManagerBuilder {
         let format = match (self.password_user, self.json_setting) {
             (None, _) => Format::Json(self.keys),
             (Some(_), Some(setting)) => {
-                let problem = "has no effect on a lone password; remove it";
+                let problem = "has no effect on a secret that is only a password; remove it";
                 return Err(misconfigured(setting, problem));
             }
             (Some(user), None) => {

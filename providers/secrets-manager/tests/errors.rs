@@ -581,7 +581,7 @@ async fn an_invalid_setting_fails_at_construction() {
         (json().with_database_key(""), "\"database_key\""),
         (
             password().with_user_key("user"),
-            "\"user_key\" has no effect on a lone password",
+            "\"user_key\" has no effect on a secret that is only a password",
         ),
         (
             password().with_endpoint_from_secret(),

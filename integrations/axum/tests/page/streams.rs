@@ -68,7 +68,7 @@ async fn a_stream_has_a_snapshot_at_once_and_after_each_change() {
         loop {
             let next = stream.next().await.expect("a snapshot").to_string();
             assert!(!next.contains("password-"), "no secret");
-            if next.contains("by hand") {
+            if next.contains("manually") {
                 break;
             }
         }

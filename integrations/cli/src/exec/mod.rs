@@ -60,7 +60,7 @@ fn choose<'c>(connections: &'c [Connection], name: Option<&str>) -> Result<&'c C
     match (name, connections) {
         (None, [only]) => Ok(only),
         (None, _) => Err(format!(
-            "which pool? give one of {} before `--`",
+            "the file has several pools; give one of {} before `--`",
             names(connections)
         )),
         (Some(name), _) => connections

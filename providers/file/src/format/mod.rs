@@ -186,7 +186,7 @@ fn check_key(setting: &str, key: &str, format: &FileFormat) -> Result<(), Provid
             }
         }
         FileFormat::Url => without_keys("a URL"),
-        FileFormat::Password { .. } => without_keys("a lone password"),
+        FileFormat::Password { .. } => without_keys("a secret that is only a password"),
     }
 }
 

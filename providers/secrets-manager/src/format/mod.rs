@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_password_is_read_byte_for_byte() {
+    fn a_plain_password_is_read_byte_for_byte() {
         let format = Format::Password {
             user: "orders".to_owned(),
         };

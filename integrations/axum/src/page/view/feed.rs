@@ -215,7 +215,7 @@ fn trigger(trigger: RotationTrigger) -> &'static str {
         RotationTrigger::Schedule => "on schedule",
         RotationTrigger::Rejected => "after a rejection",
         RotationTrigger::Changed => "after a change",
-        RotationTrigger::Manual => "by hand",
+        RotationTrigger::Manual => "manually",
         RotationTrigger::RollBack => "by a rollback",
         RotationTrigger::ClockJump => "after a clock jump",
         other => other.as_str(),
