@@ -132,8 +132,8 @@ impl<F: PoolFactory> SlotState<F> {
                 | PoolEffect::ReportAbandoned { .. } => {}
             }
         }
-        let has_roll_back = self.machine.has_roll_back();
-        let roll_back = self.roll_back.take_if(|_| !has_roll_back);
+        let has_rollback = self.machine.has_rollback();
+        let roll_back = self.roll_back.take_if(|_| !has_rollback);
         (effects, Returned { leases, roll_back })
     }
 }

@@ -184,7 +184,7 @@ impl World {
 
     /// Returns the lease of a rollback that was not published.
     pub(super) fn end_roll_back(&mut self, index: usize) {
-        if !self.pools[index].machine.has_roll_back()
+        if !self.pools[index].machine.has_rollback()
             && let Some(lease) = self.pools[index].rolling_back.take()
         {
             self.checks.hazard("rollbacks that failed", 1);

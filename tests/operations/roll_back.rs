@@ -37,7 +37,7 @@ fn is_held(supervisor: &Supervisor) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_roll_back_publishes_the_previous_lease_and_holds_the_provider_until_it_is_resumed() {
+async fn a_rollback_publishes_the_previous_lease_and_holds_the_provider_until_it_is_resumed() {
     let scripted = rotated().await;
     let (supervisor, pool) = (&scripted.lab.supervisor, &scripted.pool);
     let mut events = supervisor.events();
@@ -84,7 +84,7 @@ async fn a_roll_back_publishes_the_previous_lease_and_holds_the_provider_until_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resume_that_a_hold_follows_at_once_ends_a_roll_back() {
+async fn a_resume_that_a_hold_follows_at_once_ends_a_rollback() {
     let scripted = rotated().await;
     let supervisor = &scripted.lab.supervisor;
     supervisor.roll_back("orders").await.expect("it is kept");
@@ -159,7 +159,7 @@ async fn a_lease_that_the_database_rejects_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_roll_back_does_not_end_a_hold() {
+async fn a_failed_rollback_does_not_end_a_hold() {
     let scripted = rotated().await;
     let supervisor = &scripted.lab.supervisor;
     supervisor.hold("login").expect("it is registered");
@@ -232,7 +232,7 @@ async fn a_pool_is_rolled_back_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_roll_back_continues_without_its_caller_and_outlives_the_actors() {
+async fn a_rollback_continues_without_its_caller_and_outlives_the_actors() {
     let scripted = rotated().await;
     scripted.database.stall();
     let supervisor = scripted.lab.supervisor.clone();
@@ -250,7 +250,7 @@ async fn a_roll_back_continues_without_its_caller_and_outlives_the_actors() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_after_the_publication_does_not_lose_a_roll_back() {
+async fn a_panic_after_the_publication_does_not_lose_a_rollback() {
     let scripted = rotated().await;
     let supervisor = &scripted.lab.supervisor;
     scripted.lab.failpoints.set("orders", "pool.published", 1);
@@ -264,7 +264,7 @@ async fn a_panic_after_the_publication_does_not_lose_a_roll_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_roll_back_that_the_removal_of_its_pool_ends_is_reported_as_unfinished() {
+async fn a_rollback_that_the_removal_of_its_pool_ends_is_reported_as_unfinished() {
     let scripted = rotated().await;
     scripted.database.stall();
     let mut events = scripted.lab.supervisor.events();
@@ -304,7 +304,7 @@ async fn user_of(db: &claviger::Handle<PgPools>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_use_the_previous_database_user_after_a_roll_back() {
+async fn queries_use_the_previous_database_user_after_a_rollback() {
     let builder = Supervisor::builder().with_previous_lease_kept_for(KEPT);
     let fixture = Fixture::with_builder(builder).await;
     let db = fixture.pool(4).await;
@@ -341,5 +341,5 @@ async fn the_error_has_the_sqlstate_when_the_password_of_the_one_user_was_change
     assert_eq!(cause.code(), Some("28P01"), "{error}");
     assert_eq!(db.generation(), 2);
     assert!(!is_held(&fixture.supervisor));
-    query(&db).await.expect("the current lease is in service");
+    query(&db).await.expect("the current lease is in use");
 }

@@ -62,7 +62,7 @@ impl PoolMachine {
     }
 
     /// Returns whether a rollback is under way, or its generation is published.
-    pub(crate) fn has_roll_back(&self) -> bool {
+    pub(crate) fn has_rollback(&self) -> bool {
         self.roll_back.is_some()
     }
 

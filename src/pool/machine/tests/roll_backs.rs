@@ -64,7 +64,7 @@ fn the_previous_lease_is_verified_and_published_as_a_new_generation() {
 }
 
 #[test]
-fn the_end_of_a_roll_back_returns_to_the_current_lease() {
+fn the_end_of_a_rollback_returns_to_the_current_lease() {
     let mut pool = rolled_back(Expiry::never());
     pool.feed(PoolInput::Hold(None));
     assert!(pool.serves("r1"), "until the current lease is verified");
@@ -102,7 +102,7 @@ fn a_previous_lease_that_is_not_verified_changes_nothing() {
 }
 
 #[test]
-fn the_failure_of_another_attempt_does_not_end_a_roll_back() {
+fn the_failure_of_another_attempt_does_not_end_a_rollback() {
     let mut pool = TestPool::serving(&lease("r1"), 60);
     pool.hand_over(&lease("r2"), HandoverMode::Replace);
     pool.wake(&lease("r3"));
@@ -134,7 +134,7 @@ fn a_pool_without_another_lease_or_rolled_back_already_has_no_previous_one() {
 }
 
 #[test]
-fn a_previous_lease_that_is_rejected_ends_the_roll_back() {
+fn a_previous_lease_that_is_rejected_ends_the_rollback() {
     let mut pool = rolled_back(Expiry::never());
     pool.wait(60);
     let generation = 3;
@@ -151,7 +151,7 @@ fn a_previous_lease_that_is_rejected_ends_the_roll_back() {
 }
 
 #[test]
-fn a_previous_lease_that_expires_soon_ends_the_roll_back() {
+fn a_previous_lease_that_expires_soon_ends_the_rollback() {
     let until = Expiry::after(Timestamp::now(), Duration::from_secs(500));
     let mut pool = rolled_back(until);
     let (pause, effects) = pool.wake_when_due(&lease("r2"));
@@ -161,7 +161,7 @@ fn a_previous_lease_that_expires_soon_ends_the_roll_back() {
 }
 
 #[test]
-fn an_abandoned_roll_back_ends_unless_its_attempt_runs() {
+fn an_abandoned_rollback_ends_unless_its_attempt_runs() {
     let mut pool = rolling_back();
     let effects = pool.feed(PoolInput::AbandonRollBack);
     assert_eq!(effects, [PoolEffect::RollBackFailed, PoolEffect::Wake]);
@@ -175,7 +175,7 @@ fn an_abandoned_roll_back_ends_unless_its_attempt_runs() {
 }
 
 #[test]
-fn a_wake_before_the_handover_is_reported_does_not_end_the_roll_back() {
+fn a_wake_before_the_handover_is_reported_does_not_end_the_rollback() {
     let mut pool = rolling_back();
     pool.wake(&lease("r2"));
     pool.verified();
@@ -200,14 +200,14 @@ fn an_attempt_that_is_lost_is_repeated_with_the_previous_lease() {
 }
 
 #[test]
-fn a_pool_that_is_closed_ends_its_roll_back() {
+fn a_pool_that_is_closed_ends_its_rollback() {
     let mut pool = rolling_back();
     let effects = pool.feed(PoolInput::Close);
     assert!(effects.contains(&PoolEffect::RollBackFailed));
 }
 
 #[test]
-fn a_roll_back_does_not_end_before_its_handover_is_reported() {
+fn a_rollback_does_not_end_before_its_handover_is_reported() {
     let mut pool = TestPool::serving(&lease("r1"), 60);
     pool.hand_over(&lease("r2"), HandoverMode::Replace);
     pool.roll_back(Expiry::after(pool.now, Duration::from_secs(100)));
