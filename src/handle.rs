@@ -153,8 +153,8 @@ impl<F: PoolFactory> Handle<F> {
 
     /// Returns the pool of the current generation, for libraries that need a pool. It is closed
     /// when the pool is replaced; it stays valid where every handover is in place (see
-    /// [`HandoverPolicy::AlwaysInPlace`](crate::pool::HandoverPolicy::AlwaysInPlace)). Connections
-    /// opened through it are outside of the connection budget.
+    /// [`HandoverPolicy::AlwaysInPlace`](crate::pool::HandoverPolicy::AlwaysInPlace)). Logins
+    /// through it wait for no permit, so old and new connections may exceed the overlap.
     ///
     /// The pool does not check the connections that it returns, because the handle does. Its users
     /// may get connections that the server has ended. sqlx's pools check them with the setting

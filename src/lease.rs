@@ -74,11 +74,11 @@ impl fmt::Debug for Revision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OldConnections {
-    /// Keeps them, as after a renewed token. The pool is updated in place; `max_lifetime` closes
-    /// its connections.
+    /// Keeps them, as with a newer token. The pool is updated in place; `max_lifetime` closes its
+    /// connections.
     Keep,
     /// Drains them, as after a rotated password: they work, but should close. The pool is replaced
-    /// within the connection budget.
+    /// within `max_connections` and the overlap.
     Drain,
     /// Ends them with the lease, because the backend drops the role. The pool is replaced, and
     /// drained before the lease expires.
@@ -145,7 +145,7 @@ pub(crate) fn connection_expiry(
 /// let lease = Lease::new(Credentials::new("orders", "token"), Revision::new("token-1"))
 ///     .with_expiry(Expiry::after(request.started, Duration::from_secs(900)))
 ///     .with_old_connections(OldConnections::Keep)
-///     .with_refresh_after(Duration::from_secs(840)); // fetched at 0:00, renewed at 14:00
+///     .with_refresh_after(Duration::from_secs(840)); // fetched at 0:00, and again at 14:00
 /// assert!(!format!("{lease:?}").contains("token-1"));
 /// ```
 pub struct Lease<S> {

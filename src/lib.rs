@@ -1,8 +1,8 @@
 //! Keeps a service's connections working while its credentials rotate.
 //!
 //! A [`Supervisor`] owns providers, which obtain credentials from a backend, and pools, which
-//! connect with them. When a credential is renewed, changed, rejected or about to expire, a new one
-//! is obtained and verified by a real login. Then the pool is handed over to it, and the old
+//! connect with them. When a credential is changed, rejected or about to expire, a new one is
+//! obtained and verified by a real login. Then the pool is handed over to it, and the old
 //! connections are drained. Queries continue through a [`Handle`].
 //!
 //! ```

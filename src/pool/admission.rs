@@ -1,5 +1,5 @@
-//! Admission control: keeps old and new connections within the connection budget, and rejected
-//! revisions within the login budget.
+//! Admission control: keeps old and new connections within the maximum and the overlap, and
+//! rejected revisions within the login budget.
 
 mod permit;
 
@@ -301,8 +301,8 @@ impl<P> Admission<P> {
 
 impl<P: Clone> Admission<P> {
     /// Returns a permit for a caller to open a connection in `current`, or `None` for now. An
-    /// overlap above 1 leaves one place for a verification. With an overlap of 1, a rehearsal takes
-    /// it while it logs in.
+    /// overlap above 1 leaves one connection for a verification. With an overlap of 1, a rehearsal
+    /// takes it while it logs in.
     pub(crate) fn enter(self: &Arc<Self>, current: &P, now: Instant) -> Option<Permit<P>> {
         let mut ended = None;
         let permit = self.count_and_decide(current, |inner, old, new| {
@@ -327,7 +327,7 @@ impl<P: Clone> Admission<P> {
             if new + inner.opening >= self.max {
                 return None;
             }
-            // With few old connections, even a full pool stays within the budget.
+            // With few old connections, even a full pool stays within the overlap.
             let within = old + self.max <= ceiling || old + new + inner.opening < ceiling;
             within.then(|| self.admit(inner, 0))
         });

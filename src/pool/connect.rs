@@ -154,15 +154,15 @@ async fn wait_for_permits<F: PoolFactory>(
     if is_idle() {
         return (None, None);
     }
-    let place = generation.lifecycle.login_limits.place().await;
+    let permit = generation.lifecycle.login_limits.permit().await;
     if !would_open_connection(shared, generation) {
-        return (place, None);
+        return (permit, None);
     }
     let ahead = tokio::select! {
         ahead = generation.lifecycle.login_limits.go_ahead(|| shared.clock.mono()) => ahead,
         () = until_idle_connection(shared, &generation.pool) => None,
     };
-    (place, ahead)
+    (permit, ahead)
 }
 
 /// Waits for the connection of a login without a caller, unless each such login has a waiting call

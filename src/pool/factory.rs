@@ -168,9 +168,8 @@ pub trait PoolFactory: Debug + Send + Sync + 'static {
         String::new()
     }
 
-    /// Returns the server that this secret connects to. Connections of old generations count
-    /// against the budget of a new one only on the same server. Default: one server for all
-    /// secrets.
+    /// Returns the server that this secret connects to. Connections of old generations count for
+    /// the overlap only if they are to the same server. Default: one server for all secrets.
     fn server(&self, secret: &Self::Secret) -> String {
         let _ = secret;
         String::new()

@@ -20,15 +20,15 @@ pub(crate) const WITHOUT_CALLER: Duration = Duration::from_secs(5);
 /// Time after a login that worked within which others begin at once.
 const SUCCESS_LASTS: Duration = Duration::from_secs(1);
 
-/// A place among the callers that log in, and the permit to go ahead of the others.
+/// A permit to begin a login, and the permit to go ahead of the others.
 pub(super) type Permits = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
 
 /// Limits the callers that begin a login at a time to a quarter of the pool's maximum. The others
 /// queue here, and leave without a login after a rejection.
 ///
-/// A caller keeps its place until its login ends, for 100 ms at most: a slow login delays no
+/// A caller keeps its permit until its login ends, for 100 ms at most: a slow login delays no
 /// other caller. A rejection within that time costs a pool of ten at most three failed logins.
-/// While the user's failed logins are limited, a place is kept for up to 5 s. Otherwise a server
+/// While the user's failed logins are limited, a permit is kept for up to 5 s. Otherwise a server
 /// that rejects slowly would cost more than the login budget.
 #[derive(Debug)]
 pub(crate) struct LoginLimits {
@@ -36,7 +36,7 @@ pub(crate) struct LoginLimits {
     published: AtomicBool,
     /// Permits of the handover for logins before publication. Closed when it ends.
     before_publication: Semaphore,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Permit of the login that goes first while none has worked lately.
     first_login: Arc<Semaphore>,
     last_success: Mutex<Option<Instant>>,
@@ -105,7 +105,7 @@ impl LoginLimits {
             id: Id::next(),
             published: AtomicBool::new(false),
             before_publication: Semaphore::new(0),
-            places: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
+            permits: Arc::new(Semaphore::new(logins_at_once(max) as usize)),
             first_login: Arc::new(Semaphore::new(1)),
             last_success: Mutex::default(),
             limited_until: Mutex::default(),
@@ -182,14 +182,14 @@ impl LoginLimits {
             .await;
     }
 
-    /// Waits for a place among the logins that begin. It is returned on drop.
-    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    /// Waits for a permit to begin a login. It is returned on drop.
+    pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     /// Resolves when a login may begin. If none has worked lately, waits for the login ahead, for
     /// [`head_start`](Self::head_start) at most. A rejected credential then costs one failed login
-    /// instead of one for each place.
+    /// instead of one for each permit.
     pub(crate) async fn go_ahead(&self, now: impl Fn() -> Instant) -> Option<OwnedSemaphorePermit> {
         if self.has_worked(now()) {
             return None;

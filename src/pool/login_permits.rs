@@ -14,8 +14,8 @@ use super::login_limits::{Permits, with_head_start, without_caller_for_long};
 
 /// Limits the logins of a pool with [its own queue](super::PoolSettings::own_queue).
 ///
-/// The pool makes every login by [`log_in`](Self::log_in). That keeps the connection budget of a
-/// handover and the login budget of a user, and limits logins to a full server. Clones limit the
+/// The pool makes every login by [`log_in`](Self::log_in). That keeps a handover within the overlap
+/// and a user within the login budget. It also limits logins to a full server. Clones limit the
 /// same pool.
 #[derive(Clone)]
 pub struct LoginPermits {

@@ -131,9 +131,9 @@ impl<F: PoolFactory> PoolLogins<F> {
         over: Pin<&mut Notified<'_>>,
     ) -> Option<LoginPermit> {
         let permits = async {
-            let place = self.login_limits.place().await;
+            let permit = self.login_limits.permit().await;
             let ahead = self.login_limits.go_ahead(|| shared.clock.mono()).await;
-            (place, ahead)
+            (permit, ahead)
         };
         let permits = tokio::select! {
             biased;

@@ -97,8 +97,8 @@ pub struct PoolSettings {
     /// [`OldConnections::Reauthenticate`](crate::lease::OldConnections::Reauthenticate) is treated
     /// as [`EndWithLease`](crate::lease::OldConnections::EndWithLease). Default: false.
     pub reauthenticates: bool,
-    /// Whether callers share connections. Old connections then do not count against the budget of a
-    /// new generation, because any caller may keep one open for long. Default: false.
+    /// Whether callers share connections. Old connections then do not count for the overlap,
+    /// because any caller may keep one open for long. Default: false.
     pub shares_connections: bool,
 }
 

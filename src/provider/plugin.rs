@@ -134,8 +134,8 @@ pub trait Provider: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// A transient error is retried with backoff until the lease expires, within the provider's
-    /// budget and after its fetches. A permanent error ([`ProviderError::is_transient`] false) is
-    /// logged once and not retried: the lease remains until it expires.
+    /// token bucket, and after its fetches. A permanent error ([`ProviderError::is_transient`]
+    /// false) is logged once and not retried: the lease remains until it expires.
     ///
     /// # Cancel safety
     /// Dropped and retried after the fetch deadline (default 30 s).

@@ -74,8 +74,8 @@ pub(super) fn too_short(lease: &Facts, issued: Timestamp, poll: Duration) -> Opt
 ///   at least 10 s.
 /// - Never less than `hint`, which the backend requested.
 ///
-/// If the renewal of a token is denied with 2:00 left, it is retried after 0:30, 0:52, 1:09 …. A
-/// permission that is restored in time therefore takes effect before the token expires.
+/// If the next token is denied with 2:00 left, it is retried after 0:30, 0:52, 1:09 …. A permission
+/// that is restored in time therefore takes effect before the token expires.
 pub(super) fn retry_after(
     failures: u32,
     permanent: bool,

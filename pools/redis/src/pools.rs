@@ -125,7 +125,7 @@ impl<K: Kind> RedisPools<K> {
         self
     }
 
-    /// Trusts only the authorities in this PEM text. Default: the system's.
+    /// Trusts only the CA certificates in this PEM text. Default: the system's.
     ///
     /// # Errors
     /// [`Misconfigured`](claviger::error::ConnectErrorKind::Misconfigured): the text has no

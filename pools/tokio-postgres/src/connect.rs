@@ -94,7 +94,7 @@ impl PgConnect {
         }
     }
 
-    /// Verifies the server's certificate by the authorities in this PEM file, instead of the
+    /// Verifies the server's certificate by the CA certificates in this PEM file, instead of the
     /// platform's. The file is read now.
     ///
     /// # Errors

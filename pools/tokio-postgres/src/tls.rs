@@ -51,7 +51,7 @@ impl Tls {
             })?;
         }
         if roots.is_empty() {
-            let problem = "has no certificate; give the authority's in PEM format";
+            let problem = "has no certificate; give the CA's in PEM format";
             return Err(misconfigured(problem.to_owned()));
         }
         let config = client_config(roots).map_err(|error| misconfigured(error.to_string()))?;

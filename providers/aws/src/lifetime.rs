@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 /// Longest lifetime that AWS accepts: 15 minutes.
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(900);
 /// Shortest lifetime. A signature is dated by the whole second, so a token may have lost one second
-/// when it is signed. The core needs another to renew it.
+/// when it is signed. The core needs another to replace it.
 pub(crate) const MIN_LIFETIME: Duration = Duration::from_secs(3);
-/// Shortest remaining time of the AWS session that may sign. A token with less could not be renewed
-/// in time, because the core fetches at most once a second.
+/// Shortest remaining time of the AWS session that may sign. A token with less could not be
+/// replaced in time, because the core fetches at most once a second.
 pub(crate) const MIN_REMAINING: Duration = Duration::from_millis(1_500);
 
 /// Time within which a second rejection of a young token causes a new signature. A single rejection
@@ -29,10 +29,10 @@ pub(crate) fn expiry(
     session.map_or(token, |session| token.min(session))
 }
 
-/// Returns the time after which a token that is valid for `remaining` is renewed. Two fifteenths of
-/// its lifetime are left then, at least a second.
+/// Returns the age of a token valid for `remaining` at which the next one is signed. Two fifteenths
+/// of its lifetime are left then, at least a second.
 ///
-/// A token of 15 minutes is renewed at 13:00. That leaves a minute for a slow credentials chain and
+/// For a token of 15 minutes that is 13:00. That leaves a minute for a slow credentials chain and
 /// the verification before the token is 14 minutes old.
 pub(crate) fn refresh_after(remaining: Duration) -> Duration {
     remaining.saturating_sub((remaining * 2 / 15).max(Duration::from_secs(1)))
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_renewed_when_two_fifteenths_of_its_lifetime_are_left() {
+    fn the_next_token_is_signed_when_two_fifteenths_of_the_lifetime_are_left() {
         assert_eq!(refresh_after(seconds(900)), seconds(780));
         assert_eq!(refresh_after(seconds(540)), seconds(468));
         assert_eq!(refresh_after(seconds(6)), seconds(5));

@@ -56,7 +56,7 @@ struct LastSignature {
     revision: Revision,
     second: SystemTime,
     /// Time at which the next signature is due.
-    renewal: SystemTime,
+    next_signature: SystemTime,
     identity: AwsCredentials,
 }
 
@@ -169,8 +169,8 @@ impl Tokens {
         {
             return None;
         }
-        // Counted from now. Otherwise each such fetch would postpone the renewal.
-        let due = last.renewal.duration_since(now).unwrap_or_default();
+        // Counted from now. Otherwise each such fetch would postpone the next signature.
+        let due = last.next_signature.duration_since(now).unwrap_or_default();
         good.then(|| lease.clone().with_refresh_after(due))
     }
 
@@ -255,7 +255,7 @@ impl Provider for Tokens {
         let signed = LastSignature {
             revision: revision.clone(),
             second,
-            renewal: now + due,
+            next_signature: now + due,
             identity,
         };
         *self.last.lock() = Some(signed);

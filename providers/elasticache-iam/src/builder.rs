@@ -57,8 +57,9 @@ impl ElastiCacheIamBuilder {
     /// Sets the lifetime of a token, from 3 s to 15 min. Default: 15 min, the maximum of AWS.
     ///
     /// It counts in whole seconds from the second in which the token is signed. A token that is
-    /// signed at 0:00.7 is valid until 15:00.0 and renewed at 13:00. Shorter lifetimes are for
-    /// tests: with 6 s it is valid until 0:06.0 and renewed 1 s before.
+    /// signed at 0:00.7 is valid until 15:00.0, and the next one is signed at 13:00. Shorter
+    /// lifetimes are for tests: with 6 s it is valid until 0:06.0, and the next one is signed 1 s
+    /// before.
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self

@@ -26,13 +26,13 @@ pub(crate) const CONNECTION_LIFETIME: Duration = Duration::from_secs(12 * 3_600)
 ///
 /// - **Lifetime:** a token is valid for 15 minutes from the second in which it was signed. The
 ///   lease expires then, or with the AWS session that signed it (STS, IRSA, ECS, EC2) if that is
-///   earlier. It is renewed at 13:00, or when two fifteenths of a shorter lifetime are left. While
-///   renewals succeed, no connection opens with a token older than 14 minutes.
+///   earlier. The next one is signed at 13:00, or when two fifteenths of a shorter lifetime are
+///   left. While signing succeeds, no connection opens with a token older than 14 minutes.
 /// - **Open connections** stay usable after their token's expiry. The server ends a connection 12
-///   hours after its last `AUTH` or `HELLO`. Pools authenticate them again at each renewal
+///   hours after its last `AUTH` or `HELLO`. Pools authenticate them again with each new token
 ///   ([`OldConnections::Reauthenticate`]). If a token was signed at 0:13 and no later one can be
 ///   signed, open connections are handed out until 12:12. Pools whose connections cannot
-///   authenticate again are replaced at each renewal.
+///   authenticate again are replaced with each new token.
 /// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute.
 ///   If it returns another identity, a new token is signed. A chain that returns a new session at
 ///   each call is only called for signatures.

@@ -18,8 +18,8 @@ const HTTPS: u16 = 443;
 ///
 /// - **Lifetime:** a token is valid for 15 minutes from the second in which it was signed. The
 ///   lease expires then, or with the AWS session that signed it (STS, IRSA, ECS, EC2) if that is
-///   earlier. It is renewed at 13:00, or when two fifteenths of a shorter lifetime are left. While
-///   renewals succeed, no connection opens with a token older than 14 minutes.
+///   earlier. The next one is signed at 13:00, or when two fifteenths of a shorter lifetime are
+///   left. While signing succeeds, no connection opens with a token older than 14 minutes.
 /// - **Identity:** the `SdkConfig`'s chain is called for each signature, and once a minute.
 ///   If it returns another identity, a new token is signed. A chain that returns a new session at
 ///   each call is only called for signatures.

@@ -132,12 +132,12 @@ async fn watch_with_rejections(
 
 /// The rejection at 100 s causes a signature. The one at 115 s is too soon for another.
 #[tokio::test(start_paused = true)]
-async fn a_rejection_does_not_delay_the_renewal() {
+async fn a_rejection_does_not_delay_the_next_signature() {
     let (ages, rejections) =
         watch_with_rejections(|second| second == 100 || second == 115, 20 * MINUTE).await;
     assert_eq!((rejections, ages.len()), (2, 3), "{ages:?}");
-    let renewal = 13 * MINUTE + Duration::from_secs(2);
-    assert!(ages.values().all(|age| *age <= renewal), "{ages:?}");
+    let next_signature = 13 * MINUTE + Duration::from_secs(2);
+    assert!(ages.values().all(|age| *age <= next_signature), "{ages:?}");
 }
 
 #[tokio::test(start_paused = true)]
