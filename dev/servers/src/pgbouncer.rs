@@ -42,7 +42,7 @@ pub enum PoolMode {
 /// Place where the pooler reads the secrets of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
-    /// `auth_file`: a list of users with their passwords in clear. [`PgBouncer::set_password`]
+    /// `auth_file`: a list of users with their passwords in clear text. [`PgBouncer::set_password`]
     /// changes one.
     File(Vec<(String, String)>),
     /// `auth_query`: the secrets are read from the server at each login of a client, by a superuser

@@ -37,7 +37,8 @@ pub(crate) fn check_lease(
     if credentials.is_token() && !logins.hides_tokens() && !tokens_in_clear {
         return Err(misconfigured(
             "address",
-            "has no TLS, and a token would be sent in clear; give a URL that begins with rediss://",
+            "has no TLS, and a token would be sent in clear text; give a URL that begins \
+             with rediss://",
         ));
     }
     Ok(())

@@ -69,7 +69,7 @@ impl Signals {
         }
     }
 
-    /// Returns a signal that has come, if there is one.
+    /// Returns a received signal, if there is one.
     pub(super) fn pending(&mut self) -> Option<Received> {
         received(&self.0.try_recv().ok()?)
     }
@@ -81,7 +81,7 @@ fn received(origin: &Origin) -> Option<Received> {
     let can_be_of_terminal = matches!(signal, Signal::INT | Signal::QUIT);
     let is_of_kernel = match origin.cause {
         Cause::Kernel => true,
-        // Not every system says.
+        // Not every system reports the origin.
         Cause::Unknown => std::io::stdin().is_terminal(),
         _ => false,
     };
