@@ -160,8 +160,8 @@ impl RehearsalReport {
     }
 }
 
-/// A rehearsal in one pool, and what a handover would do there. If the pool's code panicked, `error`
-/// names the panic, and all numbers are 0.
+/// A rehearsal in one pool, and what a handover would do there. If the pool's code panicked,
+/// `error` names the panic, and all numbers are 0.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

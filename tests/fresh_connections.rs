@@ -135,8 +135,8 @@ async fn query(db: &Handle<PgPools>) -> Result<(), sqlx::Error> {
 }
 
 /// Makes one call while the server is down, with `open` connections that were open before. Returns
-/// the call's error. With a lease that ends its connections, a call before it has failed already, so
-/// that connections are probed.
+/// the call's error. With a lease that ends its connections, a call before it has failed already,
+/// so that connections are probed.
 async fn one_call(ending: Ending, open: u32, old_connections: OldConnections) -> sqlx::Error {
     let fixture = Fixture::new().await;
     fixture.provider.return_next(

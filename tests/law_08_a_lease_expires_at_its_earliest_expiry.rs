@@ -1,5 +1,5 @@
-//! Law 8: a lease expires when either clock reaches its expiry. A clock jump is the trigger `clock_jump`.
-//! A lease serves until its expiry while renewals fail.
+//! Law 8: a lease expires when either clock reaches its expiry. A clock jump is the trigger
+//! `clock_jump`. A lease serves until its expiry while renewals fail.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

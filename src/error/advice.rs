@@ -48,8 +48,8 @@ impl ProviderErrorKind {
             ),
             Self::Throttled => advice(
                 "the backend limits requests",
-                "nothing at first: the library sends fewer requests. Check whether many instances start \
-                 together",
+                "nothing at first: the library sends fewer requests. Check whether many \
+                 instances start together",
             ),
             Self::Denied => advice(
                 "the backend authenticated the service and denies the request",

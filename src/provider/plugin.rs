@@ -110,9 +110,9 @@ pub trait Provider: Debug + Send + Sync + 'static {
 
     /// Obtains the credential that the next rotation would use, for
     /// [`Supervisor::rehearse`](crate::Supervisor::rehearse). A pending one is read, and not made
-    /// current at the backend. It is not served. May run beside a [`fetch`](Self::fetch), which does
-    /// not wait for it. Default: `fetch` with the trigger [`RotationTrigger::Rehearsal`], for which a
-    /// new credential is obtained as for `Manual`.
+    /// current at the backend. It is not served. May run beside a [`fetch`](Self::fetch), which
+    /// does not wait for it. Default: `fetch` with the trigger [`RotationTrigger::Rehearsal`], for
+    /// which a new credential is obtained as for `Manual`.
     ///
     /// Implement it if a `fetch` for `Manual` makes the backend change the only password of a user:
     /// a rehearsal must change nothing that is in use.

@@ -1,4 +1,5 @@
-//! What operators do: hold a provider, rehearse a rotation, and return a pool to its previous lease.
+//! What operators do: hold a provider, rehearse a rotation, and return a pool to its previous
+//! lease.
 
 use super::clock::{MIN, SEC};
 use super::database::secret_of;

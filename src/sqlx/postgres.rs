@@ -64,11 +64,11 @@ impl Handle<SqlPools<Postgres>> {
     /// the pool's connections.
     ///
     /// Its login counts as a query's: it waits while the database rejects the credentials, up to
-    /// `acquire_timeout`, and a rejection causes a fetch. The listener does not log in again before the next
-    /// [`try_recv`](PgListener::try_recv), which returns `None` once the connection is lost. Replace
-    /// the listener then, and when [`changed`](Self::changed) resolves. A listener that is kept logs
-    /// in outside of the login budget. One that is made by [`PgListener::connect_with`] and
-    /// [`current`](Self::current) does, too.
+    /// `acquire_timeout`, and a rejection causes a fetch. The listener does not log in again before
+    /// the next [`try_recv`](PgListener::try_recv), which returns `None` once the connection is
+    /// lost. Replace the listener then, and when [`changed`](Self::changed) resolves. A listener
+    /// that is not replaced logs in outside of the login budget. One that is made by
+    /// [`PgListener::connect_with`] and [`current`](Self::current) does, too.
     ///
     /// ```no_run
     /// # #[cfg(feature = "sqlx-09")]

@@ -105,9 +105,9 @@ impl SupervisorBuilder {
     /// Example: a rotation at 0:00, whose old connections have closed at 0:01. With 15 minutes, the
     /// dynamic user of the old lease is revoked at 0:15. If it expires at 0:10, it is released
     /// then. It is released at a shutdown or removal in any case. Only leases that a login has
-    /// verified are kept. A lease that a pool returned to is kept for this time again after the pool
-    /// has left it. Old connections close as before. A backend that limits the number of users needs
-    /// room for as many superseded ones as there are rotations in that time.
+    /// verified are kept. A lease that a pool returned to is kept for this time again after the
+    /// pool has left it. Old connections close as before. A backend that limits the number of users
+    /// needs room for as many superseded ones as there are rotations in that time.
     pub fn with_previous_lease_kept_for(mut self, time: Duration) -> Self {
         self.settings.previous_lease_kept_for = time;
         self

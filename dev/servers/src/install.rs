@@ -74,8 +74,8 @@ pub(crate) fn debian(server: Server) -> Result<(), InstallError> {
         return Err(InstallError::NotAllowed(server));
     }
     report_step(&format!(
-        "{server} is missing; running apt-get update, then apt-get install -y --no-install-recommends {} \
-         (no service is started, no database created)",
+        "{server} is missing; running apt-get update, then apt-get install -y \
+         --no-install-recommends {} (no service is started, no database created)",
         server.debian_packages().join(" "),
     ))
     .map_err(InstallError::Io)?;

@@ -129,8 +129,8 @@ impl<K: Kind> Shared<K> {
         Ok(connection)
     }
 
-    /// Returns the open connection if it is suspected to be broken, and `PING` has a response. Waits
-    /// for it no longer than a login takes, because commands may have no timeout.
+    /// Returns the open connection if it is suspected to be broken, and `PING` has a response.
+    /// Waits for it no longer than a login takes, because commands may have no timeout.
     async fn still_responds(&self) -> Option<RedisConnection<K>> {
         let mut connection = {
             let current = self.current.lock();

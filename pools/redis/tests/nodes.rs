@@ -321,7 +321,8 @@ async fn passwords_that_change_between_logins_are_found() {
         nodes.until_all_work().await;
         let next = nodes.provider.rotate();
         for (number, node) in nodes.cluster.nodes().iter().enumerate() {
-            // Connections of one node end before it has the new password, of another one afterwards.
+            // Connections of one node end before it has the new password, of another one
+            // afterwards.
             if number == round {
                 node.kill_connections(USER).expect("a count");
             }

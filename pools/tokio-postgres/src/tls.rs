@@ -81,8 +81,8 @@ impl Tls {
     }
 }
 
-/// Reads the platform's authorities, which verify a server by default. Without any, the second value
-/// is the reason.
+/// Reads the platform's authorities, which verify a server by default. Without any, the second
+/// value is the reason.
 pub fn platform_roots() -> (RootCertStore, Option<String>) {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

@@ -152,8 +152,8 @@ pub(crate) enum PoolEffect {
     Open,
     /// Makes this generation the current one. By the attempt (`publish`), which fed `Opened`.
     Publish(Publication),
-    /// Lets only this number of callers log in at a time, until then, because other logins may use up
-    /// the login budget. By `handle`.
+    /// Lets only this number of callers log in at a time, until then, because other logins may use
+    /// up the login budget. By `handle`.
     LimitLogins { width: u32, until: Instant },
     /// Publishes the generation's later expiry. By `handle`; `carry_out` notifies the callers.
     Extend { generation: u64, expiry: Expiry },

@@ -87,8 +87,8 @@ pub(crate) struct PoolMachine {
     lease: Option<LeaseFacts>,
     roll_back: Option<RollBack>,
     service: Service,
-    /// Number of the current generation's callers that may log in at a time, and until when. `None`:
-    /// only the pool's own limit applies.
+    /// Number of the current generation's callers that may log in at a time, and until when.
+    /// `None`: only the pool's own limit applies.
     limited: Option<(u32, Instant)>,
     /// That own limit.
     logins_at_once: u32,

@@ -37,8 +37,8 @@ pub(crate) enum NoRollBack {
 }
 
 impl PoolMachine {
-    /// Returns the lease that was served before the current one. `current` is the provider's current
-    /// revision, which is not returned to: the handover to it has not ended.
+    /// Returns the lease that was served before the current one. `current` is the provider's
+    /// current revision, which is not returned to: the handover to it has not ended.
     pub(crate) fn previous_lease(
         &self,
         current: Option<&Revision>,

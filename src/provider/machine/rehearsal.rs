@@ -1,5 +1,5 @@
-//! A rehearsal: a fetch whose lease is verified, and neither current nor handed over. It runs beside
-//! other fetches, so that none waits for it.
+//! A rehearsal: a fetch whose lease is verified, and neither current nor handed over. It runs
+//! beside other fetches, so that none waits for it.
 
 use std::time::Instant;
 

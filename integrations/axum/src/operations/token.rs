@@ -58,7 +58,8 @@ impl OperatorToken {
         }
         if token.len() < SHORTEST {
             return Err(TokenError(format!(
-                "token: has {} characters; give at least {SHORTEST}, as from `openssl rand -hex 32`",
+                "token: has {} characters; give at least {SHORTEST}, as from \
+                 `openssl rand -hex 32`",
                 token.len()
             )));
         }
@@ -73,8 +74,8 @@ impl OperatorToken {
     }
 }
 
-/// Finds the index of a request's token, in a time that depends on no token. Digests have one length, so
-/// the length of a token does not show either.
+/// Returns the index of a request's token, in a time that does not depend on the tokens. All
+/// digests have the same length, so the time does not show the length of a token either.
 pub(super) fn find<'t>(
     tokens: impl Iterator<Item = &'t OperatorToken>,
     headers: &HeaderMap,

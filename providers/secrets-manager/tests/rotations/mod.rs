@@ -141,8 +141,8 @@ async fn a_single_user_whose_rotations_are_rolled_back() {
             service.fixture.close_window(&pending).await;
         }
         let requests = service.fixture.value_requests() - before;
-        // Forward: AWSCURRENT, AWSPENDING. Rolled back: AWSCURRENT. On a loaded machine, a fetch may
-        // be between the two changes of a rollback. Both versions are then read once more.
+        // Forward: AWSCURRENT, AWSPENDING. Rolled back: AWSCURRENT. On a loaded machine, a fetch
+        // may be between the two changes of a rollback. Both versions are then read once more.
         let expected = if is_rolled_back(rotation) {
             3..=5
         } else {
