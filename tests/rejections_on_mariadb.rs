@@ -333,7 +333,7 @@ async fn a_token_is_sent_over_verified_tls_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_is_never_sent_in_clear_at_the_server_s_request() {
+async fn a_password_is_never_sent_in_clear_text_at_the_server_s_request() {
     let server = token_server().await;
     // The server requests the clear-text plugin, and the options enable it.
     for mode in [MySqlSslMode::Preferred, MySqlSslMode::Required] {

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_at_once_then_one_a_minute_until_it_runs_for_a_minute() {
+    fn five_restarts_are_immediate_and_later_ones_a_minute_apart() {
         let mut now = tokio::time::Instant::now().into_std();
         let mut restarts = Restarts::default();
         for _ in 0..RESTARTS {

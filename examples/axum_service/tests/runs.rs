@@ -186,7 +186,7 @@ async fn every_request_under_load_completes_during_a_rotation_and_a_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_becomes_ready_after_a_start_without_the_database() {
+async fn the_service_becomes_ready_after_a_start_without_the_database() {
     let server = Postgres::start_with_app();
     server.stop().expect("it stops");
     let folder = tempfile::tempdir().expect("a folder");

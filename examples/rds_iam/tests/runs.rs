@@ -52,7 +52,7 @@ fn example(server: &Postgres, region: Option<&str>) -> Example {
 }
 
 #[test]
-fn it_logs_in_with_a_token_and_shuts_down() {
+fn the_service_logs_in_with_a_token_and_shuts_down() {
     let server = Postgres::builder()
         .tokens()
         .start()

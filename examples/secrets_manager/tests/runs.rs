@@ -41,7 +41,7 @@ fn aws(moto: &Moto) -> SdkConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_continues_through_a_rotation_and_shuts_down() {
+async fn the_service_continues_through_a_rotation_and_shuts_down() {
     let server = Arc::new(Postgres::builder().tls().start().expect("a server starts"));
     let moto = Moto::start().expect("moto starts");
     server

@@ -22,7 +22,7 @@ impl Drop for Example {
 }
 
 #[test]
-fn it_continues_while_users_change_and_leaves_none() {
+fn the_service_continues_while_users_change_and_leaves_none() {
     let server = Postgres::builder().tls().start().expect("a server starts");
     server
         .create_role("app", "password-1")

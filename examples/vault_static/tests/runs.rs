@@ -22,7 +22,7 @@ impl Drop for Example {
 }
 
 #[test]
-fn it_continues_through_a_manual_rotation() {
+fn the_service_continues_through_a_manual_rotation() {
     let server = Postgres::builder().tls().start().expect("a server starts");
     server
         .create_role("orders", "password-1")

@@ -363,7 +363,7 @@ async fn errors_of_the_backend_and_of_a_shutdown_have_their_kind() {
 }
 
 #[test]
-fn an_unsuitable_token_is_an_error_without_it() {
+fn the_error_of_an_invalid_token_does_not_contain_the_token() {
     for (label, token, problem) in [
         (
             "on-call",

@@ -80,7 +80,7 @@ async fn a_certificate_of_another_authority_is_misconfigured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_not_sent_in_clear() {
+async fn a_token_is_not_sent_in_clear_text() {
     let server = Redis::start().expect("a server");
     server.set_user(USER, "token").expect("a user");
     let token = || Credentials::new(USER, "token").with_password_as_token();

@@ -22,7 +22,7 @@ impl PoolMachine {
         }
         self.last_wake = now;
         self.start_drains();
-        self.judge_rejection(now);
+        self.confirm_rejection(now);
         self.apply_roll_back(now);
         let lease = self.usable_lease(now).cloned();
         if let Some(lease) = &lease {
@@ -46,7 +46,7 @@ impl PoolMachine {
     }
 
     /// Decides whether a rejection since the last wake is confirmed, and schedules verifications.
-    fn judge_rejection(&mut self, now: Timestamp) {
+    fn confirm_rejection(&mut self, now: Timestamp) {
         let Service::Active(active) = &mut self.service else {
             return;
         };

@@ -155,7 +155,7 @@ mod tests {
     const NAMES: [&str; 6] = ["app", "app2", "my app", "a, b", "x] @  [y", "a\npp"];
 
     #[test]
-    fn one_name_is_not_taken_for_another_that_contains_it() {
+    fn a_name_is_distinguished_from_a_name_that_contains_it() {
         let folder = tempfile::tempdir().unwrap();
         let log = MariaDbLog::in_folder(folder.path(), folder.path().join("server.log"));
         let (mut errors, mut logins) = (String::new(), String::new());

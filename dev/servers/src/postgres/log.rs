@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_counts_once_it_is_whole() {
+    fn a_line_is_counted_when_it_is_complete() {
         let (_folder, mut file, log) = log();
         write!(file, "FATAL:  password authentication failed for user \"a").unwrap();
         assert_eq!(log.rejected_logins().unwrap(), 0);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_is_not_taken_for_another_that_contains_it() {
+    fn a_name_is_distinguished_from_a_name_that_contains_it() {
         let (_folder, mut file, log) = log();
         for name in ["app", "app2", "my app", "a \"b\"", "a\n\tpp"] {
             writeln!(

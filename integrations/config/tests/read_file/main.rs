@@ -135,7 +135,7 @@ fn a_secret_in_the_file_is_an_error_unless_it_is_for_development() {
 }
 
 #[test]
-fn credentials_come_from_one_place() {
+fn credentials_have_exactly_one_source() {
     for (lines, key, word) in [
         ("host = \"db\"", "pools.orders.provider", "missing"),
         (

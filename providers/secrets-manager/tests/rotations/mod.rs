@@ -86,7 +86,7 @@ fn rejections(events: &[Event]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_user() {
+async fn queries_continue_while_a_single_user_rotates() {
     let service = Service::start(Users::Single).await;
     let mut requests = vec![service.fixture.value_requests()];
     for _ in 0..rotations() {
@@ -121,7 +121,7 @@ async fn a_single_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_user_whose_rotations_are_rolled_back() {
+async fn queries_continue_while_rotations_are_rolled_back() {
     let service = Service::start(Users::Single).await;
     let is_rolled_back = |rotation: usize| rotation % 8 != 7;
     for rotation in 0..rotations() {
@@ -240,12 +240,12 @@ async fn each_step_fails(users: Users) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_user_each_step_failing() {
+async fn queries_continue_while_each_step_fails_for_a_single_user() {
     each_step_fails(Users::Single).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alternating_users_each_step_failing() {
+async fn queries_continue_while_each_step_fails_for_alternating_users() {
     each_step_fails(Users::Alternating).await;
 }
 

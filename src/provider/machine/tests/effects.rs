@@ -187,7 +187,7 @@ fn a_superseded_lease_is_released_and_its_value_forgotten_once() {
 }
 
 #[test]
-fn a_release_that_is_given_up_forgets_the_lease() {
+fn an_abandoned_release_removes_the_lease() {
     let mut provider = TestProvider::serving();
     let facts = lease("late", Expiry::after(provider.now, SECOND));
     provider.feed(ProviderInput::FetchLate {
