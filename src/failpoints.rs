@@ -1,4 +1,4 @@
-//! Panics at a named step, for tests alone.
+//! Panics at a named step, only for tests.
 
 #[cfg(feature = "testing")]
 use std::collections::HashMap;
