@@ -6,6 +6,7 @@ mod columns;
 mod doctor;
 mod exec;
 mod finding;
+mod http;
 mod operate;
 mod place;
 mod report;

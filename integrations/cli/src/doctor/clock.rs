@@ -59,9 +59,8 @@ pub(super) fn addresses(connection: &Connection) -> Vec<String> {
 /// # Cancel safety
 /// Dropping the future is safe.
 pub(super) async fn skew(connection: &Connection, address: &str) -> Result<Skew, String> {
-    let mut client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none());
+    let url = url::Url::parse(address).map_err(|error| error.to_string())?;
+    let mut client = crate::http::client(&url).timeout(TIMEOUT);
     if let Backend::Vault {
         ca_file: Some(file),
         ..
@@ -74,7 +73,7 @@ pub(super) async fn skew(connection: &Connection, address: &str) -> Result<Skew,
     }
     let client = client.build().map_err(|error| reason(&error))?;
     let before = Timestamp::now().wall();
-    let response = client.get(address).send().await;
+    let response = client.get(url).send().await;
     let response = response.map_err(|error| reason(&error))?;
     let after = Timestamp::now().wall();
     let date = response.headers().get(reqwest::header::DATE);

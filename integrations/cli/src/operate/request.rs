@@ -83,9 +83,12 @@ async fn send(
         .ok_or_else(|| usage("--url is not an address such as http://127.0.0.1:8081".into()))?;
     hidden.add(base.password().unwrap_or_default());
     let address = format!("{}/{path}", base.as_str().trim_end_matches('/'));
-    let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
+    let mut client = crate::http::client(&base).timeout(TIMEOUT);
+    if base.scheme() == "http" {
+        // A proxy would read the token. For https, it receives the host and the port alone.
+        client = client.no_proxy();
+    }
+    let client = client
         .build()
         .map_err(|_| usage("no HTTP client can be made".into()))?;
     let request = match body {

@@ -162,14 +162,14 @@ fn a_rehearsal_verifies_the_pending_version_and_moves_no_label() {
 }
 
 /// A Vault with a database engine, and a token of its policy.
-struct Vault {
+pub(crate) struct Vault {
     admin: Admin,
     server: Postgres,
-    setup: Setup,
+    pub(crate) setup: Setup,
 }
 
 impl Vault {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let server = Postgres::start().expect("a server");
         let sql = format!(
             "CREATE ROLE {ENGINE_USER} LOGIN CREATEROLE SUPERUSER PASSWORD '{ENGINE_PASSWORD}';
@@ -199,7 +199,7 @@ impl Vault {
     }
 
     /// Writes a token with this policy to the file `token`.
-    fn write_token(&self, policy: &str) {
+    pub(crate) fn write_token(&self, policy: &str) {
         let body = json!({ "policies": [policy], "ttl": "1h" });
         let created = self
             .admin
@@ -209,7 +209,7 @@ impl Vault {
         self.setup.write("token", token);
     }
 
-    fn config(&self, role: &str) -> String {
+    pub(crate) fn config(&self, role: &str) -> String {
         format!(
             "[pools.orders]\nhost = \"127.0.0.1\"\nport = {}\ndatabase = \"orders\"\n\
              provider = \"orders\"\n[providers.orders]\nkind = \"vault-dynamic\"\n\
@@ -221,7 +221,7 @@ impl Vault {
         )
     }
 
-    fn leases(&self) -> usize {
+    pub(crate) fn leases(&self) -> usize {
         self.admin.leases("orders").expect("the leases").len()
     }
 }

@@ -13,6 +13,7 @@ mod networks;
 mod other_servers;
 mod poolers;
 mod ports;
+mod proxies;
 mod redis;
 mod rejections;
 mod roles;
