@@ -64,6 +64,7 @@ mod schema;
 mod source;
 mod start;
 mod url_settings;
+mod url_text;
 mod values;
 mod variables;
 #[cfg(feature = "vault")]
@@ -75,3 +76,4 @@ pub use crate::config::Config;
 pub use crate::connection::{Backend, Connection, Engine, TlsMode};
 pub use crate::error::{ConfigError, Problem};
 pub use crate::running_pools::RunningPools;
+pub use crate::url_text::check_url;

@@ -9,7 +9,8 @@ use url::Url;
 use crate::error::Problem;
 use crate::libpq::Libpq;
 use crate::schema::{PoolDefaults, PoolKind, PoolSettings, SslMode};
-use crate::url_settings::{UrlSettings, decoded};
+use crate::url_settings::UrlSettings;
+use crate::url_text::decoded;
 use crate::values::{HumanDuration, Secret};
 
 /// Maximum age of connections with IAM tokens, which are valid for 15 minutes.
@@ -103,7 +104,7 @@ impl ResolvedPool {
 
     fn node(&self, node: &str) -> Option<(String, u16)> {
         let url = Url::parse(&format!("redis://{node}")).ok()?;
-        let host = decoded(url.host_str()?);
+        let host = decoded(url.host_str()?)?;
         let has_more = url.as_str().trim_end_matches('/').contains(['@', '?', '#'])
             || !matches!(url.path(), "" | "/");
         (!host.is_empty() && !has_more).then(|| (host, url.port().unwrap_or_else(|| self.port())))

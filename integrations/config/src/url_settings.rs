@@ -3,12 +3,10 @@
 //! URLs are copied from clients of many kinds. A parameter is a setting of the pool, or is passed to
 //! the driver, or has no effect here, or is rejected with what to give instead.
 
-use percent_encoding::percent_decode_str;
-use url::Url;
-
 use crate::nearest::suggestion;
 use crate::resolved_pool::Engine;
 use crate::schema::{PoolKind, SslMode};
+use crate::url_text::{RAW_SEPARATOR, decoded, parse};
 
 /// Root certificates of the platform, in the language of libpq.
 pub(crate) const SYSTEM: &str = "system";
@@ -38,10 +36,7 @@ impl UrlSettings {
     /// # Errors
     /// What is wrong, and what to give instead. The message contains no value of the URL.
     pub(crate) fn parse(text: &str, kind: Option<PoolKind>) -> Result<Self, String> {
-        // The parser's message contains no part of the URL.
-        let url = Url::parse(text).map_err(|error| {
-            format!("is not a URL ({error}); give one such as postgres://orders@db.internal/orders")
-        })?;
+        let url = parse(text)?;
         let by_scheme = match url.scheme() {
             "postgres" | "postgresql" => PoolKind::Postgres,
             "mysql" | "mariadb" => PoolKind::Mysql,
@@ -56,14 +51,17 @@ impl UrlSettings {
         if by_scheme.engine() != kind.engine() {
             return Err("has a scheme of another kind of pool; change the scheme or `kind`".into());
         }
-        let part = |text: &str| Some(decoded(text)).filter(|text| !text.is_empty());
+        let whole = |text: &str| {
+            decoded(text).ok_or("has a percent-encoded part that is not UTF-8; encode UTF-8")
+        };
+        let part = |text: &str| Some(whole(text)).filter(|text| text != &Ok(String::new()));
         let mut settings = Self {
             kind: Some(by_scheme),
-            host: url.host_str().and_then(part),
+            host: url.host_str().and_then(part).transpose()?,
             port: url.port(),
-            user: part(url.username()),
-            password: url.password().map(decoded),
-            database: part(url.path().trim_start_matches('/')),
+            user: part(url.username()).transpose()?,
+            password: url.password().map(whole).transpose()?,
+            database: part(url.path().trim_start_matches('/')).transpose()?,
             has_tls_scheme: matches!(url.scheme(), "rediss" | "valkeys"),
             ..Self::default()
         };
@@ -126,6 +124,10 @@ impl UrlSettings {
         }
         if has_no_effect(engine, key, &value) {
             return Ok(());
+        }
+        if value.contains('@') {
+            // More likely the rest of a password that has a `?`.
+            return Err(RAW_SEPARATOR.to_owned());
         }
         Err(match advice(engine, key) {
             Some(advice) => format!("has the parameter `{key}`; {advice}"),
@@ -256,10 +258,6 @@ pub(crate) fn ssl_mode(engine: Engine, name: &str) -> Result<SslMode, &'static s
     })
 }
 
-pub(crate) fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
 #[cfg(test)]
 #[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
@@ -320,6 +318,8 @@ mod tests {
             ("mysql://db/o?useSSL=true", "`sslmode`"),
             ("mysql://db/o?charst=s3cret", "`charset`"),
             ("redis://cache?protocol=resp3", "parameter"),
+            ("postgres://app:12?s3=cret@db/o", "percent-encode"),
+            ("postgres://app:s3cret%E9@db/o", "UTF-8"),
         ] {
             let error = UrlSettings::parse(url, None).err().unwrap_or_default();
             assert!(

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use url::Url;
 
 use crate::error::Problem;
 use crate::nearest::most_similar;
 use crate::origins::Origins;
 use crate::source::{Variables, without_references};
+use crate::url_text::parse;
 use crate::values::FILE;
 
 /// Prefixes of the variables, each with the name of its pool.
@@ -115,7 +115,7 @@ fn has_credentials(pool: &Map<String, Value>) -> bool {
         .any(|key| pool.contains_key(*key));
     let url = pool.get("url").and_then(Value::as_str);
     // The problem of an invalid URL is reported later.
-    let has_none = |url: &str| Url::parse(url).is_ok_and(|url| url.password().is_none());
+    let has_none = |url: &str| parse(url).is_ok_and(|url| url.password().is_none());
     has_key || url.is_some_and(|url| !has_none(url))
 }
 
@@ -207,6 +207,11 @@ mod tests {
                 "DATABASE_REGION: is only for",
             ),
             ("DATABASE_USERNAME", "", "DATABASE_USER: is missing"),
+            (
+                "DATABASE_URL",
+                "postgres://app:p@s3cret#word@127.0.0.1/orders",
+                "DATABASE_URL: has a raw",
+            ),
         ] {
             let mut variables: Variables = [
                 ("DATABASE_URL", "postgres://db/orders"),
@@ -222,6 +227,25 @@ mod tests {
             let error = error.expect_err(name).to_string();
             let expected = format!("the environment: {named}");
             assert!(error.starts_with(&expected), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    /// Part of the password would be the port, so that there would be no password.
+    #[test]
+    fn a_separator_in_the_password_is_a_problem_of_the_url() {
+        for url in [
+            "postgres://app:12#s3cret@db/orders",
+            "postgres://app:s3#cret@db/orders",
+            "mysql://app:12/s3cret@db/orders",
+            "postgres://app:12?s3cret@db/orders",
+        ] {
+            let variables = Variables::from([("DATABASE_URL".to_owned(), url.to_owned())]);
+            let config = Config::from_variables(&variables);
+            let error = config.and_then(|config| config.check());
+            let error = error.expect_err(url).to_string();
+            let expected = "the environment: DATABASE_URL: has a raw `#`";
+            assert!(error.starts_with(expected), "{url}: {error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
     }

@@ -66,6 +66,7 @@ impl AdminUrl {
 /// The URL is invalid. The message contains no part of it.
 pub(crate) fn parse_url(url: &str) -> Result<AdminUrl, String> {
     let advice = "give one such as postgres://admin@db.internal:5432/postgres";
+    claviger_config::check_url(url).map_err(|problem| format!("--admin-url {problem}"))?;
     let parsed = url::Url::parse(url)
         .map_err(|error| format!("--admin-url is not a URL ({error}); {advice}"))?;
     if !matches!(parsed.scheme(), "postgres" | "postgresql") {
@@ -322,6 +323,8 @@ mod tests {
             "postgres://a:kestrel@db:port/",
             "kestrel",
             "http://a:kestrel@db/",
+            "postgres://a:p@kestrel#word@db/",
+            "postgres://a:p@kestrel/word@db/",
         ] {
             let error = parse_url(url).err().expect("it is invalid");
             assert!(

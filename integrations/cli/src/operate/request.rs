@@ -77,9 +77,11 @@ async fn send(
 ) -> Result<Value, Failure> {
     let usage = |problem: String| Failure(problem, USAGE);
     // The URL may contain a password, so no error repeats it.
+    claviger_config::check_url(&args.url).map_err(|problem| usage(format!("--url {problem}")))?;
     let base = url::Url::parse(&args.url)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .filter(|url| url.query().is_none())
         .ok_or_else(|| usage("--url is not an address such as http://127.0.0.1:8081".into()))?;
     hidden.add(base.password().unwrap_or_default());
     let address = format!("{}/{path}", base.as_str().trim_end_matches('/'));

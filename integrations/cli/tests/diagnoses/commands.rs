@@ -86,6 +86,39 @@ fn check_reports_all_problems_of_the_file_with_their_keys() {
     }
 }
 
+/// A part of the password would be the host, and be shown.
+#[test]
+fn a_separator_in_the_password_of_a_url_is_named_and_the_password_is_not_shown() {
+    let setup = Setup::new();
+    for command in ["check", "doctor", "exec"] {
+        for url in [
+            format!("postgres://app:p@{SECRET}#word@127.0.0.1:5432/orders"),
+            format!("postgres://app:12#{SECRET}@127.0.0.1:5432/orders"),
+            format!("postgres://app:12/{SECRET}@127.0.0.1:5432/orders"),
+        ] {
+            let mut run = setup.command("", &[command]);
+            if command == "exec" {
+                run.args(["--", "true"]);
+            }
+            run.env_remove("CLAVIGER_CONFIG").current_dir("/");
+            let output = run.env("DATABASE_URL", &url).output().expect("it runs");
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let shown = text(&output.stdout) + &text(&output.stderr);
+            let problem = "the environment: DATABASE_URL: has a raw `#`";
+            assert!(shown.contains(problem), "{command} {url}: {shown}");
+            assert!(!shown.contains(SECRET), "{command}: {shown}");
+        }
+    }
+    let config = pool(&setup, 5432, "");
+    let url = format!("postgres://admin:p@{SECRET}#word@127.0.0.1/postgres");
+    let admin = setup.run(&config, &["doctor", "--admin-url", &url]);
+    assert_eq!(admin.code, Some(2), "{}", admin.stderr);
+    assert!(admin.stderr.contains("has a raw `#`"), "{}", admin.stderr);
+    let url = format!("http://operator:p/{SECRET}@127.0.0.1:8081");
+    let status = setup.run("", &["status", "--url", &url]);
+    assert_eq!(status.code, Some(2), "{}", status.stderr);
+}
+
 #[test]
 fn wrong_arguments_have_a_code_of_their_own() {
     let setup = Setup::new();

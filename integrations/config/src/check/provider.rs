@@ -18,7 +18,11 @@ pub(super) fn check_vault(name: &str, vault: &VaultSettings, problems: &mut Vec<
         Some(url) if !url.username().is_empty() || url.password().is_some() => {
             "has a user or password; give scheme, host and port alone"
         }
-        Some(url) if !matches!(url.path(), "" | "/") || url.query().is_some() => {
+        Some(url)
+            if !matches!(url.path(), "" | "/")
+                || url.query().is_some()
+                || url.fragment().is_some() =>
+        {
             "has a path; give scheme, host and port alone"
         }
         Some(url) if url.scheme() == "http" && !vault.danger_plain_http && !is_local(&url) => {

@@ -63,6 +63,8 @@ const IN_A_POOL: &[(&str, &str, &str, Schema)] = &[
     ("ssl_mode = \"prefer\"\nca_file = \"/ca\"", "ca_file", "give `verify-full`", Accepts),
     ("url = \"db.internal/orders\"", "url", "not a URL", Accepts),
     ("url = \"postgres://db?sslmod=s3cret\"", "url", "unknown parameter", Accepts),
+    ("url = \"postgres://app:12/s3cret@db/orders\"", "url", "`#` is %23, `/` is %2F", Accepts),
+    ("url = \"postgres://db:543a/orders\"", "url", "a number from 1 to 65535; give one", Accepts),
     ("url = \"mysql://db\"\nkind = \"postgres\"", "url", "another kind of pool; change", Accepts),
     ("client_key_file = \"/key\"", "client_certificate_file", "needs its certificate", Accepts),
 ];
@@ -87,6 +89,7 @@ const WHOLE: &[(&str, &str, &str, Schema)] = &[
     ("[providers.a]\nkind = \"service\"\n", "providers.a.kind", "with_provider", Accepts),
     ("[providers.a]\nkind = \"file\"\nformat = \"password\"\npath = \"/a\"\n", "providers.a.user", "is missing; ", Accepts),
     ("[vaults.a]\naddress = \"vault.internal:8200\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "vaults.a.address", "give one such as https://", Accepts),
+    ("[vaults.a]\naddress = \"https://vault#s3cret\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "vaults.a.address", "has a path; give scheme", Accepts),
     ("[vaults.a]\naddress = \"http://vault\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "vaults.a.address", "without TLS; give https://", Accepts),
     ("[vaults.a]\naddress = \"https://vault\"\nauth = { kind = \"k8s\", role = \"r\" }\n", "vaults.a.auth.kind", "unknown; give one of `token`, ", Rejects),
 ];
