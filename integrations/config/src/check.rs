@@ -2,6 +2,7 @@
 
 mod limits;
 mod provider;
+mod tokens;
 
 use std::net::IpAddr;
 
@@ -12,7 +13,8 @@ use crate::resolved_pool::{Engine, ResolvedPool};
 use crate::schema::{File, PoolKind, SslMode};
 use crate::values::Secret;
 use limits::{check_defaults, check_limits, check_supervisor};
-use provider::{NO_REGION, check_provider, check_vault, is_region};
+use provider::{check_provider, check_vault, region_problem};
+use tokens::check_tokens;
 
 /// What the file does not contain.
 pub(crate) struct Surroundings<'s> {
@@ -23,7 +25,8 @@ pub(crate) struct Surroundings<'s> {
     /// Kinds of pools whose feature is not enabled are no problem, and neither are providers that
     /// the service would register.
     pub(crate) for_tools: bool,
-    /// A server of Vault with an invalid address is a problem of the pools that need it alone.
+    /// The pools are examined one after another. A server of Vault with an invalid address is a
+    /// problem of the pools that need it alone.
     pub(crate) pools_apart: bool,
     /// There is no file. A pool of the environment whose feature is not enabled is for another
     /// library, if there is another pool.
@@ -40,8 +43,8 @@ pub(crate) fn check(
 ) -> Result<Vec<ResolvedPool>, Vec<Problem>> {
     let mut problems = Vec::new();
     check_supervisor(&file.supervisor, &mut problems);
-    if !file.aws.region.as_deref().is_none_or(is_region) {
-        problems.push(Problem::new("aws.region", NO_REGION));
+    if let Some(problem) = file.aws.region.as_deref().and_then(region_problem) {
+        problems.push(Problem::new("aws.region", problem));
     }
     if !surroundings.pools_apart {
         for (name, vault) in &file.vaults {
@@ -54,7 +57,7 @@ pub(crate) fn check(
     check_defaults(&file.defaults, &mut problems);
     let mut pools = Vec::new();
     for (name, settings) in &file.pools {
-        let pool = match ResolvedPool::new(name, settings, &file.defaults, surroundings.libpq) {
+        let pool = match ResolvedPool::new(name, settings, file, surroundings.libpq) {
             Ok(pool) => pool,
             Err(problem) => {
                 // A variable of libpq concerns each pool.
@@ -170,6 +173,15 @@ fn check_pool(
         }
         Some(_) => {}
     }
+    if pool.port() == 0 {
+        let key = if settings.port.is_some() {
+            "port"
+        } else {
+            "url"
+        };
+        let what = if key == "port" { "is" } else { "has the port" };
+        problem(key, format!("{what} 0; give one from 1 to 65535"));
+    }
     if pool.nodes().iter().any(Option::is_none) {
         let advice = "has an item that is not `host` or `host:port`; give those alone";
         problem("nodes", advice.into());
@@ -181,6 +193,7 @@ fn check_pool(
         );
     }
     check_limits(pool, problems);
+    check_tokens(pool, surroundings, problems);
     let mut problem =
         |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
     if settings.aws_iam_auth {
@@ -197,8 +210,8 @@ fn check_pool(
     } else if settings.region.is_some() {
         problem("region", "is only for `aws_iam_auth`; remove it".into());
     }
-    if !settings.region.as_deref().is_none_or(is_region) {
-        problem("region", NO_REGION.into());
+    if let Some(message) = settings.region.as_deref().and_then(region_problem) {
+        problem("region", message);
     }
     if matches!(pool.password(), Some(Secret::File(_))) && !cfg!(feature = "file") {
         problem("password", needs_feature("file", surroundings));

@@ -226,11 +226,12 @@ impl Config {
         }
     }
 
-    /// Checks that the files exist that the configuration names: passwords, tokens, certificates,
-    /// providers' files. A service may start before they do; [`start`](Self::start) waits for them.
+    /// Checks that the files exist and are not empty that the configuration names: passwords,
+    /// tokens, certificates, providers' files. A service may start before they do;
+    /// [`start`](Self::start) waits for them.
     ///
     /// # Errors
-    /// All files that cannot be read.
+    /// All files that cannot be read, or are empty.
     pub fn check_files(&self) -> Result<(), ConfigError> {
         let problems = missing_files(&self.file, &self.resolved_pools()?);
         if problems.is_empty() {
@@ -242,6 +243,8 @@ impl Config {
 
     /// Accepts kinds of pools whose feature is not enabled, and providers of kind `service`: for
     /// tools that open no pool. [`start`](Self::start) still returns an error for them.
+    /// [`check`](Self::check) then also reports a `connection_max_lifetime` over 14 min of a pool
+    /// with tokens.
     pub fn for_tools(mut self) -> Self {
         self.for_tools = true;
         self

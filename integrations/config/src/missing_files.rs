@@ -1,21 +1,26 @@
-//! Files that a configuration names and that cannot be read.
+//! Files that a configuration names and that cannot be read, or are empty.
 
 use std::fs::File as OpenFile;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::error::Problem;
 use crate::resolved_pool::ResolvedPool;
 use crate::schema::{File, ProviderSettings, VaultAuth};
-use crate::values::Secret;
+use crate::values::{Secret, empty_file};
 
-/// Returns a problem for each file that cannot be opened.
+/// Returns a problem for each file that cannot be read, or is empty.
 pub(crate) fn missing_files(file: &File, pools: &[ResolvedPool]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut open = |key: String, path: &Path| {
-        if let Err(error) = OpenFile::open(path) {
-            let message = format!("{} cannot be read: {error}; check the path", path.display());
-            problems.push(Problem::new(key, message));
-        }
+        let message = match is_empty(path) {
+            Ok(false) => return,
+            Ok(true) => empty_file(path),
+            Err(error) => {
+                format!("{} cannot be read: {error}; check the path", path.display())
+            }
+        };
+        problems.push(Problem::new(key, message));
     };
     for (name, vault) in &file.vaults {
         let key = |key: &str| format!("vaults.{name}.{key}");
@@ -69,4 +74,16 @@ pub(crate) fn missing_files(file: &File, pools: &[ResolvedPool]) -> Vec<Problem>
         }
     }
     problems
+}
+
+/// Returns whether a file has line ends at most. A directory, or what can be read only once, is not
+/// read.
+fn is_empty(path: &Path) -> io::Result<bool> {
+    let file = OpenFile::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut beginning = Vec::new();
+    file.take(16).read_to_end(&mut beginning)?;
+    Ok(beginning.iter().all(|byte| matches!(byte, b'\r' | b'\n')))
 }

@@ -8,13 +8,13 @@ use url::Url;
 
 use crate::error::Problem;
 use crate::libpq::Libpq;
-use crate::schema::{PoolDefaults, PoolKind, PoolSettings, SslMode};
+use crate::schema::{File, PoolDefaults, PoolKind, PoolSettings, ProviderSettings, SslMode};
 use crate::url_settings::UrlSettings;
 use crate::url_text::decoded;
 use crate::values::{HumanDuration, Secret};
 
 /// Maximum age of connections with IAM tokens, which are valid for 15 minutes.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 60);
+pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ pub(crate) struct ResolvedPool {
     pub(crate) name: String,
     pub(crate) kind: PoolKind,
     pub(crate) settings: PoolSettings,
+    has_tokens: bool,
     url: UrlSettings,
     /// Defaults of the environment, for PostgreSQL.
     libpq: Libpq,
@@ -42,7 +43,7 @@ impl ResolvedPool {
     pub(crate) fn new(
         name: &str,
         settings: &PoolSettings,
-        defaults: &PoolDefaults,
+        file: &File,
         libpq: &Libpq,
     ) -> Result<Self, Problem> {
         let url = settings.url.as_deref();
@@ -59,16 +60,22 @@ impl ResolvedPool {
             name: name.to_owned(),
             kind,
             settings: settings.clone(),
+            has_tokens: settings.aws_iam_auth || is_of_tokens(settings, file),
             url,
             libpq_ssl_mode: libpq.ssl_mode()?,
             libpq,
-            defaults: defaults.clone(),
+            defaults: file.defaults.clone(),
         })
     }
 
     /// Returns the key of a setting, for messages.
     pub(crate) fn key(&self, key: &str) -> String {
         format!("pools.{}.{key}", self.name)
+    }
+
+    /// Returns whether the credentials are tokens, as far as the file shows.
+    pub(crate) fn has_tokens(&self) -> bool {
+        self.has_tokens
     }
 
     /// Returns the name of the provider that `provider` names, or of the pool's own provider.
@@ -107,7 +114,8 @@ impl ResolvedPool {
         let host = decoded(url.host_str()?)?;
         let has_more = url.as_str().trim_end_matches('/').contains(['@', '?', '#'])
             || !matches!(url.path(), "" | "/");
-        (!host.is_empty() && !has_more).then(|| (host, url.port().unwrap_or_else(|| self.port())))
+        let port = url.port().unwrap_or_else(|| self.port());
+        (!host.is_empty() && !has_more && port != 0).then_some((host, port))
     }
 
     pub(crate) fn user(&self) -> Option<String> {
@@ -140,7 +148,7 @@ impl ResolvedPool {
     /// verification.
     pub(crate) fn ssl_mode(&self) -> Option<SslMode> {
         let given = self.settings.ssl_mode.or(self.url.ssl_mode);
-        let needs_verification = self.settings.aws_iam_auth || self.given_ca_file().is_some();
+        let needs_verification = self.has_tokens || self.given_ca_file().is_some();
         given
             .or(needs_verification.then_some(SslMode::VerifyFull))
             .or(self.libpq_ssl_mode)
@@ -198,7 +206,7 @@ impl ResolvedPool {
         let given = settings
             .connection_max_lifetime
             .or(self.defaults.connection_max_lifetime);
-        let default = if settings.aws_iam_auth {
+        let default = if self.has_tokens {
             TOKEN_LIFETIME
         } else {
             MAX_LIFETIME
@@ -220,6 +228,16 @@ impl ResolvedPool {
                 .or(self.defaults.acquire_timeout),
             ACQUIRE_TIMEOUT,
         )
+    }
+}
+
+/// Returns whether the provider of the settings returns tokens.
+fn is_of_tokens(settings: &PoolSettings, file: &File) -> bool {
+    let provider = settings.provider.as_ref();
+    match provider.and_then(|name| file.providers.get(name)) {
+        Some(ProviderSettings::RdsIam(_) | ProviderSettings::ElasticacheIam(_)) => true,
+        Some(ProviderSettings::File(file)) => file.token,
+        _ => false,
     }
 }
 

@@ -283,8 +283,8 @@ pub(crate) struct PoolSettings {
     pub(crate) aws_iam_auth: bool,
     /// Region for `aws_iam_auth`. Default: that of the endpoint's name.
     pub(crate) region: Option<String>,
-    /// TLS, and verification of the server. Default: `verify-full` with `aws_iam_auth` or
-    /// `ca_file`; otherwise the driver's.
+    /// TLS, and verification of the server. Default: `verify-full` with tokens or `ca_file`;
+    /// otherwise the driver's.
     pub(crate) ssl_mode: Option<SslMode>,
     /// PEM file with the authorities that may sign the server's certificate. Default: the
     /// platform's.
@@ -302,7 +302,7 @@ pub(crate) struct PoolSettings {
     pub(crate) max_connections: Option<u32>,
     /// Number of connections that are opened ahead of demand. Default: 0.
     pub(crate) min_connections: Option<u32>,
-    /// Age at which a connection is closed. Default: 14m with `aws_iam_auth`, otherwise 30m.
+    /// Age at which a connection is closed. Default: 14m with tokens, otherwise 30m.
     pub(crate) connection_max_lifetime: Option<HumanDuration>,
     /// Idle time after which a connection is closed. Default: 10m.
     pub(crate) idle_timeout: Option<HumanDuration>,

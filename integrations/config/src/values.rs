@@ -96,7 +96,7 @@ impl Secret {
     /// Returns the secret in clear. A file is read now, without trailing line ends.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or is empty.
     pub(crate) fn read(&self) -> Result<String, String> {
         match self {
             Self::Text(text) => Ok(text.expose_secret().to_owned()),
@@ -108,11 +108,19 @@ impl Secret {
 /// Reads a referenced file without trailing line ends.
 ///
 /// # Errors
-/// The file cannot be read.
+/// The file cannot be read, or is empty.
 pub(crate) fn read_reference(path: &std::path::Path) -> Result<String, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(empty_file(path)),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Returns the problem of an empty file.
+pub(crate) fn empty_file(path: &std::path::Path) -> String {
+    format!("{} is empty; check what writes it", path.display())
 }
 
 impl<'de> Deserialize<'de> for Secret {

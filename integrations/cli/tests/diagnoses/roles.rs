@@ -260,6 +260,24 @@ fn a_password_file_that_is_missing_or_empty_is_named() {
     setup
         .doctor(&config, &[])
         .assert_cause("secret", "malformed_secret");
+    let by_provider = format!(
+        "[pools.orders]\nhost = \"127.0.0.1\"\nport = {}\nprovider = \"a\"\n[providers.a]\n\
+         kind = \"static\"\nuser = \"app\"\npassword = \"file:{}\"\n",
+        server.port(),
+        setup.path("password").display()
+    );
+    let empty = setup.doctor(&by_provider, &[]);
+    empty.assert_cause("settings", "invalid_settings");
+    let detail = empty.finding("settings")["detail"].to_string();
+    assert!(
+        detail.contains("providers.a.password") && detail.contains("is empty"),
+        "{detail}"
+    );
+    for config in [&config, &by_provider] {
+        let check = setup.run(config, &["check"]);
+        assert_eq!(check.code, Some(1), "{}", check.stdout);
+        assert!(check.stderr.contains("is empty; check"), "{}", check.stderr);
+    }
     std::fs::remove_file(setup.path("password")).expect("removed");
     let missing = setup.doctor(&config, &[]);
     assert_eq!(missing.run.code, Some(1), "{:#}", missing.report);

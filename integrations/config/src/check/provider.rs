@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
-use super::{Surroundings, needs_feature};
+use super::{Surroundings, advice_on_host, needs_feature};
 use crate::error::Problem;
 use crate::nearest::{list, suggestion};
 use crate::schema::{File, FileFormat, ProviderSettings, VaultSettings};
@@ -39,20 +39,43 @@ fn is_local(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Advice on a region that has not the form of one.
-pub(super) const NO_REGION: &str = "is not a region of AWS; give one such as `eu-west-1`";
+/// The part of a region's name before its number.
+const DIRECTIONS: [&str; 9] = [
+    "central",
+    "east",
+    "north",
+    "northeast",
+    "northwest",
+    "south",
+    "southeast",
+    "southwest",
+    "west",
+];
 
-/// Returns whether a region has the form of `eu-west-1` or `us-gov-west-1`.
-pub(super) fn is_region(region: &str) -> bool {
+/// Returns the problem of a region that has not the form of `eu-west-1` or `us-gov-west-1`. There is
+/// no list of regions, because AWS adds some every year.
+pub(super) fn region_problem(region: &str) -> Option<String> {
     let parts: Vec<_> = region.split('-').collect();
     let is = |part: &str, is: fn(&u8) -> bool| !part.is_empty() && part.bytes().all(|one| is(&one));
     match parts.as_slice() {
-        [names @ .., number] if names.len() >= 2 => {
-            is(number, u8::is_ascii_digit)
-                && names.iter().all(|name| is(name, u8::is_ascii_lowercase))
+        [areas @ .., direction, number]
+            if !areas.is_empty()
+                && is(number, u8::is_ascii_digit)
+                && areas.iter().all(|area| is(area, u8::is_ascii_lowercase)) =>
+        {
+            (!DIRECTIONS.contains(direction)).then(|| {
+                let nearest = suggestion(direction, &DIRECTIONS);
+                format!("is not a region of AWS, by the word before its number; {nearest}")
+            })
         }
-        _ => false,
+        _ => Some("is not a region of AWS; give one such as `eu-west-1`".to_owned()),
     }
+}
+
+/// Returns the region in the ARN of a secret.
+fn region_of_arn(secret: &str) -> Option<&str> {
+    let rest = secret.strip_prefix("arn:")?;
+    rest.split(':').nth(2)
 }
 
 /// Checks a provider of the file.
@@ -111,13 +134,22 @@ pub(super) fn check_provider(
             _ => {}
         }
     }
-    let region = match provider {
-        ProviderSettings::RdsIam(settings) => settings.region.as_deref(),
-        ProviderSettings::ElasticacheIam(settings) => settings.region.as_deref(),
-        _ => None,
+    let (key, region) = match provider {
+        ProviderSettings::RdsIam(settings) => ("region", settings.region.as_deref()),
+        ProviderSettings::ElasticacheIam(settings) => ("region", settings.region.as_deref()),
+        ProviderSettings::SecretsManager(settings) => ("secret", region_of_arn(&settings.secret)),
+        _ => ("region", None),
     };
-    if !region.is_none_or(is_region) {
-        problem("region", NO_REGION.into());
+    if let Some(message) = region.and_then(region_problem) {
+        problem(key, message);
+    }
+    if let ProviderSettings::RdsIam(settings) = provider {
+        if let Some(advice) = advice_on_host(&settings.host) {
+            problem("host", advice.into());
+        }
+        if settings.port == 0 {
+            problem("port", "is 0; give one from 1 to 65535".into());
+        }
     }
     let vault = match provider {
         ProviderSettings::VaultDynamic(role) | ProviderSettings::VaultStatic(role) => &role.vault,
@@ -144,5 +176,42 @@ pub(super) fn check_provider(
             problem("vault", format!("is missing; give one of {names}"));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_has_a_direction_before_its_number() {
+        for region in [
+            "eu-west-1",
+            "ap-southeast-7",
+            "cn-northwest-1",
+            "us-gov-east-1",
+            "us-isob-east-1",
+            "eu-isoe-west-1",
+            "eusc-de-east-1",
+            "mx-central-1",
+        ] {
+            assert_eq!(region_problem(region), None, "{region}");
+        }
+        for (region, word) in [
+            ("eu-wset-1", "`west`"),
+            ("eu-westt-1", "`west`"),
+            ("us-esat-1", "`east`"),
+            ("us-gov-wst-1", "`west`"),
+            ("eu-s3cret-1", "give one of"),
+            ("west-1", "`eu-west-1`"),
+            ("eu-west", "`eu-west-1`"),
+            ("eu_west_1", "`eu-west-1`"),
+            ("EU-WEST-1", "`eu-west-1`"),
+            ("", "`eu-west-1`"),
+        ] {
+            let problem = region_problem(region).unwrap_or_default();
+            assert!(problem.contains(word), "{region}: {problem}");
+            assert!(!problem.contains("s3cret"), "{problem}");
+        }
     }
 }

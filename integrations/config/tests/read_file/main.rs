@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod schema;
+mod tokens;
 mod typos;
 
 use std::path::PathBuf;
