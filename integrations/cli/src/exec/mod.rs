@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use claviger::{Credentials, Supervisor};
-use claviger_config::{AnyProvider, Connection};
+use claviger_config::{AnyProvider, Connection, TlsMode};
 use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, Command};
 
@@ -106,6 +106,11 @@ async fn run_with(
     let Some((program, arguments)) = args.command.split_first() else {
         return complain(&"give a command after `--`", USAGE);
     };
+    if credentials.is_token() && !is_verified(connection) {
+        let problem = "ssl_mode does not verify the server, and the client of the command would \
+                       send the token to any at this address; set ssl_mode = \"verify-full\"";
+        return complain(&problem, NOT_STARTED);
+    }
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if environment::leads_elsewhere(connection.engine(), &name.to_string_lossy()) {
@@ -142,6 +147,13 @@ async fn run_with(
             received = signals.next() => forward(&child, received),
         }
     }
+}
+
+fn is_verified(connection: &Connection) -> bool {
+    matches!(
+        connection.tls_mode(),
+        TlsMode::VerifyCa | TlsMode::VerifyFull
+    )
 }
 
 fn forward(child: &Child, received: Received) {

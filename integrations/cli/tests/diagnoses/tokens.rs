@@ -139,9 +139,40 @@ fn a_token_is_not_sent_without_verified_tls() {
     // Redis without TLS; nothing but a connection is examined.
     let redis = Redis::start().expect("a server");
     let config = config
-        .replace("ssl_mode = \"require\"", "kind = \"redis\"")
+        .replace("\"require\"", "\"disable\"\nkind = \"redis\"")
         .replace(&server.port().to_string(), &redis.port().to_string());
     let diagnosis = setup.doctor(&config, &[]);
     diagnosis.assert_cause("token", "token_without_verified_tls");
     assert_eq!(diagnosis.logins(), (0, 0));
+}
+
+#[test]
+fn a_command_logs_in_with_a_token_and_gets_none_without_verified_tls() {
+    let server = Postgres::builder().tokens().start().expect("a server");
+    server.create_token_role("app").expect("a role");
+    let setup = Setup::new();
+    let select = "SELECT 'user ' || current_user";
+    let exec = ["exec", "--", "psql", "-Atc", select];
+    let config = pool(&server, "user = \"app\"");
+    let run = setup.run(&config, &exec);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(run.stdout.trim(), "user app");
+    let by_url = "psql \"$DATABASE_URL\" -Atc \"SELECT 'user ' || current_user\"";
+    let run = setup.run(&config, &["exec", "--", "sh", "-c", by_url]);
+    assert_eq!(run.stdout.trim(), "user app", "{}", run.stderr);
+
+    let ca = config.lines().find(|line| line.starts_with("ca_file"));
+    for mode in ["disable", "prefer", "require"] {
+        let mode = format!("ssl_mode = \"{mode}\"");
+        let config = config.replace(ca.expect("a line"), &mode);
+        let run = setup.run(&config, &["exec", "--", "echo", "started"]);
+        assert_eq!(run.code, Some(125), "{mode}: {}", run.stdout);
+        assert_eq!(run.stdout, "", "{mode}");
+        assert!(run.stderr.contains("verify-full"), "{}", run.stderr);
+        // Without a command and a login, the file alone shows it.
+        let check = setup.run(&config, &["check"]);
+        assert_eq!(check.code, Some(1), "{mode}: {}", check.stdout);
+        let problem = "pools.orders.ssl_mode: does not verify the server";
+        assert!(check.stderr.contains(problem), "{}", check.stderr);
+    }
 }
