@@ -1,5 +1,7 @@
 //! What only the catalog of PostgreSQL shows: read by an administrator.
 
+mod password;
+
 use std::time::{Duration, SystemTime};
 
 use claviger::Credentials;
@@ -11,17 +13,23 @@ use tokio::time::timeout;
 use super::login::quote;
 use crate::finding::{Finding, Outcome, Step, one_line};
 use crate::secret::Secret;
+pub(super) use password::{password_finding, read_password};
 
 /// Longest time of the administrator's login, and of its statement.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the role $1 and the database $2.
+/// Reads the role $1 and the database $2. `pg_has_role` is true for every superuser, and
+/// pg_hba.conf counts memberships alone.
 const ROLE: &str = "
     SELECT r.oid IS NOT NULL AS is_role,
            coalesce(r.rolcanlogin, false) AS can_login,
            coalesce(r.rolvaliduntil < now(), false) AS is_expired,
            i.oid IS NOT NULL AS has_rds_iam,
-           coalesce(pg_has_role(r.oid, i.oid, 'MEMBER'), false) AS in_rds_iam,
+           EXISTS (WITH RECURSIVE roles(id) AS (
+                       SELECT roleid FROM pg_auth_members WHERE member = r.oid
+                       UNION
+                       SELECT roleid FROM pg_auth_members JOIN roles ON member = id)
+                   SELECT FROM roles WHERE id = i.oid) AS in_rds_iam,
            d.oid IS NOT NULL AS is_database,
            coalesce(d.datallowconn, false) AS is_open,
            coalesce(has_database_privilege(r.oid, d.oid, 'CONNECT'), false) AS can_connect,
@@ -218,10 +226,12 @@ pub(super) fn role_finding(
     if is_token {
         finding.with_next("so the token itself was rejected: see the causes above")
     } else {
-        finding.with_next(format!(
-            "so the password of the backend is not that of the role {}",
-            quote(&user)
-        ))
+        finding
+            .with_next(format!(
+                "so the password of the backend is not that of the role {}",
+                quote(&user)
+            ))
+            .with_next("or it is stored so that no login can use it, which a superuser sees")
     }
 }
 
@@ -234,6 +244,22 @@ pub(super) fn other_server_finding(url: &AdminUrl) -> Finding {
     );
     Finding::note(Step::Role, "catalog_of_another_server", detail)
         .with_next("examine this pool alone, with the URL of its own server's administrator")
+}
+
+/// Reports that the catalog contradicts a login that has worked: behind a pooler, whose address
+/// shows no server.
+pub(super) fn contradicting_finding(url: &AdminUrl, problem: &Finding) -> Finding {
+    let (host, port) = url.server();
+    let detail = format!(
+        "{}:{port} of --admin-url contradicts the login, which has worked: {}",
+        one_line(host),
+        problem.detail
+    );
+    Finding::note(Step::Role, "catalog_of_another_server", detail)
+        .with_next("give the administrator's URL of the server behind the pooler")
+        .with_next(
+            "or the pooler logs in as another user, or to another database: see its settings",
+        )
 }
 
 /// Reports that the catalog could not be read.

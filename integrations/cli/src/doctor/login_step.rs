@@ -12,7 +12,7 @@ use super::line::{Line, responds_with_tls};
 use super::login::{self, LoggedIn, LoginError, LoginFacts};
 use super::network::is_same_host;
 use super::pooler::{Pooler, pooler, pooler_finding};
-use super::{Doctor, Rejected, catalog, clock, limits, tls};
+use super::{Doctor, Rejected, catalog, clock, lease, limits, tls};
 use crate::finding::{Finding, Step, one_line};
 use crate::place::Place;
 
@@ -187,11 +187,15 @@ impl Doctor {
             let skew = clock::Skew::between(before, time, Timestamp::now().wall());
             self.add_clock(place, skew, facts.is_token, found)?;
         }
-        let lifetime = limits::lifetime_finding(&limits::LifetimeFacts {
-            max_lifetime: connection.max_lifetime(),
-            is_token: facts.is_token,
-            lease: lease.expiry().remaining(Timestamp::now()),
-            old_connections: lease.old_connections(),
+        let remaining = lease.expiry().remaining(Timestamp::now());
+        let short = remaining.filter(|_| !facts.is_token);
+        let lifetime = lease::short_finding(short).or_else(|| {
+            limits::lifetime_finding(&limits::LifetimeFacts {
+                max_lifetime: connection.max_lifetime(),
+                is_token: facts.is_token,
+                lease: remaining,
+                old_connections: lease.old_connections(),
+            })
         });
         if let Some(lifetime) = lifetime {
             found.add(lifetime)?;
@@ -268,8 +272,19 @@ impl Doctor {
                 found.add(finding)?;
             }
         }
-        let finding =
+        let mut finding =
             catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failed);
+        let may_differ = facts.pooler.is_some() || place.host.starts_with('/');
+        if finding.is_problem() && !failed && may_differ {
+            // The login has worked, so this is not what the server behind it has.
+            finding = catalog::contradicting_finding(options, &finding);
+        }
+        if finding.cause == Some("role_is_right") && !facts.is_token && facts.pooler.is_none() {
+            let stored = catalog::read_password(admin, user).await;
+            finding = stored.map_or(finding, |stored| {
+                catalog::password_finding(stored, facts.user)
+            });
+        }
         if finding.is_problem() {
             found.narrow_down();
         }

@@ -10,6 +10,7 @@ mod greeting;
 mod handshake;
 #[cfg(feature = "aws")]
 mod identity;
+mod lease;
 mod limits;
 mod line;
 mod login;

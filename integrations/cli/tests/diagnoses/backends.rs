@@ -163,7 +163,7 @@ fn a_rehearsal_verifies_the_pending_version_and_moves_no_label() {
 
 /// A Vault with a database engine, and a token of its policy.
 pub(crate) struct Vault {
-    admin: Admin,
+    pub(crate) admin: Admin,
     server: Postgres,
     pub(crate) setup: Setup,
 }

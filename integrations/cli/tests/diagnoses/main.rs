@@ -5,10 +5,12 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod backends;
+mod catalogs;
 mod certificates;
 mod commands;
 mod common;
 mod handshakes;
+mod leases;
 mod networks;
 mod other_servers;
 mod poolers;

@@ -271,8 +271,8 @@ fn token_not_accepted(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
         .with_next(format!("the role {} is missing: create it", facts.user))
         .with_next("the role is not in rds_iam: grant it (as a password, a token is rejected)")
         .with_statement(format!(
-            "SELECT r.rolname, pg_has_role(r.oid, 'rds_iam', 'MEMBER') FROM pg_roles r WHERE \
-             rolname = {}",
+            "SELECT r.rolname, m.roleid::regrole AS member_of FROM pg_roles r LEFT JOIN \
+             pg_auth_members m ON m.member = r.oid WHERE r.rolname = {}",
             quote(facts.user)
         ))
         .with_statement(format!("GRANT rds_iam TO {}", identifier(facts.user)))
