@@ -1,4 +1,4 @@
-//! needs: postgresql
+//! needs: postgresql, pam
 //!
 //! Services that start from a file, on a real PostgreSQL.
 
@@ -276,5 +276,109 @@ async fn start_without_aws() {
     drop(std::io::Write::write_all(
         &mut std::io::stdout(),
         format!("{error}\n{warnings}\n").as_bytes(),
+    ));
+}
+
+/// Thirty named pools of one file, ten of them with IAM tokens, on a server that verifies tokens as
+/// RDS does. The service runs in a process of its own, as above.
+#[cfg(feature = "rds-iam")]
+#[test]
+fn thirty_pools_with_and_without_iam_start_from_one_file() {
+    let server = Postgres::builder().tokens().start().expect("a server");
+    let (host, port) = (server.host(), server.port());
+    let ca = server.ca_file().expect("it has TLS").display();
+    let folder = TempDir::new().expect("a folder");
+    let mut text = "[aws]\nregion = \"eu-west-1\"\n[defaults]\nmax_connections = 10\n\
+                    connection_max_lifetime = \"14m\"\nidle_timeout = \"10m\"\n"
+        .to_owned();
+    let mut expected = Vec::new();
+    for nth in 0..30 {
+        let user = format!("app{nth:02}");
+        let credentials = if nth % 3 == 0 {
+            server.create_token_role(&user).expect("a role");
+            format!("aws_iam_auth = true\nca_file = \"{ca}\"")
+        } else {
+            let password = folder.path().join(&user);
+            std::fs::write(&password, format!("password-{nth}")).expect("written");
+            let role = server.create_role(&user, &format!("password-{nth}"));
+            role.expect("a role");
+            format!("password = \"file:{}\"", password.display())
+        };
+        text += &format!(
+            "[pools.database-{nth:02}]\nhost = \"{host}\"\nport = {port}\nuser = \"{user}\"\n\
+             database = \"postgres\"\n{credentials}\n"
+        );
+        expected.push(format!("database-{nth:02} {user} 10 840s 600s 1 true"));
+    }
+    // A provider of tokens, without a setting of TLS or of ages.
+    server.create_token_role("shared").expect("a role");
+    text += &format!(
+        "[pools.with-provider]\nhost = \"{host}\"\nport = {port}\ndatabase = \"postgres\"\n\
+         provider = \"shared\"\n[providers.shared]\nkind = \"rds-iam\"\nhost = \"{host}\"\n\
+         port = {port}\nuser = \"shared\"\n"
+    );
+    expected.push("with-provider shared 10 840s 600s 1 true".to_owned());
+    let file = folder.path().join("claviger.toml");
+    std::fs::write(&file, text).expect("written");
+    let service = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "start_thirty", "--ignored", "--nocapture"])
+        .env("CONFIG_FILE", file)
+        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "kestrel")
+        .env("PGSSLROOTCERT", server.ca_file().expect("it has TLS"))
+        .output()
+        .expect("the service runs");
+    let text = String::from_utf8_lossy(&service.stdout).into_owned();
+    let error = String::from_utf8_lossy(&service.stderr).into_owned();
+    assert!(service.status.success(), "{text}{error}");
+    let pools: Vec<_> = text.lines().filter(|line| line.contains(" 10 ")).collect();
+    assert_eq!(pools, expected, "{text}");
+    let checks = server.token_checks().entries().expect("the checks");
+    for user in (0..30).step_by(3).map(|nth| format!("app{nth:02}")) {
+        let mut of_user = checks.iter().filter(|check| check.user == user);
+        assert!(of_user.all(|check| check.accepted), "{user}: {checks:?}");
+        assert!(checks.iter().any(|check| check.user == user), "{user}");
+    }
+    assert_eq!(server.log().rejected_logins().expect("the log"), 0);
+}
+
+#[cfg(feature = "rds-iam")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a part of another test, which runs it with an environment of its own"]
+async fn start_thirty() {
+    let file = std::env::var_os("CONFIG_FILE").expect("it is set");
+    let config = Config::load(PathBuf::from(file)).expect("valid");
+    let pools = config.start().await.expect("it starts");
+    let mut lines = String::new();
+    for name in pools.names() {
+        let db = pools.get::<PgPools>(name).expect("the pool");
+        let sql = "SELECT current_user || ' ' || ssl FROM pg_stat_ssl \
+                   WHERE pid = pg_backend_pid()";
+        let row: String = query_scalar(sql).fetch_one(&db).await.expect("a row");
+        let (user, has_tls) = row.split_once(' ').expect("two words");
+        let pool = db.current();
+        let options = pool.options();
+        let seconds = |age: Option<Duration>| age.unwrap_or_default().as_secs();
+        lines += &format!(
+            "\n{name} {user} {} {}s {}s {} {has_tls}",
+            options.get_max_connections(),
+            seconds(options.get_max_lifetime()),
+            seconds(options.get_idle_timeout()),
+            db.generation(),
+        );
+    }
+    // A new token for one of them, and a handover.
+    let supervisor = pools.supervisor();
+    let rotated = supervisor.rotate_now("database-00-credentials").await;
+    rotated.expect("it rotates");
+    assert!(
+        connections_of(&pools, "database-00")
+            .await
+            .starts_with("app00 ")
+    );
+    shut_down(pools).await;
+    drop(std::io::Write::write_all(
+        &mut std::io::stdout(),
+        format!("{lines}\n").as_bytes(),
     ));
 }
