@@ -4,7 +4,6 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod backends;
 mod catalogs;
 mod certificates;
 mod commands;
@@ -19,6 +18,8 @@ mod proxies;
 mod redis;
 mod rejections;
 mod roles;
+mod secrets;
 mod services;
 mod signals;
 mod tokens;
+mod vaults;
