@@ -1,7 +1,7 @@
 //! What each kind of error means to an operator, and what to do. The operators' manual has the same
 //! texts, which a test compares.
 
-use super::{ConnectErrorKind, ProviderErrorKind};
+use super::{ConnectErrorKind, ProviderError, ProviderErrorKind};
 
 /// What an error means to an operator, and what to do: a row of the operators' manual
 /// (`docs/operating.md`).
@@ -79,6 +79,38 @@ impl ProviderErrorKind {
             ),
             Self::Other => advice("anything else", "read the message"),
         }
+    }
+}
+
+/// Divides a provider's message: what is wrong, then what to do.
+const BEFORE_ACTION: &str = "; ";
+
+impl ProviderError {
+    /// Returns what is wrong: the message up to its first `; `.
+    pub fn problem(&self) -> &str {
+        let message = self.message();
+        message
+            .split_once(BEFORE_ACTION)
+            .map_or(message, |(problem, _)| problem)
+    }
+
+    /// Returns what to do: the message after its first `; `, or else the advice for the kind. It is
+    /// never empty.
+    ///
+    /// ```
+    /// use claviger::error::{ProviderError, ProviderErrorKind as Kind};
+    ///
+    /// let error = ProviderError::new(Kind::NotFound, "no such secret; create it");
+    /// assert_eq!((error.problem(), error.action()), ("no such secret", "create it"));
+    /// let error = ProviderError::new(Kind::Misconfigured, "the region is wrong");
+    /// assert_eq!(error.action(), Kind::Misconfigured.advice().action);
+    /// ```
+    pub fn action(&self) -> &str {
+        let action = self.message().split_once(BEFORE_ACTION);
+        let action = action.map(|(_, action)| action.trim());
+        action
+            .filter(|action| !action.is_empty())
+            .unwrap_or(self.kind().advice().action)
     }
 }
 

@@ -73,7 +73,8 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
-    /// Creates an error of `kind`; the message contains what to do.
+    /// Creates an error of `kind`. The message is what is wrong, then `; ` and what to do. Without
+    /// the latter, [`action`](Self::action) is the advice for the kind.
     ///
     /// It is kept on one line: control characters, and those that hide or reorder text, become
     /// spaces. Text beyond 500 characters is cut.
