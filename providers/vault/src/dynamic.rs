@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Call, CallError, Envelope};
 use crate::lifetime::Lifetime;
-use crate::path::MountPath;
+use crate::path::{MountPath, NO_PASSWORD, USE_PASSWORDS, error_at};
 use crate::session::{self, SessionUser, VaultSession};
 use lease::IssuedLease;
 
@@ -44,12 +44,12 @@ use lease::IssuedLease;
 /// | kind | cause |
 /// |---|---|
 /// | `NotFound` | there is no such role, or no database engine at the mount |
-/// | `Denied` | the policy does not allow it, or the login to Vault is rejected |
-/// | `Unavailable` | Vault is sealed, a standby or down, or has an internal error; or the database behind it is down |
+/// | `Denied` | the policy does not allow it, or the login to Vault is rejected; or the engine's user may not create users, or its connection does not allow the role |
+/// | `Unavailable` | Vault is sealed, a standby or down, or has an internal error, or its certificate has expired; or the database behind it is down, or rejects the login of the engine's user |
 /// | `Throttled` | a quota is used up; a Retry-After of the server is respected |
 /// | `TimedOut` | the request timed out |
 /// | `Malformed` | the response has no user with a password |
-/// | `Misconfigured` | Vault's certificate is not trusted, or Vault redirects elsewhere |
+/// | `Misconfigured` | Vault's certificate is not trusted or for another host, the address has the wrong scheme, or Vault redirects elsewhere; or the database rejects a statement of the role |
 ///
 /// ```
 /// use claviger_vault::{Auth, VaultDynamic, VaultSession};
@@ -196,7 +196,8 @@ impl VaultDynamic {
         if lease_id.is_empty() || lifetime.is_zero() {
             return Err(malformed(
                 &place,
-                "the response has no lease; use the role of a database engine",
+                "the response has no lease",
+                "use the role of a database engine",
             ));
         }
         let issued = IssuedLease {
@@ -217,11 +218,7 @@ impl VaultDynamic {
             }
             _ => {
                 self.revoke(&revision).await?;
-                Err(malformed(
-                    &place,
-                    "the response has no user with a password; use a role whose credentials are \
-                    passwords",
-                ))
+                Err(malformed(&place, NO_PASSWORD, USE_PASSWORDS))
             }
         }
     }
@@ -305,8 +302,8 @@ fn is_lease_gone(failure: &CallError) -> bool {
         && failure.mentions(&["lease not found", "invalid lease", "lease is not"])
 }
 
-fn malformed(place: &str, problem: &str) -> ProviderError {
-    ProviderError::new(ProviderErrorKind::Malformed, format!("{place}: {problem}"))
+fn malformed(place: &str, problem: &str, action: &str) -> ProviderError {
+    error_at(place, ProviderErrorKind::Malformed, problem, action)
 }
 
 impl Provider for VaultDynamic {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::api::{Call, CallError};
-use crate::path::MountPath;
+use crate::path::{MountPath, error_at};
 use crate::session::{LeaseBinding, SessionError, SessionUser, VaultSession};
 
 pub use builder::VaultKvBuilder;
@@ -132,11 +132,11 @@ impl VaultKv {
         };
         *self.metadata_denied.lock() = None;
         let Some(metadata) = envelope.data else {
-            return Err(self.malformed("it has no metadata"));
+            return Err(self.malformed("it has no metadata", "check the mount and proxies"));
         };
         let number = metadata.current_version;
         let Some(version) = metadata.versions.get(&number.to_string()).cloned() else {
-            return Err(self.not_found(&format!("it has no version {number}; write one")));
+            return Err(self.not_found(&format!("it has no version {number}"), "write one"));
         };
         self.revision(&Version {
             version: number,
@@ -156,18 +156,20 @@ impl VaultKv {
             Err(error) => return Err(self.explain(error, &path)),
         };
         let Some(Data { data, metadata }) = envelope.data else {
-            return Err(self.malformed("it has no data"));
+            return Err(self.malformed("it has no data", "check the mount and proxies"));
         };
         let revision = self.revision(&metadata)?;
         let data = data.unwrap_or_default();
         let text = |key: &str| match data.get(key) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
-            Some(_) => Err(self.malformed(&format!(
-                "its key \"{key}\" must be a string that is not empty"
-            ))),
-            None => Err(self.malformed(&format!(
-                "its key \"{key}\" is missing; write it, or set another key"
-            ))),
+            Some(_) => Err(self.malformed(
+                &format!("its key \"{key}\" must be a string that is not empty"),
+                "write one, or set another key",
+            )),
+            None => Err(self.malformed(
+                &format!("its key \"{key}\" is missing"),
+                "write it, or set another key",
+            )),
         };
         let credentials = Credentials::new(text(&self.user_key)?, text(&self.password_key)?);
         Ok(Lease::new(credentials, revision).with_old_connections(self.old_connections))
@@ -186,17 +188,18 @@ impl VaultKv {
             destroyed,
         } = version;
         if *destroyed {
-            return Err(self.not_found(&format!(
-                "its version {number} was destroyed; write another. The current lease stays in use"
-            )));
+            return Err(self.not_found(
+                &format!("its version {number} was destroyed"),
+                "write another. The current lease stays in use",
+            ));
         }
         // A time in the future is when the store will delete the version. The credentials stay
         // valid.
         if !deletion_time.is_empty() && is_past(deletion_time, self.session.now()) {
-            return Err(self.not_found(&format!(
-                "its version {number} was deleted; undelete it or write another. The current \
-                lease stays in use"
-            )));
+            return Err(self.not_found(
+                &format!("its version {number} was deleted"),
+                "undelete it or write another. The current lease stays in use",
+            ));
         }
         Ok(Revision::new(format!(
             "{} {number} of {created_time}",
@@ -212,28 +215,33 @@ impl VaultKv {
                     .ok()
                     .and_then(|envelope| self.revision(&envelope.data?.metadata).err());
                 cause.unwrap_or_else(|| {
-                    self.not_found("its current version is gone; restore it, or write one")
+                    self.not_found("its current version is gone", "restore it, or write one")
                 })
             }
             Some(failure) if failure.mentions(&["pgrading from non-versioned"]) => self.error(
                 ProviderErrorKind::Unavailable,
-                "the store is being upgraded; the fetch is retried",
+                "the store is being upgraded",
+                "nothing at first: the fetch is retried",
             ),
+            Some(failure) if failure.is_without_namespace() => {
+                error.explain(&self.session.place(path), "")
+            }
             Some(failure) if failure.status() == Some(404) && self.secret.has_api_prefix() => {
-                self.not_found(&format!("there is no such secret; {API_PATH_ADVICE}"))
+                self.not_found("there is no such secret", API_PATH_ADVICE)
             }
             Some(failure)
                 if failure.status() == Some(404)
                     && !failure.mentions(&["no handler for route"]) =>
             {
                 self.not_found(
-                    "there is no such secret; check mount and path, or write it. The mount must \
-                    be a KV store of version 2",
+                    "there is no such secret",
+                    "check mount and path, or write it. The mount must be a KV store of version 2",
                 )
             }
             Some(failure) if failure.is_forbidden() && self.secret.has_api_prefix() => self.error(
                 ProviderErrorKind::Denied,
-                &format!("not allowed; {API_PATH_ADVICE}, or grant `read` on {path}"),
+                "not allowed",
+                &format!("{API_PATH_ADVICE}, or grant `read` on {path}"),
             ),
             _ => error.explain(
                 &self.session.place(path),
@@ -242,22 +250,17 @@ impl VaultKv {
         }
     }
 
-    fn not_found(&self, problem: &str) -> ProviderError {
-        self.error(ProviderErrorKind::NotFound, problem)
+    fn not_found(&self, problem: &str, action: &str) -> ProviderError {
+        self.error(ProviderErrorKind::NotFound, problem, action)
     }
 
-    fn malformed(&self, problem: &str) -> ProviderError {
-        self.error(ProviderErrorKind::Malformed, problem)
+    fn malformed(&self, problem: &str, action: &str) -> ProviderError {
+        self.error(ProviderErrorKind::Malformed, problem, action)
     }
 
-    fn error(&self, kind: ProviderErrorKind, problem: &str) -> ProviderError {
-        ProviderError::new(
-            kind,
-            format!(
-                "{}: {problem}",
-                self.session.place(&format!("secret {}", self.secret))
-            ),
-        )
+    fn error(&self, kind: ProviderErrorKind, problem: &str, action: &str) -> ProviderError {
+        let place = self.session.place(&format!("secret {}", self.secret));
+        error_at(&place, kind, problem, action)
     }
 }
 

@@ -73,12 +73,27 @@ pub(crate) fn check_path(setting: &str, path: String) -> Result<String, Provider
     ))
 }
 
+/// Problem of a response without a user or password, and what to do.
+pub(crate) const NO_PASSWORD: &str = "the response has no user with a password";
+pub(crate) const USE_PASSWORDS: &str = "use a role whose credentials are passwords";
+
 /// Reports an invalid setting and what would be right.
 pub(crate) fn misconfigured(setting: &str, remedy: &str) -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Misconfigured,
-        format!("\"{setting}\" is invalid: {remedy}"),
+        format!("\"{setting}\" is invalid; {remedy}"),
     )
+}
+
+/// Makes an error at a place, such as a server and a path. Every error of this crate has what is
+/// wrong and what to do, divided by `; `.
+pub(crate) fn error_at(
+    place: &str,
+    kind: ProviderErrorKind,
+    problem: &str,
+    action: &str,
+) -> ProviderError {
+    ProviderError::new(kind, format!("{place}: {problem}; {action}"))
 }
 
 #[cfg(test)]

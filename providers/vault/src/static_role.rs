@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::api::Call;
-use crate::path::MountPath;
+use crate::path::{MountPath, NO_PASSWORD, USE_PASSWORDS, error_at};
 use crate::session::{LeaseBinding, SessionUser, VaultSession};
 
 /// Time after a rotation is due at which it is polled.
@@ -130,12 +130,11 @@ impl VaultStatic {
                 ));
                 Ok((credentials, revision))
             }
-            _ => Err(ProviderError::new(
+            _ => Err(error_at(
+                &place,
                 ProviderErrorKind::Malformed,
-                format!(
-                    "{place}: the response has no user with a password; use a role whose \
-                    credentials are passwords"
-                ),
+                NO_PASSWORD,
+                USE_PASSWORDS,
             )),
         }
     }

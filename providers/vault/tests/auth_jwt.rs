@@ -68,7 +68,7 @@ async fn a_token_that_the_key_verifies_logs_in_and_no_other_does() {
         assert!(
             error
                 .to_string()
-                .contains("login at auth/jwt: the login is rejected: check"),
+                .contains("login at auth/jwt: the login is rejected; check"),
             "{error}"
         );
         assert!(!format!("{error} {error:?}").contains(&*jwt));

@@ -18,6 +18,7 @@ use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultSession, VaultStatic};
 use claviger_vault_fixtures::AsyncAdmin;
 use common::{assert_permanent, fetch, kv, registration_error};
+use rcgen::{CertificateParams, IsCa, KeyPair, date_time_ymd};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,16 +87,77 @@ async fn a_certificate_is_trusted_by_the_configured_authority_alone() {
         );
     }
     // Plain text to a TLS port, and the other way round: a server responds, in another protocol.
-    for address in [
-        address.replace("https", "http"),
-        vault.address().replace("http", "https"),
+    for (address, expected) in [
+        (
+            address.replace("https", "http"),
+            "the server requires TLS; set an address that begins with https",
+        ),
+        (
+            vault.address().replace("http", "https"),
+            "the server does not speak TLS; set an address that begins with http:",
+        ),
     ] {
-        let error = fetch(&kv(&session(&address)
-            .build()
-            .expect("the settings are valid")))
-        .await
-        .expect_err("the protocols differ");
-        assert!(error.to_string().contains("check the address"), "{error}");
+        let session = session(&address).build().expect("the settings are valid");
+        let error = fetch(&kv(&session))
+            .await
+            .expect_err("the protocols differ");
+        assert_permanent(&error, ProviderErrorKind::Misconfigured, expected);
+    }
+}
+
+/// Writes the server a certificate for this host with these years of validity, and returns its own
+/// PEM text, which is its authority.
+fn certificate(admin: &AsyncAdmin, host: &str, years: [i32; 2]) -> String {
+    let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
+    params.is_ca = IsCa::ExplicitNoCa;
+    [params.not_before, params.not_after] = years.map(|year| date_time_ymd(year, 1, 1));
+    let key = KeyPair::generate().expect("a key");
+    let pem = params.self_signed(&key).expect("signed").pem();
+    let ca_file = admin.admin.vault.ca_file().expect("it speaks TLS");
+    for (file, text) in [("server.pem", &pem), ("server.key", &key.serialize_pem())] {
+        fs::write(ca_file.with_file_name(file), text).expect("it is written");
+    }
+    pem
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_expired_or_of_another_host_is_named() {
+    let admin = AsyncAdmin::start_with(OpenBaoBuilder::default().tls()).await;
+    let address = admin.admin.vault.tls_address().expect("it speaks TLS");
+    let authority = tempfile::NamedTempFile::new().expect("a file");
+    for (host, years, kind, expected) in [
+        (
+            "127.0.0.1",
+            [2000, 2001],
+            ProviderErrorKind::Unavailable,
+            "Vault's certificate has expired; renew it",
+        ),
+        (
+            "127.0.0.1",
+            [2090, 2091],
+            ProviderErrorKind::Unavailable,
+            "Vault's certificate is not valid yet; check this machine's clock",
+        ),
+        (
+            "vault.example.com",
+            [2000, 2090],
+            ProviderErrorKind::Misconfigured,
+            "Vault's certificate is for another host; set the host",
+        ),
+    ] {
+        fs::write(&authority, certificate(&admin, host, years)).expect("it is written");
+        admin
+            .run(|admin| {
+                admin.vault.stop()?;
+                Ok(admin.vault.start_again()?)
+            })
+            .await;
+        let session = VaultSession::builder(&address, Auth::token("token"));
+        let session = session.with_ca_file(authority.path());
+        let session = session.build().expect("the settings are valid");
+        let error = fetch(&kv(&session)).await.expect_err("it is not trusted");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 
@@ -170,9 +232,18 @@ async fn a_namespace_is_sent_with_every_request() {
             .expect("the settings are valid");
         let error = fetch(&kv(&absent)).await.expect_err("there is none");
         assert!(
-            !error.is_transient() && error.to_string().contains("login at auth/approle"),
+            error.to_string().contains("login at auth/approle"),
             "{error}"
         );
+        let named = "there is no namespace \"absent\"; set \"namespace\" to an existing one";
+        assert_permanent(&error, ProviderErrorKind::NotFound, named);
+        // A login with a token looks it up.
+        let token = admin.run(|admin| admin.token(json!({}))).await;
+        let absent = VaultSession::builder(proxy.endpoint(), Auth::token(token));
+        let absent = absent.with_namespace("absent").build();
+        let error = fetch(&kv(&absent.expect("the settings are valid"))).await;
+        let error = error.expect_err("there is none");
+        assert_permanent(&error, ProviderErrorKind::NotFound, named);
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod address;
 mod call;
+mod engine;
 mod error;
+mod explain;
 mod http;
 mod response;
 
@@ -92,7 +94,7 @@ impl Api {
             return Err(misconfigured(
                 "address",
                 "tokens and secrets would be sent unencrypted over the network; set an https \
-                address, or call with_danger_plain_http()",
+                address (in code, with_danger_plain_http() permits it)",
             ));
         }
         let address = address::format(&url);
@@ -126,9 +128,10 @@ impl Api {
         };
         let built = quiet::call_quietly(|| http::client(&url, authorities.as_deref()));
         let client = built.map_err(|error| match error {
-            http::ClientError::Certificates => {
-                misconfigured("ca_file", "the file contains no PEM certificate")
-            }
+            http::ClientError::Certificates => misconfigured(
+                "ca_file",
+                "it contains no PEM certificate; write one to the file",
+            ),
             http::ClientError::Client => misconfigured(
                 "ca_file",
                 "the system has no root certificates; set a file of them",
@@ -161,6 +164,7 @@ impl Api {
             namespace: self.namespace.clone(),
         };
         let (client, address, late) = (self.client.clone(), self.address.clone(), call.late.take());
+        let namespace = self.namespace.clone();
         let sending = async move {
             let request = call
                 .with_middleware(&middleware)
@@ -170,7 +174,7 @@ impl Api {
             if response.status().is_success() {
                 Ok(Response::from_http(response))
             } else {
-                Err(CallError::from_response(response))
+                Err(CallError::from_response(response, namespace))
             }
         };
         // Log lines of the HTTP client contain secrets at TRACE.

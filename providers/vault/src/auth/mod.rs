@@ -6,12 +6,12 @@ mod secret_id;
 use std::fmt;
 use std::path::PathBuf;
 
-use claviger::error::ProviderError;
+use claviger::error::{ProviderError, ProviderErrorKind as Kind};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Call, CallError, LoginResponse, Response};
-use crate::path::{check_path, misconfigured};
+use crate::path::{check_path, error_at, misconfigured};
 pub(crate) use secret::AuthSecret;
 pub use secret_id::SecretId;
 
@@ -176,7 +176,12 @@ impl Auth {
     /// Every error names the mount of the method and what to do.
     pub(crate) async fn login(&self, api: &Api) -> Result<LoginResponse, ProviderError> {
         let (method, body) = match &self.method {
-            AuthMethod::Token(_) => return Err(misconfigured("auth", "a token has no login")),
+            AuthMethod::Token(_) => {
+                return Err(misconfigured(
+                    "auth",
+                    "a token has no login; set a method that has one",
+                ));
+            }
             AuthMethod::AppRole { role_id, secret_id } => {
                 let mut body = json!({ "role_id": role_id });
                 if let Some(secret_id) = secret_id.obtain(api).await?
@@ -211,24 +216,27 @@ impl Auth {
             })?;
         match envelope.auth {
             Some(login) if crate::api::is_header_value(&login.client_token) => Ok(login),
-            _ => Err(CallError::InvalidResponse
-                .explain(&format!("{}, login at auth/{mount}", api.address()), "")),
+            _ => Err(CallError::InvalidResponse.explain(
+                &format!("{}, login at auth/{mount}", api.address()),
+                GRANT_LOGIN,
+            )),
         }
     }
 
     fn explain(&self, place: &str, failure: &CallError) -> ProviderError {
-        use claviger::error::ProviderErrorKind as Kind;
-        let error = |kind, problem: &str| ProviderError::new(kind, format!("{place}: {problem}"));
+        let error = |kind, problem: &str, action: &str| error_at(place, kind, problem, action);
         match (&self.method, failure.status()) {
-            (_, Some(404)) => error(
-                Kind::NotFound,
-                "no auth method is mounted there; check the mount, or enable the method",
+            (_, Some(404)) => failure.not_found(
+                place,
+                "no auth method is mounted there",
+                "check the mount, and the namespace of the method, or enable the method",
             ),
             // Vault returns one response for all of these.
             (AuthMethod::AppRole { .. }, Some(400)) => error(
                 Kind::Denied,
-                "AppRole rejects role id or secret id: one is wrong, or the secret id has expired \
-                or is used up; issue another",
+                "AppRole rejects role id or secret id: one is wrong or of another namespace, or \
+                the secret id has expired or is used up",
+                "issue another",
             ),
             // The status is the same if nothing is mounted there, or if Vault cannot reach the
             // cluster that reviews the token. The latter is transient.
@@ -237,19 +245,24 @@ impl Auth {
             {
                 error(
                     Kind::Unavailable,
-                    "Vault rejects the service account's token without a reason: check the mount \
-                    and the role, and that Vault reaches the cluster which reviews tokens",
+                    "Vault rejects the service account's token without a reason",
+                    "check the mount and the role, and that Vault reaches the cluster which \
+                    reviews tokens",
                 )
             }
             (_, Some(400 | 401 | 403)) => error(
                 Kind::Denied,
-                "the login is rejected: check the mount, the role and its bound claims, and that \
-                the token is valid and has not expired",
+                "the login is rejected",
+                "check the mount, the role and its bound claims, and that the token is valid and \
+                has not expired",
             ),
-            _ => failure.explain(place, "grant it"),
+            _ => failure.explain(place, GRANT_LOGIN),
         }
     }
 }
+
+/// What to do if a login is denied.
+const GRANT_LOGIN: &str = "permit logins by this method";
 
 /// Returns a handler that revokes a token that was issued after the timeout. A batch token cannot
 /// be revoked and stays valid until it expires.

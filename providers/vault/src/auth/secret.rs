@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::is_header_value;
 use crate::bounded_file::{MAX_SECRET_FILE, read_bounded, strip_bom};
-use crate::path::misconfigured;
+use crate::path::{error_at, misconfigured};
 
 /// A secret for a login.
 pub(crate) enum AuthSecret {
@@ -62,7 +62,7 @@ impl AuthSecret {
         };
         let shown = path.display().to_string();
         let read = tokio::task::spawn_blocking(move || read_bounded(&path, MAX_SECRET_FILE)).await;
-        let error = |kind, problem: &str| ProviderError::new(kind, format!("{shown}: {problem}"));
+        let error = |kind, problem: &str, action: &str| error_at(&shown, kind, problem, action);
         // A file that is not UTF-8 is malformed, too.
         let read = read.map(|read| {
             read.map(|content| {
@@ -75,31 +75,43 @@ impl AuthSecret {
             Ok(Ok(Some(word))) if is_header_value(&word) => Ok(SecretString::from(word)),
             Ok(Ok(Some(word))) if word.is_empty() => Err(error(
                 ProviderErrorKind::Unavailable,
-                "the file is empty; check what writes it. It is read again",
+                "the file is empty",
+                "check what writes it. It is read again",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::NotFound => Err(error(
                 ProviderErrorKind::Unavailable,
-                "the file does not exist; write it, or set the path where it is mounted",
+                "the file does not exist",
+                "write it, or set the path where it is mounted",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::PermissionDenied => Err(error(
                 ProviderErrorKind::Denied,
-                "the file may not be read; let this process's user read it",
+                "the file may not be read",
+                "let this process's user read it",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::InvalidInput => Err(error(
                 ProviderErrorKind::Malformed,
-                "it is not a regular file; set the path of one",
+                "it is not a regular file",
+                "set the path of one",
             )),
             Ok(Err(problem)) if problem.kind() == io::ErrorKind::FileTooLarge => Err(error(
                 ProviderErrorKind::Malformed,
-                "the file is longer than 64 KiB; it must contain one word in visible ASCII",
+                "the file is longer than 64 KiB",
+                "write one word in visible ASCII",
             )),
             Ok(Ok(_)) => Err(error(
                 ProviderErrorKind::Malformed,
-                "the file must contain one word in visible ASCII",
+                "the file contains other than one word in visible ASCII",
+                "write the secret alone",
             )),
-            _ => Err(error(
+            Ok(Err(problem)) => Err(error(
+                ProviderErrorKind::Unavailable,
+                &format!("the file could not be read ({problem})"),
+                "correct the path or its file system. It is read again",
+            )),
+            Err(_) => Err(error(
                 ProviderErrorKind::Unavailable,
                 "the file could not be read",
+                "check the service's output for a panic",
             )),
         }
     }

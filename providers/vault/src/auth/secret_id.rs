@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::AuthSecret;
 use crate::api::{Api, Call};
+use crate::path::error_at;
 
 /// Secret id of an AppRole. Its `Debug` form shows no secret.
 #[must_use = "give it to `Auth::app_role`"]
@@ -118,19 +119,21 @@ impl SecretId {
         let envelope = response
             .and_then(|response| response.read::<UnwrappedData>())
             .map_err(|failure| match failure.status() {
-                Some(400 | 403) => ProviderError::new(
+                Some(400 | 403) => error_at(
+                    &place,
                     ProviderErrorKind::Denied,
-                    format!(
-                        "{place}: the wrapping token of the secret id has expired or was already \
-                        unwrapped, maybe by someone else; issue another"
-                    ),
+                    "the wrapping token of the secret id has expired or was already unwrapped, \
+                    maybe by someone else",
+                    "issue another",
                 ),
-                _ => failure.explain(&place, "grant it"),
+                _ => failure.explain(&place, "issue another wrapping token"),
             })?;
         let Some(UnwrappedData { secret_id }) = envelope.data else {
-            return Err(ProviderError::new(
+            return Err(error_at(
+                &place,
                 ProviderErrorKind::Malformed,
-                format!("{place}: the wrapped response has no secret id"),
+                "the wrapped response has no secret id",
+                "wrap the response of auth/approle/role/ROLE/secret-id",
             ));
         };
         let secret_id = SecretString::from(secret_id);

@@ -10,6 +10,7 @@ fn failure(status: u16, text: &str) -> CallError {
         status,
         texts: vec![format!("{text} {CANARY}")],
         retry_after: None,
+        namespace: None,
     }
 }
 

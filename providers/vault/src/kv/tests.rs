@@ -77,6 +77,7 @@ fn the_error_for_an_api_path_advises_to_omit_its_prefix() {
             status,
             texts: vec!["1 error occurred".to_owned()],
             retry_after: None,
+            namespace: None,
         };
         VaultKv::new(&session, mount, path)
             .unwrap()

@@ -12,6 +12,7 @@ use super::{FailedAttempt, Inner, State, Token, TokenChange, VaultSession};
 use crate::api::{Call, CallError, Response, TokenLookup};
 use crate::auth::AuthSecret;
 use crate::lifetime::{TokenOrigin, TokenTask};
+use crate::path::error_at;
 
 /// Time after a failed attempt to obtain or renew a token within which its error is returned again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -84,7 +85,7 @@ impl VaultSession {
         task.await.unwrap_or_else(|_| {
             Err(ProviderError::new(
                 ProviderErrorKind::Panicked,
-                "a login to Vault panicked",
+                "a login to Vault panicked; read the service's output",
             ))
         })
     }
@@ -105,7 +106,7 @@ fn read_lookup(response: Response) -> Result<TokenLookup, CallError> {
 fn session_closed() -> ProviderError {
     ProviderError::new(
         ProviderErrorKind::Other,
-        "no provider uses this session any more",
+        "no provider uses this session any more; register one again",
     )
 }
 
@@ -303,15 +304,19 @@ impl Inner {
     fn rejected_token_error(&self) -> ProviderError {
         let place = self.place("auth/token/lookup-self");
         if self.is_token_file() {
-            let problem = "the token in the file is invalid; check what writes it. The file is \
-                read again when it changes";
-            ProviderError::new(
+            error_at(
+                &place,
                 ProviderErrorKind::Unavailable,
-                format!("{place}: {problem}"),
+                "the token in the file is invalid",
+                "check what writes it. The file is read again when it changes",
             )
         } else {
-            let problem = "the token is invalid; configure another";
-            ProviderError::new(ProviderErrorKind::Denied, format!("{place}: {problem}"))
+            error_at(
+                &place,
+                ProviderErrorKind::Denied,
+                "the token is invalid",
+                "configure another",
+            )
         }
     }
 

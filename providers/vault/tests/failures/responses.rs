@@ -8,7 +8,7 @@ use claviger::provider::FetchRequest;
 use claviger_servers::{InjectedFault, Postgres};
 use claviger_testkit::FetchLease;
 use claviger_vault::{Auth, SecretId, VaultDynamic, VaultSession};
-use claviger_vault_fixtures::{ORDERS, Revocation, VaultFixture};
+use claviger_vault_fixtures::{ENGINE_USER, ORDERS, Revocation, VaultFixture};
 use serde_json::json;
 
 use crate::service::{Service, dynamic, session};
@@ -30,6 +30,8 @@ async fn fetch_error(provider: &VaultDynamic) -> ProviderError {
 fn assert_error(error: &ProviderError, kind: Kind, expected: &str) {
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(expected), "{error}");
+    let (problem, action) = error.message().split_once("; ").unwrap_or_default();
+    assert!(!problem.is_empty() && !action.is_empty(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,6 +102,64 @@ async fn each_failure_of_a_real_server_has_its_error_kind() {
         .expect("a new user");
     provider.release(lease).await.expect("it is released");
     assert_eq!(fixture.leases().await, Vec::<String>::new());
+}
+
+async fn write(fixture: &VaultFixture<Postgres>, path: &'static str, body: serde_json::Value) {
+    fixture.admin(move |admin| admin.write(path, &body)).await;
+}
+
+/// The engine and its user reject what the role needs. Each error has what to change.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_error_of_the_engine_has_a_remedy_of_its_own() {
+    let fixture = fixture().await;
+    let provider = dynamic(&session(&fixture, fixture.identity().await));
+    let statements = |sql: &str| json!({ "db_name": "orders", "creation_statements": [sql] });
+    let create = r#"CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}'"#;
+    for (statement, expected) in [
+        (
+            create.replace("ROLE", "ROL"),
+            "the database rejects a statement of the role (SQLSTATE 42601); correct",
+        ),
+        (
+            create.to_owned() + " IN ROLE absent",
+            "the database rejects a statement of the role (SQLSTATE 42704); correct",
+        ),
+    ] {
+        let role = statements(&statement);
+        write(&fixture, "database/roles/orders", role).await;
+        assert_error(&fetch_error(&provider).await, Kind::Misconfigured, expected);
+    }
+    let role = statements(create);
+    write(&fixture, "database/roles/orders", role).await;
+    let server = fixture.server.clone();
+    let sql = move |sql: String| {
+        let server = server.clone();
+        tokio::task::spawn_blocking(move || server.sql(&sql).map(drop).expect("it is done"))
+    };
+    let altered = sql(format!("ALTER ROLE {ENGINE_USER} NOSUPERUSER")).await;
+    altered.expect("no panic");
+    assert_error(
+        &fetch_error(&provider).await,
+        Kind::Denied,
+        "the engine's user lacks a permission in the database (SQLSTATE 42501); grant",
+    );
+    let altered = sql(format!("ALTER ROLE {ENGINE_USER} PASSWORD 'another'")).await;
+    altered.expect("no panic");
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ";
+    let ended = sql(format!("{ended}'{ENGINE_USER}'")).await;
+    ended.expect("no panic");
+    assert_error(
+        &fetch_error(&provider).await,
+        Kind::Unavailable,
+        "the database rejects the login of the engine's user (SQLSTATE 28P01); correct",
+    );
+    let others = json!({ "allowed_roles": ["others"], "verify_connection": false });
+    write(&fixture, "database/config/orders", others).await;
+    assert_error(
+        &fetch_error(&provider).await,
+        Kind::Denied,
+        "the engine's connection does not allow this role; add it to `allowed_roles`",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
