@@ -41,8 +41,9 @@ pub(super) fn identity_finding(reported: &Reported, failed: bool) -> Option<Find
         Ok(identity) => identity,
         Err(_) if failed => return None,
         Err(error) => {
-            let detail = one_line(error.message());
-            return Some(Finding::note(Step::Identity, "identity_unknown", detail));
+            let detail = one_line(error.problem());
+            let finding = Finding::note(Step::Identity, "identity_unknown", detail);
+            return Some(finding.with_next(one_line(error.action())));
         }
     };
     let expiry = match identity.remaining {
@@ -101,6 +102,17 @@ pub(super) fn cause(message: &str) -> Option<(Step, &'static str)> {
     let has = |text: &str| message.contains(text);
     Some(if has("Vault is sealed") {
         (Step::Permission, "vault_sealed")
+    } else if has("there is no namespace ") {
+        // Or nothing is at the path: Vault does not report which.
+        (Step::Identity, "wrong_namespace")
+    } else if has("does not allow this role") {
+        (Step::Permission, "role_not_allowed")
+    } else if has("lacks a permission in the database") {
+        (Step::Permission, "engine_not_permitted")
+    } else if has("rejects a statement of the role") {
+        (Step::Secret, "statement_rejected")
+    } else if has("rejects the login of the engine's user") {
+        (Step::Secret, "engine_login_rejected")
     } else if has("there is no such role") {
         (Step::Secret, "unknown_role")
     } else if has("nothing is mounted there") {
@@ -118,6 +130,13 @@ pub(super) fn cause(message: &str) -> Option<(Step, &'static str)> {
         (Step::Identity, "vault_login_rejected")
     } else if has("Vault cannot be reached") {
         (Step::Permission, "vault_unreachable")
+    } else if has("the server does not speak TLS") || has("the server requires TLS") {
+        (Step::Permission, "wrong_scheme_of_vault")
+    } else if has("Vault's certificate has expired") || has("Vault's certificate is not valid yet")
+    {
+        (Step::Permission, "vault_certificate_expired")
+    } else if has("Vault's certificate is for another host") {
+        (Step::Permission, "vault_certificate_of_another_host")
     } else if has("Vault's certificate is not trusted") {
         (Step::Permission, "vault_certificate_not_trusted")
     } else if has("Vault cannot connect to the database") || has("the database behind Vault") {
@@ -145,6 +164,18 @@ mod tests {
             (
                 "http://v, login at auth/k8s: no auth method is mounted there; check the mount",
                 (Step::Identity, "wrong_auth_mount"),
+            ),
+            (
+                "http://v, login at auth/approle: there is no namespace \"team\"; set it",
+                (Step::Identity, "wrong_namespace"),
+            ),
+            (
+                "http://v, database/creds/x: the database rejects a statement of the role; correct",
+                (Step::Secret, "statement_rejected"),
+            ),
+            (
+                "http://v, database/creds/x: the server does not speak TLS; set an address",
+                (Step::Permission, "wrong_scheme_of_vault"),
             ),
             (
                 "http://v, auth/token/lookup-self: the token is invalid; configure another",

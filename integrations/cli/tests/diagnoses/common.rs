@@ -236,6 +236,23 @@ impl Diagnosis {
         assert_ne!(next.unwrap_or(""), "", "{:#}", self.report);
     }
 
+    /// Returns what to do about a finding of the first connection, in order.
+    pub(crate) fn next(&self, step: &str) -> Vec<String> {
+        let next = self.finding(step)["next"].as_array().into_iter().flatten();
+        next.filter_map(|text| text.as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Asserts the cause, and texts of what to do, in this order.
+    pub(crate) fn assert_next(&self, step: &str, cause: &str, expected: &[&str]) {
+        self.assert_cause(step, cause);
+        let next = self.next(step);
+        assert!(next.len() >= expected.len(), "{next:?}");
+        for (text, expected) in next.iter().zip(expected) {
+            assert!(text.contains(expected), "{expected}: {:#}", self.report);
+        }
+    }
+
     /// Asserts that no problem was found.
     pub(crate) fn assert_fine(&self) {
         assert_eq!(self.run.code, Some(0), "{:#}", self.report);

@@ -268,3 +268,54 @@ fn the_lease_of_a_command_is_released_at_its_end() {
     let sql = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'";
     assert_eq!(vault.server.sql(sql).expect("counted"), "0");
 }
+
+#[test]
+fn the_engine_s_errors_are_named_by_what_is_wrong_with_it() {
+    let vault = Vault::start();
+    vault.write_token("orders");
+    let diagnose = || vault.setup.doctor(&vault.config("orders"), &[]);
+    let write = |path: &str, body| {
+        vault.admin.write(path, &body).expect("written");
+    };
+    let role = |sql: &str| {
+        let body = json!({ "db_name": "orders", "creation_statements": [sql] });
+        write("database/roles/orders", body);
+    };
+    role("CREATE ROL \"{{name}}\"");
+    diagnose().assert_next("secret", "statement_rejected", &["the role's statements"]);
+    role("CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}'");
+    let sql = format!("ALTER ROLE {ENGINE_USER} NOSUPERUSER NOCREATEROLE");
+    vault.server.sql(&sql).expect("altered");
+    diagnose().assert_next(
+        "permission",
+        "engine_not_permitted",
+        &["grant it CREATEROLE"],
+    );
+    let others = json!({ "allowed_roles": ["others"], "verify_connection": false });
+    write("database/config/orders", others);
+    diagnose().assert_next("permission", "role_not_allowed", &["`allowed_roles`"]);
+}
+
+#[test]
+fn a_wrong_namespace_scheme_or_way_to_vault_is_named() {
+    let vault = Vault::start();
+    vault.write_token("orders");
+    let with = |more: &str| vault.config("orders") + more + "\n";
+    let namespace = vault.setup.doctor(&with("namespace = \"absent\""), &[]);
+    namespace.assert_next("identity", "wrong_namespace", &["\"namespace\""]);
+    let address = vault.admin.vault.address();
+    let to = |other: &str| with("timeout = \"1s\"").replace(&address, other);
+    let https = vault
+        .setup
+        .doctor(&to(&address.replace("http", "https")), &[]);
+    https.assert_next(
+        "permission",
+        "wrong_scheme_of_vault",
+        &["begins with http:"],
+    );
+    // It accepts connections and sends nothing, as behind some firewalls.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("an address");
+    let dropping = vault.setup.doctor(&to(&format!("http://{at}")), &[]);
+    dropping.assert_next("permission", "backend_timed_out", &["firewall"]);
+}
