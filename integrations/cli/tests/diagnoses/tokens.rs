@@ -176,3 +176,21 @@ fn a_command_logs_in_with_a_token_and_gets_none_without_verified_tls() {
         assert!(check.stderr.contains(problem), "{}", check.stderr);
     }
 }
+
+/// The token is right for a tunnel; the server rejects it.
+#[test]
+fn a_rejected_token_of_another_host_is_named_as_such_first() {
+    let server = Postgres::builder().tokens().start().expect("a server");
+    server.create_token_role("app").expect("a role");
+    server.token_checks().reject_all(true).expect("set");
+    let setup = Setup::new();
+    let config = pool(&server, "provider = \"tokens\"").replace(
+        "aws_iam_auth = true\nregion = \"eu-west-1\"\n",
+        "connection_max_lifetime = \"14m\"\n",
+    ) + "[providers.tokens]\nkind = \"rds-iam\"\nhost = \"orders.internal\"\n\
+         port = 5432\nuser = \"app\"\nregion = \"eu-west-1\"\n";
+    let diagnosis = setup.doctor(&config, &[]);
+    assert_eq!(diagnosis.finding("token")["cause"], "token_of_another_host");
+    let order = ["for host orders.internal", "rds-db:connect"];
+    diagnosis.assert_next("login", "token_rejected", &order);
+}
