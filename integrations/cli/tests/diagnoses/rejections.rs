@@ -176,3 +176,14 @@ fn messages_in_another_language_have_the_same_causes() {
     let statement = limit.finding("login")["statements"][0].to_string();
     assert!(statement.contains("rolconnlimit"), "{statement}");
 }
+
+/// SCRAM permits no control characters: the driver sends no such password.
+#[test]
+fn a_password_with_a_line_break_is_named_before_the_server() {
+    let server = server("host all nobody 127.0.0.1/32 reject");
+    let setup = Setup::new();
+    setup.write("password", &format!("{SECRET}\n\n"));
+    let config = pool(&setup, server.port(), "database = \"postgres\"");
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_next("login", "password_not_permitted", &["line break"]);
+}

@@ -118,6 +118,11 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
     if is_pgbouncer && *error == LoginError::TimedOut {
         return pgbouncer::timed_out();
     }
+    if let LoginError::Other(reason) = error
+        && reason.contains("saslprep")
+    {
+        return password_not_permitted(reason);
+    }
     let error = match error.server(&ADVICE) {
         Ok(error) => error,
         Err(finding) => return finding,
@@ -297,6 +302,16 @@ fn token_rejected(facts: &LoginFacts<'_>, problem: impl Fn(&'static str) -> Find
         .with_next("the token is for another region, host name or port than the instance's")
         .with_next("the session that signed it is expired, or the clocks differ by 15 min")
         .with_next("IAM authentication is off at the instance")
+}
+
+/// The driver may not send the password: SCRAM permits no control characters in it.
+fn password_not_permitted(reason: &str) -> Finding {
+    Finding::problem(Step::Login, "password_not_permitted", reason)
+        .with_next(
+            "the password of the backend has a line break or another control character: remove \
+             it there, with the newline at the end of a file if there are two",
+        )
+        .with_next("if the role's password has it, set one without")
 }
 
 fn password_rejected(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
