@@ -164,6 +164,7 @@ mod tests {
             is_read_only: false,
             running: 0,
             longest_ms: 0,
+            sees_transactions: true,
         }
     }
 

@@ -93,6 +93,8 @@ pub(super) struct Server {
     pub(super) running: i64,
     /// Duration of the longest of them until now, in milliseconds.
     pub(super) longest_ms: i64,
+    /// Whether transactions count in which no statement runs. On MySQL, only PROCESS shows them.
+    pub(super) sees_transactions: bool,
 }
 
 /// Reads limits and clock over an authenticated connection. `None` for Redis, or if there is no
@@ -144,6 +146,7 @@ async fn read_postgres(connection: &mut PgConnection) -> Result<Server, sqlx::Er
         is_read_only: row.try_get("is_read_only")?,
         running: row.try_get("running")?,
         longest_ms: row.try_get("longest_ms")?,
+        sees_transactions: true,
     })
 }
 
@@ -160,6 +163,7 @@ async fn read_tokio_postgres(
         is_read_only: row.try_get("is_read_only")?,
         running: row.try_get("running")?,
         longest_ms: row.try_get("longest_ms")?,
+        sees_transactions: true,
     })
 }
 
@@ -174,6 +178,25 @@ pub(super) fn time(milliseconds: i64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
 }
 
+/// Needs the privilege PROCESS.
+const MYSQL_TRANSACTIONS: &str = "
+    SELECT CAST(COUNT(*) AS SIGNED) AS running,
+           CAST(COALESCE(MAX(GREATEST(
+               IF(p.COMMAND = 'Query', p.TIME, 0),
+               COALESCE(TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), 0))), 0) AS SIGNED) * 1000
+               AS longest_ms
+    FROM information_schema.PROCESSLIST p
+    LEFT JOIN information_schema.INNODB_TRX t ON t.trx_mysql_thread_id = p.ID
+    WHERE (p.COMMAND = 'Query' OR t.trx_id IS NOT NULL)
+          AND p.DB = DATABASE() AND p.ID <> CONNECTION_ID()";
+
+/// Of other users, an ordinary user sees nothing.
+const MYSQL_STATEMENTS: &str = "
+    SELECT CAST(COUNT(*) AS SIGNED) AS running,
+           CAST(COALESCE(MAX(TIME), 0) AS SIGNED) * 1000 AS longest_ms
+    FROM information_schema.PROCESSLIST
+    WHERE COMMAND = 'Query' AND DB = DATABASE() AND ID <> CONNECTION_ID()";
+
 async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Error> {
     let sql = "SELECT CAST(@@max_connections AS SIGNED) AS max, \
                CAST(@@max_user_connections AS SIGNED) AS of_role, \
@@ -184,12 +207,15 @@ async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Er
     let sql = "SHOW GLOBAL STATUS LIKE 'Threads_connected'";
     let used = sqlx::query(sql).fetch_one(&mut *connection).await?;
     let used: String = used.try_get(1)?;
-    // Of other users, an ordinary user sees nothing.
-    let sql = "SELECT CAST(COUNT(*) AS SIGNED) AS running, \
-               CAST(COALESCE(MAX(TIME), 0) AS SIGNED) * 1000 AS longest_ms \
-               FROM information_schema.PROCESSLIST \
-               WHERE COMMAND = 'Query' AND DB = DATABASE() AND ID <> CONNECTION_ID()";
-    let others = sqlx::query(sql).fetch_one(connection).await?;
+    let others = sqlx::query(MYSQL_TRANSACTIONS).fetch_one(&mut *connection);
+    let (others, sees_transactions) = match others.await {
+        Ok(others) => (others, true),
+        Err(sqlx::Error::Database(_)) => {
+            let others = sqlx::query(MYSQL_STATEMENTS).fetch_one(connection);
+            (others.await?, false)
+        }
+        Err(error) => return Err(error),
+    };
     Ok(Server {
         max: row.try_get("max")?,
         used: used.parse().unwrap_or_default(),
@@ -199,6 +225,7 @@ async fn read_mysql(connection: &mut MySqlConnection) -> Result<Server, sqlx::Er
         is_read_only: row.try_get::<i64, _>("is_read_only")? != 0,
         running: others.try_get("running")?,
         longest_ms: others.try_get("longest_ms")?,
+        sees_transactions,
     })
 }
 
@@ -214,7 +241,15 @@ pub(super) fn drain_finding(server: Server) -> Finding {
             longest.as_secs_f64()
         ),
     };
-    Finding::ok(Step::Drain, detail)
+    if server.sees_transactions {
+        return Finding::ok(Step::Drain, detail);
+    }
+    Finding::note(
+        Step::Drain,
+        "transactions_not_visible",
+        format!("{detail}. Open transactions without a running statement are not visible"),
+    )
+    .with_next("grant the account PROCESS (GRANT PROCESS ON *.* …) to have them counted")
 }
 
 /// Notes a server that rejects writes.

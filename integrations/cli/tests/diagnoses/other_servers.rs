@@ -1,6 +1,8 @@
 //! MariaDB.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::process::Stdio;
 
 use claviger_servers::MariaDb;
 
@@ -86,4 +88,88 @@ fn an_expired_password_is_named_although_the_login_works() {
     let setup = Setup::new();
     let diagnosis = setup.doctor(&pool(&setup, server.port(), "kind = \"mysql\""), &[]);
     diagnosis.assert_cause("login", "password_expired");
+}
+
+#[test]
+fn an_account_that_needs_more_than_a_password_is_named() {
+    let server = MariaDb::builder().tls().start().expect("a server");
+    let ca = server.ca_file().expect("it has TLS").display().to_string();
+    for sql in [
+        format!("CREATE USER encrypted@'%' IDENTIFIED BY '{SECRET}' REQUIRE SSL"),
+        format!("CREATE USER certified@'%' IDENTIFIED BY '{SECRET}' REQUIRE X509"),
+        "CREATE USER local@'%' IDENTIFIED VIA unix_socket".to_owned(),
+        format!("CREATE USER app@'%' IDENTIFIED BY '{SECRET}'"),
+        "CREATE USER old@'%' IDENTIFIED VIA mysql_old_password USING '0123456789abcdef'".to_owned(),
+    ] {
+        server.sql(&sql).expect("done");
+    }
+    let setup = Setup::new();
+    let tls = format!("ca_file = \"{ca}\"\n");
+    let diagnose = |user: &str, more: &str| {
+        let more = format!("kind = \"mysql\"\nuser = \"{user}\"\n{more}");
+        setup.doctor(&pool(&setup, server.port(), &more), &[])
+    };
+    let plain = diagnose("encrypted", "ssl_mode = \"disable\"");
+    plain.assert_next(
+        "login",
+        "password_rejected",
+        &["requires TLS", "the password"],
+    );
+    let certified = diagnose("certified", &tls);
+    let order = ["the password", "no account", "client certificate"];
+    certified.assert_next("login", "password_rejected", &order);
+    let local = diagnose("local", &tls);
+    local.assert_next("login", "role_rejected", &["unix_socket", "no account"]);
+    let old = diagnose("old", &tls);
+    old.assert_next("login", "authentication_not_supported", &["plug-in"]);
+    // MariaDB returns the same number for a database that does not exist.
+    let absent = diagnose("app", &format!("{tls}database = \"absent\""));
+    let order = ["no privileges", "does not exist"];
+    absent.assert_next("login", "connect_not_granted", &order);
+    let statement = &absent.finding("login")["statements"][1];
+    assert!(statement.to_string().contains("QUOTE(host)"), "{statement}");
+}
+
+#[test]
+fn an_open_transaction_without_a_statement_delays_the_drain() {
+    let server = MariaDb::start().expect("a server");
+    server.create_role("app", SECRET).expect("a user");
+    server.create_database("orders", "app").expect("a database");
+    server
+        .sql("CREATE TABLE orders.lines (id INT) ENGINE = InnoDB")
+        .expect("a table");
+    let setup = Setup::new();
+    let config = pool(
+        &setup,
+        server.port(),
+        "kind = \"mysql\"\ndatabase = \"orders\"",
+    );
+    // It keeps its transaction open until its input is closed.
+    let client = "mysql -u \"$MYSQL_USER\" \"$MYSQL_DATABASE\" -Nn";
+    let mut command = setup.command(&config, &["exec", "--", "sh", "-c", client]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = command.spawn().expect("it runs");
+    let mut input = running.stdin.take().expect("its input");
+    let sql = b"START TRANSACTION; INSERT INTO `lines` VALUES (1); SELECT 'open';\n";
+    input.write_all(sql).expect("sent");
+    let mut line = String::new();
+    let mut output = BufReader::new(running.stdout.take().expect("its output"));
+    output.read_line(&mut line).expect("a line");
+    assert_eq!(line, "open\n");
+
+    let drain = || setup.report(&config, &["rehearse", "--json"]);
+    let hidden = drain();
+    hidden.assert_fine();
+    let finding = hidden.finding("drain");
+    assert_eq!(finding["cause"], "transactions_not_visible", "{finding}");
+    assert!(finding["next"].to_string().contains("PROCESS"), "{finding}");
+    server
+        .sql("GRANT PROCESS ON *.* TO app@'%'")
+        .expect("granted");
+    let visible = drain();
+    visible.assert_fine();
+    let detail = visible.finding("drain")["detail"].to_string();
+    assert!(detail.contains("1 running now"), "{detail}");
+    drop(input);
+    assert!(running.wait().expect("it ends").success());
 }
