@@ -82,7 +82,7 @@ impl<'r> RegionSettings<'r> {
         let Some((first, region)) = given.next() else {
             let places: Vec<_> = self.places.iter().map(|(place, _)| *place).collect();
             let problem = format!(
-                "is missing: neither {} has one; set it by `{}`",
+                "is missing: neither {} has one; set \"region\", or in code `{}`",
                 places.join(" nor "),
                 self.setter
             );
@@ -92,8 +92,8 @@ impl<'r> RegionSettings<'r> {
             format!("of {first} is {region:?}; set a name such as eu-west-1")
         } else if let Some((second, other)) = given.find(|(_, other)| *other != region) {
             format!(
-                "is {region:?} by {first} and {other:?} by {second}; set the region of the {}, in \
-                the SdkConfig by `aws.into_builder().region(…)`",
+                "is {region:?} by {first} and {other:?} by {second}; set the region of the {} \
+                everywhere (in code, of the SdkConfig by `aws.into_builder().region(…)`)",
                 self.server
             )
         } else {

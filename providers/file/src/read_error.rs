@@ -54,7 +54,9 @@ impl ReadError {
             ),
             _ => (
                 ProviderErrorKind::Unavailable,
-                "could not be read".to_owned(),
+                format!(
+                    "could not be read ({error}); correct the path, its links or its file system"
+                ),
             ),
         };
         let mut failed = Self::new(kind, path, &problem);

@@ -146,7 +146,7 @@ fn check_is_file(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {
     if metadata.is_dir() {
         return Err(ReadError::misconfigured(
             path,
-            "is a directory; set the path of a file in it, or read it with FileProvider::directory",
+            "is a directory; set the path of a file in it, or the format \"directory\"",
         ));
     }
     if !metadata.is_file() {

@@ -41,7 +41,7 @@ fn key() -> Result<&'static Key, ProviderError> {
     getrandom::fill(&mut fresh).map_err(|error| {
         ProviderError::new(
             ProviderErrorKind::Unavailable,
-            "the operating system returned no random bytes for revisions",
+            "the operating system returned no random bytes for revisions; see its log",
         )
         .with_source(error)
     })?;

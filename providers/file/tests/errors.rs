@@ -88,7 +88,7 @@ async fn a_file_and_a_directory_are_not_interchangeable() {
     )
     .await;
     assert!(
-        error.contains("is a directory") && error.contains("FileProvider::directory"),
+        error.contains("is a directory") && error.contains("the format \"directory\""),
         "{error}"
     );
 

@@ -94,7 +94,7 @@ impl RdsIamBuilder {
                 "host",
                 "is the endpoint of an Aurora global database, whose region changes at a \
                 failover, and a token is valid in one region only; set the writer's regional \
-                endpoint, or the current region by `with_region`",
+                endpoint, or the current \"region\"",
             ));
         }
         let region = RegionSettings::new("database", "RdsIam::builder(…).with_region(…)")

@@ -107,10 +107,15 @@ async fn each_failure_of_sts_has_its_error_kind() {
             sts_error(500, "InternalFailure"),
             Unavailable,
             true,
-            "this is retried",
+            "could not be loaded",
         ),
-        (InjectedFault::Refuse, Unavailable, true, "this is retried"),
-        (InjectedFault::Cut, Unavailable, true, "this is retried"),
+        (
+            InjectedFault::Refuse,
+            Unavailable,
+            true,
+            "could not be loaded",
+        ),
+        (InjectedFault::Cut, Unavailable, true, "could not be loaded"),
     ] {
         let case = format!("{fault:?}");
         let error = role.fetch_error(fault).await;

@@ -72,18 +72,6 @@ pub(crate) async fn release(provider: &AnyProvider, lease: Option<Lease<Credenti
     let _ = timeout(TIMEOUT, ended).await;
 }
 
-/// Separates what is wrong from what to do, as providers write it: `problem; remedy`.
-pub(super) fn split(message: &str) -> (String, String) {
-    let message = one_line(message);
-    match message.split_once("; ") {
-        Some((problem, remedy)) => (problem.to_owned(), remedy.to_owned()),
-        None => (
-            message,
-            "see the provider's page for this message".to_owned(),
-        ),
-    }
-}
-
 /// Judges a failed fetch.
 pub(super) fn failed_finding(error: &ProviderError) -> Finding {
     let (step, cause) = match error.kind() {
@@ -97,14 +85,8 @@ pub(super) fn failed_finding(error: &ProviderError) -> Finding {
     };
     #[cfg(feature = "vault")]
     let (step, cause) = super::vault::cause(error.message()).unwrap_or((step, cause));
-    let (detail, next) = match (error.kind(), error.message().contains("; ")) {
-        (Kind::Malformed, false) => (
-            one_line(error.message()),
-            "correct the secret, or set the name of its key".to_owned(),
-        ),
-        _ => split(error.message()),
-    };
-    Finding::problem(step, cause, detail).with_next(next)
+    let detail = one_line(error.problem());
+    Finding::problem(step, cause, detail).with_next(one_line(error.action()))
 }
 
 /// Returns the user's name, or `***` if it is the password as well.
@@ -241,6 +223,15 @@ mod tests {
             let finding = failed_finding(&ProviderError::new(kind, message));
             assert_eq!((finding.step, finding.cause), (step, Some(cause)));
             assert_eq!(finding.next, ["b"]);
+        }
+    }
+
+    #[test]
+    fn an_error_without_advice_of_its_own_has_that_of_its_kind() {
+        for kind in Kind::ALL {
+            let finding = failed_finding(&ProviderError::new(*kind, "it does not work"));
+            assert_eq!(finding.detail, "it does not work");
+            assert_eq!(finding.next, [kind.advice().action], "{kind:?}");
         }
     }
 

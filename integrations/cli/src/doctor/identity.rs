@@ -7,6 +7,7 @@ use aws_sdk_sts::config::Region;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError;
+use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::quiet;
 use claviger_config::{Backend, Connection};
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) enum Identity {
     Known(String),
     /// The chain has no credentials.
-    Unloaded(String),
+    Unloaded(ProviderError),
     /// STS rejects the request, with this code.
     Rejected(String),
     /// STS was not reached.
@@ -48,14 +49,24 @@ pub(super) async fn identity(connection: &Connection) -> Identity {
         return Identity::Unknown("no configuration of AWS was loaded".to_owned());
     };
     let Some(chain) = aws.credentials_provider() else {
-        return Identity::Unloaded("the configuration of AWS has no credentials".to_owned());
+        let explained = "the configuration of AWS has no credentials; give this command a role, a \
+            profile, or environment variables";
+        let error = ProviderError::new(ProviderErrorKind::Misconfigured, explained);
+        return Identity::Unloaded(error);
     };
     // The HTTP clients log requests and responses at TRACE.
     let loaded = quiet::await_quietly(chain.provide_credentials());
     match timeout(TIMEOUT, loaded).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Identity::Unloaded(claviger_aws::explain(&error).1),
-        Err(_) => return Identity::Unloaded("the chain timed out after 20 s".to_owned()),
+        Ok(Err(error)) => {
+            let (kind, explained) = claviger_aws::explain(&error);
+            return Identity::Unloaded(ProviderError::new(kind, explained));
+        }
+        Err(_) => {
+            let explained = "the chain of AWS credentials timed out after 20 s; check what it \
+                calls: STS, SSO, the instance";
+            return Identity::Unloaded(ProviderError::new(ProviderErrorKind::TimedOut, explained));
+        }
     }
     let region = region(connection).map(Region::new);
     let aws = aws.clone().into_builder().region(region).build();
@@ -83,8 +94,9 @@ pub(super) fn identity_finding(identity: &Identity) -> Finding {
             Finding::note(Step::Identity, "identity_unknown", one_line(reason))
         }
         Identity::Unloaded(reason) => {
-            let (detail, next) = super::credential::split(reason);
-            Finding::problem(Step::Identity, "no_aws_credentials", detail).with_next(next)
+            let detail = one_line(reason.problem());
+            Finding::problem(Step::Identity, "no_aws_credentials", detail)
+                .with_next(one_line(reason.action()))
         }
         Identity::Rejected(code) => {
             let detail = format!("STS rejects the request: {}", one_line(code));
@@ -120,10 +132,12 @@ mod tests {
 
     #[test]
     fn each_failure_of_the_chain_and_of_sts_has_a_next_step() {
-        let reason = "no AWS credentials were found; give the service a role: nothing loaded";
-        let finding = identity_finding(&Identity::Unloaded(reason.into()));
+        let reason = "no AWS credentials were found: nothing loaded; give the service a role";
+        let reason = ProviderError::new(ProviderErrorKind::Unavailable, reason);
+        let finding = identity_finding(&Identity::Unloaded(reason));
         assert_eq!(finding.cause, Some("no_aws_credentials"));
-        assert_eq!(finding.next, ["give the service a role: nothing loaded"]);
+        assert!(finding.detail.ends_with("nothing loaded"), "{finding:?}");
+        assert_eq!(finding.next, ["give the service a role"]);
         let finding = identity_finding(&Identity::Rejected("ExpiredToken".into()));
         assert!(finding.is_problem() && finding.next[0].starts_with("renew the session"));
         for code in ["Throttling", "AccessDenied", "InternalFailure"] {

@@ -1,13 +1,11 @@
 //! The steps of one connection, in order.
 
-use claviger::error::ProviderError;
-#[cfg(feature = "vault")]
-use claviger::error::ProviderErrorKind;
+use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::lease::Timestamp;
 use claviger::{Credentials, Lease};
 use claviger_config::{Backend, Connection};
 
-use super::credential::{failed_finding, fetched_findings, split};
+use super::credential::{failed_finding, fetched_findings};
 use super::found::Found;
 use super::line::{reach, secure};
 use super::network::Stream;
@@ -176,7 +174,9 @@ impl Doctor {
 
 /// Judges settings of a provider that are invalid.
 fn settings_finding(text: &str, is_of_region: bool) -> Finding {
-    let (detail, next) = split(text.trim_end_matches(" (misconfigured)"));
+    let text = text.trim_end_matches(" (misconfigured)");
+    let error = ProviderError::new(ProviderErrorKind::Misconfigured, text);
+    let (detail, next) = (one_line(error.problem()), one_line(error.action()));
     if !is_of_region {
         return Finding::problem(Step::Settings, "invalid_settings", detail).with_next(next);
     }

@@ -155,3 +155,75 @@ fn a_rehearsal_verifies_the_pending_version_and_moves_no_label() {
     };
     assert!(read("AWSPENDING").contains(WRONG) && read("AWSCURRENT").contains(SECRET));
 }
+
+/// The chain of AWS credentials and the name of the endpoint, without a server.
+#[test]
+fn a_profile_or_region_with_a_typing_error_is_named() {
+    let setup = Setup::new();
+    let config = |endpoint: &str| {
+        format!(
+            "[aws]\nregion = \"eu-wset-1\"\nendpoint_url = \"{endpoint}\"\n[pools.orders]\n\
+             host = \"127.0.0.1\"\nprovider = \"orders\"\n[providers.orders]\n\
+             kind = \"secrets-manager\"\nsecret = \"orders\"\n"
+        )
+    };
+    let file = setup.write("aws", "[profile prod]\nregion = eu-west-1\n");
+    let output = setup
+        .command(&config("http://127.0.0.1:1"), &["doctor", "--json"])
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY")
+        .env("AWS_CONFIG_FILE", &file)
+        .env("AWS_SHARED_CREDENTIALS_FILE", &file)
+        .env("AWS_PROFILE", "prdo")
+        .output()
+        .expect("it runs");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = report["connections"][0]["findings"].as_array();
+    let last = findings.and_then(|findings| findings.last()).expect("one");
+    assert_eq!(last["cause"], "no_aws_credentials", "{report:#}");
+    let detail = last["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.contains("profile `prdo` was not defined"),
+        "{detail}"
+    );
+    let next = last["next"][0].as_str().unwrap_or_default();
+    assert!(next.starts_with("correct the profile's name"), "{next}");
+
+    let region = setup.doctor(&config("http://secretsmanager.eu-wset-1.invalid"), &[]);
+    region.assert_next(
+        "permission",
+        "backend_unavailable",
+        &["check the region's name"],
+    );
+    let detail = region.finding("permission")["detail"].to_string();
+    assert!(
+        detail.contains("region eu-wset-1 cannot be resolved"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_system_s_reason() {
+    let setup = Setup::new();
+    let path = setup.path("loop");
+    std::os::unix::fs::symlink(&path, &path).expect("a link");
+    let config = format!(
+        "[pools.orders]\nhost = \"127.0.0.1\"\nuser = \"app\"\npassword = \"file:{}\"\n",
+        path.display()
+    );
+    let diagnosis = setup.doctor(&config, &[]);
+    diagnosis.assert_next("permission", "backend_unavailable", &["its links"]);
+    let detail = diagnosis.finding("permission")["detail"].to_string();
+    assert!(
+        detail.contains("Too many levels of symbolic links"),
+        "{detail}"
+    );
+    // The advice is for the file of the configuration, not for code.
+    let folder = config.replace(&format!("{}", path.display()), "/");
+    let diagnosis = setup.doctor(&folder, &[]);
+    let next = diagnosis.report.to_string();
+    assert!(
+        next.contains("is a directory") && !next.contains("::"),
+        "{next}"
+    );
+}

@@ -64,7 +64,10 @@ pub(super) fn read(
         }
     }
     last.unwrap_or_else(|| {
-        Err(ReadError::unavailable(dir, "kept changing while it was read").unfinished())
+        Err(
+            ReadError::unavailable(dir, "kept changing while it was read; check what writes it")
+                .unfinished(),
+        )
     })
 }
 
@@ -100,8 +103,7 @@ fn current_version(dir: &Path) -> Result<PathBuf, ReadError> {
 fn check_is_directory(dir: &Path, path: &Path) -> Result<(), ReadError> {
     let problem = match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
-            "is a file; set its directory, or read it with FileProvider::json, FileProvider::url \
-            or FileProvider::password"
+            "is a file; set its directory, or the format \"json\", \"url\" or \"password\""
         }
         Ok(metadata) if !metadata.is_dir() => "is a pipe, socket or device; set a directory",
         _ => return Ok(()),

@@ -23,7 +23,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) fn build_client(aws: &SdkConfig, region: &str) -> Result<Client, ProviderError> {
     if aws.credentials_provider().is_none() {
         let problem = "has no credentials provider; load it with aws_config::load_defaults, which \
-            finds profiles, SSO, web identity and IMDS";
+            finds profiles, web identity and IMDS";
         return Err(misconfigured("aws", problem));
     }
     if endpoint(aws).is_some_and(|url| !is_http(&url)) {

@@ -53,11 +53,13 @@ pub(super) fn is_not_granted<E: OperationError>(error: &CallError<E>) -> bool {
         .is_some_and(|code| NOT_GRANTED.contains(&code))
 }
 
-/// Explains an error and what to do. `place` names the secret; `now` is the supervisor's time.
+/// Explains an error and what to do. `place` names the secret; `region` is that of its endpoint;
+/// `now` is the supervisor's time.
 pub(super) fn explain<E: OperationError>(
     operation: Operation,
     place: &str,
     secret: &str,
+    region: &str,
     failure: &CallError<E>,
     now: SystemTime,
 ) -> ProviderError {
@@ -66,22 +68,30 @@ pub(super) fn explain<E: OperationError>(
             Kind::TimedOut,
             place,
             "the call of Secrets Manager timed out",
+            "check the network, the endpoint, and for a firewall that drops packets",
         ),
         SdkError::DispatchFailure(dispatch) => match credentials_error(failure) {
             Some(problem) => {
                 let (kind, explained) = claviger_aws::explain(problem);
-                error(kind, place, &explained)
+                ProviderError::new(kind, format!("{place}: {explained}"))
             }
             None if dispatch.is_timeout() => error(
                 Kind::TimedOut,
                 place,
                 "the call of Secrets Manager timed out",
+                "check the network, the endpoint, and for a firewall that drops packets",
+            ),
+            None if is_unresolved(failure) => error(
+                Kind::Unavailable,
+                place,
+                &format!("the endpoint of region {region} cannot be resolved"),
+                "check the region's name, then DNS, and the endpoint if one is set",
             ),
             None => error(
                 Kind::Unavailable,
                 place,
-                "Secrets Manager cannot be reached; check the network, the endpoint and its \
-                certificate",
+                "Secrets Manager cannot be reached",
+                "check the network, the endpoint and its certificate",
             ),
         },
         SdkError::ServiceError(service) => {
@@ -101,7 +111,8 @@ pub(super) fn explain<E: OperationError>(
         SdkError::ConstructionFailure(_) => error(
             Kind::Misconfigured,
             place,
-            "no request can be made; check the AWS configuration's region and endpoint",
+            "no request can be made",
+            "check the AWS configuration's region and endpoint",
         ),
         _ => incomplete_response(place),
     }
@@ -112,12 +123,14 @@ pub(super) fn incomplete_response(place: &str) -> ProviderError {
     error(
         Kind::Unavailable,
         place,
-        "the response is not a complete one of Secrets Manager; check the endpoint and proxies",
+        "the response is not a complete one of Secrets Manager",
+        "check the endpoint and proxies",
     )
 }
 
-fn error(kind: Kind, place: &str, problem: &str) -> ProviderError {
-    ProviderError::new(kind, format!("{place}: {problem}"))
+/// Makes an error. Every one has what is wrong and what to do, divided by `; `.
+fn error(kind: Kind, place: &str, problem: &str, action: &str) -> ProviderError {
+    ProviderError::new(kind, format!("{place}: {problem}; {action}"))
 }
 
 /// An error response of AWS.
@@ -150,15 +163,16 @@ fn explain_response(
                 Kind::NotFound,
                 place,
                 &format!(
-                    "there is no such secret, or no version of it at {}; check name, region and \
-                    account, or write a value",
+                    "there is no such secret, or no version of it at {}",
                     label.as_str()
                 ),
+                "check name, region and account, or write a value",
             ),
             Operation::Description => error(
                 Kind::NotFound,
                 place,
-                "there is no such secret; check name, region and account",
+                "there is no such secret",
+                "check name, region and account",
             ),
         },
         code if NOT_GRANTED.contains(&code) => {
@@ -168,35 +182,34 @@ fn explain_response(
             error(
                 Kind::Denied,
                 place,
-                &format!(
-                    "not allowed; grant {action} on the secret to the identity of this process"
-                ),
+                "not allowed",
+                &format!("grant {action} on the secret to the identity of this process"),
             )
         }
         "DecryptionFailure" | "DecryptionFailureException" => undecryptable(place),
         "InvalidRequestException" if message.contains("delet") => error(
             Kind::NotFound,
             place,
-            &format!(
-                "the secret is marked for deletion; restore it with `aws secretsmanager \
-                restore-secret --secret-id {secret}`"
-            ),
+            "the secret is marked for deletion",
+            &format!("restore it with `aws secretsmanager restore-secret --secret-id {secret}`"),
         ),
         "InvalidRequestException" => error(
             Kind::Misconfigured,
             place,
             "the secret's state does not allow it (InvalidRequestException)",
+            "see the state with `aws secretsmanager describe-secret`",
         ),
         "InvalidParameterException" | "ValidationException" | "ValidationError" => error(
             Kind::Misconfigured,
             place,
-            "Secrets Manager rejects the request; check \"secret_id\"",
+            "Secrets Manager rejects the request",
+            "check \"secret_id\"",
         ),
         "ExpiredTokenException" | "ExpiredToken" | "TokenRefreshRequired" => error(
             Kind::Unavailable,
             place,
-            "the AWS session has expired and was not renewed yet; check what renews this \
-            process's AWS credentials",
+            "the AWS session has expired and was not renewed yet",
+            "check what renews this process's AWS credentials",
         ),
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
@@ -207,12 +220,14 @@ fn explain_response(
         | "AuthFailure" => error(
             Kind::Denied,
             place,
-            "AWS rejects this process's AWS credentials; configure others",
+            "AWS rejects this process's AWS credentials",
+            "configure others",
         ),
         "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => error(
             Kind::Unavailable,
             place,
-            &format!("AWS rejects the time of the request; check this machine's clock{skew}"),
+            "AWS rejects the time of the request",
+            &format!("check this machine's clock{skew}"),
         ),
         "InvalidSignatureException"
         | "SignatureDoesNotMatch"
@@ -226,17 +241,18 @@ fn explain_response(
             error(
                 kind,
                 place,
-                &format!(
-                    "AWS rejects the signature; check the secret access key and this machine's \
-                    clock{skew}"
-                ),
+                "AWS rejects the signature",
+                &format!("check the secret access key and this machine's clock{skew}"),
             )
         }
         // The SDK could not parse the response.
         _ if status < 400 => incomplete_response(place),
-        _ if is_throttling(code) || status == 429 => {
-            error(Kind::Throttled, place, "Secrets Manager throttles requests")
-        }
+        _ if is_throttling(code) || status == 429 => error(
+            Kind::Throttled,
+            place,
+            "Secrets Manager throttles requests",
+            "check whether many instances start together, or request a higher quota",
+        ),
         _ if status >= 500
             || matches!(
                 code,
@@ -247,12 +263,14 @@ fn explain_response(
                 Kind::Unavailable,
                 place,
                 &format!("Secrets Manager has an internal error (HTTP status {status})"),
+                "check the AWS Health Dashboard for this region",
             )
         }
         _ if status == 401 || status == 403 => error(
             Kind::Denied,
             place,
-            &format!("not allowed (HTTP status {status}); grant {action} on the secret"),
+            &format!("not allowed (HTTP status {status})"),
+            &format!("grant {action} on the secret"),
         ),
         _ => error(
             Kind::Other,
@@ -261,14 +279,19 @@ fn explain_response(
                 "Secrets Manager returned HTTP status {status}{}",
                 in_brackets(code)
             ),
+            "check the endpoint and proxies",
         ),
     }
 }
 
 fn undecryptable(place: &str) -> ProviderError {
-    let problem = "the value cannot be decrypted; grant kms:Decrypt on the secret's KMS key to \
-        the identity of this process, and check that the key is enabled";
-    error(Kind::Denied, place, problem)
+    error(
+        Kind::Denied,
+        place,
+        "the value cannot be decrypted",
+        "grant kms:Decrypt on the secret's KMS key to the identity of this process, and check that \
+        the key is enabled",
+    )
 }
 
 /// Returns whether the code means throttling, as in the SDK (aws-runtime, `THROTTLING_ERRORS`).
@@ -301,6 +324,18 @@ fn in_brackets(code: &str) -> String {
     } else {
         String::new()
     }
+}
+
+/// Returns whether a host has no address, as that of a region which does not exist.
+fn is_unresolved(failure: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(failure);
+    while let Some(error) = next {
+        if error.to_string() == "dns error" {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Returns the credentials error that caused a failure, if any.

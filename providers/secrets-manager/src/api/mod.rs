@@ -162,6 +162,7 @@ impl SecretClient {
             operation,
             &self.place(operation),
             self.secret.as_str(),
+            &self.region,
             error,
             clock.now().wall(),
         )

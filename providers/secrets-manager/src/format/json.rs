@@ -54,14 +54,14 @@ impl Keys {
             };
             let position = format!("at line {}, column {}", error.line(), error.column());
             ContentError::new(format!(
-                "the secret {defect}, {position}; write a JSON object, or read a \
-                secret that is only a password with SecretsManager::password"
+                "the secret {defect}, {position}; write a JSON object, or set \"user\" for a \
+                secret that is only a password"
             ))
         })?;
         let Value::Object(object) = value else {
             return Err(ContentError::new(
-                "the secret is JSON but not an object; write one, or read a secret that is only \
-                a password with SecretsManager::password",
+                "the secret is JSON but not an object; write one, or set \"user\" for a secret \
+                that is only a password",
             ));
         };
         let credentials = Credentials::new(
