@@ -77,7 +77,6 @@ impl PoolMachine {
         self.budget.worked(&lease, now.mono());
         self.generations += 1;
         let next = Active::new(self.generations, lease.clone(), lifetime, now);
-        self.limited = limited;
         let mut publication = Publication {
             generation: next.generation,
             replaced: None,
@@ -208,7 +207,8 @@ impl PoolMachine {
             Service::Active(_) => Role::Candidate,
             Service::Vacant | Service::Closed => Role::First,
         };
-        self.budget.verification_rejected(lease, role, now);
+        let callers = self.callers_beside(lease);
+        self.budget.verification_rejected(lease, role, callers, now);
         for _ in 0..candidate.more_rejected {
             self.budget.caller_rejected(lease, now);
         }

@@ -298,8 +298,7 @@ impl ModelledPool {
                 let is_wake = matches!(input, PoolInput::Wake { .. });
                 prop_assert!(is_wake);
             }
-            PoolEffect::LimitLogins { .. }
-            | PoolEffect::Wake
+            PoolEffect::Wake
             | PoolEffect::ReportFailure { .. }
             | PoolEffect::NotifyPoolsOfLogin { .. }
             | PoolEffect::ProbeBeforeUse { .. }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{ManualReply, ProviderEffect, ProviderMachine, Timer};
 use crate::clock::Timestamp;
+use crate::report::RotationTrigger;
 
 /// A hold of the provider. Ends with `Resume`.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(super) struct Hold {
     since: Timestamp,
     /// Whether the provider may be able to renew its lease. Ends when it reports that it is not.
     renews: bool,
+    /// Whether the retry of a fetch for a hint was due when a renewal began in its place.
+    retries_hint: bool,
 }
 
 impl ProviderMachine {
@@ -27,6 +30,7 @@ impl ProviderMachine {
             number: self.holds,
             since: now,
             renews: true,
+            retries_hint: false,
         });
         self.effects.push(ProviderEffect::ReportHold { held: true });
         if self.is_held()
@@ -48,13 +52,26 @@ impl ProviderMachine {
         }
     }
 
+    /// Notes that a renewal begins. It does not replace a fetch for a hint that failed before.
+    pub(super) fn renewal_begins(&mut self) {
+        let retries = self.timers.get(Timer::Retry).is_some();
+        if let Some(hold) = &mut self.hold {
+            hold.retries_hint |= retries && self.retry_for == RotationTrigger::Changed;
+        }
+    }
+
     /// Ends the hold. Timers that passed during it are due now, and so is a fetch if the last one
     /// failed or the lease is rejected.
     pub(super) fn resume(&mut self, now: Instant) {
-        if self.hold.take().is_some() {
-            let mut failed = [Timer::Retry, Timer::Rejected].into_iter();
-            if failed.any(|timer| self.timers.get(timer).is_some()) {
-                self.timers.set_unless_set(Timer::Hint, now);
+        if let Some(hold) = self.hold.take() {
+            if hold.retries_hint {
+                self.retry_for = RotationTrigger::Changed;
+                self.timers.set(Timer::Retry, now);
+            }
+            for timer in [Timer::Retry, Timer::Rejected] {
+                if self.timers.get(timer).is_some() {
+                    self.timers.set(timer, now);
+                }
             }
             self.effects.extend([
                 ProviderEffect::ReportHold { held: false },

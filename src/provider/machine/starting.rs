@@ -38,10 +38,8 @@ impl ProviderMachine {
             return;
         }
         let renews = self.is_held();
-        let retries_a_hint = self.retry_for == RotationTrigger::Changed;
-        if renews && retries_a_hint && self.timers.get(Timer::Retry).is_some() {
-            // A renewal does not replace the fetch that failed before the hold.
-            self.timers.set_unless_set(Timer::Hint, now.mono());
+        if renews {
+            self.renewal_begins();
         }
         let trigger = match timer {
             Timer::ClockJump => RotationTrigger::ClockJump,

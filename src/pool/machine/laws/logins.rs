@@ -107,10 +107,8 @@ proptest! {
             }
             effects.extend(pool.feed(pool.wake())?);
             for effect in effects {
-                match effect {
-                    PoolEffect::Publish(publication) => limited = publication.limited,
-                    PoolEffect::LimitLogins { width, until } => limited = Some((width, until)),
-                    _ => {}
+                if let PoolEffect::Publish(publication) = effect {
+                    limited = publication.limited;
                 }
             }
             let spent = pool.machine.budget.spent("app");

@@ -226,7 +226,7 @@ fn a_fetch_begins_at_once_after_a_hold_in_which_renewals_failed() {
         "callers wait for it"
     );
     let trigger = provider.wake().map(|(_, trigger)| trigger);
-    assert_eq!(trigger, Some(RotationTrigger::Changed));
+    assert_eq!(trigger, Some(RotationTrigger::Rejected));
 }
 
 #[test]
