@@ -2,7 +2,7 @@
 
 use claviger_vault_fixtures::{Kind, Revocation};
 
-use crate::backends::Vault;
+use crate::vaults::Vault;
 
 #[test]
 fn a_lease_that_a_slow_fetch_outlasts_is_named() {

@@ -8,8 +8,8 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::backends::Vault;
 use crate::common::Setup;
+use crate::vaults::Vault;
 
 /// The operator's token.
 const TOKEN: &str = "6f0c4e1b0d5a4f2e9c3b7a8d1e2f3a4b";
