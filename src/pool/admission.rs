@@ -194,6 +194,13 @@ impl<P> Admission<P> {
         self.refresh(&inner);
     }
 
+    /// Lets this number of callers log in to the current generation at a time, until then.
+    pub(crate) fn limit(&self, width: u32, until: Instant) {
+        let mut inner = self.inner.lock();
+        inner.limited = Some((width, until));
+        self.refresh(&inner);
+    }
+
     /// Notes that a generation begins to drain. Call it before the next one is published.
     pub(crate) fn begin_drain(&self, number: u64, pool: P) {
         let mut inner = self.inner.lock();

@@ -63,7 +63,8 @@ impl<F: PoolFactory> PoolSlot<F> {
             // The expiry was published under the lock.
             PoolEffect::Extend { .. } => self.shared.notify_waiting(),
             // Carried out under the lock.
-            PoolEffect::ProbeBeforeUse { .. }
+            PoolEffect::LimitLogins { .. }
+            | PoolEffect::ProbeBeforeUse { .. }
             | PoolEffect::StopProbing { .. }
             | PoolEffect::RollBackFailed
             | PoolEffect::ReturnLease { .. } => {}
@@ -206,6 +207,7 @@ impl<F: PoolFactory> PoolSlot<F> {
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
+                | PoolEffect::LimitLogins { .. }
                 | PoolEffect::RollBackFailed
                 | PoolEffect::ReportRollBackEnd
                 | PoolEffect::ProbeBeforeUse { .. }

@@ -99,6 +99,11 @@ impl<F: PoolFactory> SlotState<F> {
                         });
                     }
                 }
+                PoolEffect::LimitLogins { width, until } => {
+                    shared.admission.limit(*width, *until);
+                    let login_limits = &current.lifecycle.login_limits;
+                    login_limits.set_limited_until(Some(*until));
+                }
                 PoolEffect::ProbeBeforeUse { generation } => {
                     if is_current(generation) {
                         current.lifecycle.set_unverified(true);

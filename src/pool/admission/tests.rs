@@ -90,10 +90,7 @@ fn with_an_overlap_of_one_a_rehearsal_waits_for_callers_that_queue_beside_old_co
 fn callers_log_in_beside_a_rehearsal_where_logins_are_limited() {
     let pool = Arc::new(AtomicU32::new(0));
     let one_at_a_time: [fn(&Admission<Count>, Instant); 3] = [
-        |admission, now| {
-            let limited = Some((1, now + Duration::from_secs(30)));
-            admission.set_current(0, Arc::from(""), limited);
-        },
+        |admission, now| admission.limit(1, now + Duration::from_secs(30)),
         |admission, now| admission.give_head_start(now),
         |admission, now| {
             let full = ConnectError::new(ConnectErrorKind::Overloaded, "too many connections");
@@ -135,8 +132,7 @@ fn law_10_callers_an_attempt_and_a_rehearsal_stay_within_maximum_and_overlap() {
             old.store(rng.u32(0..=max), Ordering::Release);
             admission.begin_drain(1, Arc::clone(&old));
         } else if rng.bool() {
-            let limited = Some((max, now + Duration::from_secs(30)));
-            admission.set_current(0, Arc::from(""), limited);
+            admission.limit(max, now + Duration::from_secs(30));
         }
         let (mut callers, mut attempt, mut rehearsal) = (Vec::new(), None, None);
         for _ in 0..60 {

@@ -77,6 +77,7 @@ impl PoolMachine {
         self.budget.worked(&lease, now.mono());
         self.generations += 1;
         let next = Active::new(self.generations, lease.clone(), lifetime, now);
+        self.limited = limited;
         let mut publication = Publication {
             generation: next.generation,
             replaced: None,
@@ -207,8 +208,7 @@ impl PoolMachine {
             Service::Active(_) => Role::Candidate,
             Service::Vacant | Service::Closed => Role::First,
         };
-        let callers = self.callers_beside(lease);
-        self.budget.verification_rejected(lease, role, callers, now);
+        self.budget.verification_rejected(lease, role, now);
         for _ in 0..candidate.more_rejected {
             self.budget.caller_rejected(lease, now);
         }

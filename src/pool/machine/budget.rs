@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::input::LeaseFacts;
 use crate::lease::Revision;
-use crate::pool::admission::logins_at_once;
 use account::{Account, RejectedRevision};
 
 /// Failed logins kept for revisions that were never tried, beyond the callers' share.
@@ -40,22 +39,11 @@ pub(crate) enum Role {
     First,
 }
 
-/// Whether callers log in as a user, with the active lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Callers {
-    /// As many of them as a pool lets log in at a time may be rejected at any moment.
-    LogIn,
-    /// They wait for another lease.
-    Wait,
-}
-
 /// Budget of failed logins per database user and window: `max + 3`, and up to 60 refunds for
 /// rotations.
 #[derive(Debug)]
 pub(crate) struct LoginBudget {
     max: u32,
-    /// Number of callers that the pool lets log in at a time.
-    at_once: u32,
     random: fastrand::Rng,
     accounts: BTreeMap<Arc<str>, Account>,
 }
@@ -65,7 +53,6 @@ impl LoginBudget {
     pub(crate) fn new(max: u32, random: fastrand::Rng) -> Self {
         Self {
             max,
-            at_once: logins_at_once(max),
             random,
             accounts: BTreeMap::new(),
         }
@@ -73,15 +60,6 @@ impl LoginBudget {
 
     fn budget(&self) -> u32 {
         self.max + RESERVED_LOGINS
-    }
-
-    /// Returns the budget of verifications. One login is always left for callers of the active
-    /// revision, so that the others of those that log in at a time are left beside it.
-    fn budget_beside(&self, callers: Callers) -> u32 {
-        match callers {
-            Callers::LogIn => self.budget() - (self.at_once - 1),
-            Callers::Wait => self.budget(),
-        }
     }
 
     fn jitter(&mut self) -> Duration {
@@ -104,15 +82,8 @@ impl LoginBudget {
     }
 
     /// Counts a rejected verification of this lease, and schedules the next one.
-    pub(crate) fn verification_rejected(
-        &mut self,
-        lease: &LeaseFacts,
-        role: Role,
-        callers: Callers,
-        now: Instant,
-    ) {
-        let (budget, jitter) = (self.budget_beside(callers), self.jitter());
-        let is_large = self.budget() >= QUICK_TWICE_FROM;
+    pub(crate) fn verification_rejected(&mut self, lease: &LeaseFacts, role: Role, now: Instant) {
+        let (budget, jitter) = (self.budget(), self.jitter());
         let account = self.account(&lease.account, now);
         account.count(now);
         let even_pause = account.even_pause(&lease.revision, budget, now);
@@ -124,7 +95,7 @@ impl LoginBudget {
             .take_if(|works| *works == lease.revision);
         let rejected = account.record(&lease.revision, role != Role::Active, now);
         rejected.cost += 1;
-        let quick = if role != Role::Candidate || is_large {
+        let quick = if role != Role::Candidate || budget >= QUICK_TWICE_FROM {
             2
         } else {
             1
@@ -231,13 +202,7 @@ impl LoginBudget {
 
     /// Returns when this lease may be verified; `now` if nothing prevents it. Each login that is
     /// under way may be rejected, and is counted as if it were.
-    pub(crate) fn next_at(
-        &self,
-        lease: &LeaseFacts,
-        under_way: u32,
-        callers: Callers,
-        now: Instant,
-    ) -> Instant {
+    pub(crate) fn next_at(&self, lease: &LeaseFacts, under_way: u32, now: Instant) -> Instant {
         let Some(account) = self.accounts.get(&lease.account) else {
             return now;
         };
@@ -249,8 +214,7 @@ impl LoginBudget {
             return at;
         }
         let spent = account.spent + under_way;
-        let usable = account.usable(&lease.revision, self.budget_beside(callers));
-        if spent >= usable {
+        if spent >= account.usable(&lease.revision, self.budget()) {
             return account.ends();
         }
         let shares_reserve = spent >= self.max
@@ -258,7 +222,7 @@ impl LoginBudget {
             && account.shares_reserve(&lease.revision);
         match &account.last_first_try {
             Some((_, last)) if shares_reserve => {
-                let left = usable - spent;
+                let left = account.usable(&lease.revision, self.budget()) - spent;
                 let evenly = account.ends().saturating_duration_since(*last) / (left + 1);
                 at.max(*last + evenly.max(NEVER_TRIED_EVERY))
             }
@@ -268,14 +232,9 @@ impl LoginBudget {
 
     /// Returns when this lease may be verified, if failed logins make it wait longer than its own
     /// pause.
-    pub(crate) fn held_back_until(
-        &self,
-        lease: &LeaseFacts,
-        callers: Callers,
-        now: Instant,
-    ) -> Option<Instant> {
+    pub(crate) fn held_back_until(&self, lease: &LeaseFacts, now: Instant) -> Option<Instant> {
         let own_pause = self.own_pause(lease);
-        let at = self.next_at(lease, 0, callers, now);
+        let at = self.next_at(lease, 0, now);
         (at > own_pause.map_or(now, |next| next.max(now))).then_some(at)
     }
 
@@ -298,7 +257,7 @@ impl LoginBudget {
             return None;
         }
         let left = (self.budget() - 1).saturating_sub(account.spent + under_way);
-        Some((left.clamp(1, self.at_once), account.ends()))
+        Some((left.clamp(1, self.max), account.ends()))
     }
 
     /// Returns how many failed logins count in this user's window.

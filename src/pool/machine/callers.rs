@@ -44,6 +44,24 @@ impl PoolMachine {
         self.rejected(generation);
     }
 
+    /// Lets fewer callers log in at a time, if logins since the publication have left less of the
+    /// budget. The limit is raised by the next publication only.
+    pub(super) fn limit_logins(&mut self, now: Instant) {
+        let Some(active) = self.current().filter(|active| active.is_accepted()) else {
+            return;
+        };
+        let account = &active.lease.account;
+        let under_way = self.logins_under_way(account);
+        let Some((width, until)) = self.budget.logins_at_once(account, under_way, now) else {
+            return;
+        };
+        let before = self.limited.filter(|(_, until)| now < *until);
+        if width < before.map_or(self.logins_at_once, |(width, _)| width) {
+            self.limited = Some((width, until));
+            self.effects.push(PoolEffect::LimitLogins { width, until });
+        }
+    }
+
     pub(super) fn login_unknown(&mut self, generation: u64, now: Instant) {
         if self.check.is_none()
             && let Some(active) = self.active(generation)

@@ -152,6 +152,9 @@ pub(crate) enum PoolEffect {
     Open,
     /// Makes this generation the current one. By the attempt (`publish`), which fed `Opened`.
     Publish(Publication),
+    /// Lets only this number of callers log in at a time, until then, because other logins may use
+    /// up the login budget. By `handle`.
+    LimitLogins { width: u32, until: Instant },
     /// Publishes the generation's later expiry. By `handle`; `carry_out` notifies the callers.
     Extend { generation: u64, expiry: Expiry },
     /// Prevents further logins to this generation. By `carry_out`; `handle` stores the error.
@@ -219,6 +222,6 @@ pub(crate) struct Publication {
     /// Whether the previous generation was rejected: the first login runs alone.
     pub(crate) after_rejection: bool,
     /// Number of callers that may log in at a time, and until when, if the account was rejected
-    /// lately.
+    /// lately. [`LimitLogins`](PoolEffect::LimitLogins) may lower it.
     pub(crate) limited: Option<(u32, Instant)>,
 }

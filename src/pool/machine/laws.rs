@@ -298,7 +298,8 @@ impl ModelledPool {
                 let is_wake = matches!(input, PoolInput::Wake { .. });
                 prop_assert!(is_wake);
             }
-            PoolEffect::Wake
+            PoolEffect::LimitLogins { .. }
+            | PoolEffect::Wake
             | PoolEffect::ReportFailure { .. }
             | PoolEffect::NotifyPoolsOfLogin { .. }
             | PoolEffect::ProbeBeforeUse { .. }

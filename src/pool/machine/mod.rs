@@ -29,6 +29,7 @@ pub(crate) use roll_back::NoRollBack;
 use crate::clock::Timestamp;
 use crate::error::ConnectErrorKind;
 use crate::lease::Revision;
+use crate::pool::admission::logins_at_once;
 use active::{Active, Drain};
 use budget::LoginBudget;
 use input::Purpose;
@@ -86,6 +87,11 @@ pub(crate) struct PoolMachine {
     lease: Option<LeaseFacts>,
     roll_back: Option<RollBack>,
     service: Service,
+    /// Number of the current generation's callers that may log in at a time, and until when.
+    /// `None`: only the pool's own limit applies.
+    limited: Option<(u32, Instant)>,
+    /// That own limit.
+    logins_at_once: u32,
     attempt: Option<Attempt>,
     /// Lease with which a rehearsal logs in.
     rehearsal: Option<LeaseFacts>,
@@ -129,6 +135,8 @@ impl PoolMachine {
             lease: None,
             roll_back: None,
             service: Service::Vacant,
+            limited: None,
+            logins_at_once: logins_at_once(max_connections),
             attempt: None,
             rehearsal: None,
             retry: None,
@@ -210,6 +218,7 @@ impl PoolMachine {
             PoolInput::Drained { generation } => self.drained(generation),
             PoolInput::Close => self.close(now),
         }
+        self.limit_logins(now.mono());
         self.arm(now);
         std::mem::take(&mut self.effects)
     }
@@ -259,8 +268,7 @@ impl PoolMachine {
             }
             Service::Vacant | Service::Active(_) => (now.mono(), Purpose::HandOver),
         };
-        let callers = self.callers_beside(lease);
-        let at = self.budget.next_at(lease, under_way, callers, now.mono());
+        let at = self.budget.next_at(lease, under_way, now.mono());
         let mut at = at.max(from);
         if let Some(retry) = self.retry_of(&lease.revision) {
             at = at.max(retry.at);

@@ -3,26 +3,20 @@
 use std::time::Instant;
 
 use super::active::Active;
-use super::budget::{Callers, Role};
+use super::budget::Role;
 use super::input::{LeaseFacts, PoolEffect};
 use super::{PoolMachine, Step};
 
 impl PoolMachine {
-    /// Returns when a rehearsal may log in with this lease; `now` if nothing prevents it. It leaves one
-    /// login to an attempt.
+    /// Returns when a rehearsal may log in with this lease; `now` if nothing prevents it. It leaves
+    /// free what the publication allowed callers, beside one login of an attempt.
     pub(crate) fn rehearsal_allowed_at(&self, lease: &LeaseFacts, now: Instant) -> Instant {
         let under_way = self.logins_under_way(&lease.account);
-        let callers = self.callers_beside(lease);
-        self.budget.next_at(lease, under_way + 1, callers, now)
-    }
-
-    /// Returns how many callers may log in as this lease's user at a time, and be rejected.
-    pub(super) fn callers_beside(&self, lease: &LeaseFacts) -> Callers {
-        let active = self.current().filter(|active| active.is_accepted());
-        match active.is_some_and(|active| active.lease.account == lease.account) {
-            true => Callers::LogIn,
-            false => Callers::Wait,
-        }
+        let active = self.current();
+        let is_user = active.is_some_and(|active| active.lease.account == lease.account);
+        let limited = self.limited.filter(|(_, until)| is_user && now < *until);
+        let of_callers = limited.map_or(0, |(width, _)| width);
+        self.budget.next_at(lease, under_way + of_callers, now)
     }
 
     /// Returns whether its own rejection alone makes this lease wait until then.
@@ -68,9 +62,7 @@ impl PoolMachine {
             Some(_) => Role::Candidate,
             None => Role::First,
         };
-        let callers = self.callers_beside(&lease);
-        self.budget
-            .verification_rejected(&lease, role, callers, now);
+        self.budget.verification_rejected(&lease, role, now);
         if role == Role::Active && self.current().is_some_and(Active::is_accepted) {
             // Callers can still log in with it.
             self.budget.cancel(&lease);

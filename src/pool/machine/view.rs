@@ -85,8 +85,7 @@ impl PoolMachine {
     pub(crate) fn waits_for_budget_until(&self, now: Timestamp) -> Option<Instant> {
         let waits = self.attempt.is_none() && self.next_verification(now).is_some();
         let lease = self.usable_lease(now).filter(|_| waits)?;
-        let callers = self.callers_beside(lease);
-        self.budget.held_back_until(lease, callers, now.mono())
+        self.budget.held_back_until(lease, now.mono())
     }
 
     /// Returns when this pool's next attempt that may help callers begins. `lease` is the revision

@@ -173,7 +173,10 @@ impl World {
                     .values()
                     .any(|drain| pool.count(drain.instance) == 0);
                 pool.admission.why_full(self.clocks.now().mono());
-                let shut = !pool.admission.is_open() && !pool.admission.has_old();
+                // A wrong candidate is rejected again and again, which limits them.
+                let shut = !pool.admission.is_open()
+                    && !pool.admission.has_old()
+                    && pool.machine.failure().is_none();
                 if lags {
                     self.broken(
                         Law(2),

@@ -105,6 +105,7 @@ impl World {
                         }
                     }
                 }
+                PoolEffect::LimitLogins { width, until } => pool.admission.limit(*width, *until),
                 PoolEffect::ProbeBeforeUse { generation }
                 | PoolEffect::StopProbing { generation } => {
                     if let Some(current) =
@@ -185,6 +186,7 @@ impl World {
             PoolEffect::ReturnLease { .. }
             | PoolEffect::RollBackFailed
             | PoolEffect::ReportRollBackEnd
+            | PoolEffect::LimitLogins { .. }
             | PoolEffect::ProbeBeforeUse { .. }
             | PoolEffect::StopProbing { .. } => {}
             PoolEffect::StartAttempt { .. }
@@ -248,6 +250,7 @@ impl World {
                 | PoolEffect::ReportRejected { .. }
                 | PoolEffect::NotifyPoolsOfLogin { .. }
                 | PoolEffect::ReportServing { .. }
+                | PoolEffect::LimitLogins { .. }
                 | PoolEffect::RollBackFailed
                 | PoolEffect::ReportRollBackEnd
                 | PoolEffect::ProbeBeforeUse { .. }

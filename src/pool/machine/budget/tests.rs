@@ -36,8 +36,8 @@ fn longest_waits(max: u32) -> [Duration; 2] {
     let mut longest = [Duration::ZERO; 2];
     let mut now = start;
     while now < start + Duration::from_secs(90) {
-        budget.verification_rejected(&revision, Role::Candidate, Callers::Wait, now);
-        let next = budget.next_at(&revision, 0, Callers::Wait, now);
+        budget.verification_rejected(&revision, Role::Candidate, now);
+        let next = budget.next_at(&revision, 0, now);
         let window = usize::from(now >= start + WINDOW);
         longest[window] = longest[window].max(next - now);
         now = next;
@@ -71,9 +71,9 @@ fn the_window_opens_with_the_first_failed_login() {
     let first = start + Duration::from_secs(20);
     let (mut now, mut failed) = (first, 0);
     while now < first + WINDOW {
-        budget.verification_rejected(&revision, Role::Active, Callers::Wait, now);
+        budget.verification_rejected(&revision, Role::Active, now);
         failed += 1;
-        now = budget.next_at(&revision, 0, Callers::Wait, now);
+        now = budget.next_at(&revision, 0, now);
     }
     assert!((11..=13).contains(&failed), "{failed}");
 }
@@ -83,8 +83,8 @@ fn a_candidate_that_is_early_is_verified_again_within_200_milliseconds() {
     let now = start_of_test();
     for max in [1, 4, 10] {
         let (mut budget, revision) = (with_max(max), lease("r"));
-        budget.verification_rejected(&revision, Role::Candidate, Callers::Wait, now);
-        let pause = budget.next_at(&revision, 0, Callers::Wait, now) - now;
+        budget.verification_rejected(&revision, Role::Candidate, now);
+        let pause = budget.next_at(&revision, 0, now) - now;
         assert!((100..=200).contains(&pause.as_millis()), "{pause:?}");
     }
 }
@@ -94,11 +94,11 @@ fn a_rejected_candidate_is_verified_at_once_after_a_change() {
     let now = start_of_test();
     let (mut budget, revision) = (with_max(10), lease("r"));
     for _ in 0..3 {
-        budget.verification_rejected(&revision, Role::Candidate, Callers::Wait, now);
+        budget.verification_rejected(&revision, Role::Candidate, now);
     }
-    assert!(budget.next_at(&revision, 0, Callers::Wait, now) > now);
+    assert!(budget.next_at(&revision, 0, now) > now);
     budget.retry_now(&revision, now);
-    assert_eq!(budget.next_at(&revision, 0, Callers::Wait, now), now);
+    assert_eq!(budget.next_at(&revision, 0, now), now);
 }
 
 #[test]
@@ -106,10 +106,10 @@ fn after_a_success_of_another_revision_a_rejected_one_is_verified_within_a_secon
     let now = start_of_test();
     let (mut budget, bad, good) = (with_max(4), lease("bad"), lease("good"));
     for _ in 0..3 {
-        budget.verification_rejected(&bad, Role::Candidate, Callers::Wait, now);
+        budget.verification_rejected(&bad, Role::Candidate, now);
     }
     budget.worked(&good, now);
-    assert!(budget.next_at(&bad, 0, Callers::Wait, now) <= now + Duration::from_secs(1));
+    assert!(budget.next_at(&bad, 0, now) <= now + Duration::from_secs(1));
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     for second in 0..30 {
         let now = start + Duration::from_secs(second);
         let revision = lease(second);
-        if budget.next_at(&revision, 0, Callers::Wait, now) <= now {
-            budget.verification_rejected(&revision, Role::Candidate, Callers::Wait, now);
+        if budget.next_at(&revision, 0, now) <= now {
+            budget.verification_rejected(&revision, Role::Candidate, now);
             failed += 1;
         }
     }
@@ -131,12 +131,12 @@ fn a_file_rewritten_each_second_with_wrong_passwords_costs_one_budget() {
     for second in 0..15 {
         let now = start + Duration::from_secs(second);
         let revision = lease(second);
-        if budget.next_at(&revision, 0, Callers::Wait, now) <= now {
-            budget.verification_rejected(&revision, Role::Candidate, Callers::Wait, now);
+        if budget.next_at(&revision, 0, now) <= now {
+            budget.verification_rejected(&revision, Role::Candidate, now);
         }
     }
     let now = start + Duration::from_secs(15);
-    assert!(budget.next_at(&lease("right"), 0, Callers::Wait, now) <= now + NEVER_TRIED_EVERY);
+    assert!(budget.next_at(&lease("right"), 0, now) <= now + NEVER_TRIED_EVERY);
 }
 
 /// Returns this budget of four after as many callers of the active revision were rejected.
@@ -154,20 +154,13 @@ fn a_revision_that_was_accepted_late_does_not_delay_the_next_one() {
     let start = start_of_test();
     for seconds in [10, 35] {
         let (mut budget, second) = (with_max(4), lease("second"));
-        (0..2).for_each(|_| {
-            budget.verification_rejected(&second, Role::Candidate, Callers::Wait, start)
-        });
+        (0..2).for_each(|_| budget.verification_rejected(&second, Role::Candidate, start));
         budget.worked(&second, start + Duration::from_secs(5));
         budget.superseded_by(&second);
         let now = start + Duration::from_secs(seconds);
         let mut budget = with_rejected_callers(budget, &second, now);
-        (0..2)
-            .for_each(|_| budget.verification_rejected(&second, Role::Active, Callers::Wait, now));
-        assert_eq!(
-            budget.next_at(&lease("third"), 0, Callers::Wait, now),
-            now,
-            "{seconds}"
-        );
+        (0..2).for_each(|_| budget.verification_rejected(&second, Role::Active, now));
+        assert_eq!(budget.next_at(&lease("third"), 0, now), now, "{seconds}");
     }
 }
 
@@ -175,11 +168,11 @@ fn a_revision_that_was_accepted_late_does_not_delay_the_next_one() {
 fn a_rejected_revision_of_an_earlier_window_does_not_delay_the_next_one() {
     let start = start_of_test();
     let (mut budget, served) = (with_max(4), lease("served"));
-    budget.verification_rejected(&lease("wrong"), Role::Candidate, Callers::Wait, start);
+    budget.verification_rejected(&lease("wrong"), Role::Candidate, start);
     let now = start + WINDOW + Duration::from_secs(1);
     budget = with_rejected_callers(budget, &served, now);
-    (0..2).for_each(|_| budget.verification_rejected(&served, Role::Active, Callers::Wait, now));
-    assert_eq!(budget.next_at(&lease("right"), 0, Callers::Wait, now), now);
+    (0..2).for_each(|_| budget.verification_rejected(&served, Role::Active, now));
+    assert_eq!(budget.next_at(&lease("right"), 0, now), now);
 }
 
 #[test]
@@ -187,25 +180,25 @@ fn a_revision_that_works_elsewhere_is_verified_at_once_within_the_budget() {
     let now = start_of_test();
     let (served, right) = (lease("served"), lease("right"));
     let mut budget = with_rejected_callers(with_max(4), &served, now);
-    budget.verification_rejected(&lease("wrong"), Role::Candidate, Callers::Wait, now);
-    assert!(budget.next_at(&right, 0, Callers::Wait, now) >= now + NEVER_TRIED_EVERY);
+    budget.verification_rejected(&lease("wrong"), Role::Candidate, now);
+    assert!(budget.next_at(&right, 0, now) >= now + NEVER_TRIED_EVERY);
     assert!(!budget.worked_elsewhere("other", &right.revision, now));
     assert!(budget.worked_elsewhere("app", &right.revision, now));
     assert!(
         !budget.worked_elsewhere("app", &right.revision, now),
         "once"
     );
-    assert_eq!(budget.next_at(&right, 0, Callers::Wait, now), now);
+    assert_eq!(budget.next_at(&right, 0, now), now);
     // It is rejected here, too: once more a second later, after another login elsewhere.
-    budget.verification_rejected(&right, Role::Candidate, Callers::Wait, now);
-    assert!(budget.next_at(&right, 0, Callers::Wait, now) >= now + NEVER_TRIED_EVERY);
+    budget.verification_rejected(&right, Role::Candidate, now);
+    assert!(budget.next_at(&right, 0, now) >= now + NEVER_TRIED_EVERY);
     budget.worked_elsewhere("app", &right.revision, now);
-    assert!(budget.next_at(&right, 0, Callers::Wait, now) <= now + RETRY_PAUSES[1]);
-    budget.verification_rejected(&right, Role::Candidate, Callers::Wait, now);
+    assert!(budget.next_at(&right, 0, now) <= now + RETRY_PAUSES[1]);
+    budget.verification_rejected(&right, Role::Candidate, now);
     let last = lease("last");
     budget.worked_elsewhere("app", &last.revision, now);
     assert_eq!(
-        budget.next_at(&last, 0, Callers::Wait, now),
+        budget.next_at(&last, 0, now),
         now + WINDOW,
         "the budget is used up"
     );
@@ -216,16 +209,10 @@ fn users_have_budgets_of_their_own() {
     let now = start_of_test();
     let mut budget = with_max(1);
     for revision in 0..4 {
-        budget.verification_rejected(&lease(revision), Role::Candidate, Callers::Wait, now);
+        budget.verification_rejected(&lease(revision), Role::Candidate, now);
     }
-    assert_eq!(
-        budget.next_at(&lease("new"), 0, Callers::Wait, now),
-        now + WINDOW
-    );
-    assert_eq!(
-        budget.next_at(&lease_of("other", "new"), 0, Callers::Wait, now),
-        now
-    );
+    assert_eq!(budget.next_at(&lease("new"), 0, now), now + WINDOW);
+    assert_eq!(budget.next_at(&lease_of("other", "new"), 0, now), now);
 }
 
 #[test]
@@ -235,7 +222,7 @@ fn rotations_may_be_rolled_back_one_after_the_other() {
     let mut failed = 0;
     for round in 0..100 {
         let now = start + round * Duration::from_millis(250);
-        if budget.next_at(&first, 0, Callers::Wait, now) > now {
+        if budget.next_at(&first, 0, now) > now {
             break;
         }
         budget.worked(&first, now);
@@ -253,12 +240,8 @@ fn a_revision_that_the_database_accepts_late_costs_nothing() {
     let mut budget = with_max(4);
     for round in 0..10 {
         let (now, revision) = (start + round * Duration::from_millis(200), lease(round));
-        assert_eq!(
-            budget.next_at(&revision, 0, Callers::Wait, now),
-            now,
-            "{round}"
-        );
-        budget.verification_rejected(&revision, Role::Candidate, Callers::Wait, now);
+        assert_eq!(budget.next_at(&revision, 0, now), now, "{round}");
+        budget.verification_rejected(&revision, Role::Candidate, now);
         budget.worked(&revision, now + Duration::from_millis(100));
         budget.superseded_by(&revision);
     }
@@ -283,23 +266,21 @@ proptest! {
             if kind == 4 {
                 candidates += 1;
             } else if kind == 3 {
-                let callers = if rejected { Callers::Wait } else { Callers::LogIn };
-                if budget.next_at(&candidate, 0, callers, now) <= now {
-                    budget.verification_rejected(&candidate, Role::Candidate, callers, now);
+                if budget.next_at(&candidate, 0, now) <= now {
+                    budget.verification_rejected(&candidate, Role::Candidate, now);
                 }
             } else if !rejected {
-                let limited = budget.logins_at_once("app", 0, now);
-                let count = limited.map_or(budget.at_once, |(logins, _)| logins);
+                let count = budget.logins_at_once("app", 0, now).map_or(max, |(logins, _)| logins);
                 (0..count).for_each(|_| budget.caller_rejected(&served, now));
                 rejected = true;
             } else if kind == 0 {
                 budget.retry_now(&served, now);
-            } else if budget.next_at(&served, 0, Callers::Wait, now) <= now {
+            } else if budget.next_at(&served, 0, now) <= now {
                 if good {
                     budget.worked(&served, now);
                     rejected = false;
                 } else {
-                    budget.verification_rejected(&served, Role::Active, Callers::Wait, now);
+                    budget.verification_rejected(&served, Role::Active, now);
                 }
             }
             if let Some(account) = budget.accounts.get("app") {
@@ -327,7 +308,7 @@ proptest! {
                 failed += 1;
             }
             rejected = true;
-            now = now.max(budget.next_at(&served, 0, Callers::Wait, now));
+            now = now.max(budget.next_at(&served, 0, now));
             if now >= start + WINDOW {
                 break;
             }
@@ -339,7 +320,7 @@ proptest! {
                 budget.worked(&served, now);
                 rejected = false;
             } else {
-                budget.verification_rejected(&served, Role::Active, Callers::Wait, now);
+                budget.verification_rejected(&served, Role::Active, now);
                 failed += 1;
             }
             prop_assert!(failed <= max + RESERVED_LOGINS, "{failed} of {}", max + RESERVED_LOGINS);
@@ -352,8 +333,8 @@ proptest! {
         let mut now = start_of_test();
         let (mut budget, revision) = (with_max(max), lease("r"));
         for _ in 0..failures {
-            budget.verification_rejected(&revision, Role::Candidate, Callers::Wait, now);
-            let next = budget.next_at(&revision, 0, Callers::Wait, now);
+            budget.verification_rejected(&revision, Role::Candidate, now);
+            let next = budget.next_at(&revision, 0, now);
             prop_assert!(next > now && next <= now + LATER_WINDOW + JITTER);
             now = next;
         }

@@ -107,8 +107,10 @@ proptest! {
             }
             effects.extend(pool.feed(pool.wake())?);
             for effect in effects {
-                if let PoolEffect::Publish(publication) = effect {
-                    limited = publication.limited;
+                match effect {
+                    PoolEffect::Publish(publication) => limited = publication.limited,
+                    PoolEffect::LimitLogins { width, until } => limited = Some((width, until)),
+                    _ => {}
                 }
             }
             let spent = pool.machine.budget.spent("app");

@@ -106,7 +106,7 @@ fn a_rejected_revision_that_is_verified_again_is_published_as_a_new_generation()
     assert_eq!((publication.generation, publication.replaced), (2, None));
     assert!(publication.after_rejection);
     // Of the 13 logins, one has failed and one is reserved; the pool's maximum is 10.
-    assert_eq!(publication.limited.map(|(width, _)| width), Some(3));
+    assert_eq!(publication.limited.map(|(width, _)| width), Some(10));
     assert_eq!(effects[1], PoolEffect::ReturnLease { generation: 1 });
 }
 

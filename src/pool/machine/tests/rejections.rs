@@ -204,9 +204,10 @@ impl TestPool {
     /// Rehearses with this lease, which the database rejects.
     fn rehearse(&mut self, lease: &LeaseFacts) {
         let lease = lease.clone();
-        assert_eq!(self.feed(PoolInput::RehearsalBegins { lease }), []);
-        let ended = PoolInput::RehearsalEnded { rejected: true };
-        assert_eq!(self.feed(ended), [PoolEffect::Wake]);
+        let mut effects = self.feed(PoolInput::RehearsalBegins { lease });
+        effects.extend(self.feed(PoolInput::RehearsalEnded { rejected: true }));
+        effects.retain(|effect| !matches!(effect, PoolEffect::LimitLogins { .. }));
+        assert_eq!(effects, [PoolEffect::Wake]);
     }
 }
 
@@ -225,7 +226,7 @@ fn a_rejected_rehearsal_counts_and_changes_nothing_else() {
     };
     let allowed = (0..30).filter(|number| spend(&mut pool, *number)).count();
     assert!(
-        (9..=13).contains(&allowed),
+        (10..=13).contains(&allowed),
         "{allowed} logins in the window"
     );
     assert!(pool.machine.current().is_some_and(Active::is_accepted));
@@ -250,14 +251,12 @@ fn the_budget_of_an_attempt_and_of_a_rehearsal_is_reserved_while_they_log_in() {
     for attempt_first in [true, false] {
         let mut pool = TestPool::serving(&r1, 60);
         let now = pool.now.mono();
-        let reject = |pool: &mut TestPool, callers| {
-            for _ in 0..callers {
-                pool.machine.budget.caller_rejected(&r1, now);
-            }
-            pool.machine.budget.cancel(&r1);
-        };
-        // Of 13 logins, one is left for a verification, and three for callers.
-        reject(&mut pool, if attempt_first { 9 } else { 8 });
+        // One login is left for a verification.
+        let limit = 10 + budget::RESERVED_LOGINS - 2;
+        for _ in 0..limit {
+            pool.machine.budget.caller_rejected(&r1, now);
+        }
+        pool.machine.budget.cancel(&r1);
         let rehearsed = lease("rehearsed");
         let begins = PoolInput::RehearsalBegins {
             lease: rehearsed.clone(),
@@ -269,7 +268,6 @@ fn the_budget_of_an_attempt_and_of_a_rehearsal_is_reserved_while_they_log_in() {
         } else {
             assert!(pool.machine.rehearsal_allowed_at(&rehearsed, now) <= now);
             pool.feed(begins);
-            reject(&mut pool, 1);
             assert_eq!(started(&pool.wake(&r2)), None);
             assert!(pool.machine.is_verifying());
             let ended = PoolInput::RehearsalEnded { rejected: false };
@@ -284,18 +282,14 @@ fn a_rehearsal_leaves_the_published_logins_of_callers_free() {
     let (r0, r1, r2) = (lease("r0"), lease("r1"), lease("r2"));
     let mut pool = TestPool::new();
     let now = pool.now.mono();
-    for _ in 0..9 {
+    for _ in 0..10 {
         pool.machine.budget.caller_rejected(&r0, now);
     }
     pool.machine.budget.cancel(&r0);
-    let effects = pool.hand_over(&r1, HandoverMode::Replace);
+    pool.hand_over(&r1, HandoverMode::Replace);
     // Callers, an attempt and the logins before use up the budget of 13.
-    let limited = effects.iter().find_map(|effect| match effect {
-        PoolEffect::Publish(publication) => publication.limited,
-        _ => None,
-    });
-    let Some((3, until)) = limited else {
-        panic!("published {limited:?}");
+    let Some((2, until)) = pool.machine.limited else {
+        panic!("published {:?}", pool.machine.limited);
     };
     let rehearsed = lease("rehearsed");
     assert_eq!(pool.machine.rehearsal_allowed_at(&rehearsed, now), until);
@@ -309,22 +303,29 @@ fn a_rehearsal_leaves_the_published_logins_of_callers_free() {
 }
 
 #[test]
-fn rejected_candidates_leave_the_logins_of_callers_free() {
+fn fewer_callers_log_in_at_a_time_after_rejected_candidates() {
     let r1 = lease("r1");
     let mut pool = TestPool::serving(&r1, 60);
-    let began = pool.now.mono();
+    let mut limits = Vec::new();
     for number in 0..20 {
         let wrong = lease(&format!("wrong {number}"));
-        if started(&pool.wake(&wrong)).is_none() {
-            pool.wake_when_due(&wrong);
+        let mut effects = pool.wake(&wrong);
+        if started(&effects).is_none() {
+            let (_, due) = pool.wake_when_due(&wrong);
+            effects.extend(due);
         }
-        if pool.now.mono() >= began + Duration::from_secs(30) {
+        effects.extend(pool.failed(ConnectErrorKind::Rejected));
+        let until = |effect| match effect {
+            PoolEffect::LimitLogins { width, .. } => Some(width),
+            _ => None,
+        };
+        limits.extend(effects.into_iter().filter_map(until));
+        if pool.machine.budget.spent("app@db") == 12 {
             break;
         }
-        pool.failed(ConnectErrorKind::Rejected);
     }
-    // A pool of ten lets three callers log in at a time.
-    assert_eq!(pool.machine.budget.spent("app@db"), 10);
+    // A pool of ten lets three of them log in at a time.
+    assert_eq!(limits, [2, 1]);
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn callers_wait_for_an_attempt_that_waits_for_a_rehearsal() {
     for rejected in [false, true] {
         let mut pool = TestPool::serving(&r1, 60);
         let now = pool.now;
-        for _ in 0..9 {
+        for _ in 0..11 {
             pool.machine.budget.caller_rejected(&r1, now.mono());
         }
         pool.machine.budget.cancel(&r1);
