@@ -40,8 +40,8 @@ impl Libpq {
     pub(crate) fn ssl_mode(&self) -> Result<Option<SslMode>, Problem> {
         // sqlx takes it for the name of a file.
         if self.ca_file.as_deref() == Some(SYSTEM) {
-            let advice = "is `system`, which sqlx cannot read; unset it: the platform's authorities \
-                          are the default";
+            let advice = "is `system`, which sqlx cannot read; unset it: the platform's CA \
+                          certificates are the default";
             return Err(Problem::new(CA_FILE, advice));
         }
         let mode = self.ssl_mode.as_deref();

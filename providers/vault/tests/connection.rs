@@ -83,7 +83,7 @@ async fn a_certificate_is_trusted_by_the_configured_authority_alone() {
         assert_permanent(
             &registration_error(kv(&session)).await,
             ProviderErrorKind::Misconfigured,
-            "certificate is not trusted; set its authority by \"ca_file\"",
+            "certificate is not trusted; set its CA certificate by \"ca_file\"",
         );
     }
     // Plain text to a TLS port, and the other way round: a server responds, in another protocol.

@@ -78,9 +78,9 @@ impl Need {
     }
 }
 
-/// Judges the connections that the last pool needs, alone and together with those before it. Behind
-/// a pooler, a limit is a note: the pooler opens fewer connections than it accepts. `None` without a
-/// pool.
+/// Returns the finding for the connections that the last pool needs, alone and together with those
+/// before it. Behind a pooler, a limit is a note: the pooler opens fewer connections than it
+/// accepts. `None` without a pool.
 pub(super) fn capacity_finding(
     uses: &[PoolUse],
     server: Server,
@@ -120,8 +120,8 @@ pub(super) fn capacity_finding(
             Some(_) => Finding::note(Step::Capacity, cause, detail)
                 .with_next("the pooler shares connections; compare its own limits"),
             None => Finding::problem(Step::Capacity, cause, detail).with_next(
-                "lower `max_connections` of the pools, or raise the limit; each running instance of \
-                 the service needs as many",
+                "lower `max_connections` of the pools, or raise the limit; each running instance \
+                 of the service needs as many",
             ),
         });
     }

@@ -141,7 +141,7 @@ pub(super) async fn close(admin: PgConnection) {
     let _ = timeout(TIMEOUT, admin.close()).await;
 }
 
-/// Judges a role. `failed` is whether its login failed.
+/// Returns the finding for a role. `failed` is whether its login failed.
 pub(super) fn role_finding(
     facts: &RoleFacts,
     user: &str,
@@ -186,7 +186,7 @@ pub(super) fn role_finding(
             "role_expired",
             format!("the password of role {user} is expired (VALID UNTIL)"),
         )
-        .with_next("rotate the password, or move the end")
+        .with_next("rotate the password, or set a later VALID UNTIL")
         .with_statement(format!("ALTER ROLE {role} VALID UNTIL 'infinity'"));
     }
     if !facts.is_database {

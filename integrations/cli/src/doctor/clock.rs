@@ -113,7 +113,7 @@ impl Skew {
     }
 }
 
-/// Judges the difference to the backend of the credentials.
+/// Returns the finding for the difference to the backend of the credentials.
 pub(super) fn skew_finding(address: &str, skew: &Result<Skew, String>) -> Finding {
     let host = url::Url::parse(address)
         .ok()
@@ -129,8 +129,8 @@ pub(super) fn skew_finding(address: &str, skew: &Result<Skew, String>) -> Findin
     }
 }
 
-/// Judges the difference to the database's clock. It counts for tokens alone: their age is verified
-/// there.
+/// Returns the finding for the difference to the database's clock. It counts for tokens alone:
+/// their age is verified there.
 pub(super) fn database_finding(host: &str, skew: Skew, is_token: bool) -> Finding {
     finding(
         &format!("the database at {}", one_line(host)),
@@ -148,8 +148,8 @@ fn finding(host: &str, skew: Skew, is_problem: bool) -> Finding {
     let detail = format!("this machine's clock is {rounded} {word} {host}");
     if by >= REJECTED && is_problem {
         Finding::problem(Step::Clock, "clock_skew", detail).with_next(
-            "correct this machine's clock (chrony, systemd-timesyncd), or the other one; signatures \
-             and tokens carry the time, and are rejected from 5 to 15 min on",
+            "correct this machine's clock (chrony, systemd-timesyncd), or the other one; \
+             signatures and tokens carry the time, and are rejected from 5 to 15 min on",
         )
     } else if by >= NOTABLE {
         Finding::note(Step::Clock, "clock_skew", detail).with_next(

@@ -72,7 +72,7 @@ pub(crate) async fn release(provider: &AnyProvider, lease: Option<Lease<Credenti
     let _ = timeout(TIMEOUT, ended).await;
 }
 
-/// Judges a failed fetch.
+/// Returns the finding for a failed fetch.
 pub(super) fn failed_finding(error: &ProviderError) -> Finding {
     let (step, cause) = match error.kind() {
         Kind::Denied => (Step::Permission, "permission_denied"),

@@ -239,7 +239,7 @@ fn of_server(error: ServerError) -> Greeting {
     }
 }
 
-/// Judges a connection that was closed without a response.
+/// Returns the finding for a connection that was closed without a response.
 pub(super) fn closed_finding(step: Step) -> Finding {
     Finding::problem(
         step,
@@ -256,7 +256,7 @@ pub(super) fn closed_finding(step: Step) -> Finding {
     )
 }
 
-/// Judges a connection without a response.
+/// Returns the finding for a connection without a response.
 pub(super) fn silent_finding(step: Step) -> Finding {
     Finding::problem(
         step,
@@ -264,8 +264,8 @@ pub(super) fn silent_finding(step: Step) -> Finding {
         "the connection was accepted, but the server sends nothing",
     )
     .with_next(
-        "check that `host` and `port` are those of the database: a server of another kind waits for \
-         its client",
+        "check that `host` and `port` are those of the database: a server of another kind waits \
+         for its client",
     )
     .with_next("check whether the server hangs, and firewalls or proxies that drop what follows")
 }

@@ -16,7 +16,7 @@ use super::greeting;
 use super::login::{LoginError, ServerError};
 use super::network::{self, Stream};
 use super::protocol::{OtherProtocol, is_mysql};
-use super::verification::{Recorder, Roots, Verdict};
+use super::verification::{Recorder, Roots, Verification};
 use crate::finding::one_line;
 
 /// Longest time of a handshake.
@@ -72,7 +72,7 @@ pub(super) struct Secured {
 pub(super) struct Seen {
     /// The server's certificate, then those that it sent beside it.
     pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: Verification,
     /// Such as `TLSv1_3`.
     pub(super) version: String,
 }

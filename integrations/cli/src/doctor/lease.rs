@@ -9,8 +9,8 @@ const SHORTEST: Duration = Duration::from_secs(30);
 /// Lifetime below which a note is made: an outage of the backend as long ends the service.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// Judges the remaining lifetime of a new lease, which is not one of tokens. `None` if it is long
-/// enough.
+/// Returns the finding for the remaining lifetime of a new lease, which is not one of tokens.
+/// `None` if it is long enough.
 pub(super) fn short_finding(remaining: Option<Duration>) -> Option<Finding> {
     let remaining = remaining.filter(|remaining| *remaining < SHORT)?;
     // A part of a second has passed since the fetch.

@@ -95,7 +95,7 @@ pub(super) async fn secure(
         let roots = match handshake::roots(connection, &of_file, &unexpired) {
             Ok(roots) => roots,
             Err(error) => {
-                found.add(unreadable(&format!("an invalid authority: {error}")))?;
+                found.add(unreadable(&format!("an invalid CA certificate: {error}")))?;
                 return None;
             }
         };
@@ -161,7 +161,7 @@ pub(super) async fn secure(
 
 fn unreadable(reason: &str) -> Finding {
     Finding::problem(Step::Tls, "unreadable_ca_file", one_line(reason))
-        .with_next("set `ca_file` to a PEM file of the authority that this user can read")
+        .with_next("set `ca_file` to a PEM file of CA certificates that this user can read")
 }
 
 fn rejected(

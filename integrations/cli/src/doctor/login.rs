@@ -66,7 +66,8 @@ pub(super) async fn log_in(
     }
 }
 
-/// Judges a failed login. The text of the server or driver is shown without the password.
+/// Returns the finding for a failed login. The text of the server or driver is shown without the
+/// password.
 pub(super) fn failed_finding(
     engine: Engine,
     facts: &LoginFacts<'_>,
@@ -84,8 +85,8 @@ pub(super) fn failed_finding(
     finding
 }
 
-/// Judges a statement that failed after a login. `None` if the error is no cause of the pool's own
-/// failures.
+/// Returns the finding for a statement that failed after a login. `None` if the error is no cause
+/// of the pool's own failures.
 pub(super) fn unusable_finding(engine: Engine, error: &sqlx::Error) -> Option<Finding> {
     match engine {
         Engine::Mysql => mysql::unusable_finding(error),

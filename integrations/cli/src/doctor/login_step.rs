@@ -33,7 +33,7 @@ const OF_DATABASE: [&str; 3] = [
     "role_rejected",
 ];
 
-/// Causes that the catalog explains. Of others, such as a line of pg_hba.conf, it shows nothing.
+/// Causes that the catalog explains. Of others, such as an entry of pg_hba.conf, it shows nothing.
 const OF_CATALOG: [&str; 9] = [
     "connect_not_granted",
     "database_closed",
@@ -292,7 +292,7 @@ impl Doctor {
     }
 }
 
-/// Judges a failed login.
+/// Returns the finding for a failed login.
 async fn judge(
     connection: &Connection,
     place: &Place,
@@ -316,7 +316,7 @@ async fn judge(
     finding
 }
 
-/// Notes that the server lets the user in without a password.
+/// Returns the finding for a server that requests no password.
 fn without_password(connection: &Connection) -> Finding {
     if connection.client_certificate().is_some() {
         return Finding::ok(
@@ -329,5 +329,5 @@ fn without_password(connection: &Connection) -> Finding {
         "password_not_requested",
         "the server requests no password: a wrong one does not show",
     )
-    .with_next("the line of pg_hba.conf for this user is `trust` or `peer`: make it scram-sha-256")
+    .with_next("the entry of pg_hba.conf for this user is `trust` or `peer`: make it scram-sha-256")
 }

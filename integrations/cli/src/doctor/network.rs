@@ -79,8 +79,8 @@ pub(super) fn lookup_finding(host: &str, lookup: &Lookup) -> Finding {
     }
 }
 
-/// Returns whether the text is that of EAI_AGAIN or EAI_FAIL, by glibc or musl. The standard library
-/// keeps the text alone, and leaves it in English.
+/// Returns whether the text is that of EAI_AGAIN or EAI_FAIL, by glibc or musl. The standard
+/// library keeps the text alone, and leaves it in English.
 fn is_of_resolver(reason: &str) -> bool {
     let texts = [
         "temporary failure in name resolution",
@@ -182,7 +182,7 @@ pub(super) async fn connect_local(directory: &str, port: u16) -> Reached {
     }
 }
 
-/// Judges the addresses that failed before another one accepted.
+/// Returns the finding for the addresses that failed before another one accepted.
 pub(super) fn skipped_finding(attempts: Attempts, connected: &Connected) -> Option<Finding> {
     let (accepted, failed) = (connected.address, &connected.failed);
     let (first, _) = failed.first()?;

@@ -172,7 +172,7 @@ impl Doctor {
     }
 }
 
-/// Judges settings of a provider that are invalid.
+/// Returns the finding for settings of a provider that are invalid.
 fn settings_finding(text: &str, is_of_region: bool) -> Finding {
     let text = text.trim_end_matches(" (misconfigured)");
     let error = ProviderError::new(ProviderErrorKind::Misconfigured, text);

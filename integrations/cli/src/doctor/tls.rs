@@ -1,4 +1,4 @@
-//! Judges TLS: the server's certificate, its names and its authority.
+//! Findings about TLS: the server's certificate, its names and its authority.
 
 mod certificates;
 mod uncompleted;
@@ -9,7 +9,7 @@ use claviger_config::{Engine, TlsMode};
 use rustls::CertificateError;
 
 use super::certificate::{Certificate, day};
-use super::verification::Verdict;
+use super::verification::Verification;
 use crate::finding::{Finding, Step, one_line};
 
 pub(super) use uncompleted::{alert_finding, client_files_finding, error_finding, failed_finding};
@@ -24,7 +24,7 @@ pub(super) struct TlsFacts<'f> {
     pub(super) version: &'f str,
     /// The server's certificate, then those that it sent beside it.
     pub(super) chain: &'f [Certificate],
-    pub(super) verdict: &'f Verdict,
+    pub(super) verdict: &'f Verification,
     /// Whether the driver verifies every server with TLS, whatever the mode.
     pub(super) always_verifies: bool,
     /// The authorities of `ca_file`.
@@ -32,7 +32,7 @@ pub(super) struct TlsFacts<'f> {
     pub(super) now: SystemTime,
 }
 
-/// Judges a connection without TLS.
+/// Returns the finding for a connection without TLS.
 pub(super) fn plain_finding(mode: TlsMode, server_has_tls: Option<bool>) -> Finding {
     match mode {
         TlsMode::Disable => Finding::ok(Step::Tls, "off (ssl_mode = \"disable\")"),
@@ -48,18 +48,19 @@ pub(super) fn plain_finding(mode: TlsMode, server_has_tls: Option<bool>) -> Find
     }
 }
 
-/// Judges a response that is not one of the pool's kind of server.
+/// Returns the finding for a response that is not one of the pool's kind of server.
 pub(super) fn other_protocol_finding(step: Step, reason: &str) -> Finding {
     Finding::problem(step, "other_protocol", one_line(reason))
         .with_next("set `kind`, `host` and `port` to those of the same server")
 }
 
-/// Judges a server that responds with TLS alone, where the pool does not begin with it.
+/// Returns the finding for a server that responds only with TLS, where the pool does not begin with
+/// it.
 pub(super) fn expected_finding(engine: Engine) -> Finding {
     let problem = |detail| Finding::problem(Step::Tls, "server_expects_tls", detail);
     if engine == Engine::Redis {
         return problem(
-            "the server at this port speaks TLS alone, and the pool connects without it",
+            "the server accepts only TLS at this port, and the pool connects without it",
         )
         .with_next(
             "set ssl_mode = \"verify-full\" and `ca_file`; a URL with rediss:// is the same",
@@ -75,7 +76,7 @@ pub(super) fn expected_finding(engine: Engine) -> Finding {
     )
 }
 
-/// Judges a completed handshake.
+/// Returns the finding for a completed handshake.
 pub(super) fn tls_finding(facts: &TlsFacts<'_>) -> Finding {
     let Some(server) = facts.chain.first() else {
         return failed_finding("the server sent no certificate");
@@ -151,13 +152,14 @@ fn accepted(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
             Step::Tls,
             "expired_authority",
             format!(
-                "the authority {} expired on {}; rustls accepts it, libpq and OpenSSL do not",
+                "the CA certificate {} expired on {}; rustls accepts it, libpq and OpenSSL do not",
                 authority.subject,
                 authority.expiry()
             ),
         )
         .with_next(
-            "install the new authority in `ca_file`, and a certificate by it on the server",
+            "put the new CA certificate into `ca_file`, and install a certificate that it signed \
+             on the server",
         );
     }
     let certificate = format!(
@@ -198,7 +200,7 @@ fn of_time(facts: &TlsFacts<'_>, server: &Certificate, error: &rustls::Error) ->
         let which = if certificate == server {
             "the server's certificate"
         } else {
-            "the authority"
+            "the CA certificate"
         };
         return Finding::problem(
             Step::Tls,
@@ -264,14 +266,14 @@ fn unknown(facts: &TlsFacts<'_>, server: &Certificate) -> Finding {
     let all_expired = authorities.all(|authority| authority.is_expired(facts.now));
     let expired = expired_authority(facts).filter(|_| all_expired);
     match (facts.authorities.first(), expired) {
-        (None, _) => problem.with_next("set `ca_file` to the PEM file of that authority"),
+        (None, _) => problem.with_next("set `ca_file` to the PEM file of that CA certificate"),
         (Some(_), Some(expired)) => problem.with_next(format!(
-            "replace `ca_file`: its authority {} expired on {}",
+            "replace `ca_file`: its CA certificate {} expired on {}",
             expired.subject,
             expired.expiry()
         )),
         (Some(first), None) => problem.with_next(format!(
-            "add that authority to `ca_file`, which has {}",
+            "add that CA certificate to `ca_file`, which has {}",
             first.subject
         )),
     }

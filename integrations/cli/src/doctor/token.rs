@@ -72,7 +72,7 @@ pub(super) struct Use<'p> {
     pub(super) now: SystemTime,
 }
 
-/// Judges a token that a login at this place would use.
+/// Returns the finding for a token that a login at this place would use.
 pub(super) fn token_finding(claims: Option<&Claims>, place: &Use<'_>) -> Finding {
     let Some(claims) = claims else {
         return Finding::note(
@@ -145,8 +145,8 @@ pub(super) fn token_finding(claims: Option<&Claims>, place: &Use<'_>) -> Finding
     .with_next("right for a tunnel or proxy alone; otherwise set the same host for both")
 }
 
-/// Judges the way of a token, before it is sent. Every server gets it in clear, and pools send it
-/// over verified TLS alone. `None` if the way is right.
+/// Returns the finding for the way of a token, before it is sent. Every server gets it in clear,
+/// and pools send it over verified TLS alone. `None` if the way is right.
 pub(super) fn unprotected_finding(mode: TlsMode) -> Option<Finding> {
     if matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
         return None;

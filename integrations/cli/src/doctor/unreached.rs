@@ -33,7 +33,7 @@ impl From<io::Error> for Unreached {
     }
 }
 
-/// Judges a port that was not reached.
+/// Returns the finding for a port that was not reached.
 pub(super) fn unreached_finding(place: &str, reason: &Unreached) -> Finding {
     let problem = |cause, detail| Finding::problem(Step::Tcp, cause, detail);
     match reason {
@@ -80,7 +80,7 @@ pub(super) fn unreached_finding(place: &str, reason: &Unreached) -> Finding {
     }
 }
 
-/// Judges a Unix socket that does not accept.
+/// Returns the finding for a Unix socket that does not accept.
 pub(super) fn no_socket_finding(socket: &Path, error: &io::Error) -> Finding {
     let shown = one_line(&socket.display().to_string());
     let problem = |cause, detail: String| Finding::problem(Step::Tcp, cause, detail);

@@ -35,7 +35,7 @@ pub(super) async fn report(
     }
 }
 
-/// Describes the identity. `None` if the error of the fetch says more.
+/// Describes the identity. `None` if the error of the fetch is more exact.
 pub(super) fn identity_finding(reported: &Reported, failed: bool) -> Option<Finding> {
     let identity = match &reported.identity {
         Ok(identity) => identity,

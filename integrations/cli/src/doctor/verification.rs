@@ -15,7 +15,7 @@ use super::certificate::Certificate;
 
 /// Results of the verification of a server. Each is independent of the others.
 #[derive(Clone, Debug)]
-pub(super) struct Verdict {
+pub(super) struct Verification {
     /// Whether the certificates are valid now.
     pub(super) time: Result<(), rustls::Error>,
     /// Whether they lead to a known authority, at a time at which they are valid.
@@ -35,7 +35,7 @@ pub(super) struct Roots {
 }
 
 /// The server's certificate with those beside it, and the results.
-type Recorded = (Vec<CertificateDer<'static>>, Verdict);
+type Recorded = (Vec<CertificateDer<'static>>, Verification);
 
 /// Accepts every certificate and records the result of its verification. No secret is sent over
 /// the connection before the result is checked.
@@ -80,7 +80,7 @@ impl Recorder {
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Verdict {
+    ) -> Verification {
         let verifier = self.verifier.as_deref();
         let (mut time, mut authority) = (Ok(()), verify(verifier, chain, now));
         let unexpired = match &self.unexpired {
@@ -99,7 +99,7 @@ impl Recorder {
             Some(Err(error)) => Err(error),
             None => Err(rustls::Error::NoCertificatesPresented),
         };
-        Verdict {
+        Verification {
             time,
             authority,
             unexpired,

@@ -121,7 +121,7 @@ fn an_account_that_needs_more_than_a_password_is_named() {
     let local = diagnose("local", &tls);
     local.assert_next("login", "role_rejected", &["unix_socket", "no account"]);
     let old = diagnose("old", &tls);
-    old.assert_next("login", "authentication_not_supported", &["plug-in"]);
+    old.assert_next("login", "authentication_not_supported", &["plugin"]);
     // MariaDB returns the same number for a database that does not exist.
     let absent = diagnose("app", &format!("{tls}database = \"absent\""));
     let order = ["no privileges", "does not exist"];

@@ -1,5 +1,5 @@
-//! What an error of a request means, and what to do. Statuses alone do not separate transient errors
-//! from permanent ones, so texts are matched. No text is shown.
+//! What an error of a request means, and what to do. Statuses alone do not separate transient
+//! errors from permanent ones, so texts are matched. No text is shown.
 
 use claviger::error::{ProviderError, ProviderErrorKind as Kind};
 
@@ -175,7 +175,7 @@ impl CertificateError {
             Self::Untrusted => (
                 Kind::Misconfigured,
                 "Vault's certificate is not trusted",
-                "set its authority by \"ca_file\", and the host as in the certificate",
+                "set its CA certificate by \"ca_file\", and the host as in the certificate",
             ),
         }
     }

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 use super::TIMEOUT;
 use crate::finding::{Finding, Step, one_line};
 
-/// Reads how the password of the role $1 is stored, and whether a line of pg_hba.conf accepts MD5.
-/// Superusers alone may.
+/// Reads how the password of the role $1 is stored, and whether an entry of pg_hba.conf accepts
+/// MD5. Superusers alone may.
 const PASSWORD: &str = "
     SELECT CASE WHEN rolpassword IS NULL THEN 'none'
                 WHEN rolpassword LIKE 'md5%' THEN 'md5'
@@ -20,12 +20,12 @@ const PASSWORD: &str = "
 pub(in crate::doctor) enum Stored {
     /// There is none.
     None,
-    /// As MD5, which no line of pg_hba.conf accepts.
+    /// As MD5, which no entry of pg_hba.conf accepts.
     UnacceptedMd5,
 }
 
-/// Reads whether the stored password of a role is one that no login can use. `None` if it is not, or
-/// if the administrator may not read it.
+/// Reads whether the stored password of a role is one that no login can use. `None` if it is not,
+/// or if the administrator may not read it.
 pub(in crate::doctor) async fn read_password(
     admin: &mut PgConnection,
     user: &str,
@@ -41,7 +41,7 @@ pub(in crate::doctor) async fn read_password(
     }
 }
 
-/// Judges a stored password that no login can use.
+/// Returns the finding for a stored password that no login can use.
 pub(in crate::doctor) fn password_finding(stored: Stored, user: &str) -> Finding {
     let user = one_line(user);
     let (cause, detail, next) = match stored {
@@ -53,7 +53,7 @@ pub(in crate::doctor) fn password_finding(stored: Stored, user: &str) -> Finding
         Stored::UnacceptedMd5 => (
             "password_stored_as_md5",
             format!(
-                "the password of role {user} is stored as MD5, and no line of pg_hba.conf accepts \
+                "the password of role {user} is stored as MD5, and no entry of pg_hba.conf accepts \
                  that"
             ),
             "set the password again with `password_encryption` = 'scram-sha-256'",

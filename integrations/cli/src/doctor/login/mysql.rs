@@ -13,7 +13,7 @@ use crate::place::Place;
 const ADVICE: Advice = Advice {
     timed_out: "check the server's load",
     closed: "check the server's log, and whether the account requires TLS",
-    other: "check the server's log, and the account's plug-in",
+    other: "check the server's log, and the account's authentication plugin",
 };
 
 /// Logs in once, with the settings of the pool. A token is sent in clear: the caller has checked
@@ -76,7 +76,7 @@ fn for_each_account(facts: &LoginFacts<'_>, before: &str, after: &str) -> String
     )
 }
 
-/// Judges a failed login.
+/// Returns the finding for a failed login.
 pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
     if let LoginError::Other(reason) = error
         && reason.contains("authentication plugin")
@@ -105,7 +105,7 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
         // The account has no password, or there is none: MariaDB returns the number at random then.
         "1698" => problem("role_rejected")
             .with_next(
-                "the account authenticates without a password, as with the plug-in unix_socket or \
+                "the account authenticates without a password, as with the plugin unix_socket or \
                  auth_socket: give it a password, or use another account",
             )
             .with_next(no_account(facts))
@@ -139,8 +139,9 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
         "1820" | "1862" => password_expired(problem("password_expired")),
         "1129" => problem("host_blocked")
             .with_next(
-                "too many connections from this machine were broken off before a login, such as \
-                 the checks of a load balancer: stop them, then unblock it",
+                "too many connections from this machine were aborted before a login, for \
+                 example by the health checks of a load balancer: stop these, then unblock this \
+                 host",
             )
             .with_next("or raise max_connect_errors")
             .with_statement("FLUSH HOSTS"),
@@ -161,8 +162,8 @@ const PLUGIN_NOT_SUPPORTED: &str = "authentication_not_supported";
 fn plugin_not_supported(facts: &LoginFacts<'_>, problem: Finding) -> Finding {
     problem
         .with_next(
-            "change the plug-in of the account to one that the driver has: mysql_native_password, \
-             caching_sha2_password or sha256_password",
+            "change the account's authentication plugin to one that the driver supports: \
+             mysql_native_password, caching_sha2_password or sha256_password",
         )
         .with_statement(accounts(facts))
 }
@@ -194,8 +195,8 @@ fn password_rejected(facts: &LoginFacts<'_>, mut problem: Finding) -> Finding {
     problem.with_statement(accounts(facts))
 }
 
-/// Judges a statement that failed after a login: MariaDB accepts an expired password, and then
-/// rejects each statement.
+/// Returns the finding for a statement that failed after a login: MariaDB accepts an expired
+/// password, and then rejects each statement.
 pub(super) fn unusable_finding(error: &sqlx::Error) -> Option<Finding> {
     let (number, message) = number(error)?;
     let problem = || {
@@ -227,7 +228,7 @@ mod tests {
         }
     }
 
-    /// No server of the fixtures has a plug-in that the driver lacks.
+    /// No server of the fixtures has a plugin that the driver lacks.
     #[test]
     fn a_plug_in_that_the_driver_lacks_is_a_cause_of_its_own() {
         let error = LoginError::Other("unknown authentication plugin: client_ed25519".into());

@@ -17,7 +17,7 @@ pub(super) fn of_database(message: &str) -> Option<&'static str> {
     }
 }
 
-/// Judges a login that PgBouncer accepted, and then did not complete.
+/// Returns the finding for a login that PgBouncer accepted, and then did not complete.
 pub(super) fn timed_out() -> Finding {
     cannot_connect(Finding::problem(
         Step::Login,
@@ -35,7 +35,8 @@ fn cannot_connect(problem: Finding) -> Finding {
         .with_statement("SHOW SERVERS")
 }
 
-/// Judges an error by PgBouncer itself. `None` for errors of the database behind it.
+/// Returns the finding for an error by PgBouncer itself. `None` for errors of the database behind
+/// it.
 ///
 /// It has one code, 08P01, for most errors; the text distinguishes them.
 pub(super) fn finding(

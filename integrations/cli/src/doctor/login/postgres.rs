@@ -1,8 +1,8 @@
 //! A login to PostgreSQL.
 //!
-//! Its errors are distinguished by SQLSTATE and by the function of the source that reports them: their
-//! texts are in the server's language. Text counts only where several errors have both in common,
-//! and then a word that no translation changes.
+//! Its errors are distinguished by SQLSTATE and by the function of the source that reports them:
+//! their texts are in the server's language. Text counts only where several errors have both in
+//! common, and then a word that no translation changes.
 
 use claviger::Credentials;
 use claviger_config::Connection;
@@ -112,7 +112,7 @@ fn identifier(name: &str) -> String {
     )
 }
 
-/// Judges a failed login.
+/// Returns the finding for a failed login.
 pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
     let is_pgbouncer = facts.pooler == Some(Pooler::PgBouncer);
     if is_pgbouncer && *error == LoginError::TimedOut {
@@ -180,8 +180,8 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
     }
 }
 
-/// Judges SQLSTATE 57P03: a server that starts, recovers or shuts down, or a standby that is not to
-/// accept connections.
+/// Returns the finding for SQLSTATE 57P03: a server that starts, recovers or shuts down, or a
+/// standby that is not to accept connections.
 fn not_ready(problem: impl Fn(&'static str) -> Finding, message: &str) -> Finding {
     const STANDBY: &str = "set `hot_standby = on` at the standby, or set `host` to the primary";
     // Another one is "not yet accepting": it recovers.
@@ -193,7 +193,7 @@ fn not_ready(problem: impl Fn(&'static str) -> Finding, message: &str) -> Findin
         .with_next(format!("if it is a standby that never accepts: {STANDBY}"))
 }
 
-/// Judges SQLSTATE 28000, which has many causes.
+/// Returns the finding for SQLSTATE 28000, which has many causes.
 fn not_authorized(
     facts: &LoginFacts<'_>,
     error: &ServerError,
@@ -216,8 +216,8 @@ fn not_authorized(
     let no_certificate = || {
         problem("client_certificate_rejected")
             .with_next(
-                "set `client_certificate_file` to a certificate by the server's authority, whose \
-                 name is the role's or is mapped to it in pg_ident.conf",
+                "set `client_certificate_file` to a certificate that the server's CA has signed, \
+                 whose name is the role's or is mapped to it in pg_ident.conf",
             )
             .with_statement("SELECT * FROM pg_hba_file_rules WHERE options::text ~ 'clientcert'")
     };
@@ -243,13 +243,13 @@ fn not_authorized(
             password_rejected(facts, problem("password_rejected"))
         }
         Some("auth_failed") if has("GSSAPI") || has("SSPI") => problem("password_not_requested")
-            .with_next("the line of pg_hba.conf for this user requires Kerberos: change it"),
+            .with_next("the entry of pg_hba.conf for this user requires Kerberos: change it"),
         Some("auth_failed") if has("certificate") => no_certificate(),
         // Translations keep the name of `ident`, and not that of `cert`.
         Some("auth_failed") if facts.has_client_certificate && !has("dent") => no_certificate(),
         // `peer` and `ident` compare the name of the operating system's user.
         Some("auth_failed") => problem("password_not_requested").with_next(
-            "the line of pg_hba.conf for this user is `peer`, `ident` or `cert`: make it \
+            "the entry of pg_hba.conf for this user is `peer`, `ident` or `cert`: make it \
              scram-sha-256, or map the system's user in pg_ident.conf",
         ),
         // A role that is missing has no password to verify before.
@@ -288,8 +288,8 @@ fn token_rejected(facts: &LoginFacts<'_>, problem: impl Fn(&'static str) -> Find
     if !facts.is_token {
         return problem("role_accepts_only_tokens")
             .with_next(
-                "on RDS, PAM verifies the tokens of roles in rds_iam: set `aws_iam_auth = true`, or \
-                 revoke the membership",
+                "on RDS, PAM verifies the tokens of roles in rds_iam: set `aws_iam_auth = true`, \
+                 or revoke the membership",
             )
             .with_next("elsewhere, compare the password with that of PAM's service")
             .with_statement(format!("REVOKE rds_iam FROM {}", identifier(facts.user)));

@@ -5,7 +5,7 @@
 use super::LoginFacts;
 use crate::finding::{Finding, Step};
 
-/// Judges a text. `None` if it is not one of RDS Proxy.
+/// Returns the finding for a text. `None` if it is not one of RDS Proxy.
 pub(super) fn finding(facts: &LoginFacts<'_>, message: &str) -> Option<Finding> {
     let has = |text: &str| message.contains(text);
     let problem = |cause, next: &str| {

@@ -119,7 +119,7 @@ fn of_line(line: &str) -> LoginError {
     LoginError::Server(ServerError::new(code, message))
 }
 
-/// Judges a failed login.
+/// Returns the finding for a failed login.
 pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Finding {
     let error = match error.server(&ADVICE) {
         Ok(error) => error,
@@ -149,8 +149,8 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
             )
             .with_statement(user()),
         "DENIED" => problem("protected_mode").with_next(
-            "the server accepts connections of its own machine alone: give its users passwords, and \
-             set `bind` and `protected-mode no`",
+            "the server accepts connections only from its own machine: give its users passwords, \
+             and set `bind` and `protected-mode no`",
         ),
         "LOADING" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" => problem("server_not_ready")
             .with_next("wait until the server has loaded its data, or see its log"),
@@ -164,12 +164,11 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
         "ERR" if has("DB index") => problem("unknown_database")
             .with_next("set `database` to a number below the server's `databases` (16 by default)")
             .with_statement("CONFIG GET databases"),
-        "ERR" if has("SELECT is not allowed in cluster mode") => {
-            problem("database_of_cluster").with_next(
+        "ERR" if has("SELECT is not allowed in cluster mode") => problem("database_of_cluster")
+            .with_next(
                 "remove `database`: a cluster has database 0 alone; and set `kind = \
                  \"redis-cluster\"` if it has several nodes",
-            )
-        }
+            ),
         "ERR" if message.starts_with("unknown command") && has("HELLO") => {
             no_hello(problem("server_too_old"))
         }
@@ -188,7 +187,7 @@ fn no_hello(problem: Finding) -> Finding {
     )
 }
 
-/// Judges a server that accepted the login. `kind` is that of the pool.
+/// Returns the finding for a server that accepted the login. `kind` is that of the pool.
 pub(in crate::doctor) fn observed_findings(kind: &str, observed: &Observed) -> Vec<Finding> {
     let mut findings = Vec::new();
     if observed.is_open {

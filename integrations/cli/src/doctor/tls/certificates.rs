@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::doctor::certificate::Certificate;
 use crate::finding::{Finding, Step, one_line};
 
-/// Judges a certificate that is not accepted by itself.
+/// Returns the finding for a certificate that is not accepted by itself.
 pub(super) fn unusable(
     chain: &[Certificate],
     server: &Certificate,
@@ -31,14 +31,14 @@ pub(super) fn unusable(
             Step::Tls,
             "certificate_is_an_authority",
             format!(
-                "the server's certificate {} is that of an authority (CA:TRUE); libpq accepts it, \
+                "the server's certificate {} is a CA certificate (CA:TRUE); libpq accepts it, \
                  rustls does not",
                 server.subject
             ),
         )
         .with_next(
-            "issue another certificate for the server by this authority, with basicConstraints \
-             CA:FALSE and a subjectAltName, and set `ca_file` to the authority",
+            "let this CA issue another certificate for the server, with basicConstraints \
+             CA:FALSE and a subjectAltName, and set `ca_file` to the CA certificate",
         );
     }
     Finding::problem(
@@ -52,7 +52,7 @@ pub(super) fn unusable(
     )
 }
 
-/// Judges a certificate that has no name at all, but in its subject.
+/// Returns the finding for a certificate that has no name at all, but in its subject.
 pub(super) fn without_names(host: &str, server: &Certificate) -> Finding {
     let kind = match host.parse::<IpAddr>() {
         Ok(_) => "IP",

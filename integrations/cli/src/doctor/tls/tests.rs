@@ -39,12 +39,12 @@ fn judge(
     })
 }
 
-fn verdict(errors: &[CertificateError]) -> Verdict {
+fn verdict(errors: &[CertificateError]) -> Verification {
     let result = |error| match errors.contains(&error) {
         true => Err(error.into()),
         false => Ok(()),
     };
-    Verdict {
+    Verification {
         time: result(CertificateError::Expired),
         authority: result(CertificateError::UnknownIssuer),
         unexpired: Ok(()),
@@ -76,7 +76,7 @@ fn expired_certificates_are_named_with_their_day() {
         &[CertificateError::Expired],
     );
     assert!(
-        finding.detail.starts_with("the authority CN=ca"),
+        finding.detail.starts_with("the CA certificate CN=ca"),
         "{finding:?}"
     );
 }
@@ -92,7 +92,7 @@ fn an_expired_authority_of_the_file_is_reported_although_rustls_accepts_it() {
             mode: TlsMode::VerifyFull,
             version: "TLSv1_3",
             chain: &chain,
-            verdict: &Verdict {
+            verdict: &Verification {
                 unexpired,
                 ..verdict(&[])
             },

@@ -7,7 +7,7 @@ use crate::doctor::certificate::Certificate;
 use crate::doctor::handshake::ClientFiles;
 use crate::finding::{Finding, Step, one_line};
 
-/// Judges a handshake without a reason that is known.
+/// Returns the finding for a handshake without a reason that is known.
 pub(in crate::doctor) fn failed_finding(reason: &str) -> Finding {
     Finding::problem(
         Step::Tls,
@@ -17,7 +17,8 @@ pub(in crate::doctor) fn failed_finding(reason: &str) -> Finding {
     .with_next("check that `host` and `port` are those of the database, and its TLS settings")
 }
 
-/// Judges the error of a handshake. `chain` has the certificates that the server sent before it.
+/// Returns the finding for the error of a handshake. `chain` has the certificates that the server
+/// sent before it.
 pub(in crate::doctor) fn error_finding(
     error: &rustls::Error,
     chain: &[Certificate],
@@ -42,7 +43,7 @@ pub(in crate::doctor) fn error_finding(
     }
 }
 
-/// Judges the end of TLS by the server, during the handshake or after it.
+/// Returns the finding for the end of TLS by the server, during the handshake or after it.
 pub(in crate::doctor) fn alert_finding(
     alert: AlertDescription,
     has_client_certificate: bool,
@@ -109,7 +110,7 @@ fn nothing_in_common(reason: &str, has_client_certificate: bool) -> Finding {
     )
 }
 
-/// Judges files of the client's certificate and key that cannot be used.
+/// Returns the finding for files of the client's certificate and key that cannot be used.
 pub(in crate::doctor) fn client_files_finding(files: &ClientFiles) -> Finding {
     match files {
         ClientFiles::Unreadable(reason) => Finding::problem(
