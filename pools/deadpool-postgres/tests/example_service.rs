@@ -7,7 +7,7 @@
 use claviger_order_service::orders_succeed_while_the_password_changes;
 
 #[expect(dead_code, reason = "its `main` reads the arguments of a process")]
-#[path = "../examples/service.rs"]
+#[path = "../examples/deadpool_service.rs"]
 mod service;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
-//! A service on deadpool-postgres that takes orders while its credentials rotate. Try it with
+//! A service on bb8 that takes orders while its credentials rotate. Try it with
 //!
 //! ```text
-//! cargo run -p claviger-deadpool-postgres --example service -- \
+//! cargo run -p claviger-bb8 --example bb8_service -- \
 //!     "host=127.0.0.1 dbname=orders" /etc/orders-db 127.0.0.1:8080
 //! ```
 //!
@@ -16,9 +16,8 @@ use std::time::Duration;
 
 use claviger::report::ShutdownReport;
 use claviger::{Handle, Supervisor};
-use claviger_deadpool_postgres::deadpool_postgres::PoolConfig;
-use claviger_deadpool_postgres::tokio_postgres::Config;
-use claviger_deadpool_postgres::{DeadpoolPools, PgConnect};
+use claviger_bb8::tokio_postgres::Config;
+use claviger_bb8::{Bb8Pools, PgConnect};
 use claviger_file::FileProvider;
 use claviger_order_service::{Order, Problem, Stop, run, take_orders};
 use tokio::net::TcpListener;
@@ -45,9 +44,7 @@ pub(crate) async fn serve_until(
     let connect = PgConnect::new(config).with_after_connect(|client| {
         Box::pin(async move { client.batch_execute("SET statement_timeout = '5s'").await })
     });
-    let mut pool = PoolConfig::new(10);
-    pool.timeouts.wait = Some(Duration::from_secs(5));
-    let pools = DeadpoolPools::new(connect, pool);
+    let pools = Bb8Pools::new(connect, 10).with_acquire_timeout(Duration::from_secs(5));
     let db = supervisor.add_pool("orders", &credentials, pools).await?;
     let create = "CREATE TABLE IF NOT EXISTS orders (id bigserial PRIMARY KEY)";
     db.get().await?.batch_execute(create).await?;
@@ -56,12 +53,11 @@ pub(crate) async fn serve_until(
     Ok(supervisor.shutdown(Duration::from_secs(10)).await)
 }
 
-async fn take_order(db: Handle<DeadpoolPools>) -> Result<Order, Problem> {
-    let mut client = db.get().await?; // deadpool's `Object`
+async fn take_order(db: Handle<Bb8Pools<PgConnect>>) -> Result<Order, Problem> {
+    let mut client = db.get().await?; // bb8's `PooledConnection`
     let transaction = client.transaction().await?;
     let insert = "INSERT INTO orders DEFAULT VALUES RETURNING id";
-    let insert = transaction.prepare_cached(insert).await?;
-    let row = transaction.query_one(&insert, &[]).await?;
+    let row = transaction.query_one(insert, &[]).await?;
     transaction.commit().await?;
     Ok(Order {
         id: row.get(0),

@@ -1,7 +1,7 @@
-//! A service on diesel-async that takes orders while its credentials rotate. Try it with
+//! A service on deadpool-postgres that takes orders while its credentials rotate. Try it with
 //!
 //! ```text
-//! cargo run -p claviger-diesel-async --example service -- \
+//! cargo run -p claviger-deadpool-postgres --example deadpool_service -- \
 //!     "host=127.0.0.1 dbname=orders" /etc/orders-db 127.0.0.1:8080
 //! ```
 //!
@@ -16,22 +16,12 @@ use std::time::Duration;
 
 use claviger::report::ShutdownReport;
 use claviger::{Handle, Supervisor};
-use claviger_diesel_async::deadpool::managed::PoolConfig;
-use claviger_diesel_async::tokio_postgres::Config;
-use claviger_diesel_async::{DieselPools, PgConnect};
+use claviger_deadpool_postgres::deadpool_postgres::PoolConfig;
+use claviger_deadpool_postgres::tokio_postgres::Config;
+use claviger_deadpool_postgres::{DeadpoolPools, PgConnect};
 use claviger_file::FileProvider;
 use claviger_order_service::{Order, Problem, Stop, run, take_orders};
-use diesel::insert_into;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::net::TcpListener;
-
-diesel::table! {
-    /// The orders that were taken.
-    orders {
-        /// Number of the order.
-        id -> BigInt,
-    }
-}
 
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
@@ -57,7 +47,7 @@ pub(crate) async fn serve_until(
     });
     let mut pool = PoolConfig::new(10);
     pool.timeouts.wait = Some(Duration::from_secs(5));
-    let pools = DieselPools::new(connect, pool);
+    let pools = DeadpoolPools::new(connect, pool);
     let db = supervisor.add_pool("orders", &credentials, pools).await?;
     let create = "CREATE TABLE IF NOT EXISTS orders (id bigserial PRIMARY KEY)";
     db.get().await?.batch_execute(create).await?;
@@ -66,17 +56,15 @@ pub(crate) async fn serve_until(
     Ok(supervisor.shutdown(Duration::from_secs(10)).await)
 }
 
-async fn take_order(db: Handle<DieselPools>) -> Result<Order, Problem> {
-    let mut connection = db.get().await?; // dereferences to `AsyncPgConnection`
-    let inserted = connection.transaction(async |connection| {
-        let order = insert_into(orders::table).default_values();
-        order.returning(orders::id).get_result(connection).await
-    });
-    let id = inserted
-        .await
-        .map_err(|error: diesel::result::Error| error)?;
+async fn take_order(db: Handle<DeadpoolPools>) -> Result<Order, Problem> {
+    let mut client = db.get().await?; // deadpool's `Object`
+    let transaction = client.transaction().await?;
+    let insert = "INSERT INTO orders DEFAULT VALUES RETURNING id";
+    let insert = transaction.prepare_cached(insert).await?;
+    let row = transaction.query_one(&insert, &[]).await?;
+    transaction.commit().await?;
     Ok(Order {
-        id,
+        id: row.get(0),
         generation: db.generation(),
     })
 }

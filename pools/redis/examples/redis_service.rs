@@ -1,5 +1,5 @@
 //! A service that counts visits in Redis, while the password of its user changes. Run it with
-//! `cargo run -p claviger-redis --example service`; needs `redis-server`, or
+//! `cargo run -p claviger-redis --example redis_service`; needs `redis-server`, or
 //! `cargo xtask install redis`.
 //!
 //! It responds to HTTP at a port of 127.0.0.1. Eight clients request pages, the password changes
