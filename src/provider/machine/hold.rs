@@ -61,16 +61,17 @@ impl ProviderMachine {
     }
 
     /// Ends the hold. Timers that passed during it are due now, and so is a fetch if the last one
-    /// failed or the lease is rejected.
+    /// failed or the lease is rejected, but never earlier than the backend requests.
     pub(super) fn resume(&mut self, now: Instant) {
         if let Some(hold) = self.hold.take() {
+            let at = self.not_before.map_or(now, |earliest| earliest.max(now));
             if hold.retries_hint {
                 self.retry_for = RotationTrigger::Changed;
-                self.timers.set(Timer::Retry, now);
+                self.timers.set(Timer::Retry, at);
             }
             for timer in [Timer::Retry, Timer::Rejected] {
                 if self.timers.get(timer).is_some() {
-                    self.timers.set(timer, now);
+                    self.timers.set(timer, at);
                 }
             }
             self.effects.extend([

@@ -102,6 +102,8 @@ pub(crate) struct ProviderMachine {
     fetches: u64,
     failures: u32,
     retry_for: RotationTrigger,
+    /// The backend's own time for the retry of the last fetch, if that failed.
+    not_before: Option<Instant>,
     last_error: Option<ProviderError>,
     /// Manual requests that wait for a fetch.
     requests: Vec<RequestId>,
@@ -136,6 +138,7 @@ impl ProviderMachine {
             fetches: 0,
             failures: 0,
             retry_for: RotationTrigger::Schedule,
+            not_before: None,
             last_error: None,
             requests: Vec::new(),
             rehearsals: Rehearsals::default(),

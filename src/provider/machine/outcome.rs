@@ -90,6 +90,7 @@ impl ProviderMachine {
             jitter,
         );
         let at = now.mono() + pause;
+        self.not_before = error.retry_after().map(|hint| now.mono() + hint);
         // A manual request has failed, and its caller received the error. The retry must not create
         // a new credential.
         self.retry_for = if trigger == RotationTrigger::Manual {

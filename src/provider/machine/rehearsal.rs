@@ -94,7 +94,7 @@ impl ProviderMachine {
                 ProviderErrorKind::Unavailable,
                 format!(
                     "{failing} leases could not be released yet, and a rehearsal may leave another \
-                     one; it begins when fewer than {MAX_FAILING_RELEASES} are left"
+                     one; rehearse when fewer than {MAX_FAILING_RELEASES} are left"
                 ),
             );
             return self.fail_rehearsals(requests, Some(&error));

@@ -10,6 +10,7 @@ use super::database::SecretId;
 use super::node::NodeId;
 use super::report::Law;
 use super::world::World;
+use crate::error::ConnectErrorKind;
 
 /// Longest exclusion of a rejected revision.
 const EXCLUDED: u64 = 600 * SEC;
@@ -176,7 +177,7 @@ impl World {
                 // A wrong candidate is rejected again and again, which limits them.
                 let shut = !pool.admission.is_open()
                     && !pool.admission.has_old()
-                    && pool.machine.failure().is_none();
+                    && pool.machine.failure() != Some(ConnectErrorKind::Rejected);
                 if lags {
                     self.broken(
                         Law(2),

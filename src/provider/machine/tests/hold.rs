@@ -230,6 +230,23 @@ fn a_fetch_begins_at_once_after_a_hold_in_which_renewals_failed() {
 }
 
 #[test]
+fn a_fetch_after_a_hold_is_not_earlier_than_the_backend_requests() {
+    let mut provider = TestProvider::serving();
+    provider.feed(ProviderInput::Hint);
+    let fetch = provider.begin();
+    let throttled = error(ProviderErrorKind::Throttled).with_retry_after(60 * SECOND);
+    provider.end(fetch, Err(throttled));
+    provider.feed(ProviderInput::Hold);
+    provider.pass(SECOND);
+    provider.feed(ProviderInput::Resume);
+    assert_eq!(provider.begin(), None);
+    provider.pass(58 * SECOND);
+    assert_eq!(provider.begin(), None);
+    provider.pass(SECOND);
+    assert!(provider.begin().is_some());
+}
+
+#[test]
 fn a_failed_fetch_before_a_hold_is_repeated_after_it() {
     let mut provider = TestProvider::new();
     let fetch = provider.begin();
