@@ -24,7 +24,8 @@ pub(super) fn explain(error: &CallError, status: u16) -> Option<(Kind, String, &
         Cause::Login => (
             Kind::Unavailable,
             named("the database rejects the login of the engine's user"),
-            "correct its user name and password in the engine's connection",
+            "correct its user name and password in the engine's connection; for PostgreSQL also look \
+             for its entry in pg_hba.conf",
         ),
         Cause::NoConnection => (
             Kind::Misconfigured,
@@ -40,6 +41,16 @@ pub(super) fn explain(error: &CallError, status: u16) -> Option<(Kind, String, &
             Kind::Misconfigured,
             named("the database rejects a statement of the role"),
             "correct the role's statements in Vault, and create what they name",
+        ),
+        Cause::NoDatabase => (
+            Kind::Unavailable,
+            named("the database of the engine's connection does not exist"),
+            "create it, or correct the database in `connection_url` of the connection in Vault",
+        ),
+        Cause::NoObject => (
+            Kind::Unavailable,
+            named("the role's statements name what does not exist in the database"),
+            "create it, for example by a migration, or correct the role's statements in Vault",
         ),
         Cause::Connection if status == 500 => (
             Kind::Unavailable,
@@ -68,8 +79,12 @@ enum Cause {
     Login,
     /// The engine's user may not do what a statement does.
     Permission,
-    /// A statement is wrong, or names what does not exist.
+    /// A statement is wrong.
     Statement,
+    /// The engine's database does not exist, perhaps because it is being restored.
+    NoDatabase,
+    /// A statement names what does not exist, perhaps because a migration is still to come.
+    NoObject,
     /// The engine cannot connect, or its connection ended.
     Connection,
     /// Any other error of the database.
@@ -122,15 +137,19 @@ fn of_code(code: &str) -> Option<Cause> {
     Some(match code.split_once(' ')? {
         ("SQLSTATE", "28P01" | "28000") => Cause::Login,
         ("SQLSTATE", "42501") => Cause::Permission,
+        ("SQLSTATE", "3D000") => Cause::NoDatabase,
+        ("SQLSTATE", "3F000" | "42P01") => Cause::NoObject,
         ("SQLSTATE", state) => match state.get(..2)? {
             "08" | "53" | "57" => Cause::Connection,
-            "0A" | "22" | "3D" | "3F" | "42" => Cause::Statement,
+            "0A" | "22" | "42" => Cause::Statement,
             _ => Cause::Other,
         },
         (_, "1045" | "1698") => Cause::Login,
         (_, "1044" | "1142" | "1227" | "1370" | "1410") => Cause::Permission,
         (_, "1040" | "1053" | "1203" | "1226") => Cause::Connection,
-        (_, "1049" | "1064" | "1133" | "1146" | "1396") => Cause::Statement,
+        (_, "1049") => Cause::NoDatabase,
+        (_, "1146") => Cause::NoObject,
+        (_, "1064" | "1133" | "1396") => Cause::Statement,
         _ => Cause::Other,
     })
 }

@@ -105,6 +105,21 @@ fn errors_of_the_engine_s_database_are_divided_by_their_codes() {
             "lacks a permission in the database; ",
         ),
         (
+            "failed to connect: FATAL: database \"orders\" does not exist (SQLSTATE 3D000)",
+            Kind::Unavailable,
+            "engine's connection does not exist (SQLSTATE 3D000)",
+        ),
+        (
+            "Error 1049 (42000): Unknown database 'orders'",
+            Kind::Unavailable,
+            "engine's connection does not exist (error 1049)",
+        ),
+        (
+            "ERROR: relation \"orders\" does not exist (SQLSTATE 42P01)",
+            Kind::Unavailable,
+            "name what does not exist in the database (SQLSTATE 42P01)",
+        ),
+        (
             "FATAL: sorry, too many clients already (SQLSTATE 53300)",
             Kind::Unavailable,
             "cannot connect to the database (SQLSTATE 53300)",
