@@ -11,6 +11,7 @@ use crate::libpq::Libpq;
 use crate::nearest::suggestion;
 use crate::resolved_pool::{Engine, ResolvedPool};
 use crate::schema::{File, PoolKind, SslMode};
+use crate::url_text::SEVERAL_HOSTS;
 use crate::values::Secret;
 use limits::{check_defaults, check_limits, check_supervisor};
 use provider::{check_provider, check_vault, region_problem};
@@ -306,7 +307,7 @@ fn advice_on_host(host: &str) -> Option<&'static str> {
     } else if host.contains("://") {
         Some("is a URL; give it by `url`")
     } else if host.contains(',') {
-        Some("has several hosts; give one, or `nodes` for a cluster")
+        Some(SEVERAL_HOSTS)
     } else if host.contains(':') {
         Some("has a port; give it by `port`")
     } else if host.contains(['/', '@', '?']) || host.contains(char::is_whitespace) {

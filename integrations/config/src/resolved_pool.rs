@@ -26,7 +26,7 @@ pub(crate) struct ResolvedPool {
     pub(crate) name: String,
     pub(crate) kind: PoolKind,
     pub(crate) settings: PoolSettings,
-    has_tokens: bool,
+    tokens: Option<Tokens>,
     url: UrlSettings,
     /// Defaults of the environment, for PostgreSQL.
     libpq: Libpq,
@@ -60,7 +60,7 @@ impl ResolvedPool {
             name: name.to_owned(),
             kind,
             settings: settings.clone(),
-            has_tokens: settings.aws_iam_auth || is_of_tokens(settings, file),
+            tokens: tokens(settings, file),
             url,
             libpq_ssl_mode: libpq.ssl_mode()?,
             libpq,
@@ -75,7 +75,12 @@ impl ResolvedPool {
 
     /// Returns whether the credentials are tokens, as far as the file shows.
     pub(crate) fn has_tokens(&self) -> bool {
-        self.has_tokens
+        self.tokens.is_some()
+    }
+
+    /// Returns whether its credentials are tokens of IAM, which are valid for 15 minutes.
+    pub(crate) fn has_tokens_of_iam(&self) -> bool {
+        self.tokens == Some(Tokens::Iam)
     }
 
     /// Returns the name of the provider that `provider` names, or of the pool's own provider.
@@ -148,7 +153,7 @@ impl ResolvedPool {
     /// verification.
     pub(crate) fn ssl_mode(&self) -> Option<SslMode> {
         let given = self.settings.ssl_mode.or(self.url.ssl_mode);
-        let needs_verification = self.has_tokens || self.given_ca_file().is_some();
+        let needs_verification = self.has_tokens() || self.given_ca_file().is_some();
         given
             .or(needs_verification.then_some(SslMode::VerifyFull))
             .or(self.libpq_ssl_mode)
@@ -206,7 +211,7 @@ impl ResolvedPool {
         let given = settings
             .connection_max_lifetime
             .or(self.defaults.connection_max_lifetime);
-        let default = if self.has_tokens {
+        let default = if self.has_tokens() {
             TOKEN_LIFETIME
         } else {
             MAX_LIFETIME
@@ -231,13 +236,24 @@ impl ResolvedPool {
     }
 }
 
-/// Returns whether the provider of the settings returns tokens.
-fn is_of_tokens(settings: &PoolSettings, file: &File) -> bool {
+/// Tokens that a pool logs in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tokens {
+    Iam,
+    /// Those of a file have a lifetime that the configuration does not know.
+    OfFile,
+}
+
+/// Returns the kind of tokens that the settings or their provider have.
+fn tokens(settings: &PoolSettings, file: &File) -> Option<Tokens> {
     let provider = settings.provider.as_ref();
     match provider.and_then(|name| file.providers.get(name)) {
-        Some(ProviderSettings::RdsIam(_) | ProviderSettings::ElasticacheIam(_)) => true,
-        Some(ProviderSettings::File(file)) => file.token,
-        _ => false,
+        _ if settings.aws_iam_auth => Some(Tokens::Iam),
+        Some(ProviderSettings::RdsIam(_) | ProviderSettings::ElasticacheIam(_)) => {
+            Some(Tokens::Iam)
+        }
+        Some(ProviderSettings::File(file)) if file.token => Some(Tokens::OfFile),
+        _ => None,
     }
 }
 

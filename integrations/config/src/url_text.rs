@@ -4,8 +4,12 @@ use percent_encoding::percent_decode_str;
 use url::{ParseError, Url};
 
 /// What to do about a separator that belongs to a part of the URL.
-pub(crate) const RAW_SEPARATOR: &str = "has a raw `#`, `/`, `?` or `@` in a part of it; percent-encode these in the user, the \
-     password and the database: `#` is %23, `/` is %2F, `?` is %3F, `@` is %40";
+pub(crate) const RAW_SEPARATOR: &str = "has a raw `#`, `/`, `?` or `@` in a part of it; \
+     percent-encode these in the user, the password and the database: `#` is %23, `/` is %2F, `?` is \
+     %3F, `@` is %40";
+
+/// What to do about a list of hosts.
+pub(crate) const SEVERAL_HOSTS: &str = "has several hosts; give one, or `nodes` for a cluster";
 
 /// Parses a URL.
 ///
@@ -14,7 +18,16 @@ pub(crate) const RAW_SEPARATOR: &str = "has a raw `#`, `/`, `?` or `@` in a part
 /// malformed one any part may be the password.
 pub(crate) fn parse(text: &str) -> Result<Url, String> {
     check_url(text)?;
+    let has_several_hosts = || {
+        let (_, rest) = text.split_once("://").unwrap_or(("", text));
+        let location = rest.split(['/', '?']).next().unwrap_or_default();
+        let hosts = location
+            .rsplit_once('@')
+            .map_or(location, |(_, hosts)| hosts);
+        hosts.contains(',')
+    };
     Url::parse(text).map_err(|error| match error {
+        ParseError::InvalidPort if has_several_hosts() => SEVERAL_HOSTS.to_owned(),
         ParseError::InvalidPort => {
             "has a port that is not a number from 1 to 65535; give one".to_owned()
         }
@@ -36,6 +49,9 @@ pub fn check_url(text: &str) -> Result<(), &'static str> {
         return Err("has a line end or another control character inside; percent-encode it");
     }
     let (_, rest) = text.split_once("://").unwrap_or(("", text));
+    if rest.ends_with("#insecure") && text.starts_with("rediss://") {
+        return Err("has `#insecure`, and the server is always verified; remove it");
+    }
     let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
     // The last `@` of the authority ends the password.
     let path = location.split_once('/').map_or("", |(_, path)| path);
@@ -80,6 +96,14 @@ mod tests {
         assert!(line.unwrap_or_default().contains("line end"));
         let port = parse("postgres://db:543a/orders").err();
         assert!(port.unwrap_or_default().contains("65535"));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let hosts = parse("postgres://app:pw@a:5432,b:5432/orders").err();
+        assert_eq!(hosts.as_deref(), Some(SEVERAL_HOSTS));
+        let insecure = check_url("rediss://cache:6379/#insecure").err();
+        assert!(insecure.unwrap_or_default().contains("`#insecure`"));
     }
 
     #[test]

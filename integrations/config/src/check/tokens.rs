@@ -36,7 +36,8 @@ pub(super) fn check_tokens(
     }
     // A service may have reasons for it.
     let is_for_people = surroundings.for_tools && !surroundings.pools_apart;
-    if is_for_people && engine != Engine::Redis && pool.max_lifetime() > TOKEN_LIFETIME {
+    let is_long = pool.has_tokens_of_iam() && pool.max_lifetime() > TOKEN_LIFETIME;
+    if is_for_people && engine != Engine::Redis && is_long {
         let given = pool.max_lifetime();
         let given = humantime::format_duration(Duration::from_secs(given.as_secs()));
         let message = format!(
