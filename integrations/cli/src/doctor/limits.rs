@@ -178,12 +178,14 @@ pub(super) fn time(milliseconds: i64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
 }
 
-/// Needs the privilege PROCESS.
+/// Needs the privilege PROCESS. The start of a transaction is in the server's time zone, and drivers
+/// set another one for the session.
 const MYSQL_TRANSACTIONS: &str = "
     SELECT CAST(COUNT(*) AS SIGNED) AS running,
            CAST(COALESCE(MAX(GREATEST(
                IF(p.COMMAND = 'Query', p.TIME, 0),
-               COALESCE(TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), 0))), 0) AS SIGNED) * 1000
+               COALESCE(TIMESTAMPDIFF(SECOND, t.trx_started,
+                   CONVERT_TZ(NOW(), @@session.time_zone, 'SYSTEM')), 0))), 0) AS SIGNED) * 1000
                AS longest_ms
     FROM information_schema.PROCESSLIST p
     LEFT JOIN information_schema.INNODB_TRX t ON t.trx_mysql_thread_id = p.ID

@@ -54,7 +54,7 @@ pub(super) async fn reach(
 }
 
 /// Returns how the pool's driver tries the addresses of a host.
-fn attempts(connection: &Connection) -> Attempts {
+pub(super) fn attempts(connection: &Connection) -> Attempts {
     match connection.engine() {
         Engine::Redis => Attempts::AllAtOnce,
         _ if connection.uses_tokio_postgres() => Attempts::NextAfterTimeout,

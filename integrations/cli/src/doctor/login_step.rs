@@ -18,7 +18,8 @@ use crate::place::Place;
 
 /// Causes that apply to every login of the same user, whatever the database. Others, such as a line
 /// of pg_hba.conf or PgBouncer's settings, can be those of one database.
-const OF_USER: [&str; 6] = [
+const OF_USER: [&str; 7] = [
+    "account_rejected",
     "no_credentials_at_proxy",
     "not_in_rds_iam",
     "password_rejected",
@@ -279,7 +280,9 @@ impl Doctor {
             // The login has worked, so this is not what the server behind it has.
             finding = catalog::contradicting_finding(options, &finding);
         }
-        if finding.cause == Some("role_is_right") && !facts.is_token && facts.pooler.is_none() {
+        // LDAP, RADIUS and PAM verify another password than the stored one, and request it in clear.
+        let is_stored = facts.method == Some(Method::Hashed) && facts.pooler.is_none();
+        if finding.cause == Some("role_is_right") && is_stored && !facts.is_token {
             let stored = catalog::read_password(admin, user).await;
             finding = stored.map_or(finding, |stored| {
                 catalog::password_finding(stored, facts.user)

@@ -34,6 +34,7 @@ use claviger_config::{AnyProvider, Connection};
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 
+use self::network::Attempts;
 use crate::finding::Finding;
 use crate::finding::one_line;
 use crate::place::Place;
@@ -63,7 +64,7 @@ pub(crate) struct Doctor {
     /// The pools whose limits were compared.
     uses: Vec<capacity::PoolUse>,
     /// Servers that were not reached, and the findings about them: each costs seconds.
-    unreached: Vec<(Place, Vec<Finding>)>,
+    unreached: Vec<(Place, Attempts, Vec<Finding>)>,
     /// Rejected logins: an equal one may lock the account.
     rejected: Vec<Rejected>,
     logins: u32,

@@ -7,7 +7,7 @@ use claviger_config::{Backend, Connection};
 
 use super::credential::{failed_finding, fetched_findings};
 use super::found::Found;
-use super::line::{reach, secure};
+use super::line::{attempts, reach, secure};
 use super::network::Stream;
 use super::token::{Claims, Use, token_finding, unprotected_finding};
 #[cfg(feature = "vault")]
@@ -63,18 +63,20 @@ impl Doctor {
         line.map(drop)
     }
 
-    /// Looks up the host and connects to its port. A server that another pool did not reach is not
-    /// tried again.
+    /// Looks up the host and connects to its port. A server that another pool did not reach in
+    /// the same way is not tried again.
     async fn reach(
         &mut self,
         connection: &Connection,
         place: &Place,
         found: &mut Found<'_>,
     ) -> Option<Box<dyn Stream>> {
+        let attempts = attempts(connection);
         let mut unreached = self.unreached.iter();
-        let earlier =
-            unreached.find(|(other, _)| other.host == place.host && other.port == place.port);
-        if let Some((_, findings)) = earlier {
+        let earlier = unreached.find(|(other, by, _)| {
+            other.host == place.host && other.port == place.port && *by == attempts
+        });
+        if let Some((_, _, findings)) = earlier {
             for finding in findings {
                 let mut finding = finding.clone();
                 if finding.is_problem() {
@@ -88,7 +90,7 @@ impl Doctor {
         let stream = reach(connection, place, found).await;
         if stream.is_none() {
             let findings = found.0[known..].to_vec();
-            self.unreached.push((place.clone(), findings));
+            self.unreached.push((place.clone(), attempts, findings));
         }
         stream
     }

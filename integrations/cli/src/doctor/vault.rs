@@ -100,16 +100,19 @@ pub(super) fn denied_finding(reported: &Reported, connection: &Connection) -> Op
 /// Returns step and cause of an error of Vault's provider, by its text.
 pub(super) fn cause(message: &str) -> Option<(Step, &'static str)> {
     let has = |text: &str| message.contains(text);
+    let is_of_login = has("auth method is mounted") || has("lookup-self");
     Some(if has("Vault is sealed") {
         (Step::Permission, "vault_sealed")
-    } else if has("there is no namespace ") {
-        // Or nothing is at the path: Vault does not report which.
+    } else if has(": there is no namespace ") || (is_of_login && has("or there is no namespace ")) {
+        // After a login in the namespace, it exists.
         (Step::Identity, "wrong_namespace")
     } else if has("does not allow this role") {
         (Step::Permission, "role_not_allowed")
     } else if has("lacks a permission in the database") {
         (Step::Permission, "engine_not_permitted")
-    } else if has("rejects a statement of the role") {
+    } else if has("database of the engine's connection does not exist") {
+        (Step::Secret, "engine_database_missing")
+    } else if has("rejects a statement of the role") || has("name what does not exist in the") {
         (Step::Secret, "statement_rejected")
     } else if has("rejects the login of the engine's user") {
         (Step::Secret, "engine_login_rejected")
@@ -168,6 +171,21 @@ mod tests {
             (
                 "http://v, login at auth/approle: there is no namespace \"team\"; set it",
                 (Step::Identity, "wrong_namespace"),
+            ),
+            (
+                "http://v, auth/token/lookup-self: there is nothing at this path, or there is no \
+                 namespace \"team\"; check",
+                (Step::Identity, "wrong_namespace"),
+            ),
+            (
+                "http://v, databse/creds/x: nothing is mounted there, or there is no namespace \
+                 \"team\"; check",
+                (Step::Secret, "wrong_mount"),
+            ),
+            (
+                "http://v, database/creds/x: the database of the engine's connection does not exist; \
+                 create it",
+                (Step::Secret, "engine_database_missing"),
             ),
             (
                 "http://v, database/creds/x: the database rejects a statement of the role; correct",

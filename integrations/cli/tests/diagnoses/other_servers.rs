@@ -119,7 +119,7 @@ fn an_account_that_needs_more_than_a_password_is_named() {
     let order = ["the password", "no account", "client certificate"];
     certified.assert_next("login", "password_rejected", &order);
     let local = diagnose("local", &tls);
-    local.assert_next("login", "role_rejected", &["unix_socket", "no account"]);
+    local.assert_next("login", "account_rejected", &["unix_socket", "no account"]);
     let old = diagnose("old", &tls);
     old.assert_next("login", "authentication_not_supported", &["plugin"]);
     // MariaDB returns the same number for a database that does not exist.

@@ -103,7 +103,7 @@ pub(super) fn failed_finding(facts: &LoginFacts<'_>, error: &LoginError) -> Find
             .with_statement(accounts(facts)),
         "1045" => password_rejected(facts, problem("password_rejected")),
         // The account has no password, or there is none: MariaDB returns the number at random then.
-        "1698" => problem("role_rejected")
+        "1698" => problem("account_rejected")
             .with_next(
                 "the account authenticates without a password, as with the plugin unix_socket or \
                  auth_socket: give it a password, or use another account",
@@ -243,7 +243,7 @@ mod tests {
         for (code, is_token, cause) in [
             ("1045", false, "password_rejected"),
             ("1045", true, "token_rejected"),
-            ("1698", false, "role_rejected"),
+            ("1698", false, "account_rejected"),
             ("1049", false, "unknown_database"),
             ("1044", false, "connect_not_granted"),
             ("1040", false, "too_many_connections"),
