@@ -50,7 +50,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// `resumed`.
 ///
 /// - Errors of a request: 400 for an invalid body, 401 without a valid token, 404 for an unknown
-///   name (with the nearest one), 405 for another method than POST. 429 (with `Retry-After`) if there are too many requests.
+///   name (with the nearest one), 405 for another method than POST. 429 (with `Retry-After`) if
+///   there are too many requests.
 /// - Errors of an operation: 409 if the state does not allow it, 502 if the backend or the database
 ///   fails, 503 after the shutdown.
 /// - A token may begin each operation ten times at once, then once a second. No operator blocks
