@@ -162,7 +162,7 @@ fn a_profile_or_region_with_a_typing_error_is_named() {
     let setup = Setup::new();
     let config = |endpoint: &str| {
         format!(
-            "[aws]\nregion = \"eu-wset-1\"\nendpoint_url = \"{endpoint}\"\n[pools.orders]\n\
+            "[aws]\nregion = \"eu-west-9\"\nendpoint_url = \"{endpoint}\"\n[pools.orders]\n\
              host = \"127.0.0.1\"\nprovider = \"orders\"\n[providers.orders]\n\
              kind = \"secrets-manager\"\nsecret = \"orders\"\n"
         )
@@ -189,7 +189,7 @@ fn a_profile_or_region_with_a_typing_error_is_named() {
     let next = last["next"][0].as_str().unwrap_or_default();
     assert!(next.starts_with("correct the profile's name"), "{next}");
 
-    let region = setup.doctor(&config("http://secretsmanager.eu-wset-1.invalid"), &[]);
+    let region = setup.doctor(&config("http://secretsmanager.eu-west-9.invalid"), &[]);
     region.assert_next(
         "permission",
         "backend_unavailable",
@@ -197,7 +197,7 @@ fn a_profile_or_region_with_a_typing_error_is_named() {
     );
     let detail = region.finding("permission")["detail"].to_string();
     assert!(
-        detail.contains("region eu-wset-1 cannot be resolved"),
+        detail.contains("region eu-west-9 cannot be resolved"),
         "{detail}"
     );
 }

@@ -74,7 +74,13 @@ fn connections_that_outlast_their_token_are_reported_to_people() {
         ] {
             let text = text(tokens, more) + providers;
             let config = File::toml(&text).load().expect("a service may start");
-            let error = config.for_tools().check().expect_err("2h is longer");
+            let checked = config.for_tools().check();
+            if tokens.1.contains("token = true") {
+                // The tokens of a file may be valid for longer.
+                assert!(checked.is_ok());
+                continue;
+            }
+            let error = checked.expect_err("2h is longer");
             let [problem] = error.problems() else {
                 assert_eq!(error.problems().len(), 1, "{error}");
                 return;
