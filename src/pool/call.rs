@@ -135,7 +135,7 @@ pub(super) fn retry_on_next_generation<F: PoolFactory>(shared: &Shared<F>) -> Tr
 }
 
 /// Checks a connection after the acquire, because a check cancelled inside of it would cost the
-/// connection. `opened` is true if the connection was opened for this call: if it fails, another
+/// connection. `opened` is true if it was probably opened for this call: if it fails, another
 /// login would fail, too.
 pub(super) async fn check_taken<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
@@ -152,8 +152,6 @@ pub(super) async fn check_taken<F: PoolFactory>(
     if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
         return TryOutcome::Got(connection);
     }
-    // Zero idle time: the pool opened the connection while the caller queued in it.
-    let opened = opened || idle_for == Some(Duration::ZERO);
     // A server that hangs delays the caller until its deadline at most.
     let failed = match connection_guard::check(shared, connection, check, call.deadline).await {
         Ok(connection) => return TryOutcome::Got(connection),
@@ -190,6 +188,10 @@ pub(super) async fn check_taken<F: PoolFactory>(
     let maybe_broken = call
         .maybe_broken
         .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);
+    // Zero idle time: the pool opened the connection while the caller queued in it. While others are
+    // open, it may be one that was returned before the caller's own login began.
+    let opened = (opened || idle_for == Some(Duration::ZERO))
+        && shared.factory.connections(&generation.pool) == 0;
     if *maybe_broken == 0 || (opened && !is_probe) {
         return TryOutcome::Failed(error);
     }
