@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use claviger::error::{ConnectError, ConnectErrorKind};
-use claviger::pool::{LoginPermits, PoolSettings};
+use claviger::pool::{CheckPolicy, LoginPermits, PoolSettings};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
@@ -17,6 +17,7 @@ struct FactoryState {
     accepted: Option<Vec<String>>,
     verify_errors: VecDeque<ConnectError>,
     as_pool_errors: VecDeque<ConnectError>,
+    check_errors: VecDeque<ConnectError>,
     verifications: Vec<(String, bool)>,
     opened: Vec<ScriptedPool>,
     in_place: bool,
@@ -59,6 +60,7 @@ impl ScriptedPools {
                     accepted: None,
                     verify_errors: VecDeque::new(),
                     as_pool_errors: VecDeque::new(),
+                    check_errors: VecDeque::new(),
                     verifications: Vec::new(),
                     opened: Vec::new(),
                     in_place: true,
@@ -95,6 +97,13 @@ impl ScriptedPools {
         self
     }
 
+    /// Checks open connections under this condition. Default: never.
+    #[must_use]
+    pub fn with_checks(self, policy: CheckPolicy) -> Self {
+        self.lock().settings.checks = policy;
+        self
+    }
+
     fn lock(&self) -> MutexGuard<'_, FactoryState> {
         self.inner.state.lock()
     }
@@ -119,6 +128,15 @@ impl ScriptedPools {
         let mut state = self.lock();
         state
             .as_pool_errors
+            .extend(std::iter::repeat_with(|| error.clone()).take(times));
+    }
+
+    /// Makes the next `times` checks of open connections return `error`, as those of broken
+    /// connections do.
+    pub fn fail_next_checks(&self, times: usize, error: ConnectError) {
+        let mut state = self.lock();
+        state
+            .check_errors
             .extend(std::iter::repeat_with(|| error.clone()).take(times));
     }
 

@@ -220,7 +220,10 @@ impl PoolFactory for ScriptedPools {
         _: Check,
     ) -> Result<(), ConnectError> {
         self.call_hook("check_connection");
-        Ok(())
+        match self.lock().check_errors.pop_front() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     fn discard(&self, mut connection: ScriptedConnection) {
