@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use claviger::Handle;
 use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::pool::CheckPolicy;
 use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::{ScriptedConnection, ScriptedPools, ScriptedProvider};
 use tokio::task::JoinHandle;
@@ -123,6 +124,25 @@ async fn a_call_that_waited_for_new_credentials_returns_the_error_of_a_full_serv
     assert!(errors.len() >= 7, "the hazard: {errors:?}");
     // The first caller's own login was rejected.
     assert!(of_full_server.count() >= errors.len() - 1, "{errors:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_that_is_returned_as_a_login_begins_says_nothing_about_logins() {
+    let database = ScriptedPools::new(4).with_checks(CheckPolicy::Always);
+    let scripted = Scripted::with_database(ScriptedProvider::new(), database).await;
+    let busy = scripted.pool.get().await.expect("a connection");
+    scripted.database.delay_logins(SECOND);
+    let before = scripted.database.logins().len();
+    let mut call = Box::pin(scripted.pool.get());
+    assert!(
+        futures_util::poll!(call.as_mut()).is_pending(),
+        "it plans a login"
+    );
+    let broken = ConnectError::new(ConnectErrorKind::Unreachable, "broken pipe");
+    scripted.database.fail_next_checks(1, broken);
+    drop(busy);
+    call.await.expect("a new connection after the broken one");
+    assert_eq!(scripted.database.logins().len() - before, 1);
 }
 
 /// A cause whose drop reads the pool's idle connections from another thread.

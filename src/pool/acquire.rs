@@ -4,7 +4,6 @@
 //! waits for the generation's end, and then moves to the next one at once. Only the acquire is
 //! repeated, never a statement. The call has one deadline, however many generations pass.
 
-use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,7 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep_until};
 
 use super::call::{
-    Call, PoolResult, TryOutcome, check_result, retry_on_next_generation, wait_deadline,
+    Call, PoolResult, TryOutcome, check_result, poll_once, retry_on_next_generation, wait_deadline,
 };
 use super::connect::connect;
 use super::explain::{error_type, note_login_error};
@@ -126,9 +125,7 @@ async fn serve<F: PoolFactory>(
     let (factory, pool) = (&shared.factory, &generation.pool);
     let got = if factory.idle(pool) > 0 && !shared.settings.finishes_logins {
         let mut acquiring = std::pin::pin!(factory.get(pool));
-        // An idle connection is returned at once, without a timer or a waiter.
-        let first = poll_fn(|context| Poll::Ready(acquiring.as_mut().poll(context))).await;
-        let result = match first {
+        let result = match poll_once(acquiring.as_mut()).await {
             Poll::Ready(result) => result,
             Poll::Pending => tokio::select! {
                 biased;

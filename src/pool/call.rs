@@ -1,6 +1,9 @@
 //! One call in the acquire loop: its state, and the check of the pool's result.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -92,6 +95,11 @@ pub(super) fn until_expiry<P>(generation: &Generation<P>, deadline: Instant) -> 
     expiry.map_or(deadline, |end| deadline.min(end.into()))
 }
 
+/// Polls an acquire once. An idle connection is returned at once, without a timer or a waiter.
+pub(super) async fn poll_once<T>(mut acquiring: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    poll_fn(|context| Poll::Ready(acquiring.as_mut().poll(context))).await
+}
+
 /// Checks the connection that the pool returned, or classifies its error.
 pub(super) async fn check_result<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
@@ -135,8 +143,8 @@ pub(super) fn retry_on_next_generation<F: PoolFactory>(shared: &Shared<F>) -> Tr
 }
 
 /// Checks a connection after the acquire, because a check cancelled inside of it would cost the
-/// connection. `opened` is true if it was probably opened for this call: if it fails, another
-/// login would fail, too.
+/// connection. `opened` is true if it was opened for this call: if it fails, another login would
+/// fail, too.
 pub(super) async fn check_taken<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
@@ -152,6 +160,8 @@ pub(super) async fn check_taken<F: PoolFactory>(
     if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
         return TryOutcome::Got(connection);
     }
+    // The idle time is exact. Zero: the pool opened the connection while the caller queued in it.
+    let opened = idle_for.map_or(opened, |idle_for| idle_for.is_zero());
     // A server that hangs delays the caller until its deadline at most.
     let failed = match connection_guard::check(shared, connection, check, call.deadline).await {
         Ok(connection) => return TryOutcome::Got(connection),
@@ -188,10 +198,6 @@ pub(super) async fn check_taken<F: PoolFactory>(
     let maybe_broken = call
         .maybe_broken
         .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);
-    // Zero idle time: the pool opened the connection while the caller queued in it. While others are
-    // open, it may be one that was returned before the caller's own login began.
-    let opened = (opened || idle_for == Some(Duration::ZERO))
-        && shared.factory.connections(&generation.pool) == 0;
     if *maybe_broken == 0 || (opened && !is_probe) {
         return TryOutcome::Failed(error);
     }

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::futures::Notified;
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::admission::{HEAD_START, Permit};
-use super::call::PoolResult;
+use super::call::{PoolResult, poll_once};
 use super::checks::Taken;
 use super::connection_guard::give_back;
 use super::explain::note_login_error;
@@ -26,11 +27,17 @@ use super::login_limits::{
 };
 use super::returned::{Backoff, take_next_returned, take_returned, until_idle_connection};
 
-type Acquiring<F> = Pin<Box<dyn Future<Output = AcquiredWith<F>> + Send>>;
-type AcquiredWith<F> = (
-    Result<Taken<<F as PoolFactory>::Connection>, <F as PoolFactory>::Error>,
-    Option<Permits>,
-);
+type Acquiring<F> = Pin<Box<dyn Future<Output = (FromPool<F>, Option<Permits>)> + Send>>;
+type TakenResult<F> = Result<Taken<<F as PoolFactory>::Connection>, <F as PoolFactory>::Error>;
+
+/// What a call to the pool returned.
+struct FromPool<F: PoolFactory> {
+    result: TakenResult<F>,
+    /// The pool had room and no idle connection when the call began.
+    would_open: bool,
+    /// The call did not return at once. An idle connection is returned at once.
+    waited: bool,
+}
 
 /// Waits in the pool for a connection, which may take a login. Returns `None` when the generation
 /// is over or the limit has passed.
@@ -82,16 +89,13 @@ async fn log_in<F: PoolFactory>(
     let opened = would_open_connection(shared, generation);
     let login_limits = &generation.lifecycle.login_limits;
     let head_start = opened.then(|| login_limits.head_start(shared.clock.mono()));
-    let (factory, pool) = (Arc::clone(&shared.factory), generation.pool.clone());
+    let acquiring = call_pool(Arc::clone(shared), Arc::clone(generation));
     let has_result = opened.then(Arc::<AtomicBool>::default);
     let acquire = PoolAcquire {
-        acquiring: Box::pin(async move {
-            with_head_start(factory.get(&pool), permits, head_start).await
-        }),
+        acquiring: Box::pin(with_head_start(acquiring, permits, head_start)),
         admitted,
         shared: Arc::clone(shared),
         generation: Arc::clone(generation),
-        opened,
         has_result: has_result.clone(),
     };
     let mut got = std::pin::pin!(async move {
@@ -126,6 +130,24 @@ async fn log_in<F: PoolFactory>(
             opened: false,
         }),
         () = sleep_until(limit) => None,
+    }
+}
+
+/// Acquires a connection from the pool. One may have been returned since the call was planned.
+async fn call_pool<F: PoolFactory>(
+    shared: Arc<Shared<F>>,
+    generation: Arc<Generation<F::Pool>>,
+) -> FromPool<F> {
+    let would_open = would_open_connection(&shared, &generation);
+    let mut getting = std::pin::pin!(shared.factory.get(&generation.pool));
+    let (result, waited) = match poll_once(getting.as_mut()).await {
+        Poll::Ready(result) => (result, false),
+        Poll::Pending => (getting.await, true),
+    };
+    FromPool {
+        result,
+        would_open,
+        waited,
     }
 }
 
@@ -201,9 +223,9 @@ pub(super) fn note_worked<F: PoolFactory>(
 fn note_result<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
-    result: Result<Taken<F::Connection>, F::Error>,
+    result: TakenResult<F>,
     opened: bool,
-) -> Result<Taken<F::Connection>, F::Error> {
+) -> TakenResult<F> {
     if opened && result.is_ok() {
         note_worked(
             shared,
@@ -214,14 +236,13 @@ fn note_result<F: PoolFactory>(
     result.map_err(|error| note_login_error(shared, generation.number, error))
 }
 
-/// An acquire from the pool. If `opened`, it is a login for this call.
+/// An acquire from the pool.
 struct PoolAcquire<F: PoolFactory> {
     acquiring: Acquiring<F>,
     admitted: Option<Permit<F::Pool>>,
     shared: Arc<Shared<F>>,
     generation: Arc<Generation<F::Pool>>,
-    opened: bool,
-    /// Set before the result of a login is noted, which may end the generation.
+    /// Set before the result of a planned login is noted, which may end the generation.
     has_result: Option<Arc<AtomicBool>>,
 }
 
@@ -255,14 +276,19 @@ impl<F: PoolFactory> PoolAcquire<F> {
     /// Runs the acquire to its end, but for a limited time after its caller has left. Without a
     /// caller, the connection is returned to the pool.
     async fn run(mut self, mut caller: oneshot::Sender<()>) -> Option<PoolResult<F>> {
-        let (result, permits) = tokio::select! {
+        let (from_pool, permits) = tokio::select! {
             biased;
             got = self.acquiring.as_mut() => got,
             () = without_caller_for_long(&mut caller) => {
-                (Err(self.shared.factory.error(AcquireError::TimedOut)), None)
+                let timed_out = FromPool {
+                    result: Err(self.shared.factory.error(AcquireError::TimedOut)),
+                    would_open: false,
+                    waited: true,
+                };
+                (timed_out, None)
             }
         };
-        let got = self.note(result);
+        let got = self.note(from_pool);
         // Before the connection is returned, because that may be slow.
         drop((permits, self.admitted.take()));
         if caller.is_closed() {
@@ -274,13 +300,18 @@ impl<F: PoolFactory> PoolAcquire<F> {
         Some(got)
     }
 
-    fn note(&self, result: Result<Taken<F::Connection>, F::Error>) -> PoolResult<F> {
+    fn note(&self, from_pool: FromPool<F>) -> PoolResult<F> {
         if let Some(has_result) = &self.has_result {
             has_result.store(true, Ordering::Release);
         }
         PoolResult {
-            result: note_result(&self.shared, &self.generation, result, self.opened),
-            opened: self.opened,
+            result: note_result(
+                &self.shared,
+                &self.generation,
+                from_pool.result,
+                from_pool.would_open,
+            ),
+            opened: from_pool.would_open && from_pool.waited,
         }
     }
 }
@@ -312,10 +343,10 @@ struct Queued<F: PoolFactory>(Option<PoolAcquire<F>>);
 impl<F: PoolFactory> Queued<F> {
     async fn wait(mut self) -> Option<PoolResult<F>> {
         let acquire = self.0.as_mut()?;
-        let (result, permits) = acquire.acquiring.as_mut().await;
+        let (from_pool, permits) = acquire.acquiring.as_mut().await;
         let acquire = self.0.take()?;
         // Noted before the next login gets a permit.
-        let got = acquire.note(result);
+        let got = acquire.note(from_pool);
         drop(permits);
         Some(got)
     }

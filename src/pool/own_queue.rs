@@ -13,7 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::{
-    Call, PoolResult, TryOutcome, check_result, retry_on_next_generation, until_expiry,
+    Call, PoolResult, TryOutcome, check_result, poll_once, retry_on_next_generation, until_expiry,
     wait_deadline,
 };
 use super::connect::note_worked;
@@ -199,9 +199,7 @@ pub(super) async fn get_in_pool<F: PoolFactory>(
     let waits = Arc::new(AtomicBool::new(false));
     let getting = WAITS_FOR_PERMIT.scope(Arc::clone(&waits), shared.factory.get(&generation.pool));
     let mut getting = std::pin::pin!(getting);
-    // An idle connection is returned at once, without a timer or a waiter.
-    let first = poll_fn(|context| Poll::Ready(getting.as_mut().poll(context))).await;
-    let result = match first {
+    let result = match poll_once(getting.as_mut()).await {
         Poll::Ready(result) => result,
         Poll::Pending => tokio::select! {
             biased;
