@@ -81,7 +81,7 @@ impl<'f> Providers<'f> {
             ProviderSettings::Static(settings) => {
                 let key = &format!("{key}.password");
                 let credentials = self.fixed(&settings.user, &settings.password, key)?;
-                Ok(AnyProvider::new(static_credentials(credentials)))
+                self.valid(key, Ok(static_credentials(credentials)))
             }
             #[cfg(feature = "file")]
             ProviderSettings::File(settings) => self.valid(key, file(settings)),
@@ -167,7 +167,7 @@ impl<'f> Providers<'f> {
             }
             Some(password) => {
                 let credentials = self.fixed(&user, &password, key)?;
-                Ok(AnyProvider::new(static_credentials(credentials)))
+                self.valid(key, Ok(static_credentials(credentials)))
             }
             None => Err(self.without_feature(key)),
         }
