@@ -95,8 +95,11 @@ impl<F: PoolFactory> PoolSlot<F> {
             reply,
         };
         let mut inner = self.lock();
-        // Another call may have begun meanwhile.
-        inner.machine.previous_lease(current)?;
+        // Another call may have begun, or another lease may be published, meanwhile.
+        if inner.machine.previous_lease(current)?.revision != previous.revision {
+            drop(inner);
+            return self.begin_roll_back(caller);
+        }
         inner.roll_back = Some(pending);
         let input = PoolInput::RollBack {
             lease: previous,
@@ -162,6 +165,8 @@ impl<F: PoolFactory> PoolSlot<F> {
         let Some(pending) = pending else {
             return;
         };
+        // The lease is not tried again.
+        pending.rotation.stop_waiting_for(self.name());
         self.upstream
             .close_rotation(&pending.rotation, RotationOutcome::Unfinished);
         // Without an error, the reply is dropped.

@@ -138,7 +138,10 @@ impl<S: Send + Sync + 'static> ProviderSlot<S> {
             if outcome == RotationOutcome::Unchanged && report.handovers.is_empty() {
                 return;
             }
-            self.lock().last_rotation = Some(report.clone());
+            // A rollback that failed has changed nothing.
+            if report.trigger != RotationTrigger::RollBack || outcome == RotationOutcome::Adopted {
+                self.lock().last_rotation = Some(report.clone());
+            }
             self.log_rotation(&report);
             self.context().events.send(Event::Rotated(report));
         }

@@ -149,6 +149,9 @@ async fn a_lease_that_the_database_rejects_changes_nothing() {
     let cause = error.connect_error().expect("the login failed");
     assert_eq!(cause.code(), Some("28P01"));
     assert_unchanged(&scripted);
+    let provider = &scripted.lab.supervisor.status().providers[0];
+    let last = provider.last_rotation.as_ref().map(|one| one.trigger);
+    assert_ne!(last, Some(RotationTrigger::RollBack), "nothing was rotated");
     let rejected = scripted.database.rejected();
     sleep(KEPT / 2).await;
     assert_eq!(scripted.database.rejected(), rejected, "one login");

@@ -31,10 +31,11 @@ const MAX_PREVIOUS: usize = 4;
 
 impl PoolMachine {
     pub(super) fn verified(&mut self, attempt: u64, now: Timestamp) {
+        let in_vain = self.ends_for_rollback();
         let Some(running) = self.attempt_at(attempt, Step::Verifying) else {
             return;
         };
-        if running.purpose == Purpose::HandOver {
+        if running.purpose == Purpose::HandOver && !in_vain {
             running.step = Step::Opening;
             self.effects.push(PoolEffect::Open);
             return;
@@ -43,9 +44,11 @@ impl PoolMachine {
         self.attempt = None;
         (self.retry, self.failure) = (None, None);
         if let Service::Active(active) = &mut self.service {
-            active.verified = now;
-            if active.standing == Standing::Unexplained {
-                active.standing = Standing::Accepted;
+            if !in_vain {
+                active.verified = now;
+                if active.standing == Standing::Unexplained {
+                    active.standing = Standing::Accepted;
+                }
             }
             self.budget.worked(&lease, now.mono());
         }
@@ -59,12 +62,14 @@ impl PoolMachine {
         lifetime: Option<Duration>,
         now: Timestamp,
     ) {
+        // A pool that was updated in place logs in with the lease already.
+        let in_vain = mode == HandoverMode::Replace && self.ends_for_rollback();
         let Some(running) = self.attempt_at(attempt, Step::Opening) else {
             return;
         };
         running.step = Step::Reporting;
         let lease = running.lease.clone();
-        if matches!(self.service, Service::Closed) {
+        if in_vain || matches!(self.service, Service::Closed) {
             self.attempt = None;
             return;
         }

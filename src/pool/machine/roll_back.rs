@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::active::Standing;
-use super::input::{LeaseFacts, PoolEffect};
+use super::input::{LeaseFacts, PoolEffect, Purpose};
 use super::{PoolMachine, Service, Step};
 use crate::clock::Timestamp;
 use crate::expiry::Expiry;
@@ -109,6 +109,19 @@ impl PoolMachine {
             self.effects
                 .extend([PoolEffect::RollBackFailed, PoolEffect::Wake]);
         }
+    }
+
+    /// Returns whether the attempt under way hands over to a lease that a rollback, not yet
+    /// published, leaves out. It ends without a publication.
+    pub(super) fn ends_for_rollback(&self) -> bool {
+        let attempt = self.attempt.as_ref();
+        self.roll_back.as_ref().is_some_and(|one| {
+            !one.is_published
+                && attempt.is_some_and(|attempt| {
+                    attempt.purpose == Purpose::HandOver
+                        && attempt.lease.revision != one.lease.revision
+                })
+        })
     }
 
     /// Notes that the attempt with this revision is published.

@@ -115,6 +115,34 @@ fn the_failure_of_another_attempt_does_not_end_a_rollback() {
     assert!(pool.serves("r1"));
 }
 
+/// Otherwise callers would get the lease that a rollback leaves out, and a failed rollback would
+/// stay with it.
+#[test]
+fn a_handover_that_a_rollback_meets_ends_without_a_publication() {
+    for opens in [false, true] {
+        let mut pool = TestPool::serving(&lease("r1"), 60);
+        pool.hand_over(&lease("r2"), HandoverMode::Replace);
+        pool.wake(&lease("r3"));
+        if opens {
+            assert_eq!(pool.verified(), [PoolEffect::Open]);
+        }
+        pool.roll_back(Expiry::never());
+        let effects = if opens {
+            pool.opened(HandoverMode::Replace)
+        } else {
+            pool.verified()
+        };
+        let continues =
+            |effect: &PoolEffect| matches!(effect, PoolEffect::Publish(_) | PoolEffect::Open);
+        assert!(!effects.iter().any(continues), "{effects:?}");
+        assert!(pool.serves("r2"));
+        assert_eq!(started(&pool.wake(&lease("r3"))), Some(Purpose::HandOver));
+        pool.failed(ConnectErrorKind::Rejected);
+        assert!(pool.serves("r2"), "the rollback has failed");
+        assert_eq!(started(&pool.wake(&lease("r3"))), Some(Purpose::HandOver));
+    }
+}
+
 #[test]
 fn a_pool_without_another_lease_or_rolled_back_already_has_no_previous_one() {
     assert_eq!(
