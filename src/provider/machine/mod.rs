@@ -204,12 +204,12 @@ impl ProviderMachine {
                             | RotationTrigger::Changed
                             | RotationTrigger::Manual
                     ) {
-                        let timer = if running.renews {
-                            Timer::ClockJump
+                        if running.renews {
+                            self.timers
+                                .set_unless_set(Timer::ClockJump, mono + COALESCE);
                         } else {
-                            Timer::Hint
-                        };
-                        self.timers.set_unless_set(timer, mono);
+                            self.timers.set_unless_set(Timer::Hint, mono);
+                        }
                     }
                     self.reply(running.requests, &ManualReply::Abandoned);
                 }

@@ -1,6 +1,6 @@
 //! Outcome of a fetch: a lease that is adopted or not, or a failure and the next attempt.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     COALESCE, Closing, Facts, FetchId, FetchOutcome, LoginEvidence, ManualReply, Offer,
@@ -8,8 +8,12 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::error::ProviderError;
+use crate::expiry::Expiry;
 use crate::provider::schedule;
 use crate::report::{RotationOutcome, RotationTrigger};
+
+/// Largest difference of two expiries that is none.
+const EXPIRY_GRAIN: Duration = Duration::from_secs(1);
 
 impl ProviderMachine {
     pub(super) fn fetch_ended(
@@ -131,7 +135,11 @@ impl ProviderMachine {
             }
             Offer::New(facts) if !self.leases.is_current(&facts.revision) => facts,
             renewal => {
-                let moves_nothing = matches!(renewal, Offer::Unchanged);
+                let moves_nothing = match renewal {
+                    Offer::Unchanged => true,
+                    Offer::Renewed(expiry) => !self.is_later(expiry, now),
+                    Offer::New(_) => false,
+                };
                 self.timers.cancel(Timer::Retry);
                 self.renew(renewal, running.started, jitter);
                 if running.renews && moves_nothing {
@@ -180,6 +188,19 @@ impl ProviderMachine {
         };
         self.fetch_again_while_rejected(&running.evidence, mono, jitter);
         outcome
+    }
+
+    /// Returns whether this expiry is later than the current one. A backend counts in whole
+    /// seconds, so that a lease at its maximum lifetime may seem to have moved by one.
+    fn is_later(&self, expiry: Expiry, now: Timestamp) -> bool {
+        let current = self
+            .current()
+            .and_then(|(_, one)| one.expiry.remaining(now));
+        match (expiry.remaining(now), current) {
+            (Some(left), Some(before)) => left > before + EXPIRY_GRAIN.min(left / 4),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        }
     }
 
     fn adopt(&mut self, facts: Facts, running: &RunningFetch, now: Instant, jitter: f64) {

@@ -118,7 +118,8 @@ impl ProviderMachine {
     /// Returns whether a fetch runs that may help callers, or when the next one begins. A
     /// rehearsal's does not help them.
     pub(crate) fn next_attempt(&self, now: Instant) -> NextAttempt {
-        if self.running.is_some() {
+        // A fetch that began before a hold may move the lease's expiry, but returns no other lease.
+        if self.running.is_some() && !(self.is_held() && self.is_rejected(now)) {
             return NextAttempt::Running;
         }
         let is_permanent = |error: &ProviderError| !error.is_transient();

@@ -206,6 +206,11 @@ fn a_renewal_after_a_clock_jump_is_one_for_a_clock_jump() {
     };
     assert_eq!(trigger, RotationTrigger::ClockJump);
     provider.feed(ProviderInput::FetchLost(fetch));
+    assert!(
+        provider.wake().is_none(),
+        "a task that ends at once is not repeated at once"
+    );
+    provider.pass(COALESCE);
     let again = provider.wake().map(|(_, trigger)| trigger);
     assert_eq!(again, Some(RotationTrigger::ClockJump), "it was lost");
 }
@@ -278,4 +283,41 @@ fn requests_that_wait_for_the_first_lease_of_a_held_provider_end_with_it() {
     assert!(matches!(provider.replies()[..], [ManualReply::Held]));
     provider.pass(60 * SECOND);
     assert_eq!(provider.begin(), None);
+}
+
+#[test]
+fn a_renewal_that_returns_the_expiry_of_before_is_none() {
+    let moved = [(0, true), (1_000, true), (60_000, false)];
+    for (millis, is_none) in moved {
+        let mut provider = held(true);
+        provider.pass(HOUR - 600 * SECOND);
+        let fetch = renewal(&mut provider);
+        let before = provider
+            .machine
+            .current()
+            .map(|(_, current)| current.expiry);
+        let left = before.and_then(|expiry| expiry.remaining(provider.now));
+        let Some(left) = left else {
+            unreachable!("it expires");
+        };
+        let expiry = Expiry::after(provider.now, left + Duration::from_millis(millis));
+        provider.end(fetch, Ok(Offer::Renewed(expiry)));
+        let reported = provider
+            .take(|effect| matches!(effect, ProviderEffect::ReportNotRenewed).then_some(()));
+        assert_eq!(!reported.is_empty(), is_none, "{millis} ms later");
+    }
+}
+
+#[test]
+fn a_fetch_that_a_hold_discards_helps_no_callers_of_a_rejected_lease() {
+    let mut provider = TestProvider::serving();
+    provider.rejected("current");
+    let fetch = provider.begin();
+    assert!(fetch.is_some());
+    let next = |provider: &TestProvider| provider.machine.next_attempt(provider.now.mono());
+    assert_eq!(next(&provider), NextAttempt::Running);
+    provider.feed(ProviderInput::Hold);
+    assert_eq!(next(&provider), NextAttempt::Never);
+    provider.feed(ProviderInput::Resume);
+    assert_eq!(next(&provider), NextAttempt::Running);
 }

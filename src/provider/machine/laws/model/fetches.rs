@@ -51,6 +51,8 @@ impl ModelledProvider {
         };
         if matches!(ending, FetchEnd::Lost) && trigger_has_no_timer(trigger) {
             self.requested = true;
+            // A renewal serves no request, and is repeated for the jump.
+            self.jumped |= self.renews;
         }
         let now = self.provider.now;
         let offer = match ending {
