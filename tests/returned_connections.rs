@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use claviger::Handle;
 use claviger::error::{ConnectError, ConnectErrorKind};
-use claviger::pool::CheckPolicy;
+use claviger::pool::{CheckPolicy, PoolFactory};
 use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::{ScriptedConnection, ScriptedPools, ScriptedProvider};
 use tokio::task::JoinHandle;
@@ -143,6 +143,28 @@ async fn a_broken_connection_that_is_returned_as_a_login_begins_says_nothing_abo
     drop(busy);
     call.await.expect("a new connection after the broken one");
     assert_eq!(scripted.database.logins().len() - before, 1);
+}
+
+/// In a full pool with room again, the first call in its queue logs in. Others behind it have no
+/// permit meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_queued_call_that_became_a_login_gives_way_to_a_returned_connection() {
+    let (scripted, first) = with_a_busy_connection().await;
+    let mut busy = vec![first];
+    for _ in 0..3 {
+        busy.push(scripted.pool.get().await.expect("a connection"));
+    }
+    scripted.database.delay_logins(20 * SECOND);
+    let callers = start_callers(&scripted.pool, 3);
+    sleep(SECOND).await;
+    let closed = busy.pop().expect("four are busy");
+    scripted.database.discard(closed);
+    sleep(SECOND).await;
+    drop(busy);
+    for caller in callers {
+        let waited = caller.await.expect("no panic");
+        assert!(waited < 4 * SECOND, "a call waited for {waited:?}");
+    }
 }
 
 /// A cause whose drop reads the pool's idle connections from another thread.

@@ -187,11 +187,16 @@ impl<P> Admission<P> {
         limited: Option<(u32, Instant)>,
     ) {
         let mut inner = self.inner.lock();
+        let is_another = inner.server != server;
         inner.generation = generation;
         inner.server = server;
         inner.changes += 1;
         inner.limited = limited;
+        // Another server may have room.
+        let full = inner.full.take_if(|_| is_another);
         self.refresh(&inner);
+        drop(inner);
+        drop(full);
     }
 
     /// Lets this number of callers log in to the current generation at a time, until then.

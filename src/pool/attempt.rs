@@ -9,6 +9,7 @@ use super::factory::PoolFactory;
 use super::machine::{PoolEffect, PoolInput};
 use super::slot::PoolSlot;
 use super::task::{TaskGuard, retry_with_room, run_in_task};
+use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::provider::LeaseGuard;
@@ -124,6 +125,7 @@ impl<F: PoolFactory> AttemptTask<F> {
         slot.factory().check(lease)?;
         let span = telemetry::verify(&self.span);
         let permit = slot.permit_to_verify().await;
+        slot.check_expiry(lease)?;
         let work = {
             let (slot, lease) = (Arc::clone(slot), lease.clone());
             async move {
@@ -150,6 +152,18 @@ impl<F: PoolFactory> PoolSlot<F> {
         } else {
             self.factory().explain(lease.secret(), error)
         }
+    }
+
+    /// Returns an error if the lease has expired, as while its login waited.
+    pub(super) fn check_expiry(&self, lease: &Lease<F::Secret>) -> Result<(), ConnectError> {
+        let expiry = lease.expiry();
+        if expiry.is_expired(self.clock().now()) {
+            let at = expiry.wall().map(rfc3339).unwrap_or_default();
+            let message =
+                format!("not verified, because its lease expired at {at}, before the login");
+            return Err(ConnectError::new(ConnectErrorKind::Other, message));
+        }
+        Ok(())
     }
 
     fn attempt_failed(&self, attempt: u64, error: &ConnectError) {

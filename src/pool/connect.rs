@@ -57,8 +57,8 @@ pub(super) async fn connect<F: PoolFactory>(
         permits = wait_for_permits(shared, generation) => permits,
         () = sleep_until(limit) => return None,
     };
-    // Logins may be limited by now, or the server full.
-    if !shared.admission.is_open() {
+    // Logins may be limited by now, the server full, or the lease expired.
+    if !shared.admission.is_open() || generation.is_expired(&shared.clock) {
         return None;
     }
     log_in(shared, generation, permits, None, over, limit).await
@@ -108,10 +108,8 @@ async fn log_in<F: PoolFactory>(
     let mut idle = std::pin::pin!(async {
         if opened {
             take_returned(shared, generation).await
-        } else if has_room(shared, generation) {
-            take_next_returned(shared, generation).await
         } else {
-            std::future::pending().await
+            take_next_returned(shared, generation).await
         }
     });
     tokio::select! {
@@ -273,13 +271,13 @@ impl<F: PoolFactory> PoolAcquire<F> {
         }
     }
 
-    /// Runs the acquire to its end, but for a limited time after its caller has left. Without a
-    /// caller, the connection is returned to the pool.
+    /// Runs the acquire to its end, but for a limited time after its caller has left, and not after
+    /// the lease's expiry. Without a caller, the connection is returned to the pool.
     async fn run(mut self, mut caller: oneshot::Sender<()>) -> Option<PoolResult<F>> {
         let (from_pool, permits) = tokio::select! {
             biased;
             got = self.acquiring.as_mut() => got,
-            () = without_caller_for_long(&mut caller) => {
+            () = without_caller_for_long(&mut caller, self.generation.expiry.mono()) => {
                 let timed_out = FromPool {
                     result: Err(self.shared.factory.error(AcquireError::TimedOut)),
                     would_open: false,

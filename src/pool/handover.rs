@@ -126,6 +126,7 @@ impl<F: PoolFactory> AttemptTask<F> {
     ) -> Result<(), ConnectError> {
         let context = &self.slot.context;
         let _permit = self.slot.permit_to_verify().await;
+        self.slot.check_expiry(&lease_guard.lease)?;
         let work = {
             let (slot, lease) = (Arc::clone(&self.slot), lease_guard.lease.clone());
             let within = context.settings.verify_deadline;

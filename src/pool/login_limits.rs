@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::admission::{HEAD_START, logins_at_once};
 use crate::clock::Clock;
@@ -247,10 +247,15 @@ pub(super) async fn with_head_start<T>(
     (acquiring.await, None)
 }
 
-/// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`].
-pub(super) async fn without_caller_for_long<T>(caller: &mut oneshot::Sender<T>) {
+/// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`], or until its
+/// lease expired: a driver that tries again would send the expired credential.
+pub(super) async fn without_caller_for_long<T>(
+    caller: &mut oneshot::Sender<T>,
+    expiry: Option<Instant>,
+) {
     caller.closed().await;
-    sleep(WITHOUT_CALLER).await;
+    let end = tokio::time::Instant::now() + WITHOUT_CALLER;
+    sleep_until(expiry.map_or(end, |expiry| end.min(expiry.into()))).await;
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl LoginPermits {
             let ended = tokio::select! {
                 biased;
                 ended = login => Some(ended),
-                () = without_caller_for_long(&mut caller) => None,
+                () = without_caller_for_long(&mut caller, None) => None,
             };
             let (result, permits) = ended.unzip();
             if let Some(generation) = generation {

@@ -43,6 +43,9 @@ async fn probe<F: PoolFactory>(
                     return Ok((ProbeResult::Unknown, None));
                 }
                 None => {
+                    let Some(_permit) = slot.permit_to_verify().await else {
+                        return Ok((ProbeResult::Unknown, None));
+                    };
                     let verified = slot.factory().verify(lease.secret()).await;
                     (verified, ProbeResult::LoginRejected)
                 }

@@ -111,6 +111,7 @@ pub(super) async fn wait_at_front<'g, F: PoolFactory, T>(
         let woken = std::pin::pin!(shared.admission.woken());
         if is_over(shared, generation)
             || generation.lifecycle.phase() != Phase::Serving
+            || generation.is_expired(&shared.clock)
             || shared.admission.is_open()
         {
             return QueueOutcome::Again;

@@ -14,7 +14,6 @@ use super::machine::PoolInput;
 use super::slot::PoolSlot;
 use super::state::SlotState;
 use super::task::run_in_task;
-use crate::clock::rfc3339;
 use crate::error::{ConnectError, ConnectErrorKind};
 use crate::lease::{Lease, Revision};
 use crate::report::{HandoverMode, PoolRehearsal};
@@ -146,13 +145,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         if inner.machine.is_closed() {
             return Err(not_verified("the pool was closed"));
         }
-        let expiry = lease.expiry();
-        if expiry.is_expired(self.clock().now()) {
-            let at = expiry.wall().map(rfc3339).unwrap_or_default();
-            let problem = format!("its lease expired at {at}, before the login");
-            return Err(not_verified(problem));
-        }
-        Ok(())
+        self.check_expiry(lease)
     }
 
     /// Makes the logins of a handover: the bare one, and one with the pool's hooks.

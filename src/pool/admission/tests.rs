@@ -273,3 +273,15 @@ fn connections_are_counted_without_a_lock_and_again_after_a_change() {
         .expect("no lock is waited for");
     assert!(!entered, "the connection opened meanwhile counts");
 }
+
+#[test]
+fn another_server_does_not_count_as_full() {
+    let (admission, start) = admission(10, 2);
+    let full = || ConnectError::new(ConnectErrorKind::Overloaded, "too many connections");
+    admission.set_current(1, Arc::from("a"), None);
+    admission.note_full(full(), start);
+    admission.set_current(2, Arc::from("a"), None);
+    assert!(admission.why_full(start).is_some(), "the same server");
+    admission.set_current(3, Arc::from("b"), None);
+    assert!(admission.why_full(start).is_none() && admission.is_open());
+}
