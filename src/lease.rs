@@ -86,8 +86,9 @@ pub enum OldConnections {
     /// Keeps those that authenticate again with the newer credentials before the lease expires, or
     /// before [a later time](Lease::with_connection_expiry). Some servers require that, because
     /// they close a connection some time after its last authentication. The pool is updated in
-    /// place: verify → update → authenticate open connections again → publish. The lease is
-    /// released after that. Only verified credentials are sent.
+    /// place: verify → update → publish → authenticate open connections again. The old lease is
+    /// released after that. Connections that are about to end authenticate before the publication.
+    /// Only verified credentials are sent.
     ///
     /// Pools whose connections cannot authenticate again, those of SQL databases among them, treat
     /// it as [`EndWithLease`](Self::EndWithLease).
