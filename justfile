@@ -18,7 +18,7 @@ unit:
 # Formats the code, and checks it as CI does.
 lint:
     cargo fmt --all
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 # The documentation of all crates, in the browser.
 docs:
