@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use claviger::{PgPools, Supervisor};
 use claviger_file::FileProvider;
+use claviger_servers::{Postgres, Server, install};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tracing::info;
 use tracing_subscriber::fmt::time::uptime;
@@ -19,8 +20,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_timer(uptime())
         .init();
 
-    // The environment: a server and a mounted file with the secret.
-    let server = claviger_servers::Postgres::start()?;
+    // The environment: a server and a mounted file with the secret. Where PostgreSQL may not be
+    // installed automatically, the error has the command.
+    install(Server::PostgreSql).map_err(|error| error.to_string())?;
+    let server = Postgres::start()?;
     server.create_role("app", "first")?;
     server.create_database("orders", "app")?;
     let secret = tempfile::NamedTempFile::new()?;
