@@ -2,9 +2,10 @@
 //!
 //! [`init`] exports spans and metrics to the collector of the standard `OTEL_*` variables, and
 //! writes log lines to stderr. It sets the global propagator to W3C trace context and baggage. A
-//! layer of the web framework reads both from requests (the README has one for axum). With the
-//! feature `otel` of [claviger](https://docs.rs/claviger), every rotation is a trace and its
-//! metrics are exported, because both use the global providers.
+//! layer of the web framework reads both from requests (the
+//! [README](https://github.com/claviger/claviger/blob/main/integrations/otel/README.md) has one for
+//! axum). With the feature `otel` of [claviger](https://docs.rs/claviger), every rotation is a
+//! trace and its metrics are exported, because both use the global providers.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +29,9 @@
 //!
 //! A service with its own subscriber calls [`Telemetry::start`] and adds [`Telemetry::layer`]. This
 //! sets nothing global.
+//!
+//! [Monitoring](https://github.com/claviger/claviger/blob/main/docs/monitoring.md) describes the
+//! setup of alerts and of the dashboard.
 
 mod crates;
 mod exports;
