@@ -27,11 +27,15 @@ const STATEFUL_CLIENT: [&str; 5] = ["CACHING", "NO-EVICT", "NO-TOUCH", "REPLY", 
 pub(crate) struct Usage {
     in_transaction: bool,
     is_stateful: bool,
+    /// Whether the last command had no result, because the caller was cancelled. It may still
+    /// block, and would delay those of the next caller.
+    is_waiting: bool,
 }
 
 impl Usage {
     /// Records a command before it is sent. The caller may be cancelled after that.
     pub(crate) fn note_sent(&mut self, cmd: &Cmd) {
+        self.is_waiting |= !cmd.is_no_response();
         if has_word(cmd, 0, &["MULTI"]) {
             self.in_transaction = true;
         }
@@ -39,8 +43,12 @@ impl Usage {
             || (has_word(cmd, 0, &["CLIENT"]) && has_word(cmd, 1, &STATEFUL_CLIENT));
     }
 
-    /// Records that a command has succeeded.
-    pub(crate) fn note_response(&mut self, cmd: &Cmd) {
+    /// Records the result of a command. Each command before it has got its response, too.
+    pub(crate) fn note_result(&mut self, cmd: &Cmd, has_succeeded: bool) {
+        self.is_waiting &= cmd.is_no_response();
+        if !has_succeeded {
+            return;
+        }
         if has_word(cmd, 0, &["MULTI"]) {
             self.in_transaction = true;
         } else if has_word(cmd, 0, &["EXEC", "DISCARD"]) {
@@ -50,7 +58,7 @@ impl Usage {
 
     /// Returns whether the connection must not be reused.
     pub(crate) fn changed_state(&self) -> bool {
-        self.in_transaction || self.is_stateful
+        self.in_transaction || self.is_stateful || self.is_waiting
     }
 }
 
@@ -74,7 +82,7 @@ mod tests {
             let mut cmd = Cmd::new();
             cmd.arg(*words);
             usage.note_sent(&cmd);
-            usage.note_response(&cmd);
+            usage.note_result(&cmd, true);
         }
         usage.changed_state()
     }
@@ -109,10 +117,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_end_of_a_transaction_is_none() {
+    fn a_failed_end_of_a_transaction_is_none() {
         let mut usage = Usage::default();
-        usage.note_sent(&redis::cmd("MULTI"));
-        usage.note_sent(&redis::cmd("EXEC"));
+        for (name, has_succeeded) in [("MULTI", true), ("EXEC", false)] {
+            let cmd = redis::cmd(name);
+            usage.note_sent(&cmd);
+            usage.note_result(&cmd, has_succeeded);
+        }
         assert!(usage.changed_state());
+    }
+
+    #[test]
+    fn a_cancelled_command_is_over_when_a_later_one_has_a_result() {
+        let (mut usage, get) = (Usage::default(), redis::cmd("GET"));
+        usage.note_sent(&redis::cmd("BLPOP"));
+        assert!(usage.changed_state());
+        let mut without_response = redis::cmd("SET");
+        without_response.set_no_response(true);
+        usage.note_sent(&without_response);
+        usage.note_result(&without_response, true);
+        assert!(usage.changed_state());
+        usage.note_sent(&get);
+        usage.note_result(&get, true);
+        assert!(!usage.changed_state());
     }
 }

@@ -18,6 +18,7 @@ use claviger_redis::ExclusivePools;
 use claviger_redis::redis::{self, AsyncCommands, RedisError};
 use claviger_servers::Redis;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use common::{Setup, USER, pools};
 
@@ -187,6 +188,28 @@ async fn a_connection_without_responses_is_not_reused() {
     assert!(error.expect_err("no response").is_timeout());
     drop(connection);
     count(&setup.cache).await.expect("another connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_command_was_cancelled_is_not_reused() {
+    let factory = |server: &Redis| {
+        ExclusivePools::new(pools(server).with_response_timeout(None), 1).expect("a factory")
+    };
+    let setup = Setup::new(OldConnections::Keep, factory).await;
+    let mut connection = setup.cache.get().await.expect("a connection");
+    let mut blocking = redis::cmd("BLPOP");
+    blocking.arg("nothing").arg(0);
+    let is_blocked = || {
+        let connections = setup.server.connections_of(USER).expect("a list");
+        connections.iter().any(|one| one.last_command == "blpop")
+    };
+    tokio::select! {
+        result = blocking.exec_async(&mut connection) => result.expect("no response"),
+        () = eventually("the command blocks", is_blocked) => {}
+    }
+    drop(connection);
+    let counted = timeout(Duration::from_secs(25), count(&setup.cache)).await;
+    counted.expect("no wait for the command").expect("a call");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,6 +64,7 @@ impl fmt::Debug for Connection {
 ///
 /// It is closed instead of reused after a command that changes its state for the next caller.
 /// Examples: `MULTI` without `EXEC`, `SELECT`, `SUBSCRIBE`, `AUTH`, `RESET`, `CLIENT TRACKING`.
+/// The same applies after a command whose future was dropped before the response.
 /// Commands on the dereferenced connection of redis-rs are not observed.
 #[derive(Debug)]
 pub struct ExclusiveConnection(pub(super) Object<Connections>);
@@ -96,9 +97,7 @@ impl ConnectionLike for ExclusiveConnection {
             } = &mut *self.0;
             usage.note_sent(cmd);
             let result = connection.req_packed_command(cmd).await;
-            if result.is_ok() {
-                usage.note_response(cmd);
-            }
+            usage.note_result(cmd, result.is_ok());
             result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
         })
     }
@@ -120,8 +119,8 @@ impl ConnectionLike for ExclusiveConnection {
             let result = connection
                 .req_packed_commands(pipeline, offset, count)
                 .await;
-            if result.is_ok() {
-                pipeline.cmd_iter().for_each(|cmd| usage.note_response(cmd));
+            for cmd in pipeline.cmd_iter() {
+                usage.note_result(cmd, result.is_ok());
             }
             result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
         })
