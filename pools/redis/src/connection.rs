@@ -73,6 +73,12 @@ impl State {
         }
     }
 
+    /// Waits for the turn of a transaction. No `AUTH` is sent until the turn is dropped.
+    #[cfg(feature = "deadpool")]
+    pub(crate) async fn transaction(&self) -> Option<crate::credentials::Turn> {
+        Some(self.authentications.get()?.turn().await)
+    }
+
     /// Records what an error of a command shows about the connection.
     pub(crate) fn note_error(&self, error: &RedisError, reconnects: bool) {
         if is_rejection(error) || (error.is_unrecoverable_error() && !reconnects) {

@@ -6,6 +6,9 @@
 //! dropped before that, the connection has ended, or the server rejected the value. After a
 //! rejection, redis-rs never authenticates that connection again.
 //!
+//! The server would queue an `AUTH` within a transaction of the caller. A connection has one turn
+//! therefore: an `AUTH` has it until its result, and a transaction from `MULTI` to its end.
+//!
 //! While the credentials are expired, streams pause. An error, or the end of a stream, would be
 //! final for the client that reads it.
 
@@ -15,9 +18,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use claviger::Credentials;
 use claviger::pool::LoginPermits;
+use futures_util::FutureExt;
 use futures_util::stream::{Stream, unfold};
 use redis::{BasicAuth, RedisResult, StreamingCredentialsProvider};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 /// The credentials that a pool logs in with, all of them verified.
 #[derive(Clone)]
@@ -79,12 +83,16 @@ impl Verified {
     /// Returns the provider for one connection.
     pub(crate) fn for_connection(&self) -> (Subscriptions, Authentications) {
         let progress = Arc::new(watch::Sender::new(Progress::AcceptedUpTo(0)));
+        let authentications = Authentications {
+            progress,
+            turn: Arc::default(),
+        };
         let subscriptions = Subscriptions {
             verified: self.clone(),
-            progress: Arc::clone(&progress),
+            authentications: authentications.clone(),
             count: AtomicU32::new(0),
         };
-        (subscriptions, Authentications { progress })
+        (subscriptions, authentications)
     }
 }
 
@@ -101,9 +109,18 @@ enum Progress {
 #[derive(Clone)]
 pub(crate) struct Authentications {
     progress: Arc<watch::Sender<Progress>>,
+    turn: Arc<Mutex<()>>,
 }
 
+/// Turn of a connection: while one exists, no other `AUTH` or transaction begins on it.
+pub(crate) type Turn = OwnedMutexGuard<()>;
+
 impl Authentications {
+    /// Waits for the result of an `AUTH` that was sent, or for the end of a transaction.
+    pub(crate) async fn turn(&self) -> Turn {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
     /// Returns whether the connection never authenticates again: it has ended, or the server
     /// rejected its last `AUTH`.
     pub(crate) fn have_ended(&self) -> bool {
@@ -127,7 +144,7 @@ impl Authentications {
 /// The streams of one connection.
 pub(crate) struct Subscriptions {
     verified: Verified,
-    progress: Arc<watch::Sender<Progress>>,
+    authentications: Authentications,
     count: AtomicU32,
 }
 
@@ -139,7 +156,8 @@ impl StreamingCredentialsProvider for Subscriptions {
             versions: self.verified.current.subscribe(),
             verified: self.verified.clone(),
             sent: None,
-            progress: (!is_login).then(|| Arc::clone(&self.progress)),
+            authentications: (!is_login).then(|| self.authentications.clone()),
+            turn: None,
         };
         Box::pin(unfold(reading, |mut reading| async move {
             let auth = reading.next().await?;
@@ -155,7 +173,9 @@ struct Reading {
     /// Version that was returned last.
     sent: Option<u64>,
     /// `None` for a login.
-    progress: Option<Arc<watch::Sender<Progress>>>,
+    authentications: Option<Authentications>,
+    /// Turn of the value that was returned last, until its result.
+    turn: Option<Turn>,
 }
 
 impl Reading {
@@ -163,12 +183,23 @@ impl Reading {
     /// before they could be sent are left out.
     async fn next(&mut self) -> Option<BasicAuth> {
         if let Some(number) = self.sent {
-            if let Some(progress) = &self.progress {
-                progress.send_replace(Progress::AcceptedUpTo(number));
+            self.turn = None;
+            if let Some(later) = &self.authentications {
+                later.progress.send_replace(Progress::AcceptedUpTo(number));
             }
             self.versions.changed().await.ok()?;
         }
-        self.verified.until_valid().await;
+        loop {
+            self.verified.until_valid().await;
+            if let Some(later) = &self.authentications {
+                self.turn = Some(later.turn().await);
+            }
+            // A transaction may have lasted until the credentials expired.
+            if self.verified.until_valid().now_or_never().is_some() {
+                break;
+            }
+            self.turn = None;
+        }
         let version = self.versions.borrow_and_update().clone();
         self.sent = Some(version.number);
         Some(version.auth())
@@ -177,8 +208,8 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        if let Some(progress) = &self.progress {
-            progress.send_replace(Progress::Ended);
+        if let Some(later) = &self.authentications {
+            later.progress.send_replace(Progress::Ended);
         }
     }
 }
@@ -186,7 +217,7 @@ impl Drop for Reading {
 #[cfg(test)]
 mod tests {
     use claviger::pool::ObservedPermits;
-    use futures_util::{FutureExt, StreamExt};
+    use futures_util::StreamExt;
 
     use super::*;
 
@@ -257,5 +288,24 @@ mod tests {
         drop(later);
         assert!(!authentications.reach(2).await);
         assert!(authentications.have_ended());
+    }
+
+    #[tokio::test]
+    async fn an_authentication_and_a_transaction_exclude_each_other() {
+        let verified = verified();
+        let (provider, authentications) = verified.for_connection();
+        drop(provider.subscribe());
+        let mut later = provider.subscribe();
+        password(&mut later).await;
+        assert!(authentications.turn().now_or_never().is_none());
+        assert!(password(&mut later).now_or_never().is_none());
+        let transaction = authentications.turn().await;
+        verified.update(Credentials::new("app", "second"));
+        assert!(password(&mut later).now_or_never().is_none());
+        drop(transaction);
+        assert_eq!(password(&mut later).await.as_deref(), Some("second"));
+        // As redis-rs does after a rejection.
+        drop(later);
+        authentications.turn().await;
     }
 }

@@ -36,9 +36,7 @@ impl Usage {
     /// Records a command before it is sent. The caller may be cancelled after that.
     pub(crate) fn note_sent(&mut self, cmd: &Cmd) {
         self.is_waiting |= !cmd.is_no_response();
-        if has_word(cmd, 0, &["MULTI"]) {
-            self.in_transaction = true;
-        }
+        self.in_transaction |= begins_transaction(cmd);
         self.is_stateful |= has_word(cmd, 0, &STATEFUL)
             || (has_word(cmd, 0, &["CLIENT"]) && has_word(cmd, 1, &STATEFUL_CLIENT));
     }
@@ -49,17 +47,26 @@ impl Usage {
         if !has_succeeded {
             return;
         }
-        if has_word(cmd, 0, &["MULTI"]) {
+        if begins_transaction(cmd) {
             self.in_transaction = true;
         } else if has_word(cmd, 0, &["EXEC", "DISCARD"]) {
             self.in_transaction = false;
         }
     }
 
+    /// Returns whether a transaction has begun whose end has no result.
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
     /// Returns whether the connection must not be reused.
     pub(crate) fn changed_state(&self) -> bool {
         self.in_transaction || self.is_stateful || self.is_waiting
     }
+}
+
+pub(crate) fn begins_transaction(cmd: &Cmd) -> bool {
+    has_word(cmd, 0, &["MULTI"])
 }
 
 /// Returns whether a word of a command is one of these, in any case.

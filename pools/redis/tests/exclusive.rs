@@ -14,8 +14,8 @@ use claviger::pool::{CheckPolicy, ObservedPermits, PoolFactory as _};
 use claviger::report::RotationTrigger;
 use claviger::{Credentials, Handle};
 use claviger_fixtures::{eventually, fetches, until_drained, until_generation};
-use claviger_redis::ExclusivePools;
-use claviger_redis::redis::{self, AsyncCommands, RedisError};
+use claviger_redis::redis::{self, AsyncCommands, RedisError, Value};
+use claviger_redis::{ExclusiveConnection, ExclusivePools};
 use claviger_servers::Redis;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -262,17 +262,67 @@ async fn a_connection_in_another_state_is_not_reused() {
     }
 }
 
+async fn send(connection: &mut ExclusiveConnection, name: &str) -> Value {
+    let sent = redis::cmd(name).query_async(connection).await;
+    sent.expect("a response")
+}
+
+fn pongs(number: usize) -> Value {
+    Value::Array(vec![Value::SimpleString("PONG".to_owned()); number])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_authentication_becomes_part_of_a_transaction() {
+    let setup = Setup::new(OldConnections::Reauthenticate, exclusive).await;
+    // redis-rs authenticates a new connection a second time, at the time of its first commands.
+    let mut opened = Vec::new();
+    for _ in 0..9 {
+        let mut connection = setup.cache.get().await.expect("a connection");
+        for name in ["MULTI", "PING", "PING"] {
+            send(&mut connection, name).await;
+        }
+        assert_eq!(send(&mut connection, "EXEC").await, pongs(2));
+        opened.push(connection);
+    }
+    drop(opened);
+    for (end, expected) in [("EXEC", pongs(2)), ("DISCARD", Value::Okay)] {
+        let mut connection = setup.cache.get().await.expect("a connection");
+        let mut id = redis::cmd("CLIENT");
+        id.arg("ID");
+        let id: u64 = id.query_async(&mut connection).await.expect("an id");
+        send(&mut connection, "MULTI").await;
+        let generation = setup.cache.generation() + 1;
+        let in_transaction = async {
+            until_generation(&setup.cache, generation).await;
+            let others = || {
+                let mut connections = setup.server.connections_of(USER).expect("a list");
+                connections.retain(|one| one.id != id && one.last_command != "hello");
+                connections.iter().all(|one| one.last_command == "auth")
+            };
+            eventually("the other connections have authenticated", others).await;
+            send(&mut connection, "PING").await;
+            send(&mut connection, "PING").await;
+            assert_eq!(send(&mut connection, end).await, expected);
+        };
+        tokio::join!(setup.rotate(), in_transaction);
+        eventually("the connection authenticates after its transaction", || {
+            let mut connections = setup.server.connections_of(USER).expect("a list");
+            connections.retain(|one| one.id == id);
+            connections.iter().any(|one| one.last_command == "auth")
+        })
+        .await;
+    }
+    assert_eq!(setup.rejected_logins(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_after_its_transaction_is_reused() {
     let setup = Setup::new(OldConnections::Keep, exclusive).await;
     let mut connection = setup.cache.get().await.expect("a connection");
-    for name in ["MULTI", "PING", "EXEC"] {
-        let command = redis::cmd(name);
-        command
-            .exec_async(&mut connection)
-            .await
-            .expect("a response");
+    for name in ["MULTI", "PING"] {
+        send(&mut connection, name).await;
     }
+    assert_eq!(send(&mut connection, "EXEC").await, pongs(1));
     let mut id = redis::cmd("CLIENT");
     id.arg("ID");
     let first: u64 = id.query_async(&mut connection).await.expect("an id");

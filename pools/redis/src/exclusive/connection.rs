@@ -9,16 +9,16 @@ use std::time::Duration;
 use claviger::pool::{LoginError, LoginPermits};
 use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 use parking_lot::Mutex;
-use redis::RedisResult;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, RedisResult};
 use tokio::sync::watch;
 
 use crate::address::Logins;
 use crate::classify::{classify, login_error};
 use crate::connection::{Open, State};
-use crate::credentials::Verified;
+use crate::credentials::{Turn, Verified};
 use crate::kind::sealed::Connect as _;
-use crate::usage::Usage;
+use crate::usage::{Usage, begins_transaction};
 use crate::{Error, Multiplexed};
 
 /// A connection in a pool of [`ExclusivePools`]. Dereferences to redis-rs's.
@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     connection: MultiplexedConnection,
     state: Arc<State>,
     usage: Usage,
+    /// Turn of the caller's transaction, in which redis-rs must not send `AUTH`.
+    transaction: Option<Turn>,
     /// Time since its last use when a caller got it. deadpool's own counts from then.
     idle_for: Duration,
     _open: Arc<Open>,
@@ -35,6 +37,26 @@ pub(crate) struct Connection {
 impl Connection {
     pub(super) fn idle_for(&self) -> Duration {
         self.idle_for
+    }
+
+    /// Records commands before they are sent. `MULTI` waits for the result of an `AUTH`.
+    async fn begin(&mut self, commands: &[&Cmd]) {
+        let begins = commands.iter().any(|cmd| begins_transaction(cmd));
+        if begins && self.transaction.is_none() {
+            self.transaction = self.state.transaction().await;
+        }
+        commands.iter().for_each(|cmd| self.usage.note_sent(cmd));
+    }
+
+    /// Records the result of commands.
+    fn end<T>(&mut self, commands: &[&Cmd], result: RedisResult<T>) -> RedisResult<T> {
+        for cmd in commands {
+            self.usage.note_result(cmd, result.is_ok());
+        }
+        if !self.usage.in_transaction() {
+            self.transaction = None;
+        }
+        result.inspect_err(|error| self.state.note_error(error, Multiplexed::RECONNECTS))
     }
 }
 
@@ -84,21 +106,12 @@ impl DerefMut for ExclusiveConnection {
 }
 
 impl ConnectionLike for ExclusiveConnection {
-    fn req_packed_command<'a>(
-        &'a mut self,
-        cmd: &'a redis::Cmd,
-    ) -> redis::RedisFuture<'a, redis::Value> {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, redis::Value> {
         Box::pin(async move {
-            let Connection {
-                connection,
-                state,
-                usage,
-                ..
-            } = &mut *self.0;
-            usage.note_sent(cmd);
+            let connection = &mut *self.0;
+            connection.begin(&[cmd]).await;
             let result = connection.req_packed_command(cmd).await;
-            usage.note_result(cmd, result.is_ok());
-            result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
+            connection.end(&[cmd], result)
         })
     }
 
@@ -109,20 +122,13 @@ impl ConnectionLike for ExclusiveConnection {
         count: usize,
     ) -> redis::RedisFuture<'a, Vec<redis::Value>> {
         Box::pin(async move {
-            let Connection {
-                connection,
-                state,
-                usage,
-                ..
-            } = &mut *self.0;
-            pipeline.cmd_iter().for_each(|cmd| usage.note_sent(cmd));
+            let commands: Vec<_> = pipeline.cmd_iter().collect();
+            let connection = &mut *self.0;
+            connection.begin(&commands).await;
             let result = connection
                 .req_packed_commands(pipeline, offset, count)
                 .await;
-            for cmd in pipeline.cmd_iter() {
-                usage.note_result(cmd, result.is_ok());
-            }
-            result.inspect_err(|error| state.note_error(error, Multiplexed::RECONNECTS))
+            connection.end(&commands, result)
         })
     }
 
@@ -170,6 +176,7 @@ impl Manager for Connections {
                     connection,
                     state,
                     usage: Usage::default(),
+                    transaction: None,
                     idle_for: Duration::ZERO,
                     _open: open,
                 })
