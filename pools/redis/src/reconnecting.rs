@@ -171,13 +171,20 @@ impl Client {
         }
     }
 
-    /// Records the end of a stream, with the last value that it returned.
+    /// Records the end of a stream, with the last value that it returned. The stream of a login
+    /// ends after its first value.
     fn ended(&self, stream: u64, sent: Option<u64>) {
-        let accepted = self.logins.lock().accepted.remove(&stream);
-        // The stream of a login ends after its first value. A stream with an accepted value belongs
-        // to an open connection, which the server has rejected or closed.
+        let mut logins = self.logins.lock();
+        let accepted = logins.accepted.remove(&stream);
+        let is_last = logins.accepted.is_empty();
+        drop(logins);
+        // A stream with an accepted value belongs to an open connection, which the server has
+        // rejected or closed.
         if accepted.is_some_and(|accepted| sent.is_some_and(|sent| sent > accepted)) {
             self.note(State::note_broken);
+        } else if accepted.is_some() && is_last {
+            // redis-rs connects again, and may be rejected. The next call sends `PING`.
+            self.note(State::note_suspect);
         }
         self.changed.send_replace(());
     }

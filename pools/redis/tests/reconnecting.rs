@@ -111,6 +111,22 @@ async fn law_05_a_thousand_rejected_callers_of_a_cluster_cause_one_fetch() {
     law_05(cluster(OldConnections::Keep, with_short_responses).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_whose_own_reconnect_was_rejected_is_replaced() {
+    let setup = managed(OldConnections::Keep).await;
+    drop(setup.cache.get().await.expect("a connection"));
+    let next = setup.provider.rotate();
+    setup.change_password(&next);
+    setup.server.kill_connections(USER).expect("a count");
+    eventually("redis-rs's own reconnect is rejected", || {
+        setup.rejected_logins() > 0
+    })
+    .await;
+    let mut connection = setup.cache.get().await.expect("a connection");
+    count(&mut connection).await.expect("a call");
+    assert_eq!(fetches(&setup.provider, RotationTrigger::Rejected), 1);
+}
+
 async fn law_11<K: Kind>(setup: Setup<RedisPools<K>>) {
     let mut guard = setup.cache.get().await.expect("a connection");
     count(&mut guard).await.expect("a call");

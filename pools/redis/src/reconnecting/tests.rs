@@ -138,6 +138,20 @@ async fn each_open_connection_authenticates_again_or_replaces_the_client() {
     assert!(!state.is_usable());
 }
 
+#[tokio::test]
+async fn a_client_without_a_connection_is_suspect() {
+    let (_, provider, state) = provider();
+    let (mut one, mut two) = (provider.subscribe(), provider.subscribe());
+    for stream in [&mut one, &mut two] {
+        stream.next().await;
+        assert!(stream.next().now_or_never().is_none());
+    }
+    drop(one);
+    assert!(state.is_usable() && !state.is_suspect(), "one of two");
+    drop(two);
+    assert!(state.is_usable() && state.is_suspect(), "a PING decides");
+}
+
 async fn password(next: impl Future<Output = Option<RedisResult<BasicAuth>>>) -> Option<String> {
     let auth = next.await?.ok()?;
     Some(auth.password().to_owned())
